@@ -1,0 +1,249 @@
+//! Where something stands in a file, and how a problem there is told.
+//!
+//! Pure data and rendering; whoever shows a [`Diagnostic`] decides where to and with colour or not.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// A file as it was read: what a span points into, kept to run time so that a failure can print its line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The path as people know it, relative to where they started.
+    pub path: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl Source {
+    /// A source shared by everything that was read from it.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { path: path.into(), text: text.into() })
+    }
+
+    /// The line with this number (from 1), without its end.
+    pub fn line(&self, line: u32) -> &str {
+        self.text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("")
+    }
+
+    /// The text a span covers; empty when the span does not fit.
+    pub fn slice(&self, span: Span) -> &str {
+        self.text.get(span.start as usize..span.end as usize).unwrap_or("")
+    }
+
+    /// `file.yaml:LINE:COLUMN`.
+    pub fn place(&self, span: Span) -> String {
+        format!("{}:{}:{}", self.path, span.line, span.column)
+    }
+}
+
+/// A place in a [`Source`]. `line` and `column` count from 1 (column in characters), `start..end` are bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Span {
+    /// Line, from 1; 0 where there is no place.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// First byte.
+    pub start: u32,
+    /// The byte after the last.
+    pub end: u32,
+}
+
+/// A value with the place it was written at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct At<T> {
+    /// What was written.
+    pub value: T,
+    /// Where.
+    pub span: Span,
+}
+
+impl<T> At<T> {
+    /// A value at a place.
+    pub fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+}
+
+impl<T> std::ops::Deref for At<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// How bad a [`Diagnostic`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Works, but is probably not what was meant.
+    Warning,
+    /// A variable or file that is not there (or not allowed) on this machine: a warning for
+    /// `check`, an error for `run`, and `serve` refuses the one scenario.
+    Missing,
+    /// The file cannot be used.
+    Error,
+}
+
+/// One problem in one file, with all a person needs to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad.
+    pub severity: Severity,
+    /// What is wrong: lower case, concise, no final period.
+    pub message: String,
+    /// The file.
+    pub source: Arc<Source>,
+    /// Where in it.
+    pub span: Span,
+    /// Which step, as people count it: `step 2, click button "Sign in"`.
+    pub context: Option<String>,
+    /// What stands beside the caret, such as ``did you mean `timeout`?``.
+    pub label: Option<String>,
+    /// Further lines: `allowed here: …`, `help: …`.
+    pub notes: Vec<String>,
+    /// The id of the scenario it belongs to, where it belongs to one.
+    pub scenario: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error at a place.
+    pub fn error(source: &Arc<Source>, span: Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, source, span, message)
+    }
+
+    /// A warning at a place.
+    pub fn warning(source: &Arc<Source>, span: Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, source, span, message)
+    }
+
+    /// A diagnostic of any severity at a place.
+    pub fn new(severity: Severity, source: &Arc<Source>, span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            message: message.into(),
+            source: Arc::clone(source),
+            span,
+            context: None,
+            label: None,
+            notes: Vec::new(),
+            scenario: None,
+        }
+    }
+
+    /// Names the step.
+    #[must_use]
+    pub fn context(mut self, context: impl Into<String>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+
+    /// Puts words beside the caret.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Adds a line below the snippet.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// `file.yaml:LINE:COLUMN`, or the path alone when it is about the whole file.
+    pub fn place(&self) -> String {
+        if self.span.line == 0 { self.source.path.clone() } else { self.source.place(self.span) }
+    }
+
+    /// The text form, with the line, a caret below the place, and the notes; ends with a newline.
+    pub fn render(&self, color: bool) -> String {
+        let word = match self.severity {
+            Severity::Warning => "warning",
+            Severity::Missing | Severity::Error => "error",
+        };
+        self.render_as(word, color)
+    }
+
+    /// As [`Diagnostic::render`], with another first word: `failed`, or `warning` for what is missing.
+    pub fn render_as(&self, word: &str, color: bool) -> String {
+        let paint = |code: &str, text: &str| {
+            if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        };
+        let hue = if word == "warning" { "1;33" } else { "1;31" };
+        let mut out = String::new();
+        let _ = writeln!(out, "{}: {}", paint(hue, word), self.message);
+        let width = self.span.line.to_string().len();
+        let pad = " ".repeat(width);
+        let bar = paint("34", "|");
+        let _ = write!(out, "{pad} {} {}", paint("34", "-->"), self.place());
+        if let Some(context) = &self.context {
+            let _ = write!(out, "   {context}");
+        }
+        out.push('\n');
+        if self.span.line > 0 {
+            let line = self.source.line(self.span.line);
+            let _ = writeln!(out, "{pad} {bar}");
+            let _ = writeln!(out, "{} {bar} {line}", paint("34", &self.span.line.to_string()));
+            let column = self.span.column.saturating_sub(1) as usize;
+            let rest = line.chars().count().saturating_sub(column).max(1);
+            let covered = self.source.slice(self.span).lines().next().unwrap_or("").trim_end().chars().count();
+            let carets = "^".repeat(covered.clamp(1, rest));
+            // Tabs are kept in the indentation, so that the caret stands below its place.
+            let indent: String = line.chars().take(column).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let _ = write!(out, "{pad} {bar} {indent}{}", paint(hue, &carets));
+            if let Some(label) = &self.label {
+                let _ = write!(out, " {}", paint(hue, label));
+            }
+            out.push('\n');
+        } else if let Some(label) = &self.label {
+            let _ = writeln!(out, "{pad} {} {label}", paint("34", "="));
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "{pad} {} {note}", paint("34", "="));
+        }
+        out
+    }
+}
+
+/// The word out of `known` that `word` was most likely meant to be, if any is near enough.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = match word.chars().count() {
+        0..=2 => 1,
+        3..=5 => 2,
+        _ => 3,
+    };
+    known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= limit && *distance < candidate.chars().count())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caret_stands_below_its_place() {
+        let source = Source::new("a.yaml", "steps:\n  - click: {button: Go}\n    timout: 2s\n");
+        let span = Span { line: 3, column: 5, start: 39, end: 45 };
+        let shown = Diagnostic::error(&source, span, "unknown key `timout`")
+            .context("step 1, click button \"Go\"")
+            .label("did you mean `timeout`?")
+            .note("allowed here: name, timeout")
+            .render(false);
+        assert_eq!(
+            shown,
+            "error: unknown key `timout`\n  --> a.yaml:3:5   step 1, click button \"Go\"\n  |\n3 |     timout: 2s\n  |     ^^^^^^ did you mean `timeout`?\n  = allowed here: name, timeout\n"
+        );
+    }
+
+    #[test]
+    fn nearest_prefers_the_closest_and_gives_up_on_strangers() {
+        assert_eq!(nearest("timout", ["name", "timeout"]), Some("timeout"));
+        assert_eq!(nearest("clik", ["click", "fill"]), Some("click"));
+        assert_eq!(nearest("banana", ["click", "fill"]), None);
+    }
+}

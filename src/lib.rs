@@ -1,0 +1,39 @@
+//! wachta: a synthetic monitoring agent.
+//!
+//! Three nouns of plain data carry the program: a [`scenario::Scenario`] says what to check,
+//! an [`outcome::Outcome`] what happened in one run, an [`incident::Incident`] what it means.
+//! Every module turns one into the next, or shows it to someone:
+//!
+//! ```text
+//! files ─load→ Catalog ─schedule→ due Scenario ─run→ Outcome ─judge→ Incident ─notify→ people
+//!                                                       └─fan out→ { prometheus · zabbix }
+//! ```
+//!
+//! Imports point down only (`tests/architecture.rs` holds this table):
+//!
+//! ```text
+//!  5  entry      main → cli
+//!  4  assembly   app
+//!  3  reaction   web   alert
+//!  2  engines    schedule   run   sink   notify   demo
+//!  1  memory     store
+//!  0  words      scenario ← outcome ← incident; names; diagnostic; secret
+//! ```
+//!
+//! The path of an outcome: `schedule` finds a scenario due and calls the function `app` gave it;
+//! that function is `run::run`. Its [`outcome::Outcome`] goes to `alert::Committer`, which writes it
+//! together with the advanced incident, the decision and the owed notices in one transaction, and to
+//! the sinks, each of which has a queue and a task of its own. `notify` delivers what is owed.
+//!
+//! Glossary: a *scenario* has *steps*; an *expectation* is what must hold; an *outcome* has a
+//! *verdict* (passed, degraded, failed, unknown) with a *reason* and *evidence*; an *incident* is
+//! opened and resolved by outcomes; a *notice* tells one *receiver* of one event of it; a *sink*
+//! shows outcomes to another system; a *location* is where an agent looks from.
+
+pub mod diagnostic;
+pub mod incident;
+pub mod names;
+pub mod outcome;
+pub mod run;
+pub mod scenario;
+pub mod secret;

@@ -1,0 +1,3 @@
+//! The wachta binary.
+
+fn main() {}

@@ -1,0 +1,324 @@
+//! What happened in one run. Plain data; every sink, the store and the page are views of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::names::Reason;
+use crate::scenario::{Kind, ScenarioId};
+
+/// The id of a run: a `UUIDv7`, whose 16 bytes are also the trace id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub Uuid);
+
+impl RunId {
+    /// A new id.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for RunId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// All that was expected held.
+    Passed,
+    /// It works, but a soft limit was missed or cleaning up failed.
+    Degraded,
+    /// The target is at fault.
+    Failed,
+    /// We are at fault: nothing is known of the target.
+    Unknown,
+}
+
+impl Verdict {
+    /// Every verdict; the position is the code that Zabbix gets.
+    pub const ALL: [Self; 4] = [Self::Passed, Self::Degraded, Self::Failed, Self::Unknown];
+
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// 0 passed, 1 degraded, 2 failed, 3 unknown.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Degraded => 1,
+            Self::Failed => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    /// Whether the target was tested at all.
+    pub fn is_conclusive(self) -> bool {
+        self != Self::Unknown
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What happened in one run. Complete enough to draw its waterfall.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The run.
+    pub run: RunId,
+    /// Of which scenario.
+    pub scenario: ScenarioId,
+    /// The scenario's name.
+    pub name: String,
+    /// What the scenario mainly is.
+    pub kind: Kind,
+    /// Where the agent looks from.
+    pub location: String,
+    /// When it was due; for a run that was asked for, when it was asked for.
+    pub due_at: DateTime<Utc>,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When it ended; the time that goes with every value made from this outcome.
+    pub ended_at: DateTime<Utc>,
+    /// How long it took.
+    #[serde(with = "seconds")]
+    pub duration: Duration,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why it is not `passed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// One line for people; secrets masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Position in `steps` of the step that decided the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_step: Option<usize>,
+    /// What the steps did, in the order they were reached; those of groups follow their group.
+    pub steps: Vec<StepResult>,
+    /// What was kept of the run.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Outcome {
+    /// The step that decided the verdict.
+    pub fn deciding_step(&self) -> Option<&StepResult> {
+        self.failed_step.and_then(|index| self.steps.get(index))
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepStatus {
+    /// It did what it should.
+    Passed,
+    /// It did not.
+    Failed,
+    /// We could not try.
+    Unknown,
+    /// It was passed over.
+    Skipped,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepResult {
+    /// Its name, from the template text.
+    pub name: String,
+    /// How deep it is in groups; 0 at the top.
+    #[serde(default)]
+    pub depth: u8,
+    /// Whether it stands under `finally`.
+    #[serde(default)]
+    pub finally: bool,
+    /// Whether its failure leaves the verdict alone.
+    #[serde(default)]
+    pub optional: bool,
+    /// Its span id, as in a trace; 16 hexadecimal digits.
+    pub span_id: String,
+    /// From the start of the run to its own.
+    #[serde(with = "seconds")]
+    pub offset: Duration,
+    /// How long it took.
+    #[serde(with = "seconds")]
+    pub duration: Duration,
+    /// How it ended.
+    pub status: StepStatus,
+    /// `file.yaml:LINE:COLUMN` of the step, or of the expectation that did not hold.
+    pub place: String,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What its answer was like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpResult>,
+    /// When the certificate that it saw expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires_at: Option<DateTime<Utc>>,
+}
+
+/// Why a step failed, for a person. Secrets are masked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The bounded reason.
+    pub reason: Reason,
+    /// What is wrong: lower case, concise, no final period.
+    pub message: String,
+    /// What was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// What was seen last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    /// How long it was waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds_option")]
+    pub waited: Option<Duration>,
+    /// The place that did not hold, when it is finer than the step's.
+    #[serde(skip)]
+    pub span: Option<crate::diagnostic::Span>,
+}
+
+impl Failure {
+    /// A failure with a reason and a message.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), expected: None, seen: None, waited: None, span: None }
+    }
+
+    /// Says what was expected and what was seen.
+    #[must_use]
+    pub fn compared(mut self, expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        self.expected = Some(expected.into());
+        self.seen = Some(seen.into());
+        self
+    }
+
+    /// Says how long it was waited for.
+    #[must_use]
+    pub fn waited(mut self, waited: Duration) -> Self {
+        self.waited = Some(waited);
+        self
+    }
+
+    /// Says what exactly did not hold.
+    #[must_use]
+    pub fn at(mut self, span: crate::diagnostic::Span) -> Self {
+        self.span.get_or_insert(span);
+        self
+    }
+}
+
+/// What an HTTP answer was like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HttpResult {
+    /// The method.
+    pub method: String,
+    /// The URL that answered, after redirects; secrets masked.
+    pub url: String,
+    /// The status code.
+    pub status: u16,
+    /// Bytes of the body, decoded.
+    pub bytes: u64,
+}
+
+/// Something kept of a run. Never the bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// What it is.
+    pub kind: EvidenceKind,
+    /// File name within the run's folder.
+    pub name: String,
+    /// Path, relative to the evidence folder.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of the bytes, hexadecimal.
+    pub sha256: String,
+    /// Position in `steps` of the step it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+}
+
+/// What a piece of evidence is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvidenceKind {
+    /// A PNG.
+    Screenshot,
+    /// The page's HTML.
+    Source,
+    /// URL, title and console messages, as JSON.
+    Page,
+    /// An answer's head and the beginning of its body.
+    Response,
+}
+
+impl EvidenceKind {
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Screenshot => "screenshot",
+            Self::Source => "source",
+            Self::Page => "page",
+            Self::Response => "response",
+        }
+    }
+}
+
+/// Durations as seconds in JSON.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Durations as seconds in JSON, where there may be none.
+mod seconds_option {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde asks for this signature")]
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::seconds::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<f64>::deserialize(deserializer)?.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+    }
+}

@@ -1,0 +1,1 @@
+//! Page steps over WebDriver.

@@ -1,0 +1,247 @@
+//! Whether a value is what a matcher says.
+
+use serde_json::Value as Json;
+
+use super::Values;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::{Matcher, Value};
+
+/// What a matcher is held against.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// Nothing is there.
+    Nothing,
+    /// One value.
+    One(Json),
+    /// Several values, as a JSONPath may find them.
+    Many(Vec<Json>),
+}
+
+impl Seen {
+    /// A text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::One(Json::String(text.into()))
+    }
+
+    /// As people read it, cut to a readable length.
+    pub fn show(&self) -> String {
+        let text = match self {
+            Self::Nothing => return "nothing".into(),
+            Self::One(value) => value.to_string(),
+            Self::Many(values) => Json::Array(values.clone()).to_string(),
+        };
+        cut(&text, 300)
+    }
+}
+
+/// A text cut to so many characters, with a mark where it was cut.
+pub fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// A matcher with its names filled in: what is expected, ready to be held against values.
+#[derive(Debug, Clone)]
+pub enum Filled {
+    /// The same value.
+    Equals(Json),
+    /// Has this in it: a part of a text, or an element of a list.
+    Contains(String),
+    /// Begins with it.
+    StartsWith(String),
+    /// Ends with it.
+    EndsWith(String),
+    /// A regular expression matches somewhere.
+    Matches(regex::Regex),
+    /// A number below.
+    LessThan(f64),
+    /// A number above.
+    GreaterThan(f64),
+    /// A number from … to.
+    Between(f64, f64),
+    /// So many elements.
+    Count(Box<Filled>),
+    /// Is there, or is not.
+    Exists(bool),
+    /// One of these.
+    OneOf(Vec<Json>),
+    /// Not this.
+    Not(Box<Filled>),
+}
+
+impl Filled {
+    /// Fills the names of a matcher in.
+    pub fn new(matcher: &Matcher, values: &Values) -> Result<Self, Failure> {
+        let number = |value: &Value| {
+            let value = values.fill_value(value)?;
+            number(&value).ok_or_else(|| Failure::new(Reason::Configuration, format!("{value} is not a number")))
+        };
+        Ok(match matcher {
+            Matcher::Equals(value) => Self::Equals(values.fill_value(value)?),
+            Matcher::Contains(text) => Self::Contains(values.fill(text)?),
+            Matcher::StartsWith(text) => Self::StartsWith(values.fill(text)?),
+            Matcher::EndsWith(text) => Self::EndsWith(values.fill(text)?),
+            Matcher::Matches(pattern) => Self::Matches(pattern_of(&values.fill(pattern)?)?),
+            Matcher::LessThan(value) => Self::LessThan(number(value)?),
+            Matcher::GreaterThan(value) => Self::GreaterThan(number(value)?),
+            Matcher::Between(low, high) => Self::Between(number(low)?, number(high)?),
+            Matcher::Count(inner) => Self::Count(Box::new(Self::new(inner, values)?)),
+            Matcher::Exists(exists) => Self::Exists(*exists),
+            Matcher::OneOf(items) => {
+                Self::OneOf(items.iter().map(|item| values.fill_value(item)).collect::<Result<_, _>>()?)
+            }
+            Matcher::Not(inner) => Self::Not(Box::new(Self::new(inner, values)?)),
+        })
+    }
+
+    /// Whether it holds.
+    pub fn holds(&self, seen: &Seen) -> bool {
+        match self {
+            Self::Exists(exists) => (*seen != Seen::Nothing) == *exists,
+            Self::Not(inner) => !inner.holds(seen),
+            Self::Count(inner) => match seen {
+                Seen::Nothing => inner.holds(&Seen::One(0.into())),
+                Seen::One(Json::Array(items)) | Seen::Many(items) => inner.holds(&Seen::One(items.len().into())),
+                Seen::One(Json::Object(entries)) => inner.holds(&Seen::One(entries.len().into())),
+                Seen::One(_) => inner.holds(&Seen::One(1.into())),
+            },
+            _ => match seen {
+                Seen::Nothing => false,
+                Seen::One(value) => self.holds_for(value),
+                Seen::Many(values) => self.holds_for(&Json::Array(values.clone())),
+            },
+        }
+    }
+
+    fn holds_for(&self, value: &Json) -> bool {
+        let text = value.as_str();
+        match self {
+            Self::Equals(expected) => same(expected, value),
+            Self::OneOf(expected) => expected.iter().any(|expected| same(expected, value)),
+            Self::Contains(part) => match value {
+                Json::Array(items) => items.iter().any(|item| item.as_str() == Some(part)),
+                _ => text.is_some_and(|text| text.contains(part.as_str())),
+            },
+            Self::StartsWith(part) => text.is_some_and(|text| text.starts_with(part.as_str())),
+            Self::EndsWith(part) => text.is_some_and(|text| text.ends_with(part.as_str())),
+            Self::Matches(pattern) => text.is_some_and(|text| pattern.is_match(text)),
+            Self::LessThan(limit) => number(value).is_some_and(|n| n < *limit),
+            Self::GreaterThan(limit) => number(value).is_some_and(|n| n > *limit),
+            Self::Between(low, high) => number(value).is_some_and(|n| n >= *low && n <= *high),
+            Self::Count(_) | Self::Exists(_) | Self::Not(_) => unreachable!("handled by `holds`"),
+        }
+    }
+
+    /// What is expected, as people read it.
+    pub fn show(&self) -> String {
+        match self {
+            Self::Equals(value) => cut(&value.to_string(), 300),
+            Self::Contains(text) => format!("contains {}", Json::from(text.as_str())),
+            Self::StartsWith(text) => format!("starts with {}", Json::from(text.as_str())),
+            Self::EndsWith(text) => format!("ends with {}", Json::from(text.as_str())),
+            Self::Matches(pattern) => format!("matches /{pattern}/"),
+            Self::LessThan(n) => format!("less than {n}"),
+            Self::GreaterThan(n) => format!("greater than {n}"),
+            Self::Between(low, high) => format!("between {low} and {high}"),
+            Self::Count(inner) => format!("count {}", inner.show()),
+            Self::Exists(true) => "exists".into(),
+            Self::Exists(false) => "does not exist".into(),
+            Self::OneOf(items) => format!("one of {}", cut(&Json::from(items.clone()).to_string(), 300)),
+            Self::Not(inner) => format!("not {}", inner.show()),
+        }
+    }
+}
+
+/// A regular expression, compiled; its size is bounded.
+pub fn pattern_of(text: &str) -> Result<regex::Regex, Failure> {
+    regex::Regex::new(text)
+        .map_err(|error| Failure::new(Reason::Configuration, format!("`{text}` is not a regular expression: {error}")))
+}
+
+/// Equal as JSON, numbers by value (`1` and `1.0` are the same); types are strict otherwise.
+fn same(expected: &Json, seen: &Json) -> bool {
+    match (expected, seen) {
+        (Json::Number(a), Json::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Json::Array(a), Json::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Json::Object(a), Json::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
+        (a, b) => a == b,
+    }
+}
+
+/// A number, or a text that reads as one: elements and headers have only texts.
+fn number(value: &Json) -> Option<f64> {
+    match value {
+        Json::Number(n) => n.as_f64(),
+        Json::String(text) => text.trim().parse().ok().filter(|n: &f64| n.is_finite()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn matchers_hold_for_what_they_say_and_for_nothing_else() {
+        let check = |filled: &Filled, good: &[Seen], bad: &[Seen]| {
+            for seen in good {
+                assert!(filled.holds(seen), "{} should hold for {}", filled.show(), seen.show());
+            }
+            for seen in bad {
+                assert!(!filled.holds(seen), "{} should not hold for {}", filled.show(), seen.show());
+            }
+        };
+        let one = |value: Json| Seen::One(value);
+        check(
+            &Filled::Equals(json!(1)),
+            &[one(json!(1)), one(json!(1.0))],
+            &[one(json!("1")), one(json!(2)), Seen::Nothing],
+        );
+        check(
+            &Filled::Equals(json!({"a": [1, "x"]})),
+            &[one(json!({"a": [1.0, "x"]}))],
+            &[one(json!({"a": [1]})), one(json!({}))],
+        );
+        check(
+            &Filled::Contains("b".into()),
+            &[one(json!("abc")), one(json!(["b"]))],
+            &[one(json!("ac")), one(json!(["ab"]))],
+        );
+        check(
+            &Filled::LessThan(5.0),
+            &[one(json!(4)), one(json!(" 4.5 "))],
+            &[one(json!(5)), one(json!("x")), one(json!(null))],
+        );
+        check(&Filled::Between(1.0, 2.0), &[one(json!(1)), one(json!(2))], &[one(json!(2.1))]);
+        check(
+            &Filled::Count(Box::new(Filled::Equals(json!(2)))),
+            &[one(json!([1, 2])), Seen::Many(vec![json!(1), json!(2)])],
+            &[Seen::Nothing, one(json!([1]))],
+        );
+        check(&Filled::Exists(false), &[Seen::Nothing], &[one(json!(null)), one(json!(0))]);
+        check(
+            &Filled::Not(Box::new(Filled::Equals(json!("a")))),
+            &[one(json!("b")), Seen::Nothing],
+            &[one(json!("a"))],
+        );
+        check(&Filled::OneOf(vec![json!(200), json!(204)]), &[one(json!(204))], &[one(json!(500))]);
+        check(
+            &Filled::Matches(regex::Regex::new("^a+$").unwrap()),
+            &[one(json!("aa"))],
+            &[one(json!("ab")), one(json!(5))],
+        );
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        assert_eq!(cut("äbc", 2), "äb…");
+        assert_eq!(cut("äb", 2), "äb");
+    }
+}

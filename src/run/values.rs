@@ -1,0 +1,158 @@
+//! The names of one run: what `${…}` stands for while its steps run.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value as Json;
+
+use crate::names::Reason;
+use crate::outcome::{Failure, RunId};
+use crate::scenario::template::RunField;
+use crate::scenario::{Lookup, LookupError, Reference, Scenario, SecretSource, Template, Value};
+use crate::secret::{Masker, Secret};
+
+/// What `${…}` stands for in one run. Secrets are read when they are first used, and masked from then on.
+pub struct Values {
+    scenario: Arc<Scenario>,
+    lookup: Arc<dyn Lookup>,
+    masker: Masker,
+    run: RunId,
+    started_at: DateTime<Utc>,
+    location: String,
+    saved: HashMap<String, Json>,
+    secrets: std::sync::Mutex<HashMap<String, Secret<String>>>,
+}
+
+impl Values {
+    /// The names of a run that begins now.
+    pub fn new(
+        scenario: &Arc<Scenario>,
+        lookup: &Arc<dyn Lookup>,
+        run: RunId,
+        started_at: DateTime<Utc>,
+        location: &str,
+    ) -> Self {
+        Self {
+            scenario: Arc::clone(scenario),
+            lookup: Arc::clone(lookup),
+            masker: Masker::default(),
+            run,
+            started_at,
+            location: location.to_owned(),
+            saved: HashMap::new(),
+            secrets: std::sync::Mutex::default(),
+        }
+    }
+
+    /// What clears texts of this run's secrets.
+    pub fn masker(&self) -> &Masker {
+        &self.masker
+    }
+
+    /// The scenario that runs.
+    pub fn scenario(&self) -> &Arc<Scenario> {
+        &self.scenario
+    }
+
+    /// Keeps a value for later steps; a secret one is masked from now on.
+    pub fn save(&mut self, name: &str, value: Json, secret: bool) -> Result<(), Failure> {
+        if secret {
+            let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+            if !self.masker.add(&text) {
+                return Err(Failure::new(
+                    Reason::Assertion,
+                    format!(
+                        "the value saved as `{name}` is shorter than {} characters and cannot be kept secret",
+                        crate::secret::SHORTEST
+                    ),
+                ));
+            }
+        }
+        self.saved.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// What a name stands for.
+    pub fn value(&self, reference: &Reference) -> Result<Json, Failure> {
+        let configuration = |error: &LookupError| Failure::new(Reason::Configuration, error.to_string());
+        Ok(Json::String(match reference {
+            Reference::Env(name) => self.lookup.env(name).map_err(|e| configuration(&e))?,
+            Reference::Secret(name) => self.secret(name)?,
+            Reference::Var(name) => match self.scenario.vars.get(name) {
+                Some(template) => return template.fill_json(|inner| self.value(inner)),
+                None => return Err(Failure::new(Reason::Configuration, format!("`vars.{name}` is not defined"))),
+            },
+            Reference::Run(RunField::Id) => self.run.to_string(),
+            Reference::Run(RunField::StartedAt) => self.started_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            Reference::Run(RunField::Location) => self.location.clone(),
+            Reference::Saved(name) => {
+                return self.saved.get(name).cloned().ok_or_else(|| {
+                    Failure::new(Reason::MissingValue, format!("`${{{name}}}` was not saved in this run"))
+                });
+            }
+        }))
+    }
+
+    fn secret(&self, name: &str) -> Result<String, Failure> {
+        let mut secrets = self.secrets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(secret) = secrets.get(name) {
+            return Ok(secret.expose().clone());
+        }
+        let failure = |text: String| Failure::new(Reason::Configuration, text);
+        let text = match self.scenario.secrets.get(name) {
+            Some(SecretSource::Env(variable)) => self.lookup.env(variable).map_err(|e| failure(e.to_string()))?,
+            Some(SecretSource::File(path)) => {
+                let bytes = self.lookup.file(path, &self.scenario.source.path).map_err(|e| failure(e.to_string()))?;
+                String::from_utf8(bytes)
+                    .map_err(|_| failure(format!("the file of secret `{name}` is not UTF-8 text")))?
+            }
+            None => return Err(failure(format!("`secret.{name}` is not defined"))),
+        };
+        let text = text.trim_end_matches(['\n', '\r']).to_owned();
+        if !self.masker.add(&text) {
+            return Err(failure(format!("secret `{name}` is shorter than {} characters", crate::secret::SHORTEST)));
+        }
+        secrets.insert(name.to_owned(), Secret::new(text.clone()));
+        Ok(text)
+    }
+
+    /// A template with its names filled in.
+    pub fn fill(&self, template: &Template) -> Result<String, Failure> {
+        template.fill(|reference| self.value(reference))
+    }
+
+    /// A value with its names filled in.
+    pub fn fill_value(&self, value: &Value) -> Result<Json, Failure> {
+        value.fill(&mut |reference| self.value(reference))
+    }
+
+    /// The URL a step means: absolute, or relative to the scenario's `base_url`.
+    pub fn url(&self, template: &Template) -> Result<url::Url, Failure> {
+        let text = self.fill(template)?;
+        let bad = |text: &str, why: &dyn std::fmt::Display| {
+            Failure::new(Reason::Configuration, format!("`{}` is not a URL: {why}", self.masker.mask(text)))
+        };
+        match url::Url::parse(&text) {
+            Ok(url) => Ok(url),
+            Err(url::ParseError::RelativeUrlWithoutBase) => {
+                let Some(base) = &self.scenario.base_url else {
+                    return Err(bad(&text, &"it is relative and there is no `base_url`"));
+                };
+                let base = self.fill(base)?;
+                let base = url::Url::parse(&base).map_err(|e| bad(&base, &e))?;
+                base.join(&text).map_err(|e| bad(&text, &e))
+            }
+            Err(error) => Err(bad(&text, &error)),
+        }
+    }
+
+    /// A file that the scenario names.
+    pub fn file(&self, path: &Template) -> Result<Vec<u8>, Failure> {
+        let path = self.fill(path)?;
+        self.lookup
+            .file(Path::new(&path), &self.scenario.source.path)
+            .map_err(|e| Failure::new(Reason::Configuration, e.to_string()))
+    }
+}

@@ -1,0 +1,647 @@
+//! The model: what a scenario file means. Plain data, with spans kept to run time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::template::{Template, Value};
+use crate::diagnostic::{At, Source, Span};
+
+/// The stable id of a scenario: `[a-z0-9-]`, 1 to 64 characters. Phase, history, incidents and Zabbix keys hang on it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ScenarioId(pub Arc<str>);
+
+impl ScenarioId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ScenarioId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for ScenarioId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+/// What to check: a browser flow, an API flow, or a single check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// Its id, with the place of `id:` or of the name it was made from.
+    pub id: At<ScenarioId>,
+    /// The name people gave it.
+    pub name: String,
+    /// The file it comes from.
+    pub source: Arc<Source>,
+    /// What it mainly is.
+    pub kind: Kind,
+    /// `key: value` pairs that routes and dashboards go by.
+    pub tags: BTreeMap<String, String>,
+    /// When it is due.
+    pub schedule: Schedule,
+    /// How long all of `steps` may take.
+    pub timeout: Duration,
+    /// What relative URLs are relative to.
+    pub base_url: Option<At<Template>>,
+    /// How large the page is shown, in CSS pixels.
+    pub viewport: Option<Viewport>,
+    /// Where its secrets come from.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Constants of the file.
+    pub vars: BTreeMap<String, Template>,
+    /// When and how loudly to alert.
+    pub alert: AlertPolicy,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// What is done afterwards, whatever the steps did.
+    pub finally: Vec<Step>,
+}
+
+impl Scenario {
+    /// Whether any step needs a browser.
+    pub fn needs_browser(&self) -> bool {
+        fn any(steps: &[Step]) -> bool {
+            steps.iter().any(|step| match &step.action {
+                Action::Page(_) => true,
+                Action::Group(steps) => any(steps),
+                Action::Request(_) | Action::Tcp(_) | Action::Tls(_) => false,
+            })
+        }
+        any(&self.steps) || any(&self.finally)
+    }
+}
+
+/// What a scenario mainly is; the label `kind` of `wachta_scenario_info`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A flow with at least one page step.
+    Browser,
+    /// A flow of requests.
+    Api,
+    /// One `http` check.
+    Http,
+    /// One `tcp` check.
+    Tcp,
+    /// One `tls` check.
+    Tls,
+}
+
+impl Kind {
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Browser => "browser",
+            Self::Api => "api",
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// When a scenario is due. Next due times are computed in `timing`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Schedule {
+    /// Every so often, with a phase that comes from a hash of the id.
+    Every(Duration),
+    /// At the times of a cron expression (Unix rules) in a time zone.
+    Cron {
+        /// The expression as it was written.
+        expression: String,
+        /// The zone its times are in.
+        timezone: chrono_tz::Tz,
+    },
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(every) => write!(f, "every {}", Pretty(*every)),
+            Self::Cron { expression, timezone } => write!(f, "cron {expression} {timezone}"),
+        }
+    }
+}
+
+/// A duration as people write it: `90s`, `1m30s`, `250ms`.
+pub struct Pretty(pub Duration);
+
+impl fmt::Display for Pretty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        if millis == 0 {
+            return f.write_str("0s");
+        }
+        let mut rest = millis;
+        let mut shown = 0;
+        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
+            let n = rest / size;
+            if n > 0 && shown < 2 {
+                write!(f, "{n}{unit}")?;
+                shown += 1;
+            }
+            rest %= size;
+        }
+        Ok(())
+    }
+}
+
+/// The size of the page, in CSS pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Viewport {
+    /// Across.
+    pub width: u32,
+    /// Down.
+    pub height: u32,
+}
+
+/// Where a secret comes from. The agent's `allow` decides whether it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A variable of the environment.
+    Env(At<String>),
+    /// A file; a line end at its end is not part of the secret.
+    File(At<PathBuf>),
+}
+
+/// When an incident opens and resolves, and how loud it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertPolicy {
+    /// How many bad runs open an incident …
+    pub after: u32,
+    /// … among how many of the last conclusive ones; the same number means in a row.
+    pub of: u32,
+    /// How many good runs in a row resolve it.
+    pub recover_after: u32,
+    /// How loud it is.
+    pub severity: Severity,
+    /// Which verdicts are bad: a subset of failed and degraded.
+    pub verdicts: Vec<crate::outcome::Verdict>,
+}
+
+impl Default for AlertPolicy {
+    fn default() -> Self {
+        Self {
+            after: 2,
+            of: 2,
+            recover_after: 2,
+            severity: Severity::Warning,
+            verdicts: vec![crate::outcome::Verdict::Failed],
+        }
+    }
+}
+
+/// How loud an incident is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Look at it in working hours.
+    #[default]
+    Warning,
+    /// Look at it now.
+    Critical,
+}
+
+impl Severity {
+    /// Every severity, quiet to loud.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One step: an action and its modifiers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its name: automatic, from the template text, or `name:`. Unique within the scenario.
+    pub name: String,
+    /// Where it stands: the action key up to the end of its value.
+    pub span: Span,
+    /// How long one attempt may take. For a group: all of it, where given.
+    pub timeout: Option<Duration>,
+    /// Whether its failure leaves the verdict alone.
+    pub optional: bool,
+    /// What is done.
+    pub action: Action,
+}
+
+impl Step {
+    /// The step's own timeout, or what its kind has by default.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(match self.action {
+            Action::Page(PageAction::Goto { .. }) => DEFAULT_GOTO_TIMEOUT,
+            _ => DEFAULT_STEP_TIMEOUT,
+        })
+    }
+}
+
+/// How long a step may take when nothing else is said.
+pub const DEFAULT_STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a `goto` may take when nothing else is said.
+pub const DEFAULT_GOTO_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a scenario without a browser may take when nothing else is said.
+pub const DEFAULT_SCENARIO_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a scenario with a browser may take when nothing else is said.
+pub const DEFAULT_BROWSER_SCENARIO_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long all of `finally` may take.
+pub const FINALLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Something on the page.
+    Page(PageAction),
+    /// A request.
+    Request(Box<Request>),
+    /// Steps that belong together.
+    Group(Vec<Step>),
+    /// A TCP check.
+    Tcp(Box<TcpCheck>),
+    /// A TLS check.
+    Tls(Box<TlsCheck>),
+}
+
+/// What is done on a page.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PageAction {
+    /// Opens a URL.
+    Goto {
+        /// Absolute, or relative to `base_url`.
+        url: At<Template>,
+    },
+    /// Clicks an element.
+    Click {
+        /// Which.
+        target: Target,
+    },
+    /// Replaces the content of a field.
+    Fill {
+        /// Which.
+        target: Target,
+        /// By what.
+        with: At<Template>,
+    },
+    /// Chooses an option of a list.
+    Select {
+        /// Which list.
+        target: Target,
+        /// Which options.
+        options: Vec<SelectOption>,
+    },
+    /// Presses a key or chord.
+    Press {
+        /// `Enter`, `Control+A`: the modifiers, then the key.
+        keys: At<Vec<String>>,
+        /// The element that has the focus meanwhile.
+        into: Option<Target>,
+    },
+    /// Waits until all of these hold.
+    Expect(Vec<PageExpectation>),
+    /// Keeps values for later steps.
+    Save(Vec<PageSave>),
+    /// Takes a picture.
+    Screenshot {
+        /// Its name.
+        name: At<Template>,
+    },
+}
+
+/// An option of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SelectOption {
+    /// By what it shows.
+    Text(At<Template>),
+    /// By its `value`.
+    Value(At<Template>),
+}
+
+/// Which element is meant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// How it is found.
+    pub how: How,
+    /// Where the target is written.
+    pub span: Span,
+}
+
+/// The "how" of a target.
+#[derive(Debug, Clone, PartialEq)]
+pub enum How {
+    /// By ARIA role and accessible name.
+    Role {
+        /// Such as `button`.
+        role: String,
+        /// The whole name; none: any.
+        name: Option<Matcher>,
+    },
+    /// By the text of its label.
+    Label(Matcher),
+    /// By its placeholder.
+    Placeholder(Matcher),
+    /// By its visible text; the innermost element that has it.
+    Text(Matcher),
+    /// By its alternative text.
+    Alt(Matcher),
+    /// By its `title`.
+    Title(Matcher),
+    /// By its `data-testid`.
+    TestId(Matcher),
+    /// By its `id`.
+    Id(Template),
+    /// By a CSS selector.
+    Css(Template),
+    /// By an `XPath`.
+    Xpath(Template),
+}
+
+/// A one-key map that says what a value must be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Matcher {
+    /// The same value; a scalar is short for it.
+    Equals(Value),
+    /// Has this in it.
+    Contains(Template),
+    /// Begins with it.
+    StartsWith(Template),
+    /// Ends with it.
+    EndsWith(Template),
+    /// A regular expression matches somewhere. Kept as text: a compiled one costs many kilobytes.
+    Matches(Template),
+    /// Is a number below this.
+    LessThan(Value),
+    /// Is a number above this.
+    GreaterThan(Value),
+    /// Is a number from … to …, both included.
+    Between(Value, Value),
+    /// Has so many elements.
+    Count(Box<Matcher>),
+    /// Is there, or is not.
+    Exists(bool),
+    /// Is one of these.
+    OneOf(Vec<Value>),
+    /// Does not match this.
+    Not(Box<Matcher>),
+}
+
+impl Matcher {
+    /// The whole text, or none when the matcher is another one.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Equals(Value::Text(Template::literal(text)))
+    }
+
+    /// Calls `visit` with every value and template in it.
+    pub fn visit_references(&self, visit: &mut dyn FnMut(&super::template::Reference)) {
+        match self {
+            Self::Equals(value) | Self::LessThan(value) | Self::GreaterThan(value) => value.visit_references(visit),
+            Self::Contains(t) | Self::StartsWith(t) | Self::EndsWith(t) | Self::Matches(t) => {
+                t.references().for_each(visit);
+            }
+            Self::Between(low, high) => {
+                low.visit_references(visit);
+                high.visit_references(visit);
+            }
+            Self::OneOf(values) => values.iter().for_each(|value| value.visit_references(visit)),
+            Self::Count(inner) | Self::Not(inner) => inner.visit_references(visit),
+            Self::Exists(_) => {}
+        }
+    }
+}
+
+/// One thing that must hold on a page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PageExpectation {
+    /// Where it is written.
+    pub span: Span,
+    /// What must hold.
+    pub what: PageFact,
+}
+
+/// What `expect` knows on a page.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PageFact {
+    /// The page's URL.
+    Url(Matcher),
+    /// The page's title.
+    Title(Matcher),
+    /// An element is there and visible.
+    Visible(Target),
+    /// No visible element matches.
+    Hidden(Target),
+    /// Facts of an element.
+    Element {
+        /// Which.
+        target: Target,
+        /// What must hold of it.
+        facts: Vec<ElementFact>,
+    },
+}
+
+/// What can be said of an element.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ElementFact {
+    /// Its visible text, white space folded.
+    Text(Matcher),
+    /// A field's value.
+    Value(Matcher),
+    /// An attribute.
+    Attribute(String, Matcher),
+    /// How many visible elements match the target.
+    Count(Matcher),
+    /// Whether it is checked.
+    Checked(bool),
+    /// Whether it is enabled.
+    Enabled(bool),
+    /// Whether it has the focus.
+    Focused(bool),
+}
+
+/// A value of a page to keep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PageSave {
+    /// Under which name.
+    pub name: At<String>,
+    /// Where it comes from.
+    pub source: PageSource,
+    /// The part to keep, or what it must be; `matches` keeps its first group.
+    pub matcher: Option<Matcher>,
+    /// Whether it is masked from then on.
+    pub secret: bool,
+}
+
+/// Where a value of a page comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PageSource {
+    /// The text of an element.
+    Text(Target),
+    /// The value of a field.
+    Value(Target),
+    /// An attribute of an element.
+    Attribute(Target, String),
+    /// The page's URL.
+    Url,
+}
+
+/// An HTTP request and what is expected of its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// `GET`, `POST` …
+    pub method: String,
+    /// Absolute, or relative to `base_url`.
+    pub url: At<Template>,
+    /// Headers, in the order they were written.
+    pub headers: Vec<(String, At<Template>)>,
+    /// Query parameters, added to those of the URL.
+    pub query: Vec<(String, At<Template>)>,
+    /// The body.
+    pub body: Option<Body>,
+    /// Which certificates to trust.
+    pub trust: Trust,
+    /// What must hold.
+    pub expect: Vec<ResponseExpectation>,
+    /// What to keep.
+    pub save: Vec<ResponseSave>,
+}
+
+/// A request's body.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// JSON, sent as `application/json`.
+    Json(Value),
+    /// A form, sent as `application/x-www-form-urlencoded`.
+    Form(Vec<(String, At<Template>)>),
+    /// Any text.
+    Text(At<Template>),
+}
+
+/// Which certificates to trust.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Trust {
+    /// A PEM file with further roots, relative to the scenario's file.
+    pub ca: Option<At<Template>>,
+}
+
+/// One thing that must hold of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponseExpectation {
+    /// Where it is written.
+    pub span: Span,
+    /// What must hold.
+    pub what: ResponseFact,
+}
+
+/// What `expect` knows on an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResponseFact {
+    /// The status code.
+    Status(Matcher),
+    /// A header, by its lower-case name.
+    Header(String, Matcher),
+    /// What a `JSONPath` (RFC 9535) finds: the value, or the list when it finds several.
+    Json(String, Matcher),
+    /// The body as text.
+    Body(Matcher),
+    /// The body has this in it.
+    Contains(Template),
+    /// From sending to the last byte.
+    FasterThan(Duration),
+}
+
+/// A value of an answer to keep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponseSave {
+    /// Under which name.
+    pub name: At<String>,
+    /// Where it comes from.
+    pub source: ResponseSource,
+    /// Whether it is masked from then on.
+    pub secret: bool,
+}
+
+/// Where a value of an answer comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResponseSource {
+    /// What a `JSONPath` finds.
+    Json(String),
+    /// A header, by its lower-case name.
+    Header(String),
+    /// The first group of a regular expression over the body, or the whole body.
+    Body(Option<Template>),
+}
+
+/// A TCP check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TcpCheck {
+    /// `host:port`.
+    pub address: At<Template>,
+    /// What to send once connected.
+    pub send: Option<At<Template>>,
+    /// What the peer must send.
+    pub receive: Option<(Matcher, Span)>,
+    /// From the start to the last expected byte.
+    pub faster_than: Option<At<Duration>>,
+}
+
+/// A TLS check: the handshake succeeds, the certificate is trusted and fits the name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TlsCheck {
+    /// `host:port`.
+    pub address: At<Template>,
+    /// Which certificates to trust.
+    pub trust: Trust,
+    /// The certificate must stay valid for at least this long.
+    pub expires_after: Option<At<Duration>>,
+    /// From the start to the end of the handshake.
+    pub faster_than: Option<At<Duration>>,
+}
+
+/// What a scenario may know of its surroundings: the agent's environment and files, as far as it allows.
+pub trait Lookup: Send + Sync {
+    /// A variable of the environment.
+    fn env(&self, name: &str) -> Result<String, LookupError>;
+
+    /// A file. `beside` is the path of the scenario's file: relative paths are relative to its folder, and what is
+    /// in its folder is always allowed.
+    fn file(&self, path: &std::path::Path, beside: &str) -> Result<Vec<u8>, LookupError>;
+}
+
+/// Why a lookup gave nothing. Never holds the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookupError {
+    /// It is not there.
+    Missing(String),
+    /// The agent does not allow it; the text says what to add to `allow`.
+    NotAllowed(String),
+}
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(text) | Self::NotAllowed(text) => f.write_str(text),
+        }
+    }
+}
