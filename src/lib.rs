@@ -30,10 +30,14 @@
 //! opened and resolved by outcomes; a *notice* tells one *receiver* of one event of it; a *sink*
 //! shows outcomes to another system; a *location* is where an agent looks from.
 
+pub mod app;
 pub mod diagnostic;
 pub mod incident;
 pub mod names;
+pub mod notify;
 pub mod outcome;
 pub mod run;
 pub mod scenario;
 pub mod secret;
+pub mod sink;
+pub mod web;

@@ -1,1 +1,5 @@
-//! Page steps over WebDriver.
+//! Page steps over WebDriver: sessions, and what is done in them.
+
+mod config;
+
+pub use config::Config;

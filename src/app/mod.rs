@@ -1,0 +1,3 @@
+//! The assembly: the one place that knows every part.
+
+pub mod config;

@@ -1,0 +1,16 @@
+//! The agent's file, `browser:`.
+
+/// Where browser sessions come from and how many there may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// How many sessions may exist at once; runs above it wait.
+    pub max_sessions: usize,
+    /// A WebDriver endpoint; none: wachta finds and runs chromedriver itself.
+    pub webdriver: Option<url::Url>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_sessions: 2, webdriver: None }
+    }
+}

@@ -1,0 +1,3 @@
+//! Where outcomes are shown to other systems: one file per destination, a bounded queue and one task each.
+
+pub mod zabbix;

@@ -1,0 +1,5 @@
+//! Zabbix, by the trapper protocol.
+
+mod config;
+
+pub use config::Config;
