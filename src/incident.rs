@@ -1,1 +1,203 @@
-//! Placeholder.
+//! What outcomes mean: incidents, the notices that tell of them, and the decisions that led to them.
+//! Plain data; who decides is `alert`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::names::Reason;
+use crate::outcome::{RunId, Verdict};
+use crate::scenario::Severity;
+
+/// What an incident is about: a scenario's id, or `agent/<location>`. No scenario id contains a slash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Subject(pub String);
+
+impl Subject {
+    /// The agent itself.
+    pub fn agent(location: &str) -> Self {
+        Self(format!("agent/{location}"))
+    }
+
+    /// Whether it is an agent and not a scenario.
+    pub fn is_agent(&self) -> bool {
+        self.0.starts_with("agent/")
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something is wrong with one scenario, or with one agent, from opening to resolving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// What it is about. While every group has one incident this is the group's id as well.
+    pub subject: Subject,
+    /// The how-manieth incident of its subject this is, from 1.
+    pub opening: u64,
+    /// The name people gave the scenario.
+    pub name: String,
+    /// The scenario's tags.
+    pub tags: BTreeMap<String, String>,
+    /// What the scenario mainly is: `browser`, `api`, `http` …; `agent` for an agent.
+    pub kind: String,
+    /// How loud it is.
+    pub severity: Severity,
+    /// Where the outcomes came from.
+    pub location: String,
+    /// When it opened: the end of the run that opened it.
+    pub opened_at: DateTime<Utc>,
+    /// The run that opened it.
+    pub opened_by: RunId,
+    /// When it resolved.
+    pub resolved_at: Option<DateTime<Utc>>,
+    /// The run that resolved it; none when the scenario was removed, or for an agent.
+    pub resolved_by: Option<RunId>,
+    /// The verdict of the last bad run.
+    pub verdict: Verdict,
+    /// The last bad run.
+    pub last_run: RunId,
+    /// The reason of the last bad run.
+    pub reason: Option<Reason>,
+    /// The message of the last bad run; secrets masked.
+    pub message: Option<String>,
+    /// The name of the step that decided the last bad run.
+    pub step: Option<String>,
+    /// `file.yaml:LINE:COLUMN` of what did not hold.
+    pub place: Option<String>,
+    /// Bad runs while it has been open, the opening one included.
+    pub bad_runs: u64,
+    /// How many events it has had that are told.
+    pub events: u32,
+    /// Who was told that it opened, and is told what follows.
+    pub receivers: Vec<String>,
+}
+
+impl Incident {
+    /// The key under which receivers know it: `<group id>:<opening>`.
+    pub fn dedup_key(&self) -> String {
+        format!("{}:{}", self.subject, self.opening)
+    }
+
+    /// Whether it is still open.
+    pub fn is_open(&self) -> bool {
+        self.resolved_at.is_none()
+    }
+}
+
+/// What a notice tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// The incident opened.
+    Opened,
+    /// It became louder.
+    Updated,
+    /// It resolved.
+    Resolved,
+}
+
+impl Event {
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Updated => "updated",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// One event of one group to one receiver: owed from the commit that decided it until it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// `<dedup key>#<number of the event>@<receiver>`: the same after any crash.
+    pub id: String,
+    /// To whom.
+    pub receiver: String,
+    /// What happened.
+    pub event: Event,
+    /// The incident as it was then.
+    pub incident: Incident,
+    /// Since when it is owed.
+    pub owed_at: DateTime<Utc>,
+    /// Whether an earlier try may have reached the receiver.
+    #[serde(skip)]
+    pub repeat: bool,
+}
+
+impl Notice {
+    /// A notice of the incident's latest event.
+    pub fn new(incident: &Incident, event: Event, receiver: &str, owed_at: DateTime<Utc>) -> Self {
+        Self {
+            id: format!("{}#{}@{receiver}", incident.dedup_key(), incident.events),
+            receiver: receiver.to_owned(),
+            event,
+            incident: incident.clone(),
+            owed_at,
+            repeat: false,
+        }
+    }
+}
+
+/// Why something was told, or why not. Kept when its reason changes; otherwise the last one counts up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// About what.
+    pub subject: Subject,
+    /// The bounded reason.
+    pub why: Why,
+    /// The figures behind it: `1 bad of the last 2, 2 needed`.
+    pub detail: String,
+    /// The run that it was decided for.
+    pub run: Option<RunId>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// The bounded reason of a [`Decision`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Good, and nothing was wrong.
+    Good,
+    /// Bad, but not as often as `alert.after` asks for.
+    Count,
+    /// Bad often enough: opened.
+    Opened,
+    /// Bad, and open already.
+    Repeat,
+    /// A failed run made a warning louder.
+    Raised,
+    /// Good, but not as often as `alert.recover_after` asks for.
+    Recovering,
+    /// Good often enough: resolved.
+    Resolved,
+    /// The scenario was removed while its incident was open: resolved.
+    Removed,
+    /// `unknown`: says nothing of the target.
+    OwnFault,
+}
+
+impl Why {
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Count => "count",
+            Self::Opened => "opened",
+            Self::Repeat => "repeat",
+            Self::Raised => "raised",
+            Self::Recovering => "recovering",
+            Self::Resolved => "resolved",
+            Self::Removed => "removed",
+            Self::OwnFault => "own_fault",
+        }
+    }
+}

@@ -30,7 +30,10 @@
 //! opened and resolved by outcomes; a *notice* tells one *receiver* of one event of it; a *sink*
 //! shows outcomes to another system; a *location* is where an agent looks from.
 
+pub mod alert;
 pub mod app;
+pub mod cli;
+pub mod demo;
 pub mod diagnostic;
 pub mod incident;
 pub mod names;
@@ -38,6 +41,8 @@ pub mod notify;
 pub mod outcome;
 pub mod run;
 pub mod scenario;
+pub mod schedule;
 pub mod secret;
 pub mod sink;
+pub mod store;
 pub mod web;

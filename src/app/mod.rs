@@ -1,3 +1,375 @@
-//! The assembly: the one place that knows every part.
+//! The assembly: the one place that knows every part. Builds, reloads, drains.
+//!
+//! Start-up is a reload from the empty catalog. Everything that can fail in a reload happens before live state
+//! changes. Every task is spawned on one tracker and stopped by one token.
 
 pub mod config;
+mod drain;
+pub mod library;
+mod lost;
+pub mod lookup;
+mod reload;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use futures_util::FutureExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::alert::{self, Committer, Intake};
+use crate::notify::{self, Courier, Links};
+use crate::outcome::Outcome;
+use crate::run::browser::{self, Browsers};
+use crate::run::{self, Ticket, Tools};
+use crate::scenario::Lookup;
+use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
+use crate::sink::prometheus::Prometheus;
+use crate::sink::zabbix::Zabbix;
+use crate::sink::{self};
+use crate::store::evidence::EvidenceFolder;
+use crate::store::{Intent, Store, StoreError};
+use crate::web::{self, Overview, ReloadReport};
+
+pub use config::Config;
+pub use library::Library;
+
+/// How long outcomes and evidence are kept.
+const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
+/// How often what is older is forgotten.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+/// How often Zabbix hears of the agent itself.
+const AGENT_STATE_EVERY: Duration = Duration::from_mins(1);
+
+/// What an agent is made of.
+pub struct Setup {
+    /// The agent's file, read.
+    pub config: Config,
+    /// Where it was read from, to be read again at a reload; none when there is no file.
+    pub config_file: Option<PathBuf>,
+    /// Where scenario files come from.
+    pub library: Arc<dyn Library>,
+    /// What scenarios may use; none: the environment and files that the agent's file allows.
+    pub lookup: Option<Arc<dyn Lookup>>,
+    /// Where outcomes, incidents and notices are kept.
+    pub store: Arc<dyn Store>,
+    /// The folder of the agent's state: evidence and browser profiles.
+    pub folder: PathBuf,
+    /// The wachta executable, for the guard of browsers.
+    pub executable: PathBuf,
+    /// Is told of every outcome, for whoever embeds an agent.
+    pub listener: Option<Listener>,
+}
+
+/// Is told of every outcome.
+pub type Listener = Arc<dyn Fn(&Outcome) + Send + Sync>;
+
+/// Why an agent did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// It cannot listen there.
+    Listen(SocketAddr, std::io::Error),
+    /// The store does not answer.
+    Store(StoreError),
+    /// Anything else that is not set up.
+    Other(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}; name another address under `web.listen`"),
+            Self::Store(error) => error.fmt(f),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<prometheus::Error> for StartError {
+    fn from(error: prometheus::Error) -> Self {
+        Self::Other(format!("metrics: {error}"))
+    }
+}
+
+/// An agent that runs.
+pub struct App {
+    address: SocketAddr,
+    parts: Arc<Parts>,
+    reloads: mpsc::Sender<web::ReloadRequest>,
+    tasks: TaskTracker,
+    runs: TaskTracker,
+    /// Ends planning and the admission of new runs.
+    stop: CancellationToken,
+    /// Ends runs that go on.
+    cancel_runs: CancellationToken,
+    /// Ends everything else.
+    finish: CancellationToken,
+    committing: tokio::task::JoinHandle<()>,
+    intake: Intake,
+}
+
+/// What reloads and runs need of the parts.
+struct Parts {
+    setup_file: Option<PathBuf>,
+    library: Arc<dyn Library>,
+    fixed_lookup: Option<Arc<dyn Lookup>>,
+    store: Arc<dyn Store>,
+    evidence: EvidenceFolder,
+    browsers: Browsers,
+    tls: run::tls::Trusted,
+    prometheus: Arc<Prometheus>,
+    zabbix: Option<Zabbix>,
+    scenarios: watch::Sender<Scenarios>,
+    overview: watch::Sender<Arc<Overview>>,
+    /// What the next run may use; changes with the agent's file.
+    lookup: watch::Sender<Arc<dyn Lookup>>,
+    location: String,
+    listener: Option<Listener>,
+    state: tokio::sync::Mutex<reload::State>,
+    gauges: reload::Gauges,
+}
+
+impl App {
+    /// Starts an agent. When this returns, its files are loaded and it listens.
+    pub async fn start(setup: Setup) -> Result<Self, StartError> {
+        let config = setup.config;
+        let listen = config.web.listen;
+        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|e| StartError::Listen(listen, e))?;
+        let address = listener.local_addr().map_err(|e| StartError::Listen(listen, e))?;
+
+        let registry = prometheus::Registry::new();
+        let sinks = sink::Metrics::new(&registry)?;
+        let tasks = TaskTracker::new();
+        let (stop, cancel_runs, finish) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+
+        let browsers =
+            Browsers::new(config.browser.clone(), setup.folder.join("browsers"), setup.executable, browser::Metrics::new(&registry)?);
+        let reaped = browsers.reap_leftovers().await;
+        if reaped > 0 {
+            tracing::warn!(reaped, "browser processes that an earlier agent left were ended");
+        }
+
+        let store = setup.store;
+        let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
+        let client = web_client()?;
+        let mut courier = Courier::new(Arc::clone(&store), notify::Metrics::new(&registry)?, client, &tasks, &finish);
+        let metrics = alert::Metrics::new(&registry, sinks.dropped.with_label_values(&["store"]))?;
+        let (committer, intake) = Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
+        let folders = setup.library.folders(&config.scenarios);
+        let links = Links::new(config.web.external_url.clone());
+        courier.serve(&config.alerting.receivers, &links).await;
+
+        let zabbix = config.zabbix.clone().map(|config| Zabbix::start(config, &sinks, &tasks, finish.clone()));
+        let lookup: Arc<dyn Lookup> = match &setup.lookup {
+            Some(lookup) => Arc::clone(lookup),
+            None => Arc::new(lookup::Environment::allowed(&config.allow)),
+        };
+        let parts = Arc::new(Parts {
+            setup_file: setup.config_file,
+            library: setup.library,
+            fixed_lookup: setup.lookup,
+            store: Arc::clone(&store),
+            evidence: EvidenceFolder::new(setup.folder.join("evidence")),
+            browsers,
+            tls: run::tls::Trusted::system(),
+            prometheus: Arc::clone(&prometheus),
+            zabbix,
+            scenarios: watch::Sender::new(Arc::default()),
+            overview: watch::Sender::new(Arc::default()),
+            lookup: watch::Sender::new(lookup),
+            location: config.location.clone(),
+            listener: setup.listener,
+            gauges: reload::Gauges::new(&registry)?,
+            state: tokio::sync::Mutex::new(reload::State::new(config, courier, links)),
+        });
+        let committing = tokio::spawn(committer.run());
+
+        parts.reload(&intake).await;
+        prometheus.seed(&store.latest().await?, &store.latest_conclusive().await?);
+        let resumed = parts.close_lost(&intake).await?;
+
+        // Runs have a tracker of their own, so that a drain can wait for them first.
+        let runs = TaskTracker::new();
+        let hooks = parts.hooks(&intake, &cancel_runs);
+        let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed);
+        tasks.spawn(dispatcher.run(parts.scenarios.subscribe(), stop.clone()));
+
+        let (reloads, requests) = mpsc::channel(4);
+        tasks.spawn(Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
+        library::watch_files(folders, parts.setup_file.as_deref(), reloads.clone(), &tasks, &stop);
+        tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
+        if parts.zabbix.is_some() {
+            tasks.spawn(Arc::clone(&parts).tell_agent_state(stop.clone()));
+        }
+
+        let state = web::State {
+            store,
+            evidence: parts.evidence.clone(),
+            prometheus,
+            overview: parts.overview.subscribe(),
+            reload: reloads.clone(),
+            stopping: stop.clone(),
+        };
+        let until = finish.clone();
+        tasks.spawn(async move {
+            let served = axum::serve(listener, web::router(state)).with_graceful_shutdown(until.cancelled_owned()).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the web server ended");
+            }
+        });
+        Ok(Self { address, parts, reloads, tasks, runs, stop, cancel_runs, finish, committing, intake })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What is loaded, now and as it changes.
+    pub fn overview(&self) -> watch::Receiver<Arc<Overview>> {
+        self.parts.overview.subscribe()
+    }
+
+    /// What asks for a reload, to be kept by whoever hears of changes.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(self.reloads.downgrade())
+    }
+}
+
+/// Asks for reloads as long as the agent runs.
+#[derive(Clone)]
+pub struct Reloader(mpsc::WeakSender<web::ReloadRequest>);
+
+impl Reloader {
+    /// Loads the files anew. Nothing happens once the agent stops.
+    pub async fn reload(&self) -> ReloadReport {
+        let (request, report) = web::ReloadRequest::new();
+        match self.0.upgrade() {
+            Some(reloads) if reloads.send(request).await.is_ok() => report.await.unwrap_or_default(),
+            _ => ReloadReport::default(),
+        }
+    }
+}
+
+fn web_client() -> Result<reqwest::Client, StartError> {
+    let tls = run::tls::Trusted::system().client_config();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .user_agent(concat!("wachta/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|e| StartError::Other(format!("no HTTP client: {e}")))
+}
+
+impl Parts {
+    fn tools(&self) -> Tools {
+        Tools {
+            tls: self.tls.clone(),
+            browsers: Some(self.browsers.clone()),
+            lookup: Arc::clone(&self.lookup.borrow()),
+            evidence: self.evidence.clone(),
+            location: self.location.clone(),
+        }
+    }
+
+    /// What the dispatcher calls: plans go to the store, runs to the engine, outcomes to the store and the sinks.
+    fn hooks(self: &Arc<Self>, intake: &Intake, cancel: &CancellationToken) -> Hooks {
+        let (parts, to_store, cancel) = (Arc::clone(self), intake.clone(), cancel.clone());
+        let run = move |due: Due| {
+            let (parts, intake, cancel) = (Arc::clone(&parts), to_store.clone(), cancel.clone());
+            async move {
+                let ticket = Ticket { run: due.run, due_at: Some(due.due_at), cancel, progress: None };
+                let outcome = Arc::new(run::run(&due.scenario, &parts.tools(), ticket).await);
+                parts.fan_out(&outcome);
+                let _ = intake.outcome(outcome).await;
+            }
+            .boxed()
+        };
+        let (location, to_plan) = (self.location.clone(), intake.clone());
+        let plan = move |due: &Due| {
+            to_plan.plan(Intent {
+                run: due.run,
+                scenario: due.scenario.id.value.clone(),
+                name: due.scenario.name.clone(),
+                kind: due.scenario.kind,
+                location: location.clone(),
+                due_at: due.due_at,
+            })
+        };
+        let to_withdraw = intake.clone();
+        Hooks {
+            run: Arc::new(run),
+            plan: Arc::new(plan),
+            withdraw: Arc::new(move |run| to_withdraw.withdraw(run)),
+            now: Arc::new(Utc::now),
+        }
+    }
+
+    /// The sinks get the outcome whether or not the store answers.
+    fn fan_out(&self, outcome: &Arc<Outcome>) {
+        tracing::info!(
+            run = %outcome.run, scenario = %outcome.scenario, verdict = outcome.verdict.as_str(),
+            reason = outcome.reason.map(crate::names::Reason::as_str), seconds = outcome.duration.as_secs_f64(),
+            message = outcome.message, "run ended"
+        );
+        self.prometheus.outcome(outcome);
+        if let Some(zabbix) = &self.zabbix {
+            zabbix.outcome(Arc::clone(outcome));
+        }
+        if let Some(listener) = &self.listener {
+            listener(outcome);
+        }
+    }
+
+    async fn prune_regularly(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            match self.store.prune(Utc::now() - RETENTION).await {
+                Ok(runs) => {
+                    for run in runs {
+                        self.evidence.forget(run).await;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "what is old could not be forgotten"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(PRUNE_EVERY) => {}
+            }
+        }
+    }
+
+    async fn tell_agent_state(self: Arc<Self>, stop: CancellationToken) {
+        let Some(zabbix) = &self.zabbix else { return };
+        loop {
+            let overview = Arc::clone(&self.overview.borrow());
+            zabbix.agent_state(serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "location": self.location,
+                "scenarios": overview.scenarios.len(),
+                "refused": overview.refused.len(),
+                "problems": overview.problems.len(),
+            }));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(AGENT_STATE_EVERY) => {}
+            }
+        }
+    }
+}
+
+/// Runs that were planned before a restart, by scenario and due time.
+type Resumed = HashMap<(crate::scenario::ScenarioId, chrono::DateTime<Utc>), crate::outcome::RunId>;

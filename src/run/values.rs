@@ -30,6 +30,7 @@ impl Values {
     pub fn new(
         scenario: &Arc<Scenario>,
         lookup: &Arc<dyn Lookup>,
+        masker: Masker,
         run: RunId,
         started_at: DateTime<Utc>,
         location: &str,
@@ -37,7 +38,7 @@ impl Values {
         Self {
             scenario: Arc::clone(scenario),
             lookup: Arc::clone(lookup),
-            masker: Masker::default(),
+            masker,
             run,
             started_at,
             location: location.to_owned(),

@@ -82,6 +82,24 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// The names of all steps, those in groups and under `finally` included.
+    pub fn step_names(&self) -> Vec<&str> {
+        fn walk<'a>(steps: &'a [Step], names: &mut Vec<&'a str>) {
+            for step in steps {
+                names.push(&step.name);
+                if let Action::Group(steps) = &step.action {
+                    walk(steps, names);
+                }
+            }
+        }
+        let mut names = Vec::new();
+        walk(&self.steps, &mut names);
+        walk(&self.finally, &mut names);
+        names
+    }
+}
+
 /// What a scenario mainly is; the label `kind` of `wachta_scenario_info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,5 +1,113 @@
 //! The page, metrics and administration over HTTP.
+//!
+//! Reads the store and views; asks for things by messages that `app` answers. No engine is called from here.
 
+mod admin;
 mod config;
+pub mod page;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::{get, post};
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::names::path;
+use crate::schedule::Scenarios;
+use crate::sink::prometheus::Prometheus;
+use crate::store::Store;
+use crate::store::evidence::EvidenceFolder;
 
 pub use config::Config;
+
+/// What is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct Overview {
+    /// Where the agent looks from.
+    pub location: String,
+    /// Every scenario that runs.
+    pub scenarios: Scenarios,
+    /// Scenarios that cannot run here, and why.
+    pub refused: Vec<(String, String)>,
+    /// Every problem of the last load, as text.
+    pub problems: Vec<String>,
+    /// When the files were last loaded.
+    pub loaded_at: Option<DateTime<Utc>>,
+}
+
+/// What a reload led to.
+#[derive(Debug, Clone, Default)]
+pub struct ReloadReport {
+    /// Whether everything was taken.
+    pub successful: bool,
+    /// How many scenarios run now.
+    pub scenarios: usize,
+    /// Every problem, as text.
+    pub problems: Vec<String>,
+}
+
+/// Asks for a reload.
+pub struct ReloadRequest(oneshot::Sender<ReloadReport>);
+
+impl ReloadRequest {
+    /// A request, and where its report arrives.
+    pub fn new() -> (Self, oneshot::Receiver<ReloadReport>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Answers it.
+    pub fn answer(self, report: ReloadReport) {
+        // Who asked may have gone.
+        let _ = self.0.send(report);
+    }
+}
+
+/// What the handlers read.
+#[derive(Clone)]
+pub struct State {
+    /// History, incidents and notices.
+    pub store: Arc<dyn Store>,
+    /// Evidence of runs.
+    pub evidence: EvidenceFolder,
+    /// The text of `/metrics`.
+    pub prometheus: Arc<Prometheus>,
+    /// What is loaded.
+    pub overview: watch::Receiver<Arc<Overview>>,
+    /// Where reloads are asked for.
+    pub reload: mpsc::Sender<ReloadRequest>,
+    /// Cancelled once the agent stops: from then on it is not ready.
+    pub stopping: CancellationToken,
+}
+
+/// Every path there is.
+pub fn router(state: State) -> Router {
+    Router::new()
+        .merge(page::routes())
+        .route(path::METRICS, get(admin::metrics))
+        .route(path::HEALTHY, get(admin::healthy))
+        .route(path::READY, get(admin::ready))
+        .route(path::RELOAD, post(admin::reload))
+        .layer(middleware::map_response(harden))
+        .with_state(state)
+}
+
+/// The page runs no script and shows nothing from elsewhere; evidence of other people's sites must not either.
+async fn harden(mut response: Response) -> Response {
+    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("x-frame-options"), "DENY"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

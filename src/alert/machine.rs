@@ -1,0 +1,314 @@
+//! The state machine of alerting. Pure: state and outcome in, state and decision out.
+//!
+//! Advancing is idempotent by run id: an outcome that was judged is not judged again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::incident::{Decision, Event, Incident, Subject, Why};
+use crate::names::Reason;
+use crate::outcome::{Outcome, RunId, Verdict};
+use crate::scenario::{AlertPolicy, Scenario, Severity};
+
+/// What is remembered of a scenario between its runs. Kept in the store, written with each outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Watch {
+    /// The last conclusive runs, oldest first, as many as `alert.after` looks at.
+    window: VecDeque<Mark>,
+    /// Good runs in a row.
+    good: u32,
+    /// Counted unknown runs in a row.
+    pub unknown: u32,
+    /// The run that was judged last.
+    last_run: Option<RunId>,
+    /// How many incidents there were.
+    openings: u64,
+    /// The incident that is open.
+    pub open: Option<Incident>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mark {
+    Good,
+    Degraded,
+    Failed,
+}
+
+/// What one outcome led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Why.
+    pub decision: Decision,
+    /// What receivers are told, with the incident as it is now.
+    pub told: Option<(Event, Incident)>,
+    /// The incident that was touched: to be written.
+    pub incident: Option<Incident>,
+}
+
+impl Watch {
+    /// Advances by an outcome of its scenario. None when this run was judged before.
+    pub fn advance(&mut self, scenario: &Scenario, outcome: &Outcome) -> Option<Judgement> {
+        if self.last_run == Some(outcome.run) {
+            return None;
+        }
+        self.last_run = Some(outcome.run);
+        let policy = &scenario.alert;
+        let subject = Subject(outcome.scenario.to_string());
+        if outcome.verdict == Verdict::Unknown {
+            if counts_against_agent(outcome) {
+                self.unknown += 1;
+            }
+            let reason = outcome.reason.map_or("unknown", Reason::as_str);
+            return Some(self.judged(
+                outcome,
+                subject,
+                Why::OwnFault,
+                format!("the target was not tested: {reason}"),
+                None,
+            ));
+        }
+        self.unknown = 0;
+        let bad = policy.verdicts.contains(&outcome.verdict);
+        self.window.push_back(match (bad, outcome.verdict) {
+            (true, Verdict::Failed) => Mark::Failed,
+            (true, _) => Mark::Degraded,
+            (false, _) => Mark::Good,
+        });
+        while self.window.len() > policy.of as usize {
+            self.window.pop_front();
+        }
+        Some(if bad { self.bad(scenario, outcome, subject) } else { self.good(policy, outcome, subject) })
+    }
+
+    fn bad(&mut self, scenario: &Scenario, outcome: &Outcome, subject: Subject) -> Judgement {
+        self.good = 0;
+        let policy = &scenario.alert;
+        let bad = u32::try_from(self.window.iter().filter(|mark| **mark != Mark::Good).count()).unwrap_or(u32::MAX);
+        let severity =
+            if self.window.contains(&Mark::Failed) { policy.severity } else { policy.severity.min(Severity::Warning) };
+        if let Some(open) = &mut self.open {
+            note_bad_run(open, outcome);
+            if severity > open.severity {
+                let detail = format!("{} became {severity}", open.severity);
+                open.severity = severity;
+                return self.judged(outcome, subject, Why::Raised, detail, Some(Event::Updated));
+            }
+            let detail = format!("open since {}", open.opened_at.format("%F %T"));
+            return self.judged(outcome, subject, Why::Repeat, detail, None);
+        }
+        let detail = format!("{bad} bad of the last {}, {} needed", self.window.len(), policy.after);
+        if bad < policy.after {
+            return self.judged(outcome, subject, Why::Count, detail, None);
+        }
+        self.openings += 1;
+        let mut incident = Incident {
+            subject: subject.clone(),
+            opening: self.openings,
+            name: scenario.name.clone(),
+            tags: scenario.tags.clone(),
+            kind: scenario.kind.as_str().to_owned(),
+            severity,
+            location: outcome.location.clone(),
+            opened_at: outcome.ended_at,
+            opened_by: outcome.run,
+            resolved_at: None,
+            resolved_by: None,
+            verdict: outcome.verdict,
+            last_run: outcome.run,
+            reason: None,
+            message: None,
+            step: None,
+            place: None,
+            bad_runs: 0,
+            events: 0,
+            receivers: Vec::new(),
+        };
+        note_bad_run(&mut incident, outcome);
+        self.open = Some(incident);
+        self.judged(outcome, subject, Why::Opened, detail, Some(Event::Opened))
+    }
+
+    fn good(&mut self, policy: &AlertPolicy, outcome: &Outcome, subject: Subject) -> Judgement {
+        self.good = self.good.saturating_add(1);
+        let Some(open) = &mut self.open else {
+            return self.judged(outcome, subject, Why::Good, String::new(), None);
+        };
+        let detail = format!("{} good in a row, {} needed", self.good, policy.recover_after);
+        if self.good < policy.recover_after {
+            return self.judged(outcome, subject, Why::Recovering, detail, None);
+        }
+        open.resolved_at = Some(outcome.ended_at);
+        open.resolved_by = Some(outcome.run);
+        // What led to the incident that is over must not help to open the next one.
+        self.window.clear();
+        self.judged(outcome, subject, Why::Resolved, detail, Some(Event::Resolved))
+    }
+
+    /// The scenario was removed: its incident, if one is open, resolves.
+    pub fn remove(&mut self, now: DateTime<Utc>) -> Option<Judgement> {
+        let open = self.open.as_mut()?;
+        open.resolved_at = Some(now);
+        let decision = Decision {
+            subject: open.subject.clone(),
+            why: Why::Removed,
+            detail: "the scenario is no longer there".into(),
+            run: None,
+            at: now,
+        };
+        let judgement = told(open, decision, Some(Event::Resolved));
+        self.open = None;
+        self.window.clear();
+        Some(judgement)
+    }
+
+    fn judged(
+        &mut self,
+        outcome: &Outcome,
+        subject: Subject,
+        why: Why,
+        detail: String,
+        event: Option<Event>,
+    ) -> Judgement {
+        let decision = Decision { subject, why, detail, run: Some(outcome.run), at: outcome.ended_at };
+        let Some(open) = &mut self.open else {
+            return Judgement { decision, told: None, incident: None };
+        };
+        let judgement = told(open, decision, event);
+        if !open.is_open() {
+            self.open = None;
+        }
+        judgement
+    }
+}
+
+fn told(incident: &mut Incident, decision: Decision, event: Option<Event>) -> Judgement {
+    if event.is_some() {
+        incident.events += 1;
+    }
+    Judgement { decision, told: event.map(|event| (event, incident.clone())), incident: Some(incident.clone()) }
+}
+
+fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
+    incident.bad_runs += 1;
+    incident.verdict = outcome.verdict;
+    incident.last_run = outcome.run;
+    incident.reason = outcome.reason;
+    incident.message.clone_from(&outcome.message);
+    incident.step = outcome.deciding_step().map(|step| step.name.clone());
+    incident.place = outcome.deciding_step().map(|step| step.place.clone());
+}
+
+/// Whether an unknown outcome speaks against this agent. What was lost by a restart, and a heartbeat not seen yet, do not.
+fn counts_against_agent(outcome: &Outcome) -> bool {
+    outcome.verdict == Verdict::Unknown && !matches!(outcome.reason, Some(Reason::Lost | Reason::NotSeen))
+}
+
+/// How long the agent's own unknown outcomes are looked back at, and how long it must be quiet to be well again.
+const AGENT_WINDOW: TimeDelta = TimeDelta::minutes(5);
+/// So many unknown outcomes of one scenario in a row speak against the agent.
+const AGENT_IN_A_ROW: u32 = 3;
+/// At least so many scenarios must be unknown for the share of all to count.
+const AGENT_AT_LEAST: usize = 3;
+
+/// What is remembered of the agent itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentWatch {
+    /// When each scenario was last unknown, within the window.
+    recent: BTreeMap<String, DateTime<Utc>>,
+    last_run: Option<RunId>,
+    openings: u64,
+    /// The incident that is open.
+    pub open: Option<Incident>,
+}
+
+impl AgentWatch {
+    /// Advances by an outcome: `in_a_row` is how often its scenario was unknown in a row by now, `scenarios` how
+    /// many there are.
+    pub fn advance(&mut self, outcome: &Outcome, in_a_row: u32, scenarios: usize) -> Option<Judgement> {
+        if !counts_against_agent(outcome) || self.last_run == Some(outcome.run) {
+            return None;
+        }
+        self.last_run = Some(outcome.run);
+        let now = outcome.ended_at;
+        self.recent.insert(outcome.scenario.to_string(), now);
+        self.recent.retain(|_, at| now - *at < AGENT_WINDOW);
+        let subject = Subject::agent(&outcome.location);
+        let reason = outcome.reason.map_or("unknown", Reason::as_str);
+        let tenth = scenarios.div_ceil(10).max(AGENT_AT_LEAST);
+        let detail = if in_a_row >= AGENT_IN_A_ROW {
+            format!("{} could not be tested {in_a_row} times in a row: {reason}", outcome.scenario)
+        } else {
+            format!("{} of {scenarios} scenarios could not be tested within five minutes: {reason}", self.recent.len())
+        };
+        let decision =
+            |why| Decision { subject: subject.clone(), why, detail: detail.clone(), run: Some(outcome.run), at: now };
+        if let Some(open) = &mut self.open {
+            note_bad_run(open, outcome);
+            return Some(told(open, decision(Why::Repeat), None));
+        }
+        if in_a_row < AGENT_IN_A_ROW && self.recent.len() < tenth {
+            return None;
+        }
+        self.openings += 1;
+        let mut incident = Incident {
+            subject: subject.clone(),
+            opening: self.openings,
+            name: format!("wachta at {}", outcome.location),
+            tags: BTreeMap::new(),
+            kind: "agent".into(),
+            severity: Severity::Warning,
+            location: outcome.location.clone(),
+            opened_at: now,
+            opened_by: outcome.run,
+            resolved_at: None,
+            resolved_by: None,
+            verdict: outcome.verdict,
+            last_run: outcome.run,
+            reason: None,
+            message: None,
+            step: None,
+            place: None,
+            bad_runs: 0,
+            events: 0,
+            receivers: Vec::new(),
+        };
+        note_bad_run(&mut incident, outcome);
+        incident.message = Some(match &outcome.message {
+            Some(message) => format!("{detail}: {message}"),
+            None => detail.clone(),
+        });
+        let judgement = told(&mut incident, decision(Why::Opened), Some(Event::Opened));
+        self.open = Some(incident);
+        Some(judgement)
+    }
+
+    /// When an open incident resolves if nothing more happens.
+    pub fn quiet_at(&self) -> Option<DateTime<Utc>> {
+        let open = self.open.as_ref()?;
+        Some(self.recent.values().max().copied().unwrap_or(open.opened_at) + AGENT_WINDOW)
+    }
+
+    /// Resolves the incident after five minutes without a counted unknown outcome.
+    pub fn tick(&mut self, now: DateTime<Utc>) -> Option<Judgement> {
+        if self.quiet_at().is_none_or(|at| now < at) {
+            return None;
+        }
+        let mut open = self.open.take()?;
+        open.resolved_at = Some(now);
+        let decision = Decision {
+            subject: open.subject.clone(),
+            why: Why::Resolved,
+            detail: "five minutes in which everything could be tested".into(),
+            run: None,
+            at: now,
+        };
+        Some(told(&mut open, decision, Some(Event::Resolved)))
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

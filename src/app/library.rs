@@ -1,0 +1,161 @@
+//! Where scenario files come from, and how a change of them is noticed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::Watcher as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::web::ReloadRequest;
+
+/// How long a change is given to be followed by others, as an editor or `git pull` makes them.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// A file as it was read: its path as people know it, and its text or why it did not read.
+pub type File = (String, std::io::Result<String>);
+
+/// Scenario files.
+pub trait Library: Send + Sync {
+    /// Every scenario file there is now, in a stable order.
+    fn read(&self, roots: &[String]) -> Vec<File>;
+
+    /// The folders to watch for changes.
+    fn folders(&self, roots: &[String]) -> Vec<PathBuf>;
+}
+
+/// Files and folders on disk; those of a relative path are relative to `base`.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// The folder of the agent's file.
+    pub base: PathBuf,
+}
+
+impl Library for Disk {
+    fn read(&self, roots: &[String]) -> Vec<File> {
+        let mut files = Vec::new();
+        for root in roots {
+            collect(&self.base.join(root), &mut files);
+        }
+        files
+    }
+
+    fn folders(&self, roots: &[String]) -> Vec<PathBuf> {
+        roots
+            .iter()
+            .map(|root| self.base.join(root))
+            .map(|path| if path.is_dir() { path } else { path.parent().map_or_else(|| ".".into(), Path::to_path_buf) })
+            .collect()
+    }
+}
+
+/// Reads a file, or every scenario file in a folder at any depth, sorted by name.
+pub fn collect(path: &Path, files: &mut Vec<File>) {
+    let shown = || {
+        let text = path.to_string_lossy();
+        text.strip_prefix("./").unwrap_or(&text).to_owned()
+    };
+    if !path.is_dir() {
+        files.push((shown(), std::fs::read_to_string(path)));
+        return;
+    }
+    match std::fs::read_dir(path) {
+        Err(error) => files.push((shown(), Err(error))),
+        Ok(entries) => {
+            let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+            paths.sort();
+            for path in paths {
+                let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+                if !hidden && (path.is_dir() || yaml) {
+                    collect(&path, files);
+                }
+            }
+        }
+    }
+}
+
+/// Asks for a reload when one of these files or folders changes. Where they cannot be watched, SIGHUP and
+/// `POST /-/reload` remain.
+pub(super) fn watch_files(
+    folders: Vec<PathBuf>,
+    config_file: Option<&Path>,
+    reload: mpsc::Sender<ReloadRequest>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (changed, mut changes) = mpsc::channel::<()>(1);
+    let config = config_file.and_then(Path::file_name).map(ToOwned::to_owned);
+    let watched: Vec<PathBuf> = folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+    let handler = move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        if event.kind.is_access() {
+            return;
+        }
+        // The folder of the agent's file may hold the store as well, which changes all the time.
+        let counts = event.paths.iter().any(|path| {
+            watched.iter().any(|folder| path.starts_with(folder) && !is_store(path))
+                || config.as_deref().is_some_and(|config| path.file_name() == Some(config))
+        });
+        if counts {
+            // One that waits is enough.
+            let _ = changed.try_send(());
+        }
+    };
+    let mut watcher = match notify::recommended_watcher(handler) {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::warn!(%error, "changes of files are not noticed; use SIGHUP or POST /-/reload");
+            return;
+        }
+    };
+    let config_folder = config_file.map(|file| file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf());
+    let plain = config_folder.into_iter().map(|folder| (folder, notify::RecursiveMode::NonRecursive));
+    for (folder, mode) in folders.into_iter().map(|folder| (folder, notify::RecursiveMode::Recursive)).chain(plain) {
+        if let Err(error) = watcher.watch(&folder, mode) {
+            tracing::warn!(folder = %folder.display(), %error, "changes here are not noticed; use SIGHUP or POST /-/reload");
+        }
+    }
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        // The watcher lives as long as its task.
+        let _watcher = watcher;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                change = changes.recv() => if change.is_none() { return },
+            }
+            tokio::time::sleep(SETTLE).await;
+            while changes.try_recv().is_ok() {}
+            let (request, _report) = ReloadRequest::new();
+            if reload.send(request).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Whether a file belongs to the embedded store.
+fn is_store(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    [".db", ".db-wal", ".db-shm", ".db-journal"].iter().any(|end| name.ends_with(end))
+}
+
+/// Files that are part of the program.
+#[derive(Debug, Clone)]
+pub struct Embedded(pub Vec<(String, String)>);
+
+impl Library for Embedded {
+    fn read(&self, _roots: &[String]) -> Vec<File> {
+        self.0.iter().map(|(path, text)| (path.clone(), Ok(text.clone()))).collect()
+    }
+
+    fn folders(&self, _roots: &[String]) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// What [`Library::read`] gives, shared.
+pub type Shared = Arc<dyn Library>;

@@ -1,0 +1,49 @@
+//! What a killed agent left behind: planned runs without an outcome.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{Parts, Resumed};
+use crate::alert::Intake;
+use crate::names::Reason;
+use crate::outcome::{Outcome, Verdict};
+use crate::store::{Intent, StoreError};
+
+impl Parts {
+    /// A planned run whose time has passed is closed as `unknown (lost)`; one whose time is ahead keeps its id.
+    pub(super) async fn close_lost(&self, intake: &Intake) -> Result<Resumed, StoreError> {
+        let now = Utc::now();
+        let mut resumed = Resumed::new();
+        for intent in self.store.open_intents(&self.location).await? {
+            if intent.due_at > now {
+                resumed.insert((intent.scenario, intent.due_at), intent.run);
+            } else {
+                let outcome = Arc::new(lost(intent, now));
+                self.fan_out(&outcome);
+                let _ = intake.outcome(outcome).await;
+            }
+        }
+        Ok(resumed)
+    }
+}
+
+fn lost(intent: Intent, now: DateTime<Utc>) -> Outcome {
+    Outcome {
+        run: intent.run,
+        scenario: intent.scenario,
+        name: intent.name,
+        kind: intent.kind,
+        location: intent.location,
+        due_at: intent.due_at,
+        started_at: intent.due_at,
+        ended_at: now,
+        duration: std::time::Duration::ZERO,
+        verdict: Verdict::Unknown,
+        reason: Some(Reason::Lost),
+        message: Some("the agent went away before the run ended".into()),
+        failed_step: None,
+        steps: Vec::new(),
+        evidence: Vec::new(),
+    }
+}

@@ -1,0 +1,194 @@
+//! Loading the files anew: prepare everything that can fail, then swap.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::Utc;
+use prometheus::{Gauge, IntGauge, IntGaugeVec, Opts, Registry};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Config, Parts, config, lookup};
+use crate::alert::Intake;
+use crate::diagnostic::{Diagnostic, Severity, Source, Span};
+use crate::names::{Metric, metric};
+use crate::notify::{Courier, Links};
+use crate::scenario::{self, Catalog, Loaded, Lookup, Scenario, load};
+use crate::sink::zabbix::Entry;
+use crate::web::{Overview, ReloadReport, ReloadRequest};
+
+/// What a reload starts from.
+pub(super) struct State {
+    config: Config,
+    catalog: Catalog,
+    courier: Courier,
+    links: Links,
+}
+
+impl State {
+    pub(super) fn new(config: Config, courier: Courier, links: Links) -> Self {
+        Self { config, catalog: Catalog::default(), courier, links }
+    }
+}
+
+/// Figures of loading.
+pub(super) struct Gauges {
+    scenarios: IntGaugeVec,
+    successful: IntGauge,
+    succeeded_at: Gauge,
+}
+
+impl Gauges {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let opts = |m: &Metric| Opts::new(m.name, m.help);
+        let gauges = Self {
+            scenarios: IntGaugeVec::new(opts(&metric::SCENARIOS), metric::SCENARIOS.labels)?,
+            successful: IntGauge::with_opts(opts(&metric::CONFIG_RELOAD_SUCCESSFUL))?,
+            succeeded_at: Gauge::with_opts(opts(&metric::CONFIG_RELOAD_TIMESTAMP))?,
+        };
+        let build = IntGaugeVec::new(opts(&metric::BUILD_INFO), metric::BUILD_INFO.labels)?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("WACHTA_REVISION").unwrap_or("unknown")]).set(1);
+        registry.register(Box::new(gauges.scenarios.clone()))?;
+        registry.register(Box::new(gauges.successful.clone()))?;
+        registry.register(Box::new(gauges.succeeded_at.clone()))?;
+        registry.register(Box::new(build))?;
+        Ok(gauges)
+    }
+}
+
+impl Parts {
+    /// Carries out reloads, one after the other.
+    pub(super) async fn serve_reloads(self: Arc<Self>, mut requests: mpsc::Receiver<ReloadRequest>, intake: Intake, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                request = requests.recv() => {
+                    let Some(request) = request else { return };
+                    request.answer(self.reload(&intake).await);
+                }
+            }
+        }
+    }
+
+    /// Loads the agent's file and the scenarios anew and takes what is good. What is not keeps its last good version.
+    pub(super) async fn reload(&self, intake: &Intake) -> ReloadReport {
+        let mut state = self.state.lock().await;
+        let mut diagnostics = Vec::new();
+
+        // Prepare.
+        let config = match &self.setup_file {
+            None => None,
+            Some(path) => {
+                let shown = path.display().to_string();
+                match std::fs::read_to_string(path) {
+                    Err(error) => {
+                        diagnostics.push(unreadable(&shown, &error));
+                        None
+                    }
+                    Ok(text) => {
+                        let (config, problems) = config::read(&shown, &text);
+                        diagnostics.extend(problems);
+                        config
+                    }
+                }
+            }
+        };
+        let mut config = config.unwrap_or_else(|| state.config.clone());
+        diagnostics.extend(keep_what_needs_a_restart(&mut config, &state.config, self.setup_file.as_deref()));
+        let lookup: Arc<dyn Lookup> = match &self.fixed_lookup {
+            Some(lookup) => Arc::clone(lookup),
+            None => Arc::new(lookup::Environment::allowed(&config.allow)),
+        };
+        let files = self.library.read(&config.scenarios).into_iter().map(|(path, text)| {
+            let loaded = match text {
+                Ok(text) => load::load(&path, &text, &*lookup),
+                Err(error) => Loaded { scenarios: Vec::new(), diagnostics: vec![unreadable(&path, &error)] },
+            };
+            (path, loaded)
+        });
+        let (catalog, problems) = scenario::catalog::assemble(&state.catalog, files.collect());
+        diagnostics.extend(problems);
+
+        // Swap.
+        let scenarios: Arc<BTreeMap<_, _>> = Arc::new(catalog.scenarios.clone());
+        let refused: Vec<(String, String)> = catalog.refused.iter().map(|(id, why)| (id.to_string(), why.clone())).collect();
+        self.lookup.send_replace(lookup);
+        self.prometheus.scenarios(&scenarios);
+        if config.alerting != state.config.alerting || config.web.external_url != state.config.web.external_url {
+            state.links = Links::new(config.web.external_url.clone());
+            let links = state.links.clone();
+            state.courier.serve(&config.alerting.receivers, &links).await;
+        }
+        intake.alerting(Arc::new(config.alerting.clone())).await;
+        intake.scenarios(Arc::clone(&scenarios), catalog.refused.iter().map(|(id, _)| id.clone()).collect()).await;
+        if let Some(zabbix) = &self.zabbix {
+            zabbix.catalog(scenarios.values().map(|scenario| entry(scenario)).collect());
+        }
+        self.scenarios.send_replace(Arc::clone(&scenarios));
+        state.config = config;
+        state.catalog = catalog;
+
+        // Report.
+        let bad = diagnostics.iter().any(|diagnostic| diagnostic.severity > Severity::Warning);
+        self.gauges.scenarios.with_label_values(&["loaded"]).set(i64::try_from(scenarios.len()).unwrap_or(i64::MAX));
+        self.gauges.scenarios.with_label_values(&["refused"]).set(i64::try_from(refused.len()).unwrap_or(i64::MAX));
+        self.gauges.successful.set(i64::from(!bad));
+        if !bad {
+            self.gauges.succeeded_at.set(Utc::now().timestamp_millis() as f64 / 1e3);
+        }
+        for diagnostic in &diagnostics {
+            let (place, message) = (diagnostic.place(), &diagnostic.message);
+            match diagnostic.severity {
+                Severity::Warning => tracing::warn!(place, "{message}"),
+                Severity::Missing | Severity::Error => tracing::error!(place, "{message}"),
+            }
+        }
+        tracing::info!(scenarios = scenarios.len(), refused = refused.len(), problems = diagnostics.len(), "files loaded");
+        let problems: Vec<String> = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
+        self.overview.send_replace(Arc::new(Overview {
+            location: self.location.clone(),
+            scenarios: Arc::clone(&scenarios),
+            refused,
+            problems: problems.clone(),
+            loaded_at: Some(Utc::now()),
+        }));
+        ReloadReport { successful: !bad, scenarios: scenarios.len(), problems }
+    }
+}
+
+fn unreadable(path: &str, error: &std::io::Error) -> Diagnostic {
+    Diagnostic::error(&Source::new(path, ""), Span::default(), format!("cannot be read: {error}"))
+}
+
+/// Some keys are taken at a start only; a change of them is reported and the old value stays.
+fn keep_what_needs_a_restart(new: &mut Config, old: &Config, file: Option<&std::path::Path>) -> Vec<Diagnostic> {
+    let source = Source::new(file.map(|file| file.display().to_string()).unwrap_or_default(), "");
+    let mut warnings = Vec::new();
+    let mut keep = |same: bool, key: &str| {
+        if !same {
+            warnings.push(Diagnostic::warning(&source, Span::default(), format!("`{key}` changed: takes effect after a restart")));
+        }
+    };
+    keep(new.location == old.location, "location");
+    keep(new.store == old.store, "store");
+    keep(new.web.listen == old.web.listen, "web.listen");
+    keep(new.browser == old.browser, "browser");
+    keep(new.zabbix == old.zabbix, "zabbix");
+    new.location.clone_from(&old.location);
+    new.store.clone_from(&old.store);
+    new.web.listen = old.web.listen;
+    new.browser.clone_from(&old.browser);
+    new.zabbix.clone_from(&old.zabbix);
+    warnings
+}
+
+/// What Zabbix is told of a scenario.
+fn entry(scenario: &Scenario) -> Entry {
+    Entry {
+        id: scenario.id.value.clone(),
+        name: scenario.name.clone(),
+        severity: scenario.alert.severity,
+        tags: scenario.tags.clone(),
+        steps: scenario.step_names().into_iter().map(ToOwned::to_owned).collect(),
+    }
+}

@@ -1,0 +1,184 @@
+//! `wachta demo`: the shop, the agent that watches it, the page, and a receiver that prints notices.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use include_dir::{Dir, include_dir};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::library::Embedded;
+use crate::app::{App, Config, Setup, config::Allow};
+use crate::demo::{Demo, Surroundings, receiver};
+use crate::names::exit;
+use crate::notify::{Alerting, Receiver, ReceiverKind};
+use crate::outcome::{Outcome, Verdict};
+use crate::run::browser;
+use crate::store::Sqlite;
+use crate::web;
+
+/// The example scenarios, as they stand in the repository.
+static SCENARIOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/scenarios");
+
+/// Arguments of `wachta demo`.
+#[derive(clap::Args)]
+pub(super) struct DemoArgs {
+    /// Where the page listens
+    #[arg(long, value_name = "ADDRESS", default_value = crate::names::DEFAULT_LISTEN)]
+    listen: SocketAddr,
+    /// The port of the shop; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 9816)]
+    shop_port: u16,
+    /// Keep the store here; without it the demo forgets everything when it ends
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Runs until SIGTERM or Ctrl-C.
+pub(super) async fn demo(args: DemoArgs) -> u8 {
+    let scratch = std::env::temp_dir().join(format!("wachta-demo-{}", std::process::id()));
+    let folder = args.data.clone().unwrap_or_else(|| scratch.clone());
+    let code = match open(&args, &folder).await {
+        Ok(code) => code,
+        Err(text) => {
+            super::say_error(&text);
+            exit::USAGE
+        }
+    };
+    if args.data.is_none() {
+        let _ = tokio::fs::remove_dir_all(&scratch).await;
+    }
+    code
+}
+
+async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
+    let shop_port = args.shop_port;
+    let stop = CancellationToken::new();
+    let shop = Demo::open(shop_port, 0, &stop)
+        .await
+        .map_err(|e| format!("the shop cannot listen on port {shop_port}: {e}; name another with --shop-port"))?;
+    let (hook, notices) = receiver::listen(&stop).await.map_err(|e| format!("the receiver of notices: {e}"))?;
+    std::fs::create_dir_all(folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
+    let url = format!("sqlite:{}", folder.join("wachta.db").display());
+    let store = Arc::new(Sqlite::open(&url).await.map_err(|e| e.to_string())?);
+    let hook = format!("http://{hook}/notices").parse().map_err(|e| format!("the receiver's address: {e}"))?;
+    let external_url = format!("http://{}/", args.listen).parse().ok();
+    let config = Config {
+        location: "demo".into(),
+        scenarios: vec!["scenarios/".into()],
+        allow: Allow::default(),
+        store: url,
+        web: web::Config { listen: args.listen, external_url },
+        browser: browser::Config { arguments: offline_arguments(), ..browser::Config::default() },
+        zabbix: None,
+        alerting: Alerting {
+            receivers: vec![Receiver { name: "you".into(), kind: ReceiverKind::Webhook { url: hook } }],
+            routes: Vec::new(),
+        },
+    };
+    let printer = Arc::new(Printer::default());
+    let listener = Arc::clone(&printer);
+    let app = App::start(Setup {
+        config,
+        config_file: None,
+        library: Arc::new(Embedded(embedded())),
+        lookup: Some(Arc::new(Surroundings::new(&shop))),
+        store,
+        folder: folder.to_path_buf(),
+        executable: std::env::current_exe().map_err(|e| format!("the executable is not known: {e}"))?,
+        listener: Some(Arc::new(move |outcome: &Outcome| listener.outcome(outcome))),
+    })
+    .await
+    .map_err(|e| e.to_string())?;
+
+    let scenarios = app.overview().borrow().scenarios.len();
+    printer.say(&format!(
+        "wachta demo: {scenarios} scenarios watch a small shop.\n\n  \
+         the page    http://{}/\n  the metrics http://{0}/metrics\n  the shop    http://{}/\n  its faults  http://{1}/faults   <- switch one on, and wait for the notice\n\n\
+         Ctrl-C ends it. Verdicts as they change, and notices:\n",
+        app.address(),
+        shop.http
+    ));
+    for problem in &app.overview().borrow().problems {
+        printer.say(problem);
+    }
+    tokio::spawn(print_notices(notices, printer));
+    super::stop_asked().await;
+    tokio::select! {
+        () = app.stop() => {}
+        () = super::stop_asked() => {}
+    }
+    stop.cancel();
+    Ok(exit::PASSED)
+}
+
+/// The demo asks nobody but its own shop for anything.
+fn offline_arguments() -> Vec<String> {
+    vec!["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost".to_owned()]
+}
+
+fn embedded() -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = SCENARIOS
+        .files()
+        .filter(|file| file.path().extension().is_some_and(|extension| extension == "yaml"))
+        .filter_map(|file| Some((format!("scenarios/{}", file.path().display()), file.contents_utf8()?.to_owned())))
+        .collect();
+    files.sort();
+    files
+}
+
+async fn print_notices(mut notices: mpsc::UnboundedReceiver<Value>, printer: Arc<Printer>) {
+    while let Some(notice) = notices.recv().await {
+        let text = notice["text"].as_str().unwrap_or_default();
+        let link = notice["links"]["incident"].as_str().unwrap_or_default();
+        let repeat = if notice["repeat"] == true { " (repeated)" } else { "" };
+        let hue = if notice["event"] == "resolved" { "1;32" } else { "1;31" };
+        printer.say(&format!("{} {text}{repeat}\n         {link}", printer.paint(hue, "NOTICE ")));
+    }
+}
+
+/// Prints what changes, and only that.
+struct Printer {
+    colour: bool,
+    last: Mutex<BTreeMap<String, Verdict>>,
+}
+
+impl Default for Printer {
+    fn default() -> Self {
+        Self { colour: super::colour_on_stdout(), last: Mutex::default() }
+    }
+}
+
+impl Printer {
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn say(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        // Nobody may be reading any more; the demo goes on.
+        let _ = writeln!(out, "{text}");
+        let _ = out.flush();
+    }
+
+    fn outcome(&self, outcome: &Outcome) {
+        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(outcome.scenario.to_string(), outcome.verdict);
+        if before == Some(outcome.verdict) {
+            return;
+        }
+        let hue = match outcome.verdict {
+            Verdict::Passed => "32",
+            Verdict::Degraded => "33",
+            Verdict::Failed => "31",
+            Verdict::Unknown => "35",
+        };
+        let verdict = self.paint(hue, &format!("{:<8}", outcome.verdict.as_str()));
+        let message = outcome.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+        let step = outcome.deciding_step().map(|step| format!(" at {}", step.name)).unwrap_or_default();
+        self.say(&format!("{verdict} {} in {}{step}{message}", outcome.name, crate::scenario::Pretty(outcome.duration)));
+    }
+}

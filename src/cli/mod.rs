@@ -1,0 +1,123 @@
+//! Arguments, exit codes, reports.
+
+mod demo;
+mod run;
+mod serve;
+pub mod report;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::names::exit;
+
+/// A watch over websites and APIs that uses them as their customers do.
+#[derive(Parser)]
+#[command(name = "wachta", version, disable_help_subcommand = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run scenarios once, now, and report
+    Run(run::RunArgs),
+    /// Load and lint scenarios without running anything
+    Check(check::CheckArgs),
+    /// Watch: load, schedule, run, alert, export
+    Serve(serve::ServeArgs),
+    /// A small shop with faults to switch on, and the agent watching it
+    Demo(demo::DemoArgs),
+    /// Print the JSON Schema of scenario files
+    Schema(schema::SchemaArgs),
+    /// Show every step with its name, timeout and target, and the next due times
+    Explain(explain::ExplainArgs),
+    /// Ends browsers when the agent that started them is gone; started by the agent itself
+    #[command(hide = true)]
+    Guard,
+}
+
+/// Runs the command line. The exit codes are those of [`exit`].
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::PASSED });
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let code = match arguments.command {
+        Command::Check(args) => check::check(&args, &mut out),
+        Command::Schema(args) => schema::schema(&args, &mut out),
+        Command::Explain(args) => explain::explain(&args, &mut out),
+        Command::Guard => {
+            crate::run::browser::guard_main(std::io::stdin().lock());
+            exit::PASSED
+        }
+        Command::Run(args) => {
+            drop(out);
+            logging("warn", std::io::stderr().is_terminal());
+            return wait(run::run(args));
+        }
+        Command::Serve(args) => {
+            drop(out);
+            logging("info", std::io::stderr().is_terminal());
+            return wait(serve::serve(args));
+        }
+        Command::Demo(args) => {
+            drop(out);
+            logging("warn", std::io::stderr().is_terminal());
+            return wait(demo::demo(args));
+        }
+    };
+    let _ = out.flush();
+    ExitCode::from(code)
+}
+
+/// Runs to the end on a runtime of its own.
+fn wait(work: impl Future<Output = u8>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(work)),
+        Err(error) => {
+            say_error(&format!("no runtime: {error}"));
+            ExitCode::from(exit::USAGE)
+        }
+    }
+}
+
+/// The log goes to standard error: coloured text on a terminal, JSON lines elsewhere. `WACHTA_LOG` filters it.
+fn logging(default: &str, terminal: bool) {
+    let filter = std::env::var("WACHTA_LOG").unwrap_or_else(|_| default.to_owned());
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if terminal { log.init() } else { log.json().flatten_event(true).init() }
+}
+
+/// An error that no place in a file goes with.
+fn say_error(text: &str) {
+    eprintln!("error: {text}");
+}
+
+/// What standard output is like: whether colours are wanted there.
+fn colour_on_stdout() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Comes back at SIGTERM or Ctrl-C.
+async fn stop_asked() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = match signal(SignalKind::terminate()) {
+        Ok(term) => term,
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM is not heard");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,122 @@
+//! What people read: one line per scenario, and for what did not pass the place, what was expected and what was seen.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::diagnostic::Diagnostic;
+use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
+use crate::scenario::{Pretty, Scenario};
+
+/// Colours text where a terminal shows colours.
+#[derive(Debug, Clone, Copy)]
+pub struct Paint(pub bool);
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// The sign and colour of a verdict; the word always stands beside it.
+fn mark(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Passed => ("✓", "32"),
+        Verdict::Degraded => ("~", "33"),
+        Verdict::Failed => ("✗", "31"),
+        Verdict::Unknown => ("?", "35"),
+    }
+}
+
+/// Everything about one outcome.
+pub fn outcome(scenario: &Scenario, outcome: &Outcome, evidence: &Path, paint: Paint) -> String {
+    let (sign, hue) = mark(outcome.verdict);
+    let mut out = format!(
+        "{} {} {} {}\n",
+        paint.with(hue, sign),
+        paint.with("1", &outcome.name),
+        paint.with(hue, outcome.verdict.as_str()),
+        paint.with("2", &format!("in {}", Pretty(outcome.duration)))
+    );
+    if outcome.verdict != Verdict::Passed {
+        out.push_str(&waterfall(outcome, paint));
+    }
+    if let Some((index, step)) = outcome.failed_step.and_then(|index| Some((index, outcome.steps.get(index)?))) {
+        out.push_str(&failure(scenario, outcome, index, step, evidence, paint));
+    } else if let Some(message) = &outcome.message {
+        let _ = writeln!(out, "  {message}");
+    }
+    out
+}
+
+/// When each step ran: a bar as long as its share of the run.
+fn waterfall(outcome: &Outcome, paint: Paint) -> String {
+    const WIDTH: f64 = 30.0;
+    let total = outcome.duration.as_secs_f64().max(0.001);
+    let widest = outcome.steps.iter().map(|step| shown_name(step).chars().count()).max().unwrap_or(0).min(60);
+    let mut out = String::new();
+    for step in &outcome.steps {
+        let (sign, hue) = match step.status {
+            StepStatus::Passed => ("✓", "32"),
+            StepStatus::Failed if step.optional => ("✗", "2"),
+            StepStatus::Failed => ("✗", "31"),
+            StepStatus::Unknown => ("?", "35"),
+            StepStatus::Skipped => ("-", "2"),
+        };
+        let columns = |seconds: f64| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 30 columns")]
+            let columns = (seconds / total * WIDTH).round() as usize;
+            columns.min(30)
+        };
+        let start = columns(step.offset.as_secs_f64());
+        let length = columns(step.duration.as_secs_f64()).clamp(1, 31 - start.min(30));
+        let name = crate::run::expect::cut(&shown_name(step), 60);
+        let _ = writeln!(
+            out,
+            "  {} {name:<widest$}  {}{} {}",
+            paint.with(hue, sign),
+            " ".repeat(start),
+            paint.with(hue, &"▬".repeat(length)),
+            paint.with("2", &Pretty(step.duration).to_string()),
+        );
+    }
+    out
+}
+
+fn shown_name(step: &StepResult) -> String {
+    let note = match (step.optional, step.finally) {
+        (true, _) => " (optional)",
+        (_, true) => " (finally)",
+        _ => "",
+    };
+    format!("{}{}{note}", "  ".repeat(step.depth.into()), step.name)
+}
+
+fn failure(scenario: &Scenario, outcome: &Outcome, index: usize, step: &StepResult, evidence: &Path, paint: Paint) -> String {
+    let Some(failure) = &step.failure else { return String::new() };
+    let span = failure.span.unwrap_or_default();
+    let mut diagnostic = Diagnostic::error(&scenario.source, span, format!("{} ({})", failure.message, failure.reason))
+        .context(format!("step {}, {}", index + 1, step.name));
+    for (word, value) in [("expected", &failure.expected), ("seen", &failure.seen)] {
+        if let Some(value) = value {
+            diagnostic = diagnostic.note(format!("{word}: {value}"));
+        }
+    }
+    if let Some(waited) = failure.waited {
+        diagnostic = diagnostic.note(format!("waited: {}", Pretty(waited)));
+    }
+    for piece in outcome.evidence.iter().filter(|piece| piece.step == Some(index)) {
+        diagnostic = diagnostic.note(format!("{}: {}", piece.kind.as_str(), evidence.join(&piece.path).display()));
+    }
+    diagnostic.render_as(outcome.verdict.as_str(), paint.0)
+}
+
+/// The last line.
+pub fn summary(outcomes: &[Outcome], paint: Paint) -> String {
+    let count = |verdict| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
+    let parts: Vec<String> = Verdict::ALL
+        .into_iter()
+        .filter(|verdict| count(*verdict) > 0)
+        .map(|verdict| paint.with(mark(verdict).1, &format!("{} {verdict}", count(verdict))))
+        .collect();
+    format!("{} {}: {}\n", outcomes.len(), if outcomes.len() == 1 { "run" } else { "runs" }, parts.join(", "))
+}

@@ -1,0 +1,12 @@
+//! `--report json=FILE`: the outcomes as they are.
+
+use serde_json::json;
+
+use crate::outcome::Outcome;
+
+/// One object with all outcomes.
+pub fn render(outcomes: &[Outcome]) -> String {
+    let mut text = serde_json::to_string_pretty(&json!({ "version": 1, "outcomes": outcomes })).expect("outcomes become JSON");
+    text.push('\n');
+    text
+}

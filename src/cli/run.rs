@@ -1,0 +1,324 @@
+//! `wachta run`: runs scenarios once, now, and reports.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::report::human::{self, Paint};
+use super::report::{json, junit};
+use crate::app::library;
+use crate::app::lookup::Environment;
+use crate::diagnostic::{At, Severity, nearest};
+use crate::names::exit;
+use crate::outcome::{Outcome, RunId, Verdict};
+use crate::run::browser::{self, Browsers};
+use crate::run::{self, Progress, Stage, Ticket, Tools};
+use crate::scenario::{Catalog, Scenario, SecretSource, Template, catalog, load};
+use crate::store::evidence::EvidenceFolder;
+
+/// How many scenarios run at once. Browsers have a limit of their own.
+const AT_ONCE: usize = 4;
+
+/// Arguments of `wachta run`.
+#[derive(clap::Args)]
+pub(super) struct RunArgs {
+    /// Scenario files, or folders of them
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Also write a report: junit=FILE or json=FILE
+    #[arg(long, value_name = "KIND=FILE", value_parser = pair)]
+    report: Vec<(String, String)>,
+    /// Only scenarios with this tag
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    tag: Vec<(String, String)>,
+    /// Only the scenario with this id
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
+    /// Another value for a constant under `vars`
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    var: Vec<(String, String)>,
+    /// A value for a secret
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    secret: Vec<(String, String)>,
+    /// Further variables of the environment, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// A WebDriver endpoint to use instead of a chromedriver of one's own
+    #[arg(long, value_name = "URL")]
+    webdriver: Option<url::Url>,
+    /// Run everything so many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// Where screenshots and other evidence go
+    #[arg(long, value_name = "DIR", default_value = "wachta-evidence")]
+    evidence: PathBuf,
+    /// Not supported yet
+    #[arg(long, hide = true)]
+    headed: bool,
+    /// Not supported yet
+    #[arg(long, hide = true)]
+    allow_exec: bool,
+    /// Not supported yet
+    #[arg(long, hide = true, value_name = "NAME")]
+    browser: Option<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "write NAME=VALUE".into())
+}
+
+/// Runs, reports, and gives the exit code.
+pub(super) async fn run(args: RunArgs) -> u8 {
+    match prepare(&args) {
+        Err(text) => {
+            super::say_error(&text);
+            exit::USAGE
+        }
+        Ok(None) => exit::USAGE,
+        Ok(Some(prepared)) => carry_out(&args, prepared).await,
+    }
+}
+
+struct Prepared {
+    scenarios: Vec<Arc<Scenario>>,
+    environment: Environment,
+}
+
+/// Loads everything. None when files have errors, which are printed then.
+fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
+    for (given, name) in [(args.headed, "--headed"), (args.allow_exec, "--allow-exec"), (args.browser.as_deref().is_some_and(|b| b != "chromium"), "--browser")] {
+        if given {
+            return Err(format!("`{name}` is not supported yet"));
+        }
+    }
+    for (kind, _) in &args.report {
+        if kind != "junit" && kind != "json" {
+            return Err(format!("`--report {kind}=` is not known: junit or json"));
+        }
+    }
+    let mut variables = HashMap::new();
+    if let Some(path) = &args.env_file {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (name, value) = pair(line.strip_prefix("export ").unwrap_or(line)).map_err(|e| format!("{}: `{line}`: {e}", path.display()))?;
+            variables.insert(name.trim().to_owned(), value.trim().trim_matches('"').to_owned());
+        }
+    }
+    for (name, value) in &args.secret {
+        variables.insert(given_secret(name), value.clone());
+    }
+    let environment = Environment::everything().with_variables(variables);
+
+    let mut files = Vec::new();
+    for path in &args.paths {
+        library::collect(path, &mut files);
+    }
+    let mut loaded = Vec::new();
+    for (path, text) in files {
+        let text = text.map_err(|e| format!("{path} cannot be read: {e}"))?;
+        loaded.push((path.clone(), load::load(&path, &text, &environment)));
+    }
+    let given: Vec<String> = args.secret.iter().map(|(name, _)| name.clone()).collect();
+    let overridden = |scenario: &Scenario| scenario.secrets.keys().any(|name| given.contains(name));
+    let (catalog, diagnostics) = catalog::assemble(&Catalog::default(), loaded.clone());
+    let colour = std::io::stderr().is_terminal();
+    let mut bad = false;
+    for diagnostic in &diagnostics {
+        // A secret that is given here is not missing there.
+        let given_here = diagnostic.severity == Severity::Missing
+            && given.iter().any(|name| diagnostic.message.contains(&format!("`{name}`")) || diagnostic.message.contains(&format!("secret {name}")));
+        if given_here {
+            continue;
+        }
+        bad |= diagnostic.severity > Severity::Warning;
+        eprint!("{}", diagnostic.render(colour));
+    }
+    if bad {
+        return Ok(None);
+    }
+    let _ = overridden;
+    let mut scenarios: Vec<Arc<Scenario>> = catalog.scenarios.values().cloned().collect();
+    select(&mut scenarios, args)?;
+    override_values(&mut scenarios, args)?;
+    Ok(Some(Prepared { scenarios, environment }))
+}
+
+/// The variable under which a secret of the command line is looked up.
+fn given_secret(name: &str) -> String {
+    format!("--secret {name}")
+}
+
+fn select(scenarios: &mut Vec<Arc<Scenario>>, args: &RunArgs) -> Result<(), String> {
+    let ids: Vec<String> = scenarios.iter().map(|scenario| scenario.id.to_string()).collect();
+    for only in &args.only {
+        if !ids.contains(only) {
+            let near = nearest(only, ids.iter().map(String::as_str)).map(|near| format!("; did you mean `{near}`?"));
+            return Err(format!("no scenario has the id `{only}`{}", near.unwrap_or_default()));
+        }
+    }
+    scenarios.retain(|scenario| {
+        (args.only.is_empty() || args.only.iter().any(|id| *id == *scenario.id.as_str()))
+            && args.tag.iter().all(|(key, value)| scenario.tags.get(key) == Some(value))
+    });
+    if scenarios.is_empty() { Err("there is no scenario to run".into()) } else { Ok(()) }
+}
+
+fn override_values(scenarios: &mut [Arc<Scenario>], args: &RunArgs) -> Result<(), String> {
+    let mut unused: BTreeMap<&str, &str> = args.var.iter().map(|(name, _)| (name.as_str(), "vars")).collect();
+    unused.extend(args.secret.iter().map(|(name, _)| (name.as_str(), "secrets")));
+    for shared in scenarios {
+        let mut scenario = Scenario::clone(shared);
+        for (name, value) in &args.var {
+            if let Some(var) = scenario.vars.get_mut(name) {
+                *var = Template::literal(value);
+                unused.remove(name.as_str());
+            }
+        }
+        for (name, _) in &args.secret {
+            if let Some(secret) = scenario.secrets.get_mut(name) {
+                *secret = SecretSource::Env(At::new(given_secret(name), crate::diagnostic::Span::default()));
+                unused.remove(name.as_str());
+            }
+        }
+        *shared = Arc::new(scenario);
+    }
+    match unused.first_key_value() {
+        Some((name, place)) => Err(format!("no scenario has `{name}` under `{place}`")),
+        None => Ok(()),
+    }
+}
+
+async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
+    let paint = Paint(super::colour_on_stdout());
+    let scratch = std::env::temp_dir().join(format!("wachta-run-{}", std::process::id()));
+    let registry = prometheus::Registry::new();
+    let config = browser::Config { webdriver: args.webdriver.clone(), ..browser::Config::default() };
+    let (Ok(metrics), Ok(executable)) = (browser::Metrics::new(&registry), std::env::current_exe()) else {
+        super::say_error("the executable is not known");
+        return exit::USAGE;
+    };
+    let browsers = Browsers::new(config, scratch.clone(), executable, metrics);
+    let tools = Tools {
+        tls: run::tls::Trusted::system(),
+        browsers: Some(browsers.clone()),
+        lookup: Arc::new(prepared.environment),
+        evidence: EvidenceFolder::new(&args.evidence),
+        location: "local".into(),
+    };
+    let ticket = Ticket::default();
+    let cancel = ticket.cancel.clone();
+    let shown = Shown::new(paint);
+    let queue = (0..args.repeat).flat_map(|_| prepared.scenarios.iter());
+    let work = futures_util::stream::iter(queue)
+        .map(|scenario| {
+            let (tools, shown, cancel) = (&tools, &shown, cancel.clone());
+            async move {
+                if cancel.is_cancelled() {
+                    return None;
+                }
+                let progress = shown.begin(scenario);
+                let ticket = Ticket { run: RunId::new(), due_at: None, cancel, progress: Some(progress.listener()) };
+                let outcome = run::run(scenario, tools, ticket).await;
+                progress.end(scenario, &outcome, &args.evidence);
+                Some(outcome)
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect::<Vec<Outcome>>();
+    tokio::pin!(work);
+    let outcomes = tokio::select! {
+        outcomes = &mut work => outcomes,
+        () = super::stop_asked() => {
+            // What runs is ended and reported, nothing stays behind.
+            cancel.cancel();
+            work.await
+        }
+    };
+    browsers.shutdown().await;
+    let _ = tokio::fs::remove_dir_all(&scratch).await;
+    print!("{}", human::summary(&outcomes, paint));
+    let mut code = exit_code(&outcomes);
+    for (kind, path) in &args.report {
+        let text = if kind == "json" { Ok(json::render(&outcomes)) } else { junit::render(&outcomes).map_err(|e| e.to_string()) };
+        let written = text.and_then(|text| std::fs::write(path, text).map_err(|e| e.to_string()));
+        if let Err(error) = written {
+            super::say_error(&format!("{path} was not written: {error}"));
+            code = exit::USAGE;
+        }
+    }
+    code
+}
+
+fn exit_code(outcomes: &[Outcome]) -> u8 {
+    let any = |verdict| outcomes.iter().any(|outcome| outcome.verdict == verdict);
+    if any(Verdict::Failed) {
+        exit::FAILED
+    } else if any(Verdict::Unknown) {
+        exit::UNKNOWN
+    } else {
+        exit::PASSED
+    }
+}
+
+/// What is shown while scenarios run: a moving line each on a terminal, plain lines elsewhere.
+struct Shown {
+    lines: Option<MultiProgress>,
+    paint: Paint,
+}
+
+struct Line<'a> {
+    shown: &'a Shown,
+    bar: Option<ProgressBar>,
+    plain: Arc<Mutex<()>>,
+    name: String,
+}
+
+impl Shown {
+    fn new(paint: Paint) -> Self {
+        Self { lines: std::io::stdout().is_terminal().then(MultiProgress::new), paint }
+    }
+
+    fn begin(&self, scenario: &Scenario) -> Line<'_> {
+        let bar = self.lines.as_ref().map(|lines| {
+            let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = lines.add(ProgressBar::new_spinner().with_style(style).with_prefix(scenario.name.clone()));
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Line { shown: self, bar, plain: Arc::default(), name: scenario.name.clone() }
+    }
+}
+
+impl Line<'_> {
+    fn listener(&self) -> Progress {
+        let (bar, name, plain) = (self.bar.clone(), self.name.clone(), Arc::clone(&self.plain));
+        Arc::new(move |stage| {
+            let _one_at_a_time = plain.lock().unwrap_or_else(PoisonError::into_inner);
+            match (&bar, stage) {
+                (Some(bar), Stage::Began { name, .. }) => bar.set_message(name.to_owned()),
+                (None, Stage::Ended(step)) => {
+                    let status = format!("{:?}", step.status).to_lowercase();
+                    println!("{name}: {} {status} in {}", step.name, crate::scenario::Pretty(step.duration));
+                }
+                _ => {}
+            }
+        })
+    }
+
+    fn end(&self, scenario: &Scenario, outcome: &Outcome, evidence: &Path) {
+        let text = human::outcome(scenario, outcome, evidence, self.shown.paint);
+        match (&self.bar, &self.shown.lines) {
+            (Some(bar), Some(lines)) => {
+                bar.finish_and_clear();
+                lines.suspend(|| print!("{text}"));
+            }
+            _ => print!("{text}"),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `wachta serve`: the daemon.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::app::library::Disk;
+use crate::app::{App, Setup, config};
+use crate::diagnostic::Severity;
+use crate::names::exit;
+use crate::store::Sqlite;
+
+/// Arguments of `wachta serve`.
+#[derive(clap::Args)]
+pub(super) struct ServeArgs {
+    /// The agent's file
+    #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
+    config: PathBuf,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then drains.
+pub(super) async fn serve(args: ServeArgs) -> u8 {
+    let app = match start(&args.config).await {
+        Ok(app) => app,
+        Err(text) => {
+            super::say_error(&text);
+            return exit::USAGE;
+        }
+    };
+    tracing::info!(address = %app.address(), "wachta keeps watch");
+    reload_at_sighup(&app);
+    super::stop_asked().await;
+    tokio::select! {
+        () = app.stop() => exit::PASSED,
+        // Who asks twice does not want to wait.
+        () = super::stop_asked() => exit::UNKNOWN,
+    }
+}
+
+async fn start(file: &Path) -> Result<App, String> {
+    let shown = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
+    let (config, diagnostics) = config::read(&shown, &text);
+    for diagnostic in &diagnostics {
+        eprint!("{}", diagnostic.render(false));
+    }
+    let config = match config {
+        Some(config) if diagnostics.iter().all(|d| d.severity < Severity::Error) => config,
+        _ => return Err(format!("{shown} does not load")),
+    };
+    let base = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+    let (url, folder) = store_places(&config.store, &base);
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
+    let store = Sqlite::open(&url).await.map_err(|e| e.to_string())?;
+    let setup = Setup {
+        config,
+        config_file: Some(file.to_path_buf()),
+        library: Arc::new(Disk { base }),
+        lookup: None,
+        store: Arc::new(store),
+        folder,
+        executable: std::env::current_exe().map_err(|e| format!("the executable is not known: {e}"))?,
+        listener: None,
+    };
+    App::start(setup).await.map_err(|e| e.to_string())
+}
+
+/// The store's URL with its path relative to the agent's file, and the folder for what goes with it.
+fn store_places(url: &str, base: &Path) -> (String, PathBuf) {
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    if path == ":memory:" {
+        let folder = std::env::temp_dir().join(format!("wachta-{}", std::process::id()));
+        return (url.to_owned(), folder);
+    }
+    let file = base.join(path);
+    let folder = file.with_extension("state");
+    (format!("sqlite:{}", file.display()), folder)
+}
+
+fn reload_at_sighup(app: &App) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let reloader = app.reloader();
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangup) => {
+            tokio::spawn(async move {
+                while hangup.recv().await.is_some() {
+                    reloader.reload().await;
+                }
+            });
+        }
+        Err(error) => tracing::error!(%error, "SIGHUP is not heard"),
+    }
+}

@@ -1,0 +1,32 @@
+//! A receiver of notices: hears what a webhook posts and passes it on.
+
+use std::net::SocketAddr;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Listens on a free port of loopback. Every notice is passed on before it is answered.
+pub async fn listen(stop: &CancellationToken) -> std::io::Result<(SocketAddr, mpsc::UnboundedReceiver<Value>)> {
+    let (heard, notices) = mpsc::unbounded_channel();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    let router = Router::new().route("/notices", post(take)).with_state(heard);
+    let until = stop.clone();
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(until.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the receiver of notices ended");
+        }
+    });
+    Ok((address, notices))
+}
+
+async fn take(State(heard): State<mpsc::UnboundedSender<Value>>, Json(notice): Json<Value>) -> StatusCode {
+    if heard.send(notice).is_ok() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE }
+}

@@ -1,0 +1,248 @@
+//! One run, step by step.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::browser::{Page, Spec};
+use super::record::{Record, degraded_by_finally};
+use super::{Ticket, Tools, Values, http, probe};
+use crate::names::{Reason, ReasonClass};
+use crate::outcome::{EvidenceKind, Failure, StepStatus};
+use crate::scenario::{Action, FINALLY_TIMEOUT, PageAction, Pretty, Scenario, Step};
+
+/// What a step's own timeout may be overrun by before it is cut off from outside: a step that keeps its own time
+/// says more about what it saw.
+const GRACE: Duration = Duration::from_secs(2);
+
+pub(super) struct Flow<'a> {
+    scenario: &'a Arc<Scenario>,
+    tools: &'a Tools,
+    ticket: &'a Ticket,
+    record: &'a Record,
+    values: Values,
+    session: http::Session,
+    page: Option<Page>,
+}
+
+/// Where in the scenario a list of steps stands.
+#[derive(Clone, Copy)]
+struct Within {
+    depth: u8,
+    finally: bool,
+    deadline: Instant,
+}
+
+/// Why a list of steps was left: a failure, and the step it came from.
+type Left = (usize, Failure);
+
+impl<'a> Flow<'a> {
+    pub(super) fn new(scenario: &'a Arc<Scenario>, tools: &'a Tools, ticket: &'a Ticket, record: &'a Record) -> Self {
+        let values = Values::new(
+            scenario,
+            &tools.lookup,
+            record.masker.clone(),
+            record.run(),
+            record.started_at,
+            &tools.location,
+        );
+        Self { scenario, tools, ticket, record, values, session: http::Session::new(tools.tls.clone()), page: None }
+    }
+
+    pub(super) async fn run(mut self) {
+        let within = Within { depth: 0, finally: false, deadline: Instant::now() + self.scenario.timeout };
+        if let Err((step, failure)) = self.steps(&self.scenario.steps, within).await {
+            self.record.decide(Some(step), failure);
+        }
+        // A run that is cut off by a shutdown must be quick; what it left is cleaned up by the next one.
+        if !self.scenario.finally.is_empty() && !self.ticket.cancel.is_cancelled() {
+            let within = Within { depth: 0, finally: true, deadline: Instant::now() + FINALLY_TIMEOUT };
+            for step in &self.scenario.finally {
+                if let Err((step, failure)) = self.steps(std::slice::from_ref(step), within).await {
+                    self.record.decide(Some(step), degraded_by_finally(&failure));
+                }
+            }
+        }
+        if let Some(page) = self.page.take() {
+            page.close().await;
+        }
+    }
+
+    /// Does steps in order up to the first failure that counts. Boxed, since groups hold steps.
+    fn steps<'s>(
+        &'s mut self,
+        steps: &'s [Step],
+        within: Within,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Left>> + Send + 's>> {
+        Box::pin(async move {
+            for step in steps {
+                let index = self.record.begin_step(step, within.depth, within.finally);
+                match self.step(step, index, within).await {
+                    Ok(()) => self.record.end_step(index, StepStatus::Passed, None),
+                    Err((_, failure)) if within.finally && failure.reason == Reason::MissingValue => {
+                        self.record.end_step(index, StepStatus::Skipped, Some(failure));
+                    }
+                    Err((from, failure)) => {
+                        if from == index {
+                            self.collect_evidence(step, index).await;
+                        }
+                        let status = if failure.reason.class() == ReasonClass::Unknown {
+                            StepStatus::Unknown
+                        } else {
+                            StepStatus::Failed
+                        };
+                        self.record.end_step(index, status, Some(failure.clone()));
+                        if !step.optional {
+                            return Err((from, failure));
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn step(&mut self, step: &Step, index: usize, within: Within) -> Result<(), Left> {
+        let left = within.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err((index, self.out_of_time(within)));
+        }
+        if let Action::Group(steps) = &step.action {
+            let deadline =
+                step.timeout.map_or(within.deadline, |timeout| within.deadline.min(Instant::now() + timeout));
+            return self.steps(steps, Within { depth: within.depth + 1, deadline, ..within }).await;
+        }
+        let cancel = self.ticket.cancel.clone();
+        // Starting a browser, or waiting for a free one, is our time and not the step's.
+        if matches!(step.action, Action::Page(_)) && self.page.is_none() {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err((index, stopped())),
+                opened = self.open_page(within) => opened.map_err(|failure| (index, failure))?,
+            }
+        }
+        let timeout = step.timeout().min(within.deadline.saturating_duration_since(Instant::now()));
+        let done = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(stopped()),
+            done = tokio::time::timeout(timeout + GRACE, self.act(step, index, timeout)) => done.unwrap_or_else(|_| {
+                Err(Failure::new(Reason::Timeout, format!("not done within {}", Pretty(timeout))).waited(timeout))
+            }),
+        };
+        done.map_err(|failure| {
+            // When the scenario's time is up, that is what is to be mended, not the step's own timeout.
+            let scenario_is_over = failure.reason == Reason::Timeout && timeout < step.timeout();
+            let failure = if scenario_is_over {
+                Failure { message: format!("{} ({})", failure.message, self.out_of_time(within).message), ..failure }
+            } else {
+                failure
+            };
+            (index, failure.at(step.span))
+        })
+    }
+
+    fn out_of_time(&self, within: Within) -> Failure {
+        let (what, timeout) =
+            if within.finally { ("`finally`", FINALLY_TIMEOUT) } else { ("the scenario", self.scenario.timeout) };
+        Failure::new(Reason::Timeout, format!("the {} of {what} are over", Pretty(timeout))).waited(timeout)
+    }
+
+    async fn act(&mut self, step: &Step, index: usize, timeout: Duration) -> Result<(), Failure> {
+        match &step.action {
+            Action::Page(action) => self.page_action(action, index, timeout).await,
+            Action::Request(request) => {
+                let answer = self.session.send(request, &self.values, timeout).await;
+                self.record.note(index, |result| {
+                    result.http = self.session.result(&self.values);
+                    result.certificate_expires_at = self.session.certificate_expires_at();
+                });
+                answer?;
+                for (name, value, secret) in self.session.check(request, &self.values)? {
+                    self.values.save(&name, value, secret)?;
+                }
+                Ok(())
+            }
+            Action::Tcp(check) => probe::tcp::check(check, &self.values, timeout).await,
+            Action::Tls(check) => {
+                let seen = probe::tls::check(check, &self.values, &self.tools.tls, timeout).await;
+                self.record.note(index, |result| result.certificate_expires_at = seen.expires_at);
+                seen.result
+            }
+            Action::Group(_) => unreachable!("groups are handled by `step`"),
+        }
+    }
+
+    async fn open_page(&mut self, within: Within) -> Result<(), Failure> {
+        let Some(browsers) = &self.tools.browsers else {
+            return Err(Failure::new(Reason::Browser, "browsers are switched off here"));
+        };
+        let spec = Spec { viewport: self.scenario.viewport };
+        self.page = Some(browsers.open(spec, within.deadline).await?);
+        Ok(())
+    }
+
+    async fn page_action(&mut self, action: &PageAction, index: usize, timeout: Duration) -> Result<(), Failure> {
+        let page = self.page.as_mut().expect("opened before the step began");
+        if let PageAction::Screenshot { name } = action {
+            let name = self.values.fill(name)?;
+            let png = page.screenshot().await?;
+            self.keep(index, EvidenceKind::Screenshot, &format!("{index:03}-{}.png", file_name(&name)), png).await;
+            return Ok(());
+        }
+        for (name, value, secret) in page.act(action, &self.values, timeout).await? {
+            self.values.save(&name, value, secret)?;
+        }
+        Ok(())
+    }
+
+    /// What is there to see when a step failed.
+    async fn collect_evidence(&mut self, step: &Step, index: usize) {
+        let pieces = match &step.action {
+            Action::Page(_) => match &mut self.page {
+                Some(page) => page
+                    .evidence()
+                    .await
+                    .into_iter()
+                    .map(|(kind, name, bytes)| (kind, name.to_owned(), bytes))
+                    .collect(),
+                None => Vec::new(),
+            },
+            Action::Request(_) => self
+                .session
+                .evidence()
+                .map(|bytes| (EvidenceKind::Response, "response.txt".to_owned(), bytes))
+                .into_iter()
+                .collect(),
+            _ => Vec::new(),
+        };
+        for (kind, name, bytes) in pieces {
+            self.keep(index, kind, &format!("{index:03}-{name}"), bytes).await;
+        }
+    }
+
+    async fn keep(&self, index: usize, kind: EvidenceKind, name: &str, bytes: Vec<u8>) {
+        match self.tools.evidence.keep(self.record.run(), kind, name, bytes, self.values.masker()).await {
+            Ok(mut evidence) => {
+                evidence.step = Some(index);
+                self.record.add_evidence(evidence);
+            }
+            // Evidence that cannot be kept must not change the verdict.
+            Err(error) => tracing::warn!(run = %self.record.run(), name, %error, "evidence was not kept"),
+        }
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::new(Reason::Lost, "the agent was stopped during the run")
+}
+
+/// A text made fit for a file name.
+fn file_name(text: &str) -> String {
+    let clean: String = text
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
+        .take(60)
+        .collect();
+    if clean.is_empty() { "screenshot".into() } else { clean }
+}

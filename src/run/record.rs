@@ -1,0 +1,187 @@
+//! What is written down while a run goes on, so that an outcome can be made of it whatever ends the run.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use super::{Progress, Stage, Ticket, Tools};
+use crate::names::{Reason, ReasonClass};
+use crate::outcome::{Evidence, Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
+use crate::scenario::{Scenario, Step};
+use crate::secret::Masker;
+
+/// The growing account of one run.
+pub(super) struct Record {
+    scenario: Arc<Scenario>,
+    location: String,
+    run: RunId,
+    due_at: DateTime<Utc>,
+    pub(super) started_at: DateTime<Utc>,
+    started: Instant,
+    pub(super) masker: Masker,
+    progress: Option<Progress>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    steps: Vec<StepResult>,
+    evidence: Vec<Evidence>,
+    decided: Option<(Option<usize>, Failure)>,
+}
+
+impl Record {
+    pub(super) fn begin(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket) -> Self {
+        let started_at = Utc::now();
+        Self {
+            scenario: Arc::clone(scenario),
+            location: tools.location.clone(),
+            run: ticket.run,
+            due_at: ticket.due_at.unwrap_or(started_at),
+            started_at,
+            started: Instant::now(),
+            masker: Masker::default(),
+            progress: ticket.progress.clone(),
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere must not cost the account of what was done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn run(&self) -> RunId {
+        self.run
+    }
+
+    fn tell(&self, stage: Stage<'_>) {
+        if let Some(progress) = &self.progress {
+            progress(stage);
+        }
+    }
+
+    /// A step begins; gives its position.
+    pub(super) fn begin_step(&self, step: &Step, depth: u8, finally: bool) -> usize {
+        self.tell(Stage::Began { name: &step.name, depth });
+        let mut state = self.state();
+        let mut bytes = [0_u8; 8];
+        // The random end of a fresh id: span ids need to be unique within the trace only.
+        bytes.copy_from_slice(&RunId::new().0.as_bytes()[8..]);
+        state.steps.push(StepResult {
+            name: step.name.clone(),
+            depth,
+            finally,
+            optional: step.optional,
+            span_id: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            offset: self.started.elapsed(),
+            duration: Duration::ZERO,
+            status: StepStatus::Unknown,
+            place: self.scenario.source.place(step.span),
+            failure: None,
+            http: None,
+            certificate_expires_at: None,
+        });
+        state.steps.len() - 1
+    }
+
+    /// Changes what is known of a step.
+    pub(super) fn note(&self, step: usize, change: impl FnOnce(&mut StepResult)) {
+        if let Some(result) = self.state().steps.get_mut(step) {
+            change(result);
+        }
+    }
+
+    /// A step ended.
+    pub(super) fn end_step(&self, step: usize, status: StepStatus, failure: Option<Failure>) {
+        let ended = {
+            let mut state = self.state();
+            let elapsed = self.started.elapsed();
+            let Some(result) = state.steps.get_mut(step) else { return };
+            result.duration = elapsed.saturating_sub(result.offset);
+            result.status = status;
+            if let Some(span) = failure.as_ref().and_then(|failure| failure.span) {
+                result.place = self.scenario.source.place(span);
+            }
+            result.failure = failure.map(|failure| self.masked(failure));
+            result.clone()
+        };
+        self.tell(Stage::Ended(&ended));
+    }
+
+    pub(super) fn add_evidence(&self, evidence: Evidence) {
+        self.state().evidence.push(evidence);
+    }
+
+    /// What decides the verdict; the first decision stands.
+    pub(super) fn decide(&self, step: Option<usize>, failure: Failure) {
+        let failure = self.masked(failure);
+        self.state().decided.get_or_insert((step, failure));
+    }
+
+    fn masked(&self, failure: Failure) -> Failure {
+        let mask = |text: String| self.masker.mask(&text);
+        Failure {
+            message: mask(failure.message),
+            expected: failure.expected.map(mask),
+            seen: failure.seen.map(mask),
+            ..failure
+        }
+    }
+
+    /// The outcome. What was begun and not ended (a panic, a cancelled run) counts as not tested.
+    pub(super) fn finish(&self) -> Outcome {
+        let elapsed = self.started.elapsed();
+        let mut state = std::mem::take(&mut *self.state());
+        for step in &mut state.steps {
+            step.name = self.masker.mask(&step.name);
+            if step.duration.is_zero() && step.status == StepStatus::Unknown {
+                step.duration = elapsed.saturating_sub(step.offset);
+            }
+        }
+        let (verdict, reason, message, failed_step) = match state.decided {
+            None => (Verdict::Passed, None, None, None),
+            Some((step, failure)) => {
+                let verdict = match failure.reason.class() {
+                    ReasonClass::Failed => Verdict::Failed,
+                    ReasonClass::Unknown => Verdict::Unknown,
+                    ReasonClass::Degraded => Verdict::Degraded,
+                };
+                (verdict, Some(failure.reason), Some(sentence(&failure)), step)
+            }
+        };
+        let ended_at = self.started_at + chrono::TimeDelta::from_std(elapsed).unwrap_or_default();
+        Outcome {
+            run: self.run,
+            scenario: self.scenario.id.value.clone(),
+            name: self.scenario.name.clone(),
+            kind: self.scenario.kind,
+            location: self.location.clone(),
+            due_at: self.due_at,
+            started_at: self.started_at,
+            ended_at,
+            duration: elapsed,
+            verdict,
+            reason,
+            message,
+            failed_step,
+            steps: state.steps,
+            evidence: state.evidence,
+        }
+    }
+}
+
+/// One line for people.
+fn sentence(failure: &Failure) -> String {
+    let mut line = failure.message.clone();
+    if let (Some(expected), Some(seen)) = (&failure.expected, &failure.seen) {
+        line.push_str(&format!(": expected {expected}, saw {seen}"));
+    }
+    line
+}
+
+/// What a failure under `finally` makes of the run.
+pub(super) fn degraded_by_finally(failure: &Failure) -> Failure {
+    Failure { reason: Reason::Finally, message: format!("cleaning up failed: {}", failure.message), ..failure.clone() }
+}

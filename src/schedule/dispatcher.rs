@@ -1,0 +1,237 @@
+//! The dispatcher: starts each scenario when it is due.
+//!
+//! Invariants: a scenario never overlaps itself in one agent; a due time is started at most once; what is not
+//! started is counted with its cause. A run is planned (and written) as soon as the one before it was due, so that
+//! writing costs no lag.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Due, Hooks, Scenarios, diff};
+use crate::names::{metric, skipped};
+use crate::outcome::RunId;
+use crate::scenario::{Scenario, ScenarioId};
+
+/// How long a due run waits for its plan to be written; monitoring must not stop because the store did.
+const PLAN_WAIT: Duration = Duration::from_secs(1);
+/// The longest sleep, so that a clock that was set is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Figures of the schedule.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    lag: Histogram,
+    skipped: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn new(registry: &prometheus::Registry) -> prometheus::Result<Self> {
+        let lag = &metric::SCHEDULE_LAG;
+        let lag = Histogram::with_opts(HistogramOpts::new(lag.name, lag.help).buckets(metric::LAG_BUCKETS.to_vec()))?;
+        let counter = &metric::SCHEDULE_SKIPPED;
+        let counter = IntCounterVec::new(Opts::new(counter.name, counter.help), counter.labels)?;
+        registry.register(Box::new(lag.clone()))?;
+        registry.register(Box::new(counter.clone()))?;
+        for cause in skipped::ALL {
+            counter.with_label_values(&[cause]);
+        }
+        Ok(Self { lag, skipped: counter })
+    }
+}
+
+/// Starts scenarios when they are due.
+pub struct Dispatcher {
+    hooks: Hooks,
+    metrics: Metrics,
+    tracker: TaskTracker,
+    /// Runs that were planned before a restart and whose time is still ahead.
+    resumed: HashMap<(ScenarioId, DateTime<Utc>), RunId>,
+    known: BTreeMap<ScenarioId, Arc<Scenario>>,
+    entries: HashMap<ScenarioId, Entry>,
+    queue: BinaryHeap<Reverse<(DateTime<Utc>, ScenarioId)>>,
+}
+
+struct Entry {
+    scenario: Arc<Scenario>,
+    due_at: DateTime<Utc>,
+    run: RunId,
+    written: Option<oneshot::Receiver<()>>,
+    running: Arc<AtomicBool>,
+}
+
+impl Dispatcher {
+    /// A dispatcher without scenarios. Runs are spawned on the tracker.
+    pub fn new(
+        hooks: Hooks,
+        metrics: Metrics,
+        tracker: &TaskTracker,
+        resumed: HashMap<(ScenarioId, DateTime<Utc>), RunId>,
+    ) -> Self {
+        Self {
+            hooks,
+            metrics,
+            tracker: tracker.clone(),
+            resumed,
+            known: BTreeMap::new(),
+            entries: HashMap::new(),
+            queue: BinaryHeap::new(),
+        }
+    }
+
+    /// Starts what is due until it is told to stop; then withdraws what is planned. Runs that go on are the
+    /// tracker's.
+    pub async fn run(mut self, mut scenarios: watch::Receiver<Scenarios>, stop: CancellationToken) {
+        let first = Arc::clone(&scenarios.borrow_and_update());
+        self.apply(&first);
+        for (_, run) in std::mem::take(&mut self.resumed) {
+            (self.hooks.withdraw)(run);
+        }
+        loop {
+            let sleep = self.queue.peek().map_or(LONGEST_SLEEP, |Reverse((due_at, _))| {
+                (*due_at - (self.hooks.now)()).to_std().unwrap_or_default().min(LONGEST_SLEEP)
+            });
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                changed = scenarios.changed() => match changed {
+                    Ok(()) => {
+                        let new = Arc::clone(&scenarios.borrow_and_update());
+                        self.apply(&new);
+                    }
+                    Err(_) => break,
+                },
+                () = tokio::time::sleep(sleep) => self.start_due(),
+            }
+        }
+        for entry in self.entries.values() {
+            (self.hooks.withdraw)(entry.run);
+        }
+    }
+
+    fn apply(&mut self, new: &BTreeMap<ScenarioId, Arc<Scenario>>) {
+        let changes = diff(&self.known, new);
+        let mut running = HashMap::new();
+        for id in changes.withdraw {
+            if let Some(entry) = self.entries.remove(&id) {
+                (self.hooks.withdraw)(entry.run);
+                // Also with other times it must not overlap the run that goes on.
+                running.insert(id, entry.running);
+            }
+        }
+        for scenario in changes.replace {
+            if let Some(entry) = self.entries.get_mut(&scenario.id.value) {
+                entry.scenario = scenario;
+            }
+        }
+        let now = (self.hooks.now)();
+        for scenario in changes.plan {
+            let running = running.remove(&scenario.id.value).unwrap_or_default();
+            self.plan(scenario, now, running);
+        }
+        self.known.clone_from(new);
+    }
+
+    /// Plans the next run of a scenario, after a point in time.
+    fn plan(&mut self, scenario: Arc<Scenario>, after: DateTime<Utc>, running: Arc<AtomicBool>) {
+        let id = scenario.id.value.clone();
+        let Some(due_at) = scenario.schedule.next_after(&id, after) else {
+            tracing::warn!(scenario = %id, "never due again");
+            self.entries.remove(&id);
+            return;
+        };
+        let (run, written) = match self.resumed.remove(&(id.clone(), due_at)) {
+            Some(run) => (run, None),
+            None => {
+                let run = RunId::new();
+                let due = Due { scenario: Arc::clone(&scenario), run, due_at };
+                (run, Some((self.hooks.plan)(&due)))
+            }
+        };
+        self.queue.push(Reverse((due_at, id.clone())));
+        self.entries.insert(id, Entry { scenario, due_at, run, written, running });
+    }
+
+    fn start_due(&mut self) {
+        let now = (self.hooks.now)();
+        while let Some(Reverse((due_at, id))) = self.queue.peek().cloned() {
+            if due_at > now {
+                return;
+            }
+            self.queue.pop();
+            // What was removed or planned anew leaves its old place in the queue behind.
+            if self.entries.get(&id).is_none_or(|entry| entry.due_at != due_at) {
+                continue;
+            }
+            let Some(mut entry) = self.entries.remove(&id) else { continue };
+            self.skip_missed(&mut entry, now);
+            let next_after = entry.due_at;
+            let (scenario, running) = (Arc::clone(&entry.scenario), Arc::clone(&entry.running));
+            if running.swap(true, Ordering::AcqRel) {
+                self.metrics.skipped.with_label_values(&[skipped::OVERLAP]).inc();
+                tracing::warn!(scenario = %id, due_at = %entry.due_at, "not started: the run before it goes on");
+                (self.hooks.withdraw)(entry.run);
+            } else {
+                self.start(entry);
+            }
+            self.plan(scenario, next_after, running);
+        }
+    }
+
+    /// After a time in which nothing could be started (a stopped process, a suspended machine) only the latest due
+    /// time counts.
+    fn skip_missed(&self, entry: &mut Entry, now: DateTime<Utc>) {
+        let mut missed = 0_u64;
+        let mut due_at = entry.due_at;
+        while let Some(next) =
+            entry.scenario.schedule.next_after(&entry.scenario.id.value, due_at).filter(|next| *next <= now)
+        {
+            due_at = next;
+            missed += 1;
+        }
+        if missed > 0 {
+            self.metrics.skipped.with_label_values(&[skipped::MISSED]).inc_by(missed);
+            tracing::warn!(scenario = %entry.scenario.id.value, missed, "due times passed while nothing could be started");
+            (self.hooks.withdraw)(entry.run);
+            entry.due_at = due_at;
+            entry.run = RunId::new();
+            let due = Due { scenario: Arc::clone(&entry.scenario), run: entry.run, due_at };
+            entry.written = Some((self.hooks.plan)(&due));
+        }
+    }
+
+    fn start(&self, entry: Entry) {
+        let hooks = self.hooks.clone();
+        let lag = self.metrics.lag.clone();
+        self.tracker.spawn(async move {
+            // Cleared on every way out, a panic in the hook included.
+            let _running = Running(entry.running);
+            if let Some(written) = entry.written {
+                let _ = tokio::time::timeout(PLAN_WAIT, written).await;
+            }
+            let late = ((hooks.now)() - entry.due_at).to_std().unwrap_or_default();
+            lag.observe(late.as_secs_f64());
+            (hooks.run)(Due { scenario: entry.scenario, run: entry.run, due_at: entry.due_at }).await;
+        });
+    }
+}
+
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! When what runs: due times, and the dispatcher that starts runs at them.
+//!
+//! Knows neither how to run a scenario nor where outcomes go: `app` gives it [`Hooks`].
+
+mod diff;
+mod dispatcher;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use crate::outcome::RunId;
+use crate::scenario::{Scenario, ScenarioId};
+
+pub use diff::{Changes, diff};
+pub use dispatcher::{Dispatcher, Metrics};
+
+/// Every scenario that is to run, by id.
+pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
+
+/// A scenario that is due.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// What to run.
+    pub scenario: Arc<Scenario>,
+    /// Under which id.
+    pub run: RunId,
+    /// Since when it is due.
+    pub due_at: DateTime<Utc>,
+}
+
+/// What the dispatcher calls.
+#[derive(Clone)]
+pub struct Hooks {
+    /// Runs a scenario to its end, its outcome handed on.
+    pub run: Arc<dyn Fn(Due) -> BoxFuture<'static, ()> + Send + Sync>,
+    /// A run is planned; what it gives is heard when that is written.
+    pub plan: Arc<dyn Fn(&Due) -> oneshot::Receiver<()> + Send + Sync>,
+    /// A planned run will not take place.
+    pub withdraw: Arc<dyn Fn(RunId) + Send + Sync>,
+    /// What time it is.
+    pub now: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+}

@@ -1,0 +1,194 @@
+//! What is remembered: runs, history, incidents, notices and evidence.
+//!
+//! Narrow traits, so that a second database is one more file and a test can stand in between. Everything that one
+//! round of judging decides is written by one [`Runs::commit`], or nothing of it is.
+
+pub mod evidence;
+mod sqlite;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::Value as Json;
+
+use crate::incident::{Decision, Incident, Notice, Subject};
+use crate::outcome::{Outcome, RunId};
+use crate::scenario::{Kind, ScenarioId};
+
+pub use sqlite::Sqlite;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "store: {}", self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// What the store's calls give.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A run that is planned: written ahead of its due time, gone when its outcome is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// The run it will be.
+    pub run: RunId,
+    /// Of which scenario.
+    pub scenario: ScenarioId,
+    /// The scenario's name, to close the run with if the agent goes away.
+    pub name: String,
+    /// What the scenario mainly is, for the same use.
+    pub kind: Kind,
+    /// Where the agent looks from.
+    pub location: String,
+    /// When it is due.
+    pub due_at: DateTime<Utc>,
+}
+
+/// What one group commit writes, in one transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Runs that were planned.
+    pub intents: Vec<Intent>,
+    /// Planned runs that will not take place.
+    pub withdrawn: Vec<RunId>,
+    /// Runs that ended; their intents go.
+    pub outcomes: Vec<Arc<Outcome>>,
+    /// What alerting remembers, by subject.
+    pub watches: Vec<(Subject, Json)>,
+    /// Incidents that opened, changed or resolved.
+    pub incidents: Vec<Incident>,
+    /// What was decided, in order.
+    pub decisions: Vec<Decision>,
+    /// What is owed, in order.
+    pub notices: Vec<Notice>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.intents.is_empty()
+            && self.withdrawn.is_empty()
+            && self.outcomes.is_empty()
+            && self.watches.is_empty()
+            && self.incidents.is_empty()
+            && self.decisions.is_empty()
+            && self.notices.is_empty()
+    }
+}
+
+/// Runs: planned and ended.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Writes all of it or nothing. Writing an outcome or a notice that is there already changes nothing.
+    async fn commit(&self, batch: &Batch) -> Result<()>;
+
+    /// Planned runs without an outcome.
+    async fn open_intents(&self, location: &str) -> Result<Vec<Intent>>;
+
+    /// Forgets outcomes that ended before, and incidents that resolved before, with all that belongs to them.
+    /// Gives the runs whose evidence goes with them.
+    async fn prune(&self, before: DateTime<Utc>) -> Result<Vec<RunId>>;
+}
+
+/// What happened before.
+#[async_trait]
+pub trait History: Send + Sync {
+    /// The last outcome of each scenario.
+    async fn latest(&self) -> Result<Vec<Outcome>>;
+
+    /// The last conclusive outcome of each scenario whose last one is not.
+    async fn latest_conclusive(&self) -> Result<Vec<Outcome>>;
+
+    /// Outcomes, newest first: of one scenario, or of all.
+    async fn recent(&self, scenario: Option<&str>, limit: u32) -> Result<Vec<Outcome>>;
+
+    /// One run.
+    async fn run(&self, run: RunId) -> Result<Option<Outcome>>;
+}
+
+/// A decision as it is kept: with how often it was made in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDecision {
+    /// The last of them.
+    pub decision: Decision,
+    /// When it was first made.
+    pub first_at: DateTime<Utc>,
+    /// How often in a row.
+    pub count: u64,
+}
+
+/// Incidents and what led to them.
+#[async_trait]
+pub trait Incidents: Send + Sync {
+    /// What alerting remembers, by subject.
+    async fn watches(&self) -> Result<Vec<(Subject, Json)>>;
+
+    /// Incidents, newest first; the open ones come first.
+    async fn incidents(&self, limit: u32) -> Result<Vec<Incident>>;
+
+    /// One incident, by its dedup key.
+    async fn incident(&self, key: &str) -> Result<Option<Incident>>;
+
+    /// Decisions about a subject, newest first.
+    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>>;
+}
+
+/// How a notice stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoticeState {
+    /// The notice.
+    pub notice: Notice,
+    /// `owed`, `sent` or `failed`.
+    pub state: String,
+    /// When it was sent or given up.
+    pub done_at: Option<DateTime<Utc>>,
+    /// Why it was given up, or why the last try failed.
+    pub problem: Option<String>,
+}
+
+/// How a try to send a notice ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// The receiver took it.
+    Sent,
+    /// The receiver surely did not take it; it stays owed.
+    Refused(String),
+    /// It may have taken it or not; it stays owed.
+    Unsure(String),
+    /// It never will; given up.
+    Failed(String),
+}
+
+/// Notices that are owed.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// What a receiver is owed, oldest first.
+    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notice>>;
+
+    /// Everyone who is owed something.
+    async fn creditors(&self) -> Result<Vec<String>>;
+
+    /// A try begins: from now until [`Outbox::delivered`] it may have reached the receiver.
+    async fn trying(&self, notice: &str) -> Result<()>;
+
+    /// A try ended.
+    async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()>;
+
+    /// The notices of an incident, oldest first.
+    async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>>;
+}
+
+/// All that is remembered.
+pub trait Store: Runs + History + Incidents + Outbox {}
+
+impl<T: Runs + History + Incidents + Outbox> Store for T {}
+
+#[cfg(test)]
+mod conformance;

@@ -1,0 +1,372 @@
+//! The embedded store: SQLite in write-ahead mode, one writer, nothing to install.
+
+use std::str::FromStr as _;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{Row as _, SqlitePool};
+
+use super::{Batch, Delivery, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Result, Runs, StoreError};
+use crate::incident::{Decision, Incident, Notice, Subject};
+use crate::outcome::{Outcome, RunId};
+
+/// The version of the tables; a file of a newer one is refused, not guessed at.
+const SCHEMA_VERSION: i64 = 1;
+
+/// The embedded store.
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    /// One connection, so that writers never wait for each other's locks.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Sqlite {
+    /// Opens `sqlite:FILE` or `sqlite::memory:`, and makes its tables.
+    pub async fn open(url: &str) -> Result<Self> {
+        let memory = url == "sqlite::memory:";
+        let options = SqliteConnectOptions::from_str(url)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A group commit is rare enough to wait for the disk: what was decided survives a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(std::time::Duration::from_secs(5));
+        let never = |options: SqlitePoolOptions| options.idle_timeout(None).max_lifetime(None);
+        let writer = never(SqlitePoolOptions::new()).max_connections(1).connect_with(options.clone()).await?;
+        let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&writer).await?.get(0);
+        if version > SCHEMA_VERSION {
+            return Err(StoreError(format!(
+                "{url} was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"
+            )));
+        }
+        sqlx::raw_sql(include_str!("schema/sqlite.sql")).execute(&writer).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {SCHEMA_VERSION}"))).execute(&writer).await?;
+        // A database in memory belongs to its one connection.
+        let readers = if memory {
+            writer.clone()
+        } else {
+            never(SqlitePoolOptions::new()).max_connections(4).connect_with(options.read_only(true)).await?
+        };
+        Ok(Self { writer, readers })
+    }
+
+    /// Closes the file; what is written is written.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn outcomes(&self, query: &'static str, binds: &[&str], limit: Option<u32>) -> Result<Vec<Outcome>> {
+        let mut query = sqlx::query(query);
+        for bind in binds {
+            query = query.bind((*bind).to_owned());
+        }
+        if let Some(limit) = limit {
+            query = query.bind(limit);
+        }
+        query.fetch_all(&self.readers).await?.iter().map(|row| body(row, 0)).collect()
+    }
+}
+
+fn micros(at: DateTime<Utc>) -> i64 {
+    at.timestamp_micros()
+}
+
+fn time(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| StoreError(e.to_string()))
+}
+
+fn body<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T> {
+    serde_json::from_str(row.get::<&str, _>(column)).map_err(|e| StoreError(format!("a row does not read: {e}")))
+}
+
+#[async_trait]
+impl Runs for Sqlite {
+    async fn commit(&self, batch: &Batch) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        for intent in &batch.intents {
+            sqlx::query("INSERT OR REPLACE INTO intents (run, scenario, name, kind, location, due_at) VALUES (?, ?, ?, ?, ?, ?)")
+                .bind(intent.run.to_string())
+                .bind(intent.scenario.as_str().to_owned())
+                .bind(&intent.name)
+                .bind(json(&intent.kind)?)
+                .bind(&intent.location)
+                .bind(micros(intent.due_at))
+                .execute(&mut *tx)
+                .await?;
+        }
+        for run in &batch.withdrawn {
+            sqlx::query("DELETE FROM intents WHERE run = ?").bind(run.to_string()).execute(&mut *tx).await?;
+        }
+        for outcome in &batch.outcomes {
+            let run = outcome.run.to_string();
+            sqlx::query("INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, body) VALUES (?, ?, ?, ?, ?, ?)")
+                .bind(&run)
+                .bind(outcome.scenario.as_str().to_owned())
+                .bind(&outcome.location)
+                .bind(micros(outcome.ended_at))
+                .bind(outcome.verdict.as_str())
+                .bind(json(outcome)?)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("DELETE FROM intents WHERE run = ?").bind(&run).execute(&mut *tx).await?;
+        }
+        for (subject, watch) in &batch.watches {
+            sqlx::query("INSERT OR REPLACE INTO watches (subject, body) VALUES (?, ?)")
+                .bind(&subject.0)
+                .bind(watch.to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
+        for incident in &batch.incidents {
+            sqlx::query("INSERT OR REPLACE INTO incidents (id, opened_at, resolved_at, body) VALUES (?, ?, ?, ?)")
+                .bind(incident.dedup_key())
+                .bind(micros(incident.opened_at))
+                .bind(incident.resolved_at.map(micros))
+                .bind(json(incident)?)
+                .execute(&mut *tx)
+                .await?;
+        }
+        for decision in &batch.decisions {
+            let last = sqlx::query("SELECT id, why FROM decisions WHERE subject = ? ORDER BY id DESC LIMIT 1")
+                .bind(&decision.subject.0)
+                .fetch_optional(&mut *tx)
+                .await?;
+            match last {
+                Some(row) if row.get::<&str, _>(1) == decision.why.as_str() => {
+                    sqlx::query("UPDATE decisions SET last_at = ?, count = count + 1, body = ? WHERE id = ?")
+                        .bind(micros(decision.at))
+                        .bind(json(decision)?)
+                        .bind(row.get::<i64, _>(0))
+                        .execute(&mut *tx)
+                        .await?;
+                }
+                _ => {
+                    sqlx::query("INSERT INTO decisions (subject, why, first_at, last_at, count, body) VALUES (?, ?, ?, ?, 1, ?)")
+                        .bind(&decision.subject.0)
+                        .bind(decision.why.as_str())
+                        .bind(micros(decision.at))
+                        .bind(micros(decision.at))
+                        .bind(json(decision)?)
+                        .execute(&mut *tx)
+                        .await?;
+                }
+            }
+        }
+        for notice in &batch.notices {
+            sqlx::query("INSERT OR IGNORE INTO notices (id, receiver, incident, owed_at, body) VALUES (?, ?, ?, ?, ?)")
+                .bind(&notice.id)
+                .bind(&notice.receiver)
+                .bind(notice.incident.dedup_key())
+                .bind(micros(notice.owed_at))
+                .bind(json(notice)?)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn open_intents(&self, location: &str) -> Result<Vec<Intent>> {
+        let rows =
+            sqlx::query("SELECT run, scenario, name, kind, due_at FROM intents WHERE location = ? ORDER BY due_at")
+                .bind(location.to_owned())
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter()
+            .map(|row| {
+                let bad = |e: &dyn std::fmt::Display| StoreError(format!("an intent does not read: {e}"));
+                Ok(Intent {
+                    run: RunId(row.get::<&str, _>(0).parse().map_err(|e| bad(&e))?),
+                    scenario: row.get::<&str, _>(1).into(),
+                    name: row.get(2),
+                    kind: body(row, 3)?,
+                    location: location.to_owned(),
+                    due_at: time(row.get(4)),
+                })
+            })
+            .collect()
+    }
+
+    async fn prune(&self, before: DateTime<Utc>) -> Result<Vec<RunId>> {
+        let mut tx = self.writer.begin().await?;
+        // The last outcome of a scenario stays, however old: metrics and the page begin with it.
+        let rows = sqlx::query(
+            "DELETE FROM outcomes WHERE ended_at < ?1 AND EXISTS
+             (SELECT 1 FROM outcomes newer WHERE newer.scenario = outcomes.scenario AND newer.ended_at > outcomes.ended_at)
+             RETURNING run",
+        )
+        .bind(micros(before))
+        .fetch_all(&mut *tx)
+        .await?;
+        for query in [
+            "DELETE FROM notices WHERE state <> 'owed' AND incident IN (SELECT id FROM incidents WHERE resolved_at < ?)",
+            "DELETE FROM incidents WHERE resolved_at < ? AND NOT EXISTS (SELECT 1 FROM notices WHERE notices.incident = incidents.id)",
+            "DELETE FROM decisions WHERE last_at < ?",
+        ] {
+            sqlx::query(query).bind(micros(before)).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(rows.iter().filter_map(|row| row.get::<&str, _>(0).parse().ok().map(RunId)).collect())
+    }
+}
+
+#[async_trait]
+impl History for Sqlite {
+    async fn latest(&self) -> Result<Vec<Outcome>> {
+        self.outcomes(
+            "SELECT body FROM (SELECT DISTINCT scenario FROM outcomes) AS s JOIN outcomes AS o ON o.run =
+             (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT 1)",
+            &[],
+            None,
+        )
+        .await
+    }
+
+    async fn latest_conclusive(&self) -> Result<Vec<Outcome>> {
+        self.outcomes(
+            "SELECT body FROM (SELECT DISTINCT scenario FROM outcomes WHERE verdict = 'unknown') AS s JOIN outcomes AS o ON o.run =
+             (SELECT run FROM outcomes WHERE scenario = s.scenario AND verdict <> 'unknown' ORDER BY ended_at DESC LIMIT 1)",
+            &[],
+            None,
+        )
+        .await
+    }
+
+    async fn recent(&self, scenario: Option<&str>, limit: u32) -> Result<Vec<Outcome>> {
+        match scenario {
+            Some(scenario) => {
+                self.outcomes(
+                    "SELECT body FROM outcomes WHERE scenario = ? ORDER BY ended_at DESC LIMIT ?",
+                    &[scenario],
+                    Some(limit),
+                )
+                .await
+            }
+            None => self.outcomes("SELECT body FROM outcomes ORDER BY ended_at DESC LIMIT ?", &[], Some(limit)).await,
+        }
+    }
+
+    async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
+        Ok(self.outcomes("SELECT body FROM outcomes WHERE run = ?", &[&run.to_string()], None).await?.pop())
+    }
+}
+
+#[async_trait]
+impl Incidents for Sqlite {
+    async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
+        let rows = sqlx::query("SELECT subject, body FROM watches").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((Subject(row.get(0)), body(row, 1)?))).collect()
+    }
+
+    async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {
+        let rows = sqlx::query("SELECT body FROM incidents ORDER BY resolved_at IS NOT NULL, opened_at DESC LIMIT ?")
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| body(row, 0)).collect()
+    }
+
+    async fn incident(&self, key: &str) -> Result<Option<Incident>> {
+        let row = sqlx::query("SELECT body FROM incidents WHERE id = ?")
+            .bind(key.to_owned())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(|row| body(row, 0)).transpose()
+    }
+
+    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>> {
+        let rows =
+            sqlx::query("SELECT body, first_at, count FROM decisions WHERE subject = ? ORDER BY id DESC LIMIT ?")
+                .bind(subject.0.clone())
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(KeptDecision {
+                    decision: body::<Decision>(row, 0)?,
+                    first_at: time(row.get(1)),
+                    count: row.get::<i64, _>(2).unsigned_abs(),
+                })
+            })
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notice>> {
+        let rows = sqlx::query(
+            "SELECT body, uncertain FROM notices WHERE receiver = ? AND state = 'owed' ORDER BY seq LIMIT ?",
+        )
+        .bind(receiver.to_owned())
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| Ok(Notice { repeat: row.get::<i64, _>(1) > 0, ..body(row, 0)? })).collect()
+    }
+
+    async fn creditors(&self) -> Result<Vec<String>> {
+        let rows =
+            sqlx::query("SELECT DISTINCT receiver FROM notices WHERE state = 'owed'").fetch_all(&self.readers).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn trying(&self, notice: &str) -> Result<()> {
+        // 1: a try runs; 2: an earlier try may have arrived, which no later refusal undoes.
+        sqlx::query("UPDATE notices SET uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END WHERE id = ?")
+            .bind(notice.to_owned())
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
+        let query = match delivery {
+            Delivery::Sent => "UPDATE notices SET state = 'sent', done_at = ?1, problem = ?2 WHERE id = ?3",
+            Delivery::Failed(_) => "UPDATE notices SET state = 'failed', done_at = ?1, problem = ?2 WHERE id = ?3",
+            Delivery::Refused(_) => {
+                "UPDATE notices SET uncertain = CASE uncertain WHEN 2 THEN 2 ELSE 0 END, problem = ?2 WHERE id = ?3"
+            }
+            Delivery::Unsure(_) => "UPDATE notices SET uncertain = 2, problem = ?2 WHERE id = ?3",
+        };
+        let problem = match delivery {
+            Delivery::Sent => None,
+            Delivery::Failed(problem) | Delivery::Refused(problem) | Delivery::Unsure(problem) => Some(problem.clone()),
+        };
+        sqlx::query(query).bind(micros(at)).bind(problem).bind(notice.to_owned()).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>> {
+        let rows = sqlx::query("SELECT body, state, done_at, problem FROM notices WHERE incident = ? ORDER BY seq")
+            .bind(incident.to_owned())
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(NoticeState {
+                    notice: body(row, 0)?,
+                    state: row.get(1),
+                    done_at: row.get::<Option<i64>, _>(2).map(time),
+                    problem: row.get(3),
+                })
+            })
+            .collect()
+    }
+}

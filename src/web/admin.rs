@@ -1,0 +1,46 @@
+//! Metrics, health and reload.
+
+use axum::extract::State as With;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+
+use super::{ReloadRequest, State};
+
+/// Metrics in the Prometheus text format.
+pub(super) async fn metrics(With(state): With<State>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.prometheus.render())
+}
+
+/// The process runs.
+pub(super) async fn healthy() -> &'static str {
+    "wachta is healthy.\n"
+}
+
+/// Files are loaded and the agent does not stop.
+pub(super) async fn ready(With(state): With<State>) -> (StatusCode, &'static str) {
+    let loaded = state.overview.borrow().loaded_at.is_some();
+    if loaded && !state.stopping.is_cancelled() {
+        (StatusCode::OK, "wachta is ready.\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "wachta is not ready.\n")
+    }
+}
+
+/// Loads the files anew; 200 when everything was taken, else 500 with what was not.
+pub(super) async fn reload(With(state): With<State>, headers: HeaderMap) -> (StatusCode, String) {
+    // A page elsewhere must not be able to make a visitor's browser reload the agent.
+    if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
+        return (StatusCode::FORBIDDEN, "asked for by another site\n".into());
+    }
+    let (request, report) = ReloadRequest::new();
+    if state.reload.send(request).await.is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "wachta is stopping\n".into());
+    }
+    let report = report.await.unwrap_or_default();
+    let mut text = format!("{} scenarios loaded, {} problems\n", report.scenarios, report.problems.len());
+    for problem in &report.problems {
+        text.push('\n');
+        text.push_str(problem);
+    }
+    (if report.successful { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
+}
