@@ -7,10 +7,12 @@ pub struct Config {
     pub max_sessions: usize,
     /// A WebDriver endpoint; none: wachta finds and runs chromedriver itself.
     pub webdriver: Option<url::Url>,
+    /// Further arguments for Chromium. Not read from the agent's file: the demo and tests keep it off the network.
+    pub arguments: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_sessions: 2, webdriver: None }
+        Self { max_sessions: 2, webdriver: None, arguments: Vec::new() }
     }
 }

@@ -1,35 +1,35 @@
 //! Page steps over WebDriver: sessions, and what is done in them.
+//!
+//! [`Browsers`] hands out a fresh session for each run, a [`Page`]. Invariants: a session ends however its run ends,
+//! with its processes and its folder; waiting is built into every action and bounded; what went wrong is told apart
+//! into theirs and ours in one file. Deliberately absent: warm browsers, frames, dialogs, windows, downloads, traffic.
+//!
+//! ```text
+//! browsers ─ lease ─ driver ─ processes        a session and its end
+//!                 └─ guard                     its end when the agent was killed
+//! page ─ act · look · expect · evidence        what is done with it
+//!     └─ command ─ verdict                     what is said to the driver, and what its errors mean
+//! ```
 
+mod act;
+mod browsers;
+mod command;
 mod config;
+mod driver;
+mod evidence;
+mod expect;
+pub mod guard;
+pub mod keys;
+mod lease;
+mod locate;
+mod metrics;
+mod page;
+mod processes;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
+pub use browsers::{Browsers, Spec};
 pub use config::Config;
-
-// Stands in until the engine is merged.
-#[derive(Clone)]
-pub struct Browsers;
-pub struct Spec {
-    pub viewport: Option<crate::scenario::Viewport>,
-}
-pub struct Page;
-impl Browsers {
-    pub async fn open(&self, _: Spec, _: std::time::Instant) -> Result<Page, crate::outcome::Failure> {
-        unimplemented!()
-    }
-}
-impl Page {
-    pub async fn act(
-        &mut self,
-        _: &crate::scenario::PageAction,
-        _: &crate::run::Values,
-        _: std::time::Duration,
-    ) -> Result<Vec<(String, serde_json::Value, bool)>, crate::outcome::Failure> {
-        unimplemented!()
-    }
-    pub async fn screenshot(&mut self) -> Result<Vec<u8>, crate::outcome::Failure> {
-        unimplemented!()
-    }
-    pub async fn evidence(&mut self) -> Vec<(crate::outcome::EvidenceKind, &'static str, Vec<u8>)> {
-        unimplemented!()
-    }
-    pub async fn close(self) {}
-}
+pub use metrics::Metrics;
+pub use page::Page;

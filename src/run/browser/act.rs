@@ -1,0 +1,226 @@
+//! Actions. Each waits until its element is there, alone, visible, enabled, at rest and in reach, and then acts once.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::command::{Command, ElementId};
+use super::keys::{self, BACKSPACE};
+use super::locate::{Answer, Query};
+use super::page::{PROMPT, Page};
+use super::verdict::{self, Trouble};
+use crate::diagnostic::At;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::run::Values;
+use crate::scenario::{SelectOption, Target, Template};
+
+/// What the document says of how it came to be. Chromium shows failed navigations as a page of its own, and its driver
+/// reports some of them as a success.
+const ARRIVED: &str = "
+    const entry = performance.getEntriesByType('navigation')[0];
+    const failed = document.URL.startsWith('chrome-error:');
+    const shown = failed && document.querySelector('#error-code, .error-code');
+    const data = failed && typeof loadTimeDataRaw !== 'undefined' ? loadTimeDataRaw.errorCode : null;
+    return {url: document.URL, status: entry ? entry.responseStatus : 0, origin: performance.timeOrigin, failed,
+            error: failed ? (shown && shown.textContent) || data || 'ERR_FAILED' : null};";
+
+/// Pauses between two looks, growing.
+pub(super) struct Pauses(Duration);
+
+impl Pauses {
+    /// From 50 ms …
+    pub(super) fn new() -> Self {
+        Self(Duration::from_millis(50))
+    }
+
+    /// … to 200 ms. False when the time is up.
+    pub(super) async fn wait(&mut self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        if now >= deadline {
+            return false;
+        }
+        tokio::time::sleep_until((now + self.0).min(deadline)).await;
+        self.0 = (self.0 * 3 / 2).min(Duration::from_millis(200));
+        true
+    }
+}
+
+impl Page {
+    /// Opens a URL and looks how that went.
+    pub(super) async fn goto(&mut self, url: &At<Template>, values: &Values, deadline: Instant) -> Result<(), Failure> {
+        let since = Instant::now();
+        let wanted = values.url(url).map_err(|failure| failure.at(url.span))?;
+        let told = async {
+            self.patience(deadline).await?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.call(Command::post("url", json!({"url": wanted.as_str()})), left).await {
+                // A page that sends on to another one while it loads.
+                Ok(_) | Err(Trouble::Again(_)) => {}
+                Err(other) => return Err(other),
+            }
+            self.script(ARRIVED, &Json::Null, deadline + PROMPT).await
+        };
+        let arrived = match told.await {
+            Ok(arrived) => arrived,
+            Err(Trouble::Timeout(_)) => {
+                return Err(
+                    Failure::new(Reason::Timeout, format!("{wanted} did not load in time")).waited(since.elapsed())
+                );
+            }
+            Err(trouble) => return Err(trouble.failure()),
+        };
+        let status = arrived["status"].as_u64().unwrap_or(0);
+        if status >= 400 {
+            return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
+                .compared("a status below 400", status.to_string()));
+        }
+        if let Some(error) = arrived["error"].as_str() {
+            return Err(verdict::net(error.trim().trim_start_matches("net::")));
+        }
+        let origin = arrived["origin"].as_f64().unwrap_or_default();
+        let same_document = (origin - self.origin).abs() < f64::EPSILON;
+        self.origin = origin;
+        let without_fragment = |url: &str| url.split('#').next().unwrap_or_default().to_owned();
+        if same_document && without_fragment(arrived["url"].as_str().unwrap_or("")) != without_fragment(wanted.as_str())
+        {
+            return Err(Failure::new(
+                Reason::Protocol,
+                format!("{wanted} answered with no page: a download, or nothing"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Clicks an element.
+    pub(super) async fn click(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
+        let query = Query::new(target, values)?.with(json!({"then": "click"}));
+        self.patience(deadline).await.map_err(Trouble::failure)?;
+        self.once(&query, target, deadline, async |page: &mut Self, answer: &Answer| match answer.element() {
+            Some(element) => page.on(&element, "click", json!({}), deadline).await.map(|()| true),
+            None => Ok(false),
+        })
+        .await
+    }
+
+    /// Replaces the content of a field: selects what is there and types over it, so that the page sees keys.
+    pub(super) async fn fill(
+        &mut self,
+        target: &Target,
+        with: &At<Template>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let text = values.fill(with).map_err(|failure| failure.at(with.span))?;
+        let query = Query::new(target, values)?.with(json!({"then": "type", "text": text}));
+        self.once(&query, target, deadline, async |page: &mut Self, answer: &Answer| {
+            if answer.done() {
+                return Ok(true);
+            }
+            let Some(element) = answer.element() else { return Ok(false) };
+            if text.is_empty() && answer.empty() {
+                return Ok(true);
+            }
+            let keys = if text.is_empty() { BACKSPACE } else { &text };
+            page.on(&element, "value", json!({"text": keys}), deadline).await.map(|()| true)
+        })
+        .await
+    }
+
+    /// Chooses options of a list.
+    pub(super) async fn select(
+        &mut self,
+        target: &Target,
+        options: &[SelectOption],
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let options = options
+            .iter()
+            .map(|option| {
+                let (key, text) = match option {
+                    SelectOption::Text(text) => ("text", text),
+                    SelectOption::Value(text) => ("value", text),
+                };
+                Ok(json!({key: values.fill(text).map_err(|failure| failure.at(text.span))?}))
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        let query = Query::new(target, values)?.with(json!({"then": "choose", "options": options}));
+        self.once(&query, target, deadline, async |_: &mut Self, answer: &Answer| Ok(answer.done())).await
+    }
+
+    /// Presses a key or chord, in an element where one is named.
+    pub(super) async fn press(
+        &mut self,
+        keys: &At<Vec<String>>,
+        into: Option<&Target>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let chord = keys::chord(keys).map_err(|failure| failure.at(keys.span))?;
+        if let Some(target) = into {
+            let query = Query::new(target, values)?.with(json!({"then": "focus"}));
+            self.once(&query, target, deadline, async |_: &mut Self, answer: &Answer| Ok(answer.element().is_some()))
+                .await?;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.call(Command::post("actions", chord), left).await {
+            // The key was pressed; what it led to is for the next step to see.
+            Ok(_) | Err(Trouble::Again(_)) => Ok(()),
+            Err(trouble) => Err(trouble.failure()),
+        }
+    }
+
+    async fn on(&mut self, element: &ElementId, what: &str, body: Json, deadline: Instant) -> Result<(), Trouble> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.call(Command::element(element, what, body), left).await.map(drop)
+    }
+
+    /// Looks until `act` says that it is done; what the page refuses because it has just changed is tried again.
+    async fn once(
+        &mut self,
+        query: &Query,
+        target: &Target,
+        deadline: Instant,
+        act: impl AsyncFn(&mut Self, &Answer) -> Result<bool, Trouble>,
+    ) -> Result<(), Failure> {
+        let since = Instant::now();
+        let mut pauses = Pauses::new();
+        let mut last: Option<Failure> = None;
+        loop {
+            let tried = match self.look(std::slice::from_ref(query), deadline).await.map(|mut all| all.pop()) {
+                Ok(Some(answer)) => {
+                    if let Some(failure) = answer.wrong() {
+                        return Err(failure.at(target.span));
+                    }
+                    match act(self, &answer).await {
+                        Ok(true) => return Ok(()),
+                        Ok(false) => {
+                            last = Some(answer.refusal(&query.shown));
+                            Ok(())
+                        }
+                        Err(trouble) => Err(trouble),
+                    }
+                }
+                Ok(None) => Ok(()),
+                Err(trouble) => Err(trouble),
+            };
+            match tried {
+                Ok(()) => {}
+                Err(Trouble::Again(text)) => {
+                    last.get_or_insert_with(|| Trouble::Again(text).failure());
+                }
+                Err(Trouble::Timeout(text)) => {
+                    let text = format!("the page was not ready in time: {text}");
+                    return Err(last.unwrap_or_else(|| Failure::new(Reason::Timeout, text)).waited(since.elapsed()));
+                }
+                Err(trouble) => return Err(trouble.failure()),
+            }
+            if !pauses.wait(deadline).await {
+                let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
+                return Err(failure.waited(since.elapsed()).at(target.span));
+            }
+        }
+    }
+}

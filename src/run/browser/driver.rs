@@ -1,0 +1,146 @@
+//! One chromedriver process for one session, leader of a process group of its own.
+//!
+//! Invariant: when a [`Driver`] is gone, so is its group, however it went. The browser stays in the driver's group and
+//! survives the driver alone, so it is always the group that is ended. Removing the folder is the owner's.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::processes;
+use crate::names::Reason;
+use crate::outcome::Failure;
+
+/// Where distributions put it when it is not in PATH.
+const USUAL_PLACES: [&str; 4] = [
+    "/usr/bin/chromedriver",
+    "/usr/local/bin/chromedriver",
+    "/usr/lib/chromium/chromedriver",
+    "/snap/bin/chromium.chromedriver",
+];
+
+/// How many of its last lines are kept for messages.
+const KEPT_LINES: usize = 20;
+
+/// How long a killed group may take to be gone.
+const DYING: Duration = Duration::from_secs(5);
+
+/// A running chromedriver.
+pub(super) struct Driver {
+    child: Child,
+    /// Its process group, which is also its process id.
+    pub(super) group: i32,
+    /// The port it listens on, once it has said so; closed when its output ends.
+    pub(super) port: watch::Receiver<Option<u16>>,
+    /// Its last lines.
+    pub(super) output: Output,
+}
+
+/// The last lines of a driver, shared with whoever writes a message about it.
+#[derive(Clone, Default)]
+pub(super) struct Output(Arc<Mutex<VecDeque<String>>>);
+
+impl Output {
+    fn push(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    /// The last few lines, in one.
+    pub(super) fn tail(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().rev().take(3).rev().map(|line| line.trim()).collect::<Vec<_>>().join(" · ")
+    }
+}
+
+impl Driver {
+    /// Starts one with `folder` for everything temporary. `lease` marks it and its children.
+    pub(super) fn start(folder: &Path, lease: &str) -> Result<Self, Failure> {
+        let program = find()?;
+        let mut child = Command::new(&program)
+            // It picks a free port and says which.
+            .arg("--port=0")
+            .env("TMPDIR", folder)
+            .env("XDG_CONFIG_HOME", folder.join("config"))
+            .env("XDG_CACHE_HOME", folder.join("cache"))
+            .env(processes::LEASE, lease)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Failure::new(Reason::Driver, format!("{} did not start: {error}", program.display())))?;
+        let group = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .ok_or_else(|| Failure::new(Reason::Driver, "chromedriver ended at once"))?;
+        let (say, port) = watch::channel(None);
+        let output = Output::default();
+        // Both readers end when the last process that holds the pipe is gone, and the group always ends.
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(read(stdout, output.clone(), Some(say)));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(read(stderr, output.clone(), None));
+        }
+        Ok(Self { child, group, port, output })
+    }
+
+    /// Ends the group and waits until it is gone.
+    pub(super) async fn end(mut self) {
+        // The leader is not waited for before: until then its number cannot be given to anybody else.
+        processes::kill_group(self.group);
+        let _ = tokio::time::timeout(DYING, self.child.wait()).await;
+        let end = tokio::time::Instant::now() + DYING;
+        while processes::group_runs(self.group) && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // The owner's task was dropped with its runtime. After `end` the child is known to have been waited for.
+        if self.child.id().is_some() {
+            processes::kill_group(self.group);
+        }
+    }
+}
+
+async fn read(from: impl AsyncRead + Unpin, output: Output, port: Option<watch::Sender<Option<u16>>>) {
+    let mut lines = BufReader::new(from).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(say) = &port
+            && let Some((_, number)) = line.split_once("successfully on port ")
+            && let Ok(number) = number.trim().trim_end_matches('.').parse()
+        {
+            say.send_replace(Some(number));
+        }
+        output.push(line);
+    }
+}
+
+/// Finds chromedriver in PATH and the usual places.
+fn find() -> Result<PathBuf, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("chromedriver"))
+        .chain(USUAL_PLACES.iter().map(PathBuf::from))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| {
+            Failure::new(
+                Reason::Driver,
+                "chromedriver was not found in PATH; install Chromium and its driver (Debian, Ubuntu: \
+                 `apt-get install chromium chromium-driver`), or set `browser.webdriver` to a WebDriver endpoint",
+            )
+        })
+}

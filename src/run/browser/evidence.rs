@@ -1,0 +1,64 @@
+//! What there is to see of a page when a step has failed. Each part is best effort; masking is the caller's.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio::time::{Instant, timeout_at};
+
+use super::command::Command;
+use super::page::{Page, decode};
+use crate::outcome::EvidenceKind;
+
+/// How long all of it may take.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// How many console messages are kept: the last ones.
+const MESSAGES: usize = 200;
+
+impl Page {
+    /// A picture, the document as it is now, and URL, title and console messages; less when the browser does not answer.
+    /// Takes a few seconds at most.
+    pub async fn evidence(&mut self) -> Vec<(EvidenceKind, &'static str, Vec<u8>)> {
+        let end = Instant::now() + LIMIT;
+        let mut found = Vec::new();
+        if let Some(picture) = self.ask(Command::get("screenshot"), end).await.and_then(|answer| decode(&answer)) {
+            found.push((EvidenceKind::Screenshot, "failure.png", picture));
+        }
+        if let Some(Json::String(source)) = self.ask(Command::get("source"), end).await {
+            found.push((EvidenceKind::Source, "failure.html", source.into_bytes()));
+        }
+        let url = self.ask(Command::get("url"), end).await;
+        let title = self.ask(Command::get("title"), end).await;
+        let console = self.ask(Command::post("se/log", json!({"type": "browser"})), end).await;
+        if url.is_some() || title.is_some() || console.is_some() {
+            let page = json!({"url": url, "title": title, "console": messages(console)});
+            if let Ok(bytes) = serde_json::to_vec_pretty(&page) {
+                found.push((EvidenceKind::Page, "page.json", bytes));
+            }
+        }
+        found
+    }
+
+    async fn ask(&mut self, command: Command, end: Instant) -> Option<Json> {
+        let left = end.saturating_duration_since(Instant::now());
+        timeout_at(end, self.call(command, left)).await.ok()?.ok()
+    }
+}
+
+/// The driver's log entries with the names that people know.
+fn messages(log: Option<Json>) -> Vec<Json> {
+    let Some(Json::Array(entries)) = log else { return Vec::new() };
+    let skipped = entries.len().saturating_sub(MESSAGES);
+    entries
+        .into_iter()
+        .skip(skipped)
+        .map(|entry| {
+            json!({
+                "level": entry["level"],
+                "source": entry["source"],
+                "message": entry["message"],
+                "timestamp_ms": entry["timestamp"],
+            })
+        })
+        .collect()
+}

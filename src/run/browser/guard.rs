@@ -1,0 +1,173 @@
+//! The guard: a small process beside the agent that ends the browsers an agent leaves when it is killed.
+//!
+//! It reads lines from the agent and waits for the pipe to close. It knows nothing else, has no state on disk and ends
+//! with the agent. What it cannot end (it was killed too) is ended at the next start, by its lease.
+
+use std::collections::HashMap;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use super::processes;
+
+/// How long the guard tries to remove folders in which killed processes may still write.
+const CLEANING: Duration = Duration::from_secs(5);
+
+/// What `wachta guard` does: remembers `add <group> <lease> <folder>` until `done <group>`, and when the input ends,
+/// ends the groups it still knows and removes their folders. A group without the lease is not touched.
+pub fn guard_main(input: impl BufRead) {
+    let mut known: HashMap<i32, (String, PathBuf)> = HashMap::new();
+    for line in input.lines().map_while(Result::ok) {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next().and_then(|group| group.parse().ok()), words.next(), words.next()) {
+            (Some("add"), Some(group), Some(lease), Some(folder)) => {
+                known.insert(group, (lease.to_owned(), PathBuf::from(folder)));
+            }
+            (Some("done"), Some(group), ..) => {
+                known.remove(&group);
+            }
+            _ => {}
+        }
+    }
+    for (group, (lease, _)) in &known {
+        if processes::groups_with_lease(lease).contains(group) {
+            processes::kill_group(*group);
+        }
+    }
+    let end = Instant::now() + CLEANING;
+    let mut folders: Vec<PathBuf> = known.into_values().map(|(_, folder)| folder).collect();
+    loop {
+        folders.retain(|folder| !processes::remove_folder(folder));
+        if folders.is_empty() || Instant::now() > end {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A message to the task that owns the guard process.
+enum Message {
+    Add { group: i32, lease: String, folder: PathBuf, written: oneshot::Sender<()> },
+    Done { group: i32 },
+}
+
+/// The agent's end of the guard. The process is started with the first session, and again when it dies.
+#[derive(Clone)]
+pub(super) struct Guard {
+    messages: mpsc::Sender<Message>,
+}
+
+impl Guard {
+    /// A guard run from this executable. The returned future is its owner: it ends, and the guard with it, when the
+    /// last handle is gone.
+    pub(super) fn new(agent: PathBuf) -> (Self, impl Future<Output = ()>) {
+        // When it is full the sender waits: a session whose guard does not yet know it must not be used.
+        let (messages, received) = mpsc::channel(16);
+        (Self { messages }, own(agent, received))
+    }
+
+    /// Tells the guard of a session; returns when the line is written.
+    pub(super) async fn add(&self, group: i32, lease: &str, folder: &Path) {
+        let (written, done) = oneshot::channel();
+        let message = Message::Add { group, lease: lease.to_owned(), folder: folder.to_owned(), written };
+        if self.messages.send(message).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Tells the guard that a session has ended.
+    pub(super) async fn done(&self, group: i32) {
+        let _ = self.messages.send(Message::Done { group }).await;
+    }
+}
+
+/// The process, and our end of its input: apart, since waiting for a child closes the input it still holds.
+struct Running {
+    child: Child,
+    input: ChildStdin,
+}
+
+async fn own(agent: PathBuf, mut received: mpsc::Receiver<Message>) {
+    let mut known: HashMap<i32, String> = HashMap::new();
+    let mut guard: Option<Running> = None;
+    loop {
+        let message = tokio::select! {
+            message = received.recv() => message,
+            () = ended(guard.as_mut()) => {
+                warn!("the guard process ended; starting another one");
+                guard = start(&agent, &known).await;
+                // One that dies at once must not be started in a tight circle.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (line, written) = match message {
+            None => break,
+            Some(Message::Add { group, lease, folder, written }) => {
+                let line = format!("add {group} {lease} {}\n", folder.display());
+                known.insert(group, line.clone());
+                (line, Some(written))
+            }
+            Some(Message::Done { group }) => {
+                known.remove(&group);
+                (format!("done {group}\n"), None)
+            }
+        };
+        let told = match &mut guard {
+            Some(running) => running.input.write_all(line.as_bytes()).await.is_ok(),
+            None => false,
+        };
+        if !told && !known.is_empty() {
+            guard = start(&agent, &known).await;
+        }
+        if let Some(written) = written {
+            let _ = written.send(());
+        }
+    }
+    // Its input closes here; it has nothing left to end, and leaves.
+    if let Some(Running { mut child, input }) = guard {
+        drop(input);
+        let _ = tokio::time::timeout(CLEANING, child.wait()).await;
+    }
+}
+
+async fn ended(guard: Option<&mut Running>) {
+    match guard {
+        Some(running) => {
+            let _ = running.child.wait().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts a guard and tells it all that is registered. Without one the agent works on: what a SIGKILL of it would
+/// leave is then ended at the next start.
+async fn start(agent: &Path, known: &HashMap<i32, String>) -> Option<Running> {
+    let spawned = Command::new(agent)
+        .arg("guard")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .env_remove(processes::LEASE)
+        // Signals that end the agent's group must not end its guard as well.
+        .process_group(0)
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            warn!(agent = %agent.display(), %error, "the guard process did not start");
+            return None;
+        }
+    };
+    let mut input = child.stdin.take()?;
+    for line in known.values() {
+        input.write_all(line.as_bytes()).await.ok()?;
+    }
+    Some(Running { child, input })
+}

@@ -1,0 +1,166 @@
+//! Our fault or theirs: what an error of WebDriver means. The one place that decides it.
+
+use fantoccini::error::{CmdError, ErrorStatus, NewSessionError};
+
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::run::expect::cut;
+
+/// What went wrong with a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The page changed under it: look again.
+    Again(String),
+    /// The page was not ready in time.
+    Timeout(String),
+    /// The navigation failed with one of Chromium's network errors, such as `ERR_NAME_NOT_RESOLVED`.
+    Net(String),
+    /// The page's renderer is gone.
+    Crash(String),
+    /// Ours: the browser or the driver is gone.
+    Gone(Reason, String),
+    /// Anything else the driver says of the command.
+    Other(String),
+}
+
+impl Trouble {
+    /// As the failure of a step.
+    pub(super) fn failure(self) -> Failure {
+        match self {
+            Self::Again(text) => Failure::new(Reason::Timeout, format!("the page kept changing: {text}")),
+            Self::Timeout(text) => Failure::new(Reason::Timeout, text),
+            Self::Net(code) => net(&code),
+            Self::Crash(text) => Failure::new(Reason::Crash, format!("the page's process crashed: {text}")),
+            Self::Gone(reason, text) => Failure::new(reason, text),
+            Self::Other(text) => Failure::new(Reason::Protocol, text),
+        }
+    }
+
+    /// Whether the session is of no use any more.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Crash(_) | Self::Gone(..))
+    }
+}
+
+impl From<CmdError> for Trouble {
+    fn from(error: CmdError) -> Self {
+        match error {
+            CmdError::Standard(error) => standard(&error.error, &error.message),
+            CmdError::NotJson(text) => {
+                Self::Gone(Reason::Driver, format!("the WebDriver endpoint did not answer as one: {}", cut(&text, 200)))
+            }
+            CmdError::NotW3C(value) => Self::Gone(
+                Reason::Driver,
+                format!("the WebDriver endpoint did not answer as one: {}", cut(&value.to_string(), 200)),
+            ),
+            error => Self::Gone(Reason::Driver, format!("the WebDriver endpoint went away: {}", root(&error))),
+        }
+    }
+}
+
+fn standard(status: &ErrorStatus, message: &str) -> Trouble {
+    let text = short(message);
+    let has = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
+    if has(&["tab crashed", "page crash"]) {
+        return Trouble::Crash(text);
+    }
+    // A renderer that was replaced by a navigation while the command ran. ChromeDriver says it in several ways, one of
+    // them with the status "timeout".
+    if has(&[
+        "aborted by navigation",
+        "Inspected target navigated",
+        "document unloaded",
+        "Cannot find context",
+        "Execution context was destroyed",
+        "loader has changed",
+        "does not belong to the document",
+    ]) {
+        return Trouble::Again(text);
+    }
+    if let Some((_, code)) = message.split_once("net::") {
+        return Trouble::Net(
+            code.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_' || c.is_ascii_digit()).collect(),
+        );
+    }
+    match status {
+        ErrorStatus::StaleElementReference
+        | ErrorStatus::ElementClickIntercepted
+        | ErrorStatus::ElementNotInteractable
+        | ErrorStatus::NoSuchElement
+        | ErrorStatus::DetachedShadowRoot
+        | ErrorStatus::InvalidElementState
+        | ErrorStatus::MoveTargetOutOfBounds
+        // A dialog stood in the way; the driver has dismissed it.
+        | ErrorStatus::UnexpectedAlertOpen => Trouble::Again(text),
+        ErrorStatus::Timeout | ErrorStatus::ScriptTimeout => Trouble::Timeout(text),
+        ErrorStatus::InvalidSessionId | ErrorStatus::NoSuchWindow | ErrorStatus::SessionNotCreated => {
+            Trouble::Gone(Reason::Browser, format!("the browser went away: {text}"))
+        }
+        _ if has(&["disconnected", "not reachable", "not connected to DevTools", "session deleted",
+            "web view not found", "unable to send message to renderer", "closed the connection"]) => {
+            Trouble::Gone(Reason::Browser, format!("the browser went away: {text}"))
+        }
+        _ => Trouble::Other(text),
+    }
+}
+
+/// Why a session could not be had.
+pub(super) fn not_created(error: &NewSessionError, output: &str) -> Failure {
+    let output = if output.is_empty() { String::new() } else { format!(" (the driver's last words: {output})") };
+    match error {
+        NewSessionError::SessionNotCreated(error) => {
+            let advice = if error.message.contains("cannot find Chrome") {
+                "; install it (Debian, Ubuntu: `apt-get install chromium`)"
+            } else {
+                ""
+            };
+            Failure::new(Reason::Browser, format!("Chromium did not start: {}{advice}{output}", short(&error.message)))
+        }
+        NewSessionError::NotW3C(value) => {
+            let text = value.get("message").and_then(|text| text.as_str()).map_or_else(|| value.to_string(), short);
+            Failure::new(Reason::Browser, format!("Chromium did not start: {}{output}", cut(&text, 300)))
+        }
+        error => {
+            Failure::new(Reason::Driver, format!("no session from the WebDriver endpoint: {}{output}", root(error)))
+        }
+    }
+}
+
+/// A network error of Chromium as a failure (`net/base/net_error_list.h`).
+pub(super) fn net(code: &str) -> Failure {
+    let is = |parts: &[&str]| parts.iter().any(|part| code.contains(part));
+    let (reason, text) = if is(&["NAME_NOT_RESOLVED", "DNS_", "NAME_RESOLUTION", "ICANN"]) {
+        (Reason::Dns, "the name does not resolve")
+    } else if is(&["ERR_CERT_", "CERTIFICATE"]) && !is(&["CLIENT_AUTH"]) {
+        (Reason::Certificate, "the certificate is not trusted")
+    } else if is(&["TIMED_OUT"]) {
+        (Reason::Timeout, "no answer in time")
+    } else if is(&["ERR_SSL_", "ECH_", "CLIENT_AUTH"]) {
+        (Reason::Tls, "the TLS handshake failed")
+    } else if is(&["INTERNET_DISCONNECTED", "NETWORK_CHANGED", "NETWORK_ACCESS"]) {
+        (Reason::Network, "our own network is down")
+    } else if is(&["CONNECTION", "EMPTY_RESPONSE", "ADDRESS", "SOCKET", "PROXY", "TUNNEL", "UNSAFE_PORT", "NETWORK_IO"])
+    {
+        (Reason::Connect, "no connection")
+    } else {
+        (Reason::Protocol, "the page could not be loaded")
+    };
+    Failure::new(reason, format!("{text}: {code}"))
+}
+
+/// A message of the driver without what only its developers read.
+fn short(message: &str) -> String {
+    let text = message.split("\n  (Session info").next().unwrap_or(message);
+    cut(text.split_whitespace().collect::<Vec<_>>().join(" ").trim_start_matches("unknown error: "), 300)
+}
+
+/// What lies at the bottom of an error.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    text
+}
