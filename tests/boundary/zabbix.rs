@@ -101,10 +101,13 @@ impl Api {
     async fn history(&self, key: &str, value_type: u8, count: usize) -> Vec<Value> {
         let items = json!({"host": HOST, "filter": {"key_": key}, "output": ["itemid", "value_type", "name"]});
         let items = self.until("item.get", items, |items| items[0]["itemid"].is_string()).await;
-        let params = json!({"itemids": items[0]["itemid"], "history": value_type, "sortfield": ["clock", "ns"], "output": "extend"});
+        let params = json!({"itemids": items[0]["itemid"], "history": value_type, "output": "extend"});
         let values =
             self.until("history.get", params, |values| values.as_array().is_some_and(|v| v.len() >= count)).await;
-        values.as_array().unwrap().clone()
+        let mut values = values.as_array().unwrap().clone();
+        let number = |value: &Value| value.as_str().and_then(|text| text.parse::<u64>().ok());
+        values.sort_by_key(|value| (number(&value["clock"]), number(&value["ns"])));
+        values
     }
 
     /// A host with the template, as an operator would make it.

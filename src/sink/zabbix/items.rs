@@ -337,14 +337,14 @@ pub mod tests {
             steps: vec!["goto /".into(), "say \"hi\"\\".into()],
         };
         let [scenarios, steps] = discovery(&[entry]);
-        let common = r##""{#ID}":"shop","{#NAME}":"Shop","{#SEVERITY}":"4","{#TAG.ON_CALL}":"a \"b\"","{#TAG.SERVICE}":"checkout""##;
+        let common = r#""{#ID}":"shop","{#NAME}":"Shop","{#SEVERITY}":"4","{#TAG.ON_CALL}":"a \"b\"","{#TAG.SERVICE}":"checkout""#;
         assert_eq!((scenarios.key.as_str(), scenarios.value), (DISCOVERY, format!("[{{{common}}}]")));
         assert_eq!(
             (steps.key.as_str(), steps.value),
             (
                 DISCOVERY_STEPS,
                 format!(
-                    r##"[{{{common},"{{#STEP}}":"goto /","{{#STEP.NAME}}":"goto /"}},{{{common},"{{#STEP}}":"say \"hi\"","{{#STEP.NAME}}":"say \"hi\"\\"}}]"##
+                    r#"[{{{common},"{{#STEP}}":"goto /","{{#STEP.NAME}}":"goto /"}},{{{common},"{{#STEP}}":"say \"hi\"","{{#STEP.NAME}}":"say \"hi\"\\"}}]"#
                 )
             )
         );

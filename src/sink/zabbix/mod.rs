@@ -9,6 +9,8 @@ mod config;
 mod items;
 mod outbox;
 mod protocol;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
