@@ -1,1 +1,3 @@
-fn main() {}
+//! Tests at the boundaries of wachta, against the real things on the other side.
+
+mod zabbix;

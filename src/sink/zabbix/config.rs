@@ -8,3 +8,42 @@ pub struct Config {
     /// The technical name of the host that the template is linked to.
     pub host: String,
 }
+
+impl Config {
+    /// The trapper's address, with its port.
+    pub fn address(&self) -> String {
+        let server = self.server.trim();
+        let has_port = match server.rsplit_once(':') {
+            // An IPv6 address has a port only behind its bracket.
+            Some((host, port)) => port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')),
+            None => false,
+        };
+        match (has_port, server.contains(':') && !server.starts_with('[')) {
+            (true, _) => server.to_owned(),
+            (false, true) => format!("[{server}]:{DEFAULT_PORT}"),
+            (false, false) => format!("{server}:{DEFAULT_PORT}"),
+        }
+    }
+}
+
+/// The trapper's port when nothing else is said.
+const DEFAULT_PORT: u16 = 10051;
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_port_is_added_where_there_is_none() {
+        let check = |server: &str, address: &str| {
+            let config = Config { server: server.into(), host: "h".into() };
+            assert_eq!(config.address(), address, "{server}");
+        };
+        check("zabbix.internal", "zabbix.internal:10051");
+        check("zabbix.internal:20051", "zabbix.internal:20051");
+        check("10.0.0.1", "10.0.0.1:10051");
+        check("fd00::1", "[fd00::1]:10051");
+        check("[fd00::1]", "[fd00::1]:10051");
+        check("[fd00::1]:20051", "[fd00::1]:20051");
+    }
+}

@@ -1,0 +1,526 @@
+//! What is to be sent, and when. Pure: it is told the time.
+//!
+//! Outcomes wait in a bounded queue, oldest first. One batch is in flight at a time and stays as it is until an answer
+//! comes: sending it again unchanged is harmless, since a row's identity is its key, clock and ns. A row that is
+//! refused (its item is not known, or not yet) waits on a list of its key, and so do later rows of that key, while all
+//! others go on. Deliberately absent: anything on disk; the store has the outcomes.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use super::items::{self, Entry, Row, Weight};
+use crate::outcome::Outcome;
+use crate::scenario::ScenarioId;
+
+/// How many outcomes may wait; above it the oldest is dropped.
+pub const CAPACITY: usize = 10_000;
+/// How many rows go into one request, as `zabbix_sender` does it.
+pub const BATCH: usize = 250;
+/// How many rows of one key may wait while it is refused.
+const HELD: usize = 100;
+
+/// How long things are waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// For a connection.
+    pub connect: Duration,
+    /// For an answer.
+    pub answer: Duration,
+    /// Before a second try; doubled for each further one.
+    pub retry_first: Duration,
+    /// The longest pause between two tries.
+    pub retry_most: Duration,
+    /// How long a refused row is kept.
+    pub refused_for: Duration,
+    /// How often discovery is repeated.
+    pub discovery_every: Duration,
+    /// How often the agent's state is sent.
+    pub agent_every: Duration,
+    /// How long to go on with what is queued when the agent stops.
+    pub flush: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(20),
+            retry_first: Duration::from_secs(2),
+            retry_most: Duration::from_secs(60),
+            refused_for: Duration::from_secs(600),
+            discovery_every: Duration::from_secs(3600),
+            agent_every: Duration::from_secs(60),
+            flush: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send these rows.
+    Send(Arc<[Row]>),
+    /// Ask again at this time, or when something came.
+    Wait(Option<Instant>),
+}
+
+/// What waits.
+#[derive(Debug)]
+pub struct Outbox {
+    timing: Timing,
+    /// Outcomes that no row was made of yet.
+    outcomes: VecDeque<Arc<Outcome>>,
+    /// Rows of keys that were refused and are known now.
+    released: VecDeque<Row>,
+    /// The newest discovery and state of the agent, by key.
+    upkeep: BTreeMap<String, Row>,
+    /// What every repetition of discovery says.
+    catalog: Vec<Row>,
+    repeat_at: Option<Instant>,
+    /// In flight, or to be sent again as it is.
+    batch: Option<Arc<[Row]>>,
+    held: BTreeMap<String, Held>,
+    /// The pause after the server could not be reached.
+    away: Option<Pause>,
+    /// Of each scenario the last end of a run, and the time that was sent for it.
+    last: HashMap<ScenarioId, (DateTime<Utc>, DateTime<Utc>)>,
+    /// Outcomes given up since somebody asked.
+    dropped: u64,
+    /// Keys to be reported.
+    refused: Vec<String>,
+}
+
+/// Rows of a key that the server refuses.
+#[derive(Debug)]
+struct Held {
+    rows: VecDeque<(Instant, Row)>,
+    pause: Pause,
+    reported: bool,
+}
+
+/// A pause that doubles.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    length: Duration,
+    until: Instant,
+}
+
+impl Pause {
+    fn first(timing: &Timing, now: Instant) -> Self {
+        Self { length: timing.retry_first, until: now + timing.retry_first }
+    }
+
+    fn next(self, timing: &Timing, now: Instant) -> Self {
+        let length = (self.length * 2).min(timing.retry_most);
+        Self { length, until: now + length }
+    }
+}
+
+impl Outbox {
+    /// Nothing waits.
+    pub fn new(timing: Timing) -> Self {
+        Self {
+            timing,
+            outcomes: VecDeque::new(),
+            released: VecDeque::new(),
+            upkeep: BTreeMap::new(),
+            catalog: Vec::new(),
+            repeat_at: None,
+            batch: None,
+            held: BTreeMap::new(),
+            away: None,
+            last: HashMap::new(),
+            dropped: 0,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Takes an outcome; when the queue is full the oldest goes.
+    pub fn outcome(&mut self, outcome: Arc<Outcome>) {
+        if self.outcomes.len() == CAPACITY {
+            self.outcomes.pop_front();
+            self.dropped += 1;
+        }
+        self.outcomes.push_back(outcome);
+    }
+
+    /// Takes what discovery is to say from now on.
+    pub fn catalog(&mut self, entries: &[Entry], now: Instant) {
+        self.catalog = items::discovery(entries).to_vec();
+        self.repeat_at = Some(now);
+        let known: HashSet<_> = entries.iter().map(|entry| &entry.id).collect();
+        self.last.retain(|id, _| known.contains(id));
+        self.held.retain(|_, held| !held.rows.is_empty());
+    }
+
+    /// Takes a row of which only the newest matters.
+    pub fn upkeep(&mut self, row: Row) {
+        self.upkeep.insert(row.key.clone(), row);
+    }
+
+    /// How many outcomes were not taken yet.
+    pub fn len(&self) -> usize {
+        let is_run = |row: &&Row| row.weight == Weight::Run;
+        let batch = self.batch.iter().flat_map(|batch| batch.iter()).filter(is_run).count();
+        let held = self.held.values().flat_map(|held| &held.rows).filter(|(_, row)| is_run(&row)).count();
+        self.outcomes.len() + batch + held + self.released.iter().filter(is_run).count()
+    }
+
+    /// How many outcomes were given up since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Keys that were refused for so long that somebody should know; each is told once until it is taken.
+    pub fn take_refused(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Instant) -> Next {
+        if self.repeat_at.is_some_and(|at| at <= now) {
+            self.repeat_at = Some(now + self.timing.discovery_every);
+            for row in self.catalog.clone() {
+                self.upkeep(row);
+            }
+        }
+        if let Some(away) = self.away.filter(|away| now < away.until) {
+            return Next::Wait(Some(away.until));
+        }
+        if self.batch.is_none() {
+            self.expire(now);
+            let rows = self.fill(now);
+            self.batch = (!rows.is_empty()).then(|| rows.into());
+        }
+        if let Some(rows) = &self.batch {
+            return Next::Send(rows.clone());
+        }
+        let retries = self.held.values().filter(|held| !held.rows.is_empty()).map(|held| held.pause.until);
+        Next::Wait(retries.chain(self.repeat_at).min())
+    }
+
+    /// Says that the server could not be reached or did not answer.
+    pub fn failed(&mut self, now: Instant) {
+        self.away = Some(match self.away {
+            Some(away) => away.next(&self.timing, now),
+            None => Pause::first(&self.timing, now),
+        });
+    }
+
+    /// Says which rows of the batch were taken. Returns how many outcomes these were.
+    pub fn answered(&mut self, taken: &[bool], now: Instant) -> u64 {
+        self.away = None;
+        let mut sent = 0;
+        let batch = self.batch.take();
+        for (row, taken) in batch.iter().flat_map(|batch| batch.iter()).zip(taken) {
+            if *taken {
+                sent += u64::from(row.weight == Weight::Run);
+                if let Some(held) = self.held.remove(&row.key) {
+                    let behind = held.rows.into_iter().map(|(_, row)| row).filter(|held| held != row);
+                    self.released.extend(behind);
+                }
+            } else {
+                self.refuse(row, now);
+            }
+        }
+        sent
+    }
+
+    /// Gives everything up. Returns how many outcomes that were.
+    pub fn clear(&mut self) -> u64 {
+        let left = self.len() as u64;
+        *self = Self::new(self.timing.clone());
+        left
+    }
+
+    /// Tries again at once what only waits for a server that was away.
+    pub fn hurry(&mut self) {
+        self.away = None;
+    }
+
+    /// Rows for the next request: upkeep, one of each refused key whose pause is over, then what is new.
+    fn fill(&mut self, now: Instant) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (key, row) in std::mem::take(&mut self.upkeep) {
+            match self.held.get_mut(&key) {
+                Some(held) => held.rows = VecDeque::from([(now, row)]),
+                None => rows.push(row),
+            }
+        }
+        for held in self.held.values_mut().filter(|held| held.pause.until <= now) {
+            if rows.len() == BATCH {
+                break;
+            }
+            // If it is refused again it comes back to the front, where it was.
+            rows.extend(held.rows.front().map(|(_, row)| row.clone()));
+        }
+        let released = self.released.len().min(BATCH - rows.len());
+        rows.extend(self.released.drain(..released));
+        while let Some(outcome) = self.outcomes.front() {
+            let at = self.stamp(&outcome.scenario.clone(), outcome.ended_at);
+            let outcome = self.outcomes.front().expect("it was there a line above");
+            let new = items::rows(outcome, at);
+            // The values of a run go together, unless they alone are more than a batch.
+            if !rows.is_empty() && rows.len() + new.len() > BATCH {
+                break;
+            }
+            self.last.insert(outcome.scenario.clone(), (outcome.ended_at, at));
+            self.outcomes.pop_front();
+            for row in new {
+                match self.held.get_mut(&row.key) {
+                    Some(_) => self.hold(row, now),
+                    None if rows.len() < BATCH => rows.push(row),
+                    None => self.released.push_back(row),
+                }
+            }
+        }
+        rows
+    }
+
+    /// The time to send for a run that ended at `ended`: two runs of one scenario never have the same, since Zabbix
+    /// would keep only the first.
+    fn stamp(&self, scenario: &ScenarioId, ended: DateTime<Utc>) -> DateTime<Utc> {
+        match self.last.get(scenario) {
+            Some((last, sent)) if *last == ended => *sent + TimeDelta::nanoseconds(1),
+            _ => ended,
+        }
+    }
+
+    /// Notes that a row was refused: for the first time, or again.
+    fn refuse(&mut self, row: &Row, now: Instant) {
+        let timing = &self.timing;
+        match self.held.get_mut(&row.key) {
+            Some(held) if held.rows.front().is_some_and(|(_, front)| front == row) => {
+                held.pause = held.pause.next(timing, now);
+            }
+            Some(_) => self.hold(row.clone(), now),
+            None => {
+                let held = Held {
+                    rows: VecDeque::from([(now, row.clone())]),
+                    pause: Pause::first(timing, now),
+                    reported: false,
+                };
+                self.held.insert(row.key.clone(), held);
+            }
+        }
+    }
+
+    /// Puts a row behind those of its key that are refused.
+    fn hold(&mut self, row: Row, now: Instant) {
+        let Some(held) = self.held.get_mut(&row.key) else { return };
+        if held.rows.len() == HELD {
+            // The first may be on its way again.
+            let gone = held.rows.remove(1);
+            self.dropped += u64::from(gone.is_some_and(|(_, row)| row.weight == Weight::Run));
+        }
+        held.rows.push_back((now, row));
+    }
+
+    /// Gives up rows that were refused for too long. Discovery is kept: a template may be linked at any time.
+    fn expire(&mut self, now: Instant) {
+        for (key, held) in &mut self.held {
+            let too_old = |held: &Held, limit| held.rows.front().is_some_and(|(since, _)| *since + limit <= now);
+            if !held.reported && too_old(held, self.timing.refused_for) {
+                held.reported = true;
+                self.refused.push(key.clone());
+            }
+            while too_old(held, self.timing.refused_for) && held.rows[0].1.weight != Weight::Upkeep {
+                let gone = held.rows.pop_front();
+                self.dropped += u64::from(gone.is_some_and(|(_, row)| row.weight == Weight::Run));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{StepStatus, Verdict};
+    use crate::sink::zabbix::items::tests::outcome;
+
+    /// An outbox and a clock that only moves when it is told to.
+    struct Bench {
+        outbox: Outbox,
+        start: Instant,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { outbox: Outbox::new(Timing::default()), start: now, now }
+        }
+
+        fn at(&mut self, seconds: u64) -> &mut Self {
+            self.now = self.start + Duration::from_secs(seconds);
+            self
+        }
+
+        /// A run of `scenario` that ended `second` seconds after noon.
+        fn run(&mut self, scenario: &str, second: i64) {
+            let noon: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
+            let at = noon + TimeDelta::seconds(second);
+            self.outbox.outcome(Arc::new(outcome(scenario, at, Verdict::Passed, &[("open", StepStatus::Passed)])));
+        }
+
+        /// What happens now, in words: keys with second and ns of the minute, or the pause in seconds.
+        fn next(&mut self) -> String {
+            match self.outbox.next(self.now) {
+                Next::Send(rows) => rows.iter().map(show).collect::<Vec<_>>().join(" "),
+                Next::Wait(None) => "nothing".into(),
+                Next::Wait(Some(until)) => format!("wait {}", (until - self.now).as_secs()),
+            }
+        }
+
+        /// The server takes rows whose key does not contain `unknown`.
+        fn answer(&mut self, unknown: &str) -> u64 {
+            let Next::Send(rows) = self.outbox.next(self.now) else { panic!("nothing was sent") };
+            let taken: Vec<_> = rows.iter().map(|row| !row.key.contains(unknown)).collect();
+            self.outbox.answered(&taken, self.now)
+        }
+    }
+
+    fn show(row: &Row) -> String {
+        let short = row.key.replace("wachta.", "").replace("step.", "").replace('"', "");
+        match row.at {
+            Some(at) => format!("{short}@{}.{}", at.clock % 60, at.ns),
+            None => short,
+        }
+    }
+
+    #[test]
+    fn a_batch_is_repeated_unchanged_with_growing_pauses() {
+        let mut bench = Bench::new();
+        bench.run("shop", 1);
+        let batch = "run[shop]@1.0 success[shop,open]@1.0 duration[shop,open]@1.0";
+        assert_eq!(bench.next(), batch);
+        let mut at = 0;
+        for pause in [2, 4, 8, 16, 32, 60, 60] {
+            bench.outbox.failed(bench.now);
+            bench.run("other", at.try_into().unwrap());
+            assert_eq!(bench.next(), format!("wait {pause}"));
+            at += pause;
+            assert_eq!(bench.at(at).next(), batch);
+        }
+        assert_eq!(bench.outbox.len(), 8);
+        assert_eq!(bench.answer("nothing"), 1);
+        // An answer ends the pauses.
+        assert_eq!(bench.answer("nothing"), 7);
+        assert_eq!(bench.next(), "nothing");
+    }
+
+    #[test]
+    fn a_refused_row_waits_and_nothing_waits_for_it() {
+        let mut bench = Bench::new();
+        bench.run("new", 1);
+        bench.run("old", 1);
+        assert_eq!(bench.answer("new"), 1);
+        assert_eq!(bench.next(), "wait 2");
+        // Rows of the same items line up behind the first, the others go.
+        bench.at(1).run("new", 11);
+        bench.run("old", 11);
+        assert_eq!(bench.next(), "run[old]@11.0 success[old,open]@11.0 duration[old,open]@11.0");
+        assert_eq!(bench.answer("new"), 1);
+        assert_eq!(bench.next(), "wait 1");
+        let first = "run[new]@1.0 duration[new,open]@1.0 success[new,open]@1.0";
+        assert_eq!(bench.at(2).next(), first);
+        assert_eq!(bench.answer("new"), 0);
+        assert_eq!(bench.next(), "wait 4");
+        // One of the items is known now: the rest of its values follow at once, in order.
+        assert_eq!(bench.at(6).next(), first);
+        assert_eq!(bench.answer("step"), 1);
+        assert_eq!(bench.next(), "run[new]@11.0");
+        assert_eq!(bench.answer("step"), 1);
+        assert_eq!(bench.outbox.len(), 0);
+        assert_eq!(bench.next(), "wait 8");
+    }
+
+    #[test]
+    fn a_refused_row_is_given_up_after_ten_minutes_and_told_of_once() {
+        let mut bench = Bench::new();
+        bench.run("gone", 0);
+        bench.answer("gone");
+        let mut told = Vec::new();
+        for second in 1..2000 {
+            bench.at(second);
+            if bench.next().contains("gone") {
+                bench.answer("gone");
+            }
+            if second == 300 {
+                bench.run("gone", 300);
+            }
+            let dropped = bench.outbox.take_dropped();
+            if dropped > 0 {
+                told.push(format!("{second}: {dropped} dropped"));
+            }
+            told.extend(bench.outbox.take_refused().iter().map(|key| format!("{second}: {key}")));
+        }
+        assert_eq!(
+            told,
+            [
+                "600: 1 dropped",
+                "600: wachta.run[\"gone\"]",
+                "600: wachta.step.duration[\"gone\",\"open\"]",
+                "600: wachta.step.success[\"gone\",\"open\"]",
+                "901: 1 dropped",
+            ]
+        );
+        assert_eq!(bench.next(), "nothing");
+    }
+
+    #[test]
+    fn discovery_comes_first_is_repeated_and_never_given_up() {
+        let mut bench = Bench::new();
+        bench.run("shop", 1);
+        bench.outbox.catalog(&[], bench.now);
+        let scenario = "run[shop]@1.0 success[shop,open]@1.0 duration[shop,open]@1.0";
+        assert_eq!(bench.next(), format!("discovery discovery.steps {scenario}"));
+        bench.answer("discovery");
+        let mut tries = 0;
+        for second in 1..3600 {
+            bench.at(second);
+            if bench.next().contains("discovery") {
+                tries += 1;
+                bench.answer("discovery");
+            }
+        }
+        assert_eq!(tries, 63);
+        assert_eq!(bench.outbox.take_refused(), ["wachta.discovery", "wachta.discovery.steps"]);
+        bench.at(3660).answer("nothing");
+        assert_eq!(bench.next(), "wait 3600");
+    }
+
+    #[test]
+    fn runs_that_ended_together_get_times_of_their_own() {
+        let mut bench = Bench::new();
+        for _ in 0..3 {
+            bench.run("shop", 1);
+        }
+        bench.run("shop", 2);
+        let sent = bench.next();
+        let runs: Vec<_> = sent.split(' ').filter(|row| row.starts_with("run")).collect();
+        assert_eq!(runs, ["run[shop]@1.0", "run[shop]@1.1", "run[shop]@1.2", "run[shop]@2.0"]);
+    }
+
+    #[test]
+    fn a_full_queue_loses_its_oldest_and_requests_stay_small() {
+        let mut bench = Bench::new();
+        for n in 0..CAPACITY + 3 {
+            bench.run("shop", n.try_into().unwrap());
+        }
+        assert_eq!((bench.outbox.take_dropped(), bench.outbox.len()), (3, CAPACITY));
+        assert!(bench.next().starts_with("run[shop]@3.0 "));
+        let mut sent = 0;
+        while let Next::Send(rows) = bench.outbox.next(bench.now) {
+            // A run and its steps stay together: 83 runs of three rows.
+            assert!(rows.len() == 249 || rows.len() == 3 * (CAPACITY % 83), "{}", rows.len());
+            sent += bench.answer("nothing");
+        }
+        assert_eq!(sent, CAPACITY as u64);
+        assert_eq!(bench.outbox.take_dropped(), 0);
+    }
+}

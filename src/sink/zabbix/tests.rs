@@ -1,0 +1,166 @@
+//! The task against a trapper that behaves badly.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::items::tests::outcome;
+use super::*;
+use crate::outcome::{StepStatus, Verdict};
+
+/// What the trapper does with a request.
+enum Do {
+    /// Takes the rows whose key does not contain this.
+    TakeBut(&'static str),
+    /// Sends these bytes.
+    Say(&'static [u8]),
+    /// Never answers.
+    Hang,
+}
+
+/// A trapper that follows a plan, one step a request, and then takes everything.
+struct Trapper {
+    address: String,
+    requests: mpsc::UnboundedReceiver<Vec<String>>,
+}
+
+impl Trapper {
+    async fn start(plan: Vec<Do>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (told, requests) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut plan = VecDeque::from(plan);
+            let mut hanging = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let keys = read(&mut stream).await;
+                match plan.pop_front().unwrap_or(Do::TakeBut("nothing")) {
+                    Do::Say(bytes) => stream.write_all(bytes).await.unwrap(),
+                    Do::Hang => hanging.push(stream),
+                    Do::TakeBut(unknown) => {
+                        let processed = keys.iter().filter(|key| !key.contains(unknown)).count();
+                        let (failed, total) = (keys.len() - processed, keys.len());
+                        let info = format!("processed: {processed}; failed: {failed}; total: {total}");
+                        let answer = json!({"response": "success", "info": info}).to_string();
+                        let mut frame = b"ZBXD\x01".to_vec();
+                        frame.extend_from_slice(&u64::try_from(answer.len()).unwrap().to_le_bytes());
+                        frame.extend_from_slice(answer.as_bytes());
+                        stream.write_all(&frame).await.unwrap();
+                    }
+                }
+                if told.send(keys).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// The keys of the next requests, the agent's own left out.
+    async fn see(&mut self, requests: usize) -> Vec<String> {
+        let mut seen = Vec::new();
+        for _ in 0..requests {
+            let keys = tokio::time::timeout(Duration::from_secs(10), self.requests.recv()).await.unwrap().unwrap();
+            seen.push(keys.join(" ").replace("wachta.", "").replace('"', ""));
+        }
+        seen
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> Vec<String> {
+    let mut header = [0; 13];
+    stream.read_exact(&mut header).await.unwrap();
+    let length = u32::from_le_bytes([header[5], header[6], header[7], header[8]]);
+    let mut payload = vec![0; length.try_into().unwrap()];
+    stream.read_exact(&mut payload).await.unwrap();
+    let request: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(request["request"], "sender data");
+    let rows = request["data"].as_array().unwrap();
+    rows.iter().map(|row| row["key"].as_str().unwrap().to_owned()).collect()
+}
+
+struct Running {
+    zabbix: Zabbix,
+    metrics: Metrics,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Running {
+    fn start(address: &str) -> Self {
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let config = Config { server: address.into(), host: "waw-1".into() };
+        let timing = Timing {
+            answer: Duration::from_millis(200),
+            retry_first: Duration::from_millis(1),
+            retry_most: Duration::from_millis(1),
+            flush: Duration::from_millis(500),
+            ..Timing::default()
+        };
+        let zabbix = Zabbix::start(config, timing, || json!({}), &metrics, &tracker, stop.clone());
+        Self { zabbix, metrics, tracker, stop }
+    }
+
+    fn push(&self, scenario: &str) {
+        let steps = [("open", StepStatus::Passed)];
+        self.zabbix.outcome(Arc::new(outcome(scenario, chrono::Utc::now(), Verdict::Passed, &steps)));
+    }
+
+    async fn stop(self) -> String {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(Duration::from_secs(5), self.tracker.wait()).await.expect("the task keeps its deadline");
+        let counts = self.metrics.of("zabbix");
+        let (sent, failed, dropped) = (counts.sent.get(), counts.failed.get(), counts.dropped.get());
+        format!("sent {sent}, failed {failed}, dropped {dropped}, queued {}", counts.queue_length.get())
+    }
+}
+
+#[tokio::test]
+async fn a_batch_outlives_everything_that_is_not_an_answer() {
+    let plan = vec![
+        Do::TakeBut("nothing"),
+        Do::Say(b""),
+        Do::Say(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        Do::Say(b"ZBXD\x01\xff\xff\xff\xff\0\0\0\0"),
+        Do::Say(b"ZBXD\x01\x08\0\0\0\0\0\0\0nonsense"),
+        Do::Say(b"ZBXD\x01\x28\0\0\0\0\0\0\0{\"response\":\"failed\",\"info\":\"too early\"}"),
+        Do::Hang,
+    ];
+    let mut trapper = Trapper::start(plan).await;
+    let running = Running::start(&trapper.address);
+    assert_eq!(trapper.see(1).await, ["agent"]);
+    running.push("shop");
+    let batch = "run[shop] step.success[shop,open] step.duration[shop,open]";
+    assert_eq!(trapper.see(7).await, [batch; 7]);
+    assert_eq!(running.stop().await, "sent 1, failed 6, dropped 0, queued 0");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_taken_in_part_is_asked_for_row_by_row() {
+    let plan = (0..10).map(|_| Do::TakeBut("success")).collect();
+    let mut trapper = Trapper::start(plan).await;
+    let running = Running::start(&trapper.address);
+    assert_eq!(trapper.see(1).await, ["agent"]);
+    running.push("shop");
+    let rows = ["run[shop]", "step.success[shop,open]", "step.duration[shop,open]"];
+    let batch = rows.join(" ");
+    assert_eq!(trapper.see(4).await, [&batch, rows[0], rows[1], rows[2]]);
+    // The refused one is tried alone from now on, until it is taken.
+    assert_eq!(trapper.see(6).await, [rows[1]; 6]);
+    assert_eq!(running.stop().await, "sent 1, failed 6, dropped 0, queued 0");
+}
+
+#[tokio::test]
+async fn stopping_takes_no_longer_than_it_may() {
+    let trapper = Trapper::start((0..100).map(|_| Do::Hang).collect()).await;
+    let running = Running::start(&trapper.address);
+    running.push("shop");
+    let counts = running.stop().await;
+    assert!(counts.starts_with("sent 0, ") && counts.ends_with(", dropped 1, queued 0"), "{counts}");
+}

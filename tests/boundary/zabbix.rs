@@ -1,0 +1,319 @@
+//! The Zabbix sink and its template against a Zabbix 6.0 server that the test starts and ends.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wachta::names::Reason;
+use wachta::outcome::{Outcome, RunId, StepResult, StepStatus, Verdict};
+use wachta::scenario::{Kind, Severity};
+use wachta::sink::Metrics;
+use wachta::sink::zabbix::{Config, Entry, Timing, Zabbix};
+
+const HOST: &str = "wachta-test";
+const QUOTED: &str = r#"click button "Sign in""#;
+const TEMPLATED: &str = "fill \"Card, number\" with ${secret.card} \\";
+
+/// A running server; ended when the test is over, however it ends.
+struct Server {
+    trapper: String,
+    api: String,
+}
+
+impl Server {
+    fn up() -> Self {
+        let output = Command::new(script()).arg("up").output().expect("the script runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        let value = |key: &str| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(key)).expect("the script says where the server is");
+            line.trim_start_matches('=').to_owned()
+        };
+        Self { trapper: value("ZABBIX_TRAPPER"), api: value("ZABBIX_API") }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = Command::new(script()).arg("down").status();
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn script() -> PathBuf {
+    root().join("tests/support/zabbix.sh")
+}
+
+/// The JSON-RPC API of 6.0, logged in.
+struct Api {
+    http: reqwest::Client,
+    url: String,
+    session: Option<String>,
+}
+
+impl Api {
+    async fn login(server: &Server) -> Self {
+        // Plain HTTP, but the client wants to know how it would do TLS.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let mut api = Self { http: reqwest::Client::new(), url: server.api.clone(), session: None };
+        let session = api.call("user.login", json!({"username": "Admin", "password": "zabbix"})).await;
+        api.session = session.as_str().map(str::to_owned);
+        api
+    }
+
+    async fn call(&self, method: &str, params: Value) -> Value {
+        let mut request = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1});
+        if let Some(session) = &self.session {
+            request["auth"] = session.as_str().into();
+        }
+        let answer: Value = self.http.post(&self.url).json(&request).send().await.unwrap().json().await.unwrap();
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// Asks again until the answer is as expected.
+    async fn until(&self, method: &str, params: Value, expected: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let asked = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                last = self.call(method, params.clone()).await;
+                if expected(&last) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert!(asked.await.is_ok(), "{method} {params} still answers {last:#}");
+        last
+    }
+
+    /// The values of an item, oldest first, once there are `count`.
+    async fn history(&self, key: &str, value_type: u8, count: usize) -> Vec<Value> {
+        let items = json!({"host": HOST, "filter": {"key_": key}, "output": ["itemid", "value_type", "name"]});
+        let items = self.until("item.get", items, |items| items[0]["itemid"].is_string()).await;
+        let params = json!({"itemids": items[0]["itemid"], "history": value_type, "output": "extend"});
+        let values =
+            self.until("history.get", params, |values| values.as_array().is_some_and(|v| v.len() >= count)).await;
+        let mut values = values.as_array().unwrap().clone();
+        let number = |value: &Value| value.as_str().and_then(|text| text.parse::<u64>().ok());
+        values.sort_by_key(|value| (number(&value["clock"]), number(&value["ns"])));
+        values
+    }
+
+    /// A host with the template, as an operator would make it.
+    async fn provision(&self) {
+        let template = std::fs::read_to_string(root().join("deploy/zabbix/template-wachta-6.0.yaml")).unwrap();
+        let all = json!({"createMissing": true, "updateExisting": true});
+        let rules = json!({
+            "groups": {"createMissing": true}, "templates": all, "valueMaps": all, "items": all, "triggers": all,
+            "graphs": all, "discoveryRules": all, "templateDashboards": all,
+        });
+        let import = json!({"format": "yaml", "source": template, "rules": rules});
+        self.call("configuration.import", import.clone()).await;
+        // A new version of the template goes over an old one.
+        self.call("configuration.import", import).await;
+
+        let old = self.call("host.get", json!({"filter": {"host": HOST}, "output": ["hostid"]})).await;
+        let ids: Vec<_> = old.as_array().unwrap().iter().map(|host| host["hostid"].clone()).collect();
+        if !ids.is_empty() {
+            self.call("host.delete", json!(ids)).await;
+        }
+        let template = self.call("template.get", json!({"filter": {"host": "wachta"}, "output": ["templateid"]})).await;
+        let groups = self.call("hostgroup.get", json!({"filter": {"name": "Discovered hosts"}})).await;
+        let host = json!({
+            "host": HOST,
+            "groups": [{"groupid": groups[0]["groupid"]}],
+            "templates": [{"templateid": template[0]["templateid"]}],
+        });
+        self.call("host.create", host).await;
+    }
+}
+
+fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Arc<Outcome> {
+    let step = |name: &str, status| StepResult {
+        name: name.into(),
+        depth: 0,
+        finally: false,
+        optional: false,
+        span_id: "0123456789abcdef".into(),
+        offset: Duration::ZERO,
+        duration: Duration::from_millis(250),
+        status,
+        place: "shop.yaml:3:5".into(),
+        failure: None,
+        http: None,
+        certificate_expires_at: None,
+    };
+    let end = match verdict {
+        Verdict::Failed => StepStatus::Failed,
+        Verdict::Unknown => StepStatus::Unknown,
+        Verdict::Passed | Verdict::Degraded => StepStatus::Passed,
+    };
+    Arc::new(Outcome {
+        run: RunId::new(),
+        scenario: scenario.into(),
+        name: scenario.into(),
+        kind: Kind::Browser,
+        location: "waw-1".into(),
+        due_at: ended_at,
+        started_at: ended_at,
+        ended_at,
+        duration: Duration::from_millis(1500),
+        verdict,
+        reason: match verdict {
+            Verdict::Failed => Some(Reason::NotFound),
+            Verdict::Unknown => Some(Reason::Browser),
+            Verdict::Passed | Verdict::Degraded => None,
+        },
+        message: None,
+        failed_step: (end == StepStatus::Failed).then_some(1),
+        steps: vec![step(QUOTED, StepStatus::Passed), step(TEMPLATED, end)],
+        evidence: Vec::new(),
+    })
+}
+
+fn entry(id: &str, severity: Severity) -> Entry {
+    Entry {
+        id: id.into(),
+        name: format!("The {id} \"failed\" scenario"),
+        severity,
+        tags: BTreeMap::from([("service".into(), "shop".into())]),
+        steps: vec![QUOTED.into(), TEMPLATED.into()],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_arrive_and_problems_open_and_resolve() {
+    let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
+    let api = Api::login(&server).await;
+    api.provision().await;
+
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry).unwrap();
+    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let zabbix = Zabbix::start(
+        Config { server: server.trapper.clone(), host: HOST.into() },
+        Timing { retry_first: Duration::from_millis(200), retry_most: Duration::from_millis(400), ..Timing::default() },
+        || json!({"version": "test"}),
+        &metrics,
+        &tracker,
+        stop.clone(),
+    );
+    let severities =
+        [("quiet", Severity::Info, "1"), ("shop", Severity::Critical, "4"), ("usual", Severity::Warning, "2")];
+    zabbix.catalog(&severities.map(|(id, severity, _)| entry(id, severity)));
+
+    // The first outcomes come before Zabbix knows an item for them: nothing is lost.
+    let start = DateTime::from_timestamp(Utc::now().timestamp() - 60, 7).unwrap();
+    let at = |second| start + TimeDelta::seconds(second);
+    let mut sent = 0;
+    let mut push = |scenario: &str, second, verdict| {
+        let outcome = outcome(scenario, at(second), verdict);
+        zabbix.outcome(outcome.clone());
+        sent += 1;
+        outcome
+    };
+    let first = push("shop", 0, Verdict::Passed);
+    // Of two runs that ended in the same nanosecond both are kept.
+    push("shop", 0, Verdict::Passed);
+    let runs = api.history(r#"wachta.run["shop"]"#, 4, 2).await;
+    let times: Vec<_> = runs.iter().map(|run| (run["clock"].clone(), run["ns"].clone())).collect();
+    let clock = json!(start.timestamp().to_string());
+    assert_eq!(times, [(clock.clone(), json!("7")), (clock.clone(), json!("8"))]);
+    let run: Value = serde_json::from_str(runs[0]["value"].as_str().unwrap()).unwrap();
+    assert_eq!(run["run"], first.run.to_string());
+
+    // One failure is no problem yet, and runs that tested nothing neither help nor harm.
+    push("shop", 1, Verdict::Failed);
+    push("shop", 2, Verdict::Unknown);
+    push("shop", 3, Verdict::Unknown);
+    push("shop", 4, Verdict::Failed);
+    for (id, ..) in [severities[0], severities[2]] {
+        push(id, 1, Verdict::Failed);
+        push(id, 2, Verdict::Failed);
+    }
+    let hosts = api.call("host.get", json!({"filter": {"host": HOST}, "output": ["hostid"]})).await;
+    let problems = json!({"hostids": hosts[0]["hostid"], "search": {"name": ": failed"}, "sortfield": ["eventid"]});
+    let open = api.until("problem.get", problems.clone(), |open| open.as_array().is_some_and(|v| v.len() == 3)).await;
+    let mut seen: Vec<_> = open
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| {
+            let fields = ["name", "severity", "opdata", "clock", "ns"];
+            fields.map(|field| problem[field].as_str().unwrap_or_default().to_owned())
+        })
+        .collect();
+    seen.sort();
+    let second = |n: i64| (start.timestamp() + n).to_string();
+    let expected = [("quiet", "1", 2), ("shop", "4", 4), ("usual", "2", 2)].map(|(id, severity, end)| {
+        let name = format!("The {id} \"failed\" scenario: failed");
+        [name, severity.into(), "last conclusive run: failed (2)".into(), second(end), "7".into()]
+    });
+    assert_eq!(seen, expected);
+
+    // One good run is not enough, two are.
+    push("shop", 5, Verdict::Passed);
+    push("shop", 6, Verdict::Unknown);
+    push("shop", 7, Verdict::Degraded);
+    api.until("problem.get", problems, |open| open.as_array().is_some_and(|v| v.len() == 2)).await;
+    let resolved = json!({"hostids": hosts[0]["hostid"], "value": 0, "source": 0, "object": 0, "output": "extend"});
+    let resolved = api.until("event.get", resolved, |events| events[0]["eventid"].is_string()).await;
+    assert_eq!((&resolved[0]["clock"], resolved.as_array().unwrap().len()), (&json!(second(7)), 1));
+
+    // All that depends on a run has its time, and steps have it as well.
+    let values = |rows: Vec<Value>| -> Vec<String> {
+        rows.iter()
+            .map(|row| {
+                format!(
+                    "{} {}.{}",
+                    row["value"].as_str().unwrap(),
+                    row["clock"].as_str().unwrap(),
+                    row["ns"].as_str().unwrap()
+                )
+            })
+            .collect()
+    };
+    let timed = |list: &[(&str, i64)]| -> Vec<String> {
+        let mut shown: Vec<_> = list.iter().map(|(value, n)| format!("{value} {}.7", second(*n))).collect();
+        shown.insert(1, format!("{} {}.8", list[0].0, second(0)));
+        shown
+    };
+    let status = values(api.history(r#"wachta.status["shop"]"#, 3, 9).await);
+    assert_eq!(status, timed(&[("0", 0), ("2", 1), ("3", 2), ("3", 3), ("2", 4), ("0", 5), ("3", 6), ("1", 7)]));
+    let reason = values(api.history(r#"wachta.reason["shop"]"#, 1, 9).await);
+    assert_eq!(reason[..3], timed(&[("", 0), ("not_found", 1)])[..]);
+    let duration = values(api.history(r#"wachta.duration["shop"]"#, 0, 9).await);
+    assert_eq!(duration[0], format!("1.5 {}.7", second(0)));
+    let success =
+        values(api.history(r#"wachta.step.success["shop","fill \"Card, number\" with ${secret.card} "]"#, 3, 6).await);
+    assert_eq!(success, timed(&[("1", 0), ("0", 1), ("0", 4), ("1", 5), ("1", 7)]));
+    let step = values(api.history(r#"wachta.step.duration["shop","click button \"Sign in\""]"#, 0, 9).await);
+    assert_eq!(step[0], format!("0.25 {}.7", second(0)));
+    let agent = api.history("wachta.agent", 4, 1).await;
+    assert_eq!(agent[0]["value"], r#"{"version":"test"}"#);
+
+    // What comes last is sent before the task ends.
+    push("shop", 8, Verdict::Passed);
+    stop.cancel();
+    tracker.close();
+    tokio::time::timeout(Duration::from_secs(10), tracker.wait()).await.expect("the task ends");
+    assert_eq!(api.history(r#"wachta.status["shop"]"#, 3, 10).await.len(), 10);
+    let counted = |name: &str| {
+        let family = registry.gather().into_iter().find(|family| family.name() == name).unwrap();
+        let metric = &family.get_metric()[0];
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
+    };
+    assert_eq!(counted("wachta_sink_sent_total"), f64::from(sent));
+    assert_eq!((counted("wachta_sink_dropped_total"), counted("wachta_sink_queue_length")), (0.0, 0.0));
+}

@@ -1,0 +1,171 @@
+#!/bin/bash
+# A Zabbix 6.0 server with its API and a PostgreSQL of its own, on loopback, for tests.
+# usage: zabbix.sh up|down      (as root: PostgreSQL and Zabbix run as their own users)
+#
+# `up` installs what is missing, sets up the database once, starts what does not run, and prints
+#   ZABBIX_TRAPPER=127.0.0.1:PORT
+#   ZABBIX_API=http://127.0.0.1:PORT/api_jsonrpc.php        user Admin, password zabbix
+# Both may be repeated. Ports come from ZABBIX_TRAPPER_PORT, ZABBIX_API_PORT and ZABBIX_DB_PORT, or are free ones.
+# State is kept under ${WACHTA_TEST_STATE:-target/test-state}/zabbix.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+state=${WACHTA_TEST_STATE:-$here/../../target/test-state}/zabbix
+mkdir -p "$state"
+state=$(cd "$state" && pwd)
+
+running() { [ -s "$state/$1.pid" ] && kill -0 "$(cat "$state/$1.pid")" 2>/dev/null; }
+
+# Ends a part by the id it was started with; a minus in front of it means its whole group.
+stop() {
+  local part=$1 signal=$2 group=${3:-} pid
+  if running "$part"; then
+    pid=$(cat "$state/$part.pid")
+    kill "-$signal" -- "$group$pid"
+    for _ in $(seq 200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
+    # A test server keeps nothing worth waiting for.
+    kill -KILL -- "$group$pid" 2>/dev/null || true
+  fi
+  rm -f "$state/$part.pid"
+}
+
+until_ready() {
+  local what=$1; shift
+  for _ in $(seq 600); do "$@" >/dev/null 2>&1 && return 0; sleep 0.05; done
+  echo "$what did not become ready; the end of its log:" >&2
+  tail -n 20 "$state/$what.log" >&2
+  return 1
+}
+
+down() {
+  stop frontend TERM -
+  stop server TERM
+  stop database INT # PostgreSQL's fast shutdown
+  rm -f "$state/ports"
+}
+
+case ${1:-} in
+  down) down; exit 0 ;;
+  up) ;;
+  *) echo "usage: $0 up|down" >&2; exit 2 ;;
+esac
+
+"$here/packages.sh"
+
+# One of several tests sets up, the others find it done.
+exec 9>"$state/lock"
+flock 9
+
+# The service users have to reach the state folder, whatever the folders above it allow.
+reachable() { runuser -u zabbix -- test -x "$state" && runuser -u postgres -- test -x "$state"; }
+chmod 755 "$state"
+if ! reachable; then
+  echo "users zabbix and postgres cannot enter $state: set WACHTA_TEST_STATE to a folder they can" >&2
+  exit 1
+fi
+
+free_port() {
+  local port
+  while :; do
+    port=$((20000 + RANDOM % 12000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+  done
+}
+# What runs already keeps its ports.
+if [ -s "$state/ports" ] && running database && running server && running frontend; then
+  . "$state/ports"
+else
+  down
+  trapper_port=${ZABBIX_TRAPPER_PORT:-$(free_port)}
+  api_port=${ZABBIX_API_PORT:-$(free_port)}
+  db_port=${ZABBIX_DB_PORT:-$(free_port)}
+  printf 'trapper_port=%s\napi_port=%s\ndb_port=%s\n' "$trapper_port" "$api_port" "$db_port" > "$state/ports"
+fi
+
+# The database: a cluster of its own, without the care for a power cut that a test does not need.
+bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
+data=$state/database
+if [ ! -e "$data/complete" ]; then
+  rm -rf "$data"
+  install -d -o postgres -g postgres -m 700 "$data"
+  runuser -u postgres -- "$bin/initdb" -D "$data" -A trust -E UTF8 --locale=C.UTF-8 --no-sync > "$state/initdb.log"
+fi
+if ! running database; then
+  rm -f "$data/postmaster.pid"
+  setsid runuser -u postgres -- "$bin/postgres" -D "$data" -p "$db_port" \
+    -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+    -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
+    > "$state/database.log" 2>&1 9>&- < /dev/null &
+  until_ready database "$bin/pg_isready" -h 127.0.0.1 -p "$db_port"
+  head -1 "$data/postmaster.pid" > "$state/database.pid"
+fi
+sql() { psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$db_port" "$@"; }
+if [ ! -e "$data/complete" ]; then
+  sql -U postgres -d postgres -c "create role zabbix login" -c "create database zabbix owner zabbix"
+  for part in schema images data; do
+    zcat "/usr/share/zabbix-server-pgsql/$part.sql.gz" | PGOPTIONS='-c client_min_messages=error' sql -U zabbix -d zabbix -1 >> "$state/schema.log"
+  done
+  install -o postgres -g postgres /dev/null "$data/complete"
+fi
+
+# The server. It learns of new items within a second instead of a minute.
+run=$state/run
+install -d -o zabbix -g zabbix "$run"
+cat > "$state/server.conf" <<CONF
+ListenIP=127.0.0.1
+ListenPort=$trapper_port
+LogType=console
+PidFile=$run/server.pid
+SocketDir=$run
+DBHost=127.0.0.1
+DBPort=$db_port
+DBName=zabbix
+DBUser=zabbix
+CacheUpdateFrequency=1
+StartPollers=1
+StartPingers=0
+StartDiscoverers=0
+StartTrappers=3
+StartDBSyncers=1
+CONF
+if ! running server; then
+  rm -f "$run/server.pid"
+  setsid runuser -u zabbix -- /usr/sbin/zabbix_server -f -c "$state/server.conf" > "$state/server.log" 2>&1 9>&- < /dev/null &
+  listening() { [ -s "$run/server.pid" ] && (exec 3<>"/dev/tcp/127.0.0.1/$trapper_port"); }
+  until_ready server listening
+  cp "$run/server.pid" "$state/server.pid"
+fi
+
+# The API. Debian's frontend has the path of its configuration in it: a copy is pointed at one of our own.
+web=$state/frontend
+if [ ! -e "$web/complete" ]; then
+  rm -rf "$web"
+  cp -a /usr/share/zabbix "$web"
+  sed -i "s#'/etc/zabbix/zabbix.conf.php'#'$state/frontend.conf.php'#" "$web/include/classes/core/CConfigFile.php"
+  touch "$web/complete"
+fi
+cat > "$state/frontend.conf.php" <<CONF
+<?php
+\$DB = ['TYPE' => 'POSTGRESQL', 'SERVER' => '127.0.0.1', 'PORT' => '$db_port', 'DATABASE' => 'zabbix',
+  'USER' => 'zabbix', 'PASSWORD' => '', 'SCHEMA' => '', 'ENCRYPTION' => false, 'KEY_FILE' => '', 'CERT_FILE' => '',
+  'CA_FILE' => '', 'VERIFY_HOST' => false, 'CIPHER_LIST' => '', 'VAULT_URL' => '', 'VAULT_DB_PATH' => '',
+  'VAULT_TOKEN' => '', 'DOUBLE_IEEE754' => true];
+\$ZBX_SERVER = '127.0.0.1'; \$ZBX_SERVER_PORT = '$trapper_port'; \$ZBX_SERVER_NAME = 'test';
+\$IMAGE_FORMAT_DEFAULT = IMAGE_FORMAT_PNG;
+CONF
+api=http://127.0.0.1:$api_port/api_jsonrpc.php
+if ! running frontend; then
+  # PHP's workers outlive their leader: it leads a group of its own, which `down` ends as a whole.
+  PHP_CLI_SERVER_WORKERS=2 setsid php -d post_max_size=16M -d max_execution_time=300 -d max_input_time=300 \
+    -d memory_limit=256M -d date.timezone=UTC -S "127.0.0.1:$api_port" -t "$web" \
+    > "$state/frontend.log" 2>&1 9>&- < /dev/null &
+  echo $! > "$state/frontend.pid"
+  answers() {
+    curl -fsS -H 'Content-Type: application/json' "$api" \
+      -d '{"jsonrpc":"2.0","method":"apiinfo.version","params":{},"id":1}' | grep -q '"result"'
+  }
+  until_ready frontend answers
+fi
+
+echo "ZABBIX_TRAPPER=127.0.0.1:$trapper_port"
+echo "ZABBIX_API=$api"
