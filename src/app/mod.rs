@@ -31,8 +31,8 @@ use crate::run::{self, Ticket, Tools};
 use crate::scenario::Lookup;
 use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
 use crate::sink::prometheus::Prometheus;
-use crate::sink::zabbix::Zabbix;
-use crate::sink::{self};
+use crate::sink;
+use crate::sink::zabbix::{Timing, Zabbix};
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Intent, Store, StoreError};
 use crate::web::{self, Overview, ReloadReport};
@@ -44,8 +44,6 @@ pub use library::Library;
 const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
 /// How often what is older is forgotten.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
-/// How often Zabbix hears of the agent itself.
-const AGENT_STATE_EVERY: Duration = Duration::from_mins(1);
 
 /// What an agent is made of.
 pub struct Setup {
@@ -167,13 +165,18 @@ impl App {
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let client = web_client()?;
         let mut courier = Courier::new(Arc::clone(&store), notify::Metrics::new(&registry)?, client, &tasks, &finish);
-        let metrics = alert::Metrics::new(&registry, sinks.dropped.with_label_values(&["store"]))?;
+        let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
         let (committer, intake) = Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
         courier.serve(&config.alerting.receivers, &links).await;
 
-        let zabbix = config.zabbix.clone().map(|config| Zabbix::start(config, &sinks, &tasks, finish.clone()));
+        let overview = watch::Sender::new(Arc::<Overview>::default());
+        let config_location = config.location.clone();
+        let zabbix = config.zabbix.clone().map(|config| {
+            let state = agent_state(config_location.clone(), overview.subscribe());
+            Zabbix::start(config, Timing::default(), state, &sinks, &tasks, finish.clone())
+        });
         let lookup: Arc<dyn Lookup> = match &setup.lookup {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(&config.allow)),
@@ -189,7 +192,7 @@ impl App {
             prometheus: Arc::clone(&prometheus),
             zabbix,
             scenarios: watch::Sender::new(Arc::default()),
-            overview: watch::Sender::new(Arc::default()),
+            overview,
             lookup: watch::Sender::new(lookup),
             location: config.location.clone(),
             listener: setup.listener,
@@ -212,9 +215,6 @@ impl App {
         tasks.spawn(Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
         library::watch_files(folders, parts.setup_file.as_deref(), reloads.clone(), &tasks, &stop);
         tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
-        if parts.zabbix.is_some() {
-            tasks.spawn(Arc::clone(&parts).tell_agent_state(stop.clone()));
-        }
 
         let state = web::State {
             store,
@@ -351,23 +351,19 @@ impl Parts {
             }
         }
     }
+}
 
-    async fn tell_agent_state(self: Arc<Self>, stop: CancellationToken) {
-        let Some(zabbix) = &self.zabbix else { return };
-        loop {
-            let overview = Arc::clone(&self.overview.borrow());
-            zabbix.agent_state(serde_json::json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "location": self.location,
-                "scenarios": overview.scenarios.len(),
-                "refused": overview.refused.len(),
-                "problems": overview.problems.len(),
-            }));
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(AGENT_STATE_EVERY) => {}
-            }
-        }
+/// What Zabbix is told of the agent itself, every minute.
+fn agent_state(location: String, overview: watch::Receiver<Arc<Overview>>) -> impl Fn() -> serde_json::Value + Send + 'static {
+    move || {
+        let overview = Arc::clone(&overview.borrow());
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "location": location,
+            "scenarios": overview.scenarios.len(),
+            "refused": overview.refused.len(),
+            "problems": overview.problems.len(),
+        })
     }
 }
 

@@ -122,7 +122,8 @@ impl Parts {
         intake.alerting(Arc::new(config.alerting.clone())).await;
         intake.scenarios(Arc::clone(&scenarios), catalog.refused.iter().map(|(id, _)| id.clone()).collect()).await;
         if let Some(zabbix) = &self.zabbix {
-            zabbix.catalog(scenarios.values().map(|scenario| entry(scenario)).collect());
+            let entries: Vec<Entry> = scenarios.values().map(|scenario| entry(scenario)).collect();
+            zabbix.catalog(&entries);
         }
         self.scenarios.send_replace(Arc::clone(&scenarios));
         state.config = config;

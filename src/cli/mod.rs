@@ -1,6 +1,9 @@
 //! Arguments, exit codes, reports.
 
+mod check;
 mod demo;
+mod explain;
+mod schema;
 mod run;
 mod serve;
 pub mod report;
@@ -54,7 +57,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::schema(&args, &mut out),
         Command::Explain(args) => explain::explain(&args, &mut out),
         Command::Guard => {
-            crate::run::browser::guard_main(std::io::stdin().lock());
+            crate::run::browser::guard::guard_main(std::io::stdin().lock());
             exit::PASSED
         }
         Command::Run(args) => {

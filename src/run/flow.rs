@@ -1,9 +1,9 @@
 //! One run, step by step.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
 
 use super::browser::{Page, Spec};
 use super::record::{Record, degraded_by_finally};
@@ -52,13 +52,14 @@ impl<'a> Flow<'a> {
 
     pub(super) async fn run(mut self) {
         let within = Within { depth: 0, finally: false, deadline: Instant::now() + self.scenario.timeout };
-        if let Err((step, failure)) = self.steps(&self.scenario.steps, within).await {
+        let scenario: &'a Scenario = self.scenario;
+        if let Err((step, failure)) = self.steps(&scenario.steps, within).await {
             self.record.decide(Some(step), failure);
         }
         // A run that is cut off by a shutdown must be quick; what it left is cleaned up by the next one.
-        if !self.scenario.finally.is_empty() && !self.ticket.cancel.is_cancelled() {
+        if !scenario.finally.is_empty() && !self.ticket.cancel.is_cancelled() {
             let within = Within { depth: 0, finally: true, deadline: Instant::now() + FINALLY_TIMEOUT };
-            for step in &self.scenario.finally {
+            for step in &scenario.finally {
                 if let Err((step, failure)) = self.steps(std::slice::from_ref(step), within).await {
                     self.record.decide(Some(step), degraded_by_finally(&failure));
                 }
@@ -70,11 +71,10 @@ impl<'a> Flow<'a> {
     }
 
     /// Does steps in order up to the first failure that counts. Boxed, since groups hold steps.
-    fn steps<'s>(
-        &'s mut self,
-        steps: &'s [Step],
-        within: Within,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Left>> + Send + 's>> {
+    fn steps<'s>(&'s mut self, steps: &'a [Step], within: Within) -> BoxFuture<'s, Result<(), Left>>
+    where
+        'a: 's,
+    {
         Box::pin(async move {
             for step in steps {
                 let index = self.record.begin_step(step, within.depth, within.finally);
@@ -103,7 +103,7 @@ impl<'a> Flow<'a> {
         })
     }
 
-    async fn step(&mut self, step: &Step, index: usize, within: Within) -> Result<(), Left> {
+    async fn step(&mut self, step: &'a Step, index: usize, within: Within) -> Result<(), Left> {
         let left = within.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err((index, self.out_of_time(within)));
@@ -148,7 +148,7 @@ impl<'a> Flow<'a> {
         Failure::new(Reason::Timeout, format!("the {} of {what} are over", Pretty(timeout))).waited(timeout)
     }
 
-    async fn act(&mut self, step: &Step, index: usize, timeout: Duration) -> Result<(), Failure> {
+    async fn act(&mut self, step: &'a Step, index: usize, timeout: Duration) -> Result<(), Failure> {
         match &step.action {
             Action::Page(action) => self.page_action(action, index, timeout).await,
             Action::Request(request) => {
@@ -198,14 +198,12 @@ impl<'a> Flow<'a> {
 
     /// What is there to see when a step failed.
     async fn collect_evidence(&mut self, step: &Step, index: usize) {
-        let pieces = match &step.action {
+        let pieces: Vec<(EvidenceKind, String, Vec<u8>)> = match &step.action {
             Action::Page(_) => match &mut self.page {
-                Some(page) => page
-                    .evidence()
-                    .await
-                    .into_iter()
-                    .map(|(kind, name, bytes)| (kind, name.to_owned(), bytes))
-                    .collect(),
+                Some(page) => {
+                    let seen = page.evidence().await;
+                    seen.into_iter().map(|(kind, name, bytes)| (kind, name.to_owned(), bytes)).collect()
+                }
                 None => Vec::new(),
             },
             Action::Request(_) => self

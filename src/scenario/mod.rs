@@ -6,7 +6,6 @@
 
 pub mod model;
 pub mod template;
-mod timing;
 
 pub use model::*;
 pub use template::{Reference, Template, Value};

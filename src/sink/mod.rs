@@ -7,7 +7,7 @@
 pub mod prometheus;
 pub mod zabbix;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use ::prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::names::{Metric, metric};
 
@@ -26,8 +26,8 @@ impl Metrics {
     /// # Errors
     ///
     /// When the registry has one of these names already.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |of: &Metric| -> prometheus::Result<IntCounterVec> {
+    pub fn new(registry: &Registry) -> ::prometheus::Result<Self> {
+        let counter = |of: &Metric| -> ::prometheus::Result<IntCounterVec> {
             let counter = IntCounterVec::new(Opts::new(of.name, of.help), of.labels)?;
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
@@ -41,6 +41,11 @@ impl Metrics {
             failed: counter(&metric::SINK_FAILED)?,
             dropped: counter(&metric::SINK_DROPPED)?,
         })
+    }
+
+    /// What counts outcomes that the full queue to the store did not take.
+    pub fn dropped_by_store(&self) -> IntCounter {
+        self.dropped.with_label_values(&["store"])
     }
 
     /// The series of one sink, exported as 0 from now on.

@@ -238,14 +238,14 @@ impl Families {
     fn push(&mut self, metric: &'static names::Metric, labels: [&str; 2], values: &[&str], mut sample: Metric) {
         let names = metric::SCENARIO_LABELS.iter().chain(metric.labels);
         let pairs = names.zip(labels.iter().chain(values)).map(|(name, value)| {
-            let mut pair = LabelPair::new();
+            let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());
             pair.set_value((*value).to_owned());
             pair
         });
         sample.set_label(pairs.collect());
         let family = self.0.entry(metric.name).or_insert_with(|| {
-            let mut family = MetricFamily::new();
+            let mut family = MetricFamily::default();
             family.set_name(metric.name.to_owned());
             family.set_help(metric.help.to_owned());
             family.set_field_type(match metric.kind {
@@ -259,33 +259,33 @@ impl Families {
     }
 
     fn gauge(&mut self, metric: &'static names::Metric, labels: [&str; 2], values: &[&str], value: f64) {
-        let mut gauge = Gauge::new();
+        let mut gauge = Gauge::default();
         gauge.set_value(value);
-        let mut sample = Metric::new();
+        let mut sample = Metric::default();
         sample.set_gauge(gauge);
         self.push(metric, labels, values, sample);
     }
 
     fn counter(&mut self, metric: &'static names::Metric, labels: [&str; 2], values: &[&str], value: u64) {
-        let mut counter = Counter::new();
+        let mut counter = Counter::default();
         counter.set_value(value as f64);
-        let mut sample = Metric::new();
+        let mut sample = Metric::default();
         sample.set_counter(counter);
         self.push(metric, labels, values, sample);
     }
 
     fn histogram(&mut self, metric: &'static names::Metric, labels: [&str; 2], series: &Series) {
         let buckets = series.buckets.iter().zip(metric::DURATION_BUCKETS).map(|(count, bound)| {
-            let mut bucket = Bucket::new();
+            let mut bucket = Bucket::default();
             bucket.set_cumulative_count(*count);
             bucket.set_upper_bound(bound);
             bucket
         });
-        let mut histogram = Histogram::new();
+        let mut histogram = Histogram::default();
         histogram.set_bucket(buckets.collect());
         histogram.set_sample_sum(series.sum);
         histogram.set_sample_count(series.count);
-        let mut sample = Metric::new();
+        let mut sample = Metric::default();
         sample.set_histogram(histogram);
         self.push(metric, labels, &[], sample);
     }

@@ -47,6 +47,19 @@ impl Pauses {
     }
 }
 
+/// What is left to do when the script found the element ready.
+#[derive(Clone, Copy)]
+enum Then<'a> {
+    /// The script did it.
+    Nothing,
+    /// The script gave it the focus.
+    Focused,
+    /// Click it.
+    Click,
+    /// Type into it; the script selected what was there, or set a value that cannot be typed.
+    Type(&'a str),
+}
+
 impl Page {
     /// Opens a URL and looks how that went.
     pub(super) async fn goto(&mut self, url: &At<Template>, values: &Values, deadline: Instant) -> Result<(), Failure> {
@@ -97,11 +110,7 @@ impl Page {
     pub(super) async fn click(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
         let query = Query::new(target, values)?.with(json!({"then": "click"}));
         self.patience(deadline).await.map_err(Trouble::failure)?;
-        self.once(&query, target, deadline, async |page: &mut Self, answer: &Answer| match answer.element() {
-            Some(element) => page.on(&element, "click", json!({}), deadline).await.map(|()| true),
-            None => Ok(false),
-        })
-        .await
+        self.once(&query, target, deadline, Then::Click).await
     }
 
     /// Replaces the content of a field: selects what is there and types over it, so that the page sees keys.
@@ -114,18 +123,7 @@ impl Page {
     ) -> Result<(), Failure> {
         let text = values.fill(with).map_err(|failure| failure.at(with.span))?;
         let query = Query::new(target, values)?.with(json!({"then": "type", "text": text}));
-        self.once(&query, target, deadline, async |page: &mut Self, answer: &Answer| {
-            if answer.done() {
-                return Ok(true);
-            }
-            let Some(element) = answer.element() else { return Ok(false) };
-            if text.is_empty() && answer.empty() {
-                return Ok(true);
-            }
-            let keys = if text.is_empty() { BACKSPACE } else { &text };
-            page.on(&element, "value", json!({"text": keys}), deadline).await.map(|()| true)
-        })
-        .await
+        self.once(&query, target, deadline, Then::Type(&text)).await
     }
 
     /// Chooses options of a list.
@@ -147,7 +145,7 @@ impl Page {
             })
             .collect::<Result<Vec<_>, Failure>>()?;
         let query = Query::new(target, values)?.with(json!({"then": "choose", "options": options}));
-        self.once(&query, target, deadline, async |_: &mut Self, answer: &Answer| Ok(answer.done())).await
+        self.once(&query, target, deadline, Then::Nothing).await
     }
 
     /// Presses a key or chord, in an element where one is named.
@@ -161,8 +159,7 @@ impl Page {
         let chord = keys::chord(keys).map_err(|failure| failure.at(keys.span))?;
         if let Some(target) = into {
             let query = Query::new(target, values)?.with(json!({"then": "focus"}));
-            self.once(&query, target, deadline, async |_: &mut Self, answer: &Answer| Ok(answer.element().is_some()))
-                .await?;
+            self.once(&query, target, deadline, Then::Focused).await?;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match self.call(Command::post("actions", chord), left).await {
@@ -177,13 +174,31 @@ impl Page {
         self.call(Command::element(element, what, body), left).await.map(drop)
     }
 
-    /// Looks until `act` says that it is done; what the page refuses because it has just changed is tried again.
+    /// Does what is left to do once the element is ready. False when it was not ready yet.
+    async fn then(&mut self, then: Then<'_>, answer: &Answer, deadline: Instant) -> Result<bool, Trouble> {
+        match then {
+            Then::Nothing => return Ok(answer.done()),
+            Then::Focused => return Ok(answer.element().is_some()),
+            Then::Type(_) if answer.done() => return Ok(true),
+            Then::Type(_) | Then::Click => {}
+        }
+        let Some(element) = answer.element() else { return Ok(false) };
+        let (what, body) = match then {
+            Then::Type("") if answer.empty() => return Ok(true),
+            Then::Type("") => ("value", json!({"text": BACKSPACE})),
+            Then::Type(text) => ("value", json!({"text": text})),
+            _ => ("click", json!({})),
+        };
+        self.on(&element, what, body, deadline).await.map(|()| true)
+    }
+
+    /// Looks until `then` is done; what the page refuses because it has just changed is tried again.
     async fn once(
         &mut self,
         query: &Query,
         target: &Target,
         deadline: Instant,
-        act: impl AsyncFn(&mut Self, &Answer) -> Result<bool, Trouble>,
+        then: Then<'_>,
     ) -> Result<(), Failure> {
         let since = Instant::now();
         let mut pauses = Pauses::new();
@@ -194,7 +209,7 @@ impl Page {
                     if let Some(failure) = answer.wrong() {
                         return Err(failure.at(target.span));
                     }
-                    match act(self, &answer).await {
+                    match self.then(then, &answer, deadline).await {
                         Ok(true) => return Ok(()),
                         Ok(false) => {
                             last = Some(answer.refusal(&query.shown));
