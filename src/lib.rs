@@ -31,6 +31,7 @@
 //! shows outcomes to another system; a *location* is where an agent looks from.
 
 pub mod app;
+pub mod cli;
 pub mod diagnostic;
 pub mod incident;
 pub mod names;

@@ -1,3 +1,4 @@
 //! The assembly: the one place that knows every part.
 
 pub mod config;
+pub mod lookup;
