@@ -1,5 +1,12 @@
 //! The agent's file: composed of the parts' own `Config` types.
 
+use std::collections::BTreeMap;
+
+use crate::diagnostic::{Diagnostic, Source, Span, nearest};
+use crate::notify::{Receiver, ReceiverKind, Route};
+use crate::scenario::keys::{Key, Shape};
+use crate::scenario::reader::Reader;
+use crate::scenario::tree::{self, Entry, Node};
 use crate::{notify, run, sink, web};
 
 /// The agent's file, read and checked.
@@ -30,4 +37,361 @@ pub struct Allow {
     pub env: Vec<String>,
     /// Files, or folders with a `/` at the end.
     pub files: Vec<String>,
+}
+
+/// Reads the agent's file. Every problem is a diagnostic; with an error there is no configuration.
+pub fn read(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
+    let source = Source::new(path, text);
+    let root = match tree::parse(&source) {
+        Ok(root) => root,
+        Err(diagnostic) => return (None, vec![diagnostic]),
+    };
+    let mut r = Reader::new(&source);
+    let config = config(&mut r, &root);
+    let errors = r.errors();
+    let mut diagnostics = r.diagnostics;
+    diagnostics.sort_by_key(|found| (found.span.line, found.span.column));
+    (config.filter(|_| errors == 0), diagnostics)
+}
+
+/// The JSON Schema of the agent's file.
+pub fn schema() -> serde_json::Value {
+    crate::scenario::schema::of_tables("wachta agent file", &[TOP], &["location", "scenarios"])
+}
+
+const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape: Some(shape), doc }
+}
+
+const fn later(name: &'static str, doc: &'static str) -> Key {
+    Key { name, shape: None, doc }
+}
+
+const TEXTS: Shape = Shape::List(&Shape::Text);
+
+const TOP: &[Key] = &[
+    key("location", Shape::Text, "where this agent looks from"),
+    key("scenarios", TEXTS, "files and folders of scenarios, relative to this file"),
+    key("allow", Shape::Keys(&[ALLOW]), "what scenarios may use of this machine; left out: nothing"),
+    key("store", Shape::Text, "sqlite:FILE or sqlite::memory:; default sqlite:wachta.db"),
+    key("web", Shape::Keys(&[WEB]), "where the agent listens"),
+    key("browser", Shape::Keys(&[BROWSER]), "browsers"),
+    key("zabbix", Shape::Keys(&[ZABBIX]), "Zabbix"),
+    key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
+    later("network", "what tells our own line from theirs"),
+    later("metrics", "which tags and details metrics have"),
+    later("probe", "modules and targets of /probe"),
+    later("sentry", "Sentry"),
+    later("ecs", "a log of outcomes"),
+    later("otlp", "OpenTelemetry"),
+];
+const ALLOW: &[Key] = &[
+    key("env", TEXTS, "names of variables, with * for any characters"),
+    key("files", TEXTS, "files, or folders with a / at the end"),
+    key("exec", TEXTS, "commands; none are supported yet"),
+];
+const WEB: &[Key] = &[
+    key("listen", Shape::Text, "ADDRESS:PORT; default 127.0.0.1:9815"),
+    key("external_url", Shape::Text, "what links in notices begin with"),
+    later("config_file", "TLS and users"),
+];
+const BROWSER: &[Key] = &[
+    key("max_sessions", Shape::Count, "how many sessions may exist at once; default 2"),
+    key("webdriver", Shape::Text, "a WebDriver endpoint; left out: chromedriver is found and run"),
+    later("capabilities", "further capabilities"),
+];
+const ZABBIX: &[Key] = &[
+    key("server", Shape::Text, "HOST or HOST:PORT of the server's or proxy's trapper"),
+    key("host", Shape::Text, "the technical name of the host that the template is linked to"),
+    later("api", "the API, for provisioning"),
+];
+const ALERTING: &[Key] = &[
+    key("receivers", Shape::Map(&Shape::Keys(&[RECEIVER])), "everyone who can be told, by name"),
+    key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "the first that matches, top down"),
+    later("quorum", "how many locations must agree"),
+    later("maintenance", "when nothing is told"),
+    later("alive", "who notices when wachta is gone"),
+];
+const RECEIVER: &[Key] = &[
+    key("webhook", Shape::Keys(&[WEBHOOK]), "a POST of JSON"),
+    key("log", Shape::Keys(&[&[]]), "a line in the agent's log"),
+    later("pagerduty", "PagerDuty"),
+    later("slack", "Slack"),
+    later("limit", "how much at most"),
+];
+const WEBHOOK: &[Key] = &[key("url", Shape::Text, "where to")];
+const ROUTE: &[Key] = &[
+    key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values"),
+    key("to", TEXTS, "names of receivers"),
+    later("group_by", "tags that make one group"),
+    later("group_wait", "how long a group gathers"),
+];
+
+fn config(r: &mut Reader, root: &Node) -> Option<Config> {
+    let fields = r.fields(root, "the agent's file", &[TOP])?;
+    let mut required = |name: &str| {
+        let found = fields.get(name);
+        if found.is_none() && root.get(name).is_none() {
+            let begin = Span { end: root.span.start + 1, ..root.span };
+            r.fail(begin, format!("`{name}:` is missing"));
+        }
+        found
+    };
+    let (location, scenarios) = (required("location"), required("scenarios"));
+    let location = location.and_then(|node| location_name(r, node));
+    let scenarios = scenarios.and_then(|node| texts(r, node, "`scenarios`"));
+    let allow = fields.get("allow").map(|node| allow(r, node)).unwrap_or_default();
+    let store = match fields.get("store") {
+        Some(node) => store(r, node),
+        None => Some("sqlite:wachta.db".to_owned()),
+    };
+    let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
+    let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
+    let zabbix = fields.get("zabbix").and_then(|node| zabbix_config(r, node));
+    let linked = web.external_url.is_some();
+    let alerting = fields.get("alerting").map(|node| alerting_config(r, node, linked)).unwrap_or_default();
+    Some(Config { location: location?, scenarios: scenarios?, allow, store: store?, web, browser, zabbix, alerting })
+}
+
+/// The location is a metric label, and part of `agent/<location>`: kept to characters that need no quoting.
+fn location_name(r: &mut Reader, node: &Node) -> Option<String> {
+    let text = r.text(node, "`location`")?;
+    let plain = !text.is_empty() && text.len() <= 64;
+    if plain && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+        return Some(text.value);
+    }
+    r.fail(node.span, "`location` must be 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`");
+    None
+}
+
+fn texts(r: &mut Reader, node: &Node, what: &str) -> Option<Vec<String>> {
+    let items = r.list(node, what)?;
+    let read: Vec<_> = items.iter().map(|item| r.text(item, what).map(|text| text.value)).collect();
+    read.into_iter().collect()
+}
+
+fn allow(r: &mut Reader, node: &Node) -> Allow {
+    let Some(fields) = r.fields(node, "`allow`", &[ALLOW]) else { return Allow::default() };
+    if let Some(node) = fields.get("exec")
+        && r.list(node, "`exec`").is_some_and(|items| !items.is_empty())
+    {
+        r.fail(node.span, "`exec` is not supported yet");
+    }
+    Allow {
+        env: fields.get("env").and_then(|node| texts(r, node, "`env`")).unwrap_or_default(),
+        files: fields.get("files").and_then(|node| texts(r, node, "`files`")).unwrap_or_default(),
+    }
+}
+
+fn store(r: &mut Reader, node: &Node) -> Option<String> {
+    let text = r.text(node, "`store`")?;
+    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        r.fail(node.span, "`store: postgres://…` is not supported yet");
+    } else if text.strip_prefix("sqlite:").is_some_and(|file| !file.is_empty()) {
+        return Some(text.value);
+    } else {
+        r.fail_with(node.span, "unknown store", "write sqlite:FILE or sqlite::memory:");
+    }
+    None
+}
+
+fn web_config(r: &mut Reader, node: &Node) -> web::Config {
+    let mut config = web::Config::default();
+    let Some(fields) = r.fields(node, "`web`", &[WEB]) else { return config };
+    if let Some(node) = fields.get("listen")
+        && let Some(text) = r.text(node, "`listen`")
+    {
+        match text.parse() {
+            Ok(address) => config.listen = address,
+            Err(_) => r.fail_with(node.span, "`listen` must be an address and a port", "write it like 127.0.0.1:9815"),
+        }
+    }
+    config.external_url = fields.get("external_url").and_then(|node| http_url(r, node, "`external_url`"));
+    config
+}
+
+fn browser_config(r: &mut Reader, node: &Node) -> run::browser::Config {
+    let mut config = run::browser::Config::default();
+    let Some(fields) = r.fields(node, "`browser`", &[BROWSER]) else { return config };
+    if let Some(count) = fields.get("max_sessions").and_then(|node| r.count(node, "`max_sessions`")) {
+        config.max_sessions = count as usize;
+    }
+    config.webdriver = fields.get("webdriver").and_then(|node| http_url(r, node, "`webdriver`"));
+    config
+}
+
+fn http_url(r: &mut Reader, node: &Node, what: &str) -> Option<url::Url> {
+    let text = r.text(node, what)?;
+    match url::Url::parse(&text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
+        _ => {
+            r.fail_with(node.span, format!("{what} is not a URL"), "write it like https://wachta.example.com");
+            None
+        }
+    }
+}
+
+fn zabbix_config(r: &mut Reader, node: &Node) -> Option<sink::zabbix::Config> {
+    let fields = r.fields(node, "`zabbix`", &[ZABBIX])?;
+    let mut field = |name: &str| match fields.get(name) {
+        Some(node) => r.text(node, &format!("`{name}`")).map(|text| text.value),
+        None => {
+            r.fail(node.span, format!("`zabbix` needs `{name}:`"));
+            None
+        }
+    };
+    let (server, host) = (field("server"), field("host"));
+    Some(sink::zabbix::Config { server: server?, host: host? })
+}
+
+fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alerting {
+    let mut alerting = notify::Alerting::default();
+    let Some(fields) = r.fields(node, "`alerting`", &[ALERTING]) else { return alerting };
+    let mut names: Vec<&str> = Vec::new();
+    for entry in fields.get("receivers").and_then(|node| r.entries(node, "`receivers`")).unwrap_or_default() {
+        names.push(&entry.key);
+        if let Some(kind) = receiver(r, entry, linked) {
+            alerting.receivers.push(Receiver { name: entry.key.clone(), kind });
+        }
+    }
+    // The log is there also when nobody names it.
+    names.push("log");
+    for item in fields.get("routes").and_then(|node| r.list(node, "`routes`")).unwrap_or_default() {
+        alerting.routes.extend(route(r, item, &names));
+    }
+    alerting
+}
+
+fn receiver(r: &mut Reader, entry: &Entry, linked: bool) -> Option<ReceiverKind> {
+    let fields = r.fields(&entry.value, "a receiver", &[RECEIVER])?;
+    let kinds: Vec<_> = fields.iter().collect();
+    let [kind] = kinds.as_slice() else {
+        let nothing_else_is_wrong = entry.value.entries().is_some_and(|all| all.len() == kinds.len());
+        if nothing_else_is_wrong {
+            let message = format!("receiver `{}` needs one kind", entry.key);
+            r.fail_with(entry.key_span, message, "write {webhook: {url: …}} or {log: {}}");
+        }
+        return None;
+    };
+    if kind.key == "log" {
+        r.fields(&kind.value, "`log`", &[&[]])?;
+        return Some(ReceiverKind::Log);
+    }
+    let fields = r.fields(&kind.value, "`webhook`", &[WEBHOOK])?;
+    let Some(node) = fields.get("url") else {
+        r.fail(kind.key_span, "`webhook` needs `url:`");
+        return None;
+    };
+    let url = http_url(r, node, "`url`")?;
+    if !linked {
+        r.warn(entry.key_span, "links in its notices lead nowhere", "set `web.external_url`");
+    }
+    Some(ReceiverKind::Webhook { url })
+}
+
+fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
+    let fields = r.fields(node, "a route", &[ROUTE])?;
+    let mut matches = BTreeMap::new();
+    for entry in fields.get("match").and_then(|node| r.entries(node, "`match`")).unwrap_or_default() {
+        if let Some(text) = r.text(&entry.value, &format!("`{}`", entry.key)) {
+            if entry.key == "severity" {
+                r.word(
+                    &entry.value,
+                    "severity",
+                    &crate::scenario::Severity::ALL.map(crate::scenario::Severity::as_str),
+                );
+            }
+            matches.insert(entry.key.clone(), text.value);
+        }
+    }
+    let Some(to) = fields.get("to") else {
+        r.fail(node.span, "a route needs `to:`");
+        return None;
+    };
+    let mut names = Vec::new();
+    for item in r.list(to, "`to`")? {
+        let Some(name) = r.text(item, "`to`") else { continue };
+        if receivers.contains(&name.value.as_str()) {
+            names.push(name.value);
+            continue;
+        }
+        let found = Diagnostic::error(&r.source, item.span, format!("unknown receiver `{}`", name.value));
+        let found = match nearest(&name, receivers.iter().copied()) {
+            Some(near) => found.label(format!("did you mean `{near}`?")),
+            None => found,
+        };
+        r.report(found.note(format!("known receivers: {}", receivers.join(", "))));
+    }
+    Some(Route { matches, to: names })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+location: waw-1
+scenarios: [scenarios/]
+allow: {env: [\"SHOP_*\"], files: [/run/secrets/], exec: []}
+store: sqlite:wachta.db
+web: {listen: 0.0.0.0:9815, external_url: https://wachta.example.com}
+browser: {max_sessions: 3, webdriver: http://grid:4444}
+zabbix: {server: zabbix.internal:10051, host: wachta-waw-1}
+alerting:
+  receivers:
+    tickets: {webhook: {url: \"http://127.0.0.1:8080/hook\"}}
+    console: {log: {}}
+  routes:
+    - {match: {severity: critical}, to: [tickets, console]}
+    - {to: [console]}
+";
+
+    #[test]
+    fn a_good_file_is_read() {
+        let (config, found) = read("wachta.yaml", GOOD);
+        assert_eq!(found, []);
+        let config = config.unwrap();
+        assert_eq!((config.location.as_str(), config.store.as_str()), ("waw-1", "sqlite:wachta.db"));
+        assert_eq!((config.web.listen.port(), config.browser.max_sessions), (9815, 3));
+        assert_eq!(config.alerting.routes[0].to, ["tickets", "console"]);
+        assert_eq!(config.alerting.receivers[1].kind, ReceiverKind::Log);
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_place() {
+        let text = "\
+scenario: [a]
+location: w 1
+store: postgres://x
+allow: {exec: [pytest], evn: [A]}
+web: {listen: here}
+otlp: {endpoint: x}
+alerting:
+  receivers:
+    tickets: {webhook: {url: \"http://127.0.0.1/hook\"}}
+    chat: {slack: {}}
+  routes:
+    - {match: {severity: loud}, to: [tickts]}
+";
+        let (config, found) = read("wachta.yaml", text);
+        assert!(config.is_none());
+        let shown: Vec<_> = found.iter().map(|d| format!("{}: {}", d.place(), d.message)).collect();
+        assert_eq!(
+            shown,
+            [
+                "wachta.yaml:1:1: unknown key `scenario`",
+                "wachta.yaml:1:1: `scenarios:` is missing",
+                "wachta.yaml:2:11: `location` must be 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`",
+                "wachta.yaml:3:8: `store: postgres://…` is not supported yet",
+                "wachta.yaml:4:15: `exec` is not supported yet",
+                "wachta.yaml:4:25: unknown key `evn`",
+                "wachta.yaml:5:15: `listen` must be an address and a port",
+                "wachta.yaml:6:1: `otlp` is not supported yet",
+                "wachta.yaml:9:5: links in its notices lead nowhere",
+                "wachta.yaml:10:12: `slack` is not supported yet",
+                "wachta.yaml:12:25: unknown severity `loud`",
+                "wachta.yaml:12:36: unknown receiver `tickts`",
+            ]
+        );
+    }
 }

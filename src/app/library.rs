@@ -1,7 +1,6 @@
 //! Where scenario files come from, and how a change of them is noticed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use notify::Watcher as _;
@@ -9,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::files::scenario_files;
 use crate::web::ReloadRequest;
 
 /// How long a change is given to be followed by others, as an editor or `git pull` makes them.
@@ -37,7 +37,11 @@ impl Library for Disk {
     fn read(&self, roots: &[String]) -> Vec<File> {
         let mut files = Vec::new();
         for root in roots {
-            collect(&self.base.join(root), &mut files);
+            let path = self.base.join(root);
+            match scenario_files(std::slice::from_ref(&path)) {
+                Ok(paths) => files.extend(paths.iter().map(|path| read(path))),
+                Err(error) => files.push((shown(&path), Err(error))),
+            }
         }
         files
     }
@@ -51,30 +55,14 @@ impl Library for Disk {
     }
 }
 
-/// Reads a file, or every scenario file in a folder at any depth, sorted by name.
-pub fn collect(path: &Path, files: &mut Vec<File>) {
-    let shown = || {
-        let text = path.to_string_lossy();
-        text.strip_prefix("./").unwrap_or(&text).to_owned()
-    };
-    if !path.is_dir() {
-        files.push((shown(), std::fs::read_to_string(path)));
-        return;
-    }
-    match std::fs::read_dir(path) {
-        Err(error) => files.push((shown(), Err(error))),
-        Ok(entries) => {
-            let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-            paths.sort();
-            for path in paths {
-                let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-                let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-                if !hidden && (path.is_dir() || yaml) {
-                    collect(&path, files);
-                }
-            }
-        }
-    }
+/// Reads one file.
+pub fn read(path: &Path) -> File {
+    (shown(path), std::fs::read_to_string(path))
+}
+
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    text.strip_prefix("./").unwrap_or(&text).to_owned()
 }
 
 /// Asks for a reload when one of these files or folders changes. Where they cannot be watched, SIGHUP and
@@ -111,7 +99,8 @@ pub(super) fn watch_files(
             return;
         }
     };
-    let config_folder = config_file.map(|file| file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf());
+    let config_folder = config_file
+        .map(|file| file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf());
     let plain = config_folder.into_iter().map(|folder| (folder, notify::RecursiveMode::NonRecursive));
     for (folder, mode) in folders.into_iter().map(|folder| (folder, notify::RecursiveMode::Recursive)).chain(plain) {
         if let Err(error) = watcher.watch(&folder, mode) {
@@ -156,6 +145,3 @@ impl Library for Embedded {
         Vec::new()
     }
 }
-
-/// What [`Library::read`] gives, shared.
-pub type Shared = Arc<dyn Library>;

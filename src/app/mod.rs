@@ -5,9 +5,10 @@
 
 pub mod config;
 mod drain;
+pub mod files;
 pub mod library;
-mod lost;
 pub mod lookup;
+mod lost;
 mod reload;
 
 use std::collections::HashMap;
@@ -30,8 +31,8 @@ use crate::run::browser::{self, Browsers};
 use crate::run::{self, Ticket, Tools};
 use crate::scenario::Lookup;
 use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
-use crate::sink::prometheus::Prometheus;
 use crate::sink;
+use crate::sink::prometheus::Prometheus;
 use crate::sink::zabbix::{Timing, Zabbix};
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Intent, Store, StoreError};
@@ -82,7 +83,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}; name another address under `web.listen`"),
+            Self::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}; name another address under `web.listen`")
+            }
             Self::Store(error) => error.fmt(f),
             Self::Other(text) => f.write_str(text),
         }
@@ -152,10 +155,15 @@ impl App {
         let registry = prometheus::Registry::new();
         let sinks = sink::Metrics::new(&registry)?;
         let tasks = TaskTracker::new();
-        let (stop, cancel_runs, finish) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (stop, cancel_runs, finish) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
 
-        let browsers =
-            Browsers::new(config.browser.clone(), setup.folder.join("browsers"), setup.executable, browser::Metrics::new(&registry)?);
+        let browsers = Browsers::new(
+            config.browser.clone(),
+            setup.folder.join("browsers"),
+            setup.executable,
+            browser::Metrics::new(&registry)?,
+        );
         let reaped = browsers.reap_leftovers().await;
         if reaped > 0 {
             tracing::warn!(reaped, "browser processes that an earlier agent left were ended");
@@ -166,7 +174,8 @@ impl App {
         let client = web_client()?;
         let mut courier = Courier::new(Arc::clone(&store), notify::Metrics::new(&registry)?, client, &tasks, &finish);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
-        let (committer, intake) = Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
+        let (committer, intake) =
+            Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
         courier.serve(&config.alerting.receivers, &links).await;
@@ -179,7 +188,7 @@ impl App {
         });
         let lookup: Arc<dyn Lookup> = match &setup.lookup {
             Some(lookup) => Arc::clone(lookup),
-            None => Arc::new(lookup::Environment::allowed(&config.allow)),
+            None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
@@ -226,7 +235,8 @@ impl App {
         };
         let until = finish.clone();
         tasks.spawn(async move {
-            let served = axum::serve(listener, web::router(state)).with_graceful_shutdown(until.cancelled_owned()).await;
+            let served =
+                axum::serve(listener, web::router(state)).with_graceful_shutdown(until.cancelled_owned()).await;
             if let Err(error) = served {
                 tracing::error!(%error, "the web server ended");
             }
@@ -354,7 +364,10 @@ impl Parts {
 }
 
 /// What Zabbix is told of the agent itself, every minute.
-fn agent_state(location: String, overview: watch::Receiver<Arc<Overview>>) -> impl Fn() -> serde_json::Value + Send + 'static {
+fn agent_state(
+    location: String,
+    overview: watch::Receiver<Arc<Overview>>,
+) -> impl Fn() -> serde_json::Value + Send + 'static {
     move || {
         let overview = Arc::clone(&overview.borrow());
         serde_json::json!({

@@ -13,7 +13,7 @@ use crate::alert::Intake;
 use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::names::{Metric, metric};
 use crate::notify::{Courier, Links};
-use crate::scenario::{self, Catalog, Loaded, Lookup, Scenario, load};
+use crate::scenario::{Catalog, Loaded, Lookup, Scenario, ScenarioId, assemble, load};
 use crate::sink::zabbix::Entry;
 use crate::web::{Overview, ReloadReport, ReloadRequest};
 
@@ -47,7 +47,9 @@ impl Gauges {
             succeeded_at: Gauge::with_opts(opts(&metric::CONFIG_RELOAD_TIMESTAMP))?,
         };
         let build = IntGaugeVec::new(opts(&metric::BUILD_INFO), metric::BUILD_INFO.labels)?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("WACHTA_REVISION").unwrap_or("unknown")]).set(1);
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("WACHTA_REVISION").unwrap_or("unknown")])
+            .set(1);
         registry.register(Box::new(gauges.scenarios.clone()))?;
         registry.register(Box::new(gauges.successful.clone()))?;
         registry.register(Box::new(gauges.succeeded_at.clone()))?;
@@ -58,7 +60,12 @@ impl Gauges {
 
 impl Parts {
     /// Carries out reloads, one after the other.
-    pub(super) async fn serve_reloads(self: Arc<Self>, mut requests: mpsc::Receiver<ReloadRequest>, intake: Intake, stop: CancellationToken) {
+    pub(super) async fn serve_reloads(
+        self: Arc<Self>,
+        mut requests: mpsc::Receiver<ReloadRequest>,
+        intake: Intake,
+        stop: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -97,21 +104,21 @@ impl Parts {
         diagnostics.extend(keep_what_needs_a_restart(&mut config, &state.config, self.setup_file.as_deref()));
         let lookup: Arc<dyn Lookup> = match &self.fixed_lookup {
             Some(lookup) => Arc::clone(lookup),
-            None => Arc::new(lookup::Environment::allowed(&config.allow)),
+            None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
         let files = self.library.read(&config.scenarios).into_iter().map(|(path, text)| {
             let loaded = match text {
-                Ok(text) => load::load(&path, &text, &*lookup),
+                Ok(text) => load(&path, &text, &*lookup),
                 Err(error) => Loaded { scenarios: Vec::new(), diagnostics: vec![unreadable(&path, &error)] },
             };
             (path, loaded)
         });
-        let (catalog, problems) = scenario::catalog::assemble(&state.catalog, files.collect());
+        let (catalog, problems) = assemble(&state.catalog, files.collect());
         diagnostics.extend(problems);
 
         // Swap.
         let scenarios: Arc<BTreeMap<_, _>> = Arc::new(catalog.scenarios.clone());
-        let refused: Vec<(String, String)> = catalog.refused.iter().map(|(id, why)| (id.to_string(), why.clone())).collect();
+        let refused = catalog.refused.clone();
         self.lookup.send_replace(lookup);
         self.prometheus.scenarios(&scenarios);
         if config.alerting != state.config.alerting || config.web.external_url != state.config.web.external_url {
@@ -120,7 +127,12 @@ impl Parts {
             state.courier.serve(&config.alerting.receivers, &links).await;
         }
         intake.alerting(Arc::new(config.alerting.clone())).await;
-        intake.scenarios(Arc::clone(&scenarios), catalog.refused.iter().map(|(id, _)| id.clone()).collect()).await;
+        intake
+            .scenarios(
+                Arc::clone(&scenarios),
+                catalog.refused.iter().map(|(id, _)| ScenarioId::from(id.as_str())).collect(),
+            )
+            .await;
         if let Some(zabbix) = &self.zabbix {
             let entries: Vec<Entry> = scenarios.values().map(|scenario| entry(scenario)).collect();
             zabbix.catalog(&entries);
@@ -144,7 +156,12 @@ impl Parts {
                 Severity::Missing | Severity::Error => tracing::error!(place, "{message}"),
             }
         }
-        tracing::info!(scenarios = scenarios.len(), refused = refused.len(), problems = diagnostics.len(), "files loaded");
+        tracing::info!(
+            scenarios = scenarios.len(),
+            refused = refused.len(),
+            problems = diagnostics.len(),
+            "files loaded"
+        );
         let problems: Vec<String> = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
         self.overview.send_replace(Arc::new(Overview {
             location: self.location.clone(),
@@ -167,7 +184,11 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, file: Option<&std::
     let mut warnings = Vec::new();
     let mut keep = |same: bool, key: &str| {
         if !same {
-            warnings.push(Diagnostic::warning(&source, Span::default(), format!("`{key}` changed: takes effect after a restart")));
+            warnings.push(Diagnostic::warning(
+                &source,
+                Span::default(),
+                format!("`{key}` changed: takes effect after a restart"),
+            ));
         }
     };
     keep(new.location == old.location, "location");

@@ -166,7 +166,11 @@ impl Printer {
     }
 
     fn outcome(&self, outcome: &Outcome) {
-        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(outcome.scenario.to_string(), outcome.verdict);
+        let before = self
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(outcome.scenario.to_string(), outcome.verdict);
         if before == Some(outcome.verdict) {
             return;
         }
@@ -179,6 +183,10 @@ impl Printer {
         let verdict = self.paint(hue, &format!("{:<8}", outcome.verdict.as_str()));
         let message = outcome.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
         let step = outcome.deciding_step().map(|step| format!(" at {}", step.name)).unwrap_or_default();
-        self.say(&format!("{verdict} {} in {}{step}{message}", outcome.name, crate::scenario::Pretty(outcome.duration)));
+        self.say(&format!(
+            "{verdict} {} in {}{step}{message}",
+            outcome.name,
+            crate::scenario::Pretty(outcome.duration)
+        ));
     }
 }

@@ -3,16 +3,17 @@
 mod check;
 mod demo;
 mod explain;
-mod schema;
-mod run;
-mod serve;
 pub mod report;
+mod run;
+mod schema;
+mod serve;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::lookup::Environment;
 use crate::names::exit;
 
 /// A watch over websites and APIs that uses them as their customers do.
@@ -51,14 +52,16 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::PASSED });
         }
     };
+    let colour = colour_on_stdout();
+    let everything = Environment::everything();
     let mut out = std::io::stdout().lock();
-    let code = match arguments.command {
-        Command::Check(args) => check::check(&args, &mut out),
+    let written = match arguments.command {
+        Command::Check(args) => check::check(&args, &everything, colour, &mut out),
         Command::Schema(args) => schema::schema(&args, &mut out),
-        Command::Explain(args) => explain::explain(&args, &mut out),
+        Command::Explain(args) => explain::explain(&args, &everything, chrono::Utc::now(), colour, &mut out),
         Command::Guard => {
             crate::run::browser::guard::guard_main(std::io::stdin().lock());
-            exit::PASSED
+            Ok(exit::PASSED)
         }
         Command::Run(args) => {
             drop(out);
@@ -76,8 +79,15 @@ pub fn main() -> ExitCode {
             return wait(demo::demo(args));
         }
     };
-    let _ = out.flush();
-    ExitCode::from(code)
+    match written.and_then(|code| out.flush().map(|()| code)) {
+        Ok(code) => ExitCode::from(code),
+        // Who reads had enough, as `head` does.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(exit::PASSED),
+        Err(error) => {
+            say_error(&format!("standard output: {error}"));
+            ExitCode::from(exit::USAGE)
+        }
+    }
 }
 
 /// Runs to the end on a runtime of its own.

@@ -1,6 +1,6 @@
 //! `wachta run`: runs scenarios once, now, and reports.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +11,15 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::report::human::{self, Paint};
 use super::report::{json, junit};
+use crate::app::files::scenario_files;
 use crate::app::library;
 use crate::app::lookup::Environment;
-use crate::diagnostic::{At, Severity, nearest};
+use crate::diagnostic::{Severity, nearest};
 use crate::names::exit;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::run::browser::{self, Browsers};
 use crate::run::{self, Progress, Stage, Ticket, Tools};
-use crate::scenario::{Catalog, Scenario, SecretSource, Template, catalog, load};
+use crate::scenario::{Catalog, Lookup, LookupError, Scenario, SecretSource, Template, assemble, load};
 use crate::store::evidence::EvidenceFolder;
 
 /// How many scenarios run at once. Browsers have a limit of their own.
@@ -69,7 +70,9 @@ pub(super) struct RunArgs {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "write NAME=VALUE".into())
+    text.split_once('=')
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "write NAME=VALUE".into())
 }
 
 /// Runs, reports, and gives the exit code.
@@ -91,7 +94,11 @@ struct Prepared {
 
 /// Loads everything. None when files have errors, which are printed then.
 fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
-    for (given, name) in [(args.headed, "--headed"), (args.allow_exec, "--allow-exec"), (args.browser.as_deref().is_some_and(|b| b != "chromium"), "--browser")] {
+    for (given, name) in [
+        (args.headed, "--headed"),
+        (args.allow_exec, "--allow-exec"),
+        (args.browser.as_deref().is_some_and(|b| b != "chromium"), "--browser"),
+    ] {
         if given {
             return Err(format!("`{name}` is not supported yet"));
         }
@@ -105,52 +112,69 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     if let Some(path) = &args.env_file {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let (name, value) = pair(line.strip_prefix("export ").unwrap_or(line)).map_err(|e| format!("{}: `{line}`: {e}", path.display()))?;
+            let (name, value) = pair(line.strip_prefix("export ").unwrap_or(line))
+                .map_err(|e| format!("{}: `{line}`: {e}", path.display()))?;
             variables.insert(name.trim().to_owned(), value.trim().trim_matches('"').to_owned());
         }
     }
-    for (name, value) in &args.secret {
-        variables.insert(given_secret(name), value.clone());
-    }
-    let environment = Environment::everything().with_variables(variables);
+    let mut environment = Environment::everything().with(variables);
 
+    let paths = scenario_files(&args.paths).map_err(|e| e.to_string())?;
     let mut files = Vec::new();
-    for path in &args.paths {
-        library::collect(path, &mut files);
+    for path in paths {
+        let (path, text) = library::read(&path);
+        files.push((path.clone(), text.map_err(|e| format!("{path} cannot be read: {e}"))?));
     }
-    let mut loaded = Vec::new();
-    for (path, text) in files {
-        let text = text.map_err(|e| format!("{path} cannot be read: {e}"))?;
-        loaded.push((path.clone(), load::load(&path, &text, &environment)));
+    for (name, value) in &args.secret {
+        environment = give_secret(environment, &files, name, value)?;
     }
-    let given: Vec<String> = args.secret.iter().map(|(name, _)| name.clone()).collect();
-    let overridden = |scenario: &Scenario| scenario.secrets.keys().any(|name| given.contains(name));
-    let (catalog, diagnostics) = catalog::assemble(&Catalog::default(), loaded.clone());
+    let loaded = files.iter().map(|(path, text)| (path.clone(), load(path, text, &environment))).collect();
+    let (catalog, diagnostics) = assemble(&Catalog::default(), loaded);
     let colour = std::io::stderr().is_terminal();
-    let mut bad = false;
     for diagnostic in &diagnostics {
-        // A secret that is given here is not missing there.
-        let given_here = diagnostic.severity == Severity::Missing
-            && given.iter().any(|name| diagnostic.message.contains(&format!("`{name}`")) || diagnostic.message.contains(&format!("secret {name}")));
-        if given_here {
-            continue;
-        }
-        bad |= diagnostic.severity > Severity::Warning;
         eprint!("{}", diagnostic.render(colour));
     }
-    if bad {
+    if diagnostics.iter().any(|diagnostic| diagnostic.severity > Severity::Warning) {
         return Ok(None);
     }
-    let _ = overridden;
     let mut scenarios: Vec<Arc<Scenario>> = catalog.scenarios.values().cloned().collect();
     select(&mut scenarios, args)?;
-    override_values(&mut scenarios, args)?;
+    override_vars(&mut scenarios, &args.var)?;
     Ok(Some(Prepared { scenarios, environment }))
 }
 
-/// The variable under which a secret of the command line is looked up.
-fn given_secret(name: &str) -> String {
-    format!("--secret {name}")
+/// Puts a secret where the scenarios that declare it look it up.
+fn give_secret(
+    mut environment: Environment,
+    files: &[(String, String)],
+    name: &str,
+    value: &str,
+) -> Result<Environment, String> {
+    let mut found = false;
+    for scenario in files.iter().flat_map(|(path, text)| load(path, text, &Anything).scenarios) {
+        match scenario.secrets.get(name) {
+            Some(SecretSource::Env(variable)) => {
+                environment = environment.with([(variable.value.clone(), value.to_owned())])
+            }
+            Some(SecretSource::File(path)) => environment = environment.with_file(&path.value, value),
+            None => continue,
+        }
+        found = true;
+    }
+    if found { Ok(environment) } else { Err(format!("no scenario has `{name}` under `secrets`")) }
+}
+
+/// Surroundings in which nothing is missing: enough to see what a file declares.
+struct Anything;
+
+impl Lookup for Anything {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        Ok(name.to_owned())
+    }
+
+    fn file(&self, path: &Path, _beside: &str) -> Result<Vec<u8>, LookupError> {
+        Ok(path.as_os_str().as_encoded_bytes().to_vec())
+    }
 }
 
 fn select(scenarios: &mut Vec<Arc<Scenario>>, args: &RunArgs) -> Result<(), String> {
@@ -168,29 +192,18 @@ fn select(scenarios: &mut Vec<Arc<Scenario>>, args: &RunArgs) -> Result<(), Stri
     if scenarios.is_empty() { Err("there is no scenario to run".into()) } else { Ok(()) }
 }
 
-fn override_values(scenarios: &mut [Arc<Scenario>], args: &RunArgs) -> Result<(), String> {
-    let mut unused: BTreeMap<&str, &str> = args.var.iter().map(|(name, _)| (name.as_str(), "vars")).collect();
-    unused.extend(args.secret.iter().map(|(name, _)| (name.as_str(), "secrets")));
-    for shared in scenarios {
-        let mut scenario = Scenario::clone(shared);
-        for (name, value) in &args.var {
-            if let Some(var) = scenario.vars.get_mut(name) {
-                *var = Template::literal(value);
-                unused.remove(name.as_str());
-            }
+fn override_vars(scenarios: &mut [Arc<Scenario>], vars: &[(String, String)]) -> Result<(), String> {
+    for (name, value) in vars {
+        let mut found = false;
+        for shared in scenarios.iter_mut().filter(|scenario| scenario.vars.contains_key(name)) {
+            Arc::make_mut(shared).vars.insert(name.clone(), Template::literal(value));
+            found = true;
         }
-        for (name, _) in &args.secret {
-            if let Some(secret) = scenario.secrets.get_mut(name) {
-                *secret = SecretSource::Env(At::new(given_secret(name), crate::diagnostic::Span::default()));
-                unused.remove(name.as_str());
-            }
+        if !found {
+            return Err(format!("no scenario has `{name}` under `vars`"));
         }
-        *shared = Arc::new(scenario);
     }
-    match unused.first_key_value() {
-        Some((name, place)) => Err(format!("no scenario has `{name}` under `{place}`")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
@@ -245,7 +258,11 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     print!("{}", human::summary(&outcomes, paint));
     let mut code = exit_code(&outcomes);
     for (kind, path) in &args.report {
-        let text = if kind == "json" { Ok(json::render(&outcomes)) } else { junit::render(&outcomes).map_err(|e| e.to_string()) };
+        let text = if kind == "json" {
+            Ok(json::render(&outcomes))
+        } else {
+            junit::render(&outcomes).map_err(|e| e.to_string())
+        };
         let written = text.and_then(|text| std::fs::write(path, text).map_err(|e| e.to_string()));
         if let Err(error) = written {
             super::say_error(&format!("{path} was not written: {error}"));
@@ -286,7 +303,8 @@ impl Shown {
 
     fn begin(&self, scenario: &Scenario) -> Line<'_> {
         let bar = self.lines.as_ref().map(|lines| {
-            let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             let bar = lines.add(ProgressBar::new_spinner().with_style(style).with_prefix(scenario.name.clone()));
             bar.enable_steady_tick(Duration::from_millis(100));
             bar

@@ -38,7 +38,8 @@ pub(super) async fn serve(args: ServeArgs) -> u8 {
 
 async fn start(file: &Path) -> Result<App, String> {
     let shown = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
     let (config, diagnostics) = config::read(&shown, &text);
     for diagnostic in &diagnostics {
         eprint!("{}", diagnostic.render(false));

@@ -31,17 +31,42 @@ pub struct Row {
 
 /// Every fault there is.
 pub const FAULTS: &[Row] = &[
-    Row { fault: Fault::Slow, name: "slow", what: "every answer takes 1.2 seconds", opens: &["front-page", "orders-api"] },
-    Row { fault: Fault::Error500, name: "error-500", what: "placing an order answers 500", opens: &["orders-api", "shop-checkout"] },
+    Row {
+        fault: Fault::Slow,
+        name: "slow",
+        what: "every answer takes 1.2 seconds",
+        opens: &["front-page", "orders-api"],
+    },
+    Row {
+        fault: Fault::Error500,
+        name: "error-500",
+        what: "placing an order answers 500",
+        opens: &["orders-api", "shop-checkout"],
+    },
     Row {
         fault: Fault::WrongPrice,
         name: "wrong-price",
         what: "the blue mug costs 21.00 instead of 12.00",
         opens: &["product-api", "shop-catalogue"],
     },
-    Row { fault: Fault::MissingButton, name: "missing-button", what: "the button \"Add to cart\" is gone", opens: &["shop-checkout"] },
-    Row { fault: Fault::Flapping, name: "flapping", what: "the health endpoint answers 503 every other time", opens: &["health"] },
-    Row { fault: Fault::Certificate, name: "certificate", what: "the certificate expires in three days", opens: &["certificate"] },
+    Row {
+        fault: Fault::MissingButton,
+        name: "missing-button",
+        what: "the button \"Add to cart\" is gone",
+        opens: &["shop-checkout"],
+    },
+    Row {
+        fault: Fault::Flapping,
+        name: "flapping",
+        what: "the health endpoint answers 503 every other time",
+        opens: &["health"],
+    },
+    Row {
+        fault: Fault::Certificate,
+        name: "certificate",
+        what: "the certificate expires in three days",
+        opens: &["certificate"],
+    },
 ];
 
 impl Fault {

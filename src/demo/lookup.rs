@@ -37,7 +37,10 @@ impl Surroundings {
 
 impl Lookup for Surroundings {
     fn env(&self, name: &str) -> Result<String, LookupError> {
-        self.variables.get(name).cloned().ok_or_else(|| LookupError::Missing(format!("the demo has no variable `{name}`")))
+        self.variables
+            .get(name)
+            .cloned()
+            .ok_or_else(|| LookupError::Missing(format!("the demo has no variable `{name}`")))
     }
 
     fn file(&self, path: &Path, _beside: &str) -> Result<Vec<u8>, LookupError> {

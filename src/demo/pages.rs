@@ -124,7 +124,8 @@ async fn add_to_cart(State(shop): Open, headers: HeaderMap, Form(chosen): Form<C
 
 async fn cart(State(shop): Open, headers: HeaderMap) -> Html<String> {
     let cart = shop.visitor(cookie(&headers)).cart;
-    let items: String = cart.iter().filter_map(|slug| by_slug(slug)).map(|product| format!("<li>{}</li>", product.name)).collect();
+    let items: String =
+        cart.iter().filter_map(|slug| by_slug(slug)).map(|product| format!("<li>{}</li>", product.name)).collect();
     let link = if cart.is_empty() { "<p>The cart is empty.</p>" } else { "<p><a href=\"/checkout\">Checkout</a></p>" };
     page("Cart", &format!("<p>Items: <span data-testid=\"cart-count\">{}</span></p><ul>{items}</ul>{link}", cart.len()))
 }
@@ -146,7 +147,8 @@ struct Credentials {
 
 async fn login(State(shop): Open, headers: HeaderMap, Form(given): Form<Credentials>) -> Response {
     if given.email != USER || given.password != PASSWORD {
-        return (StatusCode::UNAUTHORIZED, page("Sign in", "<p role=\"alert\">Email or password is wrong.</p>")).into_response();
+        return (StatusCode::UNAUTHORIZED, page("Sign in", "<p role=\"alert\">Email or password is wrong.</p>"))
+            .into_response();
     }
     let key = shop.session(cookie(&headers), |session| session.user = Some(given.email));
     with_session(&key, Redirect::to("/account"))
@@ -154,7 +156,9 @@ async fn login(State(shop): Open, headers: HeaderMap, Form(given): Form<Credenti
 
 async fn account(State(shop): Open, headers: HeaderMap) -> Response {
     match shop.visitor(cookie(&headers)).user {
-        Some(user) => page("My account", &format!("<p>Signed in as <span data-testid=\"user\">{user}</span></p>")).into_response(),
+        Some(user) => {
+            page("My account", &format!("<p>Signed in as <span data-testid=\"user\">{user}</span></p>")).into_response()
+        }
         None => Redirect::to("/login").into_response(),
     }
 }
@@ -186,7 +190,10 @@ async fn checkout(State(shop): Open, headers: HeaderMap) -> Response {
 }
 
 async fn thanks(Path(number): Path<u64>) -> Html<String> {
-    page("Thank you for your order", &format!("<p>Your order is <span data-testid=\"order-number\">#{number}</span>.</p>"))
+    page(
+        "Thank you for your order",
+        &format!("<p>Your order is <span data-testid=\"order-number\">#{number}</span>.</p>"),
+    )
 }
 
 async fn health(State(shop): Open) -> Response {
@@ -212,8 +219,10 @@ async fn token(Form(client): Form<Client>) -> Response {
 }
 
 async fn products(State(shop): Open) -> Json<Value> {
-    let items: Vec<Value> =
-        PRODUCTS.iter().map(|product| json!({"sku": product.sku, "name": product.name, "price": shop.price(product)})).collect();
+    let items: Vec<Value> = PRODUCTS
+        .iter()
+        .map(|product| json!({"sku": product.sku, "name": product.name, "price": shop.price(product)}))
+        .collect();
     Json(json!({ "items": items }))
 }
 
@@ -238,11 +247,15 @@ async fn place_order(State(shop): Open, headers: HeaderMap, Json(order): Json<Ne
         return unauthorized();
     }
     if shop.has(Fault::Error500) {
-        return (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": "the database does not answer"}))).into_response();
+        return (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": "the database does not answer"})))
+            .into_response();
     }
     let NewOrder { sku, quantity, reference } = order;
     let number = shop.place(Order { sku: sku.clone(), quantity, reference });
-    (StatusCode::CREATED, Json(json!({"id": format!("ord_{number}"), "number": number, "items": [{"sku": sku, "quantity": quantity}]})))
+    (
+        StatusCode::CREATED,
+        Json(json!({"id": format!("ord_{number}"), "number": number, "items": [{"sku": sku, "quantity": quantity}]})),
+    )
         .into_response()
 }
 

@@ -54,7 +54,8 @@ impl Authority {
 
 /// Serves a short answer over TLS until told to stop.
 pub(super) async fn serve(listener: TcpListener, authority: Authority, shop: Arc<Shop>, stop: CancellationToken) {
-    let acceptor = |days: u64| authority.server(Duration::from_hours(24 * days)).map(|config| TlsAcceptor::from(Arc::new(config)));
+    let acceptor =
+        |days: u64| authority.server(Duration::from_hours(24 * days)).map(|config| TlsAcceptor::from(Arc::new(config)));
     let (good, short) = match (acceptor(90), acceptor(3)) {
         (Ok(good), Ok(short)) => (good, short),
         (Err(error), _) | (_, Err(error)) => {
@@ -75,7 +76,8 @@ pub(super) async fn serve(listener: TcpListener, authority: Authority, shop: Arc
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
             let mut request = [0_u8; 2048];
             if stream.read(&mut request).await.is_ok_and(|n| n > 0) {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n").await;
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n").await;
             }
             let _ = stream.shutdown().await;
         }));

@@ -4,8 +4,28 @@
 //! diagnostics; whoever calls it reads the files. What a scenario may know of its surroundings it asks of a
 //! [`Lookup`].
 
+mod browser;
+pub mod catalog;
+mod expect;
+mod http;
+pub mod keys;
+mod lint;
+pub mod load;
 pub mod model;
+mod naming;
+mod probe;
+pub mod reader;
+pub mod schema;
+mod step;
+mod target;
 pub mod template;
+pub mod timing;
+mod trap;
+pub mod tree;
+pub mod units;
+mod url;
 
+pub use catalog::{Catalog, assemble};
+pub use load::{Loaded, load};
 pub use model::*;
 pub use template::{Reference, Template, Value};

@@ -91,7 +91,14 @@ fn shown_name(step: &StepResult) -> String {
     format!("{}{}{note}", "  ".repeat(step.depth.into()), step.name)
 }
 
-fn failure(scenario: &Scenario, outcome: &Outcome, index: usize, step: &StepResult, evidence: &Path, paint: Paint) -> String {
+fn failure(
+    scenario: &Scenario,
+    outcome: &Outcome,
+    index: usize,
+    step: &StepResult,
+    evidence: &Path,
+    paint: Paint,
+) -> String {
     let Some(failure) = &step.failure else { return String::new() };
     let span = failure.span.unwrap_or_default();
     let mut diagnostic = Diagnostic::error(&scenario.source, span, format!("{} ({})", failure.message, failure.reason))

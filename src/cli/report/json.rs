@@ -6,7 +6,8 @@ use crate::outcome::Outcome;
 
 /// One object with all outcomes.
 pub fn render(outcomes: &[Outcome]) -> String {
-    let mut text = serde_json::to_string_pretty(&json!({ "version": 1, "outcomes": outcomes })).expect("outcomes become JSON");
+    let mut text =
+        serde_json::to_string_pretty(&json!({ "version": 1, "outcomes": outcomes })).expect("outcomes become JSON");
     text.push('\n');
     text
 }

@@ -193,13 +193,7 @@ impl Page {
     }
 
     /// Looks until `then` is done; what the page refuses because it has just changed is tried again.
-    async fn once(
-        &mut self,
-        query: &Query,
-        target: &Target,
-        deadline: Instant,
-        then: Then<'_>,
-    ) -> Result<(), Failure> {
+    async fn once(&mut self, query: &Query, target: &Target, deadline: Instant, then: Then<'_>) -> Result<(), Failure> {
         let since = Instant::now();
         let mut pauses = Pauses::new();
         let mut last: Option<Failure> = None;

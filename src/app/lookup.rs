@@ -1,0 +1,190 @@
+//! What scenarios may know of this machine: its environment and files, as far as the agent's file allows.
+//!
+//! Paths are compared after symbolic links and `..` are resolved, so that neither leads out of what is allowed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::config::Allow;
+use crate::scenario::{Lookup, LookupError};
+
+/// The largest file a scenario may read, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
+/// The environment and the files of this machine.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// None: everything.
+    allow: Option<Allow>,
+    /// Variables that stand before those of the process.
+    extra: BTreeMap<String, String>,
+    /// Files that stand before those of the machine, by the path that a scenario names.
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Environment {
+    /// What the agent's file allows.
+    pub fn allowed(allow: Allow) -> Self {
+        Self { allow: Some(allow), ..Self::default() }
+    }
+
+    /// The caller's own environment and files.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// Adds variables that are always allowed, such as those of `--env-file`.
+    #[must_use]
+    pub fn with(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.extra.extend(variables);
+        self
+    }
+
+    /// Adds a file that is always allowed, such as a secret of `--secret`.
+    #[must_use]
+    pub fn with_file(mut self, path: &Path, text: &str) -> Self {
+        self.files.insert(path.to_owned(), text.as_bytes().to_vec());
+        self
+    }
+
+    fn may_read(&self, file: &Path, folder: &Path) -> bool {
+        let Some(allow) = &self.allow else { return true };
+        if folder.canonicalize().is_ok_and(|folder| file.starts_with(folder)) {
+            return true;
+        }
+        allow.files.iter().any(|allowed| {
+            let is_folder = allowed.ends_with('/');
+            Path::new(allowed).canonicalize().is_ok_and(|allowed| {
+                if is_folder || allowed.is_dir() { file.starts_with(&allowed) } else { file == allowed }
+            })
+        })
+    }
+}
+
+impl Lookup for Environment {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        if let Some(value) = self.extra.get(name) {
+            return Ok(value.clone());
+        }
+        if let Some(allow) = &self.allow
+            && !allow.env.iter().any(|pattern| glob(pattern, name))
+        {
+            let text = format!("the variable `{name}` is not allowed; add it to `allow.env` of the agent's file");
+            return Err(LookupError::NotAllowed(text));
+        }
+        match std::env::var(name) {
+            Ok(value) => Ok(value),
+            Err(std::env::VarError::NotPresent) => {
+                Err(LookupError::Missing(format!("the variable `{name}` is not set")))
+            }
+            Err(std::env::VarError::NotUnicode(_)) => {
+                Err(LookupError::Missing(format!("the variable `{name}` is not UTF-8 text")))
+            }
+        }
+    }
+
+    fn file(&self, path: &Path, beside: &str) -> Result<Vec<u8>, LookupError> {
+        if let Some(bytes) = self.files.get(path) {
+            return Ok(bytes.clone());
+        }
+        let shown = path.display();
+        let folder = match Path::new(beside).parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let missing = |error: std::io::Error| LookupError::Missing(format!("cannot read the file `{shown}`: {error}"));
+        let file = match folder.join(path).canonicalize() {
+            Ok(file) => file,
+            // Whether a file exists is not told of places that are not allowed.
+            Err(error) if self.allow.is_none() => return Err(missing(error)),
+            Err(error) => {
+                let parent = folder.join(path).parent().and_then(|parent| parent.canonicalize().ok());
+                return Err(match parent.filter(|parent| self.may_read(parent, &folder)) {
+                    Some(_) => missing(error),
+                    None => not_allowed(path),
+                });
+            }
+        };
+        if !self.may_read(&file, &folder) {
+            return Err(not_allowed(path));
+        }
+        let size = std::fs::metadata(&file).map_err(missing)?;
+        if !size.is_file() || size.len() > MAX_FILE {
+            return Err(LookupError::Missing(format!("`{shown}` is no file of at most {} MiB", MAX_FILE >> 20)));
+        }
+        std::fs::read(&file).map_err(missing)
+    }
+}
+
+fn not_allowed(path: &Path) -> LookupError {
+    let shown = path.display();
+    LookupError::NotAllowed(format!("the file `{shown}` is not allowed; add it to `allow.files` of the agent's file"))
+}
+
+/// Whether a name fits a pattern in which `*` stands for any characters.
+fn glob(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or("");
+    for part in parts {
+        match name.find(part) {
+            Some(at) => name = &name[at + part.len()..],
+            None => return false,
+        }
+    }
+    name.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, fits) in [
+            ("SHOP_*", "SHOP_URL", true),
+            ("SHOP_*", "MYSHOP_URL", false),
+            ("*_URL", "SHOP_URL", true),
+            ("S*_*L", "SHOP_URL", true),
+            ("SHOP", "SHOP_URL", false),
+            ("*", "ANY", true),
+            ("A*A", "A", false),
+        ] {
+            assert_eq!(glob(pattern, name), fits, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn neither_dots_nor_links_lead_out() {
+        let root = std::env::temp_dir().join(format!("wachta-lookup-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("scenarios")).unwrap();
+        std::fs::create_dir_all(root.join("secrets")).unwrap();
+        std::fs::write(root.join("scenarios/ca.pem"), "ca").unwrap();
+        std::fs::write(root.join("secrets/token"), "token").unwrap();
+        std::fs::write(root.join("outside"), "outside").unwrap();
+        std::os::unix::fs::symlink(root.join("outside"), root.join("scenarios/link")).unwrap();
+        let beside = root.join("scenarios/a.yaml").display().to_string();
+        let allow = Allow { env: vec![], files: vec![format!("{}/secrets/", root.display())] };
+        let lookup = Environment::allowed(allow);
+        let read = |path: &str| lookup.file(Path::new(path), &beside);
+        assert_eq!(read("ca.pem"), Ok(b"ca".to_vec()));
+        assert_eq!(read("../secrets/token"), Ok(b"token".to_vec()));
+        for outside in ["../outside", "link", "../secrets/../outside", "/etc/hostname", "../nothing"] {
+            assert!(matches!(read(outside), Err(LookupError::NotAllowed(_))), "{outside}");
+        }
+        assert!(matches!(read("nothing"), Err(LookupError::Missing(_))));
+        assert!(Environment::everything().file(Path::new("../outside"), &beside).is_ok());
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn variables_must_be_allowed() {
+        let lookup = Environment::allowed(Allow { env: vec!["PATH".into()], files: vec![] })
+            .with([("EXTRA".to_owned(), "x".to_owned())]);
+        assert!(lookup.env("PATH").is_ok());
+        assert!(matches!(lookup.env("HOME"), Err(LookupError::NotAllowed(_))));
+        assert_eq!(lookup.env("EXTRA"), Ok("x".into()));
+        assert!(matches!(Environment::everything().env("WACHTA_NOT_SET"), Err(LookupError::Missing(_))));
+    }
+}

@@ -1,0 +1,157 @@
+//! `wachta explain`: what a scenario does, step by step, and when.
+
+use std::io;
+use std::path::PathBuf;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::app::files::scenario_files;
+use crate::names::exit;
+use crate::scenario::model::Pretty;
+use crate::scenario::{Action, How, Lookup, Matcher, PageAction, Scenario, Schedule, Step, Target, Value, load};
+
+/// Arguments of `wachta explain`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExplainArgs {
+    /// Scenario files, or folders of them
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Writes every step with its name, timeout and target, and the next ten due times after `now`.
+pub fn explain(
+    args: &ExplainArgs,
+    lookup: &dyn Lookup,
+    now: DateTime<Utc>,
+    color: bool,
+    out: &mut dyn io::Write,
+) -> io::Result<u8> {
+    let paths = match scenario_files(&args.paths) {
+        Ok(paths) => paths,
+        Err(error) => {
+            writeln!(out, "error: {error}")?;
+            return Ok(exit::USAGE);
+        }
+    };
+    let mut code = exit::PASSED;
+    for path in paths {
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                writeln!(out, "error: cannot read {}: {error}", path.display())?;
+                code = exit::USAGE;
+                continue;
+            }
+        };
+        let loaded = load(&path.display().to_string(), &text, lookup);
+        if loaded.is_refused() {
+            code = exit::USAGE;
+        }
+        for found in &loaded.diagnostics {
+            writeln!(out, "{}", found.render(color))?;
+        }
+        for one in &loaded.scenarios {
+            scenario(one, now, out)?;
+        }
+    }
+    Ok(code)
+}
+
+fn scenario(scenario: &Scenario, now: DateTime<Utc>, out: &mut dyn io::Write) -> io::Result<()> {
+    writeln!(out, "{}   {} ({})", scenario.id.value, scenario.name, scenario.kind.as_str())?;
+    writeln!(out, "  file      {}", scenario.source.place(scenario.id.span))?;
+    writeln!(out, "  schedule  {}", scenario.schedule)?;
+    writeln!(out, "  timeout   {}", Pretty(scenario.timeout))?;
+    let alert = &scenario.alert;
+    writeln!(
+        out,
+        "  alert     {} after {} of {} bad runs, resolved by {} good in a row",
+        alert.severity, alert.after, alert.of, alert.recover_after
+    )?;
+    writeln!(out, "  steps")?;
+    steps(&scenario.steps, "", out)?;
+    if !scenario.finally.is_empty() {
+        writeln!(out, "  finally")?;
+        steps(&scenario.finally, "", out)?;
+    }
+    writeln!(out, "  next due")?;
+    let mut at = now;
+    for _ in 0..10 {
+        let Some(due) = scenario.schedule.next_after(&scenario.id, at) else { break };
+        at = due;
+        let zone = match &scenario.schedule {
+            Schedule::Cron { timezone, .. } => *timezone,
+            Schedule::Every(_) => chrono_tz::UTC,
+        };
+        let local = due.with_timezone(&zone);
+        writeln!(out, "    {} {}", local.to_rfc3339_opts(SecondsFormat::AutoSi, true), local.format("%a %Z"))?;
+    }
+    writeln!(out)
+}
+
+fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
+    for (at, step) in all.iter().enumerate() {
+        let number = format!("{ahead}{}", at + 1);
+        let timeout = match (&step.action, step.timeout) {
+            (Action::Group(_), None) => String::new(),
+            _ => format!("   timeout {}", Pretty(step.timeout())),
+        };
+        let optional = if step.optional { "   optional" } else { "" };
+        writeln!(out, "    {number}. {}{timeout}{optional}", step.name)?;
+        if let Some(target) = target(step) {
+            writeln!(out, "       target {}", show(target))?;
+        }
+        if let Action::Group(inner) = &step.action {
+            steps(inner, &format!("{number}."), out)?;
+        }
+    }
+    Ok(())
+}
+
+fn target(step: &Step) -> Option<&Target> {
+    match &step.action {
+        Action::Page(
+            PageAction::Click { target } | PageAction::Fill { target, .. } | PageAction::Select { target, .. },
+        ) => Some(target),
+        Action::Page(PageAction::Press { into, .. }) => into.as_ref(),
+        _ => None,
+    }
+}
+
+fn show(target: &Target) -> String {
+    match &target.how {
+        How::Role { role, name: None } => format!("role {role}"),
+        How::Role { role, name: Some(name) } => format!("role {role}, name {}", matcher(name)),
+        How::Label(m) => format!("label {}", matcher(m)),
+        How::Placeholder(m) => format!("placeholder {}", matcher(m)),
+        How::Text(m) => format!("text {}", matcher(m)),
+        How::Alt(m) => format!("alt {}", matcher(m)),
+        How::Title(m) => format!("title {}", matcher(m)),
+        How::TestId(m) => format!("testid {}", matcher(m)),
+        How::Id(t) => format!("id \"{}\"", t.raw()),
+        How::Css(t) => format!("css {}", t.raw()),
+        How::Xpath(t) => format!("xpath {}", t.raw()),
+    }
+}
+
+fn matcher(matcher_of: &Matcher) -> String {
+    match matcher_of {
+        Matcher::Equals(Value::Text(text)) => format!("\"{}\"", text.raw()),
+        Matcher::Contains(text) => format!("contains \"{}\"", text.raw()),
+        Matcher::StartsWith(text) => format!("starts with \"{}\"", text.raw()),
+        Matcher::EndsWith(text) => format!("ends with \"{}\"", text.raw()),
+        Matcher::Matches(text) => format!("matches /{}/", text.raw()),
+        Matcher::Not(inner) => format!("not {}", matcher(inner)),
+        Matcher::OneOf(all) => {
+            let all: Vec<_> = all
+                .iter()
+                .map(|one| match one {
+                    Value::Text(text) => format!("\"{}\"", text.raw()),
+                    other => format!("{other:?}"),
+                })
+                .collect();
+            format!("one of {}", all.join(", "))
+        }
+        other => format!("{other:?}"),
+    }
+}

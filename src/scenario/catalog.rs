@@ -1,0 +1,134 @@
+//! All scenarios by id, over all files; what a reload makes of the files.
+//!
+//! Pure: the caller reads the files and swaps the catalogs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::load::Loaded;
+use super::model::{Scenario, ScenarioId};
+use crate::diagnostic::{Diagnostic, Severity};
+
+/// All scenarios that can run, and what was refused.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Catalog {
+    /// By id.
+    pub scenarios: BTreeMap<ScenarioId, Arc<Scenario>>,
+    /// Files and scenarios that were refused: the path or id, and the first reason.
+    pub refused: Vec<(String, String)>,
+}
+
+/// Makes a catalog out of files, in their order; a file that is not among them is gone.
+///
+/// A file with an error keeps the scenarios it had in `previous`. A scenario that misses a variable or a file is
+/// refused, also when it ran before. Of two with one id the one that runs already stays, else the first.
+pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, Vec<Diagnostic>) {
+    let mut catalog = Catalog::default();
+    let mut diagnostics = Vec::new();
+    let mut candidates: Vec<Arc<Scenario>> = Vec::new();
+    for (path, loaded) in files {
+        let first_error = loaded.diagnostics.iter().find(|found| found.severity == Severity::Error);
+        if let Some(error) = first_error {
+            catalog.refused.push((path.clone(), error.message.clone()));
+            candidates.extend(previous.scenarios.values().filter(|known| known.source.path == path).cloned());
+        }
+        for scenario in loaded.scenarios {
+            let id = scenario.id.as_str();
+            let missing = loaded
+                .diagnostics
+                .iter()
+                .find(|found| found.severity == Severity::Missing && found.scenario.as_deref() == Some(id));
+            match missing {
+                Some(missing) => catalog.refused.push((id.to_owned(), missing.message.clone())),
+                // What did not change stays the same value, so that a reload does not touch it.
+                None => candidates.push(match previous.scenarios.get(&scenario.id.value) {
+                    Some(running) if *running == scenario => Arc::clone(running),
+                    _ => scenario,
+                }),
+            }
+        }
+        diagnostics.extend(loaded.diagnostics);
+    }
+    // Stable: those that run already come first, the rest in the order of the files.
+    candidates.sort_by_key(|candidate| {
+        let running = previous.scenarios.get(&candidate.id.value);
+        !running.is_some_and(|running| running.source.path == candidate.source.path)
+    });
+    for candidate in candidates {
+        match catalog.scenarios.get(&candidate.id.value) {
+            None => {
+                catalog.scenarios.insert(candidate.id.value.clone(), candidate);
+            }
+            Some(stays) => {
+                let id = candidate.id.value.to_string();
+                let message = format!("a second scenario with the id `{id}`");
+                let mut found = Diagnostic::error(&candidate.source, candidate.id.span, &message)
+                    .label(format!("the other one is at {}", stays.source.place(stays.id.span)))
+                    .note("give one of them an `id:` of its own");
+                found.scenario = Some(id.clone());
+                catalog.refused.push((id, message));
+                diagnostics.push(found);
+            }
+        }
+    }
+    (catalog, diagnostics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::load;
+    use super::super::model::{Lookup, LookupError};
+    use super::*;
+
+    struct Nothing;
+
+    impl Lookup for Nothing {
+        fn env(&self, name: &str) -> Result<String, LookupError> {
+            Err(LookupError::Missing(format!("the variable {name} is not set")))
+        }
+        fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
+            Err(LookupError::Missing(format!("{} is not there", path.display())))
+        }
+    }
+
+    fn files(files: &[(&str, &str)]) -> Vec<(String, Loaded)> {
+        files.iter().map(|(path, text)| ((*path).to_owned(), load(path, text, &Nothing))).collect()
+    }
+
+    fn shown(catalog: &Catalog) -> (Vec<String>, Vec<&str>) {
+        let scenarios = catalog.scenarios.values().map(|s| format!("{}@{}", s.id.value, s.source.path)).collect();
+        (scenarios, catalog.refused.iter().map(|(what, _)| what.as_str()).collect())
+    }
+
+    const ONE: &str = "checks:\n  one: {tcp: \"a:1\"}\n";
+    const TWO: &str = "checks:\n  two: {tcp: \"a:1\"}\n";
+    const ONE_AND_TWO: &str = "checks:\n  two: {tcp: \"a:1\"}\n  one: {tcp: \"a:2\"}\n";
+    const NEEDS: &str = "checks:\n  one: {http: \"http://a/${env.X}\"}\n  three: {tcp: \"a:1\"}\n";
+
+    #[test]
+    fn a_bad_file_keeps_its_last_good_version_as_a_whole() {
+        let (first, _) = assemble(&Catalog::default(), files(&[("a", ONE_AND_TWO)]));
+        let (second, found) = assemble(&first, files(&[("a", "checks:\n  one: {tcp: \"a:1\"}\n  two: {tpc: x}\n")]));
+        assert_eq!(shown(&second), (vec!["one@a".into(), "two@a".into()], vec!["a"]));
+        assert_eq!(second.scenarios, first.scenarios);
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn of_two_with_one_id_the_running_one_stays() {
+        let (first, found) = assemble(&Catalog::default(), files(&[("a", ONE), ("b", ONE_AND_TWO)]));
+        assert_eq!(shown(&first), (vec!["one@a".into(), "two@b".into()], vec!["one"]));
+        assert_eq!(found[0].label.as_deref(), Some("the other one is at a:2:3"));
+        let (running, _) = assemble(&Catalog::default(), files(&[("b", ONE_AND_TWO)]));
+        let (second, found) = assemble(&running, files(&[("a", ONE), ("b", ONE_AND_TWO)]));
+        assert_eq!(shown(&second), (vec!["one@b".into(), "two@b".into()], vec!["one"]));
+        assert_eq!(found[0].source.path, "a");
+    }
+
+    #[test]
+    fn what_misses_something_is_refused_alone_and_a_file_that_is_gone_is_gone() {
+        let (first, _) = assemble(&Catalog::default(), files(&[("a", ONE), ("b", TWO)]));
+        let (second, _) = assemble(&first, files(&[("a", NEEDS)]));
+        assert_eq!(shown(&second), (vec!["three@a".into()], vec!["one"]));
+    }
+}

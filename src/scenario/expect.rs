@@ -1,0 +1,255 @@
+//! Matchers and the values they compare with.
+
+use super::keys::MATCHERS;
+use super::model::Matcher;
+use super::reader::{Reader, cut};
+use super::template::{Template, Value};
+use super::tree::{Node, NodeKind, Resolved};
+use crate::diagnostic::{Diagnostic, Span, nearest};
+
+/// What a matcher is held against: types are strict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// A text: `text: 1` can never hold.
+    Text,
+    /// A number.
+    Number,
+    /// Any JSON.
+    Any,
+}
+
+/// Reads a matcher; `what` it is held against, as people say it.
+pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matcher> {
+    match &node.kind {
+        NodeKind::Scalar(_) => value_on(r, node, what, on).map(Matcher::Equals),
+        NodeKind::List(_) if on == On::Any => value(r, node).map(Matcher::Equals),
+        NodeKind::List(_) => {
+            r.fail_with(node.span, format!("{what} cannot be a list"), "for any of several write {one_of: […]}");
+            None
+        }
+        NodeKind::Map(entries) => {
+            if let [only] = entries.as_slice()
+                && !MATCHERS.iter().any(|key| key.name == only.key)
+                && let Some(near) = nearest(&only.key, MATCHERS.iter().map(|key| key.name))
+            {
+                let found =
+                    Diagnostic::error(&r.source, only.key_span, format!("unknown matcher `{}`", cut(&only.key)))
+                        .label(format!("did you mean `{near}`?"));
+                r.report(found.note(allowed()));
+                return None;
+            }
+            let help = if on == On::Any { "help: to compare with a whole map write {equals: {…}}" } else { "" };
+            let known: Vec<_> = {
+                let all = r.entries(node, what)?;
+                all.into_iter().filter(|entry| r.known(entry, &[MATCHERS], help)).collect()
+            };
+            match known.as_slice() {
+                [entry] if entries.len() == 1 => one(r, &entry.key, &entry.value, what, on),
+                _ => {
+                    // Unknown keys were reported; only what is otherwise in order needs a word of its own.
+                    if known.len() == entries.len() {
+                        let label = if entries.is_empty() { "say what must hold" } else { "keep one" };
+                        let found =
+                            Diagnostic::error(&r.source, node.span, format!("{what} takes exactly one matcher"));
+                        r.report(found.label(label).note(allowed()));
+                    }
+                    None
+                }
+            }
+        }
+    }
+}
+
+fn allowed() -> String {
+    let names: Vec<_> = MATCHERS.iter().filter(|key| key.shape.is_some()).map(|key| key.name).collect();
+    format!("allowed here: {}", names.join(", "))
+}
+
+fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: On) -> Option<Matcher> {
+    let text_only = |r: &mut Reader| {
+        if on == On::Number {
+            r.fail(node.span, format!("{what} is a number: `{key}` can never hold"));
+        }
+        on != On::Number
+    };
+    Some(match key {
+        "equals" => Matcher::Equals(value_on(r, node, what, on)?),
+        "contains" | "starts_with" | "ends_with" => {
+            if !text_only(r) {
+                return None;
+            }
+            let template = strict_template(r, node, &format!("`{key}`"))?;
+            match key {
+                "contains" => Matcher::Contains(template),
+                "starts_with" => Matcher::StartsWith(template),
+                _ => Matcher::EndsWith(template),
+            }
+        }
+        "matches" => {
+            if !text_only(r) {
+                return None;
+            }
+            Matcher::Matches(pattern(r, node)?)
+        }
+        "less_than" => Matcher::LessThan(number(r, node, "`less_than`")?),
+        "greater_than" => Matcher::GreaterThan(number(r, node, "`greater_than`")?),
+        "between" => {
+            let [low, high] = r.list(node, "`between`")? else {
+                r.fail_with(node.span, "`between` takes two numbers", "write [LOW, HIGH]");
+                return None;
+            };
+            let (low_value, high_value) = (number(r, low, "`between`"), number(r, high, "`between`"));
+            let (low_value, high_value) = (low_value?, high_value?);
+            if let (Value::Number(a), Value::Number(b)) = (&low_value, &high_value)
+                && a.as_f64() > b.as_f64()
+            {
+                r.fail(node.span, "`between` has its larger number first");
+                return None;
+            }
+            Matcher::Between(low_value, high_value)
+        }
+        "count" => Matcher::Count(Box::new(matcher(r, node, "`count`", On::Number)?)),
+        "exists" => Matcher::Exists(r.boolean(node, "`exists`")?),
+        "one_of" => {
+            let items = r.list(node, "`one_of`")?;
+            if items.is_empty() {
+                r.fail(node.span, "`one_of` of nothing can never hold");
+                return None;
+            }
+            let read: Vec<_> = items.iter().map(|item| value_on(r, item, what, on)).collect();
+            Matcher::OneOf(read.into_iter().collect::<Option<_>>()?)
+        }
+        _ => Matcher::Not(Box::new(matcher(r, node, what, on)?)),
+    })
+}
+
+/// A regular expression; compiled once to see that it is one.
+pub fn pattern(r: &mut Reader, node: &Node) -> Option<Template> {
+    let template = strict_template(r, node, "`matches`")?;
+    let Some(text) = template.as_literal() else { return Some(template) };
+    // What `$${` stands for differs from the raw text; places are told for the usual case only.
+    match regex_syntax_error(text) {
+        None => Some(template),
+        Some((range, message)) => {
+            let span = if template.raw() == text { r.within(node, range) } else { node.span };
+            r.fail(span, format!("this is not a regular expression: {message}"));
+            None
+        }
+    }
+}
+
+fn regex_syntax_error(text: &str) -> Option<(std::ops::Range<usize>, String)> {
+    let error = regex::Regex::new(text).err()?;
+    // The message has the pattern with carets below it, then a last line `error: …`.
+    let shown = error.to_string();
+    let message = shown.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+    let carets = shown.lines().find(|line| line.trim_start().starts_with('^'));
+    let column = carets.and_then(|line| line.find('^')).map_or(0, |at| at.saturating_sub(4));
+    let length = carets.map_or(0, |line| line.matches('^').count());
+    let start = text.char_indices().nth(column).map_or(text.len(), |(at, _)| at);
+    let end = text[start..].char_indices().nth(length).map_or(text.len(), |(at, _)| start + at);
+    Some((start..end, message))
+}
+
+/// A text that is text: a plain number must be quoted.
+pub fn strict_template(r: &mut Reader, node: &Node, what: &str) -> Option<Template> {
+    if let Some(scalar) = node.scalar().filter(|scalar| scalar.resolve() == Resolved::Number) {
+        r.fail_with(node.span, format!("{what} must be text, not a number"), format!("quote it: \"{}\"", scalar.text));
+        return None;
+    }
+    let template = r.template(node, what)?;
+    r.comment_trap(node);
+    Some(template.value)
+}
+
+fn value_on(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Value> {
+    match on {
+        On::Any => value(r, node),
+        On::Text => strict_template(r, node, what).map(Value::Text),
+        On::Number => number(r, node, what),
+    }
+}
+
+/// A number, or exactly one `${…}` that will be one.
+fn number(r: &mut Reader, node: &Node, what: &str) -> Option<Value> {
+    let scalar = node.scalar();
+    if let Some(number) = scalar.and_then(super::tree::Scalar::number) {
+        return Some(Value::Number(number));
+    }
+    match scalar {
+        Some(scalar) if scalar.text.starts_with("${") => {
+            let text = scalar.text.clone();
+            r.template_of(node, &text).map(|template| Value::Text(template.value))
+        }
+        Some(scalar) if !scalar.plain && scalar.text.parse::<f64>().is_ok() => {
+            r.fail_with(node.span, format!("{what} must be a number, not text"), "remove the quotes");
+            None
+        }
+        _ => {
+            r.unexpected_value(node, &format!("{what} must be a number"));
+            None
+        }
+    }
+}
+
+/// Any JSON whose strings are templates.
+pub fn value(r: &mut Reader, node: &Node) -> Option<Value> {
+    Some(match &node.kind {
+        NodeKind::List(items) => {
+            let read: Vec<_> = items.iter().map(|item| value(r, item)).collect();
+            Value::List(read.into_iter().collect::<Option<_>>()?)
+        }
+        NodeKind::Map(_) => {
+            let entries = r.entries(node, "this")?;
+            let read: Vec<_> = entries
+                .into_iter()
+                .map(|entry| {
+                    if entry.key.contains("${") && !entry.key.contains("$${") {
+                        r.fail(entry.key_span, "`${…}` in a key is not supported yet");
+                    }
+                    value(r, &entry.value).map(|value| (entry.key.clone(), value))
+                })
+                .collect();
+            Value::Map(read.into_iter().collect::<Option<_>>()?)
+        }
+        NodeKind::Scalar(scalar) => match scalar.resolve() {
+            Resolved::Null => Value::Null,
+            Resolved::Bool(value) => Value::Bool(value),
+            Resolved::Number => Value::Number(scalar.number()?),
+            Resolved::Text => {
+                norway(r, node);
+                let text = scalar.text.clone();
+                Value::Text(r.template_of(node, &text)?.value)
+            }
+        },
+    })
+}
+
+/// `no` is text here and a boolean for older readers: whoever wrote it may have meant either.
+fn norway(r: &mut Reader, node: &Node) {
+    let Some(scalar) = node.scalar().filter(|scalar| scalar.plain) else { return };
+    if matches!(scalar.text.to_lowercase().as_str(), "yes" | "no" | "on" | "off" | "true" | "false") {
+        let message = format!("`{}` is text here, and a boolean elsewhere", scalar.text);
+        r.warn(node.span, message, format!("quote it: \"{}\", or write `true` or `false`", scalar.text));
+    }
+}
+
+/// Checks a `JSONPath`, which stands at `node` or, as a key, at `span`.
+pub fn json_path(r: &mut Reader, path: &str, span: Span) -> Option<String> {
+    if path.contains("${") {
+        r.fail(span, "`${…}` in a JSONPath is not supported yet");
+        return None;
+    }
+    match serde_json_path::JsonPath::parse(path) {
+        Ok(_) => Some(path.to_owned()),
+        Err(error) => {
+            let message = format!("`{}` is not a JSONPath: {error}", cut(path));
+            if path.starts_with('$') {
+                r.fail(span, message);
+            } else {
+                r.fail_with(span, message, format!("did you mean `$.{}`?", cut(path)));
+            }
+            None
+        }
+    }
+}

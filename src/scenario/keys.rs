@@ -1,0 +1,476 @@
+//! The keys of the language, one table per kind of map: what the reader, "allowed here", the JSON Schema and the
+//! docs come from.
+
+/// A key that may stand in a map.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The key.
+    pub name: &'static str,
+    /// What its value looks like; none: known by name and not supported yet.
+    pub shape: Option<Shape>,
+    /// One line for people.
+    pub doc: &'static str,
+}
+
+/// What a value looks like: enough for the JSON Schema.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// Text; a plain number is taken by its text.
+    Text,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number above 0.
+    Count,
+    /// A number with a unit: `90s`, `1m30s`, `250ms`.
+    Duration,
+    /// Anything.
+    Any,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// Something defined by name: `target`, `matcher`, `steps` and the like.
+    Ref(&'static str),
+    /// A list.
+    List(&'static Shape),
+    /// One, or a list of them.
+    OneOrMany(&'static Shape),
+    /// A map with keys of one's own.
+    Map(&'static Shape),
+    /// Any of these.
+    Either(&'static [Shape]),
+    /// A map with these keys.
+    Keys(&'static [&'static [Key]]),
+}
+
+/// A step's action, or a check's kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// The action key and its value.
+    pub key: Key,
+    /// Keys that may stand beside it.
+    pub beside: &'static [Key],
+}
+
+const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape: Some(shape), doc }
+}
+
+const fn later(name: &'static str, doc: &'static str) -> Key {
+    Key { name, shape: None, doc }
+}
+
+const TARGET: Shape = Shape::Ref("target");
+const MATCHER: Shape = Shape::Ref("matcher");
+const TEXTS: Shape = Shape::Map(&Shape::Text);
+
+/// The top of a file that is one scenario.
+pub const SCENARIO: &[Key] = &[
+    key("scenario", Shape::Text, "its name"),
+    key("id", Shape::Text, "its stable id, [a-z0-9-], 1 to 64 characters; default: made from the name"),
+    key("tags", TEXTS, "key: value pairs that routes and dashboards go by"),
+    key("every", Shape::Duration, "how often it runs; default 5m with a browser, else 1m"),
+    key("cron", Shape::Text, "when it runs, as on Unix, in quotes"),
+    key("timezone", Shape::Text, "the zone of cron, such as Europe/Warsaw; default UTC"),
+    key("timeout", Shape::Duration, "how long all steps may take; default 120s with a browser, else 60s"),
+    key("base_url", Shape::Text, "what relative URLs are relative to"),
+    key("browser", Shape::Keys(&[BROWSER]), "how the browser is set up"),
+    key("defaults", Shape::Keys(&[SCENARIO_DEFAULTS]), "what holds for every step that says nothing else"),
+    key("secrets", Shape::Map(&Shape::Keys(&[SECRET])), "where secrets come from"),
+    key("vars", TEXTS, "constants of the file, used as ${vars.name}"),
+    key("alert", Shape::Keys(&[ALERT]), "when an incident opens and how loud it is"),
+    key("steps", Shape::Ref("steps"), "what is done, in order"),
+    key("finally", Shape::Ref("steps"), "what is done afterwards, whatever the steps did"),
+    later("matrix", "one scenario for each combination of values"),
+    later("totp", "one-time passwords"),
+    later("locations", "the agents that run it"),
+    later("slo", "the objective for its availability"),
+    later("budget", "soft limits"),
+    later("evidence", "what is kept of a run"),
+];
+
+/// The top of a file of checks.
+pub const CHECKS: &[Key] = &[
+    key("checks", Shape::Map(&Shape::Ref("check")), "one check a line, by name"),
+    key("defaults", Shape::Keys(&[CHECK_DEFAULTS]), "what is the same for all"),
+    key("secrets", Shape::Map(&Shape::Keys(&[SECRET])), "where secrets come from"),
+    key("vars", TEXTS, "constants of the file, used as ${vars.name}"),
+    later("totp", "one-time passwords"),
+];
+
+/// `defaults` of a scenario.
+pub const SCENARIO_DEFAULTS: &[Key] = &[key("timeout", Shape::Duration, "how long one attempt of a step may take")];
+
+/// `defaults` of checks.
+pub const CHECK_DEFAULTS: &[Key] = &[
+    key("every", Shape::Duration, "how often each runs; default 1m"),
+    key("cron", Shape::Text, "when each runs, as on Unix, in quotes"),
+    key("timezone", Shape::Text, "the zone of cron; default UTC"),
+    key("timeout", Shape::Duration, "how long each may take; default 10s"),
+    key("tags", TEXTS, "key: value pairs that routes and dashboards go by"),
+    key("alert", Shape::Keys(&[ALERT]), "when an incident opens and how loud it is"),
+    later("locations", "the agents that run them"),
+];
+
+/// Keys that stand beside any check.
+pub const CHECK: &[Key] = &[
+    key("id", Shape::Text, "its stable id, [a-z0-9-], 1 to 64 characters; default: made from the name"),
+    key("every", Shape::Duration, "how often it runs"),
+    key("cron", Shape::Text, "when it runs, as on Unix, in quotes"),
+    key("timezone", Shape::Text, "the zone of cron; default UTC"),
+    key("timeout", Shape::Duration, "how long all of it may take; default 10s"),
+    key("tags", TEXTS, "key: value pairs that routes and dashboards go by"),
+    key("alert", Shape::Keys(&[ALERT]), "when an incident opens and how loud it is"),
+    later("locations", "the agents that run it"),
+];
+
+/// `browser`.
+pub const BROWSER: &[Key] = &[
+    key("engine", Shape::Words(&["chromium"]), "which browser"),
+    key("viewport", Shape::Text, "the size of the page, such as 1280x800"),
+    later("device", "a device to emulate"),
+    later("locale", "the browser's language"),
+    later("timezone", "the browser's time zone"),
+    later("geolocation", "where the browser says it is"),
+    later("user_agent", "what the browser says it is"),
+    later("headers", "headers of every request"),
+    later("cookies", "cookies to begin with"),
+    later("basic_auth", "a user and a password for the server"),
+    later("trust", "which certificates to trust"),
+    later("traceparent", "origins that get a trace header"),
+];
+
+/// One secret.
+pub const SECRET: &[Key] =
+    &[key("env", Shape::Text, "a variable of the agent's environment"), key("file", Shape::Text, "a file")];
+
+/// `alert`.
+pub const ALERT: &[Key] = &[
+    key("after", Shape::Either(&[Shape::Count, Shape::Text]), "bad runs that open an incident: 3, or \"2 of 3\""),
+    key("recover_after", Shape::Count, "good runs in a row that resolve it; default 2"),
+    key("severity", Shape::Words(&["info", "warning", "critical"]), "how loud it is; default warning"),
+    key("verdicts", Shape::List(&Shape::Words(&["failed", "degraded"])), "which verdicts count; default [failed]"),
+    later("depends_on", "scenarios whose incident explains this one"),
+    later("remind", "how often an open incident is told again"),
+    later("runbook", "where to read on"),
+];
+
+/// Keys that stand beside any action.
+pub const MODIFIERS: &[Key] = &[
+    key("name", Shape::Text, "the step's name, instead of the automatic one"),
+    key("timeout", Shape::Duration, "how long one attempt may take"),
+    key("optional", Shape::Bool, "true: a failure is recorded and does not change the verdict"),
+    later("when", "a condition, looked at once"),
+    later("continue", "the run fails, but the next steps still run"),
+];
+
+/// Keys that stand beside any action on a page.
+pub const PAGE_MODIFIERS: &[Key] = &[later("within_frame", "the frame in which the target is")];
+
+const fn page(name: &'static str, value: Shape, doc: &'static str, beside: &'static [Key]) -> Kind {
+    Kind { key: key(name, value, doc), beside }
+}
+
+const fn page_later(name: &'static str, doc: &'static str) -> Kind {
+    Kind { key: later(name, doc), beside: &[] }
+}
+
+/// What can be done on a page.
+pub const PAGE_ACTIONS: &[Kind] = &[
+    page("goto", Shape::Text, "opens a path or URL", &[later("status", "the expected status")]),
+    page(
+        "click",
+        TARGET,
+        "clicks an element",
+        &[later("button", "which mouse button"), later("position", "where on it")],
+    ),
+    page(
+        "fill",
+        TARGET,
+        "replaces the content of a field",
+        &[key("with", Shape::Text, "by what"), later("append", "adds instead of replacing")],
+    ),
+    page(
+        "select",
+        TARGET,
+        "chooses options of a list",
+        &[key("option", Shape::OneOrMany(&Shape::Ref("option")), "which: a text, {value: …}, or a list of them")],
+    ),
+    page(
+        "press",
+        Shape::Text,
+        "presses a key or chord: Enter, Control+A",
+        &[key("into", TARGET, "the element that has the focus")],
+    ),
+    page("expect", Shape::OneOrMany(&Shape::Ref("page_facts")), "waits until all of these hold", &[]),
+    page("save", Shape::Map(&Shape::Keys(&[PAGE_SOURCES])), "keeps values for later steps", &[]),
+    page(
+        "screenshot",
+        Shape::Text,
+        "takes a picture of this name",
+        &[later("of", "a part of the page"), later("full_page", "also what is out of sight")],
+    ),
+    page_later("double_click", "clicks an element twice"),
+    page_later("hover", "moves the pointer over an element"),
+    page_later("clear", "empties a field"),
+    page_later("check", "checks a box"),
+    page_later("uncheck", "unchecks a box"),
+    page_later("upload", "gives a file to a field"),
+    page_later("drag", "drags an element to another"),
+    page_later("scroll", "scrolls to an element"),
+    page_later("dialog", "answers a dialog"),
+    page_later("window", "changes to another window"),
+    page_later("script", "runs JavaScript"),
+];
+
+/// The methods of requests.
+pub const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+/// Keys that stand beside a request, in a step and in an `http` check.
+pub const REQUEST: &[Key] = &[
+    key("headers", TEXTS, "headers of the request"),
+    key("query", TEXTS, "query parameters, added to those of the URL"),
+    key("json", Shape::Any, "a body, sent as JSON"),
+    key("form", TEXTS, "a body, sent as a form"),
+    key("body", Shape::Text, "a body of any text"),
+    key("trust", Shape::Keys(&[TRUST]), "which certificates to trust"),
+    key("expect", Shape::Keys(&[RESPONSE_FACTS]), "what must hold of the answer"),
+    key("save", Shape::Map(&Shape::Keys(&[RESPONSE_SOURCES])), "values of the answer to keep"),
+    later("multipart", "a body of several parts"),
+    later("graphql", "a GraphQL query"),
+    later("basic_auth", "a user and a password"),
+    later("bearer", "a token"),
+    later("oauth2", "client credentials"),
+    later("proxy", "the way out"),
+    later("http_version", "the version of HTTP"),
+    later("redirect", "whether redirects are followed"),
+    later("resolve", "the address to connect to"),
+    later("eventually", "asks again until it holds"),
+    later("give_up_if", "what ends the asking"),
+];
+
+/// `group`.
+pub const GROUP: Kind = Kind {
+    key: key("group", Shape::Text, "steps that belong together, under this name"),
+    beside: &[key("steps", Shape::Ref("steps"), "the steps")],
+};
+
+/// `use`.
+pub const USE: Kind = Kind { key: later("use", "steps of another file"), beside: &[] };
+
+/// `trust`.
+pub const TRUST: &[Key] = &[
+    key("ca", Shape::Text, "a PEM file with further roots, relative to this file"),
+    later("cert", "a client certificate"),
+    later("key", "its key"),
+    later("insecure", "trusts any certificate"),
+];
+
+/// Role words of a target.
+pub const ROLES: &[&str] = &[
+    "button",
+    "link",
+    "heading",
+    "textbox",
+    "searchbox",
+    "checkbox",
+    "radio",
+    "switch",
+    "combobox",
+    "listbox",
+    "option",
+    "slider",
+    "tab",
+    "menuitem",
+    "dialog",
+    "alert",
+    "row",
+    "cell",
+    "img",
+];
+
+/// The other ways to say which element is meant.
+pub const HOW: &[Key] = &[
+    key("label", MATCHER, "by the text of its label"),
+    key("placeholder", MATCHER, "by its placeholder"),
+    key("text", MATCHER, "by its visible text"),
+    key("alt", MATCHER, "by its alternative text"),
+    key("title", MATCHER, "by its title"),
+    key("testid", MATCHER, "by its data-testid"),
+    key("id", Shape::Text, "by its id"),
+    key("css", Shape::Text, "by a CSS selector"),
+    key("xpath", Shape::Text, "by an XPath"),
+    key("role", Shape::Text, "by any ARIA role"),
+    later("any_of", "several ways, in order"),
+];
+
+/// Keys beside the "how" of a target.
+pub const TARGET_BESIDE: &[Key] = &[
+    key("name", MATCHER, "the accessible name, beside `role`"),
+    later("nth", "which of several"),
+    later("within", "the element around it"),
+];
+
+/// Matchers.
+pub const MATCHERS: &[Key] = &[
+    key("equals", Shape::Any, "is the same value; a scalar is short for it"),
+    key("contains", Shape::Text, "has this in it"),
+    key("starts_with", Shape::Text, "begins with it"),
+    key("ends_with", Shape::Text, "ends with it"),
+    key("matches", Shape::Text, "a regular expression matches somewhere"),
+    key("less_than", Shape::Ref("number"), "is a number below this"),
+    key("greater_than", Shape::Ref("number"), "is a number above this"),
+    key("between", Shape::List(&Shape::Ref("number")), "is a number from the first to the second"),
+    key("count", MATCHER, "has so many elements"),
+    key("exists", Shape::Bool, "is there, or is not"),
+    key("one_of", Shape::List(&Shape::Any), "is one of these"),
+    key("not", MATCHER, "does not match this"),
+    later("schema", "fits a JSON Schema"),
+];
+
+/// What `expect` knows on a page.
+pub const PAGE_FACTS: &[Key] = &[
+    key("url", MATCHER, "the page's URL"),
+    key("title", MATCHER, "the page's title"),
+    key("visible", TARGET, "an element is there and visible"),
+    key("hidden", TARGET, "no visible element matches"),
+    key("element", TARGET, "the element that the keys beside it are about"),
+    later("console", "no errors on the console"),
+    later("requests", "no failed requests"),
+    later("download", "a file that comes"),
+    later("cookie", "a cookie"),
+];
+
+/// What can be said of an element, beside `element`.
+pub const ELEMENT_FACTS: &[Key] = &[
+    key("text", MATCHER, "its visible text"),
+    key("value", MATCHER, "a field's value"),
+    key("attribute", Shape::Map(&MATCHER), "attributes, by name"),
+    key("count", MATCHER, "how many visible elements match"),
+    key("checked", Shape::Bool, "whether it is checked"),
+    key("enabled", Shape::Bool, "whether it is enabled"),
+    key("focused", Shape::Bool, "whether it has the focus"),
+];
+
+/// What `expect` knows on an answer.
+pub const RESPONSE_FACTS: &[Key] = &[
+    key("status", MATCHER, "the status code; default 200 to 299"),
+    key("headers", Shape::Map(&MATCHER), "headers, by name"),
+    key("json", Shape::Map(&MATCHER), "what a JSONPath finds"),
+    key("body", MATCHER, "the body as text"),
+    key("contains", Shape::Text, "the body has this in it"),
+    key("faster_than", Shape::Duration, "from sending to the last byte"),
+    later("xpath", "what an XPath finds"),
+    later("certificate", "the server's certificate"),
+    later("slower_than_usual", "a comparison with the scenario's own history"),
+];
+
+const MATCHER_OR_TRUE: Shape = Shape::Either(&[Shape::Bool, MATCHER]);
+
+/// What `save` takes on a page.
+pub const PAGE_SOURCES: &[Key] = &[
+    key("element", TARGET, "the element that the key beside it is about; alone: its text"),
+    key("text", MATCHER_OR_TRUE, "its text: true for all of it, or a matcher whose first group is kept"),
+    key("value", MATCHER_OR_TRUE, "a field's value"),
+    key("attribute", Shape::Text, "an attribute, by name"),
+    key("url", MATCHER_OR_TRUE, "the page's URL"),
+    key("secret", Shape::Bool, "true: masked from then on"),
+    later("cookie", "a cookie"),
+    later("script", "what JavaScript gives"),
+];
+
+/// What `save` takes on an answer.
+pub const RESPONSE_SOURCES: &[Key] = &[
+    key("json", Shape::Text, "what a JSONPath finds"),
+    key("header", Shape::Text, "a header"),
+    key("body", Shape::Either(&[Shape::Bool, Shape::Keys(&[BODY_SOURCE])]), "the body, or its first group"),
+    key("secret", Shape::Bool, "true: masked from then on"),
+    later("xpath", "what an XPath finds"),
+];
+
+/// The part of a body to keep.
+pub const BODY_SOURCE: &[Key] = &[key("matches", Shape::Text, "a regular expression whose first group is kept")];
+
+const FASTER_THAN: Key = key("faster_than", Shape::Duration, "from the start to the end");
+
+/// What an `http` check has beside the request's keys.
+pub const HTTP: Kind = Kind {
+    key: key("http", Shape::Text, "a URL"),
+    beside: &[
+        key("method", Shape::Words(METHODS), "default GET"),
+        key("status", MATCHER, "short for expect: {status: …}"),
+        key("contains", Shape::Text, "short for expect: {contains: …}"),
+        key("faster_than", Shape::Duration, "short for expect: {faster_than: …}"),
+    ],
+};
+
+/// The kinds of checks, `http` first; its request's keys are [`REQUEST`].
+pub const CHECK_KINDS: &[Kind] = &[
+    HTTP,
+    Kind {
+        key: key("tls", Shape::Text, "host:port whose certificate is looked at"),
+        beside: &[
+            key("trust", Shape::Keys(&[TRUST]), "which certificates to trust"),
+            key("expires_after", Shape::Duration, "how long the certificate must stay valid"),
+            FASTER_THAN,
+            later("expect", "what must hold of the certificate"),
+        ],
+    },
+    Kind {
+        key: key("tcp", Shape::Text, "host:port to connect to"),
+        beside: &[
+            key("send", Shape::Text, "what to send once connected"),
+            key("receive", MATCHER, "what must come back"),
+            FASTER_THAN,
+            later("starttls", "turns to TLS first"),
+            later("trust", "which certificates to trust"),
+        ],
+    },
+    page_later("dns", "a name to resolve"),
+    page_later("ping", "a host to ping"),
+    page_later("postgres", "a database to ask"),
+    page_later("redis", "a Redis server to ask"),
+    page_later("grpc", "a gRPC health check"),
+    page_later("websocket", "a WebSocket"),
+    page_later("ntp", "a time server"),
+    page_later("s3", "a bucket to look into"),
+    page_later("heartbeat", "someone who must call in"),
+    page_later("exec", "a command to run"),
+];
+
+/// Every role word as a key; its value is the accessible name.
+pub const ROLE_KEYS: [Key; ROLES.len()] = {
+    let mut keys = [key("", MATCHER, "an element of this role, by its accessible name"); ROLES.len()];
+    let mut at = 0;
+    while at < ROLES.len() {
+        keys[at].name = ROLES[at];
+        at += 1;
+    }
+    keys
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_stands_twice_where_tables_meet() {
+        let unique = |tables: &[&[Key]]| {
+            let mut names: Vec<_> = tables.iter().flat_map(|table| table.iter().map(|key| key.name)).collect();
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), all, "{names:?}");
+        };
+        unique(&[SCENARIO]);
+        unique(&[CHECKS]);
+        unique(&[PAGE_FACTS, ELEMENT_FACTS]);
+        unique(&[PAGE_SOURCES]);
+        unique(&[RESPONSE_SOURCES]);
+        for action in PAGE_ACTIONS {
+            unique(&[&[action.key], action.beside, MODIFIERS, PAGE_MODIFIERS]);
+        }
+        for kind in CHECK_KINDS {
+            unique(&[&[kind.key], kind.beside, CHECK]);
+        }
+        unique(&[&[HTTP.key], HTTP.beside, CHECK, REQUEST]);
+    }
+}

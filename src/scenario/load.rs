@@ -1,0 +1,580 @@
+//! A file's text to its scenarios, with every problem of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keys::{
+    ALERT, BROWSER, CHECK, CHECK_DEFAULTS, CHECK_KINDS, CHECKS, HTTP, Key, REQUEST, SCENARIO, SCENARIO_DEFAULTS, SECRET,
+};
+use super::model::{self, AlertPolicy, Kind, Lookup, Scenario, ScenarioId, Schedule, SecretSource, Step, Viewport};
+use super::naming;
+use super::reader::{Fields, Reader, cut};
+use super::step::{self, Scope};
+use super::template::{Reference, Template};
+use super::timing::{Cron, reference};
+use super::tree::{self, Entry, Node};
+use super::url::{self, Use};
+use super::{lint, probe};
+use crate::diagnostic::{At, Diagnostic, Severity, Source, Span, nearest};
+use crate::outcome::Verdict;
+
+/// How often a scenario with a browser runs when nothing else is said.
+const DEFAULT_BROWSER_EVERY: Duration = Duration::from_secs(300);
+/// How often anything else runs when nothing else is said.
+const DEFAULT_EVERY: Duration = Duration::from_secs(60);
+
+/// What a file gave.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Its scenarios; none when the file has an error.
+    pub scenarios: Vec<Arc<Scenario>>,
+    /// Everything that is wrong with it, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    /// Whether the file cannot be used.
+    pub fn is_refused(&self) -> bool {
+        self.diagnostics.iter().any(|found| found.severity == Severity::Error)
+    }
+}
+
+/// Loads a file. Never fails: what is wrong is a diagnostic, and an error leaves no scenario of the file.
+pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
+    let source = Source::new(path, text);
+    let root = match tree::parse(&source) {
+        Ok(root) => root,
+        Err(diagnostic) => return Loaded { scenarios: Vec::new(), diagnostics: vec![diagnostic] },
+    };
+    let mut r = Reader::new(&source);
+    let mut scenarios = match (root.get("scenario").is_some(), root.get("checks").is_some()) {
+        (true, true) => {
+            r.fail(root.span, "a file is one `scenario:` or one table of `checks:`, not both");
+            Vec::new()
+        }
+        (true, false) => scenario(&mut r, &root, lookup),
+        (false, true) => checks(&mut r, &root, lookup),
+        (false, false) => {
+            neither(&mut r, &root);
+            Vec::new()
+        }
+    };
+    let mut diagnostics = r.diagnostics;
+    diagnostics.sort_by_key(|found| (found.span.line, found.span.column));
+    if diagnostics.iter().any(|found| found.severity == Severity::Error) {
+        scenarios.clear();
+    }
+    Loaded { scenarios: scenarios.into_iter().map(Arc::new).collect(), diagnostics }
+}
+
+fn neither(r: &mut Reader, root: &Node) {
+    let found = Diagnostic::error(&r.source, first_line(root.span), "this is no scenario file");
+    let near = root
+        .entries()
+        .unwrap_or_default()
+        .iter()
+        .find_map(|entry| Some((entry, nearest(&entry.key, ["scenario", "checks"])?)));
+    let found = match near {
+        Some((entry, near)) => Diagnostic { span: entry.key_span, ..found }.label(format!("did you mean `{near}`?")),
+        None => found,
+    };
+    r.report(found.note("a file begins with `scenario: NAME` or `checks:`"));
+}
+
+/// A span that marks no more than where something begins.
+fn first_line(span: Span) -> Span {
+    Span { end: span.start + 1, ..span }
+}
+
+fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
+    let Some(fields) = r.fields(root, "a scenario", &[SCENARIO]) else { return Vec::new() };
+    let (secrets, vars) = declared(r, &fields);
+    let Some(name_node) = fields.get("scenario") else { return Vec::new() };
+    let name = r.text(name_node, "`scenario`");
+    let id = id(r, fields.get("id"), name.as_ref());
+    let tags = tags(r, fields.get("tags"));
+    let viewport = fields.get("browser").and_then(|node| browser(r, node));
+    let timeout = fields.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
+    let mut scope = Scope {
+        base_url: fields.get("base_url").and_then(|node| url::read(r, node, "`base_url`", None, Use::Base)),
+        ..Scope::default()
+    };
+    // A base that is wrong was reported; paths are relative to it all the same.
+    if let (None, Some(node)) = (&scope.base_url, fields.get("base_url")) {
+        scope.base_url = Some(At::new(Template::default(), node.span));
+    }
+    if let Some(defaults) = fields.get("defaults").and_then(|node| r.fields(node, "`defaults`", &[SCENARIO_DEFAULTS])) {
+        scope.timeout = defaults.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
+    }
+    let steps = match fields.get("steps") {
+        Some(node) => step::steps(r, node, &mut scope, "step "),
+        None => {
+            r.fail(fields.entry("scenario").map_or(root.span, |entry| entry.key_span), "a scenario needs `steps:`");
+            Vec::new()
+        }
+    };
+    let finally = match fields.get("finally") {
+        Some(node) => step::steps(r, node, &mut scope, "finally step "),
+        None => Vec::new(),
+    };
+    let schedule = schedule(r, &fields, None);
+    let alert = alert(r, fields.get("alert"), AlertParts::default());
+    let (Some(name), Some(id)) = (name, id) else { return Vec::new() };
+    let mut scenario = Scenario {
+        id,
+        name: cut(&name),
+        source: Arc::clone(&r.source),
+        kind: Kind::Api,
+        tags,
+        schedule: Schedule::Every(DEFAULT_EVERY),
+        timeout: model::DEFAULT_SCENARIO_TIMEOUT,
+        base_url: scope.base_url,
+        viewport,
+        secrets,
+        vars,
+        alert: AlertPolicy::default(),
+        steps,
+        finally,
+    };
+    let mut every = DEFAULT_EVERY;
+    if scenario.needs_browser() {
+        scenario.kind = Kind::Browser;
+        scenario.timeout = model::DEFAULT_BROWSER_SCENARIO_TIMEOUT;
+        every = DEFAULT_BROWSER_EVERY;
+    }
+    scenario.timeout = timeout.unwrap_or(scenario.timeout);
+    scenario.schedule = schedule.unwrap_or(Schedule::Every(every));
+    scenario.alert = alert.policy(&scenario.schedule);
+    lint::unused(r, &fields);
+    lint::timeouts(r, &scenario);
+    missing(r, &scenario, lookup);
+    vec![scenario]
+}
+
+fn checks(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
+    let Some(fields) = r.fields(root, "a file of checks", &[CHECKS]) else { return Vec::new() };
+    let (secrets, vars) = declared(r, &fields);
+    let vars_use = std::mem::take(&mut r.names.used);
+    let defaults = fields.get("defaults").and_then(|node| r.fields(node, "`defaults`", &[CHECK_DEFAULTS]));
+    let mut common = Defaults::default();
+    if let Some(fields) = &defaults {
+        common = Defaults {
+            schedule: schedule(r, fields, None),
+            timeout: fields.get("timeout").and_then(|node| r.duration(node, "`timeout`")),
+            tags: tags(r, fields.get("tags")),
+            alert: alert(r, fields.get("alert"), AlertParts::default()),
+            timezone: fields.get("timezone").and_then(|node| timezone(r, node)),
+        };
+    }
+    let Some(node) = fields.get("checks") else { return Vec::new() };
+    let Some(entries) = r.entries(node, "`checks`") else { return Vec::new() };
+    if entries.is_empty() {
+        r.fail(node.span, "there are no checks here");
+    }
+    let mut out: Vec<Scenario> = Vec::new();
+    let mut used = vars_use.clone();
+    for entry in entries {
+        r.context = Some(format!("check {}", cut(&entry.key)));
+        r.names.used.clone_from(&vars_use);
+        if let Some(mut scenario) = check(r, entry, &common) {
+            scenario.secrets.clone_from(&secrets);
+            scenario.vars.clone_from(&vars);
+            missing(r, &scenario, lookup);
+            if let Some(first) = out.iter().find(|first| first.id.value == scenario.id.value) {
+                let message = format!("a second check with the id `{}`", scenario.id.value);
+                let label = format!("the first one is at {}", r.source.place(first.id.span));
+                let found = Diagnostic::error(&r.source, scenario.id.span, message).label(label);
+                r.report(found.note("give one of them an `id:` of its own"));
+            }
+            out.push(scenario);
+        }
+        used.append(&mut r.names.used);
+    }
+    r.context = None;
+    r.names.used = used;
+    lint::unused(r, &fields);
+    out
+}
+
+#[derive(Default)]
+struct Defaults {
+    schedule: Option<Schedule>,
+    timezone: Option<chrono_tz::Tz>,
+    timeout: Option<Duration>,
+    tags: BTreeMap<String, String>,
+    alert: AlertParts,
+}
+
+fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
+    let mut all = r.entries(&entry.value, "a check")?;
+    let is_kind = |entry: &&&Entry| CHECK_KINDS.iter().any(|kind| kind.key.name == entry.key);
+    let Some(kind_entry) = all.iter().find(is_kind).copied() else {
+        let names: Vec<_> =
+            CHECK_KINDS.iter().filter(|kind| kind.key.shape.is_some()).map(|kind| kind.key.name).collect();
+        let first = all.first();
+        let near = first.and_then(|first| nearest(&first.key, CHECK_KINDS.iter().map(|kind| kind.key.name)));
+        let span = first.map_or(entry.key_span, |first| first.key_span);
+        let found = Diagnostic::error(&r.source, span, "a check begins with its kind");
+        let found = match near {
+            Some(near) => found.label(format!("did you mean `{near}`?")),
+            None => found,
+        };
+        r.report(found.note(format!("allowed here: {}", names.join(", "))));
+        return None;
+    };
+    let kind = CHECK_KINDS.iter().find(|kind| kind.key.name == kind_entry.key)?;
+    let label = kind_entry.value.scalar().map(|scalar| cut(&scalar.text)).unwrap_or_default();
+    if kind.key.shape.is_none() {
+        r.fail(kind_entry.key_span, format!("`{}` is not supported yet", kind.key.name));
+        return None;
+    }
+    let request: &[Key] = if kind.key.name == HTTP.key.name { REQUEST } else { &[] };
+    let itself = [kind.key];
+    all.retain(|entry| r.known(entry, &[&itself, kind.beside, request, CHECK], ""));
+    let fields = Fields::of(all, entry.value.span);
+
+    let name = At::new(entry.key.clone(), entry.key_span);
+    let id = id(r, fields.get("id"), Some(&name));
+    let timeout = fields.get("timeout").and_then(|node| r.duration(node, "`timeout`")).or(common.timeout);
+    let timeout = timeout.unwrap_or(model::DEFAULT_STEP_TIMEOUT);
+    let schedule = schedule(r, &fields, common.timezone).or_else(|| common.schedule.clone());
+    let schedule = schedule.unwrap_or(Schedule::Every(DEFAULT_EVERY));
+    let mut all_tags = common.tags.clone();
+    all_tags.extend(tags(r, fields.get("tags")));
+    let alert = alert(r, fields.get("alert"), common.alert.clone());
+    let (kind, action) = probe::check(r, kind_entry, &fields)?;
+    let verb = if kind == Kind::Http { probe::method(fields.get("method")) } else { kind.as_str() };
+    let step = Step {
+        name: format!("{verb} {label}"),
+        span: kind_entry.span(),
+        timeout: Some(timeout),
+        optional: false,
+        action,
+    };
+    let scenario = Scenario {
+        id: id?,
+        name: cut(&name),
+        source: Arc::clone(&r.source),
+        kind,
+        tags: all_tags,
+        alert: alert.policy(&schedule),
+        schedule,
+        timeout,
+        base_url: None,
+        viewport: None,
+        secrets: BTreeMap::new(),
+        vars: BTreeMap::new(),
+        steps: vec![step],
+        finally: Vec::new(),
+    };
+    lint::timeouts(r, &scenario);
+    Some(scenario)
+}
+
+fn id(r: &mut Reader, node: Option<&Node>, name: Option<&At<String>>) -> Option<At<ScenarioId>> {
+    if let Some(node) = node {
+        let text = r.text(node, "`id`")?;
+        if let Some(why) = naming::bad_id(&text) {
+            let mut found = Diagnostic::error(&r.source, node.span, format!("`{}` is not an id: {why}", cut(&text)));
+            let slug = naming::slug(&text);
+            if naming::bad_id(&slug).is_none() {
+                found = found.label(format!("write `{slug}`"));
+            }
+            r.report(found);
+            return None;
+        }
+        return Some(At::new(ScenarioId::from(text.as_str()), node.span));
+    }
+    let name = name?;
+    let slug = naming::slug(name);
+    if let Some(why) = naming::bad_id(&slug) {
+        r.fail_with(name.span, format!("no id can be made from this name: {why}"), "write an `id:`");
+        return None;
+    }
+    Some(At::new(ScenarioId::from(slug.as_str()), name.span))
+}
+
+fn tags(r: &mut Reader, node: Option<&Node>) -> BTreeMap<String, String> {
+    let entries = node.and_then(|node| r.entries(node, "`tags`")).unwrap_or_default();
+    let mut tags = BTreeMap::new();
+    for entry in entries {
+        if let Some(text) = r.text(&entry.value, &format!("tag `{}`", cut(&entry.key))) {
+            if text.contains("${") {
+                r.fail(entry.value.span, "`${…}` in a tag is not supported yet");
+            }
+            tags.insert(entry.key.clone(), text.value);
+        }
+    }
+    tags
+}
+
+fn browser(r: &mut Reader, node: &Node) -> Option<Viewport> {
+    let fields = r.fields(node, "`browser`", &[BROWSER])?;
+    if let Some(node) = fields.get("engine") {
+        match node.scalar().map(|scalar| scalar.text.as_str()) {
+            Some(engine @ ("firefox" | "webkit" | "safari")) => {
+                r.fail(node.span, format!("`engine: {engine}` is not supported yet"));
+            }
+            _ => {
+                r.word(node, "engine", &["chromium"]);
+            }
+        }
+    }
+    let node = fields.get("viewport")?;
+    let text = r.text(node, "`viewport`")?;
+    let size = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    match size {
+        Some((width @ 1..=10_000, height @ 1..=10_000)) => Some(Viewport { width, height }),
+        _ => {
+            r.fail_with(node.span, format!("`{}` is not a viewport", cut(&text)), "write it like 1280x800");
+            None
+        }
+    }
+}
+
+/// The schedule that stands here, if one does. `inherited` is the zone of a cron without one.
+fn schedule(r: &mut Reader, fields: &Fields<'_>, inherited: Option<chrono_tz::Tz>) -> Option<Schedule> {
+    let zone = fields.get("timezone").and_then(|node| timezone(r, node)).or(inherited);
+    if let (Some(_), Some(cron)) = (fields.get("every"), fields.entry("cron")) {
+        r.fail_with(cron.key_span, "`every` and `cron` cannot stand together", "keep one of them");
+    }
+    if let Some(node) = fields.get("every") {
+        let every = r.duration(node, "`every`")?;
+        if every < Duration::from_secs(1) {
+            r.fail(node.span, "`every` must be at least 1s");
+            return None;
+        }
+        return Some(Schedule::Every(every));
+    }
+    let node = fields.get("cron")?;
+    let text = r.text(node, "`cron`")?;
+    match Cron::parse(&text) {
+        Ok(_) => Some(Schedule::Cron { expression: text.value, timezone: zone.unwrap_or(chrono_tz::UTC) }),
+        Err(bad) => {
+            let span = r.within(node, bad.range);
+            r.fail(span, format!("this is not a cron expression: {}", bad.message));
+            None
+        }
+    }
+}
+
+fn timezone(r: &mut Reader, node: &Node) -> Option<chrono_tz::Tz> {
+    let text = r.text(node, "`timezone`")?;
+    if let Ok(zone) = text.parse() {
+        return Some(zone);
+    }
+    let found = Diagnostic::error(&r.source, node.span, format!("unknown time zone `{}`", cut(&text)));
+    let lower = text.to_lowercase();
+    let zones = || chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+    let near = zones().find(|zone| zone.to_lowercase() == lower).or_else(|| nearest(&text, zones()));
+    r.report(match near {
+        Some(near) => found.label(format!("did you mean `{near}`?")),
+        None => found.label("write it like Europe/Warsaw"),
+    });
+    None
+}
+
+/// What is said of alerting, before what is left out is filled in.
+#[derive(Debug, Clone, Default)]
+struct AlertParts {
+    after: Option<(u32, u32)>,
+    recover_after: Option<u32>,
+    severity: Option<model::Severity>,
+    verdicts: Option<Vec<Verdict>>,
+}
+
+impl AlertParts {
+    fn policy(self, schedule: &Schedule) -> AlertPolicy {
+        let seldom = schedule.shortest_gap(reference()).is_none_or(|gap| gap >= Duration::from_secs(3600));
+        let (after, of) = self.after.unwrap_or(if seldom { (1, 1) } else { (2, 2) });
+        let default = AlertPolicy::default();
+        AlertPolicy {
+            after,
+            of,
+            recover_after: self.recover_after.unwrap_or(default.recover_after),
+            severity: self.severity.unwrap_or(default.severity),
+            verdicts: self.verdicts.unwrap_or(default.verdicts),
+        }
+    }
+}
+
+fn alert(r: &mut Reader, node: Option<&Node>, mut parts: AlertParts) -> AlertParts {
+    let Some(fields) = node.and_then(|node| r.fields(node, "`alert`", &[ALERT])) else { return parts };
+    if let Some(node) = fields.get("after") {
+        parts.after = after(r, node).or(parts.after);
+    }
+    if let Some(node) = fields.get("recover_after") {
+        parts.recover_after = r.count(node, "`recover_after`").or(parts.recover_after);
+    }
+    if let Some(node) = fields.get("severity") {
+        let words = model::Severity::ALL.map(model::Severity::as_str);
+        let word = r.word(node, "severity", &words);
+        parts.severity = model::Severity::ALL.into_iter().find(|severity| Some(severity.as_str()) == word);
+    }
+    if let Some(node) = fields.get("verdicts") {
+        let mut verdicts = Vec::new();
+        for item in r.list(node, "`verdicts`").unwrap_or_default() {
+            let verdict = match r.word(item, "verdict to alert on", &["failed", "degraded"]) {
+                Some("failed") => Verdict::Failed,
+                Some(_) => Verdict::Degraded,
+                None => continue,
+            };
+            if !verdicts.contains(&verdict) {
+                verdicts.push(verdict);
+            }
+        }
+        if node.describe() == "a list" && verdicts.is_empty() {
+            r.fail(node.span, "with no verdict nothing would ever alert");
+        }
+        parts.verdicts = Some(verdicts);
+    }
+    parts
+}
+
+/// `3`, or `2 of 3`.
+fn after(r: &mut Reader, node: &Node) -> Option<(u32, u32)> {
+    let text = node.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
+    let read = match text.split_once(" of ") {
+        Some((n, m)) => n.trim().parse().ok().zip(m.trim().parse().ok()),
+        None => text.parse().ok().map(|n| (n, n)),
+    };
+    match read {
+        Some((n, m)) if n >= 1 && n <= m && m <= 100 => Some((n, m)),
+        _ => {
+            r.unexpected_value(node, "`after` must be a whole number above 0, or like `2 of 3`");
+            None
+        }
+    }
+}
+
+/// Secrets and constants of a file; their names are known from here on.
+fn declared(r: &mut Reader, fields: &Fields<'_>) -> (BTreeMap<String, SecretSource>, BTreeMap<String, Template>) {
+    let plain = |r: &mut Reader, entry: &Entry| {
+        let good = !entry.key.is_empty() && entry.key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        if !good {
+            let message = format!("`{}` is not a name", cut(&entry.key));
+            r.fail_with(entry.key_span, message, "letters, digits, _ and - may stand in it");
+        }
+        good
+    };
+    let mut secrets = BTreeMap::new();
+    let entries = fields.get("secrets").and_then(|node| r.entries(node, "`secrets`")).unwrap_or_default();
+    for entry in entries {
+        r.names.secrets.insert(entry.key.clone());
+        if plain(r, entry)
+            && let Some(source) = secret(r, entry)
+        {
+            secrets.insert(entry.key.clone(), source);
+        }
+    }
+    let mut vars: BTreeMap<String, Template> = BTreeMap::new();
+    let entries = fields.get("vars").and_then(|node| r.entries(node, "`vars`")).unwrap_or_default();
+    r.names.vars = entries.iter().map(|entry| entry.key.clone()).collect();
+    let mut places = BTreeMap::new();
+    for entry in &entries {
+        if plain(r, entry)
+            && let Some(template) = r.template(&entry.value, &format!("`{}`", entry.key))
+        {
+            vars.insert(entry.key.clone(), template.value);
+            places.insert(entry.key.clone(), entry.key_span);
+        }
+    }
+    // What a constant uses counts only where the constant is used.
+    r.names.used.clear();
+    for (name, span) in places {
+        if let Some(path) = cycle(&vars, &name) {
+            r.fail_with(span, format!("`vars.{name}` is defined by itself"), path);
+        }
+    }
+    (secrets, vars)
+}
+
+fn secret(r: &mut Reader, entry: &Entry) -> Option<SecretSource> {
+    let fields = r.fields(&entry.value, "a secret", &[SECRET])?;
+    let sources: Vec<_> = fields.iter().collect();
+    let [source] = sources.as_slice() else {
+        if !sources.is_empty() || entry.value.entries().is_some_and(<[Entry]>::is_empty) {
+            let message = format!("secret `{}` needs one source", cut(&entry.key));
+            r.fail_with(entry.value.span, message, "write {env: NAME} or {file: PATH}");
+        }
+        return None;
+    };
+    let text = r.text(&source.value, &format!("`{}`", source.key))?;
+    if text.contains("${") {
+        r.fail(source.value.span, "`${…}` is not known here");
+        return None;
+    }
+    Some(match source.key.as_str() {
+        "env" => SecretSource::Env(text),
+        _ => SecretSource::File(At::new(PathBuf::from(text.value), source.value.span)),
+    })
+}
+
+/// The way from a constant back to itself, if there is one.
+fn cycle(vars: &BTreeMap<String, Template>, name: &str) -> Option<String> {
+    fn walk(vars: &BTreeMap<String, Template>, at: &str, goal: &str, seen: &mut BTreeSet<String>) -> Option<String> {
+        for reference in vars.get(at)?.references() {
+            let Reference::Var(next) = reference else { continue };
+            if next == goal {
+                return Some(format!("{at} → {goal}"));
+            }
+            if seen.insert(next.clone())
+                && let Some(path) = walk(vars, next, goal, seen)
+            {
+                return Some(format!("{at} → {path}"));
+            }
+        }
+        None
+    }
+    walk(vars, name, name, &mut BTreeSet::new())
+}
+
+/// Asks for every variable and file that a scenario uses, and says what is not there.
+fn missing(r: &mut Reader, scenario: &Scenario, lookup: &dyn Lookup) {
+    let context = r.context.take();
+    let mut asked = BTreeSet::new();
+    let mut queue = r.names.used.clone();
+    while let Some((reference, span)) = queue.pop() {
+        if !asked.insert(reference.to_string()) {
+            continue;
+        }
+        let problem = match &reference {
+            Reference::Env(name) => lookup.env(name).err().map(|error| (span, error.to_string())),
+            Reference::Secret(name) => match scenario.secrets.get(name) {
+                Some(SecretSource::Env(variable)) => {
+                    lookup.env(variable).err().map(|error| (variable.span, error.to_string()))
+                }
+                Some(SecretSource::File(path)) => {
+                    let found = lookup.file(path, &scenario.source.path);
+                    found.err().map(|error| (path.span, error.to_string()))
+                }
+                None => None,
+            },
+            Reference::Var(name) => {
+                if let Some(template) = scenario.vars.get(name) {
+                    queue.extend(template.references().map(|inner| (inner.clone(), span)));
+                }
+                None
+            }
+            Reference::Run(_) | Reference::Saved(_) => None,
+        };
+        report_missing(r, scenario, problem);
+    }
+    for ca in lint::trusted(scenario) {
+        if let Some(path) = ca.as_literal() {
+            let problem = lookup.file(std::path::Path::new(path), &scenario.source.path).err();
+            report_missing(r, scenario, problem.map(|error| (ca.span, error.to_string())));
+        }
+    }
+    r.context = context;
+}
+
+fn report_missing(r: &mut Reader, scenario: &Scenario, problem: Option<(Span, String)>) {
+    if let Some((span, message)) = problem {
+        let mut found = Diagnostic::new(Severity::Missing, &r.source, span, message);
+        found.scenario = Some(scenario.id.to_string());
+        r.report(found);
+    }
+}

@@ -1,0 +1,390 @@
+//! Walks a tree and collects every problem: what the typed readers of scenario files and of the agent's file share.
+//!
+//! A reader returns `None` where it has reported an error, and goes on with the rest of the file.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keys::Key;
+use super::template::{Reference, Template};
+use super::tree::{Entry, Node, NodeKind, Resolved};
+use super::units;
+use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
+
+/// What `${…}` may name at the place that is being read.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Declared under `secrets`.
+    pub secrets: BTreeSet<String>,
+    /// Declared under `vars`.
+    pub vars: BTreeSet<String>,
+    /// Saved by a step before.
+    pub saved: BTreeSet<String>,
+    /// What was used, and where.
+    pub used: Vec<(Reference, Span)>,
+}
+
+/// Reads one file.
+pub struct Reader {
+    /// The file.
+    pub source: Arc<Source>,
+    /// Everything that is wrong so far.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The step or check that is being read.
+    pub context: Option<String>,
+    /// What `${…}` may name.
+    pub names: Names,
+}
+
+/// The known keys of a map.
+pub struct Fields<'a> {
+    entries: Vec<&'a Entry>,
+    /// Where the map stands.
+    pub span: Span,
+}
+
+impl<'a> Fields<'a> {
+    /// Entries that were checked already.
+    pub fn of(entries: Vec<&'a Entry>, span: Span) -> Self {
+        Self { entries, span }
+    }
+
+    /// The key and its value.
+    pub fn entry(&self, key: &str) -> Option<&'a Entry> {
+        self.entries.iter().find(|entry| entry.key == key).copied()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&'a Node> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// Every entry, in the order they were written.
+    pub fn iter(&self) -> impl Iterator<Item = &'a Entry> + '_ {
+        self.entries.iter().copied()
+    }
+}
+
+impl Reader {
+    /// A reader of a file.
+    pub fn new(source: &Arc<Source>) -> Self {
+        Self { source: Arc::clone(source), diagnostics: Vec::new(), context: None, names: Names::default() }
+    }
+
+    /// Keeps a diagnostic, with the step it belongs to.
+    pub fn report(&mut self, mut diagnostic: Diagnostic) {
+        if diagnostic.context.is_none() {
+            diagnostic.context.clone_from(&self.context);
+        }
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Reports an error.
+    pub fn fail(&mut self, span: Span, message: impl Into<String>) {
+        self.report(Diagnostic::error(&self.source, span, message));
+    }
+
+    /// Reports an error with words beside the caret.
+    pub fn fail_with(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
+        self.report(Diagnostic::error(&self.source, span, message).label(label));
+    }
+
+    /// Reports a warning with words beside the caret.
+    pub fn warn(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
+        self.report(Diagnostic::warning(&self.source, span, message).label(label));
+    }
+
+    /// How many errors there are so far.
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|d| d.severity == crate::diagnostic::Severity::Error).count()
+    }
+
+    /// The entries of a map with keys of one's own; duplicates are reported.
+    pub fn entries<'a>(&mut self, node: &'a Node, what: &str) -> Option<Vec<&'a Entry>> {
+        let NodeKind::Map(entries) = &node.kind else {
+            self.unexpected(node, what, "a map");
+            return None;
+        };
+        let mut known: Vec<&Entry> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if let Some(first) = known.iter().find(|known| known.key == entry.key) {
+                let first = self.source.place(first.key_span);
+                let message = format!("duplicate key `{}`", entry.key);
+                self.fail_with(entry.key_span, message, format!("first written at {first}"));
+            } else {
+                known.push(entry);
+            }
+        }
+        Some(known)
+    }
+
+    /// A map with keys out of tables; duplicate, unknown and not yet supported ones are reported and left out.
+    pub fn fields<'a>(&mut self, node: &'a Node, what: &str, tables: &[&[Key]]) -> Option<Fields<'a>> {
+        let mut entries = self.entries(node, what)?;
+        entries.retain(|entry| self.known(entry, tables, ""));
+        Some(Fields { entries, span: node.span })
+    }
+
+    /// Whether a key is out of these tables and supported; reports it otherwise. `after` is a further note.
+    pub fn known(&mut self, entry: &Entry, tables: &[&[Key]], after: &str) -> bool {
+        let all = || tables.iter().flat_map(|table| table.iter());
+        let name = entry.key.as_str();
+        match all().find(|key| key.name == name) {
+            Some(Key { shape: Some(_), .. }) => return true,
+            Some(_) => {
+                self.fail(entry.key_span, format!("`{name}` is not supported yet"));
+                return false;
+            }
+            None => {}
+        }
+        let supported: Vec<_> = all().filter(|key| key.shape.is_some()).map(|key| key.name).collect();
+        let mut found = Diagnostic::error(&self.source, entry.key_span, format!("unknown key `{name}`"));
+        if entry.in_braces && !self.has_colon(entry) {
+            found = found.label("quote the value before it: a `,` ends an unquoted value in braces");
+        } else if let Some(near) = nearest(name, all().map(|key| key.name)) {
+            found = found.label(format!("did you mean `{near}`?"));
+        }
+        if !after.is_empty() {
+            found = found.note(after);
+        }
+        let found = found.note(format!("allowed here: {}", supported.join(", ")));
+        self.report(found);
+        false
+    }
+
+    fn has_colon(&self, entry: &Entry) -> bool {
+        let rest = self.source.text.get(entry.key_span.end as usize..).unwrap_or("");
+        rest.trim_start().starts_with(':')
+    }
+
+    /// Reports that something else was expected; finds the comment that may have eaten the value.
+    pub fn unexpected(&mut self, node: &Node, what: &str, wanted: &str) {
+        if node.is_null() && self.comment_trap(node) {
+            return;
+        }
+        self.fail(node.span, format!("{what} must be {wanted}, not {}", node.describe()));
+    }
+
+    /// Reports a `#` right before a word, behind an unquoted value: it begins a comment that is hardly meant.
+    pub fn comment_trap(&mut self, node: &Node) -> bool {
+        let Some(scalar) = node.scalar().filter(|scalar| scalar.plain) else { return false };
+        let end = node.span.end as usize;
+        let rest = self.source.text.get(end..).unwrap_or("").lines().next().unwrap_or("");
+        let before = rest.len() - rest.trim_start_matches([' ', ':']).len();
+        let comment = rest[before..].trim_end();
+        let meant =
+            comment.strip_prefix('#').is_some_and(|text| text.starts_with(|c: char| !c.is_whitespace() && c != '#'));
+        if !meant || (before == 0 && !scalar.text.is_empty()) {
+            return false;
+        }
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let line_start = self.source.text[..end].rfind('\n').map_or(0, |at| at + 1);
+        let span = Span {
+            line: number(self.source.text[..end].matches('\n').count() + 1),
+            column: number(self.source.text[line_start..end].chars().count() + before + 1),
+            start: number(end + before),
+            end: number(end + before + comment.len()),
+        };
+        self.fail_with(span, "a `#` after a space begins a comment", "quote it, or put a space behind the `#`");
+        true
+    }
+
+    /// The items of a list.
+    pub fn list<'a>(&mut self, node: &'a Node, what: &str) -> Option<&'a [Node]> {
+        if let NodeKind::List(items) = &node.kind {
+            return Some(items);
+        }
+        self.unexpected(node, what, "a list");
+        None
+    }
+
+    /// A text; a plain number is taken by its text, so that `007` stays what it is.
+    pub fn text(&mut self, node: &Node, what: &str) -> Option<At<String>> {
+        if let Some(scalar) = node.scalar() {
+            match scalar.resolve() {
+                Resolved::Text | Resolved::Number => return Some(At::new(scalar.text.clone(), node.span)),
+                Resolved::Bool(value) => {
+                    let message = format!("{what} must be text, not a boolean");
+                    self.fail_with(node.span, message, format!("quote it: \"{value}\""));
+                    return None;
+                }
+                Resolved::Null => {}
+            }
+        }
+        self.unexpected(node, what, "text");
+        None
+    }
+
+    /// A text with `${…}`; the names in it are checked.
+    pub fn template(&mut self, node: &Node, what: &str) -> Option<At<Template>> {
+        let text = self.text(node, what)?;
+        self.template_of(node, &text)
+    }
+
+    /// A text that was already taken, as a template.
+    pub fn template_of(&mut self, node: &Node, text: &str) -> Option<At<Template>> {
+        match Template::parse(text) {
+            Ok(template) => {
+                for reference in template.references() {
+                    self.use_name(reference, node.span);
+                }
+                Some(At::new(template, node.span))
+            }
+            Err(bad) => {
+                let span = self.within(node, bad.range);
+                let mut found = Diagnostic::error(&self.source, span, bad.message);
+                found.label = bad.help;
+                self.report(found);
+                None
+            }
+        }
+    }
+
+    /// The place of a part of a scalar's text, where that can be told; else the whole scalar.
+    pub fn within(&self, node: &Node, part: Range<usize>) -> Span {
+        let written = self.source.slice(node.span);
+        let text = node.scalar().map_or("", |scalar| scalar.text.as_str());
+        let quote = usize::from(written.starts_with(['"', '\'']));
+        let fits = written.get(quote..).is_some_and(|rest| rest.starts_with(text)) && !written.contains('\n');
+        let (Some(before), Some(inner)) = (text.get(..part.start), text.get(part.clone())) else { return node.span };
+        if !fits || inner.is_empty() {
+            return node.span;
+        }
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let start = node.span.start + number(quote + before.len());
+        Span {
+            line: node.span.line,
+            column: node.span.column + number(quote + before.chars().count()),
+            start,
+            end: start + number(inner.len()),
+        }
+    }
+
+    fn use_name(&mut self, reference: &Reference, span: Span) {
+        let (message, near, help) = match reference {
+            Reference::Env(_) | Reference::Run(_) => {
+                self.names.used.push((reference.clone(), span));
+                return;
+            }
+            Reference::Secret(name) if !self.names.secrets.contains(name) => (
+                format!("unknown secret `{name}`"),
+                nearest(name, self.names.secrets.iter().map(String::as_str)).map(|near| format!("secret.{near}")),
+                "declare it: `secrets: {NAME: {env: VARIABLE}}`",
+            ),
+            Reference::Var(name) if !self.names.vars.contains(name) => (
+                format!("unknown name `vars.{name}`"),
+                nearest(name, self.names.vars.iter().map(String::as_str)).map(|near| format!("vars.{near}")),
+                "declare it: `vars: {NAME: value}`",
+            ),
+            Reference::Saved(name) if !self.names.saved.contains(name) => {
+                let near = if self.names.secrets.contains(name) {
+                    Some(format!("secret.{name}"))
+                } else if self.names.vars.contains(name) {
+                    Some(format!("vars.{name}"))
+                } else {
+                    nearest(name, self.names.saved.iter().map(String::as_str)).map(ToOwned::to_owned)
+                };
+                (format!("`${{{name}}}` is not saved before this step"), near, "save it in an earlier step: `save`")
+            }
+            _ => {
+                self.names.used.push((reference.clone(), span));
+                return;
+            }
+        };
+        let found = Diagnostic::error(&self.source, span, message);
+        self.report(match near {
+            Some(near) => found.label(format!("did you mean `${{{near}}}`?")),
+            None => found.note(format!("help: {help}")),
+        });
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
+        if let Some(scalar) = node.scalar() {
+            if let Resolved::Bool(value) = scalar.resolve() {
+                return Some(value);
+            }
+            let meant = match scalar.text.to_lowercase().as_str() {
+                "yes" | "on" | "y" | "true" => "true",
+                "no" | "off" | "n" | "false" => "false",
+                _ => "",
+            };
+            if !meant.is_empty() {
+                let message = format!("{what} must be `true` or `false`");
+                self.fail_with(node.span, message, format!("write `{meant}`"));
+                return None;
+            }
+        }
+        self.unexpected(node, what, "`true` or `false`");
+        None
+    }
+
+    /// A whole number from 1.
+    pub fn count(&mut self, node: &Node, what: &str) -> Option<u32> {
+        let number = node.scalar().filter(|s| s.resolve() == Resolved::Number).and_then(|s| s.text.parse().ok());
+        match number {
+            Some(number) if number > 0 => Some(number),
+            _ => {
+                self.unexpected_value(node, &format!("{what} must be a whole number above 0"));
+                None
+            }
+        }
+    }
+
+    /// Reports a value that is not what it must be, and shows it when it is a scalar.
+    pub fn unexpected_value(&mut self, node: &Node, message: &str) {
+        match node.scalar() {
+            Some(scalar) if !scalar.text.is_empty() => {
+                self.fail(node.span, format!("{message}, not `{}`", cut(&scalar.text)));
+            }
+            _ => self.fail(node.span, format!("{message}, not {}", node.describe())),
+        }
+    }
+
+    /// A duration above 0.
+    pub fn duration(&mut self, node: &Node, what: &str) -> Option<Duration> {
+        let text = self.text(node, what)?;
+        match units::duration(&text) {
+            Ok(duration) if duration.is_zero() => {
+                self.fail(node.span, format!("{what} must be above 0"));
+                None
+            }
+            Ok(duration) => Some(duration),
+            Err(message) => {
+                let label = match text.parse::<f64>() {
+                    Ok(_) => format!("write `{}s`, or another unit: ms, s, m, h, d, w", text.value),
+                    Err(_) => "write it like 90s, 1m30s or 250ms".into(),
+                };
+                self.fail_with(node.span, format!("{what}: {message}"), label);
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub fn word<'w>(&mut self, node: &Node, what: &str, words: &[&'w str]) -> Option<&'w str> {
+        let text = self.text(node, what)?;
+        if let Some(word) = words.iter().find(|word| **word == text.value) {
+            return Some(word);
+        }
+        let mut found = Diagnostic::error(&self.source, node.span, format!("unknown {what} `{}`", cut(&text)));
+        if let Some(near) = nearest(&text, words.iter().copied()) {
+            found = found.label(format!("did you mean `{near}`?"));
+        }
+        let found = found.note(format!("allowed here: {}", words.join(", ")));
+        self.report(found);
+        None
+    }
+}
+
+/// A text cut to what fits into a message, on one line.
+pub fn cut(text: &str) -> String {
+    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((at, _)) = line.char_indices().nth(80) {
+        line.truncate(at);
+        line.push('…');
+    }
+    line
+}

@@ -1,0 +1,164 @@
+//! Steps: one action each, with its modifiers.
+
+use std::time::Duration;
+
+use super::keys::{GROUP, Key, METHODS, MODIFIERS, PAGE_ACTIONS, PAGE_MODIFIERS, REQUEST, USE};
+use super::model::{Action, Step};
+use super::naming::{self, Unique};
+use super::reader::{Reader, cut};
+use super::template::Template;
+use super::tree::{Entry, Node};
+use super::{browser, http};
+use crate::diagnostic::{At, Diagnostic, nearest};
+
+/// What steps know of their scenario.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// What relative URLs are relative to.
+    pub base_url: Option<At<Template>>,
+    /// What holds for steps without a timeout of their own.
+    pub timeout: Option<Duration>,
+    /// The names of steps so far.
+    pub names: Unique,
+}
+
+/// Reads a list of steps. `ahead` is what their numbers begin with: `step `, `step 3.`, `finally step `.
+pub fn steps(r: &mut Reader, node: &Node, scope: &mut Scope, ahead: &str) -> Vec<Step> {
+    let Some(items) = r.list(node, "steps") else { return Vec::new() };
+    if items.is_empty() {
+        r.fail(node.span, "there are no steps here");
+    }
+    let before = r.context.clone();
+    let read: Vec<_> =
+        items.iter().enumerate().map(|(at, item)| step(r, item, scope, &format!("{ahead}{}", at + 1))).collect();
+    r.context = before;
+    read.into_iter().flatten().collect()
+}
+
+/// The action among the entries of a step: a method before anything else, since `expect` and `save` stand beside it.
+fn find_action(entries: &[Entry]) -> Option<&Entry> {
+    let is_method = |entry: &&Entry| METHODS.contains(&entry.key.as_str());
+    entries.iter().find(is_method).or_else(|| entries.iter().find(|entry| is_action(&entry.key)))
+}
+
+fn is_action(key: &str) -> bool {
+    action_names().any(|name| name == key)
+}
+
+fn action_names() -> impl Iterator<Item = &'static str> {
+    let pages = PAGE_ACTIONS.iter().map(|action| action.key.name);
+    pages.chain(METHODS.iter().copied()).chain([GROUP.key.name, USE.key.name])
+}
+
+fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<Step> {
+    r.context = Some(number.to_owned());
+    let Some(entries) = node.entries() else {
+        let text = node.scalar().map(|scalar| scalar.text.clone()).unwrap_or_default();
+        if is_action(text.split_whitespace().next().unwrap_or("")) {
+            r.fail_with(node.span, "a step must be a map", format!("write `{}: …`", cut(&text)));
+        } else {
+            r.unexpected(node, "a step", "a map");
+        }
+        return None;
+    };
+    let Some(action) = find_action(entries) else {
+        no_action(r, node, entries);
+        return None;
+    };
+    let key = action.key.as_str();
+    let automatic = naming::step(key, &action.value);
+    r.context = Some(format!("{number}, {automatic}"));
+
+    let method = METHODS.contains(&key);
+    let kind = PAGE_ACTIONS.iter().chain([&GROUP, &USE]).find(|kind| kind.key.name == key);
+    if kind.is_some_and(|kind| kind.key.shape.is_none()) {
+        r.fail(action.key_span, format!("`{key}` is not supported yet"));
+        return None;
+    }
+    if let Some(second) = entries
+        .iter()
+        .find(|entry| entry.key_span != action.key_span && entry.key != key && is_second(entry, kind, method))
+    {
+        let message = format!("two actions in one step: `{key}` and `{}`", second.key);
+        r.fail_with(second.key_span, message, "begin a new step with `- `");
+        return None;
+    }
+    let own = kind.map_or(REQUEST, |kind| kind.beside);
+    let page: &[Key] = if kind.is_some() && key != "group" { PAGE_MODIFIERS } else { &[] };
+    let fields = {
+        let mut entries = r.entries(node, "a step")?;
+        entries.retain(|entry| entry.key == key || r.known(entry, &[MODIFIERS, page, own], ""));
+        super::reader::Fields::of(entries, node.span)
+    };
+
+    let name = match fields.get("name") {
+        Some(node) => r.text(node, "`name`").map(|name| cut(&name)).filter(|name| !name.is_empty()),
+        None => None,
+    };
+    let name = scope.names.name(name.as_deref().unwrap_or(if automatic.is_empty() { key } else { &automatic }));
+    let own_timeout = fields.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
+    let timeout = if key == "group" { own_timeout } else { own_timeout.or(scope.timeout) };
+    let optional = fields.get("optional").is_some_and(|node| r.boolean(node, "`optional`").unwrap_or(false));
+    let action = if method {
+        http::request(r, key, &action.value, &fields, scope.base_url.as_ref())
+            .map(|request| Action::Request(Box::new(request)))
+    } else if key == "group" {
+        r.text(&action.value, "`group`");
+        match fields.get("steps") {
+            Some(node) => Some(Action::Group(steps(r, node, scope, &format!("{number}.")))),
+            None => {
+                r.fail(action.key_span, "`group` needs `steps:` beside it");
+                None
+            }
+        }
+    } else {
+        browser::action(r, action, &fields, scope).map(Action::Page)
+    }
+    .map(|read| (read, action.span()));
+    let (action, span) = action?;
+    Some(Step { name, span, timeout, optional, action })
+}
+
+/// Whether a key is a second action, and not a modifier of the first.
+fn is_second(entry: &Entry, kind: Option<&super::keys::Kind>, method: bool) -> bool {
+    let beside = if method { REQUEST } else { kind.map_or(&[] as &[Key], |kind| kind.beside) };
+    is_action(&entry.key) && !beside.iter().any(|key| key.name == entry.key)
+}
+
+fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {
+    let modifier = |entry: &&Entry| MODIFIERS.iter().any(|key| key.name == entry.key);
+    let names: Vec<_> = action_names().collect();
+    match entries.iter().find(|entry| !modifier(entry)) {
+        Some(entry) => {
+            let lower = entry.key.to_lowercase();
+            let near = names
+                .iter()
+                .copied()
+                .find(|name| name.to_lowercase() == lower)
+                .or_else(|| nearest(&entry.key, names.iter().copied()));
+            let message = format!("unknown action `{}`", cut(&entry.key));
+            let found = Diagnostic::error(&r.source, entry.key_span, message);
+            let found = match near {
+                Some(near) => found.label(format!("did you mean `{near}`?")),
+                None => found,
+            };
+            let supported = PAGE_ACTIONS.iter().filter(|a| a.key.shape.is_some()).map(|a| a.key.name);
+            let supported: Vec<_> = supported.chain(METHODS.iter().copied()).chain(["group"]).collect();
+            r.report(found.note(format!("allowed here: {}", supported.join(", "))));
+        }
+        None => r.fail(node.span, "a step needs an action"),
+    }
+}
+
+/// The name under which something is saved; later steps may use it from now on.
+pub fn saved_name(r: &mut Reader, entry: &Entry) -> Option<At<String>> {
+    let name = entry.key.as_str();
+    let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || !name.chars().all(plain) {
+        let message = format!("`{}` is not a name to save under", cut(name));
+        r.fail_with(entry.key_span, message, "letters, digits, _ and - may stand in it");
+        return None;
+    }
+    r.names.saved.insert(name.to_owned());
+    Some(At::new(name.to_owned(), entry.key_span))
+}

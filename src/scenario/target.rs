@@ -1,0 +1,89 @@
+//! Targets: which element is meant.
+
+use super::expect::{On, matcher, strict_template};
+use super::keys::{HOW, ROLE_KEYS, ROLES, TARGET_BESIDE};
+use super::model::{How, Target};
+use super::reader::{Reader, cut};
+use super::tree::Node;
+use crate::diagnostic::Diagnostic;
+
+/// Reads a target; `key` is the key it is the value of.
+pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
+    if let Some(scalar) = node.scalar().filter(|scalar| !scalar.text.is_empty()) {
+        let how = match key {
+            "fill" | "select" | "into" => "label",
+            "visible" | "hidden" | "element" => "text",
+            _ => "button",
+        };
+        let text = cut(&scalar.text);
+        let quoted = if text.contains(['{', '[', ',', '#', ':', '"', '}', ']', '\\']) || !scalar.plain {
+            serde_json::Value::from(text).to_string()
+        } else {
+            text
+        };
+        r.fail_with(
+            node.span,
+            format!("`{key}` takes a target, not plain text"),
+            format!("write `{key}: {{{how}: {quoted}}}`"),
+        );
+        return None;
+    }
+    let what = format!("`{key}`");
+    let fields = r.fields(node, &what, &[&ROLE_KEYS, HOW, TARGET_BESIDE])?;
+    let hows: Vec<_> =
+        fields.iter().filter(|entry| !TARGET_BESIDE.iter().any(|beside| beside.name == entry.key)).collect();
+    let entry = match hows.as_slice() {
+        [entry] => *entry,
+        [] => {
+            let whole = node.entries().is_some_and(|entries| entries.len() == fields.iter().count());
+            if whole {
+                let found =
+                    Diagnostic::error(&r.source, node.span, "this target does not say how the element is found");
+                r.report(found.note("allowed here: a role word such as button or link, label, placeholder, text, alt, title, testid, id, css, xpath, role"));
+            }
+            return None;
+        }
+        [first, second, ..] => {
+            let message =
+                format!("a target has one \"how\": `{}` and `{}` cannot stand together", first.key, second.key);
+            r.fail_with(second.key_span, message, "keep one of them");
+            return None;
+        }
+    };
+    let name = entry.key.as_str();
+    if name != "role"
+        && let Some(beside) = fields.entry("name")
+    {
+        r.fail_with(beside.key_span, "`name` stands beside `role` alone", format!("write `{{{name}: …}}` without it"));
+        return None;
+    }
+    let value = &entry.value;
+    let what = format!("`{name}`");
+    let how = match name {
+        role if ROLES.contains(&role) => {
+            How::Role { role: role.to_owned(), name: Some(matcher(r, value, &what, On::Text)?) }
+        }
+        "label" => How::Label(matcher(r, value, &what, On::Text)?),
+        "placeholder" => How::Placeholder(matcher(r, value, &what, On::Text)?),
+        "text" => How::Text(matcher(r, value, &what, On::Text)?),
+        "alt" => How::Alt(matcher(r, value, &what, On::Text)?),
+        "title" => How::Title(matcher(r, value, &what, On::Text)?),
+        "testid" => How::TestId(matcher(r, value, &what, On::Text)?),
+        "id" => How::Id(strict_template(r, value, &what)?),
+        "css" => How::Css(strict_template(r, value, &what)?),
+        "xpath" => How::Xpath(strict_template(r, value, &what)?),
+        _ => {
+            let role = strict_template(r, value, &what)?;
+            let Some(role) = role.as_literal() else {
+                r.fail(value.span, "`${…}` in a role is not supported yet");
+                return None;
+            };
+            let name = match fields.get("name") {
+                Some(node) => Some(matcher(r, node, "`name`", On::Text)?),
+                None => None,
+            };
+            How::Role { role: role.to_owned(), name }
+        }
+    };
+    Some(Target { how, span: node.span })
+}

@@ -1,0 +1,381 @@
+//! YAML text to a tree that knows where everything stands.
+//!
+//! Built from the parser's events, so that the style and the very text of each scalar survive: `007`, `1_000` and
+//! `"1"` stay what was written. Duplicate keys stay in the tree for the reader to report. Bounded in size, depth
+//! and aliases. Deliberately absent: merge keys, tags, several documents in one file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span as ParserSpan, StructureStyle};
+
+use super::trap;
+use crate::diagnostic::{Diagnostic, Source, Span};
+
+/// The largest file that is read, in bytes.
+pub const MAX_BYTES: usize = 1 << 20;
+/// The most nodes a file may have, aliases counted by what they stand for.
+const MAX_NODES: usize = 100_000;
+/// How deep maps and lists may nest.
+const MAX_DEPTH: usize = 64;
+
+/// A value and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What was written.
+    pub kind: NodeKind,
+    /// Where.
+    pub span: Span,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeKind {
+    /// One value.
+    Scalar(Scalar),
+    /// `- a` or `[a]`.
+    List(Vec<Node>),
+    /// `a: b` or `{a: b}`, duplicates included.
+    Map(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key's text.
+    pub key: String,
+    /// Where the key stands.
+    pub key_span: Span,
+    /// The value; an empty plain scalar when there is none.
+    pub value: Node,
+    /// Whether the map is written in braces.
+    pub in_braces: bool,
+}
+
+impl Entry {
+    /// From the key to the end of the value.
+    pub fn span(&self) -> Span {
+        Span { end: self.value.span.end.max(self.key_span.end), ..self.key_span }
+    }
+}
+
+/// One value as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scalar {
+    /// The text, quotes and escapes resolved.
+    pub text: String,
+    /// Whether it stands without quotes and is no block: only then may it be anything but text.
+    pub plain: bool,
+}
+
+/// What a scalar is by the core schema of YAML 1.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolved {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number.
+    Number,
+    /// Anything else, and everything in quotes.
+    Text,
+}
+
+impl Scalar {
+    /// What it is. Only `true` and `false` are booleans; `007` is text, as it is no JSON number.
+    pub fn resolve(&self) -> Resolved {
+        match self.text.as_str() {
+            _ if !self.plain => Resolved::Text,
+            "" | "~" | "null" => Resolved::Null,
+            "true" => Resolved::Bool(true),
+            "false" => Resolved::Bool(false),
+            text if self.starts_like_a_number() && serde_json::from_str::<serde_json::Number>(text).is_ok() => {
+                Resolved::Number
+            }
+            _ => Resolved::Text,
+        }
+    }
+
+    fn starts_like_a_number(&self) -> bool {
+        self.text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+    }
+
+    /// The number it is, if it is one.
+    pub fn number(&self) -> Option<serde_json::Number> {
+        (self.resolve() == Resolved::Number).then(|| serde_json::from_str(&self.text).ok()).flatten()
+    }
+}
+
+impl Node {
+    /// The scalar it is, if it is one.
+    pub fn scalar(&self) -> Option<&Scalar> {
+        match &self.kind {
+            NodeKind::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// The entries it has, if it is a map.
+    pub fn entries(&self) -> Option<&[Entry]> {
+        match &self.kind {
+            NodeKind::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value of a key, if this is a map that has it.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entries()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// Whether nothing stands there.
+    pub fn is_null(&self) -> bool {
+        self.scalar().is_some_and(|scalar| scalar.resolve() == Resolved::Null)
+    }
+
+    /// What it is, as people say it.
+    pub fn describe(&self) -> &'static str {
+        match &self.kind {
+            NodeKind::List(_) => "a list",
+            NodeKind::Map(_) => "a map",
+            NodeKind::Scalar(scalar) => match scalar.resolve() {
+                Resolved::Null => "nothing",
+                Resolved::Bool(_) => "a boolean",
+                Resolved::Number => "a number",
+                Resolved::Text => "text",
+            },
+        }
+    }
+}
+
+/// Reads a file. What is wrong with its YAML is one diagnostic, which ends that file's list.
+pub fn parse(source: &Arc<Source>) -> Result<Node, Diagnostic> {
+    let text = source.text.as_str();
+    if text.len() > MAX_BYTES {
+        let message = format!("the file is larger than {} KiB", MAX_BYTES >> 10);
+        return Err(Diagnostic::error(source, Span::default(), message));
+    }
+    let mut options = Options::default();
+    options.set_emit_comments(false);
+    let parser = Parser::new_from_str_with_options(text, options);
+    Builder { source, parser, anchors: HashMap::new(), nodes: 0 }.document()
+}
+
+struct Builder<'a, P> {
+    source: &'a Arc<Source>,
+    parser: P,
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+}
+
+type Parsed<'a> = Result<(Event<'a>, ParserSpan), ScanError>;
+
+impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
+    fn document(mut self) -> Result<Node, Diagnostic> {
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamStart | Event::DocumentStart(..) => {}
+                Event::StreamEnd => return Err(self.error(Span::default(), "the file is empty")),
+                _ => {
+                    let node = self.node(event, span, 0)?;
+                    return match self.next()? {
+                        (Event::DocumentEnd, _) => self.end(node),
+                        (_, span) => Err(self.error(place(&span), "unexpected content after the end")),
+                    };
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, node: Node) -> Result<Node, Diagnostic> {
+        match self.next()? {
+            (Event::StreamEnd, _) => Ok(node),
+            (_, span) => {
+                Err(self.error(place(&span), "a second document in one file").label("put it into a file of its own"))
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, ParserSpan), Diagnostic> {
+        match self.parser.next() {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(error)) => {
+                let mark = error.marker();
+                let start = byte(mark.byte_offset());
+                let span =
+                    Span { line: byte(Some(mark.line())), column: byte(Some(mark.col() + 1)), start, end: start };
+                Err(trap::behind(self.source, span)
+                    .unwrap_or_else(|| self.error(span, format!("this is not YAML: {}", error.info().to_lowercase()))))
+            }
+            None => Err(self.error(Span::default(), "the file ends too early")),
+        }
+    }
+
+    fn error(&self, span: Span, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(self.source, span, message)
+    }
+
+    fn node(&mut self, event: Event<'a>, span: ParserSpan, depth: usize) -> Result<Node, Diagnostic> {
+        let mut at = place(&span);
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(self.error(at, format!("more than {MAX_NODES} values in one file")));
+        }
+        if depth > MAX_DEPTH {
+            return Err(self.error(at, format!("nested more than {MAX_DEPTH} deep")));
+        }
+        let before = self.nodes;
+        let (kind, anchor, tag) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let scalar = Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                (NodeKind::Scalar(scalar), anchor, tag)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                let mut items = Vec::new();
+                loop {
+                    let (event, span) = self.next()?;
+                    if event == Event::SequenceEnd {
+                        at.end = at.end.max(place(&span).end);
+                        break;
+                    }
+                    items.push(self.node(event, span, depth + 1)?);
+                }
+                self.shrink(&mut at, items.last().map(|item| item.span.end));
+                (NodeKind::List(items), anchor, tag)
+            }
+            Event::MappingStart(style, anchor, tag) => {
+                let mut entries = Vec::new();
+                loop {
+                    let (event, span) = self.next()?;
+                    if event == Event::MappingEnd {
+                        at.end = at.end.max(place(&span).end);
+                        break;
+                    }
+                    entries.push(self.entry(event, span, style == StructureStyle::Flow, depth)?);
+                }
+                self.shrink(&mut at, entries.last().map(|entry| entry.span().end));
+                (NodeKind::Map(entries), anchor, tag)
+            }
+            Event::Alias(anchor) => {
+                let Some((node, size)) = self.anchors.get(&anchor) else {
+                    return Err(self.error(at, "an alias inside of what it stands for"));
+                };
+                self.nodes += size;
+                if self.nodes > MAX_NODES {
+                    return Err(self.error(at, format!("aliases make more than {MAX_NODES} values of this file")));
+                }
+                return Ok(Node { kind: node.kind.clone(), span: at });
+            }
+            _ => return Err(self.error(at, "this cannot stand here")),
+        };
+        if tag.is_some() {
+            return Err(self.error(at, "a tag (`!…`) has no meaning here").label("remove it, or quote the text"));
+        }
+        let node = Node { kind, span: at };
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), self.nodes - before + 1));
+        }
+        Ok(node)
+    }
+
+    fn entry(
+        &mut self,
+        event: Event<'a>,
+        span: ParserSpan,
+        in_braces: bool,
+        depth: usize,
+    ) -> Result<Entry, Diagnostic> {
+        let key = self.node(event, span, depth + 1)?;
+        let Some(Scalar { text, plain }) = key.scalar() else {
+            return Err(trap::behind(self.source, key.span)
+                .unwrap_or_else(|| self.error(key.span, format!("a key must be text, not {}", key.describe()))));
+        };
+        if *plain && text == "<<" {
+            return Err(self.error(key.span, "merge keys are not known here").label("write the keys out"));
+        }
+        let (event, span) = self.next()?;
+        let value = self.node(event, span, depth + 1)?;
+        Ok(Entry { key: text.clone(), key_span: key.span, value, in_braces })
+    }
+
+    /// A block ends where its last value ends, not where the next line begins.
+    fn shrink(&self, at: &mut Span, last: Option<u32>) {
+        let Some(last) = last else { return };
+        let text = self.source.text.get(at.start as usize..at.end as usize).unwrap_or("");
+        if !text.starts_with(['{', '[']) {
+            at.end = last;
+        }
+    }
+}
+
+fn byte(n: Option<usize>) -> u32 {
+    u32::try_from(n.unwrap_or(0)).unwrap_or(u32::MAX)
+}
+
+fn place(span: &ParserSpan) -> Span {
+    Span {
+        line: byte(Some(span.start.line())),
+        column: byte(Some(span.start.col() + 1)),
+        start: byte(span.start.byte_offset()),
+        end: byte(span.end.byte_offset()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Result<Node, Diagnostic> {
+        parse(&Source::new("a.yaml", text))
+    }
+
+    #[test]
+    fn scalars_keep_their_text() {
+        let node = tree("a: 007\nb: 1_000\nc: \"1\"\nd: 1\ne: yes\nf: 1.50\ng:\n").unwrap();
+        let seen: Vec<_> = node
+            .entries()
+            .unwrap()
+            .iter()
+            .map(|entry| (entry.value.scalar().unwrap().text.as_str(), entry.value.scalar().unwrap().resolve()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("007", Resolved::Text),
+                ("1_000", Resolved::Text),
+                ("1", Resolved::Text),
+                ("1", Resolved::Number),
+                ("yes", Resolved::Text),
+                ("1.50", Resolved::Number),
+                ("", Resolved::Null),
+            ]
+        );
+    }
+
+    #[test]
+    fn spans_cover_what_was_written() {
+        let source = Source::new("a.yaml", "ä: {b: \"ü x\"}\nlist:\n  - one\n  - two\n\nend: 1\n");
+        let node = parse(&source).unwrap();
+        let slices: Vec<_> = node.entries().unwrap().iter().map(|e| source.slice(e.span())).collect();
+        assert_eq!(slices, ["ä: {b: \"ü x\"}", "list:\n  - one\n  - two", "end: 1"]);
+        let inner = &node.get("ä").unwrap().entries().unwrap()[0];
+        assert_eq!((inner.value.span.line, inner.value.span.column), (1, 8));
+        assert_eq!(source.slice(inner.value.span), "\"ü x\"");
+    }
+
+    #[test]
+    fn bombs_do_not_go_off() {
+        let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x]\n");
+        for (one, two) in ('b'..='j').zip('a'..='i') {
+            bomb.push_str(&format!("{one}: &{one} [*{two}, *{two}, *{two}, *{two}, *{two}, *{two}, *{two}, *{two}]\n"));
+        }
+        assert!(tree(&bomb).unwrap_err().message.contains("aliases"));
+        assert!(tree(&"[".repeat(100_000)).is_err());
+        assert!(tree(&"- ".repeat(10_000)).is_err());
+        assert!(tree("a: &a [*a]").is_err());
+        assert!(tree("a: 1\n---\nb: 2\n").unwrap_err().message.contains("second document"));
+        assert!(tree("<<: {a: 1}").unwrap_err().message.contains("merge"));
+        assert!(tree("").unwrap_err().message.contains("empty"));
+    }
+}

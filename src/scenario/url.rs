@@ -1,0 +1,79 @@
+//! URLs and addresses, as far as they are known at load.
+
+use super::reader::{Reader, cut};
+use super::template::Template;
+use super::tree::Node;
+use crate::diagnostic::At;
+
+/// What a URL is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A page: may also be `about:` or `data:`.
+    Page,
+    /// A request.
+    Request,
+    /// What others are relative to.
+    Base,
+}
+
+/// Reads a URL. What is written out must be one, and must not be relative when there is no `base_url`.
+pub fn read(
+    r: &mut Reader,
+    node: &Node,
+    what: &str,
+    base: Option<&At<Template>>,
+    purpose: Use,
+) -> Option<At<Template>> {
+    let template = r.template(node, what)?;
+    let raw = template.raw();
+    let text = match template.as_literal() {
+        Some(text) => text,
+        // A path with names in it is still a path.
+        None if raw.starts_with('/') => "/",
+        None => return Some(template),
+    };
+    let problem = match ::url::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => None,
+        Ok(url) if purpose == Use::Page && matches!(url.scheme(), "about" | "data") => None,
+        Ok(url) if url.cannot_be_a_base() && text.contains('.') => {
+            Some((format!("`{}` has no scheme", cut(raw)), format!("write `https://{}`", cut(raw))))
+        }
+        Ok(url) => Some((format!("unknown scheme `{}`", url.scheme()), "write http:// or https://".into())),
+        Err(::url::ParseError::RelativeUrlWithoutBase) if purpose == Use::Base => {
+            Some((format!("`{}` is relative", cut(raw)), "write the whole URL".into()))
+        }
+        Err(::url::ParseError::RelativeUrlWithoutBase) if base.is_some() => None,
+        Err(::url::ParseError::RelativeUrlWithoutBase) => Some((
+            format!("`{}` is relative and there is no `base_url`", cut(raw)),
+            "write the whole URL, or give the scenario a `base_url`".into(),
+        )),
+        Err(error) => Some((format!("`{}` is not a URL: {error}", cut(raw)), String::new())),
+    };
+    match problem {
+        None => Some(template),
+        Some((message, label)) => {
+            if label.is_empty() {
+                r.fail(node.span, message);
+            } else {
+                r.fail_with(node.span, message, label);
+            }
+            None
+        }
+    }
+}
+
+/// Reads `host:port`.
+pub fn address(r: &mut Reader, node: &Node, what: &str) -> Option<At<Template>> {
+    let template = r.template(node, what)?;
+    if let Some(text) = template.as_literal() {
+        let port = text.rsplit_once(':').filter(|(host, _)| {
+            let bracketed = host.starts_with('[') && host.ends_with(']');
+            !host.is_empty() && !host.contains('/') && (bracketed || !host.contains(':'))
+        });
+        if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
+            r.fail_with(node.span, format!("`{}` is not `host:port`", cut(text)), "write it like www.example.com:443");
+            return None;
+        }
+    }
+    Some(template)
+}
