@@ -120,8 +120,16 @@ mod tests {
     fn a_folder_with_ten_mistakes_gives_ten_diagnostics() {
         let folder = std::env::temp_dir().join(format!("wachta-check-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("deep")).unwrap();
-        std::fs::write(folder.join("a.yaml"), "checks:\n  a: {tcp: x}\n  b: {tsl: \"a:1\"}\n  c: {http: /x, evry: 1m}\n  d: {tcp: \"a:1\", every: 5}\n").unwrap();
-        std::fs::write(folder.join("deep/b.yml"), "scenario: B\nid: B\nsteps:\n  - click: Go\n  - clik: {button: Go}\n  - goto: /x\n").unwrap();
+        std::fs::write(
+            folder.join("a.yaml"),
+            "checks:\n  a: {tcp: x}\n  b: {tsl: \"a:1\"}\n  c: {http: /x, evry: 1m}\n  d: {tcp: \"a:1\", every: 5}\n",
+        )
+        .unwrap();
+        std::fs::write(
+            folder.join("deep/b.yml"),
+            "scenario: B\nid: B\nsteps:\n  - click: Go\n  - clik: {button: Go}\n  - goto: /x\n",
+        )
+        .unwrap();
         std::fs::write(folder.join("deep/c.yaml"), "scenario: {\n").unwrap();
         std::fs::write(folder.join("good.yaml"), "checks:\n  good: {tcp: \"a:1\"}\n").unwrap();
         std::fs::write(folder.join("x.schema.json"), "{}").unwrap();

@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::files::scenario_files;
 use crate::names::exit;
 use crate::scenario::model::Pretty;
-use crate::scenario::{Action, How, Lookup, Matcher, PageAction, Schedule, Scenario, Step, Target, Value, load};
+use crate::scenario::{Action, How, Lookup, Matcher, PageAction, Scenario, Schedule, Step, Target, Value, load};
 
 /// Arguments of `wachta explain`.
 #[derive(Debug, Clone, clap::Args)]

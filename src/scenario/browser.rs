@@ -1,7 +1,7 @@
 //! Steps on a page.
 
 use super::expect::{On, matcher};
-use super::keys::{ELEMENT_FACTS, Key, PAGE_FACTS, PAGE_SOURCES};
+use super::keys::{ELEMENT_FACTS, OPTION, PAGE_FACTS, PAGE_SOURCES};
 use super::model::{
     ElementFact, Matcher, PageAction, PageExpectation, PageFact, PageSave, PageSource, SelectOption, Target,
 };
@@ -63,9 +63,7 @@ fn options(r: &mut Reader, node: &Node) -> Option<Vec<SelectOption>> {
             if item.entries().is_none() {
                 return r.template(item, "`option`").map(SelectOption::Text);
             }
-            const VALUE: &[Key] =
-                &[Key { name: "value", shape: Some(super::keys::Shape::Text), doc: "the option's value" }];
-            let fields = r.fields(item, "`option`", &[VALUE])?;
+            let fields = r.fields(item, "`option`", &[OPTION])?;
             r.template(fields.get("value")?, "`value`").map(SelectOption::Value)
         })
         .collect();
@@ -74,9 +72,33 @@ fn options(r: &mut Reader, node: &Node) -> Option<Vec<SelectOption>> {
 
 /// Names of keys that are no single character, as W3C UI Events names them.
 pub const KEY_NAMES: &[&str] = &[
-    "Enter", "Tab", "Escape", "Backspace", "Delete", "Insert", "Space", "Home", "End", "PageUp", "PageDown",
-    "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8", "F9", "F10",
-    "F11", "F12",
+    "Enter",
+    "Tab",
+    "Escape",
+    "Backspace",
+    "Delete",
+    "Insert",
+    "Space",
+    "Home",
+    "End",
+    "PageUp",
+    "PageDown",
+    "ArrowUp",
+    "ArrowDown",
+    "ArrowLeft",
+    "ArrowRight",
+    "F1",
+    "F2",
+    "F3",
+    "F4",
+    "F5",
+    "F6",
+    "F7",
+    "F8",
+    "F9",
+    "F10",
+    "F11",
+    "F12",
 ];
 /// Keys that are held while another is pressed.
 pub const MODIFIER_NAMES: &[&str] = &["Control", "Shift", "Alt", "Meta"];
@@ -167,7 +189,11 @@ fn facts(r: &mut Reader, map: &Node) -> Option<Vec<PageExpectation>> {
             complete = false;
             let names: Vec<_> = ELEMENT_FACTS.iter().map(|key| key.name).collect();
             let found = Diagnostic::error(&r.source, element.key_span, "`element` says nothing of it");
-            r.report(found.label("did you mean `visible`?").note(format!("or put one of these beside it: {}", names.join(", "))));
+            r.report(
+                found
+                    .label("did you mean `visible`?")
+                    .note(format!("or put one of these beside it: {}", names.join(", "))),
+            );
         }
         (None, Some(fact)) => {
             complete = false;

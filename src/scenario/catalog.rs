@@ -34,9 +34,10 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
         }
         for scenario in loaded.scenarios {
             let id = scenario.id.as_str();
-            let missing = loaded.diagnostics.iter().find(|found| {
-                found.severity == Severity::Missing && found.scenario.as_deref() == Some(id)
-            });
+            let missing = loaded
+                .diagnostics
+                .iter()
+                .find(|found| found.severity == Severity::Missing && found.scenario.as_deref() == Some(id));
             match missing {
                 Some(missing) => catalog.refused.push((id.to_owned(), missing.message.clone())),
                 None => candidates.push(scenario),
@@ -47,7 +48,7 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
     // Stable: those that run already come first, the rest in the order of the files.
     candidates.sort_by_key(|candidate| {
         let running = previous.scenarios.get(&candidate.id.value);
-        !running.is_some_and(|running| running.source.path == candidate.source.path)
+        running.is_none_or(|running| running.source.path != candidate.source.path)
     });
     for candidate in candidates {
         match catalog.scenarios.get(&candidate.id.value) {

@@ -32,8 +32,9 @@ pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matche
                 && !MATCHERS.iter().any(|key| key.name == only.key)
                 && let Some(near) = nearest(&only.key, MATCHERS.iter().map(|key| key.name))
             {
-                let found = Diagnostic::error(&r.source, only.key_span, format!("unknown matcher `{}`", cut(&only.key)))
-                    .label(format!("did you mean `{near}`?"));
+                let found =
+                    Diagnostic::error(&r.source, only.key_span, format!("unknown matcher `{}`", cut(&only.key)))
+                        .label(format!("did you mean `{near}`?"));
                 r.report(found.note(allowed()));
                 return None;
             }
@@ -48,7 +49,8 @@ pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matche
                     // Unknown keys were reported; only what is otherwise in order needs a word of its own.
                     if known.len() == entries.len() {
                         let label = if entries.is_empty() { "say what must hold" } else { "keep one" };
-                        let found = Diagnostic::error(&r.source, node.span, format!("{what} takes exactly one matcher"));
+                        let found =
+                            Diagnostic::error(&r.source, node.span, format!("{what} takes exactly one matcher"));
                         r.report(found.label(label).note(allowed()));
                     }
                     None
@@ -241,7 +243,8 @@ pub fn json_path(r: &mut Reader, path: &str, span: Span) -> Option<String> {
     match serde_json_path::JsonPath::parse(path) {
         Ok(_) => Some(path.to_owned()),
         Err(error) => {
-            let message = format!("`{}` is not a JSONPath: {error}", cut(path));
+            let message =
+                format!("`{}` is not a JSONPath: wrong from character {} on", cut(path), error.position() + 1);
             if path.starts_with('$') {
                 r.fail(span, message);
             } else {

@@ -79,8 +79,7 @@ fn header_name(r: &mut Reader, entry: &Entry) -> bool {
 
 #[allow(clippy::option_option)] // The outer one says that an error was reported.
 fn body(r: &mut Reader, fields: &Fields<'_>) -> Option<Option<Body>> {
-    let bodies: Vec<_> =
-        fields.iter().filter(|entry| matches!(entry.key.as_str(), "json" | "form" | "body")).collect();
+    let bodies: Vec<_> = fields.iter().filter(|entry| matches!(entry.key.as_str(), "json" | "form" | "body")).collect();
     if let [first, second, ..] = bodies.as_slice() {
         let message = format!("a request has one body: `{}` and `{}` cannot stand together", first.key, second.key);
         r.fail_with(second.key_span, message, "keep one of them");

@@ -139,10 +139,8 @@ pub const BROWSER: &[Key] = &[
 ];
 
 /// One secret.
-pub const SECRET: &[Key] = &[
-    key("env", Shape::Text, "a variable of the agent's environment"),
-    key("file", Shape::Text, "a file"),
-];
+pub const SECRET: &[Key] =
+    &[key("env", Shape::Text, "a variable of the agent's environment"), key("file", Shape::Text, "a file")];
 
 /// `alert`.
 pub const ALERT: &[Key] = &[
@@ -223,6 +221,9 @@ pub const PAGE_ACTIONS: &[Kind] = &[
     page_later("script", "runs JavaScript"),
 ];
 
+/// An option that is not told by its text.
+pub const OPTION: &[Key] = &[key("value", Shape::Text, "the option's value")];
+
 /// The methods of requests.
 pub const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
@@ -268,8 +269,25 @@ pub const TRUST: &[Key] = &[
 
 /// Role words of a target.
 pub const ROLES: &[&str] = &[
-    "button", "link", "heading", "textbox", "searchbox", "checkbox", "radio", "switch", "combobox", "listbox",
-    "option", "slider", "tab", "menuitem", "dialog", "alert", "row", "cell", "img",
+    "button",
+    "link",
+    "heading",
+    "textbox",
+    "searchbox",
+    "checkbox",
+    "radio",
+    "switch",
+    "combobox",
+    "listbox",
+    "option",
+    "slider",
+    "tab",
+    "menuitem",
+    "dialog",
+    "alert",
+    "row",
+    "cell",
+    "img",
 ];
 
 /// The other ways to say which element is meant.

@@ -18,11 +18,8 @@ pub fn unused(r: &mut Reader, fields: &Fields<'_>) {
     };
     for (key, space) in [("secrets", "secret"), ("vars", "vars")] {
         for entry in fields.get(key).and_then(|node| node.entries()).unwrap_or_default() {
-            let reference = if key == "secrets" {
-                Reference::Secret(entry.key.clone())
-            } else {
-                Reference::Var(entry.key.clone())
-            };
+            let reference =
+                if key == "secrets" { Reference::Secret(entry.key.clone()) } else { Reference::Var(entry.key.clone()) };
             if !used.contains(&reference) {
                 let message = format!("`{space}.{}` is never used", cut(&entry.key));
                 r.report(Diagnostic::warning(&r.source, entry.key_span, message));

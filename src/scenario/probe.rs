@@ -26,8 +26,7 @@ pub fn check(r: &mut Reader, kind: &Entry, fields: &Fields<'_>) -> Option<(Kind,
                 None => Some(None),
             };
             let faster_than = limit(r, fields, "faster_than");
-            let check =
-                TcpCheck { address: address?, send: send?, receive: receive?, faster_than: faster_than? };
+            let check = TcpCheck { address: address?, send: send?, receive: receive?, faster_than: faster_than? };
             (Kind::Tcp, Action::Tcp(Box::new(check)))
         }
         _ => {
@@ -35,19 +34,15 @@ pub fn check(r: &mut Reader, kind: &Entry, fields: &Fields<'_>) -> Option<(Kind,
             let trust = http::trust(r, fields.get("trust"));
             let expires_after = limit(r, fields, "expires_after");
             let faster_than = limit(r, fields, "faster_than");
-            let check = TlsCheck {
-                address: address?,
-                trust: trust?,
-                expires_after: expires_after?,
-                faster_than: faster_than?,
-            };
+            let check =
+                TlsCheck { address: address?, trust: trust?, expires_after: expires_after?, faster_than: faster_than? };
             (Kind::Tls, Action::Tls(Box::new(check)))
         }
     })
 }
 
 /// The method of an `http` check, as far as it can be told; for its step's name.
-pub fn method<'a>(node: Option<&'a Node>) -> &'a str {
+pub fn method(node: Option<&Node>) -> &str {
     node.and_then(Node::scalar).map(|scalar| scalar.text.as_str()).filter(|m| METHODS.contains(m)).unwrap_or("GET")
 }
 

@@ -174,7 +174,8 @@ impl Reader {
         let rest = self.source.text.get(end..).unwrap_or("").lines().next().unwrap_or("");
         let before = rest.len() - rest.trim_start_matches([' ', ':']).len();
         let comment = rest[before..].trim_end();
-        let meant = comment.strip_prefix('#').is_some_and(|text| text.starts_with(|c: char| !c.is_whitespace() && c != '#'));
+        let meant =
+            comment.strip_prefix('#').is_some_and(|text| text.starts_with(|c: char| !c.is_whitespace() && c != '#'));
         if !meant || (before == 0 && !scalar.text.is_empty()) {
             return false;
         }
@@ -263,10 +264,6 @@ impl Reader {
 
     fn use_name(&mut self, reference: &Reference, span: Span) {
         let (message, near, help) = match reference {
-            Reference::Env(_) | Reference::Run(_) => {
-                self.names.used.push((reference.clone(), span));
-                return;
-            }
             Reference::Secret(name) if !self.names.secrets.contains(name) => (
                 format!("unknown secret `{name}`"),
                 nearest(name, self.names.secrets.iter().map(String::as_str)).map(|near| format!("secret.{near}")),

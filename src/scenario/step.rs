@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::keys::{GROUP, Key, MODIFIERS, METHODS, PAGE_ACTIONS, PAGE_MODIFIERS, REQUEST, USE};
+use super::keys::{GROUP, Key, METHODS, MODIFIERS, PAGE_ACTIONS, PAGE_MODIFIERS, REQUEST, USE};
 use super::model::{Action, Step};
 use super::naming::{self, Unique};
 use super::reader::{Reader, cut};
@@ -75,8 +75,9 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<
         r.fail(action.key_span, format!("`{key}` is not supported yet"));
         return None;
     }
-    if let Some(second) =
-        entries.iter().find(|entry| entry.key_span != action.key_span && entry.key != key && is_second(entry, kind, method))
+    if let Some(second) = entries
+        .iter()
+        .find(|entry| entry.key_span != action.key_span && entry.key != key && is_second(entry, kind, method))
     {
         let message = format!("two actions in one step: `{key}` and `{}`", second.key);
         r.fail_with(second.key_span, message, "begin a new step with `- `");
@@ -103,12 +104,11 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<
             .map(|request| Action::Request(Box::new(request)))
     } else if key == "group" {
         r.text(&action.value, "`group`");
-        match fields.get("steps") {
-            Some(node) => Some(Action::Group(steps(r, node, scope, &format!("{number}.")))),
-            None => {
-                r.fail(action.key_span, "`group` needs `steps:` beside it");
-                None
-            }
+        if let Some(node) = fields.get("steps") {
+            Some(Action::Group(steps(r, node, scope, &format!("{number}."))))
+        } else {
+            r.fail(action.key_span, "`group` needs `steps:` beside it");
+            None
         }
     } else {
         browser::action(r, action, &fields, scope).map(Action::Page)

@@ -30,28 +30,30 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     }
     let what = format!("`{key}`");
     let fields = r.fields(node, &what, &[&ROLE_KEYS, HOW, TARGET_BESIDE])?;
-    let hows: Vec<_> = fields
-        .iter()
-        .filter(|entry| !TARGET_BESIDE.iter().any(|beside| beside.name == entry.key))
-        .collect();
+    let hows: Vec<_> =
+        fields.iter().filter(|entry| !TARGET_BESIDE.iter().any(|beside| beside.name == entry.key)).collect();
     let entry = match hows.as_slice() {
         [entry] => *entry,
         [] => {
             let whole = node.entries().is_some_and(|entries| entries.len() == fields.iter().count());
             if whole {
-                let found = Diagnostic::error(&r.source, node.span, "this target does not say how the element is found");
+                let found =
+                    Diagnostic::error(&r.source, node.span, "this target does not say how the element is found");
                 r.report(found.note("allowed here: a role word such as button or link, label, placeholder, text, alt, title, testid, id, css, xpath, role"));
             }
             return None;
         }
         [first, second, ..] => {
-            let message = format!("a target has one \"how\": `{}` and `{}` cannot stand together", first.key, second.key);
+            let message =
+                format!("a target has one \"how\": `{}` and `{}` cannot stand together", first.key, second.key);
             r.fail_with(second.key_span, message, "keep one of them");
             return None;
         }
     };
     let name = entry.key.as_str();
-    if name != "role" && let Some(beside) = fields.entry("name") {
+    if name != "role"
+        && let Some(beside) = fields.entry("name")
+    {
         r.fail_with(beside.key_span, "`name` stands beside `role` alone", format!("write `{{{name}: …}}` without it"));
         return None;
     }

@@ -4,6 +4,9 @@
 //! `"1"` stay what was written. Duplicate keys stay in the tree for the reader to report. Bounded in size, depth
 //! and aliases. Deliberately absent: merge keys, tags, several documents in one file.
 
+// An error ends the file's list: it is made at most once, and its size costs nothing.
+#![allow(clippy::result_large_err)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -191,9 +194,9 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
     fn end(&mut self, node: Node) -> Result<Node, Diagnostic> {
         match self.next()? {
             (Event::StreamEnd, _) => Ok(node),
-            (_, span) => Err(self
-                .error(place(&span), "a second document in one file")
-                .label("put it into a file of its own")),
+            (_, span) => {
+                Err(self.error(place(&span), "a second document in one file").label("put it into a file of its own"))
+            }
         }
     }
 
@@ -203,10 +206,10 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
             Some(Err(error)) => {
                 let mark = error.marker();
                 let start = byte(mark.byte_offset());
-                let span = Span { line: byte(Some(mark.line())), column: byte(Some(mark.col() + 1)), start, end: start };
-                Err(trap::behind(self.source, span).unwrap_or_else(|| {
-                    self.error(span, format!("this is not YAML: {}", error.info().to_lowercase()))
-                }))
+                let span =
+                    Span { line: byte(Some(mark.line())), column: byte(Some(mark.col() + 1)), start, end: start };
+                Err(trap::behind(self.source, span)
+                    .unwrap_or_else(|| self.error(span, format!("this is not YAML: {}", error.info().to_lowercase()))))
             }
             None => Err(self.error(Span::default(), "the file ends too early")),
         }
@@ -228,7 +231,9 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
         let before = self.nodes;
         let (kind, anchor, tag) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let scalar = Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                // The parser writes `~` where nothing stands.
+                let text = if at.start == at.end { String::new() } else { text.into_owned() };
+                let scalar = Scalar { text, plain: style == ScalarStyle::Plain };
                 (NodeKind::Scalar(scalar), anchor, tag)
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -279,7 +284,13 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
         Ok(node)
     }
 
-    fn entry(&mut self, event: Event<'a>, span: ParserSpan, in_braces: bool, depth: usize) -> Result<Entry, Diagnostic> {
+    fn entry(
+        &mut self,
+        event: Event<'a>,
+        span: ParserSpan,
+        in_braces: bool,
+        depth: usize,
+    ) -> Result<Entry, Diagnostic> {
         let key = self.node(event, span, depth + 1)?;
         let Some(Scalar { text, plain }) = key.scalar() else {
             return Err(trap::behind(self.source, key.span)

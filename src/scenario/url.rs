@@ -17,7 +17,13 @@ pub enum Use {
 }
 
 /// Reads a URL. What is written out must be one, and must not be relative when there is no `base_url`.
-pub fn read(r: &mut Reader, node: &Node, what: &str, base: Option<&At<Template>>, purpose: Use) -> Option<At<Template>> {
+pub fn read(
+    r: &mut Reader,
+    node: &Node,
+    what: &str,
+    base: Option<&At<Template>>,
+    purpose: Use,
+) -> Option<At<Template>> {
     let template = r.template(node, what)?;
     let raw = template.raw();
     let text = match template.as_literal() {
