@@ -366,7 +366,8 @@ impl Reader {
             return Some(word);
         }
         let mut found = Diagnostic::error(&self.source, node.span, format!("unknown {what} `{}`", cut(&text)));
-        if let Some(near) = nearest(&text, words.iter().copied()) {
+        let same = words.iter().copied().find(|word| word.eq_ignore_ascii_case(&text));
+        if let Some(near) = same.or_else(|| nearest(&text, words.iter().copied())) {
             found = found.label(format!("did you mean `{near}`?"));
         }
         let found = found.note(format!("allowed here: {}", words.join(", ")));
