@@ -233,12 +233,12 @@ fn http_url(r: &mut Reader, node: &Node, what: &str) -> Option<url::Url> {
 
 fn zabbix_config(r: &mut Reader, node: &Node) -> Option<sink::zabbix::Config> {
     let fields = r.fields(node, "`zabbix`", &[ZABBIX])?;
-    let mut field = |name: &str| match fields.get(name) {
-        Some(node) => r.text(node, &format!("`{name}`")).map(|text| text.value),
-        None => {
-            r.fail(node.span, format!("`zabbix` needs `{name}:`"));
-            None
+    let mut field = |name: &str| {
+        if let Some(node) = fields.get(name) {
+            return r.text(node, &format!("`{name}`")).map(|text| text.value);
         }
+        r.fail(node.span, format!("`zabbix` needs `{name}:`"));
+        None
     };
     let (server, host) = (field("server"), field("host"));
     Some(sink::zabbix::Config { server: server?, host: host? })
@@ -389,8 +389,8 @@ alerting:
                 "wachta.yaml:6:1: `otlp` is not supported yet",
                 "wachta.yaml:9:5: links in its notices lead nowhere",
                 "wachta.yaml:10:12: `slack` is not supported yet",
-                "wachta.yaml:12:25: unknown severity `loud`",
-                "wachta.yaml:12:36: unknown receiver `tickts`",
+                "wachta.yaml:12:26: unknown severity `loud`",
+                "wachta.yaml:12:38: unknown receiver `tickts`",
             ]
         );
     }

@@ -155,3 +155,36 @@ fn matcher(matcher_of: &Matcher) -> String {
         other => format!("{other:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::lookup::Environment;
+
+    #[test]
+    fn steps_and_due_times_are_told() {
+        let file = std::env::temp_dir().join(format!("wachta-explain-{}.yaml", std::process::id()));
+        let text = "scenario: Shop\ncron: \"30 2 * * *\"\ntimezone: Europe/Warsaw\nsteps:\n  - goto: https://a.example\n  - click: {button: {contains: Pay}}\n    optional: true\n  - group: Rest\n    steps:\n      - GET: https://a.example/x\n";
+        std::fs::write(&file, text).unwrap();
+        let mut out = Vec::new();
+        let args = ExplainArgs { paths: vec![file.clone()] };
+        let now = "2026-03-27T12:00:00Z".parse().unwrap();
+        let code = explain(&args, &Environment::everything(), now, false, &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        std::fs::remove_file(file).unwrap();
+        assert_eq!(code, exit::PASSED, "{out}");
+        for line in [
+            "shop   Shop (browser)",
+            "    1. goto https://a.example   timeout 30s",
+            "    2. click button contains \"Pay\"   timeout 10s   optional",
+            "       target role button, name contains \"Pay\"",
+            "    3. Rest",
+            "    3.1. GET https://a.example/x   timeout 10s",
+            "    2026-03-28T02:30:00+01:00 Sat CET",
+            "    2026-03-29T03:00:00+02:00 Sun CEST",
+        ] {
+            assert!(out.lines().any(|seen| seen == line), "{line}\n{out}");
+        }
+        assert_eq!(out.lines().filter(|line| line.contains("T02:30:00")).count(), 9);
+    }
+}

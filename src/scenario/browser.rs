@@ -1,7 +1,7 @@
 //! Steps on a page.
 
 use super::expect::{On, matcher};
-use super::keys::{ELEMENT_FACTS, Key, PAGE_FACTS, PAGE_SOURCES};
+use super::keys::{ELEMENT_FACTS, OPTION, PAGE_FACTS, PAGE_SOURCES};
 use super::model::{
     ElementFact, Matcher, PageAction, PageExpectation, PageFact, PageSave, PageSource, SelectOption, Target,
 };
@@ -63,9 +63,7 @@ fn options(r: &mut Reader, node: &Node) -> Option<Vec<SelectOption>> {
             if item.entries().is_none() {
                 return r.template(item, "`option`").map(SelectOption::Text);
             }
-            const VALUE: &[Key] =
-                &[Key { name: "value", shape: Some(super::keys::Shape::Text), doc: "the option's value" }];
-            let fields = r.fields(item, "`option`", &[VALUE])?;
+            let fields = r.fields(item, "`option`", &[OPTION])?;
             r.template(fields.get("value")?, "`value`").map(SelectOption::Value)
         })
         .collect();

@@ -52,7 +52,7 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
     // Stable: those that run already come first, the rest in the order of the files.
     candidates.sort_by_key(|candidate| {
         let running = previous.scenarios.get(&candidate.id.value);
-        !running.is_some_and(|running| running.source.path == candidate.source.path)
+        running.is_none_or(|running| running.source.path != candidate.source.path)
     });
     for candidate in candidates {
         match catalog.scenarios.get(&candidate.id.value) {

@@ -243,7 +243,8 @@ pub fn json_path(r: &mut Reader, path: &str, span: Span) -> Option<String> {
     match serde_json_path::JsonPath::parse(path) {
         Ok(_) => Some(path.to_owned()),
         Err(error) => {
-            let message = format!("`{}` is not a JSONPath: {error}", cut(path));
+            let message =
+                format!("`{}` is not a JSONPath: wrong from character {} on", cut(path), error.position() + 1);
             if path.starts_with('$') {
                 r.fail(span, message);
             } else {

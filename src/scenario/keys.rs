@@ -221,6 +221,9 @@ pub const PAGE_ACTIONS: &[Kind] = &[
     page_later("script", "runs JavaScript"),
 ];
 
+/// An option that is not told by its text.
+pub const OPTION: &[Key] = &[key("value", Shape::Text, "the option's value")];
+
 /// The methods of requests.
 pub const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 

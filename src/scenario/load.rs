@@ -108,12 +108,13 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     if let Some(defaults) = fields.get("defaults").and_then(|node| r.fields(node, "`defaults`", &[SCENARIO_DEFAULTS])) {
         scope.timeout = defaults.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
     }
-    let steps = match fields.get("steps") {
-        Some(node) => step::steps(r, node, &mut scope, "step "),
-        None => {
+    let steps = if let Some(node) = fields.get("steps") {
+        step::steps(r, node, &mut scope, "step ")
+    } else {
+        if root.get("steps").is_none() {
             r.fail(fields.entry("scenario").map_or(root.span, |entry| entry.key_span), "a scenario needs `steps:`");
-            Vec::new()
         }
+        Vec::new()
     };
     let finally = match fields.get("finally") {
         Some(node) => step::steps(r, node, &mut scope, "finally step "),
@@ -325,13 +326,11 @@ fn browser(r: &mut Reader, node: &Node) -> Option<Viewport> {
     let node = fields.get("viewport")?;
     let text = r.text(node, "`viewport`")?;
     let size = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    match size {
-        Some((width @ 1..=10_000, height @ 1..=10_000)) => Some(Viewport { width, height }),
-        _ => {
-            r.fail_with(node.span, format!("`{}` is not a viewport", cut(&text)), "write it like 1280x800");
-            None
-        }
+    if let Some((width @ 1..=10_000, height @ 1..=10_000)) = size {
+        return Some(Viewport { width, height });
     }
+    r.fail_with(node.span, format!("`{}` is not a viewport", cut(&text)), "write it like 1280x800");
+    None
 }
 
 /// The schedule that stands here, if one does. `inherited` is the zone of a cron without one.
@@ -415,7 +414,8 @@ fn alert(r: &mut Reader, node: Option<&Node>, mut parts: AlertParts) -> AlertPar
     }
     if let Some(node) = fields.get("verdicts") {
         let mut verdicts = Vec::new();
-        for item in r.list(node, "`verdicts`").unwrap_or_default() {
+        let items = r.list(node, "`verdicts`");
+        for item in items.unwrap_or_default() {
             let verdict = match r.word(item, "verdict to alert on", &["failed", "degraded"]) {
                 Some("failed") => Verdict::Failed,
                 Some(_) => Verdict::Degraded,
@@ -425,7 +425,7 @@ fn alert(r: &mut Reader, node: Option<&Node>, mut parts: AlertParts) -> AlertPar
                 verdicts.push(verdict);
             }
         }
-        if node.describe() == "a list" && verdicts.is_empty() {
+        if items.is_some_and(<[Node]>::is_empty) {
             r.fail(node.span, "with no verdict nothing would ever alert");
         }
         parts.verdicts = Some(verdicts);

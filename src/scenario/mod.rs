@@ -29,3 +29,6 @@ pub use catalog::{Catalog, assemble};
 pub use load::{Loaded, load};
 pub use model::*;
 pub use template::{Reference, Template, Value};
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ pub fn check(r: &mut Reader, kind: &Entry, fields: &Fields<'_>) -> Option<(Kind,
 }
 
 /// The method of an `http` check, as far as it can be told; for its step's name.
-pub fn method<'a>(node: Option<&'a Node>) -> &'a str {
+pub fn method(node: Option<&Node>) -> &str {
     node.and_then(Node::scalar).map(|scalar| scalar.text.as_str()).filter(|m| METHODS.contains(m)).unwrap_or("GET")
 }
 

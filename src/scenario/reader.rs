@@ -264,10 +264,6 @@ impl Reader {
 
     fn use_name(&mut self, reference: &Reference, span: Span) {
         let (message, near, help) = match reference {
-            Reference::Env(_) | Reference::Run(_) => {
-                self.names.used.push((reference.clone(), span));
-                return;
-            }
             Reference::Secret(name) if !self.names.secrets.contains(name) => (
                 format!("unknown secret `{name}`"),
                 nearest(name, self.names.secrets.iter().map(String::as_str)).map(|near| format!("secret.{near}")),
@@ -370,7 +366,8 @@ impl Reader {
             return Some(word);
         }
         let mut found = Diagnostic::error(&self.source, node.span, format!("unknown {what} `{}`", cut(&text)));
-        if let Some(near) = nearest(&text, words.iter().copied()) {
+        let same = words.iter().copied().find(|word| word.eq_ignore_ascii_case(&text));
+        if let Some(near) = same.or_else(|| nearest(&text, words.iter().copied())) {
             found = found.label(format!("did you mean `{near}`?"));
         }
         let found = found.note(format!("allowed here: {}", words.join(", ")));

@@ -104,12 +104,11 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<
             .map(|request| Action::Request(Box::new(request)))
     } else if key == "group" {
         r.text(&action.value, "`group`");
-        match fields.get("steps") {
-            Some(node) => Some(Action::Group(steps(r, node, scope, &format!("{number}.")))),
-            None => {
-                r.fail(action.key_span, "`group` needs `steps:` beside it");
-                None
-            }
+        if let Some(node) = fields.get("steps") {
+            Some(Action::Group(steps(r, node, scope, &format!("{number}."))))
+        } else {
+            r.fail(action.key_span, "`group` needs `steps:` beside it");
+            None
         }
     } else {
         browser::action(r, action, &fields, scope).map(Action::Page)

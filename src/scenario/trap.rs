@@ -82,7 +82,7 @@ impl Scanner<'_> {
         let word_follows = self.peek(1).is_some_and(|c| !c.is_whitespace() && c != '#');
         let value_before = !key_before.is_empty() || {
             let before = self.characters[..self.at].iter().rev().map(|(_, c)| *c).find(|c| !c.is_whitespace());
-            before.is_some_and(|c| c.is_alphanumeric())
+            before.is_some_and(char::is_alphanumeric)
         };
         (self.depth > 0 && word_follows && value_before)
             .then(|| self.trap(self.at, "a `#` after a space begins a comment, so the braces never close"))
@@ -145,10 +145,9 @@ impl Scanner<'_> {
             let line = self.characters.get(self.at..).unwrap_or_default();
             let deeper = line.iter().take_while(|(_, c)| *c == ' ').count();
             match line.get(deeper) {
-                None => return,
                 Some((_, '\n')) => {}
                 Some(_) if deeper > indent => {}
-                Some(_) => return,
+                _ => return,
             }
         }
     }

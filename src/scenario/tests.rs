@@ -1,0 +1,107 @@
+//! The loader against golden files: `tests/golden/load/NAME.yaml` → `NAME.txt`, its rendered diagnostics, or what
+//! was loaded when there are none. `WACHTA_BLESS=1` writes the latter.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::schema;
+use super::{Lookup, LookupError, load, tree};
+use crate::diagnostic::Source;
+
+/// Knows every variable and file but those with `MISSING` or `missing` in their names.
+struct Machine;
+
+impl Lookup for Machine {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        if name.contains("MISSING") {
+            return Err(LookupError::Missing(format!("the variable `{name}` is not set")));
+        }
+        Ok("value".into())
+    }
+
+    fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        if path.to_string_lossy().contains("missing") {
+            return Err(LookupError::Missing(format!("cannot read the file `{}`", path.display())));
+        }
+        Ok(b"value".to_vec())
+    }
+}
+
+fn golden() -> Vec<(PathBuf, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/load");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+fn shown(path: &Path, text: &str) -> String {
+    let name = path.file_name().unwrap().to_string_lossy();
+    let loaded = load(&name, text, &Machine);
+    let mut out: Vec<String> =
+        loaded.diagnostics.iter().map(|found| format!("{:?} {}", found.severity, found.render(false))).collect();
+    for one in &loaded.scenarios {
+        out.push(format!(
+            "{} {:?} {} timeout {:?} {:?}\n",
+            one.id.value, one.name, one.schedule, one.timeout, one.alert
+        ));
+        for step in one.steps.iter().chain(&one.finally) {
+            out.push(format!("  {} {:?} {:?}\n", step.name, step.timeout(), one.source.slice(step.span)));
+        }
+    }
+    out.concat()
+}
+
+#[test]
+fn golden_files() {
+    let bless = std::env::var_os("WACHTA_BLESS").is_some();
+    let mut wrong = Vec::new();
+    for (path, text) in golden() {
+        let shown = shown(&path, &text);
+        let expected = path.with_extension("txt");
+        if bless {
+            std::fs::write(&expected, &shown).unwrap();
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != shown {
+            wrong.push(format!("{}\n{shown}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn good_files_fit_the_schema() {
+    let schema = schema::scenario_files();
+    let mut seen = 0;
+    for (path, text) in golden() {
+        let source = Source::new("a.yaml", text.as_str());
+        let good = path.file_name().unwrap().to_string_lossy().starts_with("good");
+        if good {
+            seen += 1;
+            let loaded = load("a.yaml", &text, &Machine);
+            assert!(!loaded.scenarios.is_empty(), "{}: {:?}", path.display(), loaded.diagnostics);
+            let root = tree::parse(&source).unwrap();
+            assert_eq!(schema::tests::fits(&schema, &schema, &root), Ok(()), "{}", path.display());
+        }
+    }
+    assert!(seen >= 4);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn load_never_panics(which in any::<prop::sample::Index>(), edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..6, "[-{}:#,\\[\\]*&!|>'\"$ \nxä0]{0,4}"), 1..6)) {
+        let all = golden();
+        let mut text: Vec<char> = all[which.index(all.len())].1.chars().collect();
+        for (at, remove, insert) in edits {
+            let at = at.index(text.len() + 1);
+            let end = (at + remove).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        let text: String = text.into_iter().collect();
+        for found in load("a.yaml", &text, &Machine).diagnostics {
+            found.render(false);
+        }
+    }
+}
