@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use regex::Regex;
 use serde_json::Value;
@@ -10,6 +11,17 @@ use wachta::names::{Metric, MetricKind, metric};
 
 /// Labels that Prometheus adds.
 const SCRAPED: [&str; 3] = ["job", "instance", "le"];
+
+static QUOTED: LazyLock<Regex> = LazyLock::new(|| pattern(r#""[^"]*""#));
+static SERIES: LazyLock<Regex> = LazyLock::new(|| pattern(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(\{[^}]*\})?"));
+static MATCHER: LazyLock<Regex> = LazyLock::new(|| pattern(r"([a-z_]+)\s*(=|!)"));
+static GROUPING: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)"));
+static TEMPLATE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\$labels\.([a-z_]+)|\{\{([a-z_]+)\}\}"));
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("a valid pattern")
+}
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
@@ -40,12 +52,11 @@ fn labels_of(of: &Metric) -> BTreeSet<&'static str> {
 
 /// What is wrong with an expression; `words` are templates that go with it, with `labels.x` or `{{x}}` in them.
 fn faults(expression: &str, words: &str) -> Vec<String> {
-    let pattern = |text: &str| Regex::new(text).expect("a valid pattern");
     // What stands between quotes is no name. Variables of Grafana stand there, or between brackets.
-    let expression = pattern(r#""[^"]*""#).replace_all(expression, "\"\"");
+    let expression = QUOTED.replace_all(expression, "\"\"");
     let mut faults = Vec::new();
     let mut known: BTreeSet<&str> = SCRAPED.into();
-    for found in pattern(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(\{[^}]*\})?").captures_iter(&expression) {
+    for found in SERIES.captures_iter(&expression) {
         let name = &found[1];
         let matchers = found.get(2).map_or("", |matchers| matchers.as_str());
         let labels = match metric_of(name) {
@@ -57,19 +68,17 @@ fn faults(expression: &str, words: &str) -> Vec<String> {
             }
             None => continue,
         };
-        for label in pattern(r"([a-z_]+)\s*(=|!)").captures_iter(matchers) {
+        for label in MATCHER.captures_iter(matchers) {
             if !labels.contains(&label[1]) {
                 faults.push(format!("{name} has no label {}", &label[1]));
             }
         }
         known.extend(labels);
     }
-    let grouped = pattern(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)");
-    let grouped = grouped.captures_iter(&expression).flat_map(|list| {
+    let grouped = GROUPING.captures_iter(&expression).flat_map(|list| {
         list[1].split(',').map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()).collect::<Vec<_>>()
     });
-    let templates = pattern(r"\$labels\.([a-z_]+)|\{\{([a-z_]+)\}\}");
-    let templated = templates
+    let templated = TEMPLATE
         .captures_iter(words)
         .map(|found| found.get(1).or(found.get(2)).map_or("", |label| label.as_str()).to_owned());
     faults.extend(
