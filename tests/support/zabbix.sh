@@ -6,15 +6,27 @@
 #   ZABBIX_TRAPPER=127.0.0.1:PORT
 #   ZABBIX_API=http://127.0.0.1:PORT/api_jsonrpc.php        user Admin, password zabbix
 # Both may be repeated. Ports come from ZABBIX_TRAPPER_PORT, ZABBIX_API_PORT and ZABBIX_DB_PORT, or are free ones.
-# State is kept under ${WACHTA_TEST_STATE:-target/test-state}/zabbix.
+# State is kept under ${WACHTA_TEST_STATE:-target/test-state}/zabbix, or under /var/tmp where
+# the service users cannot reach that.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+
+[ "${1:-}" != up ] || "$here/packages.sh"
+
+# The service users have to reach the state folder, which they cannot when the checkout is in somebody's home.
 state=${WACHTA_TEST_STATE:-$here/../../target/test-state}/zabbix
 mkdir -p "$state"
 state=$(cd "$state" && pwd)
+chmod 755 "$state"
+reachable() { ! id zabbix >/dev/null 2>&1 || runuser -u zabbix -- test -x "$state"; }
+if ! reachable; then
+  state=/var/tmp/wachta-test-state-$(echo "$here" | cksum | cut -d' ' -f1)/zabbix
+  mkdir -p "$state"
+fi
 
-running() { [ -s "$state/$1.pid" ] && kill -0 "$(cat "$state/$1.pid")" 2>/dev/null; }
+# Whether a part that was started here runs: its id may be another process's by now, which names another folder.
+running() { [ -s "$state/$1.pid" ] && grep -qsF "$state" "/proc/$(cat "$state/$1.pid")/cmdline"; }
 
 # Ends a part by the id it was started with; a minus in front of it means its whole group.
 stop() {
@@ -50,19 +62,11 @@ case ${1:-} in
   *) echo "usage: $0 up|down" >&2; exit 2 ;;
 esac
 
-"$here/packages.sh"
-
 # One of several tests sets up, the others find it done.
 exec 9>"$state/lock"
 flock 9
-
-# The service users have to reach the state folder, whatever the folders above it allow.
-reachable() { runuser -u zabbix -- test -x "$state" && runuser -u postgres -- test -x "$state"; }
-chmod 755 "$state"
-if ! reachable; then
-  echo "users zabbix and postgres cannot enter $state: set WACHTA_TEST_STATE to a folder they can" >&2
-  exit 1
-fi
+# What was started by half is ended.
+trap '[ $? = 0 ] || down' EXIT
 
 free_port() {
   local port
