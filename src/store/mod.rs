@@ -8,13 +8,15 @@ mod sqlite;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
 use crate::incident::{Decision, Incident, Notice, Subject};
-use crate::outcome::{Outcome, RunId};
+use crate::names::Reason;
+use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{Kind, ScenarioId};
 
 pub use sqlite::Sqlite;
@@ -97,6 +99,23 @@ pub trait Runs: Send + Sync {
     async fn prune(&self, before: DateTime<Utc>) -> Result<Vec<RunId>>;
 }
 
+/// A run in few words: what a list or a chart of many runs needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recent {
+    /// The run.
+    pub run: RunId,
+    /// Of which scenario.
+    pub scenario: ScenarioId,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// How long it took.
+    pub duration: Duration,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why it is not `passed`.
+    pub reason: Option<Reason>,
+}
+
 /// What happened before.
 #[async_trait]
 pub trait History: Send + Sync {
@@ -108,6 +127,9 @@ pub trait History: Send + Sync {
 
     /// Outcomes, newest first: of one scenario, or of all.
     async fn recent(&self, scenario: Option<&str>, limit: u32) -> Result<Vec<Outcome>>;
+
+    /// The last outcomes of each scenario, newest first within a scenario: one query for all of them.
+    async fn recent_of_each(&self, limit: u32) -> Result<Vec<Recent>>;
 
     /// One run.
     async fn run(&self, run: RunId) -> Result<Option<Outcome>>;

@@ -10,9 +10,12 @@ use serde_json::Value as Json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row as _, SqlitePool};
 
-use super::{Batch, Delivery, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Result, Runs, StoreError};
+use super::{
+    Batch, Delivery, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent, Result, Runs, StoreError,
+};
 use crate::incident::{Decision, Incident, Notice, Subject};
-use crate::outcome::{Outcome, RunId};
+use crate::names::Reason;
+use crate::outcome::{Outcome, RunId, Verdict};
 
 /// The version of the tables; a file of a newer one is refused, not guessed at.
 const SCHEMA_VERSION: i64 = 1;
@@ -259,6 +262,33 @@ impl History for Sqlite {
             }
             None => self.outcomes("SELECT body FROM outcomes ORDER BY ended_at DESC LIMIT ?", &[], Some(limit)).await,
         }
+    }
+
+    async fn recent_of_each(&self, limit: u32) -> Result<Vec<Recent>> {
+        // The index gives each scenario's last runs; nothing older is read, however long the history is.
+        let rows = sqlx::query(
+            "SELECT o.run, o.scenario, o.ended_at, json_extract(o.body, '$.duration', '$.verdict', '$.reason')
+             FROM (SELECT DISTINCT scenario FROM outcomes) AS s CROSS JOIN outcomes AS o ON o.run IN
+             (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT ?)
+             ORDER BY o.scenario, o.ended_at DESC",
+        )
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let (seconds, verdict, reason): (f64, Verdict, Option<Reason>) = body(row, 3)?;
+                let bad = |e: &dyn std::fmt::Display| StoreError(format!("a run does not read: {e}"));
+                Ok(Recent {
+                    run: RunId(row.get::<&str, _>(0).parse().map_err(|e| bad(&e))?),
+                    scenario: row.get::<&str, _>(1).into(),
+                    ended_at: time(row.get(2)),
+                    duration: std::time::Duration::try_from_secs_f64(seconds).map_err(|e| bad(&e))?,
+                    verdict,
+                    reason,
+                })
+            })
+            .collect()
     }
 
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {

@@ -1,0 +1,229 @@
+//! What is asked for, read from the store and handed to the templates.
+
+use std::collections::HashMap;
+
+use axum::extract::{Path, State as With};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use chrono::Utc;
+use minijinja::context;
+
+use super::render::{Absent, Frame, page, shown};
+use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, RunRow, ScenarioRow};
+use super::svg;
+use crate::incident::{Incident, Subject, Why};
+use crate::outcome::{Outcome, RunId, Verdict};
+use crate::web::State;
+
+/// How many incidents are looked through for those that a page shows.
+const INCIDENTS: u32 = 500;
+/// How many runs are looked through for those of an incident.
+const RUNS_OF_INCIDENT: u32 = 200;
+
+/// What a handler gives.
+type Page = Result<Response, Absent>;
+
+/// `/`: what is wrong now, then everything else.
+pub(super) async fn overview(With(state): With<State>) -> Response {
+    let frame = Frame::new(&state);
+    overview_page(&state, &frame).await.unwrap_or_else(|absent| absent.page(&frame))
+}
+
+async fn overview_page(state: &State, frame: &Frame) -> Page {
+    let now = Utc::now();
+    let overview = state.overview.borrow().clone();
+    let incidents = state.store.incidents(INCIDENTS).await?;
+    let (open, resolved): (Vec<&Incident>, Vec<&Incident>) = incidents.iter().partition(|found| found.is_open());
+    let recent = state.store.recent_of_each(u32::try_from(svg::STRIP).unwrap_or(30)).await?;
+    let mut runs: HashMap<&str, Vec<_>> = HashMap::new();
+    for run in &recent {
+        runs.entry(run.scenario.as_str()).or_default().push(run.clone());
+    }
+    let by_subject: HashMap<&str, &Incident> = open.iter().map(|found| (found.subject.0.as_str(), *found)).collect();
+    let mut rows: Vec<ScenarioRow> = overview
+        .scenarios
+        .values()
+        .map(|scenario| {
+            let id = scenario.id.as_str();
+            let runs = runs.get(id).map_or(&[][..], Vec::as_slice);
+            ScenarioRow::new(scenario, runs, by_subject.get(id).copied(), now)
+        })
+        .collect();
+    rows.sort_by_cached_key(ScenarioRow::order);
+    let counts: Vec<(&str, usize)> = Verdict::ALL
+        .into_iter()
+        .map(|verdict| (verdict.as_str(), rows.iter().filter(|row| row.verdict() == Some(verdict.as_str())).count()))
+        .collect();
+    let waiting = rows.iter().filter(|row| row.verdict().is_none()).count();
+    let count = |verdict: Verdict| counts[usize::from(verdict.code())].1;
+    let latest = state.store.recent(None, 20).await?;
+    let mut open: Vec<&Incident> = open;
+    open.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.opened_at.cmp(&a.opened_at)));
+    let content = context! {
+        open => shown(open.iter().map(|found| IncidentView::new(found, now)).collect::<Vec<_>>()),
+        resolved => shown(resolved.iter().take(5).map(|found| IncidentView::new(found, now)).collect::<Vec<_>>()),
+        problems => shown(&overview.problems),
+        refused => shown(&overview.refused),
+        scenarios => shown(rows),
+        failed => count(Verdict::Failed),
+        unknown => count(Verdict::Unknown),
+        degraded => count(Verdict::Degraded),
+        passed => count(Verdict::Passed),
+        waiting,
+        runs => shown(latest.iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>()),
+    };
+    Ok(page(StatusCode::OK, "overview.html", frame, content))
+}
+
+/// `/scenario/<id>`
+pub(super) async fn scenario(With(state): With<State>, Path(id): Path<String>) -> Response {
+    let frame = Frame::new(&state);
+    scenario_page(&state, &frame, &id).await.unwrap_or_else(|absent| absent.page(&frame))
+}
+
+async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
+    let now = Utc::now();
+    let overview = state.overview.borrow().clone();
+    let scenario = overview.scenarios.get(&id.into());
+    let runs = state.store.recent(Some(id), 50).await?;
+    let Some(name) = scenario.map(|found| found.name.clone()).or_else(|| runs.first().map(|run| run.name.clone()))
+    else {
+        return Err(Absent::Unknown(format!("There is no scenario with the id “{id}”, and no run of one is kept.")));
+    };
+    let subject = Subject(id.to_owned());
+    let decisions = state.store.decisions(&subject, 50).await?;
+    let incidents = state.store.incidents(INCIDENTS).await?;
+    let incidents: Vec<_> =
+        incidents.iter().filter(|found| found.subject == subject).map(|found| IncidentView::new(found, now)).collect();
+    let facts = scenario.map(|scenario| {
+        context! {
+            kind => scenario.kind.as_str(),
+            schedule => scenario.schedule.to_string(),
+            next => shown(scenario.schedule.next_after(&scenario.id, now).map(|due| Moment::new(due, now))),
+            severity => scenario.alert.severity.as_str(),
+            alert => view::alert_text(scenario),
+            timeout => view::spent(scenario.timeout),
+            tags => shown(view::tags(scenario)),
+            place => scenario.source.place(scenario.id.span),
+            base_url => scenario.base_url.as_ref().map(|url| url.value.raw().to_owned()),
+            steps => shown(view::planned(scenario)),
+            source => shown(view::source(scenario)),
+        }
+    });
+    let content = context! {
+        id, name, facts, decisions => shown(decisions.iter().map(|kept| DecisionRow::new(kept, now)).collect::<Vec<_>>()),
+        incidents => shown(incidents),
+        last => shown(runs.first().map(|run| RunRow::new(run, now))),
+        chart => svg::chart(&points(&runs)),
+        runs => shown(runs.iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>()),
+    };
+    Ok(page(StatusCode::OK, "scenario.html", frame, content))
+}
+
+/// Oldest first, as charts are read.
+fn points(runs: &[Outcome]) -> Vec<svg::Point> {
+    runs.iter()
+        .rev()
+        .map(|run| svg::Point {
+            verdict: run.verdict,
+            seconds: run.duration.as_secs_f64(),
+            at: run.ended_at,
+            link: format!("{}{}", crate::names::path::RUN, run.run),
+        })
+        .collect()
+}
+
+/// `/run/<run id>`
+pub(super) async fn run(With(state): With<State>, Path(id): Path<String>) -> Response {
+    let frame = Frame::new(&state);
+    run_page(&state, &frame, &id).await.unwrap_or_else(|absent| absent.page(&frame))
+}
+
+async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
+    let now = Utc::now();
+    let missing = || Absent::Unknown(format!("There is no run “{id}”. Runs are forgotten after a while."));
+    let run = RunId(id.parse().map_err(|_| missing())?);
+    let outcome = state.store.run(run).await?.ok_or_else(missing)?;
+    let overview = state.overview.borrow().clone();
+    let scenario = overview.scenarios.get(&outcome.scenario).map(AsRef::as_ref);
+    let total = outcome.duration.as_secs_f64();
+    let lag = (outcome.started_at - outcome.due_at).to_std().unwrap_or_default();
+    let content = context! {
+        row => shown(RunRow::new(&outcome, now)),
+        kind => outcome.kind.as_str(),
+        location => outcome.location.as_str(),
+        due => shown(Moment::new(outcome.due_at, now)),
+        started => shown(Moment::new(outcome.started_at, now)),
+        lag => view::spent(lag),
+        axis => svg::axis(total),
+        steps => shown(view::steps(&outcome, scenario, now)),
+        evidence => shown(view::evidence(&outcome)),
+    };
+    Ok(page(StatusCode::OK, "run.html", frame, content))
+}
+
+/// `/incident/<dedup key>`
+pub(super) async fn incident(With(state): With<State>, Path(key): Path<String>) -> Response {
+    let frame = Frame::new(&state);
+    incident_page(&state, &frame, &key).await.unwrap_or_else(|absent| absent.page(&frame))
+}
+
+async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
+    let now = Utc::now();
+    let found = state
+        .store
+        .incident(key)
+        .await?
+        .ok_or_else(|| Absent::Unknown(format!("There is no incident “{key}”. Resolved ones are forgotten after a while.")))?;
+    let until = found.resolved_at.unwrap_or(now);
+    let scenario = (!found.subject.is_agent()).then_some(found.subject.0.as_str());
+    let all = state.store.recent(scenario, RUNS_OF_INCIDENT).await?;
+    let of_it: Vec<&Outcome> = all.iter().filter(|run| view::concerns(run, &found.subject)).collect();
+    let during = of_it.iter().filter(|run| (found.opened_at..=until).contains(&run.ended_at));
+    // Those that led to it are part of the story.
+    let before = of_it.iter().filter(|run| run.ended_at < found.opened_at).take(5);
+    let runs: Vec<Outcome> = during.chain(before).take(60).map(|run| (**run).clone()).collect();
+    let decisions = state.store.decisions(&found.subject, 50).await?;
+    let raised: Vec<DecisionRow> = decisions
+        .iter()
+        .filter(|kept| kept.decision.why == Why::Raised && (found.opened_at..=until).contains(&kept.decision.at))
+        .map(|kept| DecisionRow::new(kept, now))
+        .collect();
+    let notices = state.store.notices(key).await?;
+    let content = context! {
+        incident => shown(IncidentView::new(&found, now)),
+        raised => shown(raised),
+        chart => svg::chart(&points(&runs)),
+        runs => shown(runs.iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>()),
+        notices => shown(notices.iter().map(|notice| NoticeRow::new(notice, now)).collect::<Vec<_>>()),
+        decisions => shown(decisions.iter().map(|kept| DecisionRow::new(kept, now)).collect::<Vec<_>>()),
+    };
+    Ok(page(StatusCode::OK, "incident.html", frame, content))
+}
+
+/// `/evidence/<run>/<name>`: a picture as a picture, everything else as plain text, whatever the target sent.
+pub(super) async fn evidence(With(state): With<State>, Path((run, name)): Path<(String, String)>) -> Response {
+    const POLICY: &str =
+        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; sandbox; frame-ancestors 'none'; base-uri 'none'";
+    let bytes = match run.parse() {
+        Ok(run) => state.evidence.read(RunId(run), &name).await,
+        Err(_) => None,
+    };
+    let Some(bytes) = bytes else {
+        let absent = Absent::Unknown("There is no such evidence. It is forgotten together with its run.".to_owned());
+        return absent.page(&Frame::new(&state));
+    };
+    let picture = bytes.starts_with(b"\x89PNG\r\n\x1a\n");
+    let kind = if picture { "image/png" } else { "text/plain; charset=utf-8" };
+    (
+        [
+            (header::CONTENT_TYPE, kind),
+            (header::CONTENT_DISPOSITION, "inline"),
+            (header::CACHE_CONTROL, "private, max-age=3600"),
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        ],
+        bytes,
+    )
+        .into_response()
+}

@@ -1,0 +1,120 @@
+//! Templates to answers: the page, or why there is none.
+
+use std::sync::LazyLock;
+
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use minijinja::{Environment, Value, context};
+use serde::Serialize;
+
+use super::view::Moment;
+use crate::store::StoreError;
+use crate::web::State;
+
+/// The templates, compiled once; names that end in `.html` are escaped.
+static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut env = Environment::new();
+    for (name, text) in [
+        ("style.css", include_str!("templates/style.css")),
+        ("base.html", include_str!("templates/base.html")),
+        ("parts.html", include_str!("templates/parts.html")),
+        ("overview.html", include_str!("templates/overview.html")),
+        ("scenario.html", include_str!("templates/scenario.html")),
+        ("run.html", include_str!("templates/run.html")),
+        ("incident.html", include_str!("templates/incident.html")),
+        ("problem.html", include_str!("templates/problem.html")),
+    ] {
+        env.add_template(name, text).expect("the templates are part of the program, and a test renders each");
+    }
+    env.add_filter("sign", sign);
+    env
+});
+
+/// The sign of a verdict or a step's status; its word always stands beside it.
+fn sign(word: &str) -> &'static str {
+    match word {
+        "passed" => "✓",
+        "degraded" => "~",
+        "failed" => "✗",
+        "unknown" => "?",
+        "skipped" => "–",
+        _ => "·",
+    }
+}
+
+/// What every page shows around its content.
+#[derive(Debug, Serialize)]
+pub(super) struct Frame {
+    version: &'static str,
+    location: String,
+    loaded: Option<Moment>,
+    now: String,
+}
+
+impl Frame {
+    /// The frame as of now.
+    pub(super) fn new(state: &State) -> Self {
+        let overview = state.overview.borrow();
+        let now = chrono::Utc::now();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            location: overview.location.clone(),
+            loaded: overview.loaded_at.map(|at| Moment::new(at, now)),
+            now: now.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        }
+    }
+}
+
+/// A view as templates take it.
+pub(super) fn shown(view: impl Serialize) -> Value {
+    Value::from(minijinja::value::Serde(view))
+}
+
+/// Renders a template.
+pub(super) fn page(status: StatusCode, template: &str, frame: &Frame, content: Value) -> Response {
+    let rendered = TEMPLATES
+        .get_template(template)
+        .and_then(|template| template.render(context! { frame => shown(frame), ..content }));
+    match rendered {
+        Ok(html) => (
+            status,
+            [(header::CACHE_CONTROL, "no-store"), (HeaderName::from_static("content-language"), "en")],
+            Html(html),
+        )
+            .into_response(),
+        Err(error) => {
+            tracing::error!(template, error = %error, "the page did not render");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the page did not render; the log says why\n").into_response()
+        }
+    }
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(super) enum Absent {
+    /// There is no such thing; the sentence says what.
+    Unknown(String),
+    /// The store did not answer.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Absent {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Absent {
+    /// Says it on a page.
+    pub(super) fn page(self, frame: &Frame) -> Response {
+        let (status, title, text) = match self {
+            Self::Unknown(text) => (StatusCode::NOT_FOUND, "Not found", text),
+            Self::Store(error) => {
+                tracing::error!(error = %error, "the page could not read the store");
+                let text = format!("The store does not answer, so history cannot be shown ({error}).");
+                (StatusCode::SERVICE_UNAVAILABLE, "No history", text)
+            }
+        };
+        page(status, "problem.html", frame, context! { title, text })
+    }
+}

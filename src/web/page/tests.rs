@@ -1,0 +1,340 @@
+//! Each page, rendered from a store in memory that holds what a hostile target may have said.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{mpsc, watch};
+use tower_service::Service as _;
+
+use crate::incident::{Decision, Event, Incident, Notice, Subject, Why};
+use crate::names::Reason;
+use crate::outcome::{EvidenceKind, Failure, HttpResult, Outcome, RunId, StepResult, StepStatus, Verdict};
+use crate::scenario::{Kind, Lookup, LookupError, Severity, load};
+use crate::secret::Masker;
+use crate::sink::prometheus::Prometheus;
+use crate::store::evidence::EvidenceFolder;
+use crate::store::{Batch, Delivery, History as _, Outbox as _, Runs as _, Sqlite};
+use crate::web::{Overview, State, router};
+
+const EVIL: &str = "<script>alert(\"1\")</script> & 'it'";
+const FILE: &str = "scenario: \"Shop <script>alert(1)</script>\"\nid: shop\nevery: 1m\nsteps:\n  - GET: http://127.0.0.1/a?b=\"<i>\"\n    expect: {status: 200}\n  - GET: http://127.0.0.1/c\nfinally:\n  - DELETE: http://127.0.0.1/d\n";
+
+struct Nothing;
+
+impl Lookup for Nothing {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        Err(LookupError::Missing(name.into()))
+    }
+    fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        Err(LookupError::Missing(path.display().to_string()))
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome {
+    let failed = verdict == Verdict::Failed;
+    let step = |name: &str, depth, status, failure| StepResult {
+        name: name.into(),
+        depth,
+        finally: false,
+        optional: false,
+        span_id: "0".repeat(16),
+        offset: Duration::from_millis(10),
+        duration: Duration::from_millis(300),
+        status,
+        place: "shop.yaml:5:5".into(),
+        failure,
+        http: Some(HttpResult { method: "GET".into(), url: EVIL.into(), status: 500, bytes: 1 }),
+        certificate_expires_at: Some(ended_at),
+    };
+    let failure = Failure::new(Reason::Status, EVIL).compared(EVIL, EVIL).waited(Duration::from_secs(1));
+    let name = load("shop.yaml", FILE, &Nothing).scenarios[0].steps[0].name.clone();
+    Outcome {
+        run: RunId::new(),
+        scenario: scenario.into(),
+        name: EVIL.into(),
+        kind: Kind::Api,
+        location: "<b>waw".into(),
+        due_at: ended_at - TimeDelta::seconds(2),
+        started_at: ended_at - TimeDelta::seconds(1),
+        ended_at,
+        duration: Duration::from_secs(1),
+        verdict,
+        reason: failed.then_some(Reason::Status),
+        message: failed.then(|| EVIL.into()),
+        failed_step: failed.then_some(0),
+        steps: vec![
+            step(&name, 0, if failed { StepStatus::Failed } else { StepStatus::Passed }, failed.then_some(failure)),
+            step(EVIL, 1, StepStatus::Skipped, None),
+        ],
+        evidence: Vec::new(),
+    }
+}
+
+struct Fixture {
+    state: State,
+    store: Arc<Sqlite>,
+    overview: watch::Sender<Arc<Overview>>,
+    _reload: mpsc::Receiver<crate::web::ReloadRequest>,
+    folder: std::path::PathBuf,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+async fn fixture() -> Fixture {
+    let store = Arc::new(Sqlite::open("sqlite::memory:").await.unwrap());
+    let loaded = load("shop.yaml", FILE, &Nothing);
+    let scenarios: BTreeMap<_, _> =
+        loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario)).collect();
+    assert_eq!(scenarios.len(), 1, "{:?}", loaded.diagnostics);
+    let overview = Overview {
+        location: "<b>waw".into(),
+        scenarios: Arc::new(scenarios),
+        refused: Vec::new(),
+        problems: Vec::new(),
+        loaded_at: Some(now()),
+    };
+    let (sender, receiver) = watch::channel(Arc::new(overview));
+    let (reload, requests) = mpsc::channel(1);
+    let folder = std::env::temp_dir().join(format!("wachta-page-{}", RunId::new()));
+    let state = State {
+        store: store.clone(),
+        evidence: EvidenceFolder::new(&folder),
+        prometheus: Arc::new(Prometheus::new("waw", "test")),
+        overview: receiver,
+        reload,
+        stopping: tokio_util::sync::CancellationToken::new(),
+    };
+    Fixture { state, store, overview: sender, _reload: requests, folder }
+}
+
+impl Fixture {
+    async fn get(&self, path: &str) -> (StatusCode, axum::http::HeaderMap, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router(self.state.clone()).call(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, headers, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Gets a page that must be well-formed and must not carry what a target said as markup.
+    async fn page(&self, path: &str, expected: StatusCode) -> String {
+        let (status, headers, body) = self.get(path).await;
+        assert_eq!(status, expected, "{path}: {body}");
+        assert_eq!(headers["content-type"], "text/html; charset=utf-8");
+        assert!(headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+        assert!(!body.contains("<script") && !body.contains("<b>waw") && !body.contains("<i>\""), "{path}: {body}");
+        well_formed(&body);
+        body
+    }
+
+    async fn incident(&self, run: &Outcome) -> Incident {
+        let incident = Incident {
+            subject: Subject("shop".into()),
+            opening: 1,
+            name: EVIL.into(),
+            tags: BTreeMap::from([("team".into(), EVIL.into())]),
+            kind: "api".into(),
+            severity: Severity::Critical,
+            location: "<b>waw".into(),
+            opened_at: run.ended_at,
+            opened_by: run.run,
+            resolved_at: None,
+            resolved_by: None,
+            verdict: Verdict::Failed,
+            last_run: run.run,
+            reason: run.reason,
+            message: run.message.clone(),
+            step: Some(EVIL.into()),
+            place: Some("shop.yaml:5:5".into()),
+            bad_runs: 2,
+            events: 1,
+            receivers: vec![EVIL.into()],
+        };
+        let decision = |why| Decision {
+            subject: incident.subject.clone(),
+            why,
+            detail: EVIL.into(),
+            run: Some(run.run),
+            at: run.ended_at,
+        };
+        let notice = Notice::new(&incident, Event::Opened, EVIL, run.ended_at);
+        let batch = Batch {
+            incidents: vec![incident.clone()],
+            decisions: vec![decision(Why::Opened), decision(Why::Raised)],
+            notices: vec![notice.clone()],
+            ..Batch::default()
+        };
+        self.store.commit(&batch).await.unwrap();
+        self.store.delivered(&notice.id, &Delivery::Failed(EVIL.into()), now()).await.unwrap();
+        incident
+    }
+
+    async fn write(&self, outcomes: Vec<Outcome>) {
+        let outcomes = outcomes.into_iter().map(Arc::new).collect();
+        self.store.commit(&Batch { outcomes, ..Batch::default() }).await.unwrap();
+    }
+}
+
+/// Every tag that opens closes, in order; attributes are quoted; ampersands are escaped.
+fn well_formed(html: &str) {
+    let body = html.strip_prefix("<!DOCTYPE html>").expect("a document type");
+    let tag = regex::Regex::new(
+        r#"^<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s+[a-zA-Z:-]+="[^"<]*")*)\s*(/?)>"#,
+    )
+    .unwrap();
+    let reference = regex::Regex::new(r"^&(?:[a-z]+|#[0-9]+|#x[0-9a-f]+);").unwrap();
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = body;
+    while let Some(at) = rest.find(['<', '&']) {
+        rest = &rest[at..];
+        if rest.starts_with('&') {
+            assert!(reference.is_match(rest), "{}", &rest.chars().take(60).collect::<String>());
+            rest = &rest[1..];
+            continue;
+        }
+        let found = tag.captures(rest).unwrap_or_else(|| panic!("no tag: {}", rest.chars().take(120).collect::<String>()));
+        let name = found.get(2).unwrap().as_str();
+        match (&found[1], &found[4]) {
+            ("/", _) => assert_eq!(open.pop(), Some(name), "{}", rest.chars().take(120).collect::<String>()),
+            (_, "/") => {}
+            _ => open.push(name),
+        }
+        rest = &rest[found[0].len()..];
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[tokio::test]
+async fn all_is_well_is_said_and_only_then() {
+    let fixture = fixture().await;
+    assert!(fixture.page("/", StatusCode::OK).await.contains("Nothing is known yet"));
+    fixture.write(vec![outcome("shop", Verdict::Passed, now() - TimeDelta::seconds(9))]).await;
+    let page = fixture.page("/", StatusCode::OK).await;
+    assert!(page.contains("All is well") && page.contains("1 scenario, 1 passed"), "{page}");
+    fixture.overview.send_modify(|overview| {
+        let mut changed = Overview::clone(overview);
+        changed.problems = vec![format!("error: {EVIL}\n --> a.yaml:1:1\n")];
+        changed.refused = vec![(EVIL.into(), EVIL.into())];
+        *overview = Arc::new(changed);
+    });
+    let page = fixture.page("/", StatusCode::OK).await;
+    assert!(!page.contains("All is well") && page.contains("not everything is watched"), "{page}");
+    assert!(page.contains("a.yaml:1:1"), "{page}");
+    fixture.write(vec![outcome("shop", Verdict::Unknown, now())]).await;
+    assert!(fixture.page("/", StatusCode::OK).await.contains("not all is well"));
+}
+
+#[tokio::test]
+async fn an_incident_comes_first_and_every_page_escapes() {
+    let fixture = fixture().await;
+    let good = outcome("shop", Verdict::Passed, now() - TimeDelta::seconds(60));
+    let mut bad = outcome("shop", Verdict::Failed, now() - TimeDelta::seconds(30));
+    for (kind, name, bytes) in [
+        (EvidenceKind::Screenshot, "screenshot.png", b"\x89PNG\r\n\x1a\nrest".to_vec()),
+        (EvidenceKind::Source, "source.html", b"<html><script>alert(1)</script>".to_vec()),
+    ] {
+        let piece = fixture.state.evidence.keep(bad.run, kind, name, bytes, &Masker::default()).await.unwrap();
+        bad.evidence.push(piece);
+    }
+    fixture.write(vec![good.clone(), bad.clone()]).await;
+    let incident = fixture.incident(&bad).await;
+
+    let page = fixture.page("/", StatusCode::OK).await;
+    let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text}: {page}"));
+    assert!(at("1 open incident") < at("id=\"scenarios\""), "{page}");
+    assert!(page.contains("http-equiv=\"refresh\" content=\"10\""));
+    assert!(page.contains("last 2 runs: 1 passed, 1 failed"), "{page}");
+
+    let page = fixture.page("/scenario/shop", StatusCode::OK).await;
+    assert!(page.contains("Duration of the last 2 runs") && page.contains("shop.yaml:2:5"), "{page}");
+
+    let page = fixture.page(&format!("/run/{}", bad.run), StatusCode::OK).await;
+    assert!(page.contains("What went wrong") && page.contains("^^^") && page.contains("expected"), "{page}");
+    assert!(page.contains("screenshot.png\" alt="), "{page}");
+    fixture.page(&format!("/run/{}", good.run), StatusCode::OK).await;
+
+    let page = fixture.page("/incident/shop:1", StatusCode::OK).await;
+    assert!(page.contains("Still open") && page.contains("Raised") && page.contains("failed</span>"), "{page}");
+    assert_eq!(fixture.page("/incident/shop%3A1", StatusCode::OK).await.len(), page.len());
+    assert_eq!(incident.dedup_key(), "shop:1");
+}
+
+#[tokio::test]
+async fn evidence_is_never_markup_and_stays_in_its_folder() {
+    let fixture = fixture().await;
+    let run = RunId::new();
+    let masker = Masker::default();
+    for (kind, name, bytes) in [
+        (EvidenceKind::Screenshot, "screenshot.png", &b"\x89PNG\r\n\x1a\n"[..]),
+        (EvidenceKind::Source, "source.html", b"<script>alert(1)</script>"),
+        (EvidenceKind::Screenshot, "fake.png", b"<html>"),
+    ] {
+        fixture.state.evidence.keep(run, kind, name, bytes.to_vec(), &masker).await.unwrap();
+    }
+    for (name, kind) in [
+        ("screenshot.png", "image/png"),
+        ("source.html", "text/plain; charset=utf-8"),
+        ("fake.png", "text/plain; charset=utf-8"),
+    ] {
+        let (status, headers, _) = fixture.get(&format!("/evidence/{run}/{name}")).await;
+        assert_eq!((status, headers["content-type"].to_str().unwrap()), (StatusCode::OK, kind), "{name}");
+        assert!(headers["content-security-policy"].to_str().unwrap().contains("sandbox"));
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+    }
+    std::fs::write(fixture.folder.join("outside.txt"), "outside").unwrap();
+    for name in ["..%2Foutside.txt", "..%5Coutside.txt", "%2e%2e", ".", "none.png", "a%00b"] {
+        let (status, _, body) = fixture.get(&format!("/evidence/{run}/{name}")).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{name}: {body}");
+    }
+    assert_eq!(fixture.get("/evidence/..%2F../outside.txt").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_plainly() {
+    let fixture = fixture().await;
+    let run = RunId::new();
+    for path in ["/scenario/none", "/run/none", &format!("/run/{run}"), "/incident/none:1", "/scenario/%3Cscript%3E"] {
+        let page = fixture.page(path, StatusCode::NOT_FOUND).await;
+        assert!(page.contains("There is no"), "{path}: {page}");
+    }
+    fixture.store.close().await;
+    for path in ["/", "/scenario/shop", &format!("/run/{run}"), "/incident/shop:1"] {
+        let page = fixture.page(path, StatusCode::SERVICE_UNAVAILABLE).await;
+        assert!(page.contains("The store does not answer"), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_runs_of_each_scenario_are_one_query() {
+    let fixture = fixture().await;
+    let start = now();
+    let mut outcomes = Vec::new();
+    for scenario in ["a", "b"] {
+        for second in 0..5 {
+            let verdict = if second == 4 { Verdict::Failed } else { Verdict::Passed };
+            outcomes.push(outcome(scenario, verdict, start + TimeDelta::seconds(second)));
+        }
+    }
+    outcomes.push(outcome("c", Verdict::Unknown, start));
+    fixture.write(outcomes.clone()).await;
+    let found = fixture.store.recent_of_each(2).await.unwrap();
+    let ids: Vec<_> = found.iter().map(|run| (run.scenario.as_str(), run.run)).collect();
+    let expected = [("a", 4), ("a", 3), ("b", 9), ("b", 8), ("c", 10)];
+    assert_eq!(ids, expected.map(|(scenario, index): (&str, usize)| (scenario, outcomes[index].run)));
+    assert_eq!((found[0].verdict, found[0].reason), (Verdict::Failed, Some(Reason::Status)));
+    assert_eq!((found[0].duration, found[1].reason), (Duration::from_secs(1), None));
+    assert_eq!(found[0].ended_at.timestamp_micros(), outcomes[4].ended_at.timestamp_micros());
+}

@@ -1,0 +1,573 @@
+//! What the templates are given: words for the nouns. Pure; `now` is an argument.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Serialize;
+use std::time::Duration;
+
+use super::svg;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::incident::{Incident, Subject};
+use crate::names::path;
+use crate::outcome::{EvidenceKind, Outcome, StepResult, StepStatus, Verdict};
+use crate::scenario::{Action, PageAction, Pretty, Scenario, Step};
+use crate::store::{KeptDecision, NoticeState, Recent};
+
+/// What may not stand in a path as it is.
+const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'?').add(b'#').add(b'%').add(b'`');
+
+/// A time, as a person and as a machine reads it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Moment {
+    iso: String,
+    text: String,
+    ago: String,
+}
+
+impl Moment {
+    /// A time as seen from now.
+    pub fn new(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        Self {
+            iso: at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            text: at.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            ago: relative(at - now),
+        }
+    }
+}
+
+/// `12 s ago`, `in 3 min`.
+pub fn relative(from_now: TimeDelta) -> String {
+    let seconds = from_now.num_seconds();
+    let amount = match seconds.abs() {
+        0 => return "now".into(),
+        s @ 1..60 => format!("{s} s"),
+        s @ 60..3600 => format!("{} min", s / 60),
+        s @ 3600..172_800 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    };
+    if seconds < 0 { format!("{amount} ago") } else { format!("in {amount}") }
+}
+
+/// Seconds with a fitting unit and about three digits.
+pub fn seconds_text(seconds: f64) -> String {
+    let trimmed = |text: String| {
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    };
+    match seconds {
+        s if s <= 0.0 => "0 s".into(),
+        s if s < 0.001 => "< 1 ms".into(),
+        s if s < 0.9995 => format!("{:.0} ms", s * 1000.0),
+        s if s < 10.0 => format!("{} s", trimmed(format!("{s:.2}"))),
+        s if s < 120.0 => format!("{} s", trimmed(format!("{s:.1}"))),
+        s => Pretty(Duration::from_secs_f64(s.round())).to_string(),
+    }
+}
+
+/// A duration with a fitting unit.
+pub fn spent(duration: Duration) -> String {
+    seconds_text(duration.as_secs_f64())
+}
+
+/// How long something lasted, to the second.
+fn lasted(delta: TimeDelta) -> String {
+    Pretty(Duration::from_secs(delta.num_seconds().max(0).unsigned_abs())).to_string()
+}
+
+/// The path of an incident's page.
+pub fn incident_path(key: &str) -> String {
+    format!("{}{}", path::INCIDENT, utf8_percent_encode(key, PATH))
+}
+
+/// A run in a table.
+#[derive(Debug, Serialize)]
+pub struct RunRow {
+    run: String,
+    scenario: String,
+    name: String,
+    verdict: &'static str,
+    reason: Option<&'static str>,
+    message: Option<String>,
+    step: Option<String>,
+    ended: Moment,
+    duration: String,
+}
+
+impl RunRow {
+    /// A row of a run.
+    pub fn new(outcome: &Outcome, now: DateTime<Utc>) -> Self {
+        Self {
+            run: outcome.run.to_string(),
+            scenario: outcome.scenario.to_string(),
+            name: outcome.name.clone(),
+            verdict: outcome.verdict.as_str(),
+            reason: outcome.reason.map(crate::names::Reason::as_str),
+            message: outcome.message.clone(),
+            step: outcome.deciding_step().map(|step| step.name.clone()),
+            ended: Moment::new(outcome.ended_at, now),
+            duration: spent(outcome.duration),
+        }
+    }
+}
+
+/// A scenario in the table of all.
+#[derive(Debug, Serialize)]
+pub struct ScenarioRow {
+    id: String,
+    name: String,
+    kind: &'static str,
+    schedule: String,
+    severity: &'static str,
+    tags: Vec<String>,
+    verdict: Option<&'static str>,
+    reason: Option<&'static str>,
+    run: Option<String>,
+    last: Option<Moment>,
+    duration: Option<String>,
+    strip: String,
+    next: Option<Moment>,
+    incident: Option<String>,
+    #[serde(skip)]
+    rank: u8,
+}
+
+impl ScenarioRow {
+    /// A row of a scenario; its runs are given newest first.
+    pub fn new(scenario: &Scenario, runs: &[Recent], incident: Option<&Incident>, now: DateTime<Utc>) -> Self {
+        let last = runs.first();
+        let points: Vec<svg::Point> = runs
+            .iter()
+            .rev()
+            .map(|run| svg::Point {
+                verdict: run.verdict,
+                seconds: run.duration.as_secs_f64(),
+                at: run.ended_at,
+                link: String::new(),
+            })
+            .collect();
+        Self {
+            id: scenario.id.to_string(),
+            name: scenario.name.clone(),
+            kind: scenario.kind.as_str(),
+            schedule: scenario.schedule.to_string(),
+            severity: scenario.alert.severity.as_str(),
+            tags: tags(scenario),
+            verdict: last.map(|run| run.verdict.as_str()),
+            reason: last.and_then(|run| run.reason).map(crate::names::Reason::as_str),
+            run: last.map(|run| run.run.to_string()),
+            last: last.map(|run| Moment::new(run.ended_at, now)),
+            duration: last.map(|run| spent(run.duration)),
+            strip: svg::strip(&points),
+            next: scenario.schedule.next_after(&scenario.id, now).map(|due| Moment::new(due, now)),
+            incident: incident.map(|incident| incident_path(&incident.dedup_key())),
+            rank: match (incident, last.map(|run| run.verdict)) {
+                (Some(_), _) => 0,
+                (None, Some(Verdict::Failed)) => 1,
+                (None, Some(Verdict::Unknown)) => 2,
+                (None, Some(Verdict::Degraded)) => 3,
+                (None, None) => 4,
+                (None, Some(Verdict::Passed)) => 5,
+            },
+        }
+    }
+
+    /// What the rows are sorted by: the worst come first.
+    pub fn order(&self) -> (u8, String) {
+        (self.rank, self.name.to_lowercase())
+    }
+
+    /// Its last verdict.
+    pub fn verdict(&self) -> Option<&'static str> {
+        self.verdict
+    }
+}
+
+/// `key: value` of every tag.
+pub fn tags(scenario: &Scenario) -> Vec<String> {
+    scenario.tags.iter().map(|(key, value)| format!("{key}: {value}")).collect()
+}
+
+/// An incident.
+#[derive(Debug, Serialize)]
+pub struct IncidentView {
+    key: String,
+    path: String,
+    subject: String,
+    scenario: Option<String>,
+    name: String,
+    kind: String,
+    location: String,
+    severity: &'static str,
+    open: bool,
+    opened: Moment,
+    opened_by: String,
+    resolved: Option<Moment>,
+    resolved_by: Option<String>,
+    lasted: String,
+    verdict: &'static str,
+    reason: Option<&'static str>,
+    message: Option<String>,
+    step: Option<String>,
+    place: Option<String>,
+    last_run: String,
+    bad_runs: u64,
+    receivers: Vec<String>,
+    tags: Vec<String>,
+}
+
+impl IncidentView {
+    /// An incident as seen now.
+    pub fn new(incident: &Incident, now: DateTime<Utc>) -> Self {
+        Self {
+            key: incident.dedup_key(),
+            path: incident_path(&incident.dedup_key()),
+            subject: incident.subject.to_string(),
+            scenario: (!incident.subject.is_agent()).then(|| incident.subject.to_string()),
+            name: incident.name.clone(),
+            kind: incident.kind.clone(),
+            location: incident.location.clone(),
+            severity: incident.severity.as_str(),
+            open: incident.is_open(),
+            opened: Moment::new(incident.opened_at, now),
+            opened_by: incident.opened_by.to_string(),
+            resolved: incident.resolved_at.map(|at| Moment::new(at, now)),
+            resolved_by: incident.resolved_by.map(|run| run.to_string()),
+            lasted: lasted(incident.resolved_at.unwrap_or(now) - incident.opened_at),
+            verdict: incident.verdict.as_str(),
+            reason: incident.reason.map(crate::names::Reason::as_str),
+            message: incident.message.clone(),
+            step: incident.step.clone(),
+            place: incident.place.clone(),
+            last_run: incident.last_run.to_string(),
+            bad_runs: incident.bad_runs,
+            receivers: incident.receivers.clone(),
+            tags: incident.tags.iter().map(|(key, value)| format!("{key}: {value}")).collect(),
+        }
+    }
+}
+
+/// A decision.
+#[derive(Debug, Serialize)]
+pub struct DecisionRow {
+    why: &'static str,
+    detail: String,
+    first: Moment,
+    last: Moment,
+    count: u64,
+    run: Option<String>,
+}
+
+impl DecisionRow {
+    /// A row of a decision.
+    pub fn new(kept: &KeptDecision, now: DateTime<Utc>) -> Self {
+        Self {
+            why: kept.decision.why.as_str(),
+            detail: kept.decision.detail.clone(),
+            first: Moment::new(kept.first_at, now),
+            last: Moment::new(kept.decision.at, now),
+            count: kept.count,
+            run: kept.decision.run.map(|run| run.to_string()),
+        }
+    }
+}
+
+/// A notice and how it stands.
+#[derive(Debug, Serialize)]
+pub struct NoticeRow {
+    receiver: String,
+    event: &'static str,
+    state: String,
+    owed: Moment,
+    done: Option<Moment>,
+    problem: Option<String>,
+}
+
+impl NoticeRow {
+    /// A row of a notice.
+    pub fn new(state: &NoticeState, now: DateTime<Utc>) -> Self {
+        Self {
+            receiver: state.notice.receiver.clone(),
+            event: state.notice.event.as_str(),
+            state: state.state.clone(),
+            owed: Moment::new(state.notice.owed_at, now),
+            done: state.done_at.map(|at| Moment::new(at, now)),
+            problem: state.problem.clone(),
+        }
+    }
+}
+
+/// A piece of evidence.
+#[derive(Debug, Serialize)]
+pub struct EvidenceView {
+    what: &'static str,
+    name: String,
+    path: String,
+    size: String,
+    picture: bool,
+}
+
+/// Everything kept of a run.
+pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
+    outcome
+        .evidence
+        .iter()
+        .map(|piece| EvidenceView {
+            what: match piece.kind {
+                EvidenceKind::Screenshot => "Screenshot",
+                EvidenceKind::Source => "Page source",
+                EvidenceKind::Page => "URL, title and console of the page",
+                EvidenceKind::Response => "Answer",
+            },
+            name: piece.name.clone(),
+            path: format!("{}{}/{}", path::EVIDENCE, outcome.run, utf8_percent_encode(&piece.name, PATH)),
+            size: match piece.bytes {
+                n @ 0..1024 => format!("{n} B"),
+                n @ 1024..1_048_576 => format!("{} KiB", n / 1024),
+                n => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+            },
+            picture: piece.kind == EvidenceKind::Screenshot,
+        })
+        .collect()
+}
+
+/// A step of a run.
+#[derive(Debug, Serialize)]
+pub struct StepView {
+    number: usize,
+    name: String,
+    depth: u8,
+    marks: Vec<&'static str>,
+    status: &'static str,
+    offset: String,
+    duration: String,
+    bar: String,
+    place: String,
+    http: Option<String>,
+    certificate: Option<Moment>,
+    decided: bool,
+    failure: Option<FailureView>,
+}
+
+/// What a step saw and should have seen.
+#[derive(Debug, Serialize)]
+pub struct FailureView {
+    reason: &'static str,
+    message: String,
+    expected: Option<String>,
+    seen: Option<String>,
+    waited: Option<String>,
+    snippet: Option<String>,
+}
+
+/// The waterfall of a run. The scenario gives the lines of failed steps, where it is loaded still.
+pub fn steps(outcome: &Outcome, scenario: Option<&Scenario>, now: DateTime<Utc>) -> Vec<StepView> {
+    let total = outcome.duration.as_secs_f64();
+    outcome
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| StepView {
+            number: index + 1,
+            name: step.name.clone(),
+            depth: step.depth,
+            marks: [(step.optional, "optional"), (step.finally, "finally")]
+                .into_iter()
+                .filter_map(|(holds, mark)| holds.then_some(mark))
+                .collect(),
+            status: status_text(step.status),
+            offset: seconds_text(step.offset.as_secs_f64()),
+            duration: spent(step.duration),
+            bar: svg::bar(step.offset.as_secs_f64(), step.duration.as_secs_f64(), total, step.status),
+            place: step.place.clone(),
+            http: step.http.as_ref().map(|http| format!("{} {} → {}", http.method, http.url, http.status)),
+            certificate: step.certificate_expires_at.map(|at| Moment::new(at, now)),
+            decided: outcome.failed_step == Some(index),
+            failure: step.failure.as_ref().map(|failure| FailureView {
+                reason: failure.reason.as_str(),
+                message: failure.message.clone(),
+                expected: failure.expected.clone(),
+                seen: failure.seen.clone(),
+                waited: failure.waited.map(spent),
+                snippet: scenario.and_then(|scenario| snippet(scenario, step, index, outcome.verdict)),
+            }),
+        })
+        .collect()
+}
+
+/// The name others see.
+fn status_text(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Passed => "passed",
+        StepStatus::Failed => "failed",
+        StepStatus::Unknown => "unknown",
+        StepStatus::Skipped => "skipped",
+    }
+}
+
+/// The line a step failed at, with its caret. None when the scenario has no such step at that place any more.
+fn snippet(scenario: &Scenario, step: &StepResult, index: usize, verdict: Verdict) -> Option<String> {
+    if !scenario.step_names().contains(&step.name.as_str()) {
+        return None;
+    }
+    let span = span_at(scenario, &step.place)?;
+    let failure = step.failure.as_ref()?;
+    let shown = Diagnostic::error(&scenario.source, span, format!("{} ({})", failure.message, failure.reason))
+        .context(format!("step {}, {}", index + 1, step.name))
+        .render_as(verdict.as_str(), false);
+    Some(shown)
+}
+
+/// The span that begins at `file.yaml:LINE:COLUMN`: a step's or an expectation's.
+fn span_at(scenario: &Scenario, place: &str) -> Option<Span> {
+    fn walk(steps: &[Step], line: u32, column: u32) -> Option<Span> {
+        steps.iter().find_map(|step| {
+            let inner: Vec<Span> = match &step.action {
+                Action::Group(steps) => return walk(steps, line, column).or_else(|| fits(step.span, line, column)),
+                Action::Page(PageAction::Expect(facts)) => facts.iter().map(|fact| fact.span).collect(),
+                Action::Request(request) => request.expect.iter().map(|fact| fact.span).collect(),
+                Action::Tcp(check) => check.receive.iter().map(|(_, span)| *span).collect(),
+                Action::Page(_) | Action::Tls(_) => Vec::new(),
+            };
+            inner.into_iter().chain([step.span]).find_map(|span| fits(span, line, column))
+        })
+    }
+    fn fits(span: Span, line: u32, column: u32) -> Option<Span> {
+        (span.line == line && span.column == column).then_some(span)
+    }
+    let (line, column) = place.strip_prefix(&scenario.source.path)?.strip_prefix(':')?.split_once(':')?;
+    let (line, column) = (line.parse().ok()?, column.parse().ok()?);
+    if line == 0 || column == 0 || scenario.source.line(line).is_empty() {
+        return None;
+    }
+    // What is finer than an expectation has a place and no known end: one caret.
+    let point = Span { line, column, start: 0, end: 0 };
+    Some(walk(&scenario.steps, line, column).or_else(|| walk(&scenario.finally, line, column)).unwrap_or(point))
+}
+
+/// A line of a scenario's file.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    number: usize,
+    text: String,
+    own: bool,
+}
+
+/// The file of a scenario. Its own lines are marked: from its name or id to the end of its last step.
+pub fn source(scenario: &Scenario) -> Vec<Line> {
+    fn last(steps: &[Step]) -> u32 {
+        steps
+            .iter()
+            .map(|step| match &step.action {
+                Action::Group(steps) => step.span.end.max(last(steps)),
+                _ => step.span.end,
+            })
+            .max()
+            .unwrap_or(0)
+    }
+    let text = &scenario.source.text;
+    let end = last(&scenario.steps).max(last(&scenario.finally)).max(scenario.id.span.end) as usize;
+    let end = text.get(..end).map_or(usize::MAX, |before| before.trim_end().lines().count());
+    let start = scenario.id.span.line.max(1) as usize;
+    text.lines()
+        .enumerate()
+        .map(|(index, text)| Line {
+            number: index + 1,
+            text: text.to_owned(),
+            own: (start..=end.max(start)).contains(&(index + 1)),
+        })
+        .collect()
+}
+
+/// A step of a scenario, as it is planned.
+#[derive(Debug, Serialize)]
+pub struct PlannedStep {
+    name: String,
+    depth: usize,
+    marks: Vec<&'static str>,
+    timeout: String,
+    place: String,
+}
+
+/// All steps of a scenario, those of groups after their group.
+pub fn planned(scenario: &Scenario) -> Vec<PlannedStep> {
+    fn walk(scenario: &Scenario, steps: &[Step], depth: usize, finally: bool, out: &mut Vec<PlannedStep>) {
+        for step in steps {
+            let group = matches!(step.action, Action::Group(_));
+            out.push(PlannedStep {
+                name: step.name.clone(),
+                depth,
+                marks: [(step.optional, "optional"), (finally, "finally")]
+                    .into_iter()
+                    .filter_map(|(holds, mark)| holds.then_some(mark))
+                    .collect(),
+                timeout: match (group, step.timeout) {
+                    (true, None) => String::new(),
+                    _ => Pretty(step.timeout()).to_string(),
+                },
+                place: scenario.source.place(step.span),
+            });
+            if let Action::Group(steps) = &step.action {
+                walk(scenario, steps, depth + 1, finally, out);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(scenario, &scenario.steps, 0, false, &mut out);
+    walk(scenario, &scenario.finally, 0, true, &mut out);
+    out
+}
+
+/// When an incident alerts, in words.
+pub fn alert_text(scenario: &Scenario) -> String {
+    let alert = &scenario.alert;
+    let after = match (alert.after, alert.of) {
+        (1, 1) => "the first bad run".to_owned(),
+        (n, m) if n == m => format!("{n} bad runs in a row"),
+        (n, m) => format!("{n} bad of the last {m} runs"),
+    };
+    let again = match alert.recover_after {
+        1 => "the first good one".to_owned(),
+        n => format!("{n} good ones in a row"),
+    };
+    let bad: Vec<&str> = alert.verdicts.iter().map(|verdict| verdict.as_str()).collect();
+    format!("opens after {after}, resolves after {again}; bad is: {}", bad.join(", "))
+}
+
+/// Whether an outcome belongs to what an incident is about.
+pub fn concerns(outcome: &Outcome, subject: &Subject) -> bool {
+    if subject.is_agent() { outcome.verdict == Verdict::Unknown } else { outcome.scenario.as_str() == subject.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_people_say_them() {
+        for (seconds, text) in
+            [(0, "now"), (-12, "12 s ago"), (90, "in 1 min"), (-7200, "2 h ago"), (-200_000, "2 d ago")]
+        {
+            assert_eq!(relative(TimeDelta::seconds(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_three_digits() {
+        for (seconds, text) in [
+            (0.0, "0 s"),
+            (0.0004, "< 1 ms"),
+            (0.1234, "123 ms"),
+            (1.0, "1 s"),
+            (1.234, "1.23 s"),
+            (20.0, "20 s"),
+            (31.25, "31.2 s"),
+            (150.0, "2m30s"),
+        ] {
+            assert_eq!(seconds_text(seconds), text);
+        }
+    }
+
+    #[test]
+    fn keys_are_safe_in_links() {
+        assert_eq!(incident_path("agent/waw 1?:2"), "/incident/agent/waw%201%3F:2");
+    }
+}
