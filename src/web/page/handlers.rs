@@ -9,8 +9,8 @@ use chrono::Utc;
 use minijinja::context;
 
 use super::render::{Absent, Frame, page, shown};
-use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, RunRow, ScenarioRow};
 use super::svg;
+use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, RunRow, ScenarioRow};
 use crate::incident::{Incident, Subject, Why};
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::web::State;
@@ -170,11 +170,9 @@ pub(super) async fn incident(With(state): With<State>, Path(key): Path<String>) 
 
 async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
     let now = Utc::now();
-    let found = state
-        .store
-        .incident(key)
-        .await?
-        .ok_or_else(|| Absent::Unknown(format!("There is no incident “{key}”. Resolved ones are forgotten after a while.")))?;
+    let found = state.store.incident(key).await?.ok_or_else(|| {
+        Absent::Unknown(format!("There is no incident “{key}”. Resolved ones are forgotten after a while."))
+    })?;
     let until = found.resolved_at.unwrap_or(now);
     let scenario = (!found.subject.is_agent()).then_some(found.subject.0.as_str());
     let all = state.store.recent(scenario, RUNS_OF_INCIDENT).await?;
@@ -203,8 +201,7 @@ async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
 
 /// `/evidence/<run>/<name>`: a picture as a picture, everything else as plain text, whatever the target sent.
 pub(super) async fn evidence(With(state): With<State>, Path((run, name)): Path<(String, String)>) -> Response {
-    const POLICY: &str =
-        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; sandbox; frame-ancestors 'none'; base-uri 'none'";
+    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; sandbox; frame-ancestors 'none'; base-uri 'none'";
     let bytes = match run.parse() {
         Ok(run) => state.evidence.read(RunId(run), &name).await,
         Err(_) => None,

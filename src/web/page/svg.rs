@@ -103,7 +103,7 @@ fn counted(points: &[Point]) -> String {
 
 /// Durations over the last runs, with axes; every bar leads to its run.
 pub fn chart(points: &[Point]) -> String {
-    const WIDTH: f64 = 860.0;
+    const WIDTH: f64 = 1200.0;
     const LEFT: f64 = 56.0;
     const TOP: f64 = 18.0;
     const BOTTOM: f64 = 150.0;
@@ -144,8 +144,12 @@ pub fn chart(points: &[Point]) -> String {
         );
         match point.verdict {
             Verdict::Failed => {
-                let _ =
-                    write!(out, r#"<path class="cross failed" d="M{:.1} {:.1}l6 6m0-6l-6 6"/>"#, middle - 3.0, top - 9.0);
+                let _ = write!(
+                    out,
+                    r#"<path class="cross failed" d="M{:.1} {:.1}l6 6m0-6l-6 6"/>"#,
+                    middle - 3.0,
+                    top - 9.0
+                );
             }
             Verdict::Degraded => {
                 let _ = write!(out, r#"<circle class="degraded" cx="{middle:.1}" cy="{:.1}" r="2.5"/>"#, top - 5.0);

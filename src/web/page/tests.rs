@@ -1,15 +1,15 @@
 //! Each page, rendered from a store in memory that holds what a hostile target may have said.
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode};
+use axum::http::StatusCode;
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
-use tower_service::Service as _;
 
 use crate::incident::{Decision, Event, Incident, Notice, Subject, Why};
 use crate::names::Reason;
@@ -112,7 +112,7 @@ async fn fixture() -> Fixture {
     let state = State {
         store: store.clone(),
         evidence: EvidenceFolder::new(&folder),
-        prometheus: Arc::new(Prometheus::new("waw", "test")),
+        prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "waw")),
         overview: receiver,
         reload,
         stopping: tokio_util::sync::CancellationToken::new(),
@@ -121,12 +121,22 @@ async fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    async fn get(&self, path: &str) -> (StatusCode, axum::http::HeaderMap, String) {
-        let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = router(self.state.clone()).call(request).await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        (status, headers, String::from_utf8_lossy(&body).into_owned())
+    /// Asks over a real connection, with the path as it stands.
+    async fn get(&self, path: &str) -> (StatusCode, BTreeMap<String, String>, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(axum::serve(listener, router(self.state.clone())).into_future());
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: wachta\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        server.abort();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines.filter_map(|line| line.split_once(": ")).map(|(k, v)| (k.to_lowercase(), v.to_owned()));
+        (status, headers.collect(), body.to_owned())
     }
 
     /// Gets a page that must be well-formed and must not carry what a target said as markup.
@@ -134,7 +144,7 @@ impl Fixture {
         let (status, headers, body) = self.get(path).await;
         assert_eq!(status, expected, "{path}: {body}");
         assert_eq!(headers["content-type"], "text/html; charset=utf-8");
-        assert!(headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+        assert!(headers["content-security-policy"].contains("default-src 'none'"));
         assert!(!body.contains("<script") && !body.contains("<b>waw") && !body.contains("<i>\""), "{path}: {body}");
         well_formed(&body);
         body
@@ -191,10 +201,7 @@ impl Fixture {
 /// Every tag that opens closes, in order; attributes are quoted; ampersands are escaped.
 fn well_formed(html: &str) {
     let body = html.strip_prefix("<!DOCTYPE html>").expect("a document type");
-    let tag = regex::Regex::new(
-        r#"^<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s+[a-zA-Z:-]+="[^"<]*")*)\s*(/?)>"#,
-    )
-    .unwrap();
+    let tag = regex::Regex::new(r#"^<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s+[a-zA-Z:-]+="[^"<]*")*)\s*(/?)>"#).unwrap();
     let reference = regex::Regex::new(r"^&(?:[a-z]+|#[0-9]+|#x[0-9a-f]+);").unwrap();
     let mut open: Vec<&str> = Vec::new();
     let mut rest = body;
@@ -205,7 +212,8 @@ fn well_formed(html: &str) {
             rest = &rest[1..];
             continue;
         }
-        let found = tag.captures(rest).unwrap_or_else(|| panic!("no tag: {}", rest.chars().take(120).collect::<String>()));
+        let found =
+            tag.captures(rest).unwrap_or_else(|| panic!("no tag: {}", rest.chars().take(120).collect::<String>()));
         let name = found.get(2).unwrap().as_str();
         match (&found[1], &found[4]) {
             ("/", _) => assert_eq!(open.pop(), Some(name), "{}", rest.chars().take(120).collect::<String>()),
@@ -290,8 +298,8 @@ async fn evidence_is_never_markup_and_stays_in_its_folder() {
         ("fake.png", "text/plain; charset=utf-8"),
     ] {
         let (status, headers, _) = fixture.get(&format!("/evidence/{run}/{name}")).await;
-        assert_eq!((status, headers["content-type"].to_str().unwrap()), (StatusCode::OK, kind), "{name}");
-        assert!(headers["content-security-policy"].to_str().unwrap().contains("sandbox"));
+        assert_eq!((status, headers["content-type"].as_str()), (StatusCode::OK, kind), "{name}");
+        assert!(headers["content-security-policy"].contains("sandbox"));
         assert_eq!(headers["x-content-type-options"], "nosniff");
     }
     std::fs::write(fixture.folder.join("outside.txt"), "outside").unwrap();
