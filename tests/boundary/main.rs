@@ -1,1 +1,3 @@
-fn main() {}
+//! The parts against what they really talk to.
+
+mod browser;

@@ -157,7 +157,7 @@ fn expect(what: PageFact) -> PageAction {
 }
 
 fn number(n: i64) -> Value {
-    Value::Json(n.into())
+    Value::Number(n.into())
 }
 
 /// A page of one site, and the names of its run.
