@@ -61,14 +61,21 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Processes whose temporary folder is within this one.
-fn processes(folder: &Path) -> usize {
-    let mark = format!("TMPDIR={}", folder.display()).into_bytes();
+/// The agents that have been in this folder: the names of their folders, which mark their processes.
+fn leases(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder).unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Processes that carry one of these marks.
+fn processes(leases: &[String]) -> usize {
+    let marks: Vec<Vec<u8>> = leases.iter().map(|lease| format!("WACHTA_LEASE={lease}").into_bytes()).collect();
     std::fs::read_dir("/proc")
         .unwrap()
         .flatten()
         .filter_map(|entry| std::fs::read(entry.path().join("environ")).ok())
-        .filter(|environ| environ.split(|&byte| byte == 0).any(|entry| entry.starts_with(&mark)))
+        .filter(|environ| {
+            environ.split(|&byte| byte == 0).any(|entry| marks.iter().any(|mark| entry.starts_with(mark)))
+        })
         .count()
 }
 
@@ -90,10 +97,11 @@ fn temporary() -> PathBuf {
 fn the_guard_ends_what_a_killed_agent_leaves() {
     let folder = temporary();
     let mut agent = start(&folder, env!("CARGO_BIN_EXE_wachta"));
-    assert!(processes(&folder) > 0);
+    let leases = leases(&folder);
+    assert!(processes(&leases) > 0);
     assert_eq!(sessions(&folder), 1);
     agent.0.kill().unwrap();
-    until("the guard ends the browser", || processes(&folder) == 0);
+    until("the guard ends the browser", || processes(&leases) == 0);
     until("the guard removes its folder", || sessions(&folder) == 0);
     std::fs::remove_dir_all(&folder).unwrap();
 }
@@ -102,13 +110,14 @@ fn the_guard_ends_what_a_killed_agent_leaves() {
 async fn without_a_guard_the_next_start_does_it() {
     let folder = temporary();
     let mut agent = start(&folder, "/nonexistent/wachta");
+    let leases = leases(&folder);
     let next = browsers(&folder, "/nonexistent/wachta");
     assert_eq!(next.reap_leftovers().await, 0, "the agent lives");
-    assert!(processes(&folder) > 0);
+    assert!(processes(&leases) > 0);
     agent.0.kill().unwrap();
     agent.0.wait().unwrap();
     assert_eq!(next.reap_leftovers().await, 1);
-    until("the browser is gone", || processes(&folder) == 0);
+    until("the browser is gone", || processes(&leases) == 0);
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -110,7 +110,10 @@ impl Page {
         let trouble = match timeout(limit + GRACE, self.client.issue_cmd(command)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => {
-                let trouble = Trouble::from(error);
+                let trouble = match Trouble::from(error) {
+                    Trouble::Timeout(text) => self.autopsy().await.unwrap_or(Trouble::Timeout(text)),
+                    trouble => trouble,
+                };
                 if !trouble.is_final() {
                     return Err(trouble);
                 }
@@ -128,6 +131,13 @@ impl Page {
         // The client sends one command after the other, so that another one would only wait behind this one.
         self.lost = Some(trouble.clone());
         Err(trouble)
+    }
+
+    /// Whether a page that did not get ready is dead: the driver waits for it all the same, and only says so when it is
+    /// asked for something else.
+    async fn autopsy(&mut self) -> Option<Trouble> {
+        let answer = timeout(2 * GRACE, self.client.issue_cmd(Command::get("title"))).await.ok()?;
+        answer.err().map(Trouble::from).filter(Trouble::is_final)
     }
 
     /// Runs a script within the time that is left.

@@ -9,10 +9,7 @@ use super::*;
 use crate::names::Reason;
 
 /// A server that does this to every connection; returns its port.
-async fn server<F: Future<Output = ()> + Send>(treat: impl Fn(TcpStream) -> F + Send + 'static) -> u16
-where
-    F: 'static,
-{
+async fn server<F: Future<Output = ()> + Send + 'static>(treat: impl Fn(TcpStream) -> F + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

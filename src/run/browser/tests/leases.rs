@@ -146,7 +146,7 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
         });
         let end = soon();
         let failure = loop {
-            assert!(Instant::now() < end, "round {round}: nothing was killed");
+            assert!(Instant::now() < end, "round {round}: killing {victim} was not noticed");
             let actions = [goto("/"), click(role("button", "Go")), expect(PageFact::Visible(role("button", "Go")))];
             let mut failed = None;
             for action in &actions {
@@ -173,7 +173,7 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 
-/// Kills one process of a group: the first whose command line has this in it.
+/// Kills those processes of a group whose command line has this in it.
 fn kill(group: i32, victim: &str) -> bool {
     let mut pids: Vec<i32> = std::fs::read_dir("/proc")
         .unwrap()
@@ -190,9 +190,9 @@ fn kill(group: i32, victim: &str) -> bool {
                 && (victim != "chromium" || (program.ends_with("/chromium") && !line.contains("--type=")))
         })
         .collect();
-    pids.sort_unstable();
-    let killed = pids
-        .first()
-        .map(|&pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL));
-    killed == Some(Ok(()))
+    // One renderer may be a spare that nobody would miss.
+    pids.retain(|&pid| {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
+    });
+    !pids.is_empty()
 }
