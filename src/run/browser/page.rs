@@ -134,10 +134,16 @@ impl Page {
     }
 
     /// Whether a page that did not get ready is dead: the driver waits for it all the same, and only says so when it is
-    /// asked for something else.
+    /// asked for something else. Sometimes not even then: a renderer that died while it was loading a page looks like
+    /// one that is kept busy, and is of no more use.
     async fn autopsy(&mut self) -> Option<Trouble> {
-        let answer = timeout(2 * GRACE, self.client.issue_cmd(Command::get("title"))).await.ok()?;
-        answer.err().map(Trouble::from).filter(Trouble::is_final)
+        match timeout(2 * GRACE, self.client.issue_cmd(Command::get("title"))).await {
+            Ok(answer) => answer.err().map(Trouble::from).filter(Trouble::is_final),
+            Err(_) => {
+                self.lost = Some(Trouble::Timeout("the page does not answer".into()));
+                None
+            }
+        }
     }
 
     /// Runs a script within the time that is left.

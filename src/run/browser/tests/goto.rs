@@ -51,7 +51,11 @@ async fn failed_navigations_have_their_reason() {
         let _ = stream.read(&mut [0; 1000]).await;
     })
     .await;
-    let reset = server(|stream| async move { drop(stream.set_zero_linger()) }).await;
+    let reset = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1000]).await;
+        let _ = stream.set_zero_linger();
+    })
+    .await;
     let garbage = server(|mut stream| async move {
         let _ = stream.read(&mut [0; 1000]).await;
         let _ = stream.write_all(b"\x00\x01 nothing known\r\n\r\n").await;
