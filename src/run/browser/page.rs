@@ -137,13 +137,11 @@ impl Page {
     /// asked for something else. Sometimes not even then: a renderer that died while it was loading a page looks like
     /// one that is kept busy, and is of no more use.
     async fn autopsy(&mut self) -> Option<Trouble> {
-        match timeout(2 * GRACE, self.client.issue_cmd(Command::get("title"))).await {
-            Ok(answer) => answer.err().map(Trouble::from).filter(Trouble::is_final),
-            Err(_) => {
-                self.lost = Some(Trouble::Timeout("the page does not answer".into()));
-                None
-            }
+        if let Ok(answer) = timeout(2 * GRACE, self.client.issue_cmd(Command::get("title"))).await {
+            return answer.err().map(Trouble::from).filter(Trouble::is_final);
         }
+        self.lost = Some(Trouble::Timeout("the page does not answer".into()));
+        None
     }
 
     /// Runs a script within the time that is left.
