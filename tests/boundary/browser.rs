@@ -1,5 +1,7 @@
 //! What a SIGKILL of the agent leaves is ended by its guard, and what the guard leaves by the next start.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -93,8 +95,8 @@ fn temporary() -> PathBuf {
     folder
 }
 
-#[test]
-fn the_guard_ends_what_a_killed_agent_leaves() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guard_ends_what_a_killed_agent_leaves() {
     let folder = temporary();
     let mut agent = start(&folder, env!("CARGO_BIN_EXE_wachta"));
     let leases = leases(&folder);
@@ -103,6 +105,10 @@ fn the_guard_ends_what_a_killed_agent_leaves() {
     agent.0.kill().unwrap();
     until("the guard ends the browser", || processes(&leases) == 0);
     until("the guard removes its folder", || sessions(&folder) == 0);
+    // The next start finds nothing to end, and clears what is left of the agent's own folder.
+    agent.0.wait().unwrap();
+    assert_eq!(browsers(&folder, "/nonexistent/wachta").reap_leftovers().await, 0);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
