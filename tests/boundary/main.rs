@@ -1,5 +1,6 @@
 //! Tests at the boundaries of wachta, against the real things on the other side.
 
+mod browser;
 mod faults;
 mod operators;
 mod support;
