@@ -5,7 +5,7 @@ mod demo;
 mod explain;
 pub mod report;
 mod run;
-mod schema;
+pub mod schema;
 mod serve;
 
 use std::io::{IsTerminal as _, Write as _};
