@@ -52,7 +52,12 @@ fn kinds(kinds: &[Kind]) -> String {
     for kind in kinds.iter().filter(|kind| kind.key.shape.is_some()) {
         let beside: Vec<String> =
             kind.beside.iter().filter(|key| key.shape.is_some()).map(|key| format!("`{}`", key.name)).collect();
-        text.push_str(&format!("| `{}` | {} | {} |\n", kind.key.name, kind.key.doc.replace('|', "\\|"), beside.join(" ")));
+        text.push_str(&format!(
+            "| `{}` | {} | {} |\n",
+            kind.key.name,
+            kind.key.doc.replace('|', "\\|"),
+            beside.join(" ")
+        ));
     }
     let later: Vec<String> =
         kinds.iter().filter(|kind| kind.key.shape.is_none()).map(|kind| format!("`{}`", kind.key.name)).collect();

@@ -41,7 +41,7 @@ impl Agent {
         let lines = Arc::clone(&log);
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line))
+            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
         });
         let address = until("the agent listens", Duration::from_secs(20), async || {
             if let Some(status) = child.try_wait().unwrap() {
