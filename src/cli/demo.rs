@@ -96,7 +96,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
     .map_err(|e| e.to_string())?;
 
     let scenarios = app.overview().borrow().scenarios.len();
-    printer.say(&format!(
+    Printer::say(&format!(
         "wachta demo: {scenarios} scenarios watch a small shop.\n\n  \
          the page    http://{}/\n  the metrics http://{0}/metrics\n  the shop    http://{}/\n  its faults  http://{1}/faults   <- switch one on, and wait for the notice\n\n\
          Ctrl-C ends it. Verdicts as they change, and notices:\n",
@@ -104,7 +104,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         shop.http
     ));
     for problem in &app.overview().borrow().problems {
-        printer.say(problem);
+        Printer::say(problem);
     }
     tokio::spawn(print_notices(notices, printer));
     super::stop_asked().await;
@@ -137,7 +137,7 @@ async fn print_notices(mut notices: mpsc::UnboundedReceiver<Value>, printer: Arc
         let link = notice["links"]["incident"].as_str().unwrap_or_default();
         let repeat = if notice["repeat"] == true { " (repeated)" } else { "" };
         let hue = if notice["event"] == "resolved" { "1;32" } else { "1;31" };
-        printer.say(&format!("{} {text}{repeat}\n         {link}", printer.paint(hue, "NOTICE ")));
+        Printer::say(&format!("{} {text}{repeat}\n         {link}", printer.paint(hue, "NOTICE ")));
     }
 }
 
@@ -158,7 +158,7 @@ impl Printer {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn say(&self, text: &str) {
+    fn say(text: &str) {
         let mut out = std::io::stdout().lock();
         // Nobody may be reading any more; the demo goes on.
         let _ = writeln!(out, "{text}");
@@ -183,7 +183,7 @@ impl Printer {
         let verdict = self.paint(hue, &format!("{:<8}", outcome.verdict.as_str()));
         let message = outcome.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
         let step = outcome.deciding_step().map(|step| format!(" at {}", step.name)).unwrap_or_default();
-        self.say(&format!(
+        Self::say(&format!(
             "{verdict} {} in {}{step}{message}",
             outcome.name,
             crate::scenario::Pretty(outcome.duration)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::app::files::scenario_files;
+use crate::diagnostic::Severity;
 use crate::names::exit;
 use crate::scenario::model::Pretty;
 use crate::scenario::{Action, How, Lookup, Matcher, PageAction, Scenario, Schedule, Step, Target, Value, load};
@@ -48,7 +49,8 @@ pub fn explain(
             code = exit::USAGE;
         }
         for found in &loaded.diagnostics {
-            writeln!(out, "{}", found.render(color))?;
+            let word = if found.severity == Severity::Error { "error" } else { "warning" };
+            writeln!(out, "{}", found.render_as(word, color))?;
         }
         for one in &loaded.scenarios {
             scenario(one, now, out)?;

@@ -5,7 +5,7 @@ mod demo;
 mod explain;
 pub mod report;
 mod run;
-mod schema;
+pub mod schema;
 mod serve;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -25,6 +25,7 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once in the life of the process")]
 enum Command {
     /// Run scenarios once, now, and report
     Run(run::RunArgs),

@@ -154,7 +154,7 @@ fn give_secret(
     for scenario in files.iter().flat_map(|(path, text)| load(path, text, &Anything).scenarios) {
         match scenario.secrets.get(name) {
             Some(SecretSource::Env(variable)) => {
-                environment = environment.with([(variable.value.clone(), value.to_owned())])
+                environment = environment.with([(variable.value.clone(), value.to_owned())]);
             }
             Some(SecretSource::File(path)) => environment = environment.with_file(&path.value, value),
             None => continue,

@@ -44,13 +44,20 @@ impl<'a> Flow<'a> {
             &tools.lookup,
             record.masker.clone(),
             record.run(),
-            record.started_at,
+            record.started_at(),
             &tools.location,
         );
         Self { scenario, tools, ticket, record, values, session: http::Session::new(tools.tls.clone()), page: None }
     }
 
     pub(super) async fn run(mut self) {
+        if self.scenario.needs_browser() {
+            if let Err(failure) = self.open_page().await {
+                self.record.decide(None, failure);
+                return;
+            }
+            self.record.start_clock();
+        }
         let within = Within { depth: 0, finally: false, deadline: Instant::now() + self.scenario.timeout };
         let scenario: &'a Scenario = self.scenario;
         if let Err((step, failure)) = self.steps(&scenario.steps, within).await {
@@ -114,15 +121,7 @@ impl<'a> Flow<'a> {
             return self.steps(steps, Within { depth: within.depth + 1, deadline, ..within }).await;
         }
         let cancel = self.ticket.cancel.clone();
-        // Starting a browser, or waiting for a free one, is our time and not the step's.
-        if matches!(step.action, Action::Page(_)) && self.page.is_none() {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Err((index, stopped())),
-                opened = self.open_page(within) => opened.map_err(|failure| (index, failure))?,
-            }
-        }
-        let timeout = step.timeout().min(within.deadline.saturating_duration_since(Instant::now()));
+        let timeout = step.timeout().min(left);
         let done = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(stopped()),
@@ -173,17 +172,23 @@ impl<'a> Flow<'a> {
         }
     }
 
-    async fn open_page(&mut self, within: Within) -> Result<(), Failure> {
+    /// Starts a browser, or waits for a free one, before the scenario's clock starts: it is our time, not the target's.
+    async fn open_page(&mut self) -> Result<(), Failure> {
         let Some(browsers) = &self.tools.browsers else {
             return Err(Failure::new(Reason::Browser, "browsers are switched off here"));
         };
         let spec = Spec { viewport: self.scenario.viewport };
-        self.page = Some(browsers.open(spec, within.deadline).await?);
+        let cancel = self.ticket.cancel.clone();
+        self.page = Some(tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(stopped()),
+            page = browsers.open(spec, Instant::now() + self.scenario.timeout) => page?,
+        });
         Ok(())
     }
 
     async fn page_action(&mut self, action: &PageAction, index: usize, timeout: Duration) -> Result<(), Failure> {
-        let page = self.page.as_mut().expect("opened before the step began");
+        let page = self.page.as_mut().expect("opened before the first step");
         if let PageAction::Screenshot { name } = action {
             let name = self.values.fill(name)?;
             let png = page.screenshot().await?;

@@ -17,11 +17,17 @@ pub(super) struct Record {
     location: String,
     run: RunId,
     due_at: DateTime<Utc>,
-    pub(super) started_at: DateTime<Utc>,
-    started: Instant,
+    clock: Mutex<Clock>,
     pub(super) masker: Masker,
     progress: Option<Progress>,
     state: Mutex<State>,
+}
+
+/// The start of the run, by both clocks.
+#[derive(Clone, Copy)]
+struct Clock {
+    started_at: DateTime<Utc>,
+    started: Instant,
 }
 
 #[derive(Default)]
@@ -39,12 +45,30 @@ impl Record {
             location: tools.location.clone(),
             run: ticket.run,
             due_at: ticket.due_at.unwrap_or(started_at),
-            started_at,
-            started: Instant::now(),
+            clock: Mutex::new(Clock { started_at, started: Instant::now() }),
             masker: Masker::default(),
             progress: ticket.progress.clone(),
             state: Mutex::default(),
         }
+    }
+
+    fn clock(&self) -> Clock {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What came before was preparation: the run starts now.
+    pub(super) fn start_clock(&self) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) =
+            Clock { started_at: Utc::now(), started: Instant::now() };
+    }
+
+    /// When the run started.
+    pub(super) fn started_at(&self) -> DateTime<Utc> {
+        self.clock().started_at
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock().started.elapsed()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,7 +99,7 @@ impl Record {
             finally,
             optional: step.optional,
             span_id: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-            offset: self.started.elapsed(),
+            offset: self.elapsed(),
             duration: Duration::ZERO,
             status: StepStatus::Unknown,
             place: self.scenario.source.place(step.span),
@@ -97,7 +121,7 @@ impl Record {
     pub(super) fn end_step(&self, step: usize, status: StepStatus, failure: Option<Failure>) {
         let ended = {
             let mut state = self.state();
-            let elapsed = self.started.elapsed();
+            let elapsed = self.elapsed();
             let Some(result) = state.steps.get_mut(step) else { return };
             result.duration = elapsed.saturating_sub(result.offset);
             result.status = status;
@@ -132,7 +156,7 @@ impl Record {
 
     /// The outcome. What was begun and not ended (a panic, a cancelled run) counts as not tested.
     pub(super) fn finish(&self) -> Outcome {
-        let elapsed = self.started.elapsed();
+        let elapsed = self.elapsed();
         let mut state = std::mem::take(&mut *self.state());
         for step in &mut state.steps {
             step.name = self.masker.mask(&step.name);
@@ -151,7 +175,8 @@ impl Record {
                 (verdict, Some(failure.reason), Some(sentence(&failure)), step)
             }
         };
-        let ended_at = self.started_at + chrono::TimeDelta::from_std(elapsed).unwrap_or_default();
+        let started_at = self.started_at();
+        let ended_at = started_at + chrono::TimeDelta::from_std(elapsed).unwrap_or_default();
         Outcome {
             run: self.run,
             scenario: self.scenario.id.value.clone(),
@@ -159,7 +184,7 @@ impl Record {
             kind: self.scenario.kind,
             location: self.location.clone(),
             due_at: self.due_at,
-            started_at: self.started_at,
+            started_at,
             ended_at,
             duration: elapsed,
             verdict,

@@ -32,13 +32,16 @@ pub struct Due {
     pub due_at: DateTime<Utc>,
 }
 
+/// Takes a planned run; what it gives is heard when that is written.
+pub type Plan = dyn Fn(&Due) -> oneshot::Receiver<()> + Send + Sync;
+
 /// What the dispatcher calls.
 #[derive(Clone)]
 pub struct Hooks {
     /// Runs a scenario to its end, its outcome handed on.
     pub run: Arc<dyn Fn(Due) -> BoxFuture<'static, ()> + Send + Sync>,
-    /// A run is planned; what it gives is heard when that is written.
-    pub plan: Arc<dyn Fn(&Due) -> oneshot::Receiver<()> + Send + Sync>,
+    /// A run is planned.
+    pub plan: Arc<Plan>,
     /// A planned run will not take place.
     pub withdraw: Arc<dyn Fn(RunId) + Send + Sync>,
     /// What time it is.

@@ -1,14 +1,15 @@
 #!/bin/bash
-# Installs the Debian packages that the tests use; does nothing, quickly, when all are there.
-# usage: packages.sh        (as root; nothing that is installed here is started as a service)
+# Installs the Debian packages that are needed; does nothing, quickly, when all are there.
+# usage: packages.sh run     what building and `make run` need
+#        packages.sh         what the tests need as well
+# Nothing that is installed here is started as a service. As another user than root it asks sudo.
 set -euo pipefail
 
-packages=(
-  ca-certificates curl procps
-  chromium chromium-driver fonts-dejavu-core
-  prometheus
-  postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql
-)
+packages=(ca-certificates chromium chromium-driver fonts-dejavu-core)
+command -v cc >/dev/null || packages+=(gcc libc6-dev)
+if [ "${1:-}" != run ]; then
+  packages+=(curl procps prometheus postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
+fi
 
 missing=()
 for package in "${packages[@]}"; do
@@ -16,19 +17,20 @@ for package in "${packages[@]}"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
+as_root=()
 if [ "$(id -u)" != 0 ]; then
-  echo "missing packages, and only root can install them: ${missing[*]}" >&2
-  exit 1
+  command -v sudo >/dev/null || { echo "missing packages, and only root can install them: ${missing[*]}" >&2; exit 1; }
+  as_root=(sudo)
 fi
 
+echo "installing: ${missing[*]}" >&2
 # Packages must not start services of their own: a test starts what it needs, on ports of its own.
-if [ ! -e /usr/sbin/policy-rc.d ]; then
-  printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
-  chmod +x /usr/sbin/policy-rc.d
-fi
+[ -e /usr/sbin/policy-rc.d ] || {
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
+  "${as_root[@]}" chmod +x /usr/sbin/policy-rc.d
+}
 
-export DEBIAN_FRONTEND=noninteractive
 # Tests may run side by side: one installs, the others wait for the lock.
-apt=(apt-get -qq -o DPkg::Lock::Timeout=600)
+apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
 "${apt[@]}" update >&2
 "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >&2

@@ -14,6 +14,10 @@ pub fn render(outcomes: &[Outcome]) -> Result<String, quick_junit::SerializeErro
         suite.add_property(("run", outcome.run.to_string().as_str()));
         suite.add_property(("verdict", outcome.verdict.as_str()));
         for (index, step) in outcome.steps.iter().enumerate() {
+            // A group says nothing that its steps do not say.
+            if outcome.steps.get(index + 1).is_some_and(|next| next.depth > step.depth) {
+                continue;
+            }
             suite.add_test_case(case(outcome, index, step));
         }
         // What decided the verdict without being a step's failure (a panic, a lost run) must not vanish.

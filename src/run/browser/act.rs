@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::command::{Command, ElementId};
+use super::command::Command;
 use super::keys::{self, BACKSPACE};
 use super::locate::{Answer, Query};
 use super::page::{PROMPT, Page};
@@ -47,17 +47,14 @@ impl Pauses {
     }
 }
 
-/// What is left to do when the script found the element ready.
-#[derive(Clone, Copy)]
-enum Then<'a> {
-    /// The script did it.
+/// What is done to an element once the script has found it ready.
+enum Then {
+    /// The script does all of it.
     Nothing,
-    /// The script gave it the focus.
-    Focused,
-    /// Click it.
+    /// It is clicked.
     Click,
-    /// Type into it; the script selected what was there, or set a value that cannot be typed.
-    Type(&'a str),
+    /// This is typed over what the script has selected.
+    Type(String),
 }
 
 impl Page {
@@ -65,17 +62,7 @@ impl Page {
     pub(super) async fn goto(&mut self, url: &At<Template>, values: &Values, deadline: Instant) -> Result<(), Failure> {
         let since = Instant::now();
         let wanted = values.url(url).map_err(|failure| failure.at(url.span))?;
-        let told = async {
-            self.patience(deadline).await?;
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.call(Command::post("url", json!({"url": wanted.as_str()})), left).await {
-                // A page that sends on to another one while it loads.
-                Ok(_) | Err(Trouble::Again(_)) => {}
-                Err(other) => return Err(other),
-            }
-            self.script(ARRIVED, &Json::Null, deadline + PROMPT).await
-        };
-        let arrived = match told.await {
+        let arrived = match self.navigate(wanted.as_str(), deadline).await {
             Ok(arrived) => arrived,
             Err(Trouble::Timeout(_)) => {
                 return Err(
@@ -106,11 +93,22 @@ impl Page {
         Ok(())
     }
 
+    async fn navigate(&mut self, url: &str, deadline: Instant) -> Result<Json, Trouble> {
+        self.patience(deadline).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.call(Command::post("url", json!({"url": url})), left).await {
+            // A page that sends on to another one while it loads.
+            Ok(_) | Err(Trouble::Again(_)) => {}
+            Err(trouble) => return Err(trouble),
+        }
+        self.script(ARRIVED, &Json::Null, deadline + PROMPT).await
+    }
+
     /// Clicks an element.
     pub(super) async fn click(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
         let query = Query::new(target, values)?.with(json!({"then": "click"}));
         self.patience(deadline).await.map_err(Trouble::failure)?;
-        self.once(&query, target, deadline, Then::Click).await
+        self.once(&query, target, deadline, &Then::Click).await
     }
 
     /// Replaces the content of a field: selects what is there and types over it, so that the page sees keys.
@@ -123,7 +121,7 @@ impl Page {
     ) -> Result<(), Failure> {
         let text = values.fill(with).map_err(|failure| failure.at(with.span))?;
         let query = Query::new(target, values)?.with(json!({"then": "type", "text": text}));
-        self.once(&query, target, deadline, Then::Type(&text)).await
+        self.once(&query, target, deadline, &Then::Type(text)).await
     }
 
     /// Chooses options of a list.
@@ -145,7 +143,7 @@ impl Page {
             })
             .collect::<Result<Vec<_>, Failure>>()?;
         let query = Query::new(target, values)?.with(json!({"then": "choose", "options": options}));
-        self.once(&query, target, deadline, Then::Nothing).await
+        self.once(&query, target, deadline, &Then::Nothing).await
     }
 
     /// Presses a key or chord, in an element where one is named.
@@ -159,7 +157,7 @@ impl Page {
         let chord = keys::chord(keys).map_err(|failure| failure.at(keys.span))?;
         if let Some(target) = into {
             let query = Query::new(target, values)?.with(json!({"then": "focus"}));
-            self.once(&query, target, deadline, Then::Focused).await?;
+            self.once(&query, target, deadline, &Then::Nothing).await?;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match self.call(Command::post("actions", chord), left).await {
@@ -169,31 +167,27 @@ impl Page {
         }
     }
 
-    async fn on(&mut self, element: &ElementId, what: &str, body: Json, deadline: Instant) -> Result<(), Trouble> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.call(Command::element(element, what, body), left).await.map(drop)
-    }
-
-    /// Does what is left to do once the element is ready. False when it was not ready yet.
-    async fn then(&mut self, then: Then<'_>, answer: &Answer, deadline: Instant) -> Result<bool, Trouble> {
-        match then {
-            Then::Nothing => return Ok(answer.done()),
-            Then::Focused => return Ok(answer.element().is_some()),
-            Then::Type(_) if answer.done() => return Ok(true),
-            Then::Type(_) | Then::Click => {}
+    /// Does to the element what the script cannot do. False when it is not ready.
+    async fn finish(&mut self, answer: &Answer, then: &Then, deadline: Instant) -> Result<bool, Trouble> {
+        if answer.done() {
+            return Ok(true);
         }
         let Some(element) = answer.element() else { return Ok(false) };
-        let (what, body) = match then {
-            Then::Type("") if answer.empty() => return Ok(true),
-            Then::Type("") => ("value", json!({"text": BACKSPACE})),
-            Then::Type(text) => ("value", json!({"text": text})),
-            _ => ("click", json!({})),
+        let command = match then {
+            Then::Nothing => return Ok(true),
+            Then::Click => Command::element(&element, "click", json!({})),
+            Then::Type(text) if text.is_empty() && answer.empty() => return Ok(true),
+            Then::Type(text) => {
+                let keys = if text.is_empty() { BACKSPACE } else { text };
+                Command::element(&element, "value", json!({"text": keys}))
+            }
         };
-        self.on(&element, what, body, deadline).await.map(|()| true)
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.call(command, left).await.map(|_| true)
     }
 
-    /// Looks until `then` is done; what the page refuses because it has just changed is tried again.
-    async fn once(&mut self, query: &Query, target: &Target, deadline: Instant, then: Then<'_>) -> Result<(), Failure> {
+    /// Looks until the element is ready, and acts on it; what the page refuses because it has just changed is tried again.
+    async fn once(&mut self, query: &Query, target: &Target, deadline: Instant, then: &Then) -> Result<(), Failure> {
         let since = Instant::now();
         let mut pauses = Pauses::new();
         let mut last: Option<Failure> = None;
@@ -203,7 +197,7 @@ impl Page {
                     if let Some(failure) = answer.wrong() {
                         return Err(failure.at(target.span));
                     }
-                    match self.then(then, &answer, deadline).await {
+                    match self.finish(&answer, then, deadline).await {
                         Ok(true) => return Ok(()),
                         Ok(false) => {
                             last = Some(answer.refusal(&query.shown));

@@ -156,7 +156,8 @@ impl Browsers {
         let (path, short) = folder.session(number).map_err(|error| {
             Failure::new(Reason::Configuration, format!("no folder for a browser session: {error}"))
         })?;
-        let driver = Driver::start(&short, &folder.lease).inspect_err(|_| {
+        let mark = format!("{}/{number}", folder.lease);
+        let driver = Driver::start(&short, &mark).inspect_err(|_| {
             super::processes::remove_folder(&path);
         })?;
         let (group, mut port, output) = (driver.group, driver.port.clone(), driver.output.clone());
@@ -164,7 +165,7 @@ impl Browsers {
         owner.local = Some(Local { driver, path: path.clone(), _folder: Arc::clone(folder) });
         // From here on the session has an owner: whatever becomes of this future, it ends.
         let lease = owner.hold(&inner.tasks, inner.stop.clone());
-        guard.add(group, &folder.lease, &path).await;
+        guard.add(group, &mark, &path).await;
         let port = match timeout(starting, said(&mut port)).await {
             Ok(Some(port)) => port,
             other => {

@@ -36,6 +36,8 @@ pub(super) struct Driver {
     child: Child,
     /// Its process group, which is also its process id.
     pub(super) group: i32,
+    /// What marks its processes.
+    lease: String,
     /// The port it listens on, once it has said so; closed when its output ends.
     pub(super) port: watch::Receiver<Option<u16>>,
     /// Its last lines.
@@ -92,13 +94,15 @@ impl Driver {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(read(stderr, output.clone(), None));
         }
-        Ok(Self { child, group, port, output })
+        Ok(Self { child, group, lease: lease.to_owned(), port, output })
     }
 
     /// Ends the group and waits until it is gone.
     pub(super) async fn end(mut self) {
         // The leader is not waited for before: until then its number cannot be given to anybody else.
         processes::kill_group(self.group);
+        // The browser's crash handlers are in groups of their own.
+        processes::kill_lease(&self.lease);
         let _ = tokio::time::timeout(DYING, self.child.wait()).await;
         let end = tokio::time::Instant::now() + DYING;
         while processes::group_runs(self.group) && tokio::time::Instant::now() < end {

@@ -20,7 +20,8 @@ use super::processes;
 const CLEANING: Duration = Duration::from_secs(5);
 
 /// What `wachta guard` does: remembers `add <group> <lease> <folder>` until `done <group>`, and when the input ends,
-/// ends the groups it still knows and removes their folders. A group without the lease is not touched.
+/// ends the sessions it still knows and removes their folders. Only groups that carry the lease are touched: a number
+/// may have been given to somebody else in the meantime.
 pub fn guard_main(input: impl BufRead) {
     let mut known: HashMap<i32, (String, PathBuf)> = HashMap::new();
     for line in input.lines().map_while(Result::ok) {
@@ -35,10 +36,8 @@ pub fn guard_main(input: impl BufRead) {
             _ => {}
         }
     }
-    for (group, (lease, _)) in &known {
-        if processes::groups_with_lease(lease).contains(group) {
-            processes::kill_group(*group);
-        }
+    for (lease, _) in known.values() {
+        processes::kill_lease(lease);
     }
     let end = Instant::now() + CLEANING;
     let mut folders: Vec<PathBuf> = known.into_values().map(|(_, folder)| folder).collect();

@@ -100,10 +100,7 @@ pub(super) fn reap(within: &Path) -> usize {
         }
         // Its lock can only be had when its agent is gone.
         let Ok(_lock) = lock(&entry.path()) else { continue };
-        for group in processes::groups_with_lease(&lease) {
-            processes::kill_group(group);
-            reaped += 1;
-        }
+        reaped += processes::kill_lease(&lease);
         remove(&entry.path(), &lease);
     }
     reaped

@@ -177,7 +177,8 @@ const NAMES = {
     const plain = fold(raw);
     if (!plain) return null;
     // What is shown differs by styles and hidden parts; asking for it is dear, so it is asked where it may matter.
-    const near = !query.accept || query.accept.some(wanted => plain.toLowerCase().includes(wanted.toLowerCase()));
+    const low = plain.toLowerCase();
+    const near = !query.accept || query.accept.some(wanted => wanted.toLowerCase().split(' ').every(word => low.includes(word)));
     const shown = near ? fold(element.innerText) : plain;
     return shown && shown !== plain ? [plain, shown] : [plain];
   },

@@ -110,7 +110,10 @@ impl Page {
         let trouble = match timeout(limit + GRACE, self.client.issue_cmd(command)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => {
-                let trouble = Trouble::from(error);
+                let trouble = match Trouble::from(error) {
+                    Trouble::Timeout(text) => self.autopsy().await.unwrap_or(Trouble::Timeout(text)),
+                    trouble => trouble,
+                };
                 if !trouble.is_final() {
                     return Err(trouble);
                 }
@@ -128,6 +131,17 @@ impl Page {
         // The client sends one command after the other, so that another one would only wait behind this one.
         self.lost = Some(trouble.clone());
         Err(trouble)
+    }
+
+    /// Whether a page that did not get ready is dead: the driver waits for it all the same, and only says so when it is
+    /// asked for something else. Sometimes not even then: a renderer that died while it was loading a page looks like
+    /// one that is kept busy, and is of no more use.
+    async fn autopsy(&mut self) -> Option<Trouble> {
+        if let Ok(answer) = timeout(2 * GRACE, self.client.issue_cmd(Command::get("title"))).await {
+            return answer.err().map(Trouble::from).filter(Trouble::is_final);
+        }
+        self.lost = Some(Trouble::Timeout("the page does not answer".into()));
+        None
     }
 
     /// Runs a script within the time that is left.

@@ -13,20 +13,35 @@ use nix::unistd::Pid;
 /// The variable of the environment that marks what belongs to an agent's sessions.
 pub(super) const LEASE: &str = "WACHTA_LEASE";
 
-/// Process groups in which at least one process carries this lease. Chromium's children overwrite their environment,
-/// so only the driver and the browser's first process can be known by it; the group has them all.
-pub(super) fn groups_with_lease(lease: &str) -> Vec<i32> {
-    let mark = format!("{LEASE}={lease}");
-    let mut groups: Vec<i32> = processes()
-        .filter(|&(pid, _)| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes()))
+/// Process groups with a process that carries this lease: an agent's, or one session's (`agent/session`); with the
+/// lease that each carries. Chromium's children overwrite their environment, so only the driver, the browser's first
+/// process and its crash handlers can be known by it: the handlers leave the driver's group, the others are in it.
+pub(super) fn groups_with_lease(lease: &str) -> Vec<(i32, String)> {
+    let mark = format!("{LEASE}={lease}").into_bytes();
+    let mut groups: Vec<(i32, String)> = processes()
+        .filter_map(|(pid, group)| {
+            let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let entry = environ.split(|&byte| byte == 0).find(|entry| {
+                entry.strip_prefix(mark.as_slice()).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+            })?;
+            Some((group, String::from_utf8_lossy(&entry[LEASE.len() + 1..]).into_owned()))
         })
-        .map(|(_, group)| group)
         .collect();
     groups.sort_unstable();
     groups.dedup();
     groups
+}
+
+/// Ends every group that carries this lease. Returns how many sessions that were.
+pub(super) fn kill_lease(lease: &str) -> usize {
+    let groups = groups_with_lease(lease);
+    for (group, _) in &groups {
+        kill_group(*group);
+    }
+    let mut leases: Vec<String> = groups.into_iter().map(|(_, lease)| lease).collect();
+    leases.sort_unstable();
+    leases.dedup();
+    leases.len()
 }
 
 /// Whether a process group still has a member that runs; those that are dead and not yet waited for do not count.

@@ -134,7 +134,7 @@ async fn expectations_hold_or_say_what_was_seen() {
             Reason::Assertion,
             r#"the text of testid "order" is not what was expected"#,
             "matches /#9+/",
-            r##""Order #1234""##,
+            r#""Order #1234""#,
         ),
         (
             element(role("checkbox", "Agree"), ElementFact::Checked(false)),
@@ -211,7 +211,7 @@ async fn values_are_saved_and_evidence_is_taken() {
     ];
     assert_eq!(saved, expected.map(|(name, value, secret)| (name.to_owned(), json!(value), secret)));
     let failure = bench.fail(&PageAction::Save(vec![save("x", PageSource::Text(css("#order")), Some("@"))])).await;
-    assert_eq!(failure.seen.as_deref(), Some(r##""Order #1234""##), "{failure:?}");
+    assert_eq!(failure.seen.as_deref(), Some(r#""Order #1234""#), "{failure:?}");
 
     let picture = bench.page.screenshot().await.unwrap();
     assert_eq!(&picture[..4], b"\x89PNG");

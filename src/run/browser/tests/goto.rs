@@ -9,10 +9,7 @@ use super::*;
 use crate::names::Reason;
 
 /// A server that does this to every connection; returns its port.
-async fn server<F: Future<Output = ()> + Send>(treat: impl Fn(TcpStream) -> F + Send + 'static) -> u16
-where
-    F: 'static,
-{
+async fn server<F: Future<Output = ()> + Send + 'static>(treat: impl Fn(TcpStream) -> F + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -54,7 +51,11 @@ async fn failed_navigations_have_their_reason() {
         let _ = stream.read(&mut [0; 1000]).await;
     })
     .await;
-    let reset = server(|stream| async move { drop(stream.set_zero_linger()) }).await;
+    let reset = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1000]).await;
+        let _ = stream.set_zero_linger();
+    })
+    .await;
     let garbage = server(|mut stream| async move {
         let _ = stream.read(&mut [0; 1000]).await;
         let _ = stream.write_all(b"\x00\x01 nothing known\r\n\r\n").await;

@@ -33,13 +33,13 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
 
     let page = browsers.open(Spec::default(), soon()).await.unwrap();
     let lease = browsers.lease().unwrap();
-    assert_eq!(processes::groups_with_lease(&lease).len(), 1);
+    assert_ne!(processes::groups_with_lease(&lease), []);
     assert_eq!(browsers.metrics().sessions.with_label_values(&["busy"]).get(), 1);
     // The only place is taken.
     let failure = browsers.open(Spec::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
     assert_eq!(failure.reason, Reason::Resources);
     page.close().await;
-    assert_eq!(processes::groups_with_lease(&lease), [] as [i32; 0]);
+    assert_eq!(processes::groups_with_lease(&lease), []);
     all_gone(&lease, &folder.0).await;
 
     // Dropped in the middle of a command that does not return.
@@ -70,7 +70,7 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     // Shut down while it is in use.
     let page = browsers.open(Spec::default(), soon()).await.unwrap();
     browsers.shutdown().await;
-    assert_eq!(processes::groups_with_lease(&lease), [] as [i32; 0]);
+    assert_eq!(processes::groups_with_lease(&lease), []);
     assert_eq!(reaped(&browsers, "shutdown"), 1);
     drop(page);
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
@@ -112,7 +112,7 @@ async fn what_an_earlier_agent_left_is_ended_and_nothing_else() {
     assert!(!folder.0.join(lease).exists());
     assert_eq!(reaped(&stranger, "leftover"), 1);
 
-    assert_eq!(processes::groups_with_lease(&living.lease().unwrap()).len(), 1, "the living are left alone");
+    assert_ne!(processes::groups_with_lease(&living.lease().unwrap()), [], "the living are left alone");
     page.close().await;
     living.shutdown().await;
 }
@@ -132,15 +132,21 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
     for round in 0..rounds() {
         let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
         let lease = browsers.lease().unwrap();
-        let group = processes::groups_with_lease(&lease)[0];
+        let group = processes::groups_with_lease(&lease)[0].0;
         let victim = ["chromedriver", "type=renderer", "chromium"][usize::try_from(random(3)).unwrap()];
         let pause = Duration::from_millis(random(400));
         let values = values(&base);
         let killer = tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            kill(group, victim);
+            let end = Instant::now() + Duration::from_secs(10);
+            while !kill(group, victim) {
+                assert!(Instant::now() < end, "there is no {victim}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         });
+        let end = soon();
         let failure = loop {
+            assert!(Instant::now() < end, "round {round}: killing {victim} was not noticed");
             let actions = [goto("/"), click(role("button", "Go")), expect(PageFact::Visible(role("button", "Go")))];
             let mut failed = None;
             for action in &actions {
@@ -154,8 +160,10 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
             }
         };
         killer.await.unwrap();
+        // A renderer that dies while it loads a page cannot be told from one that never ends loading.
+        let looks_slow = victim == "type=renderer" && failure.reason == Reason::Timeout;
         assert!(
-            failure.reason.class() == ReasonClass::Unknown || failure.reason == Reason::Crash,
+            looks_slow || failure.reason.class() == ReasonClass::Unknown || failure.reason == Reason::Crash,
             "round {round}, {victim} after {pause:?}: {failure:?}"
         );
         page.evidence().await;
@@ -167,8 +175,8 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 
-/// Kills one process of a group: the first whose command line has this in it.
-fn kill(group: i32, victim: &str) {
+/// Kills those processes of a group whose command line has this in it.
+fn kill(group: i32, victim: &str) -> bool {
     let mut pids: Vec<i32> = std::fs::read_dir("/proc")
         .unwrap()
         .flatten()
@@ -178,13 +186,15 @@ fn kill(group: i32, victim: &str) {
             let of = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(2)?.parse().ok());
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).into_owned();
+            let program = line.split(['\0', ' ']).next().unwrap_or_default();
             of == Some(group)
                 && line.contains(victim)
-                && (victim != "chromium" || (!line.contains("--type=") && !line.contains("crashpad")))
+                && (victim != "chromium" || (program.ends_with("/chromium") && !line.contains("--type=")))
         })
         .collect();
-    pids.sort_unstable();
-    if let Some(pid) = pids.first() {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL);
-    }
+    // One renderer may be a spare that nobody would miss.
+    pids.retain(|&pid| {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
+    });
+    !pids.is_empty()
 }

@@ -1,0 +1,36 @@
+# The tasks of this repository. On a fresh Debian machine with Rust, git and make: `make run`, `make test`.
+.PHONY: run test check bench soak fmt schema
+
+CARGO ?= cargo
+
+# Installs what is missing, builds, and runs the demo: a shop, the agent that watches it, the page.
+run:
+	tests/support/packages.sh run
+	$(CARGO) run --locked --quiet -- demo
+
+# All tests, with the real components they need.
+test:
+	tests/support/packages.sh
+	$(CARGO) test --locked
+
+# What is quick: format, lints, and the example scenarios.
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) run --locked --quiet -- check scenarios/
+
+# Ratios, measured side by side in one run.
+bench:
+	$(CARGO) bench --locked
+
+# The long proofs: a hundred browser runs with random kills, an agent that dies after every n-th write.
+soak:
+	tests/support/packages.sh
+	WACHTA_SOAK=1 WACHTA_SOAK_RUNS=100 $(CARGO) test --locked -- --test-threads=1
+
+fmt:
+	$(CARGO) fmt
+
+# The schema that editors use for scenario files.
+schema:
+	$(CARGO) run --locked --quiet -- schema > scenarios/scenario.schema.json

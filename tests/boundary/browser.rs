@@ -1,0 +1,129 @@
+//! What a SIGKILL of the agent leaves is ended by its guard, and what the guard leaves by the next start.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use wachta::run::browser::{Browsers, Config, Metrics, Spec};
+
+const FOLDER: &str = "WACHTA_TEST_FOLDER";
+const LOOPBACK_ONLY: &str = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost";
+
+fn browsers(folder: &Path, agent: &str) -> Browsers {
+    let config = Config { arguments: vec![LOOPBACK_ONLY.into()], ..Config::default() };
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    Browsers::new(config, folder.to_owned(), PathBuf::from(agent), metrics)
+}
+
+/// The agent of the tests below: it opens a session, says so, and waits to be killed.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the other tests"]
+async fn agent() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let folder = PathBuf::from(folder);
+    let agent = std::env::var("WACHTA_TEST_AGENT").unwrap();
+    let browsers = browsers(&folder, &agent);
+    let page = browsers.open(Spec::default(), Instant::now() + Duration::from_secs(60)).await.unwrap();
+    std::fs::write(folder.join(".ready"), "").unwrap();
+    std::future::pending::<()>().await;
+    drop(page);
+}
+
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts an agent with a session in `folder`.
+fn start(folder: &Path, guard: &str) -> Agent {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "browser::agent", "--ignored", "--nocapture"])
+        .env(FOLDER, folder)
+        .env("WACHTA_TEST_AGENT", guard)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let agent = Agent(child);
+    until("the agent has a session", || folder.join(".ready").exists());
+    std::fs::remove_file(folder.join(".ready")).unwrap();
+    agent
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The agents that have been in this folder: the names of their folders, which mark their processes.
+fn leases(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder).unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Processes that carry one of these marks.
+fn processes(leases: &[String]) -> usize {
+    let marks: Vec<Vec<u8>> = leases.iter().map(|lease| format!("WACHTA_LEASE={lease}").into_bytes()).collect();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("environ")).ok())
+        .filter(|environ| {
+            environ.split(|&byte| byte == 0).any(|entry| marks.iter().any(|mark| entry.starts_with(mark)))
+        })
+        .count()
+}
+
+fn sessions(folder: &Path) -> usize {
+    let agents = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    agents
+        .flat_map(|agent| std::fs::read_dir(agent.path()).into_iter().flatten().flatten())
+        .filter(|entry| entry.path().is_dir())
+        .count()
+}
+
+fn temporary() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("wachta-test-{}", uuid::Uuid::now_v7().simple()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guard_ends_what_a_killed_agent_leaves() {
+    let folder = temporary();
+    let mut agent = start(&folder, env!("CARGO_BIN_EXE_wachta"));
+    let leases = leases(&folder);
+    assert!(processes(&leases) > 0);
+    assert_eq!(sessions(&folder), 1);
+    agent.0.kill().unwrap();
+    until("the guard ends the browser", || processes(&leases) == 0);
+    until("the guard removes its folder", || sessions(&folder) == 0);
+    // The next start finds nothing to end, and clears what is left of the agent's own folder.
+    agent.0.wait().unwrap();
+    assert_eq!(browsers(&folder, "/nonexistent/wachta").reap_leftovers().await, 0);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_guard_the_next_start_does_it() {
+    let folder = temporary();
+    let mut agent = start(&folder, "/nonexistent/wachta");
+    let leases = leases(&folder);
+    let next = browsers(&folder, "/nonexistent/wachta");
+    assert_eq!(next.reap_leftovers().await, 0, "the agent lives");
+    assert!(processes(&leases) > 0);
+    agent.0.kill().unwrap();
+    agent.0.wait().unwrap();
+    assert_eq!(next.reap_leftovers().await, 1);
+    until("the browser is gone", || processes(&leases) == 0);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    std::fs::remove_dir_all(&folder).unwrap();
+}

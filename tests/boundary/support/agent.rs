@@ -1,0 +1,113 @@
+//! `wachta serve` in a process of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use wachta::demo::{Demo, Surroundings};
+
+use super::until;
+
+/// An agent that runs. Ended with the test.
+pub struct Agent {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Agent {
+    /// Starts `wachta serve` in a folder that has a `wachta.yaml`, with the shop's variables in its environment.
+    pub async fn serve(folder: &Path, shop: &Demo) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wachta"));
+        command.args(["serve", "--config", "wachta.yaml"]);
+        Self::start(command, folder, shop).await
+    }
+
+    /// Starts any command that logs as `wachta serve` does.
+    pub async fn start(mut command: Command, folder: &Path, shop: &Demo) -> Self {
+        std::fs::write(folder.join("ca.pem"), shop.authority.pem()).unwrap();
+        command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        for (name, value) in Surroundings::new(shop).variables() {
+            command.env(name, value);
+        }
+        command.env("SHOP_CA", folder.join("ca.pem")).env("WACHTA_LOG", "info");
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
+        });
+        let address = until("the agent listens", Duration::from_secs(20), async || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the agent ended at once with {status}: {:#?}", log.lock().unwrap());
+            }
+            let log = log.lock().unwrap();
+            let line = log.iter().find(|line| line.contains("keeps watch"))?;
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            line["address"].as_str()?.parse().ok()
+        })
+        .await;
+        Self { child, address, log }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    pub async fn get(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.address);
+        match reqwest::get(url).await {
+            Ok(answer) => answer.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    pub async fn post(&self, path: &str) -> (u16, String) {
+        let answer = reqwest::Client::new().post(format!("http://{}{path}", self.address)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// The value of a series in `/metrics`.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.get("/metrics").await;
+        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    /// Whether it has ended, by whatever.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// SIGKILL, as the kernel or an operator would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and waits for the end; gives the exit code.
+    pub async fn stop(mut self) -> Option<i32> {
+        kill(Pid::from_raw(self.pid()), Signal::SIGTERM).unwrap();
+        let child = &mut self.child;
+        until("the agent ends after SIGTERM", Duration::from_secs(40), async || child.try_wait().unwrap()).await.code()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,99 @@
+//! A receiver of notices that writes down what it hears, and can kill who tells it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the receiver does to the agent at each notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manners {
+    /// Takes it.
+    Polite,
+    /// Kills the agent before it answers.
+    KillBefore,
+    /// Answers, then kills the agent.
+    KillAfter,
+}
+
+#[derive(Clone)]
+pub struct Receiver {
+    pub address: SocketAddr,
+    heard: Arc<Mutex<Vec<Value>>>,
+    manners: Arc<Mutex<Manners>>,
+    /// Whom to kill; 0 is nobody. One notice kills one agent.
+    victim: Arc<AtomicI32>,
+}
+
+impl Receiver {
+    pub async fn listen() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let receiver = Self {
+            address: listener.local_addr().unwrap(),
+            heard: Arc::default(),
+            manners: Arc::new(Mutex::new(Manners::Polite)),
+            victim: Arc::default(),
+        };
+        let server = receiver.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(server.clone().take(stream));
+            }
+        });
+        receiver
+    }
+
+    pub fn behave(&self, manners: Manners) {
+        *self.manners.lock().unwrap() = manners;
+    }
+
+    pub fn aim_at(&self, pid: i32) {
+        self.victim.store(pid, Ordering::SeqCst);
+    }
+
+    pub fn heard(&self) -> Vec<Value> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    async fn take(self, mut stream: TcpStream) {
+        let mut bytes = Vec::new();
+        let mut buffer = [0_u8; 8192];
+        let body = loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+            }
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head
+                .lines()
+                .find_map(|line| {
+                    line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok()
+                })
+                .unwrap_or(0);
+            if body.len() >= length {
+                break body.to_owned();
+            }
+        };
+        self.heard.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+        let manners = *self.manners.lock().unwrap();
+        if manners == Manners::KillBefore && self.strike() {
+            return;
+        }
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+        let _ = stream.flush().await;
+        if manners == Manners::KillAfter {
+            self.strike();
+        }
+    }
+
+    fn strike(&self) -> bool {
+        let pid = self.victim.swap(0, Ordering::SeqCst);
+        pid != 0 && kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()
+    }
+}
