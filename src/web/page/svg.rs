@@ -247,7 +247,7 @@ mod tests {
                 let rest = &shown[shown.rfind(key).expect(key) + key.len()..];
                 rest[..rest.find('%').expect("a percentage")].parse::<f64>().expect(key)
             };
-            assert!(number("x=\"") + number("width=\"") <= 100.01, "{shown}");
+            assert!(number(" x=\"") + number(" width=\"") <= 100.01, "{shown}");
         }
     }
 
