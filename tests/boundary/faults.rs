@@ -20,7 +20,8 @@ use wachta::incident::{Event, Incident, Notice, Subject};
 use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
-    Batch, Delivery, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Runs, Sqlite, Store, StoreError,
+    Batch, Delivery, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent, Runs, Sqlite, Store,
+    StoreError,
 };
 
 use crate::support::agent::Agent;
@@ -319,6 +320,9 @@ impl History for Dying {
     }
     async fn recent(&self, scenario: Option<&str>, limit: u32) -> Kept<Vec<Outcome>> {
         self.store.recent(scenario, limit).await
+    }
+    async fn recent_of_each(&self, limit: u32) -> Kept<Vec<Recent>> {
+        self.store.recent_of_each(limit).await
     }
     async fn run(&self, run: RunId) -> Kept<Option<Outcome>> {
         self.store.run(run).await

@@ -161,14 +161,14 @@ pub fn chart(points: &[Point]) -> String {
         }
         out.push_str("</a>");
     }
-    if let ([first, .., last], true) = (points, points.len() > 3) {
-        let start = WIDTH - pitch * points.len() as f64;
-        let _ = write!(
-            out,
-            r#"<text x="{start:.1}" y="170">{}</text><text x="{WIDTH}" y="170" text-anchor="end">{}</text>"#,
-            first.at.format("%Y-%m-%d %H:%M:%S UTC"),
-            last.at.format("%H:%M:%S UTC")
-        );
+    let start = WIDTH - pitch * points.len() as f64;
+    // Two times need room; with few runs the last one has to do.
+    let first = points.first().filter(|_| WIDTH - start > 320.0);
+    for (x, anchor, point) in [(start, "start", first), (WIDTH, "end", points.last())] {
+        if let Some(point) = point {
+            let at = point.at.format("%Y-%m-%d %H:%M:%S UTC");
+            let _ = write!(out, r#"<text x="{x:.1}" y="170" text-anchor="{anchor}">{at}</text>"#);
+        }
     }
     out.push_str("</svg>");
     out
