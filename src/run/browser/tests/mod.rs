@@ -113,7 +113,7 @@ fn values(base: &str) -> Values {
         finally: Vec::new(),
     };
     let lookup: Arc<dyn Lookup> = Arc::new(Nothing);
-    Values::new(&Arc::new(scenario), &lookup, RunId::new(), Utc::now(), "here")
+    Values::new(&Arc::new(scenario), &lookup, crate::secret::Masker::default(), RunId::new(), Utc::now(), "here")
 }
 
 fn at(text: &str) -> At<Template> {
@@ -157,7 +157,7 @@ fn expect(what: PageFact) -> PageAction {
 }
 
 fn number(n: i64) -> Value {
-    Value::Json(n.into())
+    Value::Number(n.into())
 }
 
 /// A page of one site, and the names of its run.
