@@ -228,6 +228,15 @@ fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     incident.place = outcome.deciding_step().map(|step| step.place.clone());
 }
 
+/// Of an agent's incident the message says how much could not be tested.
+fn note_untested(incident: &mut Incident, outcome: &Outcome, detail: &str) {
+    note_bad_run(incident, outcome);
+    incident.message = Some(match &outcome.message {
+        Some(message) => format!("{detail}: {message}"),
+        None => detail.to_owned(),
+    });
+}
+
 /// Whether an unknown outcome speaks against this agent. What was lost by a restart, and a heartbeat not seen yet, do not.
 fn counts_against_agent(outcome: &Outcome) -> bool {
     outcome.verdict == Verdict::Unknown && !matches!(outcome.reason, Some(Reason::Lost | Reason::NotSeen))
@@ -273,7 +282,7 @@ impl AgentWatch {
         let decision =
             |why| Decision { subject: subject.clone(), why, detail: detail.clone(), run: Some(outcome.run), at: now };
         if let Some(open) = &mut self.open {
-            note_bad_run(open, outcome);
+            note_untested(open, outcome, &detail);
             return Some(told(open, decision(Why::Repeat), None));
         }
         if in_a_row < AGENT_IN_A_ROW && self.recent.len() < tenth {
@@ -302,11 +311,7 @@ impl AgentWatch {
             events: 0,
             receivers: Vec::new(),
         };
-        note_bad_run(&mut incident, outcome);
-        incident.message = Some(match &outcome.message {
-            Some(message) => format!("{detail}: {message}"),
-            None => detail.clone(),
-        });
+        note_untested(&mut incident, outcome, &detail);
         let judgement = told(&mut incident, decision(Why::Opened), Some(Event::Opened));
         self.open = Some(incident);
         Some(judgement)

@@ -12,7 +12,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use serde_json_path::JsonPath;
 
-use super::expect::{Filled, Seen, cut, pattern_of};
+use super::expect::{Filled, Seen, pattern_of};
 use super::{Values, tls};
 use crate::names::Reason;
 use crate::outcome::{Failure, HttpResult};
@@ -198,7 +198,7 @@ impl Session {
     }
 
     /// The last answer for people: its head and the beginning of its body.
-    pub(super) fn evidence(&self) -> Option<Vec<u8>> {
+    pub(super) fn evidence(&self, values: &Values) -> Option<Vec<u8>> {
         let answer = self.last.as_ref()?;
         let mut text = format!("{} {}\nHTTP {}\n", answer.method, answer.url, answer.status);
         for (name, value) in &answer.headers {
@@ -211,7 +211,9 @@ impl Session {
         }
         text.push('\n');
         let mut bytes = text.into_bytes();
-        bytes.extend_from_slice(&answer.body[..answer.body.len().min(EVIDENCE_BODY)]);
+        // Cut after masking: half a secret is one as well.
+        let body = values.masker().mask_bytes(&answer.body);
+        bytes.extend_from_slice(&body[..body.len().min(EVIDENCE_BODY)]);
         Some(bytes)
     }
 }
@@ -232,8 +234,8 @@ impl BodyView<'_> {
     fn find(&mut self, path: &str) -> Result<Seen, Failure> {
         if self.json.is_none() {
             let json = serde_json::from_slice(&self.answer.body).map_err(|error| {
-                Failure::new(Reason::Assertion, "the body is not JSON")
-                    .compared("a JSON body", format!("{} ({error})", cut(&format!("{:?}", self.answer.text()), 120)))
+                Failure::new(Reason::Assertion, format!("the body is not JSON ({error})"))
+                    .compared("a JSON body", Json::from(self.answer.text()).to_string())
             })?;
             self.json = Some(json);
         }
@@ -287,7 +289,7 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
                 Ok(())
             } else {
                 Err(Failure::new(Reason::Assertion, "the body")
-                    .compared(format!("contains {}", Json::from(text)), cut(&Json::from(body).to_string(), 300)))
+                    .compared(format!("contains {}", Json::from(text)), Json::from(body).to_string()))
             }
         }
         ResponseFact::FasterThan(limit) => {

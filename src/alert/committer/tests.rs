@@ -462,7 +462,7 @@ async fn the_agent_has_an_incident_of_its_own(url: &str) {
     assert_eq!(owed(&store, "a").await, ["opened agent/here:1"]);
     let incident = store.incident("agent/here:1").await.unwrap().unwrap();
     assert_eq!((incident.kind.as_str(), incident.bad_runs), ("agent", 2));
-    assert_eq!(incident.message.as_deref(), Some("shop could not be tested 3 times in a row: browser"));
+    assert_eq!(incident.message.as_deref(), Some("shop could not be tested 4 times in a row: browser"));
 }
 
 #[tokio::test]
