@@ -27,17 +27,8 @@ const WORDS: [(&str, &[&str]); 6] = [
 const PURE: [&str; 3] = ["alert/machine.rs", "alert/policy.rs", "schedule/diff.rs"];
 
 /// What a pure file does not name.
-const IMPURE: [&str; 9] = [
-    "tokio",
-    "reqwest",
-    "fantoccini",
-    "sqlx",
-    "std::fs",
-    "std::net",
-    "Utc::now",
-    "Instant::now",
-    "SystemTime::now",
-];
+const IMPURE: [&str; 9] =
+    ["tokio", "reqwest", "fantoccini", "sqlx", "std::fs", "std::net", "Utc::now", "Instant::now", "SystemTime::now"];
 
 /// Words that name nothing.
 const EMPTY_NAMES: [&str; 5] = ["util", "utils", "common", "helper", "manager"];
@@ -166,9 +157,7 @@ fn may_use(user: &str, used: &str) -> bool {
     }
     match (row(user), row(used)) {
         (Some(0), Some(0)) => WORDS.iter().any(|(word, uses)| *word == user && uses.contains(&used)),
-        (Some(user_row), Some(used_row)) => {
-            used_row < user_row || (user, used) == ("main", "cli")
-        }
+        (Some(user_row), Some(used_row)) => used_row < user_row || (user, used) == ("main", "cli"),
         _ => false,
     }
 }
@@ -273,7 +262,11 @@ fn a_wrong_import_is_found_and_a_right_one_is_not() {
     // Up, sideways, and against the arrows.
     check("store/mod.rs", "\nuse crate::alert::Committer;", &["src/store/mod.rs:3: `store` must not use `alert`"]);
     check("run/http.rs", "use crate::sink::Metrics;", &["src/run/http.rs:2: `run` must not use `sink`"]);
-    check("scenario/model.rs", "use crate::outcome::Verdict;", &["src/scenario/model.rs:2: `scenario` must not use `outcome`"]);
+    check(
+        "scenario/model.rs",
+        "use crate::outcome::Verdict;",
+        &["src/scenario/model.rs:2: `scenario` must not use `outcome`"],
+    );
     check("names.rs", "use crate::secret;", &["src/names.rs:2: `names` must not use `secret`"]);
     check("web/mod.rs", "fn f() { crate::alert::receivers() }", &["src/web/mod.rs:2: `web` must not use `alert`"]);
     check("app/mod.rs", "use crate::cli;", &["src/app/mod.rs:2: `app` must not use `cli`"]);
@@ -285,7 +278,11 @@ fn a_wrong_import_is_found_and_a_right_one_is_not() {
     check("run/mod.rs", "use super::sink;", &["src/run/mod.rs:2: `super` leads out of `run`"]);
     check("run/http.rs", "use super::super::sink;", &["src/run/http.rs:2: `super` leads out of `run`"]);
     check("run/http.rs", "mod tests {\n    use super::super::tls;\n}", &[]);
-    check("names.rs", "pub mod metric {\n    use super::Metric;\n}\nuse super::web;", &["src/names.rs:5: `super` leads out of `names`"]);
+    check(
+        "names.rs",
+        "pub mod metric {\n    use super::Metric;\n}\nuse super::web;",
+        &["src/names.rs:5: `super` leads out of `names`"],
+    );
     check("run/browser/act.rs", "use super::super::expect::Seen;", &[]);
     // What stands in comments and strings is no import.
     check("store/mod.rs", "// use crate::alert;\n/* crate::web:: */ const A: &str = \"crate::cli::\";", &[]);
@@ -293,7 +290,11 @@ fn a_wrong_import_is_found_and_a_right_one_is_not() {
     let after = "const A: &str = \"a\\\"b\"; const Q: char = '\\''; fn f<'a>(_: &'a u8) { crate::web::f() }";
     check("store/mod.rs", after, &["src/store/mod.rs:2: `store` must not use `web`"]);
     // Purity.
-    check("schedule/diff.rs", "fn f() { Utc::now(); }", &["src/schedule/diff.rs:2: a pure file must not name `Utc::now`"]);
+    check(
+        "schedule/diff.rs",
+        "fn f() { Utc::now(); }",
+        &["src/schedule/diff.rs:2: a pure file must not name `Utc::now`"],
+    );
     check("scenario/load.rs", "use std::fs::File;", &["src/scenario/load.rs:2: a pure file must not name `std::fs`"]);
     check("scenario/load.rs", "#[cfg(test)]\nmod tests { use std::fs; }", &[]);
     // Names and words.

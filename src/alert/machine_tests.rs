@@ -111,11 +111,11 @@ fn timelines() {
         assert_eq!(told(policy, timeline), expected, "{policy}: {timeline}");
     };
     // In a row.
-    check("after: 1, recover_after: 1", "P F F P P F", &[
-        "2 opened warning #1",
-        "4 resolved warning #1",
-        "6 opened warning #2",
-    ]);
+    check(
+        "after: 1, recover_after: 1",
+        "P F F P P F",
+        &["2 opened warning #1", "4 resolved warning #1", "6 opened warning #2"],
+    );
     check("", "P F P F P F F F P F P P P", &["7 opened warning #1", "12 resolved warning #1"]);
     check("after: 3", "F F P F F F", &["6 opened warning #1"]);
     check("severity: info", "F F", &["2 opened info #1"]);
@@ -152,11 +152,11 @@ fn timelines() {
     check(only, "D F D", &[]);
     // What led to an incident does not help to open the next one.
     check("after: 2 of 5, recover_after: 1", "F F P F P P P P", &["2 opened warning #1", "3 resolved warning #1"]);
-    check("after: 2 of 5, recover_after: 1", "F F P F F", &[
-        "2 opened warning #1",
-        "3 resolved warning #1",
-        "5 opened warning #2",
-    ]);
+    check(
+        "after: 2 of 5, recover_after: 1",
+        "F F P F F",
+        &["2 opened warning #1", "3 resolved warning #1", "5 opened warning #2"],
+    );
     // Removal.
     check("", "F F x", &["2 opened warning #1", "3 resolved warning #1"]);
     check("", "F x F x", &["3 opened warning #1", "4 resolved warning #1"]);
@@ -183,17 +183,20 @@ fn a_decision_says_why() {
         assert_eq!(judgement.decision.run, Some(run(number)));
         shown.push(format!("{} {}", judgement.decision.why.as_str(), judgement.decision.detail));
     }
-    assert_eq!(shown, [
-        "good ",
-        "count 1 bad of the last 2, 2 needed",
-        "own_fault the target was not tested: browser",
-        "opened 2 bad of the last 3, 2 needed",
-        "repeat open since 2027-01-15 08:00:00",
-        "recovering 1 good in a row, 2 needed",
-        "repeat open since 2027-01-15 08:00:00",
-        "recovering 1 good in a row, 2 needed",
-        "resolved 2 good in a row, 2 needed",
-    ]);
+    assert_eq!(
+        shown,
+        [
+            "good ",
+            "count 1 bad of the last 2, 2 needed",
+            "own_fault the target was not tested: browser",
+            "opened 2 bad of the last 3, 2 needed",
+            "repeat open since 2027-01-15 08:00:00",
+            "recovering 1 good in a row, 2 needed",
+            "repeat open since 2027-01-15 08:00:00",
+            "recovering 1 good in a row, 2 needed",
+            "resolved 2 good in a row, 2 needed",
+        ]
+    );
 }
 
 #[test]
@@ -272,11 +275,11 @@ fn the_agent_itself() {
     check(20, "0 a U, 1 b U, 2 c U, 301, 302", &["2 opened warning #1", "302 resolved warning #1"]);
     check(20, "0 a U, 1 b U, 2 c U, 200 a L, 302", &["2 opened warning #1", "302 resolved warning #1"]);
     check(20, "0 a U, 1 b U, 2 c U, 200 d U, 499, 500, 900", &["2 opened warning #1", "500 resolved warning #1"]);
-    check(20, "0 a U, 1 b U, 2 c U, 302, 400 a U, 401 b U, 402 c U", &[
-        "2 opened warning #1",
-        "302 resolved warning #1",
-        "402 opened warning #2",
-    ]);
+    check(
+        20,
+        "0 a U, 1 b U, 2 c U, 302, 400 a U, 401 b U, 402 c U",
+        &["2 opened warning #1", "302 resolved warning #1", "402 opened warning #2"],
+    );
 }
 
 /// A model that reads the whole history anew each time.
@@ -299,8 +302,7 @@ impl Naive {
             _ => false,
         };
         let good = |letter: &char| *letter != 'F' && !bad(letter);
-        let recent: Vec<char> =
-            self.history[self.since..].iter().rev().take(policy.of as usize).copied().collect();
+        let recent: Vec<char> = self.history[self.since..].iter().rev().take(policy.of as usize).copied().collect();
         let failed = recent.iter().any(|letter| *letter == 'F' && bad(letter));
         let severity = if failed { policy.severity } else { policy.severity.min(Severity::Warning) };
         match self.open {

@@ -161,10 +161,11 @@ impl<'a> Flow<'a> {
                     result.certificate_expires_at = self.session.certificate_expires_at();
                 });
                 answer?;
-                for (name, value, secret) in self.session.check(request, &self.values)? {
-                    self.values.save(&name, value, secret)?;
+                let (saved, mut held) = self.session.check(request, &self.values);
+                for (name, value, secret) in saved {
+                    held = held.and(self.values.save(&name, value, secret));
                 }
-                Ok(())
+                held
             }
             Action::Tcp(check) => probe::tcp::check(check, &self.values, timeout).await,
             Action::Tls(check) => {

@@ -211,13 +211,7 @@ pub struct AlertPolicy {
 
 impl Default for AlertPolicy {
     fn default() -> Self {
-        Self {
-            after: 2,
-            of: 2,
-            recover_after: 2,
-            severity: Severity::Warning,
-            verdicts: vec![Verdict::Failed],
-        }
+        Self { after: 2, of: 2, recover_after: 2, severity: Severity::Warning, verdicts: vec![Verdict::Failed] }
     }
 }
 

@@ -171,8 +171,7 @@ async fn intents_stand_until_their_outcome(store: &Sqlite) {
         location: location.into(),
         due_at: at(due) + chrono::TimeDelta::microseconds(123_456),
     };
-    let intents =
-        vec![intent(3, 30, "here"), intent(1, 10, "here"), intent(2, 20, "here"), intent(4, 0, "there")];
+    let intents = vec![intent(3, 30, "here"), intent(1, 10, "here"), intent(2, 20, "here"), intent(4, 0, "there")];
     store.commit(&Batch { intents: intents.clone(), ..Batch::default() }).await.unwrap();
     let ordered = [intents[1].clone(), intents[2].clone(), intents[0].clone()];
     assert_eq!(store.open_intents("here").await.unwrap(), ordered);
@@ -277,12 +276,15 @@ async fn decisions_count_up(store: &Sqlite) {
         };
         kept.iter().map(line).collect()
     };
-    assert_eq!(shown(store.decisions(&subject, 10).await.unwrap()), [
-        "opened since 9, at 9, 1 times",
-        "good since 4, at 7, 3 times",
-        "count since 3, at 3, 1 times",
-        "good since 1, at 2, 2 times",
-    ]);
+    assert_eq!(
+        shown(store.decisions(&subject, 10).await.unwrap()),
+        [
+            "opened since 9, at 9, 1 times",
+            "good since 4, at 7, 3 times",
+            "count since 3, at 3, 1 times",
+            "good since 1, at 2, 2 times",
+        ]
+    );
     assert_eq!(shown(store.decisions(&subject, 1).await.unwrap()), ["opened since 9, at 9, 1 times"]);
     let blog = Subject("blog".into());
     assert_eq!(shown(store.decisions(&blog, 10).await.unwrap()), ["good since 6, at 8, 2 times"]);
@@ -331,11 +333,14 @@ async fn the_outbox_is_in_order(store: &Sqlite) {
         .map(|state| (state.notice.receiver, state.state, state.done_at, state.problem))
         .collect();
     let text = |text: &str| text.to_owned();
-    assert_eq!(states, [
-        (text("a"), text("failed"), Some(at(61)), Some(text("400"))),
-        (text("b"), text("sent"), Some(at(63)), None),
-        (text("a"), text("owed"), None, Some(text("503"))),
-    ]);
+    assert_eq!(
+        states,
+        [
+            (text("a"), text("failed"), Some(at(61)), Some(text("400"))),
+            (text("b"), text("sent"), Some(at(63)), None),
+            (text("a"), text("owed"), None, Some(text("503"))),
+        ]
+    );
 }
 
 async fn a_notice_that_may_have_arrived_is_a_repeat(store: &Sqlite) {

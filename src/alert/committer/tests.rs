@@ -280,8 +280,7 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     agent.intake.scenarios(scenarios("", &["shop"]), Vec::new()).await;
     agent.intake.alerting(alerting(&["on-call", "team"], &[])).await;
     // What waits before the first commit goes into one.
-    let heard: Vec<_> =
-        (0..3).map(|n| agent.intake.outcome(Arc::new(outcome("shop", 'F', n * 60)))).collect();
+    let heard: Vec<_> = (0..3).map(|n| agent.intake.outcome(Arc::new(outcome("shop", 'F', n * 60)))).collect();
     let stranger = agent.intake.outcome(Arc::new(outcome("nobody", 'F', 0)));
     let running = agent.start();
     for heard in heard.into_iter().chain([stranger]) {
