@@ -183,6 +183,8 @@ pub enum Why {
     Removed,
     /// `unknown`: says nothing of the target.
     OwnFault,
+    /// Failed, where only degraded runs are to alert: neither good nor bad.
+    Ignored,
 }
 
 impl Why {
@@ -198,6 +200,7 @@ impl Why {
             Self::Resolved => "resolved",
             Self::Removed => "removed",
             Self::OwnFault => "own_fault",
+            Self::Ignored => "ignored",
         }
     }
 }

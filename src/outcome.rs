@@ -10,6 +10,9 @@ use uuid::Uuid;
 use crate::names::Reason;
 use crate::scenario::{Kind, ScenarioId};
 
+/// How a run ended: a word of the scenario language, since `alert.verdicts` names it.
+pub use crate::scenario::Verdict;
+
 /// The id of a run: a `UUIDv7`, whose 16 bytes are also the trace id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -31,56 +34,6 @@ impl Default for RunId {
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
-    }
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// All that was expected held.
-    Passed,
-    /// It works, but a soft limit was missed or cleaning up failed.
-    Degraded,
-    /// The target is at fault.
-    Failed,
-    /// We are at fault: nothing is known of the target.
-    Unknown,
-}
-
-impl Verdict {
-    /// Every verdict; the position is the code that Zabbix gets.
-    pub const ALL: [Self; 4] = [Self::Passed, Self::Degraded, Self::Failed, Self::Unknown];
-
-    /// The name others see.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Degraded => "degraded",
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// 0 passed, 1 degraded, 2 failed, 3 unknown.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Passed => 0,
-            Self::Degraded => 1,
-            Self::Failed => 2,
-            Self::Unknown => 3,
-        }
-    }
-
-    /// Whether the target was tested at all.
-    pub fn is_conclusive(self) -> bool {
-        self != Self::Unknown
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

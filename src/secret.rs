@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// What stands where a secret stood.
 pub const MASK: &str = "***";
@@ -97,17 +97,24 @@ impl Masker {
 /// Every way in which a secret may stand in a text.
 fn forms(secret: &str) -> Vec<String> {
     let json = serde_json::Value::from(secret).to_string();
-    let percent = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
-    let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let json = &json[1..json.len() - 1];
+    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let quoted = html.replace('"', "&quot;");
     let mut forms = vec![
         secret.to_owned(),
-        json[1..json.len() - 1].to_owned(),
-        percent.to_lowercase(),
-        percent,
-        form,
-        secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+        json.to_owned(),
+        json.replace('/', "\\/"),
+        ascii_json(json),
+        ascii_json(json).replace('/', "\\/"),
+        quoted.replace('\'', "&#39;"),
+        quoted.replace('\'', "&#x27;"),
+        html,
+        quoted,
     ];
-    forms.push(forms[5].replace('"', "&quot;"));
+    for percent in percent_forms(secret) {
+        forms.push(lower_hex(&percent));
+        forms.push(percent);
+    }
     // Inside a longer base64 text the secret may begin at any of three offsets; what surely belongs
     // to it is the middle, without the characters that its neighbours share.
     for engine in [&base64::engine::general_purpose::STANDARD_NO_PAD, &base64::engine::general_purpose::URL_SAFE_NO_PAD]
@@ -130,6 +137,57 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
+/// What programs leave as it is when they percent-encode: nothing but letters and digits; what RFC 3986 calls
+/// unreserved; that and the slash; what `encodeURIComponent` leaves.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
+const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+
+fn percent_forms(secret: &str) -> Vec<String> {
+    let mut forms: Vec<String> = [NON_ALPHANUMERIC, UNRESERVED, PATH, COMPONENT]
+        .map(|left| utf8_percent_encode(secret, left).to_string())
+        .to_vec();
+    forms.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
+    // Each part of a URL has its own set (URL Standard, percent-encode sets).
+    if let Ok(mut url) = url::Url::parse("http://host/") {
+        url.set_path(secret);
+        forms.push(url.path().trim_start_matches('/').to_owned());
+        url.set_query(Some(secret));
+        url.set_fragment(Some(secret));
+        forms.extend([url.query(), url.fragment()].into_iter().flatten().map(ToOwned::to_owned));
+    }
+    forms
+}
+
+/// `%C3` as `%c3`; the rest stays.
+fn lower_hex(percent: &str) -> String {
+    let mut out = percent.to_owned().into_bytes();
+    for at in 0..out.len() {
+        if out[at] == b'%' {
+            for digit in out.iter_mut().skip(at + 1).take(2) {
+                digit.make_ascii_lowercase();
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// JSON as programs write it that escape all but ASCII.
+fn ascii_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +208,23 @@ mod tests {
         for lead in ["", "u:", "us:", "use:"] {
             let text = base64::engine::general_purpose::STANDARD.encode(format!("{lead}pa\"ss wörd/1"));
             assert!(masker.mask(&text).contains(MASK), "{lead}: {text}");
+        }
+    }
+
+    #[test]
+    fn as_other_programs_write_it() {
+        let masker = Masker::default();
+        assert!(masker.add("Pä'ss w\"o/rd-1_<x>.~"));
+        for text in [
+            "Pä'ss w\\\"o/rd-1_<x>.~",
+            r#"P\u00e4'ss w\"o\/rd-1_<x>.~"#,
+            "P%C3%A4'ss%20w%22o/rd-1_%3Cx%3E.~",
+            "P%c3%a4%27ss%20w%22o%2frd-1_%3cx%3e.~",
+            "P%C3%A4'ss%20w%22o%2Frd-1_%3Cx%3E.~",
+            "P%C3%A4%27ss+w%22o%2Frd-1_%3Cx%3E.%7E",
+            "Pä&#39;ss w&quot;o/rd-1_&lt;x&gt;.~",
+        ] {
+            assert_eq!(masker.mask(&format!("a={text}&b")), "a=***&b");
         }
     }
 

@@ -5,7 +5,7 @@
 //! tried again until the store takes it. The queue is bounded: when it is full because the store does not answer,
 //! runs go on and what does not fit is dropped, counted and logged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -284,8 +284,9 @@ impl Committer {
     }
 
     fn resolve_removed(&self, round: &mut Round, refused: &[ScenarioId], now: DateTime<Utc>) {
-        let open = self.watches.iter().filter(|(_, watch)| watch.open.is_some()).map(|(subject, _)| subject.clone());
-        for subject in open.collect::<Vec<_>>() {
+        // What this round opened is removed as well.
+        let open = self.watches.iter().chain(&round.watches).filter(|(_, watch)| watch.open.is_some());
+        for subject in open.map(|(subject, _)| subject.clone()).collect::<BTreeSet<_>>() {
             let id = ScenarioId::from(subject.0.as_str());
             if self.scenarios.contains_key(&id) || refused.contains(&id) {
                 continue;

@@ -32,9 +32,30 @@ pub struct Watch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Mark {
-    Good,
+    Passed,
     Degraded,
     Failed,
+}
+
+impl Mark {
+    /// What is remembered of a conclusive run. Whether it was bad is the policy's, which a reload may change.
+    fn of(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Passed => Some(Self::Passed),
+            Verdict::Degraded => Some(Self::Degraded),
+            Verdict::Failed => Some(Self::Failed),
+            Verdict::Unknown => None,
+        }
+    }
+
+    fn is_bad(self, policy: &AlertPolicy) -> bool {
+        let verdict = match self {
+            Self::Passed => return false,
+            Self::Degraded => Verdict::Degraded,
+            Self::Failed => Verdict::Failed,
+        };
+        policy.verdicts.contains(&verdict)
+    }
 }
 
 /// What one outcome led to.
@@ -57,7 +78,7 @@ impl Watch {
         self.last_run = Some(outcome.run);
         let policy = &scenario.alert;
         let subject = Subject(outcome.scenario.to_string());
-        if outcome.verdict == Verdict::Unknown {
+        let Some(mark) = Mark::of(outcome.verdict) else {
             if counts_against_agent(outcome) {
                 self.unknown += 1;
             }
@@ -69,26 +90,30 @@ impl Watch {
                 format!("the target was not tested: {reason}"),
                 None,
             ));
-        }
+        };
         self.unknown = 0;
-        let bad = policy.verdicts.contains(&outcome.verdict);
-        self.window.push_back(match (bad, outcome.verdict) {
-            (true, Verdict::Failed) => Mark::Failed,
-            (true, _) => Mark::Degraded,
-            (false, _) => Mark::Good,
-        });
+        self.window.push_back(mark);
         while self.window.len() > policy.of as usize {
             self.window.pop_front();
         }
-        Some(if bad { self.bad(scenario, outcome, subject) } else { self.good(policy, outcome, subject) })
+        Some(match mark {
+            mark if mark.is_bad(policy) => self.bad(scenario, outcome, subject),
+            // Neither bad nor good: no step towards an incident, and none out of it.
+            Mark::Failed => {
+                self.good = 0;
+                let detail = "failed runs are not in `alert.verdicts`".to_owned();
+                self.judged(outcome, subject, Why::Ignored, detail, None)
+            }
+            _ => self.good(policy, outcome, subject),
+        })
     }
 
     fn bad(&mut self, scenario: &Scenario, outcome: &Outcome, subject: Subject) -> Judgement {
         self.good = 0;
         let policy = &scenario.alert;
-        let bad = u32::try_from(self.window.iter().filter(|mark| **mark != Mark::Good).count()).unwrap_or(u32::MAX);
-        let severity =
-            if self.window.contains(&Mark::Failed) { policy.severity } else { policy.severity.min(Severity::Warning) };
+        let bad = u32::try_from(self.window.iter().filter(|mark| mark.is_bad(policy)).count()).unwrap_or(u32::MAX);
+        let failed = self.window.iter().any(|mark| *mark == Mark::Failed && mark.is_bad(policy));
+        let severity = if failed { policy.severity } else { policy.severity.min(Severity::Warning) };
         if let Some(open) = &mut self.open {
             note_bad_run(open, outcome);
             if severity > open.severity {
@@ -160,6 +185,8 @@ impl Watch {
         };
         let judgement = told(open, decision, Some(Event::Resolved));
         self.open = None;
+        self.good = 0;
+        self.unknown = 0;
         self.window.clear();
         Some(judgement)
     }
@@ -199,6 +226,15 @@ fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     incident.message.clone_from(&outcome.message);
     incident.step = outcome.deciding_step().map(|step| step.name.clone());
     incident.place = outcome.deciding_step().map(|step| step.place.clone());
+}
+
+/// Of an agent's incident the message says how much could not be tested.
+fn note_untested(incident: &mut Incident, outcome: &Outcome, detail: &str) {
+    note_bad_run(incident, outcome);
+    incident.message = Some(match &outcome.message {
+        Some(message) => format!("{detail}: {message}"),
+        None => detail.to_owned(),
+    });
 }
 
 /// Whether an unknown outcome speaks against this agent. What was lost by a restart, and a heartbeat not seen yet, do not.
@@ -246,7 +282,7 @@ impl AgentWatch {
         let decision =
             |why| Decision { subject: subject.clone(), why, detail: detail.clone(), run: Some(outcome.run), at: now };
         if let Some(open) = &mut self.open {
-            note_bad_run(open, outcome);
+            note_untested(open, outcome, &detail);
             return Some(told(open, decision(Why::Repeat), None));
         }
         if in_a_row < AGENT_IN_A_ROW && self.recent.len() < tenth {
@@ -275,11 +311,7 @@ impl AgentWatch {
             events: 0,
             receivers: Vec::new(),
         };
-        note_bad_run(&mut incident, outcome);
-        incident.message = Some(match &outcome.message {
-            Some(message) => format!("{detail}: {message}"),
-            None => detail.clone(),
-        });
+        note_untested(&mut incident, outcome, &detail);
         let judgement = told(&mut incident, decision(Why::Opened), Some(Event::Opened));
         self.open = Some(incident);
         Some(judgement)

@@ -24,14 +24,13 @@ impl Seen {
         Self::One(Json::String(text.into()))
     }
 
-    /// As people read it, cut to a readable length.
+    /// As people read it, in full: what is shown is cut only after it was masked.
     pub fn show(&self) -> String {
-        let text = match self {
-            Self::Nothing => return "nothing".into(),
+        match self {
+            Self::Nothing => "nothing".into(),
             Self::One(value) => value.to_string(),
             Self::Many(values) => Json::Array(values.clone()).to_string(),
-        };
-        cut(&text, 300)
+        }
     }
 }
 
@@ -138,7 +137,7 @@ impl Filled {
     /// What is expected, as people read it.
     pub fn show(&self) -> String {
         match self {
-            Self::Equals(value) => cut(&value.to_string(), 300),
+            Self::Equals(value) => value.to_string(),
             Self::Contains(text) => format!("contains {}", Json::from(text.as_str())),
             Self::StartsWith(text) => format!("starts with {}", Json::from(text.as_str())),
             Self::EndsWith(text) => format!("ends with {}", Json::from(text.as_str())),
@@ -149,7 +148,7 @@ impl Filled {
             Self::Count(inner) => format!("count {}", inner.show()),
             Self::Exists(true) => "exists".into(),
             Self::Exists(false) => "does not exist".into(),
-            Self::OneOf(items) => format!("one of {}", cut(&Json::from(items.clone()).to_string(), 300)),
+            Self::OneOf(items) => format!("one of {}", Json::from(items.clone())),
             Self::Not(inner) => format!("not {}", inner.show()),
         }
     }

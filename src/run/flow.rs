@@ -32,6 +32,8 @@ struct Within {
     depth: u8,
     finally: bool,
     deadline: Instant,
+    /// Whose time ends at the deadline, and how long that was.
+    bound: (&'static str, Duration),
 }
 
 /// Why a list of steps was left: a failure, and the step it came from.
@@ -58,14 +60,17 @@ impl<'a> Flow<'a> {
             }
             self.record.start_clock();
         }
-        let within = Within { depth: 0, finally: false, deadline: Instant::now() + self.scenario.timeout };
+        let timeout = self.scenario.timeout;
+        let deadline = Instant::now() + timeout;
+        let within = Within { depth: 0, finally: false, deadline, bound: ("the scenario", timeout) };
         let scenario: &'a Scenario = self.scenario;
         if let Err((step, failure)) = self.steps(&scenario.steps, within).await {
             self.record.decide(Some(step), failure);
         }
         // A run that is cut off by a shutdown must be quick; what it left is cleaned up by the next one.
         if !scenario.finally.is_empty() && !self.ticket.cancel.is_cancelled() {
-            let within = Within { depth: 0, finally: true, deadline: Instant::now() + FINALLY_TIMEOUT };
+            let deadline = Instant::now() + FINALLY_TIMEOUT;
+            let within = Within { depth: 0, finally: true, deadline, bound: ("`finally`", FINALLY_TIMEOUT) };
             for step in &scenario.finally {
                 if let Err((step, failure)) = self.steps(std::slice::from_ref(step), within).await {
                     self.record.decide(Some(step), degraded_by_finally(&failure));
@@ -100,7 +105,8 @@ impl<'a> Flow<'a> {
                             StepStatus::Failed
                         };
                         self.record.end_step(index, status, Some(failure.clone()));
-                        if !step.optional {
+                        // A run that was stopped did not test the rest, however optional this step was.
+                        if !step.optional || failure.reason == Reason::Lost {
                             return Err((from, failure));
                         }
                     }
@@ -113,12 +119,15 @@ impl<'a> Flow<'a> {
     async fn step(&mut self, step: &'a Step, index: usize, within: Within) -> Result<(), Left> {
         let left = within.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err((index, self.out_of_time(within)));
+            return Err((index, out_of_time(within)));
         }
         if let Action::Group(steps) = &step.action {
-            let deadline =
-                step.timeout.map_or(within.deadline, |timeout| within.deadline.min(Instant::now() + timeout));
-            return self.steps(steps, Within { depth: within.depth + 1, deadline, ..within }).await;
+            let own = step.timeout.map(|timeout| (Instant::now() + timeout, timeout));
+            let (deadline, bound) = match own {
+                Some((deadline, timeout)) if deadline < within.deadline => (deadline, ("the group", timeout)),
+                _ => (within.deadline, within.bound),
+            };
+            return self.steps(steps, Within { depth: within.depth + 1, deadline, bound, ..within }).await;
         }
         let cancel = self.ticket.cancel.clone();
         let timeout = step.timeout().min(left);
@@ -130,21 +139,15 @@ impl<'a> Flow<'a> {
             }),
         };
         done.map_err(|failure| {
-            // When the scenario's time is up, that is what is to be mended, not the step's own timeout.
-            let scenario_is_over = failure.reason == Reason::Timeout && timeout < step.timeout();
-            let failure = if scenario_is_over {
-                Failure { message: format!("{} ({})", failure.message, self.out_of_time(within).message), ..failure }
+            // When the scenario's or group's time is up, that is what is to be mended, not the step's own timeout.
+            let all_is_over = failure.reason == Reason::Timeout && timeout < step.timeout();
+            let failure = if all_is_over {
+                Failure { message: format!("{} ({})", failure.message, out_of_time(within).message), ..failure }
             } else {
                 failure
             };
             (index, failure.at(step.span))
         })
-    }
-
-    fn out_of_time(&self, within: Within) -> Failure {
-        let (what, timeout) =
-            if within.finally { ("`finally`", FINALLY_TIMEOUT) } else { ("the scenario", self.scenario.timeout) };
-        Failure::new(Reason::Timeout, format!("the {} of {what} are over", Pretty(timeout))).waited(timeout)
     }
 
     async fn act(&mut self, step: &'a Step, index: usize, timeout: Duration) -> Result<(), Failure> {
@@ -157,10 +160,11 @@ impl<'a> Flow<'a> {
                     result.certificate_expires_at = self.session.certificate_expires_at();
                 });
                 answer?;
-                for (name, value, secret) in self.session.check(request, &self.values)? {
-                    self.values.save(&name, value, secret)?;
+                let (saved, mut held) = self.session.check(request, &self.values);
+                for (name, value, secret) in saved {
+                    held = held.and(self.values.save(&name, value, secret));
                 }
-                Ok(())
+                held
             }
             Action::Tcp(check) => probe::tcp::check(check, &self.values, timeout).await,
             Action::Tls(check) => {
@@ -213,7 +217,7 @@ impl<'a> Flow<'a> {
             },
             Action::Request(_) => self
                 .session
-                .evidence()
+                .evidence(&self.values)
                 .map(|bytes| (EvidenceKind::Response, "response.txt".to_owned(), bytes))
                 .into_iter()
                 .collect(),
@@ -234,6 +238,11 @@ impl<'a> Flow<'a> {
             Err(error) => tracing::warn!(run = %self.record.run(), name, %error, "evidence was not kept"),
         }
     }
+}
+
+fn out_of_time(within: Within) -> Failure {
+    let (what, timeout) = within.bound;
+    Failure::new(Reason::Timeout, format!("the {} of {what} are over", Pretty(timeout))).waited(timeout)
 }
 
 fn stopped() -> Failure {

@@ -12,7 +12,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use serde_json_path::JsonPath;
 
-use super::expect::{Filled, Seen, cut, pattern_of};
+use super::expect::{Filled, Seen, pattern_of};
 use super::{Values, tls};
 use crate::names::Reason;
 use crate::outcome::{Failure, HttpResult};
@@ -157,48 +157,31 @@ impl Session {
         self.last.as_ref()?.certificate_expires_at
     }
 
-    /// Holds the last answer against what is expected, and gives what is to be saved.
-    pub(super) fn check(&self, request: &Request, values: &Values) -> Result<Vec<(String, Json, bool)>, Failure> {
-        let Some(answer) = &self.last else { return Ok(Vec::new()) };
-        if !request.expect.iter().any(|expectation| matches!(expectation.what, ResponseFact::Status(_)))
-            && !(200..300).contains(&answer.status)
-        {
-            return Err(Failure::new(Reason::Status, format!("{} answered {}", request.method, answer.status))
-                .compared("a status from 200 to 299", answer.status.to_string()));
-        }
+    /// Holds the last answer against what is expected, and gives what is to be saved. What is there is saved also when
+    /// an expectation did not hold: `finally` needs it to clean up, and a secret in it must be masked in the evidence.
+    pub(super) fn check(&self, request: &Request, values: &Values) -> (Vec<(String, Json, bool)>, Result<(), Failure>) {
+        let Some(answer) = &self.last else { return (Vec::new(), Ok(())) };
         let mut body = BodyView { answer, json: None };
-        for expectation in &request.expect {
-            answer_holds(&expectation.what, answer, &mut body, values)
-                .map_err(|failure| failure.at(expectation.span))?;
-        }
+        let mut held = holds(request, answer, &mut body, values);
         let mut saved = Vec::new();
         for save in &request.save {
-            let value = match &save.source {
-                ResponseSource::Json(path) => match body.find(path)? {
-                    Seen::One(value) => Some(value),
-                    Seen::Many(values) => Some(Json::Array(values)),
-                    Seen::Nothing => None,
-                },
-                ResponseSource::Header(name) => header(answer, name).map(Json::String),
-                ResponseSource::Body(None) => Some(Json::String(answer.text())),
-                ResponseSource::Body(Some(pattern)) => {
-                    let pattern = pattern_of(&values.fill(pattern)?)?;
-                    let text = answer.text();
-                    pattern.captures(&text).and_then(|c| c.get(1).or_else(|| c.get(0)).map(|m| Json::from(m.as_str())))
-                }
-            };
-            let Some(value) = value else {
-                return Err(Failure::new(Reason::Assertion, format!("nothing to save as `{}`", save.name.value))
-                    .compared(save_source(&save.source), "nothing")
-                    .at(save.name.span));
-            };
-            saved.push((save.name.value.clone(), value, save.secret));
+            let found = find(&save.source, answer, &mut body, values).and_then(|found| {
+                found.ok_or_else(|| {
+                    Failure::new(Reason::Assertion, format!("nothing to save as `{}`", save.name.value))
+                        .compared(save_source(&save.source), "nothing")
+                        .at(save.name.span)
+                })
+            });
+            match found {
+                Ok(value) => saved.push((save.name.value.clone(), value, save.secret)),
+                Err(failure) => held = held.and(Err(failure)),
+            }
         }
-        Ok(saved)
+        (saved, held)
     }
 
     /// The last answer for people: its head and the beginning of its body.
-    pub(super) fn evidence(&self) -> Option<Vec<u8>> {
+    pub(super) fn evidence(&self, values: &Values) -> Option<Vec<u8>> {
         let answer = self.last.as_ref()?;
         let mut text = format!("{} {}\nHTTP {}\n", answer.method, answer.url, answer.status);
         for (name, value) in &answer.headers {
@@ -211,7 +194,9 @@ impl Session {
         }
         text.push('\n');
         let mut bytes = text.into_bytes();
-        bytes.extend_from_slice(&answer.body[..answer.body.len().min(EVIDENCE_BODY)]);
+        // Cut after masking: half a secret is one as well.
+        let body = values.masker().mask_bytes(&answer.body);
+        bytes.extend_from_slice(&body[..body.len().min(EVIDENCE_BODY)]);
         Some(bytes)
     }
 }
@@ -232,8 +217,8 @@ impl BodyView<'_> {
     fn find(&mut self, path: &str) -> Result<Seen, Failure> {
         if self.json.is_none() {
             let json = serde_json::from_slice(&self.answer.body).map_err(|error| {
-                Failure::new(Reason::Assertion, "the body is not JSON")
-                    .compared("a JSON body", format!("{} ({error})", cut(&format!("{:?}", self.answer.text()), 120)))
+                Failure::new(Reason::Assertion, format!("the body is not JSON ({error})"))
+                    .compared("a JSON body", Json::from(self.answer.text()).to_string())
             })?;
             self.json = Some(json);
         }
@@ -252,6 +237,43 @@ fn header(answer: &Answer, name: &str) -> Option<String> {
     let all: Vec<_> =
         answer.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     if all.is_empty() { None } else { Some(all.join(", ")) }
+}
+
+/// Whether all that is expected of an answer holds.
+fn holds(request: &Request, answer: &Answer, body: &mut BodyView<'_>, values: &Values) -> Result<(), Failure> {
+    if !request.expect.iter().any(|expectation| matches!(expectation.what, ResponseFact::Status(_)))
+        && !(200..300).contains(&answer.status)
+    {
+        return Err(Failure::new(Reason::Status, format!("{} answered {}", request.method, answer.status))
+            .compared("a status from 200 to 299", answer.status.to_string()));
+    }
+    for expectation in &request.expect {
+        answer_holds(&expectation.what, answer, body, values).map_err(|failure| failure.at(expectation.span))?;
+    }
+    Ok(())
+}
+
+/// What is to be saved of an answer, if it is there.
+fn find(
+    source: &ResponseSource,
+    answer: &Answer,
+    body: &mut BodyView<'_>,
+    values: &Values,
+) -> Result<Option<Json>, Failure> {
+    Ok(match source {
+        ResponseSource::Json(path) => match body.find(path)? {
+            Seen::One(value) => Some(value),
+            Seen::Many(values) => Some(Json::Array(values)),
+            Seen::Nothing => None,
+        },
+        ResponseSource::Header(name) => header(answer, name).map(Json::String),
+        ResponseSource::Body(None) => Some(Json::String(answer.text())),
+        ResponseSource::Body(Some(pattern)) => {
+            let pattern = pattern_of(&values.fill(pattern)?)?;
+            let text = answer.text();
+            pattern.captures(&text).and_then(|c| c.get(1).or_else(|| c.get(0)).map(|m| Json::from(m.as_str())))
+        }
+    })
 }
 
 fn save_source(source: &ResponseSource) -> String {
@@ -287,7 +309,7 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
                 Ok(())
             } else {
                 Err(Failure::new(Reason::Assertion, "the body")
-                    .compared(format!("contains {}", Json::from(text)), cut(&Json::from(body).to_string(), 300)))
+                    .compared(format!("contains {}", Json::from(text)), Json::from(body).to_string()))
             }
         }
         ResponseFact::FasterThan(limit) => {

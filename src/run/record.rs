@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::expect::cut;
 use super::{Progress, Stage, Ticket, Tools};
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{Evidence, Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Scenario, Step};
 use crate::secret::Masker;
+
+/// So much of what was expected and of what was seen is told, in characters.
+const LONGEST: usize = 300;
 
 /// The growing account of one run.
 pub(super) struct Record {
@@ -146,10 +150,12 @@ impl Record {
 
     fn masked(&self, failure: Failure) -> Failure {
         let mask = |text: String| self.masker.mask(&text);
+        // Cut after masking: half a secret is one as well.
+        let show = |text: String| cut(&mask(text), LONGEST);
         Failure {
             message: mask(failure.message),
-            expected: failure.expected.map(mask),
-            seen: failure.seen.map(mask),
+            expected: failure.expected.map(show),
+            seen: failure.seen.map(show),
             ..failure
         }
     }

@@ -1,1 +1,730 @@
+//! Whole runs against servers on loopback: each expectation held and not held, and every way in which a target or
+//! wachta itself breaks.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Redirect};
+use axum::routing::{any, delete, get};
+use base64::Engine as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::demo::{Demo, FAULTS, Fault, Surroundings};
+use crate::outcome::{StepStatus, Verdict};
+use crate::scenario::{LookupError, load};
+
+/// The surroundings of a test: what it names, and nothing else. `PANIC` is a defect of ours.
+#[derive(Default)]
+struct Given {
+    env: HashMap<&'static str, String>,
+    files: HashMap<&'static str, String>,
+}
+
+impl Lookup for Given {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        assert!(name != "PANIC", "the lookup broke");
+        self.env.get(name).cloned().ok_or_else(|| LookupError::Missing(format!("the variable {name} is not set")))
+    }
+    fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        let text = path.to_str().and_then(|path| self.files.get(path));
+        text.map(|text| text.clone().into_bytes())
+            .ok_or_else(|| LookupError::Missing(format!("{} is not there", path.display())))
+    }
+}
+
+/// While files are loaded everything is there: what is missing is missing at run time.
+struct Anything;
+
+impl Lookup for Anything {
+    fn env(&self, _: &str) -> Result<String, LookupError> {
+        Ok("http://anything.invalid".into())
+    }
+    fn file(&self, _: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        Ok(b"anything".to_vec())
+    }
+}
+
+/// A folder for evidence, gone with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("wachta-run-{}", RunId::new())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
+    Tools {
+        tls: tls::Trusted::system(),
+        browsers: None,
+        lookup: Arc::new(lookup),
+        evidence: EvidenceFolder::new(&evidence.0),
+        location: "here".into(),
+    }
+}
+
+fn scenarios(text: &str) -> Vec<Arc<Scenario>> {
+    let loaded = load("t.yaml", text, &Anything);
+    assert!(!loaded.is_refused(), "{text}\n{:#?}", loaded.diagnostics);
+    loaded.scenarios
+}
+
+async fn run_with(text: &str, lookup: Given) -> Outcome {
+    let folder = Folder::new();
+    run(&scenarios(text)[0], &tools(lookup, &folder), Ticket::default()).await
+}
+
+async fn run_text(text: &str) -> Outcome {
+    run_with(text, Given::default()).await
+}
+
+/// The verdict, and of the step that decided it all that people are told.
+fn shown(outcome: &Outcome) -> String {
+    let mut line = outcome.verdict.to_string();
+    if let Some(failure) = outcome.deciding_step().and_then(|step| step.failure.as_ref()) {
+        line.push_str(&format!(" {}: {}", failure.reason, failure.message));
+        if let (Some(expected), Some(seen)) = (&failure.expected, &failure.seen) {
+            line.push_str(&format!("; expected {expected}, saw {seen}"));
+        }
+    } else if let Some(message) = &outcome.message {
+        line.push_str(&format!(" {}: {message}", outcome.reason.map_or("", Reason::as_str)));
+    }
+    line
+}
+
+/// The steps' names and how they ended.
+fn steps(outcome: &Outcome) -> String {
+    let letter = |status| match status {
+        StepStatus::Passed => 'P',
+        StepStatus::Failed => 'F',
+        StepStatus::Unknown => 'U',
+        StepStatus::Skipped => 'S',
+    };
+    outcome.steps.iter().map(|step| letter(step.status)).collect()
+}
+
+/// What the small site was asked to do.
+#[derive(Default)]
+struct Asked {
+    cleanups: AtomicUsize,
+    hanging: Notify,
+    secret: std::sync::Mutex<String>,
+}
+
+struct Site {
+    address: SocketAddr,
+    asked: Arc<Asked>,
+}
+
+impl Site {
+    async fn open() -> Self {
+        let asked = Arc::new(Asked::default());
+        let json = r#"{"status":"ok","items":[{"sku":"MUG","n":1},{"sku":"POT","n":2}],"n":7.5,"none":null}"#;
+        let router = Router::new()
+            .route(
+                "/json",
+                get(move || async move { ([(header::CONTENT_TYPE, "application/json"), (header::VIA, "one")], json) }),
+            )
+            .route("/text", get(|| async { "Hello wörld" }))
+            .route("/missing", get(|| async { (StatusCode::NOT_FOUND, "nothing here") }))
+            .route("/none", delete(cleanup).get(|| async { StatusCode::NO_CONTENT }))
+            .route("/loop", get(|| async { Redirect::temporary("/loop") }))
+            .route("/there", get(|| async { Redirect::temporary("/json") }))
+            .route("/large", get(|| async { vec![b'x'; (10 << 20) + 1] }))
+            .route("/gzip", get(|| async { ([(header::CONTENT_ENCODING, "gzip")], GZIP) }))
+            .route("/hang", get(hang))
+            .route("/whole/{*path}", any(whole))
+            .route("/secret/{*path}", any(secret))
+            .with_state(Arc::clone(&asked));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, asked }
+    }
+
+    /// A flow against this site. The steps begin in line 4.
+    fn flow(&self, steps: &str) -> String {
+        format!("scenario: Test\nbase_url: http://{}\nsteps:\n{steps}", self.address)
+    }
+}
+
+/// `{"ok":true}`
+const GZIP: [u8; 31] = [
+    31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 202, 207, 86, 178, 42, 41, 42, 77, 173, 5, 0, 144, 95, 212, 167, 11, 0,
+    0, 0,
+];
+
+async fn cleanup(State(asked): State<Arc<Asked>>) -> StatusCode {
+    asked.cleanups.fetch_add(1, Ordering::Relaxed);
+    StatusCode::NO_CONTENT
+}
+
+async fn hang(State(asked): State<Arc<Asked>>) -> StatusCode {
+    asked.hanging.notify_one();
+    std::future::pending().await
+}
+
+/// Says what it was asked: method, path and query, some headers, body.
+async fn whole(method: axum::http::Method, uri: axum::http::Uri, headers: HeaderMap, body: String) -> String {
+    let header = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("?")).to_owned();
+    format!("{method} {uri} {}|{}|{body}", header("content-type"), header("x-kind"))
+}
+
+/// Betrays the secret in every form, and at the places where texts are cut.
+async fn secret(State(asked): State<Arc<Asked>>) -> axum::response::Response {
+    let secret = asked.secret.lock().unwrap().clone();
+    let body = format!("{}{secret} {}{}", "x".repeat(292), betrayals(&secret).join("\n"), "y".repeat(64 << 10));
+    let body = format!("{}{secret}", &body[..(64 << 10) - 5]);
+    ([("x-echo", betrayals(&secret)[1].clone())], body).into_response()
+}
+
+fn betrayals(secret: &str) -> Vec<String> {
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let ascii: String =
+        secret.chars().map(|c| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", c as u32) }).collect();
+    vec![
+        secret.to_owned(),
+        percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string(),
+        url::form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
+        base64.encode(format!("user:{secret}")),
+        base64.encode(format!("u:{secret}:more")),
+        base64.encode(secret),
+        serde_json::json!({ "password": secret }).to_string(),
+        ascii.replace('"', "\\\""),
+        format!("http://h/{secret}").parse::<url::Url>().unwrap().to_string(),
+    ]
+}
+
+#[tokio::test]
+async fn expectations_on_an_answer() {
+    let site = Site::open().await;
+    let check = async |path: &str, expect: &str, expected: &str| {
+        let outcome = run_text(&site.flow(&format!("  - GET: {path}\n    expect: {expect}\n"))).await;
+        assert_eq!(shown(&outcome), expected, "{path}: {expect}");
+        if outcome.verdict == Verdict::Failed {
+            let place = &outcome.steps[0].place;
+            assert!(place.starts_with("t.yaml:5:"), "{expect}: {place}");
+        }
+    };
+    check("/json", "{status: 200}", "passed").await;
+    check("/json", "{status: 201}", "failed status: the status is 200; expected 201, saw 200").await;
+    check("/missing", "{status: {one_of: [404, 410]}}", "passed").await;
+    check(
+        "/missing",
+        "{status: {between: [500, 599]}}",
+        "failed status: the status is 404; expected between 500 and 599, saw 404",
+    )
+    .await;
+    check("/json", "{headers: {Content-Type: {contains: json}, Via: one}}", "passed").await;
+    check("/json", "{headers: {Via: two}}", r#"failed assertion: header `via`; expected "two", saw "one""#).await;
+    check(
+        "/json",
+        "{headers: {X-None: {exists: true}}}",
+        "failed assertion: header `x-none`; expected exists, saw nothing",
+    )
+    .await;
+    check("/json", "{headers: {X-None: {exists: false}}}", "passed").await;
+    check(
+        "/json",
+        "{json: {$.status: ok, $.n: {greater_than: 7}, $.items: {count: 2}, $.gone: {exists: false}}}",
+        "passed",
+    )
+    .await;
+    check("/json", "{json: {$.none: {exists: true}, \"$.items[*].sku\": {contains: POT}}}", "passed").await;
+    check(
+        "/json",
+        "{json: {$.status: {not: ok}}}",
+        r#"failed assertion: `$.status` in the body; expected not "ok", saw "ok""#,
+    )
+    .await;
+    check("/json", "{json: {$.n: \"7.5\"}}", r#"failed assertion: `$.n` in the body; expected "7.5", saw 7.5"#).await;
+    check(
+        "/json",
+        "{json: {$.items: {count: 3}}}",
+        r#"failed assertion: `$.items` in the body; expected count 3, saw [{"sku":"MUG","n":1},{"sku":"POT","n":2}]"#,
+    )
+    .await;
+    check("/json", "{json: {$.gone: 1}}", "failed assertion: `$.gone` in the body; expected 1, saw nothing").await;
+    check("/text", "{json: {$.a: 1}}", r#"failed assertion: the body is not JSON (expected value at line 1 column 1); expected a JSON body, saw "Hello wörld""#).await;
+    check("/text", "{body: {matches: \"^Hello w.rld$\"}}", "passed").await;
+    check(
+        "/text",
+        "{body: {starts_with: World}}",
+        r#"failed assertion: the body; expected starts with "World", saw "Hello wörld""#,
+    )
+    .await;
+    check("/text", "{contains: wörld}", "passed").await;
+    check("/text", "{contains: moon}", r#"failed assertion: the body; expected contains "moon", saw "Hello wörld""#)
+        .await;
+    check("/text", "{faster_than: 1m}", "passed").await;
+    check("/gzip", "{json: {$.ok: true}}", "passed").await;
+    check("/there", "{status: 200, json: {$.status: ok}}", "passed").await;
+}
+
+#[tokio::test]
+async fn without_a_status_success_is_expected() {
+    let site = Site::open().await;
+    let outcome = run_text(&site.flow("  - GET: /missing\n")).await;
+    assert_eq!(shown(&outcome), "failed status: GET answered 404; expected a status from 200 to 299, saw 404");
+    assert_eq!(outcome.steps[0].place, "t.yaml:4:5");
+    let http = outcome.steps[0].http.as_ref().unwrap();
+    assert_eq!((http.status, http.bytes, http.method.as_str()), (404, 12, "GET"));
+    assert_eq!(shown(&run_text(&site.flow("  - GET: /none\n")).await), "passed");
+}
+
+#[tokio::test]
+async fn requests_say_what_they_are_told_to() {
+    let site = Site::open().await;
+    let check = async |step: &str, expected: &str| {
+        let flow =
+            site.flow(&format!("  - {step}\n    expect: {{body: {{equals: {}}}}}\n", serde_json::json!(expected)));
+        assert_eq!(shown(&run_text(&flow.replace("steps:", "vars: {kind: mug}\nsteps:")).await), "passed", "{step}");
+    };
+    check("GET: /whole/a\n    query: {q: \"a b&c\", kind: \"${vars.kind}\"}", "GET /whole/a?q=a+b%26c&kind=mug ||")
+        .await;
+    check(
+        "POST: /whole/a\n    json: {n: 7, t: \"n=${vars.kind}\", l: [1, true, null]}",
+        r#"POST /whole/a application/json||{"n":7,"t":"n=mug","l":[1,true,null]}"#,
+    )
+    .await;
+    check(
+        "PUT: /whole/a\n    form: {a: x y, b: \"${vars.kind}\"}",
+        "PUT /whole/a application/x-www-form-urlencoded||a=x+y&b=mug",
+    )
+    .await;
+    check(
+        "PATCH: /whole/a\n    body: plain\n    headers: {X-Kind: \"${vars.kind}\", Content-Type: text/x}",
+        "PATCH /whole/a text/x|mug|plain",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn values_are_kept_from_step_to_step() {
+    let site = Site::open().await;
+    let flow = "  - GET: /json\n    save: {sku: {json: \"$.items[1].sku\"}, n: {json: $.n}, via: {header: Via}, b: {body: {matches: '\"n\":([0-9])'}}}\n\
+                \x20 - POST: /whole/${sku}\n    json: {n: \"${n}\", via: \"${via}\", b: \"${b}\"}\n    expect: {contains: '/POT application/json||{\"n\":7.5,\"via\":\"one\",\"b\":\"1\"}'}\n";
+    assert_eq!(shown(&run_text(&site.flow(flow)).await), "passed");
+    let flow = "  - GET: /json\n    save: {x: {json: $.gone}}\n";
+    let outcome = run_text(&site.flow(flow)).await;
+    assert_eq!(shown(&outcome), "failed assertion: nothing to save as `x`; expected `$.gone` in the body, saw nothing");
+    assert_eq!(outcome.steps[0].place, "t.yaml:5:12");
+}
+
+#[tokio::test]
+async fn flows() {
+    let site = Site::open().await;
+    // Steps and `finally`; the verdict, how the steps ended, and how often the site was cleaned up.
+    let check = async |flow: &str, expected: &str, ended: &str, cleanups: usize| {
+        site.asked.cleanups.store(0, Ordering::Relaxed);
+        let outcome = run_text(&site.flow(flow)).await;
+        assert_eq!((shown(&outcome).as_str(), steps(&outcome).as_str()), (expected, ended), "{flow}");
+        assert_eq!(site.asked.cleanups.load(Ordering::Relaxed), cleanups, "{flow}");
+    };
+    let not_found = "failed status: GET answered 404; expected a status from 200 to 299, saw 404";
+    check("  - GET: /json\n  - GET: /text\n", "passed", "PP", 0).await;
+    check("  - GET: /missing\n  - GET: /text\n", not_found, "F", 0).await;
+    check("  - GET: /missing\n    optional: true\n  - GET: /text\n", "passed", "FP", 0).await;
+    // Groups: what fails inside fails the group; of an optional one nothing counts.
+    check(
+        "  - group: Pay\n    steps:\n      - GET: /text\n      - GET: /missing\n      - GET: /text\n  - GET: /text\n",
+        not_found,
+        "FPF",
+        0,
+    )
+    .await;
+    check(
+        "  - group: Pay\n    optional: true\n    steps:\n      - GET: /missing\n      - GET: /text\n  - GET: /text\n",
+        "passed",
+        "FFP",
+        0,
+    )
+    .await;
+    // `finally` runs whatever the steps did; its failure only degrades; all of it is tried.
+    let finally = "finally:\n  - DELETE: /none\n  - DELETE: /missing\n  - DELETE: /none\n";
+    let degraded = "degraded status: DELETE answered 405; expected a status from 200 to 299, saw 405";
+    check(&format!("  - GET: /json\n{finally}"), degraded, "PPFP", 2).await;
+    check(&format!("  - GET: /missing\n{finally}"), not_found, "FPFP", 2).await;
+    // A value that this run did not save: skipped in `finally`, missing elsewhere.
+    let unsaved = "  - GET: /missing\n    optional: true\n    save: {id: {json: $.id}}\n";
+    let finally = "finally:\n  - DELETE: /orders/${id}\n  - group: Both\n    steps:\n      - DELETE: /orders/${id}\n      - DELETE: /none\n";
+    check(&format!("{unsaved}{finally}"), "passed", "FSPSP", 1).await;
+    check(
+        &format!("{unsaved}  - GET: /orders/${{id}}\n"),
+        "failed missing_value: `${id}` was not saved in this run",
+        "FF",
+        0,
+    )
+    .await;
+    // What an answer has is kept also when it is not as expected: `finally` needs it.
+    let slow = "  - GET: /json\n    expect: {status: 201}\n    save: {sku: {json: \"$.items[0].sku\"}, gone: {json: $.gone}}\n";
+    let finally =
+        "finally:\n  - {DELETE: /none, query: {sku: \"${sku}\"}}\n  - {DELETE: /none, query: {gone: \"${gone}\"}}\n";
+    check(&format!("{slow}{finally}"), "failed status: the status is 200; expected 201, saw 200", "FPS", 1).await;
+    // A reason of the outcome is of the run, not of the step.
+    let outcome = run_text(&site.flow("  - GET: /json\nfinally:\n  - GET: /missing\n")).await;
+    assert_eq!(
+        (outcome.verdict, outcome.reason, outcome.failed_step),
+        (Verdict::Degraded, Some(Reason::Finally), Some(1))
+    );
+    assert!(
+        outcome.message.as_ref().unwrap().starts_with("cleaning up failed: GET answered 404"),
+        "{:?}",
+        outcome.message
+    );
+    assert!(outcome.steps[1].finally && !outcome.steps[0].finally);
+}
+
+#[tokio::test]
+async fn time_is_bounded() {
+    let site = Site::open().await;
+    let began = Instant::now();
+    let outcome = run_text(&site.flow("  - GET: /hang\n    timeout: 100ms\n  - GET: /text\n")).await;
+    assert_eq!(shown(&outcome), "failed timeout: no complete answer within 100ms");
+    assert_eq!(steps(&outcome), "F");
+    let outcome = run_text(&format!("timeout: 150ms\n{}", site.flow("  - GET: /hang\n"))).await;
+    assert!(shown(&outcome).ends_with("(the 150ms of the scenario are over)"), "{}", shown(&outcome));
+    let flow = site.flow("  - GET: /hang\n    optional: true\n  - GET: /text\n");
+    let outcome = run_text(&format!("timeout: 150ms\n{flow}")).await;
+    assert_eq!(shown(&outcome), "failed timeout: the 150ms of the scenario are over");
+    let group =
+        "  - group: Pay\n    timeout: 150ms\n    steps:\n      - {GET: /hang, optional: true}\n      - GET: /text\n";
+    let outcome = run_text(&site.flow(group)).await;
+    assert_eq!(shown(&outcome), "failed timeout: the 150ms of the group are over");
+    assert_eq!(steps(&outcome), "FFF");
+    assert!(began.elapsed() < Duration::from_secs(8), "took {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_defect_of_ours_is_unknown_and_still_an_outcome() {
+    let site = Site::open().await;
+    let outcome = run_text(&site.flow("  - GET: /text\n  - GET: /text/${env.PANIC}\n  - GET: /text\n")).await;
+    assert_eq!(shown(&outcome), "unknown panic: wachta itself failed: the lookup broke");
+    assert_eq!(steps(&outcome), "PU");
+    let outcome = run_text(&site.flow("  - GET: /text/${env.NONE}\n")).await;
+    assert_eq!(shown(&outcome), "unknown configuration: the variable NONE is not set");
+    assert_eq!(steps(&outcome), "U");
+    let outcome = run_text(&site.flow("  - goto: /\n")).await;
+    assert_eq!(shown(&outcome), "unknown browser: browsers are switched off here");
+}
+
+#[tokio::test]
+async fn a_run_that_is_stopped_is_lost() {
+    let site = Site::open().await;
+    for optional in ["", "    optional: true\n"] {
+        let text = site.flow(&format!("  - GET: /hang\n{optional}finally:\n  - DELETE: /none\n"));
+        let (folder, ticket) = (Folder::new(), Ticket::default());
+        let cancel = ticket.cancel.clone();
+        let scenario = &scenarios(&text)[0];
+        let tools = tools(Given::default(), &folder);
+        let began = Instant::now();
+        let (outcome, ()) = tokio::join!(run(scenario, &tools, ticket), async {
+            site.asked.hanging.notified().await;
+            cancel.cancel();
+        });
+        assert_eq!(shown(&outcome), "unknown lost: the agent was stopped during the run");
+        assert_eq!((steps(&outcome).as_str(), site.asked.cleanups.load(Ordering::Relaxed)), ("U", 0));
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+}
+
+/// A server that does the same with every connection.
+async fn server<F: Future<Output = ()> + Send>(
+    serve: impl Fn(TcpStream) -> F + Send + Sync + Copy + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move { serve(stream).await });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn how_a_target_breaks() {
+    let check = async |text: String, expected: &str| {
+        let began = Instant::now();
+        let seen = shown(&run_text(&text).await);
+        assert!(seen.starts_with(expected), "{text}: {seen}");
+        assert!(began.elapsed() < Duration::from_secs(8), "{text} took {:?}", began.elapsed());
+    };
+    let get = |address: SocketAddr| format!("checks:\n  a: {{http: \"http://{address}/\", timeout: 300ms}}\n");
+    let site = Site::open().await;
+    let path = |path: &str| format!("checks:\n  a: {{http: \"http://{}{path}\"}}\n", site.address);
+    // Nobody listens on a socket that is bound and does not listen.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = socket.local_addr().unwrap();
+    check(get(refused), "failed connect: no connection: ").await;
+    check(format!("checks:\n  a: {{tcp: \"{refused}\"}}\n"), "failed connect: no connection to 127.0.0.1:").await;
+    check(format!("checks:\n  a: {{tls: \"{refused}\"}}\n"), "failed connect: ").await;
+    // No label of a name is longer than 63: that needs no name server.
+    let long = "a".repeat(64);
+    check(format!("checks:\n  a: {{http: \"http://{long}.invalid/\"}}\n"), "failed dns: the name did not resolve")
+        .await;
+    check(format!("checks:\n  a: {{tcp: \"{long}.invalid:80\"}}\n"), "failed dns: `aaa").await;
+    let reset = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1024]).await;
+        let _ = stream.set_zero_linger();
+    });
+    check(get(reset.await), "failed protocol: the answer broke off or is not HTTP: ").await;
+    let closed = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1024]).await;
+    });
+    check(get(closed.await), "failed protocol: the answer broke off or is not HTTP: ").await;
+    let garbage = server(|mut stream| async move {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH\r\n\r\n").await;
+        let _ = stream.read(&mut [0; 1024]).await;
+    });
+    check(get(garbage.await), "failed protocol: the answer broke off or is not HTTP: ").await;
+    let short = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1024]).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
+    });
+    check(get(short.await), "failed protocol: the answer broke off or is not HTTP: ").await;
+    // An answer that drips is bounded by the time for all of it.
+    let drip = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1024]).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await;
+        let mut beat = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            beat.tick().await;
+            if stream.write_all(b"x").await.is_err() {
+                return;
+            }
+        }
+    });
+    check(get(drip.await), "failed timeout: no complete answer within ").await;
+    check(path("/large"), "failed too_large: the answer's body is larger than 10 MiB").await;
+    check(path("/loop"), "failed protocol: too many redirects (more than 10)").await;
+    let plain = site.address;
+    check(format!("checks:\n  a: {{tls: \"{plain}\"}}\n"), "failed tls: the TLS handshake failed: ").await;
+}
+
+/// A TLS server with a certificate of its own: for these names, valid so many days from now.
+async fn tls_server(names: &[&str], days: i64) -> (SocketAddr, String) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = ca.self_signed(&ca_key).unwrap().pem();
+    let key = KeyPair::generate().unwrap();
+    let mut leaf = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+    let day = |days: i64| {
+        let at = std::time::UNIX_EPOCH + Duration::from_secs((Utc::now().timestamp() + days * 86_400).unsigned_abs());
+        at.into()
+    };
+    (leaf.not_before, leaf.not_after) = (day(days - 30), day(days));
+    let certificate = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let _ = stream.read(&mut [0; 2048]).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    (address, pem)
+}
+
+#[tokio::test]
+async fn certificates() {
+    let check = async |names: &[&str], days: i64, trusted: bool, more: &str, expected: &str| {
+        let (address, pem) = tls_server(names, days).await;
+        let trust = if trusted { "trust: {ca: ca.pem}" } else { "timeout: 9s" };
+        let port = address.port();
+        for (kind, text) in [
+            ("tls", format!("checks:\n  a: {{tls: \"localhost:{port}\", {trust}{more}}}\n")),
+            ("http", format!("checks:\n  a: {{http: \"https://localhost:{port}/\", {trust}}}\n")),
+        ] {
+            if kind == "http" && !more.is_empty() {
+                continue;
+            }
+            let lookup = Given { files: HashMap::from([("ca.pem", pem.clone())]), ..Given::default() };
+            let outcome = run_with(&text, lookup).await;
+            let seen = shown(&outcome);
+            assert!(seen.starts_with(expected), "{kind} {names:?} {days}: {seen}");
+            let told = outcome.steps[0].certificate_expires_at.is_some();
+            assert_eq!(told, !seen.contains("not accepted"), "{kind}: {seen}");
+        }
+    };
+    let local = &["localhost"];
+    check(local, 20, true, "", "passed").await;
+    check(local, 20, false, "", "failed certificate: the certificate is not accepted: its issuer is not trusted").await;
+    check(local, -1, true, "", "failed certificate: the certificate is not accepted: it has expired").await;
+    check(local, 40, true, "", "failed certificate: the certificate is not accepted: it is not valid yet").await;
+    check(&["other.test"], 20, true, "", "failed certificate: the certificate is not accepted: it is for another name")
+        .await;
+    check(local, 20, true, ", expires_after: 19d", "passed").await;
+    check(local, 20, true, ", expires_after: 21d", "failed certificate: the certificate is about to expire; expected valid for more than 21d, saw 19d23h left, until ").await;
+}
+
+#[tokio::test]
+async fn a_ca_that_is_not_one_is_our_fault() {
+    let check = async |ca: Option<&str>, expected: &str| {
+        let files = ca.map(|ca| ("ca.pem", ca.to_owned())).into_iter().collect();
+        let outcome = run_with(
+            "checks:\n  a: {tls: \"127.0.0.1:1\", trust: {ca: ca.pem}}\n",
+            Given { files, ..Given::default() },
+        )
+        .await;
+        assert!(shown(&outcome).starts_with(expected), "{}", shown(&outcome));
+    };
+    check(None, "unknown configuration: ca.pem is not there").await;
+    check(Some("no PEM"), "unknown configuration: `trust.ca`: no certificate in the file").await;
+}
+
+#[tokio::test]
+async fn tcp_checks() {
+    let banner = server(|mut stream| async move {
+        let _ = stream.write_all(b"220 mail ").await;
+        let mut line = [0; 64];
+        let n = stream.read(&mut line).await.unwrap_or(0);
+        let _ = stream.write_all(&[b"250 ", &line[..n]].concat()).await;
+        // Stays open: who waits for more waits until its time is over.
+        let _ = stream.read(&mut line).await;
+    })
+    .await;
+    let check = async |keys: &str, expected: &str| {
+        let outcome = run_text(&format!("checks:\n  a: {{tcp: \"{banner}\", timeout: 300ms{keys}}}\n")).await;
+        assert_eq!(shown(&outcome), expected, "{keys}");
+    };
+    check("", "passed").await;
+    check(", receive: {starts_with: \"220 \"}", "passed").await;
+    check(", send: HELO, receive: {contains: \"250 HELO\"}, faster_than: 1m", "passed").await;
+    check(", receive: {starts_with: \"550\"}", r#"failed timeout: the peer did not say what was expected (the 300ms of the scenario are over); expected starts with "550", saw "220 mail ""#).await;
+    let closes = server(|mut stream| async move {
+        let _ = stream.write_all(b"busy").await;
+    })
+    .await;
+    let outcome = run_text(&format!("checks:\n  a: {{tcp: \"{closes}\", receive: {{contains: ready}}}}\n")).await;
+    assert_eq!(
+        shown(&outcome),
+        r#"failed assertion: the peer did not say what was expected; expected contains "ready", saw "busy""#
+    );
+}
+
+#[tokio::test]
+async fn a_secret_never_leaves() {
+    let site = Site::open().await;
+    let secret = "pä\"ss w/rd-1_&<x>";
+    *site.asked.secret.lock().unwrap() = secret.to_owned();
+    for steps in [
+        "  - GET: /secret/${secret.pw}\n    headers: {Authorization: \"Bearer ${secret.pw}\"}\n    expect: {contains: nothing like it}\n",
+        "  - GET: /secret/a\n    query: {q: \"${secret.pw}\"}\n    expect: {status: 500}\n",
+        "  - GET: /secret/a\n    query: {q: \"${secret.pw}\"}\n    expect: {body: \"${secret.pw}\"}\n",
+        "  - GET: /secret/a\n    json: {q: \"${secret.pw}\"}\n    expect: {json: {$.a: \"${secret.pw}\"}}\n",
+        "  - GET: /secret/a\n    expect: {headers: {X-Echo: \"${secret.pw}\"}}\n",
+        "  - GET: /secret/a\n    name: Step of ${secret.pw}\n    form: {a: \"${secret.pw}\"}\n    save: {x: {json: $.a}}\n",
+    ] {
+        let text =
+            site.flow(steps).replace("steps:\n", "secrets: {pw: {env: PW}}\nsteps:\n  - GET: /text?${secret.pw}\n");
+        let folder = Folder::new();
+        let lookup = Given { env: HashMap::from([("PW", secret.to_owned())]), ..Given::default() };
+        let told = Arc::new(std::sync::Mutex::new(String::new()));
+        let heard = Arc::clone(&told);
+        let progress: Progress = Arc::new(move |stage| heard.lock().unwrap().push_str(&format!("{stage:?}\n")));
+        let ticket = Ticket { progress: Some(progress), ..Ticket::default() };
+        let outcome = run(&scenarios(&text)[0], &tools(lookup, &folder), ticket).await;
+        assert_eq!(outcome.verdict, Verdict::Failed, "{steps}");
+        let evidence = &outcome.evidence[0];
+        let kept = std::fs::read(folder.0.join(&evidence.path)).unwrap();
+        assert_eq!((evidence.bytes, evidence.step), (kept.len() as u64, Some(1)));
+        let kept = String::from_utf8_lossy(&kept).into_owned();
+        assert!(kept.contains("***") && kept.starts_with("GET http://127.0.0.1"), "{kept}");
+        let report = serde_json::to_string(&outcome).unwrap();
+        for (place, text) in [("evidence", &kept), ("outcome", &report), ("progress", &*told.lock().unwrap())] {
+            // The first characters are enough: half a secret, where a text was cut, is one as well.
+            for form in betrayals(secret).iter().map(String::as_str).chain(["pä\"s", "p%C3%A4", "ss w/rd", "ss%20w"]) {
+                assert!(!text.contains(form), "{steps}: {form} in {place}: {}", &text[..text.len().min(3000)]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_saved_is_masked_from_then_on() {
+    let site = Site::open().await;
+    let flow = "  - GET: /json\n    save: {token: {json: \"$.items[0].sku\", secret: true}}\n  - GET: /json\n    expect: {status: 500}\n";
+    let outcome = run_text(&site.flow(flow)).await;
+    assert_eq!(
+        shown(&outcome),
+        "failed assertion: the value saved as `token` is shorter than 4 characters and cannot be kept secret"
+    );
+    let flow = "  - GET: /text\n    save: {token: {body: {matches: Hello}, secret: true}}\n  - GET: /text\n    expect: {body: no}\n";
+    let outcome = run_text(&site.flow(flow)).await;
+    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", saw "*** wörld""#);
+    // Also where the answer that has it was not as expected.
+    let flow = "  - GET: /text\n    expect: {body: no}\n    save: {token: {body: {matches: Hello}, secret: true}}\n";
+    let outcome = run_text(&site.flow(flow)).await;
+    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", saw "*** wörld""#);
+}
+
+#[tokio::test]
+async fn each_fault_of_the_shop_is_found_by_its_scenarios_and_no_others() {
+    let stop = CancellationToken::new();
+    let demo = Demo::open(0, 0, &stop).await.unwrap();
+    let folder = Folder::new();
+    let surroundings = Surroundings::new(&demo);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut known = Vec::new();
+    for file in ["checks.yaml", "orders-api.yaml"] {
+        let loaded = load(file, &std::fs::read_to_string(root.join(file)).unwrap(), &surroundings);
+        assert_eq!(loaded.diagnostics, []);
+        known.extend(loaded.scenarios);
+    }
+    let tools = tools(surroundings, &folder);
+    let failing = async || {
+        // Twice, since what flaps is well every other time.
+        let mut failed = std::collections::BTreeSet::new();
+        for _ in 0..2 {
+            let runs = known.iter().map(|scenario| run(scenario, &tools, Ticket::default()));
+            for outcome in futures_util::future::join_all(runs).await {
+                assert!(outcome.verdict.is_conclusive(), "{}", shown(&outcome));
+                if outcome.verdict == Verdict::Failed {
+                    failed.insert(outcome.scenario.to_string());
+                }
+            }
+        }
+        failed.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(failing().await, [""; 0]);
+    for row in FAULTS.iter().filter(|row| row.fault != Fault::MissingButton) {
+        demo.shop.set(row.fault, true);
+        let expected: Vec<&str> =
+            row.opens.iter().copied().filter(|id| known.iter().any(|scenario| scenario.id.as_str() == *id)).collect();
+        assert_eq!(failing().await, expected, "{}", row.name);
+        demo.shop.set(row.fault, false);
+    }
+    assert_eq!(demo.shop.orders(), 0, "orders were left behind");
+    stop.cancel();
+}

@@ -16,9 +16,9 @@ use super::template::{Reference, Template};
 use super::timing::{Cron, reference};
 use super::tree::{self, Entry, Node};
 use super::url::{self, Use};
+use super::verdict::Verdict;
 use super::{lint, probe};
 use crate::diagnostic::{At, Diagnostic, Severity, Source, Span, nearest};
-use crate::outcome::Verdict;
 
 /// How often a scenario with a browser runs when nothing else is said.
 const DEFAULT_BROWSER_EVERY: Duration = Duration::from_secs(300);

@@ -24,11 +24,13 @@ mod trap;
 pub mod tree;
 pub mod units;
 mod url;
+mod verdict;
 
 pub use catalog::{Catalog, assemble};
 pub use load::{Loaded, load};
 pub use model::*;
 pub use template::{Reference, Template, Value};
+pub use verdict::Verdict;
 
 #[cfg(test)]
 mod tests;

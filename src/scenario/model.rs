@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::template::{Template, Value};
+use super::verdict::Verdict;
 use crate::diagnostic::{At, Source, Span};
 
 /// The stable id of a scenario: `[a-z0-9-]`, 1 to 64 characters. Phase, history, incidents and Zabbix keys hang on it.
@@ -205,18 +206,12 @@ pub struct AlertPolicy {
     /// How loud it is.
     pub severity: Severity,
     /// Which verdicts are bad: a subset of failed and degraded.
-    pub verdicts: Vec<crate::outcome::Verdict>,
+    pub verdicts: Vec<Verdict>,
 }
 
 impl Default for AlertPolicy {
     fn default() -> Self {
-        Self {
-            after: 2,
-            of: 2,
-            recover_after: 2,
-            severity: Severity::Warning,
-            verdicts: vec![crate::outcome::Verdict::Failed],
-        }
+        Self { after: 2, of: 2, recover_after: 2, severity: Severity::Warning, verdicts: vec![Verdict::Failed] }
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Dispatcher {
     resumed: HashMap<(ScenarioId, DateTime<Utc>), RunId>,
     known: BTreeMap<ScenarioId, Arc<Scenario>>,
     entries: HashMap<ScenarioId, Entry>,
+    /// Whether a run of a scenario goes on; also of one that is gone, which may come back before its run ends.
+    running: HashMap<ScenarioId, Arc<AtomicBool>>,
     queue: BinaryHeap<Reverse<(DateTime<Utc>, ScenarioId)>>,
 }
 
@@ -84,6 +86,7 @@ impl Dispatcher {
             resumed,
             known: BTreeMap::new(),
             entries: HashMap::new(),
+            running: HashMap::new(),
             queue: BinaryHeap::new(),
         }
     }
@@ -120,12 +123,9 @@ impl Dispatcher {
 
     fn apply(&mut self, new: &BTreeMap<ScenarioId, Arc<Scenario>>) {
         let changes = diff(&self.known, new);
-        let mut running = HashMap::new();
         for id in changes.withdraw {
             if let Some(entry) = self.entries.remove(&id) {
                 (self.hooks.withdraw)(entry.run);
-                // Also with other times it must not overlap the run that goes on.
-                running.insert(id, entry.running);
             }
         }
         for scenario in changes.replace {
@@ -135,14 +135,14 @@ impl Dispatcher {
         }
         let now = (self.hooks.now)();
         for scenario in changes.plan {
-            let running = running.remove(&scenario.id.value).unwrap_or_default();
-            self.plan(scenario, now, running);
+            self.plan(scenario, now);
         }
+        self.running.retain(|id, running| new.contains_key(id) || running.load(Ordering::Acquire));
         self.known.clone_from(new);
     }
 
     /// Plans the next run of a scenario, after a point in time.
-    fn plan(&mut self, scenario: Arc<Scenario>, after: DateTime<Utc>, running: Arc<AtomicBool>) {
+    fn plan(&mut self, scenario: Arc<Scenario>, after: DateTime<Utc>) {
         let id = scenario.id.value.clone();
         let Some(due_at) = scenario.schedule.next_after(&id, after) else {
             tracing::warn!(scenario = %id, "never due again");
@@ -157,6 +157,7 @@ impl Dispatcher {
                 (run, Some((self.hooks.plan)(&due)))
             }
         };
+        let running = Arc::clone(self.running.entry(id.clone()).or_default());
         self.queue.push(Reverse((due_at, id.clone())));
         self.entries.insert(id, Entry { scenario, due_at, run, written, running });
     }
@@ -175,15 +176,15 @@ impl Dispatcher {
             let Some(mut entry) = self.entries.remove(&id) else { continue };
             self.skip_missed(&mut entry, now);
             let next_after = entry.due_at;
-            let (scenario, running) = (Arc::clone(&entry.scenario), Arc::clone(&entry.running));
-            if running.swap(true, Ordering::AcqRel) {
+            let scenario = Arc::clone(&entry.scenario);
+            if entry.running.swap(true, Ordering::AcqRel) {
                 self.metrics.skipped.with_label_values(&[skipped::OVERLAP]).inc();
                 tracing::warn!(scenario = %id, due_at = %entry.due_at, "not started: the run before it goes on");
                 (self.hooks.withdraw)(entry.run);
             } else {
                 self.start(entry);
             }
-            self.plan(scenario, next_after, running);
+            self.plan(scenario, next_after);
         }
     }
 

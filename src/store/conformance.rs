@@ -1,1 +1,412 @@
+//! What every store must do: one suite, run against each of them.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::*;
+use crate::incident::{Event, Why};
+use crate::names::Reason;
+use crate::outcome::Verdict;
+use crate::scenario::Severity;
+
+/// A file for a store, gone with the test.
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("wachta-store-{}.db", RunId::new())))
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.0.display())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
+        }
+    }
+}
+
+macro_rules! conformance {
+    ($($test:ident)*) => {
+        mod in_memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&super::Sqlite::open("sqlite::memory:").await.unwrap()).await;
+            })*
+        }
+        mod in_a_file {
+            $(#[tokio::test]
+            async fn $test() {
+                let file = super::File::new();
+                let store = super::Sqlite::open(&file.url()).await.unwrap();
+                super::$test(&store).await;
+                store.close().await;
+            })*
+        }
+    };
+}
+
+conformance! {
+    a_commit_is_written_once
+    intents_stand_until_their_outcome
+    history_is_in_order
+    pruning_keeps_the_last_outcome
+    pruning_keeps_what_is_open_or_owed
+    decisions_count_up
+    incidents_are_found
+    the_outbox_is_in_order
+    a_notice_that_may_have_arrived_is_a_repeat
+}
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+fn run(number: u128) -> RunId {
+    RunId(uuid::Uuid::from_u128(number))
+}
+
+fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outcome {
+    Outcome {
+        run: run(number),
+        scenario: scenario.into(),
+        name: "Shop \"checkout\" — ząb".into(),
+        kind: Kind::Api,
+        location: "here".into(),
+        due_at: at(second),
+        started_at: at(second),
+        ended_at: at(second),
+        duration: Duration::from_micros(1_234_567),
+        verdict,
+        reason: (verdict == Verdict::Failed).then_some(Reason::Status),
+        message: None,
+        failed_step: None,
+        steps: Vec::new(),
+        evidence: Vec::new(),
+    }
+}
+
+fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> Incident {
+    Incident {
+        subject: Subject(subject.into()),
+        opening,
+        name: subject.into(),
+        tags: [("team".to_owned(), "shop".to_owned())].into(),
+        kind: "api".into(),
+        severity: Severity::Critical,
+        location: "here".into(),
+        opened_at: at(second),
+        opened_by: run(1),
+        resolved_at: resolved.map(at),
+        resolved_by: None,
+        verdict: Verdict::Failed,
+        last_run: run(1),
+        reason: Some(Reason::Status),
+        message: Some("it's 50% off; DROP TABLE".into()),
+        step: None,
+        place: None,
+        bad_runs: 1,
+        events: 1,
+        receivers: vec!["a".into()],
+    }
+}
+
+fn decision(subject: &str, why: Why, second: i64) -> Decision {
+    Decision { subject: Subject(subject.into()), why, detail: format!("at {second}"), run: None, at: at(second) }
+}
+
+fn outcomes(outcomes: impl IntoIterator<Item = Outcome>) -> Batch {
+    Batch { outcomes: outcomes.into_iter().map(Arc::new).collect(), ..Batch::default() }
+}
+
+fn numbers(outcomes: &[Outcome]) -> Vec<u128> {
+    outcomes.iter().map(|outcome| outcome.run.0.as_u128()).collect()
+}
+
+async fn a_commit_is_written_once(store: &Sqlite) {
+    let batch = Batch {
+        watches: vec![(Subject("shop".into()), json!({"good": 1}))],
+        incidents: vec![incident("shop", 1, 0, None)],
+        notices: vec![Notice::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
+        ..outcomes([outcome(1, "shop", 0, Verdict::Failed)])
+    };
+    store.commit(&batch).await.unwrap();
+    store.commit(&batch).await.unwrap();
+    assert_eq!(store.run(run(1)).await.unwrap().as_ref(), Some(&*batch.outcomes[0]));
+    assert_eq!(store.run(run(2)).await.unwrap(), None);
+    assert_eq!(store.recent(None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.watches().await.unwrap(), batch.watches);
+    assert_eq!(store.incidents(10).await.unwrap(), batch.incidents);
+    assert_eq!(store.owed("a", 10).await.unwrap(), batch.notices);
+    // A notice that was sent is not owed again by the same commit.
+    store.delivered(&batch.notices[0].id, &Delivery::Sent, at(1)).await.unwrap();
+    // What was written stands; state is replaced.
+    let later = Batch {
+        watches: vec![(Subject("shop".into()), json!({"good": 2}))],
+        incidents: vec![incident("shop", 1, 0, Some(60))],
+        notices: batch.notices.clone(),
+        ..outcomes([outcome(1, "shop", 999, Verdict::Passed)])
+    };
+    store.commit(&later).await.unwrap();
+    assert_eq!(store.run(run(1)).await.unwrap().as_ref(), Some(&*batch.outcomes[0]));
+    assert_eq!(store.watches().await.unwrap(), later.watches);
+    assert_eq!(store.incident("shop:1").await.unwrap(), Some(later.incidents[0].clone()));
+    assert_eq!(store.owed("a", 10).await.unwrap(), []);
+}
+
+async fn intents_stand_until_their_outcome(store: &Sqlite) {
+    let intent = |number, due, location: &str| Intent {
+        run: run(number),
+        scenario: "shop".into(),
+        name: "Shop".into(),
+        kind: Kind::Browser,
+        location: location.into(),
+        due_at: at(due) + chrono::TimeDelta::microseconds(123_456),
+    };
+    let intents = vec![intent(3, 30, "here"), intent(1, 10, "here"), intent(2, 20, "here"), intent(4, 0, "there")];
+    store.commit(&Batch { intents: intents.clone(), ..Batch::default() }).await.unwrap();
+    let ordered = [intents[1].clone(), intents[2].clone(), intents[0].clone()];
+    assert_eq!(store.open_intents("here").await.unwrap(), ordered);
+    assert_eq!(store.open_intents("there").await.unwrap(), intents[3..]);
+    // Ended, and withdrawn; the rest stands.
+    let batch = Batch { withdrawn: vec![run(2), run(99)], ..outcomes([outcome(1, "shop", 0, Verdict::Passed)]) };
+    store.commit(&batch).await.unwrap();
+    assert_eq!(store.open_intents("here").await.unwrap(), ordered[2..]);
+    // Planned and withdrawn by the same commit: withdrawn.
+    let batch = Batch { intents: vec![intent(5, 0, "here")], withdrawn: vec![run(5), run(3)], ..Batch::default() };
+    store.commit(&batch).await.unwrap();
+    assert_eq!(store.open_intents("here").await.unwrap(), []);
+}
+
+async fn history_is_in_order(store: &Sqlite) {
+    use Verdict::{Degraded, Failed, Passed, Unknown};
+    assert_eq!(store.latest().await.unwrap(), []);
+    // Written out of order, as runs of different length end.
+    let batch = outcomes([
+        outcome(3, "a", 30, Unknown),
+        outcome(1, "a", 10, Passed),
+        outcome(2, "a", 20, Failed),
+        outcome(4, "b", 5, Unknown),
+        outcome(5, "c", 1, Unknown),
+        outcome(6, "c", 40, Degraded),
+    ]);
+    store.commit(&batch).await.unwrap();
+    assert_eq!(numbers(&store.recent(None, 10).await.unwrap()), [6, 3, 2, 1, 4, 5]);
+    assert_eq!(numbers(&store.recent(None, 2).await.unwrap()), [6, 3]);
+    assert_eq!(numbers(&store.recent(Some("a"), 2).await.unwrap()), [3, 2]);
+    assert_eq!(numbers(&store.recent(Some("nobody"), 2).await.unwrap()), []);
+    let mut latest = numbers(&store.latest().await.unwrap());
+    latest.sort_unstable();
+    assert_eq!(latest, [3, 4, 6]);
+    // Only `a` ended unknown and was conclusive before.
+    assert_eq!(numbers(&store.latest_conclusive().await.unwrap()), [2]);
+}
+
+async fn pruning_keeps_the_last_outcome(store: &Sqlite) {
+    let passed = |number, scenario, second| outcome(number, scenario, second, Verdict::Passed);
+    let batch = outcomes([
+        passed(1, "old", 0),
+        passed(2, "old", 10),
+        passed(3, "live", 0),
+        passed(4, "live", 100),
+        passed(5, "live", 200),
+    ]);
+    store.commit(&batch).await.unwrap();
+    let mut gone: Vec<_> = store.prune(at(100)).await.unwrap().iter().map(|run| run.0.as_u128()).collect();
+    gone.sort_unstable();
+    assert_eq!(gone, [1, 3]);
+    assert_eq!(numbers(&store.recent(None, 10).await.unwrap()), [5, 4, 2]);
+    assert_eq!(store.prune(at(100)).await.unwrap(), []);
+}
+
+async fn pruning_keeps_what_is_open_or_owed(store: &Sqlite) {
+    let (over, open, owing) =
+        (incident("over", 1, 0, Some(10)), incident("open", 1, 0, None), incident("owing", 1, 0, Some(10)));
+    let young = incident("young", 1, 0, Some(100));
+    let batch = Batch {
+        incidents: vec![over.clone(), open.clone(), owing.clone(), young.clone()],
+        notices: [&over, &open, &owing].map(|of| Notice::new(of, Event::Opened, "a", at(0))).to_vec(),
+        decisions: vec![decision("over", Why::Opened, 0), decision("young", Why::Resolved, 100)],
+        ..Batch::default()
+    };
+    store.commit(&batch).await.unwrap();
+    for notice in &batch.notices[..2] {
+        store.delivered(&notice.id, &Delivery::Sent, at(1)).await.unwrap();
+    }
+    store.prune(at(100)).await.unwrap();
+    let mut left: Vec<_> = store.incidents(10).await.unwrap().iter().map(Incident::dedup_key).collect();
+    left.sort();
+    assert_eq!(left, ["open:1", "owing:1", "young:1"]);
+    assert_eq!(store.notices("over:1").await.unwrap(), []);
+    assert_eq!(store.notices("open:1").await.unwrap().len(), 1);
+    assert_eq!(store.owed("a", 10).await.unwrap().len(), 1);
+    assert_eq!(store.decisions(&over.subject, 10).await.unwrap(), []);
+    assert_eq!(store.decisions(&young.subject, 10).await.unwrap().len(), 1);
+}
+
+async fn decisions_count_up(store: &Sqlite) {
+    let subject = Subject("shop".into());
+    for (second, why) in [(1, Why::Good), (2, Why::Good), (3, Why::Count), (4, Why::Good), (5, Why::Good)] {
+        let batch = Batch { decisions: vec![decision("shop", why, second)], ..Batch::default() };
+        store.commit(&batch).await.unwrap();
+    }
+    // Also within one commit, and each subject for itself.
+    let batch = Batch {
+        decisions: vec![
+            decision("blog", Why::Good, 6),
+            decision("shop", Why::Good, 7),
+            decision("blog", Why::Good, 8),
+            decision("shop", Why::Opened, 9),
+        ],
+        ..Batch::default()
+    };
+    store.commit(&batch).await.unwrap();
+    let shown = |kept: Vec<KeptDecision>| -> Vec<String> {
+        let line = |kept: &KeptDecision| {
+            let since = (kept.first_at - at(0)).num_seconds();
+            format!("{} since {since}, {}, {} times", kept.decision.why.as_str(), kept.decision.detail, kept.count)
+        };
+        kept.iter().map(line).collect()
+    };
+    assert_eq!(
+        shown(store.decisions(&subject, 10).await.unwrap()),
+        [
+            "opened since 9, at 9, 1 times",
+            "good since 4, at 7, 3 times",
+            "count since 3, at 3, 1 times",
+            "good since 1, at 2, 2 times",
+        ]
+    );
+    assert_eq!(shown(store.decisions(&subject, 1).await.unwrap()), ["opened since 9, at 9, 1 times"]);
+    let blog = Subject("blog".into());
+    assert_eq!(shown(store.decisions(&blog, 10).await.unwrap()), ["good since 6, at 8, 2 times"]);
+}
+
+async fn incidents_are_found(store: &Sqlite) {
+    let incidents = [
+        incident("a", 1, 10, Some(20)),
+        incident("a", 2, 30, None),
+        incident("b", 1, 40, Some(50)),
+        incident("agent/here", 1, 5, None),
+    ];
+    store.commit(&Batch { incidents: incidents.to_vec(), ..Batch::default() }).await.unwrap();
+    let keys = |incidents: Vec<Incident>| incidents.iter().map(Incident::dedup_key).collect::<Vec<_>>();
+    assert_eq!(keys(store.incidents(10).await.unwrap()), ["a:2", "agent/here:1", "b:1", "a:1"]);
+    assert_eq!(keys(store.incidents(1).await.unwrap()), ["a:2"]);
+    assert_eq!(store.incident("agent/here:1").await.unwrap().as_ref(), Some(&incidents[3]));
+    assert_eq!(store.incident("a:3").await.unwrap(), None);
+}
+
+async fn the_outbox_is_in_order(store: &Sqlite) {
+    let of = |opening| incident("shop", opening, 0, None);
+    let notices = vec![
+        // Owed later, and committed first: the order of the commits counts.
+        Notice::new(&of(2), Event::Opened, "a", at(50)),
+        Notice::new(&of(1), Event::Opened, "a", at(0)),
+        Notice::new(&of(1), Event::Opened, "b", at(0)),
+        Notice::new(&of(3), Event::Opened, "a", at(0)),
+    ];
+    store.commit(&Batch { notices: notices.clone(), ..Batch::default() }).await.unwrap();
+    let ids = |notices: Vec<Notice>| notices.into_iter().map(|notice| notice.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.owed("a", 10).await.unwrap()), ["shop:2#1@a", "shop:1#1@a", "shop:3#1@a"]);
+    assert_eq!(ids(store.owed("a", 1).await.unwrap()), ["shop:2#1@a"]);
+    let mut creditors = store.creditors().await.unwrap();
+    creditors.sort();
+    assert_eq!(creditors, ["a", "b"]);
+    store.delivered("shop:2#1@a", &Delivery::Sent, at(60)).await.unwrap();
+    store.delivered("shop:1#1@a", &Delivery::Failed("400".into()), at(61)).await.unwrap();
+    store.delivered("shop:3#1@a", &Delivery::Refused("503".into()), at(62)).await.unwrap();
+    store.delivered("shop:1#1@b", &Delivery::Sent, at(63)).await.unwrap();
+    assert_eq!(ids(store.owed("a", 10).await.unwrap()), ["shop:3#1@a"]);
+    assert_eq!(store.creditors().await.unwrap(), ["a"]);
+    let states: Vec<_> = [store.notices("shop:1").await.unwrap(), store.notices("shop:3").await.unwrap()]
+        .concat()
+        .into_iter()
+        .map(|state| (state.notice.receiver, state.state, state.done_at, state.problem))
+        .collect();
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        states,
+        [
+            (text("a"), text("failed"), Some(at(61)), Some(text("400"))),
+            (text("b"), text("sent"), Some(at(63)), None),
+            (text("a"), text("owed"), None, Some(text("503"))),
+        ]
+    );
+}
+
+async fn a_notice_that_may_have_arrived_is_a_repeat(store: &Sqlite) {
+    let notice = Notice::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0));
+    let id = notice.id.clone();
+    // A word each: `try` begins, the others end one; after each, whether the next try is a repeat.
+    let check = async |words: &str, expected: &[bool]| {
+        let notice = Notice { id: format!("{id} {words}"), receiver: words.to_owned(), ..notice.clone() };
+        store.commit(&Batch { notices: vec![notice.clone()], ..Batch::default() }).await.unwrap();
+        let mut repeats = Vec::new();
+        for word in words.split(' ') {
+            let delivery = match word {
+                "try" => None,
+                "refused" => Some(Delivery::Refused("no".into())),
+                _ => Some(Delivery::Unsure("perhaps".into())),
+            };
+            match delivery {
+                None => store.trying(&notice.id).await.unwrap(),
+                Some(delivery) => store.delivered(&notice.id, &delivery, at(1)).await.unwrap(),
+            }
+            repeats.push(store.owed(words, 1).await.unwrap()[0].repeat);
+        }
+        assert_eq!(repeats, expected, "{words}");
+    };
+    // The agent went away during the try.
+    check("try", &[true]).await;
+    check("try refused", &[true, false]).await;
+    check("try refused try refused", &[true, false, true, false]).await;
+    check("try unsure", &[true, true]).await;
+    // A later refusal does not undo that an earlier try may have arrived.
+    check("try unsure try refused", &[true, true, true, true]).await;
+    check("try try refused", &[true, true, true]).await;
+    check("try refused try unsure try refused", &[true, false, true, true, true, true]).await;
+}
+
+#[tokio::test]
+async fn a_newer_file_is_refused() {
+    let file = File::new();
+    let store = Sqlite::open(&file.url()).await.unwrap();
+    store.commit(&outcomes([outcome(1, "a", 0, Verdict::Passed)])).await.unwrap();
+    store.close().await;
+    // What was written is there again.
+    let store = Sqlite::open(&file.url()).await.unwrap();
+    assert_eq!(numbers(&store.latest().await.unwrap()), [1]);
+    store.close().await;
+    let raw = sqlx::SqlitePool::connect(&file.url()).await.unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 99").execute(&raw).await.unwrap();
+    raw.close().await;
+    let refused = Sqlite::open(&file.url()).await.expect_err("newer").to_string();
+    assert!(refused.contains("newer wachta (tables 99, known"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_commit_is_whole_or_not_at_all() {
+    let file = File::new();
+    let store = Sqlite::open(&file.url()).await.unwrap();
+    let raw = sqlx::SqlitePool::connect(&file.url()).await.unwrap();
+    sqlx::raw_sql("DROP TABLE notices").execute(&raw).await.unwrap();
+    raw.close().await;
+    let batch = Batch {
+        incidents: vec![incident("shop", 1, 0, None)],
+        notices: vec![Notice::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
+        ..outcomes([outcome(1, "shop", 0, Verdict::Failed)])
+    };
+    assert!(store.commit(&batch).await.is_err());
+    assert_eq!(store.latest().await.unwrap(), []);
+    assert_eq!(store.incidents(10).await.unwrap(), []);
+    store.close().await;
+}

@@ -242,7 +242,10 @@ impl History for Sqlite {
 
     async fn latest_conclusive(&self) -> Result<Vec<Outcome>> {
         self.outcomes(
-            "SELECT body FROM (SELECT DISTINCT scenario FROM outcomes WHERE verdict = 'unknown') AS s JOIN outcomes AS o ON o.run =
+            "SELECT o.body FROM (SELECT DISTINCT scenario FROM outcomes) AS s
+             JOIN outcomes AS last ON last.verdict = 'unknown' AND last.run =
+             (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT 1)
+             JOIN outcomes AS o ON o.run =
              (SELECT run FROM outcomes WHERE scenario = s.scenario AND verdict <> 'unknown' ORDER BY ended_at DESC LIMIT 1)",
             &[],
             None,

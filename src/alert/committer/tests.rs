@@ -1,1 +1,490 @@
+//! The committer against real stores: what is judged is written with it, once, whatever the store does meanwhile.
 
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+
+use super::*;
+use crate::incident::Event;
+use crate::names::Reason;
+use crate::notify::{Receiver, ReceiverKind, Route};
+use crate::outcome::Verdict;
+use crate::scenario::{Kind, Lookup, LookupError, load};
+use crate::store::{Delivery, History, Incidents, KeptDecision, NoticeState, Outbox, Runs, Sqlite};
+
+struct Nothing;
+
+impl Lookup for Nothing {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        Err(LookupError::Missing(name.to_owned()))
+    }
+    fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        Err(LookupError::Missing(path.display().to_string()))
+    }
+}
+
+type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// How a store refuses a batch.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Nothing is written.
+    Before,
+    /// All of it is written, but the answer does not arrive.
+    After,
+}
+
+/// A store that refuses when it is told to, and notes what it took.
+struct Flaky {
+    inner: Sqlite,
+    faults: Mutex<Vec<Fault>>,
+    /// Of each batch taken: outcomes, watches, incidents, decisions, notices.
+    taken: Mutex<Vec<[usize; 5]>>,
+}
+
+#[async_trait]
+impl Runs for Flaky {
+    async fn commit(&self, batch: &Batch) -> Result<()> {
+        let fault = self.faults.lock().unwrap().pop();
+        if let Some(Fault::Before) = fault {
+            return Err(StoreError("away".into()));
+        }
+        self.inner.commit(batch).await?;
+        self.taken.lock().unwrap().push([
+            batch.outcomes.len(),
+            batch.watches.len(),
+            batch.incidents.len(),
+            batch.decisions.len(),
+            batch.notices.len(),
+        ]);
+        if fault.is_some() { Err(StoreError("no answer".into())) } else { Ok(()) }
+    }
+    async fn open_intents(&self, location: &str) -> Result<Vec<Intent>> {
+        self.inner.open_intents(location).await
+    }
+    async fn prune(&self, before: DateTime<Utc>) -> Result<Vec<RunId>> {
+        self.inner.prune(before).await
+    }
+}
+
+#[async_trait]
+impl History for Flaky {
+    async fn latest(&self) -> Result<Vec<Outcome>> {
+        self.inner.latest().await
+    }
+    async fn latest_conclusive(&self) -> Result<Vec<Outcome>> {
+        self.inner.latest_conclusive().await
+    }
+    async fn recent(&self, scenario: Option<&str>, limit: u32) -> Result<Vec<Outcome>> {
+        self.inner.recent(scenario, limit).await
+    }
+    async fn recent_of_each(&self, limit: u32) -> Result<Vec<crate::store::Recent>> {
+        self.inner.recent_of_each(limit).await
+    }
+    async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
+        self.inner.run(run).await
+    }
+}
+
+#[async_trait]
+impl Incidents for Flaky {
+    async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
+        self.inner.watches().await
+    }
+    async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {
+        self.inner.incidents(limit).await
+    }
+    async fn incident(&self, key: &str) -> Result<Option<Incident>> {
+        self.inner.incident(key).await
+    }
+    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>> {
+        self.inner.decisions(subject, limit).await
+    }
+}
+
+#[async_trait]
+impl Outbox for Flaky {
+    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notice>> {
+        self.inner.owed(receiver, limit).await
+    }
+    async fn creditors(&self) -> Result<Vec<String>> {
+        self.inner.creditors().await
+    }
+    async fn trying(&self, notice: &str) -> Result<()> {
+        self.inner.trying(notice).await
+    }
+    async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
+        self.inner.delivered(notice, delivery, at).await
+    }
+    async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>> {
+        self.inner.notices(incident).await
+    }
+}
+
+/// A file for a store, gone with the test.
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("wachta-committer-{}.db", RunId::new())))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
+        }
+    }
+}
+
+/// One agent's alerting, from start to stop, over a store that outlives it.
+struct Agent {
+    intake: Intake,
+    committer: Committer,
+    woken: Arc<AtomicUsize>,
+}
+
+struct Running {
+    intake: Intake,
+    task: tokio::task::JoinHandle<()>,
+    woken: Arc<AtomicUsize>,
+}
+
+impl Agent {
+    async fn new(store: &Arc<Flaky>) -> Self {
+        let registry = prometheus::Registry::new();
+        let dropped = prometheus::IntCounter::new("dropped", "dropped").unwrap();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let heard = Arc::clone(&woken);
+        let wake = move || {
+            heard.fetch_add(1, Ordering::Relaxed);
+        };
+        let store: Arc<dyn Store> = Arc::clone(store) as _;
+        let metrics = Metrics::new(&registry, dropped).unwrap();
+        let (committer, intake) = Committer::new(store, "here", metrics, wake).await.unwrap();
+        Self { intake, committer, woken }
+    }
+
+    fn start(self) -> Running {
+        Running { intake: self.intake, task: tokio::spawn(self.committer.run()), woken: self.woken }
+    }
+}
+
+impl Running {
+    async fn runs(&self, letters: &str, scenario: &str, from: i64) {
+        for (n, letter) in (0..).zip(letters.chars()) {
+            self.intake.outcome(Arc::new(outcome(scenario, letter, from + n * 60))).await.expect("written");
+        }
+    }
+
+    async fn stop(self) {
+        drop(self.intake);
+        self.task.await.expect("ends");
+    }
+}
+
+async fn store(url: &str) -> Arc<Flaky> {
+    let inner = Sqlite::open(url).await.unwrap();
+    Arc::new(Flaky { inner, faults: Mutex::default(), taken: Mutex::default() })
+}
+
+fn scenarios(policy: &str, ids: &[&str]) -> Arc<BTreeMap<ScenarioId, Arc<Scenario>>> {
+    let mut text = "checks:\n".to_owned();
+    for id in ids {
+        text.push_str(&format!("  {id}: {{tcp: \"a:1\", tags: {{team: {id}}}, alert: {{{policy}}}}}\n"));
+    }
+    let loaded = load("checks.yaml", &text, &Nothing);
+    assert_eq!(loaded.diagnostics, []);
+    Arc::new(loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario)).collect())
+}
+
+fn alerting(receivers: &[&str], routes: &[(&str, &[&str])]) -> Arc<Alerting> {
+    let receiver = |name: &&str| Receiver { name: (*name).to_owned(), kind: ReceiverKind::Log };
+    let route = |(team, to): &(&str, &[&str])| Route {
+        matches: BTreeMap::from([("team".to_owned(), (*team).to_owned())]),
+        to: to.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    Arc::new(Alerting {
+        receivers: receivers.iter().map(receiver).collect(),
+        routes: routes.iter().map(route).collect(),
+    })
+}
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
+    let (verdict, reason) = match letter {
+        'P' => (Verdict::Passed, None),
+        'F' => (Verdict::Failed, Some(Reason::Connect)),
+        _ => (Verdict::Unknown, Some(Reason::Browser)),
+    };
+    Outcome {
+        run: RunId::new(),
+        scenario: scenario.into(),
+        name: scenario.into(),
+        kind: Kind::Tcp,
+        location: "here".into(),
+        due_at: at(second),
+        started_at: at(second),
+        ended_at: at(second),
+        duration: Duration::ZERO,
+        verdict,
+        reason,
+        message: None,
+        failed_step: None,
+        steps: Vec::new(),
+        evidence: Vec::new(),
+    }
+}
+
+/// What each receiver is owed: `event dedup-key`.
+async fn owed(store: &Flaky, receiver: &str) -> Vec<String> {
+    let owed = store.owed(receiver, 100).await.unwrap();
+    owed.iter().map(|notice| format!("{} {}", notice.event.as_str(), notice.incident.dedup_key())).collect()
+}
+
+/// Does the same to both kinds of stores.
+macro_rules! on_both_stores {
+    ($($name:ident => $test:ident;)*) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn in_memory() {
+                super::$test("sqlite::memory:").await;
+            }
+
+            #[tokio::test]
+            async fn in_a_file() {
+                let file = super::File::new();
+                super::$test(&format!("sqlite:{}", file.0.display())).await;
+            }
+        }
+    )*};
+}
+
+on_both_stores! {
+    one_commit => one_commit_holds_all_that_belongs_together;
+    away => a_store_that_is_away_loses_nothing;
+    restart => a_restart_goes_on_where_it_was;
+    routes => who_heard_of_the_opening_hears_of_the_end;
+    removal => what_is_removed_resolves;
+    plans => plans_are_written_and_withdrawn;
+    own_fault => the_agent_has_an_incident_of_its_own;
+}
+
+async fn one_commit_holds_all_that_belongs_together(url: &str) {
+    let store = store(url).await;
+    let agent = Agent::new(&store).await;
+    agent.intake.scenarios(scenarios("", &["shop"]), Vec::new()).await;
+    agent.intake.alerting(alerting(&["on-call", "team"], &[])).await;
+    // What waits before the first commit goes into one.
+    let heard: Vec<_> = (0..3).map(|n| agent.intake.outcome(Arc::new(outcome("shop", 'F', n * 60)))).collect();
+    let stranger = agent.intake.outcome(Arc::new(outcome("nobody", 'F', 0)));
+    let running = agent.start();
+    for heard in heard.into_iter().chain([stranger]) {
+        heard.await.expect("written");
+    }
+    assert_eq!(*store.taken.lock().unwrap(), [[4, 1, 1, 3, 2]]);
+    assert_eq!(running.woken.load(Ordering::Relaxed), 1);
+    assert_eq!(store.recent(Some("shop"), 10).await.unwrap().len(), 3);
+    assert_eq!(store.recent(Some("nobody"), 10).await.unwrap().len(), 1);
+    let incident = store.incident("shop:1").await.unwrap().expect("is kept");
+    assert_eq!((incident.bad_runs, incident.receivers.join(" ")), (2, "on-call team".to_owned()));
+    assert_eq!(owed(&store, "on-call").await, ["opened shop:1"]);
+    assert_eq!(owed(&store, "team").await, ["opened shop:1"]);
+    let decisions = store.decisions(&Subject("shop".into()), 10).await.unwrap();
+    let why: Vec<_> = decisions.iter().map(|kept| (kept.decision.why.as_str(), kept.count)).collect();
+    assert_eq!(why, [("repeat", 1), ("opened", 1), ("count", 1)]);
+    let metrics = running.intake.dropped.get();
+    assert_eq!(metrics, 0);
+    running.stop().await;
+}
+
+async fn a_store_that_is_away_loses_nothing(url: &str) {
+    for fault in [Fault::Before, Fault::After] {
+        let file = File::new();
+        let url = if url.contains("memory") { url.to_owned() } else { format!("sqlite:{}", file.0.display()) };
+        let store = store(&url).await;
+        let running = Agent::new(&store).await.start();
+        running.intake.scenarios(scenarios("", &["shop"]), Vec::new()).await;
+        running.intake.alerting(alerting(&["on-call"], &[])).await;
+        running.runs("F", "shop", 0).await;
+        store.faults.lock().unwrap().push(fault);
+        // The second is refused once; the third waits behind it.
+        let opening = Arc::new(outcome("shop", 'F', 60));
+        let second = running.intake.outcome(Arc::clone(&opening));
+        let third = running.intake.outcome(Arc::new(outcome("shop", 'F', 120)));
+        second.await.expect("written in the end");
+        third.await.expect("written in the end");
+        // The same outcome once more is not judged again.
+        running.intake.outcome(opening).await.expect("written");
+        running.stop().await;
+        assert_eq!(store.recent(Some("shop"), 10).await.unwrap().len(), 3);
+        assert_eq!(owed(&store, "on-call").await, ["opened shop:1"]);
+        let incidents = store.incidents(10).await.unwrap();
+        assert_eq!(incidents.len(), 1);
+    }
+}
+
+async fn a_restart_goes_on_where_it_was(url: &str) {
+    let store = store(url).await;
+    let known = scenarios("after: 2 of 3", &["shop"]);
+    let who = alerting(&["on-call"], &[]);
+    for (letters, expected) in [
+        ("F", &[][..]),
+        ("P", &[]),
+        ("F", &["opened shop:1"]),
+        ("F", &["opened shop:1"]),
+        ("P", &["opened shop:1"]),
+        ("P", &["opened shop:1", "resolved shop:1"]),
+        ("F", &["opened shop:1", "resolved shop:1"]),
+        ("F", &["opened shop:1", "resolved shop:1", "opened shop:2"]),
+    ] {
+        let running = Agent::new(&store).await.start();
+        running.intake.scenarios(Arc::clone(&known), Vec::new()).await;
+        running.intake.alerting(Arc::clone(&who)).await;
+        running.runs(letters, "shop", 0).await;
+        running.stop().await;
+        assert_eq!(owed(&store, "on-call").await, expected);
+    }
+}
+
+async fn who_heard_of_the_opening_hears_of_the_end(url: &str) {
+    let store = store(url).await;
+    let running = Agent::new(&store).await.start();
+    running.intake.scenarios(scenarios("", &["shop", "blog", "shed"]), Vec::new()).await;
+    let all = &["a", "b", "c"];
+    running.intake.alerting(alerting(all, &[("shop", &["a", "b"]), ("shop", &["c"]), ("blog", &["b"])])).await;
+    running.runs("FF", "shop", 0).await;
+    running.runs("FF", "shed", 0).await;
+    running.intake.alerting(alerting(all, &[("shop", &["c"])])).await;
+    running.runs("PPFF", "shop", 120).await;
+    running.stop().await;
+    assert_eq!(owed(&store, "a").await, ["opened shop:1", "resolved shop:1"]);
+    assert_eq!(owed(&store, "b").await, ["opened shop:1", "resolved shop:1"]);
+    assert_eq!(owed(&store, "c").await, ["opened shop:2"]);
+    // Where no route matches, the log.
+    assert_eq!(owed(&store, "log").await, ["opened shed:1"]);
+}
+
+async fn what_is_removed_resolves(url: &str) {
+    let store = store(url).await;
+    let running = Agent::new(&store).await.start();
+    running.intake.alerting(alerting(&["a"], &[])).await;
+    running.intake.scenarios(scenarios("", &["gone", "kept", "refused"]), Vec::new()).await;
+    for id in ["gone", "kept", "refused"] {
+        running.runs("FF", id, 0).await;
+    }
+    running.intake.scenarios(scenarios("", &["kept"]), vec!["refused".into()]).await;
+    // What ends after its scenario is gone is written, and judged no more.
+    running.runs("FF", "gone", 120).await;
+    running.stop().await;
+    assert_eq!(owed(&store, "a").await, ["opened gone:1", "opened kept:1", "opened refused:1", "resolved gone:1"]);
+    let resolved = store.incident("gone:1").await.unwrap().unwrap();
+    assert_eq!((resolved.resolved_by, resolved.is_open()), (None, false));
+    assert_eq!(store.recent(Some("gone"), 10).await.unwrap().len(), 4);
+    // It was gone while the agent was not running.
+    let running = Agent::new(&store).await.start();
+    running.intake.scenarios(scenarios("", &["refused"]), Vec::new()).await;
+    running.runs("P", "refused", 240).await;
+    running.stop().await;
+    assert_eq!(owed(&store, "a").await[4..], ["resolved kept:1"]);
+    // Opened and removed within one commit.
+    let agent = Agent::new(&store).await;
+    agent.intake.alerting(alerting(&["b"], &[])).await;
+    agent.intake.scenarios(scenarios("after: 1", &["new"]), Vec::new()).await;
+    let heard = agent.intake.outcome(Arc::new(outcome("new", 'F', 0)));
+    agent.intake.scenarios(scenarios("", &["other"]), Vec::new()).await;
+    let running = agent.start();
+    heard.await.expect("written");
+    running.stop().await;
+    assert_eq!(owed(&store, "b").await, ["opened new:1", "resolved new:1"]);
+    let last = store.notices("new:1").await.unwrap().pop().unwrap();
+    assert_eq!((last.notice.event, last.notice.incident.events), (Event::Resolved, 2));
+}
+
+async fn plans_are_written_and_withdrawn(url: &str) {
+    let store = store(url).await;
+    let intent = |run| Intent {
+        run,
+        scenario: "shop".into(),
+        name: "Shop".into(),
+        kind: Kind::Tcp,
+        location: "here".into(),
+        due_at: at(0),
+    };
+    let open = || async {
+        let intents = store.open_intents("here").await.unwrap();
+        intents.into_iter().map(|intent| intent.run).collect::<Vec<_>>()
+    };
+    let running = Agent::new(&store).await.start();
+    let (first, second) = (RunId::new(), outcome("shop", 'P', 0));
+    running.intake.plan(intent(first)).await.expect("written");
+    running.intake.plan(intent(second.run)).await.expect("written");
+    let mut both = [first, second.run];
+    let mut seen = open().await;
+    both.sort();
+    seen.sort();
+    assert_eq!(seen, both);
+    running.intake.outcome(Arc::new(second)).await.expect("written");
+    assert_eq!(open().await, [first]);
+    running.intake.withdraw(first);
+    // Planned and withdrawn, or planned and ended, within one commit: nothing is left.
+    let third = RunId::new();
+    let planned = running.intake.plan(intent(third));
+    running.intake.withdraw(third);
+    let fourth = outcome("shop", 'P', 60);
+    let quick = running.intake.plan(intent(fourth.run));
+    running.intake.outcome(Arc::new(fourth)).await.expect("written");
+    planned.await.expect("heard");
+    quick.await.expect("heard");
+    assert_eq!(open().await, []);
+    running.stop().await;
+}
+
+async fn the_agent_has_an_incident_of_its_own(url: &str) {
+    let store = store(url).await;
+    let known = scenarios("", &["shop"]);
+    // The agent's quiet five minutes go by the clock.
+    let now = (Utc::now() - at(0)).num_seconds();
+    for letters in ["UU", "U", "U"] {
+        let running = Agent::new(&store).await.start();
+        running.intake.scenarios(Arc::clone(&known), Vec::new()).await;
+        running.intake.alerting(alerting(&["a"], &[])).await;
+        for letter in letters.chars() {
+            running.intake.outcome(Arc::new(outcome("shop", letter, now))).await.expect("written");
+        }
+        running.stop().await;
+    }
+    assert_eq!(owed(&store, "a").await, ["opened agent/here:1"]);
+    let incident = store.incident("agent/here:1").await.unwrap().unwrap();
+    assert_eq!((incident.kind.as_str(), incident.bad_runs), ("agent", 2));
+    assert_eq!(incident.message.as_deref(), Some("shop could not be tested 4 times in a row: browser"));
+}
+
+#[tokio::test]
+async fn a_full_queue_drops_and_counts() {
+    let store = store("sqlite::memory:").await;
+    let agent = Agent::new(&store).await;
+    for _ in 0..QUEUE {
+        agent.intake.withdraw(RunId::new());
+    }
+    assert_eq!(agent.intake.dropped.get(), 0);
+    let heard = agent.intake.outcome(Arc::new(outcome("shop", 'P', 0)));
+    let planned = agent.intake.plan(Intent {
+        run: RunId::new(),
+        scenario: "shop".into(),
+        name: "Shop".into(),
+        kind: Kind::Tcp,
+        location: "here".into(),
+        due_at: at(0),
+    });
+    assert_eq!(agent.intake.dropped.get(), 2);
+    // Whoever waits for the write is not left waiting.
+    assert!(heard.await.is_err() && planned.await.is_err());
+}

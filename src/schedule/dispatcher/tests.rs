@@ -1,1 +1,277 @@
+//! The dispatcher under a clock that the tests move: what is started when, and nothing else.
 
+use std::sync::Mutex;
+
+use chrono::TimeDelta;
+use tokio::time::Instant;
+
+use super::*;
+use crate::scenario::{Lookup, LookupError, load};
+
+struct Nothing;
+
+impl Lookup for Nothing {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        Err(LookupError::Missing(name.to_owned()))
+    }
+    fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        Err(LookupError::Missing(path.display().to_string()))
+    }
+}
+
+/// Midnight, when the tests begin.
+fn midnight() -> DateTime<Utc> {
+    "2026-03-01T00:00:00Z".parse().unwrap()
+}
+
+/// Scenarios that are due by cron, so that due times are easy to read: `a: "*/10 * * * * *"`.
+fn scenarios(lines: &[(&str, &str)]) -> Scenarios {
+    let mut text = "checks:\n".to_owned();
+    for (id, more) in lines {
+        text.push_str(&format!("  {id}: {{tcp: \"a:1\", {more}}}\n"));
+    }
+    let loaded = load("checks.yaml", &text, &Nothing);
+    assert!(!loaded.is_refused(), "{:?}", loaded.diagnostics);
+    Arc::new(loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario)).collect())
+}
+
+const TEN: &str = "cron: \"*/10 * * * * *\"";
+
+/// What happened, as the hooks heard it.
+#[derive(Default)]
+struct Heard {
+    started: Vec<String>,
+    planned: Vec<(RunId, i64)>,
+    withdrawn: Vec<RunId>,
+    runs: Vec<RunId>,
+}
+
+struct Bench {
+    began: Instant,
+    heard: Arc<Mutex<Heard>>,
+    /// By how much the clock on the wall was set forward.
+    jump: Arc<Mutex<TimeDelta>>,
+    metrics: Metrics,
+    scenarios: watch::Sender<Scenarios>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    fn start(first: &Scenarios, resumed: HashMap<(ScenarioId, DateTime<Utc>), RunId>) -> Self {
+        let began = Instant::now();
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let jump = Arc::new(Mutex::new(TimeDelta::zero()));
+        let jumped = Arc::clone(&jump);
+        let now = move || midnight() + TimeDelta::from_std(began.elapsed()).unwrap() + *jumped.lock().unwrap();
+        let (run_heard, plan_heard, withdraw_heard) = (Arc::clone(&heard), Arc::clone(&heard), Arc::clone(&heard));
+        let run_now = now.clone();
+        let hooks = Hooks {
+            run: Arc::new(move |due: Due| {
+                let second = (run_now() - midnight()).num_seconds();
+                let late = if run_now() == due.due_at {
+                    String::new()
+                } else {
+                    format!(" of {}", (due.due_at - midnight()).num_seconds())
+                };
+                let id = due.scenario.id.value.to_string();
+                {
+                    let mut heard = run_heard.lock().unwrap();
+                    heard.started.push(format!("{second} {id}{late}"));
+                    heard.runs.push(due.run);
+                }
+                assert!(!id.starts_with("panics"), "a defect");
+                let waits = id.starts_with("waits");
+                Box::pin(async move {
+                    if waits {
+                        tokio::time::sleep(Duration::from_secs(25)).await;
+                    }
+                })
+            }),
+            plan: Arc::new(move |due: &Due| {
+                let second = (due.due_at - midnight()).num_seconds();
+                plan_heard.lock().unwrap().planned.push((due.run, second));
+                let (done, written) = oneshot::channel();
+                let _ = done.send(());
+                written
+            }),
+            withdraw: Arc::new(move |run| withdraw_heard.lock().unwrap().withdrawn.push(run)),
+            now: Arc::new(now),
+        };
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let tracker = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let (sender, receiver) = watch::channel(Arc::clone(first));
+        let dispatcher = Dispatcher::new(hooks, metrics.clone(), &tracker, resumed);
+        let task = tokio::spawn(dispatcher.run(receiver, stop.clone()));
+        Self { began, heard, jump, metrics, scenarios: sender, stop, tracker, task }
+    }
+
+    /// Lets time pass up to a second, in small steps, so that every timer fires at its own time.
+    async fn until(&self, second: u64) {
+        tokio::time::sleep_until(self.began + Duration::from_secs(second) + Duration::from_millis(1)).await;
+    }
+
+    /// What was started since it was last asked.
+    fn started(&self) -> Vec<String> {
+        std::mem::take(&mut self.heard.lock().unwrap().started)
+    }
+
+    fn skipped(&self, cause: &str) -> u64 {
+        self.metrics.skipped.with_label_values(&[cause]).get()
+    }
+
+    async fn end(self) -> Heard {
+        self.stop.cancel();
+        self.task.await.expect("ends");
+        self.tracker.close();
+        self.tracker.wait().await;
+        std::mem::take(&mut *self.heard.lock().unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_when_due() {
+    let bench = Bench::start(&scenarios(&[("a", TEN), ("b", "cron: \"15,30 * * * * *\"")]), HashMap::new());
+    bench.until(40).await;
+    assert_eq!(bench.started(), ["10 a", "15 b", "20 a", "30 a", "30 b", "40 a"]);
+    assert_eq!((bench.skipped(skipped::OVERLAP), bench.skipped(skipped::MISSED)), (0, 0));
+    assert_eq!(bench.metrics.lag.get_sample_count(), 6);
+    assert!(bench.metrics.lag.get_sample_sum() < 0.01);
+    let heard = bench.end().await;
+    // Each run was planned under its id before it was due; what is left is withdrawn.
+    let planned: Vec<_> = heard.planned.iter().map(|(run, _)| *run).collect();
+    assert!(heard.runs.iter().all(|run| planned.contains(run)));
+    let mut left: Vec<_> = planned.into_iter().filter(|run| !heard.runs.contains(run)).collect();
+    let mut withdrawn = heard.withdrawn;
+    left.sort();
+    withdrawn.sort();
+    assert_eq!((left.len(), left), (2, withdrawn));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scenario_never_overlaps_itself() {
+    let bench = Bench::start(&scenarios(&[("waits", TEN), ("b", "cron: \"20 * * * * *\"")]), HashMap::new());
+    bench.until(60).await;
+    // From 10 to 35, from 40 to 65.
+    assert_eq!(bench.started(), ["10 waits", "20 b", "40 waits"]);
+    assert_eq!(bench.skipped(skipped::OVERLAP), 4);
+    // Neither by another schedule, nor by going and coming back while it runs.
+    bench.scenarios.send_replace(scenarios(&[("waits", "cron: \"2 * * * * *\"")]));
+    bench.until(61).await;
+    bench.scenarios.send_replace(scenarios(&[("b", "cron: \"20 * * * * *\"")]));
+    bench.until(62).await;
+    bench.scenarios.send_replace(scenarios(&[("waits", "cron: \"*/4 * * * * *\"")]));
+    bench.until(68).await;
+    assert_eq!(bench.started(), ["68 waits"]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_is_counted_and_run_once() {
+    let bench = Bench::start(&scenarios(&[("a", TEN)]), HashMap::new());
+    bench.until(12).await;
+    // The machine slept for a while.
+    *bench.jump.lock().unwrap() = TimeDelta::seconds(43);
+    bench.until(25).await;
+    // At 20 by its own clock it was 63 on the wall: 20, 30, 40, 50 are missed, 60 is run late; then 70 on time.
+    assert_eq!(bench.started(), ["10 a", "63 a of 60"]);
+    assert_eq!(bench.skipped(skipped::MISSED), 4);
+    bench.until(30).await;
+    assert_eq!(bench.started(), ["70 a"]);
+    let heard = bench.end().await;
+    assert_eq!(heard.planned.iter().map(|(_, second)| *second).collect::<Vec<_>>(), [10, 20, 60, 70, 80]);
+    // The plan for 20 was withdrawn, and that for 80 at the end.
+    assert_eq!(heard.withdrawn, [heard.planned[1].0, heard.planned[4].0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_touches_only_what_changed() {
+    let every = "every: 10s";
+    let bench = Bench::start(&scenarios(&[("a", every), ("b", TEN), ("gone", TEN)]), HashMap::new());
+    bench.until(12).await;
+    let before = bench.started();
+    let phase = before.iter().find_map(|line| line.strip_suffix(" a")?.parse::<u64>().ok()).expect("ran");
+    // `a` keeps its times with another timeout; `b` gets others; `gone` goes; `new` comes.
+    bench.scenarios.send_replace(scenarios(&[
+        ("a", "every: 10s, timeout: 3s"),
+        ("b", "cron: \"17 * * * * *\""),
+        ("new", TEN),
+    ]));
+    bench.until(21).await;
+    let mut expected = vec![(phase + 10, "a"), (17, "b"), (20, "new")];
+    expected.sort_by_key(|(second, _)| *second);
+    let mut started = bench.started();
+    started.retain(|line| !line.starts_with(&format!("{phase} ")));
+    let seconds = |line: &String| line.split(' ').next().unwrap().parse::<u64>().unwrap();
+    let shown: Vec<_> = started.iter().map(|line| (seconds(line), line.split(' ').nth(1).unwrap())).collect();
+    assert_eq!(shown, expected.into_iter().filter(|(second, _)| *second <= 21).collect::<Vec<_>>());
+    let heard = bench.end().await;
+    // Planned for `b` at 20 and `gone` at 20, and withdrawn by the reload; three more at the end.
+    assert_eq!(heard.withdrawn.len(), 5);
+    assert!(heard.withdrawn.iter().all(|run| !heard.runs.contains(run)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_planned_before_a_restart_keep_their_ids() {
+    let (known, stale, strange) = (RunId::new(), RunId::new(), RunId::new());
+    let due = |second| midnight() + TimeDelta::seconds(second);
+    let resumed = HashMap::from([
+        (("a".into(), due(10)), known),
+        // Its times changed meanwhile.
+        (("a".into(), due(15)), stale),
+        // Its scenario is gone.
+        (("gone".into(), due(10)), strange),
+    ]);
+    let bench = Bench::start(&scenarios(&[("a", TEN)]), resumed);
+    bench.until(10).await;
+    {
+        let heard = bench.heard.lock().unwrap();
+        assert_eq!(heard.runs, [known]);
+        let withdrawn: std::collections::BTreeSet<_> = heard.withdrawn.iter().copied().collect();
+        assert_eq!(withdrawn, [stale, strange].into());
+        assert_eq!(heard.planned.iter().map(|(_, second)| *second).collect::<Vec<_>>(), [20]);
+    }
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_defect_in_a_run_frees_its_scenario() {
+    let bench = Bench::start(&scenarios(&[("panics", TEN)]), HashMap::new());
+    bench.until(30).await;
+    assert_eq!(bench.started(), ["10 panics", "20 panics", "30 panics"]);
+    assert_eq!(bench.skipped(skipped::OVERLAP), 0);
+    bench.end().await;
+}
+
+#[test]
+fn differences() {
+    let shown = |old: &[(&str, &str)], new: &[(&str, &str)]| {
+        let (old, mut new) = (scenarios(old), scenarios(new));
+        // What did not change stays the same value, as the catalog makes it.
+        let map = Arc::get_mut(&mut new).unwrap();
+        for (id, scenario) in map.iter_mut() {
+            if let Some(known) = old.get(id).filter(|known| {
+                known.alert == scenario.alert
+                    && known.timeout == scenario.timeout
+                    && known.schedule == scenario.schedule
+            }) {
+                *scenario = Arc::clone(known);
+            }
+        }
+        let changes = diff(&old, &new);
+        let ids = |list: &[Arc<Scenario>]| {
+            list.iter().map(|scenario| scenario.id.value.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let withdrawn: Vec<_> = changes.withdraw.iter().map(ToString::to_string).collect();
+        format!("plan {} | replace {} | withdraw {}", ids(&changes.plan), ids(&changes.replace), withdrawn.join(" "))
+    };
+    let (a, slow, later) = (("a", TEN), ("a", "cron: \"*/10 * * * * *\", timeout: 3s"), ("a", "every: 7s"));
+    assert_eq!(shown(&[("b", TEN)], &[a, ("b", TEN), ("c", TEN)]), "plan a c | replace  | withdraw ");
+    assert_eq!(shown(&[a], &[a]), "plan  | replace  | withdraw ");
+    assert_eq!(shown(&[a], &[slow]), "plan  | replace a | withdraw ");
+    assert_eq!(shown(&[a], &[later]), "plan a | replace  | withdraw a");
+    assert_eq!(shown(&[a, ("b", TEN)], &[("b", TEN)]), "plan  | replace  | withdraw a");
+    assert_eq!(shown(&[a, ("b", TEN)], &[later, ("c", TEN)]), "plan a c | replace  | withdraw a b");
+}
