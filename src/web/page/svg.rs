@@ -177,7 +177,7 @@ pub fn chart(points: &[Point]) -> String {
 /// When a step ran, as a share of the run.
 pub fn bar(offset: f64, duration: f64, total: f64, status: StepStatus) -> String {
     let total = total.max(0.001);
-    let start = (offset / total * 100.0).clamp(0.0, 99.4);
+    let start = (offset / total * 100.0).clamp(0.0, 99.0);
     let wide = (duration / total * 100.0).clamp(0.6, 100.0 - start);
     let class = match status {
         StepStatus::Passed => "passed",

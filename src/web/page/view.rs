@@ -381,7 +381,8 @@ pub fn steps(outcome: &Outcome, scenario: Option<&Scenario>, now: DateTime<Utc>)
             http: step.http.as_ref().map(|http| format!("{} {} → {}", http.method, http.url, http.status)),
             certificate: step.certificate_expires_at.map(|at| Moment::new(at, now)),
             decided: outcome.failed_step == Some(index),
-            failure: step.failure.as_ref().map(|failure| FailureView {
+            // A group that failed, and what was passed over, only repeat the step that decided.
+            failure: step.failure.as_ref().filter(|_| tells_something_new(outcome, index)).map(|failure| FailureView {
                 reason: failure.reason.as_str(),
                 message: failure.message.clone(),
                 expected: failure.expected.clone(),
@@ -391,6 +392,13 @@ pub fn steps(outcome: &Outcome, scenario: Option<&Scenario>, now: DateTime<Utc>)
             }),
         })
         .collect()
+}
+
+/// Whether a step's failure is another one than that of the step that decided.
+fn tells_something_new(outcome: &Outcome, index: usize) -> bool {
+    let (step, decided) = (&outcome.steps[index], outcome.deciding_step());
+    outcome.failed_step == Some(index)
+        || step.status != StepStatus::Skipped && decided.is_none_or(|decided| decided.failure != step.failure)
 }
 
 /// The name others see.
@@ -423,7 +431,12 @@ fn span_at(scenario: &Scenario, place: &str) -> Option<Span> {
             let inner: Vec<Span> = match &step.action {
                 Action::Group(steps) => return walk(steps, line, column).or_else(|| fits(step.span, line, column)),
                 Action::Page(PageAction::Expect(facts)) => facts.iter().map(|fact| fact.span).collect(),
-                Action::Request(request) => request.expect.iter().map(|fact| fact.span).collect(),
+                Action::Page(PageAction::Click { target } | PageAction::Select { target, .. }) => vec![target.span],
+                Action::Page(PageAction::Fill { target, with }) => vec![target.span, with.span],
+                Action::Page(PageAction::Goto { url }) => vec![url.span],
+                Action::Request(request) => {
+                    request.expect.iter().map(|fact| fact.span).chain([request.url.span]).collect()
+                }
                 Action::Tcp(check) => check.receive.iter().map(|(_, span)| *span).collect(),
                 Action::Page(_) | Action::Tls(_) => Vec::new(),
             };
