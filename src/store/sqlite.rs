@@ -20,6 +20,14 @@ use crate::outcome::{Outcome, RunId, Verdict};
 /// The version of the tables; a file of a newer one is refused, not guessed at.
 const SCHEMA_VERSION: i64 = 1;
 
+/// The scenarios that have outcomes, found by jumping through the index: a `DISTINCT` would read all of it.
+macro_rules! each {
+    () => {
+        "WITH RECURSIVE s (scenario) AS (SELECT min(scenario) FROM outcomes UNION ALL
+         SELECT (SELECT min(scenario) FROM outcomes WHERE scenario > s.scenario) FROM s WHERE s.scenario IS NOT NULL) "
+    };
+}
+
 /// The embedded store.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
@@ -93,6 +101,11 @@ fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| StoreError(e.to_string()))
 }
 
+/// A verdict or reason out of its name.
+fn word<T: DeserializeOwned>(name: &str) -> Result<T> {
+    serde_json::from_value(name.into()).map_err(|e| StoreError(format!("a row does not read: {e}")))
+}
+
 fn body<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T> {
     serde_json::from_str(row.get::<&str, _>(column)).map_err(|e| StoreError(format!("a row does not read: {e}")))
 }
@@ -117,15 +130,20 @@ impl Runs for Sqlite {
         }
         for outcome in &batch.outcomes {
             let run = outcome.run.to_string();
-            sqlx::query("INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, body) VALUES (?, ?, ?, ?, ?, ?)")
-                .bind(&run)
-                .bind(outcome.scenario.as_str().to_owned())
-                .bind(&outcome.location)
-                .bind(micros(outcome.ended_at))
-                .bind(outcome.verdict.as_str())
-                .bind(json(outcome)?)
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query(
+                "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(&run)
+            .bind(outcome.scenario.as_str().to_owned())
+            .bind(&outcome.location)
+            .bind(micros(outcome.ended_at))
+            .bind(outcome.verdict.as_str())
+            .bind(outcome.reason.map(Reason::as_str))
+            .bind(outcome.duration.as_secs_f64())
+            .bind(json(outcome)?)
+            .execute(&mut *tx)
+            .await?;
             sqlx::query("DELETE FROM intents WHERE run = ?").bind(&run).execute(&mut *tx).await?;
         }
         for (subject, watch) in &batch.watches {
@@ -232,8 +250,11 @@ impl Runs for Sqlite {
 impl History for Sqlite {
     async fn latest(&self) -> Result<Vec<Outcome>> {
         self.outcomes(
-            "SELECT body FROM (SELECT DISTINCT scenario FROM outcomes) AS s JOIN outcomes AS o ON o.run =
-             (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT 1)",
+            concat!(
+                each!(),
+                "SELECT o.body FROM s JOIN outcomes AS o ON o.run =
+                 (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT 1)"
+            ),
             &[],
             None,
         )
@@ -242,11 +263,14 @@ impl History for Sqlite {
 
     async fn latest_conclusive(&self) -> Result<Vec<Outcome>> {
         self.outcomes(
-            "SELECT o.body FROM (SELECT DISTINCT scenario FROM outcomes) AS s
-             JOIN outcomes AS last ON last.verdict = 'unknown' AND last.run =
-             (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT 1)
-             JOIN outcomes AS o ON o.run =
-             (SELECT run FROM outcomes WHERE scenario = s.scenario AND verdict <> 'unknown' ORDER BY ended_at DESC LIMIT 1)",
+            concat!(
+                each!(),
+                "SELECT o.body FROM s
+                 JOIN outcomes AS last ON last.verdict = 'unknown' AND last.run =
+                 (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT 1)
+                 JOIN outcomes AS o ON o.run = (SELECT run FROM outcomes
+                 WHERE scenario = s.scenario AND verdict <> 'unknown' ORDER BY ended_at DESC LIMIT 1)"
+            ),
             &[],
             None,
         )
@@ -268,27 +292,26 @@ impl History for Sqlite {
     }
 
     async fn recent_of_each(&self, limit: u32) -> Result<Vec<Recent>> {
-        // The index gives each scenario's last runs; nothing older is read, however long the history is.
-        let rows = sqlx::query(
-            "SELECT o.run, o.scenario, o.ended_at, json_extract(o.body, '$.duration', '$.verdict', '$.reason')
-             FROM (SELECT DISTINCT scenario FROM outcomes) AS s CROSS JOIN outcomes AS o ON o.run IN
-             (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT ?)
-             ORDER BY o.scenario, o.ended_at DESC",
-        )
+        let rows = sqlx::query(concat!(
+            each!(),
+            "SELECT o.run, o.scenario, o.ended_at, o.verdict, o.reason, o.seconds FROM s JOIN outcomes AS o
+                 ON o.scenario = s.scenario AND o.ended_at >= coalesce((SELECT ended_at FROM outcomes
+                 WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT 1 OFFSET ? - 1), 0)
+                 ORDER BY o.scenario, o.ended_at DESC"
+        ))
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
         rows.iter()
             .map(|row| {
-                let (seconds, verdict, reason): (f64, Verdict, Option<Reason>) = body(row, 3)?;
                 let bad = |e: &dyn std::fmt::Display| StoreError(format!("a run does not read: {e}"));
                 Ok(Recent {
                     run: RunId(row.get::<&str, _>(0).parse().map_err(|e| bad(&e))?),
                     scenario: row.get::<&str, _>(1).into(),
                     ended_at: time(row.get(2)),
-                    duration: std::time::Duration::try_from_secs_f64(seconds).map_err(|e| bad(&e))?,
-                    verdict,
-                    reason,
+                    duration: std::time::Duration::try_from_secs_f64(row.get(5)).map_err(|e| bad(&e))?,
+                    verdict: word(row.get(3))?,
+                    reason: row.get::<Option<&str>, _>(4).map(word).transpose()?,
                 })
             })
             .collect()

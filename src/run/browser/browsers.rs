@@ -59,6 +59,21 @@ struct Inner {
     stop: CancellationToken,
 }
 
+/// How often a chromedriver is started for one session before it is given up.
+const STARTS: usize = 3;
+
+/// Why a session was not opened, and whether another try may help.
+struct NotOpened {
+    again: bool,
+    failure: Failure,
+}
+
+impl From<Failure> for NotOpened {
+    fn from(failure: Failure) -> Self {
+        Self { again: false, failure }
+    }
+}
+
 impl Browsers {
     /// `folder`: a folder for this agent's state, made when it is needed; every session has its temporary files there.
     /// `agent`: the wachta executable, which is also the guard process.
@@ -108,23 +123,36 @@ impl Browsers {
 
     /// A fresh session for one run. Waits for a free place and for the browser until `deadline`.
     pub async fn open(&self, spec: Spec, deadline: Instant) -> Result<Page, Failure> {
+        for _ in 1..STARTS {
+            match self.try_open(&spec, deadline).await {
+                Err(NotOpened { again: true, failure }) => {
+                    tracing::info!(failure.message, "another chromedriver is started")
+                }
+                opened => return opened.map_err(|not| not.failure),
+            }
+        }
+        self.try_open(&spec, deadline).await.map_err(|not| not.failure)
+    }
+
+    async fn try_open(&self, spec: &Spec, deadline: Instant) -> Result<Page, NotOpened> {
         let inner = &self.0;
         let since = Instant::now();
         let left = || deadline.saturating_duration_since(Instant::now());
         let stopping = || Failure::new(Reason::Lost, "the agent is stopping");
         let permit = match timeout(left(), Arc::clone(&inner.places).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(stopping()),
+            Ok(Err(_)) => return Err(stopping().into()),
             Err(_) => {
                 return Err(Failure::new(
                     Reason::Resources,
                     format!("no free browser session: all {} are in use", inner.config.max_sessions),
                 )
-                .waited(since.elapsed()));
+                .waited(since.elapsed())
+                .into());
             }
         };
         if inner.stop.is_cancelled() {
-            return Err(stopping());
+            return Err(stopping().into());
         }
         let (folder, guard) = self.used().map_err(|error| {
             Failure::new(
@@ -137,9 +165,9 @@ impl Browsers {
         match &inner.config.webdriver {
             Some(endpoint) => {
                 let lease = owner.hold(&inner.tasks, inner.stop.clone());
-                self.start(lease, endpoint, &Output::default(), &spec, starting).await
+                Ok(self.start(lease, endpoint, &Output::default(), spec, starting).await?)
             }
-            None => self.open_local(owner, &folder, &spec, starting).await,
+            None => self.open_local(owner, &folder, spec, starting).await,
         }
     }
 
@@ -149,7 +177,7 @@ impl Browsers {
         folder: &Arc<Folder>,
         spec: &Spec,
         starting: Duration,
-    ) -> Result<Page, Failure> {
+    ) -> Result<Page, NotOpened> {
         let inner = &self.0;
         let since = Instant::now();
         let number = inner.numbers.fetch_add(1, Ordering::Relaxed);
@@ -170,12 +198,13 @@ impl Browsers {
             Ok(Some(port)) => port,
             other => {
                 lease.end(End::Because(if other.is_err() { Cause::Timeout } else { Cause::Crashed })).await;
-                return Err(Failure::new(Reason::Driver, format!("chromedriver did not start: {}", output.tail()))
-                    .waited(since.elapsed()));
+                let failure = Failure::new(Reason::Driver, format!("chromedriver did not start: {}", output.tail()));
+                // It picks its port for one family of addresses; that of the other may be taken.
+                return Err(NotOpened { again: other.is_ok(), failure: failure.waited(since.elapsed()) });
             }
         };
         let endpoint = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a port makes no URL invalid");
-        self.start(lease, &endpoint, &output, spec, starting.saturating_sub(since.elapsed())).await
+        Ok(self.start(lease, &endpoint, &output, spec, starting.saturating_sub(since.elapsed())).await?)
     }
 
     async fn start(

@@ -4,6 +4,7 @@
 //! survives the driver alone, so it is always the group that is ended. Removing the folder is the owner's.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,6 +72,9 @@ impl Driver {
         let mut child = Command::new(&program)
             // It picks a free port and says which.
             .arg("--port=0")
+            // The agent's own environment may hold secrets, and a browser shows its environment to its children.
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
             .env("TMPDIR", folder)
             .env("XDG_CONFIG_HOME", folder.join("config"))
             .env("XDG_CACHE_HOME", folder.join("cache"))
@@ -131,6 +135,14 @@ async fn read(from: impl AsyncRead + Unpin, output: Output, port: Option<watch::
         }
         output.push(line);
     }
+}
+
+/// Variables that a browser needs of the agent's environment.
+fn is_passed_on(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    ["PATH", "HOME", "USER", "LANG", "TZ", "LD_LIBRARY_PATH", "FONTCONFIG_PATH", "FONTCONFIG_FILE", "DISPLAY"]
+        .contains(&name.as_ref())
+        || name.starts_with("LC_")
 }
 
 /// Finds chromedriver in PATH and the usual places.

@@ -14,9 +14,12 @@ CREATE TABLE IF NOT EXISTS outcomes (
   location TEXT NOT NULL,
   ended_at INTEGER NOT NULL,
   verdict TEXT NOT NULL,
+  reason TEXT,
+  seconds REAL NOT NULL,
   body TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS outcomes_by_scenario ON outcomes (scenario, ended_at);
+-- Holds all that a strip of runs shows, so that a page of a thousand scenarios reads no body.
+CREATE INDEX IF NOT EXISTS outcomes_by_scenario ON outcomes (scenario, ended_at, verdict, reason, seconds);
 CREATE INDEX IF NOT EXISTS outcomes_by_time ON outcomes (ended_at);
 -- What alerting remembers of a subject between runs.
 CREATE TABLE IF NOT EXISTS watches (
