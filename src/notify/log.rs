@@ -21,7 +21,7 @@ impl Notifier for Log {
         match notice.event {
             Event::Resolved => tracing::info!(target: "wachta::notice", incident, repeat, link, "{line}"),
             Event::Opened | Event::Updated => {
-                tracing::warn!(target: "wachta::notice", incident, repeat, link, "{line}")
+                tracing::warn!(target: "wachta::notice", incident, repeat, link, "{line}");
             }
         }
         Delivery::Sent

@@ -32,11 +32,17 @@ pub struct Due {
     pub due_at: DateTime<Utc>,
 }
 
+/// Runs a scenario to its end, its outcome handed on.
+pub type RunHook = Arc<dyn Fn(Due) -> Running + Send + Sync>;
+
+/// A run that goes on.
+pub type Running = BoxFuture<'static, ()>;
+
 /// What the dispatcher calls.
 #[derive(Clone)]
 pub struct Hooks {
     /// Runs a scenario to its end, its outcome handed on.
-    pub run: Arc<dyn Fn(Due) -> BoxFuture<'static, ()> + Send + Sync>,
+    pub run: RunHook,
     /// A run is planned; what it gives is heard when that is written.
     pub plan: Arc<dyn Fn(&Due) -> oneshot::Receiver<()> + Send + Sync>,
     /// A planned run will not take place.

@@ -242,7 +242,7 @@ fn names_are_as_promised() {
         "own_fault quorum count flapping dependency maintenance silence acknowledged cause group repeat limit"
     );
     assert_eq!(metric::SCENARIO_LABELS, ["scenario", "location"]);
-    let buckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+    let buckets: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
     assert!(metric::DURATION_BUCKETS.iter().zip(buckets).all(|(a, b)| a.to_bits() == b.to_bits()));
     assert_eq!([exit::PASSED, exit::FAILED, exit::USAGE, exit::UNKNOWN], [0, 1, 2, 3]);
 }
