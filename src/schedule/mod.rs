@@ -38,13 +38,19 @@ pub type RunHook = Arc<dyn Fn(Due) -> Running + Send + Sync>;
 /// A run that goes on.
 pub type Running = BoxFuture<'static, ()>;
 
+/// Hears of a planned run; gives what is heard when that is written.
+pub type PlanHook = Arc<dyn Fn(&Due) -> Written + Send + Sync>;
+
+/// Is heard when something is written.
+pub type Written = oneshot::Receiver<()>;
+
 /// What the dispatcher calls.
 #[derive(Clone)]
 pub struct Hooks {
     /// Runs a scenario to its end, its outcome handed on.
     pub run: RunHook,
     /// A run is planned; what it gives is heard when that is written.
-    pub plan: Arc<dyn Fn(&Due) -> oneshot::Receiver<()> + Send + Sync>,
+    pub plan: PlanHook,
     /// A planned run will not take place.
     pub withdraw: Arc<dyn Fn(RunId) + Send + Sync>,
     /// What time it is.

@@ -132,7 +132,7 @@ fn the_dashboard_asks_for_what_there_is() {
         assert_eq!(faults(expression, legend), [""; 0], "{place}: {expression}");
     }
     // What is exported and not on the dashboard was forgotten.
-    let all: String = found.iter().map(|(_, expression, _)| format!("{expression}\n")).collect();
+    let all = found.iter().map(|(_, expression, _)| expression.as_str()).collect::<Vec<_>>().join("\n");
     let forgotten: Vec<_> = metric::ALL.iter().map(|of| of.name).filter(|name| !all.contains(name)).collect();
     assert_eq!(forgotten, [""; 0]);
 }
