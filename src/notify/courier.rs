@@ -25,8 +25,8 @@ const GIVE_UP: chrono::TimeDelta = chrono::TimeDelta::days(2);
 /// Figures of notices.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    sent: IntCounterVec,
-    failed: IntCounterVec,
+    pub(super) sent: IntCounterVec,
+    pub(super) failed: IntCounterVec,
 }
 
 impl Metrics {

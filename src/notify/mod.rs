@@ -79,3 +79,6 @@ pub fn headline(notice: &Notice) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests;

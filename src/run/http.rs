@@ -36,6 +36,9 @@ pub(super) struct Session {
     last: Option<Answer>,
 }
 
+/// A name, what is saved as it, and whether that is a secret.
+pub(super) type Saved = (String, Json, bool);
+
 struct Answer {
     method: String,
     url: String,
@@ -159,7 +162,7 @@ impl Session {
 
     /// Holds the last answer against what is expected, and gives what is to be saved. What is there is saved also when
     /// an expectation did not hold: `finally` needs it to clean up, and a secret in it must be masked in the evidence.
-    pub(super) fn check(&self, request: &Request, values: &Values) -> (Vec<(String, Json, bool)>, Result<(), Failure>) {
+    pub(super) fn check(&self, request: &Request, values: &Values) -> (Vec<Saved>, Result<(), Failure>) {
         let Some(answer) = &self.last else { return (Vec::new(), Ok(())) };
         let mut body = BodyView { answer, json: None };
         let mut held = holds(request, answer, &mut body, values);

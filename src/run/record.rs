@@ -97,12 +97,13 @@ impl Record {
         let mut bytes = [0_u8; 8];
         // The random end of a fresh id: span ids need to be unique within the trace only.
         bytes.copy_from_slice(&RunId::new().0.as_bytes()[8..]);
+        let span = u64::from_be_bytes(bytes);
         state.steps.push(StepResult {
             name: step.name.clone(),
             depth,
             finally,
             optional: step.optional,
-            span_id: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            span_id: format!("{span:016x}"),
             offset: self.elapsed(),
             duration: Duration::ZERO,
             status: StepStatus::Unknown,

@@ -101,9 +101,8 @@ pub(super) fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> 
             return Some(found);
         }
         // An io::Error hides what it wraps from `source`.
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
-            && let Some(found) = rustls_error(inner)
-        {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = inner.and_then(|inner| rustls_error(inner)) {
             return Some(found);
         }
         next = error.source();

@@ -149,13 +149,12 @@ impl Dispatcher {
             self.entries.remove(&id);
             return;
         };
-        let (run, written) = match self.resumed.remove(&(id.clone(), due_at)) {
-            Some(run) => (run, None),
-            None => {
-                let run = RunId::new();
-                let due = Due { scenario: Arc::clone(&scenario), run, due_at };
-                (run, Some((self.hooks.plan)(&due)))
-            }
+        let (run, written) = if let Some(run) = self.resumed.remove(&(id.clone(), due_at)) {
+            (run, None)
+        } else {
+            let run = RunId::new();
+            let due = Due { scenario: Arc::clone(&scenario), run, due_at };
+            (run, Some((self.hooks.plan)(&due)))
         };
         let running = Arc::clone(self.running.entry(id.clone()).or_default());
         self.queue.push(Reverse((due_at, id.clone())));

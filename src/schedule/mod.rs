@@ -32,16 +32,25 @@ pub struct Due {
     pub due_at: DateTime<Utc>,
 }
 
-/// Takes a planned run; what it gives is heard when that is written.
-pub type Plan = dyn Fn(&Due) -> oneshot::Receiver<()> + Send + Sync;
+/// Runs a scenario to its end, its outcome handed on.
+pub type RunHook = Arc<dyn Fn(Due) -> Running + Send + Sync>;
+
+/// A run that goes on.
+pub type Running = BoxFuture<'static, ()>;
+
+/// Hears of a planned run; gives what is heard when that is written.
+pub type PlanHook = Arc<dyn Fn(&Due) -> Written + Send + Sync>;
+
+/// Is heard when something is written.
+pub type Written = oneshot::Receiver<()>;
 
 /// What the dispatcher calls.
 #[derive(Clone)]
 pub struct Hooks {
     /// Runs a scenario to its end, its outcome handed on.
-    pub run: Arc<dyn Fn(Due) -> BoxFuture<'static, ()> + Send + Sync>,
-    /// A run is planned.
-    pub plan: Arc<Plan>,
+    pub run: RunHook,
+    /// A run is planned; what it gives is heard when that is written.
+    pub plan: PlanHook,
     /// A planned run will not take place.
     pub withdraw: Arc<dyn Fn(RunId) + Send + Sync>,
     /// What time it is.

@@ -290,3 +290,6 @@ impl Families {
         self.push(metric, labels, &[], sample);
     }
 }
+
+#[cfg(test)]
+mod tests;

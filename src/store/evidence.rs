@@ -51,7 +51,7 @@ impl EvidenceFolder {
             name: name.to_owned(),
             path: format!("{run}/{name}"),
             bytes: bytes.len() as u64,
-            sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hexadecimal(&Sha256::digest(&bytes)),
             step: None,
         })
     }
@@ -69,4 +69,11 @@ impl EvidenceFolder {
         // Most runs have no evidence; that its folder is not there is no problem.
         let _ = tokio::fs::remove_dir_all(self.root.join(run.to_string())).await;
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::names::Reason;
-use crate::outcome::{Outcome, RunId, Verdict};
+use crate::outcome::{Outcome, RunId};
 
 /// The version of the tables; a file of a newer one is refused, not guessed at.
 const SCHEMA_VERSION: i64 = 1;

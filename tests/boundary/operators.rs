@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 use serde_json::Value;
-use wachta::names::{Metric, MetricKind, metric};
+use wachta::names::{Metric, MetricKind, Reason, ReasonClass, exit, metric, skipped, suppressed};
 
 /// Labels that Prometheus adds.
 const SCRAPED: [&str; 3] = ["job", "instance", "le"];
@@ -132,7 +132,7 @@ fn the_dashboard_asks_for_what_there_is() {
         assert_eq!(faults(expression, legend), [""; 0], "{place}: {expression}");
     }
     // What is exported and not on the dashboard was forgotten.
-    let all: String = found.iter().map(|(_, expression, _)| format!("{expression}\n")).collect();
+    let all = found.iter().map(|(_, expression, _)| expression.as_str()).collect::<Vec<_>>().join("\n");
     let forgotten: Vec<_> = metric::ALL.iter().map(|of| of.name).filter(|name| !all.contains(name)).collect();
     assert_eq!(forgotten, [""; 0]);
 }
@@ -163,6 +163,88 @@ fn promtool_accepts_the_rules_and_their_tests_pass() {
         let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
         assert!(run.status.success(), "{arguments:?}: {out}{err}");
     }
+}
+
+#[test]
+fn promtool_has_nothing_to_say_of_the_metrics() {
+    let packages = Command::new(path("tests/support/packages.sh")).output().expect("the script runs");
+    assert!(packages.status.success(), "{}", String::from_utf8_lossy(&packages.stderr));
+    let text = std::fs::File::open(path("tests/golden/metrics.txt")).expect("the golden text is there");
+    let run = Command::new("promtool").args(["check", "metrics"]).stdin(text).output().expect("promtool runs");
+    let said = [run.stdout, run.stderr].concat();
+    assert!(run.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+/// What others were promised: name, kind, labels beside those that all metrics of scenarios have.
+const PROMISED: &str = "\
+wachta_scenario_info gauge name kind schedule severity
+wachta_scenario_success gauge
+wachta_scenario_verdict gauge verdict
+wachta_scenario_duration_seconds gauge
+wachta_scenario_run_duration_seconds histogram
+wachta_scenario_runs_total counter verdict
+wachta_scenario_failures_total counter reason
+wachta_scenario_unknowns_total counter reason
+wachta_scenario_degradations_total counter reason
+wachta_scenario_last_run_timestamp_seconds gauge
+wachta_scenario_last_success_timestamp_seconds gauge
+wachta_step_success gauge step
+wachta_step_duration_seconds gauge step
+wachta_http_phase_duration_seconds gauge step phase
+wachta_http_status_code gauge step
+wachta_tls_certificate_expiry_timestamp_seconds gauge step
+wachta_scenarios gauge state
+wachta_incidents_open gauge severity
+wachta_notices_sent_total counter receiver
+wachta_notices_failed_total counter receiver
+wachta_notices_suppressed_total counter reason
+wachta_schedule_lag_seconds histogram
+wachta_schedule_skipped_total counter cause
+wachta_browser_sessions gauge state
+wachta_browser_sessions_started_total counter
+wachta_browser_sessions_reaped_total counter cause
+wachta_sink_queue_length gauge sink
+wachta_sink_sent_total counter sink
+wachta_sink_failed_total counter sink
+wachta_sink_dropped_total counter sink
+wachta_config_last_reload_successful gauge
+wachta_config_last_reload_success_timestamp_seconds gauge
+wachta_build_info gauge version revision
+";
+
+#[test]
+fn names_are_as_promised() {
+    let mut declared = String::new();
+    for of in metric::ALL {
+        let kind = format!("{:?}", of.kind).to_lowercase();
+        let words: Vec<&str> = [of.name, kind.as_str()].into_iter().chain(of.labels.iter().copied()).collect();
+        declared.push_str(&words.join(" "));
+        declared.push('\n');
+    }
+    assert_eq!(declared, PROMISED);
+    let reasons = |class| {
+        let of_class = Reason::ALL.iter().filter(|reason| reason.class() == class);
+        of_class.map(|reason| reason.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        reasons(ReasonClass::Failed),
+        "timeout status assertion slow gave_up not_found ambiguous missing_value dns connect tls certificate protocol \
+         too_large script console requests download crash heartbeat exec"
+    );
+    assert_eq!(
+        reasons(ReasonClass::Unknown),
+        "browser driver resources network store configuration lost panic not_seen asleep"
+    );
+    assert_eq!(reasons(ReasonClass::Degraded), "budget finally drift");
+    assert_eq!(skipped::ALL.join(" "), "overlap capacity paused missed");
+    assert_eq!(
+        suppressed::ALL.join(" "),
+        "own_fault quorum count flapping dependency maintenance silence acknowledged cause group repeat limit"
+    );
+    assert_eq!(metric::SCENARIO_LABELS, ["scenario", "location"]);
+    let buckets: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+    assert!(metric::DURATION_BUCKETS.iter().zip(buckets).all(|(a, b)| a.to_bits() == b.to_bits()));
+    assert_eq!([exit::PASSED, exit::FAILED, exit::USAGE, exit::UNKNOWN], [0, 1, 2, 3]);
 }
 
 #[test]

@@ -3,3 +3,6 @@
 pub mod human;
 pub mod json;
 pub mod junit;
+
+#[cfg(test)]
+mod tests;
