@@ -27,6 +27,11 @@ use crate::scenario::Viewport;
 /// The size of the page when the scenario says nothing.
 const VIEWPORT: Viewport = Viewport { width: 1280, height: 800 };
 
+/// What chromedriver says when the port that was free for IPv6 is taken for IPv4: it binds both, and gives up.
+const PORT_TAKEN: &str = "Address already in use";
+/// How many drivers are started before that is called a failure.
+const PORT_TRIES: u32 = 5;
+
 /// How long a driver and its browser may take to start.
 const STARTING: Duration = Duration::from_secs(30);
 
@@ -108,6 +113,16 @@ impl Browsers {
 
     /// A fresh session for one run. Waits for a free place and for the browser until `deadline`.
     pub async fn open(&self, spec: Spec, deadline: Instant) -> Result<Page, Failure> {
+        let mut tries = 1;
+        loop {
+            match self.try_open(spec.clone(), deadline).await {
+                Err(failure) if tries < PORT_TRIES && failure.message.contains(PORT_TAKEN) => tries += 1,
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open(&self, spec: Spec, deadline: Instant) -> Result<Page, Failure> {
         let inner = &self.0;
         let since = Instant::now();
         let left = || deadline.saturating_duration_since(Instant::now());
