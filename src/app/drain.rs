@@ -14,9 +14,13 @@ const FLUSH: Duration = Duration::from_secs(5);
 impl App {
     /// Stops the agent. Takes half a minute at most.
     pub async fn stop(self) {
-        let Self { parts, reloads, tasks, runs, stop, cancel_runs, finish, committing, intake, .. } = self;
+        let Self {
+            parts, reloads, tasks, runs, stop, cancel_runs, finish, committing, dispatching, intake, lock, ..
+        } = self;
         tracing::info!("stopping: runs may finish");
         stop.cancel();
+        // Once the dispatcher has ended nothing is added to the runs any more.
+        let _ = dispatching.await;
         runs.close();
         if tokio::time::timeout(FINISH_RUNS, runs.wait()).await.is_err() {
             tracing::warn!(runs = runs.len(), "runs take too long and are cancelled");
@@ -35,6 +39,7 @@ impl App {
         if tokio::time::timeout(FLUSH * 2, tasks.wait()).await.is_err() {
             tracing::warn!(tasks = tasks.len(), "not all tasks ended in time");
         }
+        drop(lock);
         tracing::info!("stopped");
     }
 }

@@ -76,7 +76,9 @@ pub(super) fn watch_files(
 ) {
     let (changed, mut changes) = mpsc::channel::<()>(1);
     let config = config_file.and_then(Path::file_name).map(ToOwned::to_owned);
-    let watched: Vec<PathBuf> = folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+    // Events name what changed below the path that was watched: where that leads over links, so do they.
+    let folders: Vec<PathBuf> = folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder)).collect();
+    let watched = folders.clone();
     let handler = move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
         if event.kind.is_access() {

@@ -7,6 +7,7 @@ pub mod config;
 mod drain;
 pub mod files;
 pub mod library;
+mod lock;
 pub mod lookup;
 mod lost;
 mod reload;
@@ -120,7 +121,10 @@ pub struct App {
     /// Ends everything else.
     finish: CancellationToken,
     committing: tokio::task::JoinHandle<()>,
+    dispatching: tokio::task::JoinHandle<()>,
     intake: Intake,
+    /// No other agent may use the folder while this one does.
+    lock: lock::FolderLock,
 }
 
 /// What reloads and runs need of the parts.
@@ -148,6 +152,7 @@ impl App {
     /// Starts an agent. When this returns, its files are loaded and it listens.
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let config = setup.config;
+        let lock = lock::FolderLock::take(&setup.folder)?;
         let listen = config.web.listen;
         let listener = tokio::net::TcpListener::bind(listen).await.map_err(|e| StartError::Listen(listen, e))?;
         let address = listener.local_addr().map_err(|e| StartError::Listen(listen, e))?;
@@ -218,7 +223,7 @@ impl App {
         let runs = TaskTracker::new();
         let hooks = parts.hooks(&intake, &cancel_runs);
         let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed);
-        tasks.spawn(dispatcher.run(parts.scenarios.subscribe(), stop.clone()));
+        let dispatching = tasks.spawn(dispatcher.run(parts.scenarios.subscribe(), stop.clone()));
 
         let (reloads, requests) = mpsc::channel(4);
         tasks.spawn(Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
@@ -241,7 +246,20 @@ impl App {
                 tracing::error!(%error, "the web server ended");
             }
         });
-        Ok(Self { address, parts, reloads, tasks, runs, stop, cancel_runs, finish, committing, intake })
+        Ok(Self {
+            address,
+            parts,
+            reloads,
+            tasks,
+            runs,
+            stop,
+            cancel_runs,
+            finish,
+            committing,
+            dispatching,
+            intake,
+            lock,
+        })
     }
 
     /// Where it listens.

@@ -196,6 +196,10 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, file: Option<&std::
     keep(new.web.listen == old.web.listen, "web.listen");
     keep(new.browser == old.browser, "browser");
     keep(new.zabbix == old.zabbix, "zabbix");
+    if new.scenarios != old.scenarios {
+        let message = "`scenarios` changed: taken, but new folders are watched only after a restart";
+        warnings.push(Diagnostic::warning(&source, Span::default(), message));
+    }
     new.location.clone_from(&old.location);
     new.store.clone_from(&old.store);
     new.web.listen = old.web.listen;

@@ -25,10 +25,9 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once in the life of the process")]
 enum Command {
     /// Run scenarios once, now, and report
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Load and lint scenarios without running anything
     Check(check::CheckArgs),
     /// Watch: load, schedule, run, alert, export
@@ -67,7 +66,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => {
             drop(out);
             logging("warn", std::io::stderr().is_terminal());
-            return wait(run::run(args));
+            return wait(run::run(*args));
         }
         Command::Serve(args) => {
             drop(out);
@@ -120,18 +119,21 @@ fn colour_on_stdout() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// Comes back at SIGTERM or Ctrl-C.
-async fn stop_asked() {
+/// Comes back at SIGTERM or Ctrl-C. Both are heard from the call on, not only once this is waited for: a signal that
+/// nobody hears ends the process.
+fn stop_asked() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut term = match signal(SignalKind::terminate()) {
-        Ok(term) => term,
-        Err(error) => {
-            tracing::error!(%error, "SIGTERM is not heard");
-            return std::future::pending().await;
-        }
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    async move {
+        let heard = signals.into_iter().map(async |signal| match signal {
+            Ok(mut signal) => {
+                let _ = signal.recv().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a signal is not heard");
+                std::future::pending::<()>().await;
+            }
+        });
+        futures_util::future::select_all(heard.map(Box::pin)).await;
     }
 }

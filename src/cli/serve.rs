@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::app::library::Disk;
 use crate::app::{App, Setup, config};
 use crate::diagnostic::Severity;
@@ -19,6 +21,9 @@ pub(super) struct ServeArgs {
 
 /// Serves until SIGTERM or Ctrl-C, then drains.
 pub(super) async fn serve(args: ServeArgs) -> u8 {
+    // Heard from the very start.
+    let asked = super::stop_asked();
+    let hangup = signal(SignalKind::hangup());
     let app = match start(&args.config).await {
         Ok(app) => app,
         Err(text) => {
@@ -27,8 +32,8 @@ pub(super) async fn serve(args: ServeArgs) -> u8 {
         }
     };
     tracing::info!(address = %app.address(), "wachta keeps watch");
-    reload_at_sighup(&app);
-    super::stop_asked().await;
+    reload_at_sighup(&app, hangup);
+    asked.await;
     tokio::select! {
         () = app.stop() => exit::PASSED,
         // Who asks twice does not want to wait.
@@ -77,10 +82,9 @@ fn store_places(url: &str, base: &Path) -> (String, PathBuf) {
     (format!("sqlite:{}", file.display()), folder)
 }
 
-fn reload_at_sighup(app: &App) {
-    use tokio::signal::unix::{SignalKind, signal};
+fn reload_at_sighup(app: &App, hangup: std::io::Result<Signal>) {
     let reloader = app.reloader();
-    match signal(SignalKind::hangup()) {
+    match hangup {
         Ok(mut hangup) => {
             tokio::spawn(async move {
                 while hangup.recv().await.is_some() {

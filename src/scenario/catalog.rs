@@ -3,6 +3,7 @@
 //! Pure: the caller reads the files and swaps the catalogs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::load::Loaded;
@@ -20,7 +21,7 @@ pub struct Catalog {
 
 /// Makes a catalog out of files, in their order; a file that is not among them is gone.
 ///
-/// A file with an error keeps the scenarios it had in `previous`. A scenario that misses a variable or a file is
+/// A file with an error keeps the scenarios it had in `previous`, and so does a folder that does not read. A scenario that misses a variable or a file is
 /// refused, also when it ran before. Of two with one id the one that runs already stays, else the first.
 pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, Vec<Diagnostic>) {
     let mut catalog = Catalog::default();
@@ -30,7 +31,9 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
         let first_error = loaded.diagnostics.iter().find(|found| found.severity == Severity::Error);
         if let Some(error) = first_error {
             catalog.refused.push((path.clone(), error.message.clone()));
-            candidates.extend(previous.scenarios.values().filter(|known| known.source.path == path).cloned());
+            // A folder that does not read has all that was below it.
+            let of = |known: &&Arc<Scenario>| Path::new(&known.source.path).starts_with(&path);
+            candidates.extend(previous.scenarios.values().filter(of).cloned());
         }
         for scenario in loaded.scenarios {
             let id = scenario.id.as_str();

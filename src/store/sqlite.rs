@@ -45,6 +45,10 @@ impl From<sqlx::Error> for StoreError {
 impl Sqlite {
     /// Opens `sqlite:FILE` or `sqlite::memory:`, and makes its tables.
     pub async fn open(url: &str) -> Result<Self> {
+        Self::open_tables(url).await.map_err(|error| StoreError(format!("{url} does not open: {}", error.0)))
+    }
+
+    async fn open_tables(url: &str) -> Result<Self> {
         let memory = url == "sqlite::memory:";
         let options = SqliteConnectOptions::from_str(url)?
             .create_if_missing(true)
@@ -57,7 +61,7 @@ impl Sqlite {
         let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&writer).await?.get(0);
         if version > SCHEMA_VERSION {
             return Err(StoreError(format!(
-                "{url} was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"
+                "it was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"
             )));
         }
         sqlx::raw_sql(include_str!("schema/sqlite.sql")).execute(&writer).await?;

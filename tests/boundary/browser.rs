@@ -1,12 +1,12 @@
 //! What a SIGKILL of the agent leaves is ended by its guard, and what the guard leaves by the next start.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use wachta::run::browser::{Browsers, Config, Metrics, Spec};
+
+use crate::support::leases::{leases, processes, sessions};
 
 const FOLDER: &str = "WACHTA_TEST_FOLDER";
 const LOOPBACK_ONLY: &str = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost";
@@ -61,32 +61,6 @@ fn until(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < end, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// The agents that have been in this folder: the names of their folders, which mark their processes.
-fn leases(folder: &Path) -> Vec<String> {
-    std::fs::read_dir(folder).unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-/// Processes that carry one of these marks.
-fn processes(leases: &[String]) -> usize {
-    let marks: Vec<Vec<u8>> = leases.iter().map(|lease| format!("WACHTA_LEASE={lease}").into_bytes()).collect();
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| std::fs::read(entry.path().join("environ")).ok())
-        .filter(|environ| {
-            environ.split(|&byte| byte == 0).any(|entry| marks.iter().any(|mark| entry.starts_with(mark)))
-        })
-        .count()
-}
-
-fn sessions(folder: &Path) -> usize {
-    let agents = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    agents
-        .flat_map(|agent| std::fs::read_dir(agent.path()).into_iter().flatten().flatten())
-        .filter(|entry| entry.path().is_dir())
-        .count()
 }
 
 fn temporary() -> PathBuf {

@@ -3,8 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
 mod browser;
+mod command_line;
+mod daemon_browser;
 mod documents;
+mod drain;
 mod faults;
+mod one_run;
 mod operators;
+mod reload;
 mod support;
 mod zabbix;

@@ -60,7 +60,7 @@ struct Inner {
 }
 
 /// How often a chromedriver is started for one session before it is given up.
-const STARTS: usize = 3;
+const STARTS: usize = 5;
 
 /// Why a session was not opened, and whether another try may help.
 struct NotOpened {
@@ -126,7 +126,7 @@ impl Browsers {
         for _ in 1..STARTS {
             match self.try_open(&spec, deadline).await {
                 Err(NotOpened { again: true, failure }) => {
-                    tracing::info!(failure.message, "another chromedriver is started")
+                    tracing::info!(failure.message, "another chromedriver is started");
                 }
                 opened => return opened.map_err(|not| not.failure),
             }

@@ -18,6 +18,7 @@ pub struct Agent {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    http: reqwest::Client,
 }
 
 impl Agent {
@@ -53,7 +54,9 @@ impl Agent {
             line["address"].as_str()?.parse().ok()
         })
         .await;
-        Self { child, address, log }
+        // Plain HTTP, but the client wants to know how it would do TLS.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        Self { child, address, log, http: reqwest::Client::new() }
     }
 
     pub fn pid(&self) -> i32 {
@@ -62,21 +65,25 @@ impl Agent {
 
     pub async fn get(&self, path: &str) -> String {
         let url = format!("http://{}{path}", self.address);
-        match reqwest::get(url).await {
+        match self.http.get(url).send().await {
             Ok(answer) => answer.text().await.unwrap_or_default(),
             Err(_) => String::new(),
         }
     }
 
     pub async fn post(&self, path: &str) -> (u16, String) {
-        let answer = reqwest::Client::new().post(format!("http://{}{path}", self.address)).send().await.unwrap();
+        let answer = self.http.post(format!("http://{}{path}", self.address)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// The value of a series in `/metrics`.
-    pub async fn metric(&self, series: &str) -> Option<f64> {
-        let text = self.get("/metrics").await;
-        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    /// The value of a series with these labels among its own.
+    pub async fn sample(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        sample(&self.get("/metrics").await, name, labels)
+    }
+
+    /// The status of an answer; none when nobody answers.
+    pub async fn status(&self, path: &str) -> Option<u16> {
+        self.http.get(format!("http://{}{path}", self.address)).send().await.ok().map(|answer| answer.status().as_u16())
     }
 
     /// Whether it has ended, by whatever.
@@ -91,8 +98,13 @@ impl Agent {
     }
 
     /// SIGTERM, and waits for the end; gives the exit code.
-    pub async fn stop(mut self) -> Option<i32> {
-        kill(Pid::from_raw(self.pid()), Signal::SIGTERM).unwrap();
+    pub async fn stop(self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        self.ends().await
+    }
+
+    /// Waits for the end after SIGTERM; gives the exit code.
+    pub async fn ends(mut self) -> Option<i32> {
         let child = &mut self.child;
         until("the agent ends after SIGTERM", Duration::from_secs(40), async || child.try_wait().unwrap()).await.code()
     }
@@ -110,4 +122,14 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The value of a series with these labels among its own, out of a scrape.
+pub fn sample(scrape: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    scrape.lines().find_map(|line| {
+        let (series, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        let fits = series.is_empty() || series.starts_with('{');
+        (fits && labels.iter().all(|label| series.contains(label))).then(|| value.parse().ok())?
+    })
 }

@@ -1,7 +1,10 @@
 //! What tests of whole agents share: an agent in a process of its own, a receiver of notices, a way to wait.
 
 pub mod agent;
+pub mod leases;
 pub mod receiver;
+pub mod slow;
+pub mod zabbix;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,0 +1,27 @@
+//! One agent for one folder of state: two that judge the same store would tell everything twice.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+
+use super::StartError;
+
+/// Holds the folder until it is dropped, or its process is gone in whatever way.
+pub(super) struct FolderLock(#[expect(dead_code, reason = "the lock goes with the open file")] File);
+
+impl FolderLock {
+    /// Takes the folder, which is made when it is not there.
+    pub(super) fn take(folder: &Path) -> Result<Self, StartError> {
+        let shown = folder.display();
+        let failed = |error: std::io::Error| StartError::Other(format!("{shown} cannot be locked: {error}"));
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let file =
+            OpenOptions::new().create(true).write(true).truncate(false).open(folder.join("lock")).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(StartError::Other(format!(
+                "another wachta runs on {shown}; end it, or name another `store` for this one"
+            ))),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}

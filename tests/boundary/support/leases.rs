@@ -1,0 +1,69 @@
+//! Which processes and folders belong to the browser sessions of an agent.
+
+use std::path::Path;
+
+/// The agents that have been in this folder: the names of their folders, which mark their processes.
+pub fn leases(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder).unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Processes that carry one of these marks.
+pub fn processes(leases: &[String]) -> usize {
+    let marks: Vec<Vec<u8>> = leases.iter().map(|lease| format!("WACHTA_LEASE={lease}").into_bytes()).collect();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("environ")).ok())
+        .filter(|environ| {
+            environ.split(|&byte| byte == 0).any(|entry| marks.iter().any(|mark| entry.starts_with(mark)))
+        })
+        .count()
+}
+
+pub fn sessions(folder: &Path) -> usize {
+    let agents = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    agents
+        .flat_map(|agent| std::fs::read_dir(agent.path()).into_iter().flatten().flatten())
+        .filter(|entry| entry.path().is_dir())
+        .count()
+}
+
+/// Sends SIGKILL to those processes of a session whose command line has this in it; says whether there were any.
+/// `chromium` is the browser's first process alone.
+pub fn kill(lease: &str, victim: &str) -> bool {
+    let mark = format!("WACHTA_LEASE={lease}").into_bytes();
+    let pids =
+        || std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let group = |pid: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(2)?.parse().ok()
+    };
+    // Children of the browser overwrite their environment: they are known by the group of those that do not.
+    let groups: Vec<i32> = pids()
+        .filter(|pid| {
+            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environ.split(|&byte| byte == 0).any(|entry| entry == mark)
+        })
+        .filter_map(group)
+        .collect();
+    let killed = pids().filter(|&pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let program = line.split(['\0', ' ']).next().unwrap_or_default();
+        group(pid).is_some_and(|group| groups.contains(&group))
+            && line.contains(victim)
+            && (victim != "chromium" || (program.ends_with("/chromium") && !line.contains("--type=")))
+            && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
+    });
+    killed.count() > 0
+}
+
+/// The leases of the sessions there are now.
+pub fn session_leases(folder: &Path) -> Vec<String> {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter(|e| e.path().is_dir()).filter_map(|e| e.file_name().into_string().ok()).collect()
+    };
+    let of = |agent: String| names(&folder.join(&agent)).into_iter().map(move |session| format!("{agent}/{session}"));
+    names(folder).into_iter().flat_map(of).collect()
+}

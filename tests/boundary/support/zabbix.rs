@@ -1,0 +1,138 @@
+//! A Zabbix 6.0 server with its API, and a host that the template is linked to.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// The host's technical name.
+pub const HOST: &str = "wachta-test";
+
+/// There is one server, and one host: one test has them at a time.
+static ONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+
+/// A running server; ended when the test is over, however it ends.
+pub struct Server {
+    pub trapper: String,
+    pub api: String,
+    _mine: OwnedMutexGuard<()>,
+}
+
+impl Server {
+    /// Starts it, when no other test has it. Blocks.
+    pub fn up() -> Self {
+        let mine = Arc::clone(&ONE).blocking_lock_owned();
+        let output = Command::new(script()).arg("up").output().expect("the script runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        let value = |key: &str| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(key)).expect("the script says where the server is");
+            line.trim_start_matches('=').to_owned()
+        };
+        Self { trapper: value("ZABBIX_TRAPPER"), api: value("ZABBIX_API"), _mine: mine }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = Command::new(script()).arg("down").status();
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn script() -> PathBuf {
+    root().join("tests/support/zabbix.sh")
+}
+
+/// The JSON-RPC API of 6.0, logged in.
+pub struct Api {
+    http: reqwest::Client,
+    url: String,
+    session: Option<String>,
+}
+
+impl Api {
+    pub async fn login(server: &Server) -> Self {
+        // Plain HTTP, but the client wants to know how it would do TLS.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let mut api = Self { http: reqwest::Client::new(), url: server.api.clone(), session: None };
+        let session = api.call("user.login", json!({"username": "Admin", "password": "zabbix"})).await;
+        api.session = session.as_str().map(str::to_owned);
+        api
+    }
+
+    pub async fn call(&self, method: &str, params: Value) -> Value {
+        let mut request = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1});
+        if let Some(session) = &self.session {
+            request["auth"] = session.as_str().into();
+        }
+        let answer: Value = self.http.post(&self.url).json(&request).send().await.unwrap().json().await.unwrap();
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// Asks again until the answer is as expected. An agent waits up to half a minute before it tries again to send
+    /// what Zabbix has no item for yet.
+    pub async fn until(&self, method: &str, params: Value, expected: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let asked = tokio::time::timeout(Duration::from_secs(120), async {
+            loop {
+                last = self.call(method, params.clone()).await;
+                if expected(&last) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert!(asked.await.is_ok(), "{method} {params} still answers {last:#}");
+        last
+    }
+
+    /// The values of an item, oldest first, once there are `count`.
+    pub async fn history(&self, key: &str, value_type: u8, count: usize) -> Vec<Value> {
+        let items = json!({"host": HOST, "filter": {"key_": key}, "output": ["itemid", "value_type", "name"]});
+        let items = self.until("item.get", items, |items| items[0]["itemid"].is_string()).await;
+        let params = json!({"itemids": items[0]["itemid"], "history": value_type, "output": "extend"});
+        let values =
+            self.until("history.get", params, |values| values.as_array().is_some_and(|v| v.len() >= count)).await;
+        let mut values = values.as_array().unwrap().clone();
+        let number = |value: &Value| value.as_str().and_then(|text| text.parse::<u64>().ok());
+        values.sort_by_key(|value| (number(&value["clock"]), number(&value["ns"])));
+        values
+    }
+
+    /// A host with the template, as an operator would make it.
+    pub async fn provision(&self) {
+        let template = std::fs::read_to_string(root().join("deploy/zabbix/template-wachta-6.0.yaml")).unwrap();
+        let all = json!({"createMissing": true, "updateExisting": true});
+        let rules = json!({
+            "groups": {"createMissing": true}, "templates": all, "valueMaps": all, "items": all, "triggers": all,
+            "graphs": all, "discoveryRules": all, "templateDashboards": all,
+        });
+        let import = json!({"format": "yaml", "source": template, "rules": rules});
+        self.call("configuration.import", import.clone()).await;
+        // A new version of the template goes over an old one.
+        self.call("configuration.import", import).await;
+
+        let old = self.call("host.get", json!({"filter": {"host": HOST}, "output": ["hostid"]})).await;
+        let ids: Vec<_> = old.as_array().unwrap().iter().map(|host| host["hostid"].clone()).collect();
+        if !ids.is_empty() {
+            self.call("host.delete", json!(ids)).await;
+        }
+        let template = self.call("template.get", json!({"filter": {"host": "wachta"}, "output": ["templateid"]})).await;
+        let groups = self.call("hostgroup.get", json!({"filter": {"name": "Discovered hosts"}})).await;
+        let host = json!({
+            "host": HOST,
+            "groups": [{"groupid": groups[0]["groupid"]}],
+            "templates": [{"templateid": template[0]["templateid"]}],
+        });
+        self.call("host.create", host).await;
+    }
+}
