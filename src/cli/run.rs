@@ -1,6 +1,6 @@
 //! `wachta run`: runs scenarios once, now, and reports.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,17 +128,25 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     for (name, value) in &args.secret {
         environment = give_secret(environment, &files, name, value)?;
     }
-    let loaded = files.iter().map(|(path, text)| (path.clone(), load(path, text, &environment))).collect();
-    let (catalog, diagnostics) = assemble(&Catalog::default(), loaded);
+    let loaded: Vec<_> = files.iter().map(|(path, text)| (path.clone(), load(path, text, &environment))).collect();
+    let selection = Selection::new(args, loaded.iter().flat_map(|(_, loaded)| &loaded.scenarios))?;
+    let (catalog, mut diagnostics) = assemble(&Catalog::default(), loaded);
+    // What a scenario misses that is not to run is no hindrance.
+    diagnostics.retain(|found| {
+        found.severity != Severity::Missing || found.scenario.as_deref().is_none_or(|id| selection.has(id))
+    });
     let colour = std::io::stderr().is_terminal();
     for diagnostic in &diagnostics {
-        eprint!("{}", diagnostic.render(colour));
+        eprintln!("{}", diagnostic.render(colour));
     }
     if diagnostics.iter().any(|diagnostic| diagnostic.severity > Severity::Warning) {
         return Ok(None);
     }
-    let mut scenarios: Vec<Arc<Scenario>> = catalog.scenarios.values().cloned().collect();
-    select(&mut scenarios, args)?;
+    let mut scenarios: Vec<Arc<Scenario>> =
+        catalog.scenarios.values().filter(|scenario| selection.has(scenario.id.as_str())).cloned().collect();
+    if scenarios.is_empty() {
+        return Err("there is no scenario to run".into());
+    }
     override_vars(&mut scenarios, &args.var)?;
     Ok(Some(Prepared { scenarios, environment }))
 }
@@ -177,19 +185,29 @@ impl Lookup for Anything {
     }
 }
 
-fn select(scenarios: &mut Vec<Arc<Scenario>>, args: &RunArgs) -> Result<(), String> {
-    let ids: Vec<String> = scenarios.iter().map(|scenario| scenario.id.to_string()).collect();
-    for only in &args.only {
-        if !ids.contains(only) {
-            let near = nearest(only, ids.iter().map(String::as_str)).map(|near| format!("; did you mean `{near}`?"));
-            return Err(format!("no scenario has the id `{only}`{}", near.unwrap_or_default()));
+/// The scenarios that were asked for.
+struct Selection(BTreeSet<String>);
+
+impl Selection {
+    fn new<'a>(args: &RunArgs, scenarios: impl Iterator<Item = &'a Arc<Scenario>> + Clone) -> Result<Self, String> {
+        for only in &args.only {
+            let mut ids = scenarios.clone().map(|scenario| scenario.id.as_str());
+            if !ids.any(|id| id == only) {
+                let near = nearest(only, scenarios.map(|scenario| scenario.id.as_str()));
+                let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                return Err(format!("no scenario has the id `{only}`{near}"));
+            }
         }
+        let wanted = scenarios.filter(|scenario| {
+            (args.only.is_empty() || args.only.iter().any(|only| only == scenario.id.as_str()))
+                && args.tag.iter().all(|(key, value)| scenario.tags.get(key) == Some(value))
+        });
+        Ok(Self(wanted.map(|scenario| scenario.id.to_string()).collect()))
     }
-    scenarios.retain(|scenario| {
-        (args.only.is_empty() || args.only.iter().any(|id| *id == *scenario.id.as_str()))
-            && args.tag.iter().all(|(key, value)| scenario.tags.get(key) == Some(value))
-    });
-    if scenarios.is_empty() { Err("there is no scenario to run".into()) } else { Ok(()) }
+
+    fn has(&self, id: &str) -> bool {
+        self.0.contains(id)
+    }
 }
 
 fn override_vars(scenarios: &mut [Arc<Scenario>], vars: &[(String, String)]) -> Result<(), String> {

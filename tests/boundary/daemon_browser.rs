@@ -123,7 +123,11 @@ async fn killed_browsers_are_nobodys_incident_but_the_agents() {
     let mut harmed = BTreeSet::new();
     for hit in &hits {
         // One session at a time, so one run at a time.
-        let Some(run) = outcomes.iter().find(|outcome| (outcome.started_at..outcome.ended_at).contains(&hit.at)) else {
+        let within = |from: fn(&Outcome) -> DateTime<Utc>| {
+            outcomes.iter().find(|outcome| (from(outcome)..outcome.ended_at).contains(&hit.at))
+        };
+        // The browser is opened between the due time and the start of the run's clock.
+        let Some(run) = within(|outcome| outcome.started_at).or_else(|| within(|outcome| outcome.due_at)) else {
             panic!("no run for the kill of {} at {}", hit.victim, hit.at);
         };
         harmed.insert(run.run);

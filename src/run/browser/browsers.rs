@@ -59,6 +59,8 @@ struct Inner {
     stop: CancellationToken,
 }
 
+/// What chromedriver says when the port that was free for one family of addresses is taken for the other.
+const PORT_TAKEN: &str = "Address already in use";
 /// How often a chromedriver is started for one session before it is given up.
 const STARTS: usize = 5;
 
@@ -199,8 +201,8 @@ impl Browsers {
             other => {
                 lease.end(End::Because(if other.is_err() { Cause::Timeout } else { Cause::Crashed })).await;
                 let failure = Failure::new(Reason::Driver, format!("chromedriver did not start: {}", output.tail()));
-                // It picks its port for one family of addresses; that of the other may be taken.
-                return Err(NotOpened { again: other.is_ok(), failure: failure.waited(since.elapsed()) });
+                let again = failure.message.contains(PORT_TAKEN);
+                return Err(NotOpened { again, failure: failure.waited(since.elapsed()) });
             }
         };
         let endpoint = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a port makes no URL invalid");

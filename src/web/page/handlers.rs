@@ -8,6 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use chrono::Utc;
 use minijinja::context;
 
+use super::detail;
 use super::render::{Absent, Frame, page, shown};
 use super::svg;
 use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, RunRow, ScenarioRow};
@@ -106,8 +107,8 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
             tags => shown(view::tags(scenario)),
             place => scenario.source.place(scenario.id.span),
             base_url => scenario.base_url.as_ref().map(|url| url.value.raw().to_owned()),
-            steps => shown(view::planned(scenario)),
-            source => shown(view::source(scenario)),
+            steps => shown(detail::planned(scenario)),
+            source => shown(detail::source(scenario)),
         }
     });
     let content = context! {
@@ -156,8 +157,8 @@ async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
         started => shown(Moment::new(outcome.started_at, now)),
         lag => view::spent(lag),
         axis => svg::axis(total),
-        steps => shown(view::steps(&outcome, scenario, now)),
-        evidence => shown(view::evidence(&outcome)),
+        steps => shown(detail::steps(&outcome, scenario, now)),
+        evidence => shown(detail::evidence(&outcome)),
     };
     Ok(page(StatusCode::OK, "run.html", frame, content))
 }

@@ -3,6 +3,7 @@
 //! `handlers` reads the store, `view` puts it into words, `svg` draws, `templates` lays out. Everything that comes
 //! from a target or a file is escaped; only what `svg` made is markup.
 
+mod detail;
 mod handlers;
 mod render;
 mod svg;

@@ -1,0 +1,246 @@
+//! What the pages of one run and of one scenario are given: steps, evidence, the lines of the file. Pure.
+
+use chrono::{DateTime, Utc};
+use percent_encoding::utf8_percent_encode;
+use serde::Serialize;
+
+use super::svg;
+use super::view::{Moment, PATH, seconds_text, spent};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::names::path;
+use crate::outcome::{EvidenceKind, Outcome, StepResult, StepStatus, Verdict};
+use crate::scenario::{Action, PageAction, Pretty, Scenario, Step};
+
+/// A piece of evidence.
+#[derive(Debug, Serialize)]
+pub struct EvidenceView {
+    what: &'static str,
+    name: String,
+    path: String,
+    size: String,
+    picture: bool,
+}
+
+/// Everything kept of a run.
+pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
+    outcome
+        .evidence
+        .iter()
+        .map(|piece| EvidenceView {
+            what: match piece.kind {
+                EvidenceKind::Screenshot => "Screenshot",
+                EvidenceKind::Source => "Page source",
+                EvidenceKind::Page => "URL, title and console of the page",
+                EvidenceKind::Response => "Answer",
+            },
+            name: piece.name.clone(),
+            path: format!("{}{}/{}", path::EVIDENCE, outcome.run, utf8_percent_encode(&piece.name, PATH)),
+            size: match piece.bytes {
+                n @ 0..1024 => format!("{n} B"),
+                n @ 1024..1_048_576 => format!("{} KiB", n / 1024),
+                n => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+            },
+            picture: piece.kind == EvidenceKind::Screenshot,
+        })
+        .collect()
+}
+
+/// A step of a run.
+#[derive(Debug, Serialize)]
+pub struct StepView {
+    number: usize,
+    name: String,
+    depth: u8,
+    marks: Vec<&'static str>,
+    status: &'static str,
+    offset: String,
+    duration: String,
+    bar: String,
+    place: String,
+    http: Option<String>,
+    certificate: Option<Moment>,
+    decided: bool,
+    failure: Option<FailureView>,
+}
+
+/// What a step saw and should have seen.
+#[derive(Debug, Serialize)]
+pub struct FailureView {
+    reason: &'static str,
+    message: String,
+    expected: Option<String>,
+    seen: Option<String>,
+    waited: Option<String>,
+    snippet: Option<String>,
+}
+
+/// The waterfall of a run. The scenario gives the lines of failed steps, where it is loaded still.
+pub fn steps(outcome: &Outcome, scenario: Option<&Scenario>, now: DateTime<Utc>) -> Vec<StepView> {
+    let total = outcome.duration.as_secs_f64();
+    outcome
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| StepView {
+            number: index + 1,
+            name: step.name.clone(),
+            depth: step.depth,
+            marks: [(step.optional, "optional"), (step.finally, "finally")]
+                .into_iter()
+                .filter_map(|(holds, mark)| holds.then_some(mark))
+                .collect(),
+            status: status_text(step.status),
+            offset: seconds_text(step.offset.as_secs_f64()),
+            duration: spent(step.duration),
+            bar: svg::bar(step.offset.as_secs_f64(), step.duration.as_secs_f64(), total, step.status),
+            place: step.place.clone(),
+            http: step.http.as_ref().map(|http| format!("{} {} → {}", http.method, http.url, http.status)),
+            certificate: step.certificate_expires_at.map(|at| Moment::new(at, now)),
+            decided: outcome.failed_step == Some(index),
+            // A group that failed, and what was passed over, only repeat the step that decided.
+            failure: step.failure.as_ref().filter(|_| tells_something_new(outcome, index)).map(|failure| FailureView {
+                reason: failure.reason.as_str(),
+                message: failure.message.clone(),
+                expected: failure.expected.clone(),
+                seen: failure.seen.clone(),
+                waited: failure.waited.map(spent),
+                snippet: scenario.and_then(|scenario| snippet(scenario, step, index, outcome.verdict)),
+            }),
+        })
+        .collect()
+}
+
+/// Whether a step's failure is another one than that of the step that decided.
+fn tells_something_new(outcome: &Outcome, index: usize) -> bool {
+    let (step, decided) = (&outcome.steps[index], outcome.deciding_step());
+    outcome.failed_step == Some(index)
+        || step.status != StepStatus::Skipped && decided.is_none_or(|decided| decided.failure != step.failure)
+}
+
+/// The name others see.
+fn status_text(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Passed => "passed",
+        StepStatus::Failed => "failed",
+        StepStatus::Unknown => "unknown",
+        StepStatus::Skipped => "skipped",
+    }
+}
+
+/// The line a step failed at, with its caret. None when the scenario has no such step at that place any more.
+fn snippet(scenario: &Scenario, step: &StepResult, index: usize, verdict: Verdict) -> Option<String> {
+    if !scenario.step_names().contains(&step.name.as_str()) {
+        return None;
+    }
+    let span = span_at(scenario, &step.place)?;
+    let failure = step.failure.as_ref()?;
+    let shown = Diagnostic::error(&scenario.source, span, format!("{} ({})", failure.message, failure.reason))
+        .context(format!("step {}, {}", index + 1, step.name))
+        .render_as(verdict.as_str(), false);
+    Some(shown)
+}
+
+/// The span that begins at `file.yaml:LINE:COLUMN`: a step's or an expectation's.
+fn span_at(scenario: &Scenario, place: &str) -> Option<Span> {
+    fn walk(steps: &[Step], line: u32, column: u32) -> Option<Span> {
+        steps.iter().find_map(|step| {
+            let inner: Vec<Span> = match &step.action {
+                Action::Group(steps) => return walk(steps, line, column).or_else(|| fits(step.span, line, column)),
+                Action::Page(PageAction::Expect(facts)) => facts.iter().map(|fact| fact.span).collect(),
+                Action::Page(PageAction::Click { target } | PageAction::Select { target, .. }) => vec![target.span],
+                Action::Page(PageAction::Fill { target, with }) => vec![target.span, with.span],
+                Action::Page(PageAction::Goto { url }) => vec![url.span],
+                Action::Request(request) => {
+                    request.expect.iter().map(|fact| fact.span).chain([request.url.span]).collect()
+                }
+                Action::Tcp(check) => check.receive.iter().map(|(_, span)| *span).collect(),
+                Action::Page(_) | Action::Tls(_) => Vec::new(),
+            };
+            inner.into_iter().chain([step.span]).find_map(|span| fits(span, line, column))
+        })
+    }
+    fn fits(span: Span, line: u32, column: u32) -> Option<Span> {
+        (span.line == line && span.column == column).then_some(span)
+    }
+    let (line, column) = place.strip_prefix(&scenario.source.path)?.strip_prefix(':')?.split_once(':')?;
+    let (line, column) = (line.parse().ok()?, column.parse().ok()?);
+    if line == 0 || column == 0 || scenario.source.line(line).is_empty() {
+        return None;
+    }
+    // What is finer than an expectation has a place and no known end: one caret.
+    let point = Span { line, column, start: 0, end: 0 };
+    Some(walk(&scenario.steps, line, column).or_else(|| walk(&scenario.finally, line, column)).unwrap_or(point))
+}
+
+/// A line of a scenario's file.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    number: usize,
+    text: String,
+    own: bool,
+}
+
+/// The file of a scenario. Its own lines are marked: from its name or id to the end of its last step.
+pub fn source(scenario: &Scenario) -> Vec<Line> {
+    fn last(steps: &[Step]) -> u32 {
+        steps
+            .iter()
+            .map(|step| match &step.action {
+                Action::Group(steps) => step.span.end.max(last(steps)),
+                _ => step.span.end,
+            })
+            .max()
+            .unwrap_or(0)
+    }
+    let text = &scenario.source.text;
+    let end = last(&scenario.steps).max(last(&scenario.finally)).max(scenario.id.span.end) as usize;
+    let end = text.get(..end).map_or(usize::MAX, |before| before.trim_end().lines().count());
+    let start = scenario.id.span.line.max(1) as usize;
+    text.lines()
+        .enumerate()
+        .map(|(index, text)| Line {
+            number: index + 1,
+            text: text.to_owned(),
+            own: (start..=end.max(start)).contains(&(index + 1)),
+        })
+        .collect()
+}
+
+/// A step of a scenario, as it is planned.
+#[derive(Debug, Serialize)]
+pub struct PlannedStep {
+    name: String,
+    depth: usize,
+    marks: Vec<&'static str>,
+    timeout: String,
+    place: String,
+}
+
+/// All steps of a scenario, those of groups after their group.
+pub fn planned(scenario: &Scenario) -> Vec<PlannedStep> {
+    fn walk(scenario: &Scenario, steps: &[Step], depth: usize, finally: bool, out: &mut Vec<PlannedStep>) {
+        for step in steps {
+            let group = matches!(step.action, Action::Group(_));
+            out.push(PlannedStep {
+                name: step.name.clone(),
+                depth,
+                marks: [(step.optional, "optional"), (finally, "finally")]
+                    .into_iter()
+                    .filter_map(|(holds, mark)| holds.then_some(mark))
+                    .collect(),
+                timeout: match (group, step.timeout) {
+                    (true, None) => String::new(),
+                    _ => Pretty(step.timeout()).to_string(),
+                },
+                place: scenario.source.place(step.span),
+            });
+            if let Action::Group(steps) = &step.action {
+                walk(scenario, steps, depth + 1, finally, out);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(scenario, &scenario.steps, 0, false, &mut out);
+    walk(scenario, &scenario.finally, 0, true, &mut out);
+    out
+}
