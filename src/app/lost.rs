@@ -15,14 +15,19 @@ impl Parts {
     pub(super) async fn close_lost(&self, intake: &Intake) -> Result<Resumed, StoreError> {
         let now = Utc::now();
         let mut resumed = Resumed::new();
+        let mut closing = Vec::new();
         for intent in self.store.open_intents(&self.location).await? {
             if intent.due_at > now {
                 resumed.insert((intent.scenario, intent.due_at), intent.run);
             } else {
                 let outcome = Arc::new(lost(intent, now));
                 self.fan_out(&outcome);
-                let _ = intake.outcome(outcome).await;
+                closing.push(intake.outcome(outcome));
             }
+        }
+        // All of them in one commit or few, and judged before anything new runs.
+        for written in closing {
+            let _ = written.await;
         }
         Ok(resumed)
     }

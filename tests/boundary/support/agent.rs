@@ -30,7 +30,15 @@ impl Agent {
     }
 
     /// Starts any command that logs as `wachta serve` does.
-    pub async fn start(mut command: Command, folder: &Path, shop: &Demo) -> Self {
+    pub async fn start(command: Command, folder: &Path, shop: &Demo) -> Self {
+        match Self::try_start(command, folder, shop).await {
+            Ok(agent) => agent,
+            Err(log) => panic!("the agent ended at once: {log:#?}"),
+        }
+    }
+
+    /// As [`Agent::start`]; gives the log when it ended before it listened.
+    pub async fn try_start(mut command: Command, folder: &Path, shop: &Demo) -> Result<Self, Vec<String>> {
         std::fs::write(folder.join("ca.pem"), shop.authority.pem()).unwrap();
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         for (name, value) in Surroundings::new(shop).variables() {
@@ -45,18 +53,19 @@ impl Agent {
             stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
         });
         let address = until("the agent listens", Duration::from_secs(20), async || {
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("the agent ended at once with {status}: {:#?}", log.lock().unwrap());
+            if child.try_wait().unwrap().is_some() {
+                return Some(None);
             }
             let log = log.lock().unwrap();
             let line = log.iter().find(|line| line.contains("keeps watch"))?;
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            line["address"].as_str()?.parse().ok()
+            Some(Some(line["address"].as_str()?.parse().ok()?))
         })
         .await;
+        let Some(address) = address else { return Err(log.lock().unwrap().clone()) };
         // Plain HTTP, but the client wants to know how it would do TLS.
         _ = rustls::crypto::ring::default_provider().install_default();
-        Self { child, address, log, http: reqwest::Client::new() }
+        Ok(Self { child, address, log, http: reqwest::Client::new() })
     }
 
     pub fn pid(&self) -> i32 {
