@@ -19,7 +19,6 @@ fn browsers(folder: &Path, agent: &str) -> Browsers {
 
 /// The agent of the tests below: it opens a session, says so, and waits to be killed.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "run by the other tests"]
 async fn agent() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let folder = PathBuf::from(folder);
@@ -43,7 +42,7 @@ impl Drop for Agent {
 /// Starts an agent with a session in `folder`.
 fn start(folder: &Path, guard: &str) -> Agent {
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "browser::agent", "--ignored", "--nocapture"])
+        .args(["--exact", "browser::agent", "--nocapture"])
         .env(FOLDER, folder)
         .env("WACHTA_TEST_AGENT", guard)
         .stdout(Stdio::null())
