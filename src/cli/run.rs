@@ -19,7 +19,7 @@ use crate::names::exit;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::run::browser::{self, Browsers};
 use crate::run::{self, Progress, Stage, Ticket, Tools};
-use crate::scenario::{Catalog, Lookup, LookupError, Scenario, SecretSource, Template, assemble, load};
+use crate::scenario::{Catalog, Lookup, LookupError, Scenario, SecretSource, Template, Value, assemble, load};
 use crate::store::evidence::EvidenceFolder;
 
 /// How many scenarios run at once. Browsers have a limit of their own.
@@ -214,7 +214,7 @@ fn override_vars(scenarios: &mut [Arc<Scenario>], vars: &[(String, String)]) -> 
     for (name, value) in vars {
         let mut found = false;
         for shared in scenarios.iter_mut().filter(|scenario| scenario.vars.contains_key(name)) {
-            Arc::make_mut(shared).vars.insert(name.clone(), Template::literal(value));
+            Arc::make_mut(shared).vars.insert(name.clone(), Value::Text(Template::literal(value)));
             found = true;
         }
         if !found {

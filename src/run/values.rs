@@ -82,7 +82,7 @@ impl Values {
             Reference::Env(name) => self.lookup.env(name).map_err(|e| configuration(&e))?,
             Reference::Secret(name) => self.secret(name)?,
             Reference::Var(name) => match self.scenario.vars.get(name) {
-                Some(template) => return template.fill_json(|inner| self.value(inner)),
+                Some(value) => return self.fill_value(value),
                 None => return Err(Failure::new(Reason::Configuration, format!("`vars.{name}` is not defined"))),
             },
             Reference::Run(RunField::Id) => self.run.to_string(),
@@ -155,5 +155,43 @@ impl Values {
         self.lookup
             .file(Path::new(&path), &self.scenario.source.path)
             .map_err(|e| Failure::new(Reason::Configuration, e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Lookup for Nothing {
+        fn env(&self, name: &str) -> Result<String, LookupError> {
+            Err(LookupError::Missing(name.to_owned()))
+        }
+        fn file(&self, _: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+            Err(LookupError::Missing(String::new()))
+        }
+    }
+
+    #[test]
+    fn a_constant_keeps_its_type_where_it_stands_alone() {
+        let text = "scenario: A\nvars: {n: 7, code: 007, on: true, word: \"7\", twice: \"${vars.n}${vars.n}\"}\nsteps:\n  - GET: http://127.0.0.1/\n";
+        let loaded = crate::scenario::load("a.yaml", text, &Nothing);
+        let lookup: Arc<dyn Lookup> = Arc::new(Nothing);
+        let scenario = &loaded.scenarios[0];
+        let values = Values::new(scenario, &lookup, Masker::default(), RunId::new(), Utc::now(), "here");
+        for (raw, expected) in [
+            ("${vars.n}", json!(7)),
+            ("${vars.code}", json!("007")),
+            ("${vars.on}", json!(true)),
+            ("${vars.word}", json!("7")),
+            ("${vars.twice}", json!("77")),
+            ("n=${vars.n}", json!("n=7")),
+        ] {
+            let value = Value::Text(Template::parse(raw).unwrap());
+            assert_eq!(values.fill_value(&value).unwrap(), expected, "{raw}");
+        }
     }
 }

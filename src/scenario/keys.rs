@@ -61,6 +61,7 @@ const fn later(name: &'static str, doc: &'static str) -> Key {
 const TARGET: Shape = Shape::Ref("target");
 const MATCHER: Shape = Shape::Ref("matcher");
 const TEXTS: Shape = Shape::Map(&Shape::Text);
+const CONSTANTS: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Bool]));
 
 /// The top of a file that is one scenario.
 pub const SCENARIO: &[Key] = &[
@@ -75,7 +76,7 @@ pub const SCENARIO: &[Key] = &[
     key("browser", Shape::Keys(&[BROWSER]), "how the browser is set up"),
     key("defaults", Shape::Keys(&[SCENARIO_DEFAULTS]), "what holds for every step that says nothing else"),
     key("secrets", Shape::Map(&Shape::Keys(&[SECRET])), "where secrets come from"),
-    key("vars", TEXTS, "constants of the file, used as ${vars.name}"),
+    key("vars", CONSTANTS, "constants of the file, used as ${vars.name}"),
     key("alert", Shape::Keys(&[ALERT]), "when an incident opens and how loud it is"),
     key("steps", Shape::Ref("steps"), "what is done, in order"),
     key("finally", Shape::Ref("steps"), "what is done afterwards, whatever the steps did"),
@@ -92,7 +93,7 @@ pub const CHECKS: &[Key] = &[
     key("checks", Shape::Map(&Shape::Ref("check")), "one check a line, by name"),
     key("defaults", Shape::Keys(&[CHECK_DEFAULTS]), "what is the same for all"),
     key("secrets", Shape::Map(&Shape::Keys(&[SECRET])), "where secrets come from"),
-    key("vars", TEXTS, "constants of the file, used as ${vars.name}"),
+    key("vars", CONSTANTS, "constants of the file, used as ${vars.name}"),
     later("totp", "one-time passwords"),
 ];
 

@@ -12,9 +12,9 @@ use super::model::{self, AlertPolicy, Kind, Lookup, Scenario, ScenarioId, Schedu
 use super::naming;
 use super::reader::{Fields, Reader, cut};
 use super::step::{self, Scope};
-use super::template::{Reference, Template};
+use super::template::{Reference, Template, Value};
 use super::timing::{Cron, reference};
-use super::tree::{self, Entry, Node};
+use super::tree::{self, Entry, Node, Resolved};
 use super::url::{self, Use};
 use super::verdict::Verdict;
 use super::{lint, probe};
@@ -450,7 +450,7 @@ fn after(r: &mut Reader, node: &Node) -> Option<(u32, u32)> {
 }
 
 /// Secrets and constants of a file; their names are known from here on.
-fn declared(r: &mut Reader, fields: &Fields<'_>) -> (BTreeMap<String, SecretSource>, BTreeMap<String, Template>) {
+fn declared(r: &mut Reader, fields: &Fields<'_>) -> (BTreeMap<String, SecretSource>, BTreeMap<String, Value>) {
     let plain = |r: &mut Reader, entry: &Entry| {
         let good = !entry.key.is_empty() && entry.key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
         if !good {
@@ -469,15 +469,15 @@ fn declared(r: &mut Reader, fields: &Fields<'_>) -> (BTreeMap<String, SecretSour
             secrets.insert(entry.key.clone(), source);
         }
     }
-    let mut vars: BTreeMap<String, Template> = BTreeMap::new();
+    let mut vars: BTreeMap<String, Value> = BTreeMap::new();
     let entries = fields.get("vars").and_then(|node| r.entries(node, "`vars`")).unwrap_or_default();
     r.names.vars = entries.iter().map(|entry| entry.key.clone()).collect();
     let mut places = BTreeMap::new();
     for entry in &entries {
         if plain(r, entry)
-            && let Some(template) = r.template(&entry.value, &format!("`{}`", entry.key))
+            && let Some(value) = constant(r, entry)
         {
-            vars.insert(entry.key.clone(), template.value);
+            vars.insert(entry.key.clone(), value);
             places.insert(entry.key.clone(), entry.key_span);
         }
     }
@@ -489,6 +489,20 @@ fn declared(r: &mut Reader, fields: &Fields<'_>) -> (BTreeMap<String, SecretSour
         }
     }
     (secrets, vars)
+}
+
+/// A constant keeps its JSON type; a number that JSON would write otherwise, such as `007`, is text.
+fn constant(r: &mut Reader, entry: &Entry) -> Option<Value> {
+    if let Some(scalar) = entry.value.scalar() {
+        match (scalar.resolve(), scalar.number()) {
+            (Resolved::Bool(value), _) => return Some(Value::Bool(value)),
+            (Resolved::Number, Some(number)) if number.to_string() == scalar.text => {
+                return Some(Value::Number(number));
+            }
+            _ => {}
+        }
+    }
+    r.template(&entry.value, &format!("`{}`", entry.key)).map(|template| Value::Text(template.value))
 }
 
 fn secret(r: &mut Reader, entry: &Entry) -> Option<SecretSource> {
@@ -513,15 +527,17 @@ fn secret(r: &mut Reader, entry: &Entry) -> Option<SecretSource> {
 }
 
 /// The way from a constant back to itself, if there is one.
-fn cycle(vars: &BTreeMap<String, Template>, name: &str) -> Option<String> {
-    fn walk(vars: &BTreeMap<String, Template>, at: &str, goal: &str, seen: &mut BTreeSet<String>) -> Option<String> {
-        for reference in vars.get(at)?.references() {
+fn cycle(vars: &BTreeMap<String, Value>, name: &str) -> Option<String> {
+    fn walk(vars: &BTreeMap<String, Value>, at: &str, goal: &str, seen: &mut BTreeSet<String>) -> Option<String> {
+        let mut uses = Vec::new();
+        vars.get(at)?.visit_references(&mut |reference| uses.push(reference.clone()));
+        for reference in uses {
             let Reference::Var(next) = reference else { continue };
             if next == goal {
                 return Some(format!("{at} → {goal}"));
             }
             if seen.insert(next.clone())
-                && let Some(path) = walk(vars, next, goal, seen)
+                && let Some(path) = walk(vars, &next, goal, seen)
             {
                 return Some(format!("{at} → {path}"));
             }
@@ -553,8 +569,8 @@ fn missing(r: &mut Reader, scenario: &Scenario, lookup: &dyn Lookup) {
                 None => None,
             },
             Reference::Var(name) => {
-                if let Some(template) = scenario.vars.get(name) {
-                    queue.extend(template.references().map(|inner| (inner.clone(), span)));
+                if let Some(value) = scenario.vars.get(name) {
+                    value.visit_references(&mut |inner| queue.push((inner.clone(), span)));
                 }
                 None
             }

@@ -60,7 +60,7 @@ pub struct Scenario {
     /// Where its secrets come from.
     pub secrets: BTreeMap<String, SecretSource>,
     /// Constants of the file.
-    pub vars: BTreeMap<String, Template>,
+    pub vars: BTreeMap<String, Value>,
     /// When and how loudly to alert.
     pub alert: AlertPolicy,
     /// What is done, in order.

@@ -11,7 +11,7 @@ use wachta::outcome::{Outcome, Verdict};
 use wachta::store::{History as _, Sqlite};
 
 use crate::support::agent::{Agent, sample};
-use crate::support::zabbix::{Api, HOST, Server};
+use crate::support::zabbix::{Api, Server};
 use crate::support::{Folder, examples, until};
 
 const SOON: Duration = Duration::from_secs(120);
@@ -104,9 +104,10 @@ async fn a_run_is_the_same_everywhere() {
         "wachta.yaml",
         &format!(
             "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"], files: [\"{}/\"]}}\nstore: sqlite:wachta.db\n\
-             web: {{listen: \"127.0.0.1:0\"}}\nzabbix: {{server: \"{}\", host: {HOST}}}\n",
+             web: {{listen: \"127.0.0.1:0\"}}\nzabbix: {{server: \"{}\", host: {}}}\n",
             folder.path().display(),
-            server.trapper
+            server.trapper,
+            api.host
         ),
     );
     let agent = Agent::serve(folder.path(), &shop).await;
@@ -119,7 +120,7 @@ async fn a_run_is_the_same_everywhere() {
     promtool(&agent.get("/metrics").await);
 
     // Zabbix opens its problem with a failed run of ours.
-    let hosts = api.call("host.get", json!({"filter": {"host": HOST}, "output": ["hostid"]})).await;
+    let hosts = api.call("host.get", json!({"filter": {"host": api.host}, "output": ["hostid"]})).await;
     let problems = json!({"hostids": hosts[0]["hostid"], "search": {"name": "Orders API: failed"}});
     let open = api.until("problem.get", problems.clone(), |open| open.as_array().is_some_and(|v| v.len() == 1)).await;
     let run_at = async |event: &Value| -> Outcome {

@@ -14,7 +14,7 @@ use wachta::scenario::{Kind, Severity};
 use wachta::sink::Metrics;
 use wachta::sink::zabbix::{Config, Entry, Timing, Zabbix};
 
-use crate::support::zabbix::{Api, HOST, Server};
+use crate::support::zabbix::{Api, Server};
 
 const QUOTED: &str = r#"click button "Sign in""#;
 const TEMPLATED: &str = "fill \"Card, number\" with ${secret.card} \\";
@@ -82,7 +82,7 @@ async fn values_arrive_and_problems_open_and_resolve() {
     let metrics = Metrics::new(&registry).unwrap();
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let zabbix = Zabbix::start(
-        Config { server: server.trapper.clone(), host: HOST.into() },
+        Config { server: server.trapper.clone(), host: api.host.clone() },
         Timing { retry_first: Duration::from_millis(200), retry_most: Duration::from_millis(400), ..Timing::default() },
         || json!({"version": "test"}),
         &metrics,
@@ -122,7 +122,7 @@ async fn values_arrive_and_problems_open_and_resolve() {
         push(id, 1, Verdict::Failed);
         push(id, 2, Verdict::Failed);
     }
-    let hosts = api.call("host.get", json!({"filter": {"host": HOST}, "output": ["hostid"]})).await;
+    let hosts = api.call("host.get", json!({"filter": {"host": api.host}, "output": ["hostid"]})).await;
     let problems = json!({"hostids": hosts[0]["hostid"], "search": {"name": ": failed"}, "sortfield": ["eventid"]});
     let open = api.until("problem.get", problems.clone(), |open| open.as_array().is_some_and(|v| v.len() == 3)).await;
     let mut seen: Vec<_> = open

@@ -38,6 +38,9 @@ pub struct Timing {
     pub refused_for: Duration,
     /// How often discovery is repeated.
     pub discovery_every: Duration,
+    /// How long after a value of a run was refused discovery is repeated: a host that was made anew under its old name
+    /// has taken discovery for items that are gone.
+    pub rediscover: Duration,
     /// How often the agent's state is sent.
     pub agent_every: Duration,
     /// How long to go on with what is queued when the agent stops.
@@ -53,6 +56,7 @@ impl Default for Timing {
             retry_most: Duration::from_secs(60),
             refused_for: Duration::from_secs(600),
             discovery_every: Duration::from_secs(3600),
+            rediscover: Duration::from_secs(90),
             agent_every: Duration::from_secs(60),
             flush: Duration::from_secs(5),
         }
@@ -299,6 +303,8 @@ impl Outbox {
             }
             Some(_) => self.hold(row.clone(), now),
             None => {
+                let soon = now + timing.rediscover;
+                self.repeat_at = self.repeat_at.map(|at| if row.weight == Weight::Run { at.min(soon) } else { at });
                 let held = Held {
                     rows: VecDeque::from([(now, row.clone())]),
                     pause: Pause::first(timing, now),

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// The host's technical name.
-pub const HOST: &str = "wachta-test";
+/// How the hosts of tests begin. Each test has a host of its own: to one that was made anew under the same name the
+/// server goes on to give values for items that are gone, until its next configuration sync.
+const HOSTS: &str = "wachta-test-";
 
 /// There is one server, and one host: one test has them at a time.
 static ONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
@@ -53,6 +55,8 @@ fn script() -> PathBuf {
 
 /// The JSON-RPC API of 6.0, logged in.
 pub struct Api {
+    /// The technical name of this test's host.
+    pub host: String,
     http: reqwest::Client,
     url: String,
     session: Option<String>,
@@ -62,7 +66,8 @@ impl Api {
     pub async fn login(server: &Server) -> Self {
         // Plain HTTP, but the client wants to know how it would do TLS.
         _ = rustls::crypto::ring::default_provider().install_default();
-        let mut api = Self { http: reqwest::Client::new(), url: server.api.clone(), session: None };
+        let host = format!("{HOSTS}{}", uuid::Uuid::now_v7().simple());
+        let mut api = Self { host, http: reqwest::Client::new(), url: server.api.clone(), session: None };
         let session = api.call("user.login", json!({"username": "Admin", "password": "zabbix"})).await;
         api.session = session.as_str().map(str::to_owned);
         api
@@ -97,7 +102,7 @@ impl Api {
 
     /// The values of an item, oldest first, once there are `count`.
     pub async fn history(&self, key: &str, value_type: u8, count: usize) -> Vec<Value> {
-        let items = json!({"host": HOST, "filter": {"key_": key}, "output": ["itemid", "value_type", "name"]});
+        let items = json!({"host": self.host, "filter": {"key_": key}, "output": ["itemid", "value_type", "name"]});
         let items = self.until("item.get", items, |items| items[0]["itemid"].is_string()).await;
         let params = json!({"itemids": items[0]["itemid"], "history": value_type, "output": "extend"});
         let values =
@@ -121,7 +126,8 @@ impl Api {
         // A new version of the template goes over an old one.
         self.call("configuration.import", import).await;
 
-        let old = self.call("host.get", json!({"filter": {"host": HOST}, "output": ["hostid"]})).await;
+        let old =
+            self.call("host.get", json!({"search": {"host": HOSTS}, "startSearch": true, "output": ["hostid"]})).await;
         let ids: Vec<_> = old.as_array().unwrap().iter().map(|host| host["hostid"].clone()).collect();
         if !ids.is_empty() {
             self.call("host.delete", json!(ids)).await;
@@ -129,7 +135,7 @@ impl Api {
         let template = self.call("template.get", json!({"filter": {"host": "wachta"}, "output": ["templateid"]})).await;
         let groups = self.call("hostgroup.get", json!({"filter": {"name": "Discovered hosts"}})).await;
         let host = json!({
-            "host": HOST,
+            "host": self.host,
             "groups": [{"groupid": groups[0]["groupid"]}],
             "templates": [{"templateid": template[0]["templateid"]}],
         });

@@ -157,6 +157,25 @@ fn discovery_comes_first_is_repeated_and_never_given_up() {
 }
 
 #[test]
+fn a_refused_run_brings_discovery_forward() {
+    let mut bench = Bench::new();
+    bench.outbox.catalog(&[], bench.now);
+    bench.next();
+    bench.answer("nothing");
+    bench.run("shop", 1);
+    bench.next();
+    bench.answer("wachta.run");
+    let again = (1..3600).find(|second| {
+        let said = bench.at(*second).next();
+        if !said.starts_with("wait") {
+            bench.answer("wachta.run");
+        }
+        said.contains("discovery")
+    });
+    assert_eq!(again, Some(90));
+}
+
+#[test]
 fn runs_that_ended_together_get_times_of_their_own() {
     let mut bench = Bench::new();
     for _ in 0..3 {
