@@ -21,7 +21,7 @@ check:
 
 # Ratios, measured side by side in one run.
 bench:
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench spine
 
 # The long proofs: a hundred browser runs with random kills, an agent that dies after every n-th write.
 soak:
