@@ -74,6 +74,9 @@ pub struct Outcome {
     pub steps: Vec<StepResult>,
     /// What was kept of the run.
     pub evidence: Vec<Evidence>,
+    /// The browser, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<BrowserResult>,
 }
 
 impl Outcome {
@@ -132,6 +135,74 @@ pub struct StepResult {
     /// When the certificate that it saw expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_expires_at: Option<DateTime<Utc>>,
+    /// What is known of the document that it opened, up to the end of the run or to the next document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<Box<PageResult>>,
+}
+
+/// What is known of one document: it belongs to the step that opened it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct PageResult {
+    /// Its URL; secrets masked.
+    pub url: String,
+    /// The document's status, where the browser said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Web vitals and navigation timing, in seconds from the start of the navigation. What the browser does not give is
+    /// absent, never 0.
+    #[serde(default)]
+    pub timing: PageTiming,
+    /// Requests that were sent for it, the document's own included.
+    pub requests: u64,
+    /// Those without an answer, or with a status of 400 and more.
+    pub failed_requests: u64,
+    /// Bytes that came over the wire, heads included.
+    pub bytes: u64,
+    /// Errors on its console, uncaught exceptions included.
+    pub console_errors: u64,
+}
+
+/// Times of one document, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+pub struct PageTiming {
+    /// Time to first byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttfb: Option<f64>,
+    /// First contentful paint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fcp: Option<f64>,
+    /// Largest contentful paint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lcp: Option<f64>,
+    /// Interaction to next paint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inp: Option<f64>,
+    /// Cumulative layout shift; no time, a score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cls: Option<f64>,
+    /// The end of the name's resolution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<f64>,
+    /// The end of connecting, TLS included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<f64>,
+    /// `DOMContentLoaded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interactive: Option<f64>,
+    /// The end of `load`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded: Option<f64>,
+}
+
+/// Which browser a run was done with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrowserResult {
+    /// The engine.
+    pub engine: crate::scenario::Engine,
+    /// Its version, as the driver says it.
+    pub version: String,
+    /// Whether the browser ran already and gave the run a user of its own; else it was started for this run.
+    pub warm: bool,
 }
 
 /// Why a step failed, for a person. Secrets are masked.
@@ -225,6 +296,12 @@ pub enum EvidenceKind {
     Source,
     /// URL, title and console messages, as JSON.
     Page,
+    /// HAR 1.2: the run's requests.
+    Har,
+    /// What a screen reader would say of the page, as text.
+    Accessibility,
+    /// A picture of a filmstrip: JPEG.
+    Frame,
     /// An answer's head and the beginning of its body.
     Response,
 }
@@ -236,6 +313,9 @@ impl EvidenceKind {
             Self::Screenshot => "screenshot",
             Self::Source => "source",
             Self::Page => "page",
+            Self::Har => "har",
+            Self::Accessibility => "accessibility",
+            Self::Frame => "frame",
             Self::Response => "response",
         }
     }

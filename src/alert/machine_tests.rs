@@ -63,6 +63,7 @@ fn outcome(scenario: &str, letter: char, number: u128, second: i64) -> Outcome {
         failed_step: None,
         steps: Vec::new(),
         evidence: Vec::new(),
+        browser: None,
     }
 }
 

@@ -50,5 +50,6 @@ fn lost(intent: Intent, now: DateTime<Utc>) -> Outcome {
         failed_step: None,
         steps: Vec::new(),
         evidence: Vec::new(),
+        browser: None,
     }
 }

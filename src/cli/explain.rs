@@ -113,7 +113,7 @@ fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
 fn target(step: &Step) -> Option<&Target> {
     match &step.action {
         Action::Page(
-            PageAction::Click { target } | PageAction::Fill { target, .. } | PageAction::Select { target, .. },
+            PageAction::Click { target, .. } | PageAction::Fill { target, .. } | PageAction::Select { target, .. },
         ) => Some(target),
         Action::Page(PageAction::Press { into, .. }) => into.as_ref(),
         _ => None,
@@ -133,6 +133,7 @@ fn show(target: &Target) -> String {
         How::Id(t) => format!("id \"{}\"", t.raw()),
         How::Css(t) => format!("css {}", t.raw()),
         How::Xpath(t) => format!("xpath {}", t.raw()),
+        How::AnyOf(targets) => targets.iter().map(show).collect::<Vec<_>>().join(", or "),
     }
 }
 

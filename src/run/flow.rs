@@ -181,7 +181,7 @@ impl<'a> Flow<'a> {
         let Some(browsers) = &self.tools.browsers else {
             return Err(Failure::new(Reason::Browser, "browsers are switched off here"));
         };
-        let spec = Spec { viewport: self.scenario.viewport };
+        let spec = Spec { viewport: self.scenario.browser.viewport };
         let cancel = self.ticket.cancel.clone();
         self.page = Some(tokio::select! {
             biased;
@@ -193,7 +193,7 @@ impl<'a> Flow<'a> {
 
     async fn page_action(&mut self, action: &PageAction, index: usize, timeout: Duration) -> Result<(), Failure> {
         let page = self.page.as_mut().expect("opened before the first step");
-        if let PageAction::Screenshot { name } = action {
+        if let PageAction::Screenshot { name, .. } = action {
             let name = self.values.fill(name)?;
             let png = page.screenshot().await?;
             self.keep(index, EvidenceKind::Screenshot, &format!("{index:03}-{}.png", file_name(&name)), png).await;

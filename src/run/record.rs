@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::expect::cut;
 use super::{Progress, Stage, Ticket, Tools};
 use crate::names::{Reason, ReasonClass};
-use crate::outcome::{Evidence, Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
+use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Scenario, Step};
 use crate::secret::Masker;
 
@@ -39,6 +39,7 @@ struct State {
     steps: Vec<StepResult>,
     evidence: Vec<Evidence>,
     decided: Option<(Option<usize>, Failure)>,
+    browser: Option<BrowserResult>,
 }
 
 impl Record {
@@ -111,6 +112,7 @@ impl Record {
             failure: None,
             http: None,
             certificate_expires_at: None,
+            page: None,
         });
         state.steps.len() - 1
     }
@@ -200,6 +202,7 @@ impl Record {
             failed_step,
             steps: state.steps,
             evidence: state.evidence,
+            browser: state.browser,
         }
     }
 }

@@ -81,6 +81,9 @@ impl Values {
         Ok(Json::String(match reference {
             Reference::Env(name) => self.lookup.env(name).map_err(|e| configuration(&e))?,
             Reference::Secret(name) => self.secret(name)?,
+            Reference::Totp(name) => {
+                return Err(Failure::new(Reason::Configuration, format!("`totp.{name}` is not supported yet")));
+            }
             Reference::Var(name) => match self.scenario.vars.get(name) {
                 Some(value) => return self.fill_value(value),
                 None => return Err(Failure::new(Reason::Configuration, format!("`vars.{name}` is not defined"))),

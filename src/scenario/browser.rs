@@ -3,7 +3,7 @@
 use super::expect::{On, matcher};
 use super::keys::{ELEMENT_FACTS, OPTION, PAGE_FACTS, PAGE_SOURCES};
 use super::model::{
-    ElementFact, Matcher, PageAction, PageExpectation, PageFact, PageSave, PageSource, SelectOption, Target,
+    ElementFact, Matcher, MouseButton, PageAction, PageExpectation, PageFact, PageSave, PageSource, SelectOption, Target,
 };
 use super::reader::{Fields, Reader, cut};
 use super::step::Scope;
@@ -17,12 +17,12 @@ pub fn action(r: &mut Reader, action: &Entry, fields: &Fields<'_>, scope: &Scope
     let key = action.key.as_str();
     let value = &action.value;
     Some(match key {
-        "goto" => PageAction::Goto { url: url::read(r, value, "`goto`", scope.base_url.as_ref(), Use::Page)? },
-        "click" => PageAction::Click { target: target(r, value, key)? },
+        "goto" => PageAction::Goto { url: url::read(r, value, "`goto`", scope.base_url.as_ref(), Use::Page)?, status: None },
+        "click" => PageAction::Click { target: target(r, value, key)?, button: MouseButton::Left, position: None },
         "fill" => {
             let target = target(r, value, key);
             let with = beside(r, action, fields, "with").and_then(|node| r.template(node, "`with`"));
-            PageAction::Fill { target: target?, with: with? }
+            PageAction::Fill { target: target?, with: with?, append: false }
         }
         "select" => {
             let target = target(r, value, key);
@@ -39,7 +39,7 @@ pub fn action(r: &mut Reader, action: &Entry, fields: &Fields<'_>, scope: &Scope
         }
         "expect" => PageAction::Expect(expectations(r, value)?),
         "save" => PageAction::Save(saves(r, value)?),
-        _ => PageAction::Screenshot { name: r.template(value, "`screenshot`")? },
+        _ => PageAction::Screenshot { name: r.template(value, "`screenshot`")?, of: None, full_page: false },
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::keys::{
     ALERT, BROWSER, CHECK, CHECK_DEFAULTS, CHECK_KINDS, CHECKS, HTTP, Key, REQUEST, SCENARIO, SCENARIO_DEFAULTS, SECRET,
 };
-use super::model::{self, AlertPolicy, Kind, Lookup, Scenario, ScenarioId, Schedule, SecretSource, Step, Viewport};
+use super::model::{self, AlertPolicy, BrowserSettings, EvidencePolicy, Kind, Lookup, Scenario, ScenarioId, Schedule, SecretSource, Step, Viewport};
 use super::naming;
 use super::reader::{Fields, Reader, cut};
 use super::step::{self, Scope};
@@ -132,8 +132,11 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         schedule: Schedule::Every(DEFAULT_EVERY),
         timeout: model::DEFAULT_SCENARIO_TIMEOUT,
         base_url: scope.base_url,
-        viewport,
+        browser: BrowserSettings { viewport, ..BrowserSettings::default() },
+        evidence: EvidencePolicy::default(),
+        budget: Vec::new(),
         secrets,
+        totp: BTreeMap::new(),
         vars,
         alert: AlertPolicy::default(),
         steps,
@@ -250,8 +253,12 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
     let step = Step {
         name: format!("{verb} {label}"),
         span: kind_entry.span(),
+        source: None,
         timeout: Some(timeout),
         optional: false,
+        go_on: false,
+        when: Vec::new(),
+        within_frame: Vec::new(),
         action,
     };
     let scenario = Scenario {
@@ -264,8 +271,11 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         schedule,
         timeout,
         base_url: None,
-        viewport: None,
+        browser: BrowserSettings::default(),
+        evidence: EvidencePolicy::default(),
+        budget: Vec::new(),
         secrets: BTreeMap::new(),
+        totp: BTreeMap::new(),
         vars: BTreeMap::new(),
         steps: vec![step],
         finally: Vec::new(),
@@ -571,6 +581,12 @@ fn missing(r: &mut Reader, scenario: &Scenario, lookup: &dyn Lookup) {
             Reference::Var(name) => {
                 if let Some(value) = scenario.vars.get(name) {
                     value.visit_references(&mut |inner| queue.push((inner.clone(), span)));
+                }
+                None
+            }
+            Reference::Totp(name) => {
+                if let Some(secret) = scenario.totp.get(name) {
+                    queue.push((Reference::Secret(secret.value.clone()), span));
                 }
                 None
             }

@@ -6,6 +6,7 @@
 
 mod browser;
 pub mod catalog;
+pub mod device;
 mod expect;
 mod http;
 pub mod keys;

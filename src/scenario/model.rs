@@ -55,10 +55,16 @@ pub struct Scenario {
     pub timeout: Duration,
     /// What relative URLs are relative to.
     pub base_url: Option<At<Template>>,
-    /// How large the page is shown, in CSS pixels.
-    pub viewport: Option<Viewport>,
+    /// What its browser is like.
+    pub browser: BrowserSettings,
+    /// What is kept of a run.
+    pub evidence: EvidencePolicy,
+    /// Soft limits: missing one makes the run degraded.
+    pub budget: Vec<At<Budget>>,
     /// Where its secrets come from.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// One-time passwords (RFC 6238), by name; each from the secret of that name, base32.
+    pub totp: BTreeMap<String, At<String>>,
     /// Constants of the file.
     pub vars: BTreeMap<String, Value>,
     /// When and how loudly to alert.
@@ -73,10 +79,13 @@ impl Scenario {
     /// Whether any step needs a browser.
     pub fn needs_browser(&self) -> bool {
         fn any(steps: &[Step]) -> bool {
-            steps.iter().any(|step| match &step.action {
-                Action::Page(_) => true,
-                Action::Group(steps) => any(steps),
-                Action::Request(_) | Action::Tcp(_) | Action::Tls(_) => false,
+            steps.iter().any(|step| {
+                !step.when.is_empty()
+                    || match &step.action {
+                        Action::Page(_) => true,
+                        Action::Group(steps) => any(steps),
+                        Action::Request(_) | Action::Tcp(_) | Action::Tls(_) => false,
+                    }
             })
         }
         any(&self.steps) || any(&self.finally)
@@ -176,6 +185,157 @@ impl fmt::Display for Pretty {
     }
 }
 
+/// `browser:`: what the browser of a scenario is like. Everything that is left out is the browser's own.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BrowserSettings {
+    /// Which browser; none: the agent's own choice, Chromium.
+    pub engine: Option<Engine>,
+    /// How large the page is shown.
+    pub viewport: Option<Viewport>,
+    /// A device to emulate; `viewport` and `user_agent` beside it go first.
+    pub device: Option<&'static super::device::Device>,
+    /// The language, as BCP 47 names it: `pl-PL`.
+    pub locale: Option<At<String>>,
+    /// The time zone.
+    pub timezone: Option<chrono_tz::Tz>,
+    /// Where the browser says it is.
+    pub geolocation: Option<Geolocation>,
+    /// What the browser says it is.
+    pub user_agent: Option<At<Template>>,
+    /// Headers of every request to the origin of `base_url`.
+    pub headers: Vec<(String, At<Template>)>,
+    /// Cookies to begin with.
+    pub cookies: Vec<PresetCookie>,
+    /// What is answered when the server asks for a user and a password.
+    pub basic_auth: Option<BasicAuth>,
+    /// Whether certificates that nobody vouches for are taken.
+    pub insecure: bool,
+    /// Origins whose requests get a `traceparent`.
+    pub traceparent: Vec<At<Template>>,
+}
+
+/// A browser engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Chromium and its kin, driven by chromedriver.
+    #[default]
+    Chromium,
+    /// Firefox, driven by geckodriver.
+    Firefox,
+}
+
+impl Engine {
+    /// Every engine.
+    pub const ALL: [Self; 2] = [Self::Chromium, Self::Firefox];
+
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chromium => "chromium",
+            Self::Firefox => "firefox",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A place on Earth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Geolocation {
+    /// Degrees, north is positive.
+    pub latitude: f64,
+    /// Degrees, east is positive.
+    pub longitude: f64,
+    /// Metres.
+    pub accuracy: f64,
+}
+
+/// A cookie that is there before the first page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PresetCookie {
+    /// Its name.
+    pub name: At<String>,
+    /// Its value.
+    pub value: At<Template>,
+    /// The host it is for; none: that of `base_url`.
+    pub domain: Option<At<Template>>,
+    /// The path it is for.
+    pub path: Option<At<Template>>,
+}
+
+/// A user and a password.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BasicAuth {
+    /// The user.
+    pub user: At<Template>,
+    /// The password.
+    pub password: At<Template>,
+}
+
+/// `evidence:`: what is kept of a run beside what every failure leaves (screenshot, source, console, HAR).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EvidencePolicy {
+    /// A screenshot after every page step, not only at a failure.
+    pub screenshots_of_steps: bool,
+    /// A HAR file: `true` of every run, `false` of none, none: of those that did not pass.
+    pub har: Option<bool>,
+    /// A small picture twice a second, while the page is driven.
+    pub filmstrip: bool,
+}
+
+/// A soft limit of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// How long the run takes.
+    Duration(Duration),
+    /// A web vital of every page that was opened that is a time.
+    Vital(Vital, Duration),
+    /// The cumulative layout shift of every page.
+    LayoutShift(f64),
+    /// How many requests the pages send in a run.
+    Requests(u64),
+    /// How many of them fail.
+    FailedRequests(u64),
+    /// How many bytes come over the wire in a run.
+    Bytes(u64),
+    /// How many errors stand on the console, uncaught exceptions included.
+    ConsoleErrors(u64),
+}
+
+/// A web vital that is a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vital {
+    /// Time to first byte.
+    Ttfb,
+    /// First contentful paint.
+    Fcp,
+    /// Largest contentful paint.
+    Lcp,
+    /// Interaction to next paint.
+    Inp,
+}
+
+impl Vital {
+    /// Every vital that is a time.
+    pub const ALL: [Self; 4] = [Self::Ttfb, Self::Fcp, Self::Lcp, Self::Inp];
+
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ttfb => "ttfb",
+            Self::Fcp => "fcp",
+            Self::Lcp => "lcp",
+            Self::Inp => "inp",
+        }
+    }
+}
+
 /// The size of the page, in CSS pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Viewport {
@@ -255,10 +415,18 @@ pub struct Step {
     pub name: String,
     /// Where it stands: the action key up to the end of its value.
     pub span: Span,
+    /// The file it stands in, when that is not the scenario's own: one that it uses.
+    pub source: Option<Arc<Source>>,
     /// How long one attempt may take. For a group: all of it, where given.
     pub timeout: Option<Duration>,
     /// Whether its failure leaves the verdict alone.
     pub optional: bool,
+    /// Whether the next steps still run after its failure; the run fails all the same.
+    pub go_on: bool,
+    /// What must hold for it to be done; looked at once. Empty: it is always done.
+    pub when: Vec<PageExpectation>,
+    /// The frame in which it acts, outermost first; empty: the page itself.
+    pub within_frame: Vec<Target>,
     /// What is done.
     pub action: Action,
 }
@@ -306,18 +474,39 @@ pub enum PageAction {
     Goto {
         /// Absolute, or relative to `base_url`.
         url: At<Template>,
+        /// What the document's status must be; none: below 400.
+        status: Option<Matcher>,
     },
     /// Clicks an element.
     Click {
         /// Which.
         target: Target,
+        /// With which button.
+        button: MouseButton,
+        /// Where, in CSS pixels from its top left corner; none: in its middle.
+        position: Option<(f64, f64)>,
     },
-    /// Replaces the content of a field.
+    /// Clicks an element twice.
+    DoubleClick(Target),
+    /// Moves the pointer over an element.
+    Hover(Target),
+    /// Empties a field.
+    Clear(Target),
+    /// Sees to it that a box is checked, or is not.
+    Check {
+        /// Which.
+        target: Target,
+        /// Whether it is to be checked.
+        on: bool,
+    },
+    /// Fills a field.
     Fill {
         /// Which.
         target: Target,
         /// By what.
         with: At<Template>,
+        /// Whether it is added to what is there.
+        append: bool,
     },
     /// Chooses an option of a list.
     Select {
@@ -333,6 +522,40 @@ pub enum PageAction {
         /// The element that has the focus meanwhile.
         into: Option<Target>,
     },
+    /// Gives files to a field.
+    Upload {
+        /// Which.
+        target: Target,
+        /// Paths, relative to the scenario's file.
+        files: Vec<At<Template>>,
+    },
+    /// Drags an element to another.
+    Drag {
+        /// Which.
+        target: Target,
+        /// Where to.
+        to: Target,
+    },
+    /// Scrolls.
+    Scroll(Scroll),
+    /// Answers the dialog that is open, or opens soon.
+    Dialog {
+        /// How.
+        answer: DialogAnswer,
+        /// What its message must be.
+        expect: Option<Matcher>,
+    },
+    /// Changes to another window.
+    Window(WindowChange),
+    /// Runs a function body in the page.
+    Script {
+        /// JavaScript. `${…}` is not filled in; `args` are its `arguments`.
+        script: At<String>,
+        /// What it is called with.
+        args: Vec<Value>,
+        /// The name under which its result is kept.
+        save: Option<At<String>>,
+    },
     /// Waits until all of these hold.
     Expect(Vec<PageExpectation>),
     /// Keeps values for later steps.
@@ -341,7 +564,54 @@ pub enum PageAction {
     Screenshot {
         /// Its name.
         name: At<Template>,
+        /// Of what; none: the page.
+        of: Option<Target>,
+        /// Also what is out of sight.
+        full_page: bool,
     },
+}
+
+/// A button of the mouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MouseButton {
+    /// The first one.
+    #[default]
+    Left,
+    /// The wheel.
+    Middle,
+    /// The one for menus.
+    Right,
+}
+
+/// How far to scroll.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scroll {
+    /// Until this is in sight.
+    To(Target),
+    /// Down so many CSS pixels; up when it is negative.
+    By(i32),
+}
+
+/// The answer to a dialog.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DialogAnswer {
+    /// OK; with this text, where the dialog asks for one.
+    Accept(Option<At<Template>>),
+    /// Cancel.
+    Dismiss,
+}
+
+/// Which window the next steps are about.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WindowChange {
+    /// The one that the step before has opened, or that opens soon.
+    New,
+    /// The one with this title.
+    Title(Matcher),
+    /// The one with this URL.
+    Url(Matcher),
+    /// The current one is closed; the one before it is current then.
+    Close,
 }
 
 /// An option of a list.
@@ -358,6 +628,10 @@ pub enum SelectOption {
 pub struct Target {
     /// How it is found.
     pub how: How,
+    /// Which of several, counted from 1 in the order of the page; none: there may be one only.
+    pub nth: Option<u32>,
+    /// The element it is in.
+    pub within: Option<Box<Target>>,
     /// Where the target is written.
     pub span: Span,
 }
@@ -390,6 +664,8 @@ pub enum How {
     Css(Template),
     /// By an `XPath`.
     Xpath(Template),
+    /// The first of these that is there. Needing another than the first is drift.
+    AnyOf(Vec<Target>),
 }
 
 /// A one-key map that says what a value must be.
@@ -472,6 +748,21 @@ pub enum PageFact {
         /// What must hold of it.
         facts: Vec<ElementFact>,
     },
+    /// No errors on the console and no uncaught exceptions since the run began.
+    Console,
+    /// No failed requests since the run began: no answer, or a status of 400 and more.
+    Requests,
+    /// A file was downloaded in this run that fits.
+    Download {
+        /// Its name.
+        name: Option<Matcher>,
+        /// Its size in bytes.
+        size: Option<Matcher>,
+        /// It has this in it, read as UTF-8.
+        contains: Option<Template>,
+    },
+    /// A cookie of the page, by name.
+    Cookie(String, Matcher),
 }
 
 /// What can be said of an element.
@@ -517,6 +808,10 @@ pub enum PageSource {
     Attribute(Target, String),
     /// The page's URL.
     Url,
+    /// A cookie, by name.
+    Cookie(String),
+    /// What a function body in the page returns.
+    Script(At<String>),
 }
 
 /// An HTTP request and what is expected of its answer.

@@ -115,7 +115,17 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<
     }
     .map(|read| (read, action.span()));
     let (action, span) = action?;
-    Some(Step { name, span, timeout, optional, action })
+    Some(Step {
+        name,
+        span,
+        source: None,
+        timeout,
+        optional,
+        go_on: false,
+        when: Vec::new(),
+        within_frame: Vec::new(),
+        action,
+    })
 }
 
 /// Whether a key is a second action, and not a modifier of the first.

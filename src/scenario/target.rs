@@ -85,5 +85,5 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
             How::Role { role: role.to_owned(), name }
         }
     };
-    Some(Target { how, span: node.span })
+    Some(Target { how, nth: None, within: None, span: node.span })
 }

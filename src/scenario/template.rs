@@ -11,6 +11,8 @@ pub enum Reference {
     Env(String),
     /// `${secret.n}`: declared under `secrets`.
     Secret(String),
+    /// `${totp.n}`: a one-time password, declared under `totp`.
+    Totp(String),
     /// `${vars.n}`: a constant of the file.
     Var(String),
     /// `${run.id}`, `${run.started_at}`, `${run.location}`.
@@ -35,6 +37,7 @@ impl fmt::Display for Reference {
         match self {
             Self::Env(name) => write!(f, "env.{name}"),
             Self::Secret(name) => write!(f, "secret.{name}"),
+            Self::Totp(name) => write!(f, "totp.{name}"),
             Self::Var(name) => write!(f, "vars.{name}"),
             Self::Run(RunField::Id) => f.write_str("run.id"),
             Self::Run(RunField::StartedAt) => f.write_str("run.started_at"),

@@ -91,6 +91,7 @@ fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outco
         failed_step: None,
         steps: Vec::new(),
         evidence: Vec::new(),
+        browser: None,
     }
 }
 

@@ -33,6 +33,7 @@ fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Arc<Out
         failure: None,
         http: None,
         certificate_expires_at: None,
+        page: None,
     };
     let end = match verdict {
         Verdict::Failed => StepStatus::Failed,
@@ -59,6 +60,7 @@ fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Arc<Out
         failed_step: (end == StepStatus::Failed).then_some(1),
         steps: vec![step(QUOTED, StepStatus::Passed), step(TEMPLATED, end)],
         evidence: Vec::new(),
+        browser: None,
     })
 }
 

@@ -240,6 +240,7 @@ fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         failed_step: None,
         steps: Vec::new(),
         evidence: Vec::new(),
+        browser: None,
     }
 }
 

@@ -46,6 +46,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
         failure: None,
         http: None,
         certificate_expires_at: None,
+        page: None,
     };
     let mut steps = vec![
         step("POST /orders", 0, 400, StepStatus::Passed),
@@ -121,6 +122,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
         failed_step: decided.and_then(|(step, _, _)| step),
         steps,
         evidence,
+        browser: None,
     }
 }
 

@@ -70,7 +70,7 @@ impl Page {
         let mut matchers = Vec::new();
         for save in saves {
             let query = match &save.source {
-                PageSource::Url => Query::page(),
+                PageSource::Url | PageSource::Cookie(_) | PageSource::Script(_) => Query::page(),
                 PageSource::Text(target) => Query::new(target, values)?.with(json!({"facts": []})),
                 PageSource::Value(target) => Query::new(target, values)?.with(json!({"facts": [], "unseen": true})),
                 PageSource::Attribute(target, name) => {
@@ -149,6 +149,7 @@ impl Prepared {
                 let facts = facts.iter().map(|fact| Fact::new(fact, values)).collect::<Result<_, _>>()?;
                 (query, What::Element(facts))
             }
+            other => return Err(Failure::new(Reason::Configuration, format!("not supported yet: {other:?}"))),
         };
         Ok(Self { span: expectation.span, query, what })
     }
@@ -230,7 +231,7 @@ fn source(save: &PageSave, query: &Query, answer: &Answer) -> Result<Seen, Failu
     }
     let facts = answer.facts().ok_or_else(|| answer.refusal(&query.shown))?;
     Ok(seen(match &save.source {
-        PageSource::Text(_) | PageSource::Url => &facts["text"],
+        PageSource::Text(_) | PageSource::Url | PageSource::Cookie(_) | PageSource::Script(_) => &facts["text"],
         PageSource::Value(_) => &facts["value"],
         PageSource::Attribute(_, name) => &facts["attributes"][name],
     }))

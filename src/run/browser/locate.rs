@@ -53,6 +53,7 @@ impl Query {
             How::Id(text) => return Ok(Self::by("id", &values.fill(text)?)),
             How::Css(text) => return Ok(Self::by("css", &values.fill(text)?)),
             How::Xpath(text) => return Ok(Self::by("xpath", &values.fill(text)?)),
+            How::AnyOf(_) => return Err(Failure::new(Reason::Configuration, "`any_of` is not supported yet")),
             How::Label(matcher) => ("label", matcher),
             How::Placeholder(matcher) => ("placeholder", matcher),
             How::Text(matcher) => ("text", matcher),

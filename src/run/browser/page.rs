@@ -55,9 +55,9 @@ impl Page {
     ) -> Result<Vec<Saved>, Failure> {
         let deadline = Instant::now() + timeout;
         match action {
-            PageAction::Goto { url } => self.goto(url, values, deadline).await?,
-            PageAction::Click { target } => self.click(target, values, deadline).await?,
-            PageAction::Fill { target, with } => self.fill(target, with, values, deadline).await?,
+            PageAction::Goto { url, .. } => self.goto(url, values, deadline).await?,
+            PageAction::Click { target, .. } => self.click(target, values, deadline).await?,
+            PageAction::Fill { target, with, .. } => self.fill(target, with, values, deadline).await?,
             PageAction::Select { target, options } => self.select(target, options, values, deadline).await?,
             PageAction::Press { keys, into } => self.press(keys, into.as_ref(), values, deadline).await?,
             PageAction::Expect(expectations) => self.expect(expectations, values, deadline).await?,
@@ -65,6 +65,7 @@ impl Page {
             PageAction::Screenshot { .. } => {
                 self.screenshot().await?;
             }
+            other => return Err(Failure::new(Reason::Configuration, format!("not supported yet: {other:?}"))),
         }
         Ok(Vec::new())
     }

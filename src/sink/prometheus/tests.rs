@@ -54,6 +54,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         failure: None,
         http,
         certificate_expires_at: verdict.is_conclusive().then(|| at(86_400)),
+        page: None,
     };
     Outcome {
         run: RunId::new(),
@@ -71,6 +72,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         failed_step: None,
         steps: vec![step],
         evidence: Vec::new(),
+        browser: None,
     }
 }
 

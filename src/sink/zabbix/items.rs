@@ -255,6 +255,7 @@ pub mod tests {
                 failure: None,
                 http: None,
                 certificate_expires_at: None,
+                page: None,
             })
             .collect::<Vec<_>>();
         Outcome {
@@ -273,6 +274,7 @@ pub mod tests {
             failed_step: steps.iter().position(|step| step.status == StepStatus::Failed),
             steps,
             evidence: Vec::new(),
+            browser: None,
         }
     }
 

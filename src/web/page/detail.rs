@@ -32,6 +32,9 @@ pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
                 EvidenceKind::Source => "Page source",
                 EvidenceKind::Page => "URL, title and console of the page",
                 EvidenceKind::Response => "Answer",
+                EvidenceKind::Har => "Requests of the pages (HAR)",
+                EvidenceKind::Accessibility => "What a screen reader finds",
+                EvidenceKind::Frame => "Picture of the filmstrip",
             },
             name: piece.name.clone(),
             path: format!("{}{}/{}", path::EVIDENCE, outcome.run, utf8_percent_encode(&piece.name, PATH)),
@@ -40,7 +43,7 @@ pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
                 n @ 1024..1_048_576 => format!("{} KiB", n / 1024),
                 n => format!("{:.1} MiB", n as f64 / 1_048_576.0),
             },
-            picture: piece.kind == EvidenceKind::Screenshot,
+            picture: matches!(piece.kind, EvidenceKind::Screenshot | EvidenceKind::Frame),
         })
         .collect()
 }
@@ -147,9 +150,9 @@ fn span_at(scenario: &Scenario, place: &str) -> Option<Span> {
             let inner: Vec<Span> = match &step.action {
                 Action::Group(steps) => return walk(steps, line, column).or_else(|| fits(step.span, line, column)),
                 Action::Page(PageAction::Expect(facts)) => facts.iter().map(|fact| fact.span).collect(),
-                Action::Page(PageAction::Click { target } | PageAction::Select { target, .. }) => vec![target.span],
-                Action::Page(PageAction::Fill { target, with }) => vec![target.span, with.span],
-                Action::Page(PageAction::Goto { url }) => vec![url.span],
+                Action::Page(PageAction::Click { target, .. } | PageAction::Select { target, .. }) => vec![target.span],
+                Action::Page(PageAction::Fill { target, with, .. }) => vec![target.span, with.span],
+                Action::Page(PageAction::Goto { url, .. }) => vec![url.span],
                 Action::Request(request) => {
                     request.expect.iter().map(|fact| fact.span).chain([request.url.span]).collect()
                 }

@@ -54,6 +54,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         failure,
         http: Some(HttpResult { method: "GET".into(), url: EVIL.into(), status: 500, bytes: 1 }),
         certificate_expires_at: Some(ended_at),
+        page: None,
     };
     let failure = Failure::new(Reason::Status, EVIL).compared(EVIL, EVIL).waited(Duration::from_secs(1));
     let name = load("shop.yaml", FILE, &Nothing).scenarios[0].steps[0].name.clone();
@@ -76,6 +77,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
             step(EVIL, 1, StepStatus::Skipped, None),
         ],
         evidence: Vec::new(),
+        browser: None,
     }
 }
 

@@ -105,7 +105,10 @@ fn values(base: &str) -> Values {
         schedule: Schedule::Every(Duration::from_secs(60)),
         timeout: Duration::from_secs(60),
         base_url: Some(At::new(Template::literal(base), Span::default())),
-        viewport: None,
+        browser: crate::scenario::BrowserSettings::default(),
+        evidence: crate::scenario::EvidencePolicy::default(),
+        budget: Vec::new(),
+        totp: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeMap::new(),
         vars: std::collections::BTreeMap::new(),
         alert: AlertPolicy::default(),
@@ -125,7 +128,7 @@ fn span(line: u32) -> Span {
 }
 
 fn target(how: How) -> Target {
-    Target { how, span: span(7) }
+    Target { how, nth: None, within: None, span: span(7) }
 }
 
 fn role(role: &str, name: &str) -> Target {
@@ -141,15 +144,15 @@ fn label(text: &str) -> Target {
 }
 
 fn goto(url: &str) -> PageAction {
-    PageAction::Goto { url: at(url) }
+    PageAction::Goto { url: at(url), status: None }
 }
 
 fn click(target: Target) -> PageAction {
-    PageAction::Click { target }
+    PageAction::Click { target, button: crate::scenario::MouseButton::Left, position: None }
 }
 
 fn fill(target: Target, with: &str) -> PageAction {
-    PageAction::Fill { target, with: at(with) }
+    PageAction::Fill { target, with: at(with), append: false }
 }
 
 fn expect(what: PageFact) -> PageAction {
