@@ -225,6 +225,7 @@ pub mod metric {
         SCHEDULE_LAG "wachta_schedule_lag_seconds" Histogram [] "From the due time of a run to its start.";
         SCHEDULE_SKIPPED "wachta_schedule_skipped_total" Counter ["cause"] "Due runs that were not started.";
         BROWSER_SESSIONS "wachta_browser_sessions" Gauge ["state"] "Browser sessions.";
+        BROWSER_WAITING "wachta_browser_waiting_runs" Gauge ["cause"] "Runs that wait: for a free session, or for memory to start one.";
         BROWSER_SESSIONS_STARTED "wachta_browser_sessions_started_total" Counter [] "Browser sessions that were started.";
         BROWSER_SESSIONS_REAPED "wachta_browser_sessions_reaped_total" Counter ["cause"] "Browser sessions that did not end by themselves and were ended.";
         SINK_QUEUE_LENGTH "wachta_sink_queue_length" Gauge ["sink"] "What waits to be sent.";

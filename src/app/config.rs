@@ -10,7 +10,7 @@ use crate::scenario::tree::{self, Entry, Node};
 use crate::{notify, run, sink, web};
 
 /// The agent's file, read and checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where this agent looks from.
     pub location: String,

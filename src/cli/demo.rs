@@ -88,7 +88,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         allow: Allow::default(),
         store: url,
         web: web::Config { listen: args.listen, external_url },
-        browser: browser::Config { arguments: offline_arguments(), ..browser::Config::default() },
+        browser: browser::Config { loopback_only: true, ..browser::Config::default() },
         zabbix: None,
         alerting: Alerting {
             receivers: vec![Receiver { name: "you".into(), kind: ReceiverKind::Webhook { url: hook } }],
@@ -129,11 +129,6 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
     }
     stop.cancel();
     Ok(exit::PASSED)
-}
-
-/// The demo asks nobody but its own shop for anything.
-fn offline_arguments() -> Vec<String> {
-    vec!["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost".to_owned()]
 }
 
 fn embedded() -> Vec<(String, String)> {

@@ -19,7 +19,7 @@ use crate::names::exit;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::run::browser::{self, Browsers};
 use crate::run::{self, Progress, Stage, Ticket, Tools};
-use crate::scenario::{Catalog, Lookup, LookupError, Scenario, SecretSource, Template, Value, assemble, load};
+use crate::scenario::{Catalog, Engine, Lookup, LookupError, Scenario, SecretSource, Template, Value, assemble, load};
 use crate::store::evidence::EvidenceFolder;
 
 /// How many scenarios run at once. Browsers have a limit of their own.
@@ -58,14 +58,14 @@ pub(super) struct RunArgs {
     /// Where screenshots and other evidence go
     #[arg(long, value_name = "DIR", default_value = "wachta-evidence")]
     evidence: PathBuf,
-    /// Not supported yet
-    #[arg(long, hide = true)]
+    /// Shows the browser's window
+    #[arg(long)]
     headed: bool,
     /// Not supported yet
     #[arg(long, hide = true)]
     allow_exec: bool,
-    /// Not supported yet
-    #[arg(long, hide = true, value_name = "NAME")]
+    /// The browser for every scenario: chromium or firefox
+    #[arg(long, value_name = "NAME")]
     browser: Option<String>,
 }
 
@@ -73,6 +73,10 @@ fn pair(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .ok_or_else(|| "write NAME=VALUE".into())
+}
+
+fn engine(name: &str) -> Option<Engine> {
+    Engine::ALL.into_iter().find(|engine| engine.as_str() == name)
 }
 
 /// Runs, reports, and gives the exit code.
@@ -94,14 +98,13 @@ struct Prepared {
 
 /// Loads everything. None when files have errors, which are printed then.
 fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
-    for (given, name) in [
-        (args.headed, "--headed"),
-        (args.allow_exec, "--allow-exec"),
-        (args.browser.as_deref().is_some_and(|b| b != "chromium"), "--browser"),
-    ] {
-        if given {
-            return Err(format!("`{name}` is not supported yet"));
-        }
+    if args.allow_exec {
+        return Err("`--allow-exec` is not supported yet".into());
+    }
+    if let Some(name) = &args.browser
+        && engine(name).is_none()
+    {
+        return Err(format!("`--browser {name}` is not known: chromium or firefox"));
     }
     for (kind, _) in &args.report {
         if kind != "junit" && kind != "json" {
@@ -228,7 +231,14 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     let paint = Paint(super::colour_on_stdout());
     let scratch = std::env::temp_dir().join(format!("wachta-run-{}", std::process::id()));
     let registry = prometheus::Registry::new();
-    let config = browser::Config { webdriver: args.webdriver.clone(), ..browser::Config::default() };
+    let config = browser::Config {
+        webdriver: args.webdriver.clone(),
+        engine: args.browser.as_deref().and_then(engine),
+        headed: args.headed,
+        // A browser that no second run will use need not be made ready for it.
+        warm: prepared.scenarios.len() as u64 * u64::from(args.repeat) > 1,
+        ..browser::Config::default()
+    };
     let (Ok(metrics), Ok(executable)) = (browser::Metrics::new(&registry), std::env::current_exe()) else {
         super::say_error("the executable is not known");
         return exit::USAGE;

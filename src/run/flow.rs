@@ -16,6 +16,9 @@ use crate::scenario::{Action, FINALLY_TIMEOUT, PageAction, Pretty, Scenario, Ste
 /// says more about what it saw.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The same where a browser that does not answer must be asked why.
+const PAGE_GRACE: Duration = Duration::from_secs(7);
+
 pub(super) struct Flow<'a> {
     scenario: &'a Arc<Scenario>,
     tools: &'a Tools,
@@ -24,6 +27,8 @@ pub(super) struct Flow<'a> {
     values: Values,
     session: http::Session,
     page: Option<Page>,
+    /// Whether the browser must be one that no other run has used.
+    fresh: bool,
 }
 
 /// Where in the scenario a list of steps stands.
@@ -40,7 +45,13 @@ struct Within {
 type Left = (usize, Failure);
 
 impl<'a> Flow<'a> {
-    pub(super) fn new(scenario: &'a Arc<Scenario>, tools: &'a Tools, ticket: &'a Ticket, record: &'a Record) -> Self {
+    pub(super) fn new(
+        scenario: &'a Arc<Scenario>,
+        tools: &'a Tools,
+        ticket: &'a Ticket,
+        record: &'a Record,
+        fresh: bool,
+    ) -> Self {
         let values = Values::new(
             scenario,
             &tools.lookup,
@@ -49,7 +60,16 @@ impl<'a> Flow<'a> {
             record.started_at(),
             &tools.location,
         );
-        Self { scenario, tools, ticket, record, values, session: http::Session::new(tools.tls.clone()), page: None }
+        Self {
+            scenario,
+            tools,
+            ticket,
+            record,
+            values,
+            session: http::Session::new(tools.tls.clone()),
+            page: None,
+            fresh,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -78,7 +98,8 @@ impl<'a> Flow<'a> {
             }
         }
         if let Some(page) = self.page.take() {
-            page.close().await;
+            // The outcome does not wait for the browser to be made ready for the next run.
+            page.release();
         }
     }
 
@@ -88,8 +109,13 @@ impl<'a> Flow<'a> {
         'a: 's,
     {
         Box::pin(async move {
-            for step in steps {
+            for (at, step) in steps.iter().enumerate() {
                 let index = self.record.begin_step(step, within.depth, within.finally);
+                if let Some(page) = &mut self.page {
+                    let next = steps.get(at + 1).map(|next| &next.action);
+                    let dialog_next = matches!(next, Some(Action::Page(PageAction::Dialog { .. })));
+                    page.step(index, &self.record.span_of(index), dialog_next);
+                }
                 match self.step(step, index, within).await {
                     Ok(()) => self.record.end_step(index, StepStatus::Passed, None),
                     Err((_, failure)) if within.finally && failure.reason == Reason::MissingValue => {
@@ -131,13 +157,20 @@ impl<'a> Flow<'a> {
         }
         let cancel = self.ticket.cancel.clone();
         let timeout = step.timeout().min(left);
+        let grace = if matches!(step.action, Action::Page(_)) { PAGE_GRACE } else { GRACE };
         let done = tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(stopped()),
-            done = tokio::time::timeout(timeout + GRACE, self.act(step, index, timeout)) => done.unwrap_or_else(|_| {
-                Err(Failure::new(Reason::Timeout, format!("not done within {}", Pretty(timeout))).waited(timeout))
+            () = cancel.cancelled() => Ok(Err(stopped())),
+            done = tokio::time::timeout(timeout + grace, self.act(step, index, timeout)) => done.map_err(|_| {
+                Failure::new(Reason::Timeout, format!("not done within {}", Pretty(timeout))).waited(timeout)
             }),
         };
+        let done = done.unwrap_or_else(|late| {
+            if let Some(page) = &mut self.page {
+                page.abandon();
+            }
+            Err(late)
+        });
         done.map_err(|failure| {
             // When the scenario's or group's time is up, that is what is to be mended, not the step's own timeout.
             let all_is_over = failure.reason == Reason::Timeout && timeout < step.timeout();
@@ -181,13 +214,16 @@ impl<'a> Flow<'a> {
         let Some(browsers) = &self.tools.browsers else {
             return Err(Failure::new(Reason::Browser, "browsers are switched off here"));
         };
-        let spec = Spec { viewport: self.scenario.browser.viewport };
+        let spec = Spec { fresh: self.fresh, ..Spec::of(self.scenario, &self.values, self.record.run())? };
         let cancel = self.ticket.cancel.clone();
         self.page = Some(tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(stopped()),
             page = browsers.open(spec, Instant::now() + self.scenario.timeout) => page?,
         });
+        if let Some(page) = &self.page {
+            self.record.browser(page.browser());
+        }
         Ok(())
     }
 

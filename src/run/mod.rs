@@ -20,7 +20,7 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::names::Reason;
-use crate::outcome::{Failure, Outcome, RunId, StepResult};
+use crate::outcome::{Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Lookup, Scenario};
 use crate::store::evidence::EvidenceFolder;
 
@@ -72,9 +72,48 @@ pub enum Stage<'a> {
 }
 
 /// Runs a scenario once. Every started run yields exactly one outcome.
+///
+/// When the page's process dies and nothing tells why, the scenario is run once more in a fresh browser: a target that
+/// kills it kills it again, at the same step; anything else was ours.
 pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
-    let record = record::Record::begin(scenario, tools, &ticket);
-    let flow = flow::Flow::new(scenario, tools, &ticket, &record);
+    let kills = browser::out_of_memory_kills();
+    let outcome = attempt(scenario, tools, &ticket, false).await;
+    if outcome.reason != Some(Reason::Crash) {
+        return outcome;
+    }
+    if browser::out_of_memory_kills() > kills {
+        return ours(outcome, Reason::Resources, "the kernel has ended a process for want of memory");
+    }
+    if ticket.cancel.is_cancelled() {
+        return ours(outcome, Reason::Browser, "the agent was stopped before the run could be repeated");
+    }
+    let again = Ticket { run: RunId::new(), progress: None, ..ticket };
+    let second = attempt(scenario, tools, &again, true).await;
+    tools.evidence.forget(second.run).await;
+    if second.reason == Some(Reason::Crash) && second.failed_step == outcome.failed_step {
+        let message = outcome.message.map(|message| format!("{message}, and again in a fresh browser"));
+        return Outcome { message, ..outcome };
+    }
+    let word = second.verdict.as_str();
+    ours(outcome, Reason::Browser, &format!("it did not when the run was repeated in a fresh browser, which {word}"))
+}
+
+/// A death that is nobody's fault but ours.
+fn ours(mut outcome: Outcome, reason: Reason, why: &str) -> Outcome {
+    outcome.verdict = Verdict::Unknown;
+    outcome.reason = Some(reason);
+    outcome.message = outcome.message.map(|message| format!("{message}; {why}"));
+    for step in outcome.steps.iter_mut().filter(|step| step.status == StepStatus::Failed) {
+        let Some(failure) = step.failure.as_mut().filter(|failure| failure.reason == Reason::Crash) else { continue };
+        failure.reason = reason;
+        step.status = StepStatus::Unknown;
+    }
+    outcome
+}
+
+async fn attempt(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket, fresh: bool) -> Outcome {
+    let record = record::Record::begin(scenario, tools, ticket);
+    let flow = flow::Flow::new(scenario, tools, ticket, &record, fresh);
     if let Err(panic) = AssertUnwindSafe(flow.run()).catch_unwind().await {
         let text =
             panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());

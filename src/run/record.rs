@@ -141,6 +141,16 @@ impl Record {
         self.tell(Stage::Ended(&ended));
     }
 
+    /// The span of a step.
+    pub(super) fn span_of(&self, step: usize) -> String {
+        self.state().steps.get(step).map(|result| result.span_id.clone()).unwrap_or_default()
+    }
+
+    /// Which browser it is.
+    pub(super) fn browser(&self, browser: BrowserResult) {
+        self.state().browser = Some(browser);
+    }
+
     pub(super) fn add_evidence(&self, evidence: Evidence) {
         self.state().evidence.push(evidence);
     }

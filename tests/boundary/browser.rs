@@ -9,10 +9,9 @@ use wachta::run::browser::{Browsers, Config, Metrics, Spec};
 use crate::support::leases::{leases, processes, sessions};
 
 const FOLDER: &str = "WACHTA_TEST_FOLDER";
-const LOOPBACK_ONLY: &str = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost";
 
 fn browsers(folder: &Path, agent: &str) -> Browsers {
-    let config = Config { arguments: vec![LOOPBACK_ONLY.into()], ..Config::default() };
+    let config = Config { loopback_only: true, ..Config::default() };
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     Browsers::new(config, folder.to_owned(), PathBuf::from(agent), metrics)
 }

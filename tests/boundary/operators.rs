@@ -200,6 +200,7 @@ wachta_notices_suppressed_total counter reason
 wachta_schedule_lag_seconds histogram
 wachta_schedule_skipped_total counter cause
 wachta_browser_sessions gauge state
+wachta_browser_waiting_runs gauge cause
 wachta_browser_sessions_started_total counter
 wachta_browser_sessions_reaped_total counter cause
 wachta_sink_queue_length gauge sink

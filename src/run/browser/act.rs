@@ -71,6 +71,12 @@ impl Page {
             }
             Err(trouble) => return Err(trouble.failure()),
         };
+        if arrived["download"] == true {
+            return Ok(());
+        }
+        let origin = arrived["origin"].as_f64().unwrap_or_default();
+        let same_document = (origin - self.origin).abs() < f64::EPSILON;
+        self.origin = origin;
         let status = arrived["status"].as_u64().unwrap_or(0);
         if status >= 400 {
             return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
@@ -79,9 +85,6 @@ impl Page {
         if let Some(error) = arrived["error"].as_str() {
             return Err(verdict::net(error.trim().trim_start_matches("net::")));
         }
-        let origin = arrived["origin"].as_f64().unwrap_or_default();
-        let same_document = (origin - self.origin).abs() < f64::EPSILON;
-        self.origin = origin;
         let without_fragment = |url: &str| url.split('#').next().unwrap_or_default().to_owned();
         if same_document && without_fragment(arrived["url"].as_str().unwrap_or("")) != without_fragment(wanted.as_str())
         {
@@ -94,14 +97,43 @@ impl Page {
     }
 
     async fn navigate(&mut self, url: &str, deadline: Instant) -> Result<Json, Trouble> {
-        self.patience(deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.call(Command::post("url", json!({"url": url})), left).await {
+        let downloads = self.watch.downloads();
+        self.locate_at(url).await?;
+        let navigated = if self.bidi().is_some() {
+            // The classic command reports some failed navigations as a success.
+            let params = json!({"context": self.window, "url": url, "wait": "complete"});
+            self.ask("browsingContext.navigate", params, left).await
+        } else {
+            self.patience(deadline).await?;
+            self.call(Command::post("url", json!({"url": url})), left).await
+        };
+        match navigated {
             // A page that sends on to another one while it loads.
             Ok(_) | Err(Trouble::Again(_)) => {}
+            // A download, or an answer without a page; else another navigation has taken its place, or the document can
+            // tell its status.
+            Err(Trouble::Net(code)) if code == "ERR_ABORTED" || code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => {}
+            // Nobody is there to be asked for a user and a password.
+            Err(Trouble::Net(code)) if code == "ERR_INVALID_AUTH_CREDENTIALS" => return Ok(json!({"status": 401})),
             Err(trouble) => return Err(trouble),
         }
+        if self.watch.downloads() > downloads {
+            return Ok(json!({"download": true}));
+        }
         self.script(ARRIVED, &Json::Null, deadline + PROMPT).await
+    }
+
+    /// A place that the scenario names is no secret to the pages it opens: nobody is there to give the permission.
+    async fn locate_at(&mut self, url: &str) -> Result<(), Trouble> {
+        let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        let Some(located) = &mut self.located else { return Ok(()) };
+        if !located.insert(origin.clone()) {
+            return Ok(());
+        }
+        let params = json!({"descriptor": {"name": "geolocation"}, "state": "granted", "origin": origin,
+                            "userContext": self.context.user});
+        self.ask("permissions.setPermission", params, PROMPT).await.map(drop)
     }
 
     /// Clicks an element.

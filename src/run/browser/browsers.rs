@@ -1,44 +1,45 @@
-//! Where sessions come from: a fresh browser for each run, never more than the agent allows.
+//! Where sessions come from: a pool of warm browsers, never more than the agent allows.
+//!
+//! A run takes an idle session and finds a user context in it that was made for it; afterwards the context is removed,
+//! the next one is made, and the session waits. One that is old, large, much used or odd is replaced. Where a driver
+//! has no `BiDi`, and where it is asked for, a run starts a browser of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fantoccini::ClientBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{Value as Json, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::bidi::{Bidi, BidiError};
 use super::driver::{Driver, Output};
 use super::guard::Guard;
 use super::lease::{End, Folder, Lease, Local, Owner, reap};
 use super::metrics::{Cause, Metrics};
 use super::page::Page;
-use super::{Config, verdict};
+use super::session::{BRISK, Context, Session, VIEWPORT};
+use super::{Config, Spec, engine, processes, verdict};
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::Viewport;
-
-/// The size of the page when the scenario says nothing.
-const VIEWPORT: Viewport = Viewport { width: 1280, height: 800 };
+use crate::scenario::Engine;
 
 /// How long a driver and its browser may take to start.
 const STARTING: Duration = Duration::from_secs(30);
 
-/// Below this much shared memory Chromium's tabs crash, as in a container with its 64 MiB.
-const ENOUGH_SHARED_MEMORY: u64 = 512 * 1024 * 1024;
+/// How long a run may use its session when nothing is said.
+const LONGEST: Duration = Duration::from_secs(3600);
 
-/// What a run wants of its browser.
-#[derive(Debug, Clone, Default)]
-pub struct Spec {
-    /// The size of the page; none: 1280x800.
-    pub viewport: Option<Viewport>,
-}
+/// How often free memory is looked at while there is not enough.
+const MEMORY_LOOKS: Duration = Duration::from_millis(250);
+
+/// A run that waits so long says why in the log.
+const WORTH_SAYING: Duration = Duration::from_secs(2);
 
 /// Where sessions come from. Clones share everything.
 #[derive(Clone)]
@@ -49,30 +50,35 @@ struct Inner {
     folder: PathBuf,
     agent: PathBuf,
     metrics: Metrics,
+    /// One for each run that may have a browser at the same time.
     places: Arc<Semaphore>,
+    /// Sessions that wait for a run, the one that was used last at the end.
+    idle: Mutex<Vec<Session>>,
     numbers: AtomicU64,
     /// Made with the first session.
     used: Mutex<Option<(Arc<Folder>, Guard)>>,
     http: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
     connector: hyper_rustls::HttpsConnector<HttpConnector>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// What chromedriver says when the port that was free for one family of addresses is taken for the other.
+/// What a driver says when the port that was free for one family of addresses is taken for the other.
 const PORT_TAKEN: &str = "Address already in use";
-/// How often a chromedriver is started for one session before it is given up.
+/// How often a driver is started for one session before it is given up.
 const STARTS: usize = 5;
 
-/// Why a session was not opened, and whether another try may help.
-struct NotOpened {
-    again: bool,
+/// Why a session was not started.
+struct NotStarted {
     failure: Failure,
+    /// The place it was for, where another try may help.
+    again: Option<OwnedSemaphorePermit>,
 }
 
-impl From<Failure> for NotOpened {
+impl From<Failure> for NotStarted {
     fn from(failure: Failure) -> Self {
-        Self { again: false, failure }
+        Self { failure, again: None }
     }
 }
 
@@ -94,6 +100,7 @@ impl Browsers {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
+        let tls_of_sockets = tls.clone();
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .no_proxy()
@@ -109,6 +116,8 @@ impl Browsers {
             used: Mutex::new(None),
             http,
             connector,
+            tls: Arc::new(tls_of_sockets),
+            idle: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }))
@@ -123,63 +132,211 @@ impl Browsers {
         reaped
     }
 
-    /// A fresh session for one run. Waits for a free place and for the browser until `deadline`.
+    /// A page for one run. Waits for a free place, for memory and for the browser until `deadline`.
     pub async fn open(&self, spec: Spec, deadline: Instant) -> Result<Page, Failure> {
-        for _ in 1..STARTS {
-            match self.try_open(&spec, deadline).await {
-                Err(NotOpened { again: true, failure }) => {
-                    tracing::info!(failure.message, "another chromedriver is started");
-                }
-                opened => return opened.map_err(|not| not.failure),
-            }
-        }
-        self.try_open(&spec, deadline).await.map_err(|not| not.failure)
-    }
-
-    async fn try_open(&self, spec: &Spec, deadline: Instant) -> Result<Page, NotOpened> {
         let inner = &self.0;
-        let since = Instant::now();
-        let left = || deadline.saturating_duration_since(Instant::now());
-        let stopping = || Failure::new(Reason::Lost, "the agent is stopping");
-        let permit = match timeout(left(), Arc::clone(&inner.places).acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(stopping().into()),
-            Err(_) => {
-                return Err(Failure::new(
-                    Reason::Resources,
-                    format!("no free browser session: all {} are in use", inner.config.max_sessions),
-                )
-                .waited(since.elapsed())
-                .into());
+        let until = tokio::time::Instant::from_std(deadline) + spec.lasts.unwrap_or(LONGEST);
+        let engine = inner.config.engine.or(spec.engine).unwrap_or_default();
+        let permit = self.place(deadline).await?;
+        let (mut session, warm) = match self.take_idle(engine, &spec).await {
+            Some(session) => {
+                session.lease.busy(permit, until);
+                (session, true)
+            }
+            None => (self.start_one(engine, permit, until, deadline).await?, false),
+        };
+        let context = match self.context(&mut session, &spec).await {
+            Ok(context) => context,
+            Err(error) => {
+                let failure = Failure::new(Reason::Browser, format!("no user context in the browser: {error}"));
+                session.lease.end(End::Because(Cause::Crashed)).await;
+                return Err(failure);
             }
         };
-        if inner.stop.is_cancelled() {
-            return Err(stopping().into());
+        session.runs += 1;
+        let mut context = context;
+        let watch = session.watch(&context, &inner.tasks);
+        if let Err(failure) = spec.apply(&session, &mut context, &watch).await {
+            self.give_back(session, context, true).await;
+            return Err(failure);
         }
+        let mut page = Page::new(self.clone(), session, context, watch, inner.http.clone(), warm);
+        page.located = spec.geolocation.map(|_| std::collections::HashSet::new());
+        // Without BiDi the size is Chromium's own business.
+        page.resize_alone(spec.viewport.unwrap_or(VIEWPORT)).await;
+        Ok(page)
+    }
+
+    /// A place among the runs that may have a browser.
+    async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        let inner = &self.0;
+        let since = Instant::now();
+        let stopping = || Failure::new(Reason::Lost, "the agent is stopping");
+        let waiting = inner.metrics.wait("session");
+        let said = async {
+            tokio::time::sleep(WORTH_SAYING).await;
+            tracing::info!(max_sessions = inner.config.max_sessions, "a run waits: all browser sessions are in use");
+            std::future::pending::<()>().await;
+        };
+        let left = deadline.saturating_duration_since(since);
+        let permit = tokio::select! {
+            permit = timeout(left, Arc::clone(&inner.places).acquire_owned()) => permit,
+            () = said => unreachable!("it waits for ever"),
+        };
+        drop(waiting);
+        match permit {
+            Ok(Ok(_)) if inner.stop.is_cancelled() => Err(stopping()),
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(stopping()),
+            Err(_) => Err(Failure::new(
+                Reason::Resources,
+                format!("no free browser session: all {} are in use", inner.config.max_sessions),
+            )
+            .waited(since.elapsed())),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle session of this engine that is well.
+    async fn take_idle(&self, engine: Engine, spec: &Spec) -> Option<Session> {
+        if spec.fresh {
+            return None;
+        }
+        loop {
+            let session = {
+                let mut idle = self.idle();
+                let at = idle.iter().rposition(|session| session.engine == engine)?;
+                idle.remove(at)
+            };
+            if session.is_well().await {
+                return Some(session);
+            }
+            session.lease.end(End::Because(Cause::Crashed)).await;
+        }
+    }
+
+    /// Ends an idle session, if there is one, so that another may be started.
+    async fn make_room(&self) -> bool {
+        let session = {
+            let mut idle = self.idle();
+            if idle.is_empty() { None } else { Some(idle.remove(0)) }
+        };
+        match session {
+            Some(session) => {
+                session.lease.end(End::Done).await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Waits until there is memory for a browser.
+    async fn memory(&self, deadline: Instant) -> Result<(), Failure> {
+        let needed = self.0.config.min_free_memory;
+        if self.0.config.webdriver.is_some() || processes::free_memory() >= needed {
+            return Ok(());
+        }
+        let since = Instant::now();
+        let _waiting = self.0.metrics.wait("memory");
+        tracing::info!(
+            needed,
+            free = processes::free_memory(),
+            "a run waits: there is not enough memory for a browser"
+        );
+        loop {
+            // Browsers that nobody uses are the first to go.
+            if !self.make_room().await {
+                tokio::time::sleep(MEMORY_LOOKS).await;
+            }
+            let free = processes::free_memory();
+            if free >= needed {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let mib = |bytes: u64| bytes >> 20;
+                return Err(Failure::new(
+                    Reason::Resources,
+                    format!("not enough memory for a browser: {} MiB are free, {} are needed", mib(free), mib(needed)),
+                )
+                .waited(since.elapsed()));
+            }
+        }
+    }
+
+    /// Starts a session for a run.
+    async fn start_one(
+        &self,
+        engine: Engine,
+        permit: OwnedSemaphorePermit,
+        until: tokio::time::Instant,
+        deadline: Instant,
+    ) -> Result<Session, Failure> {
+        let places = &self.0.places;
+        // Idle ones count as well: there are never more browsers than allowed.
+        while self.idle().len() + self.0.config.max_sessions.saturating_sub(places.available_permits())
+            > self.0.config.max_sessions
+        {
+            if !self.make_room().await {
+                break;
+            }
+        }
+        self.memory(deadline).await?;
+        let mut permit = permit;
+        for _ in 1..STARTS {
+            match self.try_start(engine, permit, until, deadline).await {
+                Err(NotStarted { again: Some(place), failure }) => {
+                    tracing::info!(failure.message, "another driver is started");
+                    permit = place;
+                }
+                started => return started.map_err(|not| not.failure),
+            }
+        }
+        self.try_start(engine, permit, until, deadline).await.map_err(|not| not.failure)
+    }
+
+    async fn try_start(
+        &self,
+        engine: Engine,
+        permit: OwnedSemaphorePermit,
+        until: tokio::time::Instant,
+        deadline: Instant,
+    ) -> Result<Session, NotStarted> {
+        let inner = &self.0;
         let (folder, guard) = self.used().map_err(|error| {
             Failure::new(
                 Reason::Configuration,
                 format!("{} cannot be used for browser sessions: {error}", inner.folder.display()),
             )
         })?;
-        let owner = Owner { local: None, metrics: inner.metrics.clone(), guard, http: inner.http.clone(), permit };
-        let starting = left().min(STARTING);
+        let owner = Owner {
+            local: None,
+            metrics: inner.metrics.clone(),
+            guard,
+            http: inner.http.clone(),
+            max_memory: inner.config.max_memory,
+        };
+        let starting = deadline.saturating_duration_since(Instant::now()).min(STARTING);
         match &inner.config.webdriver {
             Some(endpoint) => {
-                let lease = owner.hold(&inner.tasks, inner.stop.clone());
-                Ok(self.start(lease, endpoint, &Output::default(), spec, starting).await?)
+                let lease = owner.hold(permit, until, &inner.tasks, inner.stop.clone());
+                Ok(self.connect(lease, engine, endpoint, &Output::default(), None, starting).await?)
             }
-            None => self.open_local(owner, &folder, spec, starting).await,
+            None => self.start_local(owner, engine, permit, until, &folder, starting).await,
         }
     }
 
-    async fn open_local(
+    async fn start_local(
         &self,
         mut owner: Owner,
+        engine: Engine,
+        permit: OwnedSemaphorePermit,
+        until: tokio::time::Instant,
         folder: &Arc<Folder>,
-        spec: &Spec,
         starting: Duration,
-    ) -> Result<Page, NotOpened> {
+    ) -> Result<Session, NotStarted> {
         let inner = &self.0;
         let since = Instant::now();
         let number = inner.numbers.fetch_add(1, Ordering::Relaxed);
@@ -187,112 +344,196 @@ impl Browsers {
             Failure::new(Reason::Configuration, format!("no folder for a browser session: {error}"))
         })?;
         let mark = format!("{}/{number}", folder.lease);
-        let driver = Driver::start(&short, &mark).inspect_err(|_| {
-            super::processes::remove_folder(&path);
+        let driver = Driver::start(engine, &short, &mark).inspect_err(|_| {
+            processes::remove_folder(&path);
         })?;
         let (group, mut port, output) = (driver.group, driver.port.clone(), driver.output.clone());
         let guard = owner.guard.clone();
         owner.local = Some(Local { driver, path: path.clone(), _folder: Arc::clone(folder) });
         // From here on the session has an owner: whatever becomes of this future, it ends.
-        let lease = owner.hold(&inner.tasks, inner.stop.clone());
+        let lease = owner.hold(permit, until, &inner.tasks, inner.stop.clone());
         guard.add(group, &mark, &path).await;
         let port = match timeout(starting, said(&mut port)).await {
             Ok(Some(port)) => port,
             other => {
-                lease.end(End::Because(if other.is_err() { Cause::Timeout } else { Cause::Crashed })).await;
-                let failure = Failure::new(Reason::Driver, format!("chromedriver did not start: {}", output.tail()));
-                let again = failure.message.contains(PORT_TAKEN);
-                return Err(NotOpened { again, failure: failure.waited(since.elapsed()) });
+                let cause = if other.is_err() { Cause::Timeout } else { Cause::Crashed };
+                let program = engine::kind(engine).program;
+                let failure = Failure::new(Reason::Driver, format!("{program} did not start: {}", output.tail()));
+                let again = if failure.message.contains(PORT_TAKEN) { lease.take_place() } else { None };
+                lease.end(End::Because(cause)).await;
+                return Err(NotStarted { again, failure: failure.waited(since.elapsed()) });
             }
         };
         let endpoint = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a port makes no URL invalid");
-        Ok(self.start(lease, &endpoint, &output, spec, starting.saturating_sub(since.elapsed())).await?)
+        let local = Some((group, std::path::absolute(&path).unwrap_or(path)));
+        let left = starting.saturating_sub(since.elapsed());
+        Ok(self.connect(lease, engine, &endpoint, &output, local, left).await?)
     }
 
-    async fn start(
+    /// Starts the browser at a driver.
+    async fn connect(
         &self,
         lease: Lease,
+        engine: Engine,
         endpoint: &Url,
         output: &Output,
-        spec: &Spec,
+        local: Option<(i32, PathBuf)>,
         starting: Duration,
-    ) -> Result<Page, Failure> {
+    ) -> Result<Session, Failure> {
         let inner = &self.0;
         let since = Instant::now();
+        let browser = engine::kind(engine).browser;
         let mut endpoint = endpoint.clone();
         if !endpoint.path().ends_with('/') {
             endpoint.set_path(&format!("{}/", endpoint.path()));
         }
-        let Json::Object(capabilities) = self.capabilities() else { unreachable!("capabilities are an object") };
         let mut builder = ClientBuilder::new(inner.connector.clone());
-        builder.capabilities(capabilities);
+        builder.capabilities(engine::capabilities(engine, &inner.config));
         let client = match timeout(starting, builder.connect(endpoint.as_str())).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => {
-                let failure = verdict::not_created(&error, &output.tail());
+                let failure = verdict::not_created(&error, browser, &output.tail());
                 lease.end(End::Because(Cause::Crashed)).await;
                 return Err(failure.waited(since.elapsed()));
             }
             Err(_) => {
                 lease.end(End::Because(Cause::Timeout)).await;
-                return Err(Failure::new(
-                    Reason::Browser,
-                    format!("Chromium did not start in time: {}", output.tail()),
-                )
-                .waited(since.elapsed()));
+                let text = format!("{browser} did not start in time: {}", output.tail());
+                return Err(Failure::new(Reason::Browser, text).waited(since.elapsed()));
             }
         };
         inner.metrics.started.inc();
+        let capability = |name: &str| {
+            client.capabilities().and_then(|all| all.get(name)).and_then(|value| value.as_str()).map(ToOwned::to_owned)
+        };
+        let version = capability("browserVersion").unwrap_or_default();
+        let bidi = match capability("webSocketUrl") {
+            Some(url) => match Bidi::connect(&url, &inner.tls, &inner.tasks, BRISK).await {
+                Ok(bidi) => Some(bidi),
+                Err(error) => {
+                    tracing::warn!(url, %error, "this session works without WebDriver BiDi");
+                    None
+                }
+            },
+            None => None,
+        };
         if let Some(id) = client.session_creation_response().map(|response| response.session_id().to_owned())
             && let Ok(url) = endpoint.join(&format!("session/{id}"))
         {
-            lease.named(url);
+            lease.named(url, bidi.as_ref().map(Bidi::closing));
         }
         let status = endpoint.join("status").expect("`status` makes no URL invalid");
-        let mut page = Page::new(client, lease, inner.http.clone(), status);
-        match page.resize(spec.viewport.unwrap_or(VIEWPORT)).await {
-            Ok(()) => Ok(page),
-            Err(failure) => {
-                page.close().await;
-                Err(failure)
+        let (group, folder) = local.unzip();
+        Ok(Session {
+            engine,
+            version,
+            client,
+            bidi,
+            lease,
+            status,
+            group,
+            folder,
+            born: tokio::time::Instant::now(),
+            runs: 0,
+            patience: None,
+            next: None,
+        })
+    }
+
+    /// Where the run takes place: what was made ahead, if it fits.
+    async fn context(&self, session: &mut Session, spec: &Spec) -> Result<Context, BidiError> {
+        if let Some(context) = session.next.take() {
+            if !spec.insecure {
+                return Ok(context);
+            }
+            session.remove(&context).await?;
+        }
+        // A session that only one run has needs no second user, unless that one is to be another.
+        let alone = !self.0.config.warm || session.bidi.is_none();
+        if alone && !(spec.insecure && session.bidi.is_some()) {
+            let context = session.as_it_is().await?;
+            session.resize(&context, VIEWPORT, None).await?;
+            return Ok(context);
+        }
+        let context = session.prepare(spec.insecure).await?;
+        session.resize(&context, VIEWPORT, None).await?;
+        Ok(context)
+    }
+
+    /// Takes a session back in the background: the outcome does not wait for it. `fine`: nothing odd was seen.
+    pub(super) fn release(&self, session: Session, context: Context, fine: bool) -> tokio::task::JoinHandle<()> {
+        let browsers = self.clone();
+        session.lease.returning();
+        self.0.tasks.spawn(async move { browsers.give_back(session, context, fine).await })
+    }
+
+    async fn give_back(&self, mut session: Session, context: Context, fine: bool) {
+        let config = &self.0.config;
+        session.lease.returning();
+        if !fine {
+            return session.lease.end(End::Because(Cause::Crashed)).await;
+        }
+        if self.0.stop.is_cancelled() || !config.warm || session.bidi.is_none() {
+            return session.lease.end(End::Done).await;
+        }
+        let large = || session.group.is_some_and(|group| processes::group_memory(group) > config.max_memory / 2);
+        if session.runs >= config.max_runs || session.born.elapsed() >= config.max_age || large() {
+            tracing::debug!(runs = session.runs, age = ?session.born.elapsed(), "a browser session is replaced");
+            let (engine, permit) = (session.engine, session.lease.take_place());
+            session.lease.end(End::Done).await;
+            // The next run finds a warm one as well; those that wait already start their own.
+            if let Some(permit) = permit
+                && self.0.metrics.waiting.with_label_values(&["session"]).get() == 0
+            {
+                self.warm_up(engine, permit).await;
+            }
+            return;
+        }
+        match self.make_ready(&mut session, Some(&context)).await {
+            Ok(()) => self.keep(session),
+            Err(error) => {
+                tracing::debug!(%error, "a browser session is not used again");
+                session.lease.end(End::Because(Cause::Crashed)).await;
             }
         }
     }
 
-    fn capabilities(&self) -> Json {
-        let mut arguments = vec![
-            "--headless".to_owned(),
-            "--no-first-run".into(),
-            "--no-default-browser-check".into(),
-            "--disable-background-networking".into(),
-            "--disable-component-update".into(),
-            "--disable-sync".into(),
-            "--disable-default-apps".into(),
-            "--disable-domain-reliability".into(),
-            "--disable-client-side-phishing-detection".into(),
-            "--disable-features=Translate,OptimizationHints,MediaRouter".into(),
-        ];
-        // At an endpoint that is not ours the other side knows what its machine needs.
-        if self.0.config.webdriver.is_none() {
-            // Chromium refuses to run its sandbox as root.
-            if nix::unistd::geteuid().is_root() {
-                arguments.push("--no-sandbox".into());
+    /// Starts a session that nobody has asked for yet.
+    async fn warm_up(&self, engine: Engine, permit: OwnedSemaphorePermit) {
+        let deadline = Instant::now() + STARTING;
+        let until = tokio::time::Instant::from_std(deadline) + BRISK;
+        match self.start_one(engine, permit, until, deadline).await {
+            Ok(mut session) if session.bidi.is_some() => {
+                session.lease.returning();
+                match self.make_ready(&mut session, None).await {
+                    Ok(()) => self.keep(session),
+                    Err(_) => session.lease.end(End::Because(Cause::Crashed)).await,
+                }
             }
-            let shared =
-                nix::sys::statvfs::statvfs("/dev/shm").map_or(0, |shm| shm.blocks_available() * shm.fragment_size());
-            if shared < ENOUGH_SHARED_MEMORY {
-                arguments.push("--disable-dev-shm-usage".into());
-            }
+            Ok(session) => session.lease.end(End::Done).await,
+            Err(failure) => tracing::info!(failure.message, "no browser could be started ahead"),
         }
-        arguments.extend(self.0.config.arguments.iter().cloned());
-        json!({
-            "browserName": "chrome",
-            "pageLoadStrategy": "normal",
-            "acceptInsecureCerts": false,
-            "timeouts": {"implicit": 0, "script": 10_000},
-            "goog:chromeOptions": {"args": arguments},
-            "goog:loggingPrefs": {"browser": "ALL"},
-        })
+    }
+
+    async fn make_ready(&self, session: &mut Session, after: Option<&Context>) -> Result<(), BidiError> {
+        if let Some(context) = after {
+            session.remove(context).await?;
+        }
+        let context = session.prepare(false).await?;
+        session.resize(&context, VIEWPORT, None).await?;
+        session.next = Some(context);
+        Ok(())
+    }
+
+    fn keep(&self, session: Session) {
+        let until = session.born + self.0.config.max_age;
+        let mut idle = self.idle();
+        idle.retain(|session| !session.lease.is_gone());
+        // Its place is free when it can be found, not before.
+        let place = session.lease.idle(until);
+        idle.push(session);
+        drop(idle);
+        drop(place);
     }
 
     fn used(&self) -> std::io::Result<(Arc<Folder>, Guard)> {
@@ -311,10 +552,12 @@ impl Browsers {
     pub async fn shutdown(&self) {
         self.0.stop.cancel();
         self.0.places.close();
+        self.0.tasks.close();
         // The guard ends with the last handle to it, and the folder goes when the sessions in it are gone.
         let folder = self.0.used.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(folder, _)| folder);
-        self.0.tasks.close();
+        self.idle().clear();
         self.0.tasks.wait().await;
+        self.idle().clear();
         drop(folder);
     }
 

@@ -23,6 +23,11 @@ impl Command {
         Self { method: Method::GET, path: path.into(), body: None }
     }
 
+    /// Ends something.
+    pub(super) fn delete(path: &str) -> Self {
+        Self { method: Method::DELETE, path: path.into(), body: None }
+    }
+
     /// Does something.
     pub(super) fn post(path: impl Into<String>, body: Json) -> Self {
         Self { method: Method::POST, path: path.into(), body: Some(body) }

@@ -1,11 +1,11 @@
-//! One chromedriver process for one session, leader of a process group of its own.
+//! One driver process for one session, leader of a process group of its own.
 //!
 //! Invariant: when a [`Driver`] is gone, so is its group, however it went. The browser stays in the driver's group and
 //! survives the driver alone, so it is always the group that is ended. Removing the folder is the owner's.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,17 +14,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use super::processes;
+use super::{engine, processes};
 use crate::names::Reason;
 use crate::outcome::Failure;
-
-/// Where distributions put it when it is not in PATH.
-const USUAL_PLACES: [&str; 4] = [
-    "/usr/bin/chromedriver",
-    "/usr/local/bin/chromedriver",
-    "/usr/lib/chromium/chromedriver",
-    "/snap/bin/chromium.chromedriver",
-];
+use crate::scenario::Engine;
 
 /// How many of its last lines are kept for messages.
 const KEPT_LINES: usize = 20;
@@ -32,7 +25,7 @@ const KEPT_LINES: usize = 20;
 /// How long a killed group may take to be gone.
 const DYING: Duration = Duration::from_secs(5);
 
-/// A running chromedriver.
+/// A running chromedriver or geckodriver.
 pub(super) struct Driver {
     child: Child,
     /// Its process group, which is also its process id.
@@ -67,11 +60,12 @@ impl Output {
 
 impl Driver {
     /// Starts one with `folder` for everything temporary. `lease` marks it and its children.
-    pub(super) fn start(folder: &Path, lease: &str) -> Result<Self, Failure> {
-        let program = find()?;
+    pub(super) fn start(engine: Engine, folder: &Path, lease: &str) -> Result<Self, Failure> {
+        let kind = engine::kind(engine);
+        let program = kind.find()?;
         let mut child = Command::new(&program)
             // It picks a free port and says which.
-            .arg("--port=0")
+            .args(kind.arguments)
             // The agent's own environment may hold secrets, and a browser shows its environment to its children.
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
@@ -88,12 +82,12 @@ impl Driver {
         let group = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
-            .ok_or_else(|| Failure::new(Reason::Driver, "chromedriver ended at once"))?;
+            .ok_or_else(|| Failure::new(Reason::Driver, format!("{} ended at once", kind.program)))?;
         let (say, port) = watch::channel(None);
         let output = Output::default();
         // Both readers end when the last process that holds the pipe is gone, and the group always ends.
         if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(read(stdout, output.clone(), Some(say)));
+            tokio::spawn(read(stdout, output.clone(), Some((kind, say))));
         }
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(read(stderr, output.clone(), None));
@@ -124,12 +118,16 @@ impl Drop for Driver {
     }
 }
 
-async fn read(from: impl AsyncRead + Unpin, output: Output, port: Option<watch::Sender<Option<u16>>>) {
+async fn read(
+    from: impl AsyncRead + Unpin,
+    output: Output,
+    port: Option<(&'static engine::Kind, watch::Sender<Option<u16>>)>,
+) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(say) = &port
-            && let Some((_, number)) = line.split_once("successfully on port ")
-            && let Ok(number) = number.trim().trim_end_matches('.').parse()
+        if let Some((kind, say)) = &port
+            && say.borrow().is_none()
+            && let Some(number) = kind.port(&line)
         {
             say.send_replace(Some(number));
         }
@@ -143,20 +141,4 @@ fn is_passed_on(name: &OsStr) -> bool {
     ["PATH", "HOME", "USER", "LANG", "TZ", "LD_LIBRARY_PATH", "FONTCONFIG_PATH", "FONTCONFIG_FILE", "DISPLAY"]
         .contains(&name.as_ref())
         || name.starts_with("LC_")
-}
-
-/// Finds chromedriver in PATH and the usual places.
-fn find() -> Result<PathBuf, Failure> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("chromedriver"))
-        .chain(USUAL_PLACES.iter().map(PathBuf::from))
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(|| {
-            Failure::new(
-                Reason::Driver,
-                "chromedriver was not found in PATH; install Chromium and its driver (Debian, Ubuntu: \
-                 `apt-get install chromium chromium-driver`), or set `browser.webdriver` to a WebDriver endpoint",
-            )
-        })
 }

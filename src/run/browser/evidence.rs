@@ -21,15 +21,15 @@ impl Page {
     pub async fn evidence(&mut self) -> Vec<(EvidenceKind, &'static str, Vec<u8>)> {
         let end = Instant::now() + LIMIT;
         let mut found = Vec::new();
-        if let Some(picture) = self.ask(Command::get("screenshot"), end).await.and_then(|answer| decode(&answer)) {
+        if let Some(picture) = self.obtain(Command::get("screenshot"), end).await.and_then(|answer| decode(&answer)) {
             found.push((EvidenceKind::Screenshot, "failure.png", picture));
         }
-        if let Some(Json::String(source)) = self.ask(Command::get("source"), end).await {
+        if let Some(Json::String(source)) = self.obtain(Command::get("source"), end).await {
             found.push((EvidenceKind::Source, "failure.html", source.into_bytes()));
         }
-        let url = self.ask(Command::get("url"), end).await;
-        let title = self.ask(Command::get("title"), end).await;
-        let console = self.ask(Command::post("se/log", json!({"type": "browser"})), end).await;
+        let url = self.obtain(Command::get("url"), end).await;
+        let title = self.obtain(Command::get("title"), end).await;
+        let console = self.obtain(Command::post("se/log", json!({"type": "browser"})), end).await;
         if url.is_some() || title.is_some() || console.is_some() {
             let page = json!({"url": url, "title": title, "console": messages(console)});
             if let Ok(bytes) = serde_json::to_vec_pretty(&page) {
@@ -39,7 +39,7 @@ impl Page {
         found
     }
 
-    async fn ask(&mut self, command: Command, end: Instant) -> Option<Json> {
+    async fn obtain(&mut self, command: Command, end: Instant) -> Option<Json> {
         let left = end.saturating_duration_since(Instant::now());
         timeout_at(end, self.call(command, left)).await.ok()?.ok()
     }

@@ -9,6 +9,8 @@ use crate::names::{Metric, metric};
 pub struct Metrics {
     /// Sessions there are, by `state`: `busy` in a run, `idle` waiting for one.
     pub sessions: IntGaugeVec,
+    /// Runs that wait for a browser, by what for: `session` a free one, `memory` enough of it to start one.
+    pub waiting: IntGaugeVec,
     /// Sessions that were started.
     pub started: IntCounter,
     /// Sessions that did not end by themselves, by `cause`.
@@ -22,19 +24,43 @@ impl Metrics {
             Opts::new(metric.name, metric.help)
         }
         let sessions = IntGaugeVec::new(options(&metric::BROWSER_SESSIONS), metric::BROWSER_SESSIONS.labels)?;
+        let waiting = IntGaugeVec::new(options(&metric::BROWSER_WAITING), metric::BROWSER_WAITING.labels)?;
         let started = IntCounter::with_opts(options(&metric::BROWSER_SESSIONS_STARTED))?;
         let reaped =
             IntCounterVec::new(options(&metric::BROWSER_SESSIONS_REAPED), metric::BROWSER_SESSIONS_REAPED.labels)?;
         registry.register(Box::new(sessions.clone()))?;
+        registry.register(Box::new(waiting.clone()))?;
         registry.register(Box::new(started.clone()))?;
         registry.register(Box::new(reaped.clone()))?;
         for state in ["idle", "busy"] {
             sessions.with_label_values(&[state]).set(0);
         }
+        for cause in ["session", "memory"] {
+            waiting.with_label_values(&[cause]).set(0);
+        }
         for cause in Cause::ALL {
             reaped.with_label_values(&[cause.as_str()]).inc_by(0);
         }
-        Ok(Self { sessions, started, reaped })
+        Ok(Self { sessions, waiting, started, reaped })
+    }
+
+    /// A session is in another state now.
+    pub(super) fn move_session(&self, from: &str, to: &str) {
+        self.sessions.with_label_values(&[from]).dec();
+        self.sessions.with_label_values(&[to]).inc();
+    }
+
+    /// Counts a run that waits for something, until what it returns is dropped.
+    pub(super) fn wait(&self, cause: &str) -> impl Drop + use<> {
+        struct Waiting(prometheus::IntGauge);
+        impl Drop for Waiting {
+            fn drop(&mut self) {
+                self.0.dec();
+            }
+        }
+        let gauge = self.waiting.with_label_values(&[cause]);
+        gauge.inc();
+        Waiting(gauge)
     }
 }
 
@@ -51,10 +77,13 @@ pub(super) enum Cause {
     Leftover,
     /// The agent stopped while it was in use.
     Shutdown,
+    /// It took more memory than it may have.
+    Memory,
 }
 
 impl Cause {
-    const ALL: [Self; 5] = [Self::Cancelled, Self::Timeout, Self::Crashed, Self::Leftover, Self::Shutdown];
+    const ALL: [Self; 6] =
+        [Self::Cancelled, Self::Timeout, Self::Crashed, Self::Leftover, Self::Shutdown, Self::Memory];
 
     /// The name others see.
     pub(super) fn as_str(self) -> &'static str {
@@ -64,6 +93,7 @@ impl Cause {
             Self::Crashed => "crashed",
             Self::Leftover => "leftover",
             Self::Shutdown => "shutdown",
+            Self::Memory => "memory",
         }
     }
 }

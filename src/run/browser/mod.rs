@@ -1,21 +1,27 @@
 //! Page steps over WebDriver: sessions, and what is done in them.
 //!
-//! [`Browsers`] hands out a fresh session for each run, a [`Page`]. Invariants: a session ends however its run ends,
-//! with its processes and its folder; waiting is built into every action and bounded; what went wrong is told apart
-//! into theirs and ours in one file. Deliberately absent: warm browsers, frames, dialogs, windows, downloads, traffic.
+//! [`Browsers`] hands out a [`Page`] for each run: a user of its own in a warm browser, or a browser of its own.
+//! Invariants: a session ends however its run ends, with its processes and its folder; nothing of one run is visible to
+//! the next; waiting is built into every action and bounded; what went wrong is told apart into theirs and ours in one
+//! file, what differs from driver to driver stands in one file.
 //!
 //! ```text
-//! browsers ─ lease ─ driver ─ processes        a session and its end
-//!                 └─ guard                     its end when the agent was killed
-//! page ─ act · look · expect · evidence        what is done with it
-//!     └─ command ─ verdict                     what is said to the driver, and what its errors mean
+//! browsers ─ session ─ lease ─ driver ─ processes   a pool of sessions, and their end
+//!     │          │         └─ guard                 their end when the agent was killed
+//!     │          └─ bidi ─ watch ─ observe          what is heard of a browser
+//!     └─ spec                                       what a run wants of its browser
+//! page ─ act · look · expect · dialog · window      what is done with it
+//!     └─ command ─ verdict · engine                 what is said to the driver, and what its errors mean
 //! ```
 
 mod act;
+mod bidi;
 mod browsers;
 mod command;
 mod config;
+mod dialog;
 mod driver;
+mod engine;
 mod evidence;
 mod expect;
 pub mod guard;
@@ -23,13 +29,20 @@ pub mod keys;
 mod lease;
 mod locate;
 mod metrics;
+mod observe;
 mod page;
 mod processes;
+mod session;
+mod spec;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod watch;
+mod window;
 
-pub use browsers::{Browsers, Spec};
+pub use browsers::Browsers;
 pub use config::Config;
 pub use metrics::Metrics;
 pub use page::Page;
+pub use processes::out_of_memory_kills;
+pub use spec::Spec;

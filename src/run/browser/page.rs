@@ -1,20 +1,30 @@
 //! The page of one run: the session as its steps see it. One command at a time, each with a deadline of its own.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use fantoccini::Client;
 use serde_json::{Value as Json, json};
 use tokio::time::{Instant, timeout};
-use url::Url;
+use tokio_util::sync::CancellationToken;
 
+use super::bidi::{Bidi, BidiError};
+use super::browsers::Browsers;
 use super::command::Command;
-use super::lease::{End, Lease};
-use super::metrics::Cause;
-use super::verdict::Trouble;
+use super::session::{Context, Session};
+use super::verdict::{self, Trouble};
+use super::watch::Watch;
+use super::{engine, processes};
 use crate::names::Reason;
-use crate::outcome::Failure;
+use crate::outcome::{BrowserResult, Failure};
 use crate::run::Values;
-use crate::scenario::{PageAction, Viewport};
+use crate::scenario::{Engine, PageAction, Viewport};
+
+/// How long a command may still take once a dialog has opened.
+const DIALOG_LOOK: Duration = Duration::from_millis(200);
+
+/// More dialogs than a page opens by mistake.
+const MANY_DIALOGS: u32 = 3;
 
 /// How much later than the driver we lose patience.
 const GRACE: Duration = Duration::from_secs(1);
@@ -25,15 +35,25 @@ pub(super) const PROMPT: Duration = Duration::from_secs(10);
 /// What a step keeps for later ones: name, value, whether it is a secret.
 pub type Saved = (String, Json, bool);
 
-/// A browser with one page. Dropping it ends the session; [`Page::close`] also waits for that.
+/// A run's own user in a browser. Dropping it ends the whole session; [`Page::close`] gives it back.
 pub struct Page {
-    client: Client,
-    lease: Option<Lease>,
+    pub(super) browsers: Browsers,
+    /// Always there, but for the moment when it is given back.
+    session: Option<Session>,
+    pub(super) context: Context,
+    pub(super) watch: Arc<Watch>,
     http: reqwest::Client,
-    /// Where the driver says how it is.
-    status: Url,
-    /// What the driver was last told to wait for pages.
-    patience: Option<Duration>,
+    warm: bool,
+    /// The window that commands are about.
+    pub(super) window: String,
+    /// Windows that were current before, the last one at the end.
+    pub(super) before: Vec<String>,
+    /// Whether the next step answers a dialog; else one that opens is sent away at once.
+    pub(super) dialog_is_awaited: bool,
+    /// How many dialogs were sent away, and what the last one said.
+    pub(super) dialogs: (u32, String),
+    /// Origins that may know where the browser is, where it says that it is somewhere.
+    pub(super) located: Option<HashSet<String>>,
     /// Why the session is of no use any more.
     lost: Option<Trouble>,
     /// When the document that the last `goto` opened began, by the browser's clock.
@@ -41,8 +61,53 @@ pub struct Page {
 }
 
 impl Page {
-    pub(super) fn new(client: Client, lease: Lease, http: reqwest::Client, status: Url) -> Self {
-        Self { client, lease: Some(lease), http, status, patience: None, lost: None, origin: 0.0 }
+    pub(super) fn new(
+        browsers: Browsers,
+        session: Session,
+        context: Context,
+        watch: Arc<Watch>,
+        http: reqwest::Client,
+        warm: bool,
+    ) -> Self {
+        Self {
+            browsers,
+            window: context.top.clone(),
+            before: Vec::new(),
+            session: Some(session),
+            context,
+            watch,
+            http,
+            warm,
+            dialog_is_awaited: false,
+            dialogs: (0, String::new()),
+            located: None,
+            lost: None,
+            origin: 0.0,
+        }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        self.session.as_ref().expect("it is only taken when the page is given back")
+    }
+
+    fn session_mut(&mut self) -> &mut Session {
+        self.session.as_mut().expect("it is only taken when the page is given back")
+    }
+
+    pub(super) fn bidi(&self) -> Option<Bidi> {
+        self.session().bidi.clone()
+    }
+
+    /// Which browser it is.
+    pub fn browser(&self) -> BrowserResult {
+        let session = self.session();
+        BrowserResult { engine: session.engine, version: session.version.clone(), warm: self.warm }
+    }
+
+    /// A step begins. `dialog_next`: the step after it answers a dialog.
+    pub fn step(&mut self, index: usize, span: &str, dialog_next: bool) {
+        self.dialog_is_awaited = dialog_next;
+        self.watch.step(index, span);
     }
 
     /// Does one action of a scenario; returns what it saves. `timeout` bounds all of it. Waiting is built in: an action
@@ -60,6 +125,8 @@ impl Page {
             PageAction::Fill { target, with, .. } => self.fill(target, with, values, deadline).await?,
             PageAction::Select { target, options } => self.select(target, options, values, deadline).await?,
             PageAction::Press { keys, into } => self.press(keys, into.as_ref(), values, deadline).await?,
+            PageAction::Dialog { answer, expect } => self.dialog(answer, expect.as_ref(), values, deadline).await?,
+            PageAction::Window(change) => self.change_window(change, values, deadline).await?,
             PageAction::Expect(expectations) => self.expect(expectations, values, deadline).await?,
             PageAction::Save(saves) => return self.save(saves, values, deadline).await,
             PageAction::Screenshot { .. } => {
@@ -76,79 +143,213 @@ impl Page {
         decode(&answer).ok_or_else(|| Failure::new(Reason::Driver, "the driver's screenshot is not one"))
     }
 
-    /// Ends the session, its processes and its folder, and waits until they are gone.
-    pub async fn close(mut self) {
-        let how = if self.lost.is_some() { End::Because(Cause::Crashed) } else { End::Done };
-        if let Some(lease) = self.lease.take() {
-            lease.end(how).await;
+    /// Gives the session back, or ends it when it is of no more use, and waits until that is done.
+    pub async fn close(self) {
+        if let Some(done) = self.release() {
+            let _ = done.await;
         }
     }
 
-    /// Gives the page its size: of the page, not of a window around it.
-    pub(super) async fn resize(&mut self, size: Viewport) -> Result<(), Failure> {
+    /// Gives the session back in the background.
+    pub fn release(mut self) -> Option<tokio::task::JoinHandle<()>> {
+        let session = self.session.take()?;
+        let fine = self.lost.is_none();
+        Some(self.browsers.release(session, self.context.clone(), fine))
+    }
+
+    /// A step was cut off while a command was under way: nothing more can be asked of the session.
+    pub fn abandon(&mut self) {
+        self.lost.get_or_insert(Trouble::Timeout("the page does not answer".into()));
+    }
+
+    /// Gives the page its size where there is no `BiDi` to do it: of the page, not of a window around it. Chromium's own
+    /// way; another browser without `BiDi` keeps its size.
+    pub(super) async fn resize_alone(&mut self, size: Viewport) {
+        if self.session().bidi.is_some() || self.session().engine != Engine::Chromium {
+            return;
+        }
         let metrics = json!({"width": size.width, "height": size.height, "deviceScaleFactor": 1, "mobile": false});
         let command = Command::cdp("Emulation.setDeviceMetricsOverride", &metrics);
-        self.call(command, PROMPT).await.map(drop).map_err(Trouble::failure)
+        if let Err(trouble) = self.call(command, PROMPT).await {
+            tracing::debug!(?trouble, "the page has the size of its window");
+        }
     }
 
     /// Tells the driver how long a page may load, where that is news to it.
     pub(super) async fn patience(&mut self, deadline: Instant) -> Result<(), Trouble> {
         // Rounded up, so that steps with the same timeout need not say it again.
         let wanted = Duration::from_secs(deadline.saturating_duration_since(Instant::now()).as_secs() + 1);
-        if self.patience != Some(wanted) {
+        if self.session().patience != Some(wanted) {
             let body = json!({"pageLoad": wanted.as_secs() * 1000});
             self.call(Command::post("timeouts", body), PROMPT).await?;
-            self.patience = Some(wanted);
+            self.session_mut().patience = Some(wanted);
         }
         Ok(())
     }
 
     /// Runs a command. A driver that does not come back is asked how it is: one that answers is kept busy by the page.
     pub(super) async fn call(&mut self, command: Command, limit: Duration) -> Result<Json, Trouble> {
-        if let Some(trouble) = &self.lost {
-            return Err(trouble.clone());
-        }
-        let trouble = match timeout(limit + GRACE, self.client.issue_cmd(command)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => {
+        let client = self.session().client.clone();
+        match self.heed(client.issue_cmd(command), limit).await? {
+            Heard::Answer(Ok(answer)) => Ok(answer),
+            Heard::Answer(Err(error)) => {
                 let trouble = match Trouble::from(error) {
                     Trouble::Timeout(text) => self.autopsy().await.unwrap_or(Trouble::Timeout(text)),
                     trouble => trouble,
                 };
-                if !trouble.is_final() {
-                    return Err(trouble);
-                }
-                trouble
+                Err(self.look_into(trouble).await)
             }
-            Err(_) => {
-                let answer = self.http.get(self.status.clone()).timeout(2 * GRACE).send().await;
-                if answer.is_ok() {
-                    Trouble::Timeout("the page does not answer: its scripts keep it busy".into())
-                } else {
-                    Trouble::Gone(Reason::Driver, "the WebDriver endpoint does not answer".into())
-                }
-            }
+            // What the command has led to is for the next step.
+            Heard::Dialog => Ok(Json::Null),
+            Heard::Nothing => Err(self.silence().await),
+        }
+    }
+
+    /// As [`Page::call`], by `BiDi`.
+    pub(super) async fn ask(&mut self, method: &str, params: Json, limit: Duration) -> Result<Json, Trouble> {
+        let Some(bidi) = self.bidi() else {
+            return Err(Trouble::Other("this browser session has no WebDriver BiDi".into()));
         };
-        // The client sends one command after the other, so that another one would only wait behind this one.
-        self.lost = Some(trouble.clone());
-        Err(trouble)
+        match self.heed(bidi.call(method, params, limit), limit).await? {
+            Heard::Answer(Ok(answer)) => Ok(answer),
+            Heard::Answer(Err(BidiError::Refused(code, message))) => {
+                let trouble = verdict::refused(&code, &message);
+                Err(self.look_into(trouble).await)
+            }
+            Heard::Answer(Err(BidiError::Timeout)) => {
+                // A server that does not answer leaves the page as it was. The navigation that is under way is given
+                // up, since classic commands would wait for it.
+                if engine::stop_loading(self.session().engine, &bidi, &self.window, 3 * GRACE).await {
+                    return Err(Trouble::Timeout("the page does not get ready".into()));
+                }
+                // A dead page answers nothing; the classic commands know it.
+                Err(match self.autopsy().await {
+                    Some(trouble) => self.look_into(trouble).await,
+                    None => Trouble::Timeout("the page does not answer".into()),
+                })
+            }
+            Heard::Answer(Err(BidiError::Closed)) | Heard::Nothing => Err(self.silence().await),
+            Heard::Dialog => Ok(Json::Null),
+        }
+    }
+
+    /// Waits for an answer and answers dialogs meanwhile: a browser may say nothing else while one is open.
+    async fn heed<T>(&mut self, answer: impl Future<Output = T>, limit: Duration) -> Result<Heard<T>, Trouble> {
+        if let Some(trouble) = &self.lost {
+            return Err(trouble.clone());
+        }
+        let end = Instant::now() + limit + GRACE;
+        let closing = self.bidi().map(|bidi| bidi.closing());
+        let mut prompt = self.watch.prompt.subscribe();
+        tokio::pin!(answer);
+        loop {
+            let open = prompt.borrow_and_update().clone();
+            if let Some(open) = open {
+                if self.dialog_is_awaited {
+                    // What was asked for may have been done already, or wait for the dialog.
+                    return Ok(match timeout(DIALOG_LOOK, &mut answer).await {
+                        Ok(answer) => Heard::Answer(answer),
+                        Err(_) => Heard::Dialog,
+                    });
+                }
+                self.send_away(&open).await;
+            }
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Ok(Heard::Answer(answer)),
+                changed = prompt.changed() => if changed.is_err() { return Ok(Heard::Nothing) },
+                () = tokio::time::sleep_until(end) => return Ok(Heard::Nothing),
+                () = closed(closing.clone()) => {
+                    // The driver may know why.
+                    return Ok(match timeout(GRACE, &mut answer).await {
+                        Ok(answer) => Heard::Answer(answer),
+                        Err(_) => Heard::Nothing,
+                    });
+                }
+            }
+        }
+    }
+
+    /// What it means that there is no answer. The session is of no more use: the client sends one command after the
+    /// other, so that another one would only wait behind this one.
+    async fn silence(&mut self) -> Trouble {
+        let trouble = self.why_silent().await;
+        let trouble = self.look_into(trouble).await;
+        self.lost.get_or_insert(trouble).clone()
+    }
+
+    async fn why_silent(&mut self) -> Trouble {
+        if let Some(pid) = self.session().group.and_then(processes::stopped_member) {
+            let of_driver = Some(pid) == self.session().group;
+            let (reason, who) = if of_driver { (Reason::Driver, "driver") } else { (Reason::Browser, "browser") };
+            return Trouble::Gone(reason, format!("a process of the {who} is stopped (process {pid})"));
+        }
+        let status = self.session().status.clone();
+        if self.http.get(status).timeout(2 * GRACE).send().await.is_err() {
+            return Trouble::Gone(Reason::Driver, "the WebDriver endpoint does not answer".into());
+        }
+        if self.bidi().is_some_and(|bidi| bidi.is_closed()) {
+            return Trouble::Gone(Reason::Browser, "the browser went away".into());
+        }
+        let (dialogs, message) = &self.dialogs;
+        if *dialogs > MANY_DIALOGS {
+            return Trouble::Timeout(format!("the page has opened {dialogs} dialogs, the last one: {message}"));
+        }
+        Trouble::Timeout("the page does not answer: its scripts keep it busy".into())
+    }
+
+    /// What lies behind a trouble that ends the session.
+    async fn look_into(&mut self, trouble: Trouble) -> Trouble {
+        if !trouble.is_final() {
+            return trouble;
+        }
+        // The owner of the session may be about to tell that it has ended it.
+        let trouble = match self.session().lease.too_large() {
+            Some(bytes) => Trouble::Crash(format!("its processes had taken {} MiB of memory", bytes >> 20)),
+            None => match trouble {
+                // One dead page is the end of the whole browser there.
+                Trouble::Gone(Reason::Browser, text)
+                    if engine::kind(self.session().engine).dies_with_its_page && !text.contains("is stopped") =>
+                {
+                    Trouble::Crash(text)
+                }
+                trouble => trouble,
+            },
+        };
+        self.lost.get_or_insert(trouble).clone()
     }
 
     /// Whether a page that did not get ready is dead: the driver waits for it all the same, and only says so when it is
     /// asked for something else. Sometimes not even then: a renderer that died while it was loading a page looks like
     /// one that is kept busy, and is of no more use.
     async fn autopsy(&mut self) -> Option<Trouble> {
-        if let Ok(answer) = timeout(2 * GRACE, self.client.issue_cmd(Command::get("title"))).await {
+        let client = self.session().client.clone();
+        if let Ok(answer) = timeout(2 * GRACE, client.issue_cmd(Command::get("title"))).await {
             return answer.err().map(Trouble::from).filter(Trouble::is_final);
         }
-        self.lost = Some(Trouble::Timeout("the page does not answer".into()));
-        None
+        Some(self.silence().await)
     }
 
     /// Runs a script within the time that is left.
     pub(super) async fn script(&mut self, script: &str, argument: &Json, deadline: Instant) -> Result<Json, Trouble> {
         let left = deadline.saturating_duration_since(Instant::now());
         self.call(Command::script(script, argument), left).await
+    }
+}
+
+/// What came of waiting for an answer.
+enum Heard<T> {
+    Answer(T),
+    /// A dialog opened that the next step answers.
+    Dialog,
+    /// No answer in time, or the browser is gone.
+    Nothing,
+}
+
+async fn closed(closing: Option<CancellationToken>) {
+    match closing {
+        Some(closing) => closing.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -49,6 +49,59 @@ pub(super) fn group_runs(group: i32) -> bool {
     processes().any(|(_, of)| of == group)
 }
 
+/// A member of a group that is stopped, by a signal or a debugger: it neither works nor dies.
+pub(super) fn stopped_member(group: i32) -> Option<i32> {
+    members().find(|(_, of, state)| *of == group && matches!(state, 'T' | 't')).map(|(pid, ..)| pid)
+}
+
+/// How many bytes the members of a group have for themselves: resident and not shared. For scripts of pages, what they
+/// allocate.
+pub(super) fn group_memory(group: i32) -> u64 {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    let pages: u64 = members()
+        .filter(|(_, of, _)| *of == group)
+        .filter_map(|(pid, ..)| {
+            // proc(5): size, resident, shared …, in pages.
+            let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+            let mut fields = statm.split_ascii_whitespace().skip(1);
+            let resident: u64 = fields.next()?.parse().ok()?;
+            let shared: u64 = fields.next()?.parse().ok()?;
+            Some(resident.saturating_sub(shared))
+        })
+        .sum();
+    pages.saturating_mul(u64::try_from(page).unwrap_or(4096))
+}
+
+/// How many processes the kernel has killed for want of memory, on this machine and in our control group.
+pub fn out_of_memory_kills() -> u64 {
+    let field = |path: &str, name: &str| -> u64 {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
+    };
+    field("/proc/vmstat", "oom_kill ").saturating_add(field("/sys/fs/cgroup/memory.events", "oom_kill "))
+}
+
+/// How many bytes may still be had: of the machine, or of our control group where that is less.
+pub(super) fn free_memory() -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let machine = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .map_or(u64::MAX, |kib| kib * 1024);
+    let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    let group = match (number("memory.max"), number("memory.current")) {
+        // What the group's files occupy in memory is given back when it is needed.
+        (Some(most), Some(now)) => {
+            let stat = fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
+            let files =
+                stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse().ok()).unwrap_or(0);
+            most.saturating_sub(now).saturating_add(files)
+        }
+        _ => u64::MAX,
+    };
+    machine.min(group)
+}
+
 /// Ends a whole group at once. That it is gone already is no error.
 pub(super) fn kill_group(group: i32) {
     // Group 0 would be our own, and 1 and below mean other things to the system call.
@@ -67,13 +120,18 @@ pub(super) fn remove_folder(folder: &Path) -> bool {
 
 /// Running processes with their groups.
 fn processes() -> impl Iterator<Item = (i32, i32)> {
+    members().map(|(pid, group, _)| (pid, group))
+}
+
+/// Running processes with their groups and states.
+fn members() -> impl Iterator<Item = (i32, i32, char)> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
         let pid: i32 = std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // proc(5): "pid (name) state ppid pgrp …"; the name may hold anything, so the fields begin after its last ")".
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let state = fields.next()?;
+        let state = fields.next()?.chars().next()?;
         let group: i32 = fields.nth(1)?.parse().ok()?;
-        (state != "Z" && state != "X").then_some((pid, group))
+        (state != 'Z' && state != 'X').then_some((pid, group, state))
     })
 }

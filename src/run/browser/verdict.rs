@@ -2,6 +2,7 @@
 
 use fantoccini::error::{CmdError, ErrorStatus, NewSessionError};
 
+use super::engine;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::expect::cut;
@@ -58,6 +59,24 @@ impl From<CmdError> for Trouble {
     }
 }
 
+/// What the browser says of a `BiDi` command it did not do. That it is closed or silent is for the page to look into.
+pub(super) fn refused(code: &str, message: &str) -> Trouble {
+    let text = short(message);
+    if let Some(found) = engine::network_error(message) {
+        return Trouble::Net(found);
+    }
+    if message.contains("tab crashed") || message.contains("Target crashed") {
+        return Trouble::Crash(text);
+    }
+    match code {
+        "no such frame" | "no such node" | "stale element reference" | "no such alert" => Trouble::Again(text),
+        _ if message.contains("Cannot find context") || message.contains("navigated or closed") => Trouble::Again(text),
+        "invalid session id" => Trouble::Gone(Reason::Browser, format!("the browser went away: {text}")),
+        "timeout" => Trouble::Timeout(text),
+        _ => Trouble::Other(text),
+    }
+}
+
 fn standard(status: &ErrorStatus, message: &str) -> Trouble {
     let text = short(message);
     let has = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
@@ -77,10 +96,11 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
     ]) {
         return Trouble::Again(text);
     }
-    if let Some((_, code)) = message.split_once("net::") {
-        return Trouble::Net(
-            code.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_' || c.is_ascii_digit()).collect(),
-        );
+    if let Some(code) = engine::network_error(message) {
+        return Trouble::Net(code);
+    }
+    if *status == ErrorStatus::InsecureCertificate {
+        return Trouble::Net("ERR_CERT_INVALID".into());
     }
     match status {
         ErrorStatus::StaleElementReference
@@ -97,7 +117,8 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
             Trouble::Gone(Reason::Browser, format!("the browser went away: {text}"))
         }
         _ if has(&["disconnected", "not reachable", "not connected to DevTools", "session deleted",
-            "web view not found", "unable to send message to renderer", "closed the connection"]) => {
+            "web view not found", "unable to send message to renderer", "closed the connection",
+            "decode response from marionette", "without establishing a connection"]) => {
             Trouble::Gone(Reason::Browser, format!("the browser went away: {text}"))
         }
         _ => Trouble::Other(text),
@@ -105,7 +126,7 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
 }
 
 /// Why a session could not be had.
-pub(super) fn not_created(error: &NewSessionError, output: &str) -> Failure {
+pub(super) fn not_created(error: &NewSessionError, browser: &str, output: &str) -> Failure {
     let output = if output.is_empty() { String::new() } else { format!(" (the driver's last words: {output})") };
     match error {
         NewSessionError::SessionNotCreated(error) => {
@@ -114,11 +135,11 @@ pub(super) fn not_created(error: &NewSessionError, output: &str) -> Failure {
             } else {
                 ""
             };
-            Failure::new(Reason::Browser, format!("Chromium did not start: {}{advice}{output}", short(&error.message)))
+            Failure::new(Reason::Browser, format!("{browser} did not start: {}{advice}{output}", short(&error.message)))
         }
         NewSessionError::NotW3C(value) => {
             let text = value.get("message").and_then(|text| text.as_str()).map_or_else(|| value.to_string(), short);
-            Failure::new(Reason::Browser, format!("Chromium did not start: {}{output}", cut(&text, 300)))
+            Failure::new(Reason::Browser, format!("{browser} did not start: {}{output}", cut(&text, 300)))
         }
         error => {
             Failure::new(Reason::Driver, format!("no session from the WebDriver endpoint: {}{output}", root(error)))

@@ -27,7 +27,7 @@ fn reaped(browsers: &Browsers, cause: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     let folder = Temporary::new();
-    let browsers = browsers(&folder, 1);
+    let browsers = configured(&folder, Config { max_sessions: 1, warm: false, ..Config::default() });
     let base = site(&[("/", "<title>x</title>")]).await;
     let values = values(&base);
 

@@ -4,6 +4,8 @@ mod actions;
 mod goto;
 mod leases;
 mod locating;
+mod pool;
+mod surroundings;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,9 +26,6 @@ use crate::scenario::{
     AlertPolicy, How, Kind, Lookup, LookupError, Matcher, PageAction, PageExpectation, PageFact, Scenario, Schedule,
     Target, Template, Value,
 };
-
-/// What keeps Chromium off the network.
-const LOOPBACK_ONLY: &str = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost";
 
 /// How often the long tests go round.
 fn rounds() -> usize {
@@ -51,7 +50,11 @@ impl Drop for Temporary {
 }
 
 fn browsers(folder: &Temporary, max_sessions: usize) -> Browsers {
-    let config = Config { max_sessions, webdriver: None, arguments: vec![LOOPBACK_ONLY.into()] };
+    configured(folder, Config { max_sessions, ..Config::default() })
+}
+
+fn configured(folder: &Temporary, config: Config) -> Browsers {
+    let config = Config { loopback_only: true, ..config };
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     // There is no guard executable beside a unit test; the boundary tests have one.
     Browsers::new(config, folder.0.clone(), PathBuf::from("/nonexistent/wachta"), metrics)
@@ -163,6 +166,8 @@ fn number(n: i64) -> Value {
     Value::Number(n.into())
 }
 
+use surroundings::counting;
+
 /// A page of one site, and the names of its run.
 struct Bench {
     browsers: Browsers,
@@ -173,8 +178,12 @@ struct Bench {
 
 impl Bench {
     async fn new(pages: &[(&str, &str)]) -> Self {
+        Self::of(crate::scenario::Engine::Chromium, pages).await
+    }
+
+    async fn of(engine: crate::scenario::Engine, pages: &[(&str, &str)]) -> Self {
         let folder = Temporary::new();
-        let browsers = browsers(&folder, 1);
+        let browsers = configured(&folder, Config { max_sessions: 1, engine: Some(engine), ..Config::default() });
         let page = browsers.open(Spec::default(), soon()).await.unwrap();
         let values = values(&site(pages).await);
         Self { browsers, page, values, folder }

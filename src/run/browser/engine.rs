@@ -1,0 +1,307 @@
+//! What is different from one driver to the next, and nothing of it anywhere else.
+//!
+//! Everything here is measured with ChromeDriver 156, geckodriver 0.37 with Firefox 153, and Selenium Grid 4.48.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::Config;
+use super::bidi::Bidi;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::Engine;
+
+/// Below this much shared memory Chromium's tabs crash, as in a container with its 64 MiB.
+const ENOUGH_SHARED_MEMORY: u64 = 512 * 1024 * 1024;
+
+/// The driver of an engine.
+pub(super) struct Kind {
+    /// Its program.
+    pub(super) program: &'static str,
+    /// Where distributions put it when it is not in PATH.
+    places: &'static [&'static str],
+    /// What makes it listen on a free port of its own, on loopback.
+    pub(super) arguments: &'static [&'static str],
+    /// What stands before the port in its output.
+    said: &'static str,
+    /// The browser's name, for people.
+    pub(super) browser: &'static str,
+    /// How to get both.
+    install: &'static str,
+    /// Whether one dead page takes the whole browser along.
+    pub(super) dies_with_its_page: bool,
+}
+
+/// The driver of an engine.
+pub(super) fn kind(engine: Engine) -> &'static Kind {
+    match engine {
+        Engine::Chromium => &Kind {
+            program: "chromedriver",
+            places: &[
+                "/usr/bin/chromedriver",
+                "/usr/local/bin/chromedriver",
+                "/usr/lib/chromium/chromedriver",
+                "/snap/bin/chromium.chromedriver",
+            ],
+            arguments: &["--port=0"],
+            said: "successfully on port ",
+            browser: "Chromium",
+            install: "install Chromium and its driver (Debian, Ubuntu: `apt-get install chromium chromium-driver`)",
+            dies_with_its_page: false,
+        },
+        Engine::Firefox => &Kind {
+            program: "geckodriver",
+            places: &["/usr/bin/geckodriver", "/usr/local/bin/geckodriver", "/snap/bin/geckodriver"],
+            // The WebSocket is Firefox's own; its port must differ from one Firefox to the next.
+            arguments: &["--host=127.0.0.1", "--port=0", "--websocket-port=0"],
+            said: "Listening on 127.0.0.1:",
+            browser: "Firefox",
+            install: "install Firefox and geckodriver (Debian: `apt-get install firefox-esr` and `cargo install geckodriver`)",
+            dies_with_its_page: true,
+        },
+    }
+}
+
+impl Kind {
+    /// Finds the driver in PATH and the usual places.
+    pub(super) fn find(&self) -> Result<PathBuf, Failure> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo/bin").join(self.program));
+        std::env::split_paths(&path)
+            .map(|folder| folder.join(self.program))
+            .chain(self.places.iter().map(PathBuf::from))
+            .chain(home)
+            .find(|candidate| candidate.is_file())
+            .ok_or_else(|| {
+                Failure::new(
+                    Reason::Driver,
+                    format!(
+                        "{} was not found in PATH; {}, or set `browser.webdriver` to a WebDriver endpoint",
+                        self.program, self.install
+                    ),
+                )
+            })
+    }
+
+    /// The port that a line of the driver's output tells.
+    pub(super) fn port(&self, line: &str) -> Option<u16> {
+        let (_, number) = line.split_once(self.said)?;
+        number.trim().trim_end_matches('.').parse().ok()
+    }
+}
+
+/// Chromium's error codes for pages it could not load, and the words of Firefox for the same.
+pub(super) fn network_error(text: &str) -> Option<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    if let Some((_, code)) = text.split_once("net::") {
+        return Some(word(code));
+    }
+    if let Some((_, rest)) = text.split_once("about:neterror?e=") {
+        return Some(firefox(&word(rest)));
+    }
+    if text.contains("deniedPortAccess") {
+        return Some("ERR_UNSAFE_PORT".into());
+    }
+    // The most telling word comes last: "NS_ERROR_GENERATE_FAILURE(…, MOZILLA_PKIX_ERROR_SELF_SIGNED_CERT)".
+    let known = ["MOZILLA_PKIX_ERROR_", "SEC_ERROR_", "SSL_ERROR_", "NS_ERROR_", "NS_BINDING_"];
+    known.iter().find_map(|known| text.find(known).map(|at| firefox(&word(&text[at..]))))
+}
+
+/// Firefox's code as the one of Chromium that says the same; one that has none stays as it is.
+fn firefox(code: &str) -> String {
+    let is = |parts: &[&str]| parts.iter().any(|part| code.contains(part));
+    let same = match code {
+        "connectionFailure" | "NS_ERROR_CONNECTION_REFUSED" => "ERR_CONNECTION_REFUSED",
+        "netReset" | "NS_ERROR_NET_RESET" => "ERR_CONNECTION_RESET",
+        "netInterrupt" | "NS_ERROR_NET_INTERRUPT" | "NS_ERROR_NET_PARTIAL_TRANSFER" => "ERR_CONNECTION_CLOSED",
+        "netTimeout" | "NS_ERROR_NET_TIMEOUT" => "ERR_TIMED_OUT",
+        "dnsNotFound" | "NS_ERROR_UNKNOWN_HOST" => "ERR_NAME_NOT_RESOLVED",
+        "netOffline" | "NS_ERROR_OFFLINE" => "ERR_INTERNET_DISCONNECTED",
+        "redirectLoop" | "NS_ERROR_REDIRECT_LOOP" => "ERR_TOO_MANY_REDIRECTS",
+        "NS_BINDING_ABORTED" => "ERR_ABORTED",
+        _ if is(&["UNKNOWN_ISSUER", "SELF_SIGNED", "CERT", "PKIX", "OCSP"]) => {
+            return format!("ERR_CERT_INVALID ({code})");
+        }
+        _ if is(&["SSL_ERROR", "nssFailure", "SEC_ERROR"]) => return format!("ERR_SSL_PROTOCOL_ERROR ({code})"),
+        _ => code,
+    };
+    same.to_owned()
+}
+
+/// Gives up a navigation that is under way. False when the page does not even take that.
+pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, limit: Duration) -> bool {
+    match engine {
+        // Its scripts wait for the navigation.
+        Engine::Chromium => {
+            let Ok(session) = bidi.call("goog:cdp.getSession", json!({"context": context}), limit).await else {
+                return false;
+            };
+            let stop = json!({"method": "Page.stopLoading", "params": {}, "session": session["session"]});
+            bidi.call("goog:cdp.sendCommand", stop, limit).await.is_ok()
+        }
+        Engine::Firefox => {
+            let target = json!({"context": context});
+            let stop = json!({"expression": "window.stop()", "target": target, "awaitPromise": false});
+            bidi.call("script.evaluate", stop, limit).await.is_ok()
+        }
+    }
+}
+
+/// What a session is asked for. The agent's own capabilities go first; nothing here shuts out another endpoint.
+pub(super) fn capabilities(engine: Engine, config: &Config) -> Map<String, Json> {
+    let mut wanted = json!({
+        "pageLoadStrategy": "normal",
+        "acceptInsecureCerts": false,
+        // A dialog is answered by the run, never behind its back.
+        "unhandledPromptBehavior": "ignore",
+        "timeouts": {"implicit": 0, "script": 10_000},
+        "webSocketUrl": true,
+    });
+    let own = match engine {
+        Engine::Chromium => json!({
+            "browserName": "chrome",
+            "goog:chromeOptions": {"args": chromium_arguments(config)},
+        }),
+        Engine::Firefox => json!({
+            "browserName": "firefox",
+            "moz:firefoxOptions": {
+                "args": if config.headed { json!([]) } else { json!(["-headless"]) },
+                "prefs": firefox_preferences(config),
+            },
+        }),
+    };
+    merge(&mut wanted, own);
+    merge(&mut wanted, Json::Object(config.capabilities.clone()));
+    let Json::Object(mut wanted) = wanted else { unreachable!("it was made as an object") };
+    // A capability that is null in the agent's file is not asked for.
+    wanted.retain(|_, value| !value.is_null());
+    wanted
+}
+
+/// Lays `more` over `base`, map by map; lists are appended.
+fn merge(base: &mut Json, more: Json) {
+    match (base, more) {
+        (Json::Object(base), Json::Object(more)) => {
+            for (key, value) in more {
+                merge(base.entry(key).or_insert(Json::Null), value);
+            }
+        }
+        (Json::Array(base), Json::Array(more)) => base.extend(more),
+        (base, more) => *base = more,
+    }
+}
+
+fn chromium_arguments(config: &Config) -> Vec<String> {
+    let mut arguments: Vec<String> = [
+        "--no-first-run",
+        "--no-default-browser-check",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-default-apps",
+        "--disable-domain-reliability",
+        "--disable-client-side-phishing-detection",
+        "--disable-features=Translate,OptimizationHints,MediaRouter",
+    ]
+    .map(ToOwned::to_owned)
+    .into();
+    if !config.headed {
+        arguments.push("--headless".into());
+    }
+    // At an endpoint that is not ours the other side knows what its machine needs.
+    if config.webdriver.is_none() {
+        // Chromium refuses to run its sandbox as root.
+        if nix::unistd::geteuid().is_root() {
+            arguments.push("--no-sandbox".into());
+        }
+        let shared =
+            nix::sys::statvfs::statvfs("/dev/shm").map_or(0, |shm| shm.blocks_available() * shm.fragment_size());
+        if shared < ENOUGH_SHARED_MEMORY {
+            arguments.push("--disable-dev-shm-usage".into());
+        }
+    }
+    if config.loopback_only {
+        arguments.push("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost".into());
+    }
+    arguments
+}
+
+/// What keeps Firefox from asking its makers for anything.
+fn firefox_preferences(config: &Config) -> Json {
+    let mut preferences = json!({
+        "app.normandy.enabled": false,
+        "app.update.auto": false,
+        "browser.aboutConfig.showWarning": false,
+        "browser.safebrowsing.malware.enabled": false,
+        "browser.safebrowsing.phishing.enabled": false,
+        "browser.search.update": false,
+        "datareporting.policy.dataSubmissionEnabled": false,
+        "dom.push.connection.enabled": false,
+        "extensions.update.enabled": false,
+        "network.captive-portal-service.enabled": false,
+        "network.connectivity-service.enabled": false,
+        "network.dns.disablePrefetch": true,
+        "services.settings.server": "data:,#remote-settings-dummy/v1",
+        "toolkit.telemetry.server": "",
+    });
+    if config.loopback_only {
+        merge(&mut preferences, json!({"network.dns.forceResolve": "127.0.0.1", "network.trr.mode": 5}));
+    }
+    preferences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_drivers_say_their_port() {
+        for (engine, line, port) in [
+            (Engine::Chromium, "ChromeDriver was started successfully on port 34567.", Some(34567)),
+            (Engine::Firefox, "1795381251702\tgeckodriver\tINFO\tListening on 127.0.0.1:46523", Some(46523)),
+            (Engine::Firefox, "1795381254163\tMarionette\tINFO\tListening on port 39315", None),
+            (Engine::Chromium, "Starting ChromeDriver 156.0", None),
+        ] {
+            assert_eq!(kind(engine).port(line), port, "{line}");
+        }
+    }
+
+    #[test]
+    fn network_errors_have_one_name() {
+        for (text, code) in [
+            ("unknown error: net::ERR_CONNECTION_REFUSED\n  (Session info)", Some("ERR_CONNECTION_REFUSED")),
+            ("Reached error page: about:neterror?e=connectionFailure&u=http%3A//127", Some("ERR_CONNECTION_REFUSED")),
+            ("Reached error page: about:neterror?e=dnsNotFound&u=x", Some("ERR_NAME_NOT_RESOLVED")),
+            (
+                "Error: NS_ERROR_GENERATE_FAILURE(NS_ERROR_MODULE_SECURITY, MOZILLA_PKIX_ERROR_SELF_SIGNED_CERT)",
+                Some("ERR_CERT_INVALID (MOZILLA_PKIX_ERROR_SELF_SIGNED_CERT)"),
+            ),
+            ("Error: deniedPortAccess", Some("ERR_UNSAFE_PORT")),
+            ("NS_ERROR_NET_RESET", Some("ERR_CONNECTION_RESET")),
+            ("stale element", None),
+        ] {
+            assert_eq!(network_error(text).as_deref(), code, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_agents_capabilities_go_first() {
+        let Json::Object(own) = json!({
+            "goog:chromeOptions": {"args": ["--lang=pl"], "binary": "/opt/chrome"},
+            "acceptInsecureCerts": true,
+            "webSocketUrl": null,
+            "se:name": "wachta",
+        }) else {
+            unreachable!()
+        };
+        let config = Config { capabilities: own, ..Config::default() };
+        let made = capabilities(Engine::Chromium, &config);
+        assert_eq!(made["goog:chromeOptions"]["binary"], "/opt/chrome");
+        let arguments = made["goog:chromeOptions"]["args"].as_array().unwrap();
+        assert!(arguments.contains(&json!("--headless")) && arguments.contains(&json!("--lang=pl")));
+        assert_eq!((&made["acceptInsecureCerts"], &made["se:name"]), (&json!(true), &json!("wachta")));
+        assert!(!made.contains_key("webSocketUrl"));
+    }
+}

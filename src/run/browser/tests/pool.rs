@@ -1,0 +1,182 @@
+//! The pool: warm sessions, and nothing of one run in the next.
+
+use super::super::processes;
+use super::*;
+use crate::names::Reason;
+use crate::scenario::Engine;
+
+fn started(browsers: &Browsers) -> u64 {
+    browsers.metrics().started.get()
+}
+
+fn sessions(browsers: &Browsers, state: &str) -> i64 {
+    browsers.metrics().sessions.with_label_values(&[state]).get()
+}
+
+/// Leaves what a page can leave behind, and says what it found.
+const TRACES: &str = "
+    const found = {cookie: document.cookie, local: localStorage.getItem('k'), session: sessionStorage.getItem('k'),
+                   databases: (await indexedDB.databases()).map(one => one.name), name: window.name,
+                   caches: await caches.keys(), workers: (await navigator.serviceWorker.getRegistrations()).length,
+                   geolocation: (await navigator.permissions.query({name: 'geolocation'})).state};
+    document.cookie = 'k=v; max-age=1000';
+    localStorage.setItem('k', 'v');
+    sessionStorage.setItem('k', 'v');
+    window.name = 'k';
+    await new Promise((done, fail) => {
+        const open = indexedDB.open('k');
+        open.onsuccess = done;
+        open.onerror = fail;
+    });
+    await caches.open('k');
+    await navigator.serviceWorker.register('/worker.js');
+    return found;";
+
+async fn traces(page: &mut Page) -> serde_json::Value {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let script = format!("return (async () => {{{TRACES}}})()");
+    page.script(&script, &serde_json::Value::Null, deadline).await.unwrap()
+}
+
+async fn leaves_nothing_to_the_next(engine: Engine) {
+    let folder = Temporary::new();
+    let browsers = configured(&folder, Config { max_sessions: 1, engine: Some(engine), ..Config::default() });
+    let counted = counting().await;
+    let values = values(&counted.base);
+    let mut first = None;
+    for round in 0..3 {
+        let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+        page.act(&goto("/"), &values, Duration::from_secs(20)).await.unwrap();
+        let found = traces(&mut page).await;
+        let first = first.get_or_insert_with(|| found.clone());
+        assert_eq!(found, *first, "round {round}");
+        assert_eq!(
+            (&found["cookie"], &found["workers"], &found["local"]),
+            (&"".into(), &0.into(), &serde_json::Value::Null)
+        );
+        assert_eq!(page.browser().warm, round > 0);
+        page.close().await;
+        assert_eq!((sessions(&browsers, "idle"), sessions(&browsers, "busy")), (1, 0));
+    }
+    assert_eq!(started(&browsers), 1, "one browser for all");
+    // What may be cached was asked for in each run.
+    assert_eq!(counted.count("/cached.css"), 3);
+    browsers.shutdown().await;
+    assert_eq!((sessions(&browsers, "idle"), sessions(&browsers, "busy")), (0, 0));
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
+    for cause in ["cancelled", "timeout", "crashed", "shutdown"] {
+        assert_eq!(browsers.metrics().reaped.with_label_values(&[cause]).get(), 0, "{cause}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_leaves_nothing_to_the_next() {
+    leaves_nothing_to_the_next(Engine::Chromium).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_leaves_nothing_to_the_next_in_firefox() {
+    leaves_nothing_to_the_next(Engine::Firefox).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_replaced_in_time() {
+    let folder = Temporary::new();
+    let browsers = configured(&folder, Config { max_sessions: 1, max_runs: 2, ..Config::default() });
+    let mut warm = Vec::new();
+    for _ in 0..4 {
+        let page = browsers.open(Spec::default(), soon()).await.unwrap();
+        warm.push(page.browser().warm);
+        page.close().await;
+    }
+    // The replacement was started ahead of the third run.
+    assert_eq!((warm, started(&browsers)), (vec![false, true, true, true], 3));
+    browsers.shutdown().await;
+
+    let folder = Temporary::new();
+    let browsers =
+        configured(&folder, Config { max_sessions: 1, max_age: Duration::from_millis(1), ..Config::default() });
+    browsers.open(Spec::default(), soon()).await.unwrap().close().await;
+    assert_eq!(started(&browsers), 2);
+    let end = soon();
+    // An idle one that is too old ends by itself.
+    while sessions(&browsers, "idle") > 0 {
+        assert!(Instant::now() < end);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    browsers.shutdown().await;
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_that_dies_or_stops_is_not_used() {
+    let folder = Temporary::new();
+    let browsers = browsers(&folder, 1);
+    browsers.open(Spec::default(), soon()).await.unwrap().close().await;
+    let lease = browsers.lease().unwrap();
+    let group = processes::groups_with_lease(&lease)[0].0;
+    // Killed: its owner sees it at once.
+    processes::kill_group(group);
+    let end = soon();
+    while sessions(&browsers, "idle") > 0 {
+        assert!(Instant::now() < end);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(browsers.metrics().reaped.with_label_values(&["crashed"]).get(), 1);
+
+    let page = browsers.open(Spec::default(), soon()).await.unwrap();
+    assert!(!page.browser().warm);
+    page.close().await;
+    let group = processes::groups_with_lease(&lease)[0].0;
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let page = browsers.open(Spec::default(), soon()).await.unwrap();
+    assert!(!page.browser().warm, "one that does not answer is ended");
+    page.close().await;
+    browsers.shutdown().await;
+    assert_eq!(processes::groups_with_lease(&lease), []);
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_never_more_browsers_than_allowed() {
+    let folder = Temporary::new();
+    let browsers = browsers(&folder, 1);
+    browsers.open(Spec::default(), soon()).await.unwrap().close().await;
+    let firefox = Spec { engine: Some(Engine::Firefox), ..Spec::default() };
+    let page = browsers.open(firefox, soon()).await.unwrap();
+    assert_eq!(page.browser().engine, Engine::Firefox);
+    assert_eq!((sessions(&browsers, "idle"), sessions(&browsers, "busy")), (0, 1), "Chromium made room");
+    let waits = browsers.open(Spec::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
+    assert_eq!(
+        (waits.reason, waits.message.as_str()),
+        (Reason::Resources, "no free browser session: all 1 are in use")
+    );
+    page.close().await;
+    browsers.shutdown().await;
+
+    // Memory that no machine has.
+    let folder = Temporary::new();
+    let browsers = configured(&folder, Config { min_free_memory: 1 << 60, ..Config::default() });
+    let waits = browsers.open(Spec::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
+    assert_eq!(waits.reason, Reason::Resources);
+    assert!(waits.message.starts_with("not enough memory for a browser: "), "{}", waits.message);
+    assert_eq!(browsers.metrics().waiting.with_label_values(&["memory"]).get(), 0);
+    browsers.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_takes_too_much_memory_ends_its_session() {
+    let folder = Temporary::new();
+    let browsers = configured(&folder, Config { max_sessions: 1, max_memory: 700 << 20, ..Config::default() });
+    let eats = "<title>x</title><script>const all = []; setInterval(() => { all.push(new Uint8Array(30e6).fill(1)) }, 20)</script>";
+    let values = values(&site(&[("/", eats)]).await);
+    let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+    page.act(&goto("/"), &values, Duration::from_secs(20)).await.unwrap();
+    let never = expect(PageFact::Visible(role("button", "never")));
+    let failure = page.act(&never, &values, Duration::from_secs(60)).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::Crash, "{failure:?}");
+    assert!(failure.message.contains("MiB of memory"), "{failure:?}");
+    page.close().await;
+    assert_eq!(browsers.metrics().reaped.with_label_values(&["memory"]).get(), 1);
+    browsers.shutdown().await;
+}

@@ -1,0 +1,205 @@
+//! What a run hears of its browser while it drives it: dialogs, windows, requests that wait for our word, and all that
+//! is kept of the traffic. Fed by the events of one session, which has one run at a time.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value as Json, json};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::bidi::{Bidi, Listener};
+
+/// How long the browser may take to go on with a request that waited for us.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// The events that a run asks for. Each is asked for by itself where a browser does not know them all.
+pub(super) const EVENTS: &[&str] = &[
+    "browsingContext.contextCreated",
+    "browsingContext.contextDestroyed",
+    "browsingContext.navigationStarted",
+    "browsingContext.navigationCommitted",
+    "browsingContext.navigationFailed",
+    "browsingContext.domContentLoaded",
+    "browsingContext.load",
+    "browsingContext.userPromptOpened",
+    "browsingContext.userPromptClosed",
+    "browsingContext.downloadWillBegin",
+    "browsingContext.downloadEnd",
+    "log.entryAdded",
+    "network.beforeRequestSent",
+    "network.responseStarted",
+    "network.responseCompleted",
+    "network.fetchError",
+    "network.authRequired",
+    "script.message",
+];
+
+/// A dialog that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Prompt {
+    /// The window it is of.
+    pub(super) context: String,
+    /// `alert`, `confirm`, `prompt` or `beforeunload`.
+    pub(super) kind: String,
+    /// What it says.
+    pub(super) message: String,
+}
+
+/// What is said to requests that wait for us.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Additions {
+    /// Headers, each with the origin whose requests get it.
+    pub(super) headers: Vec<(String, String, String)>,
+    /// Origins whose requests get a `traceparent`; `*` is every one.
+    pub(super) traceparent: Vec<String>,
+    /// The trace.
+    pub(super) trace: String,
+    /// The user and password for whoever asks.
+    pub(super) credentials: Option<(String, String)>,
+}
+
+impl Additions {
+    /// Whether requests need to wait for us at all.
+    pub(super) fn of_requests(&self) -> bool {
+        !self.headers.is_empty() || !self.traceparent.is_empty()
+    }
+}
+
+/// The account of one run.
+pub(super) struct Watch {
+    /// The dialog that is open.
+    pub(super) prompt: watch::Sender<Option<Prompt>>,
+    /// Windows of the run, in the order they were opened.
+    windows: Mutex<Vec<String>>,
+    /// How many downloads have begun.
+    downloads: watch::Sender<usize>,
+    observed: Mutex<super::observe::Observed>,
+    additions: Mutex<Additions>,
+    /// The span of the step that runs.
+    span: Mutex<String>,
+    /// Requests to which credentials were given once.
+    asked: Mutex<HashSet<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    pub(super) fn new(engine: crate::scenario::Engine, top: &str) -> Self {
+        Self {
+            prompt: watch::Sender::new(None),
+            windows: Mutex::new(vec![top.to_owned()]),
+            downloads: watch::Sender::new(0),
+            observed: Mutex::new(super::observe::Observed::new(engine)),
+            additions: Mutex::default(),
+            span: Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// What is kept of the traffic, the console and the documents.
+    pub(super) fn observed(&self) -> MutexGuard<'_, super::observe::Observed> {
+        lock(&self.observed)
+    }
+
+    /// A step begins.
+    pub(super) fn step(&self, index: usize, span: &str) {
+        span.clone_into(&mut lock(&self.span));
+        self.observed().step(index);
+    }
+
+    /// Windows that are open, in the order they were opened.
+    pub(super) fn windows(&self) -> Vec<String> {
+        lock(&self.windows).clone()
+    }
+
+    /// How many downloads have begun.
+    pub(super) fn downloads(&self) -> usize {
+        *self.downloads.borrow()
+    }
+
+    /// What is added to requests from now on.
+    pub(super) fn add(&self, additions: Additions) {
+        *lock(&self.additions) = additions;
+    }
+
+    /// Who listens to the session's events for this run.
+    pub(super) fn listener(self: &Arc<Self>, bidi: Bidi, tasks: TaskTracker) -> Listener {
+        let watch = Arc::clone(self);
+        Arc::new(move |method, params, received| watch.event(method, params, received, &bidi, &tasks))
+    }
+
+    fn event(&self, method: &str, params: &Json, received: SystemTime, bidi: &Bidi, tasks: &TaskTracker) {
+        let text = |key: &str| params[key].as_str().unwrap_or_default().to_owned();
+        match method {
+            "browsingContext.contextCreated" if params["parent"].is_null() => {
+                let mut windows = lock(&self.windows);
+                let context = text("context");
+                if !windows.contains(&context) {
+                    windows.push(context);
+                }
+            }
+            "browsingContext.contextDestroyed" => {
+                let context = text("context");
+                lock(&self.windows).retain(|window| *window != context);
+            }
+            "browsingContext.userPromptOpened" => {
+                let prompt = Prompt { context: text("context"), kind: text("type"), message: text("message") };
+                self.prompt.send_replace(Some(prompt));
+            }
+            "browsingContext.userPromptClosed" => {
+                self.prompt.send_replace(None);
+            }
+            "browsingContext.downloadWillBegin" => self.downloads.send_modify(|count| *count += 1),
+            "network.beforeRequestSent" | "network.authRequired" if params["isBlocked"] == true => {
+                let (command, parameters) = self.go_on(method, params);
+                let bidi = bidi.clone();
+                tasks.spawn(async move {
+                    if let Err(error) = bidi.call(command, parameters, RELEASE).await {
+                        tracing::debug!(%error, command, "a request that waited for us did not go on");
+                    }
+                });
+            }
+            _ => {}
+        }
+        self.observed().event(method, params, received);
+    }
+
+    /// What is said to a request that waits for us.
+    fn go_on(&self, method: &str, params: &Json) -> (&'static str, Json) {
+        let request = &params["request"]["request"];
+        let additions = lock(&self.additions);
+        if method == "network.authRequired" {
+            let first = lock(&self.asked).insert(request.as_str().unwrap_or_default().to_owned());
+            return match &additions.credentials {
+                // A server that asks again does not want these.
+                Some((user, password)) if first => (
+                    "network.continueWithAuth",
+                    json!({"request": request, "action": "provideCredentials",
+                           "credentials": {"type": "password", "username": user, "password": password}}),
+                ),
+                _ => ("network.continueWithAuth", json!({"request": request, "action": "default"})),
+            };
+        }
+        let url = params["request"]["url"].as_str().unwrap_or_default();
+        let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        let mut headers: Vec<Json> = params["request"]["headers"].as_array().cloned().unwrap_or_default();
+        let mut set = |name: &str, value: &str| {
+            headers.retain(|header| !header["name"].as_str().is_some_and(|other| other.eq_ignore_ascii_case(name)));
+            headers.push(json!({"name": name, "value": {"type": "string", "value": value}}));
+        };
+        for (of, name, value) in &additions.headers {
+            if *of == origin {
+                set(name, value);
+            }
+        }
+        if additions.traceparent.iter().any(|of| of == "*" || *of == origin) {
+            // W3C Trace Context: version, trace, the span that asks, sampled.
+            set("traceparent", &format!("00-{}-{}-01", additions.trace, lock(&self.span)));
+        }
+        ("network.continueRequest", json!({"request": request, "headers": headers}))
+    }
+}

@@ -1,0 +1,141 @@
+//! Windows of a run: the one it begins with, and those that its pages open.
+
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::act::Pauses;
+use super::command::Command;
+use super::locate::Query;
+use super::page::{PROMPT, Page};
+use super::verdict::Trouble;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::run::Values;
+use crate::run::expect::{Filled, Seen};
+use crate::scenario::WindowChange;
+
+/// What a window is known by.
+enum Wanted {
+    New,
+    Title(Filled),
+    Url(Filled),
+}
+
+impl Page {
+    /// Makes another window the current one, or closes the current one.
+    pub(super) async fn change_window(
+        &mut self,
+        change: &WindowChange,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let wanted = match change {
+            WindowChange::Close => return self.close_window().await.map_err(Trouble::failure),
+            WindowChange::New => Wanted::New,
+            WindowChange::Title(matcher) => Wanted::Title(Filled::new(matcher, values)?),
+            WindowChange::Url(matcher) => Wanted::Url(Filled::new(matcher, values)?),
+        };
+        let since = Instant::now();
+        let begin = self.window.clone();
+        let mut pauses = Pauses::new();
+        loop {
+            match self.find_window(&wanted, &begin, deadline).await {
+                Ok(Found::Window) => {
+                    if self.window != begin {
+                        self.before.retain(|window| *window != self.window && *window != begin);
+                        self.before.push(begin);
+                    }
+                    return Ok(());
+                }
+                Ok(Found::Others(seen)) => {
+                    if pauses.wait(deadline).await {
+                        continue;
+                    }
+                    self.switch(&begin).await.map_err(Trouble::failure)?;
+                    let expected = match &wanted {
+                        Wanted::New => "a new window".to_owned(),
+                        Wanted::Title(filled) => format!("a window whose title {}", filled.show()),
+                        Wanted::Url(filled) => format!("a window whose URL {}", filled.show()),
+                    };
+                    return Err(Failure::new(Reason::NotFound, "there is no such window")
+                        .compared(expected, seen.join("; "))
+                        .waited(since.elapsed()));
+                }
+                Err(Trouble::Again(_) | Trouble::Timeout(_)) if pauses.wait(deadline).await => {}
+                Err(trouble) => return Err(trouble.failure()),
+            }
+        }
+    }
+
+    async fn find_window(&mut self, wanted: &Wanted, begin: &str, deadline: Instant) -> Result<Found, Trouble> {
+        let windows = self.windows().await?;
+        if let Wanted::New = wanted {
+            let new = windows.iter().rev().find(|window| *window != begin && !self.before.contains(window)).cloned();
+            return match new {
+                Some(window) => self.switch(&window).await.map(|()| Found::Window),
+                None => Ok(Found::Others(vec![format!("{} windows, none of them new", windows.len())])),
+            };
+        }
+        let mut seen = Vec::new();
+        for window in windows {
+            if window != self.window {
+                self.switch(&window).await?;
+            }
+            let answers = self.look(&[Query::page()], deadline).await?;
+            let Some(page) = answers.first() else { continue };
+            let (text, filled) = match wanted {
+                Wanted::Title(filled) => (page.text("title"), filled),
+                Wanted::Url(filled) => (page.text("url"), filled),
+                Wanted::New => unreachable!("looked for above"),
+            };
+            if filled.holds(&Seen::text(text)) {
+                return Ok(Found::Window);
+            }
+            seen.push(Seen::text(text).show());
+        }
+        Ok(Found::Others(seen))
+    }
+
+    /// The run's windows, in the order in which they were opened where that is known.
+    async fn windows(&mut self) -> Result<Vec<String>, Trouble> {
+        if self.bidi().is_some() {
+            return Ok(self.watch.windows());
+        }
+        let handles = self.call(Command::get("window/handles"), PROMPT).await?;
+        Ok(handles.as_array().into_iter().flatten().filter_map(Json::as_str).map(ToOwned::to_owned).collect())
+    }
+
+    async fn switch(&mut self, window: &str) -> Result<(), Trouble> {
+        self.call(Command::post("window", json!({"handle": window})), PROMPT).await?;
+        window.clone_into(&mut self.window);
+        // Firefox shows all windows of a session as tabs of one: what is not in front is neither painted nor in a hurry.
+        if self.bidi().is_some() {
+            let _ = self.ask("browsingContext.activate", json!({"context": window}), PROMPT).await;
+        }
+        Ok(())
+    }
+
+    async fn close_window(&mut self) -> Result<(), Trouble> {
+        let current = self.window.clone();
+        let windows = self.windows().await?;
+        let left = self
+            .before
+            .iter()
+            .rev()
+            .chain(windows.iter())
+            .find(|window| **window != current && windows.contains(window));
+        let Some(next) = left.cloned() else {
+            return Err(Trouble::Other("the only window cannot be closed".into()));
+        };
+        self.call(Command::delete("window"), PROMPT).await?;
+        self.before.retain(|window| *window != next && *window != current);
+        self.switch(&next).await
+    }
+}
+
+enum Found {
+    /// It is the current one now.
+    Window,
+    /// What there is instead.
+    Others(Vec<String>),
+}
