@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller reads the files and swaps the catalogs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
     let mut catalog = Catalog::default();
     let mut diagnostics = Vec::new();
     let mut candidates: Vec<Arc<Scenario>> = Vec::new();
+    let mut told = HashSet::new();
     for (path, loaded) in files {
         let first_error = loaded.diagnostics.iter().find(|found| found.severity == Severity::Error);
         if let Some(error) = first_error {
@@ -50,7 +51,11 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
                 }),
             }
         }
-        diagnostics.extend(loaded.diagnostics);
+        // What is wrong in a file that several use is told once.
+        let mut news = |found: &Diagnostic| {
+            told.insert((found.source.path.clone(), found.span, found.message.clone(), found.scenario.clone()))
+        };
+        diagnostics.extend(loaded.diagnostics.into_iter().filter(|found| news(found)));
     }
     // Stable: those that run already come first, the rest in the order of the files.
     candidates.sort_by_key(|candidate| {

@@ -93,6 +93,23 @@ impl Scenario {
 }
 
 impl Scenario {
+    /// The file that a place (`file.yaml:LINE:COLUMN`) is in: one that it uses, or its own.
+    pub fn source_of(&self, place: &str) -> &Arc<Source> {
+        fn find<'a>(steps: &'a [Step], path: &str) -> Option<&'a Arc<Source>> {
+            steps.iter().find_map(|step| {
+                step.source.as_ref().filter(|source| source.path == path).or_else(|| match &step.action {
+                    Action::Group(steps) => find(steps, path),
+                    _ => None,
+                })
+            })
+        }
+        let path = place.rsplitn(3, ':').nth(2).unwrap_or_default();
+        if path == self.source.path {
+            return &self.source;
+        }
+        find(&self.steps, path).or_else(|| find(&self.finally, path)).unwrap_or(&self.source)
+    }
+
     /// The names of all steps, those in groups and under `finally` included.
     pub fn step_names(&self) -> Vec<&str> {
         fn walk<'a>(steps: &'a [Step], names: &mut Vec<&'a str>) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::schema;
-use super::{Lookup, LookupError, load, tree};
+use super::{Action, Lookup, LookupError, Scenario, Step, load, tree};
 use crate::diagnostic::Source;
 
 /// Knows every variable and file but those with `MISSING` or `missing` in their names.
@@ -23,6 +23,11 @@ impl Lookup for Machine {
     fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
         if path.to_string_lossy().contains("missing") {
             return Err(LookupError::Missing(format!("cannot read the file `{}`", path.display())));
+        }
+        if path.extension().is_some_and(|ending| ending == "yaml") {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/load");
+            return std::fs::read(folder.join(path))
+                .map_err(|_| LookupError::Missing(format!("cannot read the file `{}`", path.display())));
         }
         Ok(b"value".to_vec())
     }
@@ -46,11 +51,18 @@ fn shown(path: &Path, text: &str) -> String {
             "{} {:?} {} timeout {:?} {:?}\n",
             one.id.value, one.name, one.schedule, one.timeout, one.alert
         ));
-        for step in one.steps.iter().chain(&one.finally) {
-            out.push(format!("  {} {:?} {:?}\n", step.name, step.timeout(), one.source.slice(step.span)));
-        }
+        one.steps.iter().chain(&one.finally).for_each(|step| steps(one, step, &mut out));
     }
     out.concat()
+}
+
+fn steps(scenario: &Scenario, step: &Step, out: &mut Vec<String>) {
+    let source = step.source.as_ref().unwrap_or(&scenario.source);
+    let file = if step.source.is_some() { format!(" {}", source.path) } else { String::new() };
+    out.push(format!("  {} {:?} {:?}{file}\n", step.name, step.timeout(), source.slice(step.span)));
+    if let (Action::Group(inner), true) = (&step.action, scenario.name.starts_with("Use")) {
+        inner.iter().for_each(|step| steps(scenario, step, out));
+    }
 }
 
 #[test]

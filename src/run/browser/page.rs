@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
+use super::act::Pauses;
 use super::command::Command;
 use super::lease::{End, Lease};
 use super::metrics::Cause;
@@ -14,7 +15,7 @@ use super::verdict::Trouble;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
-use crate::scenario::{PageAction, Viewport};
+use crate::scenario::{PageAction, PageExpectation, Viewport};
 
 /// How much later than the driver we lose patience.
 const GRACE: Duration = Duration::from_secs(1);
@@ -68,6 +69,27 @@ impl Page {
             other => return Err(Failure::new(Reason::Configuration, format!("not supported yet: {other:?}"))),
         }
         Ok(Vec::new())
+    }
+
+    /// Whether all of these hold now: looked at once, again only where the page changed under it, up to `timeout`.
+    pub async fn holds(
+        &mut self,
+        when: &[PageExpectation],
+        values: &Values,
+        timeout: Duration,
+    ) -> Result<bool, Failure> {
+        let deadline = Instant::now() + timeout;
+        let mut pauses = Pauses::new();
+        loop {
+            match self.expect(when, values, Instant::now()).await {
+                Ok(()) => return Ok(true),
+                Err(failure) if matches!(failure.reason, Reason::Assertion | Reason::NotFound | Reason::Ambiguous) => {
+                    return Ok(false);
+                }
+                Err(failure) if failure.reason == Reason::Timeout && pauses.wait(deadline).await => {}
+                Err(failure) => return Err(failure),
+            }
+        }
     }
 
     /// A picture of what is visible: PNG.
