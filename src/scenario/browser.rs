@@ -344,10 +344,13 @@ fn unknown_key(r: &mut Reader, node: &Node, key: &str, known: &[&'static str]) {
 /// Reads what must hold of a page; `key` is the key it is the value of.
 pub fn expectations(r: &mut Reader, node: &Node, key: &str) -> Option<Vec<PageExpectation>> {
     let what = format!("`{key}`");
+    let before = r.errors();
     let read: Vec<_> = one_or_many(node).into_iter().map(|map| facts(r, map, &what)).collect();
     let all: Vec<_> = read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
     if all.is_empty() {
-        r.fail_with(node.span, "nothing is expected here", "say what must hold");
+        if r.errors() == before {
+            r.fail_with(node.span, "nothing is expected here", "say what must hold");
+        }
         return None;
     }
     Some(all)

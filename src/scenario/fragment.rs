@@ -18,6 +18,8 @@ use crate::diagnostic::{Diagnostic, Source, Span, nearest};
 
 /// The most files that one scenario may use, each counted as often as it is used.
 const MAX_USES: usize = 256;
+/// How deep files may use one another.
+const MAX_NESTED: usize = 16;
 
 /// Whether a file is there for others to use: it has steps, and nothing that only a scenario has.
 pub fn is_one(root: &Node) -> bool {
@@ -110,12 +112,18 @@ fn open(r: &mut Reader, node: &Node, scope: &mut Scope<'_>) -> Option<(UsedFile,
         r.fail_with(node.span, format!("`{}` uses itself", cut(&text)), way.join(" → "));
         return None;
     }
+    // Said once: everything after it would only repeat it.
+    if scope.uses > MAX_USES {
+        return None;
+    }
     scope.uses += 1;
     if scope.uses > MAX_USES {
-        // Said once: everything after it would only repeat it.
-        if scope.uses == MAX_USES + 1 {
-            r.fail(node.span, format!("more than {MAX_USES} files are used by one scenario"));
-        }
+        r.fail(node.span, format!("more than {MAX_USES} files are used by one scenario"));
+        return None;
+    }
+    if scope.files.len() >= MAX_NESTED {
+        r.fail(node.span, format!("files use one another more than {MAX_NESTED} deep"));
+        scope.uses = MAX_USES + 1;
         return None;
     }
     // What may be read is judged from where the scenario lies, however deep the file is used.
@@ -322,7 +330,7 @@ impl<'a> Filler<'a> {
                         let span = r.within(node, start..end);
                         let message = format!("`{}` is {what} and cannot stand within text", cut(name));
                         r.fail_with(span, message, "it may stand alone only");
-                        self.refused = true;
+                        text.push('…');
                     }
                     None => {}
                 }

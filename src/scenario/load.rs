@@ -70,6 +70,11 @@ pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
     let place =
         |found: &Diagnostic| (found.source.path != path, found.source.path.clone(), found.span.line, found.span.column);
     diagnostics.sort_by_cached_key(place);
+    // A file that is used twice is told of once.
+    diagnostics.dedup_by(|one, before| {
+        one.source.path != path
+            && (&one.source.path, one.span, &one.message) == (&before.source.path, before.span, &before.message)
+    });
     if diagnostics.iter().any(|found| found.severity == Severity::Error) {
         scenarios.clear();
     }

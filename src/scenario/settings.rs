@@ -201,7 +201,8 @@ fn origin(r: &mut Reader, node: &Node) -> Option<At<Template>> {
 /// Reads `evidence`.
 pub fn evidence(r: &mut Reader, node: &Node) -> EvidencePolicy {
     let Some(fields) = r.fields(node, "`evidence`", &[EVIDENCE]) else { return EvidencePolicy::default() };
-    let screenshots = fields.get("screenshots").and_then(|node| r.word(node, "screenshots", &["failure", "steps"]));
+    let screenshots =
+        fields.get("screenshots").and_then(|node| r.word(node, "choice of screenshots", &["failure", "steps"]));
     EvidencePolicy {
         screenshots_of_steps: screenshots == Some("steps"),
         har: fields.get("har").and_then(|node| r.boolean(node, "`har`")),
