@@ -108,6 +108,41 @@ mod tests {
         (scenarios, catalog.refused.iter().map(|(what, _)| what.as_str()).collect())
     }
 
+    /// One file beside the scenario.
+    struct Beside(&'static str);
+
+    impl Lookup for Beside {
+        fn env(&self, name: &str) -> Result<String, LookupError> {
+            Nothing.env(name)
+        }
+        fn file(&self, _: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
+            Ok(self.0.as_bytes().to_vec())
+        }
+    }
+
+    #[test]
+    fn a_scenario_whose_used_file_changed_is_another_one() {
+        let text = "scenario: A\nsteps:\n  - use: b.yaml\n";
+        let (good, bad) = ("steps:\n  - GET: http://a/\n", "steps:\n  - GIT: http://a/\n");
+        let with = |previous: &Catalog, part: &'static str| {
+            let of = |path: &str, text: &str| (path.to_owned(), load(path, text, &Beside(part)));
+            assemble(
+                previous,
+                vec![of("s/a.yaml", text), of("s/b.yaml", part), of("s/c.yaml", &text.replace("A", "C"))],
+            )
+        };
+        let (first, found) = with(&Catalog::default(), good);
+        assert_eq!((shown(&first), found.len()), ((vec!["a@s/a.yaml".into(), "c@s/c.yaml".into()], vec![]), 0));
+        let (same, _) = with(&first, good);
+        assert!(Arc::ptr_eq(&first.scenarios[&ScenarioId::from("a")], &same.scenarios[&ScenarioId::from("a")]));
+        let (changed, _) = with(&first, "steps:\n  - GET: http://b/\n");
+        assert!(first.scenarios[&ScenarioId::from("a")] != changed.scenarios[&ScenarioId::from("a")]);
+        // What is wrong in it is told once, and both keep their last good version.
+        let (kept, found) = with(&first, bad);
+        assert_eq!((kept.scenarios == first.scenarios, found.len()), (true, 1), "{found:?}");
+        assert_eq!(found[0].place(), "s/b.yaml:2:5");
+    }
+
     const ONE: &str = "checks:\n  one: {tcp: \"a:1\"}\n";
     const TWO: &str = "checks:\n  two: {tcp: \"a:1\"}\n";
     const ONE_AND_TWO: &str = "checks:\n  two: {tcp: \"a:1\"}\n  one: {tcp: \"a:2\"}\n";
