@@ -128,7 +128,7 @@ mod tests {
             let of = |path: &str, text: &str| (path.to_owned(), load(path, text, &Beside(part)));
             assemble(
                 previous,
-                vec![of("s/a.yaml", text), of("s/b.yaml", part), of("s/c.yaml", &text.replace("A", "C"))],
+                vec![of("s/a.yaml", text), of("s/b.yaml", part), of("s/c.yaml", &text.replace('A', "C"))],
             )
         };
         let (first, found) = with(&Catalog::default(), good);

@@ -471,6 +471,7 @@ pub const FINALLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // Steps on a page are most of all steps: a box would save nothing.
 pub enum Action {
     /// Something on the page.
     Page(PageAction),

@@ -51,7 +51,9 @@ fn shown(path: &Path, text: &str) -> String {
             "{} {:?} {} timeout {:?} {:?}\n",
             one.id.value, one.name, one.schedule, one.timeout, one.alert
         ));
-        one.steps.iter().chain(&one.finally).for_each(|step| steps(one, step, &mut out));
+        for step in one.steps.iter().chain(&one.finally) {
+            steps(one, step, &mut out);
+        }
     }
     out.concat()
 }
@@ -61,7 +63,9 @@ fn steps(scenario: &Scenario, step: &Step, out: &mut Vec<String>) {
     let file = if step.source.is_some() { format!(" {}", source.path) } else { String::new() };
     out.push(format!("  {} {:?} {:?}{file}\n", step.name, step.timeout(), source.slice(step.span)));
     if let (Action::Group(inner), true) = (&step.action, scenario.name.starts_with("Use")) {
-        inner.iter().for_each(|step| steps(scenario, step, out));
+        for step in inner {
+            steps(scenario, step, out);
+        }
     }
 }
 

@@ -220,6 +220,8 @@ pub fn source(scenario: &Scenario) -> Vec<Line> {
     fn last(steps: &[Step]) -> u32 {
         steps
             .iter()
+            // What stands in another file does not lengthen this one.
+            .filter(|step| step.source.is_none())
             .map(|step| match &step.action {
                 Action::Group(steps) => step.span.end.max(last(steps)),
                 _ => step.span.end,
