@@ -131,6 +131,9 @@ mod tests {
         )
         .unwrap();
         std::fs::write(folder.join("deep/c.yaml"), "scenario: {\n").unwrap();
+        std::fs::write(folder.join("part.yaml"), "parameters: [a]\nsteps:\n  - click: {button: \"${a}\"}\n").unwrap();
+        std::fs::write(folder.join("uses.yaml"), "scenario: U\nsteps:\n  - use: part.yaml\n    with: {a: Go}\n")
+            .unwrap();
         std::fs::write(folder.join("good.yaml"), "checks:\n  good: {tcp: \"a:1\"}\n").unwrap();
         std::fs::write(folder.join("x.schema.json"), "{}").unwrap();
         let run = |format| {
@@ -140,7 +143,7 @@ mod tests {
             (code, String::from_utf8(out).unwrap())
         };
         let (code, text) = run(Format::Text);
-        assert_eq!((code, text.lines().last()), (2, Some("4 files, 1 scenario, 10 errors, 0 warnings")), "{text}");
+        assert_eq!((code, text.lines().last()), (2, Some("6 files, 2 scenarios, 10 errors, 0 warnings")), "{text}");
         let (_, text) = run(Format::Json);
         let all: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         assert_eq!(all.len(), 10);

@@ -9,7 +9,10 @@ use crate::app::files::scenario_files;
 use crate::diagnostic::Severity;
 use crate::names::exit;
 use crate::scenario::model::Pretty;
-use crate::scenario::{Action, How, Lookup, Matcher, PageAction, Scenario, Schedule, Step, Target, Value, load};
+use crate::scenario::{
+    Action, How, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule, Scroll, Step, Target, Value,
+    load,
+};
 
 /// Arguments of `wachta explain`.
 #[derive(Debug, Clone, clap::Args)]
@@ -99,9 +102,14 @@ fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
             _ => format!("   timeout {}", Pretty(step.timeout())),
         };
         let optional = if step.optional { "   optional" } else { "" };
-        writeln!(out, "    {number}. {}{timeout}{optional}", step.name)?;
-        if let Some(target) = target(step) {
-            writeln!(out, "       target {}", show(target))?;
+        let go_on = if step.go_on { "   continue" } else { "" };
+        let when = if step.when.is_empty() { "" } else { "   when" };
+        writeln!(out, "    {number}. {}{timeout}{optional}{go_on}{when}", step.name)?;
+        for frame in &step.within_frame {
+            writeln!(out, "       frame  {}", show(frame))?;
+        }
+        for (word, target) in targets(step) {
+            writeln!(out, "       {word:<6} {}", show(target))?;
         }
         if let Action::Group(inner) = &step.action {
             steps(inner, &format!("{number}."), out)?;
@@ -110,18 +118,50 @@ fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
     Ok(())
 }
 
-fn target(step: &Step) -> Option<&Target> {
-    match &step.action {
-        Action::Page(
-            PageAction::Click { target, .. } | PageAction::Fill { target, .. } | PageAction::Select { target, .. },
-        ) => Some(target),
-        Action::Page(PageAction::Press { into, .. }) => into.as_ref(),
-        _ => None,
+/// The elements that a step is about.
+fn targets(step: &Step) -> Vec<(&'static str, &Target)> {
+    let Action::Page(action) = &step.action else { return Vec::new() };
+    match action {
+        PageAction::Click { target, .. }
+        | PageAction::DoubleClick(target)
+        | PageAction::Hover(target)
+        | PageAction::Clear(target)
+        | PageAction::Check { target, .. }
+        | PageAction::Fill { target, .. }
+        | PageAction::Select { target, .. }
+        | PageAction::Upload { target, .. }
+        | PageAction::Scroll(Scroll::To(target)) => vec![("target", target)],
+        PageAction::Press { into, .. } => into.iter().map(|into| ("target", into)).collect(),
+        PageAction::Drag { target, to } => vec![("target", target), ("to", to)],
+        PageAction::Screenshot { of, .. } => of.iter().map(|of| ("of", of)).collect(),
+        PageAction::Expect(facts) => facts
+            .iter()
+            .filter_map(|fact| match &fact.what {
+                PageFact::Visible(target) => Some(("sees", target)),
+                PageFact::Hidden(target) => Some(("misses", target)),
+                PageFact::Element { target, .. } => Some(("target", target)),
+                _ => None,
+            })
+            .collect(),
+        PageAction::Save(saves) => saves
+            .iter()
+            .filter_map(|save| match &save.source {
+                PageSource::Text(target) | PageSource::Value(target) | PageSource::Attribute(target, _) => {
+                    Some(("target", target))
+                }
+                PageSource::Url | PageSource::Cookie(_) | PageSource::Script(_) => None,
+            })
+            .collect(),
+        PageAction::Goto { .. }
+        | PageAction::Scroll(Scroll::By(_))
+        | PageAction::Dialog { .. }
+        | PageAction::Window(_)
+        | PageAction::Script { .. } => Vec::new(),
     }
 }
 
 fn show(target: &Target) -> String {
-    match &target.how {
+    let mut shown = match &target.how {
         How::Role { role, name: None } => format!("role {role}"),
         How::Role { role, name: Some(name) } => format!("role {role}, name {}", matcher(name)),
         How::Label(m) => format!("label {}", matcher(m)),
@@ -133,8 +173,15 @@ fn show(target: &Target) -> String {
         How::Id(t) => format!("id \"{}\"", t.raw()),
         How::Css(t) => format!("css {}", t.raw()),
         How::Xpath(t) => format!("xpath {}", t.raw()),
-        How::AnyOf(targets) => targets.iter().map(show).collect::<Vec<_>>().join(", or "),
+        How::AnyOf(targets) => targets.iter().map(show).collect::<Vec<_>>().join("; else "),
+    };
+    if let Some(nth) = target.nth {
+        shown.push_str(&format!(", number {nth}"));
     }
+    if let Some(within) = &target.within {
+        shown.push_str(&format!(", within ({})", show(within)));
+    }
+    shown
 }
 
 fn matcher(matcher_of: &Matcher) -> String {
@@ -167,7 +214,7 @@ mod tests {
     #[test]
     fn steps_and_due_times_are_told() {
         let file = std::env::temp_dir().join(format!("wachta-explain-{}.yaml", std::process::id()));
-        let text = "scenario: Shop\ncron: \"30 2 * * *\"\ntimezone: Europe/Warsaw\nsteps:\n  - goto: https://a.example\n  - click: {button: {contains: Pay}}\n    optional: true\n  - group: Rest\n    steps:\n      - GET: https://a.example/x\n";
+        let text = "scenario: Shop\ncron: \"30 2 * * *\"\ntimezone: Europe/Warsaw\nsteps:\n  - goto: https://a.example\n  - click: {button: {contains: Pay}}\n    optional: true\n  - group: Rest\n    steps:\n      - GET: https://a.example/x\n  - drag: {text: Card, nth: 2}\n    to: {any_of: [{text: Bin, within: {row: Last}}, {css: \".bin\"}]}\n    within_frame: {title: Board}\n    continue: true\n";
         std::fs::write(&file, text).unwrap();
         let mut out = Vec::new();
         let args = ExplainArgs { paths: vec![file.clone()] };
@@ -183,6 +230,10 @@ mod tests {
             "       target role button, name contains \"Pay\"",
             "    3. Rest",
             "    3.1. GET https://a.example/x   timeout 10s",
+            "    4. drag text \"Card\" 2   timeout 10s   continue",
+            "       frame  title \"Board\"",
+            "       target text \"Card\", number 2",
+            "       to     text \"Bin\", within (role row, name \"Last\"); else css .bin",
             "    2026-03-28T02:30:00+01:00 Sat CET",
             "    2026-03-29T03:00:00+02:00 Sun CEST",
         ] {

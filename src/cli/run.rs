@@ -183,8 +183,10 @@ impl Lookup for Anything {
         Ok(name.to_owned())
     }
 
-    fn file(&self, path: &Path, _beside: &str) -> Result<Vec<u8>, LookupError> {
-        Ok(path.as_os_str().as_encoded_bytes().to_vec())
+    fn file(&self, path: &Path, beside: &str) -> Result<Vec<u8>, LookupError> {
+        // A file of steps must be what it is; of any other it is enough that there is one.
+        let found = Environment::everything().file(path, beside);
+        Ok(found.unwrap_or_else(|_| path.as_os_str().as_encoded_bytes().to_vec()))
     }
 }
 

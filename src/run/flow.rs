@@ -44,6 +44,15 @@ struct Within {
 /// Why a list of steps was left: a failure, and the step it came from.
 type Left = (usize, Failure);
 
+/// How a step ended that does not stop what follows it.
+enum Done {
+    Passed,
+    /// What `when` says did not hold.
+    PassedOver,
+    /// It holds a step with `continue` that failed.
+    Failed(Left),
+}
+
 impl<'a> Flow<'a> {
     pub(super) fn new(
         scenario: &'a Arc<Scenario>,
@@ -84,7 +93,7 @@ impl<'a> Flow<'a> {
         let deadline = Instant::now() + timeout;
         let within = Within { depth: 0, finally: false, deadline, bound: ("the scenario", timeout) };
         let scenario: &'a Scenario = self.scenario;
-        if let Err((step, failure)) = self.steps(&scenario.steps, within).await {
+        if let Ok(Some((step, failure))) | Err((step, failure)) = self.steps(&scenario.steps, within).await {
             self.record.decide(Some(step), failure);
         }
         // A run that is cut off by a shutdown must be quick; what it left is cleaned up by the next one.
@@ -92,7 +101,8 @@ impl<'a> Flow<'a> {
             let deadline = Instant::now() + FINALLY_TIMEOUT;
             let within = Within { depth: 0, finally: true, deadline, bound: ("`finally`", FINALLY_TIMEOUT) };
             for step in &scenario.finally {
-                if let Err((step, failure)) = self.steps(std::slice::from_ref(step), within).await {
+                let done = self.steps(std::slice::from_ref(step), within).await;
+                if let Ok(Some((step, failure))) | Err((step, failure)) = done {
                     self.record.decide(Some(step), degraded_by_finally(&failure));
                 }
             }
@@ -103,12 +113,14 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Does steps in order up to the first failure that counts. Boxed, since groups hold steps.
-    fn steps<'s>(&'s mut self, steps: &'a [Step], within: Within) -> BoxFuture<'s, Result<(), Left>>
+    /// Does steps in order up to the first failure that stops them. Gives the first failure that does not and counts all
+    /// the same. Boxed, since groups hold steps.
+    fn steps<'s>(&'s mut self, steps: &'a [Step], within: Within) -> BoxFuture<'s, Result<Option<Left>, Left>>
     where
         'a: 's,
     {
         Box::pin(async move {
+            let mut first: Option<Left> = None;
             for (at, step) in steps.iter().enumerate() {
                 let index = self.record.begin_step(step, within.depth, within.finally);
                 if let Some(page) = &mut self.page {
@@ -116,44 +128,58 @@ impl<'a> Flow<'a> {
                     let dialog_next = matches!(next, Some(Action::Page(PageAction::Dialog { .. })));
                     page.step(index, &self.record.span_of(index), dialog_next);
                 }
-                match self.step(step, index, within).await {
-                    Ok(()) => self.record.end_step(index, StepStatus::Passed, None),
+                let ((from, failure), goes_on) = match self.step(step, index, within).await {
+                    Ok(Done::Passed) => {
+                        self.record.end_step(index, StepStatus::Passed, None);
+                        continue;
+                    }
+                    Ok(Done::PassedOver) => {
+                        self.record.end_step(index, StepStatus::Skipped, None);
+                        continue;
+                    }
                     Err((_, failure)) if within.finally && failure.reason == Reason::MissingValue => {
-                        self.record.end_step(index, StepStatus::Skipped, Some(failure));
+                        self.record.end_step(index, StepStatus::Skipped, Some((index, failure)));
+                        continue;
                     }
-                    Err((from, failure)) => {
-                        if from == index {
-                            self.collect_evidence(step, index).await;
-                        }
-                        let status = if failure.reason.class() == ReasonClass::Unknown {
-                            StepStatus::Unknown
-                        } else {
-                            StepStatus::Failed
-                        };
-                        self.record.end_step(index, status, Some(failure.clone()));
-                        // A run that was stopped did not test the rest, however optional this step was.
-                        if !step.optional || failure.reason == Reason::Lost {
-                            return Err((from, failure));
-                        }
-                    }
+                    Ok(Done::Failed(left)) => (left, true),
+                    Err(left) => (left, step.go_on),
+                };
+                if from == index {
+                    self.collect_evidence(step, index).await;
+                }
+                let unknown = failure.reason.class() == ReasonClass::Unknown;
+                let status = if unknown { StepStatus::Unknown } else { StepStatus::Failed };
+                self.record.end_step(index, status, Some((from, failure.clone())));
+                // A run that was stopped did not test the rest, whatever this step allows.
+                let stops = failure.reason == Reason::Lost || !(step.optional || goes_on);
+                if stops {
+                    return Err(first.unwrap_or((from, failure)));
+                }
+                if !step.optional {
+                    first.get_or_insert((from, failure));
                 }
             }
-            Ok(())
+            Ok(first)
         })
     }
 
-    async fn step(&mut self, step: &'a Step, index: usize, within: Within) -> Result<(), Left> {
+    async fn step(&mut self, step: &'a Step, index: usize, within: Within) -> Result<Done, Left> {
         let left = within.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err((index, out_of_time(within)));
         }
+        if !step.when.is_empty() && !self.holds(step, left).await.map_err(|failure| (index, failure))? {
+            return Ok(Done::PassedOver);
+        }
+        let left = within.deadline.saturating_duration_since(Instant::now());
         if let Action::Group(steps) = &step.action {
             let own = step.timeout.map(|timeout| (Instant::now() + timeout, timeout));
             let (deadline, bound) = match own {
                 Some((deadline, timeout)) if deadline < within.deadline => (deadline, ("the group", timeout)),
                 _ => (within.deadline, within.bound),
             };
-            return self.steps(steps, Within { depth: within.depth + 1, deadline, bound, ..within }).await;
+            let inner = Within { depth: within.depth + 1, deadline, bound, ..within };
+            return Ok(self.steps(steps, inner).await?.map_or(Done::Passed, Done::Failed));
         }
         let cancel = self.ticket.cancel.clone();
         let timeout = step.timeout().min(left);
@@ -171,7 +197,7 @@ impl<'a> Flow<'a> {
             }
             Err(late)
         });
-        done.map_err(|failure| {
+        done.map(|()| Done::Passed).map_err(|failure| {
             // When the scenario's or group's time is up, that is what is to be mended, not the step's own timeout.
             let all_is_over = failure.reason == Reason::Timeout && timeout < step.timeout();
             let failure = if all_is_over {
@@ -181,6 +207,23 @@ impl<'a> Flow<'a> {
             };
             (index, failure.at(step.span))
         })
+    }
+
+    /// Whether what `when` says holds: looked at once.
+    async fn holds(&mut self, step: &Step, left: Duration) -> Result<bool, Failure> {
+        let timeout = step.timeout().min(left);
+        let cancel = self.ticket.cancel.clone();
+        let page = self.page.as_mut().expect("opened before the first step");
+        let held = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(stopped()),
+            held = tokio::time::timeout(timeout + GRACE, page.holds(&step.when, &self.values, timeout)) => held
+                .unwrap_or_else(|_| {
+                    let message = format!("`when` was not looked at within {}", Pretty(timeout));
+                    Err(Failure::new(Reason::Timeout, message).waited(timeout))
+                }),
+        };
+        held.map_err(|failure| failure.at(step.span))
     }
 
     async fn act(&mut self, step: &'a Step, index: usize, timeout: Duration) -> Result<(), Failure> {

@@ -108,7 +108,7 @@ impl Record {
             offset: self.elapsed(),
             duration: Duration::ZERO,
             status: StepStatus::Unknown,
-            place: self.scenario.source.place(step.span),
+            place: step.source.as_ref().unwrap_or(&self.scenario.source).place(step.span),
             failure: None,
             http: None,
             certificate_expires_at: None,
@@ -124,18 +124,25 @@ impl Record {
         }
     }
 
-    /// A step ended.
-    pub(super) fn end_step(&self, step: usize, status: StepStatus, failure: Option<Failure>) {
+    /// A step ended. Its failure is its own, or that of the step within it whose position is given.
+    pub(super) fn end_step(&self, step: usize, status: StepStatus, failure: Option<(usize, Failure)>) {
         let ended = {
             let mut state = self.state();
             let elapsed = self.elapsed();
+            let place = failure.as_ref().and_then(|(from, failure)| {
+                let place = &state.steps.get(*from)?.place;
+                match failure.span {
+                    // The step's file, whichever it is.
+                    Some(span) if *from == step => Some(self.scenario.source_of(place).place(span)),
+                    Some(_) => Some(place.clone()),
+                    None => None,
+                }
+            });
             let Some(result) = state.steps.get_mut(step) else { return };
             result.duration = elapsed.saturating_sub(result.offset);
             result.status = status;
-            if let Some(span) = failure.as_ref().and_then(|failure| failure.span) {
-                result.place = self.scenario.source.place(span);
-            }
-            result.failure = failure.map(|failure| self.masked(failure));
+            result.place = place.unwrap_or_else(|| std::mem::take(&mut result.place));
+            result.failure = failure.map(|(_, failure)| self.masked(failure));
             result.clone()
         };
         self.tell(Stage::Ended(&ended));

@@ -327,6 +327,35 @@ async fn values_are_kept_from_step_to_step() {
 }
 
 #[tokio::test]
+async fn a_used_file_fails_at_its_own_lines() {
+    struct Parts;
+    impl Lookup for Parts {
+        fn env(&self, name: &str) -> Result<String, LookupError> {
+            Err(LookupError::Missing(name.to_owned()))
+        }
+        fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+            assert_eq!(path, Path::new("parts/text.yaml"));
+            Ok(b"parameters: [path]\nsteps:\n  - GET: ${path}\n    expect:\n      body: no\n".to_vec())
+        }
+    }
+    let site = Site::open().await;
+    let flow =
+        "  - GET: /json\n  - group: All\n    steps:\n      - use: parts/text.yaml\n        with: {path: /text}\n";
+    let loaded = load("s/t.yaml", &site.flow(flow), &Parts);
+    assert_eq!(loaded.diagnostics, []);
+    let folder = Folder::new();
+    let outcome = run(&loaded.scenarios[0], &tools(Parts, &folder), Ticket::default()).await;
+    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", saw "Hello wörld""#);
+    let places: Vec<_> = outcome.steps.iter().map(|step| (step.name.as_str(), step.place.as_str())).collect();
+    let inner = "s/parts/text.yaml:5:7";
+    assert_eq!(
+        places,
+        [("GET /json", "s/t.yaml:4:5"), ("All", inner), ("use parts/text.yaml", inner), ("GET /text", inner)]
+    );
+    assert_eq!(loaded.scenarios[0].source_of(inner).line(5), "      body: no");
+}
+
+#[tokio::test]
 async fn flows() {
     let site = Site::open().await;
     // Steps and `finally`; the verdict, how the steps ended, and how often the site was cleaned up.
@@ -340,6 +369,21 @@ async fn flows() {
     check("  - GET: /json\n  - GET: /text\n", "passed", "PP", 0).await;
     check("  - GET: /missing\n  - GET: /text\n", not_found, "F", 0).await;
     check("  - GET: /missing\n    optional: true\n  - GET: /text\n", "passed", "FP", 0).await;
+    // With `continue` the next steps run, and the first failure decides.
+    check("  - GET: /missing\n    continue: true\n  - GET: /text\n", not_found, "FP", 0).await;
+    check(
+        "  - GET: /missing\n    continue: true\n  - GET: /text\n    expect: {body: no}\n  - GET: /text\n",
+        not_found,
+        "FF",
+        0,
+    )
+    .await;
+    let within = "  - group: Pay\n    steps:\n      - GET: /missing\n        continue: true\n      - GET: /text\n  - GET: /text\n";
+    check(within, not_found, "FFPP", 0).await;
+    check(&within.replace("Pay\n", "Pay\n    optional: true\n"), "passed", "FFPP", 0).await;
+    let whole =
+        "  - group: Pay\n    continue: true\n    steps:\n      - GET: /missing\n      - GET: /text\n  - GET: /text\n";
+    check(whole, not_found, "FFP", 0).await;
     // Groups: what fails inside fails the group; of an optional one nothing counts.
     check(
         "  - group: Pay\n    steps:\n      - GET: /text\n      - GET: /missing\n      - GET: /text\n  - GET: /text\n",

@@ -81,9 +81,7 @@ impl Values {
         Ok(Json::String(match reference {
             Reference::Env(name) => self.lookup.env(name).map_err(|e| configuration(&e))?,
             Reference::Secret(name) => self.secret(name)?,
-            Reference::Totp(name) => {
-                return Err(Failure::new(Reason::Configuration, format!("`totp.{name}` is not supported yet")));
-            }
+            Reference::Totp(name) => self.totp(name, Utc::now())?,
             Reference::Var(name) => match self.scenario.vars.get(name) {
                 Some(value) => return self.fill_value(value),
                 None => return Err(Failure::new(Reason::Configuration, format!("`vars.{name}` is not defined"))),
@@ -97,6 +95,17 @@ impl Values {
                 });
             }
         }))
+    }
+
+    /// The one-time password at a time.
+    fn totp(&self, name: &str, at: DateTime<Utc>) -> Result<String, Failure> {
+        let failure = |text: String| Failure::new(Reason::Configuration, text);
+        let Some(secret) = self.scenario.totp.get(name) else {
+            return Err(failure(format!("`totp.{name}` is not defined")));
+        };
+        let seed = self.secret(secret)?;
+        let code = u64::try_from(at.timestamp()).ok().and_then(|seconds| one_time_password(&seed, seconds));
+        code.ok_or_else(|| failure(format!("secret `{}` is no seed of one-time passwords: base32", secret.value)))
     }
 
     fn secret(&self, name: &str) -> Result<String, Failure> {
@@ -161,6 +170,20 @@ impl Values {
     }
 }
 
+/// The password of six digits (RFC 6238, SHA-1, 30 s) at so many seconds since 1970. The seed is base32 as apps show
+/// it, perhaps in groups and in lower case; none when it is not.
+fn one_time_password(seed: &str, seconds: u64) -> Option<String> {
+    let clean: String = seed.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '=')).collect();
+    let seed = totp_rs::Secret::try_from_base32(clean.to_ascii_uppercase()).ok()?;
+    let totp = totp_rs::Builder::new()
+        .with_algorithm(totp_rs::Algorithm::SHA1)
+        .with_digits(6)
+        .with_step_duration(30)
+        .with_secret(seed)
+        .build_noncompliant();
+    Some(totp.generate(seconds).to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -196,5 +219,53 @@ mod tests {
             let value = Value::Text(Template::parse(raw).unwrap());
             assert_eq!(values.fill_value(&value).unwrap(), expected, "{raw}");
         }
+    }
+
+    #[test]
+    fn one_time_passwords_are_those_of_rfc_6238() {
+        // The ASCII text 12345678901234567890; the last six of the eight digits in appendix B.
+        let seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+        for (seconds, code) in [
+            (59, "287082"),
+            (1_111_111_109, "081804"),
+            (1_111_111_111, "050471"),
+            (1_234_567_890, "005924"),
+            (2_000_000_000, "279037"),
+            (20_000_000_000, "353130"),
+        ] {
+            assert_eq!(one_time_password(seed, seconds).as_deref(), Some(code), "{seconds}");
+        }
+        let grouped = "gezd gnbv gy3t qojq gezd-gnbv-gy3t-qojq====";
+        assert_eq!(one_time_password(grouped, 59).as_deref(), Some("287082"));
+        // Eighty bits, as many sites give out.
+        assert!(one_time_password("JBSWY3DPEHPK3PXP", 59).is_some());
+        assert_eq!(one_time_password("not base32!", 59), None);
+    }
+
+    #[test]
+    fn a_seed_is_masked_and_its_password_is_not() {
+        struct Seed;
+        impl Lookup for Seed {
+            fn env(&self, name: &str) -> Result<String, LookupError> {
+                Ok(if name == "SEED" { "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n" } else { "not base32!" }.to_owned())
+            }
+            fn file(&self, _: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+                Err(LookupError::Missing(String::new()))
+            }
+        }
+        let text = "scenario: A\nsecrets: {seed: {env: SEED}, word: {env: WORD}}\ntotp: {login: {secret: seed}, bad: {secret: word}}\nsteps:\n  - POST: http://127.0.0.1/\n    form: {a: \"${totp.login}\", b: \"${totp.bad}\"}\n";
+        let loaded = crate::scenario::load("a.yaml", text, &Seed);
+        assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+        let lookup: Arc<dyn Lookup> = Arc::new(Seed);
+        let values = Values::new(&loaded.scenarios[0], &lookup, Masker::default(), RunId::new(), Utc::now(), "here");
+        let at = DateTime::from_timestamp(59, 0).unwrap();
+        assert_eq!(values.totp("login", at).unwrap(), "287082");
+        assert_eq!(values.masker().mask("287082 GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ").matches("287082").count(), 1);
+        assert!(!values.masker().mask("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ").contains("GEZD"));
+        let failure = values.value(&Reference::Totp("bad".into())).unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.message.as_str()),
+            (Reason::Configuration, "secret `word` is no seed of one-time passwords: base32")
+        );
     }
 }

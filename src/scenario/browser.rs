@@ -1,31 +1,53 @@
 //! Steps on a page.
 
-use super::expect::{On, matcher};
-use super::keys::{ELEMENT_FACTS, OPTION, PAGE_FACTS, PAGE_SOURCES};
+use super::expect::{On, matcher, strict_template, value};
+use super::keys::{
+    DIALOG, DIALOG_ANSWERS, DOWNLOAD, ELEMENT_FACTS, MOUSE_BUTTONS, OPTION, PAGE_FACTS, PAGE_SOURCES, POSITION, SCROLL,
+    WINDOW,
+};
 use super::model::{
-    ElementFact, Matcher, MouseButton, PageAction, PageExpectation, PageFact, PageSave, PageSource, SelectOption,
-    Target,
+    DialogAnswer, ElementFact, Matcher, MouseButton, PageAction, PageExpectation, PageFact, PageSave, PageSource,
+    Scroll, SelectOption, Target, WindowChange,
 };
 use super::reader::{Fields, Reader, cut};
-use super::step::Scope;
+use super::step::saved_as;
 use super::target::target;
-use super::tree::{Entry, Node, NodeKind, Resolved};
+use super::template::Template;
+use super::tree::{Entry, Node, NodeKind, Resolved, Scalar};
+use super::units;
 use super::url::{self, Use};
 use crate::diagnostic::{At, Diagnostic, nearest};
 
 /// Reads an action on a page; `fields` are the step's, checked against its table.
-pub fn action(r: &mut Reader, action: &Entry, fields: &Fields<'_>, scope: &Scope) -> Option<PageAction> {
+pub fn action(
+    r: &mut Reader,
+    action: &Entry,
+    fields: &Fields<'_>,
+    base_url: Option<&At<Template>>,
+) -> Option<PageAction> {
     let key = action.key.as_str();
     let value = &action.value;
     Some(match key {
         "goto" => {
-            PageAction::Goto { url: url::read(r, value, "`goto`", scope.base_url.as_ref(), Use::Page)?, status: None }
+            let url = url::read(r, value, "`goto`", base_url, Use::Page);
+            let status = given(fields, "status", |node| matcher(r, node, "`status`", On::Number));
+            PageAction::Goto { url: url?, status: status? }
         }
-        "click" => PageAction::Click { target: target(r, value, key)?, button: MouseButton::Left, position: None },
+        "click" => {
+            let target = target(r, value, key);
+            let button = given(fields, "button", |node| mouse_button(r, node));
+            let position = given(fields, "position", |node| position(r, node));
+            PageAction::Click { target: target?, button: button?.unwrap_or_default(), position: position? }
+        }
+        "double_click" => PageAction::DoubleClick(target(r, value, key)?),
+        "hover" => PageAction::Hover(target(r, value, key)?),
+        "clear" => PageAction::Clear(target(r, value, key)?),
+        "check" | "uncheck" => PageAction::Check { target: target(r, value, key)?, on: key == "check" },
         "fill" => {
             let target = target(r, value, key);
             let with = beside(r, action, fields, "with").and_then(|node| r.template(node, "`with`"));
-            PageAction::Fill { target: target?, with: with?, append: false }
+            let append = given(fields, "append", |node| r.boolean(node, "`append`"));
+            PageAction::Fill { target: target?, with: with?, append: append?.unwrap_or(false) }
         }
         "select" => {
             let target = target(r, value, key);
@@ -34,16 +56,200 @@ pub fn action(r: &mut Reader, action: &Entry, fields: &Fields<'_>, scope: &Scope
         }
         "press" => {
             let keys = keys(r, value);
-            let into = match fields.get("into") {
-                Some(node) => Some(target(r, node, "into")?),
-                None => None,
-            };
-            PageAction::Press { keys: keys?, into }
+            let into = given(fields, "into", |node| target(r, node, "into"));
+            PageAction::Press { keys: keys?, into: into? }
         }
-        "expect" => PageAction::Expect(expectations(r, value)?),
+        "upload" => {
+            let target = target(r, value, key);
+            let files = beside(r, action, fields, "file").and_then(|node| files(r, node));
+            PageAction::Upload { target: target?, files: files? }
+        }
+        "drag" => {
+            let from = target(r, value, key);
+            let to = beside(r, action, fields, "to").and_then(|node| target(r, node, "to"));
+            PageAction::Drag { target: from?, to: to? }
+        }
+        "scroll" => PageAction::Scroll(scroll(r, value)?),
+        "dialog" => {
+            let answer = dialog(r, value);
+            let expect = given(fields, "expect", |node| matcher(r, node, "`expect`", On::Text));
+            PageAction::Dialog { answer: answer?, expect: expect? }
+        }
+        "window" => PageAction::Window(window(r, value)?),
+        "script" => {
+            let text = script(r, value);
+            let args = given(fields, "args", |node| args(r, node));
+            let save = given(fields, "save", |node| {
+                let name = r.text(node, "`save`")?;
+                saved_as(r, &name, name.span)
+            });
+            PageAction::Script { script: text?, args: args?.unwrap_or_default(), save: save? }
+        }
+        "expect" => PageAction::Expect(expectations(r, value, "expect")?),
         "save" => PageAction::Save(saves(r, value)?),
-        _ => PageAction::Screenshot { name: r.template(value, "`screenshot`")?, of: None, full_page: false },
+        _ => {
+            let name = r.template(value, "`screenshot`");
+            let of = given(fields, "of", |node| target(r, node, "of"));
+            let full_page = given(fields, "full_page", |node| r.boolean(node, "`full_page`"));
+            let (of, full_page) = (of?, full_page?.unwrap_or(false));
+            if let (true, Some(entry)) = (full_page && of.is_some(), fields.entry("full_page")) {
+                let message = "a screenshot is `of` one element or of the `full_page`, not both";
+                r.fail_with(entry.key_span, message, "keep one of them");
+                return None;
+            }
+            PageAction::Screenshot { name: name?, of, full_page }
+        }
     })
+}
+
+/// Reads a key that may be left out. The outer option says that an error was reported.
+#[allow(clippy::option_option)]
+fn given<'a, T>(fields: &Fields<'a>, key: &str, read: impl FnOnce(&'a Node) -> Option<T>) -> Option<Option<T>> {
+    match fields.get(key) {
+        Some(node) => read(node).map(Some),
+        None => Some(None),
+    }
+}
+
+fn mouse_button(r: &mut Reader, node: &Node) -> Option<MouseButton> {
+    if node.entries().is_some() {
+        let help = "which mouse button: left, middle or right; the element's role stands in the target of `click`";
+        r.fail_with(node.span, "`button` beside `click` is no target", help);
+        return None;
+    }
+    Some(match r.word(node, "mouse button", MOUSE_BUTTONS)? {
+        "middle" => MouseButton::Middle,
+        "right" => MouseButton::Right,
+        _ => MouseButton::Left,
+    })
+}
+
+fn position(r: &mut Reader, node: &Node) -> Option<(f64, f64)> {
+    let fields = r.fields(node, "`position`", &[POSITION])?;
+    let mut read = |key: &str| {
+        let Some(node) = fields.get(key) else {
+            r.fail_with(fields.span, format!("`position` needs `{key}`"), "write it like {x: 10, y: 5}");
+            return None;
+        };
+        r.number(node, &format!("`{key}`"), 0.0, f64::INFINITY)
+    };
+    let (x, y) = (read("x"), read("y"));
+    Some((x?, y?))
+}
+
+fn files(r: &mut Reader, node: &Node) -> Option<Vec<At<Template>>> {
+    let items = one_or_many(node);
+    if items.is_empty() {
+        r.fail(node.span, "`file` names no file");
+        return None;
+    }
+    let read: Vec<_> = items.into_iter().map(|item| r.template(item, "`file`")).collect();
+    read.into_iter().collect()
+}
+
+fn one_or_many(node: &Node) -> Vec<&Node> {
+    match &node.kind {
+        NodeKind::List(items) => items.iter().collect(),
+        _ => vec![node],
+    }
+}
+
+fn scroll(r: &mut Reader, node: &Node) -> Option<Scroll> {
+    if let Some(text) = node.scalar().map(|scalar| scalar.text.as_str()).filter(|text| units::pixels(text).is_ok()) {
+        r.fail_with(node.span, "`scroll` takes a target or {by: …}", format!("write `scroll: {{by: {text}}}`"));
+        return None;
+    }
+    if node.get("by").is_none() {
+        return target(r, node, "scroll").map(Scroll::To);
+    }
+    let fields = r.fields(node, "`scroll`", &[SCROLL])?;
+    let node = fields.get("by")?;
+    let text = r.text(node, "`by`")?;
+    match units::pixels(&text) {
+        Ok(pixels) => Some(Scroll::By(pixels)),
+        Err(message) => {
+            let label = match text.parse::<f64>() {
+                Ok(_) => format!("write `{}px`", text.value),
+                Err(_) => "write it like 800px, or -800px to go up".into(),
+            };
+            r.fail_with(node.span, format!("`by`: {message}"), label);
+            None
+        }
+    }
+}
+
+fn dialog(r: &mut Reader, node: &Node) -> Option<DialogAnswer> {
+    if node.entries().is_none() {
+        return Some(match r.word(node, "answer to a dialog", DIALOG_ANSWERS)? {
+            "accept" => DialogAnswer::Accept(None),
+            _ => DialogAnswer::Dismiss,
+        });
+    }
+    if let Some(entry) = node.entries().and_then(|entries| entries.iter().find(|entry| entry.key == "dismiss")) {
+        r.fail_with(entry.key_span, "`dismiss` takes no text", "write `dialog: dismiss`");
+        return None;
+    }
+    let fields = r.fields(node, "`dialog`", &[DIALOG])?;
+    match fields.get("accept") {
+        Some(text) => r.template(text, "`accept`").map(|text| DialogAnswer::Accept(Some(text))),
+        None => {
+            if node.entries().is_some_and(<[Entry]>::is_empty) {
+                r.fail_with(node.span, "this does not say how the dialog is answered", "write accept or dismiss");
+            }
+            None
+        }
+    }
+}
+
+fn window(r: &mut Reader, node: &Node) -> Option<WindowChange> {
+    if let Some(scalar) = node.scalar() {
+        if matches!(scalar.text.as_str(), "new" | "title" | "url") {
+            let label = if scalar.text == "new" { "{new: true}".into() } else { format!("{{{}: …}}", scalar.text) };
+            r.fail_with(
+                node.span,
+                format!("`{}` is not written alone", scalar.text),
+                format!("write `window: {label}`"),
+            );
+            return None;
+        }
+        return r.word(node, "window", &["close"]).map(|_| WindowChange::Close);
+    }
+    let fields = r.fields(node, "`window`", &[WINDOW])?;
+    let all: Vec<_> = fields.iter().collect();
+    let [entry] = all.as_slice() else {
+        // Unknown keys were reported.
+        if node.entries().is_some_and(|entries| entries.len() == all.len()) {
+            let label = "write {new: true}, {title: …}, {url: …}, or close";
+            r.fail_with(node.span, "`window` says one thing about the window", label);
+        }
+        return None;
+    };
+    Some(match entry.key.as_str() {
+        "title" => WindowChange::Title(matcher(r, &entry.value, "`title`", On::Text)?),
+        "url" => WindowChange::Url(matcher(r, &entry.value, "`url`", On::Text)?),
+        _ => {
+            if !r.boolean(&entry.value, "`new`")? {
+                r.fail_with(entry.value.span, "`new: false` names no window", "write {title: …} or {url: …}");
+                return None;
+            }
+            WindowChange::New
+        }
+    })
+}
+
+/// JavaScript: no template.
+fn script(r: &mut Reader, node: &Node) -> Option<At<String>> {
+    let text = r.text(node, "`script`")?;
+    if text.trim().is_empty() {
+        r.fail(node.span, "the script is empty");
+        return None;
+    }
+    Some(text)
+}
+
+fn args(r: &mut Reader, node: &Node) -> Option<Vec<super::template::Value>> {
+    let read: Vec<_> = r.list(node, "`args`")?.iter().map(|item| value(r, item)).collect();
+    read.into_iter().collect()
 }
 
 /// The value of a key that an action cannot do without.
@@ -56,11 +262,7 @@ fn beside<'a>(r: &mut Reader, action: &Entry, fields: &Fields<'a>, key: &str) ->
 }
 
 fn options(r: &mut Reader, node: &Node) -> Option<Vec<SelectOption>> {
-    let items = match &node.kind {
-        NodeKind::List(items) => items.iter().collect(),
-        _ => vec![node],
-    };
-    let read: Vec<_> = items
+    let read: Vec<_> = one_or_many(node)
         .into_iter()
         .map(|item| {
             if item.entries().is_none() {
@@ -139,22 +341,23 @@ fn unknown_key(r: &mut Reader, node: &Node, key: &str, known: &[&'static str]) {
     r.report(found.note(format!("and before it, with +: {}", MODIFIER_NAMES.join(", "))));
 }
 
-fn expectations(r: &mut Reader, node: &Node) -> Option<Vec<PageExpectation>> {
-    let maps = match &node.kind {
-        NodeKind::List(items) => items.iter().collect(),
-        _ => vec![node],
-    };
-    let read: Vec<_> = maps.into_iter().map(|map| facts(r, map)).collect();
+/// Reads what must hold of a page; `key` is the key it is the value of.
+pub fn expectations(r: &mut Reader, node: &Node, key: &str) -> Option<Vec<PageExpectation>> {
+    let what = format!("`{key}`");
+    let before = r.errors();
+    let read: Vec<_> = one_or_many(node).into_iter().map(|map| facts(r, map, &what)).collect();
     let all: Vec<_> = read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
     if all.is_empty() {
-        r.fail_with(node.span, "nothing is expected here", "say what must hold");
+        if r.errors() == before {
+            r.fail_with(node.span, "nothing is expected here", "say what must hold");
+        }
         return None;
     }
     Some(all)
 }
 
-fn facts(r: &mut Reader, map: &Node) -> Option<Vec<PageExpectation>> {
-    let fields = r.fields(map, "`expect`", &[PAGE_FACTS, ELEMENT_FACTS])?;
+fn facts(r: &mut Reader, map: &Node, what: &str) -> Option<Vec<PageExpectation>> {
+    let fields = r.fields(map, what, &[PAGE_FACTS, ELEMENT_FACTS])?;
     let mut out = Vec::new();
     let mut complete = true;
     let mut of_element = Vec::new();
@@ -165,6 +368,15 @@ fn facts(r: &mut Reader, map: &Node) -> Option<Vec<PageExpectation>> {
             "title" => matcher(r, node, "`title`", On::Text).map(PageFact::Title),
             "visible" => target(r, node, "visible").map(PageFact::Visible),
             "hidden" => target(r, node, "hidden").map(PageFact::Hidden),
+            "console" => r.word(node, "expectation of the console", &["no_errors"]).map(|_| PageFact::Console),
+            "requests" => r.word(node, "expectation of requests", &["no_failures"]).map(|_| PageFact::Requests),
+            "download" => download(r, node),
+            "cookie" => {
+                let read = cookies(r, node);
+                complete &= read.is_some();
+                out.extend(read.unwrap_or_default());
+                continue;
+            }
             "element" => continue,
             _ => {
                 of_element.push(entry);
@@ -206,6 +418,65 @@ fn facts(r: &mut Reader, map: &Node) -> Option<Vec<PageExpectation>> {
         (None, None) => {}
     }
     complete.then_some(out)
+}
+
+fn download(r: &mut Reader, node: &Node) -> Option<PageFact> {
+    let fields = r.fields(node, "`download`", &[DOWNLOAD])?;
+    let name = given(&fields, "name", |node| matcher(r, node, "`name`", On::Text));
+    let size = given(&fields, "size", |node| {
+        let node = in_bytes(r, node)?;
+        matcher(r, &node, "`size`", On::Number)
+    });
+    let contains = given(&fields, "contains", |node| strict_template(r, node, "`contains`"));
+    Some(PageFact::Download { name: name?, size: size?, contains: contains? })
+}
+
+/// A matcher over sizes as one over numbers of bytes.
+fn in_bytes(r: &mut Reader, node: &Node) -> Option<Node> {
+    let kind = match &node.kind {
+        NodeKind::Scalar(scalar) if scalar.text.starts_with("${") || scalar.resolve() == Resolved::Null => {
+            return Some(node.clone());
+        }
+        NodeKind::Scalar(_) => NodeKind::Scalar(Scalar { text: r.size(node, "`size`")?.to_string(), plain: true }),
+        NodeKind::List(items) => {
+            let read: Vec<_> = items.iter().map(|item| in_bytes(r, item)).collect();
+            NodeKind::List(read.into_iter().collect::<Option<_>>()?)
+        }
+        NodeKind::Map(entries) => {
+            let mut read = Vec::new();
+            for entry in entries {
+                // What is no quantity is the matcher's to judge.
+                let quantity = matches!(
+                    entry.key.as_str(),
+                    "equals" | "less_than" | "greater_than" | "between" | "one_of" | "not"
+                );
+                let value = if quantity { in_bytes(r, &entry.value) } else { Some(entry.value.clone()) };
+                read.push(value.map(|value| Entry { value, ..entry.clone() }));
+            }
+            NodeKind::Map(read.into_iter().collect::<Option<_>>()?)
+        }
+    };
+    Some(Node { kind, span: node.span })
+}
+
+fn cookies(r: &mut Reader, node: &Node) -> Option<Vec<PageExpectation>> {
+    if node.scalar().is_some_and(|scalar| !scalar.text.is_empty()) {
+        r.fail_with(node.span, "`cookie` takes a map of names", "write `cookie: {NAME: {exists: true}}`");
+        return None;
+    }
+    let entries = r.entries(node, "`cookie`")?;
+    if entries.is_empty() {
+        r.fail(node.span, "`cookie` names no cookie");
+        return None;
+    }
+    let read: Vec<_> = entries
+        .into_iter()
+        .map(|entry| {
+            let matcher = matcher(r, &entry.value, &format!("cookie `{}`", cut(&entry.key)), On::Text)?;
+            Some(PageExpectation { span: entry.span(), what: PageFact::Cookie(entry.key.clone(), matcher) })
+        })
+        .collect();
+    read.into_iter().collect()
 }
 
 fn element_facts(r: &mut Reader, entry: &Entry) -> Option<Vec<ElementFact>> {
@@ -250,17 +521,19 @@ fn save(r: &mut Reader, entry: &Entry) -> Option<PageSave> {
     if let Some(node) = fields.get("element") {
         element = Some(target(r, node, "element")?);
     }
-    let parts: Vec<_> =
-        fields.iter().filter(|part| matches!(part.key.as_str(), "text" | "value" | "attribute" | "url")).collect();
+    let parts: Vec<_> = fields.iter().filter(|part| !matches!(part.key.as_str(), "element" | "secret")).collect();
+    let of_page = |part: &Entry| matches!(part.key.as_str(), "url" | "cookie" | "script");
     let (source, matcher) = match (element, parts.as_slice()) {
         (Some(element), []) => (PageSource::Text(element), None),
-        (Some(element), [part]) if part.key != "url" => of_element(r, element, part)?,
+        (Some(element), [part]) if !of_page(part) => of_element(r, element, part)?,
         (None, [part]) if part.key == "url" => (PageSource::Url, whole_or_matcher(r, part)?),
+        (None, [part]) if part.key == "cookie" => (PageSource::Cookie(r.text(&part.value, "`cookie`")?.value), None),
+        (None, [part]) if part.key == "script" => (PageSource::Script(script(r, &part.value)?), None),
         _ => {
             r.fail_with(
                 entry.key_span,
                 format!("`{}` needs one source", entry.key),
-                "write {element: target, text: …}, or value, or attribute, or {url: …}",
+                "write {element: target, text: …}, or value, or attribute, or {url: …}, {cookie: …}, {script: …}",
             );
             return None;
         }

@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller reads the files and swaps the catalogs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
     let mut catalog = Catalog::default();
     let mut diagnostics = Vec::new();
     let mut candidates: Vec<Arc<Scenario>> = Vec::new();
+    let mut told = HashSet::new();
     for (path, loaded) in files {
         let first_error = loaded.diagnostics.iter().find(|found| found.severity == Severity::Error);
         if let Some(error) = first_error {
@@ -50,7 +51,11 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
                 }),
             }
         }
-        diagnostics.extend(loaded.diagnostics);
+        // What is wrong in a file that several use is told once.
+        let mut news = |found: &Diagnostic| {
+            told.insert((found.source.path.clone(), found.span, found.message.clone(), found.scenario.clone()))
+        };
+        diagnostics.extend(loaded.diagnostics.into_iter().filter(|found| news(found)));
     }
     // Stable: those that run already come first, the rest in the order of the files.
     candidates.sort_by_key(|candidate| {
@@ -101,6 +106,41 @@ mod tests {
     fn shown(catalog: &Catalog) -> (Vec<String>, Vec<&str>) {
         let scenarios = catalog.scenarios.values().map(|s| format!("{}@{}", s.id.value, s.source.path)).collect();
         (scenarios, catalog.refused.iter().map(|(what, _)| what.as_str()).collect())
+    }
+
+    /// One file beside the scenario.
+    struct Beside(&'static str);
+
+    impl Lookup for Beside {
+        fn env(&self, name: &str) -> Result<String, LookupError> {
+            Nothing.env(name)
+        }
+        fn file(&self, _: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
+            Ok(self.0.as_bytes().to_vec())
+        }
+    }
+
+    #[test]
+    fn a_scenario_whose_used_file_changed_is_another_one() {
+        let text = "scenario: A\nsteps:\n  - use: b.yaml\n";
+        let (good, bad) = ("steps:\n  - GET: http://a/\n", "steps:\n  - GIT: http://a/\n");
+        let with = |previous: &Catalog, part: &'static str| {
+            let of = |path: &str, text: &str| (path.to_owned(), load(path, text, &Beside(part)));
+            assemble(
+                previous,
+                vec![of("s/a.yaml", text), of("s/b.yaml", part), of("s/c.yaml", &text.replace('A', "C"))],
+            )
+        };
+        let (first, found) = with(&Catalog::default(), good);
+        assert_eq!((shown(&first), found.len()), ((vec!["a@s/a.yaml".into(), "c@s/c.yaml".into()], vec![]), 0));
+        let (same, _) = with(&first, good);
+        assert!(Arc::ptr_eq(&first.scenarios[&ScenarioId::from("a")], &same.scenarios[&ScenarioId::from("a")]));
+        let (changed, _) = with(&first, "steps:\n  - GET: http://b/\n");
+        assert!(first.scenarios[&ScenarioId::from("a")] != changed.scenarios[&ScenarioId::from("a")]);
+        // What is wrong in it is told once, and both keep their last good version.
+        let (kept, found) = with(&first, bad);
+        assert_eq!((kept.scenarios == first.scenarios, found.len()), (true, 1), "{found:?}");
+        assert_eq!(found[0].place(), "s/b.yaml:2:5");
     }
 
     const ONE: &str = "checks:\n  one: {tcp: \"a:1\"}\n";

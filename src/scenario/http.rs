@@ -55,7 +55,8 @@ fn pairs(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<Vec<(String,
     read.into_iter().collect()
 }
 
-fn headers(r: &mut Reader, node: &Node) -> Option<Vec<(String, At<Template>)>> {
+/// Reads headers: names that are tokens, values on one line.
+pub fn headers(r: &mut Reader, node: &Node) -> Option<Vec<(String, At<Template>)>> {
     let mut good = true;
     for entry in node.entries().unwrap_or_default() {
         good &= header_name(r, entry);
@@ -67,10 +68,14 @@ fn headers(r: &mut Reader, node: &Node) -> Option<Vec<(String, At<Template>)>> {
     pairs(r, Some(node), "`headers`").filter(|_| good)
 }
 
-/// Whether the key is a header's name (RFC 9110, section 5.6.2: a token).
+/// Whether a text is a token (RFC 9110, section 5.6.2), as names of headers and of cookies are.
+pub fn token(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+}
+
+/// Whether the key is a header's name.
 fn header_name(r: &mut Reader, entry: &Entry) -> bool {
-    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    let good = !entry.key.is_empty() && entry.key.chars().all(token);
+    let good = token(&entry.key);
     if !good {
         r.fail(entry.key_span, format!("`{}` is not the name of a header", super::reader::cut(&entry.key)));
     }

@@ -21,6 +21,14 @@ pub enum Shape {
     Bool,
     /// A whole number above 0.
     Count,
+    /// A whole number, 0 included.
+    Whole,
+    /// Any number.
+    Number,
+    /// A number with a unit of bytes: `10KB`, `2MB`, `500B`.
+    Size,
+    /// A number of CSS pixels: `800px`, `-300px`.
+    Pixels,
     /// A number with a unit: `90s`, `1m30s`, `250ms`.
     Duration,
     /// Anything.
@@ -60,6 +68,7 @@ const fn later(name: &'static str, doc: &'static str) -> Key {
 
 const TARGET: Shape = Shape::Ref("target");
 const MATCHER: Shape = Shape::Ref("matcher");
+const PAGE_EXPECT: Shape = Shape::OneOrMany(&Shape::Ref("page_facts"));
 const TEXTS: Shape = Shape::Map(&Shape::Text);
 const CONSTANTS: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Bool]));
 
@@ -80,12 +89,12 @@ pub const SCENARIO: &[Key] = &[
     key("alert", Shape::Keys(&[ALERT]), "when an incident opens and how loud it is"),
     key("steps", Shape::Ref("steps"), "what is done, in order"),
     key("finally", Shape::Ref("steps"), "what is done afterwards, whatever the steps did"),
+    key("totp", Shape::Map(&Shape::Keys(&[TOTP])), "one-time passwords, used as ${totp.name}"),
+    key("budget", Shape::Keys(&[BUDGET]), "soft limits: missing one makes the run degraded"),
+    key("evidence", Shape::Keys(&[EVIDENCE]), "what is kept of a run"),
     later("matrix", "one scenario for each combination of values"),
-    later("totp", "one-time passwords"),
     later("locations", "the agents that run it"),
     later("slo", "the objective for its availability"),
-    later("budget", "soft limits"),
-    later("evidence", "what is kept of a run"),
 ];
 
 /// The top of a file of checks.
@@ -94,7 +103,13 @@ pub const CHECKS: &[Key] = &[
     key("defaults", Shape::Keys(&[CHECK_DEFAULTS]), "what is the same for all"),
     key("secrets", Shape::Map(&Shape::Keys(&[SECRET])), "where secrets come from"),
     key("vars", CONSTANTS, "constants of the file, used as ${vars.name}"),
-    later("totp", "one-time passwords"),
+    key("totp", Shape::Map(&Shape::Keys(&[TOTP])), "one-time passwords, used as ${totp.name}"),
+];
+
+/// The top of a file that others use.
+pub const FRAGMENT: &[Key] = &[
+    key("steps", Shape::Ref("steps"), "what is done, in order"),
+    key("parameters", Shape::List(&Shape::Text), "names that `with` gives values to, used as ${name}"),
 ];
 
 /// `defaults` of a scenario.
@@ -125,19 +140,77 @@ pub const CHECK: &[Key] = &[
 
 /// `browser`.
 pub const BROWSER: &[Key] = &[
-    key("engine", Shape::Words(&["chromium"]), "which browser"),
+    key("engine", Shape::Words(&["chromium", "firefox"]), "which browser; default chromium"),
     key("viewport", Shape::Text, "the size of the page, such as 1280x800"),
-    later("device", "a device to emulate"),
-    later("locale", "the browser's language"),
-    later("timezone", "the browser's time zone"),
-    later("geolocation", "where the browser says it is"),
-    later("user_agent", "what the browser says it is"),
-    later("headers", "headers of every request"),
-    later("cookies", "cookies to begin with"),
-    later("basic_auth", "a user and a password for the server"),
-    later("trust", "which certificates to trust"),
-    later("traceparent", "origins that get a trace header"),
+    key("device", Shape::Text, "a device to emulate, such as iPhone 15 or Pixel 8"),
+    key("locale", Shape::Text, "the browser's language, such as pl-PL"),
+    key("timezone", Shape::Text, "the browser's time zone, such as Europe/Warsaw"),
+    key("geolocation", Shape::Keys(&[GEOLOCATION]), "where the browser says it is"),
+    key("user_agent", Shape::Text, "what the browser says it is"),
+    key("headers", TEXTS, "headers of every request to the origin of base_url"),
+    key(
+        "cookies",
+        Shape::Map(&Shape::Either(&[Shape::Text, Shape::Keys(&[PRESET_COOKIE])])),
+        "cookies to begin with, by name: a value, or {value, domain, path}",
+    ),
+    key("basic_auth", Shape::Keys(&[BASIC_AUTH]), "a user and a password for the server"),
+    key("trust", Shape::Keys(&[BROWSER_TRUST]), "which certificates to trust"),
+    key("traceparent", Shape::List(&Shape::Text), "origins whose requests get a trace header"),
 ];
+
+/// `browser: {geolocation: …}`.
+pub const GEOLOCATION: &[Key] = &[
+    key("latitude", Shape::Number, "degrees, north is positive"),
+    key("longitude", Shape::Number, "degrees, east is positive"),
+    key("accuracy", Shape::Number, "metres; default 10"),
+];
+
+/// A cookie under `browser`, written out.
+pub const PRESET_COOKIE: &[Key] = &[
+    key("value", Shape::Text, "its value"),
+    key("domain", Shape::Text, "the host it is for; default that of base_url"),
+    key("path", Shape::Text, "the path it is for; default /"),
+];
+
+/// `basic_auth`.
+pub const BASIC_AUTH: &[Key] = &[key("user", Shape::Text, "the user"), key("password", Shape::Text, "the password")];
+
+/// `browser: {trust: …}`.
+pub const BROWSER_TRUST: &[Key] = &[
+    key("insecure", Shape::Bool, "true: certificates that nobody vouches for are taken"),
+    later("ca", "a PEM file with further roots"),
+    later("cert", "a client certificate"),
+    later("key", "its key"),
+];
+
+/// `evidence`.
+pub const EVIDENCE: &[Key] = &[
+    key(
+        "screenshots",
+        Shape::Words(&["failure", "steps"]),
+        "failure: of a step that failed (the default); steps: after every step on a page",
+    ),
+    key("har", Shape::Bool, "true: the requests of every run; false: of none; default: of those that did not pass"),
+    key("filmstrip", Shape::Bool, "true: a small picture twice a second"),
+];
+
+/// `budget`.
+pub const BUDGET: &[Key] = &[
+    key("duration", Shape::Duration, "how long the run takes"),
+    key("ttfb", Shape::Duration, "time to first byte of every page"),
+    key("fcp", Shape::Duration, "first contentful paint of every page"),
+    key("lcp", Shape::Duration, "largest contentful paint of every page"),
+    key("inp", Shape::Duration, "interaction to next paint of every page"),
+    key("cls", Shape::Number, "cumulative layout shift of every page"),
+    key("requests", Shape::Whole, "how many requests the pages send"),
+    key("failed_requests", Shape::Whole, "how many of them fail"),
+    key("bytes", Shape::Size, "how much comes over the wire, such as 2MB"),
+    key("console_errors", Shape::Whole, "how many errors stand on the console"),
+    later("slower_than_usual", "a comparison with the scenario's own history"),
+];
+
+/// One one-time password.
+pub const TOTP: &[Key] = &[key("secret", Shape::Text, "the name of the secret that is its seed, in base32")];
 
 /// One secret.
 pub const SECRET: &[Key] =
@@ -159,12 +232,17 @@ pub const MODIFIERS: &[Key] = &[
     key("name", Shape::Text, "the step's name, instead of the automatic one"),
     key("timeout", Shape::Duration, "how long one attempt may take"),
     key("optional", Shape::Bool, "true: a failure is recorded and does not change the verdict"),
-    later("when", "a condition, looked at once"),
-    later("continue", "the run fails, but the next steps still run"),
+    key(
+        "when",
+        PAGE_EXPECT,
+        "takes what expect takes on a page, looked at once: the step is passed over when it does not hold",
+    ),
+    key("continue", Shape::Bool, "true: the run fails, but the next steps still run"),
 ];
 
 /// Keys that stand beside any action on a page.
-pub const PAGE_MODIFIERS: &[Key] = &[later("within_frame", "the frame in which the target is")];
+pub const PAGE_MODIFIERS: &[Key] =
+    &[key("within_frame", Shape::OneOrMany(&TARGET), "the frame in which it acts, or a list of them, outermost first")];
 
 const fn page(name: &'static str, value: Shape, doc: &'static str, beside: &'static [Key]) -> Kind {
     Kind { key: key(name, value, doc), beside }
@@ -176,19 +254,32 @@ const fn page_later(name: &'static str, doc: &'static str) -> Kind {
 
 /// What can be done on a page.
 pub const PAGE_ACTIONS: &[Kind] = &[
-    page("goto", Shape::Text, "opens a path or URL", &[later("status", "the expected status")]),
+    page(
+        "goto",
+        Shape::Text,
+        "opens a path or URL",
+        &[key("status", MATCHER, "what the document's status must be; default: below 400")],
+    ),
     page(
         "click",
         TARGET,
         "clicks an element",
-        &[later("button", "which mouse button"), later("position", "where on it")],
+        &[
+            key("button", Shape::Words(MOUSE_BUTTONS), "which mouse button; default left"),
+            key("position", Shape::Keys(&[POSITION]), "where on it, in CSS pixels from its top left corner"),
+        ],
     ),
+    page("double_click", TARGET, "clicks an element twice", &[]),
+    page("hover", TARGET, "moves the pointer over an element", &[]),
     page(
         "fill",
         TARGET,
         "replaces the content of a field",
-        &[key("with", Shape::Text, "by what"), later("append", "adds instead of replacing")],
+        &[key("with", Shape::Text, "by what"), key("append", Shape::Bool, "true: adds instead of replacing")],
     ),
+    page("clear", TARGET, "empties a field", &[]),
+    page("check", TARGET, "sees to it that a box is checked", &[]),
+    page("uncheck", TARGET, "sees to it that a box is not checked", &[]),
     page(
         "select",
         TARGET,
@@ -201,25 +292,70 @@ pub const PAGE_ACTIONS: &[Kind] = &[
         "presses a key or chord: Enter, Control+A",
         &[key("into", TARGET, "the element that has the focus")],
     ),
-    page("expect", Shape::OneOrMany(&Shape::Ref("page_facts")), "waits until all of these hold", &[]),
+    page(
+        "upload",
+        TARGET,
+        "gives files to a field",
+        &[key("file", Shape::OneOrMany(&Shape::Text), "which: a path beside the scenario's file, or a list of them")],
+    ),
+    page("drag", TARGET, "drags an element to another", &[key("to", TARGET, "the other one")]),
+    page(
+        "scroll",
+        Shape::Either(&[TARGET, Shape::Keys(&[SCROLL])]),
+        "scrolls until an element is in sight, or {by: 800px}",
+        &[],
+    ),
+    page(
+        "dialog",
+        Shape::Either(&[Shape::Words(DIALOG_ANSWERS), Shape::Keys(&[DIALOG])]),
+        "answers a dialog: accept, dismiss, or {accept: text}",
+        &[key("expect", MATCHER, "what its message must be")],
+    ),
+    page(
+        "window",
+        Shape::Either(&[Shape::Words(&["close"]), Shape::Keys(&[WINDOW])]),
+        "changes to another window: {new: true}, {title: …} or {url: …}; or close",
+        &[],
+    ),
+    page(
+        "script",
+        Shape::Text,
+        "runs JavaScript, the body of a function; ${…} is not filled in",
+        &[
+            key("args", Shape::List(&Shape::Any), "what it is called with: arguments[0] and so on"),
+            key("save", Shape::Text, "the name under which its result is kept"),
+        ],
+    ),
+    page("expect", PAGE_EXPECT, "waits until all of these hold", &[]),
     page("save", Shape::Map(&Shape::Keys(&[PAGE_SOURCES])), "keeps values for later steps", &[]),
     page(
         "screenshot",
         Shape::Text,
         "takes a picture of this name",
-        &[later("of", "a part of the page"), later("full_page", "also what is out of sight")],
+        &[key("of", TARGET, "of one element"), key("full_page", Shape::Bool, "true: also what is out of sight")],
     ),
-    page_later("double_click", "clicks an element twice"),
-    page_later("hover", "moves the pointer over an element"),
-    page_later("clear", "empties a field"),
-    page_later("check", "checks a box"),
-    page_later("uncheck", "unchecks a box"),
-    page_later("upload", "gives a file to a field"),
-    page_later("drag", "drags an element to another"),
-    page_later("scroll", "scrolls to an element"),
-    page_later("dialog", "answers a dialog"),
-    page_later("window", "changes to another window"),
-    page_later("script", "runs JavaScript"),
+];
+
+/// The buttons of a mouse.
+pub const MOUSE_BUTTONS: &[&str] = &["left", "middle", "right"];
+
+/// `click` with a `position`.
+pub const POSITION: &[Key] = &[key("x", Shape::Number, "from the left"), key("y", Shape::Number, "from the top")];
+
+/// `scroll` without a target.
+pub const SCROLL: &[Key] = &[key("by", Shape::Pixels, "how far down, such as 800px; up when it is negative")];
+
+/// The answers to a dialog that are one word.
+pub const DIALOG_ANSWERS: &[&str] = &["accept", "dismiss"];
+
+/// `dialog` with a text.
+pub const DIALOG: &[Key] = &[key("accept", Shape::Text, "the text that the dialog asks for")];
+
+/// `window`.
+pub const WINDOW: &[Key] = &[
+    key("new", Shape::Bool, "true: the one that the step before has opened, or that opens soon"),
+    key("title", MATCHER, "the one with this title"),
+    key("url", MATCHER, "the one with this URL"),
 ];
 
 /// An option that is not told by its text.
@@ -258,7 +394,10 @@ pub const GROUP: Kind = Kind {
 };
 
 /// `use`.
-pub const USE: Kind = Kind { key: later("use", "steps of another file"), beside: &[] };
+pub const USE: Kind = Kind {
+    key: key("use", Shape::Text, "the steps of another file, relative to this one"),
+    beside: &[key("with", Shape::Map(&Shape::Any), "values for its parameters")],
+};
 
 /// `trust`.
 pub const TRUST: &[Key] = &[
@@ -303,14 +442,14 @@ pub const HOW: &[Key] = &[
     key("css", Shape::Text, "by a CSS selector"),
     key("xpath", Shape::Text, "by an XPath"),
     key("role", Shape::Text, "by any ARIA role"),
-    later("any_of", "several ways, in order"),
+    key("any_of", Shape::List(&TARGET), "the first of several targets that is there; stands alone"),
 ];
 
 /// Keys beside the "how" of a target.
 pub const TARGET_BESIDE: &[Key] = &[
     key("name", MATCHER, "the accessible name, beside `role`"),
-    later("nth", "which of several"),
-    later("within", "the element around it"),
+    key("nth", Shape::Count, "which of several, from 1, in the order of the page"),
+    key("within", TARGET, "the element around it"),
 ];
 
 /// Matchers.
@@ -337,10 +476,17 @@ pub const PAGE_FACTS: &[Key] = &[
     key("visible", TARGET, "an element is there and visible"),
     key("hidden", TARGET, "no visible element matches"),
     key("element", TARGET, "the element that the keys beside it are about"),
-    later("console", "no errors on the console"),
-    later("requests", "no failed requests"),
-    later("download", "a file that comes"),
-    later("cookie", "a cookie"),
+    key("console", Shape::Words(&["no_errors"]), "no errors on the console since the run began"),
+    key("requests", Shape::Words(&["no_failures"]), "no failed requests since the run began"),
+    key("download", Shape::Keys(&[DOWNLOAD]), "a file was downloaded that fits"),
+    key("cookie", Shape::Map(&MATCHER), "cookies of the page, by name"),
+];
+
+/// What can be said of a download.
+pub const DOWNLOAD: &[Key] = &[
+    key("name", MATCHER, "its name"),
+    key("size", MATCHER, "its size, with a unit: {greater_than: 1KB}"),
+    key("contains", Shape::Text, "it has this in it"),
 ];
 
 /// What can be said of an element, beside `element`.
@@ -376,9 +522,9 @@ pub const PAGE_SOURCES: &[Key] = &[
     key("value", MATCHER_OR_TRUE, "a field's value"),
     key("attribute", Shape::Text, "an attribute, by name"),
     key("url", MATCHER_OR_TRUE, "the page's URL"),
+    key("cookie", Shape::Text, "a cookie, by name"),
+    key("script", Shape::Text, "what JavaScript returns, the body of a function"),
     key("secret", Shape::Bool, "true: masked from then on"),
-    later("cookie", "a cookie"),
-    later("script", "what JavaScript gives"),
 ];
 
 /// What `save` takes on an answer.
@@ -467,6 +613,7 @@ mod tests {
         unique(&[SCENARIO]);
         unique(&[CHECKS]);
         unique(&[PAGE_FACTS, ELEMENT_FACTS]);
+        unique(&[&ROLE_KEYS, HOW, TARGET_BESIDE]);
         unique(&[PAGE_SOURCES]);
         unique(&[RESPONSE_SOURCES]);
         for action in PAGE_ACTIONS {

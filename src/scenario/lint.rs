@@ -1,25 +1,36 @@
 //! What works and is probably not meant.
 
-use super::model::{Action, Scenario, Step};
+use std::sync::Arc;
+
+use super::model::{Action, Budget, PageAction, Scenario, Step};
 use super::reader::{Fields, Reader, cut};
 use super::template::{Reference, Template};
-use crate::diagnostic::{At, Diagnostic};
+use crate::diagnostic::{At, Diagnostic, Source};
 
-/// Secrets and constants that nothing uses.
+/// Secrets, one-time passwords and constants that nothing uses.
 pub fn unused(r: &mut Reader, fields: &Fields<'_>) {
     let used: Vec<Reference> = {
-        let mut all: Vec<_> = r.names.used.iter().map(|(reference, _)| reference.clone()).collect();
+        let mut all: Vec<_> = r.names.used.iter().map(|used| used.reference.clone()).collect();
         // Constants may use secrets and other constants.
         for entry in fields.get("vars").and_then(|node| node.entries()).unwrap_or_default() {
             let text = entry.value.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
             all.extend(Template::parse(text).iter().flat_map(Template::references).cloned());
         }
+        // A one-time password uses its seed, whether it is used itself or not.
+        for entry in fields.get("totp").and_then(|node| node.entries()).unwrap_or_default() {
+            let seed = entry.value.get("secret").and_then(|node| node.scalar());
+            all.extend(seed.map(|scalar| Reference::Secret(scalar.text.clone())));
+        }
         all
     };
-    for (key, space) in [("secrets", "secret"), ("vars", "vars")] {
+    for (key, space) in [("secrets", "secret"), ("totp", "totp"), ("vars", "vars")] {
         for entry in fields.get(key).and_then(|node| node.entries()).unwrap_or_default() {
-            let reference =
-                if key == "secrets" { Reference::Secret(entry.key.clone()) } else { Reference::Var(entry.key.clone()) };
+            let name = entry.key.clone();
+            let reference = match key {
+                "secrets" => Reference::Secret(name),
+                "totp" => Reference::Totp(name),
+                _ => Reference::Var(name),
+            };
             if !used.contains(&reference) {
                 let message = format!("`{space}.{}` is never used", cut(&entry.key));
                 r.report(Diagnostic::warning(&r.source, entry.key_span, message));
@@ -38,20 +49,45 @@ pub fn timeouts(r: &mut Reader, scenario: &Scenario) {
                 super::model::Pretty(step.timeout()),
                 super::model::Pretty(all)
             );
-            let mut found = Diagnostic::warning(&r.source, step.span, message).context(step.name.clone());
+            let source = step.source.as_ref().unwrap_or(&r.source);
+            let mut found = Diagnostic::warning(source, step.span, message).context(step.name.clone());
             found.label = Some("raise the scenario's `timeout`, or lower this one".into());
             r.report(found);
         }
     });
 }
 
-/// Every file with roots that a scenario trusts.
-pub fn trusted(scenario: &Scenario) -> Vec<At<Template>> {
+/// Settings that only pages know, in a scenario without one.
+pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
+    if scenario.needs_browser() {
+        return;
+    }
+    let mut warn = |span, what: &str| {
+        let message = format!("{what} is about pages, and no step of this scenario is");
+        r.report(Diagnostic::warning(&r.source, span, message));
+    };
+    for key in ["browser", "evidence"] {
+        if let Some(entry) = fields.entry(key) {
+            warn(entry.key_span, &format!("`{key}`"));
+        }
+    }
+    for limit in scenario.budget.iter().filter(|limit| !matches!(limit.value, Budget::Duration(_))) {
+        warn(limit.span, "this limit");
+    }
+}
+
+/// Every file that the steps of a scenario name, and the file in which that stands.
+pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
     let mut found = Vec::new();
-    let mut visit = |step: &Step| match &step.action {
-        Action::Request(request) => found.extend(request.trust.ca.clone()),
-        Action::Tls(check) => found.extend(check.trust.ca.clone()),
-        Action::Page(_) | Action::Group(_) | Action::Tcp(_) => {}
+    let mut visit = |step: &Step| {
+        let named: Vec<&At<Template>> = match &step.action {
+            Action::Request(request) => request.trust.ca.iter().collect(),
+            Action::Tls(check) => check.trust.ca.iter().collect(),
+            Action::Page(PageAction::Upload { files, .. }) => files.iter().collect(),
+            Action::Page(_) | Action::Group(_) | Action::Tcp(_) => Vec::new(),
+        };
+        let source = step.source.as_ref().unwrap_or(&scenario.source);
+        found.extend(named.into_iter().map(|file| (file.clone(), Arc::clone(source))));
     };
     walk(&scenario.steps, &mut visit);
     walk(&scenario.finally, &mut visit);

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{
-    ALERT, BROWSER, CHECK, CHECK_DEFAULTS, CHECK_KINDS, CHECKS, HTTP, Key, REQUEST, SCENARIO, SCENARIO_DEFAULTS, SECRET,
+    ALERT, CHECK, CHECK_DEFAULTS, CHECK_KINDS, CHECKS, HTTP, Key, REQUEST, SCENARIO, SCENARIO_DEFAULTS, SECRET,
 };
 use super::model::{
     self, AlertPolicy, BrowserSettings, EvidencePolicy, Kind, Lookup, Scenario, ScenarioId, Schedule, SecretSource,
-    Step, Viewport,
+    Step,
 };
 use super::naming;
-use super::reader::{Fields, Reader, cut};
+use super::reader::{Fields, Reader, Used, cut};
 use super::step::{self, Scope};
 use super::template::{Reference, Template, Value};
 use super::timing::{Cron, reference};
 use super::tree::{self, Entry, Node, Resolved};
 use super::url::{self, Use};
 use super::verdict::Verdict;
-use super::{lint, probe};
+use super::{fragment, lint, probe, settings};
 use crate::diagnostic::{At, Diagnostic, Severity, Source, Span, nearest};
 
 /// How often a scenario with a browser runs when nothing else is said.
@@ -59,13 +59,22 @@ pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
         }
         (true, false) => scenario(&mut r, &root, lookup),
         (false, true) => checks(&mut r, &root, lookup),
+        // One that others use: it is read, and told of, with those.
+        (false, false) if fragment::is_one(&root) => Vec::new(),
         (false, false) => {
             neither(&mut r, &root);
             Vec::new()
         }
     };
     let mut diagnostics = r.diagnostics;
-    diagnostics.sort_by_key(|found| (found.span.line, found.span.column));
+    let place =
+        |found: &Diagnostic| (found.source.path != path, found.source.path.clone(), found.span.line, found.span.column);
+    diagnostics.sort_by_cached_key(place);
+    // A file that is used twice is told of once.
+    diagnostics.dedup_by(|one, before| {
+        one.source.path != path
+            && (&one.source.path, one.span, &one.message) == (&before.source.path, before.span, &before.message)
+    });
     if diagnostics.iter().any(|found| found.severity == Severity::Error) {
         scenarios.clear();
     }
@@ -83,7 +92,8 @@ fn neither(r: &mut Reader, root: &Node) {
         Some((entry, near)) => Diagnostic { span: entry.key_span, ..found }.label(format!("did you mean `{near}`?")),
         None => found,
     };
-    r.report(found.note("a file begins with `scenario: NAME` or `checks:`"));
+    let found = found.note("a file begins with `scenario: NAME` or `checks:`");
+    r.report(found.note("one that others use has `steps:`, and perhaps `parameters:`, and nothing else"));
 }
 
 /// A span that marks no more than where something begins.
@@ -93,21 +103,22 @@ fn first_line(span: Span) -> Span {
 
 fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     let Some(fields) = r.fields(root, "a scenario", &[SCENARIO]) else { return Vec::new() };
-    let (secrets, vars) = declared(r, &fields);
+    let (secrets, totp, vars) = declared(r, &fields);
     let Some(name_node) = fields.get("scenario") else { return Vec::new() };
     let name = r.text(name_node, "`scenario`");
     let id = id(r, fields.get("id"), name.as_ref());
     let tags = tags(r, fields.get("tags"));
-    let viewport = fields.get("browser").and_then(|node| browser(r, node));
     let timeout = fields.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
-    let mut scope = Scope {
-        base_url: fields.get("base_url").and_then(|node| url::read(r, node, "`base_url`", None, Use::Base)),
-        ..Scope::default()
-    };
+    let mut scope = Scope::new(lookup, &r.source);
+    scope.base_url = fields.get("base_url").and_then(|node| url::read(r, node, "`base_url`", None, Use::Base));
     // A base that is wrong was reported; paths are relative to it all the same.
     if let (None, Some(node)) = (&scope.base_url, fields.get("base_url")) {
         scope.base_url = Some(At::new(Template::default(), node.span));
     }
+    let has_base = scope.base_url.is_some();
+    let browser = fields.get("browser").map(|node| settings::browser(r, node, has_base)).unwrap_or_default();
+    let evidence = fields.get("evidence").map(|node| settings::evidence(r, node)).unwrap_or_default();
+    let budget = fields.get("budget").map(|node| settings::budget(r, node)).unwrap_or_default();
     if let Some(defaults) = fields.get("defaults").and_then(|node| r.fields(node, "`defaults`", &[SCENARIO_DEFAULTS])) {
         scope.timeout = defaults.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
     }
@@ -135,11 +146,11 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         schedule: Schedule::Every(DEFAULT_EVERY),
         timeout: model::DEFAULT_SCENARIO_TIMEOUT,
         base_url: scope.base_url,
-        browser: BrowserSettings { viewport, ..BrowserSettings::default() },
-        evidence: EvidencePolicy::default(),
-        budget: Vec::new(),
+        browser,
+        evidence,
+        budget,
         secrets,
-        totp: BTreeMap::new(),
+        totp,
         vars,
         alert: AlertPolicy::default(),
         steps,
@@ -156,13 +167,14 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     scenario.alert = alert.policy(&scenario.schedule);
     lint::unused(r, &fields);
     lint::timeouts(r, &scenario);
+    lint::pages(r, &fields, &scenario);
     missing(r, &scenario, lookup);
     vec![scenario]
 }
 
 fn checks(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     let Some(fields) = r.fields(root, "a file of checks", &[CHECKS]) else { return Vec::new() };
-    let (secrets, vars) = declared(r, &fields);
+    let (secrets, totp, vars) = declared(r, &fields);
     let vars_use = std::mem::take(&mut r.names.used);
     let defaults = fields.get("defaults").and_then(|node| r.fields(node, "`defaults`", &[CHECK_DEFAULTS]));
     let mut common = Defaults::default();
@@ -187,6 +199,7 @@ fn checks(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         r.names.used.clone_from(&vars_use);
         if let Some(mut scenario) = check(r, entry, &common) {
             scenario.secrets.clone_from(&secrets);
+            scenario.totp.clone_from(&totp);
             scenario.vars.clone_from(&vars);
             missing(r, &scenario, lookup);
             if let Some(first) = out.iter().find(|first| first.id.value == scenario.id.value) {
@@ -324,28 +337,6 @@ fn tags(r: &mut Reader, node: Option<&Node>) -> BTreeMap<String, String> {
     tags
 }
 
-fn browser(r: &mut Reader, node: &Node) -> Option<Viewport> {
-    let fields = r.fields(node, "`browser`", &[BROWSER])?;
-    if let Some(node) = fields.get("engine") {
-        match node.scalar().map(|scalar| scalar.text.as_str()) {
-            Some(engine @ ("firefox" | "webkit" | "safari")) => {
-                r.fail(node.span, format!("`engine: {engine}` is not supported yet"));
-            }
-            _ => {
-                r.word(node, "engine", &["chromium"]);
-            }
-        }
-    }
-    let node = fields.get("viewport")?;
-    let text = r.text(node, "`viewport`")?;
-    let size = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    if let Some((width @ 1..=10_000, height @ 1..=10_000)) = size {
-        return Some(Viewport { width, height });
-    }
-    r.fail_with(node.span, format!("`{}` is not a viewport", cut(&text)), "write it like 1280x800");
-    None
-}
-
 /// The schedule that stands here, if one does. `inherited` is the zone of a cron without one.
 fn schedule(r: &mut Reader, fields: &Fields<'_>, inherited: Option<chrono_tz::Tz>) -> Option<Schedule> {
     let zone = fields.get("timezone").and_then(|node| timezone(r, node)).or(inherited);
@@ -372,7 +363,8 @@ fn schedule(r: &mut Reader, fields: &Fields<'_>, inherited: Option<chrono_tz::Tz
     }
 }
 
-fn timezone(r: &mut Reader, node: &Node) -> Option<chrono_tz::Tz> {
+/// Reads the name of a time zone.
+pub fn timezone(r: &mut Reader, node: &Node) -> Option<chrono_tz::Tz> {
     let text = r.text(node, "`timezone`")?;
     if let Ok(zone) = text.parse() {
         return Some(zone);
@@ -462,32 +454,38 @@ fn after(r: &mut Reader, node: &Node) -> Option<(u32, u32)> {
     }
 }
 
-/// Secrets and constants of a file; their names are known from here on.
-fn declared(r: &mut Reader, fields: &Fields<'_>) -> (BTreeMap<String, SecretSource>, BTreeMap<String, Value>) {
-    let plain = |r: &mut Reader, entry: &Entry| {
-        let good = !entry.key.is_empty() && entry.key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
-        if !good {
-            let message = format!("`{}` is not a name", cut(&entry.key));
-            r.fail_with(entry.key_span, message, "letters, digits, _ and - may stand in it");
-        }
-        good
-    };
+/// Whether a key is a name that `${…}` can say; reports it otherwise.
+pub fn plain_name(r: &mut Reader, entry: &Entry) -> bool {
+    let good = !entry.key.is_empty() && entry.key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    if !good {
+        let message = format!("`{}` is not a name", cut(&entry.key));
+        r.fail_with(entry.key_span, message, "letters, digits, _ and - may stand in it");
+    }
+    good
+}
+
+/// What a file declares, by name: secrets, one-time passwords, constants.
+type Declared = (BTreeMap<String, SecretSource>, BTreeMap<String, At<String>>, BTreeMap<String, Value>);
+
+/// Secrets, one-time passwords and constants of a file; their names are known from here on.
+fn declared(r: &mut Reader, fields: &Fields<'_>) -> Declared {
     let mut secrets = BTreeMap::new();
     let entries = fields.get("secrets").and_then(|node| r.entries(node, "`secrets`")).unwrap_or_default();
     for entry in entries {
         r.names.secrets.insert(entry.key.clone());
-        if plain(r, entry)
+        if plain_name(r, entry)
             && let Some(source) = secret(r, entry)
         {
             secrets.insert(entry.key.clone(), source);
         }
     }
+    let totp = fields.get("totp").map(|node| settings::totp(r, node)).unwrap_or_default();
     let mut vars: BTreeMap<String, Value> = BTreeMap::new();
     let entries = fields.get("vars").and_then(|node| r.entries(node, "`vars`")).unwrap_or_default();
     r.names.vars = entries.iter().map(|entry| entry.key.clone()).collect();
     let mut places = BTreeMap::new();
     for entry in &entries {
-        if plain(r, entry)
+        if plain_name(r, entry)
             && let Some(value) = constant(r, entry)
         {
             vars.insert(entry.key.clone(), value);
@@ -501,7 +499,7 @@ fn declared(r: &mut Reader, fields: &Fields<'_>) -> (BTreeMap<String, SecretSour
             r.fail_with(span, format!("`vars.{name}` is defined by itself"), path);
         }
     }
-    (secrets, vars)
+    (secrets, totp, vars)
 }
 
 /// A constant keeps its JSON type; a number that JSON would write otherwise, such as `007`, is text.
@@ -565,31 +563,35 @@ fn missing(r: &mut Reader, scenario: &Scenario, lookup: &dyn Lookup) {
     let context = r.context.take();
     let mut asked = BTreeSet::new();
     let mut queue = r.names.used.clone();
-    while let Some((reference, span)) = queue.pop() {
+    let own = Arc::clone(&r.source);
+    while let Some(Used { reference, source, span }) = queue.pop() {
         if !asked.insert(reference.to_string()) {
             continue;
         }
         let problem = match &reference {
-            Reference::Env(name) => lookup.env(name).err().map(|error| (span, error.to_string())),
+            Reference::Env(name) => lookup.env(name).err().map(|error| (&source, span, error.to_string())),
             Reference::Secret(name) => match scenario.secrets.get(name) {
                 Some(SecretSource::Env(variable)) => {
-                    lookup.env(variable).err().map(|error| (variable.span, error.to_string()))
+                    lookup.env(variable).err().map(|error| (&own, variable.span, error.to_string()))
                 }
                 Some(SecretSource::File(path)) => {
                     let found = lookup.file(path, &scenario.source.path);
-                    found.err().map(|error| (path.span, error.to_string()))
+                    found.err().map(|error| (&own, path.span, error.to_string()))
                 }
                 None => None,
             },
             Reference::Var(name) => {
                 if let Some(value) = scenario.vars.get(name) {
-                    value.visit_references(&mut |inner| queue.push((inner.clone(), span)));
+                    value.visit_references(&mut |inner| {
+                        queue.push(Used { reference: inner.clone(), source: Arc::clone(&source), span });
+                    });
                 }
                 None
             }
             Reference::Totp(name) => {
                 if let Some(secret) = scenario.totp.get(name) {
-                    queue.push((Reference::Secret(secret.value.clone()), span));
+                    let reference = Reference::Secret(secret.value.clone());
+                    queue.push(Used { reference, source: Arc::clone(&source), span });
                 }
                 None
             }
@@ -597,18 +599,18 @@ fn missing(r: &mut Reader, scenario: &Scenario, lookup: &dyn Lookup) {
         };
         report_missing(r, scenario, problem);
     }
-    for ca in lint::trusted(scenario) {
-        if let Some(path) = ca.as_literal() {
+    for (file, source) in lint::files(scenario) {
+        if let Some(path) = file.as_literal() {
             let problem = lookup.file(std::path::Path::new(path), &scenario.source.path).err();
-            report_missing(r, scenario, problem.map(|error| (ca.span, error.to_string())));
+            report_missing(r, scenario, problem.map(|error| (&source, file.span, error.to_string())));
         }
     }
     r.context = context;
 }
 
-fn report_missing(r: &mut Reader, scenario: &Scenario, problem: Option<(Span, String)>) {
-    if let Some((span, message)) = problem {
-        let mut found = Diagnostic::new(Severity::Missing, &r.source, span, message);
+fn report_missing(r: &mut Reader, scenario: &Scenario, problem: Option<(&Arc<Source>, Span, String)>) {
+    if let Some((source, span, message)) = problem {
+        let mut found = Diagnostic::new(Severity::Missing, source, span, message);
         found.scenario = Some(scenario.id.to_string());
         r.report(found);
     }

@@ -1,13 +1,14 @@
 //! What to check: the scenario language, from text to a [`Scenario`].
 //!
-//! Pure: no files, no clock, no network. [`load`](load::load) takes a path and a text and gives scenarios and
-//! diagnostics; whoever calls it reads the files. What a scenario may know of its surroundings it asks of a
+//! Pure: no clock, no network. [`load`](load::load) takes a path and a text and gives scenarios and diagnostics;
+//! whoever calls it reads the files. What a scenario may know of its surroundings it asks of a
 //! [`Lookup`].
 
 mod browser;
 pub mod catalog;
 pub mod device;
 mod expect;
+mod fragment;
 mod http;
 pub mod keys;
 mod lint;
@@ -17,6 +18,7 @@ mod naming;
 mod probe;
 pub mod reader;
 pub mod schema;
+mod settings;
 mod step;
 mod target;
 pub mod template;

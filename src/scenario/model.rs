@@ -93,6 +93,23 @@ impl Scenario {
 }
 
 impl Scenario {
+    /// The file that a place (`file.yaml:LINE:COLUMN`) is in: one that it uses, or its own.
+    pub fn source_of(&self, place: &str) -> &Arc<Source> {
+        fn find<'a>(steps: &'a [Step], path: &str) -> Option<&'a Arc<Source>> {
+            steps.iter().find_map(|step| {
+                step.source.as_ref().filter(|source| source.path == path).or_else(|| match &step.action {
+                    Action::Group(steps) => find(steps, path),
+                    _ => None,
+                })
+            })
+        }
+        let path = place.rsplitn(3, ':').nth(2).unwrap_or_default();
+        if path == self.source.path {
+            return &self.source;
+        }
+        find(&self.steps, path).or_else(|| find(&self.finally, path)).unwrap_or(&self.source)
+    }
+
     /// The names of all steps, those in groups and under `finally` included.
     pub fn step_names(&self) -> Vec<&str> {
         fn walk<'a>(steps: &'a [Step], names: &mut Vec<&'a str>) {
@@ -454,6 +471,7 @@ pub const FINALLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // Steps on a page are most of all steps: a box would save nothing.
 pub enum Action {
     /// Something on the page.
     Page(PageAction),

@@ -12,6 +12,9 @@ use super::tree::{Entry, Node, NodeKind};
 pub fn step(action: &str, value: &Node) -> String {
     match action {
         "group" => text(value),
+        "script" => action.to_owned(),
+        "scroll" if value.get("by").is_some() => format!("scroll by {}", value.get("by").map(text).unwrap_or_default()),
+        "dialog" | "window" => format!("{action} {}", answer(value)),
         "expect" => format!("expect {}", expectations(value)),
         "save" => {
             let names: Vec<_> = value.entries().unwrap_or_default().iter().map(|entry| entry.key.as_str()).collect();
@@ -24,9 +27,33 @@ pub fn step(action: &str, value: &Node) -> String {
     .to_owned()
 }
 
-/// A target as people say it: `button "Sign in"`.
+/// `accept`, `accept "text"`, `new`, `title "Terms"`.
+fn answer(node: &Node) -> String {
+    match node.entries().and_then(<[Entry]>::first) {
+        Some(entry) if entry.key == "new" => "new".to_owned(),
+        Some(entry) => format!("{} {}", cut(&entry.key), matcher(&entry.value)),
+        None => text(node),
+    }
+}
+
+/// A target as people say it: `button "Sign in"`, `button "Remove" 2 in row "Mug"`.
 pub fn target(node: &Node) -> String {
+    let mut shown = how(node);
+    if let Some(nth) = node.get("nth") {
+        shown.push_str(&format!(" {}", text(nth)));
+    }
+    if let Some(within) = node.get("within") {
+        shown.push_str(&format!(" in {}", target(within)));
+    }
+    shown
+}
+
+fn how(node: &Node) -> String {
     let NodeKind::Map(entries) = &node.kind else { return text(node) };
+    if let Some(NodeKind::List(all)) = node.get("any_of").map(|all| &all.kind) {
+        let first = all.first().map(target).unwrap_or_default();
+        return if all.len() > 1 { format!("{first} or …") } else { first };
+    }
     if let Some(role) = node.get("role") {
         return match node.get("name") {
             Some(name) => format!("{} {}", text(role), matcher(name)),
@@ -66,7 +93,11 @@ fn expectations(node: &Node) -> String {
             match entry.key.as_str() {
                 "element" => facts.push(target(&entry.value)),
                 "visible" | "hidden" => facts.push(format!("{} {}", entry.key, target(&entry.value))),
-                "url" | "title" => facts.push(entry.key.clone()),
+                "url" | "title" | "console" | "requests" | "download" => facts.push(entry.key.clone()),
+                "cookie" => {
+                    let names = entry.value.entries().unwrap_or_default().iter();
+                    facts.extend(names.map(|cookie| format!("cookie {}", cut(&cookie.key))));
+                }
                 _ => {}
             }
         }

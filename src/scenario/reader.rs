@@ -18,12 +18,27 @@ use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
 pub struct Names {
     /// Declared under `secrets`.
     pub secrets: BTreeSet<String>,
+    /// Declared under `totp`.
+    pub totp: BTreeSet<String>,
     /// Declared under `vars`.
     pub vars: BTreeSet<String>,
+    /// The parameters of the used file that is being read; they are filled in before it is read.
+    pub parameters: BTreeSet<String>,
     /// Saved by a step before.
     pub saved: BTreeSet<String>,
     /// What was used, and where.
-    pub used: Vec<(Reference, Span)>,
+    pub used: Vec<Used>,
+}
+
+/// A name that was used.
+#[derive(Debug, Clone)]
+pub struct Used {
+    /// What it names.
+    pub reference: Reference,
+    /// The file it stands in.
+    pub source: Arc<Source>,
+    /// Where in it.
+    pub span: Span,
 }
 
 /// Reads one file.
@@ -269,6 +284,11 @@ impl Reader {
                 nearest(name, self.names.secrets.iter().map(String::as_str)).map(|near| format!("secret.{near}")),
                 "declare it: `secrets: {NAME: {env: VARIABLE}}`",
             ),
+            Reference::Totp(name) if !self.names.totp.contains(name) => (
+                format!("unknown one-time password `{name}`"),
+                nearest(name, self.names.totp.iter().map(String::as_str)).map(|near| format!("totp.{near}")),
+                "declare it: `totp: {NAME: {secret: NAME OF A SECRET}}`",
+            ),
             Reference::Var(name) if !self.names.vars.contains(name) => (
                 format!("unknown name `vars.{name}`"),
                 nearest(name, self.names.vars.iter().map(String::as_str)).map(|near| format!("vars.{near}")),
@@ -279,13 +299,17 @@ impl Reader {
                     Some(format!("secret.{name}"))
                 } else if self.names.vars.contains(name) {
                     Some(format!("vars.{name}"))
+                } else if self.names.totp.contains(name) {
+                    Some(format!("totp.{name}"))
                 } else {
-                    nearest(name, self.names.saved.iter().map(String::as_str)).map(ToOwned::to_owned)
+                    let known = self.names.saved.iter().chain(&self.names.parameters);
+                    nearest(name, known.map(String::as_str)).map(ToOwned::to_owned)
                 };
                 (format!("`${{{name}}}` is not saved before this step"), near, "save it in an earlier step: `save`")
             }
             _ => {
-                self.names.used.push((reference.clone(), span));
+                let (reference, source) = (reference.clone(), Arc::clone(&self.source));
+                self.names.used.push(Used { reference, source, span });
                 return;
             }
         };
@@ -324,6 +348,47 @@ impl Reader {
             Some(number) if number > 0 => Some(number),
             _ => {
                 self.unexpected_value(node, &format!("{what} must be a whole number above 0"));
+                None
+            }
+        }
+    }
+
+    /// A whole number from 0.
+    pub fn whole(&mut self, node: &Node, what: &str) -> Option<u64> {
+        let number = node.scalar().filter(|s| s.resolve() == Resolved::Number).and_then(|s| s.text.parse().ok());
+        if number.is_none() {
+            self.unexpected_value(node, &format!("{what} must be a whole number"));
+        }
+        number
+    }
+
+    /// A number from … to …, both included.
+    pub fn number(&mut self, node: &Node, what: &str, from: f64, to: f64) -> Option<f64> {
+        let number = node.scalar().and_then(super::tree::Scalar::number).and_then(|number| number.as_f64());
+        match number {
+            Some(number) if (from..=to).contains(&number) => Some(number),
+            _ => {
+                let range = match (from, to) {
+                    (from, f64::INFINITY) => format!("a number of at least {from}"),
+                    _ => format!("a number from {from} to {to}"),
+                };
+                self.unexpected_value(node, &format!("{what} must be {range}"));
+                None
+            }
+        }
+    }
+
+    /// A size, in bytes.
+    pub fn size(&mut self, node: &Node, what: &str) -> Option<u64> {
+        let text = self.text(node, what)?;
+        match units::size(&text) {
+            Ok(bytes) => Some(bytes),
+            Err(message) => {
+                let label = match text.parse::<f64>() {
+                    Ok(_) => format!("write `{}B`, or another unit: KB, MB, GB, KiB, MiB, GiB", text.value),
+                    Err(_) => "write it like 500B, 10KB or 2MB".into(),
+                };
+                self.fail_with(node.span, format!("{what}: {message}"), label);
                 None
             }
         }

@@ -5,8 +5,8 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::keys::{
-    CHECK, CHECK_KINDS, CHECKS, ELEMENT_FACTS, GROUP, HOW, HTTP, Key, MATCHERS, METHODS, MODIFIERS, PAGE_ACTIONS,
-    PAGE_FACTS, PAGE_MODIFIERS, REQUEST, ROLE_KEYS, SCENARIO, Shape, TARGET_BESIDE,
+    CHECK, CHECK_KINDS, CHECKS, ELEMENT_FACTS, FRAGMENT, GROUP, HOW, HTTP, Key, MATCHERS, METHODS, MODIFIERS,
+    PAGE_ACTIONS, PAGE_FACTS, PAGE_MODIFIERS, REQUEST, ROLE_KEYS, SCENARIO, Shape, TARGET_BESIDE, USE,
 };
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -22,6 +22,7 @@ pub fn scenario_files() -> Json {
         steps.push(map(&[&[Key { name, ..method }], REQUEST, MODIFIERS], &[name]));
     }
     steps.push(map(&[&[GROUP.key], GROUP.beside, MODIFIERS], &["group", "steps"]));
+    steps.push(map(&[&[USE.key], USE.beside, MODIFIERS], &["use"]));
     let checks = CHECK_KINDS.iter().filter(|kind| kind.key.shape.is_some()).map(|kind| {
         let request: &[Key] = if kind.key.name == HTTP.key.name { REQUEST } else { &[] };
         map(&[&[kind.key], kind.beside, request, CHECK], &[kind.key.name])
@@ -32,7 +33,7 @@ pub fn scenario_files() -> Json {
     json!({
         "$schema": DIALECT,
         "title": "wachta scenario file",
-        "anyOf": [map(&[SCENARIO], &["scenario", "steps"]), map(&[CHECKS], &["checks"])],
+        "anyOf": [map(&[SCENARIO], &["scenario", "steps"]), map(&[CHECKS], &["checks"]), map(&[FRAGMENT], &["steps"])],
         "$defs": {
             "steps": {"type": "array", "minItems": 1, "items": {"anyOf": steps}},
             "check": {"anyOf": checks.collect::<Vec<_>>()},
@@ -76,6 +77,10 @@ fn of(shape: &Shape) -> Json {
     match shape {
         Shape::Text => text(),
         Shape::Bool => json!({"type": "boolean"}),
+        Shape::Whole => json!({"type": "integer", "minimum": 0}),
+        Shape::Number => json!({"type": "number"}),
+        Shape::Size => json!({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(B|KB|MB|GB|KiB|MiB|GiB)$"}),
+        Shape::Pixels => json!({"type": "string", "pattern": "^-?[0-9]+px$"}),
         Shape::Count => json!({"type": "integer", "minimum": 1}),
         Shape::Duration => json!({"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+$"}),
         Shape::Any => json!({}),

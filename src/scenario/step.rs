@@ -1,29 +1,55 @@
 //! Steps: one action each, with its modifiers.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{GROUP, Key, METHODS, MODIFIERS, PAGE_ACTIONS, PAGE_MODIFIERS, REQUEST, USE};
-use super::model::{Action, Step};
+use super::model::{Action, Lookup, Step};
 use super::naming::{self, Unique};
 use super::reader::{Reader, cut};
+use super::target::target;
 use super::template::Template;
-use super::tree::{Entry, Node};
-use super::{browser, http};
-use crate::diagnostic::{At, Diagnostic, nearest};
+use super::tree::{Entry, Node, NodeKind};
+use super::{browser, fragment, http};
+use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
 
 /// What steps know of their scenario.
-#[derive(Debug, Default)]
-pub struct Scope {
+pub struct Scope<'l> {
+    /// Where used files are read.
+    pub lookup: &'l dyn Lookup,
+    /// The scenario's own file.
+    pub scenario: Arc<Source>,
     /// What relative URLs are relative to.
     pub base_url: Option<At<Template>>,
     /// What holds for steps without a timeout of their own.
     pub timeout: Option<Duration>,
     /// The names of steps so far.
     pub names: Unique,
+    /// The used files that are being read, outermost first.
+    pub files: Vec<UsedFile>,
+    /// How many files were used so far.
+    pub uses: usize,
+}
+
+/// A file that is being read because a step uses it.
+pub struct UsedFile {
+    /// Its path, relative to the folder of the scenario's file.
+    pub path: PathBuf,
+    /// Its text.
+    pub source: Arc<Source>,
+}
+
+impl<'l> Scope<'l> {
+    /// What the first step of a scenario knows.
+    pub fn new(lookup: &'l dyn Lookup, scenario: &Arc<Source>) -> Self {
+        let (names, scenario) = (Unique::default(), Arc::clone(scenario));
+        Self { lookup, scenario, base_url: None, timeout: None, names, files: Vec::new(), uses: 0 }
+    }
 }
 
 /// Reads a list of steps. `ahead` is what their numbers begin with: `step `, `step 3.`, `finally step `.
-pub fn steps(r: &mut Reader, node: &Node, scope: &mut Scope, ahead: &str) -> Vec<Step> {
+pub fn steps(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, ahead: &str) -> Vec<Step> {
     let Some(items) = r.list(node, "steps") else { return Vec::new() };
     if items.is_empty() {
         r.fail(node.span, "there are no steps here");
@@ -35,10 +61,13 @@ pub fn steps(r: &mut Reader, node: &Node, scope: &mut Scope, ahead: &str) -> Vec
     read.into_iter().flatten().collect()
 }
 
-/// The action among the entries of a step: a method before anything else, since `expect` and `save` stand beside it.
+/// The action among the entries of a step: `expect` and `save` only where there is no other, since they also stand
+/// beside a request, a dialog or a script.
 fn find_action(entries: &[Entry]) -> Option<&Entry> {
+    let actions = || entries.iter().filter(|entry| is_action(&entry.key));
     let is_method = |entry: &&Entry| METHODS.contains(&entry.key.as_str());
-    entries.iter().find(is_method).or_else(|| entries.iter().find(|entry| is_action(&entry.key)))
+    let stands_alone = |entry: &&Entry| !matches!(entry.key.as_str(), "expect" | "save");
+    actions().find(is_method).or_else(|| actions().find(stands_alone)).or_else(|| actions().next())
 }
 
 fn is_action(key: &str) -> bool {
@@ -50,7 +79,7 @@ fn action_names() -> impl Iterator<Item = &'static str> {
     pages.chain(METHODS.iter().copied()).chain([GROUP.key.name, USE.key.name])
 }
 
-fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<Step> {
+fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Option<Step> {
     r.context = Some(number.to_owned());
     let Some(entries) = node.entries() else {
         let text = node.scalar().map(|scalar| scalar.text.clone()).unwrap_or_default();
@@ -75,16 +104,14 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<
         r.fail(action.key_span, format!("`{key}` is not supported yet"));
         return None;
     }
-    if let Some(second) = entries
-        .iter()
-        .find(|entry| entry.key_span != action.key_span && entry.key != key && is_second(entry, kind, method))
-    {
+    if let Some(second) = entries.iter().find(|entry| entry.key != key && is_second(entry, kind, method)) {
         let message = format!("two actions in one step: `{key}` and `{}`", second.key);
         r.fail_with(second.key_span, message, "begin a new step with `- `");
         return None;
     }
     let own = kind.map_or(REQUEST, |kind| kind.beside);
-    let page: &[Key] = if kind.is_some() && key != "group" { PAGE_MODIFIERS } else { &[] };
+    let of_page = kind.is_some() && !matches!(key, "group" | "use");
+    let page: &[Key] = if of_page { PAGE_MODIFIERS } else { &[] };
     let fields = {
         let mut entries = r.entries(node, "a step")?;
         entries.retain(|entry| entry.key == key || r.known(entry, &[MODIFIERS, page, own], ""));
@@ -97,8 +124,21 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<
     };
     let name = scope.names.name(name.as_deref().unwrap_or(if automatic.is_empty() { key } else { &automatic }));
     let own_timeout = fields.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
-    let timeout = if key == "group" { own_timeout } else { own_timeout.or(scope.timeout) };
+    let timeout = if matches!(key, "group" | "use") { own_timeout } else { own_timeout.or(scope.timeout) };
     let optional = fields.get("optional").is_some_and(|node| r.boolean(node, "`optional`").unwrap_or(false));
+    let go_on = fields.get("continue").is_some_and(|node| r.boolean(node, "`continue`").unwrap_or(false));
+    if let (true, true, Some(entry)) = (optional, go_on, fields.entry("continue")) {
+        let message = "`optional` and `continue` cannot stand together";
+        r.fail_with(entry.key_span, message, "keep one of them: with `optional` the next steps run as well");
+    }
+    let when = match fields.get("when") {
+        Some(node) => browser::expectations(r, node, "when"),
+        None => Some(Vec::new()),
+    };
+    let within_frame = match fields.entry("within_frame") {
+        Some(entry) => frames(r, key, entry),
+        None => Some(Vec::new()),
+    };
     let action = if method {
         http::request(r, key, &action.value, &fields, scope.base_url.as_ref())
             .map(|request| Action::Request(Box::new(request)))
@@ -110,22 +150,33 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope, number: &str) -> Option<
             r.fail(action.key_span, "`group` needs `steps:` beside it");
             None
         }
+    } else if key == "use" {
+        fragment::used(r, action, &fields, scope, number).map(Action::Group)
     } else {
-        browser::action(r, action, &fields, scope).map(Action::Page)
+        browser::action(r, action, &fields, scope.base_url.as_ref()).map(Action::Page)
     }
     .map(|read| (read, action.span()));
     let (action, span) = action?;
-    Some(Step {
-        name,
-        span,
-        source: None,
-        timeout,
-        optional,
-        go_on: false,
-        when: Vec::new(),
-        within_frame: Vec::new(),
-        action,
-    })
+    let source = scope.files.last().map(|file| Arc::clone(&file.source));
+    Some(Step { name, span, source, timeout, optional, go_on, when: when?, within_frame: within_frame?, action })
+}
+
+/// The frame in which a step acts: one, or a list, outermost first.
+fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::model::Target>> {
+    if matches!(action, "goto" | "dialog" | "window") {
+        r.fail(entry.key_span, format!("`{action}` is about the whole page, not about a frame"));
+        return None;
+    }
+    let items = match &entry.value.kind {
+        NodeKind::List(items) => items.iter().collect(),
+        _ => vec![&entry.value],
+    };
+    if items.is_empty() {
+        r.fail(entry.value.span, "`within_frame` names no frame");
+        return None;
+    }
+    let read: Vec<_> = items.into_iter().map(|item| target(r, item, "within_frame")).collect();
+    read.into_iter().collect()
 }
 
 /// Whether a key is a second action, and not a modifier of the first.
@@ -152,7 +203,8 @@ fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {
                 None => found,
             };
             let supported = PAGE_ACTIONS.iter().filter(|a| a.key.shape.is_some()).map(|a| a.key.name);
-            let supported: Vec<_> = supported.chain(METHODS.iter().copied()).chain(["group"]).collect();
+            let supported: Vec<_> =
+                supported.chain(METHODS.iter().copied()).chain([GROUP.key.name, USE.key.name]).collect();
             r.report(found.note(format!("allowed here: {}", supported.join(", "))));
         }
         None => r.fail(node.span, "a step needs an action"),
@@ -161,13 +213,21 @@ fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {
 
 /// The name under which something is saved; later steps may use it from now on.
 pub fn saved_name(r: &mut Reader, entry: &Entry) -> Option<At<String>> {
-    let name = entry.key.as_str();
+    saved_as(r, &entry.key, entry.key_span)
+}
+
+/// As [`saved_name`], for a name that is no key.
+pub fn saved_as(r: &mut Reader, name: &str, span: Span) -> Option<At<String>> {
     let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     if name.is_empty() || !name.chars().all(plain) {
         let message = format!("`{}` is not a name to save under", cut(name));
-        r.fail_with(entry.key_span, message, "letters, digits, _ and - may stand in it");
+        r.fail_with(span, message, "letters, digits, _ and - may stand in it");
+        return None;
+    }
+    if r.names.parameters.contains(name) {
+        r.fail_with(span, format!("`{name}` is a parameter of this file"), "save it under another name");
         return None;
     }
     r.names.saved.insert(name.to_owned());
-    Some(At::new(name.to_owned(), entry.key_span))
+    Some(At::new(name.to_owned(), span))
 }

@@ -11,8 +11,11 @@ use crate::diagnostic::Diagnostic;
 pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     if let Some(scalar) = node.scalar().filter(|scalar| !scalar.text.is_empty()) {
         let how = match key {
-            "fill" | "select" | "into" => "label",
-            "visible" | "hidden" | "element" => "text",
+            "fill" | "select" | "into" | "clear" | "upload" => "label",
+            "check" | "uncheck" => "checkbox",
+            "within_frame" => "title",
+            "within" => "row",
+            "visible" | "hidden" | "element" | "hover" | "drag" | "to" | "scroll" | "of" => "text",
             _ => "button",
         };
         let text = cut(&scalar.text);
@@ -39,7 +42,7 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
             if whole {
                 let found =
                     Diagnostic::error(&r.source, node.span, "this target does not say how the element is found");
-                r.report(found.note("allowed here: a role word such as button or link, label, placeholder, text, alt, title, testid, id, css, xpath, role"));
+                r.report(found.note("allowed here: a role word such as button or link, label, placeholder, text, alt, title, testid, id, css, xpath, role, any_of"));
             }
             return None;
         }
@@ -59,6 +62,26 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     }
     let value = &entry.value;
     let what = format!("`{name}`");
+    if name == "any_of" {
+        let beside: Vec<_> = fields.iter().filter(|other| other.key != name).collect();
+        for other in &beside {
+            r.fail_with(
+                other.key_span,
+                format!("`{}` cannot stand beside `any_of`", other.key),
+                "put it into each of the targets",
+            );
+        }
+        let how = any_of(r, value)?;
+        return beside.is_empty().then_some(Target { how, nth: None, within: None, span: node.span });
+    }
+    let nth = match fields.get("nth") {
+        Some(node) => r.count(node, "`nth`").map(Some),
+        None => Some(None),
+    };
+    let within = match fields.get("within") {
+        Some(node) => target(r, node, "within").map(|within| Some(Box::new(within))),
+        None => Some(None),
+    };
     let how = match name {
         role if ROLES.contains(&role) => {
             How::Role { role: role.to_owned(), name: Some(matcher(r, value, &what, On::Text)?) }
@@ -85,5 +108,24 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
             How::Role { role: role.to_owned(), name }
         }
     };
-    Some(Target { how, nth: None, within: None, span: node.span })
+    Some(Target { how, nth: nth?, within: within?, span: node.span })
+}
+
+fn any_of(r: &mut Reader, node: &Node) -> Option<How> {
+    let items = r.list(node, "`any_of`")?;
+    if items.is_empty() {
+        r.fail(node.span, "`any_of` has no target");
+        return None;
+    }
+    let read: Vec<_> = items
+        .iter()
+        .map(|item| {
+            if let Some(inner) = item.entries().and_then(|all| all.iter().find(|entry| entry.key == "any_of")) {
+                r.fail_with(inner.key_span, "an `any_of` in an `any_of`", "put its targets into the outer list");
+                return None;
+            }
+            target(r, item, "any_of")
+        })
+        .collect();
+    read.into_iter().collect::<Option<_>>().map(How::AnyOf)
 }

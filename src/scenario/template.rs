@@ -168,6 +168,7 @@ fn reference(name: &str) -> Result<Reference, (String, Option<String>)> {
     match name.split_once('.') {
         Some(("env", n)) if plain(n) => Ok(Reference::Env(n.into())),
         Some(("secret", n)) if plain(n) => Ok(Reference::Secret(n.into())),
+        Some(("totp", n)) if plain(n) => Ok(Reference::Totp(n.into())),
         Some(("vars", n)) if plain(n) => Ok(Reference::Var(n.into())),
         Some(("run", "id")) => Ok(Reference::Run(RunField::Id)),
         Some(("run", "started_at")) => Ok(Reference::Run(RunField::StartedAt)),
@@ -180,14 +181,14 @@ fn reference(name: &str) -> Result<Reference, (String, Option<String>)> {
                 help.or_else(|| Some("known are run.id, run.started_at, run.location".into())),
             ))
         }
-        Some((space @ ("totp" | "matrix"), _)) => Err((format!("`${{{space}.…}}` is not supported yet"), None)),
+        Some(("matrix", _)) => Err(("`${matrix.…}` is not supported yet".into(), None)),
         None if plain(name) => Ok(Reference::Saved(name.into())),
         Some((space, n)) => {
-            let help = crate::diagnostic::nearest(space, ["env", "secret", "vars", "run"])
+            let help = crate::diagnostic::nearest(space, ["env", "secret", "totp", "vars", "run"])
                 .map(|near| format!("did you mean `{near}.{n}`?"));
             Err((
                 format!("unknown name `{name}`"),
-                help.or_else(|| Some("known are env., secret., vars., run., or a name saved earlier".into())),
+                help.or_else(|| Some("known are env., secret., totp., vars., run., or a name saved earlier".into())),
             ))
         }
         None => Err((format!("`{name}` is not a name"), Some("write `$${` for a literal `${`".into()))),

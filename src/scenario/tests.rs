@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::schema;
-use super::{Lookup, LookupError, load, tree};
+use super::{Action, Lookup, LookupError, Scenario, Step, load, tree};
 use crate::diagnostic::Source;
 
 /// Knows every variable and file but those with `MISSING` or `missing` in their names.
@@ -23,6 +23,11 @@ impl Lookup for Machine {
     fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
         if path.to_string_lossy().contains("missing") {
             return Err(LookupError::Missing(format!("cannot read the file `{}`", path.display())));
+        }
+        if path.extension().is_some_and(|ending| ending == "yaml") {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/load");
+            return std::fs::read(folder.join(path))
+                .map_err(|_| LookupError::Missing(format!("cannot read the file `{}`", path.display())));
         }
         Ok(b"value".to_vec())
     }
@@ -47,10 +52,21 @@ fn shown(path: &Path, text: &str) -> String {
             one.id.value, one.name, one.schedule, one.timeout, one.alert
         ));
         for step in one.steps.iter().chain(&one.finally) {
-            out.push(format!("  {} {:?} {:?}\n", step.name, step.timeout(), one.source.slice(step.span)));
+            steps(one, step, &mut out);
         }
     }
     out.concat()
+}
+
+fn steps(scenario: &Scenario, step: &Step, out: &mut Vec<String>) {
+    let source = step.source.as_ref().unwrap_or(&scenario.source);
+    let file = if step.source.is_some() { format!(" {}", source.path) } else { String::new() };
+    out.push(format!("  {} {:?} {:?}{file}\n", step.name, step.timeout(), source.slice(step.span)));
+    if let (Action::Group(inner), true) = (&step.action, scenario.name.starts_with("Use")) {
+        for step in inner {
+            steps(scenario, step, out);
+        }
+    }
 }
 
 #[test]
@@ -87,6 +103,46 @@ fn good_files_fit_the_schema() {
     assert!(seen >= 4);
 }
 
+/// Files by name, as a test gives them.
+struct Files<F>(F);
+
+impl<F: Fn(&str) -> Option<String> + Send + Sync> Lookup for Files<F> {
+    fn env(&self, _: &str) -> Result<String, LookupError> {
+        Ok("value".into())
+    }
+
+    fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        let text = path.to_str().and_then(&self.0);
+        text.map(String::into_bytes).ok_or_else(|| LookupError::Missing(format!("no `{}`", path.display())))
+    }
+}
+
+/// What is wrong with a scenario that uses `0.yaml` with an `x`; the files are made of their numbers.
+fn wrong_with(x: &str, file: impl Fn(u32) -> String + Send + Sync) -> Vec<String> {
+    let files = Files(|path: &str| path.strip_suffix(".yaml")?.parse().ok().map(&file));
+    let text = format!("scenario: A\nsteps:\n  - use: 0.yaml\n    with: {{x: {x}}}\n");
+    load("a.yaml", &text, &files).diagnostics.into_iter().map(|found| found.message).collect()
+}
+
+#[test]
+fn used_files_do_not_multiply_without_end() {
+    let head = "parameters: [x]\nsteps:\n";
+    let next = |n: u32, x: &str| format!("{head}  - use: {}.yaml\n    with: {{x: {x}}}\n", n + 1);
+    let wide = |n: u32| {
+        let again = "  - use: 1.yaml\n    with: {x: a}\n".repeat(300);
+        let rest = if n == 0 { again } else { String::new() };
+        format!("{head}  - click: {{css: \"${{x}}\"}}\n{rest}")
+    };
+    assert_eq!(wrong_with("a", wide), ["more than 256 files are used by one scenario"]);
+    assert_eq!(wrong_with("a", |n| next(n, "\"${x}\"")), ["files use one another more than 16 deep"]);
+    let text = |n| next(n, &format!("\"{}\"", "${x}".repeat(8)));
+    let list = |n| next(n, &format!("[{}]", "\"${x}\", ".repeat(8)));
+    let deep = |n| next(n, &format!("{}\"${{x}}\"{}", "[".repeat(20), "]".repeat(20)));
+    for wrong in [wrong_with("abcd", text), wrong_with("abcd", list), wrong_with("[a]", deep)] {
+        assert_eq!(wrong, ["the parameters make too much of this file"]);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -101,6 +157,22 @@ proptest! {
         }
         let text: String = text.into_iter().collect();
         for found in load("a.yaml", &text, &Machine).diagnostics {
+            found.render(false);
+        }
+    }
+
+    #[test]
+    fn used_files_never_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..6, "[-{}:#,\\[\\]*&!|>'\"$ \nxä0]{0,4}"), 1..6), argument in "[-{}:,\\[\\]'\"$ xä0]{0,8}") {
+        let mut text: Vec<char> = include_str!("../../tests/golden/load/parts/login.yaml").chars().collect();
+        for (at, remove, insert) in edits {
+            let at = at.index(text.len() + 1);
+            let end = (at + remove).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let files = Files(|path: &str| path.ends_with("login.yaml").then(|| text.clone()));
+        let scenario = format!("scenario: A\nsteps:\n  - use: login.yaml\n    with: {{user: {argument}, password: a, greeting: {{contains: b}}}}\n");
+        for found in load("a.yaml", &scenario, &files).diagnostics {
             found.render(false);
         }
     }

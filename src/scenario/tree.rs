@@ -18,9 +18,9 @@ use crate::diagnostic::{Diagnostic, Source, Span};
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 /// The most nodes a file may have, aliases counted by what they stand for.
-const MAX_NODES: usize = 100_000;
+pub const MAX_NODES: usize = 100_000;
 /// How deep maps and lists may nest.
-const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Durations as people write them: `90s`, `1m30s`, `250ms`, `2.5s`, `3w`.
+//! Quantities as people write them: durations (`90s`, `1m30s`, `250ms`, `2.5s`, `3w`), sizes (`10KB`, `1.5MiB`) and
+//! CSS pixels (`800px`).
 
 use std::time::Duration;
 
@@ -42,6 +43,56 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(millis / 1000.0))
 }
 
+/// Units of bytes: decimal ones, as networks and disks are told of, and binary ones.
+const SIZES: [(&str, u32); 7] = [
+    ("B", 1),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+
+/// Parses a size to bytes. It has a unit; the error says what is wrong.
+pub fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let Ok(number) = text[..digits].parse::<f64>() else {
+        return Err(format!("`{text}` is not a size"));
+    };
+    let unit = &text[digits..];
+    if unit.is_empty() {
+        return Err(format!("`{text}` has no unit"));
+    }
+    let Some((_, factor)) = SIZES.iter().find(|(name, _)| *name == unit) else {
+        return Err(format!("unknown unit `{unit}`"));
+    };
+    let bytes = (number * f64::from(*factor)).round();
+    // A petabyte: far above anything sensible, and every whole number below it is exact.
+    if bytes > 1e15 {
+        return Err(format!("`{text}` is larger than a petabyte"));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Between 0 and a petabyte.
+    Ok(bytes as u64)
+}
+
+/// Parses a whole number of CSS pixels; the error says what is wrong.
+pub fn pixels(text: &str) -> Result<i32, String> {
+    let text = text.trim();
+    let Some(number) = text.strip_suffix("px") else {
+        return Err(match text.parse::<f64>() {
+            Ok(_) => format!("`{text}` has no unit"),
+            Err(_) => format!("`{text}` is no number of pixels"),
+        });
+    };
+    match number.parse::<i32>() {
+        Ok(pixels) if (-1_000_000..=1_000_000).contains(&pixels) => Ok(pixels),
+        Ok(_) => Err(format!("`{text}` is farther than any page")),
+        Err(_) => Err(format!("`{text}` is no whole number of pixels")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +105,25 @@ mod tests {
         }
         for bad in ["", "5", "s", "5x", "1s1m", "1s1s", "-5s", "1.2.3s", "99999w", "1m 30", "5 s"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_need_units() {
+        let good = [("500B", 500), ("1KB", 1000), ("1.5KiB", 1536), ("2MB", 2_000_000), ("1GiB", 1 << 30), ("0B", 0)];
+        for (text, bytes) in good {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "5", "KB", "5kb", "-5B", "1.2.3B", "1 KB", "2000000GB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pixels_need_their_unit() {
+        assert_eq!((pixels("800px"), pixels("-300px")), (Ok(800), Ok(-300)));
+        for bad in ["", "px", "800", "8.5px", "10em", "99999999px"] {
+            assert!(pixels(bad).is_err(), "{bad}");
         }
     }
 }

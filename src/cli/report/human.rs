@@ -101,8 +101,9 @@ fn failure(
 ) -> String {
     let Some(failure) = &step.failure else { return String::new() };
     let span = failure.span.unwrap_or_default();
-    let mut diagnostic = Diagnostic::error(&scenario.source, span, format!("{} ({})", failure.message, failure.reason))
-        .context(format!("step {}, {}", index + 1, step.name));
+    let mut diagnostic =
+        Diagnostic::error(scenario.source_of(&step.place), span, format!("{} ({})", failure.message, failure.reason))
+            .context(format!("step {}, {}", index + 1, step.name));
     for (word, value) in [("expected", &failure.expected), ("seen", &failure.seen)] {
         if let Some(value) = value {
             diagnostic = diagnostic.note(format!("{word}: {value}"));

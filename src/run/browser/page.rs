@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::act::Pauses;
 use super::bidi::{Bidi, BidiError};
 use super::browsers::Browsers;
 use super::command::Command;
@@ -18,7 +19,7 @@ use super::{engine, processes};
 use crate::names::Reason;
 use crate::outcome::{BrowserResult, Failure};
 use crate::run::Values;
-use crate::scenario::{Engine, PageAction, Viewport};
+use crate::scenario::{Engine, PageAction, PageExpectation, Viewport};
 
 /// How long a command may still take once a dialog has opened.
 const DIALOG_LOOK: Duration = Duration::from_millis(200);
@@ -135,6 +136,27 @@ impl Page {
             other => return Err(Failure::new(Reason::Configuration, format!("not supported yet: {other:?}"))),
         }
         Ok(Vec::new())
+    }
+
+    /// Whether all of these hold now: looked at once, again only where the page changed under it, up to `timeout`.
+    pub async fn holds(
+        &mut self,
+        when: &[PageExpectation],
+        values: &Values,
+        timeout: Duration,
+    ) -> Result<bool, Failure> {
+        let deadline = Instant::now() + timeout;
+        let mut pauses = Pauses::new();
+        loop {
+            match self.expect(when, values, Instant::now()).await {
+                Ok(()) => return Ok(true),
+                Err(failure) if matches!(failure.reason, Reason::Assertion | Reason::NotFound | Reason::Ambiguous) => {
+                    return Ok(false);
+                }
+                Err(failure) if failure.reason == Reason::Timeout && pauses.wait(deadline).await => {}
+                Err(failure) => return Err(failure),
+            }
+        }
     }
 
     /// A picture of what is visible: PNG.

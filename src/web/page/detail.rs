@@ -9,7 +9,7 @@ use super::view::{Moment, PATH, seconds_text, spent};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::names::path;
 use crate::outcome::{EvidenceKind, Outcome, StepResult, StepStatus, Verdict};
-use crate::scenario::{Action, PageAction, Pretty, Scenario, Step};
+use crate::scenario::{Action, DialogAnswer, PageAction, Pretty, Scenario, Scroll, Step};
 
 /// A piece of evidence.
 #[derive(Debug, Serialize)]
@@ -137,7 +137,8 @@ fn snippet(scenario: &Scenario, step: &StepResult, index: usize, verdict: Verdic
     }
     let span = span_at(scenario, &step.place)?;
     let failure = step.failure.as_ref()?;
-    let shown = Diagnostic::error(&scenario.source, span, format!("{} ({})", failure.message, failure.reason))
+    let source = scenario.source_of(&step.place);
+    let shown = Diagnostic::error(source, span, format!("{} ({})", failure.message, failure.reason))
         .context(format!("step {}, {}", index + 1, step.name))
         .render_as(verdict.as_str(), false);
     Some(shown)
@@ -145,34 +146,65 @@ fn snippet(scenario: &Scenario, step: &StepResult, index: usize, verdict: Verdic
 
 /// The span that begins at `file.yaml:LINE:COLUMN`: a step's or an expectation's.
 fn span_at(scenario: &Scenario, place: &str) -> Option<Span> {
-    fn walk(steps: &[Step], line: u32, column: u32) -> Option<Span> {
+    fn walk(steps: &[Step], fits: &dyn Fn(&Step, Span) -> bool) -> Option<Span> {
         steps.iter().find_map(|step| {
             let inner: Vec<Span> = match &step.action {
-                Action::Group(steps) => return walk(steps, line, column).or_else(|| fits(step.span, line, column)),
-                Action::Page(PageAction::Expect(facts)) => facts.iter().map(|fact| fact.span).collect(),
-                Action::Page(PageAction::Click { target, .. } | PageAction::Select { target, .. }) => vec![target.span],
-                Action::Page(PageAction::Fill { target, with, .. }) => vec![target.span, with.span],
-                Action::Page(PageAction::Goto { url, .. }) => vec![url.span],
+                Action::Group(steps) => match walk(steps, fits) {
+                    Some(span) => return Some(span),
+                    None => Vec::new(),
+                },
+                Action::Page(action) => page_spans(action),
                 Action::Request(request) => {
                     request.expect.iter().map(|fact| fact.span).chain([request.url.span]).collect()
                 }
                 Action::Tcp(check) => check.receive.iter().map(|(_, span)| *span).collect(),
-                Action::Page(_) | Action::Tls(_) => Vec::new(),
+                Action::Tls(_) => Vec::new(),
             };
-            inner.into_iter().chain([step.span]).find_map(|span| fits(span, line, column))
+            let around = step.within_frame.iter().map(|frame| frame.span).chain(step.when.iter().map(|fact| fact.span));
+            inner.into_iter().chain(around).chain([step.span]).find(|span| fits(step, *span))
         })
     }
-    fn fits(span: Span, line: u32, column: u32) -> Option<Span> {
-        (span.line == line && span.column == column).then_some(span)
-    }
-    let (line, column) = place.strip_prefix(&scenario.source.path)?.strip_prefix(':')?.split_once(':')?;
+    let source = scenario.source_of(place);
+    let (line, column) = place.strip_prefix(&source.path)?.strip_prefix(':')?.split_once(':')?;
     let (line, column) = (line.parse().ok()?, column.parse().ok()?);
-    if line == 0 || column == 0 || scenario.source.line(line).is_empty() {
+    if line == 0 || column == 0 || source.line(line).is_empty() {
         return None;
     }
+    let fits = |step: &Step, span: Span| {
+        let of = step.source.as_ref().unwrap_or(&scenario.source);
+        of.path == source.path && span.line == line && span.column == column
+    };
     // What is finer than an expectation has a place and no known end: one caret.
     let point = Span { line, column, start: 0, end: 0 };
-    Some(walk(&scenario.steps, line, column).or_else(|| walk(&scenario.finally, line, column)).unwrap_or(point))
+    Some(walk(&scenario.steps, &fits).or_else(|| walk(&scenario.finally, &fits)).unwrap_or(point))
+}
+
+/// Where the parts of an action on a page are written that a failure may point at.
+fn page_spans(action: &PageAction) -> Vec<Span> {
+    match action {
+        PageAction::Expect(facts) => facts.iter().map(|fact| fact.span).collect(),
+        PageAction::Save(saves) => saves.iter().map(|save| save.name.span).collect(),
+        PageAction::Goto { url, .. } => vec![url.span],
+        PageAction::Fill { target, with, .. } => vec![target.span, with.span],
+        PageAction::Upload { target, files } => {
+            [target.span].into_iter().chain(files.iter().map(|file| file.span)).collect()
+        }
+        PageAction::Press { keys, into } => [keys.span].into_iter().chain(into.iter().map(|into| into.span)).collect(),
+        PageAction::Drag { target, to } => vec![target.span, to.span],
+        PageAction::Click { target, .. }
+        | PageAction::DoubleClick(target)
+        | PageAction::Hover(target)
+        | PageAction::Clear(target)
+        | PageAction::Check { target, .. }
+        | PageAction::Select { target, .. }
+        | PageAction::Scroll(Scroll::To(target)) => vec![target.span],
+        PageAction::Screenshot { name, of, .. } => [name.span].into_iter().chain(of.iter().map(|of| of.span)).collect(),
+        PageAction::Script { script, save, .. } => {
+            [script.span].into_iter().chain(save.iter().map(|save| save.span)).collect()
+        }
+        PageAction::Dialog { answer: DialogAnswer::Accept(Some(text)), .. } => vec![text.span],
+        PageAction::Scroll(Scroll::By(_)) | PageAction::Dialog { .. } | PageAction::Window(_) => Vec::new(),
+    }
 }
 
 /// A line of a scenario's file.
@@ -188,6 +220,8 @@ pub fn source(scenario: &Scenario) -> Vec<Line> {
     fn last(steps: &[Step]) -> u32 {
         steps
             .iter()
+            // What stands in another file does not lengthen this one.
+            .filter(|step| step.source.is_none())
             .map(|step| match &step.action {
                 Action::Group(steps) => step.span.end.max(last(steps)),
                 _ => step.span.end,
@@ -227,7 +261,7 @@ pub fn planned(scenario: &Scenario) -> Vec<PlannedStep> {
             out.push(PlannedStep {
                 name: step.name.clone(),
                 depth,
-                marks: [(step.optional, "optional"), (finally, "finally")]
+                marks: [(step.optional, "optional"), (step.go_on, "continue"), (finally, "finally")]
                     .into_iter()
                     .filter_map(|(holds, mark)| holds.then_some(mark))
                     .collect(),
@@ -235,7 +269,7 @@ pub fn planned(scenario: &Scenario) -> Vec<PlannedStep> {
                     (true, None) => String::new(),
                     _ => Pretty(step.timeout()).to_string(),
                 },
-                place: scenario.source.place(step.span),
+                place: step.source.as_ref().unwrap_or(&scenario.source).place(step.span),
             });
             if let Action::Group(steps) = &step.action {
                 walk(scenario, steps, depth + 1, finally, out);
