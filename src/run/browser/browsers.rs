@@ -206,7 +206,8 @@ impl Browsers {
             }
         };
         let endpoint = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a port makes no URL invalid");
-        Ok(self.start(lease, &endpoint, &output, spec, starting.saturating_sub(since.elapsed())).await?)
+        let page = self.start(lease, &endpoint, &output, spec, starting.saturating_sub(since.elapsed())).await?;
+        Ok(page.share(path))
     }
 
     async fn start(

@@ -46,6 +46,9 @@ const KEYS: [(&str, char); 37] = [
     ("Down", '\u{e015}'),
 ];
 
+/// What goes to the end of a line.
+pub(super) const END: &str = "\u{e010}";
+
 /// What deletes a selection.
 pub(super) const BACKSPACE: &str = "\u{e003}";
 

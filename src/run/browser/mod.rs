@@ -2,12 +2,13 @@
 //!
 //! [`Browsers`] hands out a fresh session for each run, a [`Page`]. Invariants: a session ends however its run ends,
 //! with its processes and its folder; waiting is built into every action and bounded; what went wrong is told apart
-//! into theirs and ours in one file. Deliberately absent: warm browsers, frames, dialogs, windows, downloads, traffic.
+//! into theirs and ours in one file. Deliberately absent: warm browsers, dialogs, windows, downloads, traffic.
 //!
 //! ```text
 //! browsers ─ lease ─ driver ─ processes        a session and its end
 //!                 └─ guard                     its end when the agent was killed
-//! page ─ act · look · expect · evidence        what is done with it
+//! page ─ act · pointer · field · upload · script · expect · picture · evidence     what is done with it
+//!     ├─ frame · locate ─ shown                which document and element it is done to
 //!     └─ command ─ verdict                     what is said to the driver, and what its errors mean
 //! ```
 
@@ -18,15 +19,22 @@ mod config;
 mod driver;
 mod evidence;
 mod expect;
+mod field;
+mod frame;
 pub mod guard;
 pub mod keys;
 mod lease;
 mod locate;
 mod metrics;
 mod page;
+mod picture;
+mod pointer;
 mod processes;
+mod script;
+mod shown;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod verdict;
 
 pub use browsers::{Browsers, Spec};
