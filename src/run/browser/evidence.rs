@@ -10,7 +10,7 @@ use super::page::Page;
 use crate::outcome::EvidenceKind;
 
 /// How long all of it may take.
-const LIMIT: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// What a screen reader finds in the page.
 const TREE: &str = concat!(include_str!("names.js"), include_str!("tree.js"));
@@ -25,12 +25,13 @@ impl Page {
         let end = Instant::now() + LIMIT;
         let mut found = Vec::new();
         // A step that was cut off may have left the driver in a frame.
-        let _ = timeout_at(end, self.to_top()).await;
+        let _ = timeout_at(end, self.leave_frames()).await;
+        // The picture of a long page may take all the time there is.
+        let tree = self.ask(Command::script(TREE, &Json::Null), end).await;
         if let Ok(Ok(picture)) = timeout_at(end, self.of_the_page(true)).await {
             found.push((EvidenceKind::Screenshot, "failure.png", picture));
         }
-        let tree = Command::script(TREE, &Json::Null);
-        if let Some(Json::String(tree)) = self.ask(tree, end).await {
+        if let Some(Json::String(tree)) = tree {
             found.push((EvidenceKind::Accessibility, "failure.aria.txt", tree.into_bytes()));
         }
         if let Some(Json::String(source)) = self.ask(Command::get("source"), end).await {

@@ -70,7 +70,7 @@ impl Page {
         timeout: Duration,
     ) -> Result<bool, Failure> {
         let deadline = Instant::now() + timeout;
-        self.to_top().await.map_err(Trouble::failure)?;
+        self.leave_frames().await.map_err(Trouble::failure)?;
         let prepared = expectations
             .iter()
             .map(|one| Prepared::new(one, values).map_err(|failure| failure.at(one.span)))

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::act::NOTHING;
 use super::command::Command;
-use super::keys::{BACKSPACE, END};
+use super::keys::{BACKSPACE, END, SELECT_ALL};
 use super::locate::Query;
 use super::page::Page;
 use super::picture::Typed;
@@ -52,7 +52,9 @@ impl Page {
                 let keys = match (text, append) {
                     ("", true) => return None,
                     ("", false) if answer.is("empty") => return None,
+                    ("", false) if answer.is("shadow") => format!("{SELECT_ALL}{BACKSPACE}"),
                     ("", false) => BACKSPACE.to_owned(),
+                    (text, false) if answer.is("shadow") && !answer.is("empty") => format!("{SELECT_ALL}{text}"),
                     // Where a script may not move the caret, a key does.
                     (text, true) if !answer.is("caret") => format!("{END}{text}"),
                     (text, _) => text.to_owned(),
@@ -60,8 +62,11 @@ impl Page {
                 Some(Command::element(element, "value", json!({"text": keys})))
             })
             .await?;
+        let (frames, element) = (self.place.path.clone(), answer.element());
+        if !append {
+            self.typed.retain(|typed| typed.element != element);
+        }
         if values.masker().mask(text) != text {
-            let (frames, element) = (self.place.path.clone(), answer.element());
             self.typed.push(Typed { frames, element, text: Secret::new(text.to_owned()) });
         }
         Ok(())

@@ -28,7 +28,7 @@ pub(super) struct Place {
 impl Page {
     /// Says in which frame the step acts. It is entered with the first look.
     pub(super) async fn go_into(&mut self, frames: &[Target], values: &Values) -> Result<(), Failure> {
-        self.to_top().await.map_err(Trouble::failure)?;
+        self.leave_frames().await.map_err(Trouble::failure)?;
         self.place.path = frames
             .iter()
             .map(|target| Ok(Query::new(target, values)?.with(json!({"then": "frame", "unseen": true}))))
@@ -37,7 +37,7 @@ impl Page {
     }
 
     /// Goes to the page itself.
-    pub(super) async fn to_top(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn leave_frames(&mut self) -> Result<(), Trouble> {
         self.place.path.clear();
         self.place.entered = false;
         if self.place.away {

@@ -91,7 +91,7 @@ impl Page {
         self.go_into(within_frame, values).await?;
         let done = self.do_action(action, values, deadline).await;
         // The next step begins at the top. A session that is lost says so when it is asked for more.
-        let back = self.to_top().await.map_err(Trouble::failure);
+        let back = self.leave_frames().await.map_err(Trouble::failure);
         let saved = done?;
         back.map(|()| saved)
     }

@@ -18,8 +18,8 @@ use crate::run::Values;
 use crate::scenario::Target;
 use crate::secret::Secret;
 
-/// The tallest picture of a whole page, in CSS pixels; beyond it Chromium makes none.
-const TALLEST: f64 = 16_000.0;
+/// The tallest picture of a whole page, in CSS pixels: taller ones take seconds, and beyond 16384 there are none.
+const TALLEST: f64 = 8_000.0;
 
 /// A field that a secret was typed into.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl Page {
         let deadline = Instant::now() + timeout;
         self.go_into(within_frame, values).await?;
         let picture = self.picture(of, full_page, values, deadline).await;
-        let back = self.to_top().await.map_err(Trouble::failure);
+        let back = self.leave_frames().await.map_err(Trouble::failure);
         let picture = picture?;
         back.map(|()| picture)
     }
@@ -96,9 +96,11 @@ impl Page {
         self.place.path = path;
         let answer = self.once(&query, deadline, &|_, _| None).await;
         let picture = match answer.map(|answer| answer.element()) {
-            Ok(Some(element)) => {
-                self.call(Command::of(&element, "screenshot"), PROMPT).await.map_err(Trouble::failure).and_then(png)
-            }
+            Ok(Some(element)) => self
+                .call(Command::of(&element, "screenshot"), PROMPT)
+                .await
+                .map_err(Trouble::failure)
+                .and_then(|answer| png(&answer)),
             Ok(None) => Err(Failure::new(Reason::NotFound, format!("no element matches {}", query.shown))),
             Err(failure) => Err(failure),
         };
@@ -111,7 +113,7 @@ impl Page {
         let hidden = self.hide().await?;
         let picture = if full { self.whole().await } else { self.call(Command::get("screenshot"), PROMPT).await };
         self.unhide(hidden).await;
-        picture.and_then(|answer| png(answer).map_err(|failure| Trouble::Other(failure.message)))
+        picture.and_then(|answer| png(&answer).map_err(|failure| Trouble::Other(failure.message)))
     }
 
     /// All of the page: in Chromium's way, in Firefox's, or what is visible where there is neither.
@@ -160,7 +162,7 @@ impl Page {
                 self.typed.push(one);
             }
         }
-        let back = self.to_top().await;
+        let back = self.leave_frames().await;
         if let Err(trouble) = result.and(back) {
             self.unhide(hidden).await;
             return Err(trouble);
@@ -191,17 +193,17 @@ impl Page {
                 let _ = self.script(UNHIDE, &fields, Instant::now() + PROMPT).await;
             }
         }
-        let _ = self.to_top().await;
+        let _ = self.leave_frames().await;
         self.place.path = path;
     }
 
     async fn stand_in(&mut self, frames: &[Query]) -> Result<(), Trouble> {
-        self.to_top().await?;
+        self.leave_frames().await?;
         self.place.path = frames.to_vec();
         self.enter(Instant::now() + PROMPT).await
     }
 }
 
-fn png(answer: Json) -> Result<Vec<u8>, Failure> {
-    decode(&answer).ok_or_else(|| Failure::new(Reason::Driver, "the driver's screenshot is not one"))
+fn png(answer: &Json) -> Result<Vec<u8>, Failure> {
+    decode(answer).ok_or_else(|| Failure::new(Reason::Driver, "the driver's screenshot is not one"))
 }

@@ -116,8 +116,12 @@ function typeable(element, query) {
   changed(element);
   return {done: true};
 }
-// Selects what is typed over, or puts the caret behind it.
+// Selects what is typed over, or puts the caret behind it. In a shadow root the driver moves the caret once more.
 function select(element, append) {
+  const ready = caret(element, append);
+  return {...ready, shadow: element.getRootNode() !== document};
+}
+function caret(element, append) {
   if ('value' in element) {
     if (!append) {
       element.select();

@@ -1,8 +1,7 @@
 //! `upload`: files of the scenario for a field of the page.
 //!
 //! What a scenario may read is decided by the lookup, so a file is read through it and laid down anew, where the browser
-//! can read it: in the session's folder, or with `se/file` at an endpoint that runs elsewhere (Selenium Grid,
-//! chromedriver), which takes a ZIP archive.
+//! can read it: in the session's folder, or with Selenium's `se/file`, which takes a ZIP archive, at an endpoint that runs elsewhere.
 
 use std::path::Path;
 
@@ -49,7 +48,12 @@ impl Page {
         let Some(folder) = &self.folder else {
             let archive = base64::engine::general_purpose::STANDARD.encode(zip(name, bytes));
             let answer = self.call(Command::post("se/file", json!({"file": archive})), PROMPT).await;
-            let answer = answer.map_err(Trouble::failure)?;
+            let answer = answer.map_err(|trouble| match trouble {
+                Trouble::Other(text) => {
+                    Failure::new(Reason::Driver, format!("the WebDriver endpoint takes no files for uploads: {text}"))
+                }
+                trouble => trouble.failure(),
+            })?;
             return answer.as_str().map(ToOwned::to_owned).ok_or_else(|| {
                 Failure::new(Reason::Driver, "the WebDriver endpoint took a file and did not say where it is")
             });
@@ -111,5 +115,17 @@ mod tests {
     #[test]
     fn the_checksum_is_the_usual_one() {
         assert_eq!(super::crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn the_directory_says_where_the_file_is() {
+        let archive = super::zip("a.txt", b"hello");
+        let number = |at: usize| u32::from_le_bytes(archive[at..at + 4].try_into().unwrap()) as usize;
+        let end = archive.len() - 22;
+        let (size, directory) = (number(end + 12), number(end + 16));
+        assert_eq!((&archive[..4], &archive[30..40]), (&b"PK\x03\x04"[..], &b"a.txthello"[..]));
+        assert_eq!((&archive[directory..directory + 4], directory + size), (&b"PK\x01\x02"[..], end));
+        assert_eq!((number(14), number(18), number(22)), (number(directory + 16), 5, 5));
+        assert_eq!(&archive[end - 5..end], b"a.txt");
     }
 }

@@ -55,7 +55,8 @@ async fn pictures_show_what_was_asked_for_and_no_secrets() {
     // The page is as it was.
     assert_eq!(bench.js("return document.getElementById('token').getAttribute('style')").await, "color:green");
     assert_eq!(bench.js("return document.getElementById('rich').hasAttribute('style')").await, true);
-    assert_eq!(bench.page.typed.len(), 3);
+    // Fields that something else was typed into since then are seen again.
+    assert_eq!(bench.page.typed.len(), 1);
     bench.end().await;
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::scenario::{MouseButton, Scroll};
 
-const PAD: &str = "<title>pad</title><style>body{margin:0}#pad{position:absolute;left:50px;top:40px;width:200px;height:100px;background:#ccc}</style>
+const PAD: &str = "<title>pad</title><style>body{margin:0}#pad{border:0;position:absolute;left:50px;top:40px;width:200px;height:100px;background:#ccc}</style>
 <button id=pad>Pad</button><script>window.log = [];
 for (const kind of ['click', 'auxclick', 'contextmenu', 'dblclick', 'mouseenter']) pad.addEventListener(kind, e => log.push([kind, e.button, e.offsetX, e.offsetY]));
 oncontextmenu = e => e.preventDefault();</script>";
