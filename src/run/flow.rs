@@ -228,7 +228,7 @@ impl<'a> Flow<'a> {
 
     async fn act(&mut self, step: &'a Step, index: usize, timeout: Duration) -> Result<(), Failure> {
         match &step.action {
-            Action::Page(action) => self.page_action(action, index, timeout).await,
+            Action::Page(action) => self.page_action(step, action, index, timeout).await,
             Action::Request(request) => {
                 let answer = self.session.send(request, &self.values, timeout).await;
                 self.record.note(index, |result| {
@@ -270,15 +270,21 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    async fn page_action(&mut self, action: &PageAction, index: usize, timeout: Duration) -> Result<(), Failure> {
+    async fn page_action(
+        &mut self,
+        step: &Step,
+        action: &PageAction,
+        index: usize,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
         let page = self.page.as_mut().expect("opened before the first step");
-        if let PageAction::Screenshot { name, .. } = action {
+        if let PageAction::Screenshot { name, of, full_page } = action {
             let name = self.values.fill(name)?;
-            let png = page.screenshot().await?;
+            let png = page.screenshot(of.as_ref(), *full_page, &step.within_frame, &self.values, timeout).await?;
             self.keep(index, EvidenceKind::Screenshot, &format!("{index:03}-{}.png", file_name(&name)), png).await;
             return Ok(());
         }
-        for (name, value, secret) in page.act(action, &self.values, timeout).await? {
+        for (name, value, secret) in page.act(action, &step.within_frame, &self.values, timeout).await? {
             self.values.save(&name, value, secret)?;
         }
         Ok(())

@@ -1,12 +1,13 @@
-//! Actions. Each waits until its element is there, alone, visible, enabled, at rest and in reach, and then acts once.
+//! What actions have in common: each waits until its element is there, alone, visible, enabled, at rest and in reach,
+//! and then acts once. And those that are about no element, or little of it: `goto`, `press`, `select`.
 
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::command::Command;
-use super::keys::{self, BACKSPACE};
+use super::command::{Command, ElementId};
+use super::keys;
 use super::locate::{Answer, Query};
 use super::page::{PROMPT, Page};
 use super::verdict::{self, Trouble};
@@ -14,7 +15,8 @@ use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
-use crate::scenario::{SelectOption, Target, Template};
+use crate::run::expect::{Filled, Seen};
+use crate::scenario::{Matcher, SelectOption, Target, Template};
 
 /// What the document says of how it came to be. Chromium shows failed navigations as a page of its own, and its driver
 /// reports some of them as a success.
@@ -47,20 +49,23 @@ impl Pauses {
     }
 }
 
-/// What is done to an element once the script has found it ready.
-enum Then {
-    /// The script does all of it.
-    Nothing,
-    /// It is clicked.
-    Click,
-    /// This is typed over what the script has selected.
-    Type(String),
-}
+/// What is done to an element once the script has found it ready; none: the script does all of it.
+pub(super) type Then<'a> = &'a (dyn Fn(&Answer, &ElementId) -> Option<Command> + Sync);
+
+/// For actions that the script does.
+pub(super) const NOTHING: Then<'static> = &|_, _| None;
 
 impl Page {
     /// Opens a URL and looks how that went.
-    pub(super) async fn goto(&mut self, url: &At<Template>, values: &Values, deadline: Instant) -> Result<(), Failure> {
+    pub(super) async fn goto(
+        &mut self,
+        url: &At<Template>,
+        wanted_status: Option<&Matcher>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
         let since = Instant::now();
+        let wanted_status = wanted_status.map(|matcher| Filled::new(matcher, values)).transpose()?;
         let wanted = values.url(url).map_err(|failure| failure.at(url.span))?;
         let arrived = match self.navigate(wanted.as_str(), deadline).await {
             Ok(arrived) => arrived,
@@ -78,11 +83,22 @@ impl Page {
         let same_document = (origin - self.origin).abs() < f64::EPSILON;
         self.origin = origin;
         let status = arrived["status"].as_u64().unwrap_or(0);
-        if status >= 400 {
+        if let Some(wanted_status) = &wanted_status
+            && status > 0
+        {
+            if !wanted_status.holds(&Seen::One(status.into())) {
+                return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
+                    .compared(wanted_status.show(), status.to_string()));
+            }
+        } else if status >= 400 {
             return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
                 .compared("a status below 400", status.to_string()));
         }
-        if let Some(error) = arrived["error"].as_str() {
+        // Chromium shows an empty answer with such a status as an error of its own.
+        let expected = wanted_status.is_some() && status >= 400;
+        if let Some(error) = arrived["error"].as_str()
+            && !expected
+        {
             return Err(verdict::net(error.trim().trim_start_matches("net::")));
         }
         let without_fragment = |url: &str| url.split('#').next().unwrap_or_default().to_owned();
@@ -136,26 +152,6 @@ impl Page {
         self.ask("permissions.setPermission", params, PROMPT).await.map(drop)
     }
 
-    /// Clicks an element.
-    pub(super) async fn click(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
-        let query = Query::new(target, values)?.with(json!({"then": "click"}));
-        self.patience(deadline).await.map_err(Trouble::failure)?;
-        self.once(&query, target, deadline, &Then::Click).await
-    }
-
-    /// Replaces the content of a field: selects what is there and types over it, so that the page sees keys.
-    pub(super) async fn fill(
-        &mut self,
-        target: &Target,
-        with: &At<Template>,
-        values: &Values,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        let text = values.fill(with).map_err(|failure| failure.at(with.span))?;
-        let query = Query::new(target, values)?.with(json!({"then": "type", "text": text}));
-        self.once(&query, target, deadline, &Then::Type(text)).await
-    }
-
     /// Chooses options of a list.
     pub(super) async fn select(
         &mut self,
@@ -175,7 +171,7 @@ impl Page {
             })
             .collect::<Result<Vec<_>, Failure>>()?;
         let query = Query::new(target, values)?.with(json!({"then": "choose", "options": options}));
-        self.once(&query, target, deadline, &Then::Nothing).await
+        self.once(&query, deadline, NOTHING).await.map(drop)
     }
 
     /// Presses a key or chord, in an element where one is named.
@@ -189,7 +185,9 @@ impl Page {
         let chord = keys::chord(keys).map_err(|failure| failure.at(keys.span))?;
         if let Some(target) = into {
             let query = Query::new(target, values)?.with(json!({"then": "focus"}));
-            self.once(&query, target, deadline, &Then::Nothing).await?;
+            self.once(&query, deadline, NOTHING).await?;
+        } else if !self.place.path.is_empty() {
+            self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match self.call(Command::post("actions", chord), left).await {
@@ -200,39 +198,35 @@ impl Page {
     }
 
     /// Does to the element what the script cannot do. False when it is not ready.
-    async fn finish(&mut self, answer: &Answer, then: &Then, deadline: Instant) -> Result<bool, Trouble> {
+    async fn finish(&mut self, answer: &Answer, then: Then<'_>, deadline: Instant) -> Result<bool, Trouble> {
         if answer.done() {
             return Ok(true);
         }
         let Some(element) = answer.element() else { return Ok(false) };
-        let command = match then {
-            Then::Nothing => return Ok(true),
-            Then::Click => Command::element(&element, "click", json!({})),
-            Then::Type(text) if text.is_empty() && answer.empty() => return Ok(true),
-            Then::Type(text) => {
-                let keys = if text.is_empty() { BACKSPACE } else { text };
-                Command::element(&element, "value", json!({"text": keys}))
-            }
-        };
+        let Some(command) = then(answer, &element) else { return Ok(true) };
         let left = deadline.saturating_duration_since(Instant::now());
         self.call(command, left).await.map(|_| true)
     }
 
-    /// Looks until the element is ready, and acts on it; what the page refuses because it has just changed is tried again.
-    async fn once(&mut self, query: &Query, target: &Target, deadline: Instant, then: &Then) -> Result<(), Failure> {
+    /// Looks until the element is ready, and acts on it; what the page refuses because it has just changed is tried
+    /// again. Returns what was seen of the element.
+    pub(super) async fn once(&mut self, query: &Query, deadline: Instant, then: Then<'_>) -> Result<Answer, Failure> {
         let since = Instant::now();
         let mut pauses = Pauses::new();
         let mut last: Option<Failure> = None;
         loop {
             let tried = match self.look(std::slice::from_ref(query), deadline).await.map(|mut all| all.pop()) {
                 Ok(Some(answer)) => {
-                    if let Some(failure) = answer.wrong() {
-                        return Err(failure.at(target.span));
+                    if let Some(failure) = query.wrong(&answer) {
+                        return Err(query.placed(failure));
                     }
                     match self.finish(&answer, then, deadline).await {
-                        Ok(true) => return Ok(()),
+                        Ok(true) => {
+                            self.note_drift(query, &answer);
+                            return Ok(answer);
+                        }
                         Ok(false) => {
-                            last = Some(answer.refusal(&query.shown));
+                            last = Some(query.refusal(&answer));
                             Ok(())
                         }
                         Err(trouble) => Err(trouble),
@@ -243,6 +237,7 @@ impl Page {
             };
             match tried {
                 Ok(()) => {}
+                Err(Trouble::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
                 Err(Trouble::Again(text)) => {
                     last.get_or_insert_with(|| Trouble::Again(text).failure());
                 }
@@ -254,7 +249,7 @@ impl Page {
             }
             if !pauses.wait(deadline).await {
                 let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
-                return Err(failure.waited(since.elapsed()).at(target.span));
+                return Err(query.placed(failure.waited(since.elapsed())));
             }
         }
     }

@@ -23,14 +23,26 @@ impl Command {
         Self { method: Method::GET, path: path.into(), body: None }
     }
 
-    /// Ends something.
+    /// Does something.
+    pub(super) fn post(path: impl Into<String>, body: Json) -> Self {
+        Self { method: Method::POST, path: path.into(), body: Some(body) }
+    }
+
+    /// Undoes something.
     pub(super) fn delete(path: &str) -> Self {
         Self { method: Method::DELETE, path: path.into(), body: None }
     }
 
-    /// Does something.
-    pub(super) fn post(path: impl Into<String>, body: Json) -> Self {
-        Self { method: Method::POST, path: path.into(), body: Some(body) }
+    /// What the mouse does, one thing after the other (W3C WebDriver, section 15).
+    pub(super) fn mouse(actions: &[Json]) -> Self {
+        let mouse =
+            json!({"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": actions});
+        Self::post("actions", json!({"actions": [mouse]}))
+    }
+
+    /// Asks for something of an element.
+    pub(super) fn of(element: &ElementId, what: &str) -> Self {
+        Self::get(&format!("element/{}/{what}", element.0))
     }
 
     /// Runs a function body in the page; a promise it returns is awaited.
@@ -64,6 +76,11 @@ impl WebDriverCompatibleCommand for Command {
 pub(super) struct ElementId(String);
 
 impl ElementId {
+    /// As the driver takes it.
+    pub(super) fn json(&self) -> Json {
+        json!({ELEMENT: self.0})
+    }
+
     /// Reads one from a script's answer.
     pub(super) fn read(value: &Json) -> Option<Self> {
         value.get(ELEMENT)?.as_str().map(|id| Self(id.to_owned()))

@@ -6,23 +6,33 @@ use serde_json::{Value as Json, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::command::Command;
-use super::page::{Page, decode};
+use super::page::Page;
 use crate::outcome::EvidenceKind;
 
 /// How long all of it may take.
-const LIMIT: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What a screen reader finds in the page.
+const TREE: &str = concat!(include_str!("names.js"), include_str!("tree.js"));
 
 /// How many console messages are kept: the last ones.
 const MESSAGES: usize = 200;
 
 impl Page {
-    /// A picture, the document as it is now, and URL, title and console messages; less when the browser does not answer.
+    /// A picture of the whole page, what a screen reader finds in it, the document as it is now, and URL, title and console messages; less when the browser does not answer.
     /// Takes a few seconds at most.
     pub async fn evidence(&mut self) -> Vec<(EvidenceKind, &'static str, Vec<u8>)> {
         let end = Instant::now() + LIMIT;
         let mut found = Vec::new();
-        if let Some(picture) = self.obtain(Command::get("screenshot"), end).await.and_then(|answer| decode(&answer)) {
+        // A step that was cut off may have left the driver in a frame.
+        let _ = timeout_at(end, self.leave_frames()).await;
+        // The picture of a long page may take all the time there is.
+        let tree = self.obtain(Command::script(TREE, &Json::Null), end).await;
+        if let Ok(Ok(picture)) = timeout_at(end, self.of_the_page(true)).await {
             found.push((EvidenceKind::Screenshot, "failure.png", picture));
+        }
+        if let Some(Json::String(tree)) = tree {
+            found.push((EvidenceKind::Accessibility, "failure.aria.txt", tree.into_bytes()));
         }
         if let Some(Json::String(source)) = self.obtain(Command::get("source"), end).await {
             found.push((EvidenceKind::Source, "failure.html", source.into_bytes()));

@@ -1,5 +1,7 @@
 //! Expectations and values of a page: looked at again and again until they hold.
 
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
@@ -27,6 +29,7 @@ enum What {
     Visible,
     Hidden,
     Element(Vec<Fact>),
+    Cookie(Filled),
 }
 
 enum Fact {
@@ -59,6 +62,33 @@ impl Page {
         .await
     }
 
+    /// Whether all hold now. Asks again only while the page is not there to be asked.
+    pub async fn holds(
+        &mut self,
+        expectations: &[PageExpectation],
+        values: &Values,
+        timeout: Duration,
+    ) -> Result<bool, Failure> {
+        let deadline = Instant::now() + timeout;
+        self.leave_frames().await.map_err(Trouble::failure)?;
+        let prepared = expectations
+            .iter()
+            .map(|one| Prepared::new(one, values).map_err(|failure| failure.at(one.span)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let queries: Vec<Query> = prepared.iter().map(|one| one.query.clone()).collect();
+        self.poll(&queries, deadline, |answers| {
+            for (one, answer) in prepared.iter().zip(answers) {
+                match one.check(answer) {
+                    Ok(()) => {}
+                    Err(failure) if failure.reason == Reason::Configuration => return Err(failure.at(one.span)),
+                    Err(_) => return Ok(false),
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+
     /// Waits until all values are there, and returns them.
     pub(super) async fn save(
         &mut self,
@@ -70,7 +100,9 @@ impl Page {
         let mut matchers = Vec::new();
         for save in saves {
             let query = match &save.source {
-                PageSource::Url | PageSource::Cookie(_) | PageSource::Script(_) => Query::page(),
+                PageSource::Url => Query::page(),
+                PageSource::Cookie(name) => Query::cookie(name),
+                PageSource::Script(body) => Query::script(&body.value),
                 PageSource::Text(target) => Query::new(target, values)?.with(json!({"facts": []})),
                 PageSource::Value(target) => Query::new(target, values)?.with(json!({"facts": [], "unseen": true})),
                 PageSource::Attribute(target, name) => {
@@ -84,10 +116,14 @@ impl Page {
         self.poll(&queries, deadline, |answers| {
             let mut found = Vec::new();
             for (((save, query), matcher), answer) in saves.iter().zip(&queries).zip(&matchers).zip(answers) {
-                let text = source(save, query, answer)
-                    .and_then(|seen| part(&seen, matcher.as_ref(), &save.name))
+                let value = source(save, query, answer)
+                    .and_then(|seen| match (seen, &save.source, matcher) {
+                        // What a script returns keeps its type.
+                        (Seen::One(value), PageSource::Script(_), None) => Ok(value),
+                        (seen, ..) => part(&seen, matcher.as_ref(), &save.name).map(Json::String),
+                    })
                     .map_err(|failure| failure.at(save.name.span))?;
-                found.push((save.name.value.clone(), Json::String(text), save.secret));
+                found.push((save.name.value.clone(), value, save.secret));
             }
             Ok(found)
         })
@@ -95,7 +131,7 @@ impl Page {
     }
 
     /// Looks until `check` is content.
-    async fn poll<T>(
+    pub(super) async fn poll<T>(
         &mut self,
         queries: &[Query],
         deadline: Instant,
@@ -107,11 +143,17 @@ impl Page {
         loop {
             match self.look(queries, deadline).await {
                 Ok(answers) => match check(&answers) {
-                    Ok(found) => return Ok(found),
+                    Ok(found) => {
+                        for (query, answer) in queries.iter().zip(&answers) {
+                            self.note_drift(query, answer);
+                        }
+                        return Ok(found);
+                    }
                     // What waiting cannot mend.
                     Err(failure) if failure.reason == Reason::Configuration => return Err(failure),
                     Err(failure) => last = Some(failure),
                 },
+                Err(Trouble::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
                 Err(Trouble::Again(text)) => {
                     last.get_or_insert_with(|| Trouble::Again(text).failure());
                 }
@@ -149,6 +191,7 @@ impl Prepared {
                 let facts = facts.iter().map(|fact| Fact::new(fact, values)).collect::<Result<_, _>>()?;
                 (query, What::Element(facts))
             }
+            PageFact::Cookie(name, matcher) => (Query::cookie(name), What::Cookie(Filled::new(matcher, values)?)),
             other => return Err(Failure::new(Reason::Configuration, format!("not supported yet: {other:?}"))),
         };
         Ok(Self { span: expectation.span, query, what })
@@ -156,18 +199,19 @@ impl Prepared {
 
     fn check(&self, answer: &Answer) -> Result<(), Failure> {
         let shown = &self.query.shown;
-        if let Some(failure) = answer.wrong() {
+        if let Some(failure) = self.query.wrong(answer) {
             return Err(failure);
         }
         match &self.what {
             What::Url(filled) => held(filled, &Seen::text(answer.text("url")), "the URL"),
             What::Title(filled) => held(filled, &Seen::text(answer.text("title")), "the title"),
             What::Visible if answer.visible() == 1 => Ok(()),
-            What::Visible => Err(answer.refusal(shown)),
+            What::Visible => Err(self.query.refusal(answer)),
             What::Hidden if answer.visible() == 0 => Ok(()),
             What::Hidden => Err(Failure::new(Reason::Assertion, format!("{shown} is visible"))
-                .compared(format!("no visible {shown}"), answer.list())),
-            What::Element(facts) => facts.iter().try_for_each(|fact| fact.check(answer, shown)),
+                .compared(format!("no visible {shown}"), self.query.list(answer))),
+            What::Element(facts) => facts.iter().try_for_each(|fact| fact.check(answer, &self.query)),
+            What::Cookie(filled) => held(filled, &seen(answer.value()), shown),
         }
     }
 }
@@ -185,11 +229,12 @@ impl Fact {
         })
     }
 
-    fn check(&self, answer: &Answer, shown: &str) -> Result<(), Failure> {
+    fn check(&self, answer: &Answer, query: &Query) -> Result<(), Failure> {
+        let shown = &query.shown;
         if let Self::Count(filled) = self {
             return held(filled, &Seen::One(answer.visible().into()), &format!("the number of {shown}"));
         }
-        let facts = answer.facts().ok_or_else(|| answer.refusal(shown))?;
+        let facts = answer.facts().ok_or_else(|| query.refusal(answer))?;
         match self {
             Self::Text(filled) => held(filled, &seen(&facts["text"]), &format!("the text of {shown}")),
             Self::Value(filled) => held(filled, &seen(&facts["value"]), &format!("the value of {shown}")),
@@ -223,13 +268,19 @@ fn held(filled: &Filled, seen: &Seen, what: &str) -> Result<(), Failure> {
 }
 
 fn source(save: &PageSave, query: &Query, answer: &Answer) -> Result<Seen, Failure> {
-    if let Some(failure) = answer.wrong() {
+    if let Some(failure) = query.wrong(answer) {
         return Err(failure);
+    }
+    if let Some(text) = answer.threw() {
+        return Err(Failure::new(Reason::Script, format!("the script threw {text}")));
+    }
+    if matches!(save.source, PageSource::Cookie(_) | PageSource::Script(_)) {
+        return Ok(seen(answer.value()));
     }
     if save.source == PageSource::Url {
         return Ok(Seen::text(answer.text("url")));
     }
-    let facts = answer.facts().ok_or_else(|| answer.refusal(&query.shown))?;
+    let facts = answer.facts().ok_or_else(|| query.refusal(answer))?;
     Ok(seen(match &save.source {
         PageSource::Text(_) | PageSource::Url | PageSource::Cookie(_) | PageSource::Script(_) => &facts["text"],
         PageSource::Value(_) => &facts["value"],

@@ -46,6 +46,12 @@ const KEYS: [(&str, char); 37] = [
     ("Down", '\u{e015}'),
 ];
 
+/// What goes to the end of a line.
+pub(super) const END: &str = "\u{e010}";
+
+/// What selects all of a field: Control, a, and Control let go.
+pub(super) const SELECT_ALL: &str = "\u{e009}a\u{e000}";
+
 /// What deletes a selection.
 pub(super) const BACKSPACE: &str = "\u{e003}";
 

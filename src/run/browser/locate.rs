@@ -7,53 +7,98 @@
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::command::ElementId;
-use super::page::Page;
+use super::command::{Command, ElementId};
+use super::page::{PROMPT, Page};
+use super::shown::Words;
 use super::verdict::Trouble;
+use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
 use crate::run::expect::{Filled, Seen, cut};
 use crate::scenario::{How, Matcher, Target};
+use crate::secret::Masker;
 
-const SCRIPT: &str = include_str!("locate.js");
+const SCRIPT: &str = concat!(include_str!("names.js"), include_str!("ready.js"), include_str!("locate.js"));
 
 /// What the page is asked for: a target with its names filled in, and what to do with the element.
 #[derive(Debug, Clone)]
 pub(super) struct Query {
     /// As the script takes it.
     json: Json,
-    /// What chooses among names where the script cannot.
-    names: Option<Filled>,
+    /// What chooses among names where the script cannot; the script knows them by their position.
+    names: Vec<Filled>,
+    /// The alternatives of each `any_of`, as people read them.
+    alternatives: Vec<Vec<String>>,
+    /// What is not found by the script.
+    elsewhere: Option<Elsewhere>,
     /// The target as people read it.
     pub(super) shown: String,
+    /// Where it is written.
+    span: Option<Span>,
+    masker: Masker,
 }
 
-impl Query {
-    /// The page's URL and title.
-    pub(super) fn page() -> Self {
-        Self { json: json!({"kind": "page"}), names: None, shown: "the page".into() }
+/// What of a page is asked for by other means.
+#[derive(Debug, Clone)]
+enum Elsewhere {
+    /// A cookie, by name.
+    Cookie(String),
+    /// What a function body returns.
+    Script(String),
+}
+
+/// Turns a target into what the script takes, and collects what stays here.
+struct Reading<'a> {
+    values: &'a Values,
+    names: Vec<Filled>,
+    alternatives: Vec<Vec<String>>,
+}
+
+impl Reading<'_> {
+    fn target(&mut self, target: &Target) -> Result<(Json, String), Failure> {
+        let (mut json, mut shown) = self.how(&target.how).map_err(|failure| failure.at(target.span))?;
+        if let Some(outer) = &target.within {
+            let (within, called) = self.target(outer)?;
+            json["within"] = within;
+            shown = format!("{shown} within {called}");
+        }
+        if let Some(nth) = target.nth {
+            json["nth"] = nth.into();
+            shown = format!("{shown}, nth {nth}");
+        }
+        Ok((json, shown))
     }
 
-    /// The elements of a target.
-    pub(super) fn new(target: &Target, values: &Values) -> Result<Self, Failure> {
-        Self::of(&target.how, values).map_err(|failure| failure.at(target.span))
-    }
-
-    fn of(how: &How, values: &Values) -> Result<Self, Failure> {
+    fn how(&mut self, how: &How) -> Result<(Json, String), Failure> {
+        let by = |kind: &str, value: String| {
+            let shown = format!("{kind} `{value}`");
+            Ok((json!({"kind": kind, "value": value}), shown))
+        };
         let (kind, matcher) = match how {
             How::Role { role, name } => {
-                let mut query = match name {
-                    Some(matcher) => Self::named("role", role, matcher, values)?,
-                    None => Self { json: json!({"kind": "role"}), names: None, shown: role.clone() },
+                let (mut json, shown) = match name {
+                    Some(matcher) => self.named("role", role, matcher)?,
+                    None => (json!({"kind": "role"}), role.clone()),
                 };
-                query.json["role"] = Json::from(role.as_str());
-                return Ok(query);
+                json["role"] = Json::from(role.as_str());
+                return Ok((json, shown));
             }
-            How::Id(text) => return Ok(Self::by("id", &values.fill(text)?)),
-            How::Css(text) => return Ok(Self::by("css", &values.fill(text)?)),
-            How::Xpath(text) => return Ok(Self::by("xpath", &values.fill(text)?)),
-            How::AnyOf(_) => return Err(Failure::new(Reason::Configuration, "`any_of` is not supported yet")),
+            How::Id(text) => return by("id", self.values.fill(text)?),
+            How::Css(text) => return by("css", self.values.fill(text)?),
+            How::Xpath(text) => return by("xpath", self.values.fill(text)?),
+            How::AnyOf(targets) => {
+                let mut queries = Vec::new();
+                let mut shown = Vec::new();
+                for target in targets {
+                    let (query, called) = self.target(target)?;
+                    queries.push(query);
+                    shown.push(called);
+                }
+                let together = format!("any of {}", shown.join(", "));
+                self.alternatives.push(shown);
+                return Ok((json!({"kind": "any", "any": queries, "id": self.alternatives.len() - 1}), together));
+            }
             How::Label(matcher) => ("label", matcher),
             How::Placeholder(matcher) => ("placeholder", matcher),
             How::Text(matcher) => ("text", matcher),
@@ -61,25 +106,58 @@ impl Query {
             How::Title(matcher) => ("title", matcher),
             How::TestId(matcher) => ("testid", matcher),
         };
-        Self::named(kind, kind, matcher, values)
+        self.named(kind, kind, matcher)
     }
 
-    fn by(kind: &str, value: &str) -> Self {
-        Self { json: json!({"kind": kind, "value": value}), names: None, shown: format!("{kind} `{value}`") }
-    }
-
-    fn named(kind: &str, word: &str, matcher: &Matcher, values: &Values) -> Result<Self, Failure> {
-        let filled = Filled::new(matcher, values)?;
+    fn named(&mut self, kind: &str, word: &str, matcher: &Matcher) -> Result<(Json, String), Failure> {
+        let filled = Filled::new(matcher, self.values)?;
         let shown = match &filled {
             Filled::Equals(_) => format!("{word} {}", filled.show()),
             other => format!("{word} that {}", other.show()),
         };
-        Ok(match &filled {
-            Filled::Equals(Json::String(text)) => {
-                Self { json: json!({"kind": kind, "accept": [text]}), names: None, shown }
+        Ok(match filled {
+            Filled::Equals(Json::String(text)) => (json!({"kind": kind, "accept": [text]}), shown),
+            filled => {
+                self.names.push(filled);
+                (json!({"kind": kind, "choose": self.names.len() - 1}), shown)
             }
-            _ => Self { json: json!({"kind": kind}), names: Some(filled), shown },
         })
+    }
+}
+
+impl Query {
+    /// The page's URL and title.
+    pub(super) fn page() -> Self {
+        Self {
+            json: json!({"kind": "page"}),
+            names: Vec::new(),
+            alternatives: Vec::new(),
+            elsewhere: None,
+            shown: "the page".into(),
+            span: None,
+            masker: Masker::default(),
+        }
+    }
+
+    /// A cookie of the page.
+    pub(super) fn cookie(name: &str) -> Self {
+        let elsewhere = Some(Elsewhere::Cookie(name.to_owned()));
+        Self { json: json!({"kind": "elsewhere"}), elsewhere, shown: format!("the cookie `{name}`"), ..Self::page() }
+    }
+
+    /// What a function body returns.
+    pub(super) fn script(body: &str) -> Self {
+        let elsewhere = Some(Elsewhere::Script(body.to_owned()));
+        Self { json: json!({"kind": "elsewhere"}), elsewhere, shown: "the script".into(), ..Self::page() }
+    }
+
+    /// The elements of a target.
+    pub(super) fn new(target: &Target, values: &Values) -> Result<Self, Failure> {
+        let mut reading = Reading { values, names: Vec::new(), alternatives: Vec::new() };
+        let (json, shown) = reading.target(target)?;
+        let Reading { names, alternatives, .. } = reading;
+        let masker = values.masker().clone();
+        Ok(Self { json, names, alternatives, elsewhere: None, shown, span: Some(target.span), masker })
     }
 
     /// Also asks for something: `then` and what belongs to it, or `facts`.
@@ -89,11 +167,80 @@ impl Query {
         }
         self
     }
+
+    /// A failure of this target, with its place.
+    pub(super) fn placed(&self, failure: Failure) -> Failure {
+        match self.span {
+            Some(span) => failure.at(span),
+            None => failure,
+        }
+    }
+
+    /// Why the element is not there or not ready, at the end of the patience.
+    pub(super) fn refusal(&self, answer: &Answer) -> Failure {
+        let (words, shown, answer) = (Words(&self.masker), &self.shown, &answer.0);
+        let visible = answer["visible"].as_u64().unwrap_or(0);
+        if visible > 1 {
+            return Failure::new(Reason::Ambiguous, format!("{visible} elements match {shown}"))
+                .compared("one element", self.list(&Answer(answer.clone())));
+        }
+        let why = answer["why"].as_array().map(|_| words.sentence(&answer["why"]));
+        if visible == 1 || why.is_some() {
+            let why = why.unwrap_or_else(|| "it did not get ready".into());
+            let seen = if visible == 1 { self.list(&Answer(answer.clone())) } else { words.element(&answer["hidden"]) };
+            return Failure::new(Reason::Timeout, format!("{shown} is there, but {why}"))
+                .compared("an element that can be acted on", format!("{seen}: {why}"));
+        }
+        if answer["hidden"].is_object() {
+            let hidden = words.element(&answer["hidden"]);
+            return Failure::new(Reason::NotFound, format!("{shown} is not visible"))
+                .compared("a visible element", format!("{hidden}, which is not visible"));
+        }
+        let near: Vec<String> =
+            answer["near"].as_array().into_iter().flatten().map(|note| words.sentence(note)).collect();
+        let near = if near.is_empty() { "no such element".into() } else { near.join("; ") };
+        Failure::new(Reason::NotFound, format!("no element matches {shown}")).compared(shown.as_str(), near)
+    }
+
+    /// What waiting cannot mend: a selector that is none, text for a button.
+    pub(super) fn wrong(&self, answer: &Answer) -> Option<Failure> {
+        answer.0["wrong"].as_array()?;
+        let text = Words(&self.masker).sentence(&answer.0["wrong"]);
+        Some(Failure::new(Reason::Configuration, text))
+    }
+
+    /// The matches, a few of them, as people read them.
+    pub(super) fn list(&self, answer: &Answer) -> String {
+        let shown: Vec<String> = answer.0["shown"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|element| Words(&self.masker).element(element))
+            .collect();
+        let more = answer.visible().saturating_sub(shown.len());
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        format!("{}{more}", shown.join(", "))
+    }
+
+    /// Where another alternative was needed than the first.
+    pub(super) fn drift(&self, answer: &Answer) -> Vec<String> {
+        let mut found = Vec::new();
+        for (id, index) in answer.0["used"].as_object().into_iter().flatten() {
+            let alternatives = id.parse().ok().and_then(|id: usize| self.alternatives.get(id));
+            let used = index.as_u64().and_then(|index| usize::try_from(index).ok());
+            if let (Some(alternatives), Some(used)) = (alternatives, used)
+                && let (Some(first), Some(used)) = (alternatives.first(), alternatives.get(used))
+            {
+                found.push(self.masker.mask(&format!("{first} is not there any more; {used} was used")));
+            }
+        }
+        found
+    }
 }
 
 /// What the page said of one query.
 #[derive(Debug, Clone)]
-pub(super) struct Answer(Json);
+pub(super) struct Answer(pub(super) Json);
 
 impl Answer {
     /// How many elements match and can be seen.
@@ -111,9 +258,9 @@ impl Answer {
         self.0["done"] == true
     }
 
-    /// Whether the field is empty.
-    pub(super) fn empty(&self) -> bool {
-        self.0["empty"] == true
+    /// Whether the script says so of a field.
+    pub(super) fn is(&self, what: &str) -> bool {
+        self.0[what] == true
     }
 
     /// What was asked for under `facts`, where there is one element.
@@ -126,49 +273,31 @@ impl Answer {
         self.0[key].as_str().unwrap_or("")
     }
 
-    /// What waiting cannot mend: a selector that is none, text for a button.
-    pub(super) fn wrong(&self) -> Option<Failure> {
-        self.0["wrong"].as_str().map(|text| Failure::new(Reason::Configuration, text))
+    /// The answer to [`Query::cookie`] and [`Query::script`]; null: there is none.
+    pub(super) fn value(&self) -> &Json {
+        &self.0["value"]
     }
 
-    /// The matches, a few of them, as people read them.
-    pub(super) fn list(&self) -> String {
-        let shown: Vec<&str> = self.0["shown"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
-        let more = self.visible().saturating_sub(shown.len());
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        format!("{}{more}", shown.join(", "))
-    }
-
-    /// Why the element is not there or not ready, at the end of the patience.
-    pub(super) fn refusal(&self, shown: &str) -> Failure {
-        let visible = self.visible();
-        if visible > 1 {
-            return Failure::new(Reason::Ambiguous, format!("{visible} elements match {shown}"))
-                .compared("one element", self.list());
-        }
-        if visible == 1 {
-            let why = self.0["why"].as_str().unwrap_or("it did not get ready");
-            return Failure::new(Reason::Timeout, format!("{shown} is there, but {why}"))
-                .compared("an element that can be acted on", format!("{}: {why}", self.list()));
-        }
-        let near: Vec<&str> = self.0["near"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
-        if let Some(hidden) = self.0["hidden"].as_str() {
-            return Failure::new(Reason::NotFound, format!("{shown} is not visible"))
-                .compared("a visible element", format!("{hidden}, which is not visible"));
-        }
-        let near = if near.is_empty() { "no such element".into() } else { cut(&near.join("; "), 600) };
-        Failure::new(Reason::NotFound, format!("no element matches {shown}")).compared(shown, near)
+    /// What the script of [`Query::script`] has thrown.
+    pub(super) fn threw(&self) -> Option<&str> {
+        self.0["threw"].as_str()
     }
 }
 
 impl Page {
-    /// Asks the page, once.
+    /// Asks the page, once; in the frame of the step.
     pub(super) async fn look(&mut self, queries: &[Query], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
+        self.enter(deadline).await?;
+        self.look_here(queries, deadline).await
+    }
+
+    /// Asks the document that the driver is in.
+    pub(super) async fn look_here(&mut self, queries: &[Query], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
         let mut asked: Vec<Json> = queries.iter().map(|query| query.json.clone()).collect();
-        if queries.iter().any(|query| query.names.is_some()) {
+        if queries.iter().any(|query| !query.names.is_empty()) {
             let questions: Vec<Json> = queries
                 .iter()
-                .filter(|query| query.names.is_some())
+                .filter(|query| !query.names.is_empty())
                 .map(|query| {
                     let mut question = query.json.clone();
                     question["ask"] = true.into();
@@ -177,19 +306,43 @@ impl Page {
                 .collect();
             let mut answers = self.run(&questions, deadline).await?.into_iter();
             for (query, asked) in queries.iter().zip(&mut asked) {
-                let Some(names) = &query.names else { continue };
+                if query.names.is_empty() {
+                    continue;
+                }
                 let known = answers.next().map_or(Json::Null, |answer| answer.0);
-                let accepted: Vec<Json> = known["names"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter(|name| names.holds(&Seen::One((*name).clone())))
-                    .cloned()
+                let accepted: Vec<Json> = query
+                    .names
+                    .iter()
+                    .enumerate()
+                    .map(|(at, names)| {
+                        let known = known["names"][at].as_array().into_iter().flatten();
+                        known
+                            .filter(|name| names.holds(&Seen::One((*name).clone())))
+                            .cloned()
+                            .collect::<Vec<_>>()
+                            .into()
+                    })
                     .collect();
-                asked["accept"] = accepted.into();
+                asked["accepts"] = accepted.into();
             }
         }
-        self.run(&asked, deadline).await
+        let mut answers = self.run(&asked, deadline).await?;
+        let mut cookies: Option<Json> = None;
+        for (query, answer) in queries.iter().zip(&mut answers) {
+            match &query.elsewhere {
+                None => {}
+                Some(Elsewhere::Cookie(name)) => {
+                    if cookies.is_none() {
+                        cookies = Some(self.call(Command::get("cookie"), PROMPT).await?);
+                    }
+                    let mut all = cookies.as_ref().and_then(Json::as_array).into_iter().flatten();
+                    let cookie = all.find(|cookie| cookie["name"] == name.as_str());
+                    *answer = Answer(json!({"value": cookie.map(|cookie| &cookie["value"])}));
+                }
+                Some(Elsewhere::Script(body)) => *answer = Answer(self.evaluate(body, &[], deadline).await?),
+            }
+        }
+        Ok(answers)
     }
 
     async fn run(&mut self, queries: &[Json], deadline: Instant) -> Result<Vec<Answer>, Trouble> {

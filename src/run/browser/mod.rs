@@ -10,7 +10,8 @@
 //!     │          │         └─ guard                 their end when the agent was killed
 //!     │          └─ bidi ─ watch ─ observe          what is heard of a browser
 //!     └─ spec                                       what a run wants of its browser
-//! page ─ act · look · expect · dialog · window      what is done with it
+//! page ─ act · pointer · field · upload · script · dialog · window · expect · picture · evidence   what is done with it
+//!     ├─ frame · locate ─ shown                     which document and element it is done to
 //!     └─ command ─ verdict · engine                 what is said to the driver, and what its errors mean
 //! ```
 
@@ -24,6 +25,8 @@ mod driver;
 mod engine;
 mod evidence;
 mod expect;
+mod field;
+mod frame;
 pub mod guard;
 pub mod keys;
 mod lease;
@@ -31,11 +34,16 @@ mod locate;
 mod metrics;
 mod observe;
 mod page;
+mod picture;
+mod pointer;
 mod processes;
+mod script;
 mod session;
+mod shown;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod verdict;
 mod watch;
 mod window;

@@ -1,6 +1,7 @@
 //! The page of one run: the session as its steps see it. One command at a time, each with a deadline of its own.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use serde_json::{Value as Json, json};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::act::Pauses;
 use super::bidi::{Bidi, BidiError};
 use super::browsers::Browsers;
 use super::command::Command;
+use super::frame::Place;
+use super::locate::{Answer, Query};
+use super::picture::Typed;
 use super::session::{Context, Session};
 use super::verdict::{self, Trouble};
 use super::watch::Watch;
@@ -19,7 +22,7 @@ use super::{engine, processes};
 use crate::names::Reason;
 use crate::outcome::{BrowserResult, Failure};
 use crate::run::Values;
-use crate::scenario::{Engine, PageAction, PageExpectation, Viewport};
+use crate::scenario::{Engine, PageAction, Target, Viewport};
 
 /// How long a command may still take once a dialog has opened.
 const DIALOG_LOOK: Duration = Duration::from_millis(200);
@@ -59,6 +62,16 @@ pub struct Page {
     lost: Option<Trouble>,
     /// When the document that the last `goto` opened began, by the browser's clock.
     pub(super) origin: f64,
+    /// The document that the driver is in.
+    pub(super) place: Place,
+    /// Where another element was found than the one that a target means first.
+    drifts: Vec<String>,
+    /// Fields that a secret was typed into.
+    pub(super) typed: Vec<Typed>,
+    /// Where files can be put for the browser to read; none: it runs elsewhere.
+    pub(super) folder: Option<PathBuf>,
+    /// How many files were put there.
+    pub(super) uploads: u32,
 }
 
 impl Page {
@@ -70,6 +83,7 @@ impl Page {
         http: reqwest::Client,
         warm: bool,
     ) -> Self {
+        let folder = session.folder.clone();
         Self {
             browsers,
             window: context.top.clone(),
@@ -84,6 +98,11 @@ impl Page {
             located: None,
             lost: None,
             origin: 0.0,
+            place: Place::default(),
+            drifts: Vec::new(),
+            typed: Vec::new(),
+            folder,
+            uploads: 0,
         }
     }
 
@@ -111,58 +130,72 @@ impl Page {
         self.watch.step(index, span);
     }
 
-    /// Does one action of a scenario; returns what it saves. `timeout` bounds all of it. Waiting is built in: an action
-    /// waits for its element, an expectation until it holds.
+    /// Does one action of a scenario in a frame, outermost first; returns what it saves. `timeout` bounds all of it.
+    /// Waiting is built in: an action waits for its element, an expectation until it holds.
     pub async fn act(
         &mut self,
         action: &PageAction,
+        within_frame: &[Target],
         values: &Values,
         timeout: Duration,
     ) -> Result<Vec<Saved>, Failure> {
         let deadline = Instant::now() + timeout;
+        self.go_into(within_frame, values).await?;
+        let done = self.do_action(action, values, deadline).await;
+        // The next step begins at the top. A session that is lost says so when it is asked for more.
+        let back = self.leave_frames().await.map_err(Trouble::failure);
+        let saved = done?;
+        back.map(|()| saved)
+    }
+
+    async fn do_action(
+        &mut self,
+        action: &PageAction,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<Vec<Saved>, Failure> {
         match action {
-            PageAction::Goto { url, .. } => self.goto(url, values, deadline).await?,
-            PageAction::Click { target, .. } => self.click(target, values, deadline).await?,
-            PageAction::Fill { target, with, .. } => self.fill(target, with, values, deadline).await?,
+            PageAction::Goto { url, status } => self.goto(url, status.as_ref(), values, deadline).await?,
+            PageAction::Click { target, button, position } => {
+                self.click(target, *button, *position, values, deadline).await?;
+            }
+            PageAction::DoubleClick(target) => self.double_click(target, values, deadline).await?,
+            PageAction::Hover(target) => self.hover(target, values, deadline).await?,
+            PageAction::Clear(target) => self.clear(target, values, deadline).await?,
+            PageAction::Check { target, on } => self.check(target, *on, values, deadline).await?,
+            PageAction::Fill { target, with, append } => self.fill(target, with, *append, values, deadline).await?,
             PageAction::Select { target, options } => self.select(target, options, values, deadline).await?,
             PageAction::Press { keys, into } => self.press(keys, into.as_ref(), values, deadline).await?,
             PageAction::Dialog { answer, expect } => self.dialog(answer, expect.as_ref(), values, deadline).await?,
             PageAction::Window(change) => self.change_window(change, values, deadline).await?,
+            PageAction::Upload { target, files } => self.upload(target, files, values, deadline).await?,
+            PageAction::Drag { target, to } => self.drag(target, to, values, deadline).await?,
+            PageAction::Scroll(scroll) => self.scroll(scroll, values, deadline).await?,
+            PageAction::Script { script, args, save } => {
+                return self.run_script(script, args, save.as_ref(), values, deadline).await;
+            }
             PageAction::Expect(expectations) => self.expect(expectations, values, deadline).await?,
             PageAction::Save(saves) => return self.save(saves, values, deadline).await,
-            PageAction::Screenshot { .. } => {
-                self.screenshot().await?;
+            PageAction::Screenshot { of, full_page, .. } => {
+                self.picture(of.as_ref(), *full_page, values, deadline).await?;
             }
-            other => return Err(Failure::new(Reason::Configuration, format!("not supported yet: {other:?}"))),
         }
         Ok(Vec::new())
     }
 
-    /// Whether all of these hold now: looked at once, again only where the page changed under it, up to `timeout`.
-    pub async fn holds(
-        &mut self,
-        when: &[PageExpectation],
-        values: &Values,
-        timeout: Duration,
-    ) -> Result<bool, Failure> {
-        let deadline = Instant::now() + timeout;
-        let mut pauses = Pauses::new();
-        loop {
-            match self.expect(when, values, Instant::now()).await {
-                Ok(()) => return Ok(true),
-                Err(failure) if matches!(failure.reason, Reason::Assertion | Reason::NotFound | Reason::Ambiguous) => {
-                    return Ok(false);
-                }
-                Err(failure) if failure.reason == Reason::Timeout && pauses.wait(deadline).await => {}
-                Err(failure) => return Err(failure),
-            }
-        }
+    /// Where a step's targets were found by another alternative than the first; since it was last asked.
+    pub fn take_drifts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.drifts)
     }
 
-    /// A picture of what is visible: PNG.
-    pub async fn screenshot(&mut self) -> Result<Vec<u8>, Failure> {
-        let answer = self.call(Command::get("screenshot"), PROMPT).await.map_err(Trouble::failure)?;
-        decode(&answer).ok_or_else(|| Failure::new(Reason::Driver, "the driver's screenshot is not one"))
+    /// Remembers it where an answer needed another alternative than the first.
+    pub(super) fn note_drift(&mut self, query: &Query, answer: &Answer) {
+        for drift in query.drift(answer) {
+            if !self.drifts.contains(&drift) {
+                tracing::warn!(drift, "a target is not what it was");
+                self.drifts.push(drift);
+            }
+        }
     }
 
     /// Gives the session back, or ends it when it is of no more use, and waits until that is done.
@@ -219,6 +252,14 @@ impl Page {
                     Trouble::Timeout(text) => self.autopsy().await.unwrap_or(Trouble::Timeout(text)),
                     trouble => trouble,
                 };
+                if matches!(trouble, Trouble::Again(_)) {
+                    self.place.entered = false;
+                }
+                if let Trouble::Gone(Reason::Browser, text) = &trouble
+                    && self.only_the_frame_is_gone().await
+                {
+                    return Err(Trouble::Again(text.clone()));
+                }
                 Err(self.look_into(trouble).await)
             }
             // What the command has led to is for the next step.
@@ -339,6 +380,14 @@ impl Page {
             },
         };
         self.lost.get_or_insert(trouble).clone()
+    }
+
+    /// A command whose failure says something of the session, and is not its end.
+    pub(super) async fn raw(&mut self, command: Command) -> Result<Json, Trouble> {
+        match timeout(2 * GRACE, self.session().client.issue_cmd(command)).await {
+            Ok(answer) => answer.map_err(Trouble::from),
+            Err(_) => Err(Trouble::Timeout("the page does not answer".into())),
+        }
     }
 
     /// Whether a page that did not get ready is dead: the driver waits for it all the same, and only says so when it is

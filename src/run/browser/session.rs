@@ -177,7 +177,10 @@ impl Session {
         }
         bidi.call("browser.removeUserContext", json!({"userContext": context.user}), BRISK).await?;
         if let Some(folder) = &self.folder {
-            let _ = tokio::fs::remove_dir_all(folder.join("downloads")).await;
+            // Most runs have neither.
+            for own in ["downloads", "upload"] {
+                let _ = tokio::fs::remove_dir_all(folder.join(own)).await;
+            }
         }
         Ok(())
     }

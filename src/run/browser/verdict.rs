@@ -12,6 +12,8 @@ use crate::run::expect::cut;
 pub(super) enum Trouble {
     /// The page changed under it: look again.
     Again(String),
+    /// What the command is about is not there yet; why, in case it never is.
+    Absent(Box<Failure>),
     /// The page was not ready in time.
     Timeout(String),
     /// The navigation failed with one of Chromium's network errors, such as `ERR_NAME_NOT_RESOLVED`.
@@ -29,6 +31,7 @@ impl Trouble {
     pub(super) fn failure(self) -> Failure {
         match self {
             Self::Again(text) => Failure::new(Reason::Timeout, format!("the page kept changing: {text}")),
+            Self::Absent(failure) => *failure,
             Self::Timeout(text) => Failure::new(Reason::Timeout, text),
             Self::Net(code) => net(&code),
             Self::Crash(text) => Failure::new(Reason::Crash, format!("the page's process crashed: {text}")),
@@ -107,6 +110,7 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
         | ErrorStatus::ElementClickIntercepted
         | ErrorStatus::ElementNotInteractable
         | ErrorStatus::NoSuchElement
+        | ErrorStatus::NoSuchFrame
         | ErrorStatus::DetachedShadowRoot
         | ErrorStatus::InvalidElementState
         | ErrorStatus::MoveTargetOutOfBounds

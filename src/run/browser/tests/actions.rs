@@ -201,7 +201,7 @@ async fn values_are_saved_and_evidence_is_taken() {
         save("build", PageSource::Attribute(css("meta[name=version]"), "content".into()), Some("build")),
         save("host", PageSource::Url, Some("http://([^:/]+)")),
     ]);
-    let saved = bench.page.act(&action, &bench.values, Duration::from_secs(5)).await.unwrap();
+    let saved = bench.page.act(&action, &[], &bench.values, Duration::from_secs(5)).await.unwrap();
     let expected = [
         ("order", "1234", false),
         ("mail", "old@example.com", false),
@@ -213,15 +213,18 @@ async fn values_are_saved_and_evidence_is_taken() {
     let failure = bench.fail(&PageAction::Save(vec![save("x", PageSource::Text(css("#order")), Some("@"))])).await;
     assert_eq!(failure.seen.as_deref(), Some(r#""Order #1234""#), "{failure:?}");
 
-    let picture = bench.page.screenshot().await.unwrap();
+    let picture = bench.page.screenshot(None, false, &[], &bench.values, Duration::from_secs(9)).await.unwrap();
     assert_eq!(&picture[..4], b"\x89PNG");
     // Bytes 16 to 24 of a PNG are its width and height.
     assert_eq!(picture[16..24], [1280u32.to_be_bytes(), 800u32.to_be_bytes()].concat());
     let evidence = bench.page.evidence().await;
     let kinds: Vec<_> = evidence.iter().map(|(kind, ..)| *kind).collect();
-    assert_eq!(kinds, [EvidenceKind::Screenshot, EvidenceKind::Source, EvidenceKind::Page]);
-    assert!(String::from_utf8_lossy(&evidence[1].2).contains("contenteditable"));
-    let page: serde_json::Value = serde_json::from_slice(&evidence[2].2).unwrap();
+    assert_eq!(
+        kinds,
+        [EvidenceKind::Screenshot, EvidenceKind::Accessibility, EvidenceKind::Source, EvidenceKind::Page]
+    );
+    assert!(String::from_utf8_lossy(&evidence[2].2).contains("contenteditable"));
+    let page: serde_json::Value = serde_json::from_slice(&evidence[3].2).unwrap();
     assert_eq!(page["title"], "Sent");
     assert!(page["console"].to_string().contains("sent it"), "{page}");
     bench.end().await;

@@ -45,7 +45,7 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     // Dropped in the middle of a command that does not return.
     let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
     let hang = goto("/hang");
-    let act = page.act(&hang, &values, Duration::from_secs(60));
+    let act = page.act(&hang, &[], &values, Duration::from_secs(60));
     assert!(tokio::time::timeout(Duration::from_millis(300), act).await.is_err());
     drop(page);
     all_gone(&lease, &folder.0).await;
@@ -150,7 +150,7 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
             let actions = [goto("/"), click(role("button", "Go")), expect(PageFact::Visible(role("button", "Go")))];
             let mut failed = None;
             for action in &actions {
-                if let Err(failure) = page.act(action, &values, Duration::from_secs(5)).await {
+                if let Err(failure) = page.act(action, &[], &values, Duration::from_secs(5)).await {
                     failed = Some(failure);
                     break;
                 }

@@ -1,9 +1,14 @@
 //! The engine against a real Chromium and pages of a server beside it.
 
+mod accname;
 mod actions;
+mod fields;
+mod frames;
 mod goto;
 mod leases;
 mod locating;
+mod pictures;
+mod pointing;
 mod pool;
 mod surroundings;
 
@@ -94,7 +99,11 @@ impl Lookup for Nothing {
         Err(LookupError::Missing(name.into()))
     }
     fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
-        Err(LookupError::Missing(path.display().to_string()))
+        match path.to_str() {
+            Some("files/a.txt") => Ok(b"A".to_vec()),
+            Some("files/b.txt") => Ok(b"B".to_vec()),
+            _ => Err(LookupError::Missing(format!("{} is not there", path.display()))),
+        }
     }
 }
 
@@ -190,7 +199,7 @@ impl Bench {
     }
 
     async fn within(&mut self, seconds: f64, action: &PageAction) -> Result<(), Failure> {
-        self.page.act(action, &self.values, Duration::from_secs_f64(seconds)).await.map(drop)
+        self.page.act(action, &[], &self.values, Duration::from_secs_f64(seconds)).await.map(drop)
     }
 
     async fn act(&mut self, action: &PageAction) {
@@ -218,7 +227,7 @@ impl Bench {
 #[allow(dead_code)]
 fn futures_can_move_between_threads(page: &mut Page, browsers: &Browsers, action: &PageAction, values: &Values) {
     fn can_move<T: Send>(_: T) {}
-    can_move(page.act(action, values, Duration::ZERO));
+    can_move(page.act(action, &[], values, Duration::ZERO));
     can_move(page.evidence());
     can_move(browsers.open(Spec::default(), Instant::now()));
 }

@@ -46,7 +46,7 @@ async fn leaves_nothing_to_the_next(engine: Engine) {
     let mut first = None;
     for round in 0..3 {
         let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
-        page.act(&goto("/"), &values, Duration::from_secs(20)).await.unwrap();
+        page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
         let found = traces(&mut page).await;
         let first = first.get_or_insert_with(|| found.clone());
         assert_eq!(found, *first, "round {round}");
@@ -171,9 +171,9 @@ async fn a_page_that_takes_too_much_memory_ends_its_session() {
     let eats = "<title>x</title><script>const all = []; setInterval(() => { all.push(new Uint8Array(30e6).fill(1)) }, 20)</script>";
     let values = values(&site(&[("/", eats)]).await);
     let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
-    page.act(&goto("/"), &values, Duration::from_secs(20)).await.unwrap();
+    page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
     let never = expect(PageFact::Visible(role("button", "never")));
-    let failure = page.act(&never, &values, Duration::from_secs(60)).await.unwrap_err();
+    let failure = page.act(&never, &[], &values, Duration::from_secs(60)).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Crash, "{failure:?}");
     assert!(failure.message.contains("MiB of memory"), "{failure:?}");
     page.close().await;

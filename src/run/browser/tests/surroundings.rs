@@ -42,7 +42,7 @@ async fn a_page_sees_what_the_scenario_says_of_its_browser() {
         };
         let mut page = browsers.open(spec, soon()).await.unwrap();
         page.step(0, "00000000000000ab", false);
-        page.act(&goto("/"), &values, Duration::from_secs(20)).await.unwrap();
+        page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         let known = page.script(KNOWN, &serde_json::Value::Null, deadline).await.unwrap();
         assert_eq!(known["size"], serde_json::json!([600, 700]), "{engine}: {known}");
@@ -60,11 +60,11 @@ async fn a_page_sees_what_the_scenario_says_of_its_browser() {
         assert_eq!(asked.get("traceparent").map(String::as_str), Some(trace.as_str()));
         assert!(asked["accept-language"].starts_with("pl"), "{engine}: {asked:?}");
 
-        page.act(&goto("/guarded"), &values, Duration::from_secs(20)).await.unwrap();
+        page.act(&goto("/guarded"), &[], &values, Duration::from_secs(20)).await.unwrap();
         page.close().await;
         // Nothing of it is there for the next run.
         let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
-        let failure = page.act(&goto("/guarded"), &values, Duration::from_secs(20)).await.unwrap_err();
+        let failure = page.act(&goto("/guarded"), &[], &values, Duration::from_secs(20)).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Status, "{failure:?}");
         assert!(!server.headers("/guarded").contains_key("x-probe"));
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);

@@ -1,0 +1,99 @@
+//! What is done with the mouse: buttons, places, hovering, dragging, scrolling.
+
+use serde_json::json;
+
+use super::*;
+use crate::scenario::{MouseButton, Scroll};
+
+const PAD: &str = "<title>pad</title><style>body{margin:0}#pad{border:0;position:absolute;left:50px;top:40px;width:200px;height:100px;background:#ccc}</style>
+<button id=pad>Pad</button><script>window.log = [];
+for (const kind of ['click', 'auxclick', 'contextmenu', 'dblclick', 'mouseenter']) pad.addEventListener(kind, e => log.push([kind, e.button, e.offsetX, e.offsetY]));
+oncontextmenu = e => e.preventDefault();</script>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clicks_have_a_button_and_a_place() {
+    let tall = "<style>#x{height:3000px;width:300px;display:block}</style><a id=x href=#a onclick=\"document.title = event.offsetY\">Tall</a>";
+    let mut bench = Bench::new(&[("/", PAD), ("/tall", tall)]).await;
+    bench.act(&goto("/")).await;
+    let pad = || role("button", "Pad");
+    let click = |button, position| PageAction::Click { target: pad(), button, position };
+    bench.act(&click(MouseButton::Left, None)).await;
+    bench.act(&click(MouseButton::Left, Some((10.0, 20.0)))).await;
+    bench.act(&click(MouseButton::Right, None)).await;
+    bench.act(&click(MouseButton::Middle, Some((190.0, 90.0)))).await;
+    bench.act(&PageAction::DoubleClick(pad())).await;
+    let log = bench.js("return log").await;
+    let has = |entry: serde_json::Value| assert!(log.as_array().unwrap().contains(&entry), "{entry} is not in {log}");
+    has(json!(["click", 0, 100, 50]));
+    has(json!(["click", 0, 10, 20]));
+    has(json!(["contextmenu", 2, 100, 50]));
+    has(json!(["auxclick", 1, 190, 90]));
+    has(json!(["dblclick", 0, 100, 50]));
+    let failure = bench.fail(&click(MouseButton::Left, Some((500.0, 5.0)))).await;
+    assert!(failure.message.contains("200x100 pixels large only"), "{failure:?}");
+
+    bench.act(&goto("/tall")).await;
+    let far =
+        PageAction::Click { target: role("link", "Tall"), button: MouseButton::Left, position: Some((5.0, 2500.0)) };
+    bench.act(&far).await;
+    assert_eq!(bench.js("return document.title").await, "2500");
+
+    bench.act(&goto("/")).await;
+    bench.act(&PageAction::Hover(pad())).await;
+    assert_eq!(bench.js("return log.map(one => one[0])").await, json!(["mouseenter"]));
+    assert_eq!(bench.js("return document.querySelector('#pad:hover') !== null").await, true);
+    bench.end().await;
+}
+
+const DRAGS: &str = "<title>no</title><style>div{width:100px;height:60px;margin:20px;background:#ddd}</style>
+<div id=card draggable=true>Card</div><div id=bin>Bin</div><div id=knob>Knob</div><div id=rail>Rail</div>
+<div style='height:2000px'></div><div id=far>Far</div>
+<script>window.log = [];
+card.ondragstart = e => e.dataTransfer.setData('text/plain', 'the card');
+card.ondragend = e => log.push('end ' + e.dataTransfer.dropEffect);
+for (const place of [bin, far]) { place.ondragover = e => { e.preventDefault(); };
+place.ondrop = e => { e.preventDefault(); log.push('drop ' + place.id + ' ' + e.dataTransfer.getData('text/plain')); }; }
+let held = false, moves = 0;
+knob.onmousedown = () => { held = true; }; onmousemove = () => { if (held) moves += 1; };
+onmouseup = e => { if (held) log.push('up ' + document.elementFromPoint(e.clientX, e.clientY).id + ' ' + (moves > 2)); held = false; };</script>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn things_are_dragged_on_both_kinds_of_pages() {
+    let mut bench = Bench::new(&[("/", DRAGS)]).await;
+    bench.act(&goto("/")).await;
+    let drag = |from: &str, to: &str| PageAction::Drag { target: css(from), to: css(to) };
+    bench.act(&drag("#card", "#bin")).await;
+    assert_eq!(bench.js("return log").await, json!(["drop bin the card", "end copy"]));
+    bench.act(&drag("#knob", "#rail")).await;
+    assert_eq!(bench.js("return log.slice(2)").await, json!(["up rail true"]));
+    bench.act(&drag("#knob", "#far")).await;
+    assert_eq!(bench.js("return log.slice(3)").await, json!(["up far true"]));
+    bench.act(&drag("#card", "#far")).await;
+    assert_eq!(bench.js("return log.slice(4)").await, json!(["drop far the card", "end copy"]));
+    // What cannot be put anywhere is not taken.
+    let failure = bench.fail(&drag("#knob", "#nowhere")).await;
+    assert_eq!(failure.message, "no element matches css `#nowhere`");
+    assert_eq!(bench.js("return [held, log.length]").await, json!([false, 6]));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_and_their_parts_are_scrolled() {
+    let long = "<div style='height:5000px'>top</div><p id=end>End</p>";
+    let part = "<style>html,body{height:100%;margin:0;overflow:hidden}#part{height:100%;overflow:auto}</style><div id=part><div style='height:5000px'>x</div></div>";
+    let mut bench = Bench::new(&[("/", long), ("/part", part)]).await;
+    bench.act(&goto("/")).await;
+    bench.act(&PageAction::Scroll(Scroll::By(800))).await;
+    assert_eq!(bench.js("return scrollY").await, 800);
+    bench.act(&PageAction::Scroll(Scroll::By(-300))).await;
+    assert_eq!(bench.js("return scrollY").await, 500);
+    bench.act(&PageAction::Scroll(Scroll::To(css("#end")))).await;
+    assert_eq!(
+        bench.js("return document.getElementById('end').getBoundingClientRect().bottom <= innerHeight").await,
+        true
+    );
+    bench.act(&goto("/part")).await;
+    bench.act(&PageAction::Scroll(Scroll::By(700))).await;
+    assert_eq!(bench.js("return document.getElementById('part').scrollTop").await, 700);
+    bench.end().await;
+}
