@@ -3,7 +3,8 @@
 use super::expect::{On, matcher};
 use super::keys::{ELEMENT_FACTS, OPTION, PAGE_FACTS, PAGE_SOURCES};
 use super::model::{
-    ElementFact, Matcher, MouseButton, PageAction, PageExpectation, PageFact, PageSave, PageSource, SelectOption, Target,
+    ElementFact, Matcher, MouseButton, PageAction, PageExpectation, PageFact, PageSave, PageSource, SelectOption,
+    Target,
 };
 use super::reader::{Fields, Reader, cut};
 use super::step::Scope;
@@ -17,7 +18,9 @@ pub fn action(r: &mut Reader, action: &Entry, fields: &Fields<'_>, scope: &Scope
     let key = action.key.as_str();
     let value = &action.value;
     Some(match key {
-        "goto" => PageAction::Goto { url: url::read(r, value, "`goto`", scope.base_url.as_ref(), Use::Page)?, status: None },
+        "goto" => {
+            PageAction::Goto { url: url::read(r, value, "`goto`", scope.base_url.as_ref(), Use::Page)?, status: None }
+        }
         "click" => PageAction::Click { target: target(r, value, key)?, button: MouseButton::Left, position: None },
         "fill" => {
             let target = target(r, value, key);

@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::keys::{
     ALERT, BROWSER, CHECK, CHECK_DEFAULTS, CHECK_KINDS, CHECKS, HTTP, Key, REQUEST, SCENARIO, SCENARIO_DEFAULTS, SECRET,
 };
-use super::model::{self, AlertPolicy, BrowserSettings, EvidencePolicy, Kind, Lookup, Scenario, ScenarioId, Schedule, SecretSource, Step, Viewport};
+use super::model::{
+    self, AlertPolicy, BrowserSettings, EvidencePolicy, Kind, Lookup, Scenario, ScenarioId, Schedule, SecretSource,
+    Step, Viewport,
+};
 use super::naming;
 use super::reader::{Fields, Reader, cut};
 use super::step::{self, Scope};

@@ -23,6 +23,7 @@ pub mod keys;
 mod lease;
 mod locate;
 mod metrics;
+mod observe;
 mod page;
 mod processes;
 #[cfg(test)]
@@ -32,4 +33,8 @@ mod verdict;
 pub use browsers::{Browsers, Spec};
 pub use config::Config;
 pub use metrics::Metrics;
+pub use observe::{
+    CHANNEL as VITALS_CHANNEL, ConsoleError, DocumentStatus, Download, DownloadStatus, FailedRequest, Observed,
+    SCRIPT as VITALS_SCRIPT,
+};
 pub use page::Page;
