@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::{Failure, PageResult};
-use crate::scenario::{Budget, Pretty, Vital};
+use crate::scenario::{Budget, Pretty};
 
 /// What the pages of a whole run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,7 +47,7 @@ fn miss(
     match limit.value {
         Budget::Duration(allowed) => (duration > allowed)
             .then(|| told(None, "duration", seconds(duration.as_secs_f64()), seconds(allowed.as_secs_f64()))),
-        Budget::Vital(vital, allowed) => worst(pages, |page| of(page, vital))
+        Budget::Vital(vital, allowed) => worst(pages, |page| page.timing.vital(vital))
             .filter(|(_, seen)| *seen > allowed.as_secs_f64())
             .map(|(step, seen)| told(Some(step), vital.as_str(), seconds(seen), seconds(allowed.as_secs_f64()))),
         Budget::LayoutShift(allowed) => worst(pages, |page| page.timing.cls)
@@ -59,15 +59,6 @@ fn miss(
         Budget::Bytes(allowed) => {
             (totals.bytes > allowed).then(|| told(None, "bytes", size(totals.bytes), size(allowed)))
         }
-    }
-}
-
-fn of(page: &PageResult, vital: Vital) -> Option<f64> {
-    match vital {
-        Vital::Ttfb => page.timing.ttfb,
-        Vital::Fcp => page.timing.fcp,
-        Vital::Lcp => page.timing.lcp,
-        Vital::Inp => page.timing.inp,
     }
 }
 

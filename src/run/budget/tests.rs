@@ -3,6 +3,7 @@
 use super::*;
 use crate::diagnostic::Span;
 use crate::outcome::PageTiming;
+use crate::scenario::Vital;
 
 fn page(lcp: Option<f64>, cls: Option<f64>) -> PageResult {
     PageResult { timing: PageTiming { lcp, cls, ..PageTiming::default() }, ..PageResult::default() }

@@ -61,7 +61,7 @@ fn entry(exchange: &Exchange) -> Json {
         .into_iter()
         .flatten()
         .map(millis)
-        .sum();
+        .fold(0.0, |sum, part| sum + part);
     let mut entry = json!({
         "startedDateTime": date(exchange.started),
         "time": millis(time),

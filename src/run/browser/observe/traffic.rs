@@ -209,7 +209,8 @@ impl Traffic {
                 exchange.error = Some(kept(params["errorText"].as_str().unwrap_or("no answer"), 300));
             }
         }
-        if exchange.done {
+        // What comes from the cache has the times of the answer that filled it, or none.
+        if exchange.done && !exchange.response.as_ref().is_some_and(|response| response.from_cache) {
             exchange.timings = timings(engine, &request["timings"], received - exchange.started);
         }
         let answered = Answered {
@@ -338,9 +339,15 @@ fn response(engine: Engine, json: &Json, method: &str, room: &mut usize) -> Resp
             let has_body = method != "HEAD" && status != 304 && status != 204;
             // "HTTP/1.1 200 OK", its line end and the empty line after the head.
             let line = if protocol.starts_with("http/1") { 8 + 1 + 3 + 1 + status_text.len() as u64 + 4 } else { 0 };
-            let head = given.map_or(0, |size| size.saturating_add(line)).min(bytes);
-            let body = length.filter(|length| has_body && *length <= bytes).unwrap_or(bytes - head);
-            (Some(bytes - body), Some(body))
+            let head = given.filter(|size| *size > 0).map(|size| size.saturating_add(line));
+            if bytes == 0 {
+                // A redirect: how much came is not told.
+                (head, Some(0))
+            } else {
+                let rest = bytes - head.unwrap_or(0).min(bytes);
+                let body = length.filter(|length| has_body && *length <= bytes).unwrap_or(rest);
+                (Some(bytes - body), Some(body))
+            }
         }
     };
     let is_encoded = header("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity"));
