@@ -214,7 +214,7 @@ impl Record {
                 step.duration = elapsed.saturating_sub(step.offset);
             }
         }
-        let (verdict, reason, message, failed_step) = conclude(state.decided, &state.soft);
+        let (verdict, reason, message, failed_step) = conclude(state.decided.as_ref(), &state.soft);
         for (step, failure) in state.soft {
             // The step did what it should; what it was too slow for stands with it all the same.
             if let Some(result) = step.and_then(|step| state.steps.get_mut(step))
@@ -256,10 +256,10 @@ impl Record {
 
 /// The verdict, why, in words, and the step that decided. A failure goes before anything soft, which then says nothing;
 /// a run that is degraded by what `finally` left is so for that reason.
-fn conclude(decided: Option<Finding>, soft: &[Finding]) -> (Verdict, Option<Reason>, Option<String>, Option<usize>) {
-    let is_degraded = decided.as_ref().is_none_or(|(_, failure)| failure.reason.class() == ReasonClass::Degraded);
+fn conclude(decided: Option<&Finding>, soft: &[Finding]) -> (Verdict, Option<Reason>, Option<String>, Option<usize>) {
+    let is_degraded = decided.is_none_or(|(_, failure)| failure.reason.class() == ReasonClass::Degraded);
     let soft = if is_degraded { soft } else { &[] };
-    let mut findings = decided.iter().chain(soft);
+    let mut findings = decided.into_iter().chain(soft);
     let Some((step, first)) = findings.next() else { return (Verdict::Passed, None, None, None) };
     let verdict = match first.reason.class() {
         ReasonClass::Failed => Verdict::Failed,

@@ -98,7 +98,7 @@ impl Console {
     }
 }
 
-/// Where in the code; BiDi counts lines and columns from 0, people from 1.
+/// Where in the code; `BiDi` counts lines and columns from 0, people from 1.
 fn place(frame: &Json) -> Option<String> {
     let url = frame["url"].as_str().filter(|url| !url.is_empty() && url.len() <= LONGEST)?;
     let number = |name: &str| frame[name].as_u64().map_or(1, |number| number.saturating_add(1));

@@ -70,7 +70,7 @@ impl Document {
 pub(super) struct Documents {
     /// The parent of each context; none of a top-level one.
     parents: HashMap<String, Option<String>>,
-    documents: Vec<Document>,
+    all: Vec<Document>,
     /// What is shown in each top-level context.
     current: HashMap<String, usize>,
     /// Time origins that were told, by script realm.
@@ -106,7 +106,7 @@ impl Documents {
             "navigationCommitted" => {
                 let known = self.find(navigation).or_else(|| self.begin(context, navigation, url, step, at));
                 if let Some(index) = known {
-                    let document = &mut self.documents[index];
+                    let document = &mut self.all[index];
                     document.committed = true;
                     // Firefox commits a page of its own that tells of the error.
                     document.failed |= is_error_page(url);
@@ -118,7 +118,7 @@ impl Documents {
             }
             "navigationFailed" => {
                 if let Some(index) = self.find(navigation) {
-                    let document = &mut self.documents[index];
+                    let document = &mut self.all[index];
                     document.failed = true;
                     // What is given up for a download or for another navigation leaves the page as it is.
                     if document.error.is_some() {
@@ -128,7 +128,7 @@ impl Documents {
             }
             "domContentLoaded" | "load" => {
                 // One that failed tells of the browser's own page.
-                let found = self.find(navigation).and_then(|index| self.documents.get_mut(index));
+                let found = self.find(navigation).and_then(|index| self.all.get_mut(index));
                 if let Some(document) = found.filter(|document| !document.failed) {
                     let slot = if name == "load" { &mut document.loaded } else { &mut document.content_loaded };
                     slot.get_or_insert(at);
@@ -139,10 +139,10 @@ impl Documents {
     }
 
     fn begin(&mut self, context: &str, navigation: Option<&str>, url: &str, step: usize, at: f64) -> Option<usize> {
-        if self.documents.len() >= DOCUMENTS {
+        if self.all.len() >= DOCUMENTS {
             return None;
         }
-        self.documents.push(Document {
+        self.all.push(Document {
             context: context.to_owned(),
             navigation: navigation.map(str::to_owned),
             step,
@@ -150,14 +150,14 @@ impl Documents {
             started: at,
             ..Document::default()
         });
-        let index = self.documents.len() - 1;
+        let index = self.all.len() - 1;
         self.current.entry(context.to_owned()).or_insert(index);
         Some(index)
     }
 
     fn find(&self, navigation: Option<&str>) -> Option<usize> {
         let navigation = navigation?;
-        self.documents.iter().rposition(|document| document.navigation.as_deref() == Some(navigation))
+        self.all.iter().rposition(|document| document.navigation.as_deref() == Some(navigation))
     }
 
     fn top<'a>(&'a self, context: &'a str) -> &'a str {
@@ -183,15 +183,15 @@ impl Documents {
 
     /// Whether a document is what this navigation opens.
     pub(super) fn is_navigation(&self, index: usize, navigation: Option<&str>) -> bool {
-        navigation.is_some() && self.documents.get(index).is_some_and(|found| found.navigation.as_deref() == navigation)
+        navigation.is_some() && self.all.get(index).is_some_and(|found| found.navigation.as_deref() == navigation)
     }
 
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Document> {
-        self.documents.get_mut(index)
+        self.all.get_mut(index)
     }
 
     pub(super) fn became_download(&mut self, navigation: Option<&str>) {
-        if let Some(document) = self.find(navigation).and_then(|index| self.documents.get_mut(index)) {
+        if let Some(document) = self.find(navigation).and_then(|index| self.all.get_mut(index)) {
             (document.download, document.failed) = (true, true);
         }
     }
@@ -200,10 +200,10 @@ impl Documents {
     pub(super) fn vitals(&mut self, message: &Message) {
         let mine = |document: &Document| document.context == message.context;
         let bound = |document: &Document| document.realm.as_deref() == Some(message.realm.as_str());
-        let index = self.documents.iter().rposition(|document| mine(document) && bound(document)).or_else(|| {
+        let index = self.all.iter().rposition(|document| mine(document) && bound(document)).or_else(|| {
             let url = without_fragment(&message.url);
             let fits = |document: &Document| document.realm.is_none() && without_fragment(&document.url) == url;
-            self.documents.iter().rposition(|document| mine(document) && !document.failed && fits(document))
+            self.all.iter().rposition(|document| mine(document) && !document.failed && fits(document))
         });
         // Firefox: after an error page of its own the next document may be given that page's time origin.
         let same_origin =
@@ -214,7 +214,7 @@ impl Documents {
             self.origins.push(Origin { context, realm, at: message.origin });
         }
         let Some(index) = index else { return };
-        let document = &mut self.documents[index];
+        let document = &mut self.all[index];
         document.realm = Some(message.realm.clone());
         document.timing =
             if stale { PageTiming { cls: message.timing.cls, ..PageTiming::default() } } else { message.timing };
@@ -225,20 +225,20 @@ impl Documents {
 
     /// The documents that were opened, with their positions, in the order in which that began.
     pub(super) fn opened(&self) -> impl Iterator<Item = (usize, &Document)> {
-        self.documents.iter().enumerate().filter(|(_, document)| document.is_opened())
+        self.all.iter().enumerate().filter(|(_, document)| document.is_opened())
     }
 
     /// Every document and every attempt.
     pub(super) fn all(&self) -> &[Document] {
-        &self.documents
+        &self.all
     }
 
     pub(super) fn status_of(&self, navigation: &str) -> Option<DocumentStatus> {
-        self.find(Some(navigation)).map(|index| status(&self.documents[index]))
+        self.find(Some(navigation)).map(|index| status(&self.all[index]))
     }
 
     pub(super) fn last(&self) -> Option<DocumentStatus> {
-        let found = self.documents.iter().rev().find(|document| document.committed || document.error.is_some());
+        let found = self.all.iter().rev().find(|document| document.committed || document.error.is_some());
         found.map(status)
     }
 }

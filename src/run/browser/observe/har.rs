@@ -1,7 +1,7 @@
 //! HAR 1.2 (<http://www.softwareishard.com/blog/har-12-spec/>). Fields of our own begin with `_`; `_resourceType`,
 //! `_initiator` and `_fromCache` are those of Chromium's developer tools.
 //!
-//! Deliberately absent: bodies of answers, addresses of servers and ids of connections, which WebDriver BiDi does not
+//! Deliberately absent: bodies of answers, addresses of servers and ids of connections, which `WebDriver BiDi` does not
 //! give.
 
 use chrono::{DateTime, SecondsFormat};

@@ -1,4 +1,4 @@
-//! What a browser run sees: documents, requests, console, web vitals, downloads. Pure: it is fed with WebDriver BiDi
+//! What a browser run sees: documents, requests, console, web vitals, downloads. Pure: it is fed with `WebDriver BiDi`
 //! events (<https://w3c.github.io/webdriver-bidi/>) and asked afterwards.
 //!
 //! Invariants: nothing that a page or a browser sends makes it panic, and nothing makes it grow without bound (what is

@@ -30,7 +30,9 @@ fn feed(observed: &mut Observed, line: &Json) {
 
 fn visit(engine: Engine) -> Observed {
     let mut observed = Observed::new(engine);
-    lines(engine).iter().for_each(|line| feed(&mut observed, line));
+    for line in lines(engine) {
+        feed(&mut observed, &line);
+    }
     observed
 }
 
@@ -232,7 +234,9 @@ proptest! {
         // An engine that talks like the other one is odd as well.
         for engine in Engine::ALL {
             let mut observed = Observed::new(engine);
-            events.iter().for_each(|line| feed(&mut observed, line));
+            for line in &events {
+                feed(&mut observed, line);
+            }
             let har = observed.har(&browser(engine), &masker());
             for entry in har["log"]["entries"].as_array().unwrap() {
                 prop_assert!(entry["time"].as_f64().is_some_and(f64::is_finite), "{entry}");
