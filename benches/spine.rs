@@ -118,6 +118,7 @@ fn outcomes() -> Vec<Arc<Outcome>> {
             failed_step: None,
             steps: Vec::new(),
             evidence: Vec::new(),
+            browser: None,
         })
     };
     (0..500).map(outcome).collect()
