@@ -178,7 +178,7 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// Metrics of wachta. Those that begin with `SCENARIO`, `STEP`, `HTTP` or `TLS` have the labels
+/// Metrics of wachta. Those that begin with `SCENARIO`, `STEP`, `HTTP`, `TLS` or `WEB` have the labels
 /// `scenario` and `location` as well.
 pub mod metric {
     use super::{Metric, MetricKind};
@@ -217,6 +217,8 @@ pub mod metric {
         STEP_DURATION "wachta_step_duration_seconds" Gauge ["step"] "Duration of the step in the last run that reached it.";
         HTTP_STATUS_CODE "wachta_http_status_code" Gauge ["step"] "Status code of the step's answer.";
         TLS_CERTIFICATE_EXPIRY "wachta_tls_certificate_expiry_timestamp_seconds" Gauge ["step"] "When the certificate that the step saw expires.";
+        WEB_VITAL "wachta_web_vital_seconds" Gauge ["step", "vital"] "Web vital of the page that the step opened in the last run that reached it.";
+        WEB_VITAL_LAYOUT_SHIFT "wachta_web_vital_layout_shift" Gauge ["step"] "Cumulative layout shift of the page that the step opened in the last run that reached it.";
         SCENARIOS "wachta_scenarios" Gauge ["state"] "Scenarios that are loaded, and files or scenarios that were refused.";
         INCIDENTS_OPEN "wachta_incidents_open" Gauge ["severity"] "Open incidents.";
         NOTICES_SENT "wachta_notices_sent_total" Counter ["receiver"] "Notices that the receiver took.";

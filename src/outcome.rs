@@ -194,6 +194,19 @@ pub struct PageTiming {
     pub loaded: Option<f64>,
 }
 
+impl PageTiming {
+    /// A web vital that is a time, in seconds.
+    pub fn vital(&self, vital: crate::scenario::Vital) -> Option<f64> {
+        use crate::scenario::Vital;
+        match vital {
+            Vital::Ttfb => self.ttfb,
+            Vital::Fcp => self.fcp,
+            Vital::Lcp => self.lcp,
+            Vital::Inp => self.inp,
+        }
+    }
+}
+
 /// Which browser a run was done with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrowserResult {

@@ -7,6 +7,7 @@ use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::{self, Entry, Node};
+use crate::store::evidence::Limits;
 use crate::{notify, run, sink, web};
 
 /// The agent's file, read and checked.
@@ -26,6 +27,8 @@ pub struct Config {
     pub browser: run::browser::Config,
     /// Zabbix, where there is one.
     pub zabbix: Option<sink::zabbix::Config>,
+    /// How much evidence is kept.
+    pub evidence: Limits,
     /// Who is told.
     pub alerting: notify::Alerting,
 }
@@ -76,6 +79,7 @@ const TOP: &[Key] = &[
     key("store", Shape::Text, "sqlite:FILE or sqlite::memory:; default sqlite:wachta.db"),
     key("web", Shape::Keys(&[WEB]), "where the agent listens"),
     key("browser", Shape::Keys(&[BROWSER]), "browsers"),
+    key("evidence", Shape::Keys(&[EVIDENCE]), "how much evidence of runs is kept"),
     key("zabbix", Shape::Keys(&[ZABBIX]), "Zabbix"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
     later("network", "what tells our own line from theirs"),
@@ -99,6 +103,10 @@ const BROWSER: &[Key] = &[
     key("max_sessions", Shape::Count, "how many sessions may exist at once; default 2"),
     key("webdriver", Shape::Text, "a WebDriver endpoint; left out: chromedriver is found and run"),
     later("capabilities", "further capabilities"),
+];
+const EVIDENCE: &[Key] = &[
+    key("max_size", Shape::Text, "all of it, like 500MB or 2GB; beyond, the oldest goes first; default 1GB"),
+    key("keep", Shape::Duration, "how long at most; default and limit 30d, as runs themselves"),
 ];
 const ZABBIX: &[Key] = &[
     key("server", Shape::Text, "HOST or HOST:PORT of the server's or proxy's trapper"),
@@ -148,9 +156,20 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
     let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
     let zabbix = fields.get("zabbix").and_then(|node| zabbix_config(r, node));
+    let evidence = fields.get("evidence").map_or_else(Limits::default, |node| evidence_config(r, node));
     let linked = web.external_url.is_some();
     let alerting = fields.get("alerting").map(|node| alerting_config(r, node, linked)).unwrap_or_default();
-    Some(Config { location: location?, scenarios: scenarios?, allow, store: store?, web, browser, zabbix, alerting })
+    Some(Config {
+        location: location?,
+        scenarios: scenarios?,
+        allow,
+        store: store?,
+        web,
+        browser,
+        zabbix,
+        evidence,
+        alerting,
+    })
 }
 
 /// The location is a metric label, and part of `agent/<location>`: kept to characters that need no quoting.
@@ -218,6 +237,48 @@ fn browser_config(r: &mut Reader, node: &Node) -> run::browser::Config {
     }
     config.webdriver = fields.get("webdriver").and_then(|node| http_url(r, node, "`webdriver`"));
     config
+}
+
+fn evidence_config(r: &mut Reader, node: &Node) -> Limits {
+    let mut limits = Limits::default();
+    let Some(fields) = r.fields(node, "`evidence`", &[EVIDENCE]) else { return limits };
+    if let Some(node) = fields.get("max_size")
+        && let Some(text) = r.text(node, "`max_size`")
+    {
+        match size(&text) {
+            Some(bytes) => limits.max_size = bytes,
+            None => r.fail_with(node.span, "`max_size` must be a size above 0", "write it like 500MB or 2GB"),
+        }
+    }
+    if let Some(node) = fields.get("keep")
+        && let Some(keep) = r.duration(node, "`keep`")
+    {
+        if keep > Limits::default().keep {
+            r.fail_with(node.span, "`keep` must be at most 30d", "runs themselves are forgotten then");
+        } else {
+            limits.keep = keep;
+        }
+    }
+    limits
+}
+
+/// `500MB`, `1.5GB`: powers of 1000, those with an `i` of 1024. A number without a unit is none.
+fn size(text: &str) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(at);
+    let factor: u64 = match unit.trim_start() {
+        "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    let bytes = number.parse::<f64>().ok()? * factor as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a size of a disk")]
+    (1.0..1e15).contains(&bytes).then_some(bytes as u64)
 }
 
 fn http_url(r: &mut Reader, node: &Node, what: &str) -> Option<url::Url> {
@@ -337,6 +398,7 @@ store: sqlite:wachta.db
 web: {listen: 0.0.0.0:9815, external_url: https://wachta.example.com}
 browser: {max_sessions: 3, webdriver: http://grid:4444}
 zabbix: {server: zabbix.internal:10051, host: wachta-waw-1}
+evidence: {max_size: 2.5GB, keep: 7d}
 alerting:
   receivers:
     tickets: {webhook: {url: \"http://127.0.0.1:8080/hook\"}}
@@ -353,8 +415,29 @@ alerting:
         let config = config.unwrap();
         assert_eq!((config.location.as_str(), config.store.as_str()), ("waw-1", "sqlite:wachta.db"));
         assert_eq!((config.web.listen.port(), config.browser.max_sessions), (9815, 3));
+        assert_eq!(config.evidence, Limits { max_size: 2_500_000_000, keep: std::time::Duration::from_hours(7 * 24) });
         assert_eq!(config.alerting.routes[0].to, ["tickets", "console"]);
         assert_eq!(config.alerting.receivers[1].kind, ReceiverKind::Log);
+    }
+
+    #[test]
+    fn evidence_is_bounded_whatever_is_written() {
+        let check = |written: &str, expected: Result<(u64, u64), &str>| {
+            let text = format!("location: a\nscenarios: []\n{written}");
+            let (config, found) = read("wachta.yaml", &text);
+            let seen = config.map(|config| (config.evidence.max_size, config.evidence.keep.as_secs()));
+            let problem = found.first().map_or("", |found| found.message.as_str());
+            assert_eq!(seen.ok_or(problem), expected, "{written}");
+        };
+        let month = 30 * 86_400;
+        check("", Ok((1_000_000_000, month)));
+        check("evidence: {max_size: 200MB}", Ok((200_000_000, month)));
+        check("evidence: {max_size: 1 GiB, keep: 12h}", Ok((1 << 30, 43_200)));
+        for wrong in ["0GB", "500", "1TB", "-1MB", "1..2GB", "MB"] {
+            check(&format!("evidence: {{max_size: {wrong}}}"), Err("`max_size` must be a size above 0"));
+        }
+        check("evidence: {keep: 60d}", Err("`keep` must be at most 30d"));
+        check("evidence: {kep: 1d}", Err("unknown key `kep`"));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub use library::Library;
 
 /// How long outcomes and evidence are kept.
 const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
+/// How many incidents are looked through for open ones, whose evidence is spared.
+const INCIDENTS: u32 = 5000;
 /// How often what is older is forgotten.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
@@ -363,6 +365,24 @@ impl Parts {
         }
     }
 
+    /// Keeps the evidence within its limits; that of open incidents is spared, since somebody will look at it.
+    async fn prune_evidence(&self) {
+        let limits = self.state.lock().await.config.evidence;
+        let incidents = match self.store.incidents(INCIDENTS).await {
+            Ok(incidents) => incidents,
+            Err(error) => return tracing::error!(%error, "evidence was not pruned"),
+        };
+        let open = incidents.iter().filter(|incident| incident.is_open());
+        let spared = open.flat_map(|incident| [incident.opened_by, incident.last_run]).collect();
+        match self.evidence.prune(limits, spared, std::time::SystemTime::now()).await {
+            Ok(pruned) if pruned.runs > 0 => {
+                tracing::info!(runs = pruned.runs, bytes = pruned.bytes, left = pruned.left, "evidence was removed");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "evidence was not pruned"),
+        }
+    }
+
     async fn prune_regularly(self: Arc<Self>, stop: CancellationToken) {
         loop {
             match self.store.prune(Utc::now() - RETENTION).await {
@@ -373,6 +393,7 @@ impl Parts {
                 }
                 Err(error) => tracing::error!(%error, "what is old could not be forgotten"),
             }
+            self.prune_evidence().await;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(PRUNE_EVERY) => {}

@@ -19,7 +19,7 @@ use crate::web::{Overview, ReloadReport, ReloadRequest};
 
 /// What a reload starts from.
 pub(super) struct State {
-    config: Config,
+    pub(super) config: Config,
     catalog: Catalog,
     courier: Courier,
     links: Links,

@@ -90,6 +90,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         web: web::Config { listen: args.listen, external_url },
         browser: browser::Config { loopback_only: true, ..browser::Config::default() },
         zabbix: None,
+        evidence: crate::store::evidence::Limits::default(),
         alerting: Alerting {
             receivers: vec![Receiver { name: "you".into(), kind: ReceiverKind::Webhook { url: hook } }],
             routes: Vec::new(),

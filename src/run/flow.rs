@@ -8,9 +8,10 @@ use futures_util::future::BoxFuture;
 use super::browser::{Page, Spec};
 use super::record::{Record, degraded_by_finally};
 use super::{Ticket, Tools, Values, http, probe};
+use crate::diagnostic::At;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{EvidenceKind, Failure, StepStatus};
-use crate::scenario::{Action, FINALLY_TIMEOUT, PageAction, Pretty, Scenario, Step};
+use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, PageAction, Pretty, Scenario, Step};
 
 /// What a step's own timeout may be overrun by before it is cut off from outside: a step that keeps its own time
 /// says more about what it saw.
@@ -108,6 +109,7 @@ impl<'a> Flow<'a> {
             }
         }
         if let Some(page) = self.page.take() {
+            self.conclude(&page).await;
             // The outcome does not wait for the browser to be made ready for the next run.
             page.release();
         }
@@ -270,6 +272,25 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
+    /// Writes down what was heard of the pages.
+    async fn conclude(&self, page: &Page) {
+        let measured = |budget: &At<Budget>| matches!(budget.value, Budget::Vital(..) | Budget::LayoutShift(_));
+        if self.scenario.budget.iter().any(measured) {
+            page.settle().await;
+        }
+        let account = page.account();
+        self.record.pages(account.pages, account.totals);
+        let of_last_step = self.record.last_step();
+        for (at, picture) in account.frames {
+            let name = format!("frame-{:06}ms.jpg", at.as_millis());
+            self.keep(of_last_step, EvidenceKind::Frame, &name, picture).await;
+        }
+        let wanted = self.scenario.evidence.har.unwrap_or_else(|| !self.record.is_clean());
+        if wanted && let Some(har) = page.har(self.values.masker()) {
+            self.keep(of_last_step, EvidenceKind::Har, "requests.har", har).await;
+        }
+    }
+
     async fn page_action(
         &mut self,
         step: &Step,
@@ -284,8 +305,19 @@ impl<'a> Flow<'a> {
             self.keep(index, EvidenceKind::Screenshot, &format!("{index:03}-{}.png", file_name(&name)), png).await;
             return Ok(());
         }
-        for (name, value, secret) in page.act(action, &step.within_frame, &self.values, timeout).await? {
+        let done = page.act(action, &step.within_frame, &self.values, timeout).await;
+        for drift in page.take_drifts() {
+            self.record.soften(Some(index), Failure::new(Reason::Drift, drift).at(step.span));
+        }
+        for (name, value, secret) in done? {
             self.values.save(&name, value, secret)?;
+        }
+        if self.scenario.evidence.screenshots_of_steps {
+            let page = self.page.as_mut().expect("opened before the first step");
+            // A picture that cannot be taken fails no step.
+            if let Ok(png) = page.screenshot(None, false, &[], &self.values, timeout).await {
+                self.keep(index, EvidenceKind::Screenshot, &format!("{index:03}-step.png"), png).await;
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! included. It needs neither scheduler nor store.
 
 pub mod browser;
+pub mod budget;
 pub mod expect;
 mod flow;
 mod http;

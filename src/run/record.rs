@@ -5,15 +5,19 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::budget::{self, Totals};
 use super::expect::cut;
 use super::{Progress, Stage, Ticket, Tools};
 use crate::names::{Reason, ReasonClass};
-use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
+use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, PageResult, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Scenario, Step};
 use crate::secret::Masker;
 
 /// So much of what was expected and of what was seen is told, in characters.
 const LONGEST: usize = 300;
+
+/// So much is told of all that is wrong with a run, in characters.
+const LONGEST_MESSAGE: usize = 2000;
 
 /// The growing account of one run.
 pub(super) struct Record {
@@ -38,9 +42,16 @@ struct Clock {
 struct State {
     steps: Vec<StepResult>,
     evidence: Vec<Evidence>,
-    decided: Option<(Option<usize>, Failure)>,
+    decided: Option<Finding>,
+    /// What leaves a run degraded that passed otherwise.
+    soft: Vec<Finding>,
+    pages: Vec<(usize, PageResult)>,
+    totals: Totals,
     browser: Option<BrowserResult>,
 }
+
+/// What is wrong, and in which step.
+type Finding = (Option<usize>, Failure);
 
 impl Record {
     pub(super) fn begin(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket) -> Self {
@@ -153,6 +164,11 @@ impl Record {
         self.state().steps.get(step).map(|result| result.span_id.clone()).unwrap_or_default()
     }
 
+    /// The step that was begun last.
+    pub(super) fn last_step(&self) -> usize {
+        self.state().steps.len().saturating_sub(1)
+    }
+
     /// Which browser it is.
     pub(super) fn browser(&self, browser: BrowserResult) {
         self.state().browser = Some(browser);
@@ -166,6 +182,28 @@ impl Record {
     pub(super) fn decide(&self, step: Option<usize>, failure: Failure) {
         let failure = self.masked(failure);
         self.state().decided.get_or_insert((step, failure));
+    }
+
+    /// Whether nothing was found so far, soft or not.
+    pub(super) fn is_clean(&self) -> bool {
+        let state = self.state();
+        state.decided.is_none() && state.soft.is_empty()
+    }
+
+    /// A soft finding: a run that passed otherwise is degraded, for the reason of the first one.
+    pub(super) fn soften(&self, step: Option<usize>, failure: Failure) {
+        debug_assert!(failure.reason.class() == ReasonClass::Degraded, "{} is not soft", failure.reason);
+        let failure = self.masked(failure);
+        self.state().soft.push((step, failure));
+    }
+
+    /// What the browser's pages did: each with the step that opened it, and the sums over all of them.
+    pub(super) fn pages(&self, pages: Vec<(usize, PageResult)>, totals: Totals) {
+        let masked =
+            pages.into_iter().map(|(step, page)| (step, PageResult { url: self.masker.mask(&page.url), ..page }));
+        let pages = masked.collect();
+        let mut state = self.state();
+        (state.pages, state.totals) = (pages, totals);
     }
 
     fn masked(&self, failure: Failure) -> Failure {
@@ -183,6 +221,13 @@ impl Record {
     /// The outcome. What was begun and not ended (a panic, a cancelled run) counts as not tested.
     pub(super) fn finish(&self) -> Outcome {
         let elapsed = self.elapsed();
+        let missed = {
+            let state = self.state();
+            budget::missed(&self.scenario.budget, elapsed, &state.pages, &state.totals)
+        };
+        for (step, failure) in missed {
+            self.soften(step, failure);
+        }
         let mut state = std::mem::take(&mut *self.state());
         for step in &mut state.steps {
             step.name = self.masker.mask(&step.name);
@@ -190,17 +235,23 @@ impl Record {
                 step.duration = elapsed.saturating_sub(step.offset);
             }
         }
-        let (verdict, reason, message, failed_step) = match state.decided {
-            None => (Verdict::Passed, None, None, None),
-            Some((step, failure)) => {
-                let verdict = match failure.reason.class() {
-                    ReasonClass::Failed => Verdict::Failed,
-                    ReasonClass::Unknown => Verdict::Unknown,
-                    ReasonClass::Degraded => Verdict::Degraded,
-                };
-                (verdict, Some(failure.reason), Some(sentence(&failure)), step)
+        let (verdict, reason, message, failed_step) = conclude(state.decided.as_ref(), &state.soft);
+        for (step, failure) in state.soft {
+            // The step did what it should; what it was too slow for stands with it all the same.
+            if let Some(result) = step.and_then(|step| state.steps.get_mut(step))
+                && result.failure.is_none()
+            {
+                if let Some(span) = failure.span {
+                    result.place = self.scenario.source.place(span);
+                }
+                result.failure = Some(failure);
             }
-        };
+        }
+        for (step, page) in state.pages {
+            if let Some(result) = state.steps.get_mut(step) {
+                result.page = Some(Box::new(page));
+            }
+        }
         let started_at = self.started_at();
         let ended_at = started_at + chrono::TimeDelta::from_std(elapsed).unwrap_or_default();
         Outcome {
@@ -224,9 +275,29 @@ impl Record {
     }
 }
 
+/// The verdict, why, in words, and the step that decided. A failure goes before anything soft, which then says nothing;
+/// a run that is degraded by what `finally` left is so for that reason.
+fn conclude(decided: Option<&Finding>, soft: &[Finding]) -> (Verdict, Option<Reason>, Option<String>, Option<usize>) {
+    let is_degraded = decided.is_none_or(|(_, failure)| failure.reason.class() == ReasonClass::Degraded);
+    let soft = if is_degraded { soft } else { &[] };
+    let mut findings = decided.into_iter().chain(soft);
+    let Some((step, first)) = findings.next() else { return (Verdict::Passed, None, None, None) };
+    let verdict = match first.reason.class() {
+        ReasonClass::Failed => Verdict::Failed,
+        ReasonClass::Unknown => Verdict::Unknown,
+        ReasonClass::Degraded => Verdict::Degraded,
+    };
+    let lines: Vec<String> = std::iter::once(sentence(first)).chain(findings.map(|(_, next)| sentence(next))).collect();
+    (verdict, Some(first.reason), Some(cut(&lines.join("; "), LONGEST_MESSAGE)), *step)
+}
+
 /// One line for people.
 fn sentence(failure: &Failure) -> String {
     let mut line = failure.message.clone();
+    // A missed budget says both already.
+    if failure.reason == Reason::Budget {
+        return line;
+    }
     if let (Some(expected), Some(seen)) = (&failure.expected, &failure.seen) {
         line.push_str(&format!(": expected {expected}, saw {seen}"));
     }
@@ -237,3 +308,6 @@ fn sentence(failure: &Failure) -> String {
 pub(super) fn degraded_by_finally(failure: &Failure) -> Failure {
     Failure { reason: Reason::Finally, message: format!("cleaning up failed: {}", failure.message), ..failure.clone() }
 }
+
+#[cfg(test)]
+mod tests;

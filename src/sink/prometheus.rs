@@ -11,8 +11,8 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{Registry, TextEncoder};
 
 use crate::names::{self, MetricKind, Reason, ReasonClass, metric};
-use crate::outcome::{Outcome, StepStatus, Verdict};
-use crate::scenario::{Scenario, ScenarioId};
+use crate::outcome::{Outcome, PageTiming, StepStatus, Verdict};
+use crate::scenario::{Scenario, ScenarioId, Vital};
 
 /// The view of outcomes that Prometheus scrapes.
 pub struct Prometheus {
@@ -47,6 +47,8 @@ struct Step {
     duration: f64,
     status_code: Option<u16>,
     certificate_expires_at: Option<DateTime<Utc>>,
+    /// Of the page that it opened.
+    timing: PageTiming,
 }
 
 impl Series {
@@ -81,6 +83,7 @@ impl Series {
             series.success = step.status == StepStatus::Passed;
             series.duration = step.duration.as_secs_f64();
             series.status_code = step.http.as_ref().map(|http| http.status);
+            series.timing = step.page.as_ref().map(|page| page.timing).unwrap_or_default();
             series.certificate_expires_at = step.certificate_expires_at.or(series.certificate_expires_at);
         }
     }
@@ -219,6 +222,14 @@ impl Prometheus {
                 }
                 if let Some(at) = step.certificate_expires_at {
                     families.gauge(&metric::TLS_CERTIFICATE_EXPIRY, labels, &[name], seconds(at));
+                }
+                for vital in Vital::ALL {
+                    if let Some(value) = step.timing.vital(vital) {
+                        families.gauge(&metric::WEB_VITAL, labels, &[name, vital.as_str()], value);
+                    }
+                }
+                if let Some(score) = step.timing.cls {
+                    families.gauge(&metric::WEB_VITAL_LAYOUT_SHIFT, labels, &[name], score);
                 }
             }
         }

@@ -1,6 +1,9 @@
-//! Evidence: a plain folder, one folder per run. Texts are masked before they are written.
+//! Evidence: a plain folder, one folder per run. Texts are masked before they are written. The folder as a whole is kept
+//! to a size and an age by [`EvidenceFolder::prune`].
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 
@@ -9,6 +12,35 @@ use crate::secret::Masker;
 
 /// No piece of evidence is larger; what is beyond is cut from texts, and a picture above it is not kept.
 pub const LARGEST: usize = 8 << 20;
+
+/// No run younger than this loses its evidence: it may go on still, and somebody may be looking.
+const YOUNG: Duration = Duration::from_hours(1);
+
+/// How much evidence is kept: `evidence:` of the agent's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all of it.
+    pub max_size: u64,
+    /// How long the evidence of a run is kept; not longer than the run itself.
+    pub keep: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_size: 1_000_000_000, keep: Duration::from_hours(30 * 24) }
+    }
+}
+
+/// What [`EvidenceFolder::prune`] removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Runs whose evidence is gone.
+    pub runs: usize,
+    /// How much that was.
+    pub bytes: u64,
+    /// How much is left.
+    pub left: u64,
+}
 
 /// A folder of evidence.
 #[derive(Debug, Clone)]
@@ -27,7 +59,7 @@ impl EvidenceFolder {
         &self.root
     }
 
-    /// Keeps a piece. Texts are masked; a screenshot is kept as it is.
+    /// Keeps a piece. Texts are masked; pictures are kept as they are.
     pub async fn keep(
         &self,
         run: RunId,
@@ -36,10 +68,12 @@ impl EvidenceFolder {
         bytes: Vec<u8>,
         masker: &Masker,
     ) -> std::io::Result<Evidence> {
-        let mut bytes = if kind == EvidenceKind::Screenshot { bytes } else { masker.mask_bytes(&bytes) };
+        let is_picture = matches!(kind, EvidenceKind::Screenshot | EvidenceKind::Frame);
+        let mut bytes = if is_picture { bytes } else { masker.mask_bytes(&bytes) };
         if bytes.len() > LARGEST {
-            if kind == EvidenceKind::Screenshot {
-                return Err(std::io::Error::other("the screenshot is larger than 8 MiB"));
+            // Half a picture shows nothing, and half a HAR is none.
+            if is_picture || kind == EvidenceKind::Har {
+                return Err(std::io::Error::other(format!("the {} is larger than 8 MiB", kind.as_str())));
             }
             bytes.truncate(LARGEST);
         }
@@ -64,11 +98,57 @@ impl EvidenceFolder {
         tokio::fs::read(self.root.join(run.to_string()).join(name)).await.ok()
     }
 
+    /// Removes what is too old, and beyond the size the oldest first. Spared are the runs of the last hour, and those
+    /// given. What cannot be removed stays, and is counted as left.
+    pub async fn prune(&self, limits: Limits, spared: HashSet<RunId>, now: SystemTime) -> std::io::Result<Pruned> {
+        let root = self.root.clone();
+        let done = tokio::task::spawn_blocking(move || prune(&root, limits, &spared, now));
+        done.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
     /// Forgets a run.
     pub async fn forget(&self, run: RunId) {
         // Most runs have no evidence; that its folder is not there is no problem.
         let _ = tokio::fs::remove_dir_all(self.root.join(run.to_string())).await;
     }
+}
+
+fn prune(root: &Path, limits: Limits, spared: &HashSet<RunId>, now: SystemTime) -> std::io::Result<Pruned> {
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        // It is made with the first piece.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pruned::default()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        // What has another name than a run is none of ours.
+        let Some(run) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(RunId) else { continue };
+        let pieces = std::fs::read_dir(entry.path()).into_iter().flatten().flatten();
+        let bytes: u64 = pieces.filter_map(|piece| piece.metadata().ok()).map(|about| about.len()).sum();
+        let age = now.duration_since(begun(run)).unwrap_or_default();
+        found.push((age, run, bytes, entry.path()));
+    }
+    found.sort_by_key(|(age, ..)| std::cmp::Reverse(*age));
+    let mut pruned = Pruned { left: found.iter().map(|(_, _, bytes, _)| bytes).sum(), ..Pruned::default() };
+    for (age, run, bytes, path) in found {
+        let is_too_much = age > limits.keep || pruned.left > limits.max_size;
+        if is_too_much && age >= YOUNG && !spared.contains(&run) && std::fs::remove_dir_all(path).is_ok() {
+            pruned.runs += 1;
+            pruned.bytes += bytes;
+            pruned.left -= bytes;
+        }
+    }
+    Ok(pruned)
+}
+
+/// When a run was planned: its id says so (RFC 9562, 5.7).
+fn begun(run: RunId) -> SystemTime {
+    let since = run.0.get_timestamp().map(|stamp| {
+        let (seconds, nanoseconds) = stamp.to_unix();
+        Duration::new(seconds, nanoseconds.min(999_999_999))
+    });
+    UNIX_EPOCH + since.unwrap_or_default()
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -77,3 +157,6 @@ fn hexadecimal(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,9 @@ fn read(relative: &str) -> String {
 }
 
 fn is_of_scenarios(of: &Metric) -> bool {
-    ["wachta_scenario_", "wachta_step_", "wachta_http_", "wachta_tls_"].iter().any(|prefix| of.name.starts_with(prefix))
+    ["wachta_scenario_", "wachta_step_", "wachta_http_", "wachta_tls_", "wachta_web_"]
+        .iter()
+        .any(|prefix| of.name.starts_with(prefix))
 }
 
 /// The metric that a series name belongs to.
@@ -192,6 +194,8 @@ wachta_step_success gauge step
 wachta_step_duration_seconds gauge step
 wachta_http_status_code gauge step
 wachta_tls_certificate_expiry_timestamp_seconds gauge step
+wachta_web_vital_seconds gauge step vital
+wachta_web_vital_layout_shift gauge step
 wachta_scenarios gauge state
 wachta_incidents_open gauge severity
 wachta_notices_sent_total counter receiver

@@ -40,6 +40,7 @@ pub fn outcome(scenario: &Scenario, outcome: &Outcome, evidence: &Path, paint: P
     if outcome.verdict != Verdict::Passed {
         out.push_str(&waterfall(outcome, paint));
     }
+    out.push_str(&pages(outcome, paint));
     if let Some((index, step)) = outcome.failed_step.and_then(|index| Some((index, outcome.steps.get(index)?))) {
         out.push_str(&failure(scenario, outcome, index, step, evidence, paint));
     } else if let Some(message) = &outcome.message {
@@ -82,6 +83,25 @@ fn waterfall(outcome: &Outcome, paint: Paint) -> String {
     out
 }
 
+/// A line for each page that was opened: what the browser measured of it.
+fn pages(outcome: &Outcome, paint: Paint) -> String {
+    let mut out = String::new();
+    for page in outcome.steps.iter().filter_map(|step| step.page.as_ref()) {
+        let t = &page.timing;
+        let times = [("ttfb", t.ttfb), ("lcp", t.lcp)].into_iter().filter_map(|(name, time)| {
+            let time = std::time::Duration::try_from_secs_f64((time? * 1000.0).round() / 1000.0).ok()?;
+            Some(format!("{name} {}", Pretty(time)))
+        });
+        let shift = t.cls.map(|score| format!("cls {score:.3}"));
+        let measured: Vec<String> = times.chain(shift).collect();
+        if !measured.is_empty() {
+            let url = crate::run::expect::cut(&page.url, 80);
+            let _ = writeln!(out, "  {url}  {}", paint.with("2", &measured.join(", ")));
+        }
+    }
+    out
+}
+
 fn shown_name(step: &StepResult) -> String {
     let note = match (step.optional, step.finally) {
         (true, _) => " (optional)",
@@ -111,6 +131,12 @@ fn failure(
     }
     if let Some(waited) = failure.waited {
         diagnostic = diagnostic.note(format!("waited: {}", Pretty(waited)));
+    }
+    if outcome.verdict == Verdict::Degraded
+        && let Some(more) =
+            outcome.message.as_ref().and_then(|message| message.strip_prefix(&failure.message)?.strip_prefix("; "))
+    {
+        diagnostic = diagnostic.note(format!("also: {more}"));
     }
     for piece in outcome.evidence.iter().filter(|piece| piece.step == Some(index)) {
         diagnostic = diagnostic.note(format!("{}: {}", piece.kind.as_str(), evidence.join(&piece.path).display()));

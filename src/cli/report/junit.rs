@@ -3,7 +3,7 @@
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::names::ReasonClass;
-use crate::outcome::{Outcome, StepResult, StepStatus};
+use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
 
 /// The XML.
 pub fn render(outcomes: &[Outcome]) -> Result<String, quick_junit::SerializeError> {
@@ -21,7 +21,9 @@ pub fn render(outcomes: &[Outcome]) -> Result<String, quick_junit::SerializeErro
             suite.add_test_case(case(outcome, index, step));
         }
         // What decided the verdict without being a step's failure (a panic, a lost run) must not vanish.
-        if outcome.failed_step.is_none() && !matches!(outcome.verdict, crate::outcome::Verdict::Passed) {
+        if outcome.verdict == Verdict::Degraded && outcome.failed_step.is_none() {
+            suite.add_property(("degraded", outcome.message.as_deref().unwrap_or_default()));
+        } else if outcome.failed_step.is_none() && outcome.verdict != Verdict::Passed {
             let kind = match outcome.reason.map(crate::names::Reason::class) {
                 Some(ReasonClass::Failed) => NonSuccessKind::Failure,
                 _ => NonSuccessKind::Error,

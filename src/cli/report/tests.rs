@@ -126,6 +126,30 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
     }
 }
 
+#[test]
+fn pages_and_missed_budgets_are_told() {
+    use crate::outcome::{PageResult, PageTiming};
+    let scenario = scenario();
+    let mut outcome = outcome(&scenario, 7, Verdict::Passed);
+    let timing = PageTiming { ttfb: Some(0.0421), lcp: Some(3.1), cls: Some(0.25), ..PageTiming::default() };
+    outcome.steps[0].page = Some(Box::new(PageResult { url: "http://shop/".into(), timing, ..PageResult::default() }));
+    outcome.steps[1].page = Some(Box::default());
+    let shown = human::outcome(&scenario, &outcome, Path::new("evidence"), Paint(false));
+    assert_eq!(shown.lines().skip(1).collect::<Vec<_>>(), ["  http://shop/  ttfb 42ms, lcp 3s100ms, cls 0.250"]);
+    let failure = Failure::new(Reason::Budget, "lcp 3.1s is above the budget of 2.5s").compared("at most 2.5s", "3.1s");
+    outcome.steps[0].failure = Some(failure.clone());
+    (outcome.verdict, outcome.reason, outcome.failed_step) = (Verdict::Degraded, Some(Reason::Budget), Some(0));
+    outcome.message = Some(format!("{}; requests 3 is above the budget of 2", failure.message));
+    let shown = human::outcome(&scenario, &outcome, Path::new("evidence"), Paint(false));
+    assert!(shown.contains("degraded: lcp 3.1s is above the budget of 2.5s (budget)"), "{shown}");
+    assert!(shown.contains("also: requests 3 is above the budget of 2"), "{shown}");
+    let xml = junit::render(std::slice::from_ref(&outcome)).unwrap();
+    assert!(!xml.contains("<failure") && !xml.contains("<error"), "{xml}");
+    outcome.failed_step = None;
+    let xml = junit::render(&[outcome]).unwrap();
+    assert!(!xml.contains("<failure") && !xml.contains("<error") && xml.contains("name=\"degraded\""), "{xml}");
+}
+
 fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report").join(name);
     if std::env::var_os("WACHTA_BLESS").is_some() {

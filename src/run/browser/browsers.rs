@@ -162,6 +162,9 @@ impl Browsers {
         }
         let mut page = Page::new(self.clone(), session, context, watch, inner.http.clone(), warm);
         page.located = spec.geolocation.map(|_| std::collections::HashSet::new());
+        if spec.filmstrip {
+            page.film(&inner.tasks);
+        }
         // Without BiDi the size is Chromium's own business.
         page.resize_alone(spec.viewport.unwrap_or(VIEWPORT)).await;
         Ok(page)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use tokio::time::{Instant, timeout_at};
 
 use super::command::Command;
@@ -15,12 +15,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// What a screen reader finds in the page.
 const TREE: &str = concat!(include_str!("names.js"), include_str!("tree.js"));
 
-/// How many console messages are kept: the last ones.
-const MESSAGES: usize = 200;
-
 impl Page {
-    /// A picture of the whole page, what a screen reader finds in it, the document as it is now, and URL, title and console messages; less when the browser does not answer.
-    /// Takes a few seconds at most.
+    /// A picture of the whole page, what a screen reader finds in it, the document as it is now, and its URL, title,
+    /// console messages and failed requests; less when the browser does not answer. Takes a few seconds at most.
     pub async fn evidence(&mut self) -> Vec<(EvidenceKind, &'static str, Vec<u8>)> {
         let end = Instant::now() + LIMIT;
         let mut found = Vec::new();
@@ -39,9 +36,9 @@ impl Page {
         }
         let url = self.obtain(Command::get("url"), end).await;
         let title = self.obtain(Command::get("title"), end).await;
-        let console = self.obtain(Command::post("se/log", json!({"type": "browser"})), end).await;
-        if url.is_some() || title.is_some() || console.is_some() {
-            let page = json!({"url": url, "title": title, "console": messages(console)});
+        if url.is_some() || title.is_some() || self.bidi().is_some() {
+            let text = |answer: &Option<Json>| answer.as_ref().and_then(Json::as_str).map(ToOwned::to_owned);
+            let page = self.watch.observed().page_json(text(&url).as_deref(), text(&title).as_deref());
             if let Ok(bytes) = serde_json::to_vec_pretty(&page) {
                 found.push((EvidenceKind::Page, "page.json", bytes));
             }
@@ -53,22 +50,4 @@ impl Page {
         let left = end.saturating_duration_since(Instant::now());
         timeout_at(end, self.call(command, left)).await.ok()?.ok()
     }
-}
-
-/// The driver's log entries with the names that people know.
-fn messages(log: Option<Json>) -> Vec<Json> {
-    let Some(Json::Array(entries)) = log else { return Vec::new() };
-    let skipped = entries.len().saturating_sub(MESSAGES);
-    entries
-        .into_iter()
-        .skip(skipped)
-        .map(|entry| {
-            json!({
-                "level": entry["level"],
-                "source": entry["source"],
-                "message": entry["message"],
-                "timestamp_ms": entry["timestamp"],
-            })
-        })
-        .collect()
 }

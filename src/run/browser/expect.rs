@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::act::Pauses;
+use super::heard::Heard;
 use super::locate::{Answer, Query};
 use super::page::{Page, Saved};
 use super::verdict::Trouble;
+use super::watch::Watch;
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -30,6 +34,7 @@ enum What {
     Hidden,
     Element(Vec<Fact>),
     Cookie(Filled),
+    Heard(Heard),
 }
 
 enum Fact {
@@ -53,9 +58,10 @@ impl Page {
             .map(|one| Prepared::new(one, values).map_err(|failure| failure.at(one.span)))
             .collect::<Result<Vec<_>, _>>()?;
         let queries: Vec<Query> = prepared.iter().map(|one| one.query.clone()).collect();
+        let watch = self.heard();
         self.poll(&queries, deadline, |answers| {
             for (one, answer) in prepared.iter().zip(answers) {
-                one.check(answer).map_err(|failure| failure.at(one.span))?;
+                one.check(answer, watch.as_deref()).map_err(|failure| failure.at(one.span))?;
             }
             Ok(())
         })
@@ -76,9 +82,10 @@ impl Page {
             .map(|one| Prepared::new(one, values).map_err(|failure| failure.at(one.span)))
             .collect::<Result<Vec<_>, _>>()?;
         let queries: Vec<Query> = prepared.iter().map(|one| one.query.clone()).collect();
+        let watch = self.heard();
         self.poll(&queries, deadline, |answers| {
             for (one, answer) in prepared.iter().zip(answers) {
-                match one.check(answer) {
+                match one.check(answer, watch.as_deref()) {
                     Ok(()) => {}
                     Err(failure) if failure.reason == Reason::Configuration => return Err(failure.at(one.span)),
                     Err(_) => return Ok(false),
@@ -87,6 +94,11 @@ impl Page {
             Ok(true)
         })
         .await
+    }
+
+    /// What was heard of the pages, where the browser tells anything.
+    fn heard(&self) -> Option<Arc<Watch>> {
+        self.bidi().map(|_| Arc::clone(&self.watch))
     }
 
     /// Waits until all values are there, and returns them.
@@ -150,7 +162,11 @@ impl Page {
                         return Ok(found);
                     }
                     // What waiting cannot mend.
-                    Err(failure) if failure.reason == Reason::Configuration => return Err(failure),
+                    Err(failure)
+                        if matches!(failure.reason, Reason::Configuration | Reason::Console | Reason::Requests) =>
+                    {
+                        return Err(failure.waited(since.elapsed()));
+                    }
                     Err(failure) => last = Some(failure),
                 },
                 Err(Trouble::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
@@ -172,6 +188,9 @@ impl Page {
 
 impl Prepared {
     fn new(expectation: &PageExpectation, values: &Values) -> Result<Self, Failure> {
+        if let Some(heard) = Heard::new(&expectation.what, values)? {
+            return Ok(Self { span: expectation.span, query: Query::page(), what: What::Heard(heard) });
+        }
         let (query, what) = match &expectation.what {
             PageFact::Url(matcher) => (Query::page(), What::Url(Filled::new(matcher, values)?)),
             PageFact::Title(matcher) => (Query::page(), What::Title(Filled::new(matcher, values)?)),
@@ -192,12 +211,14 @@ impl Prepared {
                 (query, What::Element(facts))
             }
             PageFact::Cookie(name, matcher) => (Query::cookie(name), What::Cookie(Filled::new(matcher, values)?)),
-            other => return Err(Failure::new(Reason::Configuration, format!("not supported yet: {other:?}"))),
+            PageFact::Console | PageFact::Requests | PageFact::Download { .. } => {
+                unreachable!("what is heard was taken above")
+            }
         };
         Ok(Self { span: expectation.span, query, what })
     }
 
-    fn check(&self, answer: &Answer) -> Result<(), Failure> {
+    fn check(&self, answer: &Answer, watch: Option<&Watch>) -> Result<(), Failure> {
         let shown = &self.query.shown;
         if let Some(failure) = self.query.wrong(answer) {
             return Err(failure);
@@ -212,6 +233,13 @@ impl Prepared {
                 .compared(format!("no visible {shown}"), self.query.list(answer))),
             What::Element(facts) => facts.iter().try_for_each(|fact| fact.check(answer, &self.query)),
             What::Cookie(filled) => held(filled, &seen(answer.value()), shown),
+            What::Heard(heard) => match watch {
+                Some(watch) => heard.check(&watch.observed()),
+                None => Err(Failure::new(
+                    Reason::Configuration,
+                    "console, requests and downloads need WebDriver BiDi, which this browser session does not have",
+                )),
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::act::NOTHING;
 use super::command::Command;
+use super::filmstrip::Filmstrip;
 use super::keys::{BACKSPACE, END, SELECT_ALL};
 use super::locate::Query;
 use super::page::Page;
@@ -47,8 +48,16 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let query = Query::new(target, values)?.with(json!({"then": "type", "text": text, "append": append}));
+        let secret = values.masker().mask(text) != text;
+        let blind = self.filmstrip.as_ref().filter(|_| secret).map(Filmstrip::blind);
         let answer = self
             .once(&query, deadline, &|answer, element| {
+                // A password field shows nothing of it.
+                if let Some(blind) = &blind
+                    && !answer.is("password")
+                {
+                    blind();
+                }
                 let keys = match (text, append) {
                     ("", true) => return None,
                     ("", false) if answer.is("empty") => return None,
@@ -66,7 +75,7 @@ impl Page {
         if !append {
             self.typed.retain(|typed| typed.element != element);
         }
-        if values.masker().mask(text) != text {
+        if secret {
             self.typed.push(Typed { frames, element, text: Secret::new(text.to_owned()) });
         }
         Ok(())

@@ -26,8 +26,10 @@ mod engine;
 mod evidence;
 mod expect;
 mod field;
+mod filmstrip;
 mod frame;
 pub mod guard;
+mod heard;
 pub mod keys;
 mod lease;
 mod locate;
@@ -51,6 +53,10 @@ mod window;
 pub use browsers::Browsers;
 pub use config::Config;
 pub use metrics::Metrics;
+pub use observe::{
+    CHANNEL as VITALS_CHANNEL, ConsoleError, DocumentStatus, Download, DownloadStatus, FailedRequest, Observed,
+    SCRIPT as VITALS_SCRIPT,
+};
 pub use page::Page;
 pub use processes::out_of_memory_kills;
 pub use spec::Spec;

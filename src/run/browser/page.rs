@@ -8,10 +8,12 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::bidi::{Bidi, BidiError};
 use super::browsers::Browsers;
 use super::command::Command;
+use super::filmstrip::Filmstrip;
 use super::frame::Place;
 use super::locate::{Answer, Query};
 use super::picture::Typed;
@@ -20,9 +22,14 @@ use super::verdict::{self, Trouble};
 use super::watch::Watch;
 use super::{engine, processes};
 use crate::names::Reason;
-use crate::outcome::{BrowserResult, Failure};
+use crate::outcome::{BrowserResult, Failure, PageResult};
 use crate::run::Values;
+use crate::run::budget::Totals;
 use crate::scenario::{Engine, PageAction, Target, Viewport};
+use crate::secret::Masker;
+
+/// How long the measures of a page are waited for after its run.
+const SETTLING: Duration = Duration::from_millis(300);
 
 /// How long a command may still take once a dialog has opened.
 const DIALOG_LOOK: Duration = Duration::from_millis(200);
@@ -72,6 +79,18 @@ pub struct Page {
     pub(super) folder: Option<PathBuf>,
     /// How many files were put there.
     pub(super) uploads: u32,
+    /// Where one is taken.
+    pub(super) filmstrip: Option<Filmstrip>,
+}
+
+/// What was heard of the pages of a run.
+pub struct Account {
+    /// Documents, each with the step that opened it.
+    pub pages: Vec<(usize, PageResult)>,
+    /// Sums over all of them.
+    pub totals: Totals,
+    /// Pictures, and when they were taken.
+    pub frames: Vec<(Duration, Vec<u8>)>,
 }
 
 impl Page {
@@ -103,6 +122,7 @@ impl Page {
             typed: Vec::new(),
             folder,
             uploads: 0,
+            filmstrip: None,
         }
     }
 
@@ -198,6 +218,33 @@ impl Page {
         }
     }
 
+    /// Takes small pictures from now on.
+    pub(super) fn film(&mut self, tasks: &TaskTracker) {
+        self.filmstrip = self.bidi().map(|bidi| Filmstrip::begin(bidi, &self.window, tasks));
+    }
+
+    /// Waits a moment for the measures of a page that has just been opened.
+    pub async fn settle(&self) {
+        let end = Instant::now() + SETTLING;
+        let measured = || self.watch.observed().pages().last().is_none_or(|(_, page)| page.timing.lcp.is_some());
+        while self.bidi().is_some() && !measured() && Instant::now() < end {
+            tokio::time::sleep(SETTLING / 10).await;
+        }
+    }
+
+    /// What was heard so far.
+    pub fn account(&self) -> Account {
+        let observed = self.watch.observed();
+        let frames = self.filmstrip.as_ref().map(Filmstrip::frames).unwrap_or_default();
+        Account { pages: observed.pages(), totals: observed.totals(), frames }
+    }
+
+    /// HAR 1.2 of all requests, masked; none without `BiDi`.
+    pub fn har(&self, masker: &Masker) -> Option<Vec<u8>> {
+        self.bidi()?;
+        serde_json::to_vec(&self.watch.observed().har(&self.browser(), masker)).ok()
+    }
+
     /// Gives the session back, or ends it when it is of no more use, and waits until that is done.
     pub async fn close(self) {
         if let Some(done) = self.release() {
@@ -279,6 +326,7 @@ impl Page {
                 let trouble = verdict::refused(&code, &message);
                 Err(self.look_into(trouble).await)
             }
+            Heard::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
             Heard::Answer(Err(BidiError::Timeout)) => {
                 // A server that does not answer leaves the page as it was. The navigation that is under way is given
                 // up, since classic commands would wait for it.
@@ -339,6 +387,11 @@ impl Page {
         let trouble = self.why_silent().await;
         let trouble = self.look_into(trouble).await;
         self.lost.get_or_insert(trouble).clone()
+    }
+
+    /// Whether a process of the session is stopped: then nothing need be asked.
+    fn is_stopped(&self) -> bool {
+        self.session().group.and_then(processes::stopped_member).is_some()
     }
 
     async fn why_silent(&mut self) -> Trouble {

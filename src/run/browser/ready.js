@@ -119,6 +119,7 @@ function typeable(element, query) {
 // Selects what is typed over, or puts the caret behind it. In a shadow root the driver moves the caret once more.
 function select(element, append) {
   const ready = caret(element, append);
+  ready.password = element.type === 'password';
   return {...ready, shadow: element.getRootNode() !== document};
 }
 function caret(element, append) {

@@ -118,10 +118,9 @@ impl Session {
             Err(error) => return Err(error),
         }
         let preload = json!({
-            "functionDeclaration": observe::PRELOAD,
-            "arguments": [{"type": "channel", "value": {"channel": "wachta", "ownership": "none"}}],
+            "functionDeclaration": observe::SCRIPT,
+            "arguments": [{"type": "channel", "value": {"channel": observe::CHANNEL, "ownership": "none"}}],
             "userContexts": users,
-            "sandbox": "wachta",
         });
         match bidi.call("script.addPreloadScript", preload, BRISK).await {
             Ok(made) => context.preload = made["script"].as_str().map(ToOwned::to_owned),

@@ -46,6 +46,8 @@ pub struct Spec {
     pub run: RunId,
     /// Whether the session must be a fresh one.
     pub fresh: bool,
+    /// Whether small pictures are taken all along.
+    pub filmstrip: bool,
     /// How long the run may use it once it is open; none: an hour.
     pub lasts: Option<std::time::Duration>,
 }
@@ -93,6 +95,7 @@ impl Spec {
             user_agent: settings.user_agent.as_ref().map(&fill).transpose()?,
             insecure: settings.insecure,
             run,
+            filmstrip: scenario.evidence.filmstrip,
             lasts: Some(scenario.timeout + FINALLY_TIMEOUT + AFTERWARDS),
             ..Self::default()
         };

@@ -108,6 +108,9 @@ impl Page {
     async fn switch(&mut self, window: &str) -> Result<(), Trouble> {
         self.call(Command::post("window", json!({"handle": window})), PROMPT).await?;
         window.clone_into(&mut self.window);
+        if let Some(strip) = &self.filmstrip {
+            strip.follow(window);
+        }
         self.place = super::frame::Place::default();
         // Firefox shows all windows of a session as tabs of one: what is not in front is neither painted nor in a hurry.
         if self.bidi().is_some() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::outcome::{HttpResult, RunId, StepResult};
+use crate::outcome::{HttpResult, PageResult, RunId, StepResult};
 use crate::scenario::{Lookup, LookupError, load};
 
 struct Nothing;
@@ -54,7 +54,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         failure: None,
         http,
         certificate_expires_at: verdict.is_conclusive().then(|| at(86_400)),
-        page: None,
+        page: verdict.is_conclusive().then(|| Box::new(page(millis))),
     };
     Outcome {
         run: RunId::new(),
@@ -74,6 +74,13 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         evidence: Vec::new(),
         browser: None,
     }
+}
+
+/// A page of a browser that measures no layout shift where it is slow, and no interaction at all.
+fn page(millis: u64) -> PageResult {
+    let cls = (millis < 1000).then_some(0.25);
+    let timing = PageTiming { ttfb: Some(0.05), lcp: Some(millis as f64 / 1000.0), cls, ..PageTiming::default() };
+    PageResult { timing, ..PageResult::default() }
 }
 
 const TWO: &str = "checks:\n  \"Shop \\\"front\\\"\": {http: \"http://shop/\", id: front, every: 30s}\n  other: {http: \"http://other/\", alert: {severity: critical}}\n";
@@ -163,4 +170,22 @@ fn series_go_with_their_scenario_or_step() {
     // A run that ends after its scenario is gone brings nothing back.
     view.outcome(&outcome(&shop, Verdict::Passed, None, 120, 30));
     assert_eq!(view.render(), "");
+}
+
+#[test]
+fn what_a_page_did_not_tell_is_no_series() {
+    let known = scenarios(TWO);
+    let shop = &known[&ScenarioId::from("front")];
+    let view = Prometheus::new(Registry::new(), "waw-1");
+    view.scenarios(&known);
+    let shown = || lines(&view.render(), "wachta_web_").iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    view.outcome(&outcome(shop, Verdict::Passed, None, 120, 0));
+    assert_eq!(shown().len(), 3, "{:?}", shown());
+    // A run that did not reach the step leaves what was known; the next page replaces all of it.
+    view.outcome(&outcome(shop, Verdict::Unknown, Some(Reason::Browser), 0, 30));
+    assert_eq!(shown().len(), 3, "{:?}", shown());
+    view.outcome(&outcome(shop, Verdict::Passed, None, 2500, 60));
+    assert!(shown().iter().all(|line| !line.contains("layout_shift")), "{:?}", shown());
+    view.scenarios(&BTreeMap::new());
+    assert_eq!(shown(), [""; 0]);
 }

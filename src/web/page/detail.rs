@@ -1,8 +1,11 @@
 //! What the pages of one run and of one scenario are given: steps, evidence, the lines of the file. Pure.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use percent_encoding::utf8_percent_encode;
 use serde::Serialize;
+use serde_json::Value as Json;
 
 use super::svg;
 use super::view::{Moment, PATH, seconds_text, spent};
@@ -21,11 +24,12 @@ pub struct EvidenceView {
     picture: bool,
 }
 
-/// Everything kept of a run.
+/// Everything kept of a run but the filmstrip.
 pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
     outcome
         .evidence
         .iter()
+        .filter(|piece| piece.kind != EvidenceKind::Frame)
         .map(|piece| EvidenceView {
             what: match piece.kind {
                 EvidenceKind::Screenshot => "Screenshot",
@@ -37,15 +41,122 @@ pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
                 EvidenceKind::Frame => "Picture of the filmstrip",
             },
             name: piece.name.clone(),
-            path: format!("{}{}/{}", path::EVIDENCE, outcome.run, utf8_percent_encode(&piece.name, PATH)),
-            size: match piece.bytes {
-                n @ 0..1024 => format!("{n} B"),
-                n @ 1024..1_048_576 => format!("{} KiB", n / 1024),
-                n => format!("{:.1} MiB", n as f64 / 1_048_576.0),
-            },
-            picture: matches!(piece.kind, EvidenceKind::Screenshot | EvidenceKind::Frame),
+            path: evidence_path(outcome, &piece.name),
+            size: size(piece.bytes),
+            picture: piece.kind == EvidenceKind::Screenshot,
         })
         .collect()
+}
+
+fn evidence_path(outcome: &Outcome, name: &str) -> String {
+    format!("{}{}/{}", path::EVIDENCE, outcome.run, utf8_percent_encode(name, PATH))
+}
+
+/// A picture of the filmstrip.
+#[derive(Debug, Serialize)]
+pub struct FrameView {
+    path: String,
+    time: String,
+    #[serde(skip)]
+    millis: u64,
+}
+
+/// The filmstrip in its order: the names `frame-001234ms.jpg` say when, from the start of the run.
+pub fn filmstrip(outcome: &Outcome) -> Vec<FrameView> {
+    let frames = outcome.evidence.iter().filter(|piece| piece.kind == EvidenceKind::Frame);
+    let mut frames: Vec<FrameView> = frames
+        .filter_map(|piece| {
+            let millis = piece.name.strip_suffix("ms.jpg")?.rsplit_once("frame-")?.1.parse().ok()?;
+            let time = seconds_text(Duration::from_millis(millis).as_secs_f64());
+            Some(FrameView { path: evidence_path(outcome, &piece.name), time, millis })
+        })
+        .collect();
+    frames.sort_by_key(|frame| frame.millis);
+    frames
+}
+
+/// What a page said and what it did not get, as evidence has it.
+#[derive(Debug, Serialize, Default)]
+pub struct PageFindings {
+    path: String,
+    console: Vec<String>,
+    failed_requests: Vec<String>,
+}
+
+/// Reads a `page.json`. None when there is nothing wrong in it: its link is enough.
+pub fn findings(outcome: &Outcome, name: &str, bytes: &[u8]) -> Option<PageFindings> {
+    /// More is in the file itself.
+    const SHOWN: usize = 20;
+    let page: Json = serde_json::from_slice(bytes).ok()?;
+    let list = |name: &str| page[name].as_array().map_or(&[][..], Vec::as_slice).iter();
+    let text = |value: &Json| value.as_str().map(|text| crate::run::expect::cut(text, 300));
+    let is_error = |entry: &&Json| {
+        entry["level"].as_str().is_some_and(|level| matches!(level.to_lowercase().as_str(), "error" | "severe"))
+    };
+    let console: Vec<String> = list("console").filter(is_error).filter_map(|entry| text(&entry["message"])).collect();
+    let failed: Vec<String> = list("failed_requests")
+        .filter_map(|request| {
+            let what = format!("{} {}", text(&request["method"])?, text(&request["url"])?);
+            let why = request["status"].as_u64().map(|status| format!("answered {status}"));
+            Some(format!("{what}: {}", why.or_else(|| text(&request["error"])).unwrap_or_else(|| "no answer".into())))
+        })
+        .collect();
+    let last = |mut lines: Vec<String>| lines.split_off(lines.len().saturating_sub(SHOWN));
+    (!console.is_empty() || !failed.is_empty()).then(|| PageFindings {
+        path: evidence_path(outcome, name),
+        console: last(console),
+        failed_requests: last(failed),
+    })
+}
+
+/// What is known of a page that a step opened.
+#[derive(Debug, Serialize)]
+pub struct PageView {
+    step: usize,
+    name: String,
+    url: String,
+    status: Option<u16>,
+    /// In the order of the table's columns; none: not measured.
+    times: Vec<Option<String>>,
+    shift: Option<String>,
+    requests: u64,
+    failed: u64,
+    bytes: String,
+    errors: u64,
+}
+
+/// What the columns of [`PageView::times`] are.
+pub const TIMES: [&str; 6] = ["TTFB", "FCP", "LCP", "INP", "DOM ready", "Loaded"];
+
+/// Every page that was opened.
+pub fn pages(outcome: &Outcome) -> Vec<PageView> {
+    let opened = outcome.steps.iter().enumerate().filter_map(|(index, step)| Some((index, step, step.page.as_ref()?)));
+    opened
+        .map(|(index, step, page)| {
+            let t = &page.timing;
+            let times = [t.ttfb, t.fcp, t.lcp, t.inp, t.interactive, t.loaded];
+            PageView {
+                step: index + 1,
+                name: step.name.clone(),
+                url: page.url.clone(),
+                status: page.status,
+                times: times.map(|time| time.map(seconds_text)).into(),
+                shift: t.cls.map(|score| format!("{score:.3}")),
+                requests: page.requests,
+                failed: page.failed_requests,
+                bytes: size(page.bytes),
+                errors: page.console_errors,
+            }
+        })
+        .collect()
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        n @ 0..1024 => format!("{n} B"),
+        n @ 1024..1_048_576 => format!("{} KiB", n / 1024),
+        n => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+    }
 }
 
 /// A step of a run.

@@ -13,7 +13,7 @@ use super::render::{Absent, Frame, page, shown};
 use super::svg;
 use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, RunRow, ScenarioRow};
 use crate::incident::{Incident, Subject, Why};
-use crate::outcome::{Outcome, RunId, Verdict};
+use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
 use crate::web::State;
 
 /// How many incidents are looked through for those that a page shows.
@@ -159,8 +159,25 @@ async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
         axis => svg::axis(total),
         steps => shown(detail::steps(&outcome, scenario, now)),
         evidence => shown(detail::evidence(&outcome)),
+        frames => shown(detail::filmstrip(&outcome)),
+        pages => shown(detail::pages(&outcome)),
+        page_times => shown(detail::TIMES),
+        findings => shown(findings(state, &outcome).await),
+        browser => outcome.browser.as_ref().map(|browser| format!("{} {}", browser.engine, browser.version)),
     };
     Ok(page(StatusCode::OK, "run.html", frame, content))
+}
+
+/// What the evidence says of consoles and requests. Evidence that is gone says nothing.
+async fn findings(state: &State, outcome: &Outcome) -> Vec<detail::PageFindings> {
+    /// Each failed step leaves one; more than a few say nothing new.
+    const PIECES: usize = 5;
+    let mut found = Vec::new();
+    for piece in outcome.evidence.iter().filter(|piece| piece.kind == EvidenceKind::Page).take(PIECES) {
+        let bytes = state.evidence.read(outcome.run, &piece.name).await;
+        found.extend(bytes.and_then(|bytes| detail::findings(outcome, &piece.name, &bytes)));
+    }
+    found
 }
 
 /// `/incident/<dedup key>`
@@ -211,8 +228,11 @@ pub(super) async fn evidence(With(state): With<State>, Path((run, name)): Path<(
         let absent = Absent::Unknown("There is no such evidence. It is forgotten together with its run.".to_owned());
         return absent.page(&Frame::new(&state));
     };
-    let picture = bytes.starts_with(b"\x89PNG\r\n\x1a\n");
-    let kind = if picture { "image/png" } else { "text/plain; charset=utf-8" };
+    let kind = match bytes.as_slice() {
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => "image/png",
+        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
+        _ => "text/plain; charset=utf-8",
+    };
     (
         [
             (header::CONTENT_TYPE, kind),

@@ -13,8 +13,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::incident::{Decision, Event, Incident, Notice, Subject, Why};
 use crate::names::Reason;
-use crate::outcome::{EvidenceKind, Failure, HttpResult, Outcome, RunId, StepResult, StepStatus, Verdict};
-use crate::scenario::{Kind, Lookup, LookupError, Severity, load};
+use crate::outcome::{
+    BrowserResult, EvidenceKind, Failure, HttpResult, Outcome, PageResult, PageTiming, RunId, StepResult, StepStatus,
+    Verdict,
+};
+use crate::scenario::{Engine, Kind, Lookup, LookupError, Severity, load};
 use crate::secret::Masker;
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
@@ -347,4 +350,58 @@ async fn the_last_runs_of_each_scenario_are_one_query() {
     assert_eq!((found[0].verdict, found[0].reason), (Verdict::Failed, Some(Reason::Status)));
     assert_eq!((found[0].duration, found[1].reason), (Duration::from_secs(1), None));
     assert_eq!(found[0].ended_at.timestamp_micros(), outcomes[4].ended_at.timestamp_micros());
+}
+
+#[tokio::test]
+async fn a_browser_run_shows_what_the_browser_saw() {
+    let fixture = fixture().await;
+    let mut run = outcome("shop", Verdict::Degraded, now());
+    let message = "lcp 3.1s is above the budget of 2.5s";
+    (run.reason, run.message, run.failed_step) = (Some(Reason::Budget), Some(message.into()), Some(0));
+    run.browser = Some(BrowserResult { engine: Engine::Firefox, version: EVIL.into(), warm: true });
+    let timing = PageTiming { ttfb: Some(0.042), lcp: Some(3.1), ..PageTiming::default() };
+    let page =
+        PageResult { url: EVIL.into(), status: Some(200), timing, requests: 12, bytes: 2048, ..PageResult::default() };
+    run.steps[0].page = Some(Box::new(page));
+    run.steps[0].failure = Some(Failure::new(Reason::Budget, message).compared("at most 2.5s", "3.1s"));
+    let told = serde_json::json!({
+        "url": EVIL, "title": EVIL,
+        "console": [{"level": "error", "message": EVIL}, {"level": "warn", "message": "only a warning"}],
+        "failed_requests": [{"method": "GET", "url": EVIL, "status": 404}, {"method": "GET", "url": "b", "error": "net::ERR"}, 7],
+    });
+    for (kind, name, bytes) in [
+        (EvidenceKind::Page, "000-page.json", told.to_string().into_bytes()),
+        (EvidenceKind::Page, "001-page.json", b"no json".to_vec()),
+        (EvidenceKind::Har, "requests.har", b"{}".to_vec()),
+        (EvidenceKind::Accessibility, "000-aria.txt", b"button".to_vec()),
+        (EvidenceKind::Frame, "frame-001500ms.jpg", b"\xff\xd8\xff\xe0".to_vec()),
+        (EvidenceKind::Frame, "frame-000500ms.jpg", b"\xff\xd8\xff\xe0".to_vec()),
+        (EvidenceKind::Frame, "odd.jpg", b"".to_vec()),
+    ] {
+        run.evidence.push(fixture.state.evidence.keep(run.run, kind, name, bytes, &Masker::default()).await.unwrap());
+    }
+    fixture.write(vec![run.clone()]).await;
+    let page = fixture.page(&format!("/run/{}", run.run), StatusCode::OK).await;
+    for text in [
+        "42 ms",
+        "3.1 s",
+        "2 KiB",
+        "firefox &lt;script",
+        "What went wrong",
+        message,
+        "at most 2.5s",
+        "answered 404",
+        "net::ERR",
+        "requests.har",
+        "000-aria.txt",
+        "All that the page said",
+        "Filmstrip",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert!(!page.contains("only a warning") && !page.contains("odd.jpg"), "{page}");
+    let at = |name: &str| page.find(name).unwrap();
+    assert!(at("frame-000500ms.jpg") < at("frame-001500ms.jpg"), "{page}");
+    let (_, headers, _) = fixture.get(&format!("/evidence/{}/frame-000500ms.jpg", run.run)).await;
+    assert_eq!(headers["content-type"], "image/jpeg");
 }

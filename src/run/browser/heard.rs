@@ -1,0 +1,120 @@
+//! Expectations of what was heard of the pages and not seen in them: console, requests, downloads.
+
+use std::path::Path;
+
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::run::Values;
+use crate::run::expect::{Filled, Seen, cut};
+use crate::scenario::PageFact;
+
+use super::observe::{Download, DownloadStatus, Observed};
+
+/// So many findings are named, the first ones.
+const NAMED: usize = 5;
+
+/// The largest download whose content is looked at, in bytes.
+const LARGEST: u64 = 64 << 20;
+
+/// What must hold, with its names filled in.
+pub(super) enum Heard {
+    /// No errors on the console.
+    Console,
+    /// No failed requests.
+    Requests,
+    /// A file came.
+    Download { name: Option<Filled>, size: Option<Filled>, contains: Option<String> },
+}
+
+impl Heard {
+    /// None when the fact is one of the page.
+    pub(super) fn new(fact: &PageFact, values: &Values) -> Result<Option<Self>, Failure> {
+        let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| Filled::new(one, values)).transpose();
+        Ok(Some(match fact {
+            PageFact::Console => Self::Console,
+            PageFact::Requests => Self::Requests,
+            PageFact::Download { name, size, contains } => Self::Download {
+                name: filled(name)?,
+                size: filled(size)?,
+                contains: contains.as_ref().map(|text| values.fill(text)).transpose()?,
+            },
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Whether it holds now.
+    pub(super) fn check(&self, observed: &Observed) -> Result<(), Failure> {
+        match self {
+            Self::Console => none_of(Reason::Console, "errors on the console", &observed.console_errors()),
+            Self::Requests => none_of(Reason::Requests, "failed requests", &observed.failed_requests()),
+            Self::Download { name, size, contains } => {
+                download(observed.downloads(), name.as_ref(), size.as_ref(), contains.as_deref())
+            }
+        }
+    }
+}
+
+fn none_of<T: std::fmt::Display>(reason: Reason, what: &str, found: &[T]) -> Result<(), Failure> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut shown: Vec<String> = found.iter().take(NAMED).map(ToString::to_string).collect();
+    if found.len() > NAMED {
+        shown.push(format!("and {} more", found.len() - NAMED));
+    }
+    Err(Failure::new(reason, format!("{} {what}", found.len())).compared("none", shown.join("; ")))
+}
+
+fn download(
+    all: &[Download],
+    name: Option<&Filled>,
+    size: Option<&Filled>,
+    contains: Option<&str>,
+) -> Result<(), Failure> {
+    let mut seen = Vec::new();
+    for one in all {
+        match fits(one, name, size, contains) {
+            Ok(()) => return Ok(()),
+            Err(failure) if failure.reason == Reason::Configuration => return Err(failure),
+            Err(failure) => seen.push(format!("{} ({})", cut(&one.name, 100), failure.message)),
+        }
+    }
+    let mut expected = Vec::new();
+    expected.extend(name.map(|name| format!("name {}", name.show())));
+    expected.extend(size.map(|size| format!("size {}", size.show())));
+    expected.extend(contains.map(|text| format!("content with {}", Seen::text(text).show())));
+    let expected = if expected.is_empty() { "a file".into() } else { format!("a file: {}", expected.join(", ")) };
+    let seen = if seen.is_empty() { "none".into() } else { seen.join("; ") };
+    Err(Failure::new(Reason::Download, "no such file was downloaded").compared(expected, seen))
+}
+
+fn fits(one: &Download, name: Option<&Filled>, size: Option<&Filled>, contains: Option<&str>) -> Result<(), Failure> {
+    let not = |why: &str| Err(Failure::new(Reason::Download, why));
+    if name.is_some_and(|name| !name.holds(&Seen::text(&one.name))) {
+        return not("another name");
+    }
+    match one.status {
+        DownloadStatus::Complete => {}
+        DownloadStatus::Canceled => return not("it was cancelled"),
+        DownloadStatus::InProgress => return not("it is still coming"),
+    }
+    if size.is_none() && contains.is_none() {
+        return Ok(());
+    }
+    let file = one.path.as_deref().map(Path::new).and_then(|path| Some((path, std::fs::metadata(path).ok()?.len())));
+    let Some((path, bytes)) = file else {
+        return Err(Failure::new(
+            Reason::Configuration,
+            "size and content of a download can only be seen where the browser runs on the agent's machine",
+        ));
+    };
+    if size.is_some_and(|size| !size.holds(&Seen::One(bytes.into()))) {
+        return not(&format!("it has {bytes} bytes"));
+    }
+    let Some(text) = contains else { return Ok(()) };
+    if bytes > LARGEST {
+        return not("it is too large to be looked into");
+    }
+    let content = std::fs::read(path).unwrap_or_default();
+    if String::from_utf8_lossy(&content).contains(text) { Ok(()) } else { not("other content") }
+}

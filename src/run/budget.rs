@@ -1,0 +1,102 @@
+//! Budgets: soft limits of a run, judged when it has ended. Pure.
+
+use std::time::Duration;
+
+use crate::diagnostic::At;
+use crate::names::Reason;
+use crate::outcome::{Failure, PageResult};
+use crate::scenario::{Budget, Pretty};
+
+/// What the pages of a whole run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Requests that were sent.
+    pub requests: u64,
+    /// Those without an answer, or with a status of 400 and more.
+    pub failed_requests: u64,
+    /// Bytes that came over the wire, heads included.
+    pub bytes: u64,
+    /// Errors on the console, uncaught exceptions included.
+    pub console_errors: u64,
+}
+
+/// Every budget that was missed, with the step it was missed in, where there is one: for a limit of every page the page
+/// that missed it most. What the browser did not measure misses nothing.
+pub fn missed(
+    budget: &[At<Budget>],
+    duration: Duration,
+    pages: &[(usize, PageResult)],
+    totals: &Totals,
+) -> Vec<(Option<usize>, Failure)> {
+    budget.iter().filter_map(|limit| miss(limit, duration, pages, totals)).collect()
+}
+
+fn miss(
+    limit: &At<Budget>,
+    duration: Duration,
+    pages: &[(usize, PageResult)],
+    totals: &Totals,
+) -> Option<(Option<usize>, Failure)> {
+    let told = |step, name: &str, seen: String, allowed: String| {
+        let message = format!("{name} {seen} is above the budget of {allowed}");
+        (step, Failure::new(Reason::Budget, message).compared(format!("at most {allowed}"), seen).at(limit.span))
+    };
+    let count = |name: &str, seen: u64, allowed: u64| {
+        (seen > allowed).then(|| told(None, name, seen.to_string(), allowed.to_string()))
+    };
+    match limit.value {
+        Budget::Duration(allowed) => (duration > allowed)
+            .then(|| told(None, "duration", seconds(duration.as_secs_f64()), seconds(allowed.as_secs_f64()))),
+        Budget::Vital(vital, allowed) => worst(pages, |page| page.timing.vital(vital))
+            .filter(|(_, seen)| *seen > allowed.as_secs_f64())
+            .map(|(step, seen)| told(Some(step), vital.as_str(), seconds(seen), seconds(allowed.as_secs_f64()))),
+        Budget::LayoutShift(allowed) => worst(pages, |page| page.timing.cls)
+            .filter(|(_, seen)| *seen > allowed)
+            .map(|(step, seen)| told(Some(step), "cls", score(seen, allowed), allowed.to_string())),
+        Budget::Requests(allowed) => count("requests", totals.requests, allowed),
+        Budget::FailedRequests(allowed) => count("failed requests", totals.failed_requests, allowed),
+        Budget::ConsoleErrors(allowed) => count("console errors", totals.console_errors, allowed),
+        Budget::Bytes(allowed) => {
+            (totals.bytes > allowed).then(|| told(None, "bytes", size(totals.bytes), size(allowed)))
+        }
+    }
+}
+
+/// The page with the largest value; of equals the first.
+fn worst(pages: &[(usize, PageResult)], value: impl Fn(&PageResult) -> Option<f64>) -> Option<(usize, f64)> {
+    pages
+        .iter()
+        .filter_map(|(step, page)| value(page).map(|value| (*step, value)))
+        .reduce(|worst, next| if next.1 > worst.1 { next } else { worst })
+}
+
+/// `3.1s`, `240ms`; a long one as people write it. Rounded up: what is above a limit must not look like it.
+fn seconds(seconds: f64) -> String {
+    let millis = (seconds * 1000.0 - 1e-6).ceil();
+    match millis {
+        m if m < 1000.0 => format!("{m}ms"),
+        m if m < 120_000.0 => format!("{}s", m / 1000.0),
+        m => Pretty(Duration::from_secs_f64((m / 1000.0).min(1e9))).to_string(),
+    }
+}
+
+/// With enough digits to be seen to be above the limit.
+fn score(seen: f64, allowed: f64) -> String {
+    let short = format!("{seen:.3}");
+    let is_told = short.parse::<f64>().is_ok_and(|short| short > allowed);
+    let text = if is_told { short } else { seen.to_string() };
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// Powers of 1000, as budgets are written; exact where it is no round number of one.
+fn size(bytes: u64) -> String {
+    match bytes {
+        n if n >= 1_000_000 && n % 10_000 == 0 => format!("{}MB", n as f64 / 1e6),
+        n if n >= 1000 && n % 1000 == 0 && n < 1_000_000 => format!("{}kB", n / 1000),
+        n if n >= 1_000_000 => format!("{:.2}MB ({n} bytes)", n as f64 / 1e6),
+        n => format!("{n} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

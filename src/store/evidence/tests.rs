@@ -1,0 +1,81 @@
+//! What is kept of evidence, and what goes.
+
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::*;
+
+const NOW: u64 = 1_800_000_000;
+
+struct Temporary(EvidenceFolder);
+
+impl Temporary {
+    fn new() -> Self {
+        Self(EvidenceFolder::new(std::env::temp_dir().join(format!("wachta-evidence-{}", RunId::new()))))
+    }
+
+    /// A run that began so many hours ago, with so many bytes of evidence.
+    async fn run(&self, hours: u64, bytes: usize) -> RunId {
+        let run = RunId(Uuid::new_v7(Timestamp::from_unix(NoContext, NOW - hours * 3600, 0)));
+        let (name, masker) = ("frame-000000ms.jpg", Masker::default());
+        self.0.keep(run, EvidenceKind::Frame, name, vec![0; bytes], &masker).await.unwrap();
+        run
+    }
+
+    async fn prune(&self, max_size: u64, hours: u64, spared: &[RunId]) -> Pruned {
+        let limits = Limits { max_size, keep: Duration::from_hours(hours) };
+        let now = UNIX_EPOCH + Duration::from_secs(NOW);
+        self.0.prune(limits, spared.iter().copied().collect(), now).await.unwrap()
+    }
+
+    async fn left(&self, runs: &[RunId]) -> Vec<bool> {
+        let mut left = Vec::new();
+        for run in runs {
+            left.push(self.0.read(*run, "frame-000000ms.jpg").await.is_some());
+        }
+        left
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.root());
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_goes_first_and_the_young_and_the_spared_stay() {
+    let folder = Temporary::new();
+    assert_eq!(folder.prune(1, 1, &[]).await, Pruned::default());
+    let runs = [folder.run(9, 100).await, folder.run(8, 100).await, folder.run(7, 100).await, folder.run(0, 100).await];
+    std::fs::create_dir(folder.0.root().join("not-a-run")).unwrap();
+    assert_eq!(folder.prune(400, 100, &[]).await, Pruned { runs: 0, bytes: 0, left: 400 });
+    assert_eq!(folder.prune(300, 100, &[runs[0]]).await, Pruned { runs: 1, bytes: 100, left: 300 });
+    assert_eq!(folder.left(&runs).await, [true, false, true, true]);
+    // By age, and then only what is young is left, however large it is.
+    assert_eq!(folder.prune(300, 8, &[]).await, Pruned { runs: 1, bytes: 100, left: 200 });
+    assert_eq!(folder.left(&runs).await, [false, false, true, true]);
+    assert_eq!(folder.prune(1, 100, &[]).await, Pruned { runs: 1, bytes: 100, left: 100 });
+    assert_eq!(folder.left(&runs).await, [false, false, false, true]);
+    assert!(folder.0.root().join("not-a-run").exists());
+}
+
+#[tokio::test]
+async fn texts_are_masked_and_pictures_are_not() {
+    let folder = Temporary::new();
+    let (run, masker) = (RunId::new(), Masker::default());
+    assert!(masker.add("hunter2"));
+    for (kind, masked) in [
+        (EvidenceKind::Screenshot, false),
+        (EvidenceKind::Frame, false),
+        (EvidenceKind::Har, true),
+        (EvidenceKind::Page, true),
+        (EvidenceKind::Accessibility, true),
+    ] {
+        folder.0.keep(run, kind, "piece", b"a hunter2 b".to_vec(), &masker).await.unwrap();
+        let kept = folder.0.read(run, "piece").await.unwrap();
+        assert_eq!(kept == b"a *** b", masked, "{kind:?}");
+        // Half a picture and half a HAR are none; a text is cut.
+        let large = folder.0.keep(run, kind, "piece", vec![b'x'; LARGEST + 1], &masker).await;
+        assert_eq!(large.is_ok(), matches!(kind, EvidenceKind::Page | EvidenceKind::Accessibility), "{kind:?}");
+    }
+}
