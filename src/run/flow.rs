@@ -193,12 +193,12 @@ impl<'a> Flow<'a> {
                 Failure::new(Reason::Timeout, format!("not done within {}", Pretty(timeout))).waited(timeout)
             }),
         };
-        let done = done.unwrap_or_else(|late| {
-            if let Some(page) = &mut self.page {
-                page.abandon();
+        let done = match (done, &mut self.page) {
+            (Err(late), Some(page)) if matches!(step.action, Action::Page(_)) => {
+                Err(page.abandon().await.unwrap_or(late))
             }
-            Err(late)
-        });
+            (done, _) => done.unwrap_or_else(Err),
+        };
         done.map(|()| Done::Passed).map_err(|failure| {
             // When the scenario's or group's time is up, that is what is to be mended, not the step's own timeout.
             let all_is_over = failure.reason == Reason::Timeout && timeout < step.timeout();

@@ -5,6 +5,7 @@
 mod browser;
 mod command_line;
 mod daemon_browser;
+mod deaths;
 mod documents;
 mod drain;
 mod faults;

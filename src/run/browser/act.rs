@@ -18,6 +18,12 @@ use crate::run::Values;
 use crate::run::expect::{Filled, Seen};
 use crate::scenario::{Matcher, SelectOption, Target, Template};
 
+/// How much longer a page that has loaded may take to say how.
+const ASKING: Duration = Duration::from_secs(2);
+
+/// How long after an aborted navigation it may be told that it was a download.
+const DOWNLOAD_NOTICE: Duration = Duration::from_millis(500);
+
 /// What the document says of how it came to be. Chromium shows failed navigations as a page of its own, and its driver
 /// reports some of them as a success.
 const ARRIVED: &str = "
@@ -129,7 +135,10 @@ impl Page {
             Ok(_) | Err(Trouble::Again(_)) => {}
             // A download, or an answer without a page; else another navigation has taken its place, or the document can
             // tell its status.
-            Err(Trouble::Net(code)) if code == "ERR_ABORTED" || code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => {}
+            Err(Trouble::Net(code)) if code == "ERR_ABORTED" => {
+                self.watch.download_after(downloads, Instant::now() + DOWNLOAD_NOTICE).await;
+            }
+            Err(Trouble::Net(code)) if code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => {}
             // Nobody is there to be asked for a user and a password.
             Err(Trouble::Net(code)) if code == "ERR_INVALID_AUTH_CREDENTIALS" => return Ok(json!({"status": 401})),
             Err(trouble) => return Err(trouble),
@@ -137,7 +146,7 @@ impl Page {
         if self.watch.downloads() > downloads {
             return Ok(json!({"download": true}));
         }
-        self.script(ARRIVED, &Json::Null, deadline + PROMPT).await
+        self.script(ARRIVED, &Json::Null, deadline + ASKING).await
     }
 
     /// A place that the scenario names is no secret to the pages it opens: nobody is there to give the permission.

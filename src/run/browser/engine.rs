@@ -130,7 +130,8 @@ fn firefox(code: &str) -> String {
     same.to_owned()
 }
 
-/// Gives up a navigation that is under way. False when the page does not even take that.
+/// Gives up a navigation that is under way. False when the page does not even take that, as Chromium's where a classic
+/// command came before and the page shown is the one of a navigation that failed.
 pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, limit: Duration) -> bool {
     match engine {
         // Its scripts wait for the navigation.

@@ -259,9 +259,11 @@ impl Page {
         Some(self.browsers.release(session, self.context.clone(), fine))
     }
 
-    /// A step was cut off while a command was under way: nothing more can be asked of the session.
-    pub fn abandon(&mut self) {
-        self.lost.get_or_insert(Trouble::Timeout("the page does not answer".into()));
+    /// A step was cut off while a command was under way: nothing more can be asked of the session. Gives what lies
+    /// behind it where that is ours.
+    pub async fn abandon(&mut self) -> Option<Failure> {
+        let trouble = self.silence().await;
+        trouble.is_final().then(|| trouble.failure())
     }
 
     /// Gives the page its size where there is no `BiDi` to do it: of the page, not of a window around it. Chromium's own

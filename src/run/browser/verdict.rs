@@ -53,6 +53,10 @@ impl From<CmdError> for Trouble {
             CmdError::NotJson(text) => {
                 Self::Gone(Reason::Driver, format!("the WebDriver endpoint did not answer as one: {}", cut(&text, 200)))
             }
+            // ChromeDriver's own word, which is none of W3C's.
+            CmdError::NotW3C(value) if value.to_string().contains("tab crashed") => {
+                Self::Crash("the driver says \"tab crashed\"".into())
+            }
             CmdError::NotW3C(value) => Self::Gone(
                 Reason::Driver,
                 format!("the WebDriver endpoint did not answer as one: {}", cut(&value.to_string(), 200)),

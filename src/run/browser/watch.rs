@@ -121,6 +121,12 @@ impl Watch {
         *self.downloads.borrow()
     }
 
+    /// Waits until there are more downloads than that.
+    pub(super) async fn download_after(&self, count: usize, deadline: tokio::time::Instant) {
+        let mut downloads = self.downloads.subscribe();
+        let _ = tokio::time::timeout_at(deadline, downloads.wait_for(|now| *now > count)).await;
+    }
+
     /// What is added to requests from now on.
     pub(super) fn add(&self, additions: Additions) {
         *lock(&self.additions) = additions;

@@ -31,6 +31,11 @@ pub fn sessions(folder: &Path) -> usize {
 /// Sends SIGKILL to those processes of a session whose command line has this in it; says whether there were any.
 /// `chromium` is the browser's first process alone.
 pub fn kill(lease: &str, victim: &str) -> bool {
+    signal(lease, victim, nix::sys::signal::Signal::SIGKILL)
+}
+
+/// As [`kill`], with any signal. `firefox` is that browser's first process.
+pub fn signal(lease: &str, victim: &str, signal: nix::sys::signal::Signal) -> bool {
     let mark = format!("WACHTA_LEASE={lease}").into_bytes();
     let pids =
         || std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
@@ -53,7 +58,8 @@ pub fn kill(lease: &str, victim: &str) -> bool {
         group(pid).is_some_and(|group| groups.contains(&group))
             && line.contains(victim)
             && (victim != "chromium" || (program.ends_with("/chromium") && !line.contains("--type=")))
-            && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
+            && (victim != "firefox" || (program.contains("firefox") && !line.contains("-contentproc")))
+            && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).is_ok()
     });
     killed.count() > 0
 }

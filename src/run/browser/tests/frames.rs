@@ -146,8 +146,7 @@ async fn cookies_and_conditions_are_looked_at() {
         assert_eq!(bench.page.holds(&holds(what), &bench.values, Duration::from_secs(5)).await.unwrap(), expected);
         assert!(since.elapsed() < Duration::from_secs(2));
     }
-    let failure = bench.page.holds(&holds(PageFact::Console), &bench.values, Duration::from_secs(5)).await.unwrap_err();
-    assert_eq!(failure.reason, Reason::Configuration);
+    assert!(bench.page.holds(&holds(PageFact::Console), &bench.values, Duration::from_secs(5)).await.unwrap());
     let status = |matcher| PageAction::Goto { url: at("/404"), status: Some(matcher) };
     bench.act(&status(Matcher::Equals(number(404)))).await;
     let empty = PageAction::Goto { url: at("/503-empty"), status: Some(Matcher::Equals(number(503))) };

@@ -67,6 +67,7 @@ async fn a_page_sees_what_the_scenario_says_of_its_browser() {
         let failure = page.act(&goto("/guarded"), &[], &values, Duration::from_secs(20)).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Status, "{failure:?}");
         assert!(!server.headers("/guarded").contains_key("x-probe"));
+        page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         let known = page
             .script("return [navigator.language, innerWidth, document.cookie]", &serde_json::Value::Null, deadline)

@@ -1,0 +1,283 @@
+//! What happens to a browser while it is driven, and what the run must say of it: a table, drawn from again and again.
+//! `WACHTA_SOAK_RUNS` says how often, `WACHTA_SEED` in which order. And many users at once, none of whom meets another.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{Html, IntoResponse, Response};
+use nix::sys::signal::Signal;
+use wachta::names::Reason;
+use wachta::outcome::{Outcome, Verdict};
+use wachta::run::browser::{Browsers, Config, Metrics};
+use wachta::run::{self, Ticket, Tools};
+use wachta::scenario::{Engine, Lookup, LookupError, Scenario, load};
+use wachta::store::evidence::EvidenceFolder;
+
+use crate::support::leases::{leases, processes, session_leases, sessions, signal};
+use crate::support::{Folder, until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// What is done to a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Blow {
+    /// Nothing at all.
+    None,
+    /// A signal to a process, once the page has asked for `/gate`.
+    Signal(&'static str, Signal),
+    /// The page is this one.
+    Page(&'static str),
+}
+
+/// What is done, to which browser, and what the run must say: any of these.
+struct Row {
+    engine: Engine,
+    blow: Blow,
+    verdict: Verdict,
+    reasons: &'static [Reason],
+}
+
+const fn row(engine: Engine, blow: Blow, verdict: Verdict, reasons: &'static [Reason]) -> Row {
+    Row { engine, blow, verdict, reasons }
+}
+
+const CHROMIUM: Engine = Engine::Chromium;
+const FIREFOX: Engine = Engine::Firefox;
+const GONE: &[Reason] = &[Reason::Browser, Reason::Driver];
+
+/// Every blow, with what must come of it.
+const ROWS: &[Row] = &[
+    row(CHROMIUM, Blow::None, Verdict::Passed, &[]),
+    row(CHROMIUM, Blow::Signal("chromedriver", Signal::SIGKILL), Verdict::Unknown, GONE),
+    row(CHROMIUM, Blow::Signal("chromium", Signal::SIGKILL), Verdict::Unknown, &[Reason::Browser]),
+    // The page dies with nobody to blame, and does not when the run is repeated.
+    row(CHROMIUM, Blow::Signal("--type=renderer", Signal::SIGKILL), Verdict::Unknown, &[Reason::Browser]),
+    row(CHROMIUM, Blow::Signal("chromedriver", Signal::SIGSTOP), Verdict::Unknown, &[Reason::Driver]),
+    row(CHROMIUM, Blow::Signal("chromium", Signal::SIGSTOP), Verdict::Unknown, &[Reason::Browser]),
+    row(CHROMIUM, Blow::Signal("--type=renderer", Signal::SIGSTOP), Verdict::Unknown, &[Reason::Browser]),
+    row(CHROMIUM, Blow::Page("/never"), Verdict::Failed, &[Reason::Timeout]),
+    row(CHROMIUM, Blow::Page("/spins"), Verdict::Failed, &[Reason::Timeout]),
+    row(CHROMIUM, Blow::Page("/eats"), Verdict::Failed, &[Reason::Crash]),
+    row(CHROMIUM, Blow::Page("/talks"), Verdict::Failed, &[Reason::Timeout, Reason::NotFound]),
+    row(FIREFOX, Blow::None, Verdict::Passed, &[]),
+    row(FIREFOX, Blow::Signal("geckodriver", Signal::SIGKILL), Verdict::Unknown, GONE),
+    row(FIREFOX, Blow::Signal("firefox", Signal::SIGKILL), Verdict::Unknown, GONE),
+    row(FIREFOX, Blow::Page("/never"), Verdict::Failed, &[Reason::Timeout]),
+    row(FIREFOX, Blow::Page("/spins"), Verdict::Failed, &[Reason::Timeout]),
+];
+
+/// The server of the pages; `/gate` stays shut until the blow was struck.
+#[derive(Default)]
+struct Site {
+    asked: AtomicUsize,
+    open: std::sync::atomic::AtomicBool,
+}
+
+async fn page(site: Arc<Site>, request: Request) -> Response {
+    let html = |body: &str| Html(format!("<!doctype html><title>page</title>{body}")).into_response();
+    match request.uri().path() {
+        "/" => html(
+            "<h1>Welcome</h1><script>const ask = async () => {\
+             if (await (await fetch('/gate')).text() !== 'open') return setTimeout(ask, 50);\
+             document.body.append(Object.assign(document.createElement('p'), {textContent: 'Ready'})) }; ask()</script>",
+        ),
+        "/gate" => {
+            site.asked.fetch_add(1, Ordering::Relaxed);
+            if site.open.load(Ordering::Relaxed) { "open" } else { "shut" }.into_response()
+        }
+        "/never" => std::future::pending().await,
+        "/spins" => html("<script>setTimeout(() => { for (;;) {} }, 100)</script>"),
+        "/eats" => {
+            html("<script>const all = []; setInterval(() => { all.push(new Uint8Array(3e7).fill(1)) }, 5)</script>")
+        }
+        "/talks" => html("<script>setTimeout(() => { for (;;) alert('again') }, 100)</script>"),
+        _ => axum::http::StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+struct Nothing;
+
+impl Lookup for Nothing {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        Err(LookupError::Missing(name.into()))
+    }
+    fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        Err(LookupError::Missing(path.display().to_string()))
+    }
+}
+
+fn scenario(text: &str) -> Arc<Scenario> {
+    let loaded = load("deaths.yaml", text, &Nothing);
+    assert!(!loaded.is_refused(), "{:?}", loaded.diagnostics);
+    Arc::clone(&loaded.scenarios[0])
+}
+
+fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let guard = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
+    let config = Config { loopback_only: true, ..config };
+    let browsers = Browsers::new(config, folder.join("browsers"), guard, metrics);
+    let tools = Tools {
+        tls: run::tls::Trusted::system(),
+        browsers: Some(browsers.clone()),
+        lookup: Arc::new(Nothing),
+        evidence: EvidenceFolder::new(folder.join("evidence")),
+        location: "here".into(),
+    };
+    (browsers, tools)
+}
+
+async fn serve<F, A>(answer: F) -> String
+where
+    F: Fn(Request) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response> + Send + 'static,
+{
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    base
+}
+
+/// One run with one blow.
+async fn struck(row: &Row, tools: &Tools, folder: &Path) -> Outcome {
+    let site = Arc::new(Site::default());
+    let shared = Arc::clone(&site);
+    let base = serve(move |request| page(Arc::clone(&shared), request)).await;
+    let path = if let Blow::Page(path) = row.blow { path } else { "/" };
+    let scenario = scenario(&format!(
+        "scenario: Struck\nbase_url: {base}\ntimeout: 20s\ndefaults: {{timeout: 3s}}\nbrowser: {{engine: {}}}\nsteps:\n  - \
+         goto: {path}\n  - expect: {{visible: {{text: Ready}}}}\n  - expect: {{visible: {{heading: Welcome}}}}\n",
+        row.engine
+    ));
+    let running = run::run(&scenario, tools, Ticket::default());
+    let strike = async {
+        let Blow::Signal(victim, how) = row.blow else {
+            site.open.store(true, Ordering::Relaxed);
+            return;
+        };
+        until("the page asks", SOON, async || (site.asked.load(Ordering::Relaxed) > 0).then_some(())).await;
+        // One session at a time, so it is the run's.
+        let struck = session_leases(folder).into_iter().any(|lease| signal(&lease, victim, how));
+        assert!(struck, "there is no {victim}");
+        site.open.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(running, strike).0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_a_browser_the_verdict_is_right() {
+    let runs: usize = std::env::var("WACHTA_SOAK_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROWS.len());
+    let mut seed: u64 = std::env::var("WACHTA_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
+    let mut order: Vec<usize> = (0..ROWS.len()).collect();
+    let folder = Folder::new("deaths");
+    let config = Config { max_sessions: 1, max_memory: 600 << 20, ..Config::default() };
+    let (browsers, tools) = tools(folder.path(), config);
+    let of_browsers = folder.path().join("browsers");
+    let mut seen = std::collections::BTreeSet::new();
+    let mut wrong = Vec::new();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for number in 0..runs {
+        if number % ROWS.len() == 0 {
+            // Each round has every row once, in another order.
+            for at in (1..order.len()).rev() {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                order.swap(at, usize::try_from(seed >> 33).unwrap() % (at + 1));
+            }
+        }
+        let row = &ROWS[order[number % ROWS.len()]];
+        let since = Instant::now();
+        let outcome = struck(row, &tools, &of_browsers).await;
+        assert!(seen.insert(outcome.run), "an outcome came twice");
+        let right = outcome.verdict == row.verdict
+            && outcome.reason.map_or(row.reasons.is_empty(), |reason| row.reasons.contains(&reason));
+        let took = since.elapsed();
+        eprintln!("{number}: {} {:?} in {took:.1?}: {:?} {:?}", row.engine, row.blow, outcome.verdict, outcome.reason);
+        *counts.entry(format!("{} {:?}", row.engine, row.blow)).or_default() += 1;
+        if !right {
+            wrong.push(format!("{} {:?}: {outcome:#?}", row.engine, row.blow));
+        }
+    }
+    let marks = leases(&of_browsers);
+    browsers.shutdown().await;
+    assert_eq!((processes(&marks), sessions(&of_browsers)), (0, 0), "something is left");
+    assert!(wrong.is_empty(), "{} of {runs}: {}", wrong.len(), wrong.join("\n"));
+    eprintln!("{runs} runs: {counts:?}");
+}
+
+/// A shop of its own: `/` greets by the cookie, `/login` gives one.
+#[derive(Default)]
+struct Door {
+    logins: Mutex<Vec<String>>,
+}
+
+async fn door(door: Arc<Door>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let cookie = request.headers().get("cookie").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    match request.uri().path() {
+        "/" => {
+            let name = cookie.strip_prefix("user=").unwrap_or("stranger").to_owned();
+            Html(format!(
+                "<!doctype html><title>Door</title><h1>Hello {name}</h1><p id=kept></p>\
+                 <form action=/login><label>Name <input name=user></label><button>Sign in</button></form>\
+                 <script>document.getElementById('kept').textContent = 'kept ' + (localStorage.getItem('user') || 'nothing');\
+                 document.forms[0].onsubmit = () => localStorage.setItem('user', document.forms[0].user.value)</script>"
+            ))
+            .into_response()
+        }
+        "/login" => {
+            let name = query.trim_start_matches("user=").to_owned();
+            door.logins.lock().unwrap().push(name.clone());
+            Response::builder()
+                .status(303)
+                .header("set-cookie", format!("user={name}; Path=/; Max-Age=10000"))
+                .header("location", "/")
+                .body(axum::body::Body::empty())
+                .unwrap()
+        }
+        _ => axum::http::StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_of_the_same_login_never_meet() {
+    let runs: usize = std::env::var("WACHTA_SOAK_USERS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let opened = Arc::new(Door::default());
+    let shared = Arc::clone(&opened);
+    let base = serve(move |request| door(Arc::clone(&shared), request)).await;
+    let folder = Folder::new("users");
+    let (browsers, tools) = tools(folder.path(), Config { max_sessions: 2, ..Config::default() });
+    let scenario = scenario(&format!(
+        "scenario: Login\nbase_url: {base}\ntimeout: 60s\nsteps:\n  - goto: /\n  - expect:\n      visible: {{heading: Hello \
+         stranger}}\n      element: {{id: kept}}\n      text: kept nothing\n  - fill: {{label: Name}}\n    with: \
+         u${{run.id}}\n  - click: {{button: Sign in}}\n  - expect:\n      visible: {{heading: \"Hello u${{run.id}}\"}}\n      \
+         element: {{id: kept}}\n      text: \"kept u${{run.id}}\"\n"
+    ));
+    let next = AtomicUsize::new(0);
+    let one_after_the_other = async || {
+        let mut bad = Vec::new();
+        while next.fetch_add(1, Ordering::Relaxed) < runs {
+            let outcome = run::run(&scenario, &tools, Ticket::default()).await;
+            if outcome.verdict != Verdict::Passed {
+                bad.push(format!("{outcome:#?}"));
+            }
+        }
+        bad
+    };
+    let (first, second, third) = tokio::join!(one_after_the_other(), one_after_the_other(), one_after_the_other());
+    let bad = [first, second, third].concat();
+    assert!(bad.is_empty(), "{} of {runs}: {}", bad.len(), bad.join("\n"));
+    let mut names = opened.logins.lock().unwrap().clone();
+    assert_eq!(names.len(), runs);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), runs, "each was somebody else");
+    assert_eq!(browsers.metrics().started.get(), 2.min(runs as u64), "in two browsers");
+    let marks = leases(&folder.path().join("browsers"));
+    browsers.shutdown().await;
+    assert_eq!(processes(&marks), 0);
+}
