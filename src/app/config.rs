@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Source, Span, nearest};
 use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
-use crate::scenario::tree::{self, Entry, Node};
+use crate::scenario::tree::{self, Entry, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
 use crate::{notify, run, sink, web};
 
@@ -101,8 +101,13 @@ const WEB: &[Key] = &[
 ];
 const BROWSER: &[Key] = &[
     key("max_sessions", Shape::Count, "how many sessions may exist at once; default 2"),
-    key("webdriver", Shape::Text, "a WebDriver endpoint; left out: chromedriver is found and run"),
-    later("capabilities", "further capabilities"),
+    key("webdriver", Shape::Text, "a WebDriver endpoint; left out: chromedriver or geckodriver is found and run"),
+    key("capabilities", Shape::Any, "laid over the capabilities that are asked for; a null takes one away"),
+    key("warm", Shape::Bool, "false: a browser of its own for every run; default true"),
+    key("max_runs", Shape::Count, "so many runs, then a browser is replaced; default 200"),
+    key("max_age", Shape::Duration, "so old, then a browser is replaced; default 1h"),
+    key("max_memory", Shape::Text, "what a browser may have for itself, like 2GiB; beyond, it is ended; default 2GiB"),
+    key("min_free_memory", Shape::Text, "what must be free to start one; default 400MiB"),
 ];
 const EVIDENCE: &[Key] = &[
     key("max_size", Shape::Text, "all of it, like 500MB or 2GB; beyond, the oldest goes first; default 1GB"),
@@ -236,19 +241,35 @@ fn browser_config(r: &mut Reader, node: &Node) -> run::browser::Config {
         config.max_sessions = count as usize;
     }
     config.webdriver = fields.get("webdriver").and_then(|node| http_url(r, node, "`webdriver`"));
+    if let Some(node) = fields.get("capabilities") {
+        match json(node) {
+            serde_json::Value::Object(wanted) => config.capabilities = wanted,
+            _ => r.fail_with(node.span, "`capabilities` must be a map", "write it like {\"se:name\": wachta}"),
+        }
+    }
+    if let Some(warm) = fields.get("warm").and_then(|node| r.boolean(node, "`warm`")) {
+        config.warm = warm;
+    }
+    if let Some(runs) = fields.get("max_runs").and_then(|node| r.count(node, "`max_runs`")) {
+        config.max_runs = runs;
+    }
+    if let Some(age) = fields.get("max_age").and_then(|node| r.duration(node, "`max_age`")) {
+        config.max_age = age;
+    }
+    if let Some(bytes) = fields.get("max_memory").and_then(|node| r.size(node, "`max_memory`")) {
+        config.max_memory = bytes;
+    }
+    if let Some(bytes) = fields.get("min_free_memory").and_then(|node| r.size(node, "`min_free_memory`")) {
+        config.min_free_memory = bytes;
+    }
     config
 }
 
 fn evidence_config(r: &mut Reader, node: &Node) -> Limits {
     let mut limits = Limits::default();
     let Some(fields) = r.fields(node, "`evidence`", &[EVIDENCE]) else { return limits };
-    if let Some(node) = fields.get("max_size")
-        && let Some(text) = r.text(node, "`max_size`")
-    {
-        match size(&text) {
-            Some(bytes) => limits.max_size = bytes,
-            None => r.fail_with(node.span, "`max_size` must be a size above 0", "write it like 500MB or 2GB"),
-        }
+    if let Some(bytes) = fields.get("max_size").and_then(|node| r.size(node, "`max_size`")) {
+        limits.max_size = bytes;
     }
     if let Some(node) = fields.get("keep")
         && let Some(keep) = r.duration(node, "`keep`")
@@ -262,23 +283,18 @@ fn evidence_config(r: &mut Reader, node: &Node) -> Limits {
     limits
 }
 
-/// `500MB`, `1.5GB`: powers of 1000, those with an `i` of 1024. A number without a unit is none.
-fn size(text: &str) -> Option<u64> {
-    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let (number, unit) = text.split_at(at);
-    let factor: u64 = match unit.trim_start() {
-        "B" => 1,
-        "kB" | "KB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    let bytes = number.parse::<f64>().ok()? * factor as f64;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a size of a disk")]
-    (1.0..1e15).contains(&bytes).then_some(bytes as u64)
+/// A part of the file as JSON, for whoever it is passed on to.
+fn json(node: &Node) -> serde_json::Value {
+    match &node.kind {
+        NodeKind::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), json(&entry.value))).collect(),
+        NodeKind::List(items) => items.iter().map(json).collect(),
+        NodeKind::Scalar(scalar) => match scalar.resolve() {
+            Resolved::Null => serde_json::Value::Null,
+            Resolved::Bool(yes) => yes.into(),
+            Resolved::Number => serde_json::from_str(&scalar.text).unwrap_or_else(|_| scalar.text.as_str().into()),
+            Resolved::Text => scalar.text.as_str().into(),
+        },
+    }
 }
 
 fn http_url(r: &mut Reader, node: &Node, what: &str) -> Option<url::Url> {
@@ -396,7 +412,7 @@ scenarios: [scenarios/]
 allow: {env: [\"SHOP_*\"], files: [/run/secrets/], exec: []}
 store: sqlite:wachta.db
 web: {listen: 0.0.0.0:9815, external_url: https://wachta.example.com}
-browser: {max_sessions: 3, webdriver: http://grid:4444}
+browser: {max_sessions: 3, webdriver: http://grid:4444, capabilities: {'se:name': wachta, webSocketUrl: null}, warm: false, max_memory: 1GiB}
 zabbix: {server: zabbix.internal:10051, host: wachta-waw-1}
 evidence: {max_size: 2.5GB, keep: 7d}
 alerting:
@@ -415,6 +431,9 @@ alerting:
         let config = config.unwrap();
         assert_eq!((config.location.as_str(), config.store.as_str()), ("waw-1", "sqlite:wachta.db"));
         assert_eq!((config.web.listen.port(), config.browser.max_sessions), (9815, 3));
+        assert_eq!((config.browser.warm, config.browser.max_memory), (false, 1 << 30));
+        let wanted = serde_json::json!({"se:name": "wachta", "webSocketUrl": null});
+        assert_eq!(serde_json::Value::Object(config.browser.capabilities), wanted);
         assert_eq!(config.evidence, Limits { max_size: 2_500_000_000, keep: std::time::Duration::from_hours(7 * 24) });
         assert_eq!(config.alerting.routes[0].to, ["tickets", "console"]);
         assert_eq!(config.alerting.receivers[1].kind, ReceiverKind::Log);
@@ -432,7 +451,7 @@ alerting:
         let month = 30 * 86_400;
         check("", Ok((1_000_000_000, month)));
         check("evidence: {max_size: 200MB}", Ok((200_000_000, month)));
-        check("evidence: {max_size: 1 GiB, keep: 12h}", Ok((1 << 30, 43_200)));
+        check("evidence: {max_size: 1GiB, keep: 12h}", Ok((1 << 30, 43_200)));
         for wrong in ["0GB", "500", "1TB", "-1MB", "1..2GB", "MB"] {
             check(&format!("evidence: {{max_size: {wrong}}}"), Err("`max_size` must be a size above 0"));
         }

@@ -115,7 +115,7 @@ fn ours(mut outcome: Outcome, reason: Reason, why: &str) -> Outcome {
 async fn attempt(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket, fresh: bool) -> Outcome {
     let record = record::Record::begin(scenario, tools, ticket);
     let flow = flow::Flow::new(scenario, tools, ticket, &record, fresh);
-    if let Err(panic) = AssertUnwindSafe(flow.run()).catch_unwind().await {
+    if let Err(panic) = AssertUnwindSafe(Box::pin(flow.run())).catch_unwind().await {
         let text =
             panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
         record.decide(None, Failure::new(Reason::Panic, format!("wachta itself failed: {}", text.unwrap_or_default())));

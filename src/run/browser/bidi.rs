@@ -113,7 +113,7 @@ impl Bidi {
         self.shared.closed.is_cancelled()
     }
 
-    /// Cancelled when the connection is gone.
+    /// Cancelled when the connection is gone; cancelling it closes the connection.
     pub(super) fn closing(&self) -> CancellationToken {
         self.shared.closed.clone()
     }
@@ -129,6 +129,8 @@ async fn own(
     let mut waiting: HashMap<u64, Answer> = HashMap::new();
     loop {
         tokio::select! {
+            // Whoever ends the session ends this as well: a Grid may leave its end of the line open.
+            () = shared.closed.cancelled() => break,
             command = commands.recv() => {
                 let Some((id, text, answer)) = command else { break };
                 // Those who lost patience are forgotten.

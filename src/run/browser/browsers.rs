@@ -412,7 +412,14 @@ impl Browsers {
         let version = capability("browserVersion").unwrap_or_default();
         let bidi = match capability("webSocketUrl") {
             Some(url) => match Bidi::connect(&url, &inner.tls, &inner.tasks, BRISK).await {
-                Ok(bidi) => Some(bidi),
+                Ok(bidi) => {
+                    // Firefox would ask for a user and a password in a window of its own, and wait for ever.
+                    let params = serde_json::json!({"phases": ["authRequired"]});
+                    if let Err(error) = bidi.call("network.addIntercept", params, BRISK).await {
+                        tracing::debug!(%error, "users and passwords are not asked for here");
+                    }
+                    Some(bidi)
+                }
                 Err(error) => {
                     tracing::warn!(url, %error, "this session works without WebDriver BiDi");
                     None

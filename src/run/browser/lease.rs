@@ -303,6 +303,9 @@ impl Owner {
         };
         let metrics = self.metrics.clone();
         self.finish(how, shared.session.get().map(|(url, _)| url)).await;
+        if let Some((_, Some(connection))) = shared.session.get() {
+            connection.cancel();
+        }
         let idle = matches!(*used.borrow(), Use::Idle(_));
         metrics.sessions.with_label_values(&[if idle { "idle" } else { "busy" }]).dec();
         drop(shared.permit.lock().unwrap_or_else(PoisonError::into_inner).take());

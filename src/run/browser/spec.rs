@@ -229,19 +229,13 @@ impl Spec {
             trace: self.run.0.simple().to_string(),
             credentials: self.basic_auth.clone(),
         };
-        let mut phases = Vec::new();
-        if additions.of_requests() {
-            phases.push("beforeRequestSent");
-        }
-        if additions.credentials.is_some() {
-            phases.push("authRequired");
-        }
+        let of_requests = additions.of_requests();
         watch.add(additions);
-        if phases.is_empty() {
+        if !of_requests {
             return Ok(None);
         }
         // A run has its session to itself, so the interception is the session's: it covers new windows as well.
-        let made = bidi.call("network.addIntercept", json!({"phases": phases}), BRISK).await?;
+        let made = bidi.call("network.addIntercept", json!({"phases": ["beforeRequestSent"]}), BRISK).await?;
         Ok(made["intercept"].as_str().map(ToOwned::to_owned))
     }
 }

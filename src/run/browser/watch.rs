@@ -187,7 +187,8 @@ impl Watch {
                     json!({"request": request, "action": "provideCredentials",
                            "credentials": {"type": "password", "username": user, "password": password}}),
                 ),
-                _ => ("network.continueWithAuth", json!({"request": request, "action": "default"})),
+                // Nobody is there to be asked; the answer is shown as it is.
+                _ => ("network.continueWithAuth", json!({"request": request, "action": "cancel"})),
             };
         }
         let url = params["request"]["url"].as_str().unwrap_or_default();
