@@ -36,6 +36,11 @@ driver() {
       --target-dir "$tools/build" --no-track --force >&2
     rm -rf "$tools/build"
   fi
+  # wachta looks for it in PATH, and where cargo puts programs.
+  if [ -z "$found" ] && [ ! -e "$HOME/.cargo/bin/geckodriver" ]; then
+    mkdir -p "$HOME/.cargo/bin"
+    ln -sf "$tools/bin/geckodriver" "$HOME/.cargo/bin/geckodriver"
+  fi
   mark geckodriver "$GECKODRIVER"
 }
 

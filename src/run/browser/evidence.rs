@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::command::Command;
+use super::engine;
 use super::page::Page;
 use crate::outcome::EvidenceKind;
 
@@ -39,7 +40,11 @@ impl Page {
         }
         let url = self.obtain(Command::get("url"), end).await;
         let title = self.obtain(Command::get("title"), end).await;
-        let console = self.obtain(Command::post("se/log", json!({"type": "browser"})), end).await;
+        let console = if engine::kind(self.session().engine).keeps_logs {
+            self.obtain(Command::post("se/log", json!({"type": "browser"})), end).await
+        } else {
+            None
+        };
         if url.is_some() || title.is_some() || console.is_some() {
             let page = json!({"url": url, "title": title, "console": messages(console)});
             if let Ok(bytes) = serde_json::to_vec_pretty(&page) {
