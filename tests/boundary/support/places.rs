@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use wachta::app::lookup::Environment;
-use wachta::outcome::{Outcome, RunId};
+use wachta::outcome::{Outcome, RunId, Verdict};
 use wachta::run::browser::{Browsers, Config, Metrics};
 use wachta::run::{Ticket, Tools, run, tls};
 use wachta::scenario::{Engine, Scenario, load};
@@ -67,6 +67,9 @@ impl Place {
                 outcome.scenario,
                 outcome.verdict
             );
+            if outcome.verdict != Verdict::Passed {
+                eprintln!("{}", told(&outcome));
+            }
             outcome
         });
         futures_util::stream::iter(runs).buffered(AT_ONCE).collect().await
