@@ -338,7 +338,7 @@ impl Page {
                 None => {}
                 Some(Elsewhere::Cookie(name)) => {
                     if cookies.is_none() {
-                        cookies = Some(self.cookies(deadline).await?);
+                        cookies = Some(Box::pin(self.cookies(deadline)).await?);
                     }
                     let mut all = cookies.as_ref().and_then(Json::as_array).into_iter().flatten();
                     let cookie = all.find(|cookie| cookie["name"] == name.as_str());
