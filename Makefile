@@ -11,6 +11,7 @@ run:
 # All tests, with the real components they need.
 test:
 	tests/support/packages.sh
+	tests/support/tools.sh
 	$(CARGO) test --locked
 
 # What is quick: format, lints, and the example scenarios.
@@ -26,6 +27,7 @@ bench:
 # The long proofs: a hundred browser runs with random kills, an agent that dies after every n-th write.
 soak:
 	tests/support/packages.sh
+	tests/support/tools.sh
 	WACHTA_SOAK=1 WACHTA_SOAK_RUNS=100 $(CARGO) test --locked -- --test-threads=1
 
 fmt:

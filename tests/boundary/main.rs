@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
 mod browser;
+mod browser_suite;
 mod command_line;
 mod daemon_browser;
 mod deaths;
 mod documents;
 mod drain;
 mod faults;
+mod foreign_pages;
+mod har;
 mod one_run;
 mod operators;
 mod reload;

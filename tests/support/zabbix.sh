@@ -142,7 +142,8 @@ fi
 
 # The API. Debian's frontend has the path of its configuration in it: a copy is pointed at one of our own.
 web=$state/frontend
-if [ ! -e "$web/complete" ]; then
+# One that was made elsewhere, and moved here, is made anew.
+if [ ! -e "$web/complete" ] || ! grep -qsF "'$state/frontend.conf.php'" "$web/include/classes/core/CConfigFile.php"; then
   rm -rf "$web"
   cp -a /usr/share/zabbix "$web"
   sed -i "s#'/etc/zabbix/zabbix.conf.php'#'$state/frontend.conf.php'#" "$web/include/classes/core/CConfigFile.php"

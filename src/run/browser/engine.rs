@@ -32,6 +32,8 @@ pub(super) struct Kind {
     install: &'static str,
     /// Whether one dead page takes the whole browser along.
     pub(super) dies_with_its_page: bool,
+    /// Whether the classic command for cookies knows users other than the one that a session begins with.
+    pub(super) tells_cookies: bool,
 }
 
 /// The driver of an engine.
@@ -50,6 +52,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             browser: "Chromium",
             install: "install Chromium and its driver (Debian, Ubuntu: `apt-get install chromium chromium-driver`)",
             dies_with_its_page: false,
+            tells_cookies: true,
         },
         Engine::Firefox => &Kind {
             program: "geckodriver",
@@ -60,6 +63,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             browser: "Firefox",
             install: "install Firefox and geckodriver (Debian: `apt-get install firefox-esr` and `cargo install geckodriver`)",
             dies_with_its_page: true,
+            tells_cookies: false,
         },
     }
 }

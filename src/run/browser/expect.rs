@@ -204,8 +204,10 @@ impl Prepared {
                         _ => None,
                     })
                     .collect();
-                let unseen =
-                    facts.iter().all(|fact| matches!(fact, ElementFact::Attribute(..) | ElementFact::Value(_)));
+                // A box that a label is drawn for is itself not to be seen, as `check` knows, too.
+                let unseen = facts.iter().all(|fact| {
+                    matches!(fact, ElementFact::Attribute(..) | ElementFact::Value(_) | ElementFact::Checked(_))
+                });
                 let query = Query::new(target, values)?.with(json!({"facts": attributes, "unseen": unseen}));
                 let facts = facts.iter().map(|fact| Fact::new(fact, values)).collect::<Result<_, _>>()?;
                 (query, What::Element(facts))

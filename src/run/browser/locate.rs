@@ -7,8 +7,8 @@
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::command::{Command, ElementId};
-use super::page::{PROMPT, Page};
+use super::command::ElementId;
+use super::page::Page;
 use super::shown::Words;
 use super::verdict::Trouble;
 use crate::diagnostic::Span;
@@ -166,6 +166,11 @@ impl Query {
             json.extend(more);
         }
         self
+    }
+
+    /// As the script takes it.
+    pub(super) fn json(&self) -> Json {
+        self.json.clone()
     }
 
     /// A failure of this target, with its place.
@@ -333,7 +338,7 @@ impl Page {
                 None => {}
                 Some(Elsewhere::Cookie(name)) => {
                     if cookies.is_none() {
-                        cookies = Some(self.call(Command::get("cookie"), PROMPT).await?);
+                        cookies = Some(Box::pin(self.cookies(deadline)).await?);
                     }
                     let mut all = cookies.as_ref().and_then(Json::as_array).into_iter().flatten();
                     let cookie = all.find(|cookie| cookie["name"] == name.as_str());
@@ -345,7 +350,7 @@ impl Page {
         Ok(answers)
     }
 
-    async fn run(&mut self, queries: &[Json], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
+    pub(super) async fn run(&mut self, queries: &[Json], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
         match self.script(SCRIPT, &json!({"queries": queries}), deadline).await? {
             Json::Array(answers) if answers.len() == queries.len() => Ok(answers.into_iter().map(Answer).collect()),
             // A page may replace what the script stands on; a navigation may take its answer away.

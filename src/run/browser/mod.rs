@@ -11,7 +11,7 @@
 //!     │          └─ bidi ─ watch ─ observe          what is heard of a browser
 //!     └─ spec                                       what a run wants of its browser
 //! page ─ act · pointer · field · upload · script · dialog · window · expect · picture · evidence   what is done with it
-//!     ├─ frame · locate ─ shown                     which document and element it is done to
+//!     ├─ frame · locate ─ shown · cookie            which document and element it is done to
 //!     └─ command ─ verdict · engine                 what is said to the driver, and what its errors mean
 //! ```
 
@@ -20,6 +20,7 @@ mod bidi;
 mod browsers;
 mod command;
 mod config;
+mod cookie;
 mod dialog;
 mod driver;
 mod engine;

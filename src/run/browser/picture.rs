@@ -15,7 +15,7 @@ use super::verdict::Trouble;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
-use crate::scenario::Target;
+use crate::scenario::{Engine, Target};
 use crate::secret::Secret;
 
 /// The tallest picture of a whole page, in CSS pixels: taller ones take seconds, and beyond 16384 there are none.
@@ -118,6 +118,12 @@ impl Page {
 
     /// All of the page: in Chromium's way, in Firefox's, or what is visible where there is neither.
     async fn whole(&mut self) -> Result<Json, Trouble> {
+        if self.session().engine == Engine::Firefox {
+            return match self.call(Command::get("moz/screenshot/full"), PROMPT).await {
+                Err(Trouble::Other(_)) => self.call(Command::get("screenshot"), PROMPT).await,
+                answer => answer,
+            };
+        }
         let metrics = Command::cdp("Page.getLayoutMetrics", &json!({}));
         match self.call(metrics, PROMPT).await {
             Ok(metrics) => {
@@ -134,10 +140,7 @@ impl Page {
                     }
                 }
             }
-            Err(Trouble::Other(_)) => match self.call(Command::get("moz/screenshot/full"), PROMPT).await {
-                Err(Trouble::Other(_)) => {}
-                answer => return answer,
-            },
+            Err(Trouble::Other(_)) => {}
             Err(trouble) => return Err(trouble),
         }
         self.call(Command::get("screenshot"), PROMPT).await

@@ -108,6 +108,8 @@ impl Page {
         // Nothing is taken before it is known where to put it.
         self.once(&Query::new(to, values)?.with(json!({"then": "scroll"})), deadline, NOTHING).await?;
         let from = Query::new(target, values)?.with(json!({"then": "hover"}));
+        // What opened under the pointer closes when it leaves, and moves what is below: it is looked at again after that.
+        self.once(&from, deadline, &|_, element| Some(Command::mouse(&[move_to(element, &Json::Null, 0)]))).await?;
         self.once(&from, deadline, &|_, element| {
             let [down, _] = press(0);
             Some(Command::mouse(&[move_to(element, &Json::Null, 0), down, nudge(3, 3), nudge(6, 6)]))

