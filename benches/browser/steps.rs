@@ -104,8 +104,9 @@ pub async fn measure(folder: &Path, lookup: &Arc<dyn Lookup>, url: &str, shop: i
     let seen: Arc<Mutex<BTreeMap<String, Seen>>> = Arc::default();
     let mut order: Vec<String> = Vec::new();
     for step in &kinds.steps {
-        if !order.contains(&step.name) {
-            order.push(step.name.clone());
+        let name = step.name.split(" (").next().unwrap_or_default();
+        if !order.iter().any(|one| one == name) {
+            order.push(name.to_owned());
         }
     }
     for round in 0..=rounds {
@@ -118,7 +119,9 @@ pub async fn measure(folder: &Path, lookup: &Arc<dyn Lookup>, url: &str, shop: i
                 && round > 0
             {
                 let mut seen = into.lock().expect("nobody panics");
-                let seen = seen.entry(step.name.clone()).or_default();
+                // Names that repeat are numbered.
+                let name = step.name.split(" (").next().unwrap_or_default();
+                let seen = seen.entry(name.to_owned()).or_default();
                 seen.commands.push((now.0 - began.0) as f64);
                 seen.cpu.push(now.1 - began.1);
                 seen.wall.push(now.2.duration_since(began.2).as_secs_f64() * 1e3);
