@@ -54,7 +54,7 @@ pub fn scenario(text: &str, lookup: &Arc<dyn Lookup>) -> Arc<Scenario> {
 
 enum Tool {
     Wachta(Agent),
-    Peer(Peer),
+    Peer(Box<Peer>),
 }
 
 /// CPU time in milliseconds: the tool's own, and that of the driver and the browser.
@@ -72,7 +72,7 @@ impl Variant {
     async fn run(&mut self, flow: &Arc<Scenario>) -> Result<f64, String> {
         let due = Instant::now();
         match &mut self.tool {
-            Tool::Wachta(agent) => drop(agent.run(flow, None).await?),
+            Tool::Wachta(agent) => drop(Box::pin(agent.run(flow, None)).await?),
             Tool::Peer(peer) => peer.run(false).await?,
         }
         Ok(due.elapsed().as_secs_f64() * 1e3)
@@ -229,7 +229,7 @@ async fn peers(url: &str) -> Vec<Variant> {
         (Row::new("Selenium, fresh session", "Chromium"), "with_selenium.py", with(&[], &[chromium.clone(), driver])),
     ] {
         match Peer::start(&folder, script, &arguments).await {
-            Ok(peer) => found.push(Variant { tool: Tool::Peer(peer), row }),
+            Ok(peer) => found.push(Variant { tool: Tool::Peer(Box::new(peer)), row }),
             Err(error) => eprintln!("{} is left out: {error} (see benches/peers/install.sh)", row.name),
         }
     }
@@ -302,5 +302,5 @@ fn main() {
     nix::sys::prctl::set_child_subreaper(true).expect("Linux");
     steps::count_commands();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(measure());
+    runtime.block_on(Box::pin(measure()));
 }

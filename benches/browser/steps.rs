@@ -20,7 +20,7 @@ use crate::report::Step;
 use crate::wachta::Agent;
 use crate::{arguments, processes, scenario};
 
-/// Commands so far, of WebDriver and of its BiDi.
+/// Commands so far, of WebDriver and of its `BiDi`.
 static COMMANDS: AtomicU64 = AtomicU64::new(0);
 
 struct Counter;
@@ -128,7 +128,7 @@ pub async fn measure(folder: &Path, lookup: &Arc<dyn Lookup>, url: &str, shop: i
             }
             *began = (COMMANDS.load(Ordering::Relaxed), processes::own_cpu(shop), Instant::now());
         });
-        if let Err(failed) = agent.run(&kinds, Some(progress)).await {
+        if let Err(failed) = Box::pin(agent.run(&kinds, Some(progress))).await {
             eprintln!("steps: {failed}");
             break;
         }

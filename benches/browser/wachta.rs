@@ -45,7 +45,7 @@ impl Agent {
 
     /// Runs a scenario once and returns with its outcome.
     pub async fn run(&self, scenario: &Arc<Scenario>, progress: Option<Progress>) -> Result<Outcome, String> {
-        let outcome = run(scenario, &self.tools, Ticket { progress, ..Ticket::default() }).await;
+        let outcome = Box::pin(run(scenario, &self.tools, Ticket { progress, ..Ticket::default() })).await;
         if outcome.verdict == Verdict::Passed {
             Ok(outcome)
         } else {
@@ -65,7 +65,7 @@ impl Agent {
                 *into.lock().expect("nobody panics") = (steps, processes::pss(&processes::trees(&roots)));
             }
         });
-        self.run(scenario, Some(progress)).await?;
+        Box::pin(self.run(scenario, Some(progress))).await?;
         let (_, browser) = *found.lock().expect("nobody panics");
         Ok((processes::own_pss(), browser))
     }
