@@ -20,9 +20,11 @@ check:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) run --locked --quiet -- check scenarios/
 
-# Ratios, measured side by side in one run.
+# Ratios, measured side by side in one run; see docs/benchmarks.md.
 bench:
-	$(CARGO) bench --locked --bench spine
+	tests/support/packages.sh run
+	benches/peers/install.sh target/peers
+	$(CARGO) bench --locked --bench spine --bench browser
 
 # The long proofs: a hundred browser runs with random kills, an agent that dies after every n-th write.
 soak:

@@ -94,6 +94,7 @@ impl Bidi {
     /// Sends a command and waits for its answer, `limit` at most.
     pub(super) async fn call(&self, method: &str, params: Json, limit: Duration) -> Result<Json, BidiError> {
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        tracing::trace!(id, method, "command");
         let text = json!({"id": id, "method": method, "params": params}).to_string();
         let (answer, answered) = oneshot::channel();
         let asking = async {

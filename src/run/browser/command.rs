@@ -67,6 +67,7 @@ impl WebDriverCompatibleCommand for Command {
     }
 
     fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        tracing::trace!(method = %self.method, path = self.path, "command");
         (self.method.clone(), self.body.as_ref().map(Json::to_string))
     }
 }
