@@ -215,7 +215,7 @@ struct Door {
     logins: Mutex<Vec<String>>,
 }
 
-async fn door(door: Arc<Door>, request: Request) -> Response {
+fn door(door: &Door, request: &Request) -> Response {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let cookie = request.headers().get("cookie").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     match request.uri().path() {
@@ -248,7 +248,7 @@ async fn users_of_the_same_login_never_meet() {
     let runs: usize = std::env::var("WACHTA_SOAK_USERS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
     let opened = Arc::new(Door::default());
     let shared = Arc::clone(&opened);
-    let base = serve(move |request| door(Arc::clone(&shared), request)).await;
+    let base = serve(move |request| std::future::ready(door(&shared, &request))).await;
     let folder = Folder::new("users");
     let (browsers, tools) = tools(folder.path(), Config { max_sessions: 2, ..Config::default() });
     let scenario = scenario(&format!(

@@ -143,7 +143,7 @@ impl Browsers {
                 session.lease.busy(permit, until);
                 (session, true)
             }
-            None => (self.start_one(engine, permit, until, deadline).await?, false),
+            None => (Box::pin(self.start_one(engine, permit, until, deadline)).await?, false),
         };
         let context = match self.context(&mut session, &spec).await {
             Ok(context) => context,
@@ -444,6 +444,7 @@ impl Browsers {
             group,
             folder,
             born: tokio::time::Instant::now(),
+            ready: tokio::time::Instant::now(),
             runs: 0,
             patience: None,
             next: None,
@@ -512,7 +513,7 @@ impl Browsers {
     async fn warm_up(&self, engine: Engine, permit: OwnedSemaphorePermit) {
         let deadline = Instant::now() + STARTING;
         let until = tokio::time::Instant::from_std(deadline) + BRISK;
-        match self.start_one(engine, permit, until, deadline).await {
+        match Box::pin(self.start_one(engine, permit, until, deadline)).await {
             Ok(mut session) if session.bidi.is_some() => {
                 session.lease.returning();
                 match self.make_ready(&mut session, None).await {
@@ -526,12 +527,19 @@ impl Browsers {
     }
 
     async fn make_ready(&self, session: &mut Session, after: Option<&Context>) -> Result<(), BidiError> {
-        if let Some(context) = after {
-            session.remove(context).await?;
-        }
-        let context = session.prepare(false).await?;
+        let remove = async {
+            match after {
+                Some(context) => session.remove(context).await,
+                None => Ok(()),
+            }
+        };
+        // They have nothing to do with each other.
+        let (removed, made) = tokio::join!(remove, session.prepare(false));
+        removed?;
+        let context = made?;
         session.resize(&context, VIEWPORT, None).await?;
         session.next = Some(context);
+        session.ready = tokio::time::Instant::now();
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What is different from one driver to the next, and nothing of it anywhere else.
 //!
-//! Everything here is measured with ChromeDriver 156, geckodriver 0.37 with Firefox 153, and Selenium Grid 4.48.
+//! Everything here is measured with `ChromeDriver` 156, geckodriver 0.37 with Firefox 153, and Selenium Grid 4.48.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -309,7 +309,7 @@ impl Page {
                 {
                     return Err(Trouble::Again(text.clone()));
                 }
-                Err(self.look_into(trouble).await)
+                Err(self.look_into(trouble))
             }
             // What the command has led to is for the next step.
             Heard::Dialog => Ok(Json::Null),
@@ -326,7 +326,7 @@ impl Page {
             Heard::Answer(Ok(answer)) => Ok(answer),
             Heard::Answer(Err(BidiError::Refused(code, message))) => {
                 let trouble = verdict::refused(&code, &message);
-                Err(self.look_into(trouble).await)
+                Err(self.look_into(trouble))
             }
             Heard::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
             Heard::Answer(Err(BidiError::Timeout)) => {
@@ -337,7 +337,7 @@ impl Page {
                 }
                 // A dead page answers nothing; the classic commands know it.
                 Err(match self.autopsy().await {
-                    Some(trouble) => self.look_into(trouble).await,
+                    Some(trouble) => self.look_into(trouble),
                     None => Trouble::Timeout("the page does not answer".into()),
                 })
             }
@@ -387,7 +387,7 @@ impl Page {
     /// other, so that another one would only wait behind this one.
     async fn silence(&mut self) -> Trouble {
         let trouble = self.why_silent().await;
-        let trouble = self.look_into(trouble).await;
+        let trouble = self.look_into(trouble);
         self.lost.get_or_insert(trouble).clone()
     }
 
@@ -417,7 +417,7 @@ impl Page {
     }
 
     /// What lies behind a trouble that ends the session.
-    async fn look_into(&mut self, trouble: Trouble) -> Trouble {
+    fn look_into(&mut self, trouble: Trouble) -> Trouble {
         if !trouble.is_final() {
             return trouble;
         }

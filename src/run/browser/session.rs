@@ -21,6 +21,9 @@ use crate::scenario::{Engine, Viewport};
 /// How long anything may take that no page has a part in.
 pub(super) const BRISK: Duration = Duration::from_secs(5);
 
+/// A session that answered so recently is not asked again.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
 /// The size of the page when the scenario says nothing.
 pub(super) const VIEWPORT: Viewport = Viewport { width: 1280, height: 800 };
 
@@ -45,6 +48,8 @@ pub(super) struct Session {
     pub(super) patience: Option<Duration>,
     /// The user context for the next run.
     pub(super) next: Option<Context>,
+    /// When it was made ready for the next run.
+    pub(super) ready: Instant,
 }
 
 /// Where a run takes place: a user of its own, with one window.
@@ -66,7 +71,7 @@ pub(super) const DEFAULT_USER: &str = "default";
 
 impl Session {
     /// Makes a user context for the next run, with one window that is the current one.
-    pub(super) async fn prepare(&mut self, insecure: bool) -> Result<Context, BidiError> {
+    pub(super) async fn prepare(&self, insecure: bool) -> Result<Context, BidiError> {
         let bidi = self.bidi.clone().ok_or(BidiError::Closed)?;
         let mut wanted = json!({"unhandledPromptBehavior": {"default": "ignore"}});
         if insecure {
@@ -88,7 +93,7 @@ impl Session {
     }
 
     /// The user and the window that a session begins with, for a run that has the session to itself.
-    pub(super) async fn as_it_is(&mut self) -> Result<Context, BidiError> {
+    pub(super) async fn as_it_is(&self) -> Result<Context, BidiError> {
         let top = match timeout(BRISK, self.client.issue_cmd(Command::get("window"))).await {
             Ok(Ok(Json::String(handle))) => handle,
             Ok(Ok(_)) => String::new(),
@@ -98,7 +103,7 @@ impl Session {
         self.furnish(DEFAULT_USER.into(), top).await
     }
 
-    async fn furnish(&mut self, user: String, top: String) -> Result<Context, BidiError> {
+    async fn furnish(&self, user: String, top: String) -> Result<Context, BidiError> {
         let mut context = Context { user, top, subscriptions: Vec::new(), preload: None, intercept: None };
         let Some(bidi) = self.bidi.clone() else { return Ok(context) };
         let users = json!([context.user]);
@@ -191,6 +196,10 @@ impl Session {
             return false;
         }
         let Some(next) = &self.next else { return true };
+        // It has just answered.
+        if self.ready.elapsed() < JUST_NOW {
+            return true;
+        }
         let look = json!({"root": next.top, "maxDepth": 0});
         bidi.call("browsingContext.getTree", look, Duration::from_secs(2)).await.is_ok()
     }

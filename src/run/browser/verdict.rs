@@ -100,6 +100,8 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
         "Execution context was destroyed",
         "loader has changed",
         "does not belong to the document",
+        // A page that asks before it is left, while it is being asked.
+        "Unexpected dialog type",
     ]) {
         return Trouble::Again(text);
     }

@@ -19,7 +19,7 @@ impl Bugsink {
         let (folder, tools, port) = (Folder::new("bugsink"), tools("bugsink/bin/gunicorn"), free_port());
         let programs = tools.join("bugsink/bin");
         let run = |program: &str, arguments: &[&str], input: Option<&str>| {
-            run(&programs, folder.path(), program, arguments, input)
+            run(&programs, folder.path(), program, arguments, input);
         };
         run(
             "bugsink-create-conf",

@@ -48,7 +48,7 @@ impl Place {
             tls: tls::Trusted::system(),
             browsers: Some(browsers.clone()),
             lookup: Arc::new(environment),
-            evidence: EvidenceFolder::new(&folder.path().join("evidence")),
+            evidence: EvidenceFolder::new(folder.path().join("evidence")),
             location: "here".into(),
         };
         Self { name, tools, browsers, folder }
@@ -93,7 +93,7 @@ pub fn scenarios(folder: &str, environment: &Environment) -> Vec<(String, Arc<Sc
         .unwrap()
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".yaml"))
+        .filter(|name| Path::new(name).extension().is_some_and(|ending| ending == "yaml"))
         .filter(|name| {
             std::env::var("WACHTA_ONLY").map_or(true, |only| only.split(',').any(|only| name.contains(only)))
         })

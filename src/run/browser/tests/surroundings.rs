@@ -162,8 +162,11 @@ async fn windows_are_found_and_closed() {
 /// A server that counts.
 pub(super) struct Counting {
     pub(super) base: String,
-    asked: Arc<std::sync::Mutex<Vec<(String, BTreeMap<String, String>)>>>,
+    asked: Arc<std::sync::Mutex<Vec<Asked>>>,
 }
+
+/// A path, and the headers of the request.
+type Asked = (String, BTreeMap<String, String>);
 
 impl Counting {
     pub(super) fn count(&self, path: &str) -> usize {
