@@ -268,8 +268,12 @@ fn browser_config(r: &mut Reader, node: &Node) -> run::browser::Config {
 fn evidence_config(r: &mut Reader, node: &Node) -> Limits {
     let mut limits = Limits::default();
     let Some(fields) = r.fields(node, "`evidence`", &[EVIDENCE]) else { return limits };
-    if let Some(bytes) = fields.get("max_size").and_then(|node| r.size(node, "`max_size`")) {
-        limits.max_size = bytes;
+    if let Some(node) = fields.get("max_size") {
+        match r.size(node, "`max_size`") {
+            Some(0) => r.fail_with(node.span, "`max_size` must be a size above 0", "write it like 500MB or 2GB"),
+            Some(bytes) => limits.max_size = bytes,
+            None => {}
+        }
     }
     if let Some(node) = fields.get("keep")
         && let Some(keep) = r.duration(node, "`keep`")
@@ -452,8 +456,14 @@ alerting:
         check("", Ok((1_000_000_000, month)));
         check("evidence: {max_size: 200MB}", Ok((200_000_000, month)));
         check("evidence: {max_size: 1GiB, keep: 12h}", Ok((1 << 30, 43_200)));
-        for wrong in ["0GB", "500", "1TB", "-1MB", "1..2GB", "MB"] {
-            check(&format!("evidence: {{max_size: {wrong}}}"), Err("`max_size` must be a size above 0"));
+        for (wrong, why) in [
+            ("0GB", "`max_size` must be a size above 0"),
+            ("500", "`max_size`: `500` has no unit"),
+            ("1TB", "`max_size`: unknown unit `TB`"),
+            ("-1MB", "`max_size`: `-1MB` is not a size"),
+            ("MB", "`max_size`: `MB` is not a size"),
+        ] {
+            check(&format!("evidence: {{max_size: {wrong}}}"), Err(why));
         }
         check("evidence: {keep: 60d}", Err("`keep` must be at most 30d"));
         check("evidence: {kep: 1d}", Err("unknown key `kep`"));

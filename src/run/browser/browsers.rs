@@ -444,7 +444,6 @@ impl Browsers {
             group,
             folder,
             born: tokio::time::Instant::now(),
-            ready: tokio::time::Instant::now(),
             runs: 0,
             patience: None,
             next: None,
@@ -539,7 +538,6 @@ impl Browsers {
         let context = made?;
         session.resize(&context, VIEWPORT, None).await?;
         session.next = Some(context);
-        session.ready = tokio::time::Instant::now();
         Ok(())
     }
 

@@ -294,11 +294,17 @@ impl Page {
     /// Runs a command. A driver that does not come back is asked how it is: one that answers is kept busy by the page.
     pub(super) async fn call(&mut self, command: Command, limit: Duration) -> Result<Json, Trouble> {
         let client = self.session().client.clone();
+        let since = Instant::now();
         match self.heed(client.issue_cmd(command), limit).await? {
             Heard::Answer(Ok(answer)) => Ok(answer),
             Heard::Answer(Err(error)) => {
                 let trouble = match Trouble::from(error) {
-                    Trouble::Timeout(text) => self.autopsy().await.unwrap_or(Trouble::Timeout(text)),
+                    // Some changes of the page under a script are called so as well, long before its time is up.
+                    Trouble::Timeout(text) => match self.autopsy().await {
+                        Some(trouble) => trouble,
+                        None if since.elapsed() < limit / 2 => Trouble::Again(text),
+                        None => Trouble::Timeout(text),
+                    },
                     trouble => trouble,
                 };
                 if matches!(trouble, Trouble::Again(_)) {

@@ -21,9 +21,6 @@ use crate::scenario::{Engine, Viewport};
 /// How long anything may take that no page has a part in.
 pub(super) const BRISK: Duration = Duration::from_secs(5);
 
-/// A session that answered so recently is not asked again.
-const JUST_NOW: Duration = Duration::from_secs(1);
-
 /// The size of the page when the scenario says nothing.
 pub(super) const VIEWPORT: Viewport = Viewport { width: 1280, height: 800 };
 
@@ -48,8 +45,6 @@ pub(super) struct Session {
     pub(super) patience: Option<Duration>,
     /// The user context for the next run.
     pub(super) next: Option<Context>,
-    /// When it was made ready for the next run.
-    pub(super) ready: Instant,
 }
 
 /// Where a run takes place: a user of its own, with one window.
@@ -196,10 +191,6 @@ impl Session {
             return false;
         }
         let Some(next) = &self.next else { return true };
-        // It has just answered.
-        if self.ready.elapsed() < JUST_NOW {
-            return true;
-        }
         let look = json!({"root": next.top, "maxDepth": 0});
         bidi.call("browsingContext.getTree", look, Duration::from_secs(2)).await.is_ok()
     }
