@@ -26,11 +26,12 @@ bench:
 	benches/peers/install.sh target/peers
 	$(CARGO) bench --locked --bench spine --bench browser
 
-# The long proofs: a hundred browser runs with random kills, an agent that dies after every n-th write.
+# The long proofs: browsers that are killed, stopped and filled at random, users who never meet, an agent that dies after
+# every n-th write.
 soak:
 	tests/support/packages.sh
 	tests/support/tools.sh
-	WACHTA_SOAK=1 WACHTA_SOAK_RUNS=100 $(CARGO) test --locked -- --test-threads=1
+	WACHTA_SOAK=1 WACHTA_SOAK_RUNS=$${WACHTA_SOAK_RUNS:-100} WACHTA_SOAK_DEATHS=$${WACHTA_SOAK_DEATHS:-1000} WACHTA_SOAK_USERS=$${WACHTA_SOAK_USERS:-500} $(CARGO) test --locked -- --test-threads=1
 
 fmt:
 	$(CARGO) fmt

@@ -1,5 +1,6 @@
 //! What happens to a browser while it is driven, and what the run must say of it: a table, drawn from again and again.
-//! `WACHTA_SOAK_RUNS` says how often, `WACHTA_SEED` in which order. And many users at once, none of whom meets another.
+//! `WACHTA_SOAK_DEATHS` says how often, `WACHTA_SEED` in which order. And many users at once
+//! (`WACHTA_SOAK_USERS`), none of whom meets another.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -171,7 +172,7 @@ async fn struck(row: &Row, tools: &Tools, folder: &Path) -> Outcome {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_to_a_browser_the_verdict_is_right() {
-    let runs: usize = std::env::var("WACHTA_SOAK_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROWS.len());
+    let runs: usize = std::env::var("WACHTA_SOAK_DEATHS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROWS.len());
     let mut seed: u64 = std::env::var("WACHTA_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
     let mut order: Vec<usize> = (0..ROWS.len()).collect();
     let folder = Folder::new("deaths");

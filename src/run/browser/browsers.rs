@@ -526,16 +526,11 @@ impl Browsers {
     }
 
     async fn make_ready(&self, session: &mut Session, after: Option<&Context>) -> Result<(), BidiError> {
-        let remove = async {
-            match after {
-                Some(context) => session.remove(context).await,
-                None => Ok(()),
-            }
-        };
-        // They have nothing to do with each other.
-        let (removed, made) = tokio::join!(remove, session.prepare(false));
-        removed?;
-        let context = made?;
+        // One after the other: Firefox shows both in one window, and a driver may lose the current one.
+        if let Some(context) = after {
+            session.remove(context).await?;
+        }
+        let context = session.prepare(false).await?;
         session.resize(&context, VIEWPORT, None).await?;
         session.next = Some(context);
         Ok(())

@@ -76,7 +76,9 @@ impl Page {
             self.typed.retain(|typed| typed.element != element);
         }
         if secret {
-            self.typed.push(Typed { frames, element, text: Secret::new(text.to_owned()) });
+            // A page that has gone on meanwhile is not asked twice.
+            let origin = self.origin_of_page().await.unwrap_or_default();
+            self.typed.push(Typed { frames, element, text: Secret::new(text.to_owned()), origin });
         }
         Ok(())
     }

@@ -166,7 +166,7 @@ impl Lease {
     /// A run uses it from now on, and no longer than until then.
     pub(super) fn busy(&self, permit: OwnedSemaphorePermit, until: Instant) {
         *self.permit() = Some(permit);
-        if matches!(self.used.send_replace(Use::Busy(until)), Use::Idle(_)) {
+        if matches!(self.used.send_replace(Use::Busy(until)), Use::Idle(_)) && !self.is_gone() {
             self.metrics.move_session("idle", "busy");
         }
     }
@@ -178,7 +178,7 @@ impl Lease {
 
     /// No run uses it; its place is given away. It is not kept longer than until then.
     pub(super) fn idle(&self, until: Instant) -> Option<OwnedSemaphorePermit> {
-        if !matches!(self.used.send_replace(Use::Idle(until)), Use::Idle(_)) {
+        if !matches!(self.used.send_replace(Use::Idle(until)), Use::Idle(_)) && !self.is_gone() {
             self.metrics.move_session("busy", "idle");
         }
         self.take_place()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
+use url::Url;
 
 use super::command::{Command, ElementId};
 use super::locate::Query;
@@ -30,6 +31,8 @@ pub(super) struct Typed {
     pub(super) element: Option<ElementId>,
     /// What was typed: a page may have put another field in its place.
     pub(super) text: Secret<String>,
+    /// Whose page it was, where that is known: nobody else's is told the text.
+    pub(super) origin: Option<String>,
 }
 
 /// Hides the text of a field, and of others with the same; returns what their styles were. Passwords show nothing.
@@ -173,7 +176,17 @@ impl Page {
         Ok(hidden)
     }
 
+    /// Whose page the current window shows.
+    pub(super) async fn origin_of_page(&mut self) -> Result<Option<String>, Trouble> {
+        let url = self.call(Command::get("url"), PROMPT).await?;
+        let url = url.as_str().and_then(|url| Url::parse(url).ok());
+        Ok(url.map(|url| url.origin().ascii_serialization()))
+    }
+
     async fn hide_one(&mut self, typed: &mut Typed) -> Result<Option<Json>, Trouble> {
+        if typed.origin.is_some() && typed.origin != self.origin_of_page().await? {
+            return Ok(None);
+        }
         self.stand_in(&typed.frames).await?;
         let deadline = Instant::now() + PROMPT;
         let element = typed.element.as_ref().map_or(Json::Null, ElementId::json);
