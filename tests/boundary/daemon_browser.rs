@@ -1,4 +1,4 @@
-//! An agent whose browsers are killed again and again. `WACHTA_SOAK_RUNS` says how often, `WACHTA_SEED` how.
+//! An agent whose browsers, one for each run, are killed again and again. `WACHTA_SOAK_RUNS` says how often, `WACHTA_SEED` how.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn prepare(folder: &Folder, receiver: &Receiver) {
     folder.write(
         "wachta.yaml",
         &format!(
-            "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"]}}\nstore: sqlite:wachta.db\nbrowser: {{max_sessions: 1}}\n\
+            "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"]}}\nstore: sqlite:wachta.db\nbrowser: {{max_sessions: 1, warm: false}}\n\
              web: {{listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\"}}\n\
              alerting: {{receivers: {{hook: {{webhook: {{url: \"http://{}/\"}}}}}}}}\n",
             receiver.address
