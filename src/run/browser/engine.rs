@@ -32,6 +32,8 @@ pub(super) struct Kind {
     install: &'static str,
     /// Whether one dead page takes the whole browser along.
     pub(super) dies_with_its_page: bool,
+    /// Whether the driver says how it is while a command keeps it busy.
+    pub(super) answers_while_busy: bool,
     /// Whether the classic command for cookies knows users other than the one that a session begins with.
     pub(super) tells_cookies: bool,
 }
@@ -52,6 +54,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             browser: "Chromium",
             install: "install Chromium and its driver (Debian, Ubuntu: `apt-get install chromium chromium-driver`)",
             dies_with_its_page: false,
+            answers_while_busy: true,
             tells_cookies: true,
         },
         Engine::Firefox => &Kind {
@@ -63,6 +66,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             browser: "Firefox",
             install: "install Firefox and geckodriver (Debian: `apt-get install firefox-esr` and `cargo install geckodriver`)",
             dies_with_its_page: true,
+            answers_while_busy: false,
             tells_cookies: false,
         },
     }

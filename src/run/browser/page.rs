@@ -408,8 +408,7 @@ impl Page {
             let (reason, who) = if of_driver { (Reason::Driver, "driver") } else { (Reason::Browser, "browser") };
             return Trouble::Gone(reason, format!("a process of the {who} is stopped (process {pid})"));
         }
-        let status = self.session().status.clone();
-        if self.http.get(status).timeout(2 * GRACE).send().await.is_err() {
+        if !self.driver_is_there().await {
             return Trouble::Gone(Reason::Driver, "the WebDriver endpoint does not answer".into());
         }
         if self.bidi().is_some_and(|bidi| bidi.is_closed()) {
@@ -420,6 +419,17 @@ impl Page {
             return Trouble::Timeout(format!("the page has opened {dialogs} dialogs, the last one: {message}"));
         }
         Trouble::Timeout("the page does not answer: its scripts keep it busy".into())
+    }
+
+    /// Whether the driver is there, busy or not.
+    async fn driver_is_there(&self) -> bool {
+        let session = self.session();
+        if session.group.is_none() || engine::kind(session.engine).answers_while_busy {
+            return self.http.get(session.status.clone()).timeout(2 * GRACE).send().await.is_ok();
+        }
+        let address = session.status.socket_addrs(|| None).unwrap_or_default();
+        let connected = timeout(2 * GRACE, tokio::net::TcpStream::connect(address.as_slice())).await;
+        connected.is_ok_and(|connected| connected.is_ok())
     }
 
     /// What lies behind a trouble that ends the session.
