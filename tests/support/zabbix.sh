@@ -161,7 +161,7 @@ CONF
 api=http://127.0.0.1:$api_port/api_jsonrpc.php
 if ! running frontend; then
   # PHP's workers outlive their leader: it leads a group of its own, which `down` ends as a whole.
-  PHP_CLI_SERVER_WORKERS=2 setsid php -d post_max_size=16M -d max_execution_time=300 -d max_input_time=300 \
+  PHP_CLI_SERVER_WORKERS=4 setsid php -d post_max_size=16M -d max_execution_time=300 -d max_input_time=300 \
     -d memory_limit=256M -d date.timezone=UTC -S "127.0.0.1:$api_port" -t "$web" \
     > "$state/frontend.log" 2>&1 9>&- < /dev/null &
   echo $! > "$state/frontend.pid"

@@ -161,7 +161,7 @@ pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, lim
 /// What a session is asked for. The agent's own capabilities go first; nothing here shuts out another endpoint.
 pub(super) fn capabilities(engine: Engine, config: &Config) -> Map<String, Json> {
     let mut wanted = json!({
-        "pageLoadStrategy": "normal",
+        "pageLoadStrategy": "eager",
         "acceptInsecureCerts": false,
         // A dialog is answered by the run, never behind its back.
         "unhandledPromptBehavior": "ignore",
