@@ -2,7 +2,7 @@
 //! `WACHTA_SOAK_DEATHS` says how often, `WACHTA_SEED` in which order. And many users at once
 //! (`WACHTA_SOAK_USERS`), none of whom meets another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,14 +12,18 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::{Html, IntoResponse, Response};
 use nix::sys::signal::Signal;
+use tokio_util::sync::CancellationToken;
+use wachta::demo::Demo;
 use wachta::names::Reason;
-use wachta::outcome::{Outcome, Verdict};
+use wachta::outcome::{Outcome, RunId, Verdict};
 use wachta::run::browser::{Browsers, Config, Metrics};
 use wachta::run::{self, Ticket, Tools};
 use wachta::scenario::{Engine, Lookup, LookupError, Scenario, load};
 use wachta::store::evidence::EvidenceFolder;
+use wachta::store::{History as _, Runs as _, Sqlite};
 
-use crate::support::leases::{leases, processes, session_leases, sessions, signal};
+use crate::support::agent::Agent;
+use crate::support::leases::{leases, listeners, listening, processes, session_leases, sessions, signal};
 use crate::support::{Folder, until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -33,6 +37,8 @@ enum Blow {
     Signal(&'static str, Signal),
     /// The page is this one.
     Page(&'static str),
+    /// The agent itself is killed, and started again.
+    Agent,
 }
 
 /// What is done, to which browser, and what the run must say: any of these.
@@ -65,6 +71,7 @@ const ROWS: &[Row] = &[
     row(CHROMIUM, Blow::Page("/spins"), Verdict::Failed, &[Reason::Timeout]),
     row(CHROMIUM, Blow::Page("/eats"), Verdict::Failed, &[Reason::Crash]),
     row(CHROMIUM, Blow::Page("/talks"), Verdict::Failed, &[Reason::Timeout, Reason::NotFound]),
+    row(CHROMIUM, Blow::Agent, Verdict::Unknown, &[Reason::Lost]),
     row(FIREFOX, Blow::None, Verdict::Passed, &[]),
     row(FIREFOX, Blow::Signal("geckodriver", Signal::SIGKILL), Verdict::Unknown, GONE),
     row(FIREFOX, Blow::Signal("firefox", Signal::SIGKILL), Verdict::Unknown, GONE),
@@ -144,70 +151,200 @@ where
     base
 }
 
-/// One run with one blow.
-async fn struck(row: &Row, tools: &Tools, folder: &Path) -> Outcome {
+/// The next number below this, as the seed says.
+fn random(seed: &mut u64, below: u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) % below
+}
+
+/// What came of one run.
+struct Seen {
+    runs: Vec<RunId>,
+    verdict: Verdict,
+    reason: Option<Reason>,
+    said: String,
+    /// The sockets on which its browser listened.
+    sockets: BTreeSet<u64>,
+}
+
+/// One run with one blow, some time after the page has asked for `/gate`.
+async fn struck(row: &Row, tools: &Tools, folder: &Path, pause: Duration) -> Seen {
     let site = Arc::new(Site::default());
     let shared = Arc::clone(&site);
     let base = serve(move |request| page(Arc::clone(&shared), request)).await;
     let path = if let Blow::Page(path) = row.blow { path } else { "/" };
-    let scenario = scenario(&format!(
-        "scenario: Struck\nbase_url: {base}\ntimeout: 20s\ndefaults: {{timeout: 3s}}\nbrowser: {{engine: {}}}\nsteps:\n  - \
+    let text = format!(
+        "scenario: Struck\nevery: 1s\nbase_url: {base}\ntimeout: 20s\ndefaults: {{timeout: 3s}}\nbrowser: {{engine: {}}}\nsteps:\n  - \
          goto: {path}\n  - expect: {{visible: {{text: Ready}}}}\n  - expect: {{visible: {{heading: Welcome}}}}\n",
         row.engine
-    ));
+    );
+    if row.blow == Blow::Agent {
+        return agent_killed(&text, &site, pause).await;
+    }
+    let scenario = scenario(&text);
     let running = run::run(&scenario, tools, Ticket::default());
     let strike = async {
         let Blow::Signal(victim, how) = row.blow else {
             site.open.store(true, Ordering::Relaxed);
-            return;
+            return BTreeSet::new();
         };
         until("the page asks", SOON, async || (site.asked.load(Ordering::Relaxed) > 0).then_some(())).await;
+        tokio::time::sleep(pause).await;
         // One session at a time, so it is the run's.
-        let struck = session_leases(folder).into_iter().any(|lease| signal(&lease, victim, how));
+        let leases = session_leases(folder);
+        let sockets = leases.iter().flat_map(|lease| listeners(lease)).collect();
+        let struck = leases.into_iter().any(|lease| signal(&lease, victim, how));
         assert!(struck, "there is no {victim}");
         site.open.store(true, Ordering::Relaxed);
+        sockets
     };
-    tokio::join!(running, strike).0
+    let (outcome, sockets) = tokio::join!(running, strike);
+    Seen {
+        runs: vec![outcome.run],
+        verdict: outcome.verdict,
+        reason: outcome.reason,
+        said: format!("{outcome:#?}"),
+        sockets,
+    }
+}
+
+/// An agent that is killed while its run waits on the page. The next one closes that run, and no process is left.
+async fn agent_killed(scenario: &str, site: &Site, pause: Duration) -> Seen {
+    let folder = Folder::new("killed-agent");
+    folder.write(
+        "wachta.yaml",
+        "location: here\nscenarios: [scenarios/]\nstore: sqlite:wachta.db\nweb: {listen: \"127.0.0.1:0\"}\n",
+    );
+    folder.write("scenarios/struck.yaml", scenario);
+    let stop = CancellationToken::new();
+    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let mut agent = Agent::serve(folder.path(), &shop).await;
+    until("the page asks", SOON, async || (site.asked.load(Ordering::Relaxed) > 0).then_some(())).await;
+    tokio::time::sleep(pause).await;
+    let browsers = folder.path().join("wachta.state/browsers");
+    let marks = leases(&browsers);
+    let sockets = session_leases(&browsers).iter().flat_map(|lease| listeners(lease)).collect();
+    agent.kill();
+    until("no process is left", SOON, async || (processes(&marks) == 0).then_some(())).await;
+    site.open.store(true, Ordering::Relaxed);
+    let store = async || Sqlite::open(&format!("sqlite:{}", folder.path().join("wachta.db").display())).await.unwrap();
+    let was = store().await;
+    let now = chrono::Utc::now();
+    let open = was.open_intents("here").await.unwrap();
+    was.close().await;
+    let lost: Vec<RunId> = open.iter().filter(|intent| intent.due_at < now).map(|intent| intent.run).collect();
+
+    let agent = Agent::serve(folder.path(), &shop).await;
+    assert_eq!(agent.stop().await, Some(0));
+    let is = store().await;
+    let outcomes = is.recent(None, 1000).await.unwrap();
+    assert_eq!(is.open_intents("here").await.unwrap(), []);
+    is.close().await;
+    assert_eq!((processes(&marks), sessions(&browsers)), (0, 0), "something is left of the agent");
+    stop.cancel();
+    let of: Vec<&Outcome> = outcomes.iter().filter(|outcome| lost.contains(&outcome.run)).collect();
+    let said = format!("{lost:?}: {outcomes:#?}");
+    assert!(!lost.is_empty() && of.len() == lost.len(), "one outcome for each run: {said}");
+    let wrong = of.iter().find(|outcome| outcome.reason != Some(Reason::Lost));
+    let shown = wrong.unwrap_or(&of[0]);
+    Seen {
+        runs: outcomes.iter().map(|outcome| outcome.run).collect(),
+        verdict: shown.verdict,
+        reason: shown.reason,
+        said,
+        sockets,
+    }
+}
+
+/// What the lanes draw from and add to.
+struct Ledger {
+    seed: u64,
+    order: Vec<usize>,
+    begun: usize,
+    runs: usize,
+    seen: BTreeSet<RunId>,
+    sockets: BTreeSet<u64>,
+    wrong: Vec<String>,
+    counts: BTreeMap<String, usize>,
+}
+
+impl Ledger {
+    /// The next row and a pause; none when there were enough. Each round has every row once, in another order.
+    fn draw(&mut self) -> Option<(usize, &'static Row, Duration)> {
+        if self.begun == self.runs {
+            return None;
+        }
+        if self.begun.is_multiple_of(ROWS.len()) {
+            for at in (1..self.order.len()).rev() {
+                let with = usize::try_from(random(&mut self.seed, at as u64 + 1)).unwrap();
+                self.order.swap(at, with);
+            }
+        }
+        let row = &ROWS[self.order[self.begun % ROWS.len()]];
+        self.begun += 1;
+        Some((self.begun, row, Duration::from_millis(random(&mut self.seed, 700))))
+    }
+
+    fn note(&mut self, number: usize, row: &Row, seen: Seen, took: Duration) {
+        for run in seen.runs {
+            assert!(self.seen.insert(run), "an outcome came twice");
+        }
+        self.sockets.extend(seen.sockets);
+        let right =
+            seen.verdict == row.verdict && seen.reason.map_or(row.reasons.is_empty(), |r| row.reasons.contains(&r));
+        eprintln!("{number}: {} {:?} in {took:.1?}: {:?} {:?}", row.engine, row.blow, seen.verdict, seen.reason);
+        *self.counts.entry(format!("{} {:?}", row.engine, row.blow)).or_default() += 1;
+        if !right {
+            eprintln!("WRONG: {}", seen.said);
+            self.wrong.push(format!("{} {:?}: {}", row.engine, row.blow, seen.said));
+        }
+    }
+}
+
+/// One browser at a time, until there were enough runs.
+async fn lane(ledger: &Mutex<Ledger>, name: &str) {
+    let folder = Folder::new(name);
+    let config = Config { max_sessions: 1, max_memory: 600 << 20, ..Config::default() };
+    let (browsers, tools) = tools(folder.path(), config);
+    let of_browsers = folder.path().join("browsers");
+    loop {
+        let drawn = ledger.lock().unwrap().draw();
+        let Some((number, row, pause)) = drawn else { break };
+        let since = Instant::now();
+        let seen = struck(row, &tools, &of_browsers, pause).await;
+        ledger.lock().unwrap().note(number, row, seen, since.elapsed());
+    }
+    let marks = leases(&of_browsers);
+    browsers.shutdown().await;
+    assert_eq!((processes(&marks), sessions(&of_browsers)), (0, 0), "something is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_to_a_browser_the_verdict_is_right() {
     let runs: usize = std::env::var("WACHTA_SOAK_DEATHS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROWS.len());
-    let mut seed: u64 = std::env::var("WACHTA_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
-    let mut order: Vec<usize> = (0..ROWS.len()).collect();
-    let folder = Folder::new("deaths");
-    let config = Config { max_sessions: 1, max_memory: 600 << 20, ..Config::default() };
-    let (browsers, tools) = tools(folder.path(), config);
-    let of_browsers = folder.path().join("browsers");
-    let mut seen = std::collections::BTreeSet::new();
-    let mut wrong = Vec::new();
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for number in 0..runs {
-        if number % ROWS.len() == 0 {
-            // Each round has every row once, in another order.
-            for at in (1..order.len()).rev() {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                order.swap(at, usize::try_from(seed >> 33).unwrap() % (at + 1));
-            }
-        }
-        let row = &ROWS[order[number % ROWS.len()]];
-        let since = Instant::now();
-        let outcome = struck(row, &tools, &of_browsers).await;
-        assert!(seen.insert(outcome.run), "an outcome came twice");
-        let right = outcome.verdict == row.verdict
-            && outcome.reason.map_or(row.reasons.is_empty(), |reason| row.reasons.contains(&reason));
-        let took = since.elapsed();
-        eprintln!("{number}: {} {:?} in {took:.1?}: {:?} {:?}", row.engine, row.blow, outcome.verdict, outcome.reason);
-        *counts.entry(format!("{} {:?}", row.engine, row.blow)).or_default() += 1;
-        if !right {
-            wrong.push(format!("{} {:?}: {outcome:#?}", row.engine, row.blow));
-        }
+    let seed: u64 = std::env::var("WACHTA_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
+    let since = Instant::now();
+    let ledger = Mutex::new(Ledger {
+        seed,
+        order: (0..ROWS.len()).collect(),
+        begun: 0,
+        runs,
+        seen: BTreeSet::new(),
+        sockets: BTreeSet::new(),
+        wrong: Vec::new(),
+        counts: BTreeMap::new(),
+    });
+    if runs > 10 * ROWS.len() {
+        tokio::join!(lane(&ledger, "deaths-1"), lane(&ledger, "deaths-2"), lane(&ledger, "deaths-3"));
+    } else {
+        lane(&ledger, "deaths").await;
     }
-    let marks = leases(&of_browsers);
-    browsers.shutdown().await;
-    assert_eq!((processes(&marks), sessions(&of_browsers)), (0, 0), "something is left");
-    assert!(wrong.is_empty(), "{} of {runs}: {}", wrong.len(), wrong.join("\n"));
-    eprintln!("{runs} runs: {counts:?}");
+    let ledger = ledger.into_inner().unwrap();
+    let left: Vec<_> = listening().intersection(&ledger.sockets).copied().collect();
+    assert_eq!(left, [0_u64; 0], "somebody still listens");
+    assert!(!ledger.sockets.is_empty());
+    assert!(ledger.wrong.is_empty(), "{} of {runs}: {}", ledger.wrong.len(), ledger.wrong.join("\n"));
+    eprintln!("{runs} runs in {:.0?}: {:?}", since.elapsed(), ledger.counts);
 }
 
 /// A shop of its own: `/` greets by the cookie, `/login` gives one.

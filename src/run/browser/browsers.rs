@@ -461,13 +461,9 @@ impl Browsers {
         // A session that only one run has needs no second user, unless that one is to be another.
         let alone = !self.0.config.warm || session.bidi.is_none();
         if alone && !(spec.insecure && session.bidi.is_some()) {
-            let context = session.as_it_is().await?;
-            session.resize(&context, VIEWPORT, None).await?;
-            return Ok(context);
+            return session.as_it_is().await;
         }
-        let context = session.prepare(spec.insecure).await?;
-        session.resize(&context, VIEWPORT, None).await?;
-        Ok(context)
+        session.prepare(spec.insecure).await
     }
 
     /// Takes a session back in the background: the outcome does not wait for it. `fine`: nothing odd was seen.
@@ -486,7 +482,7 @@ impl Browsers {
         if self.0.stop.is_cancelled() || !config.warm || session.bidi.is_none() {
             return session.lease.end(End::Done).await;
         }
-        let large = || session.group.is_some_and(|group| processes::group_memory(group) > config.max_memory / 2);
+        let large = || session.group.is_some_and(|group| processes::Memory::of(group).bytes() > config.max_memory / 2);
         if session.runs >= config.max_runs || session.born.elapsed() >= config.max_age || large() {
             tracing::debug!(runs = session.runs, age = ?session.born.elapsed(), "a browser session is replaced");
             let (engine, permit) = (session.engine, session.lease.take_place());
@@ -526,13 +522,19 @@ impl Browsers {
     }
 
     async fn make_ready(&self, session: &mut Session, after: Option<&Context>) -> Result<(), BidiError> {
-        // One after the other: Firefox shows both in one window, and a driver may lose the current one.
-        if let Some(context) = after {
-            session.remove(context).await?;
-        }
-        let context = session.prepare(false).await?;
-        session.resize(&context, VIEWPORT, None).await?;
-        session.next = Some(context);
+        let next = match after {
+            Some(context) if engine::kind(session.engine).has_a_window_for_each_user => {
+                let (removed, next) = tokio::join!(session.remove(context), session.prepare(false));
+                removed.and(next)?
+            }
+            // One after the other: in one window the driver may lose the current tab.
+            Some(context) => {
+                session.remove(context).await?;
+                session.prepare(false).await?
+            }
+            None => session.prepare(false).await?,
+        };
+        session.next = Some(next);
         Ok(())
     }
 

@@ -76,8 +76,11 @@ impl Page {
             self.typed.retain(|typed| typed.element != element);
         }
         if secret {
-            // A page that has gone on meanwhile is not asked twice.
-            let origin = self.origin_of_page().await.unwrap_or_default();
+            let origin = match answer.origin() {
+                Some(origin) if frames.is_empty() => Some(origin),
+                // A page that has gone on meanwhile is not asked twice.
+                _ => self.origin_of_page().await.unwrap_or_default(),
+            };
             self.typed.push(Typed { frames, element, text: Secret::new(text.to_owned()), origin });
         }
         Ok(())

@@ -270,6 +270,7 @@ impl Owner {
         let _gone = shared.gone.clone().drop_guard();
         let mut looks = tokio::time::interval(MEMORY_LOOKS);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut memory = self.local.as_ref().map(|local| processes::Memory::of(local.driver.group));
         let how = loop {
             let now = *used.borrow_and_update();
             let (busy, idle, until) = match now {
@@ -290,9 +291,9 @@ impl Owner {
                 changed = used.changed() => if changed.is_err() {
                     break asked.await.unwrap_or(End::Because(Cause::Cancelled));
                 },
-                _ = looks.tick(), if busy && self.local.is_some() => {
-                    let Some(local) = &self.local else { continue };
-                    let memory = processes::group_memory(local.driver.group);
+                _ = looks.tick(), if busy && memory.is_some() => {
+                    let Some(memory) = &mut memory else { continue };
+                    let memory = memory.bytes();
                     if memory > self.max_memory {
                         shared.memory.store(memory, Ordering::Relaxed);
                         warn!(memory, limit = self.max_memory, "a browser session was ended for its memory");

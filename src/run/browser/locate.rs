@@ -268,6 +268,11 @@ impl Answer {
         self.0[what] == true
     }
 
+    /// The origin of the document that the element is in.
+    pub(super) fn origin(&self) -> Option<String> {
+        self.0["origin"].as_str().map(ToOwned::to_owned)
+    }
+
     /// What was asked for under `facts`, where there is one element.
     pub(super) fn facts(&self) -> Option<&Json> {
         self.0.get("facts")

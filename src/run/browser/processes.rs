@@ -3,6 +3,7 @@
 //! Invariant: nothing is killed that does not carry the lease of the folder it is killed for. A process group whose
 //! number was given to somebody else in the meantime has no member with that lease.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -54,22 +55,55 @@ pub(super) fn stopped_member(group: i32) -> Option<i32> {
     members().find(|(_, of, state)| *of == group && matches!(state, 'T' | 't')).map(|(pid, ..)| pid)
 }
 
-/// How many bytes the members of a group have for themselves: resident and not shared. For scripts of pages, what they
-/// allocate.
-pub(super) fn group_memory(group: i32) -> u64 {
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    let pages: u64 = members()
-        .filter(|(_, of, _)| *of == group)
-        .filter_map(|(pid, ..)| {
-            // proc(5): size, resident, shared …, in pages.
-            let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-            let mut fields = statm.split_ascii_whitespace().skip(1);
-            let resident: u64 = fields.next()?.parse().ok()?;
-            let shared: u64 = fields.next()?.parse().ok()?;
-            Some(resident.saturating_sub(shared))
-        })
-        .sum();
-    pages.saturating_mul(u64::try_from(page).unwrap_or(4096))
+/// How often a look at a group's memory asks every process anew whose it is.
+const ALL_ANEW: u32 = 20;
+
+/// The memory of a process group, looked at again and again: processes that belong to others are asked only now and
+/// then, since a number may be given to somebody else.
+#[derive(Debug)]
+pub(super) struct Memory {
+    group: i32,
+    others: HashSet<i32>,
+    looks: u32,
+}
+
+impl Memory {
+    /// Of this group.
+    pub(super) fn of(group: i32) -> Self {
+        Self { group, others: HashSet::new(), looks: 0 }
+    }
+
+    /// How many bytes its members have for themselves now: resident and not shared. For scripts of pages, what they
+    /// allocate.
+    pub(super) fn bytes(&mut self) -> u64 {
+        if self.looks.is_multiple_of(ALL_ANEW) {
+            self.others.clear();
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+        let mut pages = 0_u64;
+        for pid in numbers() {
+            if self.others.contains(&pid) {
+                continue;
+            }
+            let Some((group, _)) = state(pid) else { continue };
+            if group == self.group {
+                pages = pages.saturating_add(private_pages(pid).unwrap_or(0));
+            } else {
+                self.others.insert(pid);
+            }
+        }
+        pages.saturating_mul(u64::try_from(page).unwrap_or(4096))
+    }
+}
+
+/// proc(5), statm: size, resident, shared …, in pages.
+fn private_pages(pid: i32) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let mut fields = statm.split_ascii_whitespace().skip(1);
+    let resident: u64 = fields.next()?.parse().ok()?;
+    let shared: u64 = fields.next()?.parse().ok()?;
+    Some(resident.saturating_sub(shared))
 }
 
 /// How many processes the kernel has killed for want of memory, on this machine and in our control group.
@@ -125,13 +159,21 @@ fn processes() -> impl Iterator<Item = (i32, i32)> {
 
 /// Running processes with their groups and states.
 fn members() -> impl Iterator<Item = (i32, i32, char)> {
-    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
-        let pid: i32 = std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok()?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // proc(5): "pid (name) state ppid pgrp …"; the name may hold anything, so the fields begin after its last ")".
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let group: i32 = fields.nth(1)?.parse().ok()?;
-        (state != 'Z' && state != 'X').then_some((pid, group, state))
-    })
+    numbers().filter_map(|pid| state(pid).map(|(group, state)| (pid, group, state)))
+}
+
+/// The numbers of all processes.
+fn numbers() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok())
+}
+
+/// The group and the state of a process that runs.
+fn state(pid: i32) -> Option<(i32, char)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc(5): "pid (name) state ppid pgrp …"; the name may hold anything, so the fields begin after its last ")".
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let group: i32 = fields.nth(1)?.parse().ok()?;
+    (state != 'Z' && state != 'X').then_some((group, state))
 }

@@ -90,7 +90,7 @@ async function prepare(element, query) {
   element.scrollIntoView(nearest);
   element.focus();
   if (query.then === 'focus') return {element};
-  await frame(); // what the page does on focus may move the caret
+  await new Promise(done => setTimeout(done)); // what the page does on focus may move the caret
   return select(element, query.append);
 }
 
@@ -120,6 +120,7 @@ function typeable(element, query) {
 function select(element, append) {
   const ready = caret(element, append);
   ready.password = element.type === 'password';
+  ready.origin = location.origin;
   return {...ready, shadow: element.getRootNode() !== document};
 }
 function caret(element, append) {

@@ -78,13 +78,16 @@ impl Session {
         let window = json!({"type": "tab", "userContext": user});
         let top = bidi.call("browsingContext.create", window, BRISK).await?;
         let top = top["context"].as_str().unwrap_or_default().to_owned();
-        let switched = self.client.issue_cmd(Command::post("window", json!({"handle": top})));
-        match timeout(BRISK, switched).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(BidiError::Refused("no window".into(), error.to_string())),
-            Err(_) => return Err(BidiError::Timeout),
-        }
-        self.furnish(user, top).await
+        let switched = async {
+            let switched = self.client.issue_cmd(Command::post("window", json!({"handle": top})));
+            match timeout(BRISK, switched).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(BidiError::Refused("no window".into(), error.to_string())),
+                Err(_) => Err(BidiError::Timeout),
+            }
+        };
+        let (switched, context) = tokio::join!(switched, self.furnish(user, top.clone()));
+        switched.and(context)
     }
 
     /// The user and the window that a session begins with, for a run that has the session to itself.
@@ -102,43 +105,30 @@ impl Session {
         let mut context = Context { user, top, subscriptions: Vec::new(), preload: None, intercept: None };
         let Some(bidi) = self.bidi.clone() else { return Ok(context) };
         let users = json!([context.user]);
-        let subscribe = |events: &[&str]| json!({"events": events, "userContexts": users});
-        match bidi.call("session.subscribe", subscribe(EVENTS), BRISK).await {
-            Ok(made) => context.subscriptions.extend(made["subscription"].as_str().map(ToOwned::to_owned)),
-            // A browser that does not know one of them refuses them all.
-            Err(BidiError::Refused(..)) => {
-                for event in EVENTS {
-                    match bidi.call("session.subscribe", subscribe(&[event]), BRISK).await {
-                        Ok(made) => context.subscriptions.extend(made["subscription"].as_str().map(ToOwned::to_owned)),
-                        Err(BidiError::Refused(_, message)) => tracing::debug!(event, message, "no such event"),
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-            Err(error) => return Err(error),
-        }
-        let preload = json!({
-            "functionDeclaration": observe::SCRIPT,
-            "arguments": [{"type": "channel", "value": {"channel": observe::CHANNEL, "ownership": "none"}}],
+        // None of them needs another one's answer.
+        let (subscriptions, preload, downloads, sized) = tokio::join!(
+            subscribe(&bidi, &users),
+            measure(&bidi, &users),
+            self.keep_downloads(&bidi, &users),
+            self.resize(&context, VIEWPORT, None),
+        );
+        context.subscriptions = subscriptions?;
+        context.preload = preload?;
+        downloads.and(sized)?;
+        Ok(context)
+    }
+
+    async fn keep_downloads(&self, bidi: &Bidi, users: &Json) -> Result<(), BidiError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let allowed = json!({
+            "downloadBehavior": {"type": "allowed", "destinationFolder": folder.join("downloads")},
             "userContexts": users,
         });
-        match bidi.call("script.addPreloadScript", preload, BRISK).await {
-            Ok(made) => context.preload = made["script"].as_str().map(ToOwned::to_owned),
-            Err(BidiError::Refused(_, message)) => tracing::debug!(message, "pages are not measured"),
-            Err(error) => return Err(error),
+        match bidi.call("browser.setDownloadBehavior", allowed, BRISK).await {
+            Err(BidiError::Refused(_, message)) => tracing::debug!(message, "downloads are not kept"),
+            done => drop(done?),
         }
-        if let Some(folder) = &self.folder {
-            let allowed = json!({
-                "downloadBehavior": {"type": "allowed", "destinationFolder": folder.join("downloads")},
-                "userContexts": users,
-            });
-            match bidi.call("browser.setDownloadBehavior", allowed, BRISK).await {
-                Ok(_) => {}
-                Err(BidiError::Refused(_, message)) => tracing::debug!(message, "downloads are not kept"),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(context)
+        Ok(())
     }
 
     /// Sets the size of all pages of a run.
@@ -161,20 +151,23 @@ impl Session {
         }
     }
 
-    /// Removes a user context and all that is of it.
+    /// Removes a user context and all that is of it. Nobody is told of events any more.
     pub(super) async fn remove(&self, context: &Context) -> Result<(), BidiError> {
         let Some(bidi) = &self.bidi else { return Ok(()) };
         bidi.listen(None);
-        for subscription in &context.subscriptions {
-            bidi.call("session.unsubscribe", json!({"subscriptions": [subscription]}), BRISK).await?;
-        }
-        if let Some(intercept) = &context.intercept {
-            bidi.call("network.removeIntercept", json!({"intercept": intercept}), BRISK).await?;
-        }
-        if let Some(script) = &context.preload {
-            bidi.call("script.removePreloadScript", json!({"script": script}), BRISK).await?;
-        }
-        bidi.call("browser.removeUserContext", json!({"userContext": context.user}), BRISK).await?;
+        let undo = async |method: &str, params: Option<Json>| match params {
+            Some(params) => bidi.call(method, params, BRISK).await.map(drop),
+            None => Ok(()),
+        };
+        let subscriptions =
+            (!context.subscriptions.is_empty()).then(|| json!({"subscriptions": context.subscriptions}));
+        let (unsubscribed, passes, unmeasured, removed) = tokio::join!(
+            undo("session.unsubscribe", subscriptions),
+            undo("network.removeIntercept", context.intercept.as_ref().map(|id| json!({"intercept": id}))),
+            undo("script.removePreloadScript", context.preload.as_ref().map(|id| json!({"script": id}))),
+            undo("browser.removeUserContext", Some(json!({"userContext": context.user}))),
+        );
+        unsubscribed.and(passes).and(unmeasured).and(removed)?;
         if let Some(folder) = &self.folder {
             // Most runs have neither.
             for own in ["downloads", "upload"] {
@@ -202,5 +195,45 @@ impl Session {
             bidi.listen(Some(watch.listener(bidi.clone(), tasks.clone())));
         }
         watch
+    }
+}
+
+/// Asks for what happens in the pages of these users; gives what to undo.
+async fn subscribe(bidi: &Bidi, users: &Json) -> Result<Vec<String>, BidiError> {
+    let ask = async |events: &[&str]| {
+        let made = bidi.call("session.subscribe", json!({"events": events, "userContexts": users}), BRISK).await?;
+        Ok(made["subscription"].as_str().map(ToOwned::to_owned))
+    };
+    match ask(EVENTS).await {
+        Ok(made) => return Ok(made.into_iter().collect()),
+        // A browser that does not know one of them refuses them all.
+        Err(BidiError::Refused(..)) => {}
+        Err(error) => return Err(error),
+    }
+    let mut subscriptions = Vec::new();
+    for event in EVENTS {
+        match ask(&[event]).await {
+            Ok(made) => subscriptions.extend(made),
+            Err(BidiError::Refused(_, message)) => tracing::debug!(event, message, "no such event"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(subscriptions)
+}
+
+/// Has the pages of these users measured; gives what to undo.
+async fn measure(bidi: &Bidi, users: &Json) -> Result<Option<String>, BidiError> {
+    let preload = json!({
+        "functionDeclaration": observe::SCRIPT,
+        "arguments": [{"type": "channel", "value": {"channel": observe::CHANNEL, "ownership": "none"}}],
+        "userContexts": users,
+    });
+    match bidi.call("script.addPreloadScript", preload, BRISK).await {
+        Ok(made) => Ok(made["script"].as_str().map(ToOwned::to_owned)),
+        Err(BidiError::Refused(_, message)) => {
+            tracing::debug!(message, "pages are not measured");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }

@@ -121,6 +121,18 @@ async fn actions_wait_until_the_element_can_take_them() {
     bench.end().await;
 }
 
+/// A page whose parts never come all: a picture that hangs, as a stranger's counter may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_click_does_not_wait_for_every_part_of_the_page() {
+    let slow = "<h1>Slow</h1><button onclick=\"document.title='done'\">Go on</button><img src=/hang>";
+    let mut bench = Bench::new(&[("/", "<a href=/slow>Slow</a>"), ("/slow", slow)]).await;
+    bench.act(&goto("/")).await;
+    bench.act(&click(role("link", "Slow"))).await;
+    bench.act(&click(role("button", "Go on"))).await;
+    assert_eq!(bench.js("return [document.title, document.readyState].join()").await, "done,interactive");
+    bench.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_acted_on_is_told_in_words() {
     let stuck = "<button disabled>Off</button><button>Twin</button><button class=b>Twin</button><a href=/>Sign in</a>

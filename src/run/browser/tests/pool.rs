@@ -32,6 +32,9 @@ const TRACES: &str = "
     await navigator.serviceWorker.register('/worker.js');
     return found;";
 
+/// How many runs one browser serves.
+const ROUNDS: usize = 5;
+
 async fn traces(page: &mut Page) -> serde_json::Value {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     let script = format!("return (async () => {{{TRACES}}})()");
@@ -43,8 +46,8 @@ async fn leaves_nothing_to_the_next(engine: Engine) {
     let browsers = configured(&folder, Config { max_sessions: 1, engine: Some(engine), ..Config::default() });
     let counted = counting().await;
     let values = values(&counted.base);
-    let mut first = None;
-    for round in 0..3 {
+    let (mut first, mut many) = (None, None);
+    for round in 0..ROUNDS {
         let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
         page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
         let found = traces(&mut page).await;
@@ -55,12 +58,15 @@ async fn leaves_nothing_to_the_next(engine: Engine) {
             (&"".into(), &0.into(), &serde_json::Value::Null)
         );
         assert_eq!(page.browser().warm, round > 0);
+        let users = page.ask("browser.getUserContexts", serde_json::json!({}), Duration::from_secs(10)).await.unwrap();
+        let users = users["userContexts"].as_array().unwrap().len();
+        assert_eq!(users, *many.get_or_insert(users), "no user stays, however many a browser begins with");
         page.close().await;
         assert_eq!((sessions(&browsers, "idle"), sessions(&browsers, "busy")), (1, 0));
     }
     assert_eq!(started(&browsers), 1, "one browser for all");
     // What may be cached was asked for in each run.
-    assert_eq!(counted.count("/cached.css"), 3);
+    assert_eq!(counted.count("/cached.css"), ROUNDS);
     browsers.shutdown().await;
     assert_eq!((sessions(&browsers, "idle"), sessions(&browsers, "busy")), (0, 0));
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
