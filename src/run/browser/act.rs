@@ -252,7 +252,7 @@ impl Page {
                 }
                 Err(Trouble::Timeout(text)) => {
                     let text = format!("the page was not ready in time: {text}");
-                    return Err(last.unwrap_or_else(|| Failure::new(Reason::Timeout, text)).waited(since.elapsed()));
+                    return Err(verdict::hung(text, last).waited(since.elapsed()));
                 }
                 Err(trouble) => return Err(trouble.failure()),
             }

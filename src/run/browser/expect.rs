@@ -11,7 +11,7 @@ use super::act::Pauses;
 use super::heard::Heard;
 use super::locate::{Answer, Query};
 use super::page::{Page, Saved};
-use super::verdict::Trouble;
+use super::verdict::{self, Trouble};
 use super::watch::Watch;
 use crate::diagnostic::Span;
 use crate::names::Reason;
@@ -173,9 +173,7 @@ impl Page {
                 Err(Trouble::Again(text)) => {
                     last.get_or_insert_with(|| Trouble::Again(text).failure());
                 }
-                Err(trouble @ Trouble::Timeout(_)) => {
-                    return Err(last.unwrap_or_else(|| trouble.failure()).waited(since.elapsed()));
-                }
+                Err(Trouble::Timeout(text)) => return Err(verdict::hung(text, last).waited(since.elapsed())),
                 Err(trouble) => return Err(trouble.failure()),
             }
             if !pauses.wait(deadline).await {

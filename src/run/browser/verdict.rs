@@ -135,6 +135,12 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
     }
 }
 
+/// A page that did not answer any more, and what it had shown before.
+pub(super) fn hung(text: String, last: Option<Failure>) -> Failure {
+    let Some(last) = last else { return Failure::new(Reason::Timeout, text) };
+    Failure { reason: Reason::Timeout, message: format!("{text}; before that: {}", last.message), ..last }
+}
+
 /// Why a session could not be had.
 pub(super) fn not_created(error: &NewSessionError, browser: &str, output: &str) -> Failure {
     let output = if output.is_empty() { String::new() } else { format!(" (the driver's last words: {output})") };
