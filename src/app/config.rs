@@ -493,7 +493,6 @@ alerting:
                 "wachta.yaml:1:1: `scenarios:` is missing",
                 "wachta.yaml:2:11: `location` must be 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`",
                 "wachta.yaml:3:8: `store: postgres://…` is not supported yet",
-                "wachta.yaml:4:15: `exec` is not supported yet",
                 "wachta.yaml:4:25: unknown key `evn`",
                 "wachta.yaml:5:15: `listen` must be an address and a port",
                 "wachta.yaml:6:1: `otlp` is not supported yet",

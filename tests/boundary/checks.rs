@@ -36,8 +36,9 @@ impl Postgres {
         let command = |program: &str| {
             let program = bin.join(program);
             if root {
-                let mut command = Command::new("runuser");
-                command.args(["-u", "postgres", "--"]).arg(program);
+                // It becomes the program, so that its id is the server's.
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
                 command
             } else {
                 Command::new(program)
