@@ -132,7 +132,7 @@ async fn a_database_is_asked() {
         ("SELECT timestamptz '2026-11-23 02:00:00+02'", "{starts_with: \"2026-11-23T00:00:00\"}"),
         ("SELECT date '1999-12-31'", "1999-12-31"),
         ("SELECT '00000000-0000-0000-0000-0000000000ff'::uuid", "{ends_with: ff}"),
-        ("SELECT current_setting('transaction_read_only')", "on"),
+        ("SELECT current_setting('transaction_read_only')", "'on'"),
         ("SELECT current_setting('application_name')", "wachta"),
     ] {
         check(sql, expect, "passed").await;
