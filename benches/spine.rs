@@ -71,6 +71,7 @@ async fn requests() {
         browsers: None,
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-bench")),
+        beats: None,
         location: "here".into(),
     };
     let config = (*tools.tls.client_config()).clone();

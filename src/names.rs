@@ -144,6 +144,8 @@ pub mod path {
     pub const READY: &str = "/-/ready";
     /// POST: load the files anew.
     pub const RELOAD: &str = "/-/reload";
+    /// Someone who must call in does so, followed by a name, and perhaps `/start`, `/fail` or an exit code.
+    pub const BEAT: &str = "/beat/";
     /// One scenario, followed by its id.
     pub const SCENARIO: &str = "/scenario/";
     /// One run, followed by its id.

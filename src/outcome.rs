@@ -80,6 +80,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Its steps as the scenario's file has them: what a suite adds has names that nobody bounds, and is no series.
+    pub fn steps_of_file(&self) -> impl Iterator<Item = &StepResult> {
+        self.steps.iter().filter(|step| self.kind != Kind::Exec || step.depth == 0)
+    }
+
     /// The step that decided the verdict.
     pub fn deciding_step(&self) -> Option<&StepResult> {
         self.failed_step.and_then(|index| self.steps.get(index))
@@ -317,6 +322,8 @@ pub enum EvidenceKind {
     Frame,
     /// An answer's head and the beginning of its body.
     Response,
+    /// The end of what a command wrote.
+    Output,
 }
 
 impl EvidenceKind {
@@ -330,6 +337,7 @@ impl EvidenceKind {
             Self::Accessibility => "accessibility",
             Self::Frame => "frame",
             Self::Response => "response",
+            Self::Output => "output",
         }
     }
 }

@@ -37,6 +37,7 @@ impl Agent {
             browsers: Some(browsers.clone()),
             lookup,
             evidence: EvidenceFolder::new(folder.join("evidence")),
+            beats: None,
             location: "here".into(),
         };
         let driver = if engine == Engine::Chromium { DRIVERS[0] } else { DRIVERS[1] };

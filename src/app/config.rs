@@ -40,6 +40,8 @@ pub struct Allow {
     pub env: Vec<String>,
     /// Files, or folders with a `/` at the end.
     pub files: Vec<String>,
+    /// Programs that checks may run, each as the check names it.
+    pub exec: Vec<String>,
 }
 
 /// Reads the agent's file. Every problem is a diagnostic; with an error there is no configuration.
@@ -92,7 +94,7 @@ const TOP: &[Key] = &[
 const ALLOW: &[Key] = &[
     key("env", TEXTS, "names of variables, with * for any characters"),
     key("files", TEXTS, "files, or folders with a / at the end"),
-    key("exec", TEXTS, "commands; none are supported yet"),
+    key("exec", TEXTS, "programs that an `exec` check may run, as it names them"),
 ];
 const WEB: &[Key] = &[
     key("listen", Shape::Text, "ADDRESS:PORT; default 127.0.0.1:9815"),
@@ -196,14 +198,10 @@ fn texts(r: &mut Reader, node: &Node, what: &str) -> Option<Vec<String>> {
 
 fn allow(r: &mut Reader, node: &Node) -> Allow {
     let Some(fields) = r.fields(node, "`allow`", &[ALLOW]) else { return Allow::default() };
-    if let Some(node) = fields.get("exec")
-        && r.list(node, "`exec`").is_some_and(|items| !items.is_empty())
-    {
-        r.fail(node.span, "`exec` is not supported yet");
-    }
     Allow {
         env: fields.get("env").and_then(|node| texts(r, node, "`env`")).unwrap_or_default(),
         files: fields.get("files").and_then(|node| texts(r, node, "`files`")).unwrap_or_default(),
+        exec: fields.get("exec").and_then(|node| texts(r, node, "`exec`")).unwrap_or_default(),
     }
 }
 
@@ -495,7 +493,6 @@ alerting:
                 "wachta.yaml:1:1: `scenarios:` is missing",
                 "wachta.yaml:2:11: `location` must be 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`",
                 "wachta.yaml:3:8: `store: postgres://…` is not supported yet",
-                "wachta.yaml:4:15: `exec` is not supported yet",
                 "wachta.yaml:4:25: unknown key `evn`",
                 "wachta.yaml:5:15: `listen` must be an address and a port",
                 "wachta.yaml:6:1: `otlp` is not supported yet",

@@ -18,6 +18,8 @@ pub struct Environment {
     allow: Option<Allow>,
     /// Variables that stand before those of the process.
     extra: BTreeMap<String, String>,
+    /// Whether programs may be run where everything else is allowed.
+    programs: bool,
     /// Files that stand before those of the machine, by the path that a scenario names.
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
@@ -31,6 +33,13 @@ impl Environment {
     /// The caller's own environment and files.
     pub fn everything() -> Self {
         Self::default()
+    }
+
+    /// Lets scenarios run programs, where everything else is allowed.
+    #[must_use]
+    pub fn with_programs(mut self, allowed: bool) -> Self {
+        self.programs = allowed;
+        self
     }
 
     /// Adds variables that are always allowed, such as those of `--env-file`.
@@ -81,6 +90,30 @@ impl Lookup for Environment {
                 Err(LookupError::Missing(format!("the variable `{name}` is not UTF-8 text")))
             }
         }
+    }
+
+    /// A program gets what finds other programs, a home and a language, and the variables that scenarios may read.
+    fn exec(&self, program: &str) -> Result<Vec<(String, String)>, LookupError> {
+        const ALWAYS: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TMPDIR", "TZ"];
+        let denied = |how: &str| Err(LookupError::NotAllowed(format!("the program `{program}` is not allowed; {how}")));
+        let may_see = |name: &str| match &self.allow {
+            None => true,
+            Some(allow) => {
+                let patterns = allow.env.iter().map(String::as_str).chain(ALWAYS);
+                patterns.into_iter().any(|pattern| glob(pattern, name))
+            }
+        };
+        match &self.allow {
+            None if !self.programs => return denied("start with `--allow-exec`"),
+            Some(allow) if !allow.exec.iter().any(|allowed| allowed == program) => {
+                return denied("add it to `allow.exec` of the agent's file");
+            }
+            _ => {}
+        }
+        let own =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let own = own.filter(|(name, _)| may_see(name));
+        Ok(own.chain(self.extra.clone()).collect())
     }
 
     fn file(&self, path: &Path, beside: &str) -> Result<Vec<u8>, LookupError> {
@@ -165,7 +198,7 @@ mod tests {
         std::fs::write(root.join("outside"), "outside").unwrap();
         std::os::unix::fs::symlink(root.join("outside"), root.join("scenarios/link")).unwrap();
         let beside = root.join("scenarios/a.yaml").display().to_string();
-        let allow = Allow { env: vec![], files: vec![format!("{}/secrets/", root.display())] };
+        let allow = Allow { env: vec![], files: vec![format!("{}/secrets/", root.display())], exec: vec![] };
         let lookup = Environment::allowed(allow);
         let read = |path: &str| lookup.file(Path::new(path), &beside);
         assert_eq!(read("ca.pem"), Ok(b"ca".to_vec()));
@@ -180,11 +213,24 @@ mod tests {
 
     #[test]
     fn variables_must_be_allowed() {
-        let lookup = Environment::allowed(Allow { env: vec!["PATH".into()], files: vec![] })
+        let lookup = Environment::allowed(Allow { env: vec!["PATH".into()], ..Allow::default() })
             .with([("EXTRA".to_owned(), "x".to_owned())]);
         assert!(lookup.env("PATH").is_ok());
         assert!(matches!(lookup.env("HOME"), Err(LookupError::NotAllowed(_))));
         assert_eq!(lookup.env("EXTRA"), Ok("x".into()));
         assert!(matches!(Environment::everything().env("WACHTA_NOT_SET"), Err(LookupError::Missing(_))));
+    }
+    #[test]
+    fn programs_must_be_allowed() {
+        let lookup = Environment::allowed(Allow { exec: vec!["pytest".into()], ..Allow::default() })
+            .with([("EXTRA".to_owned(), "x".to_owned())]);
+        let environment = lookup.exec("pytest").unwrap();
+        let has = |name: &str| environment.iter().any(|(known, _)| known == name);
+        assert!(has("PATH") && has("EXTRA") && !has("CARGO_MANIFEST_DIR"));
+        for other in ["rm", "/usr/bin/pytest", "./pytest", ""] {
+            assert!(matches!(lookup.exec(other), Err(LookupError::NotAllowed(_))), "{other}");
+        }
+        assert!(Environment::everything().exec("pytest").is_err());
+        assert!(Environment::everything().with_programs(true).exec("pytest").is_ok());
     }
 }

@@ -138,6 +138,7 @@ struct Parts {
     evidence: EvidenceFolder,
     browsers: Browsers,
     tls: run::tls::Trusted,
+    beats: run::probe::Beats,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
     scenarios: watch::Sender<Scenarios>,
@@ -197,6 +198,8 @@ impl App {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
+        let heard: Arc<dyn crate::store::Beats> = Arc::clone(&store) as _;
+        let awake_since = watch::Sender::new(Utc::now());
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
             library: setup.library,
@@ -205,6 +208,7 @@ impl App {
             evidence: EvidenceFolder::new(setup.folder.join("evidence")),
             browsers,
             tls: run::tls::Trusted::system(),
+            beats: run::probe::Beats::new(heard, awake_since.subscribe()),
             prometheus: Arc::clone(&prometheus),
             zabbix,
             scenarios: watch::Sender::new(Arc::default()),
@@ -231,6 +235,7 @@ impl App {
         tasks.spawn(Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
         library::watch_files(folders, parts.setup_file.as_deref(), reloads.clone(), &tasks, &stop);
         tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
+        tasks.spawn(run::probe::watch_over(awake_since, finish.clone()));
 
         let state = web::State {
             store,
@@ -312,6 +317,7 @@ impl Parts {
             browsers: Some(self.browsers.clone()),
             lookup: Arc::clone(&self.lookup.borrow()),
             evidence: self.evidence.clone(),
+            beats: Some(self.beats.clone()),
             location: self.location.clone(),
         }
     }

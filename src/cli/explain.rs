@@ -82,7 +82,7 @@ fn scenario(scenario: &Scenario, now: DateTime<Utc>, out: &mut dyn io::Write) ->
     writeln!(out, "  next due")?;
     let mut at = now;
     for _ in 0..10 {
-        let Some(due) = scenario.schedule.next_after(&scenario.id, at) else { break };
+        let Some(due) = scenario.next_after(at) else { break };
         at = due;
         let zone = match &scenario.schedule {
             Schedule::Cron { timezone, .. } => *timezone,

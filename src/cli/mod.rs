@@ -53,7 +53,8 @@ pub fn main() -> ExitCode {
         }
     };
     let colour = colour_on_stdout();
-    let everything = Environment::everything();
+    // Nothing is run here: whether a program may be is told by `run` and `serve`.
+    let everything = Environment::everything().with_programs(true);
     let mut out = std::io::stdout().lock();
     let written = match arguments.command {
         Command::Check(args) => check::check(&args, &everything, colour, &mut out),

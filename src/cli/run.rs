@@ -61,8 +61,8 @@ pub(super) struct RunArgs {
     /// Shows the browser's window
     #[arg(long)]
     headed: bool,
-    /// Not supported yet
-    #[arg(long, hide = true)]
+    /// Lets `exec` checks run their programs
+    #[arg(long)]
     allow_exec: bool,
     /// The browser for every scenario: chromium or firefox
     #[arg(long, value_name = "NAME")]
@@ -98,9 +98,6 @@ struct Prepared {
 
 /// Loads everything. None when files have errors, which are printed then.
 fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
-    if args.allow_exec {
-        return Err("`--allow-exec` is not supported yet".into());
-    }
     if let Some(name) = &args.browser
         && engine(name).is_none()
     {
@@ -120,7 +117,7 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
             variables.insert(name.trim().to_owned(), value.trim().trim_matches('"').to_owned());
         }
     }
-    let mut environment = Environment::everything().with(variables);
+    let mut environment = Environment::everything().with(variables).with_programs(args.allow_exec);
 
     let paths = scenario_files(&args.paths).map_err(|e| e.to_string())?;
     let mut files = Vec::new();
@@ -150,6 +147,13 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     if scenarios.is_empty() {
         return Err("there is no scenario to run".into());
     }
+    scenarios.retain(|scenario| {
+        let heartbeat = scenario.heartbeat().is_some();
+        if heartbeat {
+            println!("{}: passed over, who calls in is heard by `wachta serve` only", scenario.name);
+        }
+        !heartbeat
+    });
     override_vars(&mut scenarios, &args.var)?;
     Ok(Some(Prepared { scenarios, environment }))
 }
@@ -251,6 +255,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         browsers: Some(browsers.clone()),
         lookup: Arc::new(prepared.environment),
         evidence: EvidenceFolder::new(&args.evidence),
+        beats: None,
         location: "local".into(),
     };
     let ticket = Ticket::default();

@@ -244,11 +244,16 @@ impl<'a> Flow<'a> {
                 }
                 held
             }
-            Action::Tcp(check) => probe::tcp::check(check, &self.values, timeout).await,
-            Action::Tls(check) => {
-                let seen = probe::tls::check(check, &self.values, &self.tools.tls, timeout).await;
-                self.record.note(index, |result| result.certificate_expires_at = seen.expires_at);
-                seen.result
+            Action::Check(check) => {
+                let due_at = self.record.due_at();
+                let around = probe::Surroundings { values: &self.values, tools: self.tools, due_at, timeout };
+                let found = probe::check(check, &around).await;
+                self.record.note(index, |result| result.certificate_expires_at = found.expires_at);
+                self.record.add_cases(index, found.cases);
+                if let Some((kind, name, bytes)) = found.evidence {
+                    self.keep(index, kind, &format!("{index:03}-{name}"), bytes).await;
+                }
+                found.result
             }
             Action::Group(_) => unreachable!("groups are handled by `step`"),
         }

@@ -8,7 +8,7 @@ pub mod budget;
 pub mod expect;
 mod flow;
 mod http;
-mod probe;
+pub mod probe;
 mod record;
 pub mod tls;
 pub mod values;
@@ -38,6 +38,8 @@ pub struct Tools {
     pub lookup: Arc<dyn Lookup>,
     /// Where evidence is kept.
     pub evidence: EvidenceFolder,
+    /// Who called in; none where nobody can.
+    pub beats: Option<probe::Beats>,
     /// Where the agent looks from.
     pub location: String,
 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::budget::{self, Totals};
 use super::expect::cut;
+use super::probe::{Case, CaseEnd};
 use super::{Progress, Stage, Ticket, Tools};
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, PageResult, RunId, StepResult, StepStatus, Verdict};
@@ -92,6 +93,36 @@ impl Record {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When the run was due.
+    pub(super) fn due_at(&self) -> DateTime<Utc> {
+        self.due_at
+    }
+
+    /// What a suite did that a step ran, as steps within it: they are drawn one after the other, as suites report.
+    pub(super) fn add_cases(&self, step: usize, cases: Vec<Case>) {
+        let mut state = self.state();
+        let Some(parent) = state.steps.get(step).cloned() else { return };
+        let mut offset = parent.offset;
+        for case in cases {
+            let (status, failure) = match case.end {
+                CaseEnd::Passed => (StepStatus::Passed, None),
+                CaseEnd::Skipped => (StepStatus::Skipped, None),
+                CaseEnd::Failed(why) => (StepStatus::Failed, Some(self.masked(Failure::new(Reason::Exec, why)))),
+            };
+            state.steps.push(StepResult {
+                name: case.name,
+                depth: parent.depth + 1,
+                span_id: span_id(),
+                offset,
+                duration: case.took,
+                status,
+                failure,
+                ..parent.clone()
+            });
+            offset += case.took;
+        }
+    }
+
     pub(super) fn run(&self) -> RunId {
         self.run
     }
@@ -106,16 +137,12 @@ impl Record {
     pub(super) fn begin_step(&self, step: &Step, depth: u8, finally: bool) -> usize {
         self.tell(Stage::Began { name: &step.name, depth });
         let mut state = self.state();
-        let mut bytes = [0_u8; 8];
-        // The random end of a fresh id: span ids need to be unique within the trace only.
-        bytes.copy_from_slice(&RunId::new().0.as_bytes()[8..]);
-        let span = u64::from_be_bytes(bytes);
         state.steps.push(StepResult {
             name: step.name.clone(),
             depth,
             finally,
             optional: step.optional,
-            span_id: format!("{span:016x}"),
+            span_id: span_id(),
             offset: self.elapsed(),
             duration: Duration::ZERO,
             status: StepStatus::Unknown,
@@ -273,6 +300,11 @@ impl Record {
             browser: state.browser,
         }
     }
+}
+
+/// The random end of a fresh id: span ids need to be unique within the trace only.
+fn span_id() -> String {
+    RunId::new().0.as_bytes()[8..].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The verdict, why, in words, and the step that decided. A failure goes before anything soft, which then says nothing;

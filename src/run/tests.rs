@@ -22,6 +22,8 @@ use crate::demo::{Demo, FAULTS, Fault, Surroundings};
 use crate::outcome::{StepStatus, Verdict};
 use crate::scenario::{LookupError, load};
 
+mod checks;
+
 /// The surroundings of a test: what it names, and nothing else. `PANIC` is a defect of ours.
 #[derive(Default)]
 struct Given {
@@ -74,6 +76,7 @@ fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
         browsers: None,
         lookup: Arc::new(lookup),
         evidence: EvidenceFolder::new(&evidence.0),
+        beats: None,
         location: "here".into(),
     }
 }
@@ -629,7 +632,7 @@ async fn certificates() {
     check(&["other.test"], 20, true, "", "failed certificate: the certificate is not accepted: it is for another name")
         .await;
     check(local, 20, true, ", expires_after: 19d", "passed").await;
-    check(local, 20, true, ", expires_after: 21d", "failed certificate: the certificate is about to expire; expected valid for more than 21d, saw 19d23h left, until ").await;
+    check(local, 20, true, ", expires_after: 21d", "failed certificate: the certificate of CN=rcgen self signed cert is about to expire; expected valid for more than 21d, saw 19d23h left, until ").await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value as Json;
 
+use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::template::RunField;
@@ -159,6 +160,18 @@ impl Values {
             }
             Err(error) => Err(bad(&text, &error)),
         }
+    }
+
+    /// A file by its path, relative to the scenario's.
+    pub fn beside(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        let found = self.lookup.file(path, &self.scenario.source.path);
+        found.map_err(|e| Failure::new(Reason::Configuration, e.to_string()))
+    }
+
+    /// The environment that a program gets which the scenario may run.
+    pub fn exec(&self, program: &At<String>) -> Result<Vec<(String, String)>, Failure> {
+        let allowed = self.lookup.exec(program);
+        allowed.map_err(|e| Failure::new(Reason::Configuration, e.to_string()).at(program.span))
     }
 
     /// A file that the scenario names.

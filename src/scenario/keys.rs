@@ -1,6 +1,8 @@
 //! The keys of the language, one table per kind of map: what the reader, "allowed here", the JSON Schema and the
 //! docs come from.
 
+use super::probe;
+
 /// A key that may stand in a map.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -58,7 +60,7 @@ pub struct Kind {
     pub beside: &'static [Key],
 }
 
-const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape: Some(shape), doc }
 }
 
@@ -67,7 +69,7 @@ const fn later(name: &'static str, doc: &'static str) -> Key {
 }
 
 const TARGET: Shape = Shape::Ref("target");
-const MATCHER: Shape = Shape::Ref("matcher");
+pub(super) const MATCHER: Shape = Shape::Ref("matcher");
 const PAGE_EXPECT: Shape = Shape::OneOrMany(&Shape::Ref("page_facts"));
 const TEXTS: Shape = Shape::Map(&Shape::Text);
 const CONSTANTS: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Bool]));
@@ -246,10 +248,6 @@ pub const PAGE_MODIFIERS: &[Key] =
 
 const fn page(name: &'static str, value: Shape, doc: &'static str, beside: &'static [Key]) -> Kind {
     Kind { key: key(name, value, doc), beside }
-}
-
-const fn page_later(name: &'static str, doc: &'static str) -> Kind {
-    Kind { key: later(name, doc), beside: &[] }
 }
 
 /// What can be done on a page.
@@ -539,7 +537,8 @@ pub const RESPONSE_SOURCES: &[Key] = &[
 /// The part of a body to keep.
 pub const BODY_SOURCE: &[Key] = &[key("matches", Shape::Text, "a regular expression whose first group is kept")];
 
-const FASTER_THAN: Key = key("faster_than", Shape::Duration, "from the start to the end");
+/// A hard limit of the time that a check takes.
+pub(super) const FASTER_THAN: Key = key("faster_than", Shape::Duration, "from the start to the end");
 
 /// What an `http` check has beside the request's keys.
 pub const HTTP: Kind = Kind {
@@ -555,35 +554,29 @@ pub const HTTP: Kind = Kind {
 /// The kinds of checks, `http` first; its request's keys are [`REQUEST`].
 pub const CHECK_KINDS: &[Kind] = &[
     HTTP,
-    Kind {
-        key: key("tls", Shape::Text, "host:port whose certificate is looked at"),
-        beside: &[
-            key("trust", Shape::Keys(&[TRUST]), "which certificates to trust"),
-            key("expires_after", Shape::Duration, "how long the certificate must stay valid"),
-            FASTER_THAN,
-            later("expect", "what must hold of the certificate"),
-        ],
-    },
-    Kind {
-        key: key("tcp", Shape::Text, "host:port to connect to"),
-        beside: &[
-            key("send", Shape::Text, "what to send once connected"),
-            key("receive", MATCHER, "what must come back"),
-            FASTER_THAN,
-            later("starttls", "turns to TLS first"),
-            later("trust", "which certificates to trust"),
-        ],
-    },
-    page_later("dns", "a name to resolve"),
-    page_later("ping", "a host to ping"),
-    page_later("postgres", "a database to ask"),
-    page_later("redis", "a Redis server to ask"),
-    page_later("grpc", "a gRPC health check"),
-    page_later("websocket", "a WebSocket"),
-    page_later("ntp", "a time server"),
-    page_later("s3", "a bucket to look into"),
-    page_later("heartbeat", "someone who must call in"),
-    page_later("exec", "a command to run"),
+    probe::tls::KIND,
+    probe::tcp::KIND,
+    probe::dns::KIND,
+    probe::ping::KIND,
+    probe::postgres::KIND,
+    probe::redis::KIND,
+    probe::grpc::KIND,
+    probe::websocket::KIND,
+    probe::ntp::KIND,
+    probe::s3::KIND,
+    probe::heartbeat::KIND,
+    probe::exec::KIND,
+];
+
+/// What `expect` knows, by kind of check; that of `http` is [`RESPONSE_FACTS`].
+pub const CHECK_EXPECT: &[(&str, &[Key])] = &[
+    ("`certificate`", probe::certificate::CERTIFICATE),
+    ("`expect` of `dns`", probe::dns::EXPECT),
+    ("`expect` of `postgres`", probe::postgres::EXPECT),
+    ("`expect` of `redis`", probe::redis::EXPECT),
+    ("`expect` of `ntp`", probe::ntp::EXPECT),
+    ("`expect` of `s3`", probe::s3::EXPECT),
+    ("`credentials` of `s3`", probe::s3::CREDENTIALS),
 ];
 
 /// Every role word as a key; its value is the accessible name.

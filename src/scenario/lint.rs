@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::model::{Action, Budget, PageAction, Scenario, Step};
+use super::probe::Check;
 use super::reader::{Fields, Reader, cut};
 use super::template::{Reference, Template};
 use crate::diagnostic::{At, Diagnostic, Source};
@@ -82,15 +83,28 @@ pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
     let mut visit = |step: &Step| {
         let named: Vec<&At<Template>> = match &step.action {
             Action::Request(request) => request.trust.ca.iter().collect(),
-            Action::Tls(check) => check.trust.ca.iter().collect(),
+            Action::Check(check) => check.files(),
             Action::Page(PageAction::Upload { files, .. }) => files.iter().collect(),
-            Action::Page(_) | Action::Group(_) | Action::Tcp(_) => Vec::new(),
+            Action::Page(_) | Action::Group(_) => Vec::new(),
         };
         let source = step.source.as_ref().unwrap_or(&scenario.source);
         found.extend(named.into_iter().map(|file| (file.clone(), Arc::clone(source))));
     };
     walk(&scenario.steps, &mut visit);
     walk(&scenario.finally, &mut visit);
+    found
+}
+
+/// Every program that a scenario runs, and the file in which that stands.
+pub fn programs(scenario: &Scenario) -> Vec<(At<String>, Arc<Source>)> {
+    let mut found = Vec::new();
+    walk(&scenario.steps, &mut |step| {
+        if let Action::Check(check) = &step.action
+            && let Check::Exec(exec) = &**check
+        {
+            found.push((exec.program.clone(), Arc::clone(step.source.as_ref().unwrap_or(&scenario.source))));
+        }
+    });
     found
 }
 

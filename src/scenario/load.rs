@@ -9,8 +9,8 @@ use super::keys::{
     ALERT, CHECK, CHECK_DEFAULTS, CHECK_KINDS, CHECKS, HTTP, Key, REQUEST, SCENARIO, SCENARIO_DEFAULTS, SECRET,
 };
 use super::model::{
-    self, AlertPolicy, BrowserSettings, EvidencePolicy, Kind, Lookup, Scenario, ScenarioId, Schedule, SecretSource,
-    Step,
+    self, Action, AlertPolicy, BrowserSettings, EvidencePolicy, Kind, Lookup, Scenario, ScenarioId, Schedule,
+    SecretSource, Step,
 };
 use super::naming;
 use super::reader::{Fields, Reader, Used, cut};
@@ -144,6 +144,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         kind: Kind::Api,
         tags,
         schedule: Schedule::Every(DEFAULT_EVERY),
+        grace: Duration::ZERO,
         timeout: model::DEFAULT_SCENARIO_TIMEOUT,
         base_url: scope.base_url,
         browser,
@@ -164,7 +165,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     }
     scenario.timeout = timeout.unwrap_or(scenario.timeout);
     scenario.schedule = schedule.unwrap_or(Schedule::Every(every));
-    scenario.alert = alert.policy(&scenario.schedule);
+    scenario.alert = alert.policy(&scenario.schedule, false);
     lint::unused(r, &fields);
     lint::timeouts(r, &scenario);
     lint::pages(r, &fields, &scenario);
@@ -245,7 +246,6 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         return None;
     };
     let kind = CHECK_KINDS.iter().find(|kind| kind.key.name == kind_entry.key)?;
-    let label = kind_entry.value.scalar().map(|scalar| cut(&scalar.text)).unwrap_or_default();
     if kind.key.shape.is_none() {
         r.fail(kind_entry.key_span, format!("`{}` is not supported yet", kind.key.name));
         return None;
@@ -265,9 +265,12 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
     all_tags.extend(tags(r, fields.get("tags")));
     let alert = alert(r, fields.get("alert"), common.alert.clone());
     let (kind, action) = probe::check(r, kind_entry, &fields)?;
-    let verb = if kind == Kind::Http { probe::method(fields.get("method")) } else { kind.as_str() };
+    let grace = match &action {
+        Action::Check(check) => check.grace(),
+        _ => Duration::ZERO,
+    };
     let step = Step {
-        name: format!("{verb} {label}"),
+        name: probe::step_name(kind_entry, &fields),
         span: kind_entry.span(),
         source: None,
         timeout: Some(timeout),
@@ -283,8 +286,9 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         source: Arc::clone(&r.source),
         kind,
         tags: all_tags,
-        alert: alert.policy(&schedule),
+        alert: alert.policy(&schedule, kind == Kind::Heartbeat),
         schedule,
+        grace,
         timeout,
         base_url: None,
         browser: BrowserSettings::default(),
@@ -390,8 +394,9 @@ struct AlertParts {
 }
 
 impl AlertParts {
-    fn policy(self, schedule: &Schedule) -> AlertPolicy {
-        let seldom = schedule.shortest_gap(reference()).is_none_or(|gap| gap >= Duration::from_secs(3600));
+    /// What comes seldom opens an incident at the first bad run, as does a heartbeat: who did not call once did not call.
+    fn policy(self, schedule: &Schedule, heartbeat: bool) -> AlertPolicy {
+        let seldom = heartbeat || schedule.shortest_gap(reference()).is_none_or(|gap| gap >= Duration::from_secs(3600));
         let (after, of) = self.after.unwrap_or(if seldom { (1, 1) } else { (2, 2) });
         let default = AlertPolicy::default();
         AlertPolicy {
@@ -604,6 +609,10 @@ fn missing(r: &mut Reader, scenario: &Scenario, lookup: &dyn Lookup) {
             let problem = lookup.file(std::path::Path::new(path), &scenario.source.path).err();
             report_missing(r, scenario, problem.map(|error| (&source, file.span, error.to_string())));
         }
+    }
+    for (program, source) in lint::programs(scenario) {
+        let problem = lookup.exec(&program).err();
+        report_missing(r, scenario, problem.map(|error| (&source, program.span, error.to_string())));
     }
     r.context = context;
 }

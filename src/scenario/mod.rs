@@ -15,7 +15,7 @@ mod lint;
 pub mod load;
 pub mod model;
 mod naming;
-mod probe;
+pub mod probe;
 pub mod reader;
 pub mod schema;
 mod settings;
@@ -32,6 +32,7 @@ mod verdict;
 pub use catalog::{Catalog, assemble};
 pub use load::{Loaded, load};
 pub use model::*;
+pub use probe::Check;
 pub use template::{Reference, Template, Value};
 pub use verdict::Verdict;
 

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::probe::Check;
+use super::probe::heartbeat::HeartbeatCheck;
 use super::template::{Template, Value};
 use super::verdict::Verdict;
 use crate::diagnostic::{At, Source, Span};
@@ -51,6 +54,8 @@ pub struct Scenario {
     pub tags: BTreeMap<String, String>,
     /// When it is due.
     pub schedule: Schedule,
+    /// So much later it is judged: the grace of a heartbeat, nothing for all else.
+    pub grace: Duration,
     /// How long all of `steps` may take.
     pub timeout: Duration,
     /// What relative URLs are relative to.
@@ -84,7 +89,7 @@ impl Scenario {
                     || match &step.action {
                         Action::Page(_) => true,
                         Action::Group(steps) => any(steps),
-                        Action::Request(_) | Action::Tcp(_) | Action::Tls(_) => false,
+                        Action::Request(_) | Action::Check(_) => false,
                     }
             })
         }
@@ -108,6 +113,23 @@ impl Scenario {
             return &self.source;
         }
         find(&self.steps, path).or_else(|| find(&self.finally, path)).unwrap_or(&self.source)
+    }
+
+    /// The first time strictly after `after` at which it is run: its due time, and the grace of a heartbeat.
+    pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let grace = TimeDelta::from_std(self.grace).ok()?;
+        self.schedule.next_after(&self.id, after.checked_sub_signed(grace)?)?.checked_add_signed(grace)
+    }
+
+    /// The heartbeat that it is, if it is one.
+    pub fn heartbeat(&self) -> Option<&HeartbeatCheck> {
+        match self.steps.first().map(|step| &step.action) {
+            Some(Action::Check(check)) => match &**check {
+                Check::Heartbeat(heartbeat) => Some(heartbeat),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// The names of all steps, those in groups and under `finally` included.
@@ -141,6 +163,26 @@ pub enum Kind {
     Tcp,
     /// One `tls` check.
     Tls,
+    /// One `dns` check.
+    Dns,
+    /// One `ping` check.
+    Ping,
+    /// One `postgres` check.
+    Postgres,
+    /// One `redis` check.
+    Redis,
+    /// One `grpc` check.
+    Grpc,
+    /// One `websocket` check.
+    Websocket,
+    /// One `ntp` check.
+    Ntp,
+    /// One `s3` check.
+    S3,
+    /// One heartbeat.
+    Heartbeat,
+    /// One command.
+    Exec,
 }
 
 impl Kind {
@@ -152,6 +194,16 @@ impl Kind {
             Self::Http => "http",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Dns => "dns",
+            Self::Ping => "ping",
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Grpc => "grpc",
+            Self::Websocket => "websocket",
+            Self::Ntp => "ntp",
+            Self::S3 => "s3",
+            Self::Heartbeat => "heartbeat",
+            Self::Exec => "exec",
         }
     }
 }
@@ -479,10 +531,8 @@ pub enum Action {
     Request(Box<Request>),
     /// Steps that belong together.
     Group(Vec<Step>),
-    /// A TCP check.
-    Tcp(Box<TcpCheck>),
-    /// A TLS check.
-    Tls(Box<TlsCheck>),
+    /// A check of any kind but `http`.
+    Check(Box<Check>),
 }
 
 /// What is done on a page.
@@ -919,32 +969,6 @@ pub enum ResponseSource {
     Body(Option<Template>),
 }
 
-/// A TCP check.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TcpCheck {
-    /// `host:port`.
-    pub address: At<Template>,
-    /// What to send once connected.
-    pub send: Option<At<Template>>,
-    /// What the peer must send.
-    pub receive: Option<(Matcher, Span)>,
-    /// From the start to the last expected byte.
-    pub faster_than: Option<At<Duration>>,
-}
-
-/// A TLS check: the handshake succeeds, the certificate is trusted and fits the name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TlsCheck {
-    /// `host:port`.
-    pub address: At<Template>,
-    /// Which certificates to trust.
-    pub trust: Trust,
-    /// The certificate must stay valid for at least this long.
-    pub expires_after: Option<At<Duration>>,
-    /// From the start to the end of the handshake.
-    pub faster_than: Option<At<Duration>>,
-}
-
 /// What a scenario may know of its surroundings: the agent's environment and files, as far as it allows.
 pub trait Lookup: Send + Sync {
     /// A variable of the environment.
@@ -953,6 +977,11 @@ pub trait Lookup: Send + Sync {
     /// A file. `beside` is the path of the scenario's file: relative paths are relative to its folder, and what is
     /// in its folder is always allowed.
     fn file(&self, path: &std::path::Path, beside: &str) -> Result<Vec<u8>, LookupError>;
+
+    /// Whether a program may be run, and the environment that it gets then. Nothing may unless it is said.
+    fn exec(&self, program: &str) -> Result<Vec<(String, String)>, LookupError> {
+        Err(LookupError::NotAllowed(format!("the program `{program}` is not allowed here")))
+    }
 }
 
 /// Why a lookup gave nothing. Never holds the value.

@@ -31,6 +31,13 @@ impl Lookup for Machine {
         }
         Ok(b"value".to_vec())
     }
+
+    fn exec(&self, program: &str) -> Result<Vec<(String, String)>, LookupError> {
+        if program.contains("missing") {
+            return Err(LookupError::NotAllowed(format!("the program `{program}` is not allowed")));
+        }
+        Ok(Vec::new())
+    }
 }
 
 fn golden() -> Vec<(PathBuf, String)> {

@@ -144,7 +144,7 @@ impl Dispatcher {
     /// Plans the next run of a scenario, after a point in time.
     fn plan(&mut self, scenario: Arc<Scenario>, after: DateTime<Utc>) {
         let id = scenario.id.value.clone();
-        let Some(due_at) = scenario.schedule.next_after(&id, after) else {
+        let Some(due_at) = scenario.next_after(after) else {
             tracing::warn!(scenario = %id, "never due again");
             self.entries.remove(&id);
             return;
@@ -192,9 +192,7 @@ impl Dispatcher {
     fn skip_missed(&self, entry: &mut Entry, now: DateTime<Utc>) {
         let mut missed = 0_u64;
         let mut due_at = entry.due_at;
-        while let Some(next) =
-            entry.scenario.schedule.next_after(&entry.scenario.id.value, due_at).filter(|next| *next <= now)
-        {
+        while let Some(next) = entry.scenario.next_after(due_at).filter(|next| *next <= now) {
             due_at = next;
             missed += 1;
         }

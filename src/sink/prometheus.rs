@@ -75,7 +75,7 @@ impl Series {
             ended_at: outcome.ended_at,
         });
         self.show_conclusion(outcome);
-        for step in &outcome.steps {
+        for step in outcome.steps_of_file() {
             if !matches!(step.status, StepStatus::Passed | StepStatus::Failed) {
                 continue;
             }

@@ -64,6 +64,7 @@ conformance! {
     incidents_are_found
     the_outbox_is_in_order
     a_notice_that_may_have_arrived_is_a_repeat
+    who_called_in_is_remembered
 }
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -410,4 +411,19 @@ async fn a_commit_is_whole_or_not_at_all() {
     assert_eq!(store.latest().await.unwrap(), []);
     assert_eq!(store.incidents(10).await.unwrap(), []);
     store.close().await;
+}
+
+async fn who_called_in_is_remembered(store: &dyn Store) {
+    let heard = |started: Option<i64>, ended: Option<(i64, u8)>| {
+        Some(Heard { started_at: started.map(at), ended: ended.map(|(second, code)| Ended { at: at(second), code }) })
+    };
+    assert_eq!(store.beats("backup").await.unwrap(), None);
+    store.beat("backup", Beat::Started, at(1)).await.unwrap();
+    assert_eq!(store.beats("backup").await.unwrap(), heard(Some(1), None));
+    store.beat("backup", Beat::Ended(0), at(2)).await.unwrap();
+    assert_eq!(store.beats("backup").await.unwrap(), heard(Some(1), Some((2, 0))));
+    store.beat("backup", Beat::Ended(FAILED), at(3)).await.unwrap();
+    store.beat("other", Beat::Ended(7), at(4)).await.unwrap();
+    assert_eq!(store.beats("backup").await.unwrap(), heard(Some(1), Some((3, FAILED))));
+    assert_eq!(store.beats("other").await.unwrap(), heard(None, Some((4, 7))));
 }

@@ -207,10 +207,50 @@ pub trait Outbox: Send + Sync {
     async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>>;
 }
 
-/// All that is remembered.
-pub trait Store: Runs + History + Incidents + Outbox {}
+/// The code of a call that says no more than that it failed.
+pub const FAILED: u8 = u8::MAX;
 
-impl<T: Runs + History + Incidents + Outbox> Store for T {}
+/// A call of someone who must call in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// The work begins.
+    Started,
+    /// It has ended with this exit code; 0 is success.
+    Ended(u8),
+}
+
+/// What was heard of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// When the work last began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// How it last ended.
+    pub ended: Option<Ended>,
+}
+
+/// The end of some work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Its exit code; 0 is success.
+    pub code: u8,
+}
+
+/// Who called in.
+#[async_trait]
+pub trait Beats: Send + Sync {
+    /// Someone calls in.
+    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()>;
+
+    /// What was heard of a name; none: nothing yet.
+    async fn beats(&self, name: &str) -> Result<Option<Heard>>;
+}
+
+/// All that is remembered.
+pub trait Store: Runs + History + Incidents + Outbox + Beats {}
+
+impl<T: Runs + History + Incidents + Outbox + Beats> Store for T {}
 
 #[cfg(test)]
 mod conformance;

@@ -11,7 +11,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row as _, SqlitePool};
 
 use super::{
-    Batch, Delivery, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent, Result, Runs, StoreError,
+    Batch, Beat, Beats, Delivery, Ended, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent,
+    Result, Runs, StoreError,
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::names::Reason;
@@ -428,5 +429,42 @@ impl Outbox for Sqlite {
                 })
             })
             .collect()
+    }
+}
+
+#[async_trait]
+impl Beats for Sqlite {
+    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
+        let (query, code) = match beat {
+            Beat::Started => (
+                "INSERT INTO beats (name, started_at) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET started_at = ?2",
+                None,
+            ),
+            Beat::Ended(code) => (
+                "INSERT INTO beats (name, ended_at, code) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (name) DO UPDATE SET ended_at = ?2, code = ?3",
+                Some(code),
+            ),
+        };
+        let mut query = sqlx::query(query).bind(name.to_owned()).bind(micros(at));
+        if let Some(code) = code {
+            query = query.bind(code);
+        }
+        query.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    async fn beats(&self, name: &str) -> Result<Option<Heard>> {
+        let row = sqlx::query("SELECT started_at, ended_at, code FROM beats WHERE name = ?")
+            .bind(name.to_owned())
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(row.map(|row| Heard {
+            started_at: row.get::<Option<i64>, _>(0).map(time),
+            ended: row
+                .get::<Option<i64>, _>(1)
+                .map(|at| Ended { at: time(at), code: row.get::<Option<u8>, _>(2).unwrap_or(super::FAILED) }),
+        }))
     }
 }

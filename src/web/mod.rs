@@ -3,6 +3,7 @@
 //! Reads the store and views; asks for things by messages that `app` answers. No engine is called from here.
 
 mod admin;
+mod beat;
 mod config;
 pub mod page;
 
@@ -93,6 +94,8 @@ pub fn router(state: State) -> Router {
         .route(path::HEALTHY, get(admin::healthy))
         .route(path::READY, get(admin::ready))
         .route(path::RELOAD, post(admin::reload))
+        .route(&format!("{}{{name}}", path::BEAT), get(beat::success).post(beat::success))
+        .route(&format!("{}{{name}}/{{what}}", path::BEAT), get(beat::told).post(beat::told))
         .layer(middleware::map_response(harden))
         .with_state(state)
 }

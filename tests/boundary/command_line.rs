@@ -198,6 +198,8 @@ async fn arguments_are_taken_or_refused_by_name() {
         "scenario: Vars\nbase_url: ${env.OTHER_URL}\nsecrets: {password: {env: OTHER_PASSWORD}}\nvars: {path: /nowhere}\nsteps:\n  \
          - POST: /oauth/token\n    form: {client_id: anna@example.com, client_secret: \"${secret.password}\"}\n  - GET: ${vars.path}\n",
     );
+    folder.write("exec.yaml", "checks:\n  good: {exec: [sh, -c, \"exit 0\"]}\n  bad: {exec: [sh, -c, \"exit 3\"]}\n");
+    folder.write("beat.yaml", "checks:\n  job: {heartbeat: job}\n");
     folder.write("env", &format!("# the shop\nexport OTHER_URL=\"http://{}\"\n", shop.http));
     let password = format!("password={}", wachta::demo::PASSWORD);
     let vars = ["run", "vars.yaml", "--env-file", "env", "--secret", &password];
@@ -213,7 +215,10 @@ async fn arguments_are_taken_or_refused_by_name() {
         (&["run", "two.yaml", "--secret", "a=b"], 2, "no scenario has `a` under `secrets`"),
         (&["run", "two.yaml", "--report", "html=x"], 2, "`--report html=` is not known: junit or json"),
         (&["run", "two.yaml", "--report", "json=no/such/folder/x"], 2, "no/such/folder/x was not written"),
-        (&["run", "two.yaml", "--allow-exec"], 2, "`--allow-exec` is not supported yet"),
+        (&["run", "exec.yaml"], 2, "the program `sh` is not allowed; start with `--allow-exec`"),
+        (&["run", "exec.yaml", "--allow-exec"], 1, "2 runs: 1 passed, 1 failed\n"),
+        (&["check", "exec.yaml"], 0, ""),
+        (&["run", "beat.yaml"], 0, "job: passed over, who calls in is heard by `wachta serve` only\n"),
         (&["run", "two.yaml", "--browser", "safari"], 2, "`--browser safari` is not known: chromium or firefox"),
         (&["run", "two.yaml", "--only", "one", "--browser", "firefox", "--headed"], 0, "1 run: 1 passed\n"),
         (&["run", "two.yaml", "--webdriver", "here"], 2, "--webdriver"),

@@ -135,6 +135,7 @@ fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
         browsers: Some(browsers.clone()),
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new(folder.join("evidence")),
+        beats: None,
         location: "here".into(),
     };
     (browsers, tools)

@@ -36,6 +36,9 @@ impl Lookup for Anything {
         }
         Ok(b"a-file".to_vec())
     }
+    fn exec(&self, _: &str) -> Result<Vec<(String, String)>, LookupError> {
+        Ok(Vec::new())
+    }
 }
 
 /// The examples in a document.
@@ -115,12 +118,13 @@ fn every_key_is_documented() {
         ("`save` on a page", rows(keys::PAGE_SOURCES)),
         ("`save` on an answer", rows(keys::RESPONSE_SOURCES)),
     ];
+    let checks = keys::CHECK_EXPECT.iter().map(|(title, table)| (*title, rows(table)));
     let (begin, end) = ("the reader uses -->\n", "<!-- end of keys -->\n");
     let page = read("docs/scenarios.md");
     let (before, rest) = page.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
     let mut text = format!("{before}{begin}");
-    for (title, table) in sections {
+    for (title, table) in sections.into_iter().chain(checks) {
         text.push_str(&format!("\n### {title}\n\n{table}"));
     }
     text.push_str(&format!("\n{end}{after}"));
@@ -130,7 +134,7 @@ fn every_key_is_documented() {
 #[test]
 fn every_example_in_the_documents_loads() {
     let mut seen = 0;
-    for document in ["README.md", "docs/scenarios.md"] {
+    for document in ["README.md", "docs/scenarios.md", "docs/checks.md"] {
         let text = read(document);
         for yaml in examples(&text) {
             if yaml.starts_with("location:") {
@@ -150,7 +154,7 @@ fn every_example_in_the_documents_loads() {
             seen += 1;
         }
     }
-    assert!(seen >= 6, "only {seen} examples were found");
+    assert!(seen >= 18, "only {seen} examples were found");
 }
 
 #[test]

@@ -20,8 +20,8 @@ use wachta::incident::{Event, Incident, Notice, Subject};
 use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
-    Batch, Delivery, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent, Runs, Sqlite, Store,
-    StoreError,
+    Batch, Beat, Beats, Delivery, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent, Runs,
+    Sqlite, Store, StoreError,
 };
 
 use crate::support::agent::Agent;
@@ -351,6 +351,18 @@ impl Incidents for Dying {
     }
     async fn decisions(&self, subject: &Subject, limit: u32) -> Kept<Vec<KeptDecision>> {
         self.store.decisions(subject, limit).await
+    }
+}
+
+#[async_trait]
+impl Beats for Dying {
+    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Kept<()> {
+        let done = self.store.beat(name, beat, at).await;
+        self.wrote();
+        done
+    }
+    async fn beats(&self, name: &str) -> Kept<Option<Heard>> {
+        self.store.beats(name).await
     }
 }
 

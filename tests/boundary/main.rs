@@ -4,6 +4,7 @@
 
 mod browser;
 mod browser_suite;
+mod checks;
 mod command_line;
 mod daemon_browser;
 mod deaths;

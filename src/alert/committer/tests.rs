@@ -13,7 +13,7 @@ use crate::names::Reason;
 use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::outcome::Verdict;
 use crate::scenario::{Kind, Lookup, LookupError, load};
-use crate::store::{Delivery, History, Incidents, KeptDecision, NoticeState, Outbox, Runs, Sqlite};
+use crate::store::{Beat, Beats, Delivery, Heard, History, Incidents, KeptDecision, NoticeState, Outbox, Runs, Sqlite};
 
 struct Nothing;
 
@@ -102,6 +102,16 @@ impl Incidents for Flaky {
     }
     async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>> {
         self.inner.decisions(subject, limit).await
+    }
+}
+
+#[async_trait]
+impl Beats for Flaky {
+    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
+        self.inner.beat(name, beat, at).await
+    }
+    async fn beats(&self, name: &str) -> Result<Option<Heard>> {
+        self.inner.beats(name).await
     }
 }
 

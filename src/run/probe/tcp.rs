@@ -1,32 +1,36 @@
-//! A TCP check: connect, perhaps say something, perhaps hear something.
+//! A TCP check: connect, perhaps turn to TLS, perhaps say something, perhaps hear something.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{connect, faster_than, host_and_port, out_of_time};
+use super::connection::{Stream, broken, connect, secure};
+use super::{Surroundings, configuration, faster_than, out_of_time, starttls};
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::Values;
 use crate::run::expect::{Filled, Seen};
-use crate::scenario::TcpCheck;
+use crate::scenario::probe::host_and_port;
+use crate::scenario::probe::tcp::TcpCheck;
 
 /// So much of what the peer says is looked at.
 const LARGEST_GREETING: usize = 64 << 10;
 
 /// Runs the check.
-pub(in crate::run) async fn check(check: &TcpCheck, values: &Values, timeout: Duration) -> Result<(), Failure> {
+pub async fn check(check: &TcpCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+    let (values, timeout) = (around.values, around.timeout);
     let began = Instant::now();
     let mut heard = Vec::new();
-    let receive =
-        check.receive.as_ref().map(|(matcher, span)| Ok((Filled::new(matcher, values)?, *span))).transpose()?;
+    let receive = check.receive.as_ref().map(|one| Ok((Filled::new(&one.matcher, values)?, one.span))).transpose()?;
+    // Whether it came so far that what was said is what is at fault.
+    let mut listening = false;
     let dialogue = async {
-        let (host, port) = host_and_port(&values.fill(&check.address)?).map_err(|f| f.at(check.address.span))?;
-        let mut stream = connect(&host, port).await?;
+        let mut stream = open(check, around).await?;
         if let Some(send) = &check.send {
             stream.write_all(values.fill(send)?.as_bytes()).await.map_err(|e| broken(&e))?;
+            stream.flush().await.map_err(|e| broken(&e))?;
         }
         let Some((matcher, _)) = &receive else { return Ok(()) };
+        listening = true;
         let mut buffer = [0_u8; 4096];
         while heard.len() < LARGEST_GREETING {
             match stream.read(&mut buffer).await.map_err(|e| broken(&e))? {
@@ -41,7 +45,7 @@ pub(in crate::run) async fn check(check: &TcpCheck, values: &Values, timeout: Du
     };
     let ended = tokio::time::timeout(timeout, dialogue).await;
     let took = began.elapsed();
-    if let (Some((matcher, span)), Ok(Ok(())) | Err(_)) = (&receive, &ended) {
+    if let (Some((matcher, span)), true, Ok(Ok(())) | Err(_)) = (&receive, listening, &ended) {
         let seen = said(&heard);
         if !matcher.holds(&seen) {
             let reason = if ended.is_err() { Reason::Timeout } else { Reason::Assertion };
@@ -56,10 +60,17 @@ pub(in crate::run) async fn check(check: &TcpCheck, values: &Values, timeout: Du
     faster_than(check.faster_than.as_ref(), took)
 }
 
-fn said(bytes: &[u8]) -> Seen {
-    Seen::text(String::from_utf8_lossy(bytes))
+async fn open(check: &TcpCheck, around: &Surroundings<'_>) -> Result<Stream, Failure> {
+    let address = around.values.fill(&check.address)?;
+    let bad = || configuration("`tcp`", &check.address, &format!("`{address}` is not `host:port`"));
+    let (host, port) = host_and_port(&address, None).ok_or_else(bad)?;
+    let Some(protocol) = check.starttls else { return Ok(Box::new(connect(&host, port).await?)) };
+    let config = around.tools.tls.config(&check.trust, around.values)?;
+    let mut stream = connect(&host, port).await?;
+    starttls::negotiate(&mut stream, protocol, &host).await?;
+    Ok(Box::new(secure(stream, &host, config).await?))
 }
 
-fn broken(error: &std::io::Error) -> Failure {
-    Failure::new(Reason::Protocol, format!("the connection broke: {error}"))
+fn said(bytes: &[u8]) -> Seen {
+    Seen::text(String::from_utf8_lossy(bytes))
 }

@@ -30,6 +30,7 @@ fn record() -> Record {
         browsers: None,
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new("nowhere"),
+        beats: None,
         location: "here".into(),
     };
     let record = Record::begin(&Arc::new(scenario), &tools, &Ticket::default());

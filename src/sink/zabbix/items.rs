@@ -98,7 +98,7 @@ pub fn rows(outcome: &Outcome, at: DateTime<Utc>) -> Vec<Row> {
     let at = Stamp::of(at);
     let id = outcome.scenario.as_str();
     let run = Row { key: key("wachta.run", &[id]), value: run(outcome), at, weight: Weight::Run };
-    let steps = outcome.steps.iter().filter_map(|step| Some((step, success(step)?))).flat_map(|(step, success)| {
+    let steps = outcome.steps_of_file().filter_map(|step| Some((step, success(step)?))).flat_map(|(step, success)| {
         let name = step_parameter(&step.name);
         [("wachta.step.success", success.to_string()), ("wachta.step.duration", seconds(step.duration).to_string())]
             .map(|(item, value)| Row { key: key(item, &[id, &name]), value, at, weight: Weight::Detail })

@@ -60,3 +60,10 @@ CREATE TABLE IF NOT EXISTS notices (
 );
 CREATE INDEX IF NOT EXISTS notices_owed ON notices (receiver, seq) WHERE state = 'owed';
 CREATE INDEX IF NOT EXISTS notices_by_incident ON notices (incident);
+-- Who called in: the last start and the last end of each name.
+CREATE TABLE IF NOT EXISTS beats (
+  name TEXT PRIMARY KEY,
+  started_at INTEGER,
+  ended_at INTEGER,
+  code INTEGER
+) WITHOUT ROWID;

@@ -39,6 +39,7 @@ pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
                 EvidenceKind::Har => "Requests of the pages (HAR)",
                 EvidenceKind::Accessibility => "What a screen reader finds",
                 EvidenceKind::Frame => "Picture of the filmstrip",
+                EvidenceKind::Output => "Output",
             },
             name: piece.name.clone(),
             path: evidence_path(outcome, &piece.name),
@@ -268,8 +269,7 @@ fn span_at(scenario: &Scenario, place: &str) -> Option<Span> {
                 Action::Request(request) => {
                     request.expect.iter().map(|fact| fact.span).chain([request.url.span]).collect()
                 }
-                Action::Tcp(check) => check.receive.iter().map(|(_, span)| *span).collect(),
-                Action::Tls(_) => Vec::new(),
+                Action::Check(check) => check.spans(),
             };
             let around = step.within_frame.iter().map(|frame| frame.span).chain(step.when.iter().map(|fact| fact.span));
             inner.into_iter().chain(around).chain([step.span]).find(|span| fits(step, *span))

@@ -100,7 +100,7 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
         context! {
             kind => scenario.kind.as_str(),
             schedule => scenario.schedule.to_string(),
-            next => shown(scenario.schedule.next_after(&scenario.id, now).map(|due| Moment::new(due, now))),
+            next => shown(scenario.next_after(now).map(|due| Moment::new(due, now))),
             severity => scenario.alert.severity.as_str(),
             alert => view::alert_text(scenario),
             timeout => view::spent(scenario.timeout),

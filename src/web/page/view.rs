@@ -157,7 +157,7 @@ impl ScenarioRow {
             last: last.map(|run| Moment::new(run.ended_at, now)),
             duration: last.map(|run| spent(run.duration)),
             strip: svg::strip(&points),
-            next: scenario.schedule.next_after(&scenario.id, now).map(|due| Moment::new(due, now)),
+            next: scenario.next_after(now).map(|due| Moment::new(due, now)),
             incident: incident.map(|incident| incident_path(&incident.dedup_key())),
             rank: match (incident, last.map(|run| run.verdict)) {
                 (Some(_), _) => 0,

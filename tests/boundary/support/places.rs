@@ -49,6 +49,7 @@ impl Place {
             browsers: Some(browsers.clone()),
             lookup: Arc::new(environment),
             evidence: EvidenceFolder::new(folder.path().join("evidence")),
+            beats: None,
             location: "here".into(),
         };
         Self { name, tools, browsers, folder }

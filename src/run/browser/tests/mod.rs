@@ -115,6 +115,7 @@ fn values(base: &str) -> Values {
         kind: Kind::Browser,
         tags: std::collections::BTreeMap::new(),
         schedule: Schedule::Every(Duration::from_secs(60)),
+        grace: Duration::ZERO,
         timeout: Duration::from_secs(60),
         base_url: Some(At::new(Template::literal(base), Span::default())),
         browser: crate::scenario::BrowserSettings::default(),

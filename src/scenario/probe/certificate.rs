@@ -1,0 +1,67 @@
+//! What can be said of a server's certificate and of the session it was shown in.
+
+use std::time::Duration;
+
+use crate::diagnostic::Span;
+use crate::scenario::expect::{On, matcher};
+use crate::scenario::keys::{Key, MATCHER, Shape, key};
+use crate::scenario::model::Matcher;
+use crate::scenario::reader::Reader;
+use crate::scenario::tree::{Entry, Node};
+
+/// The keys of `certificate`.
+pub const CERTIFICATE: &[Key] = &[
+    key("expires_after", Shape::Duration, "how long every certificate of the chain must stay valid"),
+    key("names", MATCHER, "the names it is for, a list: {contains: www.example.com}"),
+    key("subject", MATCHER, "whose it is, such as CN=www.example.com"),
+    key("issuer", MATCHER, "who vouches for it, such as {contains: Let's Encrypt}"),
+    key("protocol", MATCHER, "the version of TLS: TLS 1.2 or TLS 1.3"),
+    key("cipher", MATCHER, "the cipher suite by its IANA name, such as TLS_AES_128_GCM_SHA256"),
+];
+
+/// One thing that must hold of a certificate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertificateExpectation {
+    /// Where it is written.
+    pub span: Span,
+    /// What must hold.
+    pub what: CertificateFact,
+}
+
+/// What `certificate` knows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CertificateFact {
+    /// Every certificate that the server sent stays valid for longer than this.
+    ExpiresAfter(Duration),
+    /// The names of the first certificate, as a list.
+    Names(Matcher),
+    /// The distinguished name of the first certificate.
+    Subject(Matcher),
+    /// The distinguished name of who signed it.
+    Issuer(Matcher),
+    /// `TLS 1.2` or `TLS 1.3`.
+    Protocol(Matcher),
+    /// The cipher suite.
+    Cipher(Matcher),
+}
+
+/// Reads `certificate`.
+pub fn read(r: &mut Reader, node: &Node) -> Option<Vec<CertificateExpectation>> {
+    let fields = r.fields(node, "`certificate`", &[CERTIFICATE])?;
+    let read: Vec<_> = fields.iter().map(|entry| fact(r, entry)).collect();
+    read.into_iter().collect()
+}
+
+/// Reads one key of it.
+pub fn fact(r: &mut Reader, entry: &Entry) -> Option<CertificateExpectation> {
+    let node = &entry.value;
+    let what = match entry.key.as_str() {
+        "expires_after" => CertificateFact::ExpiresAfter(r.duration(node, "`expires_after`")?),
+        "names" => CertificateFact::Names(matcher(r, node, "`names`", On::Any)?),
+        "subject" => CertificateFact::Subject(matcher(r, node, "`subject`", On::Text)?),
+        "issuer" => CertificateFact::Issuer(matcher(r, node, "`issuer`", On::Text)?),
+        "protocol" => CertificateFact::Protocol(matcher(r, node, "`protocol`", On::Text)?),
+        _ => CertificateFact::Cipher(matcher(r, node, "`cipher`", On::Text)?),
+    };
+    Some(CertificateExpectation { span: entry.span(), what })
+}

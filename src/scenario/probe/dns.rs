@@ -1,0 +1,142 @@
+//! `dns`: a question to a name server, and its answer.
+
+use std::time::Duration;
+
+use super::Expected;
+use crate::diagnostic::At;
+use crate::scenario::expect::On;
+use crate::scenario::keys::{FASTER_THAN, Key, Kind, MATCHER, Shape, key};
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::template::Template;
+use crate::scenario::tree::Node;
+
+/// Its keys.
+pub const KIND: Kind = Kind {
+    key: key("dns", Shape::Text, "a name to resolve; with `record: PTR` an address"),
+    beside: &[
+        key("record", Shape::Words(&Record::WORDS), "the type of record; default A"),
+        key(
+            "server",
+            Shape::Text,
+            "whom to ask: ADDRESS or ADDRESS:PORT, tls://HOST, https://HOST/dns-query; default the system's first",
+        ),
+        FASTER_THAN,
+        key("expect", Shape::Keys(&[EXPECT]), "what must hold of the answer; default: there is one"),
+    ],
+};
+
+/// What `expect` knows.
+pub const EXPECT: &[Key] = &[
+    key("answer", MATCHER, "every answer; a list: all of them, in any order; {contains: …}: one of them"),
+    key("rcode", MATCHER, "the response code, such as NXDOMAIN; default NOERROR"),
+    key("dnssec", Shape::Bool, "whether the server says that it has verified the answer (the AD flag)"),
+];
+
+/// A type of record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // Their names are their documentation.
+pub enum Record {
+    A,
+    Aaaa,
+    Cname,
+    Mx,
+    Ns,
+    Txt,
+    Soa,
+    Srv,
+    Caa,
+    Ptr,
+}
+
+impl Record {
+    /// Every one of them.
+    pub const ALL: [Self; 10] =
+        [Self::A, Self::Aaaa, Self::Cname, Self::Mx, Self::Ns, Self::Txt, Self::Soa, Self::Srv, Self::Caa, Self::Ptr];
+
+    /// Their names, in the same order.
+    pub const WORDS: [&'static str; 10] = ["A", "AAAA", "CNAME", "MX", "NS", "TXT", "SOA", "SRV", "CAA", "PTR"];
+
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS[self as usize]
+    }
+}
+
+/// Whom to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// In the clear: UDP, and TCP where the answer does not fit.
+    Plain(String, u16),
+    /// Over TLS (RFC 7858).
+    Tls(String, u16),
+    /// Over HTTPS (RFC 8484).
+    Https(url::Url),
+}
+
+impl Server {
+    /// Reads it; the error says what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let bad = || "write ADDRESS, ADDRESS:PORT, tls://HOST or https://HOST/dns-query".to_owned();
+        if text.starts_with("https://") {
+            return url::Url::parse(text).map(Self::Https).map_err(|_| bad());
+        }
+        let read = match text.strip_prefix("tls://") {
+            Some(rest) => super::host_and_port(rest, Some(853)).map(|(host, port)| Self::Tls(host, port)),
+            None => super::host_and_port(text, Some(53)).map(|(host, port)| Self::Plain(host, port)),
+        };
+        read.ok_or_else(bad)
+    }
+}
+
+/// A DNS check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DnsCheck {
+    /// The name, or for `PTR` an address.
+    pub name: At<Template>,
+    /// The type of record.
+    pub record: Record,
+    /// Whom to ask; none: the first server of the system.
+    pub server: Option<At<Template>>,
+    /// What the answers must be.
+    pub answer: Option<Expected>,
+    /// The response code; none: `NOERROR`.
+    pub rcode: Option<Expected>,
+    /// Whether the AD flag is to be set.
+    pub dnssec: Option<At<bool>>,
+    /// From sending to the answer.
+    pub faster_than: Option<At<Duration>>,
+}
+
+/// Reads the check.
+pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<DnsCheck> {
+    let name = super::target(r, target, "`dns`", |text| {
+        let fits = !text.is_empty() && text.len() <= 255 && !text.contains(['/', ' ']) && !text.contains("..");
+        if fits { Ok(()) } else { Err("write the name alone, such as example.com") }.map_err(ToOwned::to_owned)
+    });
+    let record = match fields.get("record") {
+        Some(node) => r
+            .word(node, "type of record", &Record::WORDS)
+            .and_then(|word| Record::WORDS.iter().position(|known| *known == word))
+            .map(|at| Record::ALL[at]),
+        None => Some(Record::A),
+    };
+    let server = super::given(fields, "server", |node| super::target(r, node, "`server`", Server::parse));
+    let inner = super::under_expect(r, fields, EXPECT);
+    let (mut answer, mut rcode, mut dnssec) = (Some(None), Some(None), Some(None));
+    if let Some(inner) = &inner {
+        answer = super::expected(r, inner, "answer", On::Any);
+        rcode = super::expected(r, inner, "rcode", On::Text);
+        dnssec = super::given(inner, "dnssec", |node| r.boolean(node, "`dnssec`").map(|on| At::new(on, node.span)));
+    }
+    let faster_than = super::limit(r, fields, "faster_than");
+    inner?;
+    Some(DnsCheck {
+        name: name?,
+        record: record?,
+        server: server?,
+        answer: answer?,
+        rcode: rcode?,
+        dnssec: dnssec?,
+        faster_than: faster_than?,
+    })
+}

@@ -1,0 +1,64 @@
+//! `exec`: a command on the agent's machine, and the JUnit report that it writes.
+
+use std::time::Duration;
+
+use crate::diagnostic::At;
+use crate::scenario::keys::{FASTER_THAN, Kind, Shape, key};
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::template::Template;
+use crate::scenario::tree::Node;
+
+/// Its keys.
+pub const KIND: Kind = Kind {
+    key: key("exec", Shape::List(&Shape::Text), "a program that the agent's `allow.exec` names, and its arguments"),
+    beside: &[
+        key("junit", Shape::Text, "the report that it writes, beside this file: its test cases become steps"),
+        FASTER_THAN,
+    ],
+};
+
+/// A command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecCheck {
+    /// The program, as `allow.exec` must name it.
+    pub program: At<String>,
+    /// Its arguments.
+    pub arguments: Vec<At<Template>>,
+    /// The report that it writes, relative to the scenario's file.
+    pub junit: Option<At<String>>,
+    /// From the start to its end.
+    pub faster_than: Option<At<Duration>>,
+}
+
+/// Reads the check.
+pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<ExecCheck> {
+    let items = r.list(target, "`exec`")?;
+    let Some((first, rest)) = items.split_first() else {
+        r.fail_with(target.span, "`exec` is empty", "write it like [pytest, -q, e2e/]");
+        return None;
+    };
+    let program = r.text(first, "the program").filter(|program| {
+        let fits = !program.is_empty() && !program.contains("${");
+        if !fits {
+            r.fail_with(first.span, "the program must be written out", "`allow.exec` of the agent's file names it");
+        }
+        fits
+    });
+    let arguments: Vec<_> = rest.iter().map(|item| r.template(item, "an argument")).collect();
+    let junit = super::given(fields, "junit", |node| {
+        let path = r.text(node, "`junit`")?;
+        let beside = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
+        if beside && !path.contains("${") {
+            return Some(path);
+        }
+        r.fail_with(node.span, "`junit` must be a file beside this one", "write it like report.xml");
+        None
+    });
+    let faster_than = super::limit(r, fields, "faster_than");
+    Some(ExecCheck {
+        program: program?,
+        arguments: arguments.into_iter().collect::<Option<_>>()?,
+        junit: junit?,
+        faster_than: faster_than?,
+    })
+}

@@ -1,0 +1,53 @@
+//! `grpc`: the health service of gRPC, version 1.
+
+use std::time::Duration;
+
+use crate::diagnostic::At;
+use crate::scenario::http;
+use crate::scenario::keys::{FASTER_THAN, Kind, Shape, TRUST, key};
+use crate::scenario::model::Trust;
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::template::Template;
+use crate::scenario::tree::Node;
+
+/// Its keys.
+pub const KIND: Kind = Kind {
+    key: key("grpc", Shape::Text, "host:port whose health is asked for; https://host:port, or with `trust`: over TLS"),
+    beside: &[
+        key("service", Shape::Text, "whose health; default that of the whole server"),
+        key("trust", Shape::Keys(&[TRUST]), "which certificates to trust"),
+        FASTER_THAN,
+    ],
+};
+
+/// A gRPC health check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GrpcCheck {
+    /// `host:port` or `https://host:port`.
+    pub address: At<Template>,
+    /// Whose health; none: that of the server.
+    pub service: Option<At<Template>>,
+    /// Which certificates to trust; where it is given, TLS is spoken.
+    pub trust: Option<Trust>,
+    /// From the start to the answer.
+    pub faster_than: Option<At<Duration>>,
+}
+
+/// Host, port, and whether the address asks for TLS.
+pub fn address(text: &str) -> Result<(String, u16, bool), String> {
+    let (rest, tls) = match text.strip_prefix("https://") {
+        Some(rest) => (rest.trim_end_matches('/'), true),
+        None => (text, false),
+    };
+    let read = super::host_and_port(rest, tls.then_some(443));
+    read.map(|(host, port)| (host, port, tls)).ok_or_else(|| "write host:port, or https://host:port for TLS".to_owned())
+}
+
+/// Reads the check.
+pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<GrpcCheck> {
+    let address = super::target(r, target, "`grpc`", address);
+    let service = super::given(fields, "service", |node| r.template(node, "`service`"));
+    let trust = super::given(fields, "trust", |node| http::trust(r, Some(node)));
+    let faster_than = super::limit(r, fields, "faster_than");
+    Some(GrpcCheck { address: address?, service: service?, trust: trust?, faster_than: faster_than? })
+}

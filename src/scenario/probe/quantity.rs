@@ -1,0 +1,59 @@
+//! Matchers over quantities: `{less_than: 26h}` is held against seconds, `{greater_than: 1GB}` against bytes.
+
+use super::Expected;
+use crate::scenario::expect::{On, matcher};
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::tree::{Entry, Node, NodeKind, Resolved, Scalar};
+
+/// Reads a quantity as the text of its number.
+type Read<'a> = dyn Fn(&mut Reader, &Node) -> Option<String> + 'a;
+
+/// Reads a matcher over durations; it is held against seconds.
+#[allow(clippy::option_option)] // The outer one says that an error was reported.
+pub fn durations(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Expected>> {
+    let what = format!("`{key}`");
+    quantities(r, fields, key, &|r, node| r.duration(node, &what).map(|read| read.as_secs_f64().to_string()))
+}
+
+/// Reads a matcher over sizes; it is held against bytes.
+#[allow(clippy::option_option)]
+pub fn sizes(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Expected>> {
+    let what = format!("`{key}`");
+    quantities(r, fields, key, &|r, node| r.size(node, &what).map(|read| read.to_string()))
+}
+
+#[allow(clippy::option_option)]
+fn quantities(r: &mut Reader, fields: &Fields<'_>, key: &str, read: &Read<'_>) -> Option<Option<Expected>> {
+    let Some(entry) = fields.entry(key) else { return Some(None) };
+    let node = plain(r, &entry.value, read)?;
+    let matcher = matcher(r, &node, &format!("`{key}`"), On::Number)?;
+    Some(Some(Expected { matcher, span: entry.span() }))
+}
+
+/// The same tree with plain numbers in place of quantities.
+fn plain(r: &mut Reader, node: &Node, read: &Read<'_>) -> Option<Node> {
+    let kind = match &node.kind {
+        NodeKind::Scalar(scalar) if scalar.text.starts_with("${") || scalar.resolve() == Resolved::Null => {
+            return Some(node.clone());
+        }
+        NodeKind::Scalar(_) => NodeKind::Scalar(Scalar { text: read(r, node)?, plain: true }),
+        NodeKind::List(items) => {
+            let items: Vec<_> = items.iter().map(|item| plain(r, item, read)).collect();
+            NodeKind::List(items.into_iter().collect::<Option<_>>()?)
+        }
+        NodeKind::Map(entries) => {
+            let mut all = Vec::new();
+            for entry in entries {
+                // What is no quantity is the matcher's to judge.
+                let quantity = matches!(
+                    entry.key.as_str(),
+                    "equals" | "less_than" | "greater_than" | "between" | "one_of" | "not"
+                );
+                let value = if quantity { plain(r, &entry.value, read) } else { Some(entry.value.clone()) };
+                all.push(value.map(|value| Entry { value, ..entry.clone() }));
+            }
+            NodeKind::Map(all.into_iter().collect::<Option<_>>()?)
+        }
+    };
+    Some(Node { kind, span: node.span })
+}

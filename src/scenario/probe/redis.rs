@@ -1,0 +1,70 @@
+//! `redis`: a command to a Redis server, and its answer.
+
+use std::time::Duration;
+
+use super::Expected;
+use crate::diagnostic::At;
+use crate::scenario::expect::On;
+use crate::scenario::keys::{FASTER_THAN, Key, Kind, MATCHER, Shape, key};
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::template::Template;
+use crate::scenario::tree::Node;
+
+/// Its keys.
+pub const KIND: Kind = Kind {
+    key: key("redis", Shape::Text, "redis://[user:password@]host[:port][/database], or rediss:// over TLS"),
+    beside: &[
+        key("command", Shape::List(&Shape::Text), "a command and its arguments; default [PING]"),
+        FASTER_THAN,
+        key("expect", Shape::Keys(&[EXPECT]), "what must hold of the answer"),
+    ],
+};
+
+/// What `expect` knows.
+pub const EXPECT: &[Key] = &[key("value", MATCHER, "the answer: a number, a text, or a list of them; nil: nothing")];
+
+/// A Redis check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RedisCheck {
+    /// `redis://…` or `rediss://…`.
+    pub url: At<Template>,
+    /// The command and its arguments.
+    pub command: Vec<At<Template>>,
+    /// What the answer must be.
+    pub value: Option<Expected>,
+    /// From the start to the answer.
+    pub faster_than: Option<At<Duration>>,
+}
+
+/// The URL of a Redis server. The error does not repeat it: a password may stand in it.
+pub fn url(text: &str) -> Result<url::Url, String> {
+    let bad = || "write redis://host:port/database, or rediss:// for TLS".to_owned();
+    match url::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.has_host() => {
+            let database = url.path().trim_start_matches('/');
+            if database.is_empty() || database.parse::<u32>().is_ok() { Ok(url) } else { Err(bad()) }
+        }
+        _ => Err(bad()),
+    }
+}
+
+/// Reads the check.
+pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<RedisCheck> {
+    let url = super::target(r, target, "`redis`", url);
+    let command = match fields.get("command") {
+        None => Some(Vec::new()),
+        Some(node) => r.list(node, "`command`").and_then(|items| {
+            if items.is_empty() {
+                r.fail_with(node.span, "`command` is empty", "write it like [LLEN, queue]");
+                return None;
+            }
+            let read: Vec<_> = items.iter().map(|item| r.template(item, "`command`")).collect();
+            read.into_iter().collect()
+        }),
+    };
+    let inner = super::under_expect(r, fields, EXPECT);
+    let value = inner.as_ref().map_or(Some(None), |inner| super::expected(r, inner, "value", On::Any));
+    let faster_than = super::limit(r, fields, "faster_than");
+    inner?;
+    Some(RedisCheck { url: url?, command: command?, value: value?, faster_than: faster_than? })
+}

@@ -1,0 +1,140 @@
+//! `s3`: objects in a bucket: how many, how old, how large.
+
+use super::{Expected, quantity};
+use crate::diagnostic::At;
+use crate::scenario::expect::On;
+use crate::scenario::keys::{Key, Kind, MATCHER, Shape, key};
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::template::Template;
+use crate::scenario::tree::Node;
+
+/// Its keys.
+pub const KIND: Kind = Kind {
+    key: key("s3", Shape::Text, "a bucket: s3://BUCKET, or https://HOST/BUCKET for other stores than Amazon's"),
+    beside: &[
+        key("key", Shape::Text, "an object's key; with a * at its end: the newest of all that begin so"),
+        key("credentials", Shape::Keys(&[CREDENTIALS]), "who asks; left out: nobody, the bucket is public"),
+        key("region", Shape::Text, "the bucket's region; default us-east-1"),
+        key("expect", Shape::Keys(&[EXPECT]), "what must hold; default: there is such an object"),
+    ],
+};
+
+/// What `expect` knows.
+pub const EXPECT: &[Key] = &[
+    key("age", MATCHER, "how long ago the newest was written: {less_than: 26h}"),
+    key("size", MATCHER, "the size of the newest: {greater_than: 1GB}"),
+    key("count", MATCHER, "how many there are"),
+];
+
+/// `credentials`.
+pub const CREDENTIALS: &[Key] = &[
+    key("access_key", Shape::Text, "the id of the key"),
+    key("secret_key", Shape::Text, "the key itself: ${secret.NAME}"),
+    key("session_token", Shape::Text, "the token of a session, where there is one"),
+];
+
+/// An S3 check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct S3Check {
+    /// `s3://bucket`, or the URL of a bucket.
+    pub bucket: At<Template>,
+    /// An object's key, or a prefix with a `*` behind it.
+    pub key: At<Template>,
+    /// Who asks; none: nobody.
+    pub credentials: Option<Credentials>,
+    /// The region; none: `us-east-1`.
+    pub region: Option<At<Template>>,
+    /// How long ago the newest was written, in seconds.
+    pub age: Option<Expected>,
+    /// The size of the newest, in bytes.
+    pub size: Option<Expected>,
+    /// How many there are.
+    pub count: Option<Expected>,
+}
+
+/// Who asks an object store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Credentials {
+    /// The id of the key.
+    pub access_key: At<Template>,
+    /// The key.
+    pub secret_key: At<Template>,
+    /// The token of a session.
+    pub session_token: Option<At<Template>>,
+}
+
+/// Where a bucket is: its endpoint, none for Amazon's own, and its name.
+pub fn bucket(text: &str) -> Result<(Option<url::Url>, String), String> {
+    let bad = || "write s3://BUCKET, or https://HOST/BUCKET".to_owned();
+    let url = url::Url::parse(text).map_err(|_| bad())?;
+    let name_fits = |name: &str| {
+        name.len() >= 3 && name.len() <= 63 && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
+    };
+    match url.scheme() {
+        "s3" => {
+            let name = url.host_str().unwrap_or_default();
+            let rest = url.path().trim_matches('/');
+            if name_fits(name) && rest.is_empty() { Ok((None, name.to_owned())) } else { Err(bad()) }
+        }
+        "http" | "https" => {
+            let name = url.path().trim_matches('/').to_owned();
+            if !name_fits(&name) {
+                return Err(bad());
+            }
+            let mut endpoint = url;
+            endpoint.set_path("/");
+            endpoint.set_query(None);
+            Ok((Some(endpoint), name))
+        }
+        _ => Err(bad()),
+    }
+}
+
+/// Reads the check.
+pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<S3Check> {
+    let bucket = super::target(r, target, "`s3`", bucket);
+    let key = match fields.get("key") {
+        Some(node) => super::target(r, node, "`key`", |text| {
+            let stars = text.matches('*').count();
+            let fits = !text.is_empty() && (stars == 0 || (stars == 1 && text.ends_with('*')));
+            if fits { Ok(()) } else { Err("a * stands at the end only".to_owned()) }
+        }),
+        None => {
+            r.fail_with(target.span, "`s3` needs a `key`", "add `key: backups/*`, or the key of one object");
+            None
+        }
+    };
+    let credentials = super::given(fields, "credentials", |node| credentials(r, node));
+    let region = super::given(fields, "region", |node| r.template(node, "`region`"));
+    let inner = super::under_expect(r, fields, EXPECT);
+    let (mut age, mut size, mut count) = (Some(None), Some(None), Some(None));
+    if let Some(inner) = &inner {
+        age = quantity::durations(r, inner, "age");
+        size = quantity::sizes(r, inner, "size");
+        count = super::expected(r, inner, "count", On::Number);
+    }
+    inner?;
+    Some(S3Check {
+        bucket: bucket?,
+        key: key?,
+        credentials: credentials?,
+        region: region?,
+        age: age?,
+        size: size?,
+        count: count?,
+    })
+}
+
+fn credentials(r: &mut Reader, node: &Node) -> Option<Credentials> {
+    let fields = r.fields(node, "`credentials`", &[CREDENTIALS])?;
+    let mut needed = |name: &str| match fields.get(name) {
+        Some(node) => r.template(node, &format!("`{name}`")),
+        None => {
+            r.fail(fields.span, format!("`credentials` needs `{name}`"));
+            None
+        }
+    };
+    let (access_key, secret_key) = (needed("access_key"), needed("secret_key"));
+    let session_token = super::given(&fields, "session_token", |node| r.template(node, "`session_token`"));
+    Some(Credentials { access_key: access_key?, secret_key: secret_key?, session_token: session_token? })
+}

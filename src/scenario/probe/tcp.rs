@@ -1,0 +1,93 @@
+//! `tcp`: a connection, perhaps turned to TLS, perhaps with something said and something heard.
+
+use std::time::Duration;
+
+use super::Expected;
+use crate::diagnostic::At;
+use crate::scenario::expect::On;
+use crate::scenario::keys::{FASTER_THAN, Kind, MATCHER, Shape, TRUST, key};
+use crate::scenario::model::Trust;
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::template::Template;
+use crate::scenario::tree::Node;
+use crate::scenario::{http, url};
+
+/// Its keys.
+pub const KIND: Kind = Kind {
+    key: key("tcp", Shape::Text, "host:port to connect to"),
+    beside: &[
+        key("starttls", Shape::Words(&StartTls::WORDS), "turns to TLS first, as this protocol does it"),
+        key("trust", Shape::Keys(&[TRUST]), "which certificates to trust, with `starttls`"),
+        key("send", Shape::Text, "what to send once connected, and turned to TLS where `starttls` stands"),
+        key("receive", MATCHER, "what must come back"),
+        FASTER_THAN,
+    ],
+};
+
+/// A TCP check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TcpCheck {
+    /// `host:port`.
+    pub address: At<Template>,
+    /// The protocol whose way to TLS is taken.
+    pub starttls: Option<StartTls>,
+    /// Which certificates to trust then.
+    pub trust: Trust,
+    /// What to send once connected.
+    pub send: Option<At<Template>>,
+    /// What the peer must send.
+    pub receive: Option<Expected>,
+    /// From the start to the last expected byte.
+    pub faster_than: Option<At<Duration>>,
+}
+
+/// A protocol in which a plain connection can turn to TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartTls {
+    /// RFC 3207.
+    Smtp,
+    /// RFC 9051, section 6.2.1.
+    Imap,
+    /// RFC 2595, section 4.
+    Pop3,
+    /// RFC 4217.
+    Ftp,
+    /// RFC 6120, section 5.
+    Xmpp,
+    /// RFC 4511, section 4.14.
+    Ldap,
+    /// PostgreSQL's `SSLRequest`.
+    Postgres,
+}
+
+impl StartTls {
+    /// Every one of them.
+    pub const ALL: [Self; 7] = [Self::Smtp, Self::Imap, Self::Pop3, Self::Ftp, Self::Xmpp, Self::Ldap, Self::Postgres];
+
+    /// Their names, in the same order.
+    pub const WORDS: [&'static str; 7] = ["smtp", "imap", "pop3", "ftp", "xmpp", "ldap", "postgres"];
+}
+
+/// Reads the check.
+pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TcpCheck> {
+    let address = url::address(r, target, "`tcp`");
+    let starttls = super::given(fields, "starttls", |node| {
+        let word = r.word(node, "protocol", &StartTls::WORDS)?;
+        StartTls::WORDS.iter().position(|known| *known == word).map(|at| StartTls::ALL[at])
+    });
+    if let (Some(entry), None) = (fields.entry("trust"), fields.get("starttls")) {
+        r.fail_with(entry.key_span, "`trust` says nothing without `starttls`", "add `starttls`, or use `tls:`");
+    }
+    let trust = http::trust(r, fields.get("trust"));
+    let send = super::given(fields, "send", |node| r.template(node, "`send`"));
+    let receive = super::expected(r, fields, "receive", On::Text);
+    let faster_than = super::limit(r, fields, "faster_than");
+    Some(TcpCheck {
+        address: address?,
+        starttls: starttls?,
+        trust: trust?,
+        send: send?,
+        receive: receive?,
+        faster_than: faster_than?,
+    })
+}

@@ -1,0 +1,62 @@
+//! `tls`: a handshake succeeds, and its certificates are what they should be.
+
+use std::time::Duration;
+
+use super::certificate::{self, CERTIFICATE, CertificateExpectation};
+use crate::diagnostic::At;
+use crate::scenario::keys::{FASTER_THAN, Key, Kind, Shape, TRUST, key};
+use crate::scenario::model::Trust;
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::template::Template;
+use crate::scenario::tree::Node;
+use crate::scenario::{http, url};
+
+/// Its keys.
+pub const KIND: Kind = Kind {
+    key: key("tls", Shape::Text, "host:port whose certificate is looked at"),
+    beside: &[
+        key("trust", Shape::Keys(&[TRUST]), "which certificates to trust"),
+        key("expires_after", Shape::Duration, "short for expect: {certificate: {expires_after: …}}"),
+        FASTER_THAN,
+        key("expect", Shape::Keys(&[EXPECT]), "what must hold of the certificate"),
+    ],
+};
+
+const EXPECT: &[Key] = &[key("certificate", Shape::Keys(&[CERTIFICATE]), "the certificate and its session")];
+
+/// A TLS check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TlsCheck {
+    /// `host:port`.
+    pub address: At<Template>,
+    /// Which certificates to trust.
+    pub trust: Trust,
+    /// What must hold of the certificate.
+    pub expect: Vec<CertificateExpectation>,
+    /// From the start to the end of the handshake.
+    pub faster_than: Option<At<Duration>>,
+}
+
+/// Reads the check.
+pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TlsCheck> {
+    let address = url::address(r, target, "`tls`");
+    let trust = http::trust(r, fields.get("trust"));
+    let short = match fields.entry("expires_after") {
+        Some(entry) => certificate::fact(r, entry).map(|fact| vec![fact]),
+        None => Some(Vec::new()),
+    };
+    let inner = super::under_expect(r, fields, EXPECT);
+    let node = inner.as_ref().and_then(|fields| fields.get("certificate"));
+    if let (Some(entry), Some(_)) = (fields.entry("expires_after"), node.and_then(|node| node.get("expires_after"))) {
+        r.fail_with(entry.key_span, "`expires_after` stands here and under `expect`", "keep one of them");
+    }
+    let facts = match node {
+        Some(node) => certificate::read(r, node),
+        None => Some(Vec::new()),
+    };
+    let faster_than = super::limit(r, fields, "faster_than");
+    inner?;
+    let mut expect = short?;
+    expect.extend(facts?);
+    Some(TlsCheck { address: address?, trust: trust?, expect, faster_than: faster_than? })
+}
