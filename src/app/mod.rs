@@ -138,6 +138,7 @@ struct Parts {
     evidence: EvidenceFolder,
     browsers: Browsers,
     tls: run::tls::Trusted,
+    tokens: run::Tokens,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
     scenarios: watch::Sender<Scenarios>,
@@ -205,6 +206,7 @@ impl App {
             evidence: EvidenceFolder::new(setup.folder.join("evidence")),
             browsers,
             tls: run::tls::Trusted::system(),
+            tokens: run::Tokens::default(),
             prometheus: Arc::clone(&prometheus),
             zabbix,
             scenarios: watch::Sender::new(Arc::default()),
@@ -308,6 +310,7 @@ fn web_client() -> Result<reqwest::Client, StartError> {
 impl Parts {
     fn tools(&self) -> Tools {
         Tools {
+            tokens: self.tokens.clone(),
             tls: self.tls.clone(),
             browsers: Some(self.browsers.clone()),
             lookup: Arc::clone(&self.lookup.borrow()),

@@ -12,6 +12,7 @@ mod probe;
 mod record;
 pub mod tls;
 pub mod values;
+pub mod wire;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::outcome::{Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Lookup, Scenario};
 use crate::store::evidence::EvidenceFolder;
 
+pub use http::Tokens;
 pub use values::Values;
 
 /// What a run may use.
@@ -38,6 +40,8 @@ pub struct Tools {
     pub lookup: Arc<dyn Lookup>,
     /// Where evidence is kept.
     pub evidence: EvidenceFolder,
+    /// Tokens for client credentials, kept between runs.
+    pub tokens: Tokens,
     /// Where the agent looks from.
     pub location: String,
 }

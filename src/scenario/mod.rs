@@ -33,6 +33,7 @@ pub use catalog::{Catalog, assemble};
 pub use load::{Loaded, load};
 pub use model::*;
 pub use template::{Reference, Template, Value};
+pub use url::{address_of, proxy_url};
 pub use verdict::Verdict;
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         url: "http://shop/".into(),
         status: if verdict == Verdict::Failed { 500 } else { 200 },
         bytes: 10,
+        hops: Vec::new(),
     });
     let step = StepResult {
         name: scenario.step_names()[0].to_owned(),

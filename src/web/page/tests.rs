@@ -55,7 +55,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         status,
         place: "shop.yaml:5:5".into(),
         failure,
-        http: Some(HttpResult { method: "GET".into(), url: EVIL.into(), status: 500, bytes: 1 }),
+        http: Some(HttpResult { method: "GET".into(), url: EVIL.into(), status: 500, bytes: 1, hops: Vec::new() }),
         certificate_expires_at: Some(ended_at),
         page: None,
     };
