@@ -307,7 +307,7 @@ pub struct Hop {
     pub status: Option<u16>,
     /// The address that it was sent to; none when there was no connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<std::net::SocketAddr>,
+    pub address: Option<core::net::SocketAddr>,
     /// The version of HTTP of the answer: `1.0`, `1.1`, `2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_version: Option<String>,

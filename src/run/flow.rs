@@ -240,13 +240,14 @@ impl<'a> Flow<'a> {
             Action::Page(action) => self.page_action(step, action, index, timeout).await,
             Action::Request(request) => {
                 let (saved, mut held) = self.session.ask(request, &self.values, timeout, whole).await;
+                for (name, value, secret) in saved {
+                    held = held.and(self.values.save(&name, value, secret));
+                }
+                // After that: what is secret from now on is masked here as well.
                 self.record.note(index, |result| {
                     result.http = self.session.result(&self.values);
                     result.certificate_expires_at = self.session.certificate_expires_at();
                 });
-                for (name, value, secret) in saved {
-                    held = held.and(self.values.save(&name, value, secret));
-                }
                 held
             }
             Action::Tcp(check) => probe::tcp::check(check, &self.values, timeout).await,

@@ -115,8 +115,8 @@ pub fn pinned(r: &mut Reader, node: &Node) -> Option<At<Template>> {
 }
 
 /// An IP address, and the port where one is said.
-pub fn address_of(text: &str) -> Option<(std::net::IpAddr, Option<u16>)> {
-    if let Ok(address) = text.parse::<std::net::SocketAddr>() {
+pub fn address_of(text: &str) -> Option<(core::net::IpAddr, Option<u16>)> {
+    if let Ok(address) = text.parse::<core::net::SocketAddr>() {
         return (address.port() > 0).then(|| (address.ip(), Some(address.port())));
     }
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
+mod bad_servers;
 mod browser;
 mod browser_suite;
 mod command_line;
@@ -12,6 +13,7 @@ mod drain;
 mod faults;
 mod foreign_pages;
 mod har;
+mod httpbin;
 mod one_run;
 mod operators;
 mod reload;

@@ -348,7 +348,7 @@ impl Session {
             url: values.masker().mask(answer.url.as_str()),
             status: answer.status,
             bytes: answer.body.len() as u64,
-            hops: self.trail.clone(),
+            hops: self.trail.iter().map(|hop| Hop { url: values.masker().mask(&hop.url), ..hop.clone() }).collect(),
         })
     }
 

@@ -207,9 +207,10 @@ async fn redirects_are_followed_hop_by_hop() {
     assert!(http.hops.iter().all(|hop| hop.address == Some(server.address)));
     assert_eq!(http.hops[2].http_version.as_deref(), Some("1.1"));
     // Not followed: the redirect itself is the answer, and good.
-    let outcome =
-        bench.passes(&server.flow("  - GET: /302\n    redirect: false\n    expect: {headers: {Location: /end}}\n"));
-    assert_eq!(outcome.await.steps[0].http.as_ref().unwrap().status, 302);
+    let outcome = bench
+        .passes(&server.flow("  - GET: /302\n    redirect: false\n    expect: {headers: {Location: /end}}\n"))
+        .await;
+    assert_eq!(outcome.steps[0].http.as_ref().unwrap().status, 302);
     bench.fails(&server.flow("  - GET: /none\n"), Reason::Status, "GET answered 302").await;
     server.asked();
     bench.fails(&server.flow("  - GET: /loop\n"), Reason::Protocol, "too many redirects (more than 10)").await;

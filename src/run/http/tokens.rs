@@ -11,6 +11,7 @@ use url::{Url, form_urlencoded};
 
 use super::plan::{Ask, Plan, basic, fill};
 use super::{LARGEST_BODY, Session};
+use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::{Values, tls};
@@ -24,9 +25,15 @@ const UNTOLD: Duration = Duration::from_secs(300);
 /// A token is renewed so long before it expires, or a tenth of its life before, whichever is shorter.
 const AHEAD: Duration = Duration::from_secs(30);
 
-/// Who asks for a token, and what for.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// Who asks for a token, and where that is written.
 pub(super) struct Client {
+    who: Who,
+    at: Span,
+}
+
+/// Who asks for a token, and what for: whoever is the same gets the same one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Who {
     scenario: String,
     token_url: String,
     id: String,
@@ -34,12 +41,11 @@ pub(super) struct Client {
     scope: Option<String>,
     audience: Option<String>,
     in_body: bool,
-    at: crate::diagnostic::Span,
 }
 
 /// The tokens of all scenarios: one is fetched at a time for each client, and whoever waits for it gets it as well.
 #[derive(Clone, Default)]
-pub struct Tokens(Arc<Mutex<HashMap<Client, Slot>>>);
+pub struct Tokens(Arc<Mutex<HashMap<Who, Slot>>>);
 
 type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
 
@@ -51,7 +57,7 @@ struct Token {
 impl Client {
     pub(super) fn new(oauth2: &OAuth2, values: &Values) -> Result<Self, Failure> {
         let optional = |text: &Option<_>| text.as_ref().map(|text| fill(text, values)).transpose();
-        Ok(Self {
+        let who = Who {
             scenario: values.scenario().id.value.to_string(),
             token_url: values.url(&oauth2.token_url).map_err(|failure| failure.at(oauth2.token_url.span))?.to_string(),
             id: fill(&oauth2.client_id, values)?,
@@ -59,10 +65,12 @@ impl Client {
             scope: optional(&oauth2.scope)?,
             audience: optional(&oauth2.audience)?,
             in_body: oauth2.in_body,
-            at: oauth2.token_url.span,
-        })
+        };
+        Ok(Self { who, at: oauth2.token_url.span })
     }
+}
 
+impl Who {
     fn ask(&self) -> Result<Ask, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -88,12 +96,12 @@ impl Client {
 }
 
 impl Tokens {
-    fn slot(&self, client: &Client) -> Slot {
+    fn slot(&self, who: &Who) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= KEPT && !slots.contains_key(client) {
+        if slots.len() >= KEPT && !slots.contains_key(who) {
             slots.clear();
         }
-        Arc::clone(slots.entry(client.clone()).or_default())
+        Arc::clone(slots.entry(who.clone()).or_default())
     }
 
     /// The token of a client: the one that is kept, or a new one.
@@ -104,7 +112,7 @@ impl Tokens {
         trusted: &tls::Trusted,
         values: &Values,
     ) -> Result<String, Failure> {
-        let slot = self.slot(client);
+        let slot = self.slot(&client.who);
         let mut kept = slot.lock().await;
         if let Some(token) = kept.as_ref().filter(|token| Instant::now() < token.until) {
             return masked(token.value.expose(), client, values);
@@ -112,7 +120,8 @@ impl Tokens {
         let began = Instant::now();
         // A session of its own: what the token's server sets as cookies is nobody else's.
         let mut session = Session::new(trusted.clone(), Self::default());
-        let answer = Box::pin(session.hop(&plan.aside(client.ask()?), &client.ask()?, values)).await;
+        let ask = client.who.ask()?;
+        let answer = Box::pin(session.hop(&plan.aside(ask.clone()), &ask, values)).await;
         let (value, life) = match answer {
             Ok(()) => read(&mut session).await,
             Err(failure) => Err(failure),
@@ -127,7 +136,7 @@ impl Tokens {
     /// A token was not taken: it is fetched anew, unless somebody has done so already.
     pub(super) fn forget(&self, client: &Client, token: &str) {
         // Who holds the lock is fetching a new one.
-        if let Ok(mut kept) = self.slot(client).try_lock()
+        if let Ok(mut kept) = self.slot(&client.who).try_lock()
             && kept.as_ref().is_some_and(|kept| kept.value.expose() == token)
         {
             *kept = None;
