@@ -253,7 +253,7 @@ impl Answer<'_> {
 
 /// The failure for a body above a limit.
 pub fn too_large(limit: usize) -> Failure {
-    let shown = if limit >= 1 << 20 && limit % (1 << 20) == 0 {
+    let shown = if limit >= 1 << 20 && limit.is_multiple_of(1 << 20) {
         format!("{} MiB", limit >> 20)
     } else {
         format!("{limit} bytes")
