@@ -144,6 +144,12 @@ pub mod path {
     pub const READY: &str = "/-/ready";
     /// POST: load the files anew.
     pub const RELOAD: &str = "/-/reload";
+    /// A probe as `blackbox_exporter` makes it: `?target=&module=&hostname=&debug=`.
+    pub const PROBE: &str = "/probe";
+    /// The modules of `/probe` in effect.
+    pub const CONFIG: &str = "/config";
+    /// The log of one of the last probes: `?id=`.
+    pub const LOGS: &str = "/logs";
     /// One scenario, followed by its id.
     pub const SCENARIO: &str = "/scenario/";
     /// One run, followed by its id.

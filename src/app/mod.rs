@@ -141,6 +141,7 @@ struct Parts {
     tokens: run::Tokens,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
+    probes: Arc<web::Probes>,
     scenarios: watch::Sender<Scenarios>,
     overview: watch::Sender<Arc<Overview>>,
     /// What the next run may use; changes with the agent's file.
@@ -198,6 +199,8 @@ impl App {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
+        let tls = run::tls::Trusted::system();
+        let probes = Arc::new(web::Probes::new(run::blackbox::Prober::new(tls.clone()), registry.clone()));
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
             library: setup.library,
@@ -205,7 +208,8 @@ impl App {
             store: Arc::clone(&store),
             evidence: EvidenceFolder::new(setup.folder.join("evidence")),
             browsers,
-            tls: run::tls::Trusted::system(),
+            tls,
+            probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
             prometheus: Arc::clone(&prometheus),
             zabbix,
@@ -239,6 +243,7 @@ impl App {
             evidence: parts.evidence.clone(),
             prometheus,
             overview: parts.overview.subscribe(),
+            probes,
             reload: reloads.clone(),
             stopping: stop.clone(),
         };

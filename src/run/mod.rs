@@ -3,6 +3,7 @@
 //! [`run`] cannot fail: what the target does wrong is `failed`, what we do wrong is `unknown`, a panic inside
 //! included. It needs neither scheduler nor store.
 
+pub mod blackbox;
 pub mod browser;
 pub mod budget;
 pub mod expect;

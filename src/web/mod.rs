@@ -1,10 +1,12 @@
 //! The page, metrics and administration over HTTP.
 //!
-//! Reads the store and views; asks for things by messages that `app` answers. No engine is called from here.
+//! Reads the store and views; asks for things by messages that `app` answers. No engine is called from here, but for
+//! `/probe`, which is a question and its answer.
 
 mod admin;
 mod config;
 pub mod page;
+mod probe;
 
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use crate::store::Store;
 use crate::store::evidence::EvidenceFolder;
 
 pub use config::Config;
+pub use probe::Probes;
 
 /// What is loaded.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +82,8 @@ pub struct State {
     pub prometheus: Arc<Prometheus>,
     /// What is loaded.
     pub overview: watch::Receiver<Arc<Overview>>,
+    /// What `/probe` needs.
+    pub probes: Arc<Probes>,
     /// Where reloads are asked for.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Cancelled once the agent stops: from then on it is not ready.
@@ -93,6 +98,9 @@ pub fn router(state: State) -> Router {
         .route(path::HEALTHY, get(admin::healthy))
         .route(path::READY, get(admin::ready))
         .route(path::RELOAD, post(admin::reload))
+        .route(path::PROBE, get(probe::probe))
+        .route(path::CONFIG, get(probe::config))
+        .route(path::LOGS, get(probe::logs))
         .layer(middleware::map_response(harden))
         .with_state(state)
 }

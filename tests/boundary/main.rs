@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
 mod bad_servers;
+mod blackbox;
 mod browser;
 mod browser_suite;
 mod command_line;

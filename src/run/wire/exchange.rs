@@ -135,6 +135,8 @@ pub struct Answer<'c> {
     pub processing: Duration,
     /// Bytes of the body so far.
     pub bytes: u64,
+    /// The trailers, once the body is read to its end.
+    pub trailers: Option<HeaderMap>,
     driver: &'c mut Driver,
     body: Incoming,
     headed: Instant,
@@ -205,23 +207,24 @@ impl Connection {
         let answer = answer.map_err(|error| Unanswered { failure: of_hyper(&error), unsent: error.is_canceled() })?;
         let (parts, body) = answer.into_parts();
         let head = Head { status: parts.status, version: parts.version, headers: parts.headers };
-        Ok(Answer { head, processing, bytes: 0, driver, body, headed: Instant::now() })
+        Ok(Answer { head, processing, bytes: 0, trailers: None, driver, body, headed: Instant::now() })
     }
 }
 
 impl Answer<'_> {
-    /// The next part of the body, as it came; none at its end. Trailers are passed over.
+    /// The next part of the body, as it came; none at its end, when trailers are known.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             match self.driver.drive(self.body.frame()).await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(of_hyper(&error)),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
                         self.bytes += data.len() as u64;
                         return Ok(Some(data));
                     }
-                }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
             }
         }
     }
