@@ -146,6 +146,12 @@ pub mod path {
     pub const RELOAD: &str = "/-/reload";
     /// Someone who must call in does so, followed by a name, and perhaps `/start`, `/fail` or an exit code.
     pub const BEAT: &str = "/beat/";
+    /// A probe as `blackbox_exporter` makes it: `?target=&module=&hostname=&debug=`.
+    pub const PROBE: &str = "/probe";
+    /// The modules of `/probe` in effect.
+    pub const CONFIG: &str = "/config";
+    /// The log of one of the last probes: `?id=`.
+    pub const LOGS: &str = "/logs";
     /// One scenario, followed by its id.
     pub const SCENARIO: &str = "/scenario/";
     /// One run, followed by its id.
@@ -218,6 +224,7 @@ pub mod metric {
         STEP_SUCCESS "wachta_step_success" Gauge ["step"] "1 if the step passed in the last run that reached it, 0 if it failed.";
         STEP_DURATION "wachta_step_duration_seconds" Gauge ["step"] "Duration of the step in the last run that reached it.";
         HTTP_STATUS_CODE "wachta_http_status_code" Gauge ["step"] "Status code of the step's answer.";
+        HTTP_PHASE_DURATION "wachta_http_phase_duration_seconds" Gauge ["step", "phase"] "Duration of a part of the step's request, summed over its redirects.";
         TLS_CERTIFICATE_EXPIRY "wachta_tls_certificate_expiry_timestamp_seconds" Gauge ["step"] "When the certificate that the step saw expires.";
         WEB_VITAL "wachta_web_vital_seconds" Gauge ["step", "vital"] "Web vital of the page that the step opened in the last run that reached it.";
         WEB_VITAL_LAYOUT_SHIFT "wachta_web_vital_layout_shift" Gauge ["step"] "Cumulative layout shift of the page that the step opened in the last run that reached it.";

@@ -284,6 +284,86 @@ pub struct HttpResult {
     pub status: u16,
     /// Bytes of the body, decoded.
     pub bytes: u64,
+    /// Every request that led to it, in order: redirects first, this answer last. With `eventually` those of the last try.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<Hop>,
+}
+
+impl HttpResult {
+    /// How long each part took, over all hops.
+    pub fn phases(&self) -> Phases {
+        let mut all = Phases::default();
+        for hop in &self.hops {
+            all += hop.phases;
+        }
+        all
+    }
+}
+
+/// One request and what came back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hop {
+    /// The method.
+    pub method: String,
+    /// The URL; secrets masked.
+    pub url: String,
+    /// The status code; none when there was no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The address that it was sent to; none when there was no connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<core::net::SocketAddr>,
+    /// The version of HTTP of the answer: `1.0`, `1.1`, `2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_version: Option<String>,
+    /// How long each part took.
+    pub phases: Phases,
+}
+
+/// How long the parts of a request took. What a kept connection did not need again is zero, `tls` absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Phases {
+    /// The name's resolution.
+    #[serde(with = "seconds", default)]
+    pub resolve: Duration,
+    /// Connecting, that of a tunnel through a proxy included.
+    #[serde(with = "seconds", default)]
+    pub connect: Duration,
+    /// The TLS handshake, where there was one.
+    #[serde(with = "seconds_option", default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Duration>,
+    /// From the sending of the request to the head of the answer.
+    #[serde(with = "seconds", default)]
+    pub processing: Duration,
+    /// From the head to the end of the body.
+    #[serde(with = "seconds", default)]
+    pub transfer: Duration,
+}
+
+impl Phases {
+    /// Every phase by its name, in the order in which they happen.
+    pub fn named(&self) -> [(&'static str, Option<Duration>); 5] {
+        [
+            ("resolve", Some(self.resolve)),
+            ("connect", Some(self.connect)),
+            ("tls", self.tls),
+            ("processing", Some(self.processing)),
+            ("transfer", Some(self.transfer)),
+        ]
+    }
+}
+
+impl std::ops::AddAssign for Phases {
+    fn add_assign(&mut self, other: Self) {
+        self.resolve += other.resolve;
+        self.connect += other.connect;
+        self.tls = match (self.tls, other.tls) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        self.processing += other.processing;
+        self.transfer += other.transfer;
+    }
 }
 
 /// Something kept of a run. Never the bytes.

@@ -14,7 +14,7 @@ pub const MASK: &str = "***";
 pub const SHORTEST: usize = 4;
 
 /// A value that prints as `***`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Source, Span, nearest};
 use crate::notify::{Receiver, ReceiverKind, Route};
+use crate::run::blackbox::Pattern;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::{self, Entry, Node, NodeKind, Resolved};
@@ -29,6 +30,8 @@ pub struct Config {
     pub zabbix: Option<sink::zabbix::Config>,
     /// How much evidence is kept.
     pub evidence: Limits,
+    /// `/probe`, where there are modules for it.
+    pub probe: Option<run::blackbox::Config>,
     /// Who is told.
     pub alerting: notify::Alerting,
 }
@@ -83,10 +86,10 @@ const TOP: &[Key] = &[
     key("browser", Shape::Keys(&[BROWSER]), "browsers"),
     key("evidence", Shape::Keys(&[EVIDENCE]), "how much evidence of runs is kept"),
     key("zabbix", Shape::Keys(&[ZABBIX]), "Zabbix"),
+    key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
     later("network", "what tells our own line from theirs"),
     later("metrics", "which tags and details metrics have"),
-    later("probe", "modules and targets of /probe"),
     later("sentry", "Sentry"),
     later("ecs", "a log of outcomes"),
     later("otlp", "OpenTelemetry"),
@@ -119,6 +122,11 @@ const ZABBIX: &[Key] = &[
     key("server", Shape::Text, "HOST or HOST:PORT of the server's or proxy's trapper"),
     key("host", Shape::Text, "the technical name of the host that the template is linked to"),
     later("api", "the API, for provisioning"),
+];
+const PROBE: &[Key] = &[
+    key("modules", Shape::Text, "a blackbox.yml, relative to this file"),
+    key("targets", TEXTS, "what may be probed, like https://*.example.com/*; left out: anything, on loopback alone"),
+    key("max_probes", Shape::Count, "how many probes run at once; default 200"),
 ];
 const ALERTING: &[Key] = &[
     key("receivers", Shape::Map(&Shape::Keys(&[RECEIVER])), "everyone who can be told, by name"),
@@ -164,6 +172,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
     let zabbix = fields.get("zabbix").and_then(|node| zabbix_config(r, node));
     let evidence = fields.get("evidence").map_or_else(Limits::default, |node| evidence_config(r, node));
+    let probe = fields.get("probe").and_then(|node| probe_config(r, node, &web));
     let linked = web.external_url.is_some();
     let alerting = fields.get("alerting").map(|node| alerting_config(r, node, linked)).unwrap_or_default();
     Some(Config {
@@ -175,6 +184,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
         browser,
         zabbix,
         evidence,
+        probe,
         alerting,
     })
 }
@@ -283,6 +293,38 @@ fn evidence_config(r: &mut Reader, node: &Node) -> Limits {
         }
     }
     limits
+}
+
+fn probe_config(r: &mut Reader, node: &Node, web: &web::Config) -> Option<run::blackbox::Config> {
+    let fields = r.fields(node, "`probe`", &[PROBE])?;
+    let modules = match fields.get("modules") {
+        Some(node) => r.text(node, "`modules`"),
+        None => {
+            r.fail_with(node.span, "`probe` needs `modules:`", "name a blackbox.yml");
+            None
+        }
+    };
+    let targets = match fields.get("targets") {
+        None => None,
+        Some(node) => {
+            let mut patterns = Vec::new();
+            for item in r.list(node, "`targets`").unwrap_or_default() {
+                let Some(text) = r.text(item, "`targets`") else { continue };
+                match Pattern::parse(&text) {
+                    Ok(pattern) => patterns.push(pattern),
+                    Err(why) => r.fail_with(item.span, format!("`{}` is no pattern of targets", text.value), why),
+                }
+            }
+            Some(patterns)
+        }
+    };
+    if targets.is_none() && !web.listen.ip().is_loopback() {
+        let message = "others can reach this agent, and could make it probe anything";
+        r.fail_with(node.span, message, "list what may be probed under `targets`; users are not supported yet");
+    }
+    let max_probes = fields.get("max_probes").and_then(|node| r.count(node, "`max_probes`"));
+    let max_probes = max_probes.map_or(run::blackbox::Config::MAX_PROBES, |count| count as usize);
+    Some(run::blackbox::Config { modules: modules?.value, targets, max_probes })
 }
 
 /// A part of the file as JSON, for whoever it is passed on to.
@@ -417,6 +459,7 @@ web: {listen: 0.0.0.0:9815, external_url: https://wachta.example.com}
 browser: {max_sessions: 3, webdriver: http://grid:4444, capabilities: {'se:name': wachta, webSocketUrl: null}, warm: false, max_memory: 1GiB}
 zabbix: {server: zabbix.internal:10051, host: wachta-waw-1}
 evidence: {max_size: 2.5GB, keep: 7d}
+probe: {modules: blackbox.yml, targets: [\"https://*.example.com/*\"], max_probes: 20}
 alerting:
   receivers:
     tickets: {webhook: {url: \"http://127.0.0.1:8080/hook\"}}
@@ -437,6 +480,8 @@ alerting:
         let wanted = serde_json::json!({"se:name": "wachta", "webSocketUrl": null});
         assert_eq!(serde_json::Value::Object(config.browser.capabilities), wanted);
         assert_eq!(config.evidence, Limits { max_size: 2_500_000_000, keep: std::time::Duration::from_hours(7 * 24) });
+        let probe = config.probe.unwrap();
+        assert_eq!((probe.modules.as_str(), probe.targets.unwrap().len(), probe.max_probes), ("blackbox.yml", 1, 20));
         assert_eq!(config.alerting.routes[0].to, ["tickets", "console"]);
         assert_eq!(config.alerting.receivers[1].kind, ReceiverKind::Log);
     }
@@ -465,6 +510,32 @@ alerting:
         }
         check("evidence: {keep: 60d}", Err("`keep` must be at most 30d"));
         check("evidence: {kep: 1d}", Err("unknown key `kep`"));
+    }
+
+    #[test]
+    fn probes_off_loopback_need_targets() {
+        let check = |web: &str, probe: &str, expected: &[&str]| {
+            let text = format!("location: a\nscenarios: []\nweb: {{listen: {web}}}\nprobe: {probe}\n");
+            let (config, found) = read("wachta.yaml", &text);
+            let problems: Vec<_> = found.iter().map(|found| found.message.as_str()).collect();
+            assert_eq!((problems.as_slice(), config.is_some()), (expected, expected.is_empty()), "{web} {probe}");
+        };
+        check("127.0.0.1:9815", "{modules: blackbox.yml}", &[]);
+        check("'[::1]:9815'", "{modules: blackbox.yml}", &[]);
+        check("0.0.0.0:9815", "{modules: blackbox.yml, targets: ['*.example.com']}", &[]);
+        check("0.0.0.0:9815", "{modules: blackbox.yml, targets: []}", &[]);
+        let open = "others can reach this agent, and could make it probe anything";
+        check("0.0.0.0:9815", "{modules: blackbox.yml}", &[open]);
+        check(
+            "127.0.0.1:9815",
+            "{targets: ['ftp://a']}",
+            &["`probe` needs `modules:`", "`ftp://a` is no pattern of targets"],
+        );
+        check(
+            "127.0.0.1:9815",
+            "{modules: a, max_probes: 0}",
+            &["`max_probes` must be a whole number above 0, not `0`"],
+        );
     }
 
     #[test]

@@ -139,8 +139,10 @@ struct Parts {
     browsers: Browsers,
     tls: run::tls::Trusted,
     beats: run::probe::Beats,
+    tokens: run::Tokens,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
+    probes: Arc<web::Probes>,
     scenarios: watch::Sender<Scenarios>,
     overview: watch::Sender<Arc<Overview>>,
     /// What the next run may use; changes with the agent's file.
@@ -200,6 +202,8 @@ impl App {
         };
         let heard: Arc<dyn crate::store::Beats> = Arc::clone(&store) as _;
         let awake_since = watch::Sender::new(Utc::now());
+        let tls = run::tls::Trusted::system();
+        let probes = Arc::new(web::Probes::new(run::blackbox::Prober::new(tls.clone()), registry.clone()));
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
             library: setup.library,
@@ -207,8 +211,10 @@ impl App {
             store: Arc::clone(&store),
             evidence: EvidenceFolder::new(setup.folder.join("evidence")),
             browsers,
-            tls: run::tls::Trusted::system(),
+            tls,
             beats: run::probe::Beats::new(heard, awake_since.subscribe()),
+            probes: Arc::clone(&probes),
+            tokens: run::Tokens::default(),
             prometheus: Arc::clone(&prometheus),
             zabbix,
             scenarios: watch::Sender::new(Arc::default()),
@@ -242,6 +248,7 @@ impl App {
             evidence: parts.evidence.clone(),
             prometheus,
             overview: parts.overview.subscribe(),
+            probes,
             reload: reloads.clone(),
             stopping: stop.clone(),
         };
@@ -313,6 +320,7 @@ fn web_client() -> Result<reqwest::Client, StartError> {
 impl Parts {
     fn tools(&self) -> Tools {
         Tools {
+            tokens: self.tokens.clone(),
             tls: self.tls.clone(),
             browsers: Some(self.browsers.clone()),
             lookup: Arc::clone(&self.lookup.borrow()),

@@ -1,6 +1,7 @@
 //! Loading the files anew: prepare everything that can fail, then swap.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -13,6 +14,7 @@ use crate::alert::Intake;
 use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::names::{Metric, metric};
 use crate::notify::{Courier, Links};
+use crate::run::blackbox;
 use crate::scenario::{Catalog, Loaded, Lookup, Scenario, ScenarioId, assemble, load};
 use crate::sink::zabbix::Entry;
 use crate::web::{Overview, ReloadReport, ReloadRequest};
@@ -116,7 +118,10 @@ impl Parts {
         let (catalog, problems) = assemble(&state.catalog, files.collect());
         diagnostics.extend(problems);
 
+        let modules = config.probe.as_ref().map(|probe| self.modules(probe, &mut diagnostics));
+
         // Swap.
+        self.probes.load(config.probe.as_ref(), modules.flatten());
         let scenarios: Arc<BTreeMap<_, _>> = Arc::new(catalog.scenarios.clone());
         let refused = catalog.refused.clone();
         self.lookup.send_replace(lookup);
@@ -171,6 +176,24 @@ impl Parts {
             loaded_at: Some(Utc::now()),
         }));
         ReloadReport { successful: !bad, scenarios: scenarios.len(), problems }
+    }
+
+    /// The modules of `/probe`; none where their file is not as it must be.
+    fn modules(&self, probe: &blackbox::Config, diagnostics: &mut Vec<Diagnostic>) -> Option<blackbox::Modules> {
+        let base = self.setup_file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let path = base.join(&probe.modules);
+        let shown = path.display().to_string();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let (modules, problems) = blackbox::read(&shown, &text, path.parent().unwrap_or(base));
+                diagnostics.extend(problems);
+                modules
+            }
+            Err(error) => {
+                diagnostics.push(unreadable(&shown, &error));
+                None
+            }
+        }
     }
 }
 

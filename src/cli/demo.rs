@@ -91,6 +91,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         browser: browser::Config { loopback_only: true, ..browser::Config::default() },
         zabbix: None,
         evidence: crate::store::evidence::Limits::default(),
+        probe: None,
         alerting: Alerting {
             receivers: vec![Receiver { name: "you".into(), kind: ReceiverKind::Webhook { url: hook } }],
             routes: Vec::new(),

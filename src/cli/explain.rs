@@ -192,6 +192,7 @@ fn matcher(matcher_of: &Matcher) -> String {
         Matcher::EndsWith(text) => format!("ends with \"{}\"", text.raw()),
         Matcher::Matches(text) => format!("matches /{}/", text.raw()),
         Matcher::Not(inner) => format!("not {}", matcher(inner)),
+        Matcher::Schema(_) => "a JSON Schema".into(),
         Matcher::OneOf(all) => {
             let all: Vec<_> = all
                 .iter()

@@ -251,6 +251,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     };
     let browsers = Browsers::new(config, scratch.clone(), executable, metrics);
     let tools = Tools {
+        tokens: run::Tokens::default(),
         tls: run::tls::Trusted::system(),
         browsers: Some(browsers.clone()),
         lookup: Arc::new(prepared.environment),

@@ -1,11 +1,16 @@
 //! Whether a value is what a matcher says.
 
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 
 use super::Values;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{Matcher, Value};
+use crate::scenario::{Matcher, Schema, Value};
+
+/// So much of what does not fit a schema is told, in characters.
+const SHOWN: usize = 200;
 
 /// What a matcher is held against.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +74,8 @@ pub enum Filled {
     OneOf(Vec<Json>),
     /// Not this.
     Not(Box<Filled>),
+    /// Fits a JSON Schema.
+    Schema(Arc<jsonschema::Validator>),
 }
 
 impl Filled {
@@ -93,6 +100,7 @@ impl Filled {
                 Self::OneOf(items.iter().map(|item| values.fill_value(item)).collect::<Result<_, _>>()?)
             }
             Matcher::Not(inner) => Self::Not(Box::new(Self::new(inner, values)?)),
+            Matcher::Schema(schema) => Self::Schema(validator(schema, values)?),
         })
     }
 
@@ -130,6 +138,7 @@ impl Filled {
             Self::LessThan(limit) => number(value).is_some_and(|n| n < *limit),
             Self::GreaterThan(limit) => number(value).is_some_and(|n| n > *limit),
             Self::Between(low, high) => number(value).is_some_and(|n| n >= *low && n <= *high),
+            Self::Schema(schema) => schema.is_valid(value),
             Self::Count(_) | Self::Exists(_) | Self::Not(_) => unreachable!("handled by `holds`"),
         }
     }
@@ -150,8 +159,43 @@ impl Filled {
             Self::Exists(false) => "does not exist".into(),
             Self::OneOf(items) => format!("one of {}", Json::from(items.clone())),
             Self::Not(inner) => format!("not {}", inner.show()),
+            Self::Schema(_) => "fits the JSON Schema".into(),
         }
     }
+
+    /// What exactly does not fit, where a look at both does not tell.
+    pub fn misfit(&self, seen: &Seen) -> Option<String> {
+        let Self::Schema(schema) = self else { return None };
+        let whole;
+        let value = match seen {
+            Seen::Nothing => return None,
+            Seen::One(value) => value,
+            Seen::Many(values) => {
+                whole = Json::Array(values.clone());
+                &whole
+            }
+        };
+        let error = schema.validate(value).err()?;
+        let place = error.instance_path().to_string();
+        // The error shows the value, which may be the whole body.
+        let told = cut(&error.to_string(), SHOWN);
+        Some(if place.is_empty() { told } else { format!("at {place}: {told}") })
+    }
+}
+
+/// A JSON Schema, compiled. What it refers to elsewhere is not fetched.
+fn validator(schema: &Schema, values: &Values) -> Result<Arc<jsonschema::Validator>, Failure> {
+    let wrong = |why: &dyn std::fmt::Display| Failure::new(Reason::Configuration, format!("`schema`: {why}"));
+    let compiled = match schema {
+        Schema::Inline(schema) => jsonschema::validator_for(schema),
+        Schema::File(file) => {
+            let text = values.file(file).map_err(|failure| failure.at(file.span))?;
+            let schema = serde_json::from_slice(&text)
+                .map_err(|error| wrong(&format_args!("the file is not JSON: {error}")).at(file.span))?;
+            jsonschema::validator_for(&schema)
+        }
+    };
+    compiled.map(Arc::new).map_err(|error| wrong(&error))
 }
 
 /// A regular expression, compiled; its size is bounded.

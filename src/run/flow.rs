@@ -76,7 +76,7 @@ impl<'a> Flow<'a> {
             ticket,
             record,
             values,
-            session: http::Session::new(tools.tls.clone()),
+            session: http::Session::new(tools.tls.clone(), tools.tokens.clone()),
             page: None,
             fresh,
         }
@@ -185,12 +185,18 @@ impl<'a> Flow<'a> {
         }
         let cancel = self.ticket.cancel.clone();
         let timeout = step.timeout().min(left);
+        let polled = match &step.action {
+            Action::Request(request) => request.eventually.map(|eventually| eventually.within),
+            _ => None,
+        };
+        let wanted = polled.unwrap_or(step.timeout());
+        let whole = wanted.min(left);
         let grace = if matches!(step.action, Action::Page(_)) { PAGE_GRACE } else { GRACE };
         let done = tokio::select! {
             biased;
             () = cancel.cancelled() => Ok(Err(stopped())),
-            done = tokio::time::timeout(timeout + grace, self.act(step, index, timeout)) => done.map_err(|_| {
-                Failure::new(Reason::Timeout, format!("not done within {}", Pretty(timeout))).waited(timeout)
+            done = tokio::time::timeout(whole + grace, self.act(step, index, timeout, whole)) => done.map_err(|_| {
+                Failure::new(Reason::Timeout, format!("not done within {}", Pretty(whole))).waited(whole)
             }),
         };
         let done = match (done, &mut self.page) {
@@ -201,7 +207,7 @@ impl<'a> Flow<'a> {
         };
         done.map(|()| Done::Passed).map_err(|failure| {
             // When the scenario's or group's time is up, that is what is to be mended, not the step's own timeout.
-            let all_is_over = failure.reason == Reason::Timeout && timeout < step.timeout();
+            let all_is_over = failure.reason == Reason::Timeout && whole < wanted;
             let failure = if all_is_over {
                 Failure { message: format!("{} ({})", failure.message, out_of_time(within).message), ..failure }
             } else {
@@ -228,20 +234,20 @@ impl<'a> Flow<'a> {
         held.map_err(|failure| failure.at(step.span))
     }
 
-    async fn act(&mut self, step: &'a Step, index: usize, timeout: Duration) -> Result<(), Failure> {
+    /// Does what a step says. `timeout` is for one try, `whole` for all tries of a request that is asked again.
+    async fn act(&mut self, step: &'a Step, index: usize, timeout: Duration, whole: Duration) -> Result<(), Failure> {
         match &step.action {
             Action::Page(action) => self.page_action(step, action, index, timeout).await,
             Action::Request(request) => {
-                let answer = self.session.send(request, &self.values, timeout).await;
+                let (saved, mut held) = self.session.ask(request, &self.values, timeout, whole).await;
+                for (name, value, secret) in saved {
+                    held = held.and(self.values.save(&name, value, secret));
+                }
+                // After that: what is secret from now on is masked here as well.
                 self.record.note(index, |result| {
                     result.http = self.session.result(&self.values);
                     result.certificate_expires_at = self.session.certificate_expires_at();
                 });
-                answer?;
-                let (saved, mut held) = self.session.check(request, &self.values);
-                for (name, value, secret) in saved {
-                    held = held.and(self.values.save(&name, value, secret));
-                }
                 held
             }
             Action::Check(check) => {

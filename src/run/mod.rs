@@ -3,6 +3,7 @@
 //! [`run`] cannot fail: what the target does wrong is `failed`, what we do wrong is `unknown`, a panic inside
 //! included. It needs neither scheduler nor store.
 
+pub mod blackbox;
 pub mod browser;
 pub mod budget;
 pub mod expect;
@@ -12,6 +13,7 @@ pub mod probe;
 mod record;
 pub mod tls;
 pub mod values;
+pub mod wire;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::outcome::{Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Lookup, Scenario};
 use crate::store::evidence::EvidenceFolder;
 
+pub use http::Tokens;
 pub use values::Values;
 
 /// What a run may use.
@@ -40,6 +43,8 @@ pub struct Tools {
     pub evidence: EvidenceFolder,
     /// Who called in; none where nobody can.
     pub beats: Option<probe::Beats>,
+    /// Tokens for client credentials, kept between runs.
+    pub tokens: Tokens,
     /// Where the agent looks from.
     pub location: String,
 }

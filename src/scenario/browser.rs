@@ -437,7 +437,10 @@ fn in_bytes(r: &mut Reader, node: &Node) -> Option<Node> {
         NodeKind::Scalar(scalar) if scalar.text.starts_with("${") || scalar.resolve() == Resolved::Null => {
             return Some(node.clone());
         }
-        NodeKind::Scalar(_) => NodeKind::Scalar(Scalar { text: r.size(node, "`size`")?.to_string(), plain: true }),
+        NodeKind::Scalar(_) => {
+            let text = r.size(node, "`size`")?.to_string();
+            NodeKind::Scalar(Scalar { text, plain: true, binary: false })
+        }
         NodeKind::List(items) => {
             let read: Vec<_> = items.iter().map(|item| in_bytes(r, item)).collect();
             NodeKind::List(read.into_iter().collect::<Option<_>>()?)

@@ -1,7 +1,9 @@
 //! Matchers and the values they compare with.
 
+use serde_json::Value as Json;
+
 use super::keys::MATCHERS;
-use super::model::Matcher;
+use super::model::{Matcher, Schema};
 use super::reader::{Reader, cut};
 use super::template::{Template, Value};
 use super::tree::{Node, NodeKind, Resolved};
@@ -119,7 +121,51 @@ fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: On) -> Option<Mat
             let read: Vec<_> = items.iter().map(|item| value_on(r, item, what, on)).collect();
             Matcher::OneOf(read.into_iter().collect::<Option<_>>()?)
         }
+        "schema" => {
+            if on != On::Any {
+                r.fail(node.span, format!("{what} is not JSON: `schema` is about what `json` finds"));
+                return None;
+            }
+            Matcher::Schema(schema(r, node)?)
+        }
         _ => Matcher::Not(Box::new(matcher(r, node, what, on)?)),
+    })
+}
+
+/// A JSON Schema: written out, or a file with one.
+fn schema(r: &mut Reader, node: &Node) -> Option<Schema> {
+    if node.entries().is_none() {
+        return r.template(node, "`schema`").map(Schema::File);
+    }
+    let schema = plain(r, node)?;
+    match jsonschema::validator_for(&schema) {
+        Ok(_) => Some(Schema::Inline(schema)),
+        Err(error) => {
+            r.fail(node.span, format!("this is not a JSON Schema: {}", cut(&error.to_string())));
+            None
+        }
+    }
+}
+
+/// Any JSON, taken as it is written: `${…}` is not filled in.
+fn plain(r: &mut Reader, node: &Node) -> Option<Json> {
+    Some(match &node.kind {
+        NodeKind::List(items) => {
+            let read: Vec<_> = items.iter().map(|item| plain(r, item)).collect();
+            Json::Array(read.into_iter().collect::<Option<_>>()?)
+        }
+        NodeKind::Map(_) => {
+            let entries = r.entries(node, "this")?;
+            let read: Vec<_> =
+                entries.into_iter().map(|entry| Some((entry.key.clone(), plain(r, &entry.value)?))).collect();
+            Json::Object(read.into_iter().collect::<Option<_>>()?)
+        }
+        NodeKind::Scalar(scalar) => match scalar.resolve() {
+            Resolved::Null => Json::Null,
+            Resolved::Bool(value) => Json::Bool(value),
+            Resolved::Number => Json::Number(scalar.number()?),
+            Resolved::Text => Json::String(scalar.text.clone()),
+        },
     })
 }
 

@@ -343,7 +343,7 @@ impl<'a> Filler<'a> {
         text.push_str(&raw[at..]);
         self.bytes += text.len();
         self.bound(r, node.span, 0);
-        Node { kind: NodeKind::Scalar(Scalar { text, plain: scalar.plain }), span: node.span }
+        Node { kind: NodeKind::Scalar(Scalar { text, plain: scalar.plain, binary: false }), span: node.span }
     }
 
     /// What was given, as if it stood at this place.

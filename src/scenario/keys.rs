@@ -372,17 +372,65 @@ pub const REQUEST: &[Key] = &[
     key("trust", Shape::Keys(&[TRUST]), "which certificates to trust"),
     key("expect", Shape::Keys(&[RESPONSE_FACTS]), "what must hold of the answer"),
     key("save", Shape::Map(&Shape::Keys(&[RESPONSE_SOURCES])), "values of the answer to keep"),
-    later("multipart", "a body of several parts"),
-    later("graphql", "a GraphQL query"),
-    later("basic_auth", "a user and a password"),
-    later("bearer", "a token"),
-    later("oauth2", "client credentials"),
-    later("proxy", "the way out"),
-    later("http_version", "the version of HTTP"),
-    later("redirect", "whether redirects are followed"),
-    later("resolve", "the address to connect to"),
-    later("eventually", "asks again until it holds"),
-    later("give_up_if", "what ends the asking"),
+    key(
+        "multipart",
+        Shape::Map(&Shape::Either(&[Shape::Text, Shape::Keys(&[PART])])),
+        "a body of several parts, by name: a text, or {file, filename, type}",
+    ),
+    key("graphql", Shape::Keys(&[GRAPHQL]), "a GraphQL query, sent with POST; `errors` in the answer fail"),
+    key("basic_auth", Shape::Keys(&[REQUEST_BASIC_AUTH]), "a user and a password"),
+    key("bearer", Shape::Text, "a token, sent as Authorization: Bearer"),
+    key("oauth2", Shape::Keys(&[OAUTH2]), "client credentials for which a token is fetched and kept"),
+    key("proxy", Shape::Text, "the proxy it goes through: http://[user:password@]host:port"),
+    key(
+        "http_version",
+        Shape::Words(HTTP_VERSIONS),
+        "the version of HTTP; default: the best one that the server takes",
+    ),
+    key("redirect", Shape::Bool, "false: redirects are not followed; default: up to 10 are"),
+    key("resolve", Shape::Text, "the address to connect to, whatever the name: 10.0.0.1 or 10.0.0.1:8443"),
+    key("eventually", Shape::Keys(&[EVENTUALLY]), "asks again until what is expected holds"),
+    key("give_up_if", Shape::Keys(&[RESPONSE_FACTS]), "what ends the asking: takes what expect takes"),
+];
+
+/// Versions of HTTP.
+pub const HTTP_VERSIONS: &[&str] = &["1.1", "2"];
+
+/// A part of `multipart` that is a file.
+pub const PART: &[Key] = &[
+    key("file", Shape::Text, "a path, relative to this file"),
+    key("filename", Shape::Text, "the name it is sent under; default its own"),
+    key("type", Shape::Text, "its media type; default application/octet-stream"),
+];
+
+/// `graphql`.
+pub const GRAPHQL: &[Key] = &[
+    key("query", Shape::Text, "the query or mutation"),
+    key("variables", Shape::Map(&Shape::Any), "the values of its variables"),
+    key("operation", Shape::Text, "which of its operations, where there are several"),
+];
+
+/// `basic_auth` of a request.
+pub const REQUEST_BASIC_AUTH: &[Key] = &[
+    key("user", Shape::Text, "the user"),
+    key("password", Shape::Text, "the password"),
+    key("digest", Shape::Bool, "true: answers the server's challenge (RFC 7616) and does not send the password"),
+];
+
+/// `oauth2`.
+pub const OAUTH2: &[Key] = &[
+    key("token_url", Shape::Text, "where tokens are given out"),
+    key("client_id", Shape::Text, "the client"),
+    key("client_secret", Shape::Text, "its secret"),
+    key("scope", Shape::Text, "what the token is for"),
+    key("audience", Shape::Text, "whom the token is for"),
+    key("auth", Shape::Words(&["header", "body"]), "how the client shows its secret; default header"),
+];
+
+/// `eventually`.
+pub const EVENTUALLY: &[Key] = &[
+    key("every", Shape::Duration, "how long it waits between two tries; default 1s"),
+    key("within", Shape::Duration, "how long all tries may take"),
 ];
 
 /// `group`.
@@ -400,9 +448,9 @@ pub const USE: Kind = Kind {
 /// `trust`.
 pub const TRUST: &[Key] = &[
     key("ca", Shape::Text, "a PEM file with further roots, relative to this file"),
-    later("cert", "a client certificate"),
-    later("key", "its key"),
-    later("insecure", "trusts any certificate"),
+    key("cert", Shape::Text, "a PEM file with the client's own certificate, and those that vouch for it"),
+    key("key", Shape::Text, "a PEM file with its key"),
+    key("insecure", Shape::Bool, "true: any certificate is taken"),
 ];
 
 /// Role words of a target.
@@ -464,7 +512,11 @@ pub const MATCHERS: &[Key] = &[
     key("exists", Shape::Bool, "is there, or is not"),
     key("one_of", Shape::List(&Shape::Any), "is one of these"),
     key("not", MATCHER, "does not match this"),
-    later("schema", "fits a JSON Schema"),
+    key(
+        "schema",
+        Shape::Either(&[Shape::Text, Shape::Map(&Shape::Any)]),
+        "fits a JSON Schema: written out, or a JSON file",
+    ),
 ];
 
 /// What `expect` knows on a page.
@@ -529,6 +581,7 @@ pub const PAGE_SOURCES: &[Key] = &[
 pub const RESPONSE_SOURCES: &[Key] = &[
     key("json", Shape::Text, "what a JSONPath finds"),
     key("header", Shape::Text, "a header"),
+    key("cookie", Shape::Text, "a cookie, by name"),
     key("body", Shape::Either(&[Shape::Bool, Shape::Keys(&[BODY_SOURCE])]), "the body, or its first group"),
     key("secret", Shape::Bool, "true: masked from then on"),
     later("xpath", "what an XPath finds"),

@@ -43,6 +43,11 @@ pub fn unused(r: &mut Reader, fields: &Fields<'_>) {
 /// Timeouts that can never be reached, because a larger one ends first.
 pub fn timeouts(r: &mut Reader, scenario: &Scenario) {
     let all = scenario.timeout;
+    for (steps, all, whose) in
+        [(&scenario.steps, all, "all steps together"), (&scenario.finally, super::model::FINALLY_TIMEOUT, "`finally`")]
+    {
+        walk(steps, &mut |step| polled(r, scenario, step, all, whose));
+    }
     walk(&scenario.steps, &mut |step| {
         if step.timeout.is_some_and(|timeout| timeout > all) {
             let message = format!(
@@ -56,6 +61,21 @@ pub fn timeouts(r: &mut Reader, scenario: &Scenario) {
             r.report(found);
         }
     });
+}
+
+/// A request cannot be asked again for longer than there is time for all.
+fn polled(r: &mut Reader, scenario: &Scenario, step: &Step, all: std::time::Duration, whose: &str) {
+    let Action::Request(request) = &step.action else { return };
+    let Some(eventually) = request.eventually.filter(|eventually| eventually.within >= all) else { return };
+    let message = format!(
+        "`eventually` may take {}, but {whose} only {}",
+        super::model::Pretty(eventually.within),
+        super::model::Pretty(all)
+    );
+    let source = step.source.as_ref().unwrap_or(&scenario.source);
+    let mut found = Diagnostic::error(source, step.span, message).context(step.name.clone());
+    found.label = Some("lower `within`, or raise the timeout".into());
+    r.report(found);
 }
 
 /// Settings that only pages know, in a scenario without one.
@@ -82,7 +102,7 @@ pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
     let mut found = Vec::new();
     let mut visit = |step: &Step| {
         let named: Vec<&At<Template>> = match &step.action {
-            Action::Request(request) => request.trust.ca.iter().collect(),
+            Action::Request(request) => request.files(),
             Action::Check(check) => check.files(),
             Action::Page(PageAction::Upload { files, .. }) => files.iter().collect(),
             Action::Page(_) | Action::Group(_) => Vec::new(),

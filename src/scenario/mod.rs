@@ -34,6 +34,7 @@ pub use load::{Loaded, load};
 pub use model::*;
 pub use probe::Check;
 pub use template::{Reference, Template, Value};
+pub use url::{address_of, proxy_url};
 pub use verdict::Verdict;
 
 #[cfg(test)]

@@ -512,6 +512,8 @@ impl Step {
 
 /// How long a step may take when nothing else is said.
 pub const DEFAULT_STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long is waited between two tries of a polled request when nothing else is said.
+pub const DEFAULT_POLL_EVERY: Duration = Duration::from_secs(1);
 /// How long a `goto` may take when nothing else is said.
 pub const DEFAULT_GOTO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a scenario without a browser may take when nothing else is said.
@@ -763,6 +765,17 @@ pub enum Matcher {
     OneOf(Vec<Value>),
     /// Does not match this.
     Not(Box<Matcher>),
+    /// Fits a JSON Schema.
+    Schema(Schema),
+}
+
+/// A JSON Schema.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Schema {
+    /// Written out; `${…}` is not filled in.
+    Inline(serde_json::Value),
+    /// A JSON file, relative to the scenario's file.
+    File(At<Template>),
 }
 
 impl Matcher {
@@ -784,7 +797,17 @@ impl Matcher {
             }
             Self::OneOf(values) => values.iter().for_each(|value| value.visit_references(visit)),
             Self::Count(inner) | Self::Not(inner) => inner.visit_references(visit),
-            Self::Exists(_) => {}
+            Self::Schema(Schema::File(file)) => file.references().for_each(visit),
+            Self::Schema(Schema::Inline(_)) | Self::Exists(_) => {}
+        }
+    }
+
+    /// The file that it names.
+    pub fn file(&self) -> Option<&At<Template>> {
+        match self {
+            Self::Schema(Schema::File(file)) => Some(file),
+            Self::Count(inner) | Self::Not(inner) => inner.file(),
+            _ => None,
         }
     }
 }
@@ -895,12 +918,95 @@ pub struct Request {
     pub query: Vec<(String, At<Template>)>,
     /// The body.
     pub body: Option<Body>,
+    /// Who asks.
+    pub login: Option<Login>,
     /// Which certificates to trust.
     pub trust: Trust,
+    /// The proxy it goes through.
+    pub proxy: Option<At<Template>>,
+    /// The version of HTTP; none: what the server takes.
+    pub http_version: Option<HttpVersion>,
+    /// Whether redirects are followed.
+    pub redirect: bool,
+    /// The address to connect to, whatever the name: `10.0.0.1` or `10.0.0.1:8443`.
+    pub resolve: Option<At<Template>>,
     /// What must hold.
     pub expect: Vec<ResponseExpectation>,
     /// What to keep.
     pub save: Vec<ResponseSave>,
+    /// Asks again until what is expected holds.
+    pub eventually: Option<Eventually>,
+    /// What ends the asking: when all of these hold. Empty: nothing does.
+    pub give_up_if: Vec<ResponseExpectation>,
+}
+
+impl Request {
+    /// Every file that it names.
+    pub fn files(&self) -> Vec<&At<Template>> {
+        let mut files = self.trust.files();
+        if let Some(Body::Multipart(parts)) = &self.body {
+            files.extend(parts.iter().filter_map(|part| match &part.content {
+                PartContent::File { file, .. } => Some(file),
+                PartContent::Text(_) => None,
+            }));
+        }
+        let expected = self.expect.iter().chain(&self.give_up_if);
+        files.extend(expected.filter_map(|expectation| expectation.what.matcher().and_then(Matcher::file)));
+        files
+    }
+}
+
+/// How often, and how long, a request is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Eventually {
+    /// From the end of one try to the start of the next.
+    pub every: Duration,
+    /// All tries together.
+    pub within: Duration,
+}
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2; without TLS with prior knowledge.
+    Two,
+}
+
+/// Who asks, and how that is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Login {
+    /// RFC 7617, or RFC 7616 where `digest` is true.
+    Basic {
+        /// The user.
+        user: At<Template>,
+        /// The password.
+        password: At<Template>,
+        /// Whether only a digest of the password is sent, for what the server asks.
+        digest: bool,
+    },
+    /// A token (RFC 6750).
+    Bearer(At<Template>),
+    /// A token that is fetched for client credentials (RFC 6749, section 4.4).
+    OAuth2(Box<OAuth2>),
+}
+
+/// Client credentials.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OAuth2 {
+    /// Where tokens are given out.
+    pub token_url: At<Template>,
+    /// The client.
+    pub client_id: At<Template>,
+    /// Its secret.
+    pub client_secret: At<Template>,
+    /// What the token is for.
+    pub scope: Option<At<Template>>,
+    /// Whom the token is for.
+    pub audience: Option<At<Template>>,
+    /// Whether the client shows its secret in the body instead of a header.
+    pub in_body: bool,
 }
 
 /// A request's body.
@@ -912,6 +1018,46 @@ pub enum Body {
     Form(Vec<(String, At<Template>)>),
     /// Any text.
     Text(At<Template>),
+    /// Several parts, sent as `multipart/form-data` (RFC 7578).
+    Multipart(Vec<Part>),
+    /// A query, sent as JSON.
+    GraphQl(Box<GraphQl>),
+}
+
+/// A part of a body of several.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The field's name.
+    pub name: String,
+    /// What is in it.
+    pub content: PartContent,
+}
+
+/// What is in a part.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PartContent {
+    /// A text.
+    Text(At<Template>),
+    /// A file, relative to the scenario's file.
+    File {
+        /// Its path.
+        file: At<Template>,
+        /// The name it is sent under; none: its own.
+        filename: Option<At<Template>>,
+        /// Its media type; none: `application/octet-stream`.
+        media_type: Option<At<Template>>,
+    },
+}
+
+/// A GraphQL request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphQl {
+    /// The document.
+    pub query: At<Template>,
+    /// The values of its variables.
+    pub variables: Option<Value>,
+    /// Which of its operations.
+    pub operation: Option<At<Template>>,
 }
 
 /// Which certificates to trust.
@@ -919,6 +1065,18 @@ pub enum Body {
 pub struct Trust {
     /// A PEM file with further roots, relative to the scenario's file.
     pub ca: Option<At<Template>>,
+    /// PEM files with the client's own certificate and with its key.
+    pub identity: Option<(At<Template>, At<Template>)>,
+    /// Any certificate is taken.
+    pub insecure: bool,
+}
+
+impl Trust {
+    /// Every file that it names.
+    pub fn files(&self) -> Vec<&At<Template>> {
+        let own = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        self.ca.iter().chain(own).collect()
+    }
 }
 
 /// One thing that must hold of an answer.
@@ -947,6 +1105,18 @@ pub enum ResponseFact {
     FasterThan(Duration),
 }
 
+impl ResponseFact {
+    /// The matcher, where there is one.
+    pub fn matcher(&self) -> Option<&Matcher> {
+        match self {
+            Self::Status(matcher) | Self::Header(_, matcher) | Self::Json(_, matcher) | Self::Body(matcher) => {
+                Some(matcher)
+            }
+            Self::Contains(_) | Self::FasterThan(_) => None,
+        }
+    }
+}
+
 /// A value of an answer to keep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseSave {
@@ -965,6 +1135,8 @@ pub enum ResponseSource {
     Json(String),
     /// A header, by its lower-case name.
     Header(String),
+    /// A cookie that would be sent to the address that answered, by name.
+    Cookie(String),
     /// The first group of a regular expression over the body, or the whole body.
     Body(Option<Template>),
 }

@@ -2,7 +2,8 @@
 //!
 //! Built from the parser's events, so that the style and the very text of each scalar survive: `007`, `1_000` and
 //! `"1"` stay what was written. Duplicate keys stay in the tree for the reader to report. Bounded in size, depth
-//! and aliases. Deliberately absent: merge keys, tags, several documents in one file.
+//! and aliases. Deliberately absent: merge keys, tags (but for `!!binary`, where a format has it), several documents in
+//! one file.
 
 // An error ends the file's list: it is made at most once, and its size costs nothing.
 #![allow(clippy::result_large_err)]
@@ -10,7 +11,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span as ParserSpan, StructureStyle};
+use serde_saphyr::granit_parser::{
+    Event, Options, Parser, ScalarStyle, ScanError, Span as ParserSpan, StructureStyle, Tag,
+};
 
 use super::trap;
 use crate::diagnostic::{Diagnostic, Source, Span};
@@ -69,6 +72,8 @@ pub struct Scalar {
     pub text: String,
     /// Whether it stands without quotes and is no block: only then may it be anything but text.
     pub plain: bool,
+    /// Whether it is tagged `!!binary`: the text is base64 then.
+    pub binary: bool,
 }
 
 /// What a scalar is by the core schema of YAML 1.2.
@@ -153,6 +158,15 @@ impl Node {
 
 /// Reads a file. What is wrong with its YAML is one diagnostic, which ends that file's list.
 pub fn parse(source: &Arc<Source>) -> Result<Node, Diagnostic> {
+    parse_tagged(source, false)
+}
+
+/// As [`parse`], for a format in which values may be tagged `!!binary`.
+pub fn parse_with_binary(source: &Arc<Source>) -> Result<Node, Diagnostic> {
+    parse_tagged(source, true)
+}
+
+fn parse_tagged(source: &Arc<Source>, binary: bool) -> Result<Node, Diagnostic> {
     let text = source.text.as_str();
     if text.len() > MAX_BYTES {
         let message = format!("the file is larger than {} KiB", MAX_BYTES >> 10);
@@ -161,7 +175,7 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Diagnostic> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text, options);
-    Builder { source, parser, anchors: HashMap::new(), nodes: 0 }.document()
+    Builder { source, parser, anchors: HashMap::new(), nodes: 0, binary }.document()
 }
 
 struct Builder<'a, P> {
@@ -169,6 +183,7 @@ struct Builder<'a, P> {
     parser: P,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
+    binary: bool,
 }
 
 type Parsed<'a> = Result<(Event<'a>, ParserSpan), ScanError>;
@@ -230,10 +245,14 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
         }
         let before = self.nodes;
         let (kind, anchor, tag) = match event {
+            Event::Scalar(text, _, anchor, Some(tag)) if self.binary && is_binary(&tag) => {
+                let text: String = text.split_whitespace().collect();
+                (NodeKind::Scalar(Scalar { text, plain: false, binary: true }), anchor, None)
+            }
             Event::Scalar(text, style, anchor, tag) => {
                 // The parser writes `~` where nothing stands.
                 let text = if at.start == at.end { String::new() } else { text.into_owned() };
-                let scalar = Scalar { text, plain: style == ScalarStyle::Plain };
+                let scalar = Scalar { text, plain: style == ScalarStyle::Plain, binary: false };
                 (NodeKind::Scalar(scalar), anchor, tag)
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -292,7 +311,7 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
         depth: usize,
     ) -> Result<Entry, Diagnostic> {
         let key = self.node(event, span, depth + 1)?;
-        let Some(Scalar { text, plain }) = key.scalar() else {
+        let Some(Scalar { text, plain, .. }) = key.scalar() else {
             return Err(trap::behind(self.source, key.span)
                 .unwrap_or_else(|| self.error(key.span, format!("a key must be text, not {}", key.describe()))));
         };
@@ -312,6 +331,11 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
             at.end = last;
         }
     }
+}
+
+/// Whether a tag is `!!binary`.
+fn is_binary(tag: &Tag) -> bool {
+    tag.suffix_in_namespace("tag:yaml.org,2002:").is_some_and(|name| name == "binary")
 }
 
 fn byte(n: Option<usize>) -> u32 {

@@ -77,3 +77,48 @@ pub fn address(r: &mut Reader, node: &Node, what: &str) -> Option<At<Template>> 
     }
     Some(template)
 }
+
+/// Reads the URL of a proxy: `http://[user:password@]host[:port]`.
+pub fn proxy(r: &mut Reader, node: &Node) -> Option<At<Template>> {
+    let template = r.template(node, "`proxy`")?;
+    let Some(text) = template.as_literal() else { return Some(template) };
+    if let Err(message) = proxy_url(text) {
+        r.fail_with(node.span, message, "write it like http://proxy.internal:3128");
+        return None;
+    }
+    Some(template)
+}
+
+/// A proxy's URL; the error says what is wrong, for people.
+pub fn proxy_url(text: &str) -> Result<::url::Url, String> {
+    let url = ::url::Url::parse(text).map_err(|error| format!("`proxy` is not a URL: {error}"))?;
+    if url.scheme() != "http" {
+        return Err(format!("`proxy` is spoken to by http://, not by {}://", url.scheme()));
+    }
+    if url.host_str().is_none() || !matches!(url.path(), "" | "/") || url.query().is_some() {
+        return Err("`proxy` is a host and a port".into());
+    }
+    Ok(url)
+}
+
+/// Reads the address to connect to: an IP address, perhaps with a port.
+pub fn pinned(r: &mut Reader, node: &Node) -> Option<At<Template>> {
+    let template = r.template(node, "`resolve`")?;
+    if let Some(text) = template.as_literal()
+        && address_of(text).is_none()
+    {
+        let message = format!("`{}` is not an IP address", cut(text));
+        r.fail_with(node.span, message, "write it like 10.0.0.1, 10.0.0.1:8443 or [::1]:8443");
+        return None;
+    }
+    Some(template)
+}
+
+/// An IP address, and the port where one is said.
+pub fn address_of(text: &str) -> Option<(core::net::IpAddr, Option<u16>)> {
+    if let Ok(address) = text.parse::<core::net::SocketAddr>() {
+        return (address.port() > 0).then(|| (address.ip(), Some(address.port())));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().map(|address| (address, None))
+}

@@ -11,7 +11,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{Registry, TextEncoder};
 
 use crate::names::{self, MetricKind, Reason, ReasonClass, metric};
-use crate::outcome::{Outcome, PageTiming, StepStatus, Verdict};
+use crate::outcome::{HttpResult, Outcome, PageTiming, Phases, StepStatus, Verdict};
 use crate::scenario::{Scenario, ScenarioId, Vital};
 
 /// The view of outcomes that Prometheus scrapes.
@@ -46,6 +46,7 @@ struct Step {
     success: bool,
     duration: f64,
     status_code: Option<u16>,
+    phases: Option<Phases>,
     certificate_expires_at: Option<DateTime<Utc>>,
     /// Of the page that it opened.
     timing: PageTiming,
@@ -83,6 +84,7 @@ impl Series {
             series.success = step.status == StepStatus::Passed;
             series.duration = step.duration.as_secs_f64();
             series.status_code = step.http.as_ref().map(|http| http.status);
+            series.phases = step.http.as_ref().filter(|http| !http.hops.is_empty()).map(HttpResult::phases);
             series.timing = step.page.as_ref().map(|page| page.timing).unwrap_or_default();
             series.certificate_expires_at = step.certificate_expires_at.or(series.certificate_expires_at);
         }
@@ -219,6 +221,10 @@ impl Prometheus {
                 families.gauge(&metric::STEP_DURATION, labels, &[name], step.duration);
                 if let Some(status) = step.status_code {
                     families.gauge(&metric::HTTP_STATUS_CODE, labels, &[name], f64::from(status));
+                }
+                let phases = step.phases.iter().flat_map(Phases::named);
+                for (phase, took) in phases.filter_map(|(phase, took)| Some((phase, took?))) {
+                    families.gauge(&metric::HTTP_PHASE_DURATION, labels, &[name, phase], took.as_secs_f64());
                 }
                 if let Some(at) = step.certificate_expires_at {
                     families.gauge(&metric::TLS_CERTIFICATE_EXPIRY, labels, &[name], seconds(at));

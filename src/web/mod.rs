@@ -1,11 +1,13 @@
 //! The page, metrics and administration over HTTP.
 //!
-//! Reads the store and views; asks for things by messages that `app` answers. No engine is called from here.
+//! Reads the store and views; asks for things by messages that `app` answers. No engine is called from here, but for
+//! `/probe`, which is a question and its answer.
 
 mod admin;
 mod beat;
 mod config;
 pub mod page;
+mod probe;
 
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use crate::store::Store;
 use crate::store::evidence::EvidenceFolder;
 
 pub use config::Config;
+pub use probe::Probes;
 
 /// What is loaded.
 #[derive(Debug, Clone, Default)]
@@ -80,6 +83,8 @@ pub struct State {
     pub prometheus: Arc<Prometheus>,
     /// What is loaded.
     pub overview: watch::Receiver<Arc<Overview>>,
+    /// What `/probe` needs.
+    pub probes: Arc<Probes>,
     /// Where reloads are asked for.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Cancelled once the agent stops: from then on it is not ready.
@@ -96,6 +101,9 @@ pub fn router(state: State) -> Router {
         .route(path::RELOAD, post(admin::reload))
         .route(&format!("{}{{name}}", path::BEAT), get(beat::success).post(beat::success))
         .route(&format!("{}{{name}}/{{what}}", path::BEAT), get(beat::told).post(beat::told))
+        .route(path::PROBE, get(probe::probe))
+        .route(path::CONFIG, get(probe::config))
+        .route(path::LOGS, get(probe::logs))
         .layer(middleware::map_response(harden))
         .with_state(state)
 }

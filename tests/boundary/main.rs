@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
+mod bad_servers;
+mod blackbox;
 mod browser;
 mod browser_suite;
 mod checks;
@@ -13,6 +15,7 @@ mod drain;
 mod faults;
 mod foreign_pages;
 mod har;
+mod httpbin;
 mod one_run;
 mod operators;
 mod reload;

@@ -8,7 +8,7 @@ set -euo pipefail
 packages=(ca-certificates chromium chromium-driver fonts-dejavu-core)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 if [ "${1:-}" != run ]; then
-  packages+=(curl procps prometheus postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
+  packages+=(curl procps prometheus prometheus-blackbox-exporter postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
   packages+=(firefox-esr openjdk-17-jre-headless python3-venv)
   # Whoever has a newer Node has it from elsewhere, with npm in the same package.
   command -v node >/dev/null || packages+=(nodejs)

@@ -85,6 +85,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
                     url: "http://shop/orders?a=1&b=2".into(),
                     status: 500,
                     bytes: 12,
+                    hops: Vec::new(),
                 }),
                 ..steps[0].clone()
             };

@@ -95,7 +95,7 @@ impl Check {
             },
             _ => return Vec::new(),
         };
-        trust.ca.iter().collect()
+        trust.files()
     }
 
     /// Where its expectations stand: what a failure may point at.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::outcome::{HttpResult, PageResult, RunId, StepResult};
+use crate::outcome::{Hop, HttpResult, PageResult, RunId, StepResult};
 use crate::scenario::{Lookup, LookupError, load};
 
 struct Nothing;
@@ -29,6 +29,23 @@ fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 500_000_000).unwrap()
 }
 
+fn hop(status: u16) -> Hop {
+    Hop {
+        method: "GET".into(),
+        url: "http://shop/".into(),
+        status: Some(status),
+        address: None,
+        http_version: Some("1.1".into()),
+        phases: Phases {
+            resolve: Duration::from_millis(1),
+            connect: Duration::from_millis(2),
+            tls: (status == 200).then_some(Duration::from_millis(3)),
+            processing: Duration::from_millis(4),
+            transfer: Duration::from_millis(5),
+        },
+    }
+}
+
 fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis: u64, second: i64) -> Outcome {
     let status = match verdict {
         Verdict::Passed | Verdict::Degraded => StepStatus::Passed,
@@ -40,6 +57,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         url: "http://shop/".into(),
         status: if verdict == Verdict::Failed { 500 } else { 200 },
         bytes: 10,
+        hops: vec![hop(302), hop(200)],
     });
     let step = StepResult {
         name: scenario.step_names()[0].to_owned(),

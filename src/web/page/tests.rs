@@ -17,12 +17,14 @@ use crate::outcome::{
     BrowserResult, EvidenceKind, Failure, HttpResult, Outcome, PageResult, PageTiming, RunId, StepResult, StepStatus,
     Verdict,
 };
+use crate::run::blackbox::Prober;
+use crate::run::tls::Trusted;
 use crate::scenario::{Engine, Kind, Lookup, LookupError, Severity, load};
 use crate::secret::Masker;
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Batch, Delivery, History as _, Outbox as _, Runs as _, Sqlite};
-use crate::web::{Overview, State, router};
+use crate::web::{Overview, Probes, State, router};
 
 const EVIL: &str = "<script>alert(\"1\")</script> & 'it'";
 const FILE: &str = "scenario: \"Shop <script>alert(1)</script>\"\nid: shop\nevery: 1m\nsteps:\n  - GET: http://127.0.0.1/a?b=\"<i>\"\n    expect: {status: 200}\n  - GET: http://127.0.0.1/c\nfinally:\n  - DELETE: http://127.0.0.1/d\n";
@@ -55,7 +57,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         status,
         place: "shop.yaml:5:5".into(),
         failure,
-        http: Some(HttpResult { method: "GET".into(), url: EVIL.into(), status: 500, bytes: 1 }),
+        http: Some(HttpResult { method: "GET".into(), url: EVIL.into(), status: 500, bytes: 1, hops: Vec::new() }),
         certificate_expires_at: Some(ended_at),
         page: None,
     };
@@ -115,6 +117,7 @@ async fn fixture() -> Fixture {
     let (reload, requests) = mpsc::channel(1);
     let folder = std::env::temp_dir().join(format!("wachta-page-{}", RunId::new()));
     let state = State {
+        probes: Arc::new(Probes::new(Prober::new(Trusted::system()), prometheus::Registry::new())),
         store: store.clone(),
         evidence: EvidenceFolder::new(&folder),
         prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "waw")),

@@ -109,6 +109,32 @@ impl RunRow {
     }
 }
 
+/// A probe in a table.
+#[derive(Debug, Serialize)]
+pub struct ProbeRow {
+    target: String,
+    module: String,
+    verdict: &'static str,
+    duration: String,
+    at: Moment,
+    log: String,
+}
+
+impl ProbeRow {
+    /// A row of a probe.
+    pub fn new(kept: &crate::web::probe::Kept, now: DateTime<Utc>) -> Self {
+        let verdict = if kept.success { Verdict::Passed } else { Verdict::Failed };
+        Self {
+            target: kept.target.clone(),
+            module: kept.name.clone(),
+            verdict: verdict.as_str(),
+            duration: spent(kept.took),
+            at: Moment::new(kept.at, now),
+            log: format!("{}?id={}", path::LOGS, kept.id),
+        }
+    }
+}
+
 /// A scenario in the table of all.
 #[derive(Debug, Serialize)]
 pub struct ScenarioRow {

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use wachta::app::lookup::Environment;
 use wachta::outcome::{Outcome, RunId, Verdict};
 use wachta::run::browser::{Browsers, Config, Metrics};
-use wachta::run::{Ticket, Tools, run, tls};
+use wachta::run::{Ticket, Tokens, Tools, run, tls};
 use wachta::scenario::{Engine, Scenario, load};
 use wachta::store::evidence::EvidenceFolder;
 
@@ -45,6 +45,7 @@ impl Place {
         let agent = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.path().join("browsers"), agent, metrics);
         let tools = Tools {
+            tokens: Tokens::default(),
             tls: tls::Trusted::system(),
             browsers: Some(browsers.clone()),
             lookup: Arc::new(environment),

@@ -1,0 +1,159 @@
+//! The body of an answer: decompressed as it comes, counted, kept only where something is to be found in it.
+
+use std::io::{self, Write};
+
+use brotli_decompressor::DecompressorWriter;
+use flate2::write::{DeflateDecoder, MultiGzDecoder};
+
+use super::module::Compression;
+
+/// The most of a body that is kept to be searched, in bytes. What is only counted may be as large as it likes.
+const MOST_KEPT: usize = 32 << 20;
+/// How much the decoder of brotli takes at once.
+const BUFFER: usize = 8 << 10;
+
+/// A body as it comes.
+pub(super) struct Body(Decoder);
+
+enum Decoder {
+    Plain(Sink),
+    Gzip(Box<MultiGzDecoder<Sink>>),
+    Deflate(Box<DeflateDecoder<Sink>>),
+    Brotli(Box<DecompressorWriter<Sink>>),
+}
+
+/// Where decompressed bytes go.
+#[derive(Debug)]
+pub(super) struct Sink {
+    /// How many came.
+    pub(super) count: u64,
+    /// What came, where it is kept.
+    pub(super) kept: Option<Vec<u8>>,
+    limit: u64,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.limit - self.count).unwrap_or(usize::MAX);
+        let taken = bytes.len().min(room);
+        self.count += taken as u64;
+        if let Some(kept) = &mut self.kept {
+            if kept.len() + taken > MOST_KEPT {
+                let message = "the body is too large to be searched: only 32 MiB of it are";
+                return Err(io::Error::other(message));
+            }
+            kept.extend_from_slice(&bytes[..taken]);
+        }
+        if taken < bytes.len() {
+            return Err(io::Error::other("the body is larger than `body_size_limit`"));
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Body {
+    /// A body of which nothing has come. `limit` 0: none.
+    pub(super) fn new(compression: Option<Compression>, limit: u64, keep: bool) -> Self {
+        let limit = if limit == 0 { u64::MAX } else { limit };
+        let sink = Sink { count: 0, kept: keep.then(Vec::new), limit };
+        Self(match compression {
+            None | Some(Compression::Identity) => Decoder::Plain(sink),
+            Some(Compression::Gzip) => Decoder::Gzip(Box::new(MultiGzDecoder::new(sink))),
+            Some(Compression::Deflate) => Decoder::Deflate(Box::new(DeflateDecoder::new(sink))),
+            Some(Compression::Brotli) => Decoder::Brotli(Box::new(DecompressorWriter::new(sink, BUFFER))),
+        })
+    }
+
+    /// The next bytes, as they came.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.0 {
+            Decoder::Plain(sink) => sink.write_all(bytes),
+            Decoder::Gzip(decoder) => decoder.write_all(bytes),
+            Decoder::Deflate(decoder) => decoder.write_all(bytes),
+            Decoder::Brotli(decoder) => decoder.write_all(bytes),
+        }
+    }
+
+    /// The end has come: what is decompressed must be whole.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Decoder::Plain(_) => Ok(()),
+            Decoder::Gzip(decoder) => decoder.try_finish(),
+            Decoder::Deflate(decoder) => decoder.try_finish(),
+            Decoder::Brotli(decoder) => decoder.close(),
+        }
+    }
+
+    /// What has come.
+    pub(super) fn sink(&self) -> &Sink {
+        match &self.0 {
+            Decoder::Plain(sink) => sink,
+            Decoder::Gzip(decoder) => decoder.get_ref(),
+            Decoder::Deflate(decoder) => decoder.get_ref(),
+            Decoder::Brotli(decoder) => decoder.get_ref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression as Effort;
+    use flate2::write::{DeflateEncoder, GzEncoder};
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Effort::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn deflate(text: &[u8]) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Effort::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn bodies_are_decompressed_counted_and_bounded() {
+        let check = |compression, bytes: &[u8], limit, expected: Result<&str, &str>| {
+            let mut body = Body::new(compression, limit, true);
+            let pushed = bytes.chunks(3).try_for_each(|chunk| body.push(chunk)).and_then(|()| body.end());
+            let kept = String::from_utf8(body.sink().kept.clone().unwrap()).unwrap();
+            assert_eq!(body.sink().count, kept.len() as u64);
+            match (pushed, expected) {
+                (Ok(()), Ok(text)) => assert_eq!(kept, text),
+                (Err(error), Err(why)) => assert!(error.to_string().contains(why), "{error}"),
+                (pushed, _) => panic!("{pushed:?}, expected {expected:?}"),
+            }
+        };
+        // What brotli makes of an uncompressed block that says "hello".
+        let brotli = [0x0b, 0x02, 0x80, b'h', b'e', b'l', b'l', b'o', 0x03];
+        check(None, b"hello", 0, Ok("hello"));
+        check(Some(Compression::Identity), b"hello", 5, Ok("hello"));
+        check(None, b"hello", 4, Err("body_size_limit"));
+        check(Some(Compression::Gzip), &gzip(b"hello"), 0, Ok("hello"));
+        check(Some(Compression::Gzip), &gzip(b"hello")[..12], 0, Err(""));
+        check(Some(Compression::Gzip), b"hello", 0, Err(""));
+        check(Some(Compression::Gzip), &gzip(&vec![b'x'; 100_000]), 1000, Err("body_size_limit"));
+        check(Some(Compression::Deflate), &deflate(b"hello"), 0, Ok("hello"));
+        check(Some(Compression::Brotli), &brotli, 0, Ok("hello"));
+        check(Some(Compression::Brotli), b"hello world", 0, Err(""));
+    }
+
+    #[test]
+    fn what_is_only_counted_is_not_kept() {
+        let part = vec![0; 1 << 20];
+        let mut body = Body::new(None, 0, false);
+        for _ in 0..64 {
+            body.push(&part).unwrap();
+        }
+        assert_eq!((body.sink().count, body.sink().kept.is_none()), (64 << 20, true));
+        let mut body = Body::new(None, 0, true);
+        let pushed: io::Result<()> = (0..64).try_for_each(|_| body.push(&part));
+        assert!(pushed.unwrap_err().to_string().contains("too large to be searched"));
+    }
+}

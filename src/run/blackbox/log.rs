@@ -1,0 +1,116 @@
+//! The log of one probe: kept in memory, bounded, put into words only when somebody asks for it.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::secret::Masker;
+
+/// So many lines are kept.
+const LINES: usize = 200;
+/// The longest value, in characters.
+const LONGEST: usize = 400;
+
+/// How bad a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// A detail.
+    Debug,
+    /// A step.
+    Info,
+    /// Why the probe fails.
+    Error,
+}
+
+/// The log of one probe.
+#[derive(Debug)]
+pub struct Log {
+    began: Instant,
+    began_at: DateTime<Utc>,
+    lines: Vec<(Instant, Level, &'static str, String)>,
+    dropped: usize,
+}
+
+impl Log {
+    /// Begins now.
+    pub(super) fn begin() -> Self {
+        Self { began: Instant::now(), began_at: Utc::now(), lines: Vec::with_capacity(12), dropped: 0 }
+    }
+
+    /// When it began.
+    pub fn began_at(&self) -> DateTime<Utc> {
+        self.began_at
+    }
+
+    fn line(&mut self, level: Level, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) {
+        if self.lines.len() == LINES {
+            self.dropped += 1;
+            return;
+        }
+        let mut text = String::new();
+        for (name, value) in values {
+            let from = text.len();
+            let _ = write!(text, " {name}={value}");
+            let at = from + name.len() + 2;
+            let plain = |c: char| c.is_alphanumeric() || "-_.:/[]?&=%+,;@*".contains(c);
+            if at == text.len() || !text[at..].chars().all(plain) || text[at..].chars().count() > LONGEST {
+                let cut: String = text[at..].chars().take(LONGEST).collect();
+                text.truncate(at);
+                let _ = write!(text, "{cut:?}");
+            }
+        }
+        self.lines.push((Instant::now(), level, message, text));
+    }
+
+    pub(super) fn debug(&mut self, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) {
+        self.line(Level::Debug, message, values);
+    }
+
+    pub(super) fn info(&mut self, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) {
+        self.line(Level::Info, message, values);
+    }
+
+    pub(super) fn error(&mut self, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) {
+        self.line(Level::Error, message, values);
+    }
+
+    /// The lines in logfmt, without secrets.
+    pub fn render(&self, masker: &Masker) -> String {
+        let mut out = String::with_capacity(160 * self.lines.len());
+        for (at, level, message, values) in &self.lines {
+            let since = TimeDelta::from_std(at.duration_since(self.began)).unwrap_or_default();
+            let time = (self.began_at + since).format("%Y-%m-%dT%H:%M:%S%.6fZ");
+            let level = match level {
+                Level::Debug => "debug",
+                Level::Info => "info",
+                Level::Error => "error",
+            };
+            let _ = writeln!(out, "ts={time} level={level} msg={message:?}{}", masker.mask(values));
+        }
+        if self.dropped > 0 {
+            let _ = writeln!(out, "{} more lines were dropped", self.dropped);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_bounded_and_tells_no_secrets() {
+        let masker = Masker::default();
+        masker.add("hunter2x");
+        let mut log = Log::begin();
+        for _ in 0..LINES + 3 {
+            log.info("Read line", &[("line", &"pass hunter2x"), ("long", &"x".repeat(5000)), ("n", &7)]);
+        }
+        let text = log.render(&masker);
+        assert_eq!(text.lines().count(), LINES + 1);
+        assert!(text.contains("level=info msg=\"Read line\" line=\"pass ***\" long=\"xxx"), "{text}");
+        assert!(text.contains(" n=7\n") && text.ends_with("3 more lines were dropped\n"), "{text}");
+        assert!(!text.contains("hunter2x") && text.len() < LINES * 600, "{}", text.len());
+    }
+}

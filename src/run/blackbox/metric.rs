@@ -1,0 +1,61 @@
+//! The names and helps of `blackbox_exporter`'s metrics: what dashboards and rules for it depend on. All are gauges.
+
+// Helps are the original's, word for word: their words are allowed what ours are not.
+
+/// A metric of a probe.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its help, word for word.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident $name:literal $help:literal;)*) => {
+        $(#[doc = $help] #[allow(clippy::doc_markdown)] pub const $id: Metric = Metric { name: $name, help: $help };)*
+        /// Every metric that a probe may give.
+        pub const ALL: &[Metric] = &[$($id,)*];
+    };
+}
+
+metrics! {
+    SUCCESS "probe_success" "Displays whether or not the probe was a success";
+    DURATION "probe_duration_seconds" "Returns how long the probe took to complete in seconds";
+    TIMEOUT "probe_timeout_seconds" "Returns how long the probe timeout is in seconds";
+    LOOKUP_TIME "probe_dns_lookup_time_seconds" "Returns the time taken for probe dns lookup in seconds";
+    IP_PROTOCOL "probe_ip_protocol" "Specifies whether probe ip protocol is IP4 or IP6";
+    IP_ADDR_HASH "probe_ip_addr_hash" "Specifies the hash of IP address. It's useful to detect if the IP address changes.";
+    FAILED_DUE_TO_REGEX "probe_failed_due_to_regex" "Indicates if probe failed due to regex";
+    FAILED_DUE_TO_BYTES "probe_failed_due_to_bytes" "Indicates if probe failed due to bytes";
+    EXPECT_INFO "probe_expect_info" "Explicit content matched";
+    HTTP_DURATION "probe_http_duration_seconds" "Duration of http request by phase, summed over all redirects";
+    HTTP_CONTENT_LENGTH "probe_http_content_length" "Length of http content response";
+    HTTP_UNCOMPRESSED_BODY_LENGTH "probe_http_uncompressed_body_length" "Length of uncompressed response body";
+    HTTP_REDIRECTS "probe_http_redirects" "The number of redirects";
+    HTTP_SSL "probe_http_ssl" "Indicates if SSL was used for the final redirect";
+    HTTP_STATUS_CODE "probe_http_status_code" "Response HTTP status code";
+    HTTP_VERSION "probe_http_version" "Returns the version of HTTP of the probe response";
+    HTTP_LAST_MODIFIED "probe_http_last_modified_timestamp_seconds" "Returns the Last-Modified HTTP response header in unixtime";
+    SSL_EARLIEST_CERT_EXPIRY "probe_ssl_earliest_cert_expiry" "Returns last SSL chain expiry in unixtime";
+    SSL_LAST_CHAIN_EXPIRY "probe_ssl_last_chain_expiry_timestamp_seconds" "Returns last SSL chain expiry in timestamp";
+    SSL_LAST_CHAIN_INFO "probe_ssl_last_chain_info" "Contains SSL leaf certificate information";
+    TLS_VERSION_INFO "probe_tls_version_info" "Returns the TLS version used or NaN when unknown";
+    TLS_CIPHER_INFO "probe_tls_cipher_info" "Returns the TLS cipher negotiated during handshake";
+    DNS_DURATION "probe_dns_duration_seconds" "Duration of DNS request by phase";
+    DNS_ANSWER_RRS "probe_dns_answer_rrs" "Returns number of entries in the answer resource record list";
+    DNS_AUTHORITY_RRS "probe_dns_authority_rrs" "Returns number of entries in the authority resource record list";
+    DNS_ADDITIONAL_RRS "probe_dns_additional_rrs" "Returns number of entries in the additional resource record list";
+    DNS_QUERY_SUCCEEDED "probe_dns_query_succeeded" "Displays whether or not the query was executed successfully";
+    DNS_SERIAL "probe_dns_serial" "Returns the serial number of the zone";
+    ICMP_DURATION "probe_icmp_duration_seconds" "Duration of icmp request by phase";
+    ICMP_REPLY_HOP_LIMIT "probe_icmp_reply_hop_limit" "Replied packet hop limit (TTL for ipv4)";
+    GRPC_DURATION "probe_grpc_duration_seconds" "Duration of gRPC request by phase";
+    GRPC_SSL "probe_grpc_ssl" "Indicates if SSL was used for the connection";
+    GRPC_STATUS_CODE "probe_grpc_status_code" "Response gRPC status code";
+    GRPC_HEALTHCHECK_RESPONSE "probe_grpc_healthcheck_response" "Response HealthCheck response";
+    WEBSOCKET_DURATION "probe_websocket_duration_seconds" "Duration of websocket request by phase";
+    WEBSOCKET_STATUS_CODE "probe_websocket_status_code" "Response HTTP status code";
+    WEBSOCKET_UPGRADED "probe_websocket_connection_upgraded" "Indicates if the websocket connection was successfully upgraded";
+    WEBSOCKET_FAILED_DUE_TO_REGEX "probe_websocket_failed_due_to_regex" "Indicates if probe failed due to regex";
+}

@@ -1,0 +1,89 @@
+//! An answer, and how people see it.
+
+use std::time::Duration;
+
+use hyper::header::HeaderMap;
+use url::Url;
+
+use super::decode;
+use crate::outcome::{Failure, Hop};
+use crate::secret::Masker;
+
+/// How much of a body is kept as evidence.
+const EVIDENCE_BODY: usize = 64 << 10;
+/// Headers whose values are other people's sessions; evidence shows their names only.
+const PRIVATE_HEADERS: [&str; 4] = ["set-cookie", "cookie", "authorization", "proxy-authorization"];
+
+/// An answer.
+pub(super) struct Answer {
+    pub(super) method: String,
+    pub(super) url: Url,
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    /// As it came; decoded once the answer is the last one.
+    pub(super) body: Vec<u8>,
+    /// From sending to the last byte, redirects included.
+    pub(super) took: Duration,
+}
+
+impl Answer {
+    /// Undoes the encodings of the body, up to a size.
+    pub(super) async fn decode(&mut self, limit: usize) -> Result<(), Failure> {
+        decode::decode(&self.headers, &mut self.body, limit).await
+    }
+
+    /// The body as text.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header; several of one name are joined.
+    pub(super) fn header(&self, name: &str) -> Option<String> {
+        let all: Vec<_> =
+            self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        if all.is_empty() { None } else { Some(all.join(", ")) }
+    }
+}
+
+/// The hops, one on a line, then the last answer: its head and the beginning of its body. None when nothing was sent.
+pub(super) fn evidence(trail: &[Hop], last: Option<&Answer>, masker: &Masker) -> Option<Vec<u8>> {
+    if trail.is_empty() {
+        return None;
+    }
+    let mut text: String = trail.iter().map(line).collect();
+    let Some(answer) = last else { return Some(text.into_bytes()) };
+    text.push_str(&format!("\nHTTP {}\n", answer.status));
+    for (name, value) in &answer.headers {
+        let value = if PRIVATE_HEADERS.contains(&name.as_str()) {
+            "***".into()
+        } else {
+            String::from_utf8_lossy(value.as_bytes())
+        };
+        text.push_str(&format!("{name}: {value}\n"));
+    }
+    text.push('\n');
+    let mut bytes = text.into_bytes();
+    // Cut after masking: half a secret is one as well.
+    let body = masker.mask_bytes(&answer.body);
+    bytes.extend_from_slice(&body[..body.len().min(EVIDENCE_BODY)]);
+    Some(bytes)
+}
+
+/// `GET http://… 302 from 10.0.0.1:80, HTTP/1.1: resolve 1.2ms, connect …`
+fn line(hop: &Hop) -> String {
+    let mut line = format!("{} {}", hop.method, hop.url);
+    match hop.status {
+        Some(status) => line.push_str(&format!(" {status}")),
+        None => line.push_str(" no answer"),
+    }
+    if let Some(address) = hop.address {
+        line.push_str(&format!(" from {address}"));
+    }
+    if let Some(version) = &hop.http_version {
+        line.push_str(&format!(", HTTP/{version}"));
+    }
+    let phases = hop.phases.named().into_iter().filter_map(|(name, took)| Some((name, took?)));
+    let phases: Vec<_> = phases.map(|(name, took)| format!("{name} {:.1}ms", took.as_secs_f64() * 1e3)).collect();
+    line.push_str(&format!(": {}\n", phases.join(", ")));
+    line
+}

@@ -1,0 +1,215 @@
+//! Whether an answer is what is expected, and what is kept of it.
+
+use cookie_store::CookieStore;
+use serde_json::Value as Json;
+use serde_json_path::JsonPath;
+
+use super::Saved;
+use super::answer::Answer;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::run::Values;
+use crate::run::expect::{Filled, Seen, pattern_of};
+use crate::scenario::{Body, Matcher, Pretty, Request, ResponseExpectation, ResponseFact, ResponseSource};
+
+/// Holds an answer against what is expected, and gives what is to be saved.
+pub(super) fn check(
+    request: &Request,
+    answer: &Answer,
+    cookies: &CookieStore,
+    values: &Values,
+) -> (Vec<Saved>, Result<(), Failure>) {
+    let mut body = BodyView::of(answer);
+    let mut held = holds(request, answer, &mut body, values);
+    let mut saved = Vec::new();
+    for save in &request.save {
+        let found = find(&save.source, answer, &mut body, cookies, values).and_then(|found| {
+            found.ok_or_else(|| {
+                Failure::new(Reason::Assertion, format!("nothing to save as `{}`", save.name.value))
+                    .compared(save_source(&save.source), "nothing")
+                    .at(save.name.span)
+            })
+        });
+        match found {
+            Ok(value) => saved.push((save.name.value.clone(), value, save.secret)),
+            Err(failure) => held = held.and(Err(failure)),
+        }
+    }
+    (saved, held)
+}
+
+/// Whether all of these hold; an error when that cannot be told for a reason of ours.
+pub(super) fn all_hold(facts: &[ResponseExpectation], answer: &Answer, values: &Values) -> Result<bool, Failure> {
+    let mut body = BodyView::of(answer);
+    for expectation in facts {
+        match answer_holds(&expectation.what, answer, &mut body, values) {
+            Ok(()) => {}
+            Err(failure) if failure.reason.class() == crate::names::ReasonClass::Unknown => {
+                return Err(failure.at(expectation.span));
+            }
+            Err(_) => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// The body, read as JSON at most once.
+struct BodyView<'a> {
+    answer: &'a Answer,
+    json: Option<Json>,
+}
+
+impl<'a> BodyView<'a> {
+    fn of(answer: &'a Answer) -> Self {
+        Self { answer, json: None }
+    }
+
+    fn json(&mut self) -> Result<&Json, Failure> {
+        if self.json.is_none() {
+            let json = serde_json::from_slice(&self.answer.body).map_err(|error| {
+                Failure::new(Reason::Assertion, format!("the body is not JSON ({error})"))
+                    .compared("a JSON body", Json::from(self.answer.text()).to_string())
+            })?;
+            self.json = Some(json);
+        }
+        Ok(self.json.as_ref().expect("read above"))
+    }
+
+    fn find(&mut self, path: &str) -> Result<Seen, Failure> {
+        let parsed = JsonPath::parse(path)
+            .map_err(|e| Failure::new(Reason::Configuration, format!("`{path}` is not a JSONPath: {e}")))?;
+        let found = parsed.query(self.json()?).all();
+        Ok(match found.as_slice() {
+            [] => Seen::Nothing,
+            [one] => Seen::One((*one).clone()),
+            many => Seen::Many(many.iter().map(|value| (*value).clone()).collect()),
+        })
+    }
+}
+
+/// Whether all that is expected of an answer holds.
+fn holds(request: &Request, answer: &Answer, body: &mut BodyView<'_>, values: &Values) -> Result<(), Failure> {
+    if !request.expect.iter().any(|expectation| matches!(expectation.what, ResponseFact::Status(_))) {
+        let (good, words) = if request.redirect {
+            (200..=299, "a status from 200 to 299")
+        } else {
+            (100..=399, "a status from 100 to 399")
+        };
+        if !good.contains(&answer.status) {
+            return Err(Failure::new(Reason::Status, format!("{} answered {}", answer.method, answer.status))
+                .compared(words, answer.status.to_string()));
+        }
+    }
+    for expectation in &request.expect {
+        answer_holds(&expectation.what, answer, body, values).map_err(|failure| failure.at(expectation.span))?;
+    }
+    no_graphql_errors(request, body)
+}
+
+/// A GraphQL server tells of errors in its answer, mostly under status 200; who expects something of them says so.
+fn no_graphql_errors(request: &Request, body: &mut BodyView<'_>) -> Result<(), Failure> {
+    let expected = |expectation: &ResponseExpectation| {
+        matches!(&expectation.what, ResponseFact::Json(path, _)
+            if path.starts_with("$.errors") || path.starts_with("$['errors']") || path.starts_with("$[\"errors\"]"))
+    };
+    let Some(Body::GraphQl(graphql)) = &request.body else { return Ok(()) };
+    if request.expect.iter().any(expected) {
+        return Ok(());
+    }
+    let errors = match body.json()?.get("errors") {
+        None | Some(Json::Null) => return Ok(()),
+        Some(Json::Array(errors)) if errors.is_empty() => return Ok(()),
+        Some(errors) => errors.to_string(),
+    };
+    Err(Failure::new(Reason::Assertion, "the answer has GraphQL errors")
+        .compared("no `errors`", errors)
+        .at(graphql.query.span))
+}
+
+/// What is to be saved of an answer, if it is there.
+fn find(
+    source: &ResponseSource,
+    answer: &Answer,
+    body: &mut BodyView<'_>,
+    cookies: &CookieStore,
+    values: &Values,
+) -> Result<Option<Json>, Failure> {
+    let one = |seen: Seen| match seen {
+        Seen::One(value) => Some(value),
+        Seen::Many(values) => Some(Json::Array(values)),
+        Seen::Nothing => None,
+    };
+    Ok(match source {
+        ResponseSource::Json(path) => one(body.find(path)?),
+        ResponseSource::Header(name) => answer.header(name).map(Json::String),
+        ResponseSource::Cookie(name) => {
+            cookies.get_request_values(&answer.url).find(|(key, _)| key == name).map(|(_, value)| Json::from(value))
+        }
+        ResponseSource::Body(None) => Some(Json::String(answer.text())),
+        ResponseSource::Body(Some(pattern)) => {
+            let pattern = pattern_of(&values.fill(pattern)?)?;
+            let text = answer.text();
+            pattern.captures(&text).and_then(|c| c.get(1).or_else(|| c.get(0)).map(|m| Json::from(m.as_str())))
+        }
+    })
+}
+
+fn save_source(source: &ResponseSource) -> String {
+    match source {
+        ResponseSource::Json(path) => format!("`{path}` in the body"),
+        ResponseSource::Header(name) => format!("header `{name}`"),
+        ResponseSource::Cookie(name) => format!("cookie `{name}`"),
+        ResponseSource::Body(_) => "a match in the body".into(),
+    }
+}
+
+fn held(what: String, reason: Reason, matcher: &Matcher, seen: &Seen, values: &Values) -> Result<(), Failure> {
+    let filled = Filled::new(matcher, values)?;
+    if filled.holds(seen) {
+        return Ok(());
+    }
+    let what = match filled.misfit(seen) {
+        Some(misfit) => format!("{what}: {misfit}"),
+        None => what,
+    };
+    Err(Failure::new(reason, what).compared(filled.show(), seen.show()))
+}
+
+fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, values: &Values) -> Result<(), Failure> {
+    match fact {
+        ResponseFact::Status(matcher) => {
+            let seen = Seen::One(answer.status.into());
+            held(format!("the status is {}", answer.status), Reason::Status, matcher, &seen, values)
+        }
+        ResponseFact::Header(name, matcher) => {
+            let seen = answer.header(name).map_or(Seen::Nothing, Seen::text);
+            held(format!("header `{name}`"), Reason::Assertion, matcher, &seen, values)
+        }
+        ResponseFact::Json(path, matcher) => {
+            let seen = body.find(path)?;
+            held(format!("`{path}` in the body"), Reason::Assertion, matcher, &seen, values)
+        }
+        ResponseFact::Body(matcher) => {
+            held("the body".into(), Reason::Assertion, matcher, &Seen::text(answer.text()), values)
+        }
+        ResponseFact::Contains(text) => {
+            let text = values.fill(text)?;
+            let body = answer.text();
+            if body.contains(&text) {
+                Ok(())
+            } else {
+                Err(Failure::new(Reason::Assertion, "the body")
+                    .compared(format!("contains {}", Json::from(text)), Json::from(body).to_string()))
+            }
+        }
+        ResponseFact::FasterThan(limit) => {
+            if answer.took < *limit {
+                Ok(())
+            } else {
+                Err(Failure::new(Reason::Slow, "the answer was slow")
+                    .compared(format!("faster than {}", Pretty(*limit)), Pretty(answer.took).to_string())
+                    .waited(answer.took))
+            }
+        }
+    }
+}

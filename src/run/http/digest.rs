@@ -1,0 +1,236 @@
+//! HTTP Digest (RFC 7616): what a server is shown instead of a password.
+
+use hyper::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use md5::Md5;
+use sha2::Sha256;
+use sha2::digest::Digest;
+use uuid::Uuid;
+
+use super::plan::Ask;
+use crate::names::Reason;
+use crate::outcome::Failure;
+
+/// What a server asks for.
+#[derive(Debug, Default, PartialEq)]
+struct Challenge {
+    realm: String,
+    nonce: String,
+    opaque: Option<String>,
+    algorithm: Option<String>,
+    qop: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Algorithm {
+    Md5,
+    Sha256,
+}
+
+impl Algorithm {
+    fn hash(self, text: &str) -> String {
+        match self {
+            Self::Md5 => hexadecimal(&Md5::digest(text.as_bytes())),
+            Self::Sha256 => hexadecimal(&Sha256::digest(text.as_bytes())),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The value of `Authorization` that answers the challenges of a 401; none when the server asks for no digest.
+pub(super) fn respond(
+    headers: &HeaderMap,
+    ask: &Ask,
+    user: &str,
+    password: &str,
+) -> Result<Option<HeaderValue>, Failure> {
+    let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let challenges: Vec<Challenge> = texts.flat_map(challenges).collect();
+    let Some(first) = challenges.first() else { return Ok(None) };
+    // The strongest that is known here, whatever the order (RFC 7616, section 3.7).
+    let known = challenges.iter().filter_map(|challenge| Some((challenge, algorithm(challenge)?)));
+    let Some((challenge, (algorithm, session))) =
+        known.max_by_key(|(_, (algorithm, _))| *algorithm == Algorithm::Sha256)
+    else {
+        let name = first.algorithm.clone().unwrap_or_default();
+        return Err(Failure::new(Reason::Protocol, format!("the server asks for a digest of an unknown kind: {name}")));
+    };
+    let cnonce = Uuid::now_v7().simple().to_string();
+    let text = answer(challenge, algorithm, session, ask.method.as_str(), ask.target(), user, password, &cnonce)
+        .ok_or_else(|| {
+            Failure::new(Reason::Protocol, "the server asks for a digest of the body, which is not known")
+        })?;
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Failure::new(Reason::Protocol, "the server's challenge cannot be answered in a header"))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// The algorithm, and whether it is of the kind that hashes the nonces as well.
+fn algorithm(challenge: &Challenge) -> Option<(Algorithm, bool)> {
+    match challenge.algorithm.as_deref().unwrap_or("MD5").to_ascii_uppercase().as_str() {
+        "MD5" => Some((Algorithm::Md5, false)),
+        "MD5-SESS" => Some((Algorithm::Md5, true)),
+        "SHA-256" => Some((Algorithm::Sha256, false)),
+        "SHA-256-SESS" => Some((Algorithm::Sha256, true)),
+        _ => None,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that the formula is made of")]
+fn answer(
+    challenge: &Challenge,
+    algorithm: Algorithm,
+    session: bool,
+    method: &str,
+    target: &str,
+    user: &str,
+    password: &str,
+    cnonce: &str,
+) -> Option<String> {
+    let Challenge { realm, nonce, opaque, qop, .. } = challenge;
+    let mut who = algorithm.hash(&format!("{user}:{realm}:{password}"));
+    if session {
+        who = algorithm.hash(&format!("{who}:{nonce}:{cnonce}"));
+    }
+    let what = algorithm.hash(&format!("{method}:{target}"));
+    let with_qop = match qop {
+        None => false,
+        Some(offered) if offered.split(',').any(|one| one.trim().eq_ignore_ascii_case("auth")) => true,
+        Some(_) => return None,
+    };
+    let response = if with_qop {
+        algorithm.hash(&format!("{who}:{nonce}:00000001:{cnonce}:auth:{what}"))
+    } else {
+        algorithm.hash(&format!("{who}:{nonce}:{what}"))
+    };
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut text = format!(
+        "Digest username=\"{}\", realm=\"{}\", nonce=\"{}\", uri=\"{}\", response=\"{response}\"",
+        quoted(user),
+        quoted(realm),
+        quoted(nonce),
+        quoted(target)
+    );
+    if let Some(name) = &challenge.algorithm {
+        text.push_str(&format!(", algorithm={name}"));
+    }
+    if with_qop {
+        text.push_str(&format!(", qop=auth, nc=00000001, cnonce=\"{cnonce}\""));
+    }
+    if let Some(opaque) = opaque {
+        text.push_str(&format!(", opaque=\"{}\"", quoted(opaque)));
+    }
+    Some(text)
+}
+
+/// The digest challenges of one header; others stand between them (RFC 9110, section 11.6.1).
+fn challenges(header: &str) -> Vec<Challenge> {
+    let mut found: Vec<Challenge> = Vec::new();
+    let mut in_digest = false;
+    for item in items(header) {
+        let (name, value) = match item.split_once('=') {
+            Some((name, value)) => (name.trim(), value.trim()),
+            None => (item.trim(), ""),
+        };
+        // A scheme stands before its first parameter, with a blank in between.
+        let name = match name.split_once(char::is_whitespace) {
+            Some((scheme, name)) => {
+                in_digest = begin(scheme, &mut found);
+                name.trim()
+            }
+            None if value.is_empty() => {
+                in_digest = begin(name, &mut found);
+                continue;
+            }
+            None => name,
+        };
+        let Some(challenge) = found.last_mut().filter(|_| in_digest) else { continue };
+        let value = unquoted(value);
+        match name.to_ascii_lowercase().as_str() {
+            "realm" => challenge.realm = value,
+            "nonce" => challenge.nonce = value,
+            "opaque" => challenge.opaque = Some(value),
+            "algorithm" => challenge.algorithm = Some(value),
+            "qop" => challenge.qop = Some(value),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn begin(scheme: &str, found: &mut Vec<Challenge>) -> bool {
+    let is_digest = scheme.eq_ignore_ascii_case("digest");
+    if is_digest {
+        found.push(Challenge::default());
+    }
+    is_digest
+}
+
+/// The parts of a header between commas that do not stand in quotes.
+fn items(header: &str) -> Vec<&str> {
+    let (mut items, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, c) in header.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ',' if !quoted => {
+                items.push(&header[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    items.push(&header[start..]);
+    items
+}
+
+fn unquoted(value: &str) -> String {
+    let Some(inner) = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) else {
+        return value.to_owned();
+    };
+    let mut text = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(c) = characters.next() {
+        text.extend(if c == '\\' { characters.next() } else { Some(c) });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_those_of_rfc_7616() {
+        // Section 3.9.1, and section 3.5 of RFC 2617 for the one without a session.
+        let header = "Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", algorithm=SHA-256, \
+                      nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\"";
+        for (header, expected) in [
+            (header.to_owned(), "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+            (header.replace("SHA-256", "MD5"), "8ca523f5e9506fed4657c9700eebdbec"),
+        ] {
+            let found = challenges(&format!("Basic realm=\"a, b\", {header}, Negotiate"));
+            assert_eq!(found.len(), 1, "{found:?}");
+            let (algorithm, session) = algorithm(&found[0]).unwrap();
+            let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+            let text =
+                answer(&found[0], algorithm, session, "GET", "/dir/index.html", "Mufasa", "Circle of Life", cnonce)
+                    .unwrap();
+            assert!(text.contains(&format!("response=\"{expected}\"")), "{text}");
+        }
+    }
+
+    #[test]
+    fn challenges_are_told_apart() {
+        let found = challenges("Digest realm=\"a\\\"b\", nonce=n, qop=auth-int, Basic realm=\"x\", Digest nonce=\"m\"");
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].realm.as_str(), found[0].qop.as_deref()), ("a\"b", Some("auth-int")));
+        assert_eq!((found[1].realm.as_str(), found[1].nonce.as_str()), ("", "m"));
+        assert_eq!(answer(&found[0], Algorithm::Md5, false, "GET", "/", "u", "p", "c"), None);
+        assert_eq!(challenges("Basic realm=\"Digest\", Bearer"), []);
+    }
+}

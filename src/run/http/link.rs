@@ -1,0 +1,131 @@
+//! A connection to a server, and what it leads to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use url::Url;
+
+use super::plan::{Ask, Plan, Proxy, port_of};
+use super::{Session, Stage};
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::run::wire::{self, Connection, Offer, Protocol, Route, Stream};
+use crate::scenario::HttpVersion;
+
+/// A connection on which HTTP is spoken, and all that makes it one's own.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) peer: SocketAddr,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    secure: Option<Arc<ClientConfig>>,
+    host: String,
+    port: u16,
+    route: Route,
+    proxy: Option<Proxy>,
+    version: Option<HttpVersion>,
+}
+
+impl Link {
+    /// Whether a request for a URL would take just this way.
+    pub(super) fn leads_to(&self, plan: &Plan, url: &Url) -> bool {
+        let trust = match (&self.secure, url.scheme()) {
+            (Some(config), "https") => Arc::ptr_eq(config, &plan.config),
+            (None, "http") => true,
+            _ => false,
+        };
+        trust
+            && url.host_str() == Some(self.host.as_str())
+            && port_of(url) == self.port
+            && self.version == plan.version
+            && self.proxy == plan.proxy
+            && self.route == plan.route(url)
+    }
+
+    /// Whether the other end is a proxy that sees the requests.
+    pub(super) fn is_to_proxy(&self) -> bool {
+        self.proxy.is_some() && self.secure.is_none()
+    }
+
+    /// The value of `Proxy-Authorization`.
+    pub(super) fn proxy_authorization(&self) -> Option<&str> {
+        self.proxy.as_ref()?.authorization.as_deref()
+    }
+}
+
+impl Session {
+    /// A new connection; its times are noted with the hop.
+    pub(super) async fn open(&mut self, plan: &Plan, ask: &Ask) -> Result<Link, Failure> {
+        let (url, route) = (&ask.url, plan.route(&ask.url));
+        let host = url.host_str().unwrap_or_default();
+        let port = port_of(url);
+        let is_secure = url.scheme() == "https";
+        if plan.version == Some(HttpVersion::Two) && !is_secure && plan.proxy.is_some() {
+            let message = "HTTP/2 without TLS does not go through a proxy";
+            return Err(Failure::new(Reason::Configuration, message));
+        }
+        let began = Instant::now();
+        self.stage = Stage::Connect(began);
+        let dialed = match &plan.proxy {
+            None => wire::dial(host, port, &route).await,
+            Some(proxy) => wire::dial(&proxy.host, proxy.port, &Route::default()).await,
+        };
+        let mut dialed = match dialed {
+            Ok(dialed) => dialed,
+            Err(failure) => {
+                self.account_for_the_rest();
+                return Err(failure);
+            }
+        };
+        if let (Some(proxy), true) = (&plan.proxy, is_secure) {
+            let authority = format!("{host}:{port}");
+            wire::tunnel(&mut dialed.stream, &authority, proxy.authorization.as_deref(), &[]).await?;
+            dialed.connect = began.elapsed().saturating_sub(dialed.resolve);
+        }
+        let hop = self.trail.last_mut().expect("a hop is noted before its connection is opened");
+        hop.phases.resolve = dialed.resolve;
+        hop.phases.connect = dialed.connect;
+        hop.address = Some(dialed.peer);
+        let (stream, protocol) = if is_secure {
+            self.stage = Stage::Handshake(Instant::now());
+            let offer = match plan.version {
+                None => Offer::Http,
+                Some(HttpVersion::One) => Offer::Http1,
+                Some(HttpVersion::Two) => Offer::Http2,
+            };
+            let name = wire::server_name(host)?;
+            match wire::secure(dialed.stream, Arc::clone(&plan.config), name, offer).await {
+                Ok(secured) => {
+                    hop.phases.tls = Some(secured.took);
+                    let protocol = if secured.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
+                    if plan.version == Some(HttpVersion::Two) && protocol != Protocol::Http2 {
+                        return Err(Failure::new(Reason::Protocol, "the server does not speak HTTP/2"));
+                    }
+                    self.chain = secured.chain;
+                    (Stream::Tls(Box::new(secured.stream)), protocol)
+                }
+                Err(refused) => {
+                    self.chain = refused.chain;
+                    self.account_for_the_rest();
+                    return Err(refused.failure);
+                }
+            }
+        } else {
+            let prior = plan.version == Some(HttpVersion::Two);
+            (Stream::Plain(dialed.stream), if prior { Protocol::Http2 } else { Protocol::Http1 })
+        };
+        Ok(Link {
+            connection: Connection::begin(stream, protocol).await?,
+            peer: dialed.peer,
+            chain: self.chain.clone(),
+            secure: is_secure.then(|| Arc::clone(&plan.config)),
+            host: host.to_owned(),
+            port,
+            route,
+            proxy: plan.proxy.clone(),
+            version: plan.version,
+        })
+    }
+}

@@ -1,0 +1,387 @@
+//! Requests: sending, and holding the answer against what is expected.
+//!
+//! One [`Session`] per run keeps cookies and connections. Redirects are followed here, so that every hop has its times.
+//! HTTP/1.1 or HTTP/2, redirects up to 10, bodies up to 10 MiB, as they come and decoded.
+
+mod answer;
+mod body;
+mod check;
+mod decode;
+mod digest;
+mod link;
+mod plan;
+mod redirect;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use cookie_store::{CookieStore, RawCookie};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, SET_COOKIE};
+use rustls::pki_types::CertificateDer;
+use url::Url;
+
+use self::answer::Answer;
+use self::link::Link;
+use self::plan::{Ask, Plan, Proof};
+use super::{Values, tls};
+use crate::names::{Reason, ReasonClass};
+use crate::outcome::{Failure, Hop, HttpResult};
+use crate::scenario::{Eventually, Pretty, Request};
+
+pub use self::tokens::Tokens;
+
+/// The largest body that is read, as it comes and decoded.
+const LARGEST_BODY: usize = 10 << 20;
+/// So much of a redirect's body is read, so that its connection can be used again.
+const LARGEST_ASIDE: usize = 64 << 10;
+/// How many redirects are followed.
+const REDIRECTS: usize = 10;
+/// How many connections are kept between two requests.
+const KEPT: usize = 8;
+
+/// A name, what is saved as it, and whether that is a secret.
+pub(super) type Saved = (String, serde_json::Value, bool);
+
+/// The requests of one run.
+pub(super) struct Session {
+    tls: tls::Trusted,
+    tokens: Tokens,
+    cookies: CookieStore,
+    /// Connections that wait for the next request. Locked by nobody else: it is what makes the session fit to be shared.
+    kept: Mutex<Vec<Link>>,
+    /// Every request that the last step has sent.
+    trail: Vec<Hop>,
+    stage: Stage,
+    last: Option<Answer>,
+    /// What the server of the last hop has shown, accepted or not.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy)]
+enum Stage {
+    Token,
+    Connect(Instant),
+    Handshake(Instant),
+    Answer(Instant),
+    Body(Instant),
+}
+
+impl Stage {
+    /// As people say it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "waiting for a token",
+            Self::Connect(_) => "connecting",
+            Self::Handshake(_) => "shaking hands",
+            Self::Answer(_) => "waiting for the answer",
+            Self::Body(_) => "reading the body",
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn new(tls: tls::Trusted, tokens: Tokens) -> Self {
+        Self {
+            tls,
+            tokens,
+            cookies: CookieStore::default(),
+            kept: Mutex::default(),
+            trail: Vec::new(),
+            stage: Stage::Token,
+            last: None,
+            chain: Vec::new(),
+        }
+    }
+
+    /// Sends a request, again and again where that is asked for, and holds its answer against what is expected. Gives
+    /// what is to be saved. What is there is saved also when an expectation did not hold: `finally` needs it to clean up,
+    /// and a secret in it must be masked in the evidence. `timeout` is for one try, `left` for all of them.
+    pub(super) async fn ask(
+        &mut self,
+        request: &Request,
+        values: &Values,
+        timeout: Duration,
+        left: Duration,
+    ) -> (Vec<Saved>, Result<(), Failure>) {
+        match request.eventually {
+            None => self.attempt(request, values, timeout).await,
+            Some(Eventually { every, within }) => self.poll(request, values, timeout, every, within.min(left)).await,
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        request: &Request,
+        values: &Values,
+        timeout: Duration,
+    ) -> (Vec<Saved>, Result<(), Failure>) {
+        match self.send(request, values, timeout).await {
+            Ok(()) => match &self.last {
+                Some(answer) => check::check(request, answer, &self.cookies, values),
+                None => (Vec::new(), Ok(())),
+            },
+            Err(failure) => (Vec::new(), Err(failure)),
+        }
+    }
+
+    /// Asks again until what is expected holds, what ends it holds, or the time is over.
+    async fn poll(
+        &mut self,
+        request: &Request,
+        values: &Values,
+        timeout: Duration,
+        every: Duration,
+        within: Duration,
+    ) -> (Vec<Saved>, Result<(), Failure>) {
+        let began = Instant::now();
+        let mut tries = 0;
+        let mut before: Option<Failure> = None;
+        loop {
+            let left = within.saturating_sub(began.elapsed());
+            let (saved, held) = self.attempt(request, values, timeout.min(left)).await;
+            tries += 1;
+            let Err(failure) = held else { return (saved, held) };
+            // What is ours to mend does not get better by asking again.
+            if failure.reason.class() == ReasonClass::Unknown || failure.reason == Reason::MissingValue {
+                return (saved, Err(failure));
+            }
+            if let Some(answer) = &self.last
+                && !request.give_up_if.is_empty()
+            {
+                match check::all_hold(&request.give_up_if, answer, values) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        let message = format!("gave up, since what `give_up_if` says holds: {}", failure.message);
+                        return (saved, Err(Failure { reason: Reason::GaveUp, message, ..failure }));
+                    }
+                    Err(failure) => return (saved, Err(failure)),
+                }
+            }
+            let left = within.saturating_sub(began.elapsed());
+            // A try that was cut off by the end says less than the one before it.
+            let cut_off = left.is_zero() && failure.reason == Reason::Timeout;
+            let failure = match (cut_off, before.take()) {
+                (true, Some(before)) => before,
+                _ => failure,
+            };
+            if left <= every {
+                let message = format!("{} (asked {tries} times within {})", failure.message, Pretty(within));
+                return (saved, Err(Failure { message, ..failure }.waited(began.elapsed())));
+            }
+            before = Some(failure);
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// Sends a request and reads its answer.
+    async fn send(&mut self, request: &Request, values: &Values, timeout: Duration) -> Result<(), Failure> {
+        self.last = None;
+        self.trail.clear();
+        self.chain.clear();
+        let plan = Plan::new(request, values, &self.tls)?;
+        let began = Instant::now();
+        let ended = tokio::time::timeout(timeout, self.follow(&plan, values, began)).await;
+        ended.unwrap_or_else(|_| {
+            self.account_for_the_rest();
+            let message = format!("no complete answer within {}: still {}", Pretty(timeout), self.stage.name());
+            Err(Failure::new(Reason::Timeout, message).waited(timeout))
+        })
+    }
+
+    /// The time that went into what was not finished.
+    fn account_for_the_rest(&mut self) {
+        let Some(hop) = self.trail.last_mut() else { return };
+        match self.stage {
+            Stage::Token => {}
+            Stage::Connect(since) => hop.phases.connect = since.elapsed(),
+            Stage::Handshake(since) => hop.phases.tls = Some(since.elapsed()),
+            Stage::Answer(since) => hop.phases.processing = since.elapsed(),
+            Stage::Body(since) => hop.phases.transfer = since.elapsed(),
+        }
+    }
+
+    /// From hop to hop, up to the answer that is meant.
+    async fn follow(&mut self, plan: &Plan, values: &Values, began: Instant) -> Result<(), Failure> {
+        let mut ask = plan.ask.clone();
+        let mut redirects = 0;
+        let mut proven = false;
+        if let Proof::OAuth2(client) = &plan.proof {
+            self.stage = Stage::Token;
+            let token = self.tokens.get(client, plan, &self.tls, values).await?;
+            ask.headers.insert(AUTHORIZATION, bearer(&token)?);
+        }
+        loop {
+            self.hop(plan, &ask, values).await?;
+            let answer = self.last.as_mut().expect("a hop that succeeds leaves its answer");
+            if answer.status == 401 && !proven && plan.is_home(&ask.url) {
+                proven = true;
+                match &plan.proof {
+                    Proof::Digest { user, password } => {
+                        if let Some(value) = digest::respond(&answer.headers, &ask, user, password)? {
+                            ask.headers.insert(AUTHORIZATION, value);
+                            continue;
+                        }
+                    }
+                    Proof::OAuth2(client) => {
+                        self.stage = Stage::Token;
+                        let used = ask.headers.remove(AUTHORIZATION);
+                        let used = used.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+                        self.tokens.forget(client, used.trim_start_matches("Bearer "));
+                        let token = self.tokens.get(client, plan, &self.tls, values).await?;
+                        ask.headers.insert(AUTHORIZATION, bearer(&token)?);
+                        continue;
+                    }
+                    Proof::None => {}
+                }
+            }
+            if plan.follow
+                && let Some(next) = redirect::next(&ask, answer.status, &answer.headers, values)?
+            {
+                redirects += 1;
+                if redirects > REDIRECTS {
+                    return Err(Failure::new(Reason::Protocol, format!("too many redirects (more than {REDIRECTS})")));
+                }
+                ask = next;
+                continue;
+            }
+            answer.took = began.elapsed();
+            return answer.decode(LARGEST_BODY).await;
+        }
+    }
+
+    /// One request on a connection of this session, new or kept, and its answer.
+    async fn hop(&mut self, plan: &Plan, ask: &Ask, values: &Values) -> Result<(), Failure> {
+        self.last = None;
+        self.chain.clear();
+        let mut fresh = false;
+        loop {
+            self.trail.push(Hop {
+                method: ask.method.to_string(),
+                url: values.masker().mask(ask.url.as_str()),
+                status: None,
+                address: None,
+                http_version: None,
+                phases: crate::outcome::Phases::default(),
+            });
+            let kept = if fresh { None } else { self.take(plan, ask) };
+            let was_kept = kept.is_some();
+            let mut link = match kept {
+                Some(link) => link,
+                None => self.open(plan, ask).await?,
+            };
+            let hop = self.trail.last_mut().expect("pushed above");
+            hop.address = Some(link.peer);
+            self.chain.clone_from(&link.chain);
+            let request = ask.request(&link, &self.cookies)?;
+            self.stage = Stage::Answer(Instant::now());
+            let mut answer = match link.connection.exchange(request).await {
+                Ok(answer) => answer,
+                // A server may close a connection that it was to keep: what it has not answered is sent again, unless that
+                // could do something twice.
+                Err(unanswered) if was_kept && (unanswered.unsent || ask.method.is_idempotent()) => {
+                    self.trail.pop();
+                    fresh = true;
+                    continue;
+                }
+                Err(unanswered) => {
+                    self.account_for_the_rest();
+                    return Err(unanswered.failure);
+                }
+            };
+            hop.phases.processing = answer.processing;
+            hop.status = Some(answer.head.status.as_u16());
+            hop.http_version = Some(version(answer.head.version).to_owned());
+            self.stage = Stage::Body(Instant::now());
+            keep_cookies(&mut self.cookies, &answer.head.headers, &ask.url);
+            let headers = std::mem::take(&mut answer.head.headers);
+            let aside = plan.follow && redirect::leads_on(answer.head.status.as_u16(), &headers);
+            let last = self.last.insert(Answer {
+                method: ask.method.to_string(),
+                url: ask.url.clone(),
+                status: answer.head.status.as_u16(),
+                headers,
+                body: Vec::new(),
+                took: Duration::ZERO,
+            });
+            let limit = if aside { LARGEST_ASIDE } else { LARGEST_BODY };
+            let ended = answer.read(&mut last.body, limit).await;
+            hop.phases.transfer = answer.since_head();
+            match ended {
+                Ok(()) => self.keep(link),
+                // Where a redirect leads does not depend on what else it says.
+                Err(_) if aside => {}
+                Err(failure) => return Err(failure),
+            }
+            return Ok(());
+        }
+    }
+
+    fn take(&mut self, plan: &Plan, ask: &Ask) -> Option<Link> {
+        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let at = kept.iter().position(|link| link.leads_to(plan, &ask.url))?;
+            let mut link = kept.swap_remove(at);
+            if link.connection.is_open() {
+                return Some(link);
+            }
+        }
+    }
+
+    fn keep(&mut self, link: Link) {
+        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push(link);
+    }
+
+    /// What the last answer was like.
+    pub(super) fn result(&self, values: &Values) -> Option<HttpResult> {
+        self.last.as_ref().map(|answer| HttpResult {
+            method: answer.method.clone(),
+            url: values.masker().mask(answer.url.as_str()),
+            status: answer.status,
+            bytes: answer.body.len() as u64,
+            hops: self.trail.iter().map(|hop| Hop { url: values.masker().mask(&hop.url), ..hop.clone() }).collect(),
+        })
+    }
+
+    /// When the certificate that was shown last expires, accepted or not.
+    pub(super) fn certificate_expires_at(&self) -> Option<DateTime<Utc>> {
+        tls::expiry(self.chain.first()?)
+    }
+
+    /// The last answer for people: the hops that led to it, its head and the beginning of its body.
+    pub(super) fn evidence(&self, values: &Values) -> Option<Vec<u8>> {
+        answer::evidence(&self.trail, self.last.as_ref(), values.masker())
+    }
+}
+
+fn keep_cookies(cookies: &mut CookieStore, headers: &HeaderMap, url: &Url) {
+    let texts = headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies.store_response_cookies(texts.filter_map(|text| RawCookie::parse(text.to_owned()).ok()), url);
+}
+
+fn version(version: hyper::Version) -> &'static str {
+    match version {
+        hyper::Version::HTTP_09 => "0.9",
+        hyper::Version::HTTP_10 => "1.0",
+        hyper::Version::HTTP_11 => "1.1",
+        hyper::Version::HTTP_2 => "2",
+        _ => "3",
+    }
+}
+
+/// The value of `Authorization` for a token.
+fn bearer(token: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| Failure::new(Reason::Configuration, "the token cannot stand in a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}

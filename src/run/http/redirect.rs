@@ -1,0 +1,69 @@
+//! Where a redirect leads (RFC 9110, section 15.4), and what does not go there.
+
+use hyper::Method;
+use hyper::body::Bytes;
+use hyper::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE, HOST,
+    HeaderMap, LOCATION,
+};
+
+use super::plan::Ask;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::run::Values;
+
+/// Whether an answer is a redirect that says where to.
+pub(super) fn leads_on(status: u16, headers: &HeaderMap) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308) && headers.contains_key(LOCATION)
+}
+
+/// The request that follows; none when the answer is no redirect. What is secret goes to no other origin.
+pub(super) fn next(ask: &Ask, status: u16, headers: &HeaderMap, values: &Values) -> Result<Option<Ask>, Failure> {
+    if !leads_on(status, headers) {
+        return Ok(None);
+    }
+    let location = headers.get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default();
+    let nowhere = |why: &dyn std::fmt::Display| {
+        let shown: String = location.chars().take(200).collect();
+        Failure::new(Reason::Protocol, format!("the redirect to `{shown}` leads nowhere: {why}"))
+    };
+    let mut url = ask.url.join(&location).map_err(|error| nowhere(&error))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(nowhere(&format_args!("`{}://` is not HTTP", url.scheme())));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // Whom a page wants one to be is not for a page to say.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+    }
+    url.set_fragment(None);
+    let mut next = ask.clone();
+    let becomes_get = match status {
+        303 => ask.method != Method::HEAD,
+        301 | 302 => ask.method == Method::POST,
+        _ => false,
+    };
+    if becomes_get {
+        next.method = Method::GET;
+        next.body = Bytes::new();
+        for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION] {
+            next.headers.remove(name);
+        }
+    }
+    if url.origin() != ask.url.origin() {
+        for name in [AUTHORIZATION, COOKIE, HOST] {
+            next.headers.remove(name);
+        }
+        let masker = values.masker();
+        let is_secret = |value: &hyper::header::HeaderValue| {
+            value.is_sensitive() || value.to_str().is_ok_and(|text| masker.mask(text) != text)
+        };
+        let secret: Vec<_> =
+            next.headers.iter().filter(|(_, value)| is_secret(value)).map(|(name, _)| name.clone()).collect();
+        for name in secret {
+            next.headers.remove(name);
+        }
+    }
+    next.url = url;
+    Ok(Some(next))
+}

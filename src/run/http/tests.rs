@@ -1,0 +1,589 @@
+//! Whole runs against a server on loopback that keeps account of what it was asked.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::names::Reason;
+use crate::outcome::{Outcome, RunId, Verdict};
+use crate::run::{Ticket, Tokens, Tools, run, tls};
+use crate::scenario::{Lookup, LookupError, load};
+use crate::store::evidence::EvidenceFolder;
+
+/// The files of a test.
+#[derive(Clone, Default)]
+struct Files(HashMap<&'static str, Vec<u8>>);
+
+impl Lookup for Files {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        Ok(format!("value of {name}"))
+    }
+    fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        let found = path.to_str().and_then(|path| self.0.get(path));
+        found.cloned().ok_or_else(|| LookupError::Missing(format!("{} is not there", path.display())))
+    }
+}
+
+struct Bench {
+    tools: Tools,
+    folder: std::path::PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Files::default())
+    }
+
+    fn with(files: Files) -> Self {
+        let folder = std::env::temp_dir().join(format!("wachta-http-{}", RunId::new()));
+        let tools = Tools {
+            tls: tls::Trusted::system(),
+            browsers: None,
+            lookup: Arc::new(files),
+            evidence: EvidenceFolder::new(&folder),
+            tokens: Tokens::default(),
+            location: "here".into(),
+        };
+        Self { tools, folder }
+    }
+
+    async fn run(&self, text: &str) -> Outcome {
+        let loaded = load("t.yaml", text, &*self.tools.lookup);
+        assert!(!loaded.is_refused(), "{text}\n{:#?}", loaded.diagnostics);
+        run(&loaded.scenarios[0], &self.tools, Ticket::default()).await
+    }
+
+    async fn passes(&self, text: &str) -> Outcome {
+        let outcome = self.run(text).await;
+        assert_eq!(outcome.verdict, Verdict::Passed, "{text}\n{:?}", outcome.message);
+        outcome
+    }
+
+    async fn fails(&self, text: &str, reason: Reason, message: &str) -> Outcome {
+        let outcome = self.run(text).await;
+        let told = outcome.message.clone().unwrap_or_default();
+        assert!(outcome.reason == Some(reason) && told.contains(message), "{text}\n{:?}: {told}", outcome.reason);
+        outcome
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+struct Asked {
+    connection: usize,
+    line: String,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Asked {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// A server of HTTP/1.1 that answers as a function says: the whole answer, head and body.
+struct Server {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Server {
+    async fn open(answer: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let (answer, seen) = (Arc::new(answer), Arc::clone(&asked));
+        tokio::spawn(async move {
+            let mut connection = 0;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                connection += 1;
+                let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    while let Some(asked) = read(&mut stream, connection).await {
+                        seen.lock().unwrap().push(asked.clone());
+                        let bytes = answer(&asked);
+                        let closes = bytes.is_empty() || String::from_utf8_lossy(&bytes).contains("connection: close");
+                        if stream.write_all(&bytes).await.is_err() || closes {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.asked().into_iter().map(|asked| asked.line).collect()
+    }
+
+    fn flow(&self, steps: &str) -> String {
+        format!("scenario: T\nbase_url: http://{}\nsteps:\n{steps}", self.address)
+    }
+}
+
+async fn read(stream: &mut TcpStream, connection: usize) -> Option<Asked> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let line = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
+    let mut asked = Asked { connection, line, head, body: Vec::new() };
+    let length = asked.header("content-length").map_or(0, |length| length.parse().unwrap());
+    asked.body = vec![0; length];
+    stream.read_exact(&mut asked.body).await.ok()?;
+    Some(asked)
+}
+
+fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let head = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn redirect(status: u16, to: &str) -> Vec<u8> {
+    answer(status, &format!("location: {to}\r\n"), "")
+}
+
+#[tokio::test]
+async fn redirects_are_followed_hop_by_hop() {
+    let server = Server::open(|asked| match asked.line.rsplit_once('/').unwrap().1 {
+        "301" => redirect(301, "/end"),
+        "302" => redirect(302, "/end"),
+        "303" => redirect(303, "/end"),
+        "307" => redirect(307, "/end"),
+        "308" => redirect(308, "end#part"),
+        "two" => redirect(302, "/301"),
+        "loop" => redirect(302, "/loop"),
+        "ftp" => redirect(302, "ftp://elsewhere/"),
+        "bad" => redirect(302, "http://[::"),
+        "none" => answer(302, "", "stay"),
+        _ => answer(200, "", "end"),
+    })
+    .await;
+    let bench = Bench::new();
+    for (method, path, expected) in [
+        ("POST", "301", ["POST /301", "GET /end"]),
+        ("PUT", "301", ["PUT /301", "PUT /end"]),
+        ("POST", "302", ["POST /302", "GET /end"]),
+        ("PUT", "303", ["PUT /303", "GET /end"]),
+        ("POST", "307", ["POST /307", "POST /end"]),
+        ("POST", "308", ["POST /308", "POST /end"]),
+        ("DELETE", "302", ["DELETE /302", "DELETE /end"]),
+    ] {
+        bench.passes(&server.flow(&format!("  - {method}: /{path}\n    body: text\n"))).await;
+        let asked = server.asked();
+        let seen: Vec<_> = asked.iter().map(|asked| asked.line.as_str()).collect();
+        assert_eq!(seen, expected, "{method} {path}");
+        let kept = !expected[1].starts_with("GET");
+        assert_eq!(asked[1].body == b"text", kept, "{method} {path}");
+        assert_eq!(asked[0].connection, asked[1].connection);
+    }
+    let outcome = bench.passes(&server.flow("  - GET: /two\n")).await;
+    let http = outcome.steps[0].http.as_ref().unwrap();
+    let hops: Vec<_> = http.hops.iter().map(|hop| (hop.url.rsplit_once('/').unwrap().1, hop.status)).collect();
+    assert_eq!(hops, [("two", Some(302)), ("301", Some(301)), ("end", Some(200))]);
+    assert_eq!((http.status, http.url.ends_with("/end")), (200, true));
+    assert!(http.hops[0].phases.connect > Duration::ZERO && http.hops[1].phases.connect.is_zero());
+    assert!(http.hops.iter().all(|hop| hop.phases.processing > Duration::ZERO && hop.phases.tls.is_none()));
+    assert!(http.hops.iter().all(|hop| hop.address == Some(server.address)));
+    assert_eq!(http.hops[2].http_version.as_deref(), Some("1.1"));
+    // Not followed: the redirect itself is the answer, and good.
+    let outcome = bench
+        .passes(&server.flow("  - GET: /302\n    redirect: false\n    expect: {headers: {Location: /end}}\n"))
+        .await;
+    assert_eq!(outcome.steps[0].http.as_ref().unwrap().status, 302);
+    bench.fails(&server.flow("  - GET: /none\n"), Reason::Status, "GET answered 302").await;
+    server.asked();
+    bench.fails(&server.flow("  - GET: /loop\n"), Reason::Protocol, "too many redirects (more than 10)").await;
+    assert_eq!(server.lines().len(), 11);
+    bench.fails(&server.flow("  - GET: /ftp\n"), Reason::Protocol, "`ftp://elsewhere/` leads nowhere").await;
+    bench.fails(&server.flow("  - GET: /bad\n"), Reason::Protocol, "leads nowhere").await;
+}
+
+#[tokio::test]
+async fn what_is_secret_goes_to_no_other_origin() {
+    let other = Server::open(|_| answer(200, "", "other")).await;
+    let to = other.address;
+    let server = Server::open(move |asked| match asked.line.as_str() {
+        "GET /out" => redirect(307, &format!("http://user:pw@{to}/x")),
+        "GET /in" => redirect(307, "/end"),
+        _ => answer(200, "", "end"),
+    })
+    .await;
+    let bench = Bench::new();
+    let steps = "  - GET: PATH\n    headers: {Authorization: mine, Cookie: a=b, X-Key: \"${secret.key}\", X-Plain: yes-it-is}\n";
+    let text = server.flow(steps).replace("steps:", "secrets: {key: {env: KEY}}\nsteps:");
+    let names = ["authorization", "cookie", "x-key", "x-plain", "host"];
+    let seen = |asked: &Asked| names.map(|name| asked.header(name).map(ToOwned::to_owned));
+    bench.passes(&text.replace("PATH", "/in")).await;
+    let asked = server.asked();
+    assert_eq!(seen(&asked[0]), seen(&asked[1]));
+    bench.passes(&text.replace("PATH", "/out")).await;
+    let all = [None, None, None, Some("yes-it-is".to_owned()), Some(to.to_string())];
+    assert_eq!(seen(&other.asked()[0]), all);
+}
+
+#[tokio::test]
+async fn cookies_and_connections_are_kept_within_a_run() {
+    let server = Server::open(|asked| match asked.line.as_str() {
+        "GET /login" => answer(200, "set-cookie: sid=s1; Path=/\r\nset-cookie: deep=d; Path=/deep\r\n", ""),
+        "GET /once" => answer(200, "connection: close\r\n", ""),
+        // Closed without a word: a kept connection may be gone before the request is there.
+        "GET /rude" if asked.header("cookie") == Some("again=1") => Vec::new(),
+        _ => answer(200, "", asked.header("cookie").unwrap_or("none")),
+    })
+    .await;
+    let bench = Bench::new();
+    let steps = "  - GET: /login\n    save: {sid: {cookie: sid}}\n  - GET: /a\n    expect: {body: sid=s1}\n  - GET: /deep/a\n    expect: {body: {matches: \"^(deep=d; sid=s1|sid=s1; deep=d)$\"}}\n  - GET: /a\n    headers: {Cookie: \"own=${sid}\"}\n    expect: {body: own=s1}\n  - GET: /once\n  - GET: /a\n";
+    bench.passes(&server.flow(steps)).await;
+    let connections: Vec<_> = server.asked().iter().map(|asked| asked.connection).collect();
+    assert_eq!(connections, [1, 1, 1, 1, 1, 2]);
+    bench.passes(&server.flow("  - GET: /a\n    expect: {body: none}\n")).await;
+    bench
+        .fails(
+            &server.flow("  - GET: /a\n    save: {x: {cookie: gone}}\n"),
+            Reason::Assertion,
+            "nothing to save as `x`",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_gone_is_replaced_unless_that_could_do_something_twice() {
+    let server = Server::open(|asked| {
+        let first = asked.line.ends_with("/first");
+        // Its connection ends with the second request; a fresh one serves it.
+        if !first && asked.connection % 2 == 1 { Vec::new() } else { answer(200, "", "ok") }
+    })
+    .await;
+    let bench = Bench::new();
+    bench.passes(&server.flow("  - GET: /first\n  - GET: /second\n")).await;
+    assert_eq!(server.lines(), ["GET /first", "GET /second", "GET /second"]);
+    let server =
+        Server::open(|asked| if asked.line.ends_with("/first") { answer(200, "", "ok") } else { Vec::new() }).await;
+    let steps = "  - GET: /first\n  - POST: /second\n    body: pay\n";
+    bench.fails(&server.flow(steps), Reason::Protocol, "the connection was closed").await;
+    assert_eq!(server.lines(), ["GET /first", "POST /second"]);
+}
+
+#[tokio::test]
+async fn what_is_sent_when_nothing_is_said() {
+    let server = Server::open(|_| answer(200, "", "")).await;
+    let bench = Bench::new();
+    bench.passes(&server.flow("  - GET: /?a=1#part\n  - POST: /\n  - GET: /\n    headers: {Accept-Encoding: x, Host: other, User-Agent: me, Accept: text/x}\n")).await;
+    let asked = server.asked();
+    assert_eq!(asked[0].line, "GET /?a=1");
+    let values = |asked: &Asked| {
+        ["accept-encoding", "host", "user-agent", "accept"]
+            .map(|name| asked.header(name).unwrap_or_default().to_owned())
+    };
+    let host = server.address.to_string();
+    assert_eq!(
+        values(&asked[0]),
+        ["gzip, deflate, br, zstd", &host, concat!("wachta/", env!("CARGO_PKG_VERSION")), "*/*"]
+    );
+    assert_eq!((asked[0].header("content-length"), asked[1].header("content-length")), (None, Some("0")));
+    assert_eq!(values(&asked[2]), ["x", "other", "me", "text/x"]);
+}
+
+#[tokio::test]
+async fn logins() {
+    let server = Server::open(|asked| answer(200, "", asked.header("authorization").unwrap_or("none"))).await;
+    let bench = Bench::new();
+    for (keys, expected) in [
+        ("", "none"),
+        ("    basic_auth: {user: Aladdin, password: open sesame}\n", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+        ("    bearer: abc.def\n", "Bearer abc.def"),
+    ] {
+        bench.passes(&server.flow(&format!("  - GET: /\n{keys}    expect: {{body: \"{expected}\"}}\n"))).await;
+    }
+    let host = server.address;
+    let text =
+        format!("checks:\n  a: {{http: \"http://al%20x:p%40w@{host}/\", expect: {{body: \"Basic YWwgeDpwQHc=\"}}}}\n");
+    let outcome = bench.passes(&text).await;
+    assert_eq!(outcome.steps[0].http.as_ref().unwrap().url, format!("http://{host}/"));
+}
+
+#[tokio::test]
+async fn a_digest_answers_the_challenge() {
+    let challenge = "www-authenticate: Basic realm=\"x\"\r\nwww-authenticate: Digest realm=\"r\", nonce=\"n\", qop=\"auth\", algorithm=SHA-256\r\n";
+    let server = Server::open(move |asked| match asked.header("authorization") {
+        None => answer(401, challenge, "who?"),
+        Some(value) if value.contains("uri=\"/a?b=c\"") && value.contains("qop=auth, nc=00000001") => {
+            answer(200, "", value)
+        }
+        Some(_) => answer(401, challenge, "no"),
+    })
+    .await;
+    let bench = Bench::new();
+    let step =
+        |path: &str| format!("  - GET: {path}\n    basic_auth: {{user: u, password: secret word, digest: true}}\n");
+    let outcome = bench
+        .passes(&server.flow(&(step("/a?b=c") + "    expect: {body: {starts_with: 'Digest username=\"u\"'}}\n")))
+        .await;
+    assert_eq!(outcome.steps[0].http.as_ref().unwrap().hops.len(), 2);
+    assert!(server.asked().iter().all(|asked| !asked.head.contains("secret word")));
+    // One that is not taken is not tried for ever.
+    bench.fails(&server.flow(&step("/b")), Reason::Status, "answered 401").await;
+    assert_eq!(server.asked().len(), 2);
+    let unknown = Server::open(|_| {
+        answer(401, "www-authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=SHA-512-256\r\n", "")
+    })
+    .await;
+    bench.fails(&unknown.flow(&step("/")), Reason::Protocol, "a digest of an unknown kind").await;
+}
+
+#[tokio::test]
+async fn tokens_are_kept_and_renewed() {
+    let given = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&given);
+    let server = Server::open(move |asked| {
+        let mut count = count.lock().unwrap();
+        match asked.line.as_str() {
+            "POST /token" => {
+                *count += 1;
+                let life = if asked.body.ends_with(b"scope=short") { 0 } else { 3600 };
+                answer(
+                    200,
+                    "",
+                    format!("{{\"access_token\":\"token-{count}\",\"token_type\":\"Bearer\",\"expires_in\":{life}}}"),
+                )
+            }
+            "POST /refuses" => answer(400, "", "{\"error\":\"invalid_client\"}"),
+            "GET /revoked" if asked.header("authorization") == Some("Bearer token-1") => answer(401, "", ""),
+            _ => answer(200, "", asked.header("authorization").unwrap_or_default()),
+        }
+    })
+    .await;
+    let bench = Bench::new();
+    let flow = |path: &str, token: &str, more: &str| {
+        let steps = format!(
+            "  - GET: {path}\n    oauth2: {{token_url: \"http://HOST/{token}\", client_id: \"a b\", client_secret: \"${{secret.s}}\"{more}}}\n"
+        );
+        server
+            .flow(&steps)
+            .replace("HOST", &server.address.to_string())
+            .replace("steps:", "secrets: {s: {env: S}}\nsteps:")
+    };
+    let outcome = bench.passes(&flow("/a", "token", "")).await;
+    let asked = server.asked();
+    assert_eq!(asked[0].header("authorization"), Some("Basic YStiOnZhbHVlK29mK1M="));
+    assert_eq!(String::from_utf8_lossy(&asked[0].body), "grant_type=client_credentials");
+    assert_eq!(asked[1].header("authorization"), Some("Bearer token-1"));
+    assert_eq!(outcome.steps[0].http.as_ref().unwrap().hops.len(), 1);
+    // The next run has it already; when it is not taken any more it is renewed once.
+    bench.passes(&flow("/a", "token", "")).await;
+    assert_eq!(server.lines(), ["GET /a"]);
+    bench.passes(&flow("/revoked", "token", "")).await;
+    assert_eq!(server.lines(), ["GET /revoked", "POST /token", "GET /revoked"]);
+    // One that lives for no time is fetched anew.
+    for _ in 0..2 {
+        bench.passes(&flow("/a", "token", ", scope: short, auth: body")).await;
+        let asked = server.asked();
+        assert_eq!(asked.len(), 2);
+        let body = String::from_utf8_lossy(&asked[0].body).into_owned();
+        assert!(body.contains("client_id=a+b&client_secret=value+of+S") || body.contains("scope=short"), "{body}");
+    }
+    bench
+        .fails(&flow("/a", "refuses", ""), Reason::Status, "no token: `token_url` answered 400 (invalid_client)")
+        .await;
+    // A token is a secret: what repeats it does not show it.
+    let outcome = bench.run(&(flow("/a", "token", "") + "    expect: {body: no}\n")).await;
+    let told = serde_json::to_string(&outcome).unwrap();
+    assert!(outcome.verdict == Verdict::Failed && !told.contains("token-"), "{told}");
+}
+
+#[tokio::test]
+async fn bodies_of_several_parts() {
+    let server = Server::open(|asked| answer(200, "", &asked.body)).await;
+    let bench = Bench::with(Files(HashMap::from([("pic.png", b"\x89PNG".to_vec())])));
+    let steps = "  - POST: /\n    multipart:\n      note: \"hello ${run.location}\"\n      'a\"b': {file: pic.png}\n      c: {file: pic.png, filename: x.png, type: image/png}\n";
+    bench.passes(&server.flow(steps)).await;
+    let asked = server.asked().remove(0);
+    let boundary = asked.header("content-type").unwrap().strip_prefix("multipart/form-data; boundary=").unwrap();
+    let file = |head: &str| format!("--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n");
+    let mut expected = file("name=\"note\"").into_bytes();
+    expected.extend(b"hello here\r\n");
+    expected
+        .extend(file("name=\"a%22b\"; filename=\"pic.png\"\r\nContent-Type: application/octet-stream").into_bytes());
+    expected.extend(b"\x89PNG\r\n");
+    expected.extend(file("name=\"c\"; filename=\"x.png\"\r\nContent-Type: image/png").into_bytes());
+    expected.extend(b"\x89PNG\r\n");
+    expected.extend(format!("--{boundary}--\r\n").into_bytes());
+    assert_eq!(asked.body, expected);
+    bench
+        .fails(
+            &server.flow("  - POST: /\n    multipart: {a: {file: gone}}\n"),
+            Reason::Configuration,
+            "gone is not there",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn graphql() {
+    let server = Server::open(|asked| {
+        let body = String::from_utf8_lossy(&asked.body);
+        if body.contains("broken") {
+            answer(200, "", r#"{"data":null,"errors":[{"message":"no such field"}]}"#)
+        } else {
+            answer(200, "", format!("{{\"data\":{body},\"errors\":[]}}"))
+        }
+    })
+    .await;
+    let bench = Bench::new();
+    let steps = "  - POST: /graphql\n    graphql: {query: 'query Q($id: ID!) { order(id: $id) { id } }', variables: {id: \"${run.location}\", n: 1}, operation: Q}\n    expect: {json: {$.data.variables.id: here, $.data.variables.n: 1, $.data.operationName: Q, $.data.query: {contains: 'order(id: $id)'}}}\n";
+    bench.passes(&server.flow(steps)).await;
+    assert_eq!(server.asked()[0].header("content-type"), Some("application/json"));
+    let broken = "  - POST: /graphql\n    graphql: {query: '{ broken }'}\n";
+    bench.fails(&server.flow(broken), Reason::Assertion, "the answer has GraphQL errors").await;
+    bench
+        .passes(&server.flow(&format!("{broken}    expect: {{json: {{\"$.errors[0].message\": no such field}}}}\n")))
+        .await;
+}
+
+#[tokio::test]
+async fn eventually() {
+    let tries = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&tries);
+    let server = Server::open(move |asked| {
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        let state = match asked.line.as_str() {
+            "GET /ships" if *count >= 3 => "shipped",
+            "GET /rejects" if *count >= 2 => "rejected",
+            "GET /breaks" if *count == 1 => return Vec::new(),
+            "GET /breaks" => "shipped",
+            _ => "new",
+        };
+        answer(200, "", format!("{{\"status\":\"{state}\",\"try\":{count}}}"))
+    })
+    .await;
+    let bench = Bench::new();
+    let flow = |path: &str, within: &str| {
+        *tries.lock().unwrap() = 0;
+        server.flow(&format!("  - GET: {path}\n    eventually: {{every: 10ms, within: {within}}}\n    give_up_if: {{json: {{$.status: rejected}}}}\n    expect: {{json: {{$.status: shipped}}}}\n    save: {{n: {{json: $.try}}}}\n  - GET: /end/${{n}}\n    optional: true\n"))
+    };
+    bench.passes(&flow("/ships", "20s")).await;
+    assert_eq!(server.lines(), ["GET /ships", "GET /ships", "GET /ships", "GET /end/3"]);
+    bench.passes(&flow("/breaks", "20s")).await;
+    let gave_up =
+        "gave up, since what `give_up_if` says holds: `$.status` in the body: expected \"shipped\", saw \"rejected\"";
+    bench.fails(&flow("/rejects", "20s"), Reason::GaveUp, gave_up).await;
+    server.asked();
+    let outcome = bench
+        .fails(&flow("/never", "200ms"), Reason::Assertion, "times within 200ms): expected \"shipped\", saw \"new\"")
+        .await;
+    assert!(server.lines().len() >= 2);
+    assert!(outcome.steps[0].failure.as_ref().unwrap().waited.is_some());
+    // What is wrong with the scenario is not asked again.
+    bench
+        .fails(
+            &flow("/a/${gone}", "20s").replace(
+                "  - GET: /a",
+                "  - GET: /x\n    optional: true\n    save: {gone: {json: $.gone}}\n  - GET: /a",
+            ),
+            Reason::MissingValue,
+            "was not saved",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_proxy_and_a_pinned_address() {
+    let server =
+        Server::open(|asked| answer(200, "", format!("{} {:?}", asked.line, asked.header("proxy-authorization"))))
+            .await;
+    let port = server.address.port();
+    let bench = Bench::new();
+    let text = format!(
+        "checks:\n  a: {{http: \"http://shop.invalid/a?b\", proxy: \"http://u:p@127.0.0.1:{port}\", expect: {{body: 'GET http://shop.invalid/a?b Some(\"Basic dTpw\")'}}}}\n"
+    );
+    bench.passes(&text).await;
+    assert_eq!(server.asked()[0].header("host"), Some("shop.invalid"));
+    let text = format!(
+        "checks:\n  a: {{http: \"http://shop.invalid/a\", resolve: \"127.0.0.1:{port}\", expect: {{body: GET /a None}}}}\n"
+    );
+    let outcome = bench.passes(&text).await;
+    assert_eq!(server.asked()[0].header("host"), Some("shop.invalid"));
+    assert_eq!(outcome.steps[0].http.as_ref().unwrap().hops[0].address, Some(server.address));
+    // Through a proxy to a server that is not there: a tunnel is asked for, and refused.
+    let refuses = Server::open(|_| answer(502, "", "")).await;
+    let text = format!("checks:\n  a: {{http: \"https://shop.invalid/a\", proxy: \"http://{}\"}}\n", refuses.address);
+    bench.fails(&text, Reason::Connect, "the proxy answered 502 when asked for shop.invalid:443").await;
+    assert_eq!(refuses.lines(), ["CONNECT shop.invalid:443"]);
+}
+
+#[tokio::test]
+async fn versions_of_http() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = hyper::service::service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
+                let text = format!("{:?} {}", request.version(), request.uri());
+                Ok::<_, std::convert::Infallible>(hyper::Response::new(http_body_util::Full::new(
+                    hyper::body::Bytes::from(text),
+                )))
+            });
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+                    .serve_connection(hyper_util::rt::TokioIo::new(stream), service),
+            );
+        }
+    });
+    let bench = Bench::new();
+    let flow = |version: &str| {
+        format!(
+            "scenario: T\nbase_url: http://{address}\nsteps:\n  - GET: /a\n    http_version: \"{version}\"\n    expect: {{body: \"HTTP/2.0 http://{address}/a\"}}\n  - GET: /b\n    http_version: \"{version}\"\n    headers: {{Host: shop.test}}\n    expect: {{body: \"HTTP/2.0 http://shop.test/b\"}}\n"
+        )
+    };
+    let outcome = bench.passes(&flow("2")).await;
+    let hops: Vec<_> = outcome.steps.iter().map(|step| &step.http.as_ref().unwrap().hops[0]).collect();
+    assert_eq!(hops[0].http_version.as_deref(), Some("2"));
+    assert!(hops[1].phases.connect.is_zero());
+    bench.fails(&flow("1.1"), Reason::Protocol, "").await;
+    let plain = Server::open(|_| answer(200, "", "")).await;
+    let outcome = bench.run(&plain.flow("  - GET: /\n    http_version: \"2\"\n    timeout: 2s\n")).await;
+    assert_eq!(outcome.verdict, Verdict::Failed);
+}
+
+#[tokio::test]
+async fn json_schemas() {
+    let server = Server::open(|_| answer(200, "", r#"{"items":[{"price":3},{"price":-1}]}"#)).await;
+    let schema = br#"{"type":"object","required":["gone"]}"#.to_vec();
+    let bench = Bench::with(Files(HashMap::from([
+        ("s.json", schema),
+        ("bad.json", b"{\"type\":5}".to_vec()),
+        ("far.json", b"{\"$ref\":\"http://127.0.0.1:1/s\"}".to_vec()),
+    ])));
+    let flow = |schema: &str| server.flow(&format!("  - GET: /\n    expect: {{json: {{$: {{schema: {schema}}}}}}}\n"));
+    bench.passes(&flow("{type: object, properties: {items: {type: array, minItems: 2}}}")).await;
+    let items = "{properties: {items: {items: {properties: {price: {minimum: 0}}}}}}";
+    bench
+        .fails(&flow(items), Reason::Assertion, "`$` in the body: at /items/1/price: -1 is less than the minimum of 0")
+        .await;
+    bench.fails(&flow("s.json"), Reason::Assertion, "\"gone\" is a required property").await;
+    bench.fails(&flow("bad.json"), Reason::Configuration, "`schema`: ").await;
+    // Nothing is fetched.
+    bench.fails(&flow("far.json"), Reason::Configuration, "`schema`: ").await;
+}

@@ -1,0 +1,176 @@
+//! Tokens for client credentials (RFC 6749, section 4.4), kept between runs until shortly before they expire.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde_json::Value as Json;
+use url::{Url, form_urlencoded};
+
+use super::plan::{Ask, Plan, basic, fill};
+use super::{LARGEST_BODY, Session};
+use crate::diagnostic::Span;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::run::{Values, tls};
+use crate::scenario::OAuth2;
+use crate::secret::Secret;
+
+/// So many tokens are kept; beyond that all are fetched anew.
+const KEPT: usize = 4096;
+/// How long a token is used whose end the server does not tell.
+const UNTOLD: Duration = Duration::from_secs(300);
+/// A token is renewed so long before it expires, or a tenth of its life before, whichever is shorter.
+const AHEAD: Duration = Duration::from_secs(30);
+
+/// Who asks for a token, and where that is written.
+pub(super) struct Client {
+    who: Who,
+    at: Span,
+}
+
+/// Who asks for a token, and what for: whoever is the same gets the same one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Who {
+    scenario: String,
+    token_url: String,
+    id: String,
+    secret: Secret<String>,
+    scope: Option<String>,
+    audience: Option<String>,
+    in_body: bool,
+}
+
+/// The tokens of all scenarios: one is fetched at a time for each client, and whoever waits for it gets it as well.
+#[derive(Clone, Default)]
+pub struct Tokens(Arc<Mutex<HashMap<Who, Slot>>>);
+
+type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
+
+struct Token {
+    value: Secret<String>,
+    until: Instant,
+}
+
+impl Client {
+    pub(super) fn new(oauth2: &OAuth2, values: &Values) -> Result<Self, Failure> {
+        let optional = |text: &Option<_>| text.as_ref().map(|text| fill(text, values)).transpose();
+        let who = Who {
+            scenario: values.scenario().id.value.to_string(),
+            token_url: values.url(&oauth2.token_url).map_err(|failure| failure.at(oauth2.token_url.span))?.to_string(),
+            id: fill(&oauth2.client_id, values)?,
+            secret: Secret::new(fill(&oauth2.client_secret, values)?),
+            scope: optional(&oauth2.scope)?,
+            audience: optional(&oauth2.audience)?,
+            in_body: oauth2.in_body,
+        };
+        Ok(Self { who, at: oauth2.token_url.span })
+    }
+}
+
+impl Who {
+    fn ask(&self) -> Result<Ask, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        for (name, value) in [("scope", &self.scope), ("audience", &self.audience)] {
+            if let Some(value) = value {
+                form.append_pair(name, value);
+            }
+        }
+        if self.in_body {
+            form.append_pair("client_id", &self.id).append_pair("client_secret", self.secret.expose());
+        } else {
+            // Both are encoded as in a form first (RFC 6749, section 2.3.1).
+            let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            headers.insert(AUTHORIZATION, basic(&encoded(&self.id), &encoded(self.secret.expose()))?);
+        }
+        let url = Url::parse(&self.token_url)
+            .map_err(|error| Failure::new(Reason::Configuration, format!("`token_url` is not a URL: {error}")))?;
+        Ok(Ask { method: Method::POST, url, headers, body: form.finish().into() })
+    }
+}
+
+impl Tokens {
+    fn slot(&self, who: &Who) -> Slot {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= KEPT && !slots.contains_key(who) {
+            slots.clear();
+        }
+        Arc::clone(slots.entry(who.clone()).or_default())
+    }
+
+    /// The token of a client: the one that is kept, or a new one.
+    pub(super) async fn get(
+        &self,
+        client: &Client,
+        plan: &Plan,
+        trusted: &tls::Trusted,
+        values: &Values,
+    ) -> Result<String, Failure> {
+        let slot = self.slot(&client.who);
+        let mut kept = slot.lock().await;
+        if let Some(token) = kept.as_ref().filter(|token| Instant::now() < token.until) {
+            return masked(token.value.expose(), client, values);
+        }
+        let began = Instant::now();
+        // A session of its own: what the token's server sets as cookies is nobody else's.
+        let mut session = Session::new(trusted.clone(), Self::default());
+        let ask = client.who.ask()?;
+        let answer = Box::pin(session.hop(&plan.aside(ask.clone()), &ask, values)).await;
+        let (value, life) = match answer {
+            Ok(()) => read(&mut session).await,
+            Err(failure) => Err(failure),
+        }
+        .map_err(|failure| Failure { message: format!("no token: {}", failure.message), ..failure }.at(client.at))?;
+        masked(&value, client, values)?;
+        let ahead = AHEAD.min(life / 10);
+        *kept = Some(Token { value: Secret::new(value.clone()), until: began + life.saturating_sub(ahead) });
+        Ok(value)
+    }
+
+    /// A token was not taken: it is fetched anew, unless somebody has done so already.
+    pub(super) fn forget(&self, client: &Client, token: &str) {
+        // Who holds the lock is fetching a new one.
+        if let Ok(mut kept) = self.slot(&client.who).try_lock()
+            && kept.as_ref().is_some_and(|kept| kept.value.expose() == token)
+        {
+            *kept = None;
+        }
+    }
+}
+
+/// The token, masked from now on in this run.
+fn masked(token: &str, client: &Client, values: &Values) -> Result<String, Failure> {
+    if values.masker().add(token) {
+        return Ok(token.to_owned());
+    }
+    let message = format!("no token: it is shorter than {} characters", crate::secret::SHORTEST);
+    Err(Failure::new(Reason::Protocol, message).at(client.at))
+}
+
+/// The token and how long it lives, out of an answer (RFC 6749, section 5.1).
+async fn read(session: &mut Session) -> Result<(String, Duration), Failure> {
+    let answer = session.last.as_mut().expect("a hop that succeeds leaves its answer");
+    answer.decode(LARGEST_BODY).await?;
+    let body: Option<Json> = serde_json::from_slice(&answer.body).ok();
+    if answer.status != 200 {
+        let code = body.as_ref().and_then(|body| body["error"].as_str()).map(|code| format!(" ({code})"));
+        let message = format!("`token_url` answered {}{}", answer.status, code.unwrap_or_default());
+        return Err(Failure::new(Reason::Status, message).compared("status 200", answer.status.to_string()));
+    }
+    let body = body.ok_or_else(|| Failure::new(Reason::Protocol, "what `token_url` answered is not JSON"))?;
+    let token = body["access_token"].as_str().filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| Failure::new(Reason::Protocol, "`token_url` gave no `access_token`"))?;
+    if body["token_type"].as_str().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+        return Err(Failure::new(Reason::Protocol, format!("the token's type is {}, not Bearer", body["token_type"])));
+    }
+    // Some servers write the number as a text.
+    let seconds = body["expires_in"].as_f64().or_else(|| body["expires_in"].as_str()?.parse().ok());
+    let life = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.min(1e9)).ok()).unwrap_or(UNTOLD);
+    Ok((token.to_owned(), life))
+}

@@ -1,0 +1,265 @@
+//! HTTP on one connection: a request, its answer, and how long each part of it took.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::header::HeaderMap;
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+
+use super::Stream;
+use super::failure::{LARGEST_HEAD, MOST_HEADERS, of_hyper};
+use crate::names::Reason;
+use crate::outcome::Failure;
+
+/// The most bytes of HTTP/2 that a server may have on the way to us.
+const WINDOW: u32 = 1 << 20;
+
+/// Which HTTP is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1; the server may answer HTTP/1.0.
+    Http1,
+    /// HTTP/2, as ALPN has chosen it, or with prior knowledge.
+    Http2,
+}
+
+/// A connection on which HTTP is spoken. One request after the other.
+pub struct Connection {
+    sender: Sender,
+    driver: Driver,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// What moves a connection's bytes; it must be polled while anything is awaited of the connection.
+enum Driver {
+    Http1(Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>),
+    Http2 { connection: Box<http2::Connection<TokioIo<Stream>, Full<Bytes>, Tasks>>, tasks: Tasks, running: Running },
+    Ended,
+}
+
+type Running = FuturesUnordered<BoxFuture<'static, ()>>;
+
+/// Takes the tasks of an HTTP/2 connection, for its driver to run.
+#[derive(Clone, Default)]
+struct Tasks(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(task));
+    }
+}
+
+impl Tasks {
+    fn take(&self) -> Vec<BoxFuture<'static, ()>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        let ended = match self {
+            Self::Ended => false,
+            // Whoever waits for an answer is told of the error as well.
+            Self::Http1(connection) => Pin::new(connection.as_mut()).poll(cx).is_ready(),
+            Self::Http2 { connection, tasks, running } => {
+                let ended = Pin::new(connection.as_mut()).poll(cx).is_ready();
+                loop {
+                    running.extend(tasks.take());
+                    match running.poll_next_unpin(cx) {
+                        Poll::Ready(Some(())) => {}
+                        Poll::Ready(None) | Poll::Pending => break,
+                    }
+                }
+                ended && running.is_empty()
+            }
+        };
+        if ended {
+            *self = Self::Ended;
+        }
+    }
+
+    /// Waits for something of the connection while its bytes are moved.
+    async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = future.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            self.poll(cx);
+            // What the driver has just brought is taken at once, without another turn of the scheduler.
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+/// The head of an answer.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The status.
+    pub status: StatusCode,
+    /// The version of HTTP that it came in.
+    pub version: Version,
+    /// The headers, as they came.
+    pub headers: HeaderMap,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// What it means for the target.
+    pub failure: Failure,
+    /// The request was not sent: nothing speaks against sending it again on another connection.
+    pub unsent: bool,
+}
+
+/// An answer whose head is there. Its body is read from the connection it came on.
+pub struct Answer<'c> {
+    /// The head.
+    pub head: Head,
+    /// From the sending of the request to the head.
+    pub processing: Duration,
+    /// Bytes of the body so far.
+    pub bytes: u64,
+    /// The trailers, once the body is read to its end.
+    pub trailers: Option<HeaderMap>,
+    driver: &'c mut Driver,
+    body: Incoming,
+    headed: Instant,
+}
+
+impl Connection {
+    /// Begins to speak HTTP on a connection.
+    pub async fn begin(stream: Stream, protocol: Protocol) -> Result<Self, Failure> {
+        let io = TokioIo::new(stream);
+        match protocol {
+            Protocol::Http1 => {
+                let made = http1::Builder::new()
+                    .max_headers(MOST_HEADERS)
+                    .max_header_size(LARGEST_HEAD)
+                    .handshake(io)
+                    .await
+                    .map_err(|error| of_hyper(&error))?;
+                Ok(Self { sender: Sender::Http1(made.0), driver: Driver::Http1(Box::new(made.1)) })
+            }
+            Protocol::Http2 => {
+                let tasks = Tasks::default();
+                let made = http2::Builder::new(tasks.clone())
+                    .max_header_list_size(u32::try_from(LARGEST_HEAD).unwrap_or(u32::MAX))
+                    .initial_stream_window_size(WINDOW)
+                    .initial_connection_window_size(WINDOW)
+                    .handshake(io)
+                    .await
+                    .map_err(|error| of_hyper(&error))?;
+                let driver = Driver::Http2 { connection: Box::new(made.1), tasks, running: Running::new() };
+                Ok(Self { sender: Sender::Http2(made.0), driver })
+            }
+        }
+    }
+
+    /// Which HTTP is spoken.
+    pub fn protocol(&self) -> Protocol {
+        match self.sender {
+            Sender::Http1(_) => Protocol::Http1,
+            Sender::Http2(_) => Protocol::Http2,
+        }
+    }
+
+    /// Whether another request can be sent at once, as far as is known: what the server did meanwhile is looked at.
+    pub fn is_open(&mut self) -> bool {
+        self.driver.poll(&mut Context::from_waker(Waker::noop()));
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready() && !sender.is_closed(),
+            Sender::Http2(sender) => sender.is_ready() && !sender.is_closed(),
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer. HTTP/1 wants the path alone, or a whole URI for a proxy, and
+    /// a `Host`; HTTP/2 wants a whole URI. Informational answers (1xx) are passed over.
+    pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer<'_>, Unanswered> {
+        let Self { sender, driver } = self;
+        let began = Instant::now();
+        let answer: Result<Response<Incoming>, hyper::Error> = match sender {
+            Sender::Http1(sender) => match driver.drive(sender.ready()).await {
+                Ok(()) => driver.drive(sender.send_request(request)).await,
+                Err(error) => return Err(Unanswered { failure: of_hyper(&error), unsent: true }),
+            },
+            Sender::Http2(sender) => match driver.drive(sender.ready()).await {
+                Ok(()) => driver.drive(sender.send_request(request)).await,
+                Err(error) => return Err(Unanswered { failure: of_hyper(&error), unsent: true }),
+            },
+        };
+        let processing = began.elapsed();
+        let answer = answer.map_err(|error| Unanswered { failure: of_hyper(&error), unsent: error.is_canceled() })?;
+        let (parts, body) = answer.into_parts();
+        let head = Head { status: parts.status, version: parts.version, headers: parts.headers };
+        Ok(Answer { head, processing, bytes: 0, trailers: None, driver, body, headed: Instant::now() })
+    }
+}
+
+impl Answer<'_> {
+    /// The next part of the body, as it came; none at its end, when trailers are known.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match self.driver.drive(self.body.frame()).await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(of_hyper(&error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.bytes += data.len() as u64;
+                        return Ok(Some(data));
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    /// The rest of the body, up to a limit. What came before a failure stays in `into`.
+    pub async fn read(&mut self, into: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
+        if let Some(length) = self.length().and_then(|length| usize::try_from(length).ok()) {
+            into.reserve(length.min(limit).min(1 << 20));
+        }
+        while let Some(chunk) = self.chunk().await? {
+            if into.len() + chunk.len() > limit {
+                return Err(too_large(limit));
+            }
+            into.extend_from_slice(&chunk);
+        }
+        Ok(())
+    }
+
+    /// The length of the body, where the server has said it.
+    pub fn length(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// From the head until now.
+    pub fn since_head(&self) -> Duration {
+        self.headed.elapsed()
+    }
+}
+
+/// The failure for a body above a limit.
+pub fn too_large(limit: usize) -> Failure {
+    let shown = if limit >= 1 << 20 && limit.is_multiple_of(1 << 20) {
+        format!("{} MiB", limit >> 20)
+    } else {
+        format!("{limit} bytes")
+    };
+    Failure::new(Reason::TooLarge, format!("the answer's body is larger than {shown}"))
+}

@@ -1,0 +1,22 @@
+//! The connection layer: names, TCP, TLS and HTTP on one connection, each with how long it took.
+//!
+//! A connection is driven by whoever uses it: nothing is spawned, so dropping a [`Connection`] closes its socket, and
+//! what it costs is close to what hyper costs. Deadlines are the callers'. What a failure means for the target is decided
+//! here ([`failure`]) and in [`super::tls`].
+
+mod dial;
+mod exchange;
+pub(super) mod failure;
+mod io;
+mod secure;
+mod tunnel;
+
+pub use crate::outcome::Phases;
+pub use dial::{Dialed, Family, Route, dial, resolve};
+pub use exchange::{Answer, Connection, Head, Protocol, Unanswered, too_large};
+pub use io::Stream;
+pub use secure::{Offer, Refused, Secured, secure, server_name};
+pub use tunnel::tunnel;
+
+#[cfg(test)]
+mod tests;

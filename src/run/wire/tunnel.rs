@@ -1,0 +1,55 @@
+//! A tunnel through an HTTP proxy (CONNECT, RFC 9110, section 9.3.6).
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::names::Reason;
+use crate::outcome::Failure;
+
+/// The largest head of a proxy's answer.
+const LARGEST_HEAD: usize = 16 << 10;
+
+/// Asks the proxy at the other end for a tunnel to `authority` (`host:port`). `authorization` is the value of
+/// `Proxy-Authorization`; further headers are sent as they are.
+pub async fn tunnel(
+    stream: &mut TcpStream,
+    authority: &str,
+    authorization: Option<&str>,
+    headers: &[(String, String)],
+) -> Result<(), Failure> {
+    let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
+    if let Some(authorization) = authorization {
+        request.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
+    }
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(|error| broken(&error))?;
+    // One byte after the other: what comes after the head is the server's.
+    let mut head = Vec::with_capacity(256);
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == LARGEST_HEAD {
+            return Err(Failure::new(Reason::TooLarge, "the head of the proxy's answer is larger than 16 KiB"));
+        }
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(error) => return Err(broken(&error)),
+        }
+    }
+    let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
+    let mut words = line.splitn(3, ' ');
+    let version = words.next().unwrap_or_default();
+    let status = words.next().and_then(|status| status.parse::<u16>().ok());
+    match status {
+        Some(200..300) if version.starts_with("HTTP/1.") => Ok(()),
+        Some(status) if version.starts_with("HTTP/1.") => {
+            Err(Failure::new(Reason::Connect, format!("the proxy answered {status} when asked for {authority}")))
+        }
+        _ => Err(Failure::new(Reason::Protocol, "the proxy's answer is not HTTP")),
+    }
+}
+
+fn broken(error: &std::io::Error) -> Failure {
+    Failure::new(Reason::Connect, format!("the proxy broke off: {error}"))
+}

@@ -1,0 +1,335 @@
+//! `/probe`, `/config` and `/logs`: what `blackbox_exporter` answers, with its words and its statuses.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::extract::{RawQuery, State as With};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, Utc};
+use prometheus::{Gauge, IntCounter, Registry};
+use tokio::sync::Semaphore;
+use url::form_urlencoded;
+
+use super::State;
+use crate::run::blackbox::{Config, Log, Module, Modules, Permit, Prober, Request};
+
+/// So many results are kept.
+const KEPT: usize = 100;
+/// The module that is meant when none is named.
+const DEFAULT_MODULE: &str = "http_2xx";
+/// How much earlier than Prometheus gives up a probe ends, in seconds.
+const OFFSET: f64 = 0.5;
+/// How long a probe may take when nobody says anything, in seconds.
+const DEFAULT_TIMEOUT: f64 = 120.0;
+/// The longest target, in bytes.
+const LONGEST_TARGET: usize = 4096;
+
+/// What `/probe` needs: modules, who may be probed, and the results of late.
+pub struct Probes {
+    prober: Prober,
+    registry: Registry,
+    loaded: RwLock<Option<Arc<Loaded>>>,
+    recent: Mutex<Recent>,
+    metrics: Mutex<Option<Metrics>>,
+}
+
+/// What is in effect.
+struct Loaded {
+    modules: Arc<Modules>,
+    permit: Permit,
+    places: Arc<Semaphore>,
+    max: usize,
+}
+
+/// The exporter's own metrics, as the original names them.
+#[derive(Clone)]
+struct Metrics {
+    successful: Gauge,
+    succeeded_at: Gauge,
+    unknown: IntCounter,
+}
+
+impl Metrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            successful: Gauge::new(
+                "blackbox_exporter_config_last_reload_successful",
+                "Blackbox exporter config loaded successfully.",
+            )?,
+            succeeded_at: Gauge::new(
+                "blackbox_exporter_config_last_reload_success_timestamp_seconds",
+                "Timestamp of the last successful configuration reload.",
+            )?,
+            unknown: IntCounter::new("blackbox_module_unknown_total", "Count of unknown modules requested by probes")?,
+        };
+        registry.register(Box::new(metrics.successful.clone()))?;
+        registry.register(Box::new(metrics.succeeded_at.clone()))?;
+        registry.register(Box::new(metrics.unknown.clone()))?;
+        Ok(metrics)
+    }
+}
+
+#[derive(Default)]
+struct Recent {
+    next: u64,
+    results: VecDeque<Arc<Kept>>,
+}
+
+/// A result that is kept for a while.
+pub(super) struct Kept {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) target: String,
+    pub(super) success: bool,
+    pub(super) took: Duration,
+    pub(super) at: DateTime<Utc>,
+    module: Arc<Module>,
+    log: Log,
+    metrics: String,
+}
+
+impl Kept {
+    /// Log, metrics and module, for people.
+    fn debug(&self) -> String {
+        format!(
+            "Logs for the probe:\n{}\n\n\nMetrics that would have been returned:\n{}\n\n\nModule configuration:\n{}",
+            self.log.render(&self.module.masker),
+            self.metrics,
+            self.module.effective()
+        )
+    }
+}
+
+impl Probes {
+    /// Nothing can be probed before modules are loaded.
+    pub fn new(prober: Prober, registry: Registry) -> Self {
+        Self {
+            prober,
+            registry,
+            loaded: RwLock::new(None),
+            recent: Mutex::new(Recent::default()),
+            metrics: Mutex::new(None),
+        }
+    }
+
+    /// Takes what was read. `modules` is none where the file did not load: then the last good ones stay.
+    pub fn load(&self, config: Option<&Config>, modules: Option<Modules>) {
+        let Some(config) = config else {
+            *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = None;
+            return;
+        };
+        let metrics = self.metrics();
+        if let Some(metrics) = &metrics {
+            metrics.successful.set(f64::from(u8::from(modules.is_some())));
+            if modules.is_some() {
+                metrics.succeeded_at.set(Utc::now().timestamp_millis() as f64 / 1e3);
+            }
+        }
+        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        // Who may be probed changes in any case: a list that was made shorter must not wait for a file that is mended.
+        let last = || loaded.as_ref().map(|loaded| Arc::clone(&loaded.modules)).unwrap_or_default();
+        let modules = modules.map_or_else(last, Arc::new);
+        let kept = loaded.as_ref().filter(|loaded| loaded.max == config.max_probes);
+        let places = kept.map_or_else(|| Arc::new(Semaphore::new(config.max_probes)), |kept| Arc::clone(&kept.places));
+        *loaded = Some(Arc::new(Loaded { modules, permit: config.permit(), places, max: config.max_probes }));
+    }
+
+    /// The metrics, registered once there is something to tell.
+    fn metrics(&self) -> Option<Metrics> {
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        if metrics.is_none() {
+            match Metrics::new(&self.registry) {
+                Ok(made) => *metrics = Some(made),
+                Err(error) => tracing::error!(%error, "metrics of /probe are not exported"),
+            }
+        }
+        metrics.clone()
+    }
+
+    fn loaded(&self) -> Option<Arc<Loaded>> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, mut kept: Kept) -> Arc<Kept> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.id = recent.next;
+        recent.next += 1;
+        let kept = Arc::new(kept);
+        if recent.results.len() == KEPT {
+            recent.results.pop_front();
+        }
+        recent.results.push_back(Arc::clone(&kept));
+        kept
+    }
+
+    /// The results of late, the newest first.
+    pub(super) fn recent(&self) -> Vec<Arc<Kept>> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.results.iter().rev().cloned().collect()
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+    let mut text: String = text.into();
+    text.push('\n');
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+/// `/probe?target=&module=&hostname=&debug=`
+pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    // A page elsewhere must not make a visitor's browser probe what only the visitor can reach.
+    if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
+        return plain(StatusCode::FORBIDDEN, "asked for by another site");
+    }
+    let probes = &state.probes;
+    let Some(loaded) = probes.loaded() else {
+        return plain(StatusCode::NOT_FOUND, "there are no modules: name a blackbox.yml under `probe.modules`");
+    };
+    let query = query.unwrap_or_default();
+    let parameter = |name: &str| {
+        let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+        found.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
+    };
+    let name = parameter("module").unwrap_or_else(|| DEFAULT_MODULE.to_owned());
+    let Some(module) = loaded.modules.get(&name) else {
+        if let Some(metrics) = probes.metrics() {
+            metrics.unknown.inc();
+        }
+        return plain(StatusCode::BAD_REQUEST, format!("Unknown module {name:?}"));
+    };
+    let asked = headers.get("x-prometheus-scrape-timeout-seconds").map(|value| value.to_str().unwrap_or("?"));
+    let timeout = match timeout(asked, module.timeout) {
+        Ok(timeout) => timeout,
+        Err(why) => {
+            let text = format!("Failed to parse timeout from Prometheus header: {why}");
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, text);
+        }
+    };
+    let Some(target) = parameter("target") else {
+        return plain(StatusCode::BAD_REQUEST, "Target parameter is missing");
+    };
+    if target.len() > LONGEST_TARGET {
+        return plain(StatusCode::BAD_REQUEST, format!("the target is longer than {LONGEST_TARGET} bytes"));
+    }
+    if !module.has_prober() {
+        return plain(StatusCode::BAD_REQUEST, format!("Unknown prober {:?}", module.prober));
+    }
+    if let Some(why) = &module.refused {
+        return plain(StatusCode::BAD_REQUEST, format!("module {name:?} cannot be used: {why}"));
+    }
+    let hostname = parameter("hostname").filter(|_| module.prober == "http");
+    if let (Some(hostname), Some(host)) = (&hostname, module.host_header())
+        && hostname != host
+    {
+        let text = format!(
+            "host header defined both in module configuration ({host}) and with URL-parameter 'hostname' ({hostname})"
+        );
+        return plain(StatusCode::BAD_REQUEST, text);
+    }
+    let Ok(place) = loaded.places.try_acquire() else {
+        let text = format!("{} probes run already, as many as `probe.max_probes` allows", loaded.max);
+        return plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    };
+    let request = Request { target: &target, hostname: hostname.as_deref(), timeout, permit: &loaded.permit };
+    let report = probes.prober.probe(module, request).await;
+    drop(place);
+    let debug = parameter("debug").is_some_and(|debug| debug == "true");
+    let text = report.metrics.clone();
+    let kept = probes.keep(Kept {
+        id: 0,
+        name,
+        target: without_password(target),
+        success: report.success,
+        took: report.took,
+        at: report.log.began_at(),
+        module: Arc::clone(module),
+        log: report.log,
+        metrics: report.metrics,
+    });
+    if debug {
+        return plain(StatusCode::OK, kept.debug());
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// How long a probe may take: what Prometheus waits, less an offset, and at most what the module says.
+fn timeout(asked: Option<&str>, module: Option<Duration>) -> Result<Duration, String> {
+    let asked = match asked.filter(|asked| !asked.is_empty()) {
+        None => 0.0,
+        Some(asked) => match asked.parse::<f64>() {
+            Ok(seconds) if seconds.is_finite() => seconds,
+            _ => return Err(format!("strconv.ParseFloat: parsing {asked:?}: invalid syntax")),
+        },
+    };
+    let asked = if asked == 0.0 { DEFAULT_TIMEOUT } else { asked };
+    let (most, module) = (asked - OFFSET, module.map_or(0.0, |module| module.as_secs_f64()));
+    let seconds = if (module > 0.0 && module < most) || most < 0.0 { module } else { most };
+    Ok(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)))
+}
+
+/// A target as it may be shown.
+fn without_password(target: String) -> String {
+    let shown = url::Url::parse(&target).ok().filter(|url| url.password().is_some()).map(|mut url| {
+        // A URL that has a password can have another one.
+        let _ = url.set_password(Some("xxxxx"));
+        url.to_string()
+    });
+    shown.unwrap_or(target)
+}
+
+/// `/config`: the modules in effect, without secrets.
+pub(super) async fn config(With(state): With<State>) -> Response {
+    match state.probes.loaded() {
+        Some(loaded) => {
+            let text = loaded.modules.effective();
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+        }
+        None => plain(StatusCode::NOT_FOUND, "there are no modules: name a blackbox.yml under `probe.modules`"),
+    }
+}
+
+/// `/logs?id=`: one of the results of late.
+pub(super) async fn logs(With(state): With<State>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let id = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "id");
+    let Some(id) = id.and_then(|(_, id)| id.parse::<u64>().ok()) else {
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, "Invalid probe id");
+    };
+    match state.probes.recent().into_iter().find(|kept| kept.id == id) {
+        Some(kept) => plain(StatusCode::OK, kept.debug()),
+        None => plain(StatusCode::NOT_FOUND, "Probe id not found"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_those_of_the_original() {
+        let check = |asked: Option<&str>, module: Option<f64>, expected: Result<f64, &str>| {
+            let found = timeout(asked, module.map(Duration::from_secs_f64));
+            let found = found.as_ref().map(Duration::as_secs_f64).map_err(String::as_str);
+            assert_eq!(found, expected, "{asked:?} {module:?}");
+        };
+        check(None, None, Ok(119.5));
+        check(None, Some(5.0), Ok(5.0));
+        check(Some("10"), None, Ok(9.5));
+        check(Some("10"), Some(5.0), Ok(5.0));
+        check(Some("10"), Some(30.0), Ok(9.5));
+        check(Some("0"), Some(30.0), Ok(30.0));
+        check(Some("0.25"), Some(30.0), Ok(30.0));
+        check(Some("0.25"), None, Ok(0.0));
+        check(Some(""), None, Ok(119.5));
+        let bad = "strconv.ParseFloat: parsing \"abc\": invalid syntax";
+        check(Some("abc"), None, Err(bad));
+    }
+
+    #[test]
+    fn passwords_in_targets_are_not_shown() {
+        assert_eq!(without_password("http://u:pw@a/".into()), "http://u:xxxxx@a/");
+        assert_eq!(without_password("10.0.0.1:80".into()), "10.0.0.1:80");
+    }
+}
