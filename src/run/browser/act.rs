@@ -85,6 +85,10 @@ impl Page {
         if arrived["download"] == true {
             return Ok(());
         }
+        if arrived.is_null() {
+            // The next step answers the dialog that is in the way.
+            return Ok(());
+        }
         let origin = arrived["origin"].as_f64().unwrap_or_default();
         let same_document = (origin - self.origin).abs() < f64::EPSILON;
         self.origin = origin;
@@ -146,7 +150,18 @@ impl Page {
         if self.watch.downloads() > downloads {
             return Ok(json!({"download": true}));
         }
-        self.script(ARRIVED, &Json::Null, deadline + ASKING).await
+        let mut pauses = Pauses::new();
+        loop {
+            let arrived = self.script(ARRIVED, &Json::Null, deadline + ASKING).await?;
+            // A script that a dialog has cut off answers with nothing.
+            if !arrived.is_null() || self.dialog_is_awaited {
+                return Ok(arrived);
+            }
+            if !pauses.wait(deadline).await {
+                let (count, last) = &self.dialogs;
+                return Err(Trouble::Again(format!("it has opened {count} dialogs, the last one: {last}")));
+            }
+        }
     }
 
     /// A place that the scenario names is no secret to the pages it opens: nobody is there to give the permission.
