@@ -84,6 +84,10 @@ mod tests {
             evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
             prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "here")),
             overview,
+            probes: Arc::new(crate::web::Probes::new(
+                crate::run::blackbox::Prober::new(crate::run::tls::Trusted::system()),
+                prometheus::Registry::new(),
+            )),
             reload: mpsc::channel(1).0,
             stopping: tokio_util::sync::CancellationToken::new(),
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wachta::app::lookup::Environment;
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{Ticket, Tools, run, tls};
+use wachta::run::{Ticket, Tokens, Tools, run, tls};
 use wachta::scenario::load;
 use wachta::store::evidence::EvidenceFolder;
 
@@ -88,6 +88,7 @@ async fn checked(check: &str) -> Outcome {
         lookup: Arc::new(environment),
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
         beats: None,
+        tokens: Tokens::default(),
         location: "here".into(),
     };
     run(&loaded.scenarios[0], &tools, Ticket::default()).await

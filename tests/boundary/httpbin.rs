@@ -62,6 +62,7 @@ async fn sixty_assertions_over_httpbin() {
         lookup,
         evidence: EvidenceFolder::new(folder.path().join("evidence")),
         tokens: Tokens::default(),
+        beats: None,
         location: "here".into(),
     };
     let outcome = run(scenario, &tools, Ticket::default()).await;

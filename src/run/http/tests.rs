@@ -47,6 +47,7 @@ impl Bench {
             lookup: Arc::new(files),
             evidence: EvidenceFolder::new(&folder),
             tokens: Tokens::default(),
+            beats: None,
             location: "here".into(),
         };
         Self { tools, folder }

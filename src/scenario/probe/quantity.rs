@@ -36,7 +36,7 @@ fn plain(r: &mut Reader, node: &Node, read: &Read<'_>) -> Option<Node> {
         NodeKind::Scalar(scalar) if scalar.text.starts_with("${") || scalar.resolve() == Resolved::Null => {
             return Some(node.clone());
         }
-        NodeKind::Scalar(_) => NodeKind::Scalar(Scalar { text: read(r, node)?, plain: true }),
+        NodeKind::Scalar(_) => NodeKind::Scalar(Scalar { text: read(r, node)?, plain: true, binary: false }),
         NodeKind::List(items) => {
             let items: Vec<_> = items.iter().map(|item| plain(r, item, read)).collect();
             NodeKind::List(items.into_iter().collect::<Option<_>>()?)
