@@ -1059,10 +1059,9 @@ impl ResponseFact {
     /// The matcher, where there is one.
     pub fn matcher(&self) -> Option<&Matcher> {
         match self {
-            Self::Status(matcher)
-            | Self::Header(_, matcher)
-            | Self::Json(_, matcher)
-            | Self::Body(matcher) => Some(matcher),
+            Self::Status(matcher) | Self::Header(_, matcher) | Self::Json(_, matcher) | Self::Body(matcher) => {
+                Some(matcher)
+            }
             Self::Contains(_) | Self::FasterThan(_) => None,
         }
     }
