@@ -362,7 +362,7 @@ async fn tokens_are_kept_and_renewed() {
         match asked.line.as_str() {
             "POST /token" => {
                 *count += 1;
-                let life = if asked.body.ends_with(b"scope=short") { 0 } else { 3600 };
+                let life = if String::from_utf8_lossy(&asked.body).contains("scope=short") { 0 } else { 3600 };
                 answer(
                     200,
                     "",
@@ -402,7 +402,7 @@ async fn tokens_are_kept_and_renewed() {
         let asked = server.asked();
         assert_eq!(asked.len(), 2);
         let body = String::from_utf8_lossy(&asked[0].body).into_owned();
-        assert!(body.contains("client_id=a+b&client_secret=value+of+S") || body.contains("scope=short"), "{body}");
+        assert!(body.contains("scope=short&client_id=a+b&client_secret=value+of+S"), "{body}");
     }
     bench
         .fails(&flow("/a", "refuses", ""), Reason::Status, "no token: `token_url` answered 400 (invalid_client)")
@@ -492,9 +492,8 @@ async fn eventually() {
     bench.fails(&flow("/rejects", "20s"), Reason::GaveUp, gave_up).await;
     server.asked();
     let outcome = bench
-        .fails(&flow("/never", "200ms"), Reason::Assertion, "times within 200ms): expected \"shipped\", saw \"new\"")
+        .fails(&flow("/never", "2s"), Reason::Assertion, "times within 2s): expected \"shipped\", saw \"new\"")
         .await;
-    assert!(server.lines().len() >= 2);
     assert!(outcome.steps[0].failure.as_ref().unwrap().waited.is_some());
     // What is wrong with the scenario is not asked again.
     bench
