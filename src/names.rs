@@ -223,8 +223,8 @@ pub mod metric {
         SCENARIO_LAST_SUCCESS "wachta_scenario_last_success_timestamp_seconds" Gauge [] "When the last run that passed or was degraded ended.";
         STEP_SUCCESS "wachta_step_success" Gauge ["step"] "1 if the step passed in the last run that reached it, 0 if it failed.";
         STEP_DURATION "wachta_step_duration_seconds" Gauge ["step"] "Duration of the step in the last run that reached it.";
-        HTTP_STATUS_CODE "wachta_http_status_code" Gauge ["step"] "Status code of the step's answer.";
         HTTP_PHASE_DURATION "wachta_http_phase_duration_seconds" Gauge ["step", "phase"] "Duration of a part of the step's request, summed over its redirects.";
+        HTTP_STATUS_CODE "wachta_http_status_code" Gauge ["step"] "Status code of the step's answer.";
         TLS_CERTIFICATE_EXPIRY "wachta_tls_certificate_expiry_timestamp_seconds" Gauge ["step"] "When the certificate that the step saw expires.";
         WEB_VITAL "wachta_web_vital_seconds" Gauge ["step", "vital"] "Web vital of the page that the step opened in the last run that reached it.";
         WEB_VITAL_LAYOUT_SHIFT "wachta_web_vital_layout_shift" Gauge ["step"] "Cumulative layout shift of the page that the step opened in the last run that reached it.";

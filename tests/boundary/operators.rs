@@ -192,6 +192,7 @@ wachta_scenario_last_run_timestamp_seconds gauge
 wachta_scenario_last_success_timestamp_seconds gauge
 wachta_step_success gauge step
 wachta_step_duration_seconds gauge step
+wachta_http_phase_duration_seconds gauge step phase
 wachta_http_status_code gauge step
 wachta_tls_certificate_expiry_timestamp_seconds gauge step
 wachta_web_vital_seconds gauge step vital
