@@ -73,7 +73,7 @@ impl Page {
     }
 
     /// What was looked for was not there: the frame is entered anew for the next look. A frame that was entered before its
-    /// document came may have got it from another process since, and ChromeDriver stays in the empty one.
+    /// document came may have got it from another process since, and `ChromeDriver` stays in the empty one.
     pub(super) fn look_anew(&mut self) {
         self.place.entered = false;
     }
