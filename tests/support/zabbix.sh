@@ -109,6 +109,8 @@ if [ ! -e "$data/complete" ]; then
   for part in schema images data; do
     zcat "/usr/share/zabbix-server-pgsql/$part.sql.gz" | PGOPTIONS='-c client_min_messages=error' sql -U zabbix -d zabbix -1 >> "$state/schema.log"
   done
+  # Without statistics the first pages of hosts take longer than anybody waits.
+  sql -U postgres -d zabbix -c analyze
   install -o postgres -g postgres /dev/null "$data/complete"
 fi
 
