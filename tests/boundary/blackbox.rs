@@ -2,6 +2,7 @@
 
 mod modules;
 mod newest;
+mod surface;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
