@@ -75,10 +75,13 @@ fn no_key_is_read_and_ignored() {
     let lines: Vec<&str> = FILE.lines().collect();
     let mut ignored = Vec::new();
     for (number, key, place) in keys() {
-        let mut lines = lines.clone();
+        // The module alone, with one of its keys misspelt.
+        let begins = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+        let from = (0..number).rev().find(|at| begins(&lines[*at])).unwrap();
+        let to = (number..lines.len()).find(|at| begins(&lines[*at])).unwrap_or(lines.len());
         let line = format!("{}{key}x{}", &lines[number][..place.start], &lines[number][place.end..]);
-        lines[number] = &line;
-        let (modules, found) = load(&lines.join("\n"));
+        let module = [&["modules:"], &lines[from..number], &[line.as_str()], &lines[number + 1..to]].concat();
+        let (modules, found) = load(&module.join("\n"));
         let told = found.iter().any(|(warning, _, message)| !warning && message.contains(&format!("{key}x")));
         if modules.is_some() || !told {
             ignored.push(format!("{}: {line}", number + 1));
