@@ -154,15 +154,12 @@ modules:
     insta::assert_snapshot!(modules.unwrap().effective());
 }
 
-/// The examples that the original publishes are not ours to copy; where they are at hand, they must load unchanged.
+/// The examples that the original publishes are not ours to copy; where they are at hand (`BLACKBOX_EXAMPLES` names the
+/// folder), they must load unchanged.
 #[test]
 fn published_examples_load() {
-    let folder = std::env::var_os("BLACKBOX_EXAMPLES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/blackbox"),
-        std::path::PathBuf::from,
-    );
-    let Ok(files) = std::fs::read_dir(folder) else { return };
-    for file in files {
+    let Some(folder) = std::env::var_os("BLACKBOX_EXAMPLES") else { return };
+    for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let (modules, found) = load(&std::fs::read_to_string(&path).unwrap());
         let modules = modules.unwrap_or_else(|| panic!("{}: {found:#?}", path.display()));

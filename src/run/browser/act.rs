@@ -271,6 +271,7 @@ impl Page {
                 }
                 Err(trouble) => return Err(trouble.failure()),
             }
+            self.look_anew();
             if !pauses.wait(deadline).await {
                 let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
                 return Err(query.placed(failure.waited(since.elapsed())));

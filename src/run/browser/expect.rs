@@ -176,6 +176,7 @@ impl Page {
                 Err(Trouble::Timeout(text)) => return Err(verdict::hung(text, last).waited(since.elapsed())),
                 Err(trouble) => return Err(trouble.failure()),
             }
+            self.look_anew();
             if !pauses.wait(deadline).await {
                 let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
                 return Err(failure.waited(since.elapsed()));

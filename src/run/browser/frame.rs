@@ -72,6 +72,12 @@ impl Page {
         Ok(())
     }
 
+    /// What was looked for was not there: the frame is entered anew for the next look. A frame that was entered before its
+    /// document came may have got it from another process since, and `ChromeDriver` stays in the empty one.
+    pub(super) fn look_anew(&mut self) {
+        self.place.entered = false;
+    }
+
     /// Whether the frame is gone and the page still there: what the driver calls a window that is closed.
     pub(super) async fn only_the_frame_is_gone(&mut self) -> bool {
         if !std::mem::take(&mut self.place.away) {

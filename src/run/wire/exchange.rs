@@ -47,10 +47,17 @@ enum Sender {
 /// What moves a connection's bytes; it must be polled while anything is awaited of the connection.
 enum Driver {
     Http1(Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>),
-    Http2 { connection: Box<http2::Connection<TokioIo<Stream>, Full<Bytes>, Tasks>>, tasks: Tasks, running: Running },
-    Ended,
+    Http2 {
+        /// None once it has ended; its tasks may still have something to do.
+        connection: Option<Box<Http2>>,
+        tasks: Tasks,
+        running: Running,
+    },
+    /// Why, unless somebody was told already.
+    Ended(Option<hyper::Error>),
 }
 
+type Http2 = http2::Connection<TokioIo<Stream>, Full<Bytes>, Tasks>;
 type Running = FuturesUnordered<BoxFuture<'static, ()>>;
 
 /// Takes the tasks of an HTTP/2 connection, for its driver to run.
@@ -72,11 +79,16 @@ impl Tasks {
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) {
         let ended = match self {
-            Self::Ended => false,
-            // Whoever waits for an answer is told of the error as well.
-            Self::Http1(connection) => Pin::new(connection.as_mut()).poll(cx).is_ready(),
+            Self::Ended(_) => return,
+            Self::Http1(connection) => Pin::new(connection.as_mut()).poll(cx),
             Self::Http2 { connection, tasks, running } => {
-                let ended = Pin::new(connection.as_mut()).poll(cx).is_ready();
+                let ended = match connection {
+                    Some(connection) => Pin::new(connection.as_mut()).poll(cx),
+                    None => Poll::Ready(Ok(())),
+                };
+                if ended.is_ready() {
+                    *connection = None;
+                }
                 loop {
                     running.extend(tasks.take());
                     match running.poll_next_unpin(cx) {
@@ -84,11 +96,20 @@ impl Driver {
                         Poll::Ready(None) | Poll::Pending => break,
                     }
                 }
-                ended && running.is_empty()
+                if running.is_empty() || matches!(ended, Poll::Ready(Err(_))) { ended } else { Poll::Pending }
             }
         };
-        if ended {
-            *self = Self::Ended;
+        if let Poll::Ready(ended) = ended {
+            *self = Self::Ended(ended.err());
+        }
+    }
+
+    /// What an error means. A request that comes after the connection has broken is only told that it is closed: why, the
+    /// driver knows.
+    fn failure(&mut self, told: &hyper::Error) -> Failure {
+        match self {
+            Self::Ended(why) if told.is_canceled() || told.is_closed() => of_hyper(why.take().as_ref().unwrap_or(told)),
+            _ => of_hyper(told),
         }
     }
 
@@ -165,7 +186,7 @@ impl Connection {
                     .handshake(io)
                     .await
                     .map_err(|error| of_hyper(&error))?;
-                let driver = Driver::Http2 { connection: Box::new(made.1), tasks, running: Running::new() };
+                let driver = Driver::Http2 { connection: Some(Box::new(made.1)), tasks, running: Running::new() };
                 Ok(Self { sender: Sender::Http2(made.0), driver })
             }
         }
@@ -193,18 +214,24 @@ impl Connection {
     pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer<'_>, Unanswered> {
         let Self { sender, driver } = self;
         let began = Instant::now();
+        let ready = match sender {
+            Sender::Http1(sender) => driver.drive(sender.ready()).await,
+            Sender::Http2(sender) => driver.drive(sender.ready()).await,
+        };
+        if let Err(error) = ready {
+            return Err(Unanswered { failure: driver.failure(&error), unsent: true });
+        }
         let answer: Result<Response<Incoming>, hyper::Error> = match sender {
-            Sender::Http1(sender) => match driver.drive(sender.ready()).await {
-                Ok(()) => driver.drive(sender.send_request(request)).await,
-                Err(error) => return Err(Unanswered { failure: of_hyper(&error), unsent: true }),
-            },
-            Sender::Http2(sender) => match driver.drive(sender.ready()).await {
-                Ok(()) => driver.drive(sender.send_request(request)).await,
-                Err(error) => return Err(Unanswered { failure: of_hyper(&error), unsent: true }),
-            },
+            Sender::Http1(sender) => driver.drive(sender.send_request(request)).await,
+            Sender::Http2(sender) => driver.drive(sender.send_request(request)).await,
         };
         let processing = began.elapsed();
-        let answer = answer.map_err(|error| Unanswered { failure: of_hyper(&error), unsent: error.is_canceled() })?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Err(Unanswered { failure: driver.failure(&error), unsent: error.is_canceled() });
+            }
+        };
         let (parts, body) = answer.into_parts();
         let head = Head { status: parts.status, version: parts.version, headers: parts.headers };
         Ok(Answer { head, processing, bytes: 0, trailers: None, driver, body, headed: Instant::now() })

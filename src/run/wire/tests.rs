@@ -216,6 +216,27 @@ async fn certificates_are_seen_whether_or_not_they_are_accepted() {
 }
 
 #[tokio::test]
+async fn why_a_connection_has_broken_is_known_to_who_comes_later() {
+    let (listener, address) = listener().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"SSH-2.0-x\r\n\r\n").await.unwrap();
+        stream
+    });
+    let mut connection = connected(address, Protocol::Http1).await;
+    let _stream = server.await.unwrap();
+    // Until what the server said has been read.
+    while connection.is_open() {
+        tokio::task::yield_now().await;
+    }
+    let unanswered = connection.exchange(get("/")).await.err().unwrap();
+    assert!(unanswered.unsent);
+    let failure = unanswered.failure;
+    assert_eq!(failure.reason, Reason::Protocol);
+    assert!(!failure.message.contains("channel closed"), "{}", failure.message);
+}
+
+#[tokio::test]
 async fn a_proxy_opens_a_tunnel_or_says_why_not() {
     for (answer, expected) in [
         ("HTTP/1.1 200 Connection established\r\nx: y\r\n\r\nhello", Ok(())),
