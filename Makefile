@@ -22,9 +22,9 @@ check:
 
 # Ratios, measured side by side in one run; see docs/benchmarks.md.
 bench:
-	tests/support/packages.sh run
+	tests/support/packages.sh bench
 	benches/peers/install.sh target/peers
-	$(CARGO) bench --locked --bench spine --bench browser
+	$(CARGO) bench --locked --bench spine --bench browser --bench probe
 
 # The long proofs: browsers that are killed, stopped and filled at random, users who never meet, an agent that dies after
 # every n-th write.

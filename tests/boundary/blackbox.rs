@@ -1,8 +1,13 @@
 //! `/probe`'s probers beside a real `blackbox_exporter`: one target of each kind that it knows, the same answers.
 
+mod modules;
+mod newest;
+mod surface;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +18,9 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use wachta::run::blackbox::{self, Permit, Prober};
 use wachta::run::tls::Trusted;
 
@@ -222,9 +228,7 @@ async fn smtp(stream: impl AsyncRead + AsyncWrite + Unpin) {
 }
 
 /// Serves connections in one way until the test ends.
-async fn serve<F: Future<Output = ()> + Send + 'static>(
-    way: impl Fn(tokio::net::TcpStream) -> F + Send + 'static,
-) -> SocketAddr {
+async fn serve<F: Future<Output = ()> + Send + 'static>(way: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -233,6 +237,21 @@ async fn serve<F: Future<Output = ()> + Send + 'static>(
         }
     });
     address
+}
+
+/// The same way behind TLS.
+fn secured<F: Future<Output = ()> + Send + 'static>(
+    acceptor: TlsAcceptor,
+    way: impl Fn(TlsStream<TcpStream>) -> F + Copy + Send + Sync + 'static,
+) -> impl Fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static {
+    move |stream| {
+        let accept = acceptor.accept(stream);
+        Box::pin(async move {
+            if let Ok(stream) = accept.await {
+                way(stream).await;
+            }
+        })
+    }
 }
 
 /// Answers every question with one SOA.
@@ -294,24 +313,8 @@ async fn answers_are_those_of_blackbox_exporter() {
     let (first, second) = (tls(&folder, b"http/1.1"), tls(&folder, b"h2"));
     folder.write("blackbox.yml", MODULES);
     let plain = serve(http1).await;
-    let https = serve(move |stream| {
-        let accept = first.accept(stream);
-        async move {
-            if let Ok(stream) = accept.await {
-                http1(stream).await;
-            }
-        }
-    })
-    .await;
-    let h2 = serve(move |stream| {
-        let accept = second.accept(stream);
-        async move {
-            if let Ok(stream) = accept.await {
-                http2(stream).await;
-            }
-        }
-    })
-    .await;
+    let https = serve(secured(first, http1)).await;
+    let h2 = serve(secured(second, http2)).await;
     let bye = serve(|mut stream| async move {
         let _ = stream.write_all(b"220 mail.example.com ESMTP ready\r\n").await;
         let _ = stream.shutdown().await;

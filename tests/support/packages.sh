@@ -1,13 +1,17 @@
 #!/bin/bash
 # Installs the Debian packages that are needed; does nothing, quickly, when all are there.
 # usage: packages.sh run     what building and `make run` need
+#        packages.sh bench   what the benchmarks need as well
 #        packages.sh         what the tests need as well
 # Nothing that is installed here is started as a service. As another user than root it asks sudo.
 set -euo pipefail
 
 packages=(ca-certificates chromium chromium-driver fonts-dejavu-core)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
-if [ "${1:-}" != run ]; then
+if [ "${1:-}" = bench ]; then
+  packages+=(prometheus-blackbox-exporter)
+  [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx-light)
+elif [ "${1:-}" != run ]; then
   packages+=(curl procps prometheus prometheus-blackbox-exporter postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
   packages+=(firefox-esr openjdk-17-jre-headless python3-venv)
   # Whoever has a newer Node has it from elsewhere, with npm in the same package.

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use regex::bytes::Regex;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -13,6 +12,7 @@ use super::metric;
 use super::module::{Tcp, Tls, Turn, Unix};
 use super::permit::{Target, split_port};
 use super::probe::{Probe, Stopped, Verdict};
+use super::regexp::Regexp;
 use super::tls::Seen;
 use crate::run::wire::{Route, dial, server_name};
 
@@ -108,7 +108,7 @@ impl Conversation {
     }
 
     /// Reads lines until one matches; gives what is to be sent.
-    async fn expect(&mut self, probe: &mut Probe<'_>, regex: &Regex, turn: &Turn) -> Result<Vec<u8>, Stopped> {
+    async fn expect(&mut self, probe: &mut Probe<'_>, regex: &Regexp, turn: &Turn) -> Result<Vec<u8>, Stopped> {
         while let Some(line) = self.line(probe).await? {
             probe.log.debug("Read line", &[("line", &String::from_utf8_lossy(&line))]);
             let Some(groups) = regex.captures(&line) else { continue };

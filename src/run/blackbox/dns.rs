@@ -88,7 +88,7 @@ fn hold<'r>(records: &'r [Record], rules: &RecordRules) -> Result<(), (&'static 
     }
     let (mut all, mut any) = (true, false);
     for record in records {
-        let fits = |regex: &regex::bytes::Regex| regex.is_match(record.text.as_bytes());
+        let fits = |regex: &super::regexp::Regexp| regex.is_match(record.text.as_bytes());
         if rules.matches.iter().any(fits) {
             return Err(("fail_if_matches_regexp", &record.text));
         }

@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 
-use regex::bytes::Regex;
-
 use super::client::HARMLESS;
 use super::module::{
     Addresses, Authorization, Client, Dns, Grpc, Hidden, Http, Icmp, Module, Modules, Pem, RecordRules, Settings, Tcp,
     Tls, Turn, Websocket,
 };
 use super::records;
+use super::regexp::Regexp;
 
 /// What stands where a secret stands.
 const SECRET: &str = "<secret>";
@@ -89,7 +88,7 @@ impl Yaml {
         }
     }
 
-    fn regexes(&mut self, key: &str, regexes: &[Regex]) {
+    fn regexes(&mut self, key: &str, regexes: &[Regexp]) {
         let quoted: Vec<String> = regexes.iter().map(|regex| quoted(regex.as_str())).collect();
         if !quoted.is_empty() {
             self.put(key, format!("[{}]", quoted.join(", ")));
@@ -263,8 +262,9 @@ fn client(out: &mut Yaml, client: &Client) {
     }
     if !client.proxy.connect_headers.is_empty() {
         out.open("proxy_connect_header");
-        for (name, _) in &client.proxy.connect_headers {
-            out.list(name, [SECRET]);
+        // The values of a header follow one another.
+        for values in client.proxy.connect_headers.chunk_by(|(one, _), (next, _)| one == next) {
+            out.list(&values[0].0, values.iter().map(|_| SECRET));
         }
         out.close();
     }

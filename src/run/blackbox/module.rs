@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::bytes::Regex;
-
 use super::auth::Token;
+use super::regexp::Regexp;
 use super::tls::Prepared;
 use crate::secret::{Masker, Secret};
 
@@ -128,9 +127,9 @@ pub struct Http {
     /// `headers:`, in the order they were written.
     pub headers: Vec<(String, String)>,
     /// None of these may match the body.
-    pub body_matches: Vec<Regex>,
+    pub body_matches: Vec<Regexp>,
     /// Each of these must match the body.
-    pub body_not_matches: Vec<Regex>,
+    pub body_not_matches: Vec<Regexp>,
     /// None of these may match a header.
     pub header_matches: Vec<HeaderMatch>,
     /// Each of these must match a header.
@@ -178,7 +177,7 @@ pub struct HeaderMatch {
     /// The header.
     pub header: String,
     /// What its values are held against.
-    pub regexp: Regex,
+    pub regexp: Regexp,
     /// It need not be there.
     pub allow_missing: bool,
 }
@@ -329,7 +328,7 @@ pub struct Unix {
 #[derive(Debug, Default)]
 pub struct Turn {
     /// A line must match.
-    pub expect: Option<Regex>,
+    pub expect: Option<Regexp>,
     /// The next bytes must be these.
     pub expect_bytes: Option<Vec<u8>>,
     /// Labels of `probe_expect_info`, with `${1}`.
@@ -397,13 +396,13 @@ impl Default for Dns {
 #[derive(Debug, Default)]
 pub struct RecordRules {
     /// No record may match any.
-    pub matches: Vec<Regex>,
+    pub matches: Vec<Regexp>,
     /// Not every record may match all.
-    pub all_match: Vec<Regex>,
+    pub all_match: Vec<Regexp>,
     /// Every record must match each.
-    pub not_matches: Vec<Regex>,
+    pub not_matches: Vec<Regexp>,
     /// Some record must match one.
-    pub none_matches: Vec<Regex>,
+    pub none_matches: Vec<Regexp>,
 }
 
 /// `icmp:`

@@ -4,7 +4,9 @@
 //! a class is a bracket, classes like `\d` and `\b` are ASCII's, `\Q…\E` quotes. What is left (octal escapes, `\C`) is an
 //! error at load.
 
+use std::fmt;
 use std::iter::Peekable;
+use std::ops::Deref;
 use std::str::Chars;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -12,12 +14,41 @@ use regex::bytes::{Regex, RegexBuilder};
 /// The most that one expression may take once compiled, in bytes.
 const LARGEST: usize = 4 << 20;
 
+/// An expression of Go, compiled. It is shown as it was written.
+#[derive(Debug, Clone)]
+pub struct Regexp {
+    written: String,
+    compiled: Regex,
+}
+
+impl Regexp {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.written
+    }
+}
+
+impl Deref for Regexp {
+    type Target = Regex;
+
+    fn deref(&self) -> &Regex {
+        &self.compiled
+    }
+}
+
+impl fmt::Display for Regexp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
 /// Compiles an expression of Go.
-pub fn compile(go: &str) -> Result<Regex, String> {
-    RegexBuilder::new(&translate(go)).size_limit(LARGEST).build().map_err(|error| match error {
+pub fn compile(go: &str) -> Result<Regexp, String> {
+    let compiled = RegexBuilder::new(&translate(go)).size_limit(LARGEST).build().map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "the expression takes more than 4 MiB".to_owned(),
         other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
-    })
+    })?;
+    Ok(Regexp { written: go.to_owned(), compiled })
 }
 
 /// The expression as the `regex` crate writes it.

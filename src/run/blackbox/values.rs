@@ -5,15 +5,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use regex::bytes::Regex;
-
-use super::regexp;
+use super::regexp::{self, Regexp};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::scenario::keys::Key;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node, NodeKind};
 use crate::secret::{Masker, Secret};
+use base64::Engine as _;
 
 /// The longest `expect_bytes` and `send`, in bytes.
 const LONGEST: usize = 64 << 10;
@@ -202,7 +200,7 @@ impl Reading<'_> {
     }
 
     /// An expression.
-    pub(super) fn regex(&mut self, node: &Node, what: &str) -> Option<Regex> {
+    pub(super) fn regex(&mut self, node: &Node, what: &str) -> Option<Regexp> {
         let text = self.text(Some(node), what)?;
         match regexp::compile(&text) {
             Ok(regex) => Some(regex),
@@ -215,7 +213,7 @@ impl Reading<'_> {
     }
 
     /// Expressions.
-    pub(super) fn regexes(&mut self, node: Option<&Node>, what: &str) -> Vec<Regex> {
+    pub(super) fn regexes(&mut self, node: Option<&Node>, what: &str) -> Vec<Regexp> {
         self.list(node, what).iter().filter_map(|item| self.regex(item, what)).collect()
     }
 }

@@ -72,6 +72,11 @@ impl Agent {
         i32::try_from(self.child.id()).unwrap()
     }
 
+    /// Where a path of it is.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
     pub async fn get(&self, path: &str) -> String {
         let url = format!("http://{}{path}", self.address);
         match self.http.get(url).send().await {

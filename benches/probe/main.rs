@@ -1,0 +1,204 @@
+//! What a probe costs, side by side: wachta's `/probe`, `blackbox_exporter`, and a fresh connection of hyper that does
+//! nothing else. All ask the same local nginx, in turns.
+//!
+//! The cost is CPU time, user and system, of the program that probes, with what it takes to answer the scrape; the floor is
+//! told by a pipe and answers nobody. No limits: ratios are printed beside what they should be.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use nix::unistd::{SysconfVar, sysconf};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Probes of one tool in a row.
+const TURN: usize = 200;
+const MODULES: &str = "modules: {http_2xx: {prober: http, timeout: 5s, http: {preferred_ip_protocol: ip4}}}\n";
+
+/// A program that ends with this one.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Program {
+    /// CPU time so far, in milliseconds. proc(5): utime and stime are the fields 14 and 15.
+    fn cpu(&self) -> Outcome<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let (_, rest) = stat.rsplit_once(')').ok_or("no such form of /proc/PID/stat")?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let ticks = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
+        Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) * 1000.0 / ticks)
+    }
+}
+
+enum Tool {
+    /// Answers scrapes here.
+    Exporter(Program, String),
+    Floor(Program, ChildStdin, BufReader<ChildStdout>),
+}
+
+impl Tool {
+    /// Probes a few hundred times; gives the milliseconds of CPU time it took.
+    async fn turn(&mut self, client: &reqwest::Client) -> Outcome<f64> {
+        let (Self::Exporter(program, _) | Self::Floor(program, ..)) = &*self;
+        let before = program.cpu()?;
+        match self {
+            Self::Exporter(_, url) => {
+                for _ in 0..TURN {
+                    let text = client.get(&*url).send().await?.text().await?;
+                    if !text.contains("\nprobe_success 1\n") {
+                        return Err(format!("{url} fails:\n{text}").into());
+                    }
+                }
+            }
+            Self::Floor(_, told, answers) => {
+                writeln!(told, "{TURN}")?;
+                if answers.read_line(&mut String::new())? == 0 {
+                    return Err("the floor ended".into());
+                }
+            }
+        }
+        let (Self::Exporter(program, _) | Self::Floor(program, ..)) = &*self;
+        Ok(program.cpu()? - before)
+    }
+}
+
+/// Connects anew for each request, as often as a line says.
+async fn floor(address: SocketAddr) -> Outcome<()> {
+    for line in std::io::stdin().lines() {
+        for _ in 0..line?.parse::<usize>()? {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let driver = tokio::spawn(connection);
+            let request = Request::get("/").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+            sender.send_request(request).await?.into_body().collect().await?;
+            drop(sender);
+            driver.await??;
+        }
+        println!("done");
+    }
+    Ok(())
+}
+
+fn free() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+fn start(command: &mut Command, folder: &Path) -> Outcome<Program> {
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let shown = command.get_program().display().to_string();
+    command.spawn().map(Program).map_err(|error| format!("{shown}: {error}").into())
+}
+
+async fn answers(client: &reqwest::Client, url: &str) -> Outcome<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !client.get(url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+        if Instant::now() > deadline {
+            return Err(format!("{url} does not answer").into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// A folder that goes with the benchmark.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn measure() -> Outcome<()> {
+    let rounds = std::env::var("WACHTA_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(15_usize);
+    // Plain HTTP, but the client wants to know how it would do TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::new();
+    let folder = Folder(std::env::temp_dir().join(format!("wachta-bench-probe-{}", std::process::id())));
+    let path = folder.0.as_path();
+    std::fs::create_dir_all(path)?;
+    let (site, ours, theirs) = (free()?, free()?, free()?);
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|name| format!("{name}_temp_path {name};"))
+        .collect();
+    std::fs::write(
+        path.join("nginx.conf"),
+        format!(
+            "daemon off; master_process off; pid nginx.pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off; \
+             {temporary} server {{ listen {site}; location / {{ default_type text/plain; return 200 \"{}\"; }} }} }}\n",
+            "hello ".repeat(170)
+        ),
+    )?;
+    std::fs::write(path.join("blackbox.yml"), MODULES)?;
+    std::fs::write(
+        path.join("wachta.yaml"),
+        format!(
+            "location: here\nscenarios: []\nstore: sqlite:wachta.db\nweb: {{listen: \"{ours}\"}}\nprobe: {{modules: blackbox.yml}}\n"
+        ),
+    )?;
+    // Debian's stands where only root looks for programs.
+    let nginx = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
+    let nginx = start(Command::new(nginx).arg("-p").arg(path).args(["-c", "nginx.conf", "-e", "stderr"]), path)?;
+    answers(&client, &format!("http://{site}/")).await?;
+    let wachta = start(Command::new(env!("CARGO_BIN_EXE_wachta")).args(["serve", "--config", "wachta.yaml"]), path)?;
+    answers(&client, &format!("http://{ours}/-/ready")).await?;
+    let listen = format!("--web.listen-address={theirs}");
+    let exporter =
+        start(Command::new("prometheus-blackbox-exporter").args(["--config.file=blackbox.yml", &listen]), path)?;
+    answers(&client, &format!("http://{theirs}/-/healthy")).await?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["floor", &site.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let told = child.stdin.take().ok_or("a pipe was asked for")?;
+    let said = BufReader::new(child.stdout.take().ok_or("a pipe was asked for")?);
+    let url = |address| format!("http://{address}/probe?target=http://{site}/&module=http_2xx");
+    let mut tools = [
+        ("wachta", Tool::Exporter(wachta, url(ours)), 0.0),
+        ("blackbox_exporter", Tool::Exporter(exporter, url(theirs)), 0.0),
+        ("hyper, fresh connection", Tool::Floor(Program(child), told, said), 0.0),
+    ];
+    for (_, tool, _) in &mut tools {
+        tool.turn(&client).await?;
+    }
+    for round in 0..rounds {
+        // Each round begins with another one, so that what else the machine does falls on all.
+        for at in 0..tools.len() {
+            let (_, tool, spent) = &mut tools[(round + at) % 3];
+            *spent += tool.turn(&client).await?;
+        }
+    }
+    drop(nginx);
+    let probes = (rounds * TURN) as f64;
+    println!("{probes} probes each\n\n| | CPU µs per probe | wachta / it | should be at most |\n|---|--:|--:|--:|");
+    let ours = tools[0].2;
+    for ((name, _, spent), goal) in tools.iter().zip(["", "0.25", "1.5"]) {
+        println!("| {name} | {:.0} | {:.2} | {goal} |", spent * 1000.0 / probes, ours / spent);
+    }
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("floor") => floor(arguments.get(2).ok_or("floor needs an address")?.parse()?).await,
+        _ => measure().await,
+    }
+}
