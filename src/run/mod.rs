@@ -6,6 +6,7 @@
 pub mod blackbox;
 pub mod browser;
 pub mod budget;
+mod dns;
 pub mod expect;
 mod flow;
 mod http;
