@@ -27,6 +27,7 @@ mod trap;
 pub mod tree;
 pub mod units;
 mod url;
+pub mod usual;
 mod verdict;
 
 pub use catalog::{Catalog, assemble};
@@ -35,6 +36,7 @@ pub use model::*;
 pub use probe::Check;
 pub use template::{Reference, Template, Value};
 pub use url::{address_of, proxy_url};
+pub use usual::SlowerThanUsual;
 pub use verdict::Verdict;
 
 #[cfg(test)]

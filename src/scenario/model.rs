@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::probe::Check;
 use super::probe::heartbeat::HeartbeatCheck;
 use super::template::{Template, Value};
+use super::usual::SlowerThanUsual;
 use super::verdict::Verdict;
 use crate::diagnostic::{At, Source, Span};
 
@@ -374,6 +375,8 @@ pub enum Budget {
     Bytes(u64),
     /// How many errors stand on the console, uncaught exceptions included.
     ConsoleErrors(u64),
+    /// How long the run takes, against earlier ones.
+    SlowerThanUsual(SlowerThanUsual),
 }
 
 /// A web vital that is a time.
@@ -1103,6 +1106,8 @@ pub enum ResponseFact {
     Contains(Template),
     /// From sending to the last byte.
     FasterThan(Duration),
+    /// How long the step takes, against earlier runs; judged when all else holds.
+    SlowerThanUsual(SlowerThanUsual),
 }
 
 impl ResponseFact {
@@ -1112,7 +1117,7 @@ impl ResponseFact {
             Self::Status(matcher) | Self::Header(_, matcher) | Self::Json(_, matcher) | Self::Body(matcher) => {
                 Some(matcher)
             }
-            Self::Contains(_) | Self::FasterThan(_) => None,
+            Self::Contains(_) | Self::FasterThan(_) | Self::SlowerThanUsual(_) => None,
         }
     }
 }

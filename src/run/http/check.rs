@@ -202,6 +202,8 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
                     .compared(format!("contains {}", Json::from(text)), Json::from(body).to_string()))
             }
         }
+        // About the step, which is judged when it ends.
+        ResponseFact::SlowerThanUsual(_) => Ok(()),
         ResponseFact::FasterThan(limit) => {
             if answer.took < *limit {
                 Ok(())

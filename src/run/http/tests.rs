@@ -48,6 +48,7 @@ impl Bench {
             evidence: EvidenceFolder::new(&folder),
             tokens: Tokens::default(),
             beats: None,
+            baseline: None,
             location: "here".into(),
         };
         Self { tools, folder }

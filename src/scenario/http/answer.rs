@@ -7,6 +7,7 @@ use crate::scenario::model::{ResponseExpectation, ResponseFact, ResponseSave, Re
 use crate::scenario::reader::{Reader, cut};
 use crate::scenario::step;
 use crate::scenario::tree::{Entry, Node, Resolved};
+use crate::scenario::usual;
 
 /// Reads what must hold of an answer.
 pub fn expectations(r: &mut Reader, node: &Node) -> Option<Vec<ResponseExpectation>> {
@@ -23,6 +24,7 @@ pub fn facts(r: &mut Reader, entry: &Entry) -> Option<Vec<ResponseExpectation>> 
         "body" => ResponseFact::Body(matcher(r, node, "`body`", On::Text)?),
         "contains" => ResponseFact::Contains(strict_template(r, node, "`contains`")?),
         "faster_than" => ResponseFact::FasterThan(r.duration(node, "`faster_than`")?),
+        "slower_than_usual" => ResponseFact::SlowerThanUsual(usual::read(r, node)?),
         many => {
             let entries = r.entries(node, &format!("`{many}`"))?;
             let read: Vec<_> = entries.into_iter().map(|inner| fact_of(r, many, inner)).collect();
