@@ -16,6 +16,7 @@ pub mod tls;
 pub mod usual;
 pub mod values;
 pub mod wire;
+mod xpath;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -562,8 +562,8 @@ pub const RESPONSE_FACTS: &[Key] = &[
     key("body", MATCHER, "the body as text"),
     key("contains", Shape::Text, "the body has this in it"),
     key("faster_than", Shape::Duration, "from sending to the last byte"),
-    later("xpath", "what an XPath finds"),
-    later("certificate", "the server's certificate"),
+    key("xpath", Shape::Map(&MATCHER), "what an XPath 1.0 expression finds in HTML or XML"),
+    key("certificate", Shape::Keys(&[probe::certificate::CERTIFICATE]), "the server's certificate and its session"),
     key(
         "slower_than_usual",
         Shape::Keys(&[usual::USUAL]),
@@ -592,7 +592,7 @@ pub const RESPONSE_SOURCES: &[Key] = &[
     key("cookie", Shape::Text, "a cookie, by name"),
     key("body", Shape::Either(&[Shape::Bool, Shape::Keys(&[BODY_SOURCE])]), "the body, or its first group"),
     key("secret", Shape::Bool, "true: masked from then on"),
-    later("xpath", "what an XPath finds"),
+    key("xpath", Shape::Text, "what an XPath 1.0 expression finds in HTML or XML"),
 ];
 
 /// The part of a body to keep.

@@ -29,6 +29,7 @@ pub mod units;
 mod url;
 pub mod usual;
 mod verdict;
+pub mod xpath;
 
 pub use catalog::{Catalog, assemble};
 pub use load::{Loaded, load};
@@ -38,6 +39,7 @@ pub use template::{Reference, Template, Value};
 pub use url::{address_of, proxy_url};
 pub use usual::SlowerThanUsual;
 pub use verdict::Verdict;
+pub use xpath::XPath;
 
 #[cfg(test)]
 mod tests;
