@@ -116,7 +116,7 @@ fn weighted_median(mut values: Vec<(f64, f64)>) -> Option<f64> {
     values.last().map(|(value, _)| *value)
 }
 
-/// A number that looks like chance and is the same every time (SplitMix64).
+/// A number that looks like chance and is the same every time (`SplitMix64`).
 fn mixed(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -64,13 +64,13 @@ pub(super) fn all_hold(
 
 /// What is known of an answer beside itself.
 pub(super) struct Around {
-    /// What its XPaths found.
+    /// What each XPath found in it.
     pub(super) found: Found,
     /// What its server showed; none where it came without TLS.
     pub(super) shown: Option<Result<Shown, Failure>>,
 }
 
-/// The XPaths that are looked for in the answer to a request.
+/// Every XPath that is looked for in the answer to a request.
 pub(super) fn xpaths(request: &Request) -> Vec<XPath> {
     let expected = request.expect.iter().chain(&request.give_up_if).filter_map(|one| match &one.what {
         ResponseFact::Xpath(path, _) => Some(path.clone()),
