@@ -140,6 +140,7 @@ struct Parts {
     tls: run::tls::Trusted,
     beats: run::probe::Beats,
     tokens: run::Tokens,
+    baseline: run::Baseline,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
     probes: Arc<web::Probes>,
@@ -200,6 +201,7 @@ impl App {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
+        let history: Arc<dyn crate::store::History> = Arc::clone(&store) as _;
         let heard: Arc<dyn crate::store::Beats> = Arc::clone(&store) as _;
         let awake_since = watch::Sender::new(Utc::now());
         let tls = run::tls::Trusted::system();
@@ -215,6 +217,7 @@ impl App {
             beats: run::probe::Beats::new(heard, awake_since.subscribe()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
+            baseline: run::Baseline::new(history, &config.location),
             prometheus: Arc::clone(&prometheus),
             zabbix,
             scenarios: watch::Sender::new(Arc::default()),
@@ -326,6 +329,7 @@ impl Parts {
             lookup: Arc::clone(&self.lookup.borrow()),
             evidence: self.evidence.clone(),
             beats: Some(self.beats.clone()),
+            baseline: Some(self.baseline.clone()),
             location: self.location.clone(),
         }
     }
@@ -370,6 +374,7 @@ impl Parts {
             reason = outcome.reason.map(crate::names::Reason::as_str), seconds = outcome.duration.as_secs_f64(),
             message = outcome.message, "run ended"
         );
+        self.baseline.outcome(outcome);
         self.prometheus.outcome(outcome);
         if let Some(zabbix) = &self.zabbix {
             zabbix.outcome(Arc::clone(outcome));

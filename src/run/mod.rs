@@ -3,6 +3,7 @@
 //! [`run`] cannot fail: what the target does wrong is `failed`, what we do wrong is `unknown`, a panic inside
 //! included. It needs neither scheduler nor store.
 
+mod baseline;
 pub mod blackbox;
 pub mod browser;
 pub mod budget;
@@ -13,8 +14,10 @@ mod http;
 pub mod probe;
 mod record;
 pub mod tls;
+pub mod usual;
 pub mod values;
 pub mod wire;
+mod xpath;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use crate::outcome::{Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Lookup, Scenario};
 use crate::store::evidence::EvidenceFolder;
 
+pub use baseline::{Baseline, Usuals};
 pub use http::Tokens;
 pub use values::Values;
 
@@ -44,6 +48,8 @@ pub struct Tools {
     pub evidence: EvidenceFolder,
     /// Who called in; none where nobody can.
     pub beats: Option<probe::Beats>,
+    /// What runs are compared with; none where there is no history.
+    pub baseline: Option<Baseline>,
     /// Tokens for client credentials, kept between runs.
     pub tokens: Tokens,
     /// Where the agent looks from.

@@ -11,8 +11,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row as _, SqlitePool};
 
 use super::{
-    Batch, Beat, Beats, Delivery, Ended, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent,
-    Result, Runs, StoreError,
+    Batch, Beat, Beats, Delivery, Durations, Ended, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
+    Outbox, Recent, Result, Runs, StoreError,
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::names::Reason;
@@ -26,6 +26,14 @@ macro_rules! each {
     () => {
         "WITH RECURSIVE s (scenario) AS (SELECT min(scenario) FROM outcomes UNION ALL
          SELECT (SELECT min(scenario) FROM outcomes WHERE scenario > s.scenario) FROM s WHERE s.scenario IS NOT NULL) "
+    };
+}
+
+/// The last runs of a scenario at a location since then that passed or were degraded.
+macro_rules! good {
+    () => {
+        "FROM outcomes WHERE scenario = ?1 AND location = ?2 AND ended_at >= ?3
+         AND verdict IN ('passed', 'degraded') ORDER BY ended_at DESC LIMIT ?4"
     };
 }
 
@@ -318,6 +326,35 @@ impl History for Sqlite {
                     verdict: word(row.get(3))?,
                     reason: row.get::<Option<&str>, _>(4).map(word).transpose()?,
                 })
+            })
+            .collect()
+    }
+
+    async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, std::time::Duration)>> {
+        let mut query = match asked.step {
+            None => sqlx::query(concat!("SELECT ended_at, seconds ", good!())),
+            Some(_) => sqlx::query(concat!(
+                "SELECT ended_at, json_extract(step.value, '$.duration') FROM (SELECT ended_at, body ",
+                good!(),
+                ") AS good, json_each(good.body, '$.steps') AS step
+                 WHERE json_extract(step.value, '$.name') = ?5 AND json_extract(step.value, '$.status') = 'passed'
+                 ORDER BY ended_at DESC"
+            )),
+        };
+        query = query
+            .bind(asked.scenario.to_owned())
+            .bind(asked.location.to_owned())
+            .bind(micros(asked.since))
+            .bind(asked.limit);
+        if let Some(step) = asked.step {
+            query = query.bind(step.to_owned());
+        }
+        let bad = |e: &dyn std::fmt::Display| StoreError(format!("a duration does not read: {e}"));
+        let rows = query.fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|row| {
+                let seconds = row.try_get(1).map_err(|e| bad(&e))?;
+                Ok((time(row.get(0)), std::time::Duration::try_from_secs_f64(seconds).map_err(|e| bad(&e))?))
             })
             .collect()
     }

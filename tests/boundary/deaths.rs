@@ -137,6 +137,7 @@ fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new(folder.join("evidence")),
         beats: None,
+        baseline: None,
         location: "here".into(),
     };
     (browsers, tools)

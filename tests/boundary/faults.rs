@@ -20,8 +20,8 @@ use wachta::incident::{Event, Incident, Notice, Subject};
 use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
-    Batch, Beat, Beats, Delivery, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent, Runs,
-    Sqlite, Store, StoreError,
+    Batch, Beat, Beats, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox,
+    Recent, Runs, Sqlite, Store, StoreError,
 };
 
 use crate::support::agent::Agent;
@@ -332,6 +332,9 @@ impl History for Dying {
     }
     async fn recent_of_each(&self, limit: u32) -> Kept<Vec<Recent>> {
         self.store.recent_of_each(limit).await
+    }
+    async fn durations(&self, asked: &Durations<'_>) -> Kept<Vec<(DateTime<Utc>, Duration)>> {
+        self.store.durations(asked).await
     }
     async fn run(&self, run: RunId) -> Kept<Option<Outcome>> {
         self.store.run(run).await

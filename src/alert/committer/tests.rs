@@ -84,6 +84,9 @@ impl History for Flaky {
     async fn recent_of_each(&self, limit: u32) -> Result<Vec<crate::store::Recent>> {
         self.inner.recent_of_each(limit).await
     }
+    async fn durations(&self, asked: &crate::store::Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>> {
+        self.inner.durations(asked).await
+    }
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
         self.inner.run(run).await
     }
