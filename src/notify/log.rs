@@ -20,7 +20,7 @@ impl Notifier for Log {
         let line = headline(notice);
         match notice.event {
             Event::Resolved => tracing::info!(target: "wachta::notice", incident, repeat, link, "{line}"),
-            Event::Opened | Event::Updated => {
+            Event::Opened | Event::Updated | Event::Reminder | Event::Digest => {
                 tracing::warn!(target: "wachta::notice", incident, repeat, link, "{line}");
             }
         }

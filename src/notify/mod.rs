@@ -63,14 +63,16 @@ pub fn headline(notice: &Notice) -> String {
     let place = &incident.location;
     let mut line = match notice.event {
         Event::Resolved => return format!("[RESOLVED] {} works again at {place}", incident.name),
-        Event::Opened | Event::Updated if incident.subject.is_agent() => {
+        Event::Opened | Event::Updated | Event::Reminder | Event::Digest if incident.subject.is_agent() => {
             return format!(
                 "[{severity}] {} cannot test: {}",
                 incident.name,
                 incident.message.as_deref().unwrap_or("unknown")
             );
         }
-        Event::Opened => format!("[{severity}] {} {} at {place}", incident.name, incident.verdict),
+        Event::Opened | Event::Reminder | Event::Digest => {
+            format!("[{severity}] {} {} at {place}", incident.name, incident.verdict)
+        }
         Event::Updated => format!("[{severity}] {} {} at {place}, was a warning", incident.name, incident.verdict),
     };
     for part in [&incident.step, &incident.message].into_iter().flatten() {

@@ -43,6 +43,8 @@ fn incident(opening: u64) -> Incident {
         message: Some("no such element".into()),
         step: Some("click button \"Pay now\"".into()),
         place: Some("scenarios/shop-checkout.yaml:31:9".into()),
+        screenshot: None,
+        runbook: None,
         bad_runs: 3,
         events: 1,
         receivers: vec!["tickets".into()],

@@ -115,6 +115,8 @@ fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> 
         message: Some("it's 50% off; DROP TABLE".into()),
         step: None,
         place: None,
+        screenshot: None,
+        runbook: None,
         bad_runs: 1,
         events: 1,
         receivers: vec!["a".into()],
