@@ -64,6 +64,7 @@ conformance! {
     incidents_are_found
     the_outbox_is_in_order
     a_notice_that_may_have_arrived_is_a_repeat
+    what_receivers_need_is_remembered
     who_called_in_is_remembered
 }
 
@@ -413,6 +414,24 @@ async fn a_commit_is_whole_or_not_at_all() {
     assert_eq!(store.latest().await.unwrap(), []);
     assert_eq!(store.incidents(10).await.unwrap(), []);
     store.close().await;
+}
+
+async fn what_receivers_need_is_remembered(store: &dyn Store) {
+    let (first, second) = (json!({"ts": "1.5"}), json!({"ts": "2.5"}));
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
+    store.keep_memo("team", "shop:1", Some(&second), at(1)).await.unwrap();
+    store.keep_memo("team", "shop:1", Some(&first), at(2)).await.unwrap();
+    store.keep_memo("team", "pay:1", Some(&second), at(3)).await.unwrap();
+    store.keep_memo("other", "shop:1", Some(&second), at(30)).await.unwrap();
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), Some(first.clone()));
+    let all = [("pay:1".to_owned(), second.clone()), ("shop:1".to_owned(), first)];
+    assert_eq!(store.memos("team").await.unwrap(), all);
+    store.keep_memo("team", "shop:1", None, at(4)).await.unwrap();
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
+    assert_eq!(store.memo("other", "shop:1").await.unwrap(), Some(second));
+    // What nobody has needed for long goes.
+    store.prune(at(20)).await.unwrap();
+    assert_eq!((store.memos("team").await.unwrap().len(), store.memos("other").await.unwrap().len()), (0, 1));
 }
 
 async fn who_called_in_is_remembered(store: &dyn Store) {
