@@ -93,8 +93,7 @@ pub(super) fn judge(reply: &Reply) -> Tried {
             Tried::refused(problem).holds_all(reply.retry_after.or(said.map(bounded)).or(Some(Duration::from_secs(30))))
         }
         "service_unavailable" | "team_added_to_org" | "ekm_access_denied" => Tried::refused(problem).holds_all(None),
-        "internal_error" | "fatal_error" | "request_timeout" => Tried::unsure(problem),
-        "" => Tried::unsure(problem),
+        "" | "internal_error" | "fatal_error" | "request_timeout" => Tried::unsure(problem),
         _ => Tried::failed(problem),
     }
 }
