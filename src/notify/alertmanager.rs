@@ -1,4 +1,4 @@
-//! Prometheus Alertmanager: its API, version 2 (its api/v2/openapi.yaml and docs/alerts_api.md).
+//! Prometheus Alertmanager: its API, version 2 (its `api/v2/openapi.yaml` and `docs/alerts_api.md`).
 //!
 //! What a client owes it: every peer is told; what fires is told again in time, with an end that lies ahead, so that a
 //! client that goes away resolves by itself; what is resolved is told again for five minutes. What is told of a key is

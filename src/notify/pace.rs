@@ -64,7 +64,7 @@ impl Pace {
         }
         let Some((until, at)) = best else { return Next::Wait(None) };
         let ready = until.unwrap_or_default().max(self.receiver.until).max(self.rests_until);
-        if ready <= now { Next::Try(at) } else { Next::Wait(Some(ready - now)) }
+        if ready <= now { Next::Try(at) } else { Next::Wait(Some(ready.saturating_sub(now))) }
     }
 
     /// The receiver took a notice, or will never take it.
