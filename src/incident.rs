@@ -71,6 +71,12 @@ pub struct Incident {
     pub step: Option<String>,
     /// `file.yaml:LINE:COLUMN` of what did not hold.
     pub place: Option<String>,
+    /// The screenshot of the last bad run's failure: its path, relative to the evidence folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub screenshot: Option<String>,
+    /// Where to read on, from the scenario's `alert.runbook`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
     /// Bad runs while it has been open, the opening one included.
     pub bad_runs: u64,
     /// How many events it has had that are told.
@@ -97,10 +103,14 @@ impl Incident {
 pub enum Event {
     /// The incident opened.
     Opened,
-    /// It became louder.
+    /// It is still open, but otherwise than before: louder, another failure, flapping, more in its group.
     Updated,
+    /// It is still open, unchanged, and somebody asked to be reminded.
+    Reminder,
     /// It resolved.
     Resolved,
+    /// What was held back because the receiver had had enough notices.
+    Digest,
 }
 
 impl Event {
@@ -110,8 +120,33 @@ impl Event {
             Self::Opened => "opened",
             Self::Updated => "updated",
             Self::Resolved => "resolved",
+            Self::Reminder => "reminder",
+            Self::Digest => "digest",
         }
     }
+}
+
+/// Another incident of a notice's group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affected {
+    /// What it is about.
+    pub subject: Subject,
+    /// The name people gave the scenario.
+    pub name: String,
+    /// How loud it is.
+    pub severity: Severity,
+    /// Where the outcomes came from.
+    pub location: String,
+    /// The name of the step that decided its last bad run.
+    pub step: Option<String>,
+    /// The message of its last bad run; secrets masked.
+    pub message: Option<String>,
+    /// When it opened.
+    pub opened_at: DateTime<Utc>,
+    /// When it resolved.
+    pub resolved_at: Option<DateTime<Utc>>,
+    /// Its last bad run.
+    pub last_run: RunId,
 }
 
 /// One event of one group to one receiver: owed from the commit that decided it until it is sent.
@@ -123,8 +158,19 @@ pub struct Notice {
     pub receiver: String,
     /// What happened.
     pub event: Event,
-    /// The incident as it was then.
+    /// The key under which the receiver knows the group: `<group id>:<opening>`.
+    pub key: String,
+    /// The group's first incident, as it was then.
     pub incident: Incident,
+    /// The other incidents of the group, of a digest those that were held, the loudest first. Bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Affected>,
+    /// How many incidents of the group are not in `others`, because they are too many.
+    #[serde(default)]
+    pub uncounted: usize,
+    /// What is new, in a few words: `was timeout`, `warning became critical`, `is flapping: 6 changes in 10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Since when it is owed.
     pub owed_at: DateTime<Utc>,
     /// Whether an earlier try may have reached the receiver.
@@ -139,7 +185,11 @@ impl Notice {
             id: format!("{}#{}@{receiver}", incident.dedup_key(), incident.events),
             receiver: receiver.to_owned(),
             event,
+            key: incident.dedup_key(),
             incident: incident.clone(),
+            others: Vec::new(),
+            uncounted: 0,
+            note: None,
             owed_at,
             repeat: false,
         }

@@ -354,7 +354,7 @@ proptest! {
                 Some(Event::Opened) => { prop_assert!(!is_open); is_open = true; }
                 Some(Event::Updated) => prop_assert!(is_open),
                 Some(Event::Resolved) => { prop_assert!(is_open); is_open = false; }
-                None => {}
+                Some(Event::Reminder | Event::Digest) | None => {}
             }
             prop_assert_eq!(watch.open.is_some(), is_open);
         }

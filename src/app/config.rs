@@ -1,13 +1,15 @@
 //! The agent's file: composed of the parts' own `Config` types.
 
+mod receivers;
+
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Source, Span, nearest};
-use crate::notify::{Receiver, ReceiverKind, Route};
+use crate::notify::Route;
 use crate::run::blackbox::Pattern;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
-use crate::scenario::tree::{self, Entry, Node, NodeKind, Resolved};
+use crate::scenario::tree::{self, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
 use crate::{notify, run, sink, web};
 
@@ -129,20 +131,13 @@ const PROBE: &[Key] = &[
     key("max_probes", Shape::Count, "how many probes run at once; default 200"),
 ];
 const ALERTING: &[Key] = &[
-    key("receivers", Shape::Map(&Shape::Keys(&[RECEIVER])), "everyone who can be told, by name"),
+    key("receivers", Shape::Map(&Shape::Keys(&[receivers::RECEIVER])), "everyone who can be told, by name"),
     key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "the first that matches, top down"),
+    key("templates", Shape::Keys(&[receivers::TEMPLATES]), "the words of all receivers that have none of their own"),
     later("quorum", "how many locations must agree"),
     later("maintenance", "when nothing is told"),
     later("alive", "who notices when wachta is gone"),
 ];
-const RECEIVER: &[Key] = &[
-    key("webhook", Shape::Keys(&[WEBHOOK]), "a POST of JSON"),
-    key("log", Shape::Keys(&[&[]]), "a line in the agent's log"),
-    later("pagerduty", "PagerDuty"),
-    later("slack", "Slack"),
-    later("limit", "how much at most"),
-];
-const WEBHOOK: &[Key] = &[key("url", Shape::Text, "where to")];
 const ROUTE: &[Key] = &[
     key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values"),
     key("to", TEXTS, "names of receivers"),
@@ -369,11 +364,10 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     let mut alerting = notify::Alerting::default();
     let Some(fields) = r.fields(node, "`alerting`", &[ALERTING]) else { return alerting };
     let mut names: Vec<&str> = Vec::new();
+    let words = fields.get("templates").map(|node| receivers::templates(r, node, "`templates`")).unwrap_or_default();
     for entry in fields.get("receivers").and_then(|node| r.entries(node, "`receivers`")).unwrap_or_default() {
         names.push(&entry.key);
-        if let Some(kind) = receiver(r, entry, linked) {
-            alerting.receivers.push(Receiver { name: entry.key.clone(), kind });
-        }
+        alerting.receivers.extend(receivers::receiver(r, entry, linked, &words));
     }
     // The log is there also when nobody names it.
     names.push("log");
@@ -381,33 +375,6 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
         alerting.routes.extend(route(r, item, &names));
     }
     alerting
-}
-
-fn receiver(r: &mut Reader, entry: &Entry, linked: bool) -> Option<ReceiverKind> {
-    let fields = r.fields(&entry.value, "a receiver", &[RECEIVER])?;
-    let kinds: Vec<_> = fields.iter().collect();
-    let [kind] = kinds.as_slice() else {
-        let nothing_else_is_wrong = entry.value.entries().is_some_and(|all| all.len() == kinds.len());
-        if nothing_else_is_wrong {
-            let message = format!("receiver `{}` needs one kind", entry.key);
-            r.fail_with(entry.key_span, message, "write {webhook: {url: …}} or {log: {}}");
-        }
-        return None;
-    };
-    if kind.key == "log" {
-        r.fields(&kind.value, "`log`", &[&[]])?;
-        return Some(ReceiverKind::Log);
-    }
-    let fields = r.fields(&kind.value, "`webhook`", &[WEBHOOK])?;
-    let Some(node) = fields.get("url") else {
-        r.fail(kind.key_span, "`webhook` needs `url:`");
-        return None;
-    };
-    let url = http_url(r, node, "`url`")?;
-    if !linked {
-        r.warn(entry.key_span, "links in its notices lead nowhere", "set `web.external_url`");
-    }
-    Some(ReceiverKind::Webhook { url })
 }
 
 fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
@@ -483,7 +450,7 @@ alerting:
         let probe = config.probe.unwrap();
         assert_eq!((probe.modules.as_str(), probe.targets.unwrap().len(), probe.max_probes), ("blackbox.yml", 1, 20));
         assert_eq!(config.alerting.routes[0].to, ["tickets", "console"]);
-        assert_eq!(config.alerting.receivers[1].kind, ReceiverKind::Log);
+        assert_eq!(config.alerting.receivers[1].kind, notify::ReceiverKind::Log);
     }
 
     #[test]
@@ -550,7 +517,7 @@ otlp: {endpoint: x}
 alerting:
   receivers:
     tickets: {webhook: {url: \"http://127.0.0.1/hook\"}}
-    chat: {slack: {}}
+    chat: {slak: {}}
   routes:
     - {match: {severity: loud}, to: [tickts]}
 ";
@@ -568,7 +535,7 @@ alerting:
                 "wachta.yaml:5:15: `listen` must be an address and a port",
                 "wachta.yaml:6:1: `otlp` is not supported yet",
                 "wachta.yaml:9:5: links in its notices lead nowhere",
-                "wachta.yaml:10:12: `slack` is not supported yet",
+                "wachta.yaml:10:12: unknown key `slak`",
                 "wachta.yaml:12:26: unknown severity `loud`",
                 "wachta.yaml:12:38: unknown receiver `tickts`",
             ]

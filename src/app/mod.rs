@@ -182,8 +182,9 @@ impl App {
 
         let store = setup.store;
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
-        let client = web_client()?;
-        let mut courier = Courier::new(Arc::clone(&store), notify::Metrics::new(&registry)?, client, &tasks, &finish);
+        let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
+        let tools = notify::Tools { client: web_client()?, evidence: evidence.clone() };
+        let mut courier = Courier::new(Arc::clone(&store), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
         let (committer, intake) =
             Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
@@ -211,7 +212,7 @@ impl App {
             library: setup.library,
             fixed_lookup: setup.lookup,
             store: Arc::clone(&store),
-            evidence: EvidenceFolder::new(setup.folder.join("evidence")),
+            evidence,
             browsers,
             tls,
             beats: run::probe::Beats::new(heard, awake_since.subscribe()),
@@ -310,7 +311,8 @@ impl Reloader {
     }
 }
 
-fn web_client() -> Result<reqwest::Client, StartError> {
+/// What receivers of notices are told with.
+pub fn web_client() -> Result<reqwest::Client, StartError> {
     let tls = run::tls::Trusted::system().client_config();
     reqwest::Client::builder()
         .tls_backend_preconfigured((*tls).clone())

@@ -1,5 +1,6 @@
 //! Arguments, exit codes, reports.
 
+mod alerts;
 mod check;
 mod demo;
 mod explain;
@@ -38,6 +39,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Show every step with its name, timeout and target, and the next due times
     Explain(explain::ExplainArgs),
+    /// Try a receiver
+    Alerts(alerts::AlertsArgs),
     /// Ends browsers when the agent that started them is gone; started by the agent itself
     #[command(hide = true)]
     Guard,
@@ -73,6 +76,11 @@ pub fn main() -> ExitCode {
             drop(out);
             logging("info", std::io::stderr().is_terminal());
             return wait(serve::serve(args));
+        }
+        Command::Alerts(args) => {
+            drop(out);
+            logging("warn", std::io::stderr().is_terminal());
+            return wait(alerts::alerts(args));
         }
         Command::Demo(args) => {
             drop(out);

@@ -65,6 +65,7 @@ conformance! {
     incidents_are_found
     the_outbox_is_in_order
     a_notice_that_may_have_arrived_is_a_repeat
+    what_receivers_need_is_remembered
     who_called_in_is_remembered
 }
 
@@ -116,6 +117,8 @@ fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> 
         message: Some("it's 50% off; DROP TABLE".into()),
         step: None,
         place: None,
+        screenshot: None,
+        runbook: None,
         bad_runs: 1,
         events: 1,
         receivers: vec!["a".into()],
@@ -465,6 +468,24 @@ async fn a_commit_is_whole_or_not_at_all() {
     assert_eq!(store.latest().await.unwrap(), []);
     assert_eq!(store.incidents(10).await.unwrap(), []);
     store.close().await;
+}
+
+async fn what_receivers_need_is_remembered(store: &dyn Store) {
+    let (first, second) = (json!({"ts": "1.5"}), json!({"ts": "2.5"}));
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
+    store.keep_memo("team", "shop:1", Some(&second), at(1)).await.unwrap();
+    store.keep_memo("team", "shop:1", Some(&first), at(2)).await.unwrap();
+    store.keep_memo("team", "pay:1", Some(&second), at(3)).await.unwrap();
+    store.keep_memo("other", "shop:1", Some(&second), at(30)).await.unwrap();
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), Some(first.clone()));
+    let all = [("pay:1".to_owned(), second.clone()), ("shop:1".to_owned(), first)];
+    assert_eq!(store.memos("team").await.unwrap(), all);
+    store.keep_memo("team", "shop:1", None, at(4)).await.unwrap();
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
+    assert_eq!(store.memo("other", "shop:1").await.unwrap(), Some(second));
+    // What nobody has needed for long goes.
+    store.prune(at(20)).await.unwrap();
+    assert_eq!((store.memos("team").await.unwrap().len(), store.memos("other").await.unwrap().len()), (0, 1));
 }
 
 async fn who_called_in_is_remembered(store: &dyn Store) {

@@ -224,6 +224,15 @@ pub trait Outbox: Send + Sync {
 
     /// The notices of an incident, oldest first.
     async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>>;
+
+    /// What has to be remembered of a key to tell a receiver more of it, such as the message that it stands in.
+    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>>;
+
+    /// All that is remembered for a receiver, by key.
+    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>>;
+
+    /// Remembers it anew; none: forgets it.
+    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()>;
 }
 
 /// The code of a call that says no more than that it failed.

@@ -251,6 +251,7 @@ impl Runs for Sqlite {
             "DELETE FROM notices WHERE state <> 'owed' AND incident IN (SELECT id FROM incidents WHERE resolved_at < ?)",
             "DELETE FROM incidents WHERE resolved_at < ? AND NOT EXISTS (SELECT 1 FROM notices WHERE notices.incident = incidents.id)",
             "DELETE FROM decisions WHERE last_at < ?",
+            "DELETE FROM memos WHERE kept_at < ?",
         ] {
             sqlx::query(query).bind(micros(before)).execute(&mut *tx).await?;
         }
@@ -466,6 +467,36 @@ impl Outbox for Sqlite {
                 })
             })
             .collect()
+    }
+
+    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
+        let row = sqlx::query("SELECT body FROM memos WHERE receiver = ? AND key = ?")
+            .bind(receiver.to_owned())
+            .bind(key.to_owned())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(|row| body(row, 0)).transpose()
+    }
+
+    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
+        let rows = sqlx::query("SELECT key, body FROM memos WHERE receiver = ? ORDER BY key")
+            .bind(receiver.to_owned())
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| Ok((row.get(0), body(row, 1)?))).collect()
+    }
+
+    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()> {
+        let query = match memo {
+            Some(_) => "INSERT OR REPLACE INTO memos (receiver, key, kept_at, body) VALUES (?1, ?2, ?3, ?4)",
+            None => "DELETE FROM memos WHERE receiver = ?1 AND key = ?2",
+        };
+        let mut query = sqlx::query(query).bind(receiver.to_owned()).bind(key.to_owned());
+        if let Some(memo) = memo {
+            query = query.bind(micros(at)).bind(memo.to_string());
+        }
+        query.execute(&self.writer).await?;
+        Ok(())
     }
 }
 

@@ -390,4 +390,15 @@ impl Outbox for Dying {
     async fn notices(&self, incident: &str) -> Kept<Vec<NoticeState>> {
         self.store.notices(incident).await
     }
+    async fn memo(&self, receiver: &str, key: &str) -> Kept<Option<Value>> {
+        self.store.memo(receiver, key).await
+    }
+    async fn memos(&self, receiver: &str) -> Kept<Vec<(String, Value)>> {
+        self.store.memos(receiver).await
+    }
+    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Value>, at: DateTime<Utc>) -> Kept<()> {
+        let done = self.store.keep_memo(receiver, key, memo, at).await;
+        self.wrote();
+        done
+    }
 }

@@ -135,6 +135,15 @@ impl Outbox for Flaky {
     async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>> {
         self.inner.notices(incident).await
     }
+    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
+        self.inner.memo(receiver, key).await
+    }
+    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
+        self.inner.memos(receiver).await
+    }
+    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()> {
+        self.inner.keep_memo(receiver, key, memo, at).await
+    }
 }
 
 /// A file for a store, gone with the test.
@@ -216,7 +225,7 @@ fn scenarios(policy: &str, ids: &[&str]) -> Arc<BTreeMap<ScenarioId, Arc<Scenari
 }
 
 fn alerting(receivers: &[&str], routes: &[(&str, &[&str])]) -> Arc<Alerting> {
-    let receiver = |name: &&str| Receiver { name: (*name).to_owned(), kind: ReceiverKind::Log };
+    let receiver = |name: &&str| Receiver { name: (*name).to_owned(), kind: ReceiverKind::Log, ..Receiver::default() };
     let route = |(team, to): &(&str, &[&str])| Route {
         matches: BTreeMap::from([("team".to_owned(), (*team).to_owned())]),
         to: to.iter().map(|name| (*name).to_owned()).collect(),

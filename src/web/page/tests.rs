@@ -177,6 +177,8 @@ impl Fixture {
             message: run.message.clone(),
             step: Some(EVIL.into()),
             place: Some("shop.yaml:5:5".into()),
+            screenshot: None,
+            runbook: None,
             bad_runs: 2,
             events: 1,
             receivers: vec![EVIL.into()],
