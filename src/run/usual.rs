@@ -205,7 +205,7 @@ mod tests {
         check(&[100; 20], Some((100, 0)));
         check(&[[100; 15], [140; 15]].concat(), Some((120, 20)));
         // A few that took a minute change neither.
-        let mut durations = vec![90, 100, 100, 100, 110, 110, 120, 100, 80, 100].repeat(3);
+        let mut durations = [90, 100, 100, 100, 110, 110, 120, 100, 80, 100].repeat(3);
         durations.extend([60_000; 5]);
         check(&durations, Some((100, 10)));
     }

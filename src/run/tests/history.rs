@@ -104,7 +104,9 @@ async fn a_run_slower_than_usual_is_degraded_under_budget_and_failed_under_expec
 
     // Too few; all of them long; failed ones, which say nothing of what is usual; those before the window.
     let minutes_later = |mut history: Vec<(i64, Duration, Verdict)>, minutes| {
-        history.iter_mut().for_each(|run| run.0 += minutes);
+        for run in &mut history {
+            run.0 += minutes;
+        }
         history
     };
     let passes = (Verdict::Passed, None);
@@ -138,12 +140,16 @@ async fn each_outcome_advances_what_is_usual_and_a_restart_changes_nothing() {
     let verdict = async || run(&scenario, &tools, Ticket::default()).await.verdict;
     assert_eq!(verdict().await, Verdict::Passed, "nothing is known yet");
     let quick: Vec<_> = (0..25).map(|at| earlier(&scenario, at, Duration::from_millis(1), Verdict::Passed)).collect();
-    quick.iter().for_each(|outcome| baseline.outcome(outcome));
+    for outcome in &quick {
+        baseline.outcome(outcome);
+    }
     store.commit(&Batch { outcomes: quick, ..Batch::default() }).await.unwrap();
     assert_eq!(verdict().await, Verdict::Failed);
     assert_eq!(run_against(&store, &scenario).await.verdict, Verdict::Failed, "after a restart");
     let long: Vec<_> = (0..35).map(|at| earlier(&scenario, at, Duration::from_secs(60), Verdict::Degraded)).collect();
-    long.iter().for_each(|outcome| baseline.outcome(outcome));
+    for outcome in &long {
+        baseline.outcome(outcome);
+    }
     assert_eq!(verdict().await, Verdict::Passed, "half of the runs take long by now");
     // What is gone from the files is forgotten, and read again when it is back.
     baseline.retain(|_| false);
