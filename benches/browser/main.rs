@@ -53,7 +53,7 @@ pub fn scenario(text: &str, lookup: &Arc<dyn Lookup>) -> Arc<Scenario> {
 }
 
 enum Tool {
-    Wachta(Agent),
+    Wachta(Box<Agent>),
     Peer(Box<Peer>),
 }
 
@@ -247,7 +247,7 @@ fn agents(folder: &Path, lookup: &Arc<dyn Lookup>) -> Vec<Variant> {
         }
         for (name, warm) in [("wachta, warm", true), ("wachta, fresh", false)] {
             let own = folder.join(format!("{browser}-{warm}"));
-            let tool = Tool::Wachta(Agent::new(engine, warm, &own, Arc::clone(lookup)));
+            let tool = Tool::Wachta(Box::new(Agent::new(engine, warm, &own, Arc::clone(lookup))));
             found.push(Variant { tool, row: Row::new(name, browser) });
         }
     }

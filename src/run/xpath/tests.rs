@@ -8,7 +8,7 @@ use super::*;
 
 fn found(document: &str, media_type: Option<&str>, expression: &str) -> Result<Seen, Failure> {
     let expression = XPath::parse(expression).unwrap();
-    find(&[expression], document, media_type, Instant::now() + Duration::from_secs(60)).swap_remove(0)
+    find(&[expression], document, media_type, Instant::now() + Duration::from_secs(86_400)).swap_remove(0)
 }
 
 fn check(document: &str, media_type: Option<&str>, expression: &str, expected: &Json) {
