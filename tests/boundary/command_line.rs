@@ -249,11 +249,9 @@ async fn a_receiver_is_tried() {
     let address = hook.address;
     folder.write(
         "wachta.yaml",
-        &format!(
-            "location: waw-1\nscenarios: []\nweb: {{external_url: https://wachta.example.com}}\nalerting:\n  receivers:\n    \
-             hook: {{webhook: {{url: {{file: hook}}}}}}\n    away: {{webhook: {{url: \"http://127.0.0.1:9/hidden-token\"}}}}\n    \
-             lost: {{webhook: {{url: {{file: nowhere}}}}}}\n"
-        ),
+        "location: waw-1\nscenarios: []\nweb: {external_url: https://wachta.example.com}\nalerting:\n  receivers:\n    \
+             hook: {webhook: {url: {file: hook}}}\n    away: {webhook: {url: \"http://127.0.0.1:9/hidden-token\"}}\n    \
+             lost: {webhook: {url: {file: nowhere}}}\n",
     );
     folder.write("hook", &format!("http://{address}/hidden-token\n"));
     folder.write("bad.yaml", "location: waw-1\nscenarios: []\nalerting: {templates: {title: \"{{ nam }}\"}}\n");
