@@ -49,7 +49,6 @@ impl Wording {
         let links = [
             ("run", self.links.run(notice)),
             ("incident", self.links.incident(notice)),
-            ("silence", self.links.silence(notice).filter(|_| notice.event != Event::Resolved)),
             ("runbook", notice.incident.runbook.clone().filter(|_| notice.event != Event::Resolved)),
         ];
         let is_link = |url: &String| {

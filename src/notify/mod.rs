@@ -210,11 +210,6 @@ impl Links {
         self.to(crate::names::path::INCIDENT, &key)
     }
 
-    /// Where it can be silenced or acknowledged.
-    pub fn silence(&self, notice: &Notice) -> Option<String> {
-        Some(format!("{}#silence", self.incident(notice)?))
-    }
-
     /// The page of the run that a notice is about.
     pub fn run(&self, notice: &Notice) -> Option<String> {
         self.run_of(notice.incident.last_run)

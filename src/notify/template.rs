@@ -220,7 +220,7 @@ fn names(notice: &Notice, links: &Links) -> Value {
         "bad_runs": incident.bad_runs, "note": some(&notice.note),
         "others": notice.others.iter().map(other).collect::<Vec<_>>(), "uncounted": notice.uncounted,
         "runbook": some(&incident.runbook), "receiver": notice.receiver, "key": notice.key, "repeat": notice.repeat,
-        "links": {"incident": links.incident(notice), "run": links.run(notice), "silence": links.silence(notice)},
+        "links": {"incident": links.incident(notice), "run": links.run(notice)},
     });
     Value::from(minijinja::value::Serde(names))
 }
@@ -343,7 +343,7 @@ also affected (1):
             }
         }
         for good in
-            [TITLE, TEXT, "{{ tags.service|upper }} {{ links.silence or '' }} {{ reason }} {{ range(2)|length }}"]
+            [TITLE, TEXT, "{{ tags.service|upper }} {{ links.incident or '' }} {{ reason }} {{ range(2)|length }}"]
         {
             assert_eq!(check(good), Ok(()), "{good}");
         }

@@ -140,7 +140,6 @@ fn links_lead_to_the_agent() {
     let base = "https://wachta.example.com";
     let text = |link: Option<String>| link.unwrap().strip_prefix(base).unwrap().to_owned();
     assert_eq!(text(links().incident(&notice)), "/incident/shop%2Dcheckout%3A7");
-    assert_eq!(text(links().silence(&notice)), "/incident/shop%2Dcheckout%3A7#silence");
     assert_eq!(text(links().run(&notice)), "/run/00000000-0000-0000-0000-000000000002");
     assert_eq!(text(links().screenshot(&notice)), "/evidence/run/failure.png");
     assert_eq!(Links::default().incident(&notice), None);
