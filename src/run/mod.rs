@@ -91,12 +91,12 @@ pub enum Stage<'a> {
 /// When the page's process dies and nothing tells why, the scenario is run once more in a fresh browser: a target that
 /// kills it kills it again, at the same step; anything else was ours.
 pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
-    let kills = browser::out_of_memory_kills();
+    let kills = scenario.needs_browser().then(browser::out_of_memory_kills);
     let outcome = attempt(scenario, tools, &ticket, false).await;
     if outcome.reason != Some(Reason::Crash) {
         return outcome;
     }
-    if browser::out_of_memory_kills() > kills {
+    if kills.is_some_and(|kills| browser::out_of_memory_kills() > kills) {
         return ours(outcome, Reason::Resources, "the kernel has ended a process for want of memory");
     }
     if ticket.cancel.is_cancelled() {
