@@ -214,7 +214,7 @@ async fn mail_arrives_as_one_thread_and_renders() {
     assert_eq!(first["headers"]["subject"], subject);
     assert_eq!(second["headers"]["subject"], "[RESOLVED] Żółw & <pay> works again at waw-1");
     let text = first["text"].as_str().unwrap();
-    assert!(text.contains("seen: no <button> \"Pay\" & no 🐢") && text.contains("/incident/pay%3A1#silence"), "{text}");
+    assert!(text.contains("seen: no <button> \"Pay\" & no 🐢") && text.contains("/incident/pay%3A1"), "{text}");
     assert_eq!(first["pictures"], json!([{"id": "screenshot", "type": "image/png", "bytes": size}]));
     assert_eq!(second["pictures"], json!([]));
     assert_eq!(second["headers"]["in-reply-to"], first["headers"]["message-id"]);
@@ -224,7 +224,7 @@ async fn mail_arrives_as_one_thread_and_renders() {
     let site = Site::open(server.pages()).await;
     let scenario = format!(
         "scenario: The mail\nevery: 1h\nsteps:\n  - goto: {}/0/index.html\n  - expect:\n      visible: {{heading: '{subject}'}}\n  \
-         - expect:\n      visible: {{alt: the page when it failed}}\n  - expect:\n      visible: {{link: silence}}\n",
+         - expect:\n      visible: {{alt: the page when it failed}}\n  - expect:\n      visible: {{link: incident}}\n",
         site.url().trim_end_matches('/')
     );
     let loaded = load("mail.yaml", &scenario, &Environment::everything());
