@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use chrono::Utc;
 
 use crate::app::{config, web_client};
-use crate::diagnostic::Severity;
 use crate::incident::Event;
 use crate::names::exit;
 use crate::notify::{LOG, Links, Receiver, Tools, Trial, trial};
@@ -79,17 +78,7 @@ async fn test(args: &TestArgs) -> Result<Vec<Trial>, String> {
 }
 
 fn load(file: &Path, name: &str) -> Result<(config::Config, Receiver), String> {
-    let shown = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
-    let (config, diagnostics) = config::read(&shown, &text);
-    for diagnostic in &diagnostics {
-        eprint!("{}", diagnostic.render(false));
-    }
-    let config = match config {
-        Some(config) if diagnostics.iter().all(|d| d.severity < Severity::Error) => config,
-        _ => return Err(format!("{shown} does not load")),
-    };
+    let config = super::agents_file(file)?;
     let receivers = &config.alerting.receivers;
     let found = receivers.iter().find(|receiver| receiver.name == name).cloned();
     let found = found.or_else(|| (name == LOG).then(|| Receiver { name: LOG.to_owned(), ..Receiver::default() }));
@@ -97,7 +86,7 @@ fn load(file: &Path, name: &str) -> Result<(config::Config, Receiver), String> {
         Some(receiver) => Ok((config, receiver)),
         None => {
             let known: Vec<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).chain([LOG]).collect();
-            Err(format!("there is no receiver `{name}` in {shown}; known receivers: {}", known.join(", ")))
+            Err(format!("there is no receiver `{name}` in {}; known receivers: {}", file.display(), known.join(", ")))
         }
     }
 }

@@ -10,11 +10,14 @@ pub mod schema;
 mod serve;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::config;
 use crate::app::lookup::Environment;
+use crate::diagnostic::Severity;
 use crate::names::exit;
 
 /// A watch over websites and APIs that uses them as their customers do.
@@ -126,6 +129,21 @@ fn say_error(text: &str) {
 /// What standard output is like: whether colours are wanted there.
 fn colour_on_stdout() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Reads the agent's file; what is wrong with it is shown, with its place.
+fn agents_file(file: &Path) -> Result<config::Config, String> {
+    let shown = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
+    let (config, diagnostics) = config::read(&shown, &text);
+    for diagnostic in &diagnostics {
+        eprint!("{}", diagnostic.render(false));
+    }
+    match config {
+        Some(config) if diagnostics.iter().all(|d| d.severity < Severity::Error) => Ok(config),
+        _ => Err(format!("{shown} does not load")),
+    }
 }
 
 /// Comes back at SIGTERM or Ctrl-C. Both are heard from the call on, not only once this is waited for: a signal that
