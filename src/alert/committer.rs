@@ -26,8 +26,8 @@ use crate::store::{Batch, Intent, Store, StoreError};
 const QUEUE: usize = 20_000;
 /// How many go into one commit at most.
 const BATCH: usize = 500;
-/// How long the first of a batch waits for others.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long the first of a batch waits for others: a commit waits for the disk, and many runs share one.
+const GATHER: Duration = Duration::from_millis(100);
 /// How long the store is left alone after it refused a batch.
 const RETRY: Duration = Duration::from_millis(500);
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 use super::{
     Batch, Beat, Beats, Delivery, Durations, Ended, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
@@ -114,6 +114,20 @@ fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| StoreError(e.to_string()))
 }
 
+/// Rows as a list in JSON; none when there are none.
+fn list<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<Option<String>> {
+    let rows: Vec<T> = rows.collect();
+    (!rows.is_empty()).then(|| json(&rows)).transpose()
+}
+
+/// Runs a statement that takes its rows from a list in JSON.
+async fn take(connection: &mut SqliteConnection, list: Option<String>, statement: &'static str) -> Result<()> {
+    if let Some(list) = list {
+        sqlx::query(statement).bind(list).execute(connection).await?;
+    }
+    Ok(())
+}
+
 /// A verdict or reason out of its name.
 fn word<T: DeserializeOwned>(name: &str) -> Result<T> {
     serde_json::from_value(name.into()).map_err(|e| StoreError(format!("a row does not read: {e}")))
@@ -127,45 +141,40 @@ fn body<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T> {
 impl Runs for Sqlite {
     async fn commit(&self, batch: &Batch) -> Result<()> {
         let mut tx = self.writer.begin().await?;
-        for intent in &batch.intents {
-            sqlx::query("INSERT OR REPLACE INTO intents (run, scenario, name, kind, location, due_at) VALUES (?, ?, ?, ?, ?, ?)")
-                .bind(intent.run.to_string())
-                .bind(intent.scenario.as_str().to_owned())
-                .bind(&intent.name)
-                .bind(json(&intent.kind)?)
-                .bind(&intent.location)
-                .bind(micros(intent.due_at))
-                .execute(&mut *tx)
-                .await?;
-        }
-        for run in &batch.withdrawn {
-            sqlx::query("DELETE FROM intents WHERE run = ?").bind(run.to_string()).execute(&mut *tx).await?;
-        }
-        for outcome in &batch.outcomes {
-            let run = outcome.run.to_string();
-            sqlx::query(
-                "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(&run)
-            .bind(outcome.scenario.as_str().to_owned())
-            .bind(&outcome.location)
-            .bind(micros(outcome.ended_at))
-            .bind(outcome.verdict.as_str())
-            .bind(outcome.reason.map(Reason::as_str))
-            .bind(outcome.duration.as_secs_f64())
-            .bind(json(outcome)?)
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query("DELETE FROM intents WHERE run = ?").bind(&run).execute(&mut *tx).await?;
-        }
-        for (subject, watch) in &batch.watches {
-            sqlx::query("INSERT OR REPLACE INTO watches (subject, body) VALUES (?, ?)")
-                .bind(&subject.0)
-                .bind(watch.to_string())
-                .execute(&mut *tx)
-                .await?;
-        }
+        // What every run brings is written with one statement a table, its rows a list in JSON: each statement is a
+        // trip to the thread of the database, and costs more than a row.
+        let intents = batch.intents.iter().map(|intent| {
+            (intent.run, &intent.scenario, &intent.name, intent.kind, &intent.location, micros(intent.due_at))
+        });
+        take(
+            &mut tx,
+            list(intents)?,
+            "INSERT OR REPLACE INTO intents (run, scenario, name, kind, location, due_at)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3, value ->> 4, value ->> 5 FROM json_each(?)",
+        )
+        .await?;
+        let outcomes = batch.outcomes.iter().map(|outcome| {
+            let reason = outcome.reason.map(Reason::as_str);
+            let (ended_at, seconds) = (micros(outcome.ended_at), outcome.duration.as_secs_f64());
+            let (scenario, location) = (&outcome.scenario, &outcome.location);
+            (outcome.run, scenario, location, ended_at, outcome.verdict.as_str(), reason, seconds, outcome)
+        });
+        take(
+            &mut tx,
+            list(outcomes)?,
+            "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value -> 7
+             FROM json_each(?)",
+        )
+        .await?;
+        let over = batch.withdrawn.iter().copied().chain(batch.outcomes.iter().map(|outcome| outcome.run));
+        take(&mut tx, list(over)?, "DELETE FROM intents WHERE run IN (SELECT value FROM json_each(?))").await?;
+        take(
+            &mut tx,
+            list(batch.watches.iter())?,
+            "INSERT OR REPLACE INTO watches (subject, body) SELECT value ->> 0, value -> 1 FROM json_each(?)",
+        )
+        .await?;
         for incident in &batch.incidents {
             sqlx::query("INSERT OR REPLACE INTO incidents (id, opened_at, resolved_at, body) VALUES (?, ?, ?, ?)")
                 .bind(incident.dedup_key())
