@@ -267,6 +267,10 @@ pub mod suppressed {
     pub const COUNT: &str = "count";
     /// The incident is open and its notice is sent or owed.
     pub const REPEAT: &str = "repeat";
+    /// It joined the notice of another incident with the same cause.
+    pub const CAUSE: &str = "cause";
+    /// It was over before its group had gathered.
+    pub const GROUP: &str = "group";
     /// Every reason there is.
     pub const ALL: [&str; 12] = [
         OWN_FAULT,
@@ -277,8 +281,8 @@ pub mod suppressed {
         "maintenance",
         "silence",
         "acknowledged",
-        "cause",
-        "group",
+        CAUSE,
+        GROUP,
         REPEAT,
         "limit",
     ];

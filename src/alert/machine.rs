@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::incident::{Decision, Event, Incident, Subject, Why};
 use crate::names::Reason;
-use crate::outcome::{Outcome, RunId, Verdict};
+use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
 use crate::scenario::{AlertPolicy, Scenario, Severity};
 
 /// What is remembered of a scenario between its runs. Kept in the store, written with each outcome.
@@ -148,7 +148,7 @@ impl Watch {
             step: None,
             place: None,
             screenshot: None,
-            runbook: None,
+            runbook: policy.runbook.clone(),
             bad_runs: 0,
             events: 0,
             receivers: Vec::new(),
@@ -228,6 +228,9 @@ fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     incident.message.clone_from(&outcome.message);
     incident.step = outcome.deciding_step().map(|step| step.name.clone());
     incident.place = outcome.deciding_step().map(|step| step.place.clone());
+    let pictures = || outcome.evidence.iter().rev().filter(|piece| piece.kind == EvidenceKind::Screenshot);
+    let picture = pictures().find(|picture| picture.step == outcome.failed_step).or_else(|| pictures().next());
+    incident.screenshot = picture.map(|picture| picture.path.clone());
 }
 
 /// Of an agent's incident the message says how much could not be tested.

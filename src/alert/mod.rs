@@ -1,8 +1,22 @@
-//! Judging outcomes: the pure machine, who is told, and the task that writes both in one group commit.
+//! Judging outcomes: the pure pipeline from an outcome to a notice, one file a stage, and the task that writes what it
+//! leads to in one group commit.
 
+mod cause;
 mod committer;
+mod effects;
+mod group;
+mod groups;
 pub mod machine;
+mod pipeline;
 mod policy;
 
+pub use cause::Cause;
 pub use committer::{Committer, Intake, Metrics};
-pub use policy::receivers;
+pub use effects::Effects;
+pub use pipeline::{Pipeline, Scenarios};
+pub use policy::{Routed, route};
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod timeline_tests;

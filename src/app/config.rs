@@ -1,5 +1,7 @@
 //! The agent's file: composed of the parts' own `Config` types.
 
+mod pipeline;
+
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Source, Span, nearest};
@@ -146,8 +148,8 @@ const WEBHOOK: &[Key] = &[key("url", Shape::Text, "where to")];
 const ROUTE: &[Key] = &[
     key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values"),
     key("to", TEXTS, "names of receivers"),
-    later("group_by", "tags that make one group"),
-    later("group_wait", "how long a group gathers"),
+    key("group_by", TEXTS, "tags, or severity, scenario, location, kind: only what has the same values is one notice"),
+    key("group_wait", Shape::Duration, "how long a notice waits for others of its cause; default 30s, for critical 0s"),
 ];
 
 fn config(r: &mut Reader, root: &Node) -> Option<Config> {
@@ -443,7 +445,8 @@ fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
         };
         r.report(found.note(format!("known receivers: {}", receivers.join(", "))));
     }
-    Some(Route { matches, to: names })
+    let (group_by, group_wait) = pipeline::grouping(r, &fields);
+    Some(Route { matches, to: names, group_by, group_wait })
 }
 
 #[cfg(test)]
@@ -466,7 +469,7 @@ alerting:
     console: {log: {}}
   routes:
     - {match: {severity: critical}, to: [tickets, console]}
-    - {to: [console]}
+    - {to: [console], group_by: [service, location], group_wait: 45s}
 ";
 
     #[test]
@@ -483,6 +486,10 @@ alerting:
         let probe = config.probe.unwrap();
         assert_eq!((probe.modules.as_str(), probe.targets.unwrap().len(), probe.max_probes), ("blackbox.yml", 1, 20));
         assert_eq!(config.alerting.routes[0].to, ["tickets", "console"]);
+        let grouped = |n: usize| (&config.alerting.routes[n].group_by, config.alerting.routes[n].group_wait);
+        let wait = std::time::Duration::from_secs(45);
+        assert_eq!(grouped(0), (&Vec::new(), None));
+        assert_eq!(grouped(1), (&vec!["service".to_owned(), "location".to_owned()], Some(wait)));
         assert_eq!(config.alerting.receivers[1].kind, ReceiverKind::Log);
     }
 

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use include_dir::{Dir, include_dir};
 use serde_json::Value;
@@ -15,7 +16,7 @@ use crate::app::library::Embedded;
 use crate::app::{App, Config, Setup, config::Allow};
 use crate::demo::{Demo, Surroundings, receiver};
 use crate::names::exit;
-use crate::notify::{Alerting, Receiver, ReceiverKind};
+use crate::notify::{Alerting, Receiver, ReceiverKind, Route};
 use crate::outcome::{Outcome, Verdict};
 use crate::run::browser;
 use crate::store::Sqlite;
@@ -94,7 +95,8 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         probe: None,
         alerting: Alerting {
             receivers: vec![Receiver { name: "you".into(), kind: ReceiverKind::Webhook { url: hook } }],
-            routes: Vec::new(),
+            // Whoever plays with faults does not want to wait for the notice.
+            routes: vec![Route { to: vec!["you".into()], group_wait: Some(Duration::from_secs(2)), ..Route::default() }],
         },
     };
     let printer = Arc::new(Printer::default());

@@ -33,10 +33,15 @@ pub enum ReceiverKind {
 }
 
 /// Which incidents go to whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Route {
     /// Tags, or `severity`, `scenario`, `location`, `kind` and their values: all must be equal. Empty: everything.
     pub matches: BTreeMap<String, String>,
     /// Names of receivers.
     pub to: Vec<String>,
+    /// Tags, or `severity`, `scenario`, `location`, `kind`, whose values must be equal within a group. The cause
+    /// always must.
+    pub group_by: Vec<String>,
+    /// How long a group gathers before it is told; none: 30 seconds, for critical ones none.
+    pub group_wait: Option<std::time::Duration>,
 }

@@ -225,8 +225,8 @@ pub const ALERT: &[Key] = &[
     key("severity", Shape::Words(&["info", "warning", "critical"]), "how loud it is; default warning"),
     key("verdicts", Shape::List(&Shape::Words(&["failed", "degraded"])), "which verdicts count; default [failed]"),
     later("depends_on", "scenarios whose incident explains this one"),
-    later("remind", "how often an open incident is told again"),
-    later("runbook", "where to read on"),
+    key("remind", Shape::Duration, "how often an open incident is told again while nothing changes; left out: never"),
+    key("runbook", Shape::Text, "a URL, where to read on"),
 ];
 
 /// Keys that stand beside any action.

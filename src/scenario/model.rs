@@ -436,11 +436,23 @@ pub struct AlertPolicy {
     pub severity: Severity,
     /// Which verdicts are bad: a subset of failed and degraded.
     pub verdicts: Vec<Verdict>,
+    /// How often an open incident is told again while nothing changes; none: never.
+    pub remind: Option<Duration>,
+    /// Where to read on, a URL.
+    pub runbook: Option<String>,
 }
 
 impl Default for AlertPolicy {
     fn default() -> Self {
-        Self { after: 2, of: 2, recover_after: 2, severity: Severity::Warning, verdicts: vec![Verdict::Failed] }
+        Self {
+            after: 2,
+            of: 2,
+            recover_after: 2,
+            severity: Severity::Warning,
+            verdicts: vec![Verdict::Failed],
+            remind: None,
+            runbook: None,
+        }
     }
 }
 

@@ -42,7 +42,8 @@ fn prepare(folder: &Folder, receiver: &Receiver, scenarios: &[&str]) {
         &format!(
             "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"], files: [\"{}/\"]}}\nstore: sqlite:wachta.db\n\
              web: {{listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\"}}\n\
-             alerting:\n  receivers:\n    hook: {{webhook: {{url: \"http://{}/\"}}}}\n    again: {{webhook: {{url: \"http://{1}/\"}}}}\n",
+             alerting:\n  receivers:\n    hook: {{webhook: {{url: \"http://{}/\"}}}}\n    again: {{webhook: {{url: \"http://{1}/\"}}}}\n\
+             \x20 routes: [{{to: [hook, again], group_by: [scenario], group_wait: 0s}}]\n",
             folder.path().display(),
             receiver.address
         ),
@@ -342,6 +343,9 @@ impl History for Dying {
 impl Incidents for Dying {
     async fn watches(&self) -> Kept<Vec<(Subject, Value)>> {
         self.store.watches().await
+    }
+    async fn memory(&self) -> Kept<Vec<(String, Value)>> {
+        self.store.memory().await
     }
     async fn incidents(&self, limit: u32) -> Kept<Vec<Incident>> {
         self.store.incidents(limit).await
