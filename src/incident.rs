@@ -261,6 +261,18 @@ pub enum Why {
     Grouped,
     /// Over before anyone was told.
     Brief,
+    /// Opens and resolves over and over: told once, then quiet until it is steady.
+    Flapping,
+    /// A scenario that it depends on fails as well, or is looked at first.
+    Dependency,
+    /// A window of maintenance is open.
+    Maintenance,
+    /// Somebody silenced it.
+    Silence,
+    /// What held it is over: told if it is bad once more.
+    Released,
+    /// Somebody has taken it over: no reminders.
+    Acknowledged,
     /// Still open, but otherwise than before: told as an update.
     Changed,
     /// Still open, unchanged, and told again because `alert.remind` asks for it.
@@ -285,6 +297,12 @@ impl Why {
             Self::Told => "told",
             Self::Grouped => "grouped",
             Self::Brief => "brief",
+            Self::Flapping => "flapping",
+            Self::Dependency => "dependency",
+            Self::Maintenance => "maintenance",
+            Self::Silence => "silence",
+            Self::Released => "released",
+            Self::Acknowledged => "acknowledged",
             Self::Changed => "changed",
             Self::Reminded => "reminded",
         }

@@ -267,6 +267,16 @@ pub mod suppressed {
     pub const COUNT: &str = "count";
     /// The incident is open and its notice is sent or owed.
     pub const REPEAT: &str = "repeat";
+    /// It opens and resolves over and over, which was told.
+    pub const FLAPPING: &str = "flapping";
+    /// A scenario that it depends on fails as well, or has still to be looked at.
+    pub const DEPENDENCY: &str = "dependency";
+    /// A window of maintenance.
+    pub const MAINTENANCE: &str = "maintenance";
+    /// Somebody silenced it.
+    pub const SILENCE: &str = "silence";
+    /// Somebody has taken it over: no reminder.
+    pub const ACKNOWLEDGED: &str = "acknowledged";
     /// It joined the notice of another incident with the same cause.
     pub const CAUSE: &str = "cause";
     /// It was over before its group had gathered.
@@ -276,11 +286,11 @@ pub mod suppressed {
         OWN_FAULT,
         "quorum",
         COUNT,
-        "flapping",
-        "dependency",
-        "maintenance",
-        "silence",
-        "acknowledged",
+        FLAPPING,
+        DEPENDENCY,
+        MAINTENANCE,
+        SILENCE,
+        ACKNOWLEDGED,
         CAUSE,
         GROUP,
         REPEAT,

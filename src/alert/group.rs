@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
 use super::effects::Effects;
+use super::mute::Muted;
 use crate::incident::{Affected, Event, Incident, Notice, Subject, Why};
 use crate::names::suppressed;
 use crate::scenario::Severity;
@@ -50,6 +51,12 @@ pub struct Group {
     notes: Vec<String>,
     /// How often it is told again while nothing changes, in seconds; the most frequent of its incidents.
     remind: Option<u64>,
+    /// Who has taken it over.
+    #[serde(default)]
+    acknowledged: Option<String>,
+    /// Nothing is told before: all that is open is muted until then.
+    #[serde(default)]
+    quiet_until: Option<DateTime<Utc>>,
     members: BTreeMap<Subject, Member>,
     open: usize,
     /// Open and not told.
@@ -82,6 +89,8 @@ pub struct Join {
     pub cause: Cause,
     /// `alert.remind`.
     pub remind: Option<std::time::Duration>,
+    /// What is to be said of it.
+    pub note: Option<String>,
 }
 
 impl Group {
@@ -98,6 +107,8 @@ impl Group {
             due: None,
             notes: Vec::new(),
             remind: None,
+            acknowledged: None,
+            quiet_until: None,
             members: BTreeMap::new(),
             open: 0,
             untold: 0,
@@ -127,7 +138,28 @@ impl Group {
 
     /// When something is to be told next, if nothing happens before.
     pub fn next(&self) -> Option<DateTime<Utc>> {
-        [self.due, self.remind_at()].into_iter().flatten().min()
+        let next = [self.due, self.remind_at()].into_iter().flatten().min()?;
+        Some(self.quiet_until.map_or(next, |until| next.max(until)))
+    }
+
+    /// Somebody has taken it over: no reminders from now on.
+    pub fn acknowledge(&mut self, author: &str) {
+        self.acknowledged = Some(author.to_owned());
+    }
+
+    /// A mute is no more; whether another one holds is found anew.
+    pub fn unmute(&mut self) {
+        self.quiet_until = None;
+    }
+
+    /// Something is to be said of an open incident.
+    pub fn remark(&mut self, note: String, now: DateTime<Utc>) {
+        if self.notes.len() < NOTES {
+            self.notes.push(note);
+        }
+        if self.told_at.is_some() {
+            self.hurry(now);
+        }
     }
 
     fn remind_at(&self) -> Option<DateTime<Utc>> {
@@ -164,6 +196,8 @@ impl Group {
         self.hear(&join.receivers);
         let remind = join.remind.map(|remind| remind.as_secs().max(1));
         self.remind = [self.remind, remind].into_iter().flatten().min();
+        let has_note = join.note.is_some();
+        self.notes.extend(join.note.filter(|_| self.notes.len() < NOTES));
         let Some(told_at) = self.told_at else {
             self.hurry(now.checked_add_signed(join.wait).unwrap_or(DateTime::<Utc>::MAX_UTC));
             if self.due > Some(now) {
@@ -172,7 +206,7 @@ impl Group {
             }
             return;
         };
-        if self.severity < Some(incident.severity) {
+        if self.severity < Some(incident.severity) || has_note {
             self.hurry(now);
         } else if !told {
             let fold = if self.events == 1 { FOLD_FIRST } else { FOLD };
@@ -245,9 +279,9 @@ impl Group {
         self.hurry(self.told_at.map_or(now, |at| at + FOLD_FIRST).max(now));
     }
 
-    /// An incident resolved.
-    pub fn leave(&mut self, incident: &Incident, now: DateTime<Utc>, effects: &mut Effects) {
-        let Some(member) = self.members.get_mut(&incident.subject).filter(|member| member.open) else { return };
+    /// An incident resolved; `last` is what it was like.
+    pub fn leave(&mut self, subject: &Subject, last: Option<&Incident>, now: DateTime<Utc>, effects: &mut Effects) {
+        let Some(member) = self.members.get_mut(subject).filter(|member| member.open) else { return };
         member.open = false;
         self.open -= 1;
         let told = member.told;
@@ -255,17 +289,22 @@ impl Group {
             self.untold -= 1;
             effects.suppress(suppressed::GROUP, 1);
         }
-        if incident.subject == self.lead.subject && incident.opening == self.lead.opening {
-            self.lead = incident.clone();
+        let resolved_at = last.map_or(Some(now), |last| last.resolved_at);
+        if *subject == self.lead.subject {
+            match last.filter(|last| last.opening == self.lead.opening) {
+                Some(last) => self.lead = last.clone(),
+                // It opened anew since; the key stays that of the opening that was told.
+                None => self.lead.resolved_at = resolved_at,
+            }
         }
-        if let Some(shown) = self.shown.iter_mut().find(|shown| shown.subject == incident.subject) {
-            shown.resolved_at = incident.resolved_at;
+        if let Some(shown) = self.shown.iter_mut().find(|shown| shown.subject == *subject) {
+            shown.resolved_at = resolved_at;
         }
         if !told {
-            effects.decide(&incident.subject, Why::Brief, "over before anyone was told", now);
+            effects.decide(subject, Why::Brief, "over before anyone was told", now);
         } else if self.open > 0 {
             let detail = format!("{} others of {} still fail", self.open, self.key());
-            effects.decide(&incident.subject, Why::Grouped, detail, now);
+            effects.decide(subject, Why::Grouped, detail, now);
         }
         let louder = self.members.values().any(|member| member.open && Some(member.severity) > self.severity);
         if self.told_at.is_some() && self.untold == 0 && self.notes.is_empty() && !louder {
@@ -273,14 +312,32 @@ impl Group {
         }
         if self.open == 0 {
             self.due = self.told_at.map(|_| now);
+            self.quiet_until = None;
         }
     }
 
-    /// Tells what is to be told by now. `find` gives an incident that is open.
+    /// What mutes all that is open, if anything does: the mute that ends first.
+    fn all_muted<'a>(
+        &self,
+        find: impl Fn(&Subject) -> Option<&'a Incident>,
+        muted: impl Fn(&Incident) -> Option<Muted>,
+    ) -> Option<Muted> {
+        let mut first: Option<Muted> = None;
+        for incident in self.open_members().filter_map(find) {
+            let muted = muted(incident)?;
+            if first.as_ref().is_none_or(|first| muted.until < first.until) {
+                first = Some(muted);
+            }
+        }
+        first
+    }
+
+    /// Tells what is to be told by now. `find` gives an incident that is open, `muted` what mutes one now.
     pub fn tell<'a>(
         &mut self,
         now: DateTime<Utc>,
         find: impl Fn(&Subject) -> Option<&'a Incident>,
+        muted: impl Fn(&Incident) -> Option<Muted>,
         effects: &mut Effects,
     ) {
         let event = match (self.open, self.told_at) {
@@ -290,6 +347,20 @@ impl Group {
             _ if self.due.is_some_and(|due| due <= now) => Event::Updated,
             _ => Event::Reminder,
         };
+        self.quiet_until = None;
+        if let Some(Muted { until, why, detail, .. }) = self.all_muted(&find, &muted) {
+            self.quiet_until = Some(until);
+            let reason = if why == Why::Maintenance { suppressed::MAINTENANCE } else { suppressed::SILENCE };
+            effects.suppress(reason, 1);
+            effects.decide(&self.lead.subject, why, format!("{} of {}: {detail}", event.as_str(), self.key()), now);
+            return;
+        }
+        if let (Event::Reminder, Some(author)) = (event, &self.acknowledged) {
+            effects.suppress(suppressed::ACKNOWLEDGED, 1);
+            effects.decide(&self.lead.subject, Why::Acknowledged, format!("no reminder: taken over by {author}"), now);
+            self.told_at = Some(now);
+            return;
+        }
         let mut open: Vec<(&Subject, &Member)> = self.members.iter().filter(|(_, member)| member.open).collect();
         open.sort_by_key(|(_, member)| (std::cmp::Reverse(member.severity), member.number));
         let severity = open.first().map(|(_, member)| member.severity);

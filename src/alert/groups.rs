@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::cause::Cause;
 use super::effects::Effects;
 use super::group::{Group, Join};
+use super::mute::Muted;
 use super::policy::Routed;
 use crate::incident::{Incident, Subject};
 
@@ -104,14 +105,41 @@ impl Groups {
         }
     }
 
-    /// An incident resolved. The end of a group is told at once, so that it stands before what comes next.
-    pub fn resolve(&mut self, incident: &Incident, now: DateTime<Utc>, effects: &mut Effects) {
-        let Some(id) = self.of.remove(&incident.subject) else { return };
+    /// Something is to be said of an open incident.
+    pub fn remark(&mut self, subject: &Subject, note: String, now: DateTime<Utc>) {
+        self.change_of(subject, |group| group.remark(note, now));
+    }
+
+    /// Somebody has taken over the group with this key, or with this incident in it. Gives what is open in it; none: there is no
+    /// such group.
+    pub fn acknowledge(&mut self, key: &str, author: &str) -> Option<Vec<Subject>> {
+        let of_key = |(id, group): (&String, &Group)| (group.key() == key).then(|| id.clone());
+        let id = self.groups.iter().find_map(of_key).or_else(|| {
+            let subject = Subject(key.rsplit_once(':').map_or(key, |(subject, _)| subject).to_owned());
+            self.of.get(&subject).cloned()
+        })?;
+        self.change(&id, |group| {
+            group.acknowledge(author);
+            group.open_members().cloned().collect()
+        })
+    }
+
+    /// A mute is no more.
+    pub fn unmute(&mut self) {
+        for id in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.change(&id, Group::unmute);
+        }
+    }
+
+    /// An incident resolved; `last` is what it was like. The end of a group is told at once, so that it stands before
+    /// what comes next.
+    pub fn resolve(&mut self, subject: &Subject, last: Option<&Incident>, now: DateTime<Utc>, effects: &mut Effects) {
+        let Some(id) = self.of.remove(subject) else { return };
         let over = self.change(&id, |group| {
-            group.leave(incident, now, effects);
+            group.leave(subject, last, now, effects);
             let over = group.is_over();
             if over {
-                group.tell(now, |_| None, effects);
+                group.tell(now, |_| None, |_| None, effects);
             }
             over
         });
@@ -133,10 +161,11 @@ impl Groups {
         &mut self,
         now: DateTime<Utc>,
         find: impl Fn(&Subject) -> Option<&'a Incident>,
+        muted: impl Fn(&Incident) -> Option<Muted>,
         effects: &mut Effects,
     ) {
         while let Some((_, id)) = self.next.first().filter(|(at, _)| *at <= now).cloned() {
-            self.change(&id, |group| group.tell(now, &find, effects));
+            self.change(&id, |group| group.tell(now, &find, &muted, effects));
         }
     }
 
@@ -145,12 +174,13 @@ impl Groups {
         &mut self,
         now: DateTime<Utc>,
         find: impl Fn(&Subject) -> Option<&'a Incident>,
+        muted: impl Fn(&Incident) -> Option<Muted>,
         effects: &mut Effects,
     ) {
         let waiting: Vec<_> = self.next.iter().map(|(_, id)| id.clone()).collect();
         for id in waiting {
             if self.groups.get(&id).is_some_and(Group::is_gathering) {
-                self.change(&id, |group| group.tell(now, &find, effects));
+                self.change(&id, |group| group.tell(now, &find, &muted, effects));
             }
         }
     }

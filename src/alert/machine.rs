@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::flapping::Flapping;
 use crate::incident::{Decision, Event, Incident, Subject, Why};
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
@@ -27,6 +28,12 @@ pub struct Watch {
     openings: u64,
     /// The incident that is open.
     pub open: Option<Incident>,
+    /// When the last conclusive run began.
+    #[serde(default)]
+    pub looked_at: Option<DateTime<Utc>>,
+    /// How its incidents came and went.
+    #[serde(default)]
+    pub flapping: Flapping,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +99,7 @@ impl Watch {
             ));
         };
         self.unknown = 0;
+        self.looked_at = Some(outcome.started_at);
         self.window.push_back(mark);
         while self.window.len() > policy.of as usize {
             self.window.pop_front();
@@ -106,6 +114,11 @@ impl Watch {
             }
             _ => self.good(policy, outcome, subject),
         })
+    }
+
+    /// Whether its incident is open, or its last conclusive run was bad.
+    pub fn is_down(&self, policy: &AlertPolicy) -> bool {
+        self.open.is_some() || self.window.back().is_some_and(|mark| mark.is_bad(policy))
     }
 
     fn bad(&mut self, scenario: &Scenario, outcome: &Outcome, subject: Subject) -> Judgement {

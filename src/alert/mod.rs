@@ -4,16 +4,20 @@
 mod cause;
 mod committer;
 mod effects;
+mod flapping;
 mod group;
 mod groups;
+mod hold;
 pub mod machine;
+mod mute;
 mod pipeline;
 mod policy;
 
 pub use cause::Cause;
 pub use committer::{Committer, Intake, Metrics};
 pub use effects::Effects;
-pub use pipeline::{Pipeline, Scenarios};
+pub use mute::Mute;
+pub use pipeline::{Pipeline, Request, Scenarios};
 pub use policy::{Routed, route};
 
 #[cfg(test)]

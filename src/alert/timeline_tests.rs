@@ -34,7 +34,11 @@ fn alerting(routes: &[&str]) -> Alerting {
     };
     let receivers = if routes.is_empty() { &["a"][..] } else { &[] };
     let receiver = |name: &&str| Receiver { name: (*name).to_owned(), kind: ReceiverKind::Log };
-    Alerting { receivers: receivers.iter().map(receiver).collect(), routes: routes.iter().map(route).collect() }
+    Alerting {
+        receivers: receivers.iter().map(receiver).collect(),
+        routes: routes.iter().map(route).collect(),
+        ..Alerting::default()
+    }
 }
 
 /// A point in time: `90s`, `3m`, `1h`.

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
+use crate::scenario::timing::Cron;
+
 /// Who is told, and of what.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Alerting {
@@ -9,6 +13,43 @@ pub struct Alerting {
     pub receivers: Vec<Receiver>,
     /// The first that matches, top down. No route at all: every receiver. None that matches: the log.
     pub routes: Vec<Route>,
+    /// When nothing is told, and of what.
+    pub maintenance: Vec<Window>,
+}
+
+/// A window of maintenance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// When it begins.
+    pub begins: Begins,
+    /// How long it lasts.
+    pub length: std::time::Duration,
+    /// Tags, or `severity`, `scenario`, `location`, `kind` and their values: all must be equal. Empty: everything.
+    pub matches: BTreeMap<String, String>,
+}
+
+/// When a window begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begins {
+    /// Over and over.
+    Cron {
+        /// The expression, which reads.
+        expression: String,
+        /// The zone its times are in.
+        timezone: chrono_tz::Tz,
+    },
+    /// Once.
+    At(DateTime<Utc>),
+}
+
+impl Window {
+    /// When it begins for the first time strictly after a point in time.
+    pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match &self.begins {
+            Begins::Cron { expression, timezone } => Cron::parse(expression).ok()?.next_after(*timezone, after),
+            Begins::At(at) => Some(*at).filter(|at| *at > after),
+        }
+    }
 }
 
 /// Someone who can be told.

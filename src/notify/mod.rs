@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use crate::incident::{Event, Notice};
 use crate::store::Delivery;
 
-pub use config::{Alerting, Receiver, ReceiverKind, Route};
+pub use config::{Alerting, Begins, Receiver, ReceiverKind, Route, Window};
 pub use courier::{Courier, Metrics};
 
 /// The name of the receiver that is always there.

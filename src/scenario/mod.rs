@@ -6,6 +6,7 @@
 
 mod browser;
 pub mod catalog;
+mod dependency;
 pub mod device;
 mod expect;
 mod fragment;
@@ -30,6 +31,7 @@ mod url;
 mod verdict;
 
 pub use catalog::{Catalog, assemble};
+pub use dependency::{Parents, parents};
 pub use load::{Loaded, load};
 pub use model::*;
 pub use probe::Check;

@@ -436,6 +436,8 @@ pub struct AlertPolicy {
     pub severity: Severity,
     /// Which verdicts are bad: a subset of failed and degraded.
     pub verdicts: Vec<Verdict>,
+    /// Ids of scenarios whose failure explains this one's.
+    pub depends_on: Vec<At<String>>,
     /// How often an open incident is told again while nothing changes; none: never.
     pub remind: Option<Duration>,
     /// Where to read on, a URL.
@@ -450,6 +452,7 @@ impl Default for AlertPolicy {
             recover_after: 2,
             severity: Severity::Warning,
             verdicts: vec![Verdict::Failed],
+            depends_on: Vec::new(),
             remind: None,
             runbook: None,
         }

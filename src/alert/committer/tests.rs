@@ -235,7 +235,7 @@ fn alerting(receivers: &[&str], routes: &[(&str, &[&str])]) -> Arc<Alerting> {
     if routes.is_empty() {
         routes.push(all);
     }
-    Arc::new(Alerting { receivers: receivers.iter().map(receiver).collect(), routes })
+    Arc::new(Alerting { receivers: receivers.iter().map(receiver).collect(), routes, ..Alerting::default() })
 }
 
 fn at(second: i64) -> DateTime<Utc> {
