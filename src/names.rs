@@ -132,6 +132,9 @@ pub mod exit {
 /// Where the agent listens when nothing else is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9815";
 
+/// What keys of silences and maintenance begin with, among all that alerting remembers in the store.
+pub const MUTES: &str = "mute/";
+
 /// HTTP paths.
 pub mod path {
     /// The page.
@@ -158,6 +161,14 @@ pub mod path {
     pub const RUN: &str = "/run/";
     /// One incident, followed by its id.
     pub const INCIDENT: &str = "/incident/";
+    /// Incidents, the open ones first; followed by a key and `/ack`: taking one over.
+    pub const API_INCIDENTS: &str = "/api/v1/incidents";
+    /// Decisions, followed by the id of a scenario or the key of an incident.
+    pub const API_WHY: &str = "/api/v1/why";
+    /// Silences and maintenance that people asked for; followed by an id: ending one.
+    pub const API_SILENCES: &str = "/api/v1/silences";
+    /// Opens a window of maintenance.
+    pub const API_MAINTENANCE: &str = "/api/v1/maintenance";
     /// A piece of evidence, followed by run id and file name.
     pub const EVIDENCE: &str = "/evidence/";
 }

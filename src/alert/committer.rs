@@ -12,7 +12,7 @@ use chrono::Utc;
 use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio::sync::{mpsc, oneshot};
 
-use super::pipeline::{Pipeline, Scenarios};
+use super::pipeline::{Pipeline, Request, Scenarios};
 use crate::incident::Subject;
 use crate::names::{metric, suppressed};
 use crate::notify::Alerting;
@@ -58,7 +58,11 @@ enum Message {
     Outcome(Arc<Outcome>, oneshot::Sender<()>),
     Scenarios(Scenarios, Vec<ScenarioId>),
     Alerting(Arc<Alerting>),
+    Request(Request, oneshot::Sender<Answer>),
 }
+
+/// What was done of a request, or what is wrong with it.
+pub type Answer = Result<String, String>;
 
 /// The way in. Cheap to clone; when the last one is dropped, the [`Committer`] writes what is left and ends.
 #[derive(Clone)]
@@ -98,6 +102,16 @@ impl Intake {
         let _ = self.queue.send(Message::Alerting(alerting)).await;
     }
 
+    /// What people ask for. The answer comes when it is written.
+    pub async fn request(&self, request: Request) -> Answer {
+        let stopping = || Err("the agent stops".to_owned());
+        let (answer, heard) = oneshot::channel();
+        match self.queue.send(Message::Request(request, answer)).await {
+            Ok(()) => heard.await.unwrap_or_else(|_| stopping()),
+            Err(_) => stopping(),
+        }
+    }
+
     fn push(&self, message: Message) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(message) {
             self.dropped.inc();
@@ -113,6 +127,8 @@ pub struct Committer {
     metrics: Metrics,
     /// Is called after each commit that owes someone a notice.
     wake: Box<dyn Fn() + Send + Sync>,
+    /// Is asked to run scenarios that others hang on.
+    look: Box<dyn Fn(ScenarioId) + Send + Sync>,
     pipeline: Pipeline,
 }
 
@@ -128,9 +144,16 @@ impl Committer {
         let intake = Intake { queue: sender, dropped: metrics.dropped.clone() };
         let mut pipeline = Pipeline::new(location);
         pipeline.restore(store.watches().await?, store.memory().await?).map_err(StoreError)?;
-        let committer = Self { store, queue, metrics, wake: Box::new(wake), pipeline };
+        let committer = Self { store, queue, metrics, wake: Box::new(wake), look: Box::new(|_| {}), pipeline };
         committer.count_open();
         Ok((committer, intake))
+    }
+
+    /// Whom to ask to run a scenario at once, because what others mean hangs on it.
+    #[must_use]
+    pub fn looking(mut self, look: impl Fn(ScenarioId) + Send + Sync + 'static) -> Self {
+        self.look = Box::new(look);
+        self
     }
 
     /// Works until every [`Intake`] is gone and what they brought is written.
@@ -166,7 +189,7 @@ impl Committer {
     async fn commit(&mut self, messages: Vec<Message>) {
         let now = Utc::now();
         let mut batch = Batch::default();
-        let mut done = Vec::new();
+        let (mut done, mut answers) = (Vec::new(), Vec::new());
         for message in messages {
             match message {
                 Message::Plan(intent, heard) => {
@@ -185,6 +208,7 @@ impl Committer {
                 }
                 Message::Scenarios(scenarios, refused) => self.pipeline.scenarios(scenarios, &refused, now),
                 Message::Alerting(alerting) => self.pipeline.alerting(alerting),
+                Message::Request(request, heard) => answers.push((heard, self.pipeline.request(request, now))),
             }
         }
         // All of the batch is judged before anyone is told: a storm in one commit is one notice.
@@ -193,6 +217,9 @@ impl Committer {
         for heard in done {
             // Nobody has to listen.
             let _ = heard.send(());
+        }
+        for (heard, answer) in answers {
+            let _ = heard.send(answer);
         }
     }
 
@@ -218,6 +245,9 @@ impl Committer {
         }
         if !batch.notices.is_empty() {
             (self.wake)();
+        }
+        for scenario in effects.look {
+            (self.look)(scenario);
         }
     }
 

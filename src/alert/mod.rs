@@ -14,7 +14,7 @@ mod pipeline;
 mod policy;
 
 pub use cause::Cause;
-pub use committer::{Committer, Intake, Metrics};
+pub use committer::{Answer, Committer, Intake, Metrics};
 pub use effects::Effects;
 pub use mute::Mute;
 pub use pipeline::{Pipeline, Request, Scenarios};

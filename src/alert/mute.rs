@@ -12,7 +12,7 @@ use crate::incident::{Incident, Why};
 use crate::notify::{Alerting, Window};
 
 /// What keys of mutes begin with, among all that alerting remembers.
-pub const PREFIX: &str = "mute/";
+pub const PREFIX: &str = crate::names::MUTES;
 
 /// What a person or a deployment asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

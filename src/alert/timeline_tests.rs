@@ -11,10 +11,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::fixtures::{Nothing, at, outcome};
-use super::pipeline::Pipeline;
+use super::mute::Mute;
+use super::pipeline::{Pipeline, Request};
 use crate::incident::{Notice, Subject};
 use crate::names::suppressed;
-use crate::notify::{Alerting, Receiver, ReceiverKind, Route};
+use crate::notify::{Alerting, Begins, Receiver, ReceiverKind, Route, Window};
 use crate::scenario::load;
 
 /// Who is told, as `match > receivers / group_by / wait`: `severity=critical > a,b / team / 0`.
@@ -94,6 +95,7 @@ struct Run {
     told: Vec<String>,
     ids: Vec<String>,
     suppressed: BTreeMap<&'static str, u64>,
+    looked: Vec<String>,
 }
 
 impl Run {
@@ -108,6 +110,7 @@ impl Run {
             told: Vec::new(),
             ids: Vec::new(),
             suppressed: BTreeMap::new(),
+            looked: Vec::new(),
         };
         run.load(at(0));
         run
@@ -133,6 +136,7 @@ impl Run {
             assert!(suppressed::ALL.contains(&reason), "{reason}");
             *self.suppressed.entry(reason).or_default() += count;
         }
+        self.looked.extend(effects.look.iter().map(|id| format!("{} {id}", clock(now))));
         for subject in effects.watches {
             self.watches.insert(subject.clone(), self.pipeline.watch(&subject));
         }
@@ -161,8 +165,18 @@ impl Run {
         }
     }
 
-    /// Runs lines of `time scenarios letters`: a run of each scenario a minute, `.` for none; `;`, seconds. Of
-    /// the same second all outcomes are one commit. A line of `time name = value` changes a route or the checks.
+    /// What a person asks for.
+    fn ask(&mut self, time: &str, request: Request) -> Result<String, String> {
+        let now = at(second(time));
+        self.until(now - TimeDelta::milliseconds(1));
+        let answer = self.pipeline.request(request, now);
+        self.pipeline.tick(now);
+        self.write(now);
+        answer
+    }
+
+    /// Runs lines of `time scenarios letters`: a run of each scenario a minute, `.` for none. Outcomes of the same
+    /// second are one commit.
     fn play(&mut self, lines: &str, until: &str) {
         let mut events: BTreeMap<i64, Vec<(String, char)>> = BTreeMap::new();
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -463,4 +477,219 @@ fn what_was_not_told_is_counted() {
     assert_eq!(counted("1m shop UFF", AT_ONCE), [("count", 1), ("own_fault", 1)]);
     assert_eq!(counted("1m shop FFP", "> a / / 600"), [("count", 1), ("group", 1)]);
     assert_eq!(counted("1m shop,blog FF", AT_ONCE), [("cause", 1), ("count", 2)]);
+}
+
+#[test]
+fn what_flaps_is_told_once_until_it_is_steady() {
+    let shop = checks("shop", "after: 1, recover_after: 1");
+    let begin = [
+        "1:00 a opened shop:1 warning",
+        "2:00 a resolved shop:1 warning",
+        "3:00 a opened shop:2 warning",
+        "4:00 a resolved shop:2 warning",
+        "5:00 a opened shop:3 warning (is flapping: 5 changes in 4m)",
+    ];
+    let with = |end: &[&'static str]| [&begin[..], end].concat();
+    // A cycle is two minutes: steady four minutes after the last change.
+    check(&shop, &[AT_ONCE], "1m shop FPFPFPFPPPPP", "5h", &with(&["12:00 a resolved shop:3 warning"]));
+    check(&shop, &[AT_ONCE], &format!("1m shop {}P", "FP".repeat(30)), "5h", &with(&["64:00 a resolved shop:3 warning"]));
+    let still = "9:00 a updated shop:3 warning (no longer flapping, still failing)";
+    check(&shop, &[AT_ONCE], "1m shop FPFPFFFFFFF", "5h", &with(&[still]));
+    check(&shop, &[AT_ONCE], "1m shop FPFPFFFFFFFFFP", "5h", &with(&[still, "14:00 a resolved shop:3 warning"]));
+    let anew = "11:00 a updated shop:3 warning by shop:4 (no longer flapping, still failing)";
+    check(&shop, &[AT_ONCE], "1m shop FPFPFPFFFFFF", "5h", &with(&[anew]));
+    // Slower than half of the fastest pace it is worth a notice each time.
+    check(
+        &shop,
+        &[AT_ONCE],
+        "1m shop F....P....F....P....F",
+        "5h",
+        &[
+            "1:00 a opened shop:1 warning",
+            "6:00 a resolved shop:1 warning",
+            "11:00 a opened shop:2 warning",
+            "16:00 a resolved shop:2 warning",
+            "21:00 a opened shop:3 warning",
+        ],
+    );
+    // n of m takes the quickest of it: that never opens, or never resolves.
+    check(&checks("shop", "after: 2"), &[AT_ONCE], &format!("1m shop {}", "FP".repeat(40)), "2h", &[]);
+    let once = &["3:00 a opened shop:1 warning"];
+    check(&checks("shop", "after: 2 of 3"), &[AT_ONCE], &format!("1m shop {}", "FP".repeat(40)), "2h", once);
+    // After a quiet time it may flap anew.
+    let again = format!("1m shop FPFPFPPPPPPPPP{}", "FP".repeat(3));
+    let later = [
+        "10:00 a resolved shop:3 warning",
+        "15:00 a opened shop:4 warning",
+        "16:00 a resolved shop:4 warning",
+        "17:00 a opened shop:5 warning",
+        "18:00 a resolved shop:5 warning",
+        "19:00 a opened shop:6 warning (is flapping: 5 changes in 4m)",
+        "24:00 a resolved shop:6 warning",
+    ];
+    check(&shop, &[AT_ONCE], &again, "2h", &with(&later));
+    // Removed while it flaps.
+    let mut run = Run::new(&shop, &[AT_ONCE], true);
+    run.play("1m shop FPFPFP", "6m");
+    run.checks = checks("blog", "");
+    run.load(at(400));
+    run.write(at(400));
+    assert_eq!(run.told[5..], ["6:40 a resolved shop:3 warning"]);
+}
+
+/// A gateway, and a shop behind it.
+const BEHIND: &str = "  gate: {tcp: \"gate:1\", alert: {after: 1, recover_after: 1}}\n  \
+                      shop: {http: \"http://shop/\", alert: {after: 1, recover_after: 1, depends_on: [gate]}}\n";
+
+#[test]
+fn a_child_is_not_told_while_its_parent_explains_it() {
+    let (down, well) = ("1:00 a opened gate:1 warning", "5:00 a resolved gate:1 warning");
+    let at_once = &[AT_ONCE];
+    check(BEHIND, at_once, "60s gate CCCCP\n70s shop FFFFP", "5h", &[down, well]);
+    // What still fails after the parent has recovered is told then.
+    check(BEHIND, at_once, "60s gate CCCCP\n70s shop FFFFFF", "5h", &[down, well, "5:10 a opened shop:1 warning"]);
+    let both = [down, well, "5:10 a opened shop:1 warning", "6:10 a resolved shop:1 warning"];
+    check(BEHIND, at_once, "60s gate CCCCP\n70s shop FFFFFP", "5h", &both);
+    // The child is first: its parent is looked at at once, and explains it.
+    let first = ["1:15 a opened gate:1 warning", "2:15 a resolved gate:1 warning", "3:10 a opened shop:1 warning"];
+    check(BEHIND, at_once, "60s gate P\n70s shop FFF\n75s gate CP", "5h", &first);
+    check(BEHIND, at_once, "60s gate P\n70s shop FFP\n75s gate CP", "5h", &first[..2]);
+    // It is well: told at once. It does not answer: told after half a minute.
+    check(BEHIND, at_once, "60s gate P\n70s shop FFF\n75s gate P", "5h", &["1:15 a opened shop:1 warning"]);
+    check(BEHIND, at_once, "60s gate P\n70s shop F", "5h", &["1:40 a opened shop:1 warning"]);
+    check(BEHIND, at_once, "70s shop F\n80s gate U", "5h", &["1:40 a opened shop:1 warning"]);
+    // Both in the same second.
+    check(BEHIND, at_once, "60s shop,gate FP", "5h", &["1:00 a opened gate:1 warning", "2:00 a resolved gate:1 warning"]);
+    // A bad run of the parent that opens nothing holds the child until the next one.
+    let patient = BEHIND.replacen("after: 1", "after: 2", 1);
+    check(&patient, at_once, "60s gate CPP\n70s shop FFFF", "5h", &["2:10 a opened shop:1 warning"]);
+    // Each child asks once.
+    let mut run = Run::new(BEHIND, &[AT_ONCE], true);
+    run.play("60s gate P\n70s shop FFF", "2m");
+    assert_eq!(run.looked, ["1:10 gate"]);
+    assert_eq!(run.suppressed[suppressed::DEPENDENCY], 1);
+}
+
+#[test]
+fn dependencies_go_over_several_levels() {
+    let three = format!(
+        "  net: {{ping: net, alert: {{after: 1, recover_after: 1}}}}\n{}",
+        BEHIND.replacen("recover_after: 1", "recover_after: 1, depends_on: [net]", 1)
+    );
+    let (down, well) = ("1:00 a opened net:1 warning", "5:00 a resolved net:1 warning");
+    check(&three, &[AT_ONCE], "60s net CCCCP\n65s gate CCCCP\n70s shop FFFFP", "5h", &[down, well]);
+    // The shop is explained by the net although the gate is well.
+    check(&three, &[AT_ONCE], "60s net CCCCP\n65s gate PPPPP\n70s shop FFFFP", "5h", &[down, well]);
+    // The gate takes over when the net is well again.
+    let gate = [down, well, "5:05 a opened gate:1 warning", "6:05 a resolved gate:1 warning"];
+    check(&three, &[AT_ONCE], "60s net CCCCP\n65s gate CCCCCP\n70s shop FFFFFP", "5h", &gate);
+    // A storm behind one gateway is one notice.
+    let ids: Vec<String> = (0..300).map(|n| format!("s{n}")).collect();
+    let many: String = ids
+        .iter()
+        .map(|id| format!("  {id}: {{http: \"http://{id}/\", alert: {{after: 1, recover_after: 1, depends_on: [gate]}}}}\n"))
+        .collect();
+    let gateway = format!("{}{many}", BEHIND.lines().next().map(|line| format!("{line}\n")).unwrap_or_default());
+    let storm = format!("60s {} FFFFP\n62s gate CCCP", ids.join(","));
+    let mut run = Run::new(&gateway, &["> a / / 0"], false);
+    run.play(&storm, "1h");
+    assert_eq!(run.told, ["1:02 a opened gate:1 warning", "4:02 a resolved gate:1 warning"]);
+    assert_eq!(run.looked, ["1:00 gate"]);
+}
+
+fn mute(matches: &[(&str, &str)], from: &str, until: &str) -> Request {
+    Request::Mute(Mute {
+        id: "m1".into(),
+        maintenance: false,
+        matches: matches.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        from: at(second(from)),
+        until: at(second(until)),
+        author: "ania".into(),
+        reason: "known".into(),
+    })
+}
+
+/// A timeline with requests: what is told.
+#[track_caller]
+fn muted(policy: &str, requests: &[(&str, Request)], lines: &str, until: &str, expected: &[&str]) {
+    for restarts in [false, true] {
+        let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], restarts);
+        let mut rest: Vec<&str> = lines.split('|').map(str::trim).collect();
+        for (time, request) in requests {
+            run.play(rest.remove(0), "0s");
+            run.ask(time, request.clone()).expect("is done");
+        }
+        run.play(rest[0], until);
+        assert_eq!(run.told, expected, "with restarts: {restarts}\n{lines}");
+        assert!(!run.memory.keys().any(|key| key.starts_with("mute/")), "{:?}", run.memory);
+    }
+}
+
+#[test]
+fn what_is_silenced_is_told_when_it_still_fails_afterwards() {
+    let policy = "after: 1, recover_after: 1";
+    let silence = || mute(&[("team", "web")], "0s", "5m");
+    let opened = "1:00 a opened shop:1 warning";
+    muted(policy, &[("0s", silence())], "| 1m shop FFFFFFFF", "5h", &["6:00 a opened shop:1 warning"]);
+    // Over before the silence is: nobody is told of either.
+    muted(policy, &[("0s", silence())], "| 1m shop FFFP", "5h", &[]);
+    muted(policy, &[("0s", silence())], "| 1m shop FFFFFP", "5h", &[]);
+    // Of others it says nothing.
+    muted(policy, &[("0s", mute(&[("team", "db")], "0s", "5m"))], "| 1m shop F", "5h", &[opened]);
+    muted(policy, &[("0s", mute(&[("scenario", "shop")], "0s", "5m"))], "| 1m shop FF", "5h", &[]);
+    muted(policy, &[("0s", mute(&[], "0s", "5m"))], "| 1m shop FF", "5h", &[]);
+    muted(policy, &[("0s", mute(&[], "3m", "5m"))], "| 1m shop FF", "5h", &[opened]);
+    // The end is told where the opening was told, whatever is silenced meanwhile.
+    let both = &[opened, "4:00 a resolved shop:1 warning"];
+    muted(policy, &[("2m", silence())], "1m shop F | 2m shop FFP", "5h", both);
+    // Updates and reminders wait for the end of the silence.
+    let later = &[opened, "5:00 a updated shop:1 warning (was status, is timeout)"];
+    muted(policy, &[("90s", silence())], "1m shop F | 2m shop TTTTTT", "1h", later);
+    let later = &[opened, "120:00 a reminder shop:1 warning", "180:00 a reminder shop:1 warning"];
+    let night = mute(&[], "90s", "2h");
+    muted("after: 1, remind: 1h", &[("90s", night)], "1m shop F | 2m shop F", "190m", later);
+    // Ended by hand.
+    let end = Request::Expire { id: "m1".into() };
+    let early = &["3:00 a opened shop:1 warning"];
+    muted(policy, &[("0s", silence()), ("150s", end.clone())], "| 1m shop FF | 3m shop F", "1h", early);
+    let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], false);
+    assert_eq!(run.ask("1m", end), Err("there is no silence or maintenance `m1`".into()));
+    assert_eq!(run.ask("6m", silence()), Err("it ends before it begins".into()));
+}
+
+#[test]
+fn who_takes_it_over_is_not_reminded() {
+    let ack = |key: &str| Request::Acknowledge { key: key.into(), author: "ania".into() };
+    let policy = "after: 1, recover_after: 1, remind: 1h";
+    let told = &["1:00 a opened shop:1 warning", "61:00 a reminder shop:1 warning", "200:00 a resolved shop:1 warning"];
+    muted(policy, &[("62m", ack("shop:1"))], "1m shop F | 200m shop P", "9h", told);
+    // What changes is told all the same.
+    let changed = &["1:00 a opened shop:1 warning", "3:00 a updated shop:1 warning (was status, is timeout)"];
+    muted(policy, &[("2m", ack("shop:1"))], "1m shop F | 3m shop T", "5h", changed);
+    let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], false);
+    assert!(run.ask("1m", ack("shop:1")).is_err_and(|problem| problem.ends_with("has the key `shop:1`")));
+}
+
+#[test]
+fn windows_of_maintenance_come_by_themselves() {
+    // The tables begin at 08:00 UTC, 09:00 in Warsaw.
+    let cron = |expression: &str| Begins::Cron { expression: expression.into(), timezone: chrono_tz::Europe::Warsaw };
+    let check = |begins: Begins, minutes: u64, lines: &str, expected: &[&str]| {
+        for restarts in [false, true] {
+            let mut run = Run::new(&checks("shop", "after: 1, recover_after: 1"), &[AT_ONCE], restarts);
+            let length = Duration::from_secs(minutes * 60);
+            run.alerting.maintenance = vec![Window { begins: begins.clone(), length, matches: BTreeMap::new() }];
+            run.load(at(0));
+            run.play(lines, "5h");
+            assert_eq!(run.told, expected, "{lines}");
+        }
+    };
+    check(cron("2 9 * * *"), 3, "1m shop .FFP", &[]);
+    check(cron("2 9 * * *"), 3, "1m shop .FFFFF", &["6:00 a opened shop:1 warning"]);
+    check(cron("2 8 * * *"), 3, "1m shop .FF", &["2:00 a opened shop:1 warning"]);
+    check(cron("2 9 * * *"), 3, "1m shop ....F", &["5:00 a opened shop:1 warning"]);
+    // Windows that overlap are one.
+    check(cron("2,4 9 * * *"), 3, "4m shop FFFFF", &["8:00 a opened shop:1 warning"]);
+    check(Begins::At(at(120)), 3, "2m shop FFP", &[]);
+    check(Begins::At(at(120)), 3, "1m shop FFFFFFP", &["1:00 a opened shop:1 warning", "7:00 a resolved shop:1 warning"]);
 }

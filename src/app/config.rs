@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Source, Span, nearest};
 use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::run::blackbox::Pattern;
 use crate::scenario::keys::{Key, Shape};
-use crate::scenario::reader::Reader;
+use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{self, Entry, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
 use crate::{notify, run, sink, web};
@@ -134,7 +134,7 @@ const ALERTING: &[Key] = &[
     key("receivers", Shape::Map(&Shape::Keys(&[RECEIVER])), "everyone who can be told, by name"),
     key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "the first that matches, top down"),
     later("quorum", "how many locations must agree"),
-    later("maintenance", "when nothing is told"),
+    key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "when nothing is told, and of what"),
     later("alive", "who notices when wachta is gone"),
 ];
 const RECEIVER: &[Key] = &[
@@ -382,6 +382,9 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     for item in fields.get("routes").and_then(|node| r.list(node, "`routes`")).unwrap_or_default() {
         alerting.routes.extend(route(r, item, &names));
     }
+    for item in fields.get("maintenance").and_then(|node| r.list(node, "`maintenance`")).unwrap_or_default() {
+        alerting.maintenance.extend(pipeline::maintenance(r, item));
+    }
     alerting
 }
 
@@ -412,8 +415,8 @@ fn receiver(r: &mut Reader, entry: &Entry, linked: bool) -> Option<ReceiverKind>
     Some(ReceiverKind::Webhook { url })
 }
 
-fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
-    let fields = r.fields(node, "a route", &[ROUTE])?;
+/// `match`.
+fn matches(r: &mut Reader, fields: &Fields) -> BTreeMap<String, String> {
     let mut matches = BTreeMap::new();
     for entry in fields.get("match").and_then(|node| r.entries(node, "`match`")).unwrap_or_default() {
         if let Some(text) = r.text(&entry.value, &format!("`{}`", entry.key)) {
@@ -427,6 +430,12 @@ fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
             matches.insert(entry.key.clone(), text.value);
         }
     }
+    matches
+}
+
+fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
+    let fields = r.fields(node, "a route", &[ROUTE])?;
+    let matches = matches(r, &fields);
     let Some(to) = fields.get("to") else {
         r.fail(node.span, "a route needs `to:`");
         return None;

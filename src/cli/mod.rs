@@ -1,5 +1,6 @@
 //! Arguments, exit codes, reports.
 
+mod alerts;
 mod check;
 mod demo;
 mod explain;
@@ -34,6 +35,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// A small shop with faults to switch on, and the agent watching it
     Demo(demo::DemoArgs),
+    /// List incidents, say why, take over, silence: through the API of an agent that runs
+    Alerts(alerts::AlertsArgs),
     /// Print the JSON Schema of scenario files
     Schema(schema::SchemaArgs),
     /// Show every step with its name, timeout and target, and the next due times
@@ -73,6 +76,11 @@ pub fn main() -> ExitCode {
             drop(out);
             logging("info", std::io::stderr().is_terminal());
             return wait(serve::serve(args));
+        }
+        Command::Alerts(args) => {
+            drop(out);
+            logging("warn", std::io::stderr().is_terminal());
+            return wait(alerts::alerts(args));
         }
         Command::Demo(args) => {
             drop(out);

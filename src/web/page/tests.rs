@@ -123,6 +123,7 @@ async fn fixture() -> Fixture {
         prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "waw")),
         overview: receiver,
         reload,
+        alerts: mpsc::channel(1).0,
         stopping: tokio_util::sync::CancellationToken::new(),
     };
     Fixture { state, store, overview: sender, _reload: requests, folder }

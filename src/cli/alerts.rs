@@ -1,0 +1,200 @@
+//! `wachta alerts`: what is open and why, silencing and taking over, through the API of an agent that runs.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::names::{DEFAULT_LISTEN, exit, path};
+
+/// How long the agent may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Arguments of `wachta alerts`.
+#[derive(clap::Args)]
+pub(super) struct AlertsArgs {
+    /// Where the agent listens; default http://127.0.0.1:9815
+    #[arg(long, value_name = "URL", global = true)]
+    url: Option<url::Url>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// List open incidents, silences and maintenance
+    List,
+    /// Say why a scenario or an incident was told, or why not, newest first
+    Why {
+        /// The id of a scenario, or the key of an incident like shop-checkout:3
+        id: String,
+    },
+    /// Take an incident over: no reminders from now on
+    Ack {
+        /// The key of the incident, or of its notice
+        key: String,
+        /// Who; default the name of the user
+        #[arg(long, value_name = "NAME", env = "USER")]
+        author: String,
+    },
+    /// Tell nothing of what matches for a while; with --end, end a silence or maintenance
+    Silence {
+        /// Tags, or severity, scenario, location, kind: team=shop
+        #[arg(value_name = "KEY=VALUE", required_unless_present = "end")]
+        matches: Vec<String>,
+        /// For how long: 2h, 30m
+        #[arg(long = "for", value_name = "DURATION", required_unless_present = "end")]
+        length: Option<String>,
+        /// Why
+        #[arg(long, value_name = "TEXT", required_unless_present = "end")]
+        reason: Option<String>,
+        /// Who; default the name of the user
+        #[arg(long, value_name = "NAME", env = "USER")]
+        author: String,
+        /// The id of what is to end now
+        #[arg(long, value_name = "ID", conflicts_with_all = ["matches", "length", "reason"])]
+        end: Option<String>,
+    },
+}
+
+/// Asks the agent and shows what it answers.
+pub(super) async fn alerts(args: AlertsArgs) -> u8 {
+    let base = args.url.map_or_else(|| format!("http://{DEFAULT_LISTEN}"), |url| url.to_string());
+    let agent = match Agent::new(&base) {
+        Ok(agent) => agent,
+        Err(problem) => return refuse(&problem),
+    };
+    let shown = match args.what {
+        What::List => list(&agent).await,
+        What::Why { id } => agent.get(&format!("{}/{}", path::API_WHY, encoded(&id))).await.map(|found| why(&found)),
+        What::Ack { key, author } => {
+            let place = format!("{}/{}/ack", path::API_INCIDENTS, encoded(&key));
+            agent.send(reqwest::Method::POST, &place, Some(&json!({"author": author}))).await.map(|done| said(&done))
+        }
+        What::Silence { end: Some(id), .. } => {
+            let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
+            agent.send(reqwest::Method::DELETE, &place, None).await.map(|done| said(&done))
+        }
+        What::Silence { matches, length, reason, author, end: None } => {
+            let pairs: Option<Vec<_>> = matches.iter().map(|pair| pair.split_once('=')).collect();
+            let Some(pairs) = pairs else { return refuse("write what is to be silenced like team=shop") };
+            let matches: serde_json::Map<String, Value> =
+                pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+            let body = json!({"match": matches, "for": length, "reason": reason, "author": author});
+            agent.send(reqwest::Method::POST, path::API_SILENCES, Some(&body)).await.map(|done| said(&done))
+        }
+    };
+    match shown {
+        Ok(text) => {
+            // Who reads may have had enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            exit::PASSED
+        }
+        Err(problem) => refuse(&problem),
+    }
+}
+
+fn refuse(problem: &str) -> u8 {
+    super::say_error(problem);
+    exit::USAGE
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+struct Agent {
+    base: String,
+    client: reqwest::Client,
+}
+
+impl Agent {
+    fn new(base: &str) -> Result<Self, String> {
+        let tls = crate::run::tls::Trusted::system().client_config();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured((*tls).clone())
+            .timeout(TIMEOUT)
+            .build()
+            .map_err(|e| format!("no HTTP client: {e}"))?;
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), client })
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        self.send(reqwest::Method::GET, path, None).await
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|_| format!("no agent answers at {}; name where it listens with --url", self.base))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|e| format!("the answer broke off: {e}"))?;
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(body["error"].as_str().map_or_else(|| format!("the agent answered {status}: {}", text.trim()), str::to_owned))
+    }
+}
+
+async fn list(agent: &Agent) -> Result<String, String> {
+    let incidents = agent.get(path::API_INCIDENTS).await?;
+    let mutes = agent.get(path::API_SILENCES).await?;
+    let open = incidents.as_array().into_iter().flatten().filter(|incident| incident["resolved_at"].is_null());
+    let mut text = String::new();
+    for incident in open {
+        text.push_str(&format!(
+            "{}  {}  since {}  {}{}\n",
+            word(&incident["key"]),
+            word(&incident["severity"]),
+            time(&incident["opened_at"]),
+            word(&incident["name"]),
+            incident["message"].as_str().map(|message| format!(": {message}")).unwrap_or_default(),
+        ));
+    }
+    if text.is_empty() {
+        text.push_str("no open incident\n");
+    }
+    for mute in mutes.as_array().into_iter().flatten() {
+        let what = if mute["maintenance"] == true { "maintenance" } else { "silenced" };
+        let pairs = mute["match"].as_object().into_iter().flatten();
+        let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", word(value))).collect();
+        let pairs = if pairs.is_empty() { "everything".to_owned() } else { pairs.join(" ") };
+        let (id, until, author, reason) =
+            (word(&mute["id"]), time(&mute["until"]), word(&mute["author"]), word(&mute["reason"]));
+        text.push_str(&format!("{what} {id}  {pairs}  until {until}  by {author}: {reason}\n"));
+    }
+    Ok(text)
+}
+
+/// Decisions as lines: when, why, how often, with which figures.
+fn why(decisions: &Value) -> String {
+    let line = |decision: &Value| {
+        let count = decision["count"].as_u64().unwrap_or(1);
+        let times = if count > 1 { format!(" ×{count} since {}", time(&decision["first_at"])) } else { String::new() };
+        let detail = decision["detail"].as_str().filter(|detail| !detail.is_empty());
+        let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+        format!("{}  {}{times}{detail}\n", time(&decision["at"]), word(&decision["why"]))
+    };
+    decisions.as_array().into_iter().flatten().map(line).collect()
+}
+
+fn said(answer: &Value) -> String {
+    format!("{}\n", word(&answer["done"]))
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A time to the second.
+fn time(value: &Value) -> String {
+    let at = value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+    at.map(|at| at.to_utc().format("%F %TZ").to_string()).unwrap_or_default()
+}
