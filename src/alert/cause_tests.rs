@@ -31,7 +31,10 @@ fn a_message_keeps_what_is_the_same_in_every_run() {
     check("header `x-cache`: \"MISS\"", "header `x-cache`: \"…\"");
     check("`shop.example.com` did not resolve: no such host", "`shop.example.com` did not resolve: no such host");
     // Addresses are whom it is about.
-    check("no connection to 10.0.0.5:443: refused (os error 111)", "no connection to 10.0.0.5:443 refused (os error N)");
+    check(
+        "no connection to 10.0.0.5:443: refused (os error 111)",
+        "no connection to 10.0.0.5:443 refused (os error N)",
+    );
     check("10.0.0.5 did not answer", "10.0.0.5 did not answer");
     check("no way to [2001:db8::1]:443: down", "no way to [2001:db8::1]:443 down");
     // Bounded, and never within a character.
@@ -108,10 +111,7 @@ fn failures_of_one_cause_have_one_key() {
         "a | http://shop | click button \"Sign in\" | not_found | no element matches button \"Sign in\" |",
         "b | http://shop | click button \"Sign in\" | not_found | no element matches button \"Sign in\" |",
     );
-    other(
-        "a | http://shop | POST /login | status | m | 500",
-        "a | http://shop | POST /orders | status | m | 500",
-    );
+    other("a | http://shop | POST /login | status | m | 500", "a | http://shop | POST /orders | status | m | 500");
     other("a | http://shop | POST /login | status | m | 500", "a | http://shop | POST /login | status | m | 404");
     other("a | http://shop | POST /login | status | m | 500", "a | http://blog | POST /login | status | m | 500");
     // A gateway that answers for everyone, a host that nobody reaches.
@@ -137,10 +137,7 @@ fn failures_of_one_cause_have_one_key() {
         "b | http://shop | GET /a | assertion | `$.id` in the body: 8 |",
     );
     other("a | http://shop | GET /a | timeout | m |", "a | http://shop | GET /a | connect | m |");
-    assert_eq!(
-        key("a | http://shop:8080 | POST /login | status | m | 500"),
-        "status · shop:8080 · POST /login · 500"
-    );
+    assert_eq!(key("a | http://shop:8080 | POST /login | status | m | 500"), "status · shop:8080 · POST /login · 500");
     assert_eq!(key("a | http://shop | GET /a | dns | `shop` did not resolve |"), "dns · shop · `shop` did not resolve");
 }
 

@@ -213,7 +213,12 @@ impl Group {
             self.hurry((told_at + fold).max(now));
             effects.suppress(suppressed::CAUSE, 1);
             let until = self.due.unwrap_or(now).format("%T");
-            effects.decide(subject, Why::Grouped, format!("the cause of {}; in its update at {until}", self.key()), now);
+            effects.decide(
+                subject,
+                Why::Grouped,
+                format!("the cause of {}; in its update at {until}", self.key()),
+                now,
+            );
         } else {
             effects.suppress(suppressed::CAUSE, 1);
             effects.decide(subject, Why::Grouped, format!("again, while {} is open", self.key()), now);

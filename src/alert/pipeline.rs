@@ -151,8 +151,7 @@ impl Pipeline {
         (self.parents, _) = parents(&self.scenarios, |_| true);
         let refused: BTreeSet<&str> = refused.iter().map(ScenarioId::as_str).collect();
         let gone = |subject: &Subject| {
-            !refused.contains(subject.0.as_str())
-                && !self.scenarios.contains_key(&ScenarioId::from(subject.0.as_str()))
+            !refused.contains(subject.0.as_str()) && !self.scenarios.contains_key(&ScenarioId::from(subject.0.as_str()))
         };
         let open = self.watches.iter().filter(|(_, watch)| watch.open.is_some() || watch.flapping.is_on());
         let gone: BTreeSet<Subject> =
@@ -640,11 +639,12 @@ enum Change {
 }
 
 /// Finds the incident of a subject that is open.
-fn find<'a>(
-    watches: &'a HashMap<Subject, Watch>,
-    agent: &'a AgentWatch,
-) -> impl Fn(&Subject) -> Option<&'a Incident> {
+fn find<'a>(watches: &'a HashMap<Subject, Watch>, agent: &'a AgentWatch) -> impl Fn(&Subject) -> Option<&'a Incident> {
     |subject| {
-        if subject.is_agent() { agent.open.as_ref() } else { watches.get(subject).and_then(|watch| watch.open.as_ref()) }
+        if subject.is_agent() {
+            agent.open.as_ref()
+        } else {
+            watches.get(subject).and_then(|watch| watch.open.as_ref())
+        }
     }
 }

@@ -61,13 +61,8 @@ fn clock(now: DateTime<Utc>) -> String {
 
 /// `receiver event key severity +others (note)`.
 fn shown(notice: &Notice) -> String {
-    let mut line = format!(
-        "{} {} {} {}",
-        notice.receiver,
-        notice.event.as_str(),
-        notice.key,
-        notice.incident.severity.as_str()
-    );
+    let mut line =
+        format!("{} {} {} {}", notice.receiver, notice.event.as_str(), notice.key, notice.incident.severity.as_str());
     if notice.incident.dedup_key() != notice.key {
         let _ = write!(line, " by {}", notice.incident.dedup_key());
     }
@@ -232,7 +227,13 @@ fn one_incident_is_told_once() {
     check(&critical, &["> a"], "1m shop FFF", "1h", &["3:00 a opened shop:1 critical"]);
     // Merge: the same again is the same; resolve; a second opening is another key.
     let twice = &["2:00 a opened shop:1 warning", "6:00 a resolved shop:1 warning", "8:00 a opened shop:2 warning"];
-    check(&checks("shop", ""), &[AT_ONCE], "1m shop FFFFPPFF", "1h", &[twice[0], "6:00 a resolved shop:1 warning", twice[2]]);
+    check(
+        &checks("shop", ""),
+        &[AT_ONCE],
+        "1m shop FFFFPPFF",
+        "1h",
+        &[twice[0], "6:00 a resolved shop:1 warning", twice[2]],
+    );
     // Resolved before the wait is over: nothing at all.
     check(&checks("shop", "after: 1, recover_after: 1"), &["> a / / 90"], "1m shop FPPPFP", "1h", &[]);
 }
@@ -249,13 +250,7 @@ fn a_burst_is_one_notice() {
         &["1:30 a opened shop:1 warning +blog,news", "4:10 a resolved shop:1 warning +blog,news"],
     );
     // One that is over within the wait is not told; the others are.
-    check(
-        &three,
-        &["> a / / 90"],
-        "60s shop FPP\n70s blog FFF",
-        "1h",
-        &["2:30 a opened shop:1 warning by blog:1"],
-    );
+    check(&three, &["> a / / 90"], "60s shop FPP\n70s blog FFF", "1h", &["2:30 a opened shop:1 warning by blog:1"]);
     // What joins later is folded: half a minute after the first notice, then every five minutes.
     check(
         &checks("shop,blog,news,docs,jobs", "after: 1"),
@@ -269,13 +264,7 @@ fn a_burst_is_one_notice() {
         ],
     );
     // What joined and went before it was told is not told.
-    check(
-        &three,
-        &[AT_ONCE],
-        "60s shop FFF\n61s blog F\n80s blog P",
-        "1h",
-        &["1:00 a opened shop:1 warning"],
-    );
+    check(&three, &[AT_ONCE], "60s shop FFF\n61s blog F\n80s blog P", "1h", &["1:00 a opened shop:1 warning"]);
     // In one commit, at once.
     check(
         &checks("shop,blog,news", "after: 1, severity: critical"),
@@ -304,7 +293,8 @@ fn five_thousand_at_once_are_one_notice_for_each_receiver() {
                 run.play(&format!("60s {first} FFFFP\n{time} {second} FFFFP"), "1h");
             }
         }
-        let events: Vec<String> = run.told.iter().map(|line| line.split(" +").next().unwrap_or_default().into()).collect();
+        let events: Vec<String> =
+            run.told.iter().map(|line| line.split(" +").next().unwrap_or_default().into()).collect();
         let severity = if policy.contains("critical") { "critical" } else { "warning" };
         let mut expected = Vec::new();
         for (time, event) in [(opened, "opened"), ("1:30", "updated"), ("5:00", "resolved")] {
@@ -315,7 +305,11 @@ fn five_thousand_at_once_are_one_notice_for_each_receiver() {
             expected.extend(["a", "b"].map(|to| format!("{time} {to} {event} s0000:1 {severity}")));
         }
         assert_eq!(events, expected);
-        assert!(run.told[0].ends_with(if rest.is_some() { "s0050 and 449" } else { "s0050 and 4949" }), "{}", run.told[0]);
+        assert!(
+            run.told[0].ends_with(if rest.is_some() { "s0050 and 449" } else { "s0050 and 4949" }),
+            "{}",
+            run.told[0]
+        );
         assert_eq!(run.suppressed[suppressed::CAUSE], 4999, "{:?}", run.suppressed);
         assert_eq!(run.memory, BTreeMap::new(), "nothing is left of what is over");
     }
@@ -329,7 +323,11 @@ fn a_cause_of_its_own_is_a_notice_of_its_own() {
         &[AT_ONCE],
         "60s shop FFF\n70s blog CCC\n80s news F",
         "2m",
-        &["1:00 a opened shop:1 warning", "1:10 a opened blog:1 warning", "1:30 a updated shop:1 warning +news (1 more, 2 in all)"],
+        &[
+            "1:00 a opened shop:1 warning",
+            "1:10 a opened blog:1 warning",
+            "1:30 a updated shop:1 warning +news (1 more, 2 in all)",
+        ],
     );
     // Other values of `group_by` are another group, as are other receivers.
     let teams = "  shop: {http: \"http://shop/\", tags: {team: web}, alert: {after: 1}}\n  \
@@ -382,7 +380,13 @@ fn another_failure_is_an_update_and_the_same_one_is_quiet() {
     let opened = "2:00 a opened shop:1 warning";
     check(&shop, &[AT_ONCE], "1m shop TTTTTTTT", "5h", &[opened]);
     // Seen as often as a failure must be.
-    check(&shop, &[AT_ONCE], "1m shop TTTFF", "5h", &[opened, "5:00 a updated shop:1 warning (was timeout, is status)"]);
+    check(
+        &shop,
+        &[AT_ONCE],
+        "1m shop TTTFF",
+        "5h",
+        &[opened, "5:00 a updated shop:1 warning (was timeout, is status)"],
+    );
     check(&shop, &[AT_ONCE], "1m shop TTTFTFTFT", "5h", &[opened]);
     check(
         &checks("shop", "after: 1"),
@@ -397,7 +401,11 @@ fn another_failure_is_an_update_and_the_same_one_is_quiet() {
         &[AT_ONCE],
         "1m shop TTFFTTFFTTCC",
         "5h",
-        &[opened, "4:00 a updated shop:1 warning (was timeout, is status)", "12:00 a updated shop:1 warning (was timeout, is connect)"],
+        &[
+            opened,
+            "4:00 a updated shop:1 warning (was timeout, is status)",
+            "12:00 a updated shop:1 warning (was timeout, is connect)",
+        ],
     );
     // Many that change alike are one update.
     check(
@@ -492,7 +500,13 @@ fn what_flaps_is_told_once_until_it_is_steady() {
     let with = |end: &[&'static str]| [&begin[..], end].concat();
     // A cycle is two minutes: steady four minutes after the last change.
     check(&shop, &[AT_ONCE], "1m shop FPFPFPFPPPPP", "5h", &with(&["12:00 a resolved shop:3 warning"]));
-    check(&shop, &[AT_ONCE], &format!("1m shop {}P", "FP".repeat(30)), "5h", &with(&["64:00 a resolved shop:3 warning"]));
+    check(
+        &shop,
+        &[AT_ONCE],
+        &format!("1m shop {}P", "FP".repeat(30)),
+        "5h",
+        &with(&["64:00 a resolved shop:3 warning"]),
+    );
     let still = "9:00 a updated shop:3 warning (no longer flapping, still failing)";
     check(&shop, &[AT_ONCE], "1m shop FPFPFFFFFFF", "5h", &with(&[still]));
     check(&shop, &[AT_ONCE], "1m shop FPFPFFFFFFFFFP", "5h", &with(&[still, "14:00 a resolved shop:3 warning"]));
@@ -559,7 +573,13 @@ fn a_child_is_not_told_while_its_parent_explains_it() {
     check(BEHIND, at_once, "60s gate P\n70s shop F", "5h", &["1:40 a opened shop:1 warning"]);
     check(BEHIND, at_once, "70s shop F\n80s gate U", "5h", &["1:40 a opened shop:1 warning"]);
     // Both in the same second.
-    check(BEHIND, at_once, "60s shop,gate FP", "5h", &["1:00 a opened gate:1 warning", "2:00 a resolved gate:1 warning"]);
+    check(
+        BEHIND,
+        at_once,
+        "60s shop,gate FP",
+        "5h",
+        &["1:00 a opened gate:1 warning", "2:00 a resolved gate:1 warning"],
+    );
     // A bad run of the parent that opens nothing holds the child until the next one.
     let patient = BEHIND.replacen("after: 1", "after: 2", 1);
     check(&patient, at_once, "60s gate CPP\n70s shop FFFF", "5h", &["2:10 a opened shop:1 warning"]);
@@ -587,7 +607,9 @@ fn dependencies_go_over_several_levels() {
     let ids: Vec<String> = (0..300).map(|n| format!("s{n}")).collect();
     let many: String = ids
         .iter()
-        .map(|id| format!("  {id}: {{http: \"http://{id}/\", alert: {{after: 1, recover_after: 1, depends_on: [gate]}}}}\n"))
+        .map(|id| {
+            format!("  {id}: {{http: \"http://{id}/\", alert: {{after: 1, recover_after: 1, depends_on: [gate]}}}}\n")
+        })
         .collect();
     let gateway = format!("{}{many}", BEHIND.lines().next().map(|line| format!("{line}\n")).unwrap_or_default());
     let storm = format!("60s {} FFFFP\n62s gate CCCP", ids.join(","));
@@ -691,5 +713,10 @@ fn windows_of_maintenance_come_by_themselves() {
     // Windows that overlap are one.
     check(cron("2,4 9 * * *"), 3, "4m shop FFFFF", &["8:00 a opened shop:1 warning"]);
     check(Begins::At(at(120)), 3, "2m shop FFP", &[]);
-    check(Begins::At(at(120)), 3, "1m shop FFFFFFP", &["1:00 a opened shop:1 warning", "7:00 a resolved shop:1 warning"]);
+    check(
+        Begins::At(at(120)),
+        3,
+        "1m shop FFFFFFP",
+        &["1:00 a opened shop:1 warning", "7:00 a resolved shop:1 warning"],
+    );
 }

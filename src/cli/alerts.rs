@@ -139,7 +139,9 @@ impl Agent {
         if status.is_success() {
             return Ok(body);
         }
-        Err(body["error"].as_str().map_or_else(|| format!("the agent answered {status}: {}", text.trim()), str::to_owned))
+        Err(body["error"]
+            .as_str()
+            .map_or_else(|| format!("the agent answered {status}: {}", text.trim()), str::to_owned))
     }
 }
 

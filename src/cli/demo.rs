@@ -96,7 +96,11 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         alerting: Alerting {
             receivers: vec![Receiver { name: "you".into(), kind: ReceiverKind::Webhook { url: hook } }],
             // Whoever plays with faults does not want to wait for the notice.
-            routes: vec![Route { to: vec!["you".into()], group_wait: Some(Duration::from_secs(2)), ..Route::default() }],
+            routes: vec![Route {
+                to: vec!["you".into()],
+                group_wait: Some(Duration::from_secs(2)),
+                ..Route::default()
+            }],
             ..Alerting::default()
         },
     };

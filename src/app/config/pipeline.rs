@@ -19,10 +19,18 @@ const LONGEST_WAIT: Duration = Duration::from_mins(15);
 pub(super) const MAINTENANCE: &[Key] = &[
     super::key("cron", Shape::Text, "when it begins, over and over: five fields, or six with seconds first"),
     super::key("for", Shape::Duration, "how long it lasts"),
-    super::key("from", Shape::Text, "or when it begins, once: 2026-12-24T20:00:00+01:00, or 2026-12-24T20:00 in `timezone`"),
+    super::key(
+        "from",
+        Shape::Text,
+        "or when it begins, once: 2026-12-24T20:00:00+01:00, or 2026-12-24T20:00 in `timezone`",
+    ),
     super::key("until", Shape::Text, "when that ends"),
     super::key("timezone", Shape::Text, "the zone of its times, like Europe/Warsaw; default UTC"),
-    super::key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values; left out: everything"),
+    super::key(
+        "match",
+        Shape::Map(&Shape::Text),
+        "tags, or severity, scenario, location, kind, and their values; left out: everything",
+    ),
 ];
 
 /// The longest window: beyond, a scenario had better be taken out.
@@ -52,7 +60,11 @@ pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
             Window { begins: Begins::At(begins), length, matches }
         }
         _ => {
-            r.fail_with(node.span, "a window needs `cron` and `for`, or `from` and `until`", "write {cron: \"0 2 * * SUN\", for: 2h}");
+            r.fail_with(
+                node.span,
+                "a window needs `cron` and `for`, or `from` and `until`",
+                "write {cron: \"0 2 * * SUN\", for: 2h}",
+            );
             return None;
         }
     };
