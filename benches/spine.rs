@@ -73,6 +73,7 @@ async fn requests() {
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-bench")),
         beats: None,
+        baseline: None,
         location: "here".into(),
     };
     let config = (*tools.tls.client_config()).clone();

@@ -22,7 +22,7 @@ use self::report::{Mode, Row};
 use self::wachta::Agent;
 
 /// Runs of a variant straight after one another: one to get into step, and those that are measured.
-const BACK_TO_BACK: usize = 3;
+const BACK_TO_BACK: usize = 6;
 /// The pause before a run with an idle gap.
 const IDLE: Duration = Duration::from_secs(1);
 /// In so many rounds the memory is looked at.
@@ -53,7 +53,7 @@ pub fn scenario(text: &str, lookup: &Arc<dyn Lookup>) -> Arc<Scenario> {
 }
 
 enum Tool {
-    Wachta(Agent),
+    Wachta(Box<Agent>),
     Peer(Box<Peer>),
 }
 
@@ -247,11 +247,20 @@ fn agents(folder: &Path, lookup: &Arc<dyn Lookup>) -> Vec<Variant> {
         }
         for (name, warm) in [("wachta, warm", true), ("wachta, fresh", false)] {
             let own = folder.join(format!("{browser}-{warm}"));
-            let tool = Tool::Wachta(Agent::new(engine, warm, &own, Arc::clone(lookup)));
+            let tool = Tool::Wachta(Box::new(Agent::new(engine, warm, &own, Arc::clone(lookup))));
             found.push(Variant { tool, row: Row::new(name, browser) });
         }
     }
     found
+}
+
+async fn stop_all(variants: Vec<Variant>) {
+    for variant in variants {
+        match variant.tool {
+            Tool::Wachta(agent) => agent.stop().await,
+            Tool::Peer(peer) => peer.stop().await,
+        }
+    }
 }
 
 async fn measure() {
@@ -263,6 +272,11 @@ async fn measure() {
     let folder = std::env::temp_dir().join(format!("wachta-bench-{}", std::process::id()));
     let mut variants = agents(&folder, &lookup);
     variants.extend(peers(&url).await);
+    // `cargo bench --bench browser -- "warm Chromium" Playwright`: only the variants whose name and browser are like that.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let (mut variants, others): (Vec<_>, Vec<_>) =
+        variants.into_iter().partition(|one| wanted.is_empty() || wanted.iter().any(|part| one.row.is_like(part)));
+    stop_all(others).await;
     // Programs and pages get into the memory of the machine, and warm browsers are started.
     for variant in &mut variants {
         if let Err(failed) = variant.run(&flow).await {
@@ -279,12 +293,7 @@ async fn measure() {
         eprintln!("round {} of {rounds}", number + 1);
     }
     let rows: Vec<Row> = variants.iter().map(|variant| variant.row.clone()).collect();
-    for variant in variants {
-        match variant.tool {
-            Tool::Wachta(agent) => agent.stop().await,
-            Tool::Peer(peer) => peer.stop().await,
-        }
-    }
+    stop_all(variants).await;
     report::flows(&rows, rounds);
     let steps = steps::measure(&folder, &lookup, &url, shop, rounds.max(5)).await;
     report::steps(&steps);

@@ -48,6 +48,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether its name or its name with the browser has this in it.
+    pub fn is_like(&self, part: &str) -> bool {
+        format!("{} {}", self.name, self.browser).contains(part)
+    }
+
     /// An empty one.
     pub fn new(name: &'static str, browser: &'static str) -> Self {
         Self {

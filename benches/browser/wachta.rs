@@ -39,6 +39,7 @@ impl Agent {
             lookup,
             evidence: EvidenceFolder::new(folder.join("evidence")),
             beats: None,
+            baseline: None,
             location: "here".into(),
         };
         let driver = if engine == Engine::Chromium { DRIVERS[0] } else { DRIVERS[1] };

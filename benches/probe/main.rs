@@ -1,6 +1,9 @@
 //! What a probe costs, side by side: wachta's `/probe`, `blackbox_exporter`, and a fresh connection of hyper that does
 //! nothing else. All ask the same local nginx, in turns.
 //!
+//! After that an agent that runs checks by schedule, with everything that follows a run: expectations, metrics, history
+//! and alerting.
+//!
 //! The cost is CPU time, user and system, of the program that probes, with what it takes to answer the scrape; the floor is
 //! told by a pipe and answers nobody. No limits: ratios are printed beside what they should be.
 
@@ -15,7 +18,6 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use nix::unistd::{SysconfVar, sysconf};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -34,13 +36,15 @@ impl Drop for Program {
 }
 
 impl Program {
-    /// CPU time so far, in milliseconds. proc(5): utime and stime are the fields 14 and 15.
+    /// CPU time of its threads so far, in milliseconds. The first field of schedstat is the time on a CPU in nanoseconds,
+    /// where the fields of `stat` count in steps of 10 ms; no thread of these programs ends in between.
     fn cpu(&self) -> Outcome<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        let (_, rest) = stat.rsplit_once(')').ok_or("no such form of /proc/PID/stat")?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let ticks = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
-        Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) * 1000.0 / ticks)
+        let mut nanoseconds = 0.0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            nanoseconds += text.split_ascii_whitespace().next().ok_or("schedstat is empty")?.parse::<f64>()?;
+        }
+        Ok(nanoseconds / 1e6)
     }
 }
 
@@ -74,6 +78,50 @@ impl Tool {
         let (Self::Exporter(program, _) | Self::Floor(program, ..)) = &*self;
         Ok(program.cpu()? - before)
     }
+}
+
+/// How many checks the agent has, each run once a second.
+const CHECKS: usize = 200;
+/// How long it is watched.
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// How many runs an agent has had, by its own account.
+async fn runs(client: &reqwest::Client, agent: SocketAddr) -> Outcome<f64> {
+    let text = client.get(format!("http://{agent}/metrics")).send().await?.text().await?;
+    let passed = text.lines().filter(|line| line.starts_with("wachta_scenario_runs_total{"));
+    if text.lines().any(|line| line.starts_with("wachta_scenario_success{") && !line.ends_with(" 1")) {
+        return Err("not every check passes".into());
+    }
+    Ok(passed.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+}
+
+/// The milliseconds of CPU time that a run by schedule takes.
+async fn scheduled(client: &reqwest::Client, folder: &Path, site: SocketAddr) -> Outcome<f64> {
+    let listen = free()?;
+    let mut text = String::from("defaults: {every: 1s, timeout: 500ms}\nchecks:\n");
+    for number in 0..CHECKS {
+        text.push_str(&format!(
+            "  site-{number}: {{http: \"http://{site}/\", status: 200, contains: hello, expect: {{headers: {{Content-Type: {{matches: ^text/}}}}, faster_than: 400ms}}}}\n"
+        ));
+    }
+    std::fs::write(folder.join("checks.yaml"), text)?;
+    let config = format!(
+        "location: here\nscenarios: [checks.yaml]\nstore: sqlite:scheduled.db\nweb: {{listen: \"{listen}\"}}\n"
+    );
+    std::fs::write(folder.join("scheduled.yaml"), config)?;
+    let agent =
+        start(Command::new(env!("CARGO_BIN_EXE_wachta")).args(["serve", "--config", "scheduled.yaml"]), folder)?;
+    answers(client, &format!("http://{listen}/-/ready")).await?;
+    tokio::time::sleep(WATCHED / 5).await;
+    let (ran, spent) = (runs(client, listen).await?, agent.cpu()?);
+    tokio::time::sleep(WATCHED).await;
+    let spent = agent.cpu()? - spent;
+    let ran = runs(client, listen).await? - ran;
+    let wanted = CHECKS as f64 * WATCHED.as_secs_f64();
+    if ran < wanted * 0.95 {
+        return Err(format!("{ran} runs instead of {wanted}").into());
+    }
+    Ok(spent / ran)
 }
 
 /// Connects anew for each request, as often as a line says.
@@ -184,6 +232,7 @@ async fn measure() -> Outcome<()> {
             *spent += tool.turn(&client).await?;
         }
     }
+    let scheduled = scheduled(&client, path, site).await?;
     drop(nginx);
     let probes = (rounds * TURN) as f64;
     println!("{probes} probes each\n\n| | CPU µs per probe | wachta / it | should be at most |\n|---|--:|--:|--:|");
@@ -191,6 +240,12 @@ async fn measure() -> Outcome<()> {
     for ((name, _, spent), goal) in tools.iter().zip(["", "0.25", "1.5"]) {
         println!("| {name} | {:.0} | {:.2} | {goal} |", spent * 1000.0 / probes, ours / spent);
     }
+    let floor = tools[2].2 / probes;
+    println!(
+        "\nBy schedule, with all that follows a run: {:.0} µs, {:.2} times the floor, should be at most 2",
+        scheduled * 1000.0,
+        scheduled / floor
+    );
     Ok(())
 }
 

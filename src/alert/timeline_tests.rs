@@ -15,7 +15,7 @@ use super::mute::Mute;
 use super::pipeline::{Pipeline, Request};
 use crate::incident::{Notice, Subject};
 use crate::names::suppressed;
-use crate::notify::{Alerting, Begins, Receiver, ReceiverKind, Route, Window};
+use crate::notify::{Alerting, Begins, Receiver, Route, Window};
 use crate::scenario::load;
 
 /// Who is told, as `match > receivers / group_by / wait`: `severity=critical > a,b / team / 0`.
@@ -34,7 +34,7 @@ fn alerting(routes: &[&str]) -> Alerting {
         }
     };
     let receivers = if routes.is_empty() { &["a"][..] } else { &[] };
-    let receiver = |name: &&str| Receiver { name: (*name).to_owned(), kind: ReceiverKind::Log };
+    let receiver = |name: &&str| Receiver { name: (*name).to_owned(), ..Receiver::default() };
     Alerting {
         receivers: receivers.iter().map(receiver).collect(),
         routes: routes.iter().map(route).collect(),

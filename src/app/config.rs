@@ -1,15 +1,16 @@
 //! The agent's file: composed of the parts' own `Config` types.
 
 mod pipeline;
+mod receivers;
 
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Source, Span, nearest};
-use crate::notify::{Receiver, ReceiverKind, Route};
+use crate::notify::Route;
 use crate::run::blackbox::Pattern;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Fields, Reader};
-use crate::scenario::tree::{self, Entry, Node, NodeKind, Resolved};
+use crate::scenario::tree::{self, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
 use crate::{notify, run, sink, web};
 
@@ -131,20 +132,13 @@ const PROBE: &[Key] = &[
     key("max_probes", Shape::Count, "how many probes run at once; default 200"),
 ];
 const ALERTING: &[Key] = &[
-    key("receivers", Shape::Map(&Shape::Keys(&[RECEIVER])), "everyone who can be told, by name"),
+    key("receivers", Shape::Map(&Shape::Keys(&[receivers::RECEIVER])), "everyone who can be told, by name"),
     key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "the first that matches, top down"),
+    key("templates", Shape::Keys(&[receivers::TEMPLATES]), "the words of all receivers that have none of their own"),
     later("quorum", "how many locations must agree"),
     key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "when nothing is told, and of what"),
     later("alive", "who notices when wachta is gone"),
 ];
-const RECEIVER: &[Key] = &[
-    key("webhook", Shape::Keys(&[WEBHOOK]), "a POST of JSON"),
-    key("log", Shape::Keys(&[&[]]), "a line in the agent's log"),
-    later("pagerduty", "PagerDuty"),
-    later("slack", "Slack"),
-    later("limit", "how much at most"),
-];
-const WEBHOOK: &[Key] = &[key("url", Shape::Text, "where to")];
 const ROUTE: &[Key] = &[
     key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values"),
     key("to", TEXTS, "names of receivers"),
@@ -371,11 +365,10 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     let mut alerting = notify::Alerting::default();
     let Some(fields) = r.fields(node, "`alerting`", &[ALERTING]) else { return alerting };
     let mut names: Vec<&str> = Vec::new();
+    let words = fields.get("templates").map(|node| receivers::templates(r, node, "`templates`")).unwrap_or_default();
     for entry in fields.get("receivers").and_then(|node| r.entries(node, "`receivers`")).unwrap_or_default() {
         names.push(&entry.key);
-        if let Some(kind) = receiver(r, entry, linked) {
-            alerting.receivers.push(Receiver { name: entry.key.clone(), kind });
-        }
+        alerting.receivers.extend(receivers::receiver(r, entry, linked, &words));
     }
     // The log is there also when nobody names it.
     names.push("log");
@@ -386,33 +379,6 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
         alerting.maintenance.extend(pipeline::maintenance(r, item));
     }
     alerting
-}
-
-fn receiver(r: &mut Reader, entry: &Entry, linked: bool) -> Option<ReceiverKind> {
-    let fields = r.fields(&entry.value, "a receiver", &[RECEIVER])?;
-    let kinds: Vec<_> = fields.iter().collect();
-    let [kind] = kinds.as_slice() else {
-        let nothing_else_is_wrong = entry.value.entries().is_some_and(|all| all.len() == kinds.len());
-        if nothing_else_is_wrong {
-            let message = format!("receiver `{}` needs one kind", entry.key);
-            r.fail_with(entry.key_span, message, "write {webhook: {url: …}} or {log: {}}");
-        }
-        return None;
-    };
-    if kind.key == "log" {
-        r.fields(&kind.value, "`log`", &[&[]])?;
-        return Some(ReceiverKind::Log);
-    }
-    let fields = r.fields(&kind.value, "`webhook`", &[WEBHOOK])?;
-    let Some(node) = fields.get("url") else {
-        r.fail(kind.key_span, "`webhook` needs `url:`");
-        return None;
-    };
-    let url = http_url(r, node, "`url`")?;
-    if !linked {
-        r.warn(entry.key_span, "links in its notices lead nowhere", "set `web.external_url`");
-    }
-    Some(ReceiverKind::Webhook { url })
 }
 
 /// `match`.
@@ -499,7 +465,7 @@ alerting:
         let wait = std::time::Duration::from_secs(45);
         assert_eq!(grouped(0), (&Vec::new(), None));
         assert_eq!(grouped(1), (&vec!["service".to_owned(), "location".to_owned()], Some(wait)));
-        assert_eq!(config.alerting.receivers[1].kind, ReceiverKind::Log);
+        assert_eq!(config.alerting.receivers[1].kind, notify::ReceiverKind::Log);
     }
 
     #[test]
@@ -566,7 +532,7 @@ otlp: {endpoint: x}
 alerting:
   receivers:
     tickets: {webhook: {url: \"http://127.0.0.1/hook\"}}
-    chat: {slack: {}}
+    chat: {slak: {}}
   routes:
     - {match: {severity: loud}, to: [tickts]}
 ";
@@ -584,7 +550,7 @@ alerting:
                 "wachta.yaml:5:15: `listen` must be an address and a port",
                 "wachta.yaml:6:1: `otlp` is not supported yet",
                 "wachta.yaml:9:5: links in its notices lead nowhere",
-                "wachta.yaml:10:12: `slack` is not supported yet",
+                "wachta.yaml:10:12: unknown key `slak`",
                 "wachta.yaml:12:26: unknown severity `loud`",
                 "wachta.yaml:12:38: unknown receiver `tickts`",
             ]

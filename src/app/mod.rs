@@ -142,6 +142,7 @@ struct Parts {
     tls: run::tls::Trusted,
     beats: run::probe::Beats,
     tokens: run::Tokens,
+    baseline: run::Baseline,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
     probes: Arc<web::Probes>,
@@ -183,8 +184,9 @@ impl App {
 
         let store = setup.store;
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
-        let client = web_client()?;
-        let mut courier = Courier::new(Arc::clone(&store), notify::Metrics::new(&registry)?, client, &tasks, &finish);
+        let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
+        let tools = notify::Tools { client: web_client()?, evidence: evidence.clone() };
+        let mut courier = Courier::new(Arc::clone(&store), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
         let (committer, intake) =
             Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
@@ -205,6 +207,7 @@ impl App {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
+        let history: Arc<dyn crate::store::History> = Arc::clone(&store) as _;
         let heard: Arc<dyn crate::store::Beats> = Arc::clone(&store) as _;
         let awake_since = watch::Sender::new(Utc::now());
         let tls = run::tls::Trusted::system();
@@ -214,12 +217,13 @@ impl App {
             library: setup.library,
             fixed_lookup: setup.lookup,
             store: Arc::clone(&store),
-            evidence: EvidenceFolder::new(setup.folder.join("evidence")),
+            evidence,
             browsers,
             tls,
             beats: run::probe::Beats::new(heard, awake_since.subscribe()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
+            baseline: run::Baseline::new(history, &config.location),
             prometheus: Arc::clone(&prometheus),
             zabbix,
             scenarios: watch::Sender::new(Arc::default()),
@@ -343,7 +347,8 @@ async fn serve_alert_requests(
     }
 }
 
-fn web_client() -> Result<reqwest::Client, StartError> {
+/// What receivers of notices are told with.
+pub fn web_client() -> Result<reqwest::Client, StartError> {
     let tls = run::tls::Trusted::system().client_config();
     reqwest::Client::builder()
         .tls_backend_preconfigured((*tls).clone())
@@ -362,6 +367,7 @@ impl Parts {
             lookup: Arc::clone(&self.lookup.borrow()),
             evidence: self.evidence.clone(),
             beats: Some(self.beats.clone()),
+            baseline: Some(self.baseline.clone()),
             location: self.location.clone(),
         }
     }
@@ -406,6 +412,7 @@ impl Parts {
             reason = outcome.reason.map(crate::names::Reason::as_str), seconds = outcome.duration.as_secs_f64(),
             message = outcome.message, "run ended"
         );
+        self.baseline.outcome(outcome);
         self.prometheus.outcome(outcome);
         if let Some(zabbix) = &self.zabbix {
             zabbix.outcome(Arc::clone(outcome));

@@ -130,6 +130,7 @@ impl Parts {
         let refused = catalog.refused.clone();
         self.lookup.send_replace(lookup);
         self.prometheus.scenarios(&scenarios);
+        self.baseline.retain(|id| scenarios.contains_key(id));
         if config.alerting != state.config.alerting || config.web.external_url != state.config.web.external_url {
             state.links = Links::new(config.web.external_url.clone());
             let links = state.links.clone();

@@ -1,4 +1,5 @@
-//! `wachta alerts`: what is open and why, silencing and taking over, through the API of an agent that runs.
+//! `wachta alerts`: what is open and why, silencing and taking over, through the API of an agent that runs; and a trial of
+//! a receiver.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -6,6 +7,8 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::trial::{TestArgs, test};
+use crate::app::web_client;
 use crate::names::{DEFAULT_LISTEN, exit, path};
 
 /// How long the agent may take to answer.
@@ -14,21 +17,25 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// Arguments of `wachta alerts`.
 #[derive(clap::Args)]
 pub(super) struct AlertsArgs {
-    /// Where the agent listens; default http://127.0.0.1:9815
-    #[arg(long, value_name = "URL", global = true)]
-    url: Option<url::Url>,
     #[command(subcommand)]
     what: What,
 }
 
 #[derive(clap::Subcommand)]
 enum What {
+    /// Send a marked trial to a receiver and say what it answered
+    Test(TestArgs),
     /// List open incidents, silences and maintenance
-    List,
+    List {
+        #[command(flatten)]
+        agent: Address,
+    },
     /// Say why a scenario or an incident was told, or why not, newest first
     Why {
         /// The id of a scenario, or the key of an incident like shop-checkout:3
         id: String,
+        #[command(flatten)]
+        agent: Address,
     },
     /// Take an incident over: no reminders from now on
     Ack {
@@ -37,6 +44,8 @@ enum What {
         /// Who; default the name of the user
         #[arg(long, value_name = "NAME", env = "USER")]
         author: String,
+        #[command(flatten)]
+        agent: Address,
     },
     /// Tell nothing of what matches for a while; with --end, end a silence or maintenance
     Silence {
@@ -55,28 +64,35 @@ enum What {
         /// The id of what is to end now
         #[arg(long, value_name = "ID", conflicts_with_all = ["matches", "length", "reason"])]
         end: Option<String>,
+        #[command(flatten)]
+        agent: Address,
     },
 }
 
-/// Asks the agent and shows what it answers.
+#[derive(clap::Args)]
+struct Address {
+    /// Where the agent listens; default http://127.0.0.1:9815
+    #[arg(long, value_name = "URL")]
+    url: Option<url::Url>,
+}
+
+/// Asks the agent, or tries a receiver, and shows what was answered.
 pub(super) async fn alerts(args: AlertsArgs) -> u8 {
-    let base = args.url.map_or_else(|| format!("http://{DEFAULT_LISTEN}"), |url| url.to_string());
-    let agent = match Agent::new(&base) {
-        Ok(agent) => agent,
-        Err(problem) => return refuse(&problem),
-    };
     let shown = match args.what {
-        What::List => list(&agent).await,
-        What::Why { id } => agent.get(&format!("{}/{}", path::API_WHY, encoded(&id))).await.map(|found| why(&found)),
-        What::Ack { key, author } => {
+        What::Test(args) => return test(&args).await,
+        What::List { agent } => list(&agent).await,
+        What::Why { id, agent } => {
+            agent.get(&format!("{}/{}", path::API_WHY, encoded(&id))).await.map(|found| why(&found))
+        }
+        What::Ack { key, author, agent } => {
             let place = format!("{}/{}/ack", path::API_INCIDENTS, encoded(&key));
             agent.send(reqwest::Method::POST, &place, Some(&json!({"author": author}))).await.map(|done| said(&done))
         }
-        What::Silence { end: Some(id), .. } => {
+        What::Silence { end: Some(id), agent, .. } => {
             let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
             agent.send(reqwest::Method::DELETE, &place, None).await.map(|done| said(&done))
         }
-        What::Silence { matches, length, reason, author, end: None } => {
+        What::Silence { matches, length, reason, author, end: None, agent } => {
             let pairs: Option<Vec<_>> = matches.iter().map(|pair| pair.split_once('=')).collect();
             let Some(pairs) = pairs else { return refuse("write what is to be silenced like team=shop") };
             let matches: serde_json::Map<String, Value> =
@@ -104,35 +120,23 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-struct Agent {
-    base: String,
-    client: reqwest::Client,
-}
-
-impl Agent {
-    fn new(base: &str) -> Result<Self, String> {
-        let tls = crate::run::tls::Trusted::system().client_config();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured((*tls).clone())
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|e| format!("no HTTP client: {e}"))?;
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), client })
-    }
-
+impl Address {
     async fn get(&self, path: &str) -> Result<Value, String> {
         self.send(reqwest::Method::GET, path, None).await
     }
 
     async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        let base = self.url.as_ref().map_or_else(|| format!("http://{DEFAULT_LISTEN}"), url::Url::to_string);
+        let base = base.trim_end_matches('/');
+        let client = web_client().map_err(|e| e.to_string())?;
+        let mut request = client.request(method, format!("{base}{path}")).timeout(TIMEOUT);
         if let Some(body) = body {
             request = request.json(body);
         }
         let answer = request
             .send()
             .await
-            .map_err(|_| format!("no agent answers at {}; name where it listens with --url", self.base))?;
+            .map_err(|_| format!("no agent answers at {base}; name where it listens with --url"))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|e| format!("the answer broke off: {e}"))?;
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -145,7 +149,7 @@ impl Agent {
     }
 }
 
-async fn list(agent: &Agent) -> Result<String, String> {
+async fn list(agent: &Address) -> Result<String, String> {
     let incidents = agent.get(path::API_INCIDENTS).await?;
     let mutes = agent.get(path::API_SILENCES).await?;
     let open = incidents.as_array().into_iter().flatten().filter(|incident| incident["resolved_at"].is_null());

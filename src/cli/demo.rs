@@ -16,7 +16,8 @@ use crate::app::library::Embedded;
 use crate::app::{App, Config, Setup, config::Allow};
 use crate::demo::{Demo, Surroundings, receiver};
 use crate::names::exit;
-use crate::notify::{Alerting, Receiver, ReceiverKind, Route};
+use crate::notify::credential::Credential;
+use crate::notify::{Alerting, Receiver, ReceiverKind, Route, Webhook, WebhookFormat};
 use crate::outcome::{Outcome, Verdict};
 use crate::run::browser;
 use crate::store::Sqlite;
@@ -79,22 +80,24 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         .map_err(|e| format!("the shop cannot listen on port {shop_port}: {e}; name another with --shop-port"))?;
     let (hook, notices) = receiver::listen(&stop).await.map_err(|e| format!("the receiver of notices: {e}"))?;
     std::fs::create_dir_all(folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
-    let url = format!("sqlite:{}", folder.join("wachta.db").display());
-    let store = Arc::new(Sqlite::open(&url).await.map_err(|e| e.to_string())?);
-    let hook = format!("http://{hook}/notices").parse().map_err(|e| format!("the receiver's address: {e}"))?;
+    let store_url = format!("sqlite:{}", folder.join("wachta.db").display());
+    let store = Arc::new(Sqlite::open(&store_url).await.map_err(|e| e.to_string())?);
+    let url = Credential::text(format!("http://{hook}/notices"));
+    let hook = Webhook { url, headers: Vec::new(), format: WebhookFormat::default() };
+    let receiver = Receiver { name: "you".into(), kind: ReceiverKind::Webhook(hook), ..Receiver::default() };
     let external_url = format!("http://{}/", args.listen).parse().ok();
     let config = Config {
         location: "demo".into(),
         scenarios: vec!["scenarios/".into()],
         allow: Allow::default(),
-        store: url,
+        store: store_url,
         web: web::Config { listen: args.listen, external_url },
         browser: browser::Config { loopback_only: true, ..browser::Config::default() },
         zabbix: None,
         evidence: crate::store::evidence::Limits::default(),
         probe: None,
         alerting: Alerting {
-            receivers: vec![Receiver { name: "you".into(), kind: ReceiverKind::Webhook { url: hook } }],
+            receivers: vec![receiver],
             // Whoever plays with faults does not want to wait for the notice.
             routes: vec![Route {
                 to: vec!["you".into()],

@@ -190,7 +190,7 @@ fn matcher(matcher_of: &Matcher) -> String {
         Matcher::Contains(text) => format!("contains \"{}\"", text.raw()),
         Matcher::StartsWith(text) => format!("starts with \"{}\"", text.raw()),
         Matcher::EndsWith(text) => format!("ends with \"{}\"", text.raw()),
-        Matcher::Matches(text) => format!("matches /{}/", text.raw()),
+        Matcher::Matches(pattern) => format!("matches /{}/", pattern.text().raw()),
         Matcher::Not(inner) => format!("not {}", matcher(inner)),
         Matcher::Schema(_) => "a JSON Schema".into(),
         Matcher::OneOf(all) => {

@@ -8,13 +8,17 @@ pub mod report;
 mod run;
 pub mod schema;
 mod serve;
+mod trial;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::config;
 use crate::app::lookup::Environment;
+use crate::diagnostic::Severity;
 use crate::names::exit;
 
 /// A watch over websites and APIs that uses them as their customers do.
@@ -35,12 +39,12 @@ enum Command {
     Serve(serve::ServeArgs),
     /// A small shop with faults to switch on, and the agent watching it
     Demo(demo::DemoArgs),
-    /// List incidents, say why, take over, silence: through the API of an agent that runs
-    Alerts(alerts::AlertsArgs),
     /// Print the JSON Schema of scenario files
     Schema(schema::SchemaArgs),
     /// Show every step with its name, timeout and target, and the next due times
     Explain(explain::ExplainArgs),
+    /// List incidents, say why, take over, silence, through an agent that runs; try a receiver
+    Alerts(alerts::AlertsArgs),
     /// Ends browsers when the agent that started them is gone; started by the agent itself
     #[command(hide = true)]
     Guard,
@@ -126,6 +130,21 @@ fn say_error(text: &str) {
 /// What standard output is like: whether colours are wanted there.
 fn colour_on_stdout() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Reads the agent's file; what is wrong with it is shown, with its place.
+fn agents_file(file: &Path) -> Result<config::Config, String> {
+    let shown = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
+    let (config, diagnostics) = config::read(&shown, &text);
+    for diagnostic in &diagnostics {
+        eprint!("{}", diagnostic.render(false));
+    }
+    match config {
+        Some(config) if diagnostics.iter().all(|d| d.severity < Severity::Error) => Ok(config),
+        _ => Err(format!("{shown} does not load")),
+    }
 }
 
 /// Comes back at SIGTERM or Ctrl-C. Both are heard from the call on, not only once this is waited for: a signal that

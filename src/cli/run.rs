@@ -257,6 +257,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         lookup: Arc::new(prepared.environment),
         evidence: EvidenceFolder::new(&args.evidence),
         beats: None,
+        baseline: None,
         location: "local".into(),
     };
     let ticket = Ticket::default();

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::library::Disk;
-use crate::app::{App, Setup, config};
-use crate::diagnostic::Severity;
+use crate::app::{App, Setup};
 use crate::names::exit;
 use crate::store::Sqlite;
 
@@ -42,17 +41,7 @@ pub(super) async fn serve(args: ServeArgs) -> u8 {
 }
 
 async fn start(file: &Path) -> Result<App, String> {
-    let shown = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
-    let (config, diagnostics) = config::read(&shown, &text);
-    for diagnostic in &diagnostics {
-        eprint!("{}", diagnostic.render(false));
-    }
-    let config = match config {
-        Some(config) if diagnostics.iter().all(|d| d.severity < Severity::Error) => config,
-        _ => return Err(format!("{shown} does not load")),
-    };
+    let config = super::agents_file(file)?;
     let base = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
     let (url, folder) = store_places(&config.store, &base);
     std::fs::create_dir_all(&folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;

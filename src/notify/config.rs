@@ -1,6 +1,11 @@
 //! The agent's file, `alerting:`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::credential::Credential;
+use super::template::Templates;
 
 use chrono::{DateTime, Utc};
 
@@ -53,24 +58,178 @@ impl Window {
 }
 
 /// Someone who can be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Receiver {
     /// The name that routes use.
     pub name: String,
     /// How.
     pub kind: ReceiverKind,
+    /// In which words: its own, else those of all receivers, else the default ones.
+    pub templates: Templates,
 }
 
 /// How a receiver is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ReceiverKind {
+    /// A line in the agent's log.
+    #[default]
+    Log,
     /// A POST of JSON.
-    Webhook {
-        /// Where to.
+    Webhook(Webhook),
+    /// Prometheus Alertmanager.
+    Alertmanager(Alertmanager),
+    /// PagerDuty.
+    PagerDuty(PagerDuty),
+    /// Slack.
+    Slack(Slack),
+    /// Microsoft Teams, by a workflow.
+    Teams(Teams),
+    /// Telegram.
+    Telegram(Telegram),
+    /// E-mail.
+    Email(Email),
+    /// ntfy.
+    Ntfy(Ntfy),
+}
+
+impl ReceiverKind {
+    /// All that has to stay hidden.
+    pub fn credentials(&self) -> Vec<&Credential> {
+        match self {
+            Self::Log => Vec::new(),
+            Self::Webhook(webhook) => {
+                std::iter::once(&webhook.url).chain(webhook.headers.iter().map(|(_, value)| value)).collect()
+            }
+            Self::Alertmanager(alertmanager) => alertmanager.urls.iter().collect(),
+            Self::PagerDuty(pagerduty) => vec![&pagerduty.routing_key],
+            Self::Slack(Slack::Token { token, .. }) => vec![token],
+            Self::Slack(Slack::Hook { url }) => vec![url],
+            Self::Teams(teams) => vec![&teams.url],
+            Self::Telegram(telegram) => vec![&telegram.token],
+            Self::Email(email) => email.login.iter().map(|(_, password)| password).collect(),
+            Self::Ntfy(ntfy) => std::iter::once(&ntfy.topic).chain(&ntfy.token).collect(),
+        }
+    }
+}
+
+/// A POST of JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where to; it may hold a token.
+    pub url: Credential,
+    /// Further headers, by name.
+    pub headers: Vec<(String, Credential)>,
+    /// What the JSON looks like.
+    pub format: WebhookFormat,
+}
+
+/// What a webhook's JSON looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WebhookFormat {
+    /// `docs/webhook.md`.
+    #[default]
+    Wachta,
+    /// What Alertmanager posts to its webhooks, version 4.
+    Alertmanager,
+}
+
+/// Prometheus Alertmanager: its API, version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alertmanager {
+    /// Every peer of the cluster, never a load balancer before them.
+    pub urls: Vec<Credential>,
+    /// How often it is told again of what is open.
+    pub resend: Duration,
+}
+
+/// PagerDuty: its Events API, version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PagerDuty {
+    /// The integration key.
+    pub routing_key: Credential,
+    /// Where events are posted to.
+    pub url: url::Url,
+}
+
+/// Slack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slack {
+    /// Its Web API: messages are updated in place, and show the screenshot.
+    Token {
+        /// A bot's token.
+        token: Credential,
+        /// A channel's id or `#name`.
+        channel: String,
+        /// What the API's methods are below.
         url: url::Url,
     },
-    /// A line in the agent's log.
-    Log,
+    /// An incoming webhook: messages alone.
+    Hook {
+        /// Where to; it is a token itself.
+        url: Credential,
+    },
+}
+
+/// Microsoft Teams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Teams {
+    /// The workflow's URL; it holds a signature.
+    pub url: Credential,
+}
+
+/// Telegram: its Bot API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telegram {
+    /// The bot's token.
+    pub token: Credential,
+    /// A chat's id or `@channel`.
+    pub chat: String,
+    /// The topic in a group that has topics.
+    pub thread: Option<u32>,
+    /// What `/bot<token>/…` is below.
+    pub url: url::Url,
+}
+
+/// E-mail by SMTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Email {
+    /// The server's name or address.
+    pub host: String,
+    /// Its port; by default what belongs to the way of encryption.
+    pub port: u16,
+    /// How the connection is encrypted.
+    pub tls: MailTls,
+    /// A PEM file with roots besides the system's.
+    pub ca: Option<PathBuf>,
+    /// User and password; none: the server takes mail without.
+    pub login: Option<(String, Credential)>,
+    /// Who it is from, `Name <address>` or an address.
+    pub from: String,
+    /// Who gets it.
+    pub to: Vec<String>,
+}
+
+/// How a connection to a mail server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MailTls {
+    /// Begins plain and must switch (RFC 3207).
+    #[default]
+    StartTls,
+    /// From the first byte (RFC 8314).
+    Implicit,
+    /// Not at all: for a server on this machine.
+    None,
+}
+
+/// ntfy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ntfy {
+    /// The server.
+    pub url: url::Url,
+    /// The topic; who knows it can read it.
+    pub topic: Credential,
+    /// An access token.
+    pub token: Option<Credential>,
 }
 
 /// Which incidents go to whom.

@@ -1,32 +1,197 @@
 //! Telling people: one file per kind of receiver, and the courier that delivers what is owed.
 //!
-//! A notifier says only how a try ended; whether and when to try again is the courier's.
+//! A notifier says how a try ended and what it was told about the next one; whether and when to try again is the
+//! courier's. A new kind of receiver is a file here, its keys in the agent's file, and a line in [`notifier`].
 
+mod alertmanager;
+mod alerts;
 mod config;
 mod courier;
+pub mod credential;
+mod cut;
+mod delivering;
+mod email;
+mod exchange;
 mod log;
+mod message;
+mod ntfy;
+mod pace;
+mod pagerduty;
+mod slack;
+mod teams;
+mod telegram;
+pub mod template;
+mod trial;
 mod webhook;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::Value as Json;
 
 use crate::incident::{Event, Notice};
+use crate::outcome::RunId;
+use crate::secret::Masker;
 use crate::store::Delivery;
+use crate::store::evidence::EvidenceFolder;
 
-pub use config::{Alerting, Begins, Receiver, ReceiverKind, Route, Window};
+pub use config::{
+    Alerting, Alertmanager, Begins, Email, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route, Slack, Teams,
+    Telegram, Webhook, WebhookFormat, Window,
+};
 pub use courier::{Courier, Metrics};
+pub use email::is_mailbox;
+pub use trial::{Trial, trial};
 
 /// The name of the receiver that is always there.
 pub const LOG: &str = "log";
 
+/// What notifiers work with.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Talks HTTP; follows no redirects.
+    pub client: reqwest::Client,
+    /// Where screenshots are.
+    pub evidence: EvidenceFolder,
+}
+
+/// How a try ended, and what that means for the next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tried {
+    /// How it ended.
+    delivery: Delivery,
+    /// How long the receiver wants to be left alone.
+    wait: Option<Duration>,
+    /// Whether what stood in the way stands in the way of every notice, and not of this one alone.
+    holds_all: bool,
+    /// What has to be remembered of the notice's key from now on; none: what was remembered stays.
+    memo: Option<Json>,
+    /// What the receiver said, for people.
+    said: String,
+}
+
+impl Tried {
+    fn new(delivery: Delivery, said: String) -> Self {
+        Self { delivery, wait: None, holds_all: false, memo: None, said }
+    }
+
+    /// The receiver took it, and said this.
+    fn sent(said: impl Into<String>) -> Self {
+        Self::new(Delivery::Sent, said.into())
+    }
+
+    /// It surely did not take it; it may later.
+    fn refused(problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        Self::new(Delivery::Refused(problem.clone()), problem)
+    }
+
+    /// It may have taken it.
+    fn unsure(problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        Self::new(Delivery::Unsure(problem.clone()), problem)
+    }
+
+    /// It never will.
+    fn failed(problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        Self::new(Delivery::Failed(problem.clone()), problem)
+    }
+
+    /// The receiver is away, or has had enough: nothing else gets through either.
+    fn holds_all(mut self, wait: Option<Duration>) -> Self {
+        self.holds_all = true;
+        self.wait = wait;
+        self
+    }
+
+    fn remember(mut self, memo: Json) -> Self {
+        self.memo = Some(memo);
+        self
+    }
+
+    /// Without secrets.
+    fn masked(mut self, masker: &Masker) -> Self {
+        for text in [&mut self.said].into_iter().chain(match &mut self.delivery {
+            Delivery::Sent => None,
+            Delivery::Refused(problem) | Delivery::Unsure(problem) | Delivery::Failed(problem) => Some(problem),
+        }) {
+            *text = masker.mask(text);
+        }
+        self
+    }
+}
+
 /// One way to tell people.
 #[async_trait]
-pub trait Notifier: Send + Sync {
-    /// Tries once.
-    async fn notify(&self, notice: &Notice) -> Delivery;
+pub(crate) trait Notifier: Send + Sync {
+    /// Tries once. `memo` is what was remembered of the notice's key.
+    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried;
+
+    /// Whether it remembers anything.
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// What is added once a notice is taken and marked; a failure is its own.
+    async fn embellish(&self, _notice: &Notice, _memo: Option<&Json>) {}
+
+    /// The least time between two tries, by the receiver's own rules.
+    fn gap(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// How often it is told again of all that is remembered.
+    fn resends_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Tells it again of all that is remembered, by key; gives the keys that are over.
+    async fn resend(&self, _memos: &[(String, Json)], _now: DateTime<Utc>) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What tells a receiver.
+fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifier> {
+    let wording = message::Wording::new(&receiver.templates, links);
+    let client = tools.client.clone();
+    match receiver.kind.clone() {
+        ReceiverKind::Log => Box::new(log::Log { wording }),
+        ReceiverKind::Webhook(config) => Box::new(webhook::Hook { client, config, wording }),
+        ReceiverKind::Alertmanager(config) => Box::new(alertmanager::Peers { client, config, wording }),
+        ReceiverKind::PagerDuty(config) => Box::new(pagerduty::Pager { client, config, wording }),
+        ReceiverKind::Slack(config) => {
+            Box::new(slack::Channel { client, config, wording, evidence: tools.evidence.clone() })
+        }
+        ReceiverKind::Teams(config) => Box::new(teams::Workflow { client, config, wording }),
+        ReceiverKind::Telegram(config) => Box::new(telegram::Bot { client, config, wording }),
+        ReceiverKind::Email(config) => Box::new(email::Mailer { config, wording, evidence: tools.evidence.clone() }),
+        ReceiverKind::Ntfy(config) => Box::new(ntfy::Topic { client, config, wording }),
+    }
+}
+
+/// Knows all that a receiver's answers must not show.
+fn masker(receiver: &Receiver) -> Masker {
+    let masker = Masker::default();
+    for value in receiver.kind.credentials().into_iter().filter_map(|credential| credential.read().ok()) {
+        masker.add(&value);
+        // Parts of a URL are as telling as the whole.
+        if let Ok(url) = url::Url::parse(&value) {
+            let segments = url.path_segments().into_iter().flatten().map(ToOwned::to_owned);
+            let values = url.query_pairs().map(|(_, value)| value.into_owned());
+            let password = url.password().map(ToOwned::to_owned);
+            for part in segments.chain(values).chain(password).filter(|part| part.len() >= 8) {
+                masker.add(&part);
+            }
+        }
+    }
+    masker
 }
 
 /// Links that begin with `web.external_url`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
     base: Option<url::Url>,
 }
@@ -47,7 +212,22 @@ impl Links {
 
     /// The page of the run that a notice is about.
     pub fn run(&self, notice: &Notice) -> Option<String> {
-        self.to(crate::names::path::RUN, &notice.incident.last_run.to_string())
+        self.run_of(notice.incident.last_run)
+    }
+
+    /// The page of a run.
+    pub fn run_of(&self, run: RunId) -> Option<String> {
+        self.to(crate::names::path::RUN, &run.to_string())
+    }
+
+    /// The screenshot of a notice.
+    pub fn screenshot(&self, notice: &Notice) -> Option<String> {
+        self.to(crate::names::path::EVIDENCE, notice.incident.screenshot.as_deref()?)
+    }
+
+    /// What links begin with.
+    pub fn base(&self) -> Option<&url::Url> {
+        self.base.as_ref()
     }
 
     fn to(&self, path: &str, id: &str) -> Option<String> {
@@ -61,19 +241,25 @@ pub fn headline(notice: &Notice) -> String {
     let incident = &notice.incident;
     let severity = incident.severity.as_str().to_uppercase();
     let place = &incident.location;
+    if trial::is_trial(incident) {
+        return trial::headline(notice);
+    }
+    let more = notice.others.len() + notice.uncounted;
+    let name = if more == 0 { incident.name.clone() } else { format!("{} and {more} more", incident.name) };
     let mut line = match notice.event {
-        Event::Resolved => return format!("[RESOLVED] {} works again at {place}", incident.name),
-        Event::Opened | Event::Updated | Event::Reminder | Event::Digest if incident.subject.is_agent() => {
-            return format!(
-                "[{severity}] {} cannot test: {}",
-                incident.name,
-                incident.message.as_deref().unwrap_or("unknown")
-            );
+        Event::Resolved => {
+            return format!("[RESOLVED] {name} {} again at {place}", if more == 0 { "works" } else { "work" });
         }
-        Event::Opened | Event::Reminder | Event::Digest => {
-            format!("[{severity}] {} {} at {place}", incident.name, incident.verdict)
+        Event::Digest => return format!("[{severity}] what was held back: {name} at {place}"),
+        Event::Opened | Event::Updated | Event::Reminder if incident.subject.is_agent() => {
+            return format!("[{severity}] {name} cannot test: {}", incident.message.as_deref().unwrap_or("unknown"));
         }
-        Event::Updated => format!("[{severity}] {} {} at {place}, was a warning", incident.name, incident.verdict),
+        Event::Opened => format!("[{severity}] {name} {} at {place}", incident.verdict),
+        Event::Reminder => format!("[{severity}] {name} still {} at {place}", incident.verdict),
+        Event::Updated => {
+            let new = notice.note.as_deref().unwrap_or("was a warning");
+            format!("[{severity}] {name} {} at {place}, {new}", incident.verdict)
+        }
     };
     for part in [&incident.step, &incident.message].into_iter().flatten() {
         line.push_str(": ");

@@ -1,37 +1,48 @@
 //! A POST of JSON. The body's shape is in `docs/webhook.md`.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use chrono::SecondsFormat;
 use serde_json::{Value as Json, json};
 
-use super::{Links, Notifier, headline};
-use crate::incident::Notice;
-use crate::store::Delivery;
-
-/// How long a receiver may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use super::alerts::{self, time};
+use super::config::{Webhook, WebhookFormat};
+use super::exchange::exchange;
+use super::message::{Message, Wording};
+use super::{Links, Notifier, Tried};
+use crate::incident::{Event, Notice};
 
 /// Posts notices to a URL.
-pub(super) struct Webhook {
+pub(super) struct Hook {
     pub(super) client: reqwest::Client,
-    pub(super) url: url::Url,
-    pub(super) links: Links,
+    pub(super) config: Webhook,
+    pub(super) wording: Wording,
 }
 
 /// What is posted.
-pub(super) fn body(notice: &Notice, links: &Links) -> Json {
+pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
     let incident = &notice.incident;
-    let time = |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let others = notice.others.iter().map(|other| {
+        json!({
+            "subject": other.subject,
+            "name": other.name,
+            "severity": other.severity,
+            "location": other.location,
+            "step": other.step,
+            "message": other.message,
+            "opened_at": time(other.opened_at),
+            "resolved_at": other.resolved_at.map(time),
+            "run": other.last_run,
+        })
+    });
     json!({
         "version": 1,
         "notice": notice.id,
-        "dedup_key": incident.dedup_key(),
+        "dedup_key": notice.key,
         "event": notice.event.as_str(),
         "repeat": notice.repeat,
         "receiver": notice.receiver,
-        "text": headline(notice),
+        "text": message.title,
+        "description": message.text,
+        "note": notice.note,
         "severity": incident.severity,
         "subject": incident.subject,
         "name": incident.name,
@@ -47,45 +58,98 @@ pub(super) fn body(notice: &Notice, links: &Links) -> Json {
         "bad_runs": incident.bad_runs,
         "opened_at": time(incident.opened_at),
         "resolved_at": incident.resolved_at.map(time),
-        "links": {"incident": links.incident(notice), "run": links.run(notice)},
+        "others": others.collect::<Vec<_>>(),
+        "uncounted": notice.uncounted,
+        "runbook": incident.runbook,
+        "links": {
+            "incident": links.incident(notice),
+            "run": links.run(notice),
+            "screenshot": links.screenshot(notice),
+        },
     })
 }
 
-#[async_trait]
-impl Notifier for Webhook {
-    async fn notify(&self, notice: &Notice) -> Delivery {
-        let sent = self
-            .client
-            .post(self.url.clone())
-            .timeout(TIMEOUT)
-            .header("idempotency-key", &notice.id)
-            .json(&body(notice, &self.links))
-            .send()
-            .await;
-        match sent {
-            Ok(answer) if answer.status().is_success() => Delivery::Sent,
-            Ok(answer) => {
-                let status = answer.status();
-                let retry = status.is_server_error() || status == 429 || status == 408;
-                let problem = format!("the receiver answered {status}");
-                if retry { Delivery::Refused(problem) } else { Delivery::Failed(problem) }
-            }
-            // Without a connection nothing can have arrived; any other error leaves a doubt. The URL may hold a
-            // token, so it is not repeated.
-            Err(error) if error.is_connect() => {
-                Delivery::Refused(format!("no connection: {}", root(&error.without_url())))
-            }
-            Err(error) => Delivery::Unsure(format!("no answer: {}", root(&error.without_url()))),
-        }
+/// What is posted in Alertmanager's form (its docs/configuration.md, `webhook_config`, version 4).
+pub(super) fn alertmanager_body(notice: &Notice, message: &Message, links: &Links) -> Json {
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+    let state = |is_resolved| if is_resolved { "resolved" } else { "firing" };
+    let incident = &notice.incident;
+    let is_over = notice.event == Event::Resolved;
+    let mut sets = vec![alerts::labels(notice)];
+    let mut all = vec![json!({
+        "status": state(is_over),
+        "labels": sets[0],
+        "annotations": alerts::annotations(notice, message),
+        "startsAt": time(incident.opened_at),
+        "endsAt": incident.resolved_at.filter(|_| is_over).map_or_else(|| NEVER.to_owned(), time),
+        "generatorURL": links.run(notice).unwrap_or_default(),
+        "fingerprint": alerts::fingerprint(&sets[0]),
+    })];
+    for other in &notice.others {
+        let labels = alerts::own(&other.subject.0, other.severity.as_str(), &other.location);
+        let texts = [("name", Some(&other.name)), ("step", other.step.as_ref()), ("message", other.message.as_ref())];
+        let annotations: Json = texts.into_iter().filter_map(|(name, text)| Some((name, text?.as_str()))).collect();
+        all.push(json!({
+            "status": state(is_over || other.resolved_at.is_some()),
+            "labels": labels,
+            "annotations": annotations,
+            "startsAt": time(other.opened_at),
+            "endsAt": other.resolved_at.map_or_else(|| NEVER.to_owned(), time),
+            "generatorURL": links.run_of(other.last_run).unwrap_or_default(),
+            "fingerprint": alerts::fingerprint(&labels),
+        }));
+        sets.push(labels);
     }
+    let mut common = sets[0].clone();
+    common.retain(|name, value| sets.iter().all(|labels| labels.get(name) == Some(value)));
+    let reason = match notice.event {
+        Event::Opened => "first notification",
+        Event::Updated => "new alerts added",
+        Event::Resolved => "all alerts resolved",
+        Event::Reminder | Event::Digest => "repeat interval elapsed",
+    };
+    json!({
+        "version": "4",
+        "groupKey": notice.key,
+        "truncatedAlerts": notice.uncounted,
+        "status": state(is_over),
+        "receiver": notice.receiver,
+        "groupLabels": {},
+        "commonLabels": common,
+        "commonAnnotations": if all.len() == 1 { all[0]["annotations"].clone() } else { json!({}) },
+        "externalURL": links.base().map(|base| base.as_str().trim_end_matches('/')).unwrap_or_default(),
+        "notification_reason": reason,
+        "alerts": all,
+    })
 }
 
-fn root(error: &reqwest::Error) -> String {
-    let mut last = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(inner) = next {
-        last = inner.to_string();
-        next = inner.source();
+/// A text as a header takes it: whatever is not plain ASCII is percent-encoded.
+fn header_text(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::CONTROLS).to_string()
+}
+
+#[async_trait]
+impl Notifier for Hook {
+    async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
+        let url = match self.config.url.url() {
+            Ok(url) => url,
+            Err(problem) => return Tried::refused(problem),
+        };
+        let message = self.wording.message(notice);
+        let body = match self.config.format {
+            WebhookFormat::Wachta => body(notice, &message, &self.wording.links),
+            WebhookFormat::Alertmanager => alertmanager_body(notice, &message, &self.wording.links),
+        };
+        let mut request = self.client.post(url).header("idempotency-key", header_text(&notice.id)).json(&body);
+        for (name, value) in &self.config.headers {
+            match value.read() {
+                Ok(value) => request = request.header(name, value),
+                Err(problem) => return Tried::refused(problem),
+            }
+        }
+        match exchange(request).await {
+            Ok(reply) => reply.judge(),
+            Err(tried) => tried,
+        }
     }
-    last
 }

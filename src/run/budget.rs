@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Usuals;
 use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::{Failure, PageResult};
@@ -27,8 +28,9 @@ pub fn missed(
     duration: Duration,
     pages: &[(usize, PageResult)],
     totals: &Totals,
+    usuals: &Usuals,
 ) -> Vec<(Option<usize>, Failure)> {
-    budget.iter().filter_map(|limit| miss(limit, duration, pages, totals)).collect()
+    budget.iter().filter_map(|limit| miss(limit, duration, pages, totals, usuals)).collect()
 }
 
 fn miss(
@@ -36,6 +38,7 @@ fn miss(
     duration: Duration,
     pages: &[(usize, PageResult)],
     totals: &Totals,
+    usuals: &Usuals,
 ) -> Option<(Option<usize>, Failure)> {
     let told = |step, name: &str, seen: String, allowed: String| {
         let message = format!("{name} {seen} is above the budget of {allowed}");
@@ -47,6 +50,11 @@ fn miss(
     match limit.value {
         Budget::Duration(allowed) => (duration > allowed)
             .then(|| told(None, "duration", seconds(duration.as_secs_f64()), seconds(allowed.as_secs_f64()))),
+        Budget::SlowerThanUsual(wanted) => {
+            let slow = usuals.of(None, wanted.over)?.judge(duration, wanted)?;
+            let failure = Failure::new(Reason::Budget, format!("the run {}", slow.message));
+            Some((None, failure.compared(slow.expected, slow.seen).at(limit.span)))
+        }
         Budget::Vital(vital, allowed) => worst(pages, |page| page.timing.vital(vital))
             .filter(|(_, seen)| *seen > allowed.as_secs_f64())
             .map(|(step, seen)| told(Some(step), vital.as_str(), seconds(seen), seconds(allowed.as_secs_f64()))),
@@ -71,7 +79,7 @@ fn worst(pages: &[(usize, PageResult)], value: impl Fn(&PageResult) -> Option<f6
 }
 
 /// `3.1s`, `240ms`; a long one as people write it. Rounded up: what is above a limit must not look like it.
-fn seconds(seconds: f64) -> String {
+pub(super) fn seconds(seconds: f64) -> String {
     let millis = (seconds * 1000.0 - 1e-6).ceil();
     match millis {
         m if m < 1000.0 => format!("{m}ms"),

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::Values;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{Matcher, Schema, Value};
+use crate::scenario::{Matcher, Pattern, Schema, Value};
 
 /// So much of what does not fit a schema is told, in characters.
 const SHOWN: usize = 200;
@@ -59,7 +59,7 @@ pub enum Filled {
     /// Ends with it.
     EndsWith(String),
     /// A regular expression matches somewhere.
-    Matches(regex::Regex),
+    Matches(Arc<regex::Regex>),
     /// A number below.
     LessThan(f64),
     /// A number above.
@@ -90,7 +90,7 @@ impl Filled {
             Matcher::Contains(text) => Self::Contains(values.fill(text)?),
             Matcher::StartsWith(text) => Self::StartsWith(values.fill(text)?),
             Matcher::EndsWith(text) => Self::EndsWith(values.fill(text)?),
-            Matcher::Matches(pattern) => Self::Matches(pattern_of(&values.fill(pattern)?)?),
+            Matcher::Matches(pattern) => Self::Matches(pattern_of(pattern, values)?),
             Matcher::LessThan(value) => Self::LessThan(number(value)?),
             Matcher::GreaterThan(value) => Self::GreaterThan(number(value)?),
             Matcher::Between(low, high) => Self::Between(number(low)?, number(high)?),
@@ -183,11 +183,11 @@ impl Filled {
     }
 }
 
-/// A JSON Schema, compiled. What it refers to elsewhere is not fetched.
+/// A JSON Schema, compiled: a file may be another one by now. What it refers to elsewhere is not fetched.
 fn validator(schema: &Schema, values: &Values) -> Result<Arc<jsonschema::Validator>, Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::new(Reason::Configuration, format!("`schema`: {why}"));
     let compiled = match schema {
-        Schema::Inline(schema) => jsonschema::validator_for(schema),
+        Schema::Inline(schema) => return Ok(Arc::clone(schema.validator())),
         Schema::File(file) => {
             let text = values.file(file).map_err(|failure| failure.at(file.span))?;
             let schema = serde_json::from_slice(&text)
@@ -199,8 +199,13 @@ fn validator(schema: &Schema, values: &Values) -> Result<Arc<jsonschema::Validat
 }
 
 /// A regular expression, compiled; its size is bounded.
-pub fn pattern_of(text: &str) -> Result<regex::Regex, Failure> {
-    regex::Regex::new(text)
+pub fn pattern_of(pattern: &Pattern, values: &Values) -> Result<Arc<regex::Regex>, Failure> {
+    if let Some(compiled) = pattern.compiled() {
+        return Ok(Arc::clone(compiled));
+    }
+    let text = values.fill(pattern.text())?;
+    regex::Regex::new(&text)
+        .map(Arc::new)
         .map_err(|error| Failure::new(Reason::Configuration, format!("`{text}` is not a regular expression: {error}")))
 }
 
@@ -276,7 +281,7 @@ mod tests {
         );
         check(&Filled::OneOf(vec![json!(200), json!(204)]), &[one(json!(204))], &[one(json!(500))]);
         check(
-            &Filled::Matches(regex::Regex::new("^a+$").unwrap()),
+            &Filled::Matches(Arc::new(regex::Regex::new("^a+$").unwrap())),
             &[one(json!("aa"))],
             &[one(json!("ab")), one(json!(5))],
         );

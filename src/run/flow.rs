@@ -11,7 +11,7 @@ use super::{Ticket, Tools, Values, http, probe};
 use crate::diagnostic::At;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{EvidenceKind, Failure, StepStatus};
-use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, PageAction, Pretty, Scenario, Step};
+use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, PageAction, Pretty, ResponseFact, Scenario, Step};
 
 /// What a step's own timeout may be overrun by before it is cut off from outside: a step that keeps its own time
 /// says more about what it saw.
@@ -83,6 +83,10 @@ impl<'a> Flow<'a> {
     }
 
     pub(super) async fn run(mut self) {
+        if let Some(baseline) = &self.tools.baseline {
+            self.record.compare_with(baseline.usual(self.scenario, self.record.started_at()).await);
+            self.record.start_clock();
+        }
         if self.scenario.needs_browser() {
             if let Err(failure) = self.open_page().await {
                 self.record.decide(None, failure);
@@ -248,7 +252,13 @@ impl<'a> Flow<'a> {
                     result.http = self.session.result(&self.values);
                     result.certificate_expires_at = self.session.certificate_expires_at();
                 });
-                held
+                held?;
+                request.expect.iter().try_for_each(|one| match one.what {
+                    ResponseFact::SlowerThanUsual(wanted) => {
+                        self.record.as_usual(index, step, wanted).map_err(|failure| failure.at(one.span))
+                    }
+                    _ => Ok(()),
+                })
             }
             Action::Check(check) => {
                 let due_at = self.record.due_at();

@@ -3,17 +3,21 @@
 //! [`run`] cannot fail: what the target does wrong is `failed`, what we do wrong is `unknown`, a panic inside
 //! included. It needs neither scheduler nor store.
 
+mod baseline;
 pub mod blackbox;
 pub mod browser;
 pub mod budget;
+mod dns;
 pub mod expect;
 mod flow;
 mod http;
 pub mod probe;
 mod record;
 pub mod tls;
+pub mod usual;
 pub mod values;
 pub mod wire;
+mod xpath;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,6 +31,7 @@ use crate::outcome::{Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Lookup, Scenario};
 use crate::store::evidence::EvidenceFolder;
 
+pub use baseline::{Baseline, Usuals};
 pub use http::Tokens;
 pub use values::Values;
 
@@ -43,6 +48,8 @@ pub struct Tools {
     pub evidence: EvidenceFolder,
     /// Who called in; none where nobody can.
     pub beats: Option<probe::Beats>,
+    /// What runs are compared with; none where there is no history.
+    pub baseline: Option<Baseline>,
     /// Tokens for client credentials, kept between runs.
     pub tokens: Tokens,
     /// Where the agent looks from.
@@ -84,12 +91,12 @@ pub enum Stage<'a> {
 /// When the page's process dies and nothing tells why, the scenario is run once more in a fresh browser: a target that
 /// kills it kills it again, at the same step; anything else was ours.
 pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
-    let kills = browser::out_of_memory_kills();
+    let kills = scenario.needs_browser().then(browser::out_of_memory_kills);
     let outcome = attempt(scenario, tools, &ticket, false).await;
     if outcome.reason != Some(Reason::Crash) {
         return outcome;
     }
-    if browser::out_of_memory_kills() > kills {
+    if kills.is_some_and(|kills| browser::out_of_memory_kills() > kills) {
         return ours(outcome, Reason::Resources, "the kernel has ended a process for want of memory");
     }
     if ticket.cancel.is_cancelled() {

@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use super::budget::{self, Totals};
 use super::expect::cut;
 use super::probe::{Case, CaseEnd};
-use super::{Progress, Stage, Ticket, Tools};
+use super::{Progress, Stage, Ticket, Tools, Usuals};
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, PageResult, RunId, StepResult, StepStatus, Verdict};
-use crate::scenario::{Scenario, Step};
+use crate::scenario::{Scenario, SlowerThanUsual, Step};
 use crate::secret::Masker;
 
 /// So much of what was expected and of what was seen is told, in characters.
@@ -49,6 +49,7 @@ struct State {
     pages: Vec<(usize, PageResult)>,
     totals: Totals,
     browser: Option<BrowserResult>,
+    usuals: Usuals,
 }
 
 /// What is wrong, and in which step.
@@ -186,6 +187,26 @@ impl Record {
         self.tell(Stage::Ended(&ended));
     }
 
+    /// What is usual for this scenario.
+    pub(super) fn compare_with(&self, usuals: Usuals) {
+        self.state().usuals = usuals;
+    }
+
+    /// Whether a step that is about to pass took no longer than is usual.
+    pub(super) fn as_usual(&self, index: usize, step: &Step, wanted: SlowerThanUsual) -> Result<(), Failure> {
+        let state = self.state();
+        let Some(usual) = state.usuals.of(Some(&step.name), wanted.over) else { return Ok(()) };
+        let Some(began) = state.steps.get(index).map(|result| result.offset) else { return Ok(()) };
+        let took = self.elapsed().saturating_sub(began);
+        match usual.judge(took, wanted) {
+            None => Ok(()),
+            Some(slow) => {
+                let failure = Failure::new(Reason::Slow, format!("the step {}", slow.message));
+                Err(failure.compared(slow.expected, slow.seen).waited(took))
+            }
+        }
+    }
+
     /// The span of a step.
     pub(super) fn span_of(&self, step: usize) -> String {
         self.state().steps.get(step).map(|result| result.span_id.clone()).unwrap_or_default()
@@ -250,7 +271,7 @@ impl Record {
         let elapsed = self.elapsed();
         let missed = {
             let state = self.state();
-            budget::missed(&self.scenario.budget, elapsed, &state.pages, &state.totals)
+            budget::missed(&self.scenario.budget, elapsed, &state.pages, &state.totals, &state.usuals)
         };
         for (step, failure) in missed {
             self.soften(step, failure);

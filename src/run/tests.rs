@@ -23,6 +23,7 @@ use crate::outcome::{StepStatus, Verdict};
 use crate::scenario::{LookupError, load};
 
 mod checks;
+mod history;
 
 /// The surroundings of a test: what it names, and nothing else. `PANIC` is a defect of ours.
 #[derive(Default)]
@@ -78,6 +79,7 @@ fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
         lookup: Arc::new(lookup),
         evidence: EvidenceFolder::new(&evidence.0),
         beats: None,
+        baseline: None,
         location: "here".into(),
     }
 }

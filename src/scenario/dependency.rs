@@ -49,11 +49,7 @@ fn family(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, name: &str) -> Vec<Sc
     scenarios.range(from..).map(|(id, _)| id).take_while(|id| id.as_str().starts_with(&begins)).cloned().collect()
 }
 
-fn unknown(
-    scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>,
-    scenario: &Scenario,
-    name: &At<String>,
-) -> Diagnostic {
+fn unknown(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, scenario: &Scenario, name: &At<String>) -> Diagnostic {
     let message = format!("`depends_on`: there is no scenario `{}`", name.value);
     let found = Diagnostic::error(&scenario.source, name.span, message);
     let mut found = match nearest(&name.value, scenarios.keys().map(ScenarioId::as_str)) {
@@ -95,7 +91,8 @@ fn circle(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, path: &[ScenarioId]) 
     let [.., last, closes] = path else { return None };
     let scenario = scenarios.get(last)?;
     let names = |name: &&At<String>| {
-        name.value == closes.as_str() || closes.as_str().strip_prefix(name.value.as_str()).is_some_and(|rest| rest.starts_with('['))
+        name.value == closes.as_str()
+            || closes.as_str().strip_prefix(name.value.as_str()).is_some_and(|rest| rest.starts_with('['))
     };
     let place = scenario.alert.depends_on.iter().find(names)?;
     let shown: Vec<_> = path.iter().map(ScenarioId::as_str).collect();

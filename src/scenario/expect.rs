@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::keys::MATCHERS;
-use super::model::{Matcher, Schema};
+use super::model::{InlineSchema, Matcher, Pattern, Schema};
 use super::reader::{Reader, cut};
 use super::template::{Template, Value};
 use super::tree::{Node, NodeKind, Resolved};
@@ -138,10 +138,10 @@ fn schema(r: &mut Reader, node: &Node) -> Option<Schema> {
         return r.template(node, "`schema`").map(Schema::File);
     }
     let schema = plain(r, node)?;
-    match jsonschema::validator_for(&schema) {
-        Ok(_) => Some(Schema::Inline(schema)),
+    match InlineSchema::new(schema) {
+        Ok(schema) => Some(Schema::Inline(schema)),
         Err(error) => {
-            r.fail(node.span, format!("this is not a JSON Schema: {}", cut(&error.to_string())));
+            r.fail(node.span, format!("this is not a JSON Schema: {}", cut(&error)));
             None
         }
     }
@@ -169,14 +169,15 @@ fn plain(r: &mut Reader, node: &Node) -> Option<Json> {
     })
 }
 
-/// A regular expression; compiled once to see that it is one.
-pub fn pattern(r: &mut Reader, node: &Node) -> Option<Template> {
+/// A regular expression.
+pub fn pattern(r: &mut Reader, node: &Node) -> Option<Pattern> {
     let template = strict_template(r, node, "`matches`")?;
-    let Some(text) = template.as_literal() else { return Some(template) };
-    // What `$${` stands for differs from the raw text; places are told for the usual case only.
-    match regex_syntax_error(text) {
-        None => Some(template),
-        Some((range, message)) => {
+    match Pattern::new(template.clone()) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            let text = template.as_literal().unwrap_or_default();
+            let (range, message) = told(text, &error);
+            // What `$${` stands for differs from the raw text; places are told for the usual case only.
             let span = if template.raw() == text { r.within(node, range) } else { node.span };
             r.fail(span, format!("this is not a regular expression: {message}"));
             None
@@ -184,8 +185,8 @@ pub fn pattern(r: &mut Reader, node: &Node) -> Option<Template> {
     }
 }
 
-fn regex_syntax_error(text: &str) -> Option<(std::ops::Range<usize>, String)> {
-    let error = regex::Regex::new(text).err()?;
+/// Where in a regular expression an error is, and what it is.
+fn told(text: &str, error: &regex::Error) -> (std::ops::Range<usize>, String) {
     // The message has the pattern with carets below it, then a last line `error: …`.
     let shown = error.to_string();
     let message = shown.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
@@ -194,7 +195,7 @@ fn regex_syntax_error(text: &str) -> Option<(std::ops::Range<usize>, String)> {
     let length = carets.map_or(0, |line| line.matches('^').count());
     let start = text.char_indices().nth(column).map_or(text.len(), |(at, _)| at);
     let end = text[start..].char_indices().nth(length).map_or(text.len(), |(at, _)| start + at);
-    Some((start..end, message))
+    (start..end, message)
 }
 
 /// A text that is text: a plain number must be quoted.

@@ -1,7 +1,7 @@
 //! The keys of the language, one table per kind of map: what the reader, "allowed here", the JSON Schema and the
 //! docs come from.
 
-use super::probe;
+use super::{probe, usual};
 
 /// A key that may stand in a map.
 #[derive(Debug, Clone, Copy)]
@@ -208,7 +208,11 @@ pub const BUDGET: &[Key] = &[
     key("failed_requests", Shape::Whole, "how many of them fail"),
     key("bytes", Shape::Size, "how much comes over the wire, such as 2MB"),
     key("console_errors", Shape::Whole, "how many errors stand on the console"),
-    later("slower_than_usual", "a comparison with the scenario's own history"),
+    key(
+        "slower_than_usual",
+        Shape::Keys(&[usual::USUAL]),
+        "how long the run takes, against the scenario's own history",
+    ),
 ];
 
 /// One one-time password.
@@ -562,9 +566,13 @@ pub const RESPONSE_FACTS: &[Key] = &[
     key("body", MATCHER, "the body as text"),
     key("contains", Shape::Text, "the body has this in it"),
     key("faster_than", Shape::Duration, "from sending to the last byte"),
-    later("xpath", "what an XPath finds"),
-    later("certificate", "the server's certificate"),
-    later("slower_than_usual", "a comparison with the scenario's own history"),
+    key("xpath", Shape::Map(&MATCHER), "what an XPath 1.0 expression finds in HTML or XML"),
+    key("certificate", Shape::Keys(&[probe::certificate::CERTIFICATE]), "the server's certificate and its session"),
+    key(
+        "slower_than_usual",
+        Shape::Keys(&[usual::USUAL]),
+        "how long the step takes, against the scenario's own history",
+    ),
 ];
 
 const MATCHER_OR_TRUE: Shape = Shape::Either(&[Shape::Bool, MATCHER]);
@@ -588,7 +596,7 @@ pub const RESPONSE_SOURCES: &[Key] = &[
     key("cookie", Shape::Text, "a cookie, by name"),
     key("body", Shape::Either(&[Shape::Bool, Shape::Keys(&[BODY_SOURCE])]), "the body, or its first group"),
     key("secret", Shape::Bool, "true: masked from then on"),
-    later("xpath", "what an XPath finds"),
+    key("xpath", Shape::Text, "what an XPath 1.0 expression finds in HTML or XML"),
 ];
 
 /// The part of a body to keep.

@@ -92,7 +92,9 @@ pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
             warn(entry.key_span, &format!("`{key}`"));
         }
     }
-    for limit in scenario.budget.iter().filter(|limit| !matches!(limit.value, Budget::Duration(_))) {
+    for limit in
+        scenario.budget.iter().filter(|limit| !matches!(limit.value, Budget::Duration(_) | Budget::SlowerThanUsual(_)))
+    {
         warn(limit.span, "this limit");
     }
 }

@@ -20,7 +20,7 @@ use super::timing::{Cron, reference};
 use super::tree::{self, Entry, Node, Resolved};
 use super::url::{self, Use};
 use super::verdict::Verdict;
-use super::{fragment, lint, probe, settings};
+use super::{fragment, lint, probe, settings, usual};
 use crate::diagnostic::{At, Diagnostic, Severity, Source, Span, nearest};
 
 /// How often a scenario with a browser runs when nothing else is said.
@@ -168,6 +168,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     scenario.alert = alert.policy(&scenario.schedule, false);
     lint::unused(r, &fields);
     lint::timeouts(r, &scenario);
+    usual::lint(r, &scenario);
     lint::pages(r, &fields, &scenario);
     missing(r, &scenario, lookup);
     vec![scenario]
@@ -301,6 +302,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         finally: Vec::new(),
     };
     lint::timeouts(r, &scenario);
+    usual::lint(r, &scenario);
     Some(scenario)
 }
 

@@ -28,7 +28,9 @@ mod trap;
 pub mod tree;
 pub mod units;
 mod url;
+pub mod usual;
 mod verdict;
+pub mod xpath;
 
 pub use catalog::{Catalog, assemble};
 pub use dependency::{Parents, parents};
@@ -37,7 +39,9 @@ pub use model::*;
 pub use probe::Check;
 pub use template::{Reference, Template, Value};
 pub use url::{address_of, proxy_url};
+pub use usual::SlowerThanUsual;
 pub use verdict::Verdict;
+pub use xpath::XPath;
 
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::probe::Check;
+use super::probe::certificate::CertificateFact;
 use super::probe::heartbeat::HeartbeatCheck;
 use super::template::{Template, Value};
+use super::usual::SlowerThanUsual;
 use super::verdict::Verdict;
+use super::xpath::XPath;
 use crate::diagnostic::{At, Source, Span};
 
 /// The stable id of a scenario: `[a-z0-9-]`, 1 to 64 characters. Phase, history, incidents and Zabbix keys hang on it.
@@ -374,6 +377,8 @@ pub enum Budget {
     Bytes(u64),
     /// How many errors stand on the console, uncaught exceptions included.
     ConsoleErrors(u64),
+    /// How long the run takes, against earlier ones.
+    SlowerThanUsual(SlowerThanUsual),
 }
 
 /// A web vital that is a time.
@@ -764,8 +769,8 @@ pub enum Matcher {
     StartsWith(Template),
     /// Ends with it.
     EndsWith(Template),
-    /// A regular expression matches somewhere. Kept as text: a compiled one costs many kilobytes.
-    Matches(Template),
+    /// A regular expression matches somewhere.
+    Matches(Pattern),
     /// Is a number below this.
     LessThan(Value),
     /// Is a number above this.
@@ -784,11 +789,75 @@ pub enum Matcher {
     Schema(Schema),
 }
 
+/// A regular expression: compiled once, unless it is different in each run.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    text: Template,
+    /// None where names stand in it.
+    compiled: Option<Arc<regex::Regex>>,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Pattern {
+    /// Compiles what is written out.
+    pub fn new(text: Template) -> Result<Self, regex::Error> {
+        let compiled = text.as_literal().map(regex::Regex::new).transpose()?.map(Arc::new);
+        Ok(Self { text, compiled })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &Template {
+        &self.text
+    }
+
+    /// Ready to be used; none where names stand in it.
+    pub fn compiled(&self) -> Option<&Arc<regex::Regex>> {
+        self.compiled.as_ref()
+    }
+}
+
+/// A JSON Schema that is written out, and its validator.
+#[derive(Clone)]
+pub struct InlineSchema {
+    text: serde_json::Value,
+    validator: Arc<jsonschema::Validator>,
+}
+
+impl PartialEq for InlineSchema {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Debug for InlineSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InlineSchema({})", self.text)
+    }
+}
+
+impl InlineSchema {
+    /// Compiles a schema; the error says what is wrong with it.
+    pub fn new(text: serde_json::Value) -> Result<Self, String> {
+        let validator = jsonschema::validator_for(&text).map_err(|error| error.to_string())?;
+        Ok(Self { text, validator: Arc::new(validator) })
+    }
+
+    /// Ready to be used.
+    pub fn validator(&self) -> &Arc<jsonschema::Validator> {
+        &self.validator
+    }
+}
+
 /// A JSON Schema.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Schema {
     /// Written out; `${…}` is not filled in.
-    Inline(serde_json::Value),
+    Inline(InlineSchema),
     /// A JSON file, relative to the scenario's file.
     File(At<Template>),
 }
@@ -803,9 +872,8 @@ impl Matcher {
     pub fn visit_references(&self, visit: &mut dyn FnMut(&super::template::Reference)) {
         match self {
             Self::Equals(value) | Self::LessThan(value) | Self::GreaterThan(value) => value.visit_references(visit),
-            Self::Contains(t) | Self::StartsWith(t) | Self::EndsWith(t) | Self::Matches(t) => {
-                t.references().for_each(visit);
-            }
+            Self::Contains(t) | Self::StartsWith(t) | Self::EndsWith(t) => t.references().for_each(visit),
+            Self::Matches(pattern) => pattern.text().references().for_each(visit),
             Self::Between(low, high) => {
                 low.visit_references(visit);
                 high.visit_references(visit);
@@ -1112,22 +1180,31 @@ pub enum ResponseFact {
     Header(String, Matcher),
     /// What a `JSONPath` (RFC 9535) finds: the value, or the list when it finds several.
     Json(String, Matcher),
+    /// What an XPath finds in HTML or XML: the text of a node, or the list when it finds several.
+    Xpath(XPath, Matcher),
+    /// The server's certificate, or the session that it was shown in.
+    Certificate(CertificateFact),
     /// The body as text.
     Body(Matcher),
     /// The body has this in it.
     Contains(Template),
     /// From sending to the last byte.
     FasterThan(Duration),
+    /// How long the step takes, against earlier runs; judged when all else holds.
+    SlowerThanUsual(SlowerThanUsual),
 }
 
 impl ResponseFact {
     /// The matcher, where there is one.
     pub fn matcher(&self) -> Option<&Matcher> {
         match self {
-            Self::Status(matcher) | Self::Header(_, matcher) | Self::Json(_, matcher) | Self::Body(matcher) => {
-                Some(matcher)
-            }
-            Self::Contains(_) | Self::FasterThan(_) => None,
+            Self::Status(matcher)
+            | Self::Header(_, matcher)
+            | Self::Json(_, matcher)
+            | Self::Xpath(_, matcher)
+            | Self::Body(matcher) => Some(matcher),
+            Self::Certificate(fact) => fact.matcher(),
+            Self::Contains(_) | Self::FasterThan(_) | Self::SlowerThanUsual(_) => None,
         }
     }
 }
@@ -1148,12 +1225,14 @@ pub struct ResponseSave {
 pub enum ResponseSource {
     /// What a `JSONPath` finds.
     Json(String),
+    /// What an XPath finds in HTML or XML.
+    Xpath(XPath),
     /// A header, by its lower-case name.
     Header(String),
     /// A cookie that would be sent to the address that answered, by name.
     Cookie(String),
     /// The first group of a regular expression over the body, or the whole body.
-    Body(Option<Template>),
+    Body(Option<Pattern>),
 }
 
 /// What a scenario may know of its surroundings: the agent's environment and files, as far as it allows.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::device::{DEVICES, Device};
-use super::http;
 use super::keys::{BASIC_AUTH, BROWSER, BROWSER_TRUST, BUDGET, EVIDENCE, GEOLOCATION, PRESET_COOKIE, TOTP};
 use super::load::{plain_name, timezone};
 use super::model::{
@@ -12,6 +11,7 @@ use super::model::{
 use super::reader::{Fields, Reader, cut};
 use super::template::Template;
 use super::tree::{Entry, Node};
+use super::{http, usual};
 use crate::diagnostic::{At, Diagnostic, nearest};
 
 /// Metres, when nothing else is said.
@@ -224,6 +224,7 @@ pub fn budget(r: &mut Reader, node: &Node) -> Vec<At<Budget>> {
             ("cls", _) => r.number(node, &what, 0.0, f64::INFINITY).map(Budget::LayoutShift),
             ("requests", _) => r.whole(node, &what).map(Budget::Requests),
             ("failed_requests", _) => r.whole(node, &what).map(Budget::FailedRequests),
+            ("slower_than_usual", _) => usual::read(r, node).map(Budget::SlowerThanUsual),
             ("bytes", _) => r.size(node, &what).map(Budget::Bytes),
             _ => r.whole(node, &what).map(Budget::ConsoleErrors),
         };

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::incident::{Event, Why};
 use crate::names::Reason;
-use crate::outcome::Verdict;
+use crate::outcome::{StepResult, StepStatus, Verdict};
 use crate::scenario::Severity;
 
 /// A file for a store, gone with the test.
@@ -58,12 +58,14 @@ conformance! {
     a_commit_is_written_once
     intents_stand_until_their_outcome
     history_is_in_order
+    durations_are_those_of_good_runs
     pruning_keeps_the_last_outcome
     pruning_keeps_what_is_open_or_owed
     decisions_count_up
     incidents_are_found
     the_outbox_is_in_order
     a_notice_that_may_have_arrived_is_a_repeat
+    what_receivers_need_is_remembered
     who_called_in_is_remembered
     memory_is_written_and_forgotten
 }
@@ -213,6 +215,59 @@ async fn history_is_in_order(store: &Sqlite) {
     assert_eq!(latest, [3, 4, 6]);
     // Only `a` ended unknown and was conclusive before.
     assert_eq!(numbers(&store.latest_conclusive().await.unwrap()), [2]);
+}
+
+async fn durations_are_those_of_good_runs(store: &Sqlite) {
+    let step = |name: &str, status, millis| StepResult {
+        name: name.into(),
+        depth: 0,
+        finally: false,
+        optional: true,
+        span_id: String::new(),
+        offset: Duration::ZERO,
+        duration: Duration::from_millis(millis),
+        status,
+        place: String::new(),
+        failure: None,
+        http: None,
+        certificate_expires_at: None,
+        page: None,
+    };
+    let run = |number: u128, second, verdict, status| Outcome {
+        duration: Duration::from_millis(100 + u64::try_from(number).unwrap()),
+        steps: vec![
+            step("GET /\"it's\"", status, 10 + u64::try_from(number).unwrap()),
+            step("other", StepStatus::Passed, 5000),
+        ],
+        ..outcome(number, "shop", second, verdict)
+    };
+    let (good, bad) = (StepStatus::Passed, StepStatus::Failed);
+    let elsewhere = Outcome { location: "there".into(), ..run(7, 70, Verdict::Passed, good) };
+    let outcomes = vec![
+        run(1, 10, Verdict::Passed, good),
+        run(2, 20, Verdict::Passed, good),
+        run(3, 30, Verdict::Failed, good),
+        run(4, 40, Verdict::Degraded, good),
+        run(5, 50, Verdict::Unknown, good),
+        // Passed, though this step, which is optional, did not.
+        run(6, 60, Verdict::Passed, bad),
+        elsewhere,
+        outcome(8, "other", 80, Verdict::Passed),
+    ];
+    let outcomes = outcomes.into_iter().map(Arc::new).collect();
+    store.commit(&Batch { outcomes, ..Batch::default() }).await.unwrap();
+    let check = async |step: Option<&str>, since, limit, expected: &[(i64, u64)]| {
+        let asked = Durations { scenario: "shop", location: "here", step, since: at(since), limit };
+        let found = store.durations(&asked).await.unwrap();
+        let expected: Vec<_> =
+            expected.iter().map(|(second, millis)| (at(*second), Duration::from_millis(*millis))).collect();
+        assert_eq!(found, expected, "{asked:?}");
+    };
+    check(None, 0, 9, &[(60, 106), (40, 104), (20, 102), (10, 101)]).await;
+    check(None, 20, 2, &[(60, 106), (40, 104)]).await;
+    check(Some("GET /\"it's\""), 20, 9, &[(40, 14), (20, 12)]).await;
+    check(Some("GET /\"it's\""), 0, 2, &[(40, 14)]).await;
+    check(Some("nothing"), 0, 9, &[]).await;
 }
 
 async fn pruning_keeps_the_last_outcome(store: &Sqlite) {
@@ -414,6 +469,24 @@ async fn a_commit_is_whole_or_not_at_all() {
     assert_eq!(store.latest().await.unwrap(), []);
     assert_eq!(store.incidents(10).await.unwrap(), []);
     store.close().await;
+}
+
+async fn what_receivers_need_is_remembered(store: &dyn Store) {
+    let (first, second) = (json!({"ts": "1.5"}), json!({"ts": "2.5"}));
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
+    store.keep_memo("team", "shop:1", Some(&second), at(1)).await.unwrap();
+    store.keep_memo("team", "shop:1", Some(&first), at(2)).await.unwrap();
+    store.keep_memo("team", "pay:1", Some(&second), at(3)).await.unwrap();
+    store.keep_memo("other", "shop:1", Some(&second), at(30)).await.unwrap();
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), Some(first.clone()));
+    let all = [("pay:1".to_owned(), second.clone()), ("shop:1".to_owned(), first)];
+    assert_eq!(store.memos("team").await.unwrap(), all);
+    store.keep_memo("team", "shop:1", None, at(4)).await.unwrap();
+    assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
+    assert_eq!(store.memo("other", "shop:1").await.unwrap(), Some(second));
+    // What nobody has needed for long goes.
+    store.prune(at(20)).await.unwrap();
+    assert_eq!((store.memos("team").await.unwrap().len(), store.memos("other").await.unwrap().len()), (0, 1));
 }
 
 async fn who_called_in_is_remembered(store: &dyn Store) {

@@ -119,6 +119,21 @@ pub struct Recent {
     pub reason: Option<Reason>,
 }
 
+/// Which durations are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Durations<'a> {
+    /// Of which scenario.
+    pub scenario: &'a str,
+    /// Where the agent looked from.
+    pub location: &'a str,
+    /// Of which of its steps; none: of the runs as a whole.
+    pub step: Option<&'a str>,
+    /// Of runs that ended since then.
+    pub since: DateTime<Utc>,
+    /// So many runs at most, the newest.
+    pub limit: u32,
+}
+
 /// What happened before.
 #[async_trait]
 pub trait History: Send + Sync {
@@ -133,6 +148,10 @@ pub trait History: Send + Sync {
 
     /// The last outcomes of each scenario, newest first within a scenario: one query for all of them.
     async fn recent_of_each(&self, limit: u32) -> Result<Vec<Recent>>;
+
+    /// When and how long runs of a scenario took that passed or were degraded, newest first: those of one location that
+    /// ended since then. With the name of a step that step in them, where it passed.
+    async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>>;
 
     /// One run.
     async fn run(&self, run: RunId) -> Result<Option<Outcome>>;
@@ -211,6 +230,15 @@ pub trait Outbox: Send + Sync {
 
     /// The notices of an incident, oldest first.
     async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>>;
+
+    /// What has to be remembered of a key to tell a receiver more of it, such as the message that it stands in.
+    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>>;
+
+    /// All that is remembered for a receiver, by key.
+    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>>;
+
+    /// Remembers it anew; none: forgets it.
+    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()>;
 }
 
 /// The code of a call that says no more than that it failed.

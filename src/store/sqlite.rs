@@ -11,8 +11,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row as _, SqlitePool};
 
 use super::{
-    Batch, Beat, Beats, Delivery, Ended, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent,
-    Result, Runs, StoreError,
+    Batch, Beat, Beats, Delivery, Durations, Ended, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
+    Outbox, Recent, Result, Runs, StoreError,
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::names::Reason;
@@ -26,6 +26,14 @@ macro_rules! each {
     () => {
         "WITH RECURSIVE s (scenario) AS (SELECT min(scenario) FROM outcomes UNION ALL
          SELECT (SELECT min(scenario) FROM outcomes WHERE scenario > s.scenario) FROM s WHERE s.scenario IS NOT NULL) "
+    };
+}
+
+/// The last runs of a scenario at a location since then that passed or were degraded.
+macro_rules! good {
+    () => {
+        "FROM outcomes WHERE scenario = ?1 AND location = ?2 AND ended_at >= ?3
+         AND verdict IN ('passed', 'degraded') ORDER BY ended_at DESC LIMIT ?4"
     };
 }
 
@@ -252,6 +260,7 @@ impl Runs for Sqlite {
             "DELETE FROM notices WHERE state <> 'owed' AND incident IN (SELECT id FROM incidents WHERE resolved_at < ?)",
             "DELETE FROM incidents WHERE resolved_at < ? AND NOT EXISTS (SELECT 1 FROM notices WHERE notices.incident = incidents.id)",
             "DELETE FROM decisions WHERE last_at < ?",
+            "DELETE FROM memos WHERE kept_at < ?",
         ] {
             sqlx::query(query).bind(micros(before)).execute(&mut *tx).await?;
         }
@@ -327,6 +336,35 @@ impl History for Sqlite {
                     verdict: word(row.get(3))?,
                     reason: row.get::<Option<&str>, _>(4).map(word).transpose()?,
                 })
+            })
+            .collect()
+    }
+
+    async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, std::time::Duration)>> {
+        let mut query = match asked.step {
+            None => sqlx::query(concat!("SELECT ended_at, seconds ", good!())),
+            Some(_) => sqlx::query(concat!(
+                "SELECT ended_at, json_extract(step.value, '$.duration') FROM (SELECT ended_at, body ",
+                good!(),
+                ") AS good, json_each(good.body, '$.steps') AS step
+                 WHERE json_extract(step.value, '$.name') = ?5 AND json_extract(step.value, '$.status') = 'passed'
+                 ORDER BY ended_at DESC"
+            )),
+        };
+        query = query
+            .bind(asked.scenario.to_owned())
+            .bind(asked.location.to_owned())
+            .bind(micros(asked.since))
+            .bind(asked.limit);
+        if let Some(step) = asked.step {
+            query = query.bind(step.to_owned());
+        }
+        let bad = |e: &dyn std::fmt::Display| StoreError(format!("a duration does not read: {e}"));
+        let rows = query.fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|row| {
+                let seconds = row.try_get(1).map_err(|e| bad(&e))?;
+                Ok((time(row.get(0)), std::time::Duration::try_from_secs_f64(seconds).map_err(|e| bad(&e))?))
             })
             .collect()
     }
@@ -443,6 +481,36 @@ impl Outbox for Sqlite {
                 })
             })
             .collect()
+    }
+
+    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
+        let row = sqlx::query("SELECT body FROM memos WHERE receiver = ? AND key = ?")
+            .bind(receiver.to_owned())
+            .bind(key.to_owned())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(|row| body(row, 0)).transpose()
+    }
+
+    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
+        let rows = sqlx::query("SELECT key, body FROM memos WHERE receiver = ? ORDER BY key")
+            .bind(receiver.to_owned())
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| Ok((row.get(0), body(row, 1)?))).collect()
+    }
+
+    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()> {
+        let query = match memo {
+            Some(_) => "INSERT OR REPLACE INTO memos (receiver, key, kept_at, body) VALUES (?1, ?2, ?3, ?4)",
+            None => "DELETE FROM memos WHERE receiver = ?1 AND key = ?2",
+        };
+        let mut query = sqlx::query(query).bind(receiver.to_owned()).bind(key.to_owned());
+        if let Some(memo) = memo {
+            query = query.bind(micros(at)).bind(memo.to_string());
+        }
+        query.execute(&self.writer).await?;
+        Ok(())
     }
 }
 

@@ -152,8 +152,8 @@ impl MuteBody {
         if length.is_zero() || length > LONGEST_MUTE {
             return Err(bad("`for` must be above 0 and at most a year"));
         }
-        let mut texts = self.matches.iter().flat_map(|(key, value)| [key, value]).chain([&self.author, &self.reason]);
-        if self.matches.len() > PAIRS || texts.any(|text| text.chars().count() > LONGEST) {
+        let texts = self.matches.iter().flat_map(|(key, value)| [key, value]).chain([&self.author, &self.reason]);
+        if self.matches.len() > PAIRS || texts.into_iter().any(|text| text.chars().count() > LONGEST) {
             return Err(bad(format!("at most {PAIRS} pairs under `match`, and {LONGEST} characters in a text")));
         }
         if !maintenance && (self.author.is_empty() || self.reason.is_empty()) {

@@ -543,6 +543,7 @@ async fn what_servers_do_wrong_is_told_as_what_it_is() {
         evidence: EvidenceFolder::new(folder.path()),
         tokens: Tokens::default(),
         beats: None,
+        baseline: None,
         location: "here".into(),
     };
     let mut wrong = Vec::new();

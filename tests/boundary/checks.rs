@@ -88,6 +88,7 @@ async fn checked(check: &str) -> Outcome {
         lookup: Arc::new(environment),
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
         beats: None,
+        baseline: None,
         tokens: Tokens::default(),
         location: "here".into(),
     };

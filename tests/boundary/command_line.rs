@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use wachta::demo::{Demo, Fault, Surroundings};
 
 use crate::support::Folder;
+use crate::support::receiver::Receiver;
 
 /// What a command did.
 struct Ran {
@@ -240,6 +241,49 @@ async fn arguments_are_taken_or_refused_by_name() {
         assert!(!ran.said().contains(wachta::demo::PASSWORD), "{arguments:?}\n{}", ran.said());
     }
     stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_tried() {
+    let (folder, hook) = (Folder::new("alerts-test"), Receiver::listen().await);
+    let address = hook.address;
+    folder.write(
+        "wachta.yaml",
+        "location: waw-1\nscenarios: []\nweb: {external_url: https://wachta.example.com}\nalerting:\n  receivers:\n    \
+             hook: {webhook: {url: {file: hook}}}\n    away: {webhook: {url: \"http://127.0.0.1:9/hidden-token\"}}\n    \
+             lost: {webhook: {url: {file: nowhere}}}\n",
+    );
+    folder.write("hook", &format!("http://{address}/hidden-token\n"));
+    folder.write("bad.yaml", "location: waw-1\nscenarios: []\nalerting: {templates: {title: \"{{ nam }}\"}}\n");
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["alerts", "test", "hook"], 0, "hook took the test: 204 No Content\nhook took the end of the test: 204"),
+        (&["alerts", "test", "hook", "--config", "./wachta.yaml"], 0, "hook took the test: 204"),
+        (&["alerts", "test", "log"], 0, "log took the test"),
+        (&["alerts", "test", "away"], 1, "away did not take the test, and may later: no connection: "),
+        (
+            &["alerts", "test", "lost"],
+            1,
+            "lost did not take the test, and may later: the file `nowhere` cannot be read",
+        ),
+        (
+            &["alerts", "test", "hok"],
+            2,
+            "there is no receiver `hok` in wachta.yaml; known receivers: hook, away, lost, log",
+        ),
+        (&["alerts", "test", "hook", "--config", "bad.yaml"], 2, "bad.yaml:3:35"),
+        (&["alerts", "test", "hook", "--config", "none.yaml"], 2, "none.yaml cannot be read"),
+        (&["alerts", "test"], 2, "RECEIVER"),
+        (&["alerts"], 2, "Usage"),
+    ];
+    for (arguments, code, part) in cases {
+        let ran = wachta(&folder, None, arguments).await;
+        assert_eq!(ran.code, Some(*code), "{arguments:?}\n{}", ran.said());
+        assert!(ran.said().contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+        assert!(!ran.said().contains("hidden-token"), "{arguments:?}\n{}", ran.said());
+    }
+    let heard = hook.heard();
+    assert_eq!(heard.len(), 4);
+    assert!(heard.iter().all(|notice| notice["text"].as_str().unwrap().starts_with("[TEST] ")), "{heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

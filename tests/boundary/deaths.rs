@@ -137,6 +137,7 @@ fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new(folder.join("evidence")),
         beats: None,
+        baseline: None,
         location: "here".into(),
     };
     (browsers, tools)
@@ -390,7 +391,9 @@ async fn users_of_the_same_login_never_meet() {
     let shared = Arc::clone(&opened);
     let base = serve(move |request| std::future::ready(door(&shared, &request))).await;
     let folder = Folder::new("users");
-    let (browsers, tools) = tools(folder.path(), Config { max_sessions: 2, ..Config::default() });
+    // As many users in one browser as there can be.
+    let config = Config { max_sessions: 2, max_runs: u32::MAX, ..Config::default() };
+    let (browsers, tools) = tools(folder.path(), config);
     let scenario = scenario(&format!(
         "scenario: Login\nbase_url: {base}\ntimeout: 60s\nsteps:\n  - goto: /\n  - expect:\n      visible: {{heading: Hello \
          stranger}}\n      element: {{id: kept}}\n      text: kept nothing\n  - fill: {{label: Name}}\n    with: \

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use wachta::diagnostic::Severity;
 use wachta::scenario::keys::{self, Key, Kind};
+use wachta::scenario::usual;
 use wachta::scenario::{Lookup, LookupError, load};
 
 fn path(name: &str) -> PathBuf {
@@ -101,6 +102,7 @@ fn every_key_is_documented() {
         ("`browser: {trust: …}`", rows(keys::BROWSER_TRUST)),
         ("`evidence`", rows(keys::EVIDENCE)),
         ("`budget`", rows(keys::BUDGET)),
+        ("`slower_than_usual`", rows(usual::USUAL)),
         ("`secrets`", rows(keys::SECRET)),
         ("`totp`", rows(keys::TOTP)),
         ("Beside any step", rows(keys::MODIFIERS)),

@@ -20,8 +20,8 @@ use wachta::incident::{Event, Incident, Notice, Subject};
 use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
-    Batch, Beat, Beats, Delivery, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox, Recent, Runs,
-    Sqlite, Store, StoreError,
+    Batch, Beat, Beats, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox,
+    Recent, Runs, Sqlite, Store, StoreError,
 };
 
 use crate::support::agent::Agent;
@@ -334,6 +334,9 @@ impl History for Dying {
     async fn recent_of_each(&self, limit: u32) -> Kept<Vec<Recent>> {
         self.store.recent_of_each(limit).await
     }
+    async fn durations(&self, asked: &Durations<'_>) -> Kept<Vec<(DateTime<Utc>, Duration)>> {
+        self.store.durations(asked).await
+    }
     async fn run(&self, run: RunId) -> Kept<Option<Outcome>> {
         self.store.run(run).await
     }
@@ -390,5 +393,16 @@ impl Outbox for Dying {
     }
     async fn notices(&self, incident: &str) -> Kept<Vec<NoticeState>> {
         self.store.notices(incident).await
+    }
+    async fn memo(&self, receiver: &str, key: &str) -> Kept<Option<Value>> {
+        self.store.memo(receiver, key).await
+    }
+    async fn memos(&self, receiver: &str) -> Kept<Vec<(String, Value)>> {
+        self.store.memos(receiver).await
+    }
+    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Value>, at: DateTime<Utc>) -> Kept<()> {
+        let done = self.store.keep_memo(receiver, key, memo, at).await;
+        self.wrote();
+        done
     }
 }

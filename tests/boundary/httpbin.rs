@@ -63,6 +63,7 @@ async fn sixty_assertions_over_httpbin() {
         evidence: EvidenceFolder::new(folder.path().join("evidence")),
         tokens: Tokens::default(),
         beats: None,
+        baseline: None,
         location: "here".into(),
     };
     let outcome = run(scenario, &tools, Ticket::default()).await;

@@ -18,6 +18,7 @@ mod har;
 mod httpbin;
 mod one_run;
 mod operators;
+mod receivers;
 mod reload;
 mod support;
 mod zabbix;

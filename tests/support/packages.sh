@@ -12,7 +12,7 @@ if [ "${1:-}" = bench ]; then
   packages+=(prometheus-blackbox-exporter)
   [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx-light)
 elif [ "${1:-}" != run ]; then
-  packages+=(curl procps prometheus prometheus-blackbox-exporter postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
+  packages+=(curl procps prometheus prometheus-alertmanager prometheus-blackbox-exporter postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
   packages+=(firefox-esr openjdk-17-jre-headless python3-venv)
   # Whoever has a newer Node has it from elsewhere, with npm in the same package.
   command -v node >/dev/null || packages+=(nodejs)

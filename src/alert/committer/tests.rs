@@ -86,6 +86,9 @@ impl History for Flaky {
     async fn recent_of_each(&self, limit: u32) -> Result<Vec<crate::store::Recent>> {
         self.inner.recent_of_each(limit).await
     }
+    async fn durations(&self, asked: &crate::store::Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>> {
+        self.inner.durations(asked).await
+    }
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
         self.inner.run(run).await
     }
@@ -136,6 +139,15 @@ impl Outbox for Flaky {
     }
     async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>> {
         self.inner.notices(incident).await
+    }
+    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
+        self.inner.memo(receiver, key).await
+    }
+    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
+        self.inner.memos(receiver).await
+    }
+    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()> {
+        self.inner.keep_memo(receiver, key, memo, at).await
     }
 }
 
@@ -218,7 +230,7 @@ fn scenarios(policy: &str, ids: &[&str]) -> Arc<BTreeMap<ScenarioId, Arc<Scenari
 }
 
 fn alerting(receivers: &[&str], routes: &[(&str, &[&str])]) -> Arc<Alerting> {
-    let receiver = |name: &&str| Receiver { name: (*name).to_owned(), kind: ReceiverKind::Log };
+    let receiver = |name: &&str| Receiver { name: (*name).to_owned(), kind: ReceiverKind::Log, ..Receiver::default() };
     let route = |(team, to): &(&str, &[&str])| Route {
         matches: BTreeMap::from([("team".to_owned(), (*team).to_owned())]),
         to: to.iter().map(|name| (*name).to_owned()).collect(),

@@ -10,7 +10,7 @@ use super::metric;
 use super::module::{Dns, RecordRules};
 use super::permit::{Target, split_port};
 use super::probe::{Probe, Stopped, Verdict};
-use super::records::{self, Message, Record};
+use crate::run::dns::{self as records, Message, Record};
 use crate::run::wire::{Offer, Route, dial, secure, server_name};
 
 /// Probes a server of DNS.

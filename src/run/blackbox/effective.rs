@@ -7,8 +7,8 @@ use super::module::{
     Addresses, Authorization, Client, Dns, Grpc, Hidden, Http, Icmp, Module, Modules, Pem, RecordRules, Settings, Tcp,
     Tls, Turn, Websocket,
 };
-use super::records;
 use super::regexp::Regexp;
+use crate::run::dns as records;
 
 /// What stands where a secret stands.
 const SECRET: &str = "<secret>";

@@ -23,7 +23,6 @@ mod permit;
 mod probe;
 mod proxy;
 mod read;
-mod records;
 mod regexp;
 mod samples;
 mod tls;

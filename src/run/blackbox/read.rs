@@ -13,10 +13,10 @@ use super::module::{
     Addresses, Compression, Dns, Grpc, HeaderMatch, Http, Icmp, Module, Modules, RecordRules, Settings, Tcp, Turn,
     Unix, Websocket,
 };
-use super::records;
 use super::tls::Prepared;
 use super::values::Reading;
 use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::run::dns as records;
 use crate::scenario::keys::Key;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{self, Node};

@@ -38,6 +38,9 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// How often free memory is looked at while there is not enough.
 const MEMORY_LOOKS: Duration = Duration::from_millis(250);
 
+/// A session that waited shorter for its run is busy: the next run is likely to follow as soon.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// A run that waits so long says why in the log.
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 
@@ -155,6 +158,10 @@ impl Browsers {
         };
         session.runs += 1;
         let mut context = context;
+        // Headed, another window would be in front; Firefox has one window for all.
+        session.hurried = session.idle_since.take().is_some_and(|since| since.elapsed() < BUSY)
+            && !inner.config.headed
+            && engine::kind(engine).has_a_window_for_each_user;
         let watch = session.watch(&context, &inner.tasks);
         if let Err(failure) = spec.apply(&session, &mut context, &watch).await {
             self.give_back(session, context, true).await;
@@ -447,6 +454,10 @@ impl Browsers {
             runs: 0,
             patience: None,
             next: None,
+            ahead: None,
+            removal: None,
+            hurried: false,
+            idle_since: None,
         })
     }
 
@@ -464,6 +475,14 @@ impl Browsers {
             return session.as_it_is().await;
         }
         session.prepare(spec.insecure).await
+    }
+
+    /// Makes a user for the next run while this one goes on, where runs follow one another: the next should not have to
+    /// wait for a window. Elsewhere this run would only be slower.
+    pub(super) fn look_ahead(&self, session: &mut Session) {
+        if std::mem::take(&mut session.hurried) {
+            session.make_ahead(&self.0.tasks);
+        }
     }
 
     /// Takes a session back in the background: the outcome does not wait for it. `fine`: nothing odd was seen.
@@ -522,19 +541,25 @@ impl Browsers {
     }
 
     async fn make_ready(&self, session: &mut Session, after: Option<&Context>) -> Result<(), BidiError> {
-        let next = match after {
-            Some(context) if engine::kind(session.engine).has_a_window_for_each_user => {
+        session.is_removed().await?;
+        let next = match (after, session.ahead.take()) {
+            (Some(context), Some(ahead)) => {
+                session.remove_later(context, &self.0.tasks).await?;
+                session.prepare_from(ahead).await?
+            }
+            (Some(context), None) if engine::kind(session.engine).has_a_window_for_each_user => {
                 let (removed, next) = tokio::join!(session.remove(context), session.prepare(false));
                 removed.and(next)?
             }
             // One after the other: in one window the driver may lose the current tab.
-            Some(context) => {
+            (Some(context), None) => {
                 session.remove(context).await?;
                 session.prepare(false).await?
             }
-            None => session.prepare(false).await?,
+            (None, _) => session.prepare(false).await?,
         };
         session.next = Some(next);
+        session.idle_since = Some(tokio::time::Instant::now());
         Ok(())
     }
 

@@ -208,8 +208,10 @@ fn merge(base: &mut Json, more: Json) {
 }
 
 /// What Chromium does that no run has a use for. Every user context has a window of its own, and since its address bar
-/// became a page, each window starts a renderer for the suggestions under it: 0.4 s of CPU time, a third of a short run.
-const NO_FEATURES: [&str; 6] = [
+/// became a page, each window starts a renderer for the suggestions under it: 0.4 s of CPU time, a third of a short run. The
+/// spare renderer is for whoever may open the next site: another tenth.
+const NO_FEATURES: [&str; 7] = [
+    "SpareRendererForSitePerProcess",
     "Translate",
     "OptimizationHints",
     "MediaRouter",

@@ -130,7 +130,7 @@ impl Page {
         self.session.as_ref().expect("it is only taken when the page is given back")
     }
 
-    fn session_mut(&mut self) -> &mut Session {
+    pub(super) fn session_mut(&mut self) -> &mut Session {
         self.session.as_mut().expect("it is only taken when the page is given back")
     }
 
@@ -148,6 +148,12 @@ impl Page {
     pub fn step(&mut self, index: usize, span: &str, dialog_next: bool) {
         self.dialog_is_awaited = dialog_next;
         self.watch.step(index, span);
+        // The first step opens a page, and the browser does one thing after the other.
+        if index > 0
+            && let Some(session) = &mut self.session
+        {
+            self.browsers.look_ahead(session);
+        }
     }
 
     /// Does one action of a scenario in a frame, outermost first; returns what it saves. `timeout` bounds all of it.

@@ -46,10 +46,16 @@ const box = element => { const {x, y, width, height} = element.getBoundingClient
 async function reachable(element, position) {
   reveal(element, position);
   await frame();
-  const first = box(element);
-  await frame();
-  if (!element.isConnected) return {why: ['it left the page']};
-  if (box(element) !== first) return {why: ['it is moving']};
+  // A page that has just come settles within a few frames: no need to ask again for that.
+  const end = performance.now() + 300;
+  let before, now = box(element);
+  do {
+    before = now;
+    await frame();
+    if (!element.isConnected) return {why: ['it left the page']};
+    now = box(element);
+  } while (now !== before && performance.now() < end);
+  if (now !== before) return {why: ['it is moving']};
   const why = hit(element, position);
   if (why) return {why};
   if (!position) return {element};

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use fantoccini::Client;
 use serde_json::{Value as Json, json};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::bidi::{Bidi, BidiError};
@@ -45,6 +47,42 @@ pub(super) struct Session {
     pub(super) patience: Option<Duration>,
     /// The user context for the next run.
     pub(super) next: Option<Context>,
+    /// A user for the next run, on its way while this run goes on.
+    pub(super) ahead: Option<Ahead>,
+    /// The user of the run before, on its way out.
+    pub(super) removal: Option<JoinHandle<Result<(), BidiError>>>,
+    /// Whether the next run is likely to follow at once.
+    pub(super) hurried: bool,
+    /// Since when it waits for a run.
+    pub(super) idle_since: Option<Instant>,
+}
+
+/// A user that is being made.
+pub(super) type Ahead = JoinHandle<Result<User, BidiError>>;
+
+/// A user with a window that nothing is asked of yet.
+#[derive(Debug)]
+pub(super) struct User {
+    /// The user context.
+    id: String,
+    /// Its window.
+    top: String,
+}
+
+impl User {
+    /// Makes one. The window is the expensive part of a context: a process of its own.
+    async fn make(bidi: &Bidi, insecure: bool) -> Result<Self, BidiError> {
+        let mut wanted = json!({"unhandledPromptBehavior": {"default": "ignore"}});
+        if insecure {
+            wanted["acceptInsecureCerts"] = true.into();
+        }
+        let made = bidi.call("browser.createUserContext", wanted, BRISK).await?;
+        let id = made["userContext"].as_str().unwrap_or_default().to_owned();
+        // Firefox shows all users in one window, where the last tab is the visible one; Chromium gives each a window.
+        let window = json!({"type": "tab", "userContext": id});
+        let top = bidi.call("browsingContext.create", window, BRISK).await?;
+        Ok(Self { id, top: top["context"].as_str().unwrap_or_default().to_owned() })
+    }
 }
 
 /// Where a run takes place: a user of its own, with one window.
@@ -68,16 +106,23 @@ impl Session {
     /// Makes a user context for the next run, with one window that is the current one.
     pub(super) async fn prepare(&self, insecure: bool) -> Result<Context, BidiError> {
         let bidi = self.bidi.clone().ok_or(BidiError::Closed)?;
-        let mut wanted = json!({"unhandledPromptBehavior": {"default": "ignore"}});
-        if insecure {
-            wanted["acceptInsecureCerts"] = true.into();
-        }
-        let made = bidi.call("browser.createUserContext", wanted, BRISK).await?;
-        let user = made["userContext"].as_str().unwrap_or_default().to_owned();
-        // Firefox shows all users in one window, where the last tab is the visible one; Chromium gives each a window.
-        let window = json!({"type": "tab", "userContext": user});
-        let top = bidi.call("browsingContext.create", window, BRISK).await?;
-        let top = top["context"].as_str().unwrap_or_default().to_owned();
+        self.settle(User::make(&bidi, insecure).await?).await
+    }
+
+    /// Begins to make a user for the next run while this one goes on. It hears nothing of it: events are asked for when
+    /// the run is over.
+    pub(super) fn make_ahead(&mut self, tasks: &TaskTracker) {
+        let Some(bidi) = self.bidi.clone() else { return };
+        self.ahead = Some(tasks.spawn(async move { User::make(&bidi, false).await }));
+    }
+
+    /// The user context for the next run, from the user that was made meanwhile.
+    pub(super) async fn prepare_from(&self, ahead: Ahead) -> Result<Context, BidiError> {
+        self.settle(ahead.await.unwrap_or(Err(BidiError::Closed))?).await
+    }
+
+    /// Makes the user's window the current one, and all that a run needs in it.
+    async fn settle(&self, User { id, top }: User) -> Result<Context, BidiError> {
         let switched = async {
             let switched = self.client.issue_cmd(Command::post("window", json!({"handle": top})));
             match timeout(BRISK, switched).await {
@@ -86,7 +131,7 @@ impl Session {
                 Err(_) => Err(BidiError::Timeout),
             }
         };
-        let (switched, context) = tokio::join!(switched, self.furnish(user, top.clone()));
+        let (switched, context) = tokio::join!(switched, self.furnish(id, top.clone()));
         switched.and(context)
     }
 
@@ -154,27 +199,38 @@ impl Session {
     /// Removes a user context and all that is of it. Nobody is told of events any more.
     pub(super) async fn remove(&self, context: &Context) -> Result<(), BidiError> {
         let Some(bidi) = &self.bidi else { return Ok(()) };
-        bidi.listen(None);
-        let undo = async |method: &str, params: Option<Json>| match params {
-            Some(params) => bidi.call(method, params, BRISK).await.map(drop),
-            None => Ok(()),
-        };
-        let subscriptions =
-            (!context.subscriptions.is_empty()).then(|| json!({"subscriptions": context.subscriptions}));
-        let (unsubscribed, passes, unmeasured, removed) = tokio::join!(
-            undo("session.unsubscribe", subscriptions),
-            undo("network.removeIntercept", context.intercept.as_ref().map(|id| json!({"intercept": id}))),
-            undo("script.removePreloadScript", context.preload.as_ref().map(|id| json!({"script": id}))),
-            undo("browser.removeUserContext", Some(json!({"userContext": context.user}))),
-        );
-        unsubscribed.and(passes).and(unmeasured).and(removed)?;
-        if let Some(folder) = &self.folder {
-            // Most runs have neither.
-            for own in ["downloads", "upload"] {
-                let _ = tokio::fs::remove_dir_all(folder.join(own)).await;
-            }
+        let (left, removed) = tokio::join!(leave(bidi, context), remove_user(bidi, &context.user));
+        left.and(removed)?;
+        for folder in self.folders() {
+            let _ = tokio::fs::remove_dir_all(folder).await;
         }
         Ok(())
+    }
+
+    /// Where a run keeps files; most have none.
+    fn folders(&self) -> impl Iterator<Item = std::path::PathBuf> {
+        self.folder.iter().flat_map(|folder| ["downloads", "upload"].map(|own| folder.join(own)))
+    }
+
+    /// The same, but the next run need not wait until the browser has done it: [`Session::is_removed`] tells.
+    pub(super) async fn remove_later(&mut self, context: &Context, tasks: &TaskTracker) -> Result<(), BidiError> {
+        let Some(bidi) = self.bidi.clone() else { return Ok(()) };
+        // What is still being downloaded must not end in the next run's folder.
+        if self.folders().any(|folder| folder.exists()) {
+            return self.remove(context).await;
+        }
+        leave(&bidi, context).await?;
+        let user = context.user.clone();
+        self.removal = Some(tasks.spawn(async move { remove_user(&bidi, &user).await }));
+        Ok(())
+    }
+
+    /// Whether the user context of an earlier run is gone; waits for that.
+    pub(super) async fn is_removed(&mut self) -> Result<(), BidiError> {
+        match self.removal.take() {
+            Some(removal) => removal.await.unwrap_or(Err(BidiError::Closed)),
+            None => Ok(()),
+        }
     }
 
     /// Whether it answers: a browser that was stopped while it was idle does not.
@@ -189,13 +245,33 @@ impl Session {
     }
 
     /// Begins to write the account of a run.
-    pub(super) fn watch(&self, context: &Context, tasks: &tokio_util::task::TaskTracker) -> Arc<Watch> {
+    pub(super) fn watch(&self, context: &Context, tasks: &TaskTracker) -> Arc<Watch> {
         let watch = Arc::new(Watch::new(self.engine, &context.top));
         if let Some(bidi) = &self.bidi {
             bidi.listen(Some(watch.listener(bidi.clone(), tasks.clone())));
         }
         watch
     }
+}
+
+/// Takes back what was asked for a run.
+async fn leave(bidi: &Bidi, context: &Context) -> Result<(), BidiError> {
+    bidi.listen(None);
+    let undo = async |method: &str, params: Option<Json>| match params {
+        Some(params) => bidi.call(method, params, BRISK).await.map(drop),
+        None => Ok(()),
+    };
+    let subscriptions = (!context.subscriptions.is_empty()).then(|| json!({"subscriptions": context.subscriptions}));
+    let (unsubscribed, passes, unmeasured) = tokio::join!(
+        undo("session.unsubscribe", subscriptions),
+        undo("network.removeIntercept", context.intercept.as_ref().map(|id| json!({"intercept": id}))),
+        undo("script.removePreloadScript", context.preload.as_ref().map(|id| json!({"script": id}))),
+    );
+    unsubscribed.and(passes).and(unmeasured)
+}
+
+async fn remove_user(bidi: &Bidi, user: &str) -> Result<(), BidiError> {
+    bidi.call("browser.removeUserContext", json!({"userContext": user}), BRISK).await.map(drop)
 }
 
 /// Asks for what happens in the pages of these users; gives what to undo.

@@ -15,7 +15,8 @@ fn what_is_above_a_limit_is_told_once_and_with_its_worst_page() {
     let totals = Totals { requests: 61, failed_requests: 2, bytes: 2_500_001, console_errors: 1 };
     let check = |budget: Budget, expected: Option<(Option<usize>, &str)>| {
         let span = Span { line: 7, column: 3, start: 0, end: 0 };
-        let found = missed(&[At { value: budget, span }], Duration::from_millis(20_120), &pages, &totals);
+        let found =
+            missed(&[At { value: budget, span }], Duration::from_millis(20_120), &pages, &totals, &Usuals::default());
         assert_eq!(found.first().map(|(step, failure)| (*step, failure.message.as_str())), expected, "{budget:?}");
         assert!(found.iter().all(|(_, failure)| failure.span == Some(span) && failure.reason == Reason::Budget));
     };

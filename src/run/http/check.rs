@@ -1,5 +1,6 @@
 //! Whether an answer is what is expected, and what is kept of it.
 
+use chrono::Utc;
 use cookie_store::CookieStore;
 use serde_json::Value as Json;
 use serde_json_path::JsonPath;
@@ -10,16 +11,19 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
 use crate::run::expect::{Filled, Seen, pattern_of};
-use crate::scenario::{Body, Matcher, Pretty, Request, ResponseExpectation, ResponseFact, ResponseSource};
+use crate::run::probe::certificate::Shown;
+use crate::run::xpath::Found;
+use crate::scenario::{Body, Matcher, Pretty, Request, ResponseExpectation, ResponseFact, ResponseSource, XPath};
 
 /// Holds an answer against what is expected, and gives what is to be saved.
 pub(super) fn check(
     request: &Request,
     answer: &Answer,
+    seen: &Around,
     cookies: &CookieStore,
     values: &Values,
 ) -> (Vec<Saved>, Result<(), Failure>) {
-    let mut body = BodyView::of(answer);
+    let mut body = BodyView::of(answer, seen);
     let mut held = holds(request, answer, &mut body, values);
     let mut saved = Vec::new();
     for save in &request.save {
@@ -39,8 +43,13 @@ pub(super) fn check(
 }
 
 /// Whether all of these hold; an error when that cannot be told for a reason of ours.
-pub(super) fn all_hold(facts: &[ResponseExpectation], answer: &Answer, values: &Values) -> Result<bool, Failure> {
-    let mut body = BodyView::of(answer);
+pub(super) fn all_hold(
+    facts: &[ResponseExpectation],
+    answer: &Answer,
+    seen: &Around,
+    values: &Values,
+) -> Result<bool, Failure> {
+    let mut body = BodyView::of(answer, seen);
     for expectation in facts {
         match answer_holds(&expectation.what, answer, &mut body, values) {
             Ok(()) => {}
@@ -53,15 +62,42 @@ pub(super) fn all_hold(facts: &[ResponseExpectation], answer: &Answer, values: &
     Ok(true)
 }
 
+/// What is known of an answer beside itself.
+pub(super) struct Around {
+    /// What each XPath found in it.
+    pub(super) found: Found,
+    /// What its server showed; none where it came without TLS.
+    pub(super) shown: Option<Result<Shown, Failure>>,
+}
+
+/// Every XPath that is looked for in the answer to a request.
+pub(super) fn xpaths(request: &Request) -> Vec<XPath> {
+    let expected = request.expect.iter().chain(&request.give_up_if).filter_map(|one| match &one.what {
+        ResponseFact::Xpath(path, _) => Some(path.clone()),
+        _ => None,
+    });
+    let saved = request.save.iter().filter_map(|one| match &one.source {
+        ResponseSource::Xpath(path) => Some(path.clone()),
+        _ => None,
+    });
+    expected.chain(saved).collect()
+}
+
+/// Whether anything is expected of the server's certificate.
+pub(super) fn asks_for_certificate(request: &Request) -> bool {
+    request.expect.iter().chain(&request.give_up_if).any(|one| matches!(one.what, ResponseFact::Certificate(_)))
+}
+
 /// The body, read as JSON at most once.
 struct BodyView<'a> {
     answer: &'a Answer,
+    around: &'a Around,
     json: Option<Json>,
 }
 
 impl<'a> BodyView<'a> {
-    fn of(answer: &'a Answer) -> Self {
-        Self { answer, json: None }
+    fn of(answer: &'a Answer, around: &'a Around) -> Self {
+        Self { answer, around, json: None }
     }
 
     fn json(&mut self) -> Result<&Json, Failure> {
@@ -141,13 +177,14 @@ fn find(
     };
     Ok(match source {
         ResponseSource::Json(path) => one(body.find(path)?),
+        ResponseSource::Xpath(path) => one(body.around.found.get(path)?),
         ResponseSource::Header(name) => answer.header(name).map(Json::String),
         ResponseSource::Cookie(name) => {
             cookies.get_request_values(&answer.url).find(|(key, _)| key == name).map(|(_, value)| Json::from(value))
         }
         ResponseSource::Body(None) => Some(Json::String(answer.text())),
         ResponseSource::Body(Some(pattern)) => {
-            let pattern = pattern_of(&values.fill(pattern)?)?;
+            let pattern = pattern_of(pattern, values)?;
             let text = answer.text();
             pattern.captures(&text).and_then(|c| c.get(1).or_else(|| c.get(0)).map(|m| Json::from(m.as_str())))
         }
@@ -157,6 +194,7 @@ fn find(
 fn save_source(source: &ResponseSource) -> String {
     match source {
         ResponseSource::Json(path) => format!("`{path}` in the body"),
+        ResponseSource::Xpath(path) => format!("`{}` in the body", path.text()),
         ResponseSource::Header(name) => format!("header `{name}`"),
         ResponseSource::Cookie(name) => format!("cookie `{name}`"),
         ResponseSource::Body(_) => "a match in the body".into(),
@@ -189,6 +227,14 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
             let seen = body.find(path)?;
             held(format!("`{path}` in the body"), Reason::Assertion, matcher, &seen, values)
         }
+        ResponseFact::Xpath(path, matcher) => {
+            let seen = body.around.found.get(path)?;
+            held(format!("`{}` in the body", path.text()), Reason::Assertion, matcher, &seen, values)
+        }
+        ResponseFact::Certificate(fact) => match &body.around.shown {
+            Some(shown) => shown.as_ref().map_err(Clone::clone)?.judge(fact, values, Utc::now()),
+            None => Err(Failure::new(Reason::Tls, "the answer came without TLS: there is no certificate")),
+        },
         ResponseFact::Body(matcher) => {
             held("the body".into(), Reason::Assertion, matcher, &Seen::text(answer.text()), values)
         }
@@ -202,6 +248,8 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
                     .compared(format!("contains {}", Json::from(text)), Json::from(body).to_string()))
             }
         }
+        // About the step, which is judged when it ends.
+        ResponseFact::SlowerThanUsual(_) => Ok(()),
         ResponseFact::FasterThan(limit) => {
             if answer.took < *limit {
                 Ok(())

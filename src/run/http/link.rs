@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
+use rustls::{CipherSuite, ClientConfig, ProtocolVersion};
 use url::Url;
 
 use super::plan::{Ask, Plan, Proxy, port_of};
@@ -15,11 +15,15 @@ use crate::outcome::Failure;
 use crate::run::wire::{self, Connection, Offer, Protocol, Route, Stream};
 use crate::scenario::HttpVersion;
 
+/// What was agreed with a server on TLS.
+pub(super) type Agreed = (ProtocolVersion, CipherSuite);
+
 /// A connection on which HTTP is spoken, and all that makes it one's own.
 pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) peer: SocketAddr,
     pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) agreed: Option<Agreed>,
     secure: Option<Arc<ClientConfig>>,
     host: String,
     port: u16,
@@ -88,6 +92,7 @@ impl Session {
         hop.phases.resolve = dialed.resolve;
         hop.phases.connect = dialed.connect;
         hop.address = Some(dialed.peer);
+        let mut agreed = None;
         let (stream, protocol) = if is_secure {
             self.stage = Stage::Handshake(Instant::now());
             let offer = match plan.version {
@@ -103,6 +108,7 @@ impl Session {
                     if plan.version == Some(HttpVersion::Two) && protocol != Protocol::Http2 {
                         return Err(Failure::new(Reason::Protocol, "the server does not speak HTTP/2"));
                     }
+                    agreed = secured.version.zip(secured.cipher);
                     self.chain = secured.chain;
                     (Stream::Tls(Box::new(secured.stream)), protocol)
                 }
@@ -120,6 +126,7 @@ impl Session {
             connection: Connection::begin(stream, protocol).await?,
             peer: dialed.peer,
             chain: self.chain.clone(),
+            agreed,
             secure: is_secure.then(|| Arc::clone(&plan.config)),
             host: host.to_owned(),
             port,

@@ -26,8 +26,11 @@ use rustls::pki_types::CertificateDer;
 use url::Url;
 
 use self::answer::Answer;
-use self::link::Link;
+use self::check::Around;
+use self::link::{Agreed, Link};
 use self::plan::{Ask, Plan, Proof};
+use super::probe::certificate::Shown;
+use super::xpath::Found;
 use super::{Values, tls};
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{Failure, Hop, HttpResult};
@@ -60,6 +63,10 @@ pub(super) struct Session {
     last: Option<Answer>,
     /// What the server of the last hop has shown, accepted or not.
     chain: Vec<CertificateDer<'static>>,
+    /// What was agreed with it; none without TLS.
+    agreed: Option<Agreed>,
+    /// What is known of the last answer beside itself.
+    around: Option<Around>,
 }
 
 /// What is waited for.
@@ -96,6 +103,8 @@ impl Session {
             stage: Stage::Token,
             last: None,
             chain: Vec::new(),
+            agreed: None,
+            around: None,
         }
     }
 
@@ -123,11 +132,32 @@ impl Session {
     ) -> (Vec<Saved>, Result<(), Failure>) {
         match self.send(request, values, timeout).await {
             Ok(()) => match &self.last {
-                Some(answer) => check::check(request, answer, &self.cookies, values),
+                Some(answer) => {
+                    let around = self.look_around(request, answer).await;
+                    check::check(request, answer, self.around.insert(around), &self.cookies, values)
+                }
                 None => (Vec::new(), Ok(())),
             },
             Err(failure) => (Vec::new(), Err(failure)),
         }
+    }
+
+    /// What is to be known of an answer that does not stand in it as it is.
+    async fn look_around(&self, request: &Request, answer: &Answer) -> Around {
+        let expressions = check::xpaths(request);
+        let found = if expressions.is_empty() {
+            Found::default()
+        } else {
+            Found::look(expressions, answer.body.clone(), answer.header("content-type")).await
+        };
+        let unreadable = || Failure::new(Reason::Certificate, "the certificate does not read");
+        let shown = match self.agreed {
+            Some((version, cipher)) if check::asks_for_certificate(request) => {
+                Some(Shown::new(&self.chain, version, cipher).ok_or_else(unreadable))
+            }
+            _ => None,
+        };
+        Around { found, shown }
     }
 
     /// Asks again until what is expected holds, what ends it holds, or the time is over.
@@ -151,10 +181,10 @@ impl Session {
             if failure.reason.class() == ReasonClass::Unknown || failure.reason == Reason::MissingValue {
                 return (saved, Err(failure));
             }
-            if let Some(answer) = &self.last
+            if let (Some(answer), Some(around)) = (&self.last, &self.around)
                 && !request.give_up_if.is_empty()
             {
-                match check::all_hold(&request.give_up_if, answer, values) {
+                match check::all_hold(&request.give_up_if, answer, around, values) {
                     Ok(false) => {}
                     Ok(true) => {
                         let message = format!("gave up, since what `give_up_if` says holds: {}", failure.message);
@@ -182,6 +212,7 @@ impl Session {
     /// Sends a request and reads its answer.
     async fn send(&mut self, request: &Request, values: &Values, timeout: Duration) -> Result<(), Failure> {
         self.last = None;
+        self.around = None;
         self.trail.clear();
         self.chain.clear();
         let plan = Plan::new(request, values, &self.tls)?;
@@ -259,6 +290,7 @@ impl Session {
     async fn hop(&mut self, plan: &Plan, ask: &Ask, values: &Values) -> Result<(), Failure> {
         self.last = None;
         self.chain.clear();
+        self.agreed = None;
         let mut fresh = false;
         loop {
             self.trail.push(Hop {
@@ -278,6 +310,7 @@ impl Session {
             let hop = self.trail.last_mut().expect("pushed above");
             hop.address = Some(link.peer);
             self.chain.clone_from(&link.chain);
+            self.agreed = link.agreed;
             let request = ask.request(&link, &self.cookies)?;
             self.stage = Stage::Answer(Instant::now());
             let mut answer = match link.connection.exchange(request).await {

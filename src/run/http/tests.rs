@@ -48,6 +48,7 @@ impl Bench {
             evidence: EvidenceFolder::new(&folder),
             tokens: Tokens::default(),
             beats: None,
+            baseline: None,
             location: "here".into(),
         };
         Self { tools, folder }
@@ -586,4 +587,57 @@ async fn json_schemas() {
     bench.fails(&flow("bad.json"), Reason::Configuration, "`schema`: ").await;
     // Nothing is fetched.
     bench.fails(&flow("far.json"), Reason::Configuration, "`schema`: ").await;
+}
+
+#[tokio::test]
+async fn xpaths() {
+    let page = "<h1>Blue mug</h1><ul><li>a<li>b</ul><form><input name=csrf value=t0k3n>";
+    let server = Server::open(move |asked| match asked.line.as_str() {
+        "GET /feed" => answer(200, "content-type: application/xml\r\n", "<feed><state>done</state></feed>"),
+        "GET /json" => answer(200, "content-type: application/json\r\n", "{}"),
+        _ => answer(200, "content-type: text/html\r\n", page),
+    })
+    .await;
+    let bench = Bench::new();
+    let flow = |path: &str, more: &str| server.flow(&format!("  - GET: /{path}\n{more}"));
+    let expect = |path: &str, facts: &str| flow(path, &format!("    expect: {{xpath: {{{facts}}}}}\n"));
+    bench
+        .passes(&expect("", "//h1: Blue mug, //li: {count: 2}, count(//li): {less_than: 3}, //h2: {exists: false}"))
+        .await;
+    bench.passes(&expect("", "\"//ul and //form\": true, \"//input/@value\": {matches: \"^t[0-9a-z]+$\"}")).await;
+    bench.passes(&expect("feed", "/feed/state: {one_of: [done, going]}")).await;
+    bench
+        .fails(
+            &expect("", "//h1: Red mug"),
+            Reason::Assertion,
+            "`//h1` in the body: expected \"Red mug\", saw \"Blue mug\"",
+        )
+        .await;
+    bench
+        .fails(
+            &expect("", "//h2: {exists: true}"),
+            Reason::Assertion,
+            "`//h2` in the body: expected exists, saw nothing",
+        )
+        .await;
+    bench
+        .fails(&expect("", "count(//li): {greater_than: 2}"), Reason::Assertion, "expected greater than 2, saw 2")
+        .await;
+    bench
+        .fails(&expect("json", "//h1: a"), Reason::Assertion, "the body is neither HTML nor XML: expected a document")
+        .await;
+
+    let save = "    save: {csrf: {xpath: //input/@value}}\n  - GET: /next/${csrf}\n";
+    bench.passes(&flow("", save)).await;
+    assert_eq!(server.lines().last().unwrap(), "GET /next/t0k3n");
+    let nothing = "    save: {csrf: {xpath: //h2}}\n";
+    bench
+        .fails(
+            &flow("", nothing),
+            Reason::Assertion,
+            "nothing to save as `csrf`: expected `//h2` in the body, saw nothing",
+        )
+        .await;
+    let polled = "    eventually: {every: 10ms, within: 20s}\n    give_up_if: {xpath: {//state: done}}\n    expect: {status: 201}\n";
+    bench.fails(&flow("feed", polled), Reason::GaveUp, "gave up").await;
 }

@@ -1,19 +1,18 @@
 //! What a TLS session says of its server, held against what is expected of it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rustls::ClientConnection;
 use rustls::pki_types::CertificateDer;
+use rustls::{CipherSuite, ClientConnection, ProtocolVersion};
 use serde_json::Value as Json;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
 
-use super::Surroundings;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::expect::Seen;
+use crate::run::Values;
+use crate::run::expect::{Filled, Seen};
 use crate::scenario::Pretty;
-use crate::scenario::probe::Expected;
-use crate::scenario::probe::certificate::{CertificateExpectation, CertificateFact};
+use crate::scenario::probe::certificate::CertificateFact;
 
 /// What a server showed.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +31,12 @@ pub struct Shown {
 impl Shown {
     /// What a session that is established showed; none where a certificate does not read.
     pub fn of(session: &ClientConnection) -> Option<Self> {
-        let chain = session.peer_certificates()?;
+        let suite = session.negotiated_cipher_suite()?.suite();
+        Self::new(session.peer_certificates()?, session.protocol_version()?, suite)
+    }
+
+    /// What was shown with a chain, the server's own certificate first; none where a certificate does not read.
+    pub fn new(chain: &[CertificateDer<'_>], version: ProtocolVersion, cipher: CipherSuite) -> Option<Self> {
         let (expires_at, expires_first) = chain.iter().map(expiry).collect::<Option<Vec<_>>>()?.into_iter().min()?;
         let (_, leaf) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
         Some(Self {
@@ -41,50 +45,39 @@ impl Shown {
             names: names(&leaf),
             subject: leaf.subject().to_string(),
             issuer: leaf.issuer().to_string(),
-            protocol: match session.protocol_version()? {
-                rustls::ProtocolVersion::TLSv1_2 => "TLS 1.2".to_owned(),
-                rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3".to_owned(),
+            protocol: match version {
+                ProtocolVersion::TLSv1_2 => "TLS 1.2".to_owned(),
+                ProtocolVersion::TLSv1_3 => "TLS 1.3".to_owned(),
                 other => format!("{other:?}"),
             },
             // IANA names the suites of TLS 1.3 without the version.
-            cipher: format!("{:?}", session.negotiated_cipher_suite()?.suite()).replacen("TLS13_", "TLS_", 1),
+            cipher: format!("{cipher:?}").replacen("TLS13_", "TLS_", 1),
         })
     }
 
-    /// Whether all of it is as expected, at this time.
-    pub fn judge(
-        &self,
-        expect: &[CertificateExpectation],
-        around: &Surroundings<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<(), Failure> {
-        for one in expect {
-            let text = |text: &str| Seen::text(text);
-            let (matcher, what, seen) = match &one.what {
-                CertificateFact::ExpiresAfter(limit) => {
-                    self.long_enough(*limit, now).map_err(|failure| failure.at(one.span))?;
-                    continue;
-                }
-                CertificateFact::Names(matcher) => {
-                    let names = self.names.iter().map(|name| Json::from(name.as_str())).collect();
-                    (matcher, "the names of the certificate", Seen::Many(names))
-                }
-                CertificateFact::Subject(matcher) => (matcher, "whose certificate it is", text(&self.subject)),
-                CertificateFact::Issuer(matcher) => (matcher, "the issuer of the certificate", text(&self.issuer)),
-                CertificateFact::Protocol(matcher) => (matcher, "the version of TLS", text(&self.protocol)),
-                CertificateFact::Cipher(matcher) => (matcher, "the cipher suite", text(&self.cipher)),
-            };
-            let reason = match &one.what {
-                CertificateFact::Protocol(_) | CertificateFact::Cipher(_) => Reason::Tls,
-                _ => Reason::Certificate,
-            };
-            let expected = Expected { matcher: matcher.clone(), span: one.span };
-            around.held(Some(&expected), what, &seen).map_err(|failure| match failure.reason {
-                Reason::Assertion => Failure { reason, ..failure },
-                _ => failure,
-            })?;
+    /// Whether something of it is as expected, at this time.
+    pub fn judge(&self, fact: &CertificateFact, values: &Values, now: DateTime<Utc>) -> Result<(), Failure> {
+        let text = |text: &str| Seen::text(text);
+        let (matcher, what, seen) = match fact {
+            CertificateFact::ExpiresAfter(limit) => return self.long_enough(*limit, now),
+            CertificateFact::Names(matcher) => {
+                let names = self.names.iter().map(|name| Json::from(name.as_str())).collect();
+                (matcher, "the names of the certificate", Seen::Many(names))
+            }
+            CertificateFact::Subject(matcher) => (matcher, "whose certificate it is", text(&self.subject)),
+            CertificateFact::Issuer(matcher) => (matcher, "the issuer of the certificate", text(&self.issuer)),
+            CertificateFact::Protocol(matcher) => (matcher, "the version of TLS", text(&self.protocol)),
+            CertificateFact::Cipher(matcher) => (matcher, "the cipher suite", text(&self.cipher)),
+        };
+        let filled = Filled::new(matcher, values)?;
+        if filled.holds(&seen) {
+            return Ok(());
         }
-        Ok(())
+        let reason = match fact {
+            CertificateFact::Protocol(_) | CertificateFact::Cipher(_) => Reason::Tls,
+            _ => Reason::Certificate,
+        };
+        Err(Failure::new(reason, what).compared(filled.show(), seen.show()))
     }
 
     fn long_enough(&self, limit: std::time::Duration, now: DateTime<Utc>) -> Result<(), Failure> {

@@ -1,15 +1,10 @@
-//! Messages of DNS (RFC 1035): a question as bytes, and bytes as an answer. Whatever the bytes are, reading them ends:
-//! names are followed backwards only.
+//! What a DNS check asks, and what it makes of the answer: records as people write them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
+use super::super::dns::{self, Message};
 use crate::scenario::probe::dns::Record;
 
-/// The response codes, by their number (RFC 6895, section 2.3).
-const RCODES: [&str; 11] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
-    "NOTZONE",
-];
+/// The class of the internet.
+const IN: u16 = 1;
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,41 +19,15 @@ pub struct Answer {
     pub records: Vec<String>,
 }
 
-/// The number of a type of record.
 fn number(record: Record) -> u16 {
-    match record {
-        Record::A => 1,
-        Record::Ns => 2,
-        Record::Cname => 5,
-        Record::Soa => 6,
-        Record::Ptr => 12,
-        Record::Mx => 15,
-        Record::Txt => 16,
-        Record::Aaaa => 28,
-        Record::Srv => 33,
-        Record::Caa => 257,
-    }
+    dns::kind(record.as_str()).expect("every type of a check is one of DNS")
 }
 
 /// A question, with recursion desired and room for 1232 bytes; none where the name is none.
 pub fn question(id: u16, name: &str, record: Record) -> Option<Vec<u8>> {
-    let mut bytes = id.to_be_bytes().to_vec();
-    // RD and AD: whoever verifies may say so (RFC 6840, section 5.7). One question, one additional record.
-    bytes.extend_from_slice(&[0x01, 0x20, 0, 1, 0, 0, 0, 0, 0, 1]);
-    let name = name.strip_suffix('.').unwrap_or(name);
-    if !name.is_empty() {
-        for label in name.split('.') {
-            let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
-            bytes.push(length);
-            bytes.extend_from_slice(label.as_bytes());
-        }
-    }
-    bytes.push(0);
-    if bytes.len() > 12 + 255 {
-        return None;
-    }
-    bytes.extend_from_slice(&number(record).to_be_bytes());
-    bytes.extend_from_slice(&[0, 1]);
+    let mut bytes = dns::question(id, name, number(record), IN, true)?;
+    // AD: whoever verifies may say so (RFC 6840, section 5.7). One additional record.
+    (bytes[3], bytes[11]) = (0x20, 1);
     // EDNS (RFC 6891): the root, OPT, 1232 bytes, and DO, without which AD is not computed by some.
     bytes.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0]);
     Some(bytes)
@@ -66,158 +35,65 @@ pub fn question(id: u16, name: &str, record: Record) -> Option<Vec<u8>> {
 
 /// Reads the answer to a question; none where it answers another one, or does not read.
 pub fn answer(bytes: &[u8], question: &[u8], record: Record) -> Option<Answer> {
-    let mut read = Read { bytes, at: 0 };
-    let (id, flags) = (read.word()?, read.word()?);
-    let [questions, answers, _, _] = [read.word()?, read.word()?, read.word()?, read.word()?];
-    let response = flags & 0x8000 != 0;
-    if !response || id.to_be_bytes() != question.get(..2)? {
+    let (message, question) = (Message::parse(bytes)?, Message::parse(question)?);
+    // Who cannot even read the question may leave it out.
+    let repeated = message.asked == question.asked || message.asked.is_empty() && message.rcode != 0;
+    if !message.response || message.id != question.id || !repeated {
         return None;
     }
-    let asked = Read { bytes: question, at: 12 }.asked()?;
-    match questions {
-        1 if read.asked()? == asked => {}
-        // Who cannot even read the question may leave it out.
-        0 if flags & 0xf != 0 => {}
-        _ => return None,
-    }
-    let mut records = Vec::new();
-    for _ in 0..answers {
-        read.name()?;
-        let (kind, class) = (read.word()?, read.word()?);
-        read.take(4)?;
-        let length = usize::from(read.word()?);
-        let end = read.at.checked_add(length).filter(|end| *end <= bytes.len())?;
-        if (kind, class) == (number(record), 1) {
-            // A record may point into the message before it, and must not go on beyond its end.
-            let mut inner = Read { bytes: &bytes[..end], at: read.at };
-            records.push(inner.record(record)?);
-        }
-        read.at = end;
-    }
-    let code = usize::from(flags & 0xf);
-    Some(Answer {
-        rcode: RCODES.get(code).map_or_else(|| code.to_string(), |name| (*name).to_owned()),
-        truncated: flags & 0x0200 != 0,
-        verified: flags & 0x0020 != 0,
-        records,
-    })
+    let wanted = number(record);
+    let of_type = message.answers.iter().filter(|one| (one.kind, one.class) == (wanted, IN));
+    let records = of_type.map(|one| Some(plain(record, one.data()?))).collect::<Option<Vec<_>>>()?;
+    let rcode = match dns::rcode_name(message.rcode) {
+        "unknown" => message.rcode.to_string(),
+        name => name.to_owned(),
+    };
+    Some(Answer { rcode, truncated: message.truncated, verified: message.verified, records })
 }
 
-struct Read<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Read<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let end = self.at.checked_add(length)?;
-        let taken = self.bytes.get(self.at..end)?;
-        self.at = end;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1).map(|byte| byte[0])
-    }
-
-    fn word(&mut self) -> Option<u16> {
-        self.take(2).map(|word| u16::from_be_bytes([word[0], word[1]]))
-    }
-
-    fn long(&mut self) -> Option<u32> {
-        Some(u32::from(self.word()?) << 16 | u32::from(self.word()?))
-    }
-
-    /// A question: its name in lower case, its type and class.
-    fn asked(&mut self) -> Option<(String, u16, u16)> {
-        Some((self.name()?.to_ascii_lowercase(), self.word()?, self.word()?))
-    }
-
-    /// A name without the dot at its end; the root is a dot.
-    fn name(&mut self) -> Option<String> {
-        let mut name = String::new();
-        // Where the name that is being read began: a pointer leads before it.
-        let (mut at, mut first) = (self.at, self.at);
-        let mut after = None;
-        loop {
-            let length = usize::from(*self.bytes.get(at)?);
-            match length {
-                0 => {
-                    self.at = after.unwrap_or(at + 1);
-                    return Some(if name.is_empty() { ".".to_owned() } else { name });
-                }
-                1..=63 => {
-                    let label = self.bytes.get(at + 1..=at + length)?;
-                    if !name.is_empty() {
-                        name.push('.');
-                    }
-                    name.push_str(&text(label, b'.'));
-                    at += 1 + length;
-                    if name.len() > 1024 {
-                        return None;
-                    }
-                }
-                0xc0.. => {
-                    let to = (length & 0x3f) << 8 | usize::from(*self.bytes.get(at + 1)?);
-                    if to >= first {
-                        return None;
-                    }
-                    after.get_or_insert(at + 2);
-                    (at, first) = (to, to);
-                }
-                _ => return None,
+/// The data of a zone file as people write it: names without the last dot, a text as one.
+fn plain(record: Record, data: &str) -> String {
+    let undotted = |name: &str| {
+        // The root is a dot.
+        let rest = name.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with(' '));
+        rest.unwrap_or(name).to_owned()
+    };
+    match record {
+        Record::A | Record::Aaaa | Record::Caa => data.to_owned(),
+        Record::Txt => unquoted(data),
+        Record::Cname | Record::Ns | Record::Ptr | Record::Mx | Record::Srv => undotted(data),
+        Record::Soa => {
+            let mut words: Vec<String> = data.split(' ').map(ToOwned::to_owned).collect();
+            for name in words.iter_mut().take(2) {
+                *name = undotted(name);
             }
+            words.join(" ")
         }
     }
-
-    /// The data of a record, as people write it.
-    fn record(&mut self, record: Record) -> Option<String> {
-        Some(match record {
-            Record::A => Ipv4Addr::from(<[u8; 4]>::try_from(self.take(4)?).ok()?).to_string(),
-            Record::Aaaa => Ipv6Addr::from(<[u8; 16]>::try_from(self.take(16)?).ok()?).to_string(),
-            Record::Cname | Record::Ns | Record::Ptr => self.name()?,
-            Record::Mx => format!("{} {}", self.word()?, self.name()?),
-            Record::Srv => format!("{} {} {} {}", self.word()?, self.word()?, self.word()?, self.name()?),
-            Record::Soa => {
-                let mut words = vec![self.name()?, self.name()?];
-                for _ in 0..5 {
-                    words.push(self.long()?.to_string());
-                }
-                words.join(" ")
-            }
-            Record::Txt => {
-                let mut whole = String::new();
-                while self.at < self.bytes.len() {
-                    let length = usize::from(self.byte()?);
-                    whole.push_str(&String::from_utf8_lossy(self.take(length)?));
-                }
-                whole
-            }
-            Record::Caa => {
-                let (flags, length) = (self.byte()?, usize::from(self.byte()?));
-                let tag = text(self.take(length)?, b'"');
-                let value = text(self.take(self.bytes.len() - self.at)?, b'"');
-                format!("{flags} {tag} \"{value}\"")
-            }
-        })
-    }
 }
 
-/// Bytes as text; what is not plain is written as its number (RFC 1035, section 5.1).
-fn text(bytes: &[u8], special: u8) -> String {
-    let mut out = String::new();
-    for byte in bytes {
+/// The strings of a TXT record as one text; what is no UTF-8 is replaced.
+fn unquoted(data: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = data.bytes();
+    let mut within = false;
+    while let Some(byte) = rest.next() {
         match byte {
-            b'\\' => out.push_str("\\\\"),
-            byte if *byte == special => {
-                out.push('\\');
-                out.push(char::from(*byte));
-            }
-            0x21..=0x7e | b' ' => out.push(char::from(*byte)),
-            byte => out.push_str(&format!("\\{byte:03}")),
+            b'"' => within = !within,
+            b'\\' => match rest.next() {
+                Some(digit) if digit.is_ascii_digit() => {
+                    let number = [Some(digit), rest.next(), rest.next()].into_iter().flatten();
+                    let number = number.fold(0_u32, |sum, digit| sum * 10 + u32::from(digit.wrapping_sub(b'0')));
+                    bytes.push(u8::try_from(number).unwrap_or(b'?'));
+                }
+                Some(other) => bytes.push(other),
+                None => {}
+            },
+            byte if within => bytes.push(byte),
+            _ => {}
         }
     }
-    out
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

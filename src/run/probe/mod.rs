@@ -3,7 +3,7 @@
 //!
 //! Every check is bounded by its timeout, and everything it reads in size.
 
-mod certificate;
+pub(super) mod certificate;
 mod connection;
 mod dns;
 mod exec;

@@ -15,8 +15,11 @@ pub async fn check(check: &TlsCheck, around: &Surroundings<'_>) -> Checked {
         Ok(done) => done,
         Err(failure) => return Err(failure).into(),
     };
-    let result =
-        shown.judge(&check.expect, around, Utc::now()).and_then(|()| faster_than(check.faster_than.as_ref(), took));
+    let now = Utc::now();
+    let mut facts = check.expect.iter();
+    let judged =
+        facts.try_for_each(|fact| shown.judge(&fact.what, around.values, now).map_err(|failure| failure.at(fact.span)));
+    let result = judged.and_then(|()| faster_than(check.faster_than.as_ref(), took));
     Checked { expires_at: Some(shown.expires_at), ..result.into() }
 }
 

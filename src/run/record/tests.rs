@@ -32,6 +32,7 @@ fn record() -> Record {
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new("nowhere"),
         beats: None,
+        baseline: None,
         location: "here".into(),
     };
     let record = Record::begin(&Arc::new(scenario), &tools, &Ticket::default());

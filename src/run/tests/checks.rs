@@ -228,6 +228,49 @@ async fn certificates_are_what_they_should_be() {
     assert!(outcome.steps[0].certificate_expires_at.is_some());
 }
 
+#[tokio::test]
+async fn certificates_of_answers_are_what_they_should_be() {
+    let (config, pem) = certificate(20);
+    let mut config = (*config).clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let address = serving(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            while heard(&mut stream, b"\r\n\r\n").await {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        }
+    })
+    .await;
+    let url = format!("https://localhost:{}/", address.port());
+    let check = async |expect: &str, expected: &str| {
+        let text = format!("http: \"{url}\", trust: {{ca: ca.pem}}, expect: {{certificate: {expect}}}");
+        says_with(&text, trusting(&pem), expected).await;
+    };
+    check("{expires_after: 19d, protocol: TLS 1.3, names: {contains: localhost}, issuer: {contains: Test}}", "passed")
+        .await;
+    check("{expires_after: 21d}", "failed certificate: the certificate of CN=a test is about to expire; expected valid for more than 21d, saw 19d23h left").await;
+    check("{cipher: X}", r#"failed tls: the cipher suite; expected "X", saw "TLS_"#).await;
+    check("{subject: CN=b}", r#"failed certificate: whose certificate it is; expected "CN=b", saw "CN=a test""#).await;
+    // On a connection that was kept it is known as well; without TLS there is none.
+    let step = format!("  - GET: {url}\n    trust: {{ca: ca.pem}}\n    expect:\n      certificate: {{subject: CN=");
+    let twice = format!("scenario: T\nsteps:\n{step}a test}}\n{step}b}}\n");
+    let outcome = run_with(&twice, trusting(&pem)).await;
+    assert_eq!(steps(&outcome), "PF");
+    assert!(outcome.steps[1].http.as_ref().unwrap().hops[0].phases.tls.is_none());
+    assert_eq!(outcome.steps[1].place, "t.yaml:10:21");
+    let plain = Site::open().await.address;
+    says(
+        &format!(
+            "http: \"http://{plain}/\", status: {{less_than: 600}}, expect: {{certificate: {{expires_after: 1d}}}}"
+        ),
+        "failed tls: the answer came without TLS: there is no certificate",
+    )
+    .await;
+}
+
 /// What is known of a name: by UDP, or by TCP.
 type Zone = fn(&str, bool) -> (u16, Vec<Vec<u8>>);
 

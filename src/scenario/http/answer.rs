@@ -4,9 +4,12 @@ use super::header_name;
 use crate::scenario::expect::{On, json_path, matcher, pattern, strict_template};
 use crate::scenario::keys::{BODY_SOURCE, RESPONSE_FACTS, RESPONSE_SOURCES};
 use crate::scenario::model::{ResponseExpectation, ResponseFact, ResponseSave, ResponseSource};
+use crate::scenario::probe::certificate::{self, CertificateExpectation};
 use crate::scenario::reader::{Reader, cut};
 use crate::scenario::step;
 use crate::scenario::tree::{Entry, Node, Resolved};
+use crate::scenario::usual;
+use crate::scenario::xpath::{self, Gives};
 
 /// Reads what must hold of an answer.
 pub fn expectations(r: &mut Reader, node: &Node) -> Option<Vec<ResponseExpectation>> {
@@ -15,7 +18,7 @@ pub fn expectations(r: &mut Reader, node: &Node) -> Option<Vec<ResponseExpectati
     Some(read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Reads one fact; `headers` and `json` hold several.
+/// Reads one fact; `headers`, `json`, `xpath` and `certificate` hold several.
 pub fn facts(r: &mut Reader, entry: &Entry) -> Option<Vec<ResponseExpectation>> {
     let node = &entry.value;
     let what = match entry.key.as_str() {
@@ -23,6 +26,12 @@ pub fn facts(r: &mut Reader, entry: &Entry) -> Option<Vec<ResponseExpectation>> 
         "body" => ResponseFact::Body(matcher(r, node, "`body`", On::Text)?),
         "contains" => ResponseFact::Contains(strict_template(r, node, "`contains`")?),
         "faster_than" => ResponseFact::FasterThan(r.duration(node, "`faster_than`")?),
+        "slower_than_usual" => ResponseFact::SlowerThanUsual(usual::read(r, node)?),
+        "certificate" => {
+            let facts = certificate::read(r, node)?.into_iter();
+            let fact = |fact: CertificateExpectation| (fact.span, ResponseFact::Certificate(fact.what));
+            return Some(facts.map(fact).map(|(span, what)| ResponseExpectation { span, what }).collect());
+        }
         many => {
             let entries = r.entries(node, &format!("`{many}`"))?;
             let read: Vec<_> = entries.into_iter().map(|inner| fact_of(r, many, inner)).collect();
@@ -39,6 +48,16 @@ fn fact_of(r: &mut Reader, many: &str, entry: &Entry) -> Option<ResponseExpectat
             let named = header_name(r, entry);
             let matcher = matcher(r, &entry.value, &what, On::Text)?;
             named.then(|| ResponseFact::Header(entry.key.to_ascii_lowercase(), matcher))?
+        }
+        "xpath" => {
+            let path = xpath::read(r, &entry.key, entry.key_span);
+            let on = path.as_ref().map_or(On::Any, |path| match path.gives() {
+                Gives::Nodes | Gives::Text => On::Text,
+                Gives::Number => On::Number,
+                Gives::Boolean => On::Any,
+            });
+            let matcher = matcher(r, &entry.value, &what, on)?;
+            ResponseFact::Xpath(path?, matcher)
         }
         _ => {
             let path = json_path(r, &entry.key, entry.key_span);
@@ -67,7 +86,7 @@ fn save(r: &mut Reader, entry: &Entry) -> Option<ResponseSave> {
         r.fail_with(
             entry.key_span,
             format!("`{}` needs one source", entry.key),
-            "write {json: path}, {header: name}, {cookie: name} or {body: {matches: …}}",
+            "write {json: path}, {xpath: …}, {header: name}, {cookie: name} or {body: {matches: …}}",
         );
         return None;
     };
@@ -76,6 +95,10 @@ fn save(r: &mut Reader, entry: &Entry) -> Option<ResponseSave> {
         "json" => {
             let path = r.text(node, "`json`")?;
             ResponseSource::Json(json_path(r, &path, node.span)?)
+        }
+        "xpath" => {
+            let path = r.text(node, "`xpath`")?;
+            ResponseSource::Xpath(xpath::read(r, &path, node.span)?)
         }
         "cookie" => ResponseSource::Cookie(r.text(node, "`cookie`")?.value),
         "header" => ResponseSource::Header(r.text(node, "`header`")?.to_ascii_lowercase()),

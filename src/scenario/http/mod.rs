@@ -7,7 +7,7 @@ mod login;
 pub use answer::{expectations, facts};
 
 use super::keys::{EVENTUALLY, HTTP_VERSIONS, TRUST};
-use super::model::{DEFAULT_POLL_EVERY, Eventually, HttpVersion, Request, Trust};
+use super::model::{DEFAULT_POLL_EVERY, Eventually, HttpVersion, Request, ResponseFact, Trust};
 use super::reader::{Fields, Reader};
 use super::template::Template;
 use super::tree::{Entry, Node};
@@ -38,6 +38,12 @@ pub fn request(
     let eventually = given(fields, "eventually", |node| eventually(r, node));
     let expect = given(fields, "expect", |node| expectations(r, node));
     let give_up_if = given(fields, "give_up_if", |node| expectations(r, node));
+    if let Some(Some(facts)) = &give_up_if {
+        for fact in facts.iter().filter(|fact| matches!(fact.what, ResponseFact::SlowerThanUsual(_))) {
+            let message = "`slower_than_usual` is about the step, which has not ended when `give_up_if` is looked at";
+            r.fail_with(fact.span, message, "write it under `expect`");
+        }
+    }
     if let (Some(entry), None) = (fields.entry("give_up_if"), fields.get("eventually")) {
         r.fail_with(entry.key_span, "`give_up_if` ends what `eventually` asks", "write `eventually` beside it");
         return None;

@@ -45,6 +45,20 @@ pub enum CertificateFact {
     Cipher(Matcher),
 }
 
+impl CertificateFact {
+    /// The matcher, where there is one.
+    pub fn matcher(&self) -> Option<&Matcher> {
+        match self {
+            Self::Names(matcher)
+            | Self::Subject(matcher)
+            | Self::Issuer(matcher)
+            | Self::Protocol(matcher)
+            | Self::Cipher(matcher) => Some(matcher),
+            Self::ExpiresAfter(_) => None,
+        }
+    }
+}
+
 /// Reads `certificate`.
 pub fn read(r: &mut Reader, node: &Node) -> Option<Vec<CertificateExpectation>> {
     let fields = r.fields(node, "`certificate`", &[CERTIFICATE])?;

@@ -66,6 +66,14 @@ CREATE TABLE IF NOT EXISTS notices (
 );
 CREATE INDEX IF NOT EXISTS notices_owed ON notices (receiver, seq) WHERE state = 'owed';
 CREATE INDEX IF NOT EXISTS notices_by_incident ON notices (incident);
+-- What has to be remembered of a key to tell a receiver more of it.
+CREATE TABLE IF NOT EXISTS memos (
+  receiver TEXT NOT NULL,
+  key TEXT NOT NULL,
+  kept_at INTEGER NOT NULL,
+  body TEXT NOT NULL,
+  PRIMARY KEY (receiver, key)
+) WITHOUT ROWID;
 -- Who called in: the last start and the last end of each name.
 CREATE TABLE IF NOT EXISTS beats (
   name TEXT PRIMARY KEY,

@@ -1,10 +1,12 @@
 //! What tests of whole agents share: an agent in a process of its own, a receiver of notices, a way to wait.
 
 pub mod agent;
+pub mod alertmanager;
 pub mod bugsink;
 pub mod grid;
 pub mod group;
 pub mod leases;
+pub mod mail;
 pub mod places;
 pub mod receiver;
 pub mod site;

@@ -51,6 +51,7 @@ impl Place {
             lookup: Arc::new(environment),
             evidence: EvidenceFolder::new(folder.path().join("evidence")),
             beats: None,
+            baseline: None,
             location: "here".into(),
         };
         Self { name, tools, browsers, folder }

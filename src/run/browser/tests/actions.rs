@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::names::Reason;
 use crate::outcome::EvidenceKind;
-use crate::scenario::{ElementFact, PageSave, PageSource, SelectOption};
+use crate::scenario::{ElementFact, PageSave, PageSource, Pattern, SelectOption};
 
 const FORM: &str = r#"<title>Form</title><h1>Order</h1>
 <label for=email>Email</label><input id=email value="old@example.com">
@@ -130,7 +130,7 @@ async fn expectations_hold_or_say_what_was_seen() {
             r#""Form""#,
         ),
         (
-            element(order(), ElementFact::Text(Matcher::Matches(Template::literal("#9+")))),
+            element(order(), ElementFact::Text(Matcher::Matches(Pattern::new(Template::literal("#9+")).unwrap()))),
             Reason::Assertion,
             r#"the text of testid "order" is not what was expected"#,
             "matches /#9+/",
@@ -191,7 +191,7 @@ async fn values_are_saved_and_evidence_is_taken() {
     let save = |name: &str, source: PageSource, matcher: Option<&str>| PageSave {
         name: At::new(name.into(), span(4)),
         source,
-        matcher: matcher.map(|pattern| Matcher::Matches(Template::literal(pattern))),
+        matcher: matcher.map(|pattern| Matcher::Matches(Pattern::new(Template::literal(pattern)).unwrap())),
         secret: name == "token",
     };
     let action = PageAction::Save(vec![

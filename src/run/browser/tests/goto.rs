@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 use crate::names::Reason;
+
+/// More than a request or a TLS greeting: what is left unread when a connection is closed makes a reset of its end.
+const REQUEST: usize = 16 * 1024;
 
 /// A server that does this to every connection; returns its port.
 async fn server<F: Future<Output = ()> + Send + 'static>(treat: impl Fn(TcpStream) -> F + Send + 'static) -> u16 {
@@ -43,21 +46,21 @@ async fn self_signed() -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_navigations_have_their_reason() {
-    let refused = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    // Bound but not listening: nobody else gets the port in the meantime.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = nobody.local_addr().unwrap().port();
     let empty = server(|mut stream| async move {
-        let _ = stream.read(&mut [0; 1000]).await;
+        let _ = stream.read(&mut [0; REQUEST]).await;
     })
     .await;
     let reset = server(|mut stream| async move {
-        let _ = stream.read(&mut [0; 1000]).await;
+        let _ = stream.read(&mut [0; REQUEST]).await;
         let _ = stream.set_zero_linger();
     })
     .await;
     let garbage = server(|mut stream| async move {
-        let _ = stream.read(&mut [0; 1000]).await;
+        let _ = stream.read(&mut [0; REQUEST]).await;
         let _ = stream.write_all(b"\x00\x01 nothing known\r\n\r\n").await;
     })
     .await;
@@ -83,7 +86,7 @@ async fn failed_navigations_have_their_reason() {
         ("http://nowhere.invalid/".into(), Some(Reason::Dns), "ERR_NAME_NOT_RESOLVED"),
     ];
     for (url, reason, text) in cases {
-        let result = bench.within(if url == "/hang" { 1.0 } else { 10.0 }, &goto(&url)).await;
+        let result = bench.within(if url == "/hang" { 1.0 } else { PATIENCE }, &goto(&url)).await;
         match (result, reason) {
             (Ok(()), None) => {}
             (Err(failure), Some(reason)) if failure.reason == reason && failure.message.contains(text) => {}

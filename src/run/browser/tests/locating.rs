@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::names::Reason;
+use crate::scenario::Pattern;
 
 /// Each row is a page, a target, and the id of the element that must be found.
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +46,7 @@ async fn targets_find_what_people_mean() {
         ),
         (
             "<button id=x>Item 42</button><button>Item x</button>",
-            named("button", Matcher::Matches(Template::literal(r"^Item \d+$"))),
+            named("button", Matcher::Matches(Pattern::new(Template::literal(r"^Item \d+$")).unwrap())),
         ),
         ("<button id=x>a</button><button>b</button>", named("button", Matcher::Not(Box::new(text("b"))))),
         ("<main id=x>one</main><nav>two</nav>", target(How::Role { role: "main".into(), name: None })),

@@ -32,6 +32,9 @@ use crate::scenario::{
     Target, Template, Value,
 };
 
+/// Seconds that a step may take where its speed is not what is tested.
+const PATIENCE: f64 = 60.0;
+
 /// How often the long tests go round.
 fn rounds() -> usize {
     std::env::var("WACHTA_SOAK_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
@@ -204,7 +207,7 @@ impl Bench {
     }
 
     async fn act(&mut self, action: &PageAction) {
-        self.within(10.0, action).await.unwrap_or_else(|failure| panic!("{action:?}: {failure:?}"));
+        self.within(PATIENCE, action).await.unwrap_or_else(|failure| panic!("{action:?}: {failure:?}"));
     }
 
     async fn fail(&mut self, action: &PageAction) -> Failure {

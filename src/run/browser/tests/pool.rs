@@ -3,7 +3,9 @@
 use super::super::processes;
 use super::*;
 use crate::names::Reason;
-use crate::scenario::Engine;
+use crate::scenario::{Engine, WindowChange};
+
+const SOON: Duration = Duration::from_secs(10);
 
 fn started(browsers: &Browsers) -> u64 {
     browsers.metrics().started.get()
@@ -83,6 +85,48 @@ async fn a_run_leaves_nothing_to_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_leaves_nothing_to_the_next_in_firefox() {
     leaves_nothing_to_the_next(Engine::Firefox).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_does_not_see_the_user_that_is_made_for_the_next_one() {
+    let folder = Temporary::new();
+    let browsers = browsers(&folder, 1);
+    let values = values(&site(&[("/", "<title>mine</title><input autofocus>")]).await);
+    let count = async |page: &mut Page| {
+        let users = page.ask("browser.getUserContexts", serde_json::json!({}), Duration::from_secs(10)).await.unwrap();
+        users["userContexts"].as_array().unwrap().len()
+    };
+    let mut begin = None;
+    for round in 0..4 {
+        let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+        page.session_mut().is_removed().await.unwrap();
+        let users = count(&mut page).await;
+        assert_eq!(users, *begin.get_or_insert(users), "no user stays");
+        page.step(0, "", false);
+        page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
+        page.session_mut().hurried = round > 0;
+        page.step(1, "", false);
+        let end = soon();
+        // A run that follows nothing does not pay for the next one.
+        while count(&mut page).await < users + usize::from(round > 0) {
+            assert!(Instant::now() < end);
+        }
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(200);
+        let window = page.change_window(&WindowChange::New, &values, deadline).await.unwrap_err();
+        assert_eq!((window.reason, window.seen.as_deref()), (Reason::NotFound, Some("1 windows, none of them new")));
+        let script = "return [document.hasFocus(), document.visibilityState, document.title]";
+        let seen = page.script(script, &serde_json::Value::Null, tokio::time::Instant::now() + SOON).await.unwrap();
+        assert_eq!(seen, serde_json::json!([true, "visible", "mine"]));
+        page.close().await;
+    }
+    assert_eq!(started(&browsers), 1);
+    // A run that ends before its step does leaves nothing either.
+    let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+    page.session_mut().hurried = true;
+    page.step(1, "", false);
+    drop(page);
+    browsers.shutdown().await;
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Messages of DNS (RFC 1035): a question out, records in, each in the form of a zone file, as the original writes them.
+//! Messages of DNS (RFC 1035): a question out, records in, each in the form of a zone file.
 //!
 //! Everything that comes is somebody else's: lengths are held against what is there, and names cannot lead in circles.
 
@@ -85,7 +85,7 @@ const RCODES: &[(u16, &str)] = &[
     (23, "BADCOOKIE"),
 ];
 /// `SOA`, whose serial number is a metric.
-pub(super) const SOA: u16 = 6;
+pub(in crate::run) const SOA: u16 = 6;
 /// `OPT`, whose first byte of a TTL belongs to the answer's code (RFC 6891).
 const OPT: u16 = 41;
 /// How many pointers a name may follow.
@@ -100,37 +100,37 @@ fn named(table: &[(u16, &'static str)], wanted: u16) -> Option<&'static str> {
 }
 
 /// The number of a type.
-pub(super) fn kind(name: &str) -> Option<u16> {
+pub(in crate::run) fn kind(name: &str) -> Option<u16> {
     number(TYPES, name)
 }
 
 /// The number of a class.
-pub(super) fn class(name: &str) -> Option<u16> {
+pub(in crate::run) fn class(name: &str) -> Option<u16> {
     number(CLASSES, name)
 }
 
 /// The number of an answer's code.
-pub(super) fn rcode(name: &str) -> Option<u16> {
+pub(in crate::run) fn rcode(name: &str) -> Option<u16> {
     number(RCODES, name)
 }
 
 /// The name of an answer's code.
-pub(super) fn rcode_name(code: u16) -> &'static str {
+pub(in crate::run) fn rcode_name(code: u16) -> &'static str {
     named(RCODES, code).unwrap_or("unknown")
 }
 
 /// The name of a type.
-pub(super) fn kind_name(kind: u16) -> &'static str {
+pub(in crate::run) fn kind_name(kind: u16) -> &'static str {
     named(TYPES, kind).unwrap_or("unknown")
 }
 
 /// The name of a class.
-pub(super) fn class_name(class: u16) -> &'static str {
+pub(in crate::run) fn class_name(class: u16) -> &'static str {
     named(CLASSES, class).unwrap_or("unknown")
 }
 
 /// A question. None: the name is none.
-pub(super) fn question(id: u16, name: &str, kind: u16, class: u16, recursion: bool) -> Option<Vec<u8>> {
+pub(in crate::run) fn question(id: u16, name: &str, kind: u16, class: u16, recursion: bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(32 + name.len());
     out.extend(id.to_be_bytes());
     out.extend([u8::from(recursion), 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -151,36 +151,59 @@ pub(super) fn question(id: u16, name: &str, kind: u16, class: u16, recursion: bo
 
 /// An answer.
 #[derive(Debug, Default)]
-pub(super) struct Message {
-    pub(super) id: u16,
-    pub(super) response: bool,
-    pub(super) rcode: u16,
-    pub(super) answers: Vec<Record>,
-    pub(super) authorities: Vec<Record>,
-    pub(super) additionals: Vec<Record>,
+pub(in crate::run) struct Message {
+    pub(in crate::run) id: u16,
+    pub(in crate::run) response: bool,
+    /// Whether it was cut: it is to be asked for over TCP (TC).
+    pub(in crate::run) truncated: bool,
+    /// Whether the server says that it has verified the answer (AD, RFC 4035).
+    pub(in crate::run) verified: bool,
+    pub(in crate::run) rcode: u16,
+    /// The questions it repeats: name in lower case, type, class.
+    pub(in crate::run) asked: Vec<(String, u16, u16)>,
+    pub(in crate::run) answers: Vec<Record>,
+    pub(in crate::run) authorities: Vec<Record>,
+    pub(in crate::run) additionals: Vec<Record>,
 }
 
 /// A record.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(in crate::run) struct Record {
     /// As in a zone file: name, TTL, class, type, data, with tabs in between.
-    pub(super) text: String,
+    pub(in crate::run) text: String,
+    pub(in crate::run) kind: u16,
+    pub(in crate::run) class: u16,
+    /// Where the data begins in the text; none: it is not what its type says, and told as bytes.
+    data: Option<usize>,
     /// The serial number, of a SOA.
-    pub(super) serial: Option<u32>,
+    pub(in crate::run) serial: Option<u32>,
+}
+
+impl Record {
+    /// Its data as in a zone file; none: it is not what its type says.
+    pub(in crate::run) fn data(&self) -> Option<&str> {
+        self.data.map(|at| &self.text[at..])
+    }
 }
 
 impl Message {
     /// Reads an answer. None: it is none.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::run) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader { bytes, at: 0 };
         let id = reader.u16()?;
         let flags = reader.u16()?;
         let counts = [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?];
+        let mut message = Self {
+            id,
+            response: flags & 0x8000 != 0,
+            truncated: flags & 0x0200 != 0,
+            verified: flags & 0x0020 != 0,
+            rcode: flags & 15,
+            ..Self::default()
+        };
         for _ in 0..counts[0] {
-            reader.name()?;
-            reader.take(4)?;
+            message.asked.push((reader.name()?.to_ascii_lowercase(), reader.u16()?, reader.u16()?));
         }
-        let mut message = Self { id, response: flags & 0x8000 != 0, rcode: flags & 15, ..Self::default() };
         let mut high = 0;
         for (count, part) in
             counts[1..].iter().zip([&mut message.answers, &mut message.authorities, &mut message.additionals])
@@ -267,11 +290,15 @@ impl<'a> Reader<'a> {
         let mut within = Reader { bytes: &self.bytes[..end], at: self.at };
         let mut serial = None;
         let text = within.data(kind, data, &mut serial).filter(|_| within.at == end);
-        let text = text.unwrap_or_else(|| format!("\\# {length} {}", hexadecimal(data)));
         self.at = end;
-        let class = named(CLASSES, class).map_or_else(|| format!("CLASS{class}"), ToOwned::to_owned);
-        let kind = named(TYPES, kind).map_or_else(|| format!("TYPE{kind}"), ToOwned::to_owned);
-        Some(Record { text: format!("{name}\t{ttl}\t{class}\t{kind}\t{text}"), serial })
+        let class_text = named(CLASSES, class).map_or_else(|| format!("CLASS{class}"), ToOwned::to_owned);
+        let kind_text = named(TYPES, kind).map_or_else(|| format!("TYPE{kind}"), ToOwned::to_owned);
+        let head = format!("{name}\t{ttl}\t{class_text}\t{kind_text}\t");
+        let (at, text) = match text {
+            Some(text) => (Some(head.len()), text),
+            None => (None, format!("\\# {length} {}", hexadecimal(data))),
+        };
+        Some(Record { text: head + &text, kind, class, data: at, serial })
     }
 
     fn data(&mut self, kind: u16, data: &[u8], serial: &mut Option<u32>) -> Option<String> {

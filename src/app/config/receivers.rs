@@ -1,0 +1,396 @@
+//! The agent's file, `alerting.receivers` and `alerting.templates`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{http_url, key, later};
+use crate::notify::credential::Credential;
+use crate::notify::template::{self, Templates};
+use crate::notify::{
+    Alertmanager, Email, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Slack, Teams, Telegram, Webhook,
+    WebhookFormat, is_mailbox,
+};
+use crate::scenario::keys::{Key, Shape};
+use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::tree::{Entry, Node, NodeKind};
+use crate::secret::SHORTEST;
+
+const SECRET: Shape = Shape::Either(&[Shape::Text, Shape::Keys(&[FROM])]);
+const FROM: &[Key] = &[
+    key("file", Shape::Text, "a file, relative to this one; a line end at its end is not part of it"),
+    key("env", Shape::Text, "a variable of the agent's environment"),
+];
+
+/// The keys of a receiver: one kind, and what goes beside it.
+pub(super) const RECEIVER: &[Key] = &[
+    key("webhook", Shape::Keys(&[WEBHOOK]), "a POST of JSON"),
+    key("alertmanager", Shape::Keys(&[ALERTMANAGER]), "Prometheus Alertmanager"),
+    key("pagerduty", Shape::Keys(&[PAGERDUTY]), "PagerDuty"),
+    key("slack", Shape::Keys(&[SLACK]), "Slack, with a bot's token or an incoming webhook"),
+    key("teams", Shape::Keys(&[TEAMS]), "Microsoft Teams, by a workflow"),
+    key("telegram", Shape::Keys(&[TELEGRAM]), "Telegram, by a bot"),
+    key("email", Shape::Keys(&[EMAIL]), "e-mail by SMTP"),
+    key("ntfy", Shape::Keys(&[NTFY]), "ntfy"),
+    key("log", Shape::Keys(&[&[]]), "a line in the agent's log"),
+    key("template", Shape::Keys(&[TEMPLATES]), "its own words"),
+    later("limit", "how much at most"),
+];
+/// What stands beside a kind.
+const BESIDE: [&str; 2] = ["template", "limit"];
+/// The keys of templates.
+pub(super) const TEMPLATES: &[Key] = &[
+    key("title", Shape::Text, "a minijinja template of one line"),
+    key("text", Shape::Text, "a minijinja template of what follows it"),
+];
+const WEBHOOK: &[Key] = &[
+    key("url", SECRET, "where to"),
+    key("headers", Shape::Map(&SECRET), "further headers, by name"),
+    key("format", Shape::Words(FORMATS), "what the JSON looks like; default wachta"),
+];
+const FORMATS: &[&str] = &["wachta", "alertmanager"];
+const ALERTMANAGER: &[Key] = &[
+    key("urls", Shape::List(&SECRET), "every peer of the cluster, such as http://alertmanager-0:9093"),
+    key("resend", Shape::Duration, "how often it is told again of what is open; default 1m"),
+];
+const PAGERDUTY: &[Key] = &[
+    key("routing_key", SECRET, "the integration key"),
+    key("url", Shape::Text, "default https://events.pagerduty.com/v2/enqueue"),
+];
+const SLACK: &[Key] = &[
+    key("token", SECRET, "a bot's token, with chat:write and files:write"),
+    key("channel", Shape::Text, "with `token`: a channel's id or \"#name\""),
+    key("url", SECRET, "an incoming webhook; with `token`: what the API is below, default https://slack.com/api/"),
+];
+const TEAMS: &[Key] = &[key("url", SECRET, "the workflow's URL")];
+const TELEGRAM: &[Key] = &[
+    key("token", SECRET, "the bot's token"),
+    key("chat", Shape::Text, "a chat's id, or \"@channel\""),
+    key("thread", Shape::Count, "the topic, in a group that has topics"),
+    key("url", Shape::Text, "default https://api.telegram.org"),
+];
+const EMAIL: &[Key] = &[
+    key("server", Shape::Text, "HOST or HOST:PORT; default port 587, 465 with tls: implicit, 25 with tls: none"),
+    key("tls", Shape::Words(TLS), "how the connection is encrypted; default starttls"),
+    key("ca", Shape::Text, "a PEM file with roots besides the system's, relative to this file"),
+    key("username", Shape::Text, "who logs in"),
+    key("password", SECRET, "and with what"),
+    key("from", Shape::Text, "who it is from: an address, or Name <address>"),
+    key("to", Shape::OneOrMany(&Shape::Text), "who gets it"),
+];
+const TLS: &[&str] = &["starttls", "implicit", "none"];
+const NTFY: &[Key] = &[
+    key("topic", SECRET, "the topic"),
+    key("url", Shape::Text, "the server; default https://ntfy.sh"),
+    key("token", SECRET, "an access token"),
+];
+
+/// Reads a receiver.
+pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Templates) -> Option<Receiver> {
+    let fields = r.fields(&entry.value, "a receiver", &[RECEIVER])?;
+    let own = fields.get("template").map(|node| templates(r, node, "`template`")).unwrap_or_default();
+    let kinds: Vec<_> = fields.iter().filter(|entry| !BESIDE.contains(&entry.key.as_str())).collect();
+    let [kind] = kinds.as_slice() else {
+        let nothing_else_is_wrong = entry.value.entries().is_some_and(|all| all.len() == fields.iter().count());
+        if nothing_else_is_wrong {
+            let names: Vec<_> = RECEIVER.iter().filter(|key| !BESIDE.contains(&key.name)).map(|key| key.name).collect();
+            let message = format!("receiver `{}` needs one kind", entry.key);
+            r.fail_with(entry.key_span, message, format!("one of {}", names.join(", ")));
+        }
+        return None;
+    };
+    let node = &kind.value;
+    let read = match kind.key.as_str() {
+        "webhook" => webhook(r, node).map(ReceiverKind::Webhook),
+        "alertmanager" => alertmanager(r, node).map(ReceiverKind::Alertmanager),
+        "pagerduty" => pagerduty(r, node).map(ReceiverKind::PagerDuty),
+        "slack" => slack(r, node).map(ReceiverKind::Slack),
+        "teams" => teams(r, node).map(ReceiverKind::Teams),
+        "telegram" => telegram(r, node).map(ReceiverKind::Telegram),
+        "email" => email(r, node).map(ReceiverKind::Email),
+        "ntfy" => ntfy(r, node).map(ReceiverKind::Ntfy),
+        _ => r.fields(node, "`log`", &[&[]]).map(|_| ReceiverKind::Log),
+    };
+    let read = read?;
+    if !linked && read != ReceiverKind::Log {
+        r.warn(entry.key_span, "links in its notices lead nowhere", "set `web.external_url`");
+    }
+    let templates =
+        Templates { title: own.title.or_else(|| words.title.clone()), text: own.text.or_else(|| words.text.clone()) };
+    Some(Receiver { name: entry.key.clone(), kind: read, templates })
+}
+
+/// Reads templates, and tries each.
+pub(super) fn templates(r: &mut Reader, node: &Node, what: &str) -> Templates {
+    let Some(fields) = r.fields(node, what, &[TEMPLATES]) else { return Templates::default() };
+    let mut read = |name: &str| fields.get(name).and_then(|node| template(r, node, name));
+    Templates { title: read("title"), text: read("text") }
+}
+
+fn template(r: &mut Reader, node: &Node, name: &str) -> Option<String> {
+    let text = r.text(node, &format!("`{name}`"))?.value;
+    match template::check(&text) {
+        Ok(()) => Some(text),
+        Err(problem) => {
+            let span = problem.range.map_or(node.span, |range| place(r, node, &text, range));
+            let message = format!("template `{name}`: {}", problem.message);
+            match problem.near {
+                Some(near) => r.fail_with(span, message, format!("did you mean `{near}`?")),
+                None => r.fail(span, message),
+            }
+            None
+        }
+    }
+}
+
+/// Where a part of a template stands in the file, also in a block of lines, where each line stands as it is.
+fn place(r: &Reader, node: &Node, text: &str, range: std::ops::Range<usize>) -> crate::diagnostic::Span {
+    let within = r.within(node, range.clone());
+    if within != node.span {
+        return within;
+    }
+    let line_start = text[..range.start.min(text.len())].rfind('\n').map_or(0, |at| at + 1);
+    let Some(line) = text[line_start..].lines().next().filter(|line| !line.trim().is_empty()) else { return node.span };
+    let from = node.span.start as usize;
+    let Some(rest) = r.source.text.get(from..node.span.end as usize) else { return node.span };
+    // The same line may stand there more than once: the one with as many of them before it.
+    let before = text[..line_start].lines().filter(|other| *other == line).count();
+    let Some(found) = rest.match_indices(line).nth(before).map(|(at, _)| from + at + range.start - line_start) else {
+        return node.span;
+    };
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let head = &r.source.text[..found];
+    let begins = head.rfind('\n').map_or(0, |at| at + 1);
+    crate::diagnostic::Span {
+        line: number(head.matches('\n').count() + 1),
+        column: number(head[begins..].chars().count() + 1),
+        start: number(found),
+        end: number(found + range.len().max(1).min(line.len())),
+    }
+}
+
+fn webhook(r: &mut Reader, node: &Node) -> Option<Webhook> {
+    let fields = r.fields(node, "`webhook`", &[WEBHOOK])?;
+    let url = needed(r, &fields, "webhook", "url", secret_url);
+    let mut headers = Vec::new();
+    for entry in fields.get("headers").and_then(|node| r.entries(node, "`headers`")).unwrap_or_default() {
+        if reqwest::header::HeaderName::from_bytes(entry.key.as_bytes()).is_err() {
+            r.fail(entry.key_span, format!("`{}` is no name of a header", entry.key));
+        }
+        let value = secret(r, &entry.value, &format!("`{}`", entry.key));
+        if let Some(Credential::Text(text)) = &value
+            && reqwest::header::HeaderValue::from_str(text.expose()).is_err()
+        {
+            r.fail(entry.value.span, format!("the value of `{}` cannot stand in a header", entry.key));
+        }
+        headers.extend(value.map(|value| (entry.key.clone(), value)));
+    }
+    let format = match fields.get("format").and_then(|node| r.word(node, "format", FORMATS)) {
+        Some("alertmanager") => WebhookFormat::Alertmanager,
+        _ => WebhookFormat::Wachta,
+    };
+    Some(Webhook { url: url?, headers, format })
+}
+
+fn alertmanager(r: &mut Reader, node: &Node) -> Option<Alertmanager> {
+    let fields = r.fields(node, "`alertmanager`", &[ALERTMANAGER])?;
+    let Some(list) = fields.get("urls") else {
+        r.fail_with(fields.span, "`alertmanager` needs `urls:`", "every peer, and no load balancer before them");
+        return None;
+    };
+    let items = r.list(list, "`urls`")?;
+    if items.is_empty() {
+        r.fail(list.span, "`urls` names nobody");
+    }
+    let urls: Vec<_> = items.iter().filter_map(|item| secret_url(r, item, "`urls`")).collect();
+    let resend = fields.get("resend").and_then(|node| r.duration(node, "`resend`"));
+    Some(Alertmanager { urls, resend: resend.unwrap_or(Duration::from_mins(1)) })
+}
+
+fn pagerduty(r: &mut Reader, node: &Node) -> Option<PagerDuty> {
+    let fields = r.fields(node, "`pagerduty`", &[PAGERDUTY])?;
+    let routing_key = needed(r, &fields, "pagerduty", "routing_key", secret);
+    let url = url_or(r, &fields, "https://events.pagerduty.com/v2/enqueue");
+    Some(PagerDuty { routing_key: routing_key?, url: url? })
+}
+
+fn slack(r: &mut Reader, node: &Node) -> Option<Slack> {
+    let fields = r.fields(node, "`slack`", &[SLACK])?;
+    let (token, channel) = (fields.entry("token"), fields.entry("channel"));
+    if token.is_none() && channel.is_none() {
+        let Some(url) = fields.get("url") else {
+            r.fail_with(
+                fields.span,
+                "`slack` needs `token:` and `channel:`, or `url:`",
+                "a token's messages are updated in place",
+            );
+            return None;
+        };
+        return Some(Slack::Hook { url: secret_url(r, url, "`url`")? });
+    }
+    let token = needed(r, &fields, "slack", "token", secret);
+    let channel = needed(r, &fields, "slack", "channel", |r, node, what| Some(r.text(node, what)?.value));
+    let mut url = url_or(r, &fields, "https://slack.com/api/")?;
+    // Methods are joined to it.
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Some(Slack::Token { token: token?, channel: channel?, url })
+}
+
+fn teams(r: &mut Reader, node: &Node) -> Option<Teams> {
+    let fields = r.fields(node, "`teams`", &[TEAMS])?;
+    Some(Teams { url: needed(r, &fields, "teams", "url", secret_url)? })
+}
+
+fn telegram(r: &mut Reader, node: &Node) -> Option<Telegram> {
+    let fields = r.fields(node, "`telegram`", &[TELEGRAM])?;
+    let token = needed(r, &fields, "telegram", "token", secret);
+    let chat = needed(r, &fields, "telegram", "chat", |r, node, what| {
+        let chat = r.text(node, what)?.value;
+        let is_id = chat.strip_prefix('-').unwrap_or(&chat).chars().all(|c| c.is_ascii_digit()) && !chat.is_empty();
+        if is_id || chat.len() > 1 && chat.starts_with('@') {
+            return Some(chat);
+        }
+        r.fail_with(
+            node.span,
+            format!("{what} is neither an id nor a channel"),
+            "write it like -1001234567890 or \"@channel\"",
+        );
+        None
+    });
+    let thread = fields.get("thread").and_then(|node| r.count(node, "`thread`"));
+    let url = url_or(r, &fields, "https://api.telegram.org");
+    Some(Telegram { token: token?, chat: chat?, thread, url: url? })
+}
+
+fn email(r: &mut Reader, node: &Node) -> Option<Email> {
+    let fields = r.fields(node, "`email`", &[EMAIL])?;
+    let (tls, default_port) = match fields.get("tls").and_then(|node| r.word(node, "tls", TLS)) {
+        Some("implicit") => (MailTls::Implicit, 465),
+        Some("none") => (MailTls::None, 25),
+        _ => (MailTls::StartTls, 587),
+    };
+    let server = needed(r, &fields, "email", "server", |r, node, what| {
+        let text = r.text(node, what)?;
+        let split = |text: &str| match text.rsplit_once(':') {
+            None => Some((text.to_owned(), default_port)),
+            Some((host, port)) => {
+                Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok().filter(|port| *port > 0)?))
+            }
+        };
+        let found = split(&text).filter(|(host, _)| !host.is_empty() && !host.contains(['/', ' ', '@']));
+        if found.is_none() {
+            r.fail_with(
+                node.span,
+                format!("{what} must be a host and perhaps a port"),
+                "write it like mail.example.com:587",
+            );
+        }
+        found
+    });
+    let ca = fields.get("ca").and_then(|node| r.text(node, "`ca`")).map(|path| beside(r, &path.value));
+    let login = match (fields.entry("username"), fields.entry("password")) {
+        (None, None) => None,
+        (Some(user), Some(password)) => {
+            let user = r.text(&user.value, "`username`").map(|text| text.value);
+            user.zip(secret(r, &password.value, "`password`"))
+        }
+        (Some(entry), None) | (None, Some(entry)) => {
+            r.fail(entry.key_span, "`username` and `password` go together");
+            None
+        }
+    };
+    if login.is_some() && tls == MailTls::None {
+        let span = fields.entry("tls").map_or(fields.span, |entry| entry.value.span);
+        r.warn(span, "the password is sent without encryption", "leave `tls: none` to servers that need no login");
+    }
+    let address = |r: &mut Reader, node: &Node, what: &str| {
+        let text = r.text(node, what)?.value;
+        if is_mailbox(&text) {
+            return Some(text);
+        }
+        r.fail_with(node.span, format!("{what} is no address"), "write it like on-call@example.com, or Name <address>");
+        None
+    };
+    let from = needed(r, &fields, "email", "from", address);
+    let to = needed(r, &fields, "email", "to", |r, node, what| match &node.kind {
+        NodeKind::List(items) if items.is_empty() => {
+            r.fail(node.span, "`to` names nobody");
+            None
+        }
+        NodeKind::List(items) => items.iter().map(|item| address(r, item, what)).collect(),
+        _ => Some(vec![address(r, node, what)?]),
+    });
+    let (host, port) = server?;
+    Some(Email { host, port, tls, ca, login, from: from?, to: to? })
+}
+
+fn ntfy(r: &mut Reader, node: &Node) -> Option<Ntfy> {
+    let fields = r.fields(node, "`ntfy`", &[NTFY])?;
+    let topic = needed(r, &fields, "ntfy", "topic", secret);
+    let token = fields.get("token").map(|node| secret(r, node, "`token`"));
+    let url = url_or(r, &fields, "https://ntfy.sh");
+    Some(Ntfy { url: url?, topic: topic?, token: token.flatten() })
+}
+
+/// The value of a key that must be there.
+fn needed<T>(
+    r: &mut Reader,
+    fields: &Fields,
+    kind: &str,
+    key: &str,
+    read: impl Fn(&mut Reader, &Node, &str) -> Option<T>,
+) -> Option<T> {
+    if let Some(node) = fields.get(key) {
+        return read(r, node, &format!("`{key}`"));
+    }
+    r.fail(fields.span, format!("`{kind}` needs `{key}:`"));
+    None
+}
+
+fn url_or(r: &mut Reader, fields: &Fields, default: &str) -> Option<url::Url> {
+    match fields.get("url") {
+        Some(node) => http_url(r, node, "`url`"),
+        None => url::Url::parse(default).ok(),
+    }
+}
+
+/// A value that has to stay hidden: text, `{file: …}` or `{env: …}`.
+fn secret(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        let text = r.text(node, what)?;
+        if text.chars().count() < SHORTEST {
+            r.fail(node.span, format!("{what} must have at least {SHORTEST} characters"));
+            return None;
+        }
+        return Some(Credential::text(text.value));
+    }
+    let fields = r.fields(node, what, &[FROM])?;
+    let mut entries = fields.iter();
+    match (entries.next(), entries.next()) {
+        (Some(entry), None) => {
+            let text = r.text(&entry.value, &format!("`{}`", entry.key))?.value;
+            Some(if entry.key == "env" { Credential::Env(text) } else { Credential::File(beside(r, &text)) })
+        }
+        _ => {
+            r.fail_with(node.span, format!("{what} needs one source"), "write {file: PATH} or {env: VARIABLE}");
+            None
+        }
+    }
+}
+
+/// A URL that may have to stay hidden.
+fn secret_url(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
+    if matches!(node.kind, NodeKind::Map(_)) {
+        return secret(r, node, what);
+    }
+    http_url(r, node, what).map(|url| Credential::text(url.as_str()))
+}
+
+/// A path relative to the agent's file.
+fn beside(r: &Reader, path: &str) -> PathBuf {
+    Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Prometheus Alertmanager: its API, version 2 (its `api/v2/openapi.yaml` and `docs/alerts_api.md`).
+//!
+//! What a client owes it: every peer is told; what fires is told again in time, with an end that lies ahead, so that a
+//! client that goes away resolves by itself; what is resolved is told again for five minutes. What is told of a key is
+//! remembered for that, and so goes on after a restart.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value as Json, json};
+
+use super::alerts::{self, time};
+use super::config::Alertmanager;
+use super::exchange::exchange;
+use super::message::{Message, Wording};
+use super::{Notifier, Tried};
+use crate::incident::{Event, Notice};
+use crate::store::Delivery;
+
+/// How long what is resolved is told again.
+const RESOLVED: TimeDelta = TimeDelta::minutes(5);
+/// What fires ends after so many resends that did not come, of a minute at least: Prometheus' own rule
+/// (`endsAt = now + 4 × max(interval, 1m)`).
+const RESENDS: u32 = 4;
+/// How many alerts are told in one request.
+const BATCH: usize = 200;
+
+/// Every peer of an Alertmanager.
+pub(super) struct Peers {
+    pub(super) client: reqwest::Client,
+    pub(super) config: Alertmanager,
+    pub(super) wording: Wording,
+}
+
+/// What is remembered of a notice: all that its alert consists of but the end, and label sets that it had before.
+pub(super) fn memo(
+    notice: &Notice,
+    message: &Message,
+    wording: &Wording,
+    before: Option<&Json>,
+    now: DateTime<Utc>,
+) -> Json {
+    let mut labels = json!(alerts::labels(notice));
+    // Two openings of one scenario are two alerts: a late end of the first never ends the second.
+    labels["incident"] = notice.key.as_str().into();
+    let mut outgrown: Vec<Json> = Vec::new();
+    if let Some(before) = before {
+        // A louder alert has other labels, and so is another alert: the quieter one is over.
+        let last = json!({"labels": before["labels"], "endsAt": time(now)});
+        outgrown = before["outgrown"].as_array().into_iter().flatten().cloned().chain([last]).collect();
+        outgrown.retain(|old| old["labels"] != labels && !is_over(old, now));
+    }
+    json!({
+        "labels": labels,
+        "annotations": alerts::annotations(notice, message),
+        "startsAt": time(notice.incident.opened_at),
+        "generatorURL": wording.links.incident(notice).unwrap_or_default(),
+        "endsAt": notice.incident.resolved_at.filter(|_| notice.event == Event::Resolved).map(time),
+        "outgrown": outgrown,
+    })
+}
+
+/// Whether it ended so long ago that it is not told again.
+fn is_over(memo: &Json, now: DateTime<Utc>) -> bool {
+    let end = memo["endsAt"].as_str().and_then(|end| DateTime::parse_from_rfc3339(end).ok());
+    end.is_some_and(|end| now - end.to_utc() > RESOLVED)
+}
+
+/// The alerts that a memo stands for, as of now.
+pub(super) fn of_memo(memo: &Json, now: DateTime<Utc>, resend: Duration) -> Vec<Json> {
+    let ahead = TimeDelta::from_std(resend.max(Duration::from_mins(1)) * RESENDS).unwrap_or(TimeDelta::minutes(4));
+    let outgrown = memo["outgrown"].as_array().into_iter().flatten().filter(|old| !is_over(old, now));
+    let all = std::iter::once(memo).chain(outgrown).map(|alert| {
+        json!({
+            "labels": alert["labels"],
+            "annotations": memo["annotations"],
+            "startsAt": memo["startsAt"],
+            "endsAt": alert["endsAt"].as_str().map_or_else(|| time(now + ahead), ToOwned::to_owned),
+            "generatorURL": memo["generatorURL"],
+        })
+    });
+    all.collect()
+}
+
+impl Peers {
+    /// Posts to every peer at the same time: taken when one of them took it, since the next resend reaches the others.
+    async fn post(&self, alerts: &[Json]) -> Tried {
+        let posts = self.config.urls.iter().map(async |peer| {
+            let url = match peer.url() {
+                Ok(url) => url,
+                Err(problem) => return Tried::refused(problem),
+            };
+            let base = url.as_str().trim_end_matches('/').to_owned();
+            match exchange(self.client.post(format!("{base}/api/v2/alerts")).json(alerts)).await {
+                Ok(reply) => reply.judge(),
+                Err(tried) => tried,
+            }
+        });
+        let tries = futures_util::future::join_all(posts).await;
+        let said: Vec<String> = tries.iter().map(|tried| tried.said.clone()).collect();
+        let rank = |tried: &Tried| match tried.delivery {
+            Delivery::Sent => 0,
+            // Taken in part: the rest of it is wrong and stays so. It is not sent again.
+            Delivery::Failed(_) => 1,
+            Delivery::Refused(_) => 2,
+            Delivery::Unsure(_) => 3,
+        };
+        let best = tries.into_iter().min_by_key(rank);
+        let mut best = best.unwrap_or_else(|| Tried::failed("no Alertmanager is named"));
+        best.said = said.join("; ");
+        best
+    }
+}
+
+#[async_trait]
+impl Notifier for Peers {
+    async fn notify(&self, notice: &Notice, before: Option<&Json>) -> Tried {
+        let now = Utc::now();
+        let memo = memo(notice, &self.wording.message(notice), &self.wording, before, now);
+        let tried = self.post(&of_memo(&memo, now, self.config.resend)).await;
+        if tried.delivery == Delivery::Sent { tried.remember(memo) } else { tried }
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    fn resends_every(&self) -> Option<Duration> {
+        Some(self.config.resend)
+    }
+
+    async fn resend(&self, memos: &[(String, Json)], now: DateTime<Utc>) -> Vec<String> {
+        let (mut over, mut all) = (Vec::new(), Vec::new());
+        for (key, memo) in memos {
+            if is_over(memo, now) {
+                over.push(key.clone());
+            } else {
+                all.extend(of_memo(memo, now, self.config.resend));
+            }
+        }
+        for batch in all.chunks(BATCH) {
+            let tried = self.post(batch).await;
+            if tried.delivery != Delivery::Sent {
+                let problem = tried.said;
+                tracing::warn!(alerts = batch.len(), problem, "Alertmanager was not told again of what is open");
+            }
+        }
+        over
+    }
+}

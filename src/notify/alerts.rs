@@ -1,0 +1,133 @@
+//! Notices as Prometheus' alerts: label sets, annotations, fingerprints. Shared by the webhook's form `alertmanager`
+//! and by Alertmanager's API.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::cut;
+use super::message::Message;
+use crate::incident::{Incident, Notice};
+use crate::names::Reason;
+
+/// The alert's name, the same for all: what failed is in the other labels.
+const NAME: &str = "WachtaIncident";
+/// No label value or annotation is longer, in bytes.
+const LONGEST: usize = 8 << 10;
+
+/// Names and their values, in order.
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// RFC 3339 with milliseconds.
+pub(super) fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The labels of a notice's first incident. A tag never takes the place of one of ours.
+pub(super) fn labels(notice: &Notice) -> Labels {
+    let incident = &notice.incident;
+    let mut labels: Labels = incident.tags.iter().map(|(name, value)| (label_name(name), value.clone())).collect();
+    labels.extend(own(&incident.subject.0, incident.severity.as_str(), &incident.location));
+    labels.insert("kind".into(), incident.kind.clone());
+    bounded(labels)
+}
+
+/// What every alert of ours has.
+pub(super) fn own(subject: &str, severity: &str, location: &str) -> Labels {
+    [("alertname", NAME), ("scenario", subject), ("severity", severity), ("location", location)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// The annotations of a notice's first incident.
+pub(super) fn annotations(notice: &Notice, message: &Message) -> Labels {
+    let Incident { name, step, message: seen, reason, place, runbook, .. } = &notice.incident;
+    let mut annotations = Labels::new();
+    for (key, value) in [
+        ("summary", Some(message.title.clone())),
+        ("description", Some(message.text.clone())),
+        ("name", Some(name.clone())),
+        ("step", step.clone()),
+        ("message", seen.clone()),
+        ("reason", reason.map(Reason::as_str).map(ToOwned::to_owned)),
+        ("place", place.clone()),
+        ("note", notice.note.clone()),
+        ("runbook_url", runbook.clone()),
+    ] {
+        annotations.extend(value.map(|value| (key.to_owned(), value)));
+    }
+    annotations.extend(
+        message
+            .links
+            .iter()
+            .filter(|(name, _)| *name != "runbook")
+            .map(|(name, url)| (format!("{name}_url"), url.clone())),
+    );
+    bounded(annotations)
+}
+
+/// Empty values are none (Alertmanager drops them as well).
+fn bounded(labels: Labels) -> Labels {
+    labels
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name, cut::bytes(&value, LONGEST)))
+        .collect()
+}
+
+/// A tag's name as a label's: `[a-zA-Z_][a-zA-Z0-9_]*`.
+fn label_name(tag: &str) -> String {
+    let mut name: String = tag.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        name.insert(0, '_');
+    }
+    name
+}
+
+/// The fingerprint that Alertmanager gives a label set: FNV-1a of 64 bits over names and values, a byte 255 after each.
+pub(super) fn fingerprint(labels: &Labels) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in labels.iter().flat_map(|(name, value)| [name, value]).flat_map(|text| text.bytes().chain([255])) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::template::sample;
+
+    #[test]
+    fn tags_become_labels_and_never_hide_ours() {
+        let mut notice = sample();
+        notice.incident.tags =
+            [("service", "shop"), ("severity", "mild"), ("cost-center", "7"), ("1st", "x"), ("", "y"), ("empty", "")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into();
+        let shown: Vec<String> = labels(&notice).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "_=y",
+                "_1st=x",
+                "alertname=WachtaIncident",
+                "cost_center=7",
+                "kind=browser",
+                "location=waw-1",
+                "scenario=shop-checkout",
+                "service=shop",
+                "severity=critical"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_fingerprint_is_prometheus_own() {
+        // prometheus/common, model/fingerprinting: the empty set is FNV's offset.
+        assert_eq!(fingerprint(&Labels::new()), "cbf29ce484222325");
+        let one = Labels::from([("a".to_owned(), "b".to_owned())]);
+        let two = Labels::from([("a".to_owned(), "bc".to_owned())]);
+        assert_ne!(fingerprint(&one), fingerprint(&two));
+    }
+}

@@ -1,0 +1,92 @@
+//! What must not be seen and is needed to tell somebody: tokens, keys, URLs that hold one.
+
+use std::path::PathBuf;
+
+use crate::secret::Secret;
+
+/// The largest file that is read for a credential.
+const LARGEST: u64 = 64 << 10;
+
+/// A credential, by where it comes from. Read for each try, so that a renewed one counts at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// It stands in the agent's file.
+    Text(Secret<String>),
+    /// A file; a line end at its end is not part of it.
+    File(PathBuf),
+    /// A variable of the agent's environment.
+    Env(String),
+}
+
+impl Credential {
+    /// One that is known.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(Secret::new(text.into()))
+    }
+
+    /// Its value. The error names the place and never a value.
+    pub fn read(&self) -> Result<String, String> {
+        let value = match self {
+            Self::Text(text) => text.expose().clone(),
+            Self::Env(name) => {
+                std::env::var(name).map_err(|_| format!("the variable `{name}` is not set, or is not text"))?
+            }
+            Self::File(path) => {
+                let shown = path.display();
+                let about = std::fs::metadata(path).map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?;
+                if !about.is_file() || about.len() > LARGEST {
+                    return Err(format!("`{shown}` is no file of at most {} KiB", LARGEST >> 10));
+                }
+                std::fs::read_to_string(path).map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?
+            }
+        };
+        let value = value.trim_end_matches(['\n', '\r']).to_owned();
+        if value.is_empty() { Err(format!("{} is empty", self.place())) } else { Ok(value) }
+    }
+
+    /// Its value as a URL.
+    pub fn url(&self) -> Result<url::Url, String> {
+        let url = url::Url::parse(self.read()?.trim()).ok();
+        url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| format!("{} holds no URL that begins with http:// or https://", self.place()))
+    }
+
+    fn place(&self) -> String {
+        match self {
+            Self::Text(_) => "the text in the agent's file".to_owned(),
+            Self::Env(name) => format!("the variable `{name}`"),
+            Self::File(path) => format!("the file `{}`", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_from_their_places_and_errors_hold_none() {
+        let path = std::env::temp_dir().join(format!("wachta-credential-{}", std::process::id()));
+        let file = Credential::File(path.clone());
+        assert!(file.read().unwrap_err().starts_with(&format!("the file `{}` cannot be read", path.display())));
+        std::fs::write(&path, "hidden token\r\n").unwrap();
+        assert_eq!(file.read(), Ok("hidden token".into()));
+        let problem = file.url().unwrap_err();
+        assert!(problem.contains("holds no URL") && !problem.contains("hidden"), "{problem}");
+        // A renewed one counts at once.
+        std::fs::write(&path, "https://hooks.example.com/T/B/x\n").unwrap();
+        assert_eq!(file.url().unwrap().path(), "/T/B/x");
+        std::fs::write(&path, "\n").unwrap();
+        assert_eq!(file.read(), Err(format!("the file `{}` is empty", path.display())));
+        std::fs::write(&path, "x".repeat(65 << 10)).unwrap();
+        assert_eq!(file.read(), Err(format!("`{}` is no file of at most 64 KiB", path.display())));
+        std::fs::remove_file(path).unwrap();
+        let variable = Credential::Env("WACHTA_NOT_SET".into());
+        assert_eq!(variable.read(), Err("the variable `WACHTA_NOT_SET` is not set, or is not text".into()));
+        let text = Credential::text("ftp://hidden");
+        assert_eq!(
+            format!("{text:?} {:?}", text.url()),
+            "Text(***) Err(\"the text in the agent's file holds no URL that begins with http:// or https://\")"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! E-mail by SMTP (RFC 5321): text and HTML, the screenshot within the HTML, one thread per incident.
+//!
+//! A mail's `Message-ID` is made from the notice's id, so that a repeat is the same mail to whoever looks at it; what
+//! follows an opening refers to an id made from the key alone (RFC 5322, 3.6.4). So nothing has to be remembered.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::ClientId;
+use serde_json::Value as Json;
+
+use super::config::{Email, MailTls};
+use super::message::{Message, Tone, Wording, screenshot};
+use super::{Notifier, Tried, cut};
+use crate::incident::{Event, Notice};
+use crate::store::evidence::EvidenceFolder;
+
+/// How long one answer of the server may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long the whole exchange may take.
+const EXCHANGE: Duration = Duration::from_mins(2);
+/// Characters of a subject.
+const SUBJECT: usize = 200;
+/// Bytes of the text.
+const TEXT: usize = 60_000;
+/// Bytes of a picture that is sent along: many servers take 10 MB in all, and base64 adds a third.
+const PICTURE: usize = 5 << 20;
+
+/// Writes mails.
+pub(super) struct Mailer {
+    pub(super) config: Email,
+    pub(super) wording: Wording,
+    pub(super) evidence: EvidenceFolder,
+}
+
+/// Whether a text is an address, with or without a name before it.
+pub fn is_mailbox(text: &str) -> bool {
+    text.parse::<Mailbox>().is_ok()
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn html(message: &Message, has_picture: bool) -> String {
+    let colour = match message.tone {
+        Tone::Critical => "#d40e0d",
+        Tone::Warning => "#a86c00",
+        Tone::Info => "#1f6feb",
+        Tone::Good => "#1a7f37",
+    };
+    let lines: String = message.text.lines().map(|line| format!("{}<br>\n", escape(line))).collect();
+    let links: Vec<String> =
+        message.links.iter().map(|(name, url)| format!("<a href=\"{}\">{name}</a>", escape(url))).collect();
+    let picture = if has_picture {
+        "<p><img src=\"cid:screenshot\" alt=\"the page when it failed\" style=\"max-width:100%\"></p>\n"
+    } else {
+        ""
+    };
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+         <body style=\"font-family:sans-serif\">\n<div style=\"border-left:4px solid {colour};padding-left:12px\">\n\
+         <h2 style=\"font-size:16px;color:{colour}\">{title}</h2>\n<p>{lines}</p>\n{picture}<p>{links}</p>\n</div>\n</body></html>\n",
+        title = escape(&message.title),
+        links = links.join(" &middot; "),
+    )
+}
+
+impl Mailer {
+    /// The mail of a notice. The error says what in the agent's file is wrong.
+    fn mail(&self, notice: &Notice, message: &Message, picture: Option<Vec<u8>>) -> Result<lettre::Message, String> {
+        let from: Mailbox = self.config.from.parse().map_err(|e| format!("`from`: {e}"))?;
+        let domain = from.email.domain().to_owned();
+        let id = |text: &str| format!("<{}@{domain}>", &cut::digest(text)[..32]);
+        let thread = id(&format!("{} to {}", notice.key, notice.receiver));
+        let mut builder = lettre::Message::builder().from(from).subject(&message.title).date_now();
+        for to in &self.config.to {
+            builder = builder.to(to.parse().map_err(|e| format!("`to`: {e}"))?);
+        }
+        builder = if notice.event == Event::Opened {
+            builder.message_id(Some(thread))
+        } else {
+            builder.message_id(Some(id(&notice.id))).in_reply_to(thread.clone()).references(thread)
+        };
+        // RFC 3834: nobody's holiday answers it.
+        for (name, value) in [
+            (HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated"),
+            (HeaderName::new_from_ascii_str("X-Auto-Response-Suppress"), "All"),
+        ] {
+            builder = builder.raw_header(HeaderValue::new(name, value.to_owned()));
+        }
+        let text = format!("{}\n\n{}\n\n{}", message.title, message.text, message.link_lines());
+        let html = SinglePart::html(html(message, picture.is_some()));
+        let body = MultiPart::alternative().singlepart(SinglePart::plain(text));
+        let body = match picture {
+            Some(picture) => {
+                let png = ContentType::parse("image/png").expect("it is a content type");
+                let inline = Attachment::new_inline_with_name("screenshot".into(), "screenshot.png".into());
+                let picture = inline.body(picture, png);
+                body.multipart(MultiPart::related().singlepart(html).singlepart(picture))
+            }
+            None => body.singlepart(html),
+        };
+        builder.multipart(body).map_err(|e| format!("the mail cannot be written: {e}"))
+    }
+    /// A connection that mail may be sent on: encrypted and logged in, as far as that is asked for.
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Tried> {
+        let Email { host, port, tls, login, .. } = &self.config;
+        let hello = ClientId::default();
+        let away = |error: SmtpError| {
+            // An answer that refuses for good, to a login for example, is one; anything else may pass.
+            if error.is_permanent() {
+                Tried::failed(problem(&error))
+            } else {
+                Tried::refused(problem(&error)).holds_all(None)
+            }
+        };
+        let encryption = match tls {
+            MailTls::None => None,
+            MailTls::StartTls | MailTls::Implicit => Some(self.encryption().await?),
+        };
+        let at_once = encryption.clone().filter(|_| *tls == MailTls::Implicit);
+        let connecting =
+            AsyncSmtpConnection::connect_tokio1((host.as_str(), *port), Some(ANSWER), &hello, at_once, None);
+        let mut connection = connecting.await.map_err(away)?;
+        if let (MailTls::StartTls, Some(encryption)) = (tls, encryption) {
+            if !connection.can_starttls() {
+                connection.abort().await;
+                let problem = "the mail server offers no STARTTLS; set `tls: implicit`, or `tls: none` on this machine";
+                return Err(Tried::refused(problem).holds_all(None));
+            }
+            connection.starttls(encryption, &hello).await.map_err(away)?;
+        }
+        if let Some((user, password)) = login {
+            let password = password.read().map_err(Tried::refused)?;
+            let credentials = Credentials::new(user.clone(), password);
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(away)?;
+        }
+        Ok(connection)
+    }
+
+    /// The system's roots, or where it has none those that browsers ship, and the file of `ca`.
+    async fn encryption(&self) -> Result<TlsParameters, Tried> {
+        let mut builder = TlsParameters::builder(self.config.host.clone());
+        if rustls_native_certs::load_native_certs().certs.is_empty() {
+            builder = builder.certificate_store(CertificateStore::WebpkiRoots);
+        }
+        if let Some(path) = &self.config.ca {
+            let shown = path.display();
+            let pem = tokio::fs::read(path).await;
+            let pem = pem.map_err(|e| Tried::refused(format!("the file `{shown}` cannot be read: {e}")))?;
+            let roots = Certificate::from_pem(&pem);
+            builder = builder.add_root_certificate(roots.map_err(|e| Tried::refused(format!("`{shown}`: {e}")))?);
+        }
+        builder.build().map_err(|e| Tried::failed(format!("TLS: {e}")))
+    }
+
+    /// Hands a mail over. `content` becomes true when the server may have begun to keep it.
+    async fn hand_over(&self, mail: &lettre::Message, content: &mut bool) -> Result<String, Tried> {
+        let mut connection = self.connect().await?;
+        let refused = |error: SmtpError| {
+            if error.is_permanent() { Tried::failed(problem(&error)) } else { Tried::refused(problem(&error)) }
+        };
+        let envelope = mail.envelope();
+        connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(refused)?;
+        // Who is not known does not keep the others from their mail.
+        let mut last = None;
+        let mut taken = 0;
+        for to in envelope.to() {
+            match connection.command(Rcpt::new(to.clone(), Vec::new())).await {
+                Ok(_) => taken += 1,
+                Err(error) => {
+                    tracing::warn!(to = %to, problem = problem(&error), "the mail server does not take mail for this address");
+                    last = Some(error);
+                }
+            }
+        }
+        if let (0, Some(error)) = (taken, last) {
+            connection.abort().await;
+            return Err(refused(error));
+        }
+        connection.command(Data).await.map_err(refused)?;
+        *content = true;
+        let answer = connection.message(&mail.formatted()).await.map_err(|error| match error.status() {
+            // An answer says that it was not taken; without one nobody knows.
+            Some(_) => refused(error),
+            None => Tried::unsure(problem(&error)),
+        })?;
+        let said = format!("{} {}", answer.code(), cut::line(&answer.message().collect::<Vec<_>>().join(" ")));
+        let _ = connection.quit().await;
+        Ok(said)
+    }
+}
+
+/// What went wrong, with the server's words.
+fn problem(error: &SmtpError) -> String {
+    let mut text = format!("mail server: {error}");
+    let mut next = std::error::Error::source(error);
+    while let Some(inner) = next {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(&format!(": {inner_text}"));
+        }
+        next = inner.source();
+    }
+    cut::chars(&cut::line(&text), 400)
+}
+
+#[async_trait]
+impl Notifier for Mailer {
+    async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
+        let mut message = self.wording.marked(notice, SUBJECT);
+        message.text = cut::bytes(&message.text, TEXT);
+        // An end has no picture: it shows what no longer is.
+        let picture = match notice.event {
+            Event::Resolved => None,
+            _ => screenshot(&self.evidence, &notice.incident).await.filter(|picture| picture.len() <= PICTURE),
+        };
+        let mail = match self.mail(notice, &message, picture) {
+            Ok(mail) => mail,
+            Err(problem) => return Tried::failed(problem),
+        };
+        let mut content = false;
+        match tokio::time::timeout(EXCHANGE, self.hand_over(&mail, &mut content)).await {
+            Ok(Ok(said)) => Tried::sent(said),
+            Ok(Err(tried)) => tried,
+            Err(_) if content => Tried::unsure("mail server: no answer").holds_all(None),
+            Err(_) => Tried::refused("mail server: no answer").holds_all(None),
+        }
+    }
+}

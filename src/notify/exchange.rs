@@ -1,0 +1,134 @@
+//! One request to a receiver and its answer, bounded in time and size, and what the answer means where the receiver has
+//! no rules of its own.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
+use serde_json::Value as Json;
+
+use super::{Tried, cut};
+
+/// How long a receiver may take to answer.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// No more of an answer is read.
+const LARGEST: usize = 64 << 10;
+/// A receiver that asks for more is asked again after this: a wrong figure must not silence it for ever.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    /// How long the receiver wants to be left alone.
+    pub(super) retry_after: Option<Duration>,
+    /// As much of the body as came.
+    pub(super) body: String,
+}
+
+impl Reply {
+    /// The body as JSON, when it is.
+    pub(super) fn json(&self) -> Option<Json> {
+        serde_json::from_str(&self.body).ok()
+    }
+
+    /// The status and the beginning of the body, on one line.
+    pub(super) fn said(&self) -> String {
+        let body = cut::chars(&cut::line(&self.body), 300);
+        if body.is_empty() { self.status.to_string() } else { format!("{}: {body}", self.status) }
+    }
+
+    /// What an answer means by its status alone.
+    pub(super) fn judge(&self) -> Tried {
+        let problem = || format!("the receiver answered {}", self.said());
+        match self.status.as_u16() {
+            200..=299 => Tried::sent(self.said()),
+            300..=399 => Tried::failed(format!("{}; redirects are not followed", problem())),
+            // Too much, or not there at all: whatever else is owed would fare no better.
+            429 | 502..=504 => Tried::refused(problem()).holds_all(self.retry_after),
+            // It may be this notice that it stumbles over.
+            408 | 425 | 500..=599 => match self.retry_after {
+                Some(wait) => Tried::refused(problem()).holds_all(Some(wait)),
+                None => Tried::refused(problem()),
+            },
+            _ => Tried::failed(problem()),
+        }
+    }
+}
+
+/// Sends a request. Without an answer, what that means for the notice.
+pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, Tried> {
+    match request.timeout(TIMEOUT).send().await {
+        Ok(mut answer) => {
+            let status = answer.status();
+            let header = answer.headers().get(reqwest::header::RETRY_AFTER);
+            let retry_after = header.and_then(|value| value.to_str().ok()).and_then(|text| wait(text, Utc::now()));
+            let mut body = Vec::new();
+            // The status has come and counts; a body that is cut off is as good as its beginning.
+            while let Ok(Some(chunk)) = answer.chunk().await {
+                body.extend_from_slice(&chunk);
+                if body.len() >= LARGEST {
+                    body.truncate(LARGEST);
+                    break;
+                }
+            }
+            Ok(Reply { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
+        }
+        // Without a connection nothing can have arrived; any other error leaves a doubt. The URL may hold a token, so it
+        // is not repeated.
+        Err(error) if error.is_connect() => {
+            Err(Tried::refused(format!("no connection: {}", root(&error.without_url()))).holds_all(None))
+        }
+        Err(error) if error.is_builder() => {
+            Err(Tried::failed(format!("no request can be made: {}", root(&error.without_url()))))
+        }
+        Err(error) => Err(Tried::unsure(format!("no answer: {}", root(&error.without_url()))).holds_all(None)),
+    }
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+fn wait(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds.min(LONGEST_WAIT.as_secs())),
+        Err(_) => (DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().unwrap_or_default(),
+    };
+    Some(bounded(wait))
+}
+
+/// A wait that somebody asks for, within reason.
+pub(super) fn bounded(wait: Duration) -> Duration {
+    wait.min(LONGEST_WAIT)
+}
+
+fn root(error: &reqwest::Error) -> String {
+    let mut last = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(inner) = next {
+        last = inner.to_string();
+        next = inner.source();
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
+        for (text, seconds) in [
+            ("30", Some(30)),
+            (" 0 ", Some(0)),
+            ("Sun, 22 Nov 2026 12:01:00 GMT", Some(60)),
+            ("Sun, 22 Nov 2026 11:00:00 GMT", Some(0)),
+            ("86400", Some(3600)),
+            ("99999999999999999999", None),
+            ("soon", None),
+            ("-5", None),
+        ] {
+            assert_eq!(wait(text, now), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! ntfy: a message as JSON to the server's root (docs.ntfy.sh/publish, "Publish as JSON").
+
+use async_trait::async_trait;
+use serde_json::{Value as Json, json};
+
+use super::config::Ntfy;
+use super::exchange::exchange;
+use super::message::{Message, Tone, Wording};
+use super::{Notifier, Tried, cut};
+use crate::incident::Notice;
+
+/// Bytes of a message; what is longer becomes a file that nobody reads.
+const LARGEST: usize = 4096;
+/// Bytes of a title, well below what any server takes in a header.
+const TITLE: usize = 250;
+/// At most three actions.
+const ACTIONS: usize = 3;
+
+/// Publishes to a topic.
+pub(super) struct Topic {
+    pub(super) client: reqwest::Client,
+    pub(super) config: Ntfy,
+    pub(super) wording: Wording,
+}
+
+/// What is published, but for the topic.
+pub(super) fn body(message: &Message) -> Json {
+    let (priority, tag) = match message.tone {
+        Tone::Critical => (5, "rotating_light"),
+        Tone::Warning => (4, "warning"),
+        Tone::Info => (3, "information_source"),
+        Tone::Good => (3, "white_check_mark"),
+    };
+    let actions: Vec<Json> = message
+        .links
+        .iter()
+        .take(ACTIONS)
+        .map(|(name, url)| json!({"action": "view", "label": name, "url": url}))
+        .collect();
+    let mut body = json!({
+        "title": cut::bytes(&message.title, TITLE),
+        // Without a message ntfy says "triggered".
+        "message": cut::bytes(if message.text.is_empty() { &message.title } else { &message.text }, LARGEST),
+        "priority": priority,
+        "tags": [tag],
+        "actions": actions,
+    });
+    if let Some((_, url)) = message.links.iter().find(|(name, _)| *name == "incident") {
+        body["click"] = url.as_str().into();
+    }
+    body
+}
+
+#[async_trait]
+impl Notifier for Topic {
+    async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
+        let topic = match self.config.topic.read() {
+            Ok(topic) => topic,
+            Err(problem) => return Tried::refused(problem),
+        };
+        let mut body = body(&self.wording.marked(notice, TITLE / 2));
+        body["topic"] = topic.into();
+        let mut request = self.client.post(self.config.url.clone()).json(&body);
+        match self.config.token.as_ref().map(super::credential::Credential::read) {
+            None => {}
+            Some(Ok(token)) => request = request.bearer_auth(token),
+            Some(Err(problem)) => return Tried::refused(problem),
+        }
+        match exchange(request).await {
+            Ok(reply) => reply.judge(),
+            Err(tried) => tried,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! When to try what: pure, with the time as an argument.
+//!
+//! Notices of one key go in order. A notice that is refused holds back those of its key alone, while an outage or a rate
+//! limit holds the whole receiver. Keys that were not refused go first, so that one that the receiver stumbles over
+//! delays others by a pause at most.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// The first pause after a failed try; each further one is twice as long …
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// … up to this.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// So many tries in a row, of whatever keys, and the receiver counts as away.
+const AWAY_AFTER: u32 = 3;
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Try the notice at this place.
+    Try(usize),
+    /// Wait so long; none: for something new.
+    Wait(Option<Duration>),
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    tries: u32,
+    until: Duration,
+}
+
+/// When to try what. Times are since any one moment.
+#[derive(Debug)]
+pub(super) struct Pace {
+    seed: u64,
+    gap: Duration,
+    /// Until when nothing is tried because the last try was just now.
+    rests_until: Duration,
+    receiver: Held,
+    keys: HashMap<String, Held>,
+    /// Failed tries since the last one that was taken.
+    row: u32,
+}
+
+impl Pace {
+    /// `gap` is the least time between two tries; pauses differ from seed to seed.
+    pub(super) fn new(seed: u64, gap: Duration) -> Self {
+        let none = Duration::ZERO;
+        Self { seed, gap, rests_until: none, receiver: Held::default(), keys: HashMap::new(), row: 0 }
+    }
+
+    /// What to do with notices of these keys, the oldest first.
+    pub(super) fn next<'a>(&self, owed: impl Iterator<Item = &'a str>, now: Duration) -> Next {
+        let mut seen = HashSet::new();
+        // Untried keys first, then the one that has waited the longest.
+        let mut best: Option<(Option<Duration>, usize)> = None;
+        for (at, key) in owed.enumerate() {
+            if seen.insert(key) {
+                let candidate = (self.keys.get(key).map(|held| held.until), at);
+                if best.is_none_or(|best| candidate < best) {
+                    best = Some(candidate);
+                }
+            }
+        }
+        let Some((until, at)) = best else { return Next::Wait(None) };
+        let ready = until.unwrap_or_default().max(self.receiver.until).max(self.rests_until);
+        if ready <= now { Next::Try(at) } else { Next::Wait(Some(ready.saturating_sub(now))) }
+    }
+
+    /// The receiver took a notice, or will never take it.
+    pub(super) fn done(&mut self, key: &str, now: Duration) {
+        self.keys.remove(key);
+        self.receiver = Held::default();
+        self.row = 0;
+        self.rests_until = now + self.gap;
+    }
+
+    /// It did not. `all`: nothing else would get through either. `wait`: what the receiver asks for.
+    pub(super) fn failed(&mut self, key: &str, all: bool, wait: Option<Duration>, now: Duration) {
+        self.row += 1;
+        self.rests_until = now + self.gap;
+        let mut held = self.keys.get(key).copied().unwrap_or_default();
+        held.until = now;
+        if all || self.row >= AWAY_AFTER {
+            self.receiver.until = now + wait.unwrap_or_else(|| self.pause("", self.receiver.tries));
+            self.receiver.tries += 1;
+        } else {
+            held.until = now + wait.unwrap_or_else(|| self.pause(key, held.tries));
+            held.tries += 1;
+        }
+        self.keys.insert(key.to_owned(), held);
+    }
+
+    /// Forgets keys that nothing is owed under any more.
+    pub(super) fn retain<'a>(&mut self, owed: impl Iterator<Item = &'a str>) {
+        let owed: HashSet<&str> = owed.collect();
+        self.keys.retain(|key, _| owed.contains(key.as_str()));
+    }
+
+    /// How many keys are held back.
+    pub(super) fn held(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Between half of the nominal pause and all of it, so that many agents do not come back in step.
+    fn pause(&self, key: &str, tries: u32) -> Duration {
+        let nominal = FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
+        // FNV-1a; any hash that stirs will do.
+        let mut hash = self.seed ^ 0xcbf2_9ce4_8422_2325;
+        for byte in key.bytes().chain(tries.to_le_bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash ^= hash >> 32;
+        let share = f64::from(u32::try_from(hash & 0xffff).unwrap_or_default()) / f64::from(0xffff_u32);
+        nominal.mul_f64(0.5 + share / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn next(pace: &Pace, owed: &[&str], now: Duration) -> Next {
+        pace.next(owed.iter().copied(), now)
+    }
+
+    #[test]
+    fn a_refused_key_holds_back_itself_alone() {
+        let mut pace = Pace::new(1, Duration::ZERO);
+        let owed = ["a", "a", "b", "c"];
+        assert_eq!(next(&pace, &owed, s(0)), Next::Try(0));
+        pace.failed("a", false, None, s(0));
+        assert_eq!(next(&pace, &owed, s(0)), Next::Try(2));
+        pace.done("b", s(0));
+        assert_eq!(next(&pace, &["a", "a", "c"], s(0)), Next::Try(2));
+        pace.done("c", s(0));
+        let Next::Wait(Some(wait)) = next(&pace, &["a", "a"], s(0)) else { panic!("held") };
+        assert!(wait >= s(1) / 2 && wait <= s(1), "{wait:?}");
+        assert_eq!(next(&pace, &["a", "a"], wait), Next::Try(0));
+        assert_eq!(next(&pace, &[], s(9)), Next::Wait(None));
+    }
+
+    #[test]
+    fn an_outage_holds_all_and_untried_keys_go_first() {
+        let mut pace = Pace::new(1, Duration::ZERO);
+        pace.failed("a", true, Some(s(30)), s(0));
+        assert_eq!(next(&pace, &["a", "b"], s(10)), Next::Wait(Some(s(20))));
+        assert_eq!(next(&pace, &["a", "b"], s(30)), Next::Try(1));
+        pace.done("b", s(30));
+        assert_eq!(next(&pace, &["a"], s(30)), Next::Try(0));
+    }
+
+    #[test]
+    fn three_that_fail_in_a_row_are_an_outage() {
+        let mut pace = Pace::new(1, Duration::ZERO);
+        for key in ["a", "b"] {
+            pace.failed(key, false, None, s(0));
+            assert_eq!(next(&pace, &["a", "b", "c", "d"], s(0)), Next::Try(if key == "a" { 1 } else { 2 }));
+        }
+        pace.failed("c", false, None, s(0));
+        assert!(matches!(next(&pace, &["a", "b", "c", "d"], s(0)), Next::Wait(Some(_))));
+        // Then what was never tried goes first, and a success ends it.
+        assert_eq!(next(&pace, &["a", "b", "c", "d"], s(1)), Next::Try(3));
+        pace.done("d", s(1));
+        assert!(matches!(next(&pace, &["a", "b", "c"], s(1)), Next::Try(_)));
+        pace.retain(["a"].into_iter());
+        assert_eq!(pace.held(), 1);
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_are_the_same_each_time() {
+        for (tries, nominal) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (40, 60)] {
+            for seed in 0..50 {
+                let pace = Pace::new(seed, Duration::ZERO);
+                let pause = pace.pause("a", tries);
+                assert!(pause >= s(nominal) / 2 && pause <= s(nominal), "{tries}: {pause:?}");
+                assert_eq!(pause, Pace::new(seed, Duration::ZERO).pause("a", tries));
+            }
+        }
+        let different: HashSet<Duration> = (0..50).map(|seed| Pace::new(seed, Duration::ZERO).pause("a", 3)).collect();
+        assert!(different.len() > 40, "{}", different.len());
+    }
+
+    #[test]
+    fn a_gap_is_kept_also_after_a_failure() {
+        let mut pace = Pace::new(1, s(3));
+        pace.done("a", s(1));
+        assert_eq!(next(&pace, &["b"], s(2)), Next::Wait(Some(s(2))));
+        assert_eq!(next(&pace, &["b"], s(4)), Next::Try(0));
+        pace.failed("b", false, None, s(4));
+        assert_eq!(next(&pace, &["c"], s(4)), Next::Wait(Some(s(3))));
+    }
+}

@@ -1,0 +1,213 @@
+//! Slack: by its Web API a message that is updated in place, with the screenshot below it; by an incoming webhook
+//! messages alone (`docs.slack.dev`: chat.postMessage, chat.update, files.getUploadURLExternal, rate limits).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value as Json, json};
+
+use super::config::Slack;
+use super::exchange::{Reply, bounded, exchange};
+use super::message::{Message, Tone, Wording};
+use super::{Notifier, Tried, cut};
+use crate::incident::{Event, Notice};
+use crate::store::Delivery;
+use crate::store::evidence::{EvidenceFolder, LARGEST};
+
+/// Characters of a section's text.
+const SECTION: usize = 3000;
+/// Characters of a title: with every one of them escaped it is still a short message.
+const TITLE: usize = 500;
+/// About one message a second per channel.
+const GAP: Duration = Duration::from_secs(1);
+
+/// Posts to a channel.
+pub(super) struct Channel {
+    pub(super) client: reqwest::Client,
+    pub(super) config: Slack,
+    pub(super) wording: Wording,
+    pub(super) evidence: EvidenceFolder,
+}
+
+/// A character as mrkdwn takes it (docs.slack.dev, formatting: only these three are escaped).
+fn escape(text: &str, limit: usize) -> String {
+    let weight = |c: char| match c {
+        '&' => 5,
+        '<' | '>' => 4,
+        c => c.len_utf16(),
+    };
+    cut::escaped(text, limit, weight).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The text, colour and blocks of a message.
+pub(super) fn content(message: &Message) -> Json {
+    let colour = match message.tone {
+        Tone::Critical => "#d40e0d",
+        Tone::Warning => "#e8a317",
+        Tone::Info => "#439fe0",
+        Tone::Good => "#2eb67d",
+    };
+    let section = |text: String| json!({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": true}});
+    let mut blocks = Vec::new();
+    if !message.text.is_empty() {
+        blocks.push(section(escape(&message.text, SECTION)));
+    }
+    if !message.links.is_empty() {
+        // A `|` or `>` would end the link.
+        let safe = |url: &str| url.replace('&', "&amp;").replace('|', "%7C").replace('<', "%3C").replace('>', "%3E");
+        let links: Vec<String> = message.links.iter().map(|(name, url)| format!("<{}|{name}>", safe(url))).collect();
+        // Four links of at most 2,000 characters each: one by one they fit.
+        let elements: Vec<Json> = links.iter().map(|link| json!({"type": "mrkdwn", "text": link})).collect();
+        blocks.push(json!({"type": "context", "elements": elements}));
+    }
+    let title = title(message);
+    // The title is also what notifications and screen readers say.
+    json!({"text": title, "attachments": [{"color": colour, "fallback": title, "blocks": blocks}]})
+}
+
+/// The title in bold; an asterisk in it would end that.
+fn title(message: &Message) -> String {
+    format!("*{}*", escape(&message.title, SECTION).replace('*', "∗"))
+}
+
+/// What an answer means: with status 200 the body says whether it worked.
+pub(super) fn judge(reply: &Reply) -> Tried {
+    if !reply.status.is_success() {
+        return reply.judge();
+    }
+    let Some(body) = reply.json() else {
+        // A webhook says `ok` in plain text.
+        if reply.body.trim() == "ok" {
+            return Tried::sent(reply.said());
+        }
+        return Tried::unsure(format!("the receiver did not say `ok`: {}", reply.said()));
+    };
+    if body["ok"] == true || body["success"] == true {
+        return Tried::sent(reply.said());
+    }
+    let error = body["error"].as_str().unwrap_or_default();
+    let problem = format!("the receiver answered {}", reply.said());
+    match error {
+        "ratelimited" | "rate_limited" => {
+            let said = body["retry_after"].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            Tried::refused(problem).holds_all(reply.retry_after.or(said.map(bounded)).or(Some(Duration::from_secs(30))))
+        }
+        "service_unavailable" | "team_added_to_org" | "ekm_access_denied" => Tried::refused(problem).holds_all(None),
+        "" | "internal_error" | "fatal_error" | "request_timeout" => Tried::unsure(problem),
+        _ => Tried::failed(problem),
+    }
+}
+
+/// Errors after which a message cannot be changed any more, and a new one is written.
+const GONE: [&str; 4] = ["message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found"];
+
+impl Channel {
+    /// Calls a method of the Web API.
+    async fn call(&self, url: &url::Url, token: &str, method: &str, body: &Json) -> (Tried, Json) {
+        let Ok(url) = url.join(method) else { return (Tried::failed("`url` leads nowhere"), Json::Null) };
+        match exchange(self.client.post(url).bearer_auth(token).json(body)).await {
+            Ok(reply) => (judge(&reply), reply.json().unwrap_or_default()),
+            Err(tried) => (tried, Json::Null),
+        }
+    }
+
+    async fn tell(&self, notice: &Notice, memo: Option<&Json>, url: &url::Url, token: &str, channel: &str) -> Tried {
+        let message = self.wording.marked(notice, TITLE);
+        let mut content = content(&message);
+        let known = memo.and_then(|memo| Some((memo["channel"].as_str()?, memo["ts"].as_str()?)));
+        if let Some((channel, ts)) = known {
+            let mut update = content.clone();
+            update["channel"] = channel.into();
+            update["ts"] = ts.into();
+            let (tried, answer) = self.call(url, token, "chat.update", &update).await;
+            let is_gone = answer["error"].as_str().is_some_and(|error| GONE.contains(&error));
+            if tried.delivery == Delivery::Sent && notice.event == Event::Reminder {
+                // Nobody sees an update that changes nothing: who asked for reminders gets a message.
+                let text = title(&message);
+                let body = json!({"channel": channel, "thread_ts": ts, "reply_broadcast": true, "text": text});
+                return self.call(url, token, "chat.postMessage", &body).await.0;
+            }
+            if !is_gone {
+                return tried;
+            }
+        }
+        content["channel"] = channel.into();
+        content["unfurl_links"] = false.into();
+        let (tried, answer) = self.call(url, token, "chat.postMessage", &content).await;
+        if tried.delivery == Delivery::Sent {
+            let shown = notice.incident.screenshot.clone().filter(|_| known.is_none());
+            return tried.remember(json!({"channel": answer["channel"], "ts": answer["ts"], "screenshot": shown}));
+        }
+        tried
+    }
+
+    /// Uploads the screenshot below a message.
+    async fn upload(&self, url: &url::Url, token: &str, memo: &Json, picture: Vec<u8>) -> Result<(), Tried> {
+        let name = "screenshot.png";
+        let form = [("filename", name.to_owned()), ("length", picture.len().to_string())];
+        let place = url.join("files.getUploadURLExternal").map_err(|_| Tried::failed("`url` leads nowhere"))?;
+        let reply = exchange(self.client.post(place).bearer_auth(token).form(&form)).await?;
+        let answer = reply.json().unwrap_or_default();
+        let told = judge(&reply);
+        let (Delivery::Sent, Some(to), Some(file)) =
+            (&told.delivery, answer["upload_url"].as_str(), answer["file_id"].as_str())
+        else {
+            return Err(told);
+        };
+        let reply = exchange(self.client.post(to).body(picture)).await?;
+        if !reply.status.is_success() {
+            return Err(reply.judge());
+        }
+        let body = json!({
+            "files": [{"id": file, "title": "the page when it failed"}],
+            "channel_id": memo["channel"], "thread_ts": memo["ts"],
+        });
+        let (tried, _) = self.call(url, token, "files.completeUploadExternal", &body).await;
+        if tried.delivery == Delivery::Sent { Ok(()) } else { Err(tried) }
+    }
+}
+
+#[async_trait]
+impl Notifier for Channel {
+    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
+        match &self.config {
+            Slack::Token { token, channel, url } => match token.read() {
+                Ok(token) => self.tell(notice, memo, url, &token, channel).await,
+                Err(problem) => Tried::refused(problem),
+            },
+            Slack::Hook { url } => {
+                let url = match url.url() {
+                    Ok(url) => url,
+                    Err(problem) => return Tried::refused(problem),
+                };
+                let body = content(&self.wording.marked(notice, TITLE));
+                match exchange(self.client.post(url).json(&body)).await {
+                    Ok(reply) => judge(&reply),
+                    Err(tried) => tried,
+                }
+            }
+        }
+    }
+
+    fn remembers(&self) -> bool {
+        matches!(self.config, Slack::Token { .. })
+    }
+
+    /// The screenshot, once per message. The message is written already, so a failure is only logged.
+    async fn embellish(&self, notice: &Notice, memo: Option<&Json>) {
+        let (Slack::Token { token, url, .. }, Some(memo)) = (&self.config, memo) else { return };
+        let (Event::Opened, Some(_)) = (notice.event, memo["screenshot"].as_str()) else { return };
+        let picture = super::message::screenshot(&self.evidence, &notice.incident).await;
+        let (Ok(token), Some(picture)) = (token.read(), picture.filter(|picture| picture.len() <= LARGEST)) else {
+            return;
+        };
+        if let Err(tried) = self.upload(url, &token, memo, picture).await {
+            let problem = tried.said.replace(&token, crate::secret::MASK);
+            tracing::warn!(receiver = notice.receiver, problem, "the screenshot could not be shown");
+        }
+    }
+
+    fn gap(&self) -> Duration {
+        GAP
+    }
+}

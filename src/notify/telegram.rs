@@ -1,0 +1,119 @@
+//! Telegram: `sendMessage` of the Bot API (core.telegram.org/bots/api). What follows an opening answers its message.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value as Json, json};
+
+use super::config::Telegram;
+use super::exchange::{Reply, bounded, exchange};
+use super::message::{Message, Wording};
+use super::{Notifier, Tried, cut};
+use crate::incident::{Event, Notice};
+use crate::store::Delivery;
+
+/// UTF-16 units of a message. Counted with its markup, although Telegram counts without: never too long.
+const LARGEST: usize = 4096;
+/// Characters of a title: with every one of them escaped it still fits.
+const TITLE: usize = 160;
+/// At most 20 messages a minute to a group (core.telegram.org/bots/faq) …
+const GROUP_GAP: Duration = Duration::from_secs(3);
+/// … and one a second to a person.
+const PERSON_GAP: Duration = Duration::from_secs(1);
+
+/// Writes to a chat.
+pub(super) struct Bot {
+    pub(super) client: reqwest::Client,
+    pub(super) config: Telegram,
+    pub(super) wording: Wording,
+}
+
+fn weight(c: char) -> usize {
+    match c {
+        '&' => 5,
+        '<' | '>' => 4,
+        '"' => 6,
+        c => c.len_utf16(),
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// The message as Telegram's HTML; cut before anything is escaped or marked up.
+pub(super) fn html(message: &Message) -> String {
+    let units = |text: &str| text.encode_utf16().count();
+    let title = format!("<b>{}</b>", escape(&cut::escaped(&message.title, 1000, weight)));
+    let links: Vec<String> =
+        message.links.iter().map(|(name, url)| format!("<a href=\"{}\">{name}</a>", escape(url))).collect();
+    // Links that are too long together are left out rather than cut.
+    let mut links = links.join(" · ");
+    if units(&links) > 2000 {
+        links.clear();
+    }
+    let room = LARGEST - units(&title) - units(&links) - 2;
+    let text = escape(&cut::escaped(&message.text, room, weight));
+    [title, text, links].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// What an answer means; `parameters.retry_after` is how long it wants to be left alone.
+pub(super) fn judge(reply: &Reply) -> Tried {
+    let body = reply.json();
+    let said = |body: &Json| body["parameters"]["retry_after"].as_u64().map(Duration::from_secs).map(bounded);
+    let wait = reply.retry_after.max(body.as_ref().and_then(said));
+    if reply.status == 429 {
+        return Tried::refused(format!("the receiver answered {}", reply.said())).holds_all(wait);
+    }
+    match body {
+        _ if !reply.status.is_success() => reply.judge(),
+        Some(body) if body["ok"] == true => Tried::sent(reply.said()),
+        Some(body) if body["ok"] == false => Tried::failed(format!("the receiver answered {}", reply.said())),
+        _ => Tried::unsure(format!("the receiver did not say `ok`: {}", reply.said())),
+    }
+}
+
+#[async_trait]
+impl Notifier for Bot {
+    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
+        let token = match self.config.token.read() {
+            Ok(token) => token,
+            Err(problem) => return Tried::refused(problem),
+        };
+        let base = self.config.url.as_str().trim_end_matches('/');
+        let mut body = json!({
+            "chat_id": self.config.chat,
+            "text": html(&self.wording.marked(notice, TITLE)),
+            "parse_mode": "HTML",
+            "link_preview_options": {"is_disabled": true},
+            // The end wakes nobody.
+            "disable_notification": notice.event == Event::Resolved,
+        });
+        if let Some(thread) = self.config.thread {
+            body["message_thread_id"] = thread.into();
+        }
+        if let Some(first) = memo.and_then(|memo| memo["message_id"].as_i64()) {
+            body["reply_parameters"] = json!({"message_id": first, "allow_sending_without_reply": true});
+        }
+        match exchange(self.client.post(format!("{base}/bot{token}/sendMessage")).json(&body)).await {
+            Ok(reply) => {
+                let tried = judge(&reply);
+                let written = reply.json().and_then(|body| body["result"]["message_id"].as_i64());
+                match (tried.delivery == Delivery::Sent && memo.is_none(), written) {
+                    (true, Some(written)) => tried.remember(json!({"message_id": written})),
+                    _ => tried,
+                }
+            }
+            Err(tried) => tried,
+        }
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    fn gap(&self) -> Duration {
+        // Ids of groups are negative, channels have names.
+        if self.config.chat.starts_with(['-', '@']) { GROUP_GAP } else { PERSON_GAP }
+    }
+}

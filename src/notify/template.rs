@@ -1,0 +1,375 @@
+//! The words of a notice: minijinja templates for its title and its text, with good defaults.
+//!
+//! Templates make plain text; each receiver escapes it into its own markup afterwards and cuts it before, so that no cut
+//! falls inside markup. Links, the picture and the mark of a repeat are added by the receiver, not by templates.
+
+use std::ops::Range;
+
+use chrono::{DateTime, Utc};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Value};
+use serde_json::json;
+
+use super::{Links, cut, headline};
+use crate::incident::{Affected, Event, Incident, Notice, Subject};
+use crate::names::Reason;
+use crate::outcome::{RunId, Verdict};
+use crate::scenario::{Pretty, Severity};
+
+/// What a template may do at most, in minijinja's fuel: an instruction costs one, and so do 64 bytes that it makes.
+const FUEL: u64 = 200_000;
+/// No text that templates are given is longer, in bytes.
+const LONGEST: usize = 4096;
+/// No template makes more, in bytes; each receiver cuts further.
+const LARGEST: usize = 64 << 10;
+
+/// The words that nobody else has chosen.
+pub(super) const TITLE: &str = "{{ headline }}";
+pub(super) const TEXT: &str = "\
+{% if note %}
+{{ note }}
+{% endif %}
+{% if event != 'resolved' %}
+{% if step %}
+step: {{ step }}
+{% endif %}
+{% if message %}
+seen: {{ message }}
+{% endif %}
+{% if place %}
+line: {{ place }}
+{% endif %}
+{% endif %}
+from: {{ location }}
+since: {{ opened_at }}{% if resolved_at %}, until {{ resolved_at }} ({{ lasted }}){% endif %}
+
+{% if others %}
+also affected ({{ others|length + uncounted }}):
+{% for other in others %}
+- {{ other.name }}{% if other.resolved_at %} (works again){% elif other.step %}: {{ other.step }}{% endif %}
+
+{% endfor %}
+{% if uncounted %}
+- and {{ uncounted }} more
+{% endif %}
+{% endif %}";
+
+/// The names that templates may use.
+pub const NAMES: [&str; 27] = [
+    "headline",
+    "event",
+    "severity",
+    "name",
+    "subject",
+    "kind",
+    "tags",
+    "location",
+    "verdict",
+    "reason",
+    "message",
+    "step",
+    "place",
+    "run",
+    "opened_at",
+    "resolved_at",
+    "lasted",
+    "bad_runs",
+    "note",
+    "others",
+    "uncounted",
+    "runbook",
+    "links",
+    "receiver",
+    "key",
+    "repeat",
+    "open",
+];
+
+/// Words of one's own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Templates {
+    /// One line.
+    pub title: Option<String>,
+    /// What follows it.
+    pub text: Option<String>,
+}
+
+/// What is wrong with a template, and where in it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong.
+    pub message: String,
+    /// The name that was meant, perhaps.
+    pub near: Option<&'static str>,
+    /// Which bytes of it.
+    pub range: Option<Range<usize>>,
+}
+
+/// Templates, compiled.
+pub(super) struct Words {
+    env: Environment<'static>,
+}
+
+fn environment() -> Environment<'static> {
+    let mut env = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    env.set_syntax(syntax.expect("the delimiters are the default ones"));
+    env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    env.set_debug(true);
+    env.set_fuel(Some(FUEL));
+    env
+}
+
+impl Words {
+    /// Templates that were checked; one that does not compile is left out, and the default takes its place.
+    pub(super) fn new(templates: &Templates) -> Self {
+        let mut env = environment();
+        let own = [("title", &templates.title), ("text", &templates.text)];
+        for (name, source) in own.into_iter().filter_map(|(name, source)| Some((name, source.clone()?))) {
+            if let Err(error) = env.add_template_owned(name, source) {
+                tracing::error!(template = name, %error, "a template is not used");
+            }
+        }
+        for (name, source) in [("default title", TITLE), ("default text", TEXT)] {
+            env.add_template(name, source)
+                .expect("the default templates are part of the program, and a test renders them");
+        }
+        Self { env }
+    }
+
+    /// The title, on one line, and the text.
+    pub(super) fn render(&self, notice: &Notice, links: &Links) -> (String, String) {
+        let names = names(notice, links);
+        let [title, text] = ["title", "text"].map(|part| {
+            let render = |name: &str| self.env.get_template(name).and_then(|template| template.render(&names));
+            let own = self.env.get_template(part).is_ok().then(|| render(part));
+            let made = match own {
+                Some(Ok(made)) => made,
+                Some(Err(error)) => {
+                    let receiver = &notice.receiver;
+                    tracing::error!(receiver, template = part, %error, "a template failed, and the default is used");
+                    render(&format!("default {part}")).unwrap_or_default()
+                }
+                None => render(&format!("default {part}")).unwrap_or_default(),
+            };
+            cut::bytes(made.trim(), LARGEST)
+        });
+        (cut::line(&title), text)
+    }
+}
+
+/// Compiles a template, looks its names up, and tries it.
+pub fn check(source: &str) -> Result<(), Problem> {
+    let env = environment();
+    let problem = |error: &minijinja::Error| {
+        let what =
+            error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
+        Problem { message: what, near: None, range: error.range().or_else(|| line_range(source, error.line()?)) }
+    };
+    let template = env.template_from_str(source).map_err(|error| problem(&error))?;
+    let globals: Vec<&str> = env.globals().map(|(name, _)| name).collect();
+    let mut unknown: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+    unknown.retain(|name| !NAMES.contains(&name.as_str()) && !globals.contains(&name.as_str()));
+    unknown.sort_by_key(|name| source.find(name.as_str()));
+    if let Some(name) = unknown.first() {
+        let at = source.find(name.as_str());
+        return Err(Problem {
+            message: format!("unknown name `{name}`"),
+            near: crate::diagnostic::nearest(name, NAMES),
+            range: at.map(|at| at..at + name.len()),
+        });
+    }
+    template.render(names(&sample(), &Links::default())).map_err(|error| problem(&error))?;
+    Ok(())
+}
+
+/// The bytes of a line, from 1.
+fn line_range(source: &str, line: usize) -> Option<Range<usize>> {
+    let start: usize = source.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    let text = source.get(start..)?.lines().next()?;
+    Some(start..start + text.len())
+}
+
+/// A time for people.
+pub(super) fn moment(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+fn names(notice: &Notice, links: &Links) -> Value {
+    let incident = &notice.incident;
+    let lasted = incident.resolved_at.map(|end| (end - incident.opened_at).to_std().unwrap_or_default());
+    // Bounded, so that rendering is.
+    let text = |text: &str| cut::bytes(text, LONGEST);
+    let some = |value: &Option<String>| value.as_deref().map(text);
+    let other = |other: &Affected| {
+        json!({
+            "subject": other.subject, "name": text(&other.name), "severity": other.severity.as_str(),
+            "location": other.location, "step": some(&other.step), "message": some(&other.message),
+            "opened_at": moment(other.opened_at), "resolved_at": other.resolved_at.map(moment),
+            "run": links.run_of(other.last_run),
+        })
+    };
+    let names = json!({
+        "headline": text(&headline(notice)), "event": notice.event.as_str(), "open": notice.event != Event::Resolved,
+        "severity": incident.severity.as_str(), "name": text(&incident.name), "subject": incident.subject,
+        "kind": incident.kind, "tags": incident.tags, "location": incident.location,
+        "verdict": incident.verdict.as_str(), "reason": incident.reason.map(Reason::as_str),
+        "message": some(&incident.message), "step": some(&incident.step), "place": some(&incident.place),
+        "run": incident.last_run.to_string(), "opened_at": moment(incident.opened_at),
+        "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| Pretty(lasted).to_string()),
+        "bad_runs": incident.bad_runs, "note": some(&notice.note),
+        "others": notice.others.iter().map(other).collect::<Vec<_>>(), "uncounted": notice.uncounted,
+        "runbook": some(&incident.runbook), "receiver": notice.receiver, "key": notice.key, "repeat": notice.repeat,
+        "links": {"incident": links.incident(notice), "run": links.run(notice)},
+    });
+    Value::from(minijinja::value::Serde(names))
+}
+
+/// A notice that has something in every place, to try templates with.
+pub(super) fn sample() -> Notice {
+    let at = |second: i64| DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap_or_default();
+    let incident = Incident {
+        subject: Subject("shop-checkout".into()),
+        opening: 1,
+        name: "Shop checkout".into(),
+        tags: [("service".to_owned(), "shop".to_owned())].into(),
+        kind: "browser".into(),
+        severity: Severity::Critical,
+        location: "waw-1".into(),
+        opened_at: at(0),
+        opened_by: RunId(uuid::Uuid::nil()),
+        resolved_at: Some(at(750)),
+        resolved_by: None,
+        verdict: Verdict::Failed,
+        last_run: RunId(uuid::Uuid::nil()),
+        reason: Some(Reason::NotFound),
+        message: Some("no such element".into()),
+        step: Some("click button \"Pay now\"".into()),
+        place: Some("scenarios/shop-checkout.yaml:31:9".into()),
+        screenshot: None,
+        runbook: Some("https://wiki.example.com/checkout".into()),
+        bad_runs: 3,
+        events: 1,
+        receivers: Vec::new(),
+    };
+    let other = Affected {
+        subject: Subject("shop-search".into()),
+        name: "Shop search".into(),
+        severity: Severity::Warning,
+        location: "waw-1".into(),
+        step: Some("open /search".into()),
+        message: Some("timeout".into()),
+        opened_at: at(5),
+        resolved_at: None,
+        last_run: RunId(uuid::Uuid::nil()),
+    };
+    Notice {
+        others: vec![other],
+        uncounted: 2,
+        note: Some("was timeout".into()),
+        ..Notice::new(&incident, Event::Opened, "team", at(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(notice: &Notice) -> String {
+        let (title, text) = Words::new(&Templates::default()).render(notice, &Links::default());
+        format!("{title}\n{text}")
+    }
+
+    #[test]
+    fn the_default_says_what_on_call_asks() {
+        let mut notice = sample();
+        assert_eq!(
+            text(&notice),
+            "[CRITICAL] Shop checkout and 3 more failed at waw-1: click button \"Pay now\": no such element
+was timeout
+step: click button \"Pay now\"
+seen: no such element
+line: scenarios/shop-checkout.yaml:31:9
+from: waw-1
+since: 2027-01-15 08:00:00 UTC, until 2027-01-15 08:12:30 UTC (12m30s)
+also affected (3):
+- Shop search: open /search
+- and 2 more"
+        );
+        notice.event = Event::Resolved;
+        (notice.note, notice.uncounted) = (None, 0);
+        notice.others[0].resolved_at = notice.incident.resolved_at;
+        assert_eq!(
+            text(&notice),
+            "[RESOLVED] Shop checkout and 1 more work again at waw-1
+from: waw-1
+since: 2027-01-15 08:00:00 UTC, until 2027-01-15 08:12:30 UTC (12m30s)
+also affected (1):
+- Shop search (works again)"
+        );
+    }
+
+    #[test]
+    fn every_name_is_there_and_no_other() {
+        let (notice, links) = (sample(), Links::default());
+        let values = names(&notice, &links);
+        let mut there: Vec<String> = values.try_iter().unwrap().map(|name| name.to_string()).collect();
+        let mut known = NAMES.map(ToOwned::to_owned);
+        there.sort();
+        known.sort();
+        assert_eq!(there, known);
+        let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/receivers.md")).unwrap();
+        for name in NAMES {
+            assert!(docs.contains(&format!("`{name}`")), "`{name}` is not documented");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (source, message, at, near) in [
+            ("{{ headline", "syntax error: ", Some("headline"), None),
+            ("a\n{% if step %}", "syntax error: ", None, None),
+            ("{{ headline }} {{ mesage }}", "unknown name `mesage`", Some("mesage"), Some("message")),
+            ("{{ message|loud }}", "unknown filter: ", Some("loud"), None),
+            ("{{ 1 / 'a' }}", "", None, None),
+            ("{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}", "", None, None),
+        ] {
+            let problem = check(source).expect_err(source);
+            assert!(problem.message.starts_with(message) && !problem.message.is_empty(), "{source}: {problem:?}");
+            assert_eq!(problem.near, near, "{source}");
+            if let Some(at) = at {
+                let range = problem.range.clone().unwrap();
+                assert!(source[range].contains(at), "{source}: {problem:?}");
+            }
+        }
+        for good in
+            [TITLE, TEXT, "{{ tags.service|upper }} {{ links.incident or '' }} {{ reason }} {{ range(2)|length }}"]
+        {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_fails_gives_way_to_the_default() {
+        let templates = Templates {
+            title: Some("{{ others[0].name|upper }}: {{ name }}\nsecond line".into()),
+            text: Some("{{ message.split(':')[0] }}".into()),
+        };
+        let words = Words::new(&templates);
+        let mut notice = sample();
+        let (title, text) = words.render(&notice, &Links::default());
+        assert_eq!(title, "SHOP SEARCH: Shop checkout second line");
+        assert!(text == "no such element" || text.starts_with("was timeout\nstep: "), "{text}");
+        notice.incident.message = None;
+        let (_, text) = words.render(&notice, &Links::default());
+        assert!(text.starts_with("was timeout\nstep: "), "{text}");
+    }
+
+    #[test]
+    fn what_is_made_is_bounded() {
+        let templates =
+            Templates { text: Some("{% for i in range(5000) %}{{ name }}{{ name }}{% endfor %}".into()), title: None };
+        let (_, text) = Words::new(&templates).render(&sample(), &Links::default());
+        assert!(text.len() <= LARGEST && text.len() > LARGEST - 8, "{}", text.len());
+    }
+}

@@ -1,0 +1,178 @@
+//! The courier over what is owed.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::server::{Answer, Request, script, serve};
+use super::*;
+use crate::store::{Batch, Outbox as _, Runs as _, Sqlite};
+
+/// A courier over what is owed.
+struct Bench {
+    store: Sqlite,
+    courier: Courier,
+    metrics: Metrics,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Bench {
+    async fn new(notices: Vec<Notice>) -> Self {
+        let store = Sqlite::open("sqlite::memory:").await.unwrap();
+        store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let courier = Courier::new(Arc::new(store.clone()), metrics.clone(), tools(), &tracker, &stop);
+        Self { store, courier, metrics, tracker, stop }
+    }
+
+    async fn serve(&mut self, receiver: Receiver) {
+        self.courier.serve(&[receiver], &Links::default()).await;
+    }
+
+    /// Stops once what is under way is noted; gives how each notice stands.
+    async fn states(&self, openings: std::ops::RangeInclusive<u64>) -> Vec<String> {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+        let mut states = Vec::new();
+        for opening in openings {
+            for state in self.store.notices(&incident(opening).dedup_key()).await.unwrap() {
+                states.push(format!("{} {}", state.state, state.problem.unwrap_or_default()).trim().to_owned());
+            }
+        }
+        states
+    }
+}
+
+/// The requests that were heard: the key, what is told, and whether it is marked as a repeat.
+async fn heard(requests: &mut mpsc::UnboundedReceiver<Request>, count: usize) -> Vec<String> {
+    let mut heard = Vec::new();
+    for _ in 0..count {
+        let body = requests.recv().await.unwrap().json();
+        let repeat = if body["repeat"] == true { " again" } else { "" };
+        let event = if body["event"] == "opened" { "" } else { " resolved" };
+        heard.push(format!(
+            "{}{event}{repeat}",
+            body["dedup_key"].as_str().unwrap().trim_start_matches("shop-checkout:")
+        ));
+    }
+    heard
+}
+
+#[tokio::test]
+async fn an_outage_holds_all_and_a_refusal_for_good_holds_nothing() {
+    let mut bench = Bench::new(vec![notice(1), notice(2), notice(3)]).await;
+    // What was not tried goes first afterwards.
+    let (address, mut requests) = script([503, 200, 400, 200].map(Answer::Status)).await;
+    bench.serve(webhook(address)).await;
+    assert_eq!(heard(&mut requests, 4).await, ["1", "2", "3", "1"]);
+    let given_up = "failed the receiver answered 400 Bad Request";
+    assert_eq!(bench.states(1..=3).await, ["sent", "sent", given_up]);
+    assert_eq!(bench.metrics.sent.with_label_values(&["tickets"]).get(), 2);
+    assert_eq!(bench.metrics.failed.with_label_values(&["tickets"]).get(), 2);
+}
+
+#[tokio::test]
+async fn order_is_kept_per_incident_and_no_incident_holds_back_another() {
+    let mut bench = Bench::new(vec![notice(1), notice(2), resolved(1), resolved(2)]).await;
+    // The receiver stumbles over the first incident, twice.
+    let stumbles = std::sync::atomic::AtomicU32::new(2);
+    let rule = move |request: &Request| {
+        let is_first = request.json()["dedup_key"] == "shop-checkout:1";
+        let stumbled = is_first
+            && stumbles
+                .fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| {
+                    n.checked_sub(1)
+                })
+                .is_ok();
+        Answer::Status(if stumbled { 500 } else { 200 })
+    };
+    let (address, mut requests) = serve(rule).await;
+    bench.serve(webhook(address)).await;
+    let heard = heard(&mut requests, 6).await;
+    assert_eq!(heard, ["1", "2", "2 resolved", "1", "1", "1 resolved"]);
+    assert_eq!(bench.states(1..=2).await, ["sent"; 4]);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let mut bench = Bench::new(vec![notice(1), notice(2)]).await;
+    let busy = Answer::Full(429, "retry-after: 2\r\n", String::new());
+    let (address, mut requests) = script([busy, Answer::Status(200), Answer::Status(200)]).await;
+    bench.serve(webhook(address)).await;
+    assert_eq!(heard(&mut requests, 1).await, ["1"]);
+    let since = std::time::Instant::now();
+    assert_eq!(heard(&mut requests, 2).await, ["2", "1"]);
+    // No sooner; by how much later is the machine's affair.
+    assert!(since.elapsed() >= Duration::from_millis(1900), "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn what_may_have_arrived_is_marked() {
+    let mut bench = Bench::new(vec![notice(1)]).await;
+    let (address, mut requests) = script([Answer::HangUp, Answer::Status(200)]).await;
+    bench.serve(webhook(address)).await;
+    assert_eq!(heard(&mut requests, 2).await, ["1", "1 again"]);
+    assert_eq!(bench.states(1..=1).await, ["sent"]);
+}
+
+#[tokio::test]
+async fn what_comes_later_is_delivered_when_woken() {
+    let mut bench = Bench::new(vec![notice(1)]).await;
+    let (address, mut requests) = script([Answer::Status(200), Answer::Status(200)]).await;
+    bench.serve(webhook(address)).await;
+    assert_eq!(heard(&mut requests, 1).await, ["1"]);
+    bench.store.commit(&Batch { notices: vec![notice(2)], ..Batch::default() }).await.unwrap();
+    (bench.courier.waker())();
+    assert_eq!(heard(&mut requests, 1).await, ["2"]);
+    assert_eq!(bench.states(1..=2).await, ["sent", "sent"]);
+}
+
+#[tokio::test]
+async fn what_is_owed_to_nobody_is_given_up() {
+    let mut bench = Bench::new(vec![notice(1)]).await;
+    bench.courier.serve(&[], &Links::default()).await;
+    assert_eq!(bench.states(1..=1).await, ["failed the receiver is no longer there"]);
+}
+
+#[tokio::test]
+async fn a_receiver_that_changes_goes_on_where_it_was() {
+    let mut bench = Bench::new(vec![notice(1)]).await;
+    let (old, mut at_old) = script([Answer::Status(503)]).await;
+    let (new, mut at_new) = script([Answer::Status(200)]).await;
+    bench.serve(webhook(old)).await;
+    assert_eq!(heard(&mut at_old, 1).await, ["1"]);
+    bench.serve(webhook(new)).await;
+    assert_eq!(heard(&mut at_new, 1).await, ["1"]);
+    assert_eq!(bench.states(1..=1).await, ["sent"]);
+}
+
+#[tokio::test]
+async fn a_message_is_found_again_after_a_restart() {
+    let slack = |address| {
+        let token = Credential::text("xoxb-hidden-token");
+        receiver(ReceiverKind::Slack(Slack::Token { token, channel: "#shop".into(), url: url(address, "/api/") }))
+    };
+    let mut bench = Bench::new(vec![notice(1)]).await;
+    let rule = |_: &Request| Answer::ok(&json!({"ok": true, "channel": "C1", "ts": "17.5"}));
+    let (address, mut requests) = serve(rule).await;
+    bench.serve(slack(address)).await;
+    assert_eq!(requests.recv().await.unwrap().path, "/api/chat.postMessage");
+    assert_eq!(bench.states(1..=1).await, ["sent"]);
+
+    bench.store.commit(&Batch { notices: vec![resolved(1)], ..Batch::default() }).await.unwrap();
+    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let store = Arc::new(bench.store.clone());
+    let mut second = Courier::new(store, bench.metrics.clone(), tools(), &tracker, &stop);
+    second.serve(&[slack(address)], &Links::default()).await;
+    let request = requests.recv().await.unwrap();
+    assert_eq!((request.path.as_str(), &request.json()["ts"]), ("/api/chat.update", &json!("17.5")));
+    stop.cancel();
+    tracker.close();
+    tracker.wait().await;
+}

@@ -1,0 +1,472 @@
+//! Each receiver that speaks HTTP: what it is sent, within its limits, and what its answers mean.
+
+use serde_json::json;
+use tokio::net::TcpSocket;
+
+use super::server::{Answer, script, serve};
+use super::*;
+use crate::notify::{alertmanager, message, ntfy, pagerduty, slack, teams, telegram, webhook};
+
+const TOKEN: &str = "hidden-token-1234";
+
+/// Every kind, at this address, with the path that it is asked at.
+fn kinds(address: SocketAddr) -> Vec<(&'static str, ReceiverKind)> {
+    let token = || Credential::text(TOKEN);
+    let hook = || Credential::text(url(address, &format!("/in/{TOKEN}")));
+    let hook_path = "/in/hidden-token-1234";
+    let form =
+        |format| ReceiverKind::Webhook(Webhook { url: hook(), headers: vec![("x-key".into(), token())], format });
+    vec![
+        (hook_path, form(WebhookFormat::Wachta)),
+        (hook_path, form(WebhookFormat::Alertmanager)),
+        (
+            "/api/v2/alerts",
+            ReceiverKind::Alertmanager(Alertmanager {
+                urls: vec![Credential::text(url(address, ""))],
+                resend: Duration::from_mins(1),
+            }),
+        ),
+        ("/v2/enqueue", ReceiverKind::PagerDuty(PagerDuty { routing_key: token(), url: url(address, "/v2/enqueue") })),
+        (
+            "/api/chat.postMessage",
+            ReceiverKind::Slack(Slack::Token { token: token(), channel: "#shop".into(), url: url(address, "/api/") }),
+        ),
+        (hook_path, ReceiverKind::Slack(Slack::Hook { url: hook() })),
+        (hook_path, ReceiverKind::Teams(Teams { url: hook() })),
+        (
+            "/bothidden-token-1234/sendMessage",
+            ReceiverKind::Telegram(Telegram {
+                token: token(),
+                chat: "-100".into(),
+                thread: Some(7),
+                url: url(address, ""),
+            }),
+        ),
+        (
+            "/",
+            ReceiverKind::Ntfy(Ntfy {
+                url: url(address, ""),
+                topic: Credential::text("shop-topic"),
+                token: Some(token()),
+            }),
+        ),
+    ]
+}
+
+/// What each kind's server says when all is well, in the order of [`kinds`].
+fn good() -> Vec<Answer> {
+    vec![
+        Answer::Status(204),
+        Answer::Status(200),
+        Answer::Status(200),
+        Answer::Full(202, "", json!({"status": "success", "message": "Event processed", "dedup_key": "k"}).to_string()),
+        Answer::ok(&json!({"ok": true, "channel": "C1", "ts": "17.5"})),
+        Answer::Full(200, "", "ok".into()),
+        Answer::Status(202),
+        Answer::ok(&json!({"ok": true, "result": {"message_id": 42}})),
+        Answer::ok(&json!({"id": "x", "event": "message"})),
+    ]
+}
+
+#[tokio::test]
+async fn what_is_taken_is_taken_and_at_the_right_place() {
+    for (at, answer) in good().into_iter().enumerate() {
+        let (address, mut requests) = script([answer]).await;
+        let (path, kind) = kinds(address).swap_remove(at);
+        let receiver = receiver(kind);
+        let tried = try_once(&receiver, &notice(1), None).await;
+        assert_eq!(shown(&tried), "sent", "{path}");
+        let request = requests.recv().await.unwrap();
+        assert_eq!(request.path, path);
+        // Whatever the text, it names what broke.
+        let body = String::from_utf8(request.bytes.clone()).unwrap();
+        assert!(body.contains("Shop checkout"), "{body}");
+        let authorization = request.header("authorization");
+        let expected = match &receiver.kind {
+            ReceiverKind::Slack(Slack::Token { .. }) | ReceiverKind::Ntfy(_) => Some("Bearer hidden-token-1234"),
+            _ => None,
+        };
+        assert_eq!(authorization, expected, "{path}");
+        if let ReceiverKind::Webhook(_) = receiver.kind {
+            assert_eq!(request.header("x-key"), Some(TOKEN));
+            assert_eq!(request.header("idempotency-key"), Some("shop-checkout:1#1@tickets"));
+        } else if !matches!(receiver.kind, ReceiverKind::PagerDuty(_)) {
+            assert!(!body.contains(TOKEN), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_bad_answers_mean() {
+    let count = good().len();
+    let check = async |answer: Answer, expected: &dyn Fn(usize) -> String| {
+        for at in 0..count {
+            let (address, mut requests) = script([answer.clone()]).await;
+            let (path, kind) = kinds(address).swap_remove(at);
+            let tried = try_once(&receiver(kind), &notice(1), None).await;
+            let (shown, expected) = (shown(&tried), expected(at));
+            assert!(shown.starts_with(&expected), "{at} {path} {answer:?}: {shown}, not {expected}");
+            // Alertmanager has no secret that its answer could repeat.
+            assert!(at == 2 || !shown.contains(TOKEN) && !tried.said.contains(TOKEN), "{shown}");
+            // Nothing is asked a second time, and no redirect is followed.
+            requests.recv().await.unwrap();
+            assert!(requests.try_recv().is_err());
+        }
+    };
+    let echo = || {
+        json!({"ok": false, "error": "invalid", "seen": TOKEN, "description": format!("at /bot{TOKEN}/")}).to_string()
+    };
+    for status in [400, 401, 404, 410, 422] {
+        let said = format!("failed: the receiver answered {status}");
+        check(Answer::Full(status, "", echo()), &|_| said.clone()).await;
+    }
+    let moved = Answer::Full(302, "location: http://127.0.0.1:1/\r\n", String::new());
+    check(moved, &|_| "failed: the receiver answered 302".into()).await;
+    for status in [408, 500, 501] {
+        check(Answer::Status(status), &|_| format!("refused: the receiver answered {status}")).await;
+    }
+    for status in [502, 503, 504] {
+        check(Answer::Status(status), &|_| format!("refused all: the receiver answered {status}")).await;
+    }
+    let busy = |status| Answer::Full(status, "retry-after: 17\r\n", echo());
+    check(busy(429), &|_| "refused all 17s: the receiver answered 429".into()).await;
+    check(busy(503), &|_| "refused all 17s: the receiver answered 503".into()).await;
+    // PagerDuty asks for a few minutes.
+    let alone = |at| if at == 3 { "refused all 120s: " } else { "refused all: " }.to_owned();
+    check(Answer::Status(429), &alone).await;
+    check(Answer::HangUp, &|_| "unsure all: no answer: ".into()).await;
+
+    // Slack, Telegram and PagerDuty say in the body whether it worked.
+    let by_body =
+        |at: usize, otherwise: &str| if (3..=5).contains(&at) || at == 7 { otherwise } else { "sent" }.to_owned();
+    check(Answer::Full(200, "", "<html>welcome</html>".into()), &|at| by_body(at, "unsure: the receiver did not say "))
+        .await;
+    check(Answer::Cut(200), &|at| by_body(at, "unsure: the receiver did not say ")).await;
+    let refused = |at: usize| match at {
+        3 => "unsure: ".to_owned(),
+        at => by_body(at, "failed: the receiver answered 200 OK: "),
+    };
+    check(Answer::Full(200, "", echo()), &refused).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_says_nothing_is_not_waited_for_long() {
+    for at in 0..good().len() {
+        // Time flies from the first request on, so each has servers of its own.
+        let (address, _requests) = script([Answer::Silence]).await;
+        let tried = try_once(&receiver(kinds(address).swap_remove(at).1), &notice(1), None).await;
+        assert!(shown(&tried).starts_with("unsure all: no answer: "), "{at}: {}", shown(&tried));
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn slack_says_in_the_body_what_may_pass() {
+    for (body, head, expected) in [
+        (json!({"ok": false, "error": "ratelimited"}), "retry-after: 9\r\n", "refused all 9s: "),
+        (json!({"ok": false, "error": "ratelimited", "retry_after": 11}), "", "refused all 11s: "),
+        (json!({"ok": false, "error": "ratelimited"}), "", "refused all 30s: "),
+        (json!({"ok": false, "error": "service_unavailable"}), "", "refused all: "),
+        (json!({"ok": false, "error": "internal_error"}), "", "unsure: "),
+        (json!({"ok": false, "error": "not_in_channel"}), "", "failed: "),
+        (json!({"ok": false, "error": "invalid_auth"}), "", "failed: "),
+        (json!({"success": true}), "", "sent"),
+    ] {
+        let (address, _requests) = script([Answer::Full(200, head, body.to_string())]).await;
+        let tried = try_once(&receiver(kinds(address).swap_remove(4).1), &notice(1), None).await;
+        assert!(shown(&tried).starts_with(expected), "{body}: {}", shown(&tried));
+    }
+}
+
+#[tokio::test]
+async fn telegram_says_in_the_body_how_long_to_wait() {
+    let body =
+        json!({"ok": false, "error_code": 429, "description": "Too Many Requests", "parameters": {"retry_after": 23}});
+    let (address, _requests) = script([Answer::Full(429, "", body.to_string())]).await;
+    let tried = try_once(&receiver(kinds(address).swap_remove(7).1), &notice(1), None).await;
+    assert!(shown(&tried).starts_with("refused all 23s: "), "{}", shown(&tried));
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_can_have_arrived() {
+    // Nobody listens on a socket that is bound and does not listen.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    for (_, kind) in kinds(socket.local_addr().unwrap()) {
+        let shown = shown(&try_once(&receiver(kind), &notice(1), None).await);
+        assert!(shown.starts_with("refused all: no connection: ") && !shown.contains(TOKEN), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_is_not_there_is_waited_for() {
+    let missing = || Credential::Env("WACHTA_NOT_SET".into());
+    let base: url::Url = "http://127.0.0.1:1/".parse().unwrap();
+    for kind in [
+        ReceiverKind::Webhook(Webhook { url: missing(), headers: Vec::new(), format: WebhookFormat::Wachta }),
+        ReceiverKind::Alertmanager(Alertmanager { urls: vec![missing()], resend: Duration::from_mins(1) }),
+        ReceiverKind::PagerDuty(PagerDuty { routing_key: missing(), url: base.clone() }),
+        ReceiverKind::Slack(Slack::Token { token: missing(), channel: "c".into(), url: base.clone() }),
+        ReceiverKind::Slack(Slack::Hook { url: missing() }),
+        ReceiverKind::Teams(Teams { url: missing() }),
+        ReceiverKind::Telegram(Telegram { token: missing(), chat: "1".into(), thread: None, url: base.clone() }),
+        ReceiverKind::Ntfy(Ntfy { url: base.clone(), topic: missing(), token: None }),
+    ] {
+        let tried = try_once(&receiver(kind), &notice(1), None).await;
+        assert_eq!(shown(&tried), "refused: the variable `WACHTA_NOT_SET` is not set, or is not text");
+    }
+}
+
+fn wording() -> message::Wording {
+    message::Wording::new(&template::Templates::default(), &links())
+}
+
+#[test]
+fn the_webhook_body_is_documented() {
+    let notice = Notice { owed_at: at(0), ..notice(7) };
+    let body = webhook::body(&notice, &wording().message(&notice), &links());
+    golden("webhook.json", &format!("{body:#}\n"));
+    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/webhook.md")).unwrap();
+    for key in body.as_object().unwrap().keys() {
+        assert!(docs.contains(&format!("| `{key}` |")), "`{key}` is not documented");
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_any_characters_is_no_hindrance() {
+    let (address, mut requests) = script([Answer::Status(200)]).await;
+    let notice = Notice { id: "żółw\n:1".into(), key: "żółw\n:1".into(), ..notice(1) };
+    assert_eq!(shown(&try_once(&webhook(address), &notice, None).await), "sent");
+    let request = requests.recv().await.unwrap();
+    assert_eq!(request.header("idempotency-key"), Some("%C5%BC%C3%B3%C5%82w%0A:1"));
+    assert_eq!(request.json()["dedup_key"], "żółw\n:1");
+}
+
+#[test]
+fn the_form_of_alertmanager() {
+    let mut notice = Notice { others: template::sample().others, uncounted: 2, ..notice(7) };
+    let body = webhook::alertmanager_body(&notice, &wording().message(&notice), &links());
+    golden("webhook-alertmanager.json", &format!("{body:#}\n"));
+    notice = resolved(7);
+    let body = webhook::alertmanager_body(&notice, &wording().message(&notice), &links());
+    assert_eq!((&body["status"], &body["alerts"][0]["status"]), (&json!("resolved"), &json!("resolved")));
+    assert_eq!(body["alerts"][0]["endsAt"], "2027-01-15T08:01:00.250Z");
+    assert_eq!(body["commonAnnotations"], body["alerts"][0]["annotations"]);
+}
+
+#[test]
+fn what_receivers_are_sent() {
+    let notice = Notice { others: template::sample().others, note: Some("was <timeout>".into()), ..notice(7) };
+    let message = wording().marked(&Notice { repeat: true, ..notice.clone() }, 500);
+    let all = json!({
+        "pagerduty": pagerduty::event(&notice, &wording().message(&notice), &wording()),
+        "pagerduty resolved": pagerduty::event(&resolved(7), &wording().message(&resolved(7)), &wording()),
+        "slack": slack::content(&message),
+        "teams": teams::card(&message),
+        "telegram": telegram::html(&message),
+        "ntfy": ntfy::body(&message),
+    });
+    golden("receivers.json", &format!("{all:#}\n"));
+}
+
+#[test]
+fn limits_are_kept_and_no_markup_is_cut() {
+    let notice = endless();
+    let message = wording().marked(&Notice { repeat: true, ..notice.clone() }, 500);
+    let units = |text: &str| text.encode_utf16().count();
+
+    let event = pagerduty::event(&notice, &wording().message(&notice), &wording());
+    assert!(event.to_string().len() <= 512_000 - 100, "{}", event.to_string().len());
+    assert!(event["payload"]["summary"].as_str().unwrap().chars().count() <= 1024);
+    assert_eq!(event["dedup_key"].as_str().unwrap().len(), 64);
+    assert_eq!(event["payload"]["custom_details"]["also_affected"].as_array().unwrap().len(), 50);
+    let end = Notice { event: Event::Resolved, ..notice.clone() };
+    let end = pagerduty::event(&end, &wording().message(&end), &wording());
+    assert_eq!(end, json!({"event_action": "resolve", "dedup_key": event["dedup_key"]}));
+
+    let content = slack::content(&message);
+    let blocks = content["attachments"][0]["blocks"].as_array().unwrap();
+    for block in blocks.iter().filter(|block| block["type"] == "section") {
+        let text = block["text"]["text"].as_str().unwrap();
+        assert!(units(text) <= 3000 && units(text) > 600, "{}", units(text));
+        assert!(entities_are_whole(text), "{text}");
+    }
+    let title = content["text"].as_str().unwrap();
+    assert!(title.ends_with("(repeated)*") && units(title) <= 3000 && entities_are_whole(title), "{title}");
+    assert_eq!(title.matches('*').count(), 2);
+    assert!(blocks[1]["elements"].as_array().unwrap().iter().all(|link| units(link["text"].as_str().unwrap()) <= 3000));
+
+    let card = teams::card(&message);
+    let size = card.to_string().len();
+    assert!(size <= 27_000 && size > 24_000, "{size}");
+    let text = card["attachments"][0]["content"]["body"][1]["text"].as_str().unwrap();
+    let escaped = text.trim_end_matches('…');
+    assert_eq!((escaped.len() - escaped.trim_end_matches('\\').len()) % 2, 0, "an escape is cut");
+
+    let html = telegram::html(&message);
+    assert!(units(&html) <= 4096 && units(&html) > 3000, "{}", units(&html));
+    assert_eq!((html.matches("<b>").count(), html.matches("</b>").count()), (1, 1));
+    assert_eq!(html.matches("<a ").count(), html.matches("</a>").count());
+    assert!(entities_are_whole(&html), "{html}");
+
+    let body = ntfy::body(&message);
+    assert!(body["message"].as_str().unwrap().len() <= 4096 && body["title"].as_str().unwrap().len() <= 250);
+    assert_eq!(body["actions"].as_array().unwrap().len(), 3);
+
+    let memo = alertmanager::memo(&notice, &message, &wording(), None, at(0));
+    let size = memo.to_string().len();
+    assert!(size < 100_000, "{size}");
+}
+
+/// Whether each `&` begins an entity that ends.
+fn entities_are_whole(text: &str) -> bool {
+    text.split('&').skip(1).all(|rest| ["amp;", "lt;", "gt;", "quot;"].iter().any(|entity| rest.starts_with(entity)))
+}
+
+#[tokio::test]
+async fn slack_updates_in_place_and_shows_the_screenshot() {
+    let run = RunId::new();
+    let folder = std::env::temp_dir().join(format!("wachta-slack-{run}"));
+    let evidence = EvidenceFolder::new(&folder);
+    let masker = Masker::default();
+    let kept =
+        evidence.keep(run, crate::outcome::EvidenceKind::Screenshot, "failure.png", b"a picture".to_vec(), &masker);
+    let kept = kept.await.unwrap();
+    let place = std::sync::Arc::new(std::sync::OnceLock::new());
+    let base = std::sync::Arc::clone(&place);
+    let (address, mut requests) = serve(move |request| match request.path.as_str() {
+        "/api/chat.update" if request.json()["ts"] == "gone" => {
+            Answer::ok(&json!({"ok": false, "error": "message_not_found"}))
+        }
+        "/api/files.getUploadURLExternal" => Answer::ok(
+            &json!({"ok": true, "upload_url": format!("http://{}/upload", base.get().unwrap()), "file_id": "F1"}),
+        ),
+        "/upload" => Answer::Full(200, "", "OK - 9".into()),
+        _ => Answer::ok(&json!({"ok": true, "channel": "C1", "ts": "17.5"})),
+    })
+    .await;
+    place.set(address).unwrap();
+    let receiver = receiver(kinds(address).swap_remove(4).1);
+    let slack = notifier(&receiver, &links(), &Tools { client: client(), evidence });
+    let mut opened = notice(1);
+    opened.incident.screenshot = Some(kept.path.clone());
+
+    let tried = slack.notify(&opened, None).await;
+    let memo = tried.memo.clone().unwrap();
+    assert_eq!((shown(&tried).as_str(), &memo["channel"], &memo["ts"]), ("sent", &json!("C1"), &json!("17.5")));
+    assert_eq!(requests.recv().await.unwrap().json()["channel"], "#shop");
+
+    slack.embellish(&opened, Some(&memo)).await;
+    let asked = requests.recv().await.unwrap();
+    assert_eq!(String::from_utf8(asked.bytes).unwrap(), "filename=screenshot.png&length=9");
+    let uploaded = requests.recv().await.unwrap();
+    assert_eq!((uploaded.path.as_str(), uploaded.bytes.as_slice()), ("/upload", b"a picture".as_slice()));
+    assert_eq!(uploaded.header("authorization"), None);
+    let completed = requests.recv().await.unwrap();
+    assert_eq!(completed.path, "/api/files.completeUploadExternal");
+    let body = completed.json();
+    assert_eq!(
+        (&body["files"][0]["id"], &body["channel_id"], &body["thread_ts"]),
+        (&json!("F1"), &json!("C1"), &json!("17.5"))
+    );
+
+    // A reminder is laid over the message, and said as well.
+    let reminder = Notice { event: Event::Reminder, ..opened.clone() };
+    let tried = slack.notify(&reminder, Some(&memo)).await;
+    assert_eq!((shown(&tried).as_str(), tried.memo), ("sent", None));
+    assert_eq!(requests.recv().await.unwrap().path, "/api/chat.update");
+    let said = requests.recv().await.unwrap().json();
+    assert_eq!((&said["thread_ts"], &said["reply_broadcast"]), (&json!("17.5"), &json!(true)));
+
+    let tried = slack.notify(&resolved(1), Some(&memo)).await;
+    assert_eq!(shown(&tried), "sent");
+    let update = requests.recv().await.unwrap();
+    assert_eq!((update.path.as_str(), &update.json()["channel"]), ("/api/chat.update", &json!("C1")));
+    slack.embellish(&resolved(1), Some(&memo)).await;
+
+    // Somebody deleted the message: a new one.
+    let tried = slack.notify(&resolved(1), Some(&json!({"channel": "C1", "ts": "gone"}))).await;
+    assert_eq!((shown(&tried).as_str(), &tried.memo.unwrap()["ts"]), ("sent", &json!("17.5")));
+    assert_eq!(requests.recv().await.unwrap().path, "/api/chat.update");
+    assert_eq!(requests.recv().await.unwrap().path, "/api/chat.postMessage");
+    assert!(requests.try_recv().is_err());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn telegram_answers_its_first_message() {
+    let (address, mut requests) = serve(|_| Answer::ok(&json!({"ok": true, "result": {"message_id": 42}}))).await;
+    let receiver = receiver(kinds(address).swap_remove(7).1);
+    let tried = try_once(&receiver, &notice(1), None).await;
+    assert_eq!(tried.memo, Some(json!({"message_id": 42})));
+    let first = requests.recv().await.unwrap().json();
+    assert_eq!(
+        (&first["chat_id"], &first["message_thread_id"], &first["reply_parameters"]),
+        (&json!("-100"), &json!(7), &Json::Null)
+    );
+    let tried = try_once(&receiver, &resolved(1), Some(&json!({"message_id": 42}))).await;
+    assert_eq!(tried.memo, None);
+    let second = requests.recv().await.unwrap().json();
+    assert_eq!(second["reply_parameters"]["message_id"], 42);
+    assert_eq!((&first["disable_notification"], &second["disable_notification"]), (&json!(false), &json!(true)));
+}
+
+#[tokio::test]
+async fn alertmanager_is_told_at_every_peer_and_again() {
+    let (up, mut at_up) = serve(|_| Answer::Status(200)).await;
+    let (down, mut at_down) = serve(|_| Answer::Status(503)).await;
+    let urls = [up, down].map(|address| Credential::text(url(address, ""))).to_vec();
+    let config = Alertmanager { urls, resend: Duration::from_secs(90) };
+    let peers = notifier(&receiver(ReceiverKind::Alertmanager(config)), &links(), &tools());
+    let tried = peers.notify(&notice(1), None).await;
+    assert_eq!(shown(&tried), "sent");
+    let told = at_up.recv().await.unwrap().json();
+    assert_eq!(told, at_down.recv().await.unwrap().json());
+    let time = |alert: &Json, key: &str| DateTime::parse_from_rfc3339(alert[key].as_str().unwrap()).unwrap().to_utc();
+    let labels = json!({"alertname": "WachtaIncident", "incident": "shop-checkout:1", "kind": "browser", "location": "waw-1",
+        "scenario": "shop-checkout", "service": "shop", "severity": "critical", "team": "payments"});
+    assert_eq!((&told[0]["labels"], time(&told[0], "startsAt")), (&labels, at(0)));
+    // Four times the pause between resends.
+    let ahead = time(&told[0], "endsAt") - Utc::now();
+    assert!(ahead <= chrono::TimeDelta::seconds(360) && ahead > chrono::TimeDelta::seconds(300), "{ahead}");
+
+    // Told again, from what is remembered alone, with an end that lies ahead of then.
+    let memo = tried.memo.unwrap();
+    let memos = [("shop-checkout:1".to_owned(), memo.clone())];
+    assert_eq!(peers.resend(&memos, at(1000)).await, Vec::<String>::new());
+    let again = at_up.recv().await.unwrap().json();
+    assert_eq!((&again[0]["labels"], time(&again[0], "endsAt")), (&labels, at(1360)));
+
+    // Louder: another label, so the quieter alert ends.
+    let mut louder = notice(1);
+    louder.incident.severity = Severity::Info;
+    let before = alertmanager::memo(&louder, &wording().message(&louder), &wording(), None, at(0));
+    let after = alertmanager::memo(&notice(1), &wording().message(&notice(1)), &wording(), Some(&before), at(990));
+    let alerts = alertmanager::of_memo(&after, at(1000), Duration::from_mins(1));
+    let ends: Vec<_> =
+        alerts.iter().map(|alert| (alert["labels"]["severity"].as_str().unwrap(), time(alert, "endsAt"))).collect();
+    assert_eq!(ends, [("critical", at(1240)), ("info", at(990))]);
+    assert_eq!(alertmanager::of_memo(&after, at(990 + 301), Duration::from_mins(1)).len(), 1);
+
+    // The end, and for five minutes again.
+    let tried = peers.notify(&resolved(1), Some(&memo)).await;
+    let memo = tried.memo.unwrap();
+    at_up.recv().await.unwrap();
+    let memos = [("shop-checkout:1".to_owned(), memo)];
+    assert_eq!(peers.resend(&memos, at(60 + 299)).await, Vec::<String>::new());
+    let told = at_up.recv().await.unwrap().json();
+    assert_eq!(time(&told[0], "endsAt"), at(60));
+    assert_eq!(peers.resend(&memos, at(60 + 301)).await, ["shop-checkout:1"]);
+    assert!(at_up.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn alertmanager_took_what_was_right_of_a_bad_request() {
+    let (half, _at_half) = serve(|_| Answer::Full(400, "", "\"invalid label set\"".into())).await;
+    let (down, _at_down) = serve(|_| Answer::Status(500)).await;
+    let urls = [half, down].map(|address| Credential::text(url(address, ""))).to_vec();
+    let config = Alertmanager { urls, resend: Duration::from_mins(1) };
+    let tried = try_once(&receiver(ReceiverKind::Alertmanager(config)), &notice(1), None).await;
+    assert_eq!(shown(&tried), "failed: the receiver answered 400 Bad Request: \"invalid label set\"");
+    assert_eq!(tried.memo, None);
+}

@@ -1,0 +1,163 @@
+//! Receivers against servers on loopback that speak as theirs do.
+
+mod courier;
+mod email;
+mod http;
+mod server;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value as Json;
+
+use super::credential::Credential;
+use super::*;
+use crate::incident::{Incident, Subject};
+use crate::names::Reason;
+use crate::outcome::Verdict;
+use crate::scenario::Severity;
+use crate::store::evidence::EvidenceFolder;
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 250_000_000).unwrap()
+}
+
+fn incident(opening: u64) -> Incident {
+    Incident {
+        subject: Subject("shop-checkout".into()),
+        opening,
+        name: "Shop checkout".into(),
+        tags: [("service".to_owned(), "shop".to_owned()), ("team".to_owned(), "payments".to_owned())].into(),
+        kind: "browser".into(),
+        severity: Severity::Critical,
+        location: "waw-1".into(),
+        opened_at: at(0),
+        opened_by: RunId(uuid::Uuid::from_u128(1)),
+        resolved_at: None,
+        resolved_by: None,
+        verdict: Verdict::Failed,
+        last_run: RunId(uuid::Uuid::from_u128(2)),
+        reason: Some(Reason::NotFound),
+        message: Some("no such element".into()),
+        step: Some("click button \"Pay now\"".into()),
+        place: Some("scenarios/shop-checkout.yaml:31:9".into()),
+        screenshot: None,
+        runbook: None,
+        bad_runs: 3,
+        events: 1,
+        receivers: vec!["tickets".into()],
+    }
+}
+
+fn notice(opening: u64) -> Notice {
+    // Owed just now: what is older than two days is given up.
+    Notice::new(&incident(opening), Event::Opened, "tickets", Utc::now())
+}
+
+/// The end of the incident.
+fn resolved(opening: u64) -> Notice {
+    let incident = Incident { resolved_at: Some(at(60)), events: 2, ..incident(opening) };
+    Notice::new(&incident, Event::Resolved, "tickets", Utc::now())
+}
+
+/// A notice in which everything is longer than any receiver takes, and would be markup.
+fn endless() -> Notice {
+    let long = "<b>&\"*_[x](y)`|🐢\u{0}\n".repeat(20_000);
+    let mut notice = template::sample();
+    notice.key = format!("{}:1", "k".repeat(600));
+    notice.note = Some(long.clone());
+    for text in [&mut notice.incident.message, &mut notice.incident.step, &mut notice.incident.place] {
+        *text = Some(long.clone());
+    }
+    notice.incident.name.clone_from(&long);
+    notice.incident.runbook = Some(format!("https://wiki.example.com/{}", "r".repeat(1900)));
+    notice.others = vec![notice.others[0].clone(); 50];
+    for other in &mut notice.others {
+        (other.name, other.step) = (long.clone(), Some(long.clone()));
+    }
+    notice.uncounted = 4950;
+    notice.incident.resolved_at = None;
+    notice
+}
+
+fn client() -> reqwest::Client {
+    // Plain HTTP, but the client wants to know how it would do TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+fn links() -> Links {
+    Links::new(Some("https://wachta.example.com/".parse().unwrap()))
+}
+
+fn tools() -> Tools {
+    Tools { client: client(), evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")) }
+}
+
+fn receiver(kind: ReceiverKind) -> Receiver {
+    Receiver { name: "tickets".into(), kind, ..Receiver::default() }
+}
+
+fn url(address: SocketAddr, path: &str) -> url::Url {
+    format!("http://{address}{path}").parse().unwrap()
+}
+
+fn webhook(address: SocketAddr) -> Receiver {
+    let url = Credential::text(url(address, "/hook?token=hidden-token"));
+    receiver(ReceiverKind::Webhook(Webhook { url, headers: Vec::new(), format: WebhookFormat::Wachta }))
+}
+
+/// One try.
+async fn try_once(receiver: &Receiver, notice: &Notice, memo: Option<&Json>) -> Tried {
+    notifier(receiver, &links(), &tools()).notify(notice, memo).await.masked(&masker(receiver))
+}
+
+/// How a try ended, in a word and a problem.
+fn shown(tried: &Tried) -> String {
+    let all = if tried.holds_all { " all" } else { "" };
+    let wait = tried.wait.map(|wait| format!(" {}s", wait.as_secs())).unwrap_or_default();
+    match &tried.delivery {
+        Delivery::Sent => "sent".to_owned(),
+        Delivery::Refused(problem) => format!("refused{all}{wait}: {problem}"),
+        Delivery::Unsure(problem) => format!("unsure{all}{wait}: {problem}"),
+        Delivery::Failed(problem) => format!("failed: {problem}"),
+    }
+}
+
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("WACHTA_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{name}");
+}
+
+#[test]
+fn links_lead_to_the_agent() {
+    let notice =
+        Notice { incident: Incident { screenshot: Some("run/failure.png".into()), ..incident(7) }, ..notice(7) };
+    let base = "https://wachta.example.com";
+    let text = |link: Option<String>| link.unwrap().strip_prefix(base).unwrap().to_owned();
+    assert_eq!(text(links().incident(&notice)), "/incident/shop%2Dcheckout%3A7");
+    assert_eq!(text(links().run(&notice)), "/run/00000000-0000-0000-0000-000000000002");
+    assert_eq!(text(links().screenshot(&notice)), "/evidence/run/failure.png");
+    assert_eq!(Links::default().incident(&notice), None);
+}
+
+#[tokio::test]
+async fn a_trial_says_that_it_is_one_and_ends() {
+    let (address, mut requests) = server::script([server::Answer::Status(200), server::Answer::Status(403)]).await;
+    let trials = trial(&webhook(address), &links(), &tools(), "waw-1", Utc::now()).await;
+    let told: Vec<_> = trials.iter().map(|trial| (trial.event, trial.said.as_str())).collect();
+    assert_eq!(told, [(Event::Opened, "200 OK"), (Event::Resolved, "the receiver answered 403 Forbidden")]);
+    let (first, second) = (requests.recv().await.unwrap().json(), requests.recv().await.unwrap().json());
+    assert_eq!(first["text"], "[TEST] test of the receiver `tickets` at waw-1: nothing is wrong");
+    assert_eq!((&first["event"], &first["severity"]), (&"opened".into(), &"info".into()));
+    assert_eq!(second["event"], "resolved");
+    assert_eq!(first["dedup_key"], second["dedup_key"]);
+    // Who refuses the beginning is not told of the end.
+    let (address, _requests) = server::script([server::Answer::Status(404)]).await;
+    let trials = trial(&webhook(address), &links(), &tools(), "waw-1", Utc::now()).await;
+    assert_eq!(trials.len(), 1);
+}

@@ -1,0 +1,277 @@
+//! What is usual, and what is slower than that. Pure: times are given.
+//!
+//! A [`Sketch`] keeps durations of a window in slots; of a slot with many runs it keeps an even choice and how many there
+//! were. So it stays below 4 KiB, however often a scenario runs. Usual is the median. A duration is too slow when it is
+//! above all of: `factor` times the median; the median and five times the median absolute deviation, so that what varies
+//! is given room; and the median and 50 ms, so that 1 ms against 3 ms is no alarm.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::budget::seconds;
+use crate::scenario::usual::FEWEST_RUNS;
+use crate::scenario::{Pretty, SlowerThanUsual};
+
+/// How many slots a window has: what is older than it goes slot by slot.
+const SLOTS: i64 = 24;
+/// How many durations of one slot are kept.
+const KEPT: usize = 32;
+/// So many median absolute deviations are room to vary: with normally distributed durations 3.4 standard deviations.
+const DEVIATIONS: f64 = 5.0;
+/// A difference below this is no alarm, whatever the factor.
+const LEAST_DIFFERENCE: Duration = Duration::from_millis(50);
+
+/// Durations of a window of time.
+#[derive(Debug, Clone)]
+pub struct Sketch {
+    /// The length of a slot, in milliseconds.
+    width: i64,
+    /// Oldest first.
+    slots: VecDeque<Slot>,
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    number: i64,
+    seen: u32,
+    /// In microseconds.
+    kept: Vec<u32>,
+}
+
+impl Sketch {
+    /// An empty one for a window of this length.
+    pub fn new(over: Duration) -> Self {
+        let width = i64::try_from(over.as_millis()).unwrap_or(i64::MAX) / SLOTS;
+        Self { width: width.max(1), slots: VecDeque::new() }
+    }
+
+    fn number(&self, at: DateTime<Utc>) -> i64 {
+        at.timestamp_millis().div_euclid(self.width)
+    }
+
+    /// Adds a duration that ended at that time. What is a window away from it goes: the past, and also a future that a
+    /// clock was in that was set back.
+    pub fn add(&mut self, at: DateTime<Utc>, took: Duration) {
+        let number = self.number(at);
+        self.slots.retain(|slot| (slot.number - number).abs() < SLOTS);
+        let place = self.slots.partition_point(|slot| slot.number < number);
+        if self.slots.get(place).is_none_or(|slot| slot.number != number) {
+            self.slots.insert(place, Slot { number, seen: 0, kept: Vec::new() });
+        }
+        let Some(slot) = self.slots.get_mut(place) else { return };
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        slot.seen = slot.seen.saturating_add(1);
+        if slot.kept.len() < KEPT {
+            slot.kept.push(micros);
+            return;
+        }
+        // Algorithm R (Vitter 1985): each of the slot's durations is kept with the same probability, so that a pattern in
+        // them, such as two servers that take turns, stays in proportion.
+        let chosen = mixed(number.unsigned_abs() ^ (u64::from(slot.seen) << 40)) % u64::from(slot.seen);
+        if let Some(kept) = usize::try_from(chosen).ok().and_then(|chosen| slot.kept.get_mut(chosen)) {
+            *kept = micros;
+        }
+    }
+
+    /// What is usual at that time; none where too few runs tell.
+    pub fn usual(&self, now: DateTime<Utc>) -> Option<Usual> {
+        let now = self.number(now);
+        let in_window = || self.slots.iter().filter(|slot| (0..SLOTS).contains(&(now - slot.number)));
+        let runs = in_window().map(|slot| u64::from(slot.seen)).sum();
+        if runs < FEWEST_RUNS {
+            return None;
+        }
+        let weighted = in_window().flat_map(|slot| {
+            let weight = f64::from(slot.seen) / slot.kept.len() as f64;
+            slot.kept.iter().map(move |micros| (f64::from(*micros), weight))
+        });
+        let all: Vec<(f64, f64)> = weighted.collect();
+        let median = weighted_median(all.clone())?;
+        let spread =
+            weighted_median(all.into_iter().map(|(value, weight)| ((value - median).abs(), weight)).collect())?;
+        let duration = |micros: f64| Duration::from_secs_f64(micros / 1e6);
+        Some(Usual { median: duration(median), spread: duration(spread), runs })
+    }
+}
+
+/// The value below and above which half of the weight is.
+fn weighted_median(mut values: Vec<(f64, f64)>) -> Option<f64> {
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let half = values.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
+    let mut below = 0.0;
+    for (at, (value, weight)) in values.iter().enumerate() {
+        below += weight;
+        // An even number of equal weights: between the two in the middle.
+        if (below - half).abs() < 1e-9
+            && let Some((next, _)) = values.get(at + 1)
+        {
+            return Some(f64::midpoint(*value, *next));
+        }
+        if below > half {
+            return Some(*value);
+        }
+    }
+    values.last().map(|(value, _)| *value)
+}
+
+/// A number that looks like chance and is the same every time (`SplitMix64`).
+fn mixed(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// What is usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usual {
+    /// The median.
+    pub median: Duration,
+    /// The median absolute deviation from it.
+    pub spread: Duration,
+    /// Of how many runs.
+    pub runs: u64,
+}
+
+/// What is told of a duration that is too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooSlow {
+    /// One line.
+    pub message: String,
+    /// What would have been in order.
+    pub expected: String,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl Usual {
+    /// The longest duration that is still in order.
+    pub fn limit(&self, factor: f64) -> Duration {
+        let often = self.median.as_secs_f64() * factor;
+        let varied = self.median.as_secs_f64() + DEVIATIONS * self.spread.as_secs_f64();
+        let longest = often.max(varied).max((self.median + LEAST_DIFFERENCE).as_secs_f64());
+        Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX)
+    }
+
+    /// What is to be said of a duration, if it is too long.
+    pub fn judge(&self, took: Duration, wanted: SlowerThanUsual) -> Option<TooSlow> {
+        let limit = self.limit(wanted.factor);
+        if took <= limit {
+            return None;
+        }
+        let show = |duration: Duration| seconds(duration.as_secs_f64());
+        let (seen, usual, over) = (show(took), show(self.median), Pretty(wanted.over));
+        let message = format!("took {seen}, usual is {usual} (median of {} runs in {over})", self.runs);
+        Some(TooSlow { message, expected: format!("at most {}", show(limit)), seen })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3600;
+
+    fn at(second: u64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + i64::try_from(second).unwrap(), 0).unwrap()
+    }
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// One a minute.
+    fn sketch(over: u64, durations: &[u64]) -> (Sketch, DateTime<Utc>) {
+        let mut sketch = Sketch::new(Duration::from_secs(over));
+        let mut now = at(0);
+        for (minute, took) in durations.iter().enumerate() {
+            now = at(minute as u64 * 60);
+            sketch.add(now, millis(*took));
+        }
+        (sketch, now)
+    }
+
+    #[test]
+    fn median_and_deviation_are_those_of_the_runs() {
+        let check = |durations: &[u64], expected: Option<(u64, u64)>| {
+            let (sketch, now) = sketch(24 * HOUR, durations);
+            let usual = sketch.usual(now).map(|usual| (usual.median, usual.spread, usual.runs));
+            let expected = expected.map(|(median, spread)| (millis(median), millis(spread), durations.len() as u64));
+            assert_eq!(usual, expected, "{durations:?}");
+        };
+        check(&[100; 19], None);
+        check(&[100; 20], Some((100, 0)));
+        check(&[[100; 15], [140; 15]].concat(), Some((120, 20)));
+        // A few that took a minute change neither.
+        let mut durations = [90, 100, 100, 100, 110, 110, 120, 100, 80, 100].repeat(3);
+        durations.extend([60_000; 5]);
+        check(&durations, Some((100, 10)));
+    }
+
+    #[test]
+    fn too_slow_is_above_the_factor_and_the_spread_and_the_least_difference() {
+        let check = |median: u64, spread: u64, factor: f64, took: u64, slow: bool| {
+            let usual = Usual { median: millis(median), spread: millis(spread), runs: 20 };
+            let wanted = SlowerThanUsual { factor, over: Duration::from_secs(24 * HOUR) };
+            assert_eq!(usual.judge(millis(took), wanted).is_some(), slow, "{median} {spread} {factor} {took}");
+        };
+        check(400, 0, 2.0, 800, false);
+        check(400, 0, 2.0, 801, true);
+        check(400, 0, 1.5, 601, true);
+        // What varies is given room.
+        check(400, 100, 2.0, 900, false);
+        check(400, 100, 2.0, 901, true);
+        // 1 ms against 3 ms is no alarm.
+        check(1, 0, 2.0, 3, false);
+        check(1, 0, 2.0, 51, false);
+        check(1, 0, 2.0, 52, true);
+    }
+
+    #[test]
+    fn the_figures_are_told() {
+        let usual = Usual { median: millis(410), spread: millis(20), runs: 212 };
+        let wanted = SlowerThanUsual { factor: 2.0, over: Duration::from_secs(24 * HOUR) };
+        let told = usual.judge(millis(1900), wanted).unwrap();
+        assert_eq!(told.message, "took 1.9s, usual is 410ms (median of 212 runs in 1d)");
+        assert_eq!((told.expected.as_str(), told.seen.as_str()), ("at most 820ms", "1.9s"));
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_goes() {
+        let mut sketch = Sketch::new(Duration::from_secs(24 * HOUR));
+        for minute in 0..60 {
+            sketch.add(at(minute * 60), millis(100));
+        }
+        assert_eq!(sketch.usual(at(23 * HOUR)).map(|usual| usual.runs > 0), Some(true));
+        assert_eq!(sketch.usual(at(25 * HOUR)), None);
+        // Also when nothing asks meanwhile: a sketch does not grow.
+        for hour in 0..1000 {
+            sketch.add(at(hour * HOUR), millis(100));
+        }
+        assert!(sketch.slots.len() <= 24, "{}", sketch.slots.len());
+        // A clock that was set back finds what it adds from then on.
+        for minute in 0..60 {
+            sketch.add(at(minute * 60), millis(300));
+        }
+        assert_eq!(sketch.usual(at(HOUR)).map(|usual| usual.median), Some(millis(300)));
+    }
+
+    #[test]
+    fn many_runs_are_kept_in_proportion_and_in_little_space() {
+        // Every second for an hour, in slots of two and a half minutes; every third run takes long, in turns.
+        let mut sketch = Sketch::new(Duration::from_secs(HOUR));
+        for second in 0..HOUR {
+            sketch.add(at(second), millis(if second % 3 == 0 { 900 } else { 100 + second % 10 }));
+        }
+        let usual = sketch.usual(at(HOUR - 1)).unwrap();
+        assert!(usual.runs > 3000 && usual.runs <= HOUR, "{usual:?}");
+        assert!(usual.median > millis(100) && usual.median < millis(110), "{usual:?}");
+        assert!(sketch.slots.iter().all(|slot| slot.kept.len() <= KEPT));
+        let long: usize =
+            sketch.slots.iter().map(|slot| slot.kept.iter().filter(|took| **took > 500_000).count()).sum();
+        let kept: usize = sketch.slots.iter().map(|slot| slot.kept.len()).sum();
+        assert!((0.23..0.43).contains(&(long as f64 / kept as f64)), "{long} of {kept}");
+    }
+}

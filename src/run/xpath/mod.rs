@@ -1,0 +1,163 @@
+//! XPath 1.0 over HTML and XML.
+//!
+//! What a server sends may be made to keep us busy: documents are bounded in size, depth and number of nodes, reading one
+//! in time, and an expression in the work that it may cost. All of it is done away from the threads that drive runs.
+
+mod html;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod xml;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+use xpath_eval::{EvaluationContext, Value};
+
+use self::tree::{Spent, Tree};
+use super::expect::Seen;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::XPath;
+
+/// So long a document may be read.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So much text an expression may find, in bytes.
+const LARGEST: usize = 10 << 20;
+/// What `xml:lang` and `xml:id` are in.
+const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
+
+/// Why a document was not read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It is not as it must be.
+    Wrong(String),
+    /// There is too much of it.
+    TooMuch(String),
+}
+
+/// What expressions found in a body, by their text.
+#[derive(Debug, Default)]
+pub struct Found(HashMap<String, Result<Seen, Failure>>);
+
+impl Found {
+    /// Looks for expressions in a body.
+    pub async fn look(expressions: Vec<XPath>, body: Vec<u8>, media_type: Option<String>) -> Self {
+        let names: Vec<String> = expressions.iter().map(|expression| expression.text().to_owned()).collect();
+        let looked = tokio::task::spawn_blocking(move || {
+            let text = String::from_utf8_lossy(&body);
+            find(&expressions, &text, media_type.as_deref(), Instant::now() + PATIENCE)
+        });
+        match looked.await {
+            Ok(found) => Self(names.into_iter().zip(found).collect()),
+            Err(error) => {
+                let failure = Failure::new(Reason::Panic, format!("wachta itself failed: {error}"));
+                Self(names.into_iter().map(|name| (name, Err(failure.clone()))).collect())
+            }
+        }
+    }
+
+    /// What one of them found.
+    pub fn get(&self, expression: &XPath) -> Result<Seen, Failure> {
+        self.0.get(expression.text()).cloned().unwrap_or(Ok(Seen::Nothing))
+    }
+}
+
+/// What each expression finds in a document.
+fn find(expressions: &[XPath], text: &str, media_type: Option<&str>, until: Instant) -> Vec<Result<Seen, Failure>> {
+    let tree = read(text, media_type, until).map_err(|unread| match unread {
+        Unread::Wrong(problem) => Failure::new(Reason::Assertion, problem)
+            .compared("a document to look for an XPath in", Json::from(text).to_string()),
+        Unread::TooMuch(problem) => {
+            Failure::new(Reason::TooLarge, format!("the body is too much for an XPath: {problem}"))
+        }
+    });
+    match tree {
+        Ok(tree) => expressions.iter().map(|expression| evaluate(expression, &tree)).collect(),
+        Err(failure) => expressions.iter().map(|_| Err(failure.clone())).collect(),
+    }
+}
+
+/// Reads a document as what it says it is, else as what it looks like.
+fn read(text: &str, media_type: Option<&str>, until: Instant) -> Result<Tree, Unread> {
+    let text = text.trim_start_matches('\u{feff}');
+    let said = media_type.map(|said| said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let said = said.as_deref().unwrap_or_default();
+    let is_xml = said.ends_with("/xml") || said.ends_with("+xml");
+    if !is_xml && said != "text/html" {
+        let start = text.trim_start();
+        if !start.starts_with('<') {
+            return Err(Unread::Wrong("the body is neither HTML nor XML".to_owned()));
+        }
+        if !start.starts_with("<?xml") {
+            return html::read(text, until).map_err(Unread::TooMuch);
+        }
+    } else if !is_xml {
+        return html::read(text, until).map_err(Unread::TooMuch);
+    }
+    xml::read(text.trim_start(), until).map_err(|unread| match unread {
+        Unread::Wrong(problem) => Unread::Wrong(format!("the body is not XML ({problem})")),
+        too_much @ Unread::TooMuch(_) => too_much,
+    })
+}
+
+fn evaluate(expression: &XPath, tree: &Tree) -> Result<Seen, Failure> {
+    let too_much = |what: &str| {
+        let message = format!("`{}` {what} in this body", expression.text());
+        Failure::new(Reason::TooLarge, message)
+    };
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| seen(expression, tree)));
+    match done {
+        Ok(Ok(Some(seen))) => Ok(seen),
+        Ok(Ok(None)) => Err(too_much("finds too much")),
+        Ok(Err(problem)) => {
+            Err(Failure::new(Reason::Configuration, format!("`{}` cannot be evaluated: {problem}", expression.text())))
+        }
+        Err(panic) if panic.is::<Spent>() => Err(too_much("takes too much work")),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// What an expression gives; none: too much of it.
+fn seen(expression: &XPath, tree: &Tree) -> Result<Option<Seen>, String> {
+    let own = xml::own_prefix();
+    let namespace = |prefix: &str| {
+        let mut all = tree.prefixes.iter().chain(std::iter::once(&own));
+        all.find(|(known, _)| known == prefix).map(|(_, namespace)| namespace.clone())
+    };
+    let mut context = EvaluationContext::new(tree.start());
+    context.namespaces = Some(&namespace);
+    let value = xpath_eval::evaluate(expression.expression(), &context).map_err(|error| error.to_string())?;
+    Ok(Some(match value {
+        Value::NodeSet(nodes) => {
+            let (mut texts, mut bytes) = (Vec::with_capacity(nodes.len()), 0);
+            for node in nodes {
+                let text = xpath_eval::Node::string_value(node);
+                bytes += text.len();
+                if bytes > LARGEST {
+                    return Ok(None);
+                }
+                texts.push(Json::String(text));
+            }
+            match texts.len() {
+                0 => Seen::Nothing,
+                1 => Seen::One(texts.swap_remove(0)),
+                _ => Seen::Many(texts),
+            }
+        }
+        Value::Boolean(value) => Seen::One(Json::Bool(value)),
+        Value::Number(value) => number(value).map_or(Seen::Nothing, Seen::One),
+        Value::String(text) => Seen::One(Json::String(text)),
+    }))
+}
+
+/// A number as JSON has it, whole where it is whole; none for what is not one.
+fn number(value: f64) -> Option<Json> {
+    #[allow(clippy::cast_possible_truncation)] // Below 2^53 every whole number is exact.
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        return Some(Json::from(value as i64));
+    }
+    serde_json::Number::from_f64(value).map(Json::Number)
+}

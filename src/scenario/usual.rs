@@ -1,0 +1,120 @@
+//! `slower_than_usual`: a comparison with the scenario's own history. How "usual" is computed stands in `run/usual.rs`.
+
+use std::time::Duration;
+
+use super::keys::{Key, Shape, key};
+use super::model::{Action, Budget, Pretty, ResponseFact, Scenario, Step};
+use super::reader::Reader;
+use super::tree::Node;
+use crate::diagnostic::{Diagnostic, Span};
+
+/// The keys of `slower_than_usual`.
+pub const USUAL: &[Key] = &[
+    key("factor", Shape::Number, "how many times as long as usual is too long; default 2"),
+    key("over", Shape::Duration, "how far back it looks, from 1h to 30d; default 24h"),
+];
+
+/// Fewer runs than these say nothing of what is usual.
+pub const FEWEST_RUNS: u64 = 20;
+
+const DEFAULT_FACTOR: f64 = 2.0;
+const DEFAULT_OVER: Duration = Duration::from_hours(24);
+const SHORTEST: Duration = Duration::from_hours(1);
+/// No longer than outcomes are kept.
+const LONGEST: Duration = Duration::from_hours(30 * 24);
+
+/// How much slower than usual is too slow, and what "usual" looks at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowerThanUsual {
+    /// So many times the median.
+    pub factor: f64,
+    /// How far back.
+    pub over: Duration,
+}
+
+/// Reads it.
+pub fn read(r: &mut Reader, node: &Node) -> Option<SlowerThanUsual> {
+    let fields = r.fields(node, "`slower_than_usual`", &[USUAL])?;
+    let factor = match fields.get("factor") {
+        Some(node) => factor(r, node),
+        None => Some(DEFAULT_FACTOR),
+    };
+    let over = match fields.get("over") {
+        Some(node) => over(r, node),
+        None => Some(DEFAULT_OVER),
+    };
+    Some(SlowerThanUsual { factor: factor?, over: over? })
+}
+
+fn factor(r: &mut Reader, node: &Node) -> Option<f64> {
+    let factor = r.number(node, "`factor`", 1.0, 1000.0)?;
+    if factor > 1.0 {
+        return Some(factor);
+    }
+    r.fail_with(node.span, "`factor` must be above 1: half of all runs are slower than usual", "write 2, or 1.5");
+    None
+}
+
+fn over(r: &mut Reader, node: &Node) -> Option<Duration> {
+    let over = r.duration(node, "`over`")?;
+    if (SHORTEST..=LONGEST).contains(&over) {
+        return Some(over);
+    }
+    r.fail(node.span, format!("`over` must be from {} to {}", Pretty(SHORTEST), Pretty(LONGEST)));
+    None
+}
+
+impl Scenario {
+    /// What is compared with its history, and where that stands: the run as a whole, and steps by their names.
+    pub fn comparisons(&self) -> Vec<(Option<&Step>, SlowerThanUsual, Span)> {
+        fn walk<'a>(steps: &'a [Step], found: &mut Vec<(Option<&'a Step>, SlowerThanUsual, Span)>) {
+            for step in steps {
+                match &step.action {
+                    Action::Group(steps) => walk(steps, found),
+                    Action::Request(request) => found.extend(request.expect.iter().filter_map(|one| match one.what {
+                        ResponseFact::SlowerThanUsual(usual) => Some((Some(step), usual, one.span)),
+                        _ => None,
+                    })),
+                    Action::Page(_) | Action::Check(_) => {}
+                }
+            }
+        }
+        let mut found: Vec<_> = self
+            .budget
+            .iter()
+            .filter_map(|limit| match limit.value {
+                Budget::SlowerThanUsual(usual) => Some((None, usual, limit.span)),
+                _ => None,
+            })
+            .collect();
+        walk(&self.steps, &mut found);
+        walk(&self.finally, &mut found);
+        found
+    }
+}
+
+/// Says where there can never be enough runs to compare with.
+pub fn lint(r: &mut Reader, scenario: &Scenario) {
+    let comparisons = scenario.comparisons();
+    if comparisons.is_empty() {
+        return;
+    }
+    let Some(gap) = scenario.schedule.shortest_gap(super::timing::reference()) else { return };
+    for (step, usual, span) in comparisons {
+        let most = usual.over.as_secs() / gap.as_secs().max(1);
+        if most >= FEWEST_RUNS {
+            continue;
+        }
+        let source = step.and_then(|step| step.source.as_ref()).unwrap_or(&scenario.source);
+        let message = format!(
+            "in {} it runs {most} times at most, and fewer than {FEWEST_RUNS} runs say nothing of what is usual",
+            Pretty(usual.over)
+        );
+        let mut found = Diagnostic::warning(source, span, message);
+        if let Some(step) = step {
+            found = found.context(step.name.clone());
+        }
+        found.label = Some("raise `over`".into());
+        r.report(found);
+    }
+}

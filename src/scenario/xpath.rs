@@ -1,0 +1,276 @@
+//! XPath 1.0 expressions: read and looked through when a file is loaded, so that nothing about one can go wrong later.
+
+use std::fmt;
+use std::sync::Arc;
+
+use xpath_eval::{
+    Axis, Expr, FilterExpr, FunctionCall, LocationPath, PathExpr, PrimaryExpr, parse as parse_expression,
+};
+
+use super::reader::{Reader, cut};
+use crate::diagnostic::{Span, nearest};
+
+/// The longest expression, in bytes.
+const LONGEST: usize = 1000;
+/// How deep an expression may be nested: reading and evaluating it go that deep.
+const DEEPEST: usize = 50;
+
+/// The functions of XPath 1.0 (section 4), with the least and the largest number of their arguments and what they give.
+const FUNCTIONS: [(&str, usize, usize, Gives); 27] = [
+    ("last", 0, 0, Gives::Number),
+    ("position", 0, 0, Gives::Number),
+    ("count", 1, 1, Gives::Number),
+    ("id", 1, 1, Gives::Nodes),
+    ("local-name", 0, 1, Gives::Text),
+    ("namespace-uri", 0, 1, Gives::Text),
+    ("name", 0, 1, Gives::Text),
+    ("string", 0, 1, Gives::Text),
+    ("concat", 2, usize::MAX, Gives::Text),
+    ("starts-with", 2, 2, Gives::Boolean),
+    ("contains", 2, 2, Gives::Boolean),
+    ("substring-before", 2, 2, Gives::Text),
+    ("substring-after", 2, 2, Gives::Text),
+    ("substring", 2, 3, Gives::Text),
+    ("string-length", 0, 1, Gives::Number),
+    ("normalize-space", 0, 1, Gives::Text),
+    ("translate", 3, 3, Gives::Text),
+    ("boolean", 1, 1, Gives::Boolean),
+    ("not", 1, 1, Gives::Boolean),
+    ("true", 0, 0, Gives::Boolean),
+    ("false", 0, 0, Gives::Boolean),
+    ("lang", 1, 1, Gives::Boolean),
+    ("number", 0, 1, Gives::Number),
+    ("sum", 1, 1, Gives::Number),
+    ("floor", 1, 1, Gives::Number),
+    ("ceiling", 1, 1, Gives::Number),
+    ("round", 1, 1, Gives::Number),
+];
+
+/// What an expression gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gives {
+    /// Nodes: each counts as its text.
+    Nodes,
+    /// A text.
+    Text,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// An expression.
+#[derive(Clone)]
+pub struct XPath {
+    text: String,
+    expression: Arc<Expr>,
+    gives: Gives,
+}
+
+impl PartialEq for XPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Debug for XPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "XPath({:?})", self.text)
+    }
+}
+
+impl XPath {
+    /// Reads one; the error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > LONGEST {
+            return Err(format!("it is longer than {LONGEST} bytes"));
+        }
+        if nesting(text) > DEEPEST {
+            return Err(format!("it is nested deeper than {DEEPEST} levels"));
+        }
+        let expression = parse_expression(text).map_err(|error| {
+            let before = text.get(..error.position).map_or(0, |before| before.chars().count());
+            format!("wrong from character {} on: {}", before + 1, error.message)
+        })?;
+        let gives = look(&expression, DEEPEST)?;
+        Ok(Self { text: text.to_owned(), expression: Arc::new(expression), gives })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// As it is evaluated.
+    pub fn expression(&self) -> &Expr {
+        &self.expression
+    }
+
+    /// What it gives.
+    pub fn gives(&self) -> Gives {
+        self.gives
+    }
+}
+
+/// Reads an expression, which stands at `span`.
+pub fn read(r: &mut Reader, text: &str, span: Span) -> Option<XPath> {
+    if text.contains("${") {
+        r.fail(span, "`${…}` in an XPath is not supported yet");
+        return None;
+    }
+    match XPath::parse(text) {
+        Ok(path) => Some(path),
+        Err(problem) => {
+            r.fail(span, format!("`{}` is not an XPath 1.0 expression: {problem}", cut(text)));
+            None
+        }
+    }
+}
+
+/// How deep brackets are nested; those in texts are counted as well.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for c in text.chars() {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+/// Looks for what would only fail when it is evaluated; gives what the expression gives.
+fn look(expression: &Expr, depth: usize) -> Result<Gives, String> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(format!("it has more than {DEEPEST} parts in a row or within each other"));
+    };
+    let both = |a: &Expr, b: &Expr| look(a, depth).and_then(|_| look(b, depth));
+    Ok(match expression {
+        Expr::Or(a, b) | Expr::And(a, b) | Expr::Equality(a, _, b) | Expr::Relational(a, _, b) => {
+            both(a, b)?;
+            Gives::Boolean
+        }
+        Expr::Additive(a, _, b) => both(a, b).map(|_| Gives::Number)?,
+        Expr::Multiplicative(a, _, b) => both(a, b).map(|_| Gives::Number)?,
+        Expr::Negate(a) => look(a, depth).map(|_| Gives::Number)?,
+        Expr::Union(a, b) => {
+            if (look(a, depth)?, look(b, depth)?) != (Gives::Nodes, Gives::Nodes) {
+                return Err("`|` joins nodes, and one side gives none".to_owned());
+            }
+            Gives::Nodes
+        }
+        Expr::Path(PathExpr::Location(path)) => location(path, depth)?,
+        Expr::Path(PathExpr::Filter(filter)) => self::filter(filter, depth)?,
+        Expr::Path(PathExpr::FilterLocation(first, path)) => {
+            if filter(first, depth)? != Gives::Nodes {
+                return Err("what stands before `/` gives no nodes".to_owned());
+            }
+            location(path, depth)?
+        }
+    })
+}
+
+fn location(path: &LocationPath, depth: usize) -> Result<Gives, String> {
+    for step in &path.steps {
+        if step.axis == Axis::Namespace {
+            return Err("the axis `namespace` is not known here".to_owned());
+        }
+        step.predicates.iter().try_for_each(|predicate| look(predicate, depth).map(drop))?;
+    }
+    Ok(Gives::Nodes)
+}
+
+fn filter(filter: &FilterExpr, depth: usize) -> Result<Gives, String> {
+    let gives = match &filter.primary {
+        PrimaryExpr::Variable(name) => return Err(format!("there is no variable `${}`", name.local)),
+        PrimaryExpr::Parenthesized(inner) => look(inner, depth)?,
+        PrimaryExpr::Literal(_) => Gives::Text,
+        PrimaryExpr::Number(_) => Gives::Number,
+        PrimaryExpr::Function(call) => function(call, depth)?,
+    };
+    if !filter.predicates.is_empty() && gives != Gives::Nodes {
+        return Err("what stands before `[` gives no nodes".to_owned());
+    }
+    filter.predicates.iter().try_for_each(|predicate| look(predicate, depth).map(drop))?;
+    Ok(gives)
+}
+
+fn function(call: &FunctionCall, depth: usize) -> Result<Gives, String> {
+    let name = match &call.name.prefix {
+        Some(prefix) => format!("{prefix}:{}", call.name.local),
+        None => call.name.local.clone(),
+    };
+    let Some((_, least, most, gives)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) else {
+        let near = nearest(&name, FUNCTIONS.iter().map(|(known, ..)| *known));
+        let near = near.map(|near| format!(", did you mean `{near}()`?")).unwrap_or_default();
+        return Err(format!("unknown function `{name}()`{near}"));
+    };
+    let given = call.args.len();
+    if !(*least..=*most).contains(&given) {
+        let wanted = if least == most { least.to_string() } else { format!("{least} or more") };
+        let noun = if wanted == "1" { "argument" } else { "arguments" };
+        return Err(format!("`{name}()` takes {wanted} {noun}, not {given}"));
+    }
+    for argument in &call.args {
+        let found = look(argument, depth)?;
+        let is_of_nodes = matches!(name.as_str(), "count" | "sum" | "local-name" | "namespace-uri" | "name");
+        if is_of_nodes && found != Gives::Nodes {
+            return Err(format!("`{name}()` is about nodes, and its argument gives none"));
+        }
+    }
+    Ok(*gives)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_looked_through() {
+        let check = |text: &str, expected: Result<Gives, &str>| {
+            let found = XPath::parse(text).map(|path| path.gives());
+            assert_eq!(found, expected.map_err(ToOwned::to_owned), "{text}");
+        };
+        check("//h1", Ok(Gives::Nodes));
+        check("/html/head/meta[@name = 'robots']/@content", Ok(Gives::Nodes));
+        check("(//a)[last()]", Ok(Gives::Nodes));
+        check("id('x')/p | //q", Ok(Gives::Nodes));
+        check("count(//li)", Ok(Gives::Number));
+        check("-1 + 2 * 3", Ok(Gives::Number));
+        check("normalize-space(//h1)", Ok(Gives::Text));
+        check("'a'", Ok(Gives::Text));
+        check("//a and not(//b)", Ok(Gives::Boolean));
+        check("//soap:Body/*", Ok(Gives::Nodes));
+        check("//a[", Err("wrong from character 5 on: unexpected end of input, expected an expression"));
+        check("", Err("wrong from character 1 on: empty expression"));
+        check("cuont(//li)", Err("unknown function `cuont()`, did you mean `count()`?"));
+        check("//a[matches(., 'x')]", Err("unknown function `matches()`"));
+        check("count()", Err("`count()` takes 1 argument, not 0"));
+        check("count('a')", Err("`count()` is about nodes, and its argument gives none"));
+        check("concat('a')", Err("`concat()` takes 2 or more arguments, not 1"));
+        check("$x", Err("there is no variable `$x`"));
+        check("namespace::*", Err("the axis `namespace` is not known here"));
+        check("'a' | //b", Err("`|` joins nodes, and one side gives none"));
+        check("string(//a)[1]", Err("what stands before `[` gives no nodes"));
+        check("true()/a", Err("what stands before `/` gives no nodes"));
+    }
+
+    #[test]
+    fn no_expression_is_too_deep_to_be_looked_through() {
+        for text in [
+            "(".repeat(900),
+            format!("{}1{}", "(".repeat(60), ")".repeat(60)),
+            format!("//a{}", "[b".repeat(300)),
+            format!("1{}", "+1".repeat(400)),
+            format!("{}1", "-".repeat(900)),
+            format!("a{}", "|a".repeat(450)),
+            "a".repeat(1001),
+        ] {
+            assert!(XPath::parse(&text).is_err(), "{text}");
+        }
+        assert!(XPath::parse(&format!("1{}", "+1".repeat(40))).is_ok());
+        assert!(XPath::parse(&"/a".repeat(400)).is_ok());
+    }
+}
