@@ -49,6 +49,8 @@ pub struct Pipeline {
     children: HashMap<Subject, BTreeSet<Subject>>,
     /// When a subject is to be looked at again. What is no longer so does no harm.
     timers: BTreeSet<(DateTime<Utc>, Subject)>,
+    /// Whether the files were heard of. Before, nothing can be told: who is to hear of it is not known.
+    ready: bool,
     open: BTreeMap<Severity, usize>,
     /// Keys in memory, of mutes and held incidents, that are no longer as they were written.
     touched: BTreeSet<String>,
@@ -89,6 +91,7 @@ impl Pipeline {
             held: HashMap::new(),
             children: HashMap::new(),
             timers: BTreeSet::new(),
+            ready: false,
             touched: BTreeSet::new(),
             open: Severity::ALL.map(|severity| (severity, 0)).into(),
             effects: Effects::default(),
@@ -147,6 +150,7 @@ impl Pipeline {
     /// stay, while those of scenarios in neither resolve.
     pub fn scenarios(&mut self, scenarios: Scenarios, refused: &[ScenarioId], now: DateTime<Utc>) {
         self.scenarios = scenarios;
+        self.ready = true;
         // What is wrong with them was told when the files were loaded.
         (self.parents, _) = parents(&self.scenarios, |_| true);
         let refused: BTreeSet<&str> = refused.iter().map(ScenarioId::as_str).collect();
@@ -214,6 +218,9 @@ impl Pipeline {
 
     /// Time passes: what is due by now is told.
     pub fn tick(&mut self, now: DateTime<Utc>) {
+        if !self.ready {
+            return;
+        }
         let before = self.agent.open.as_ref().map(|open| open.severity);
         if let Some(judgement) = self.agent.tick(now) {
             self.count(before, None);
@@ -231,6 +238,9 @@ impl Pipeline {
 
     /// The agent stops: what still gathers is told now, since nobody knows when it starts again.
     pub fn stop(&mut self, now: DateTime<Utc>) {
+        if !self.ready {
+            return;
+        }
         self.tick(now);
         let (find, alerting, mutes) = (find(&self.watches, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
@@ -239,6 +249,9 @@ impl Pipeline {
 
     /// When [`Pipeline::tick`] has something to do next, if nothing happens before.
     pub fn next(&self) -> Option<DateTime<Utc>> {
+        if !self.ready {
+            return None;
+        }
         let timer = self.timers.first().map(|(at, _)| *at);
         [self.agent.quiet_at(), self.groups.next(), timer].into_iter().flatten().min()
     }
@@ -364,7 +377,7 @@ impl Pipeline {
             self.touched.insert(format!("{}{subject}", hold::PREFIX));
         }
         if again {
-            self.reconsider(subject, now);
+            self.admit(subject, now, now);
         }
     }
 
@@ -539,22 +552,35 @@ impl Pipeline {
 
     /// What holds an incident may be over.
     fn reconsider(&mut self, subject: &Subject, now: DateTime<Utc>) {
+        let Some(hold) = self.held.get(subject).map(|waiting| waiting.hold.clone()) else { return };
+        match hold {
+            Hold::Look { until, .. } => self.admit(subject, until, now),
+            Hold::Down { parent } => {
+                let id = ScenarioId::from(parent.0.as_str());
+                if !self.ancestors(subject).contains(&id) {
+                    self.recovered(subject, format!("it does not depend on `{id}` any more"), now);
+                } else if self.is_down(&id).is_none() {
+                    self.recovered(subject, format!("`{id}` is well again"), now);
+                }
+            }
+            Hold::Muted { mute, until } => {
+                let open = self.watches.get(subject).and_then(|watch| watch.open.as_ref());
+                let muted = open.and_then(|open| mute::muted(&self.alerting, &self.mutes, open, now));
+                if until <= now || muted.is_none_or(|muted| muted.id != mute) {
+                    self.unmuted(subject, now);
+                }
+            }
+            // Its next run decides.
+            Hold::Since { .. } => {}
+        }
+    }
+
+    /// Tells of an incident that was held, unless something else holds it. Parents that were not looked at are waited
+    /// for until `patience`.
+    fn admit(&mut self, subject: &Subject, patience: DateTime<Utc>, now: DateTime<Utc>) {
         let Some(waiting) = self.held.get(subject).cloned() else { return };
         let open = self.watches.get(subject).and_then(|watch| watch.open.clone());
         let Some(incident) = open else { return };
-        let patience = match &waiting.hold {
-            Hold::Look { until, .. } => *until,
-            Hold::Muted { until, .. } if *until > now => return,
-            Hold::Muted { .. } => return self.unmuted(subject, now),
-            Hold::Down { parent } => {
-                let id = ScenarioId::from(parent.0.as_str());
-                if self.is_down(&id).is_none() {
-                    self.recovered(subject, format!("`{id}` is well again"), now);
-                }
-                return;
-            }
-            Hold::Since { .. } => now,
-        };
         match self.holds(&incident, waiting.began, Some(patience), now) {
             Some(held) if held.hold == waiting.hold => {}
             Some(held) => {

@@ -124,7 +124,7 @@ mod tests {
         check("group_wait: 15m, group_by: []", &[]);
         check("group_wait: 16m", &["wachta.yaml:5:31: `group_wait` must be at most 15m"]);
         check("group_wait: 30", &["wachta.yaml:5:31: `group_wait`: `30` has no unit"]);
-        check("group_by: team", &["wachta.yaml:5:29: `group_by` must be a list"]);
+        check("group_by: team", &["wachta.yaml:5:29: `group_by` must be a list, not text"]);
     }
 
     #[test]
