@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State as With};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -92,6 +93,11 @@ fn bad(message: impl Into<String>) -> Problem {
     Problem(StatusCode::BAD_REQUEST, message.into())
 }
 
+/// What a request says, or what is wrong with it.
+fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+    body.map(|body| body.0).map_err(|refused| bad(refused.body_text()))
+}
+
 /// Incidents, the open ones first.
 pub(super) async fn incidents(With(state): With<State>) -> Answer {
     let incidents = state.store.incidents(LISTED).await?;
@@ -174,13 +180,21 @@ impl MuteBody {
 }
 
 /// Silences.
-pub(super) async fn silence(With(state): With<State>, headers: HeaderMap, body: Json<MuteBody>) -> Answer {
-    ask(&state, &headers, body.0.asked(false)?).await
+pub(super) async fn silence(
+    With(state): With<State>,
+    headers: HeaderMap,
+    body: Result<Json<MuteBody>, JsonRejection>,
+) -> Answer {
+    ask(&state, &headers, said(body)?.asked(false)?).await
 }
 
 /// Opens a window of maintenance.
-pub(super) async fn maintain(With(state): With<State>, headers: HeaderMap, body: Json<MuteBody>) -> Answer {
-    ask(&state, &headers, body.0.asked(true)?).await
+pub(super) async fn maintain(
+    With(state): With<State>,
+    headers: HeaderMap,
+    body: Result<Json<MuteBody>, JsonRejection>,
+) -> Answer {
+    ask(&state, &headers, said(body)?.asked(true)?).await
 }
 
 /// Ends a silence or maintenance.
@@ -200,9 +214,9 @@ pub(super) async fn acknowledge(
     With(state): With<State>,
     headers: HeaderMap,
     Path(key): Path<String>,
-    body: Json<AckBody>,
+    body: Result<Json<AckBody>, JsonRejection>,
 ) -> Answer {
-    let author = body.0.author;
+    let author = said(body)?.author;
     if author.is_empty() || author.chars().count() > LONGEST {
         return Err(bad(format!("`author` must have 1 to {LONGEST} characters")));
     }
