@@ -49,6 +49,7 @@ impl Wording {
         let links = [
             ("run", self.links.run(notice)),
             ("incident", self.links.incident(notice)),
+            ("silence", self.links.silence(notice)),
             ("runbook", notice.incident.runbook.clone().filter(|_| notice.event != Event::Resolved)),
         ];
         let is_link = |url: &String| {

@@ -489,6 +489,11 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
+
+    /// The severity with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.as_str() == name)
+    }
 }
 
 impl fmt::Display for Severity {

@@ -73,7 +73,7 @@ impl AlertRequest {
 }
 
 /// What went wrong.
-pub(super) struct Problem(StatusCode, String);
+pub(super) struct Problem(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -89,8 +89,13 @@ impl From<StoreError> for Problem {
 
 type Answer = Result<Json<Value>, Problem>;
 
-fn bad(message: impl Into<String>) -> Problem {
+pub(super) fn bad(message: impl Into<String>) -> Problem {
     Problem(StatusCode::BAD_REQUEST, message.into())
+}
+
+/// A page elsewhere asked.
+pub(super) fn foreign() -> Problem {
+    Problem(StatusCode::FORBIDDEN, "asked for by another site".into())
 }
 
 /// What a request says, or what is wrong with it.
@@ -143,17 +148,18 @@ pub(super) async fn silences(With(state): With<State>) -> Answer {
 #[serde(deny_unknown_fields)]
 pub(super) struct MuteBody {
     #[serde(rename = "match", default)]
-    matches: BTreeMap<String, String>,
+    pub(super) matches: BTreeMap<String, String>,
     #[serde(rename = "for")]
-    length: String,
+    pub(super) length: String,
     #[serde(default)]
-    author: String,
+    pub(super) author: String,
     #[serde(default)]
-    reason: String,
+    pub(super) reason: String,
 }
 
 impl MuteBody {
-    fn asked(self, maintenance: bool) -> Result<Asked, Problem> {
+    /// What is asked for with it, or what is wrong with it.
+    pub(super) fn asked(self, maintenance: bool) -> Result<Asked, Problem> {
         let length = units::duration(&self.length).map_err(|problem| bad(format!("`for`: {problem}")))?;
         if length.is_zero() || length > LONGEST_MUTE {
             return Err(bad("`for` must be above 0 and at most a year"));
@@ -216,21 +222,30 @@ pub(super) async fn acknowledge(
     Path(key): Path<String>,
     body: Result<Json<AckBody>, JsonRejection>,
 ) -> Answer {
-    let author = said(body)?.author;
+    ask(&state, &headers, taking_over(key, said(body)?.author)?).await
+}
+
+/// Taking over, or what is wrong with it.
+pub(super) fn taking_over(key: String, author: String) -> Result<Asked, Problem> {
     if author.is_empty() || author.chars().count() > LONGEST {
         return Err(bad(format!("`author` must have 1 to {LONGEST} characters")));
     }
-    ask(&state, &headers, Asked::Acknowledge { key, author }).await
+    Ok(Asked::Acknowledge { key, author })
 }
 
 async fn ask(state: &State, headers: &HeaderMap, asked: Asked) -> Answer {
-    // A page elsewhere must not be able to make a visitor's browser silence anything.
+    // A page elsewhere must not be able to make a visitor's browser silence anything. Without the header it cannot:
+    // browsers ask before they send JSON elsewhere.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
-        return Err(Problem(StatusCode::FORBIDDEN, "asked for by another site".into()));
+        return Err(foreign());
     }
+    Ok(Json(json!({"done": put(state, asked).await?})))
+}
+
+/// Asks, and waits until it is written.
+pub(super) async fn put(state: &State, asked: Asked) -> Result<String, Problem> {
     let stopping = || Problem(StatusCode::SERVICE_UNAVAILABLE, "wachta is stopping".into());
     let (answer, heard) = oneshot::channel();
     state.alerts.send(AlertRequest { asked, answer }).await.map_err(|_| stopping())?;
-    let done = heard.await.map_err(|_| stopping())?.map_err(|problem| Problem(StatusCode::NOT_FOUND, problem))?;
-    Ok(Json(json!({"done": done})))
+    heard.await.map_err(|_| stopping())?.map_err(|problem| Problem(StatusCode::NOT_FOUND, problem))
 }
