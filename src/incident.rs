@@ -275,6 +275,8 @@ pub enum Why {
     Acknowledged,
     /// Still open, but otherwise than before: told as an update.
     Changed,
+    /// Its receiver was told as often as it wants to be within an hour: in its digest.
+    Limited,
     /// Still open, unchanged, and told again because `alert.remind` asks for it.
     Reminded,
 }
@@ -304,6 +306,7 @@ impl Why {
             Self::Released => "released",
             Self::Acknowledged => "acknowledged",
             Self::Changed => "changed",
+            Self::Limited => "limited",
             Self::Reminded => "reminded",
         }
     }

@@ -292,6 +292,8 @@ pub mod suppressed {
     pub const CAUSE: &str = "cause";
     /// It was over before its group had gathered.
     pub const GROUP: &str = "group";
+    /// The receiver was told as often as it wants to be within an hour.
+    pub const LIMIT: &str = "limit";
     /// Every reason there is.
     pub const ALL: [&str; 12] = [
         OWN_FAULT,
@@ -305,6 +307,6 @@ pub mod suppressed {
         CAUSE,
         GROUP,
         REPEAT,
-        "limit",
+        LIMIT,
     ];
 }

@@ -16,6 +16,8 @@ pub struct Effects {
     pub incidents: BTreeMap<String, Incident>,
     /// What was decided, in order.
     pub decisions: Vec<Decision>,
+    /// What is owed, in order, but for the stage of the limit.
+    pub told: Vec<Notice>,
     /// What is owed, in order.
     pub notices: Vec<Notice>,
     /// What was not told, by reason.

@@ -405,7 +405,7 @@ impl Group {
                 (_, false) => Event::Opened,
                 (event, true) => event,
             };
-            effects.notices.push(Notice {
+            effects.told.push(Notice {
                 id: format!("{key}#{}@{receiver}", self.events),
                 key: key.clone(),
                 others: others.clone(),

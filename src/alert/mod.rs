@@ -8,6 +8,7 @@ mod flapping;
 mod group;
 mod groups;
 mod hold;
+mod limit;
 pub mod machine;
 mod mute;
 mod pipeline;
@@ -23,4 +24,12 @@ pub use policy::{Routed, route};
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod acceptance_tests;
+#[cfg(test)]
+mod complaint_tests;
+#[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
 mod timeline_tests;
+#[cfg(test)]
+mod why_tests;

@@ -8,6 +8,7 @@
 //! | dependencies, maintenance, silences | `hold`, `mute` | whether it is held back, and until when |
 //! | route | `policy` | who is told of it |
 //! | cause, group, change, reminder | `cause`, `group` | with which others, and when |
+//! | limit | `limit` | whether the receiver has had enough for now |
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::effects::Effects;
 use super::group::Join;
 use super::groups::{self, Groups};
 use super::hold::{self, Held, Hold, Waiting};
+use super::limit::Limits;
 use super::machine::{AgentWatch, Judgement, Watch};
 use super::mute::{self, Mute, Muted};
 use super::{flapping, policy};
@@ -41,6 +43,7 @@ pub struct Pipeline {
     watches: HashMap<Subject, Watch>,
     agent: AgentWatch,
     groups: Groups,
+    limits: Limits,
     parents: Parents,
     mutes: BTreeMap<String, Mute>,
     /// Incidents that are open and held back.
@@ -86,6 +89,7 @@ impl Pipeline {
             watches: HashMap::new(),
             agent: AgentWatch::default(),
             groups: Groups::default(),
+            limits: Limits::default(),
             parents: Parents::default(),
             mutes: BTreeMap::new(),
             held: HashMap::new(),
@@ -122,6 +126,8 @@ impl Pipeline {
                 self.mutes.insert(id.to_owned(), mute);
             } else if let Some(subject) = key.strip_prefix(hold::PREFIX) {
                 self.wait(&Subject(subject.to_owned()), serde_json::from_value(body).map_err(unread)?);
+            } else {
+                self.limits.restore(&key, body).map_err(unread)?;
             }
         }
         Ok(())
@@ -143,7 +149,15 @@ impl Pipeline {
 
     /// These are told from now on.
     pub fn alerting(&mut self, alerting: Arc<Alerting>) {
+        self.limits.alerting(&alerting);
         self.alerting = alerting;
+    }
+
+    /// The stage of the limit: takes what is told further, or holds it.
+    fn limit(&mut self, now: DateTime<Utc>) {
+        for notice in std::mem::take(&mut self.effects.told) {
+            self.limits.pass(notice, now, &mut self.effects);
+        }
     }
 
     /// These scenarios are there from now on. Those of the second list are known but cannot run now: their incidents
@@ -177,6 +191,7 @@ impl Pipeline {
         for subject in held {
             self.reconsider(&subject, now);
         }
+        self.limit(now);
     }
 
     /// A run ended.
@@ -214,6 +229,7 @@ impl Pipeline {
                 self.take(judgement, None, now);
             }
         }
+        self.limit(now);
     }
 
     /// Time passes: what is due by now is told.
@@ -234,6 +250,8 @@ impl Pipeline {
         let (find, alerting, mutes) = (find(&self.watches, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
         self.groups.tick(now, find, muted, &mut self.effects);
+        self.limit(now);
+        self.limits.tick(now, &mut self.effects);
     }
 
     /// The agent stops: what still gathers is told now, since nobody knows when it starts again.
@@ -245,6 +263,7 @@ impl Pipeline {
         let (find, alerting, mutes) = (find(&self.watches, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
         self.groups.tell_gathering(now, find, muted, &mut self.effects);
+        self.limit(now);
     }
 
     /// When [`Pipeline::tick`] has something to do next, if nothing happens before.
@@ -253,7 +272,7 @@ impl Pipeline {
             return None;
         }
         let timer = self.timers.first().map(|(at, _)| *at);
-        [self.agent.quiet_at(), self.groups.next(), timer].into_iter().flatten().min()
+        [self.agent.quiet_at(), self.groups.next(), self.limits.next(), timer].into_iter().flatten().min()
     }
 
     /// What is to be written and told since this was last asked.
@@ -274,6 +293,7 @@ impl Pipeline {
     /// What else changed since this was last asked, to be written; none: to be forgotten.
     pub fn memory(&mut self) -> Vec<(String, Option<Json>)> {
         let mut memory = self.groups.take_touched();
+        memory.extend(self.limits.take_touched());
         for key in std::mem::take(&mut self.touched) {
             let body = if let Some(id) = key.strip_prefix(mute::PREFIX) {
                 self.mutes.get(id).map(serde_json::to_value)

@@ -19,7 +19,7 @@ use crate::notify::{Alerting, Begins, Receiver, Route, Window};
 use crate::scenario::load;
 
 /// Who is told, as `match > receivers / group_by / wait`: `severity=critical > a,b / team / 0`.
-fn alerting(routes: &[&str]) -> Alerting {
+pub(super) fn alerting(routes: &[&str]) -> Alerting {
     let words = |text: &str| text.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect();
     let route = |line: &&str| {
         let (matches, rest) = line.split_once('>').expect("match > …");
@@ -43,7 +43,7 @@ fn alerting(routes: &[&str]) -> Alerting {
 }
 
 /// A point in time: `90s`, `3m`, `1h`.
-fn second(text: &str) -> i64 {
+pub(super) fn second(text: &str) -> i64 {
     let (number, unit) = text.split_at(text.len() - 1);
     let unit = match unit {
         "s" => 1,
@@ -80,21 +80,23 @@ fn shown(notice: &Notice) -> String {
 }
 
 /// The pipeline, its clock, and the store it would be restored from.
-struct Run {
-    pipeline: Pipeline,
+pub(super) struct Run {
+    pub(super) pipeline: Pipeline,
     restarts: bool,
     watches: BTreeMap<Subject, serde_json::Value>,
-    memory: BTreeMap<String, serde_json::Value>,
-    alerting: Alerting,
-    checks: String,
-    told: Vec<String>,
+    pub(super) memory: BTreeMap<String, serde_json::Value>,
+    pub(super) alerting: Alerting,
+    pub(super) checks: String,
+    pub(super) told: Vec<String>,
     ids: Vec<String>,
-    suppressed: BTreeMap<&'static str, u64>,
+    pub(super) suppressed: BTreeMap<&'static str, u64>,
     looked: Vec<String>,
+    /// What was decided: `time subject reason: figures`.
+    pub(super) decided: Vec<String>,
 }
 
 impl Run {
-    fn new(checks: &str, routes: &[&str], restarts: bool) -> Self {
+    pub(super) fn new(checks: &str, routes: &[&str], restarts: bool) -> Self {
         let mut run = Self {
             pipeline: Pipeline::new("here"),
             restarts,
@@ -106,12 +108,13 @@ impl Run {
             ids: Vec::new(),
             suppressed: BTreeMap::new(),
             looked: Vec::new(),
+            decided: Vec::new(),
         };
         run.load(at(0));
         run
     }
 
-    fn load(&mut self, now: DateTime<Utc>) {
+    pub(super) fn load(&mut self, now: DateTime<Utc>) {
         let loaded = load("checks.yaml", &format!("checks:\n{}", self.checks), &Nothing);
         assert_eq!(loaded.diagnostics, [], "{}", self.checks);
         let scenarios = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario));
@@ -120,12 +123,16 @@ impl Run {
     }
 
     /// Writes what was decided, and perhaps starts anew from what is written.
-    fn write(&mut self, now: DateTime<Utc>) {
+    pub(super) fn write(&mut self, now: DateTime<Utc>) {
         let effects = self.pipeline.effects();
         for notice in &effects.notices {
             self.told.push(format!("{} {}", clock(now), shown(notice)));
             assert!(!self.ids.contains(&notice.id), "{} was owed twice", notice.id);
             self.ids.push(notice.id.clone());
+        }
+        for decision in effects.decisions {
+            let (subject, why) = (&decision.subject, decision.why.as_str());
+            self.decided.push(format!("{} {subject} {why}: {}", clock(now), decision.detail));
         }
         for (reason, count) in effects.suppressed {
             assert!(suppressed::ALL.contains(&reason), "{reason}");
@@ -152,7 +159,7 @@ impl Run {
     }
 
     /// Lets time pass, with a tick whenever the pipeline asks for one.
-    fn until(&mut self, now: DateTime<Utc>) {
+    pub(super) fn until(&mut self, now: DateTime<Utc>) {
         while let Some(next) = self.pipeline.next().filter(|next| *next <= now) {
             self.pipeline.tick(next);
             self.write(next);
@@ -161,7 +168,7 @@ impl Run {
     }
 
     /// What a person asks for.
-    fn ask(&mut self, time: &str, request: Request) -> Result<String, String> {
+    pub(super) fn ask(&mut self, time: &str, request: Request) -> Result<String, String> {
         let now = at(second(time));
         self.until(now - TimeDelta::milliseconds(1));
         let answer = self.pipeline.request(request, now);
@@ -172,7 +179,7 @@ impl Run {
 
     /// Runs lines of `time scenarios letters`: a run of each scenario a minute, `.` for none. Outcomes of the same
     /// second are one commit.
-    fn play(&mut self, lines: &str, until: &str) {
+    pub(super) fn play(&mut self, lines: &str, until: &str) {
         let mut events: BTreeMap<i64, Vec<(String, char)>> = BTreeMap::new();
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -196,7 +203,7 @@ impl Run {
 }
 
 /// Checks with one policy each, all of one host: `shop, blog` and `after: 2`.
-fn checks(ids: &str, policy: &str) -> String {
+pub(super) fn checks(ids: &str, policy: &str) -> String {
     ids.split(',')
         .map(|id| format!("  {}: {{http: \"http://shop/\", tags: {{team: web}}, alert: {{{policy}}}}}\n", id.trim()))
         .collect()
@@ -204,7 +211,7 @@ fn checks(ids: &str, policy: &str) -> String {
 
 /// What is told in a timeline, and nothing else.
 #[track_caller]
-fn check(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&str]) {
+pub(super) fn check(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&str]) {
     for restarts in [false, true] {
         let mut run = Run::new(checks, routes, restarts);
         run.play(lines, until);
@@ -212,8 +219,8 @@ fn check(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&s
     }
 }
 
-const WAIT: &str = "> a / / 30";
-const AT_ONCE: &str = "> a / / 0";
+pub(super) const WAIT: &str = "> a / / 30";
+pub(super) const AT_ONCE: &str = "> a / / 0";
 
 #[test]
 fn one_incident_is_told_once() {
@@ -552,7 +559,7 @@ fn what_flaps_is_told_once_until_it_is_steady() {
 }
 
 /// A gateway, and a shop behind it.
-const BEHIND: &str = "  gate: {tcp: \"gate:1\", alert: {after: 1, recover_after: 1}}\n  \
+pub(super) const BEHIND: &str = "  gate: {tcp: \"gate:1\", alert: {after: 1, recover_after: 1}}\n  \
                       shop: {http: \"http://shop/\", alert: {after: 1, recover_after: 1, depends_on: [gate]}}\n";
 
 #[test]
@@ -619,7 +626,7 @@ fn dependencies_go_over_several_levels() {
     assert_eq!(run.looked, ["1:00 gate"]);
 }
 
-fn mute(matches: &[(&str, &str)], from: &str, until: &str) -> Request {
+pub(super) fn mute(matches: &[(&str, &str)], from: &str, until: &str) -> Request {
     Request::Mute(Mute {
         id: "m1".into(),
         maintenance: false,

@@ -66,6 +66,8 @@ pub struct Receiver {
     pub kind: ReceiverKind,
     /// In which words: its own, else those of all receivers, else the default ones.
     pub templates: Templates,
+    /// How many pages an hour at most; what is more waits for a digest.
+    pub limit: Option<u32>,
 }
 
 /// How a receiver is told.
