@@ -96,8 +96,7 @@ fn measure(what: &str, own_host: bool, bad: impl Fn(usize, usize) -> bool) {
         let mut pipeline = pipeline(own_host);
         let (mut spent, mut slowest, mut notices, mut bytes) = (Duration::ZERO, Duration::ZERO, 0, 0);
         for round in 1..=ROUNDS {
-            let outcomes: Vec<Outcome> =
-                (0..SCENARIOS).map(|n| outcome(n, round, bad(n, round), own_host)).collect();
+            let outcomes: Vec<Outcome> = (0..SCENARIOS).map(|n| outcome(n, round, bad(n, round), own_host)).collect();
             for commit in outcomes.chunks(COMMIT) {
                 let began = Instant::now();
                 for outcome in commit {
@@ -106,9 +105,11 @@ fn measure(what: &str, own_host: bool, bad: impl Fn(usize, usize) -> bool) {
                 pipeline.tick(at(round));
                 let effects = pipeline.effects();
                 if written {
-                    bytes += effects.watches.iter().map(|subject| pipeline.watch(subject).to_string().len()).sum::<usize>();
+                    bytes +=
+                        effects.watches.iter().map(|subject| pipeline.watch(subject).to_string().len()).sum::<usize>();
                     let memory = pipeline.memory();
-                    bytes += memory.iter().filter_map(|(_, body)| body.as_ref()).map(|b| b.to_string().len()).sum::<usize>();
+                    bytes +=
+                        memory.iter().filter_map(|(_, body)| body.as_ref()).map(|b| b.to_string().len()).sum::<usize>();
                 }
                 notices += effects.notices.len();
                 drop(effects);
@@ -121,10 +122,7 @@ fn measure(what: &str, own_host: bool, bad: impl Fn(usize, usize) -> bool) {
         let rate = outcomes / spent.as_secs_f64();
         let what = if written { format!("{what}, as JSON") } else { what.to_owned() };
         let per_outcome = bytes as f64 / outcomes;
-        println!(
-            "{what:<52} {rate:>12.0} {:>8.2} {slowest:>12.3?} {notices:>8} {per_outcome:>8.0}",
-            rate / GOAL
-        );
+        println!("{what:<52} {rate:>12.0} {:>8.2} {slowest:>12.3?} {notices:>8} {per_outcome:>8.0}", rate / GOAL);
     }
 }
 

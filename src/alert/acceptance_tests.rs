@@ -89,10 +89,13 @@ fn inhibition() {
     check(BEHIND, &[AT_ONCE], "60s gate PCP\n65s shop FFP\n65s gate P", "1h", &told);
     // Nothing depends on nothing.
     let two = checks("shop,blog", "after: 1, recover_after: 1");
-    check(&two, &["> a / scenario / 0"], "60s shop F\n70s blog F", "1h", &[
-        "1:00 a opened shop:1 warning",
-        "1:10 a opened blog:1 warning",
-    ]);
+    check(
+        &two,
+        &["> a / scenario / 0"],
+        "60s shop F\n70s blog F",
+        "1h",
+        &["1:00 a opened shop:1 warning", "1:10 a opened blog:1 warning"],
+    );
 }
 
 /// `TestAddSilence`, `TestSilencing`, `TestSilenceDelete`.

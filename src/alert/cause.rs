@@ -155,7 +155,7 @@ fn closes(word: &str, end: char) -> bool {
 fn push_word(out: &mut String, word: &str) {
     let core = word.trim_matches(|c: char| !c.is_alphanumeric());
     let (digits, letters) =
-        (core.bytes().filter(u8::is_ascii_digit).count(), core.bytes().filter(|b| b.is_ascii_alphabetic()).count());
+        (core.bytes().filter(u8::is_ascii_digit).count(), core.bytes().filter(u8::is_ascii_alphabetic).count());
     let plain = core.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if plain && core.len() >= 8 && digits >= 2 && (letters >= 1 || core.contains('-')) {
         let start = word.find(core).unwrap_or(0);

@@ -81,10 +81,13 @@ fn what_was_quiet_for_flapping_is_told_the_next_time() {
 #[test]
 fn what_could_not_be_tested_is_the_agents_and_told_once() {
     let shop = checks("shop", "after: 1, recover_after: 1");
-    check(&shop, &[AT_ONCE], "60s shop UUU", "8h", &[
-        "3:00 a opened agent/here:1 warning",
-        "8:00 a resolved agent/here:1 warning",
-    ]);
+    check(
+        &shop,
+        &[AT_ONCE],
+        "60s shop UUU",
+        "8h",
+        &["3:00 a opened agent/here:1 warning", "8:00 a resolved agent/here:1 warning"],
+    );
     for letter in ['F', 'T', 'C', 'U'] {
         let mut run = Run::new(&shop, &[AT_ONCE], true);
         run.ask("1s", mute(&[("scenario", "shop")], "1s", "9h")).expect("is done");
@@ -112,7 +115,9 @@ fn a_host_that_is_down_is_one_notice() {
     // Also when each says something else, if they depend on it.
     let children: String = ids
         .iter()
-        .map(|id| format!("  {id}: {{http: \"http://{id}/\", alert: {{after: 1, recover_after: 1, depends_on: [gate]}}}}\n"))
+        .map(|id| {
+            format!("  {id}: {{http: \"http://{id}/\", alert: {{after: 1, recover_after: 1, depends_on: [gate]}}}}\n")
+        })
         .collect();
     let gate = BEHIND.lines().next().expect("the gateway");
     let mut run = Run::new(&format!("{gate}\n{children}"), &[AT_ONCE], true);

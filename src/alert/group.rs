@@ -311,9 +311,10 @@ impl Group {
             let detail = format!("{} others of {} still fail", self.open, self.key());
             effects.decide(subject, Why::Grouped, detail, now);
         }
-        let louder = self.members.values().any(|member| member.open && Some(member.severity) > self.severity);
-        if self.told_at.is_some() && self.untold == 0 && self.notes.is_empty() && !louder {
-            self.due = None;
+        // All that was to be said is over. Looked through only if something was, or each end would look at all others.
+        if self.due.is_some() && self.told_at.is_some() && self.untold == 0 && self.notes.is_empty() {
+            let louder = self.members.values().any(|member| member.open && Some(member.severity) > self.severity);
+            self.due = self.due.filter(|_| louder);
         }
         if self.open == 0 {
             self.due = self.told_at.map(|_| now);

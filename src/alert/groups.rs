@@ -21,7 +21,7 @@ pub const PREFIX: &str = "group/";
 /// All groups.
 #[derive(Debug, Default)]
 pub struct Groups {
-    groups: HashMap<String, Group>,
+    all: HashMap<String, Group>,
     /// The group of each incident that is open and not held.
     of: HashMap<Subject, String>,
     /// When something is to be told, by time.
@@ -52,18 +52,18 @@ impl Groups {
             self.of.insert(subject.clone(), id.to_owned());
         }
         self.next.extend(group.next().map(|at| (at, id.to_owned())));
-        self.groups.insert(id.to_owned(), group);
+        self.all.insert(id.to_owned(), group);
         Ok(())
     }
 
     /// The group that an incident is in.
     pub fn of(&self, subject: &Subject) -> Option<&Group> {
-        self.groups.get(self.of.get(subject)?)
+        self.all.get(self.of.get(subject)?)
     }
 
     /// Changes a group and keeps the rest in step with it.
     fn change<T>(&mut self, id: &str, change: impl FnOnce(&mut Group) -> T) -> Option<T> {
-        let group = self.groups.get_mut(id)?;
+        let group = self.all.get_mut(id)?;
         let before = group.next();
         let changed = change(group);
         let after = group.next();
@@ -87,7 +87,7 @@ impl Groups {
 
     /// An incident opens, and nothing holds it.
     pub fn open(&mut self, id: &str, incident: &Incident, join: Join, now: DateTime<Utc>, effects: &mut Effects) {
-        self.groups.entry(id.to_owned()).or_insert_with(|| Group::new(incident));
+        self.all.entry(id.to_owned()).or_insert_with(|| Group::new(incident));
         self.of.insert(incident.subject.clone(), id.to_owned());
         self.change(id, |group| group.join(incident, join, now, effects));
     }
@@ -114,7 +114,7 @@ impl Groups {
     /// such group.
     pub fn acknowledge(&mut self, key: &str, author: &str) -> Option<Vec<Subject>> {
         let of_key = |(id, group): (&String, &Group)| (group.key() == key).then(|| id.clone());
-        let id = self.groups.iter().find_map(of_key).or_else(|| {
+        let id = self.all.iter().find_map(of_key).or_else(|| {
             let subject = Subject(key.rsplit_once(':').map_or(key, |(subject, _)| subject).to_owned());
             self.of.get(&subject).cloned()
         })?;
@@ -126,7 +126,7 @@ impl Groups {
 
     /// A mute is no more.
     pub fn unmute(&mut self) {
-        for id in self.groups.keys().cloned().collect::<Vec<_>>() {
+        for id in self.all.keys().cloned().collect::<Vec<_>>() {
             self.change(&id, Group::unmute);
         }
     }
@@ -144,7 +144,7 @@ impl Groups {
             over
         });
         if over == Some(true)
-            && let Some(group) = self.groups.remove(&id)
+            && let Some(group) = self.all.remove(&id)
             && let Some(at) = group.next()
         {
             self.next.remove(&(at, id));
@@ -179,7 +179,7 @@ impl Groups {
     ) {
         let waiting: Vec<_> = self.next.iter().map(|(_, id)| id.clone()).collect();
         for id in waiting {
-            if self.groups.get(&id).is_some_and(Group::is_gathering) {
+            if self.all.get(&id).is_some_and(Group::is_gathering) {
                 self.change(&id, |group| group.tell(now, &find, &muted, effects));
             }
         }
@@ -190,7 +190,7 @@ impl Groups {
         let touched = std::mem::take(&mut self.touched).into_iter();
         touched
             .map(|id| {
-                let body = self.groups.get(&id);
+                let body = self.all.get(&id);
                 let body = body.map(|group| serde_json::to_value(group).expect("plain data becomes JSON"));
                 (format!("{PREFIX}{id}"), body)
             })

@@ -30,7 +30,7 @@ const OTHERS: usize = 50;
 #[derive(Debug, Default)]
 pub struct Limits {
     /// Pages an hour, of those who have a limit.
-    limits: HashMap<String, u32>,
+    per_hour: HashMap<String, u32>,
     budgets: HashMap<String, Budget>,
     held: BTreeMap<String, BTreeMap<String, Kept>>,
     /// What is no longer as it was written: budgets by receiver, held notices by receiver and key.
@@ -78,7 +78,7 @@ impl Limits {
     /// These are told from now on.
     pub fn alerting(&mut self, alerting: &Alerting) {
         let limit = |receiver: &crate::notify::Receiver| Some((receiver.name.clone(), receiver.limit?));
-        self.limits = alerting.receivers.iter().filter_map(limit).collect();
+        self.per_hour = alerting.receivers.iter().filter_map(limit).collect();
     }
 
     /// Takes back a budget or a held notice that was written; anything else is none of its business.
@@ -95,7 +95,7 @@ impl Limits {
     /// A notice is owed: it passes, or is held.
     pub fn pass(&mut self, mut notice: Notice, now: DateTime<Utc>, effects: &mut Effects) {
         let receiver = notice.receiver.clone();
-        let Some(&limit) = self.limits.get(&receiver) else { return effects.notices.push(notice) };
+        let Some(&limit) = self.per_hour.get(&receiver) else { return effects.notices.push(notice) };
         let kept = self.held.get(&receiver).and_then(|held| held.get(&notice.key)).cloned();
         let budget = self.budgets.entry(receiver.clone()).or_default();
         let severity = notice.incident.severity;
@@ -155,7 +155,7 @@ impl Limits {
         let speaker = held.values().max_by_key(|kept| (kept.incident.is_open(), kept.incident.severity))?;
         let since = held.values().map(|kept| kept.since).max()?;
         let room = |limit: &u32| self.budgets.get(receiver)?.room_at(*limit, speaker.incident.severity, since);
-        Some(self.limits.get(receiver).and_then(room).unwrap_or(since))
+        Some(self.per_hour.get(receiver).and_then(room).unwrap_or(since))
     }
 
     /// When a digest is due next.
@@ -215,7 +215,8 @@ fn digest(
     let (key, speaker) = held.first()?;
     let over = held.iter().filter(|(_, kept)| !kept.incident.is_open()).count();
     let also = if over > 0 { format!(", {over} of them over") } else { String::new() };
-    let others: Vec<Affected> = held.iter().skip(1).take(OTHERS).map(|(_, kept)| Affected::of(&kept.incident)).collect();
+    let others: Vec<Affected> =
+        held.iter().skip(1).take(OTHERS).map(|(_, kept)| Affected::of(&kept.incident)).collect();
     let not_listed = held.len() - 1 - others.len();
     let notice = Notice {
         id: format!("{key}#digest{number}@{receiver}"),

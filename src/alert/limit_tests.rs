@@ -55,11 +55,11 @@ fn what_is_more_than_the_limit_waits_for_one_digest() {
     check(&five, "1m s1 F\n2m s2 F\n3m s1 T", &with(&[update]));
     check(&five, "1m s1 F\n2m s2 F\n3m s1 T\n30m s1 P", &with(&["30:00 a resolved s1:1 warning"]));
     // Slowly enough it says nothing.
-    check(&five, "1m s1 F\n32m s2 F\n63m s3 F", &[
-        "1:00 a opened s1:1 warning",
-        "32:00 a opened s2:1 warning",
-        "63:00 a opened s3:1 warning",
-    ]);
+    check(
+        &five,
+        "1m s1 F\n32m s2 F\n63m s3 F",
+        &["1:00 a opened s1:1 warning", "32:00 a opened s2:1 warning", "63:00 a opened s3:1 warning"],
+    );
     let mut counted = run(&five, false);
     counted.play("1m s1 F\n2m s2 F\n3m s3 FP\n4m s4 F", "1h");
     assert_eq!(counted.suppressed[suppressed::LIMIT], 3, "two openings and an end");

@@ -22,11 +22,11 @@ pub use pipeline::{Pipeline, Request, Scenarios};
 pub use policy::{Routed, route};
 
 #[cfg(test)]
-mod fixtures;
-#[cfg(test)]
 mod acceptance_tests;
 #[cfg(test)]
 mod complaint_tests;
+#[cfg(test)]
+mod fixtures;
 #[cfg(test)]
 mod limit_tests;
 #[cfg(test)]

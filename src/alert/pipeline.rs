@@ -247,11 +247,12 @@ impl Pipeline {
             self.timers.remove(&(at, subject.clone()));
             self.wake(&subject, now);
         }
+        // What has waited for long goes before what is new.
+        self.limits.tick(now, &mut self.effects);
         let (find, alerting, mutes) = (find(&self.watches, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
         self.groups.tick(now, find, muted, &mut self.effects);
         self.limit(now);
-        self.limits.tick(now, &mut self.effects);
     }
 
     /// The agent stops: what still gathers is told now, since nobody knows when it starts again.
@@ -578,9 +579,9 @@ impl Pipeline {
             Hold::Down { parent } => {
                 let id = ScenarioId::from(parent.0.as_str());
                 if !self.ancestors(subject).contains(&id) {
-                    self.recovered(subject, format!("it does not depend on `{id}` any more"), now);
+                    self.recovered(subject, &format!("it does not depend on `{id}` any more"), now);
                 } else if self.is_down(&id).is_none() {
-                    self.recovered(subject, format!("`{id}` is well again"), now);
+                    self.recovered(subject, &format!("`{id}` is well again"), now);
                 }
             }
             Hold::Muted { mute, until } => {
@@ -615,14 +616,14 @@ impl Pipeline {
     }
 
     /// What held an incident is over: it is told if it is bad once more.
-    fn recovered(&mut self, subject: &Subject, why: String, now: DateTime<Utc>) {
+    fn recovered(&mut self, subject: &Subject, why: &str, now: DateTime<Utc>) {
         let Some(waiting) = self.release(subject) else { return };
         let detail = format!("{why}; told if its next run is bad");
         self.hold(subject, waiting, Held { hold: Hold::Since { at: now }, why: Why::Released, detail }, now);
     }
 
     fn unmuted(&mut self, subject: &Subject, now: DateTime<Utc>) {
-        self.recovered(subject, "maintenance or silence is over".to_owned(), now);
+        self.recovered(subject, "maintenance or silence is over", now);
     }
 
     /// A timer of a subject has come, or that of a mute.

@@ -71,7 +71,7 @@ enum What {
 
 #[derive(clap::Args)]
 struct Address {
-    /// Where the agent listens; default http://127.0.0.1:9815
+    /// Where the agent listens; default 127.0.0.1:9815
     #[arg(long, value_name = "URL")]
     url: Option<url::Url>,
 }

@@ -204,8 +204,7 @@ impl Links {
 
     /// The page of the incident that a notice is about: the one that its key is of.
     pub fn incident(&self, notice: &Notice) -> Option<String> {
-        let key =
-            percent_encoding::utf8_percent_encode(&notice.key, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let key = percent_encoding::utf8_percent_encode(&notice.key, percent_encoding::NON_ALPHANUMERIC).to_string();
         self.to(crate::names::path::INCIDENT, &key)
     }
 

@@ -73,7 +73,8 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     assert_eq!(list.lines().count(), 1, "{list}");
     // By the scenario or by the key of its incident, newest first.
     for id in ["front", "front:1"] {
-        let why = says(&["why", id], &["  opened: 1 bad of the last 1, 1 needed", "  told: opened as front:1 to hook"]).await;
+        let why =
+            says(&["why", id], &["  opened: 1 bad of the last 1, 1 needed", "  told: opened as front:1 to hook"]).await;
         assert!(why.find("told:") < why.find("opened:"), "{why}");
     }
 
@@ -96,7 +97,8 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     assert_eq!(told(&receiver), ["front:1 opened"], "a silence is silent, and nothing is told twice");
     says(&["silence", "--end", id, "--author", "ania"], &[&format!("{id} has ended\n")]).await;
     hears(&receiver, "cart:1 opened").await;
-    says(&["why", "cart:1"], &["  released: maintenance or silence is over; told if its next run is bad", "  told: "]).await;
+    says(&["why", "cart:1"], &["  released: maintenance or silence is over; told if its next run is bad", "  told: "])
+        .await;
     let list = says(&["list"], &["front:1", "cart:1"]).await;
     assert!(!list.contains("silenced"), "{list}");
 
@@ -105,7 +107,10 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     let cases: &[(&[&str], &str)] = &[
         (&["why", "nobody"], "error: nothing was decided about `nobody`"),
         (&["why", "no body/?#"], "error: nothing was decided about `no body/?#`"),
-        (&["ack", "nobody:1", "--author", "ania"], "no open incident that was told, or is to be, has the key `nobody:1`"),
+        (
+            &["ack", "nobody:1", "--author", "ania"],
+            "no open incident that was told, or is to be, has the key `nobody:1`",
+        ),
         (&["ack", "front:1", "--author", &long], "`author` must have 1 to 500 characters"),
         (&["silence", "--end", "abc", "--author", "ania"], "there is no silence or maintenance `abc`"),
         (&["silence", "shop", "--for", "2h", "--reason", "r", "--author", "a"], "like team=shop"),

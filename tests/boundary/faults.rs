@@ -83,17 +83,17 @@ fn expected(rounds: &[&[&str]], over: bool) -> BTreeMap<(String, String, String)
 }
 
 /// Keeps an agent alive: starts it anew whenever it was killed, and aims the receiver at it.
-struct Keeper<'a> {
+pub struct Keeper<'a> {
     folder: &'a Folder,
     shop: &'a Demo,
     receiver: &'a Receiver,
     command: Box<dyn Fn() -> Command + 'a>,
-    agent: Agent,
-    starts: usize,
+    pub agent: Agent,
+    pub starts: usize,
 }
 
 impl<'a> Keeper<'a> {
-    async fn start(
+    pub async fn start(
         folder: &'a Folder,
         shop: &'a Demo,
         receiver: &'a Receiver,
@@ -106,7 +106,7 @@ impl<'a> Keeper<'a> {
         Self { folder, shop, receiver, command: Box::new(command), agent, starts: 1 }
     }
 
-    async fn look(&mut self) {
+    pub async fn look(&mut self) {
         if self.agent.ended() {
             self.starts += 1;
             // One that dies while it starts is started again at the next look.
@@ -128,7 +128,7 @@ impl<'a> Keeper<'a> {
     }
 }
 
-fn serve() -> Command {
+pub fn serve() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wachta"));
     command.args(["serve", "--config", "wachta.yaml"]);
     command
@@ -152,7 +152,7 @@ async fn every_fault(faults: &[Fault], shop: &Demo, keeper: &mut Keeper<'_>, amo
 
 /// The store agrees with what a fresh machine makes of the same outcomes in the same order: no step of n of m was
 /// lost or counted twice, and every run has one outcome.
-async fn replay(folder: &Path, shop: &Demo) {
+pub async fn replay(folder: &Path, shop: &Demo) {
     let store = Sqlite::open(&format!("sqlite:{}", folder.join("wachta.db").display())).await.unwrap();
     let mut outcomes = store.recent(None, 1_000_000).await.unwrap();
     outcomes.reverse();

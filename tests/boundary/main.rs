@@ -21,5 +21,6 @@ mod one_run;
 mod operators;
 mod receivers;
 mod reload;
+mod storm;
 mod support;
 mod zabbix;

@@ -128,7 +128,11 @@ fn limit(r: &mut Reader, node: &Node) -> Option<u32> {
     let count = text.value.strip_suffix(" per hour").and_then(|count| count.trim().parse().ok());
     let count = count.filter(|count| (1..=MOST).contains(count));
     if count.is_none() {
-        r.fail_with(node.span, "`limit` is no number of pages an hour", format!("write it like 6 per hour, up to {MOST}"));
+        r.fail_with(
+            node.span,
+            "`limit` is no number of pages an hour",
+            format!("write it like 6 per hour, up to {MOST}"),
+        );
     }
     count
 }

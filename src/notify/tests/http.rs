@@ -366,7 +366,7 @@ async fn what_becomes_louder_pages_again() {
     let pager = receiver(kinds(address).swap_remove(3).1);
     let known = json!({"key": "shop-checkout:7", "severity": "warning"});
     let tried = try_once(&pager, &louder, Some(&known)).await;
-    assert!(shown(&tried).starts_with("unsure") && tried.memo.is_none(), "{}", shown(&tried));
+    assert!(shown(&tried).starts_with("refused") && tried.memo.is_none(), "{}", shown(&tried));
     assert_eq!(requests.recv().await.unwrap().json()["dedup_key"], "shop-checkout:7 critical");
 
     // Slack: nobody sees a message that changes in place.

@@ -12,8 +12,8 @@ use serde_json::Value as Json;
 use super::render::{Absent, Frame};
 use super::view::{Moment, incident_path};
 use crate::incident::Incident;
-use crate::web::api::{self, Asked, MuteBody, Problem};
 use crate::web::State;
+use crate::web::api::{self, Asked, MuteBody, Problem};
 
 /// What a form says.
 #[derive(Debug, Deserialize)]
@@ -108,7 +108,11 @@ pub(super) struct MuteRow {
 }
 
 /// Of what alerting remembers: the silences and maintenance that match an incident.
-pub(super) fn mutes(memory: &[(String, Json)], incident: &Incident, now: chrono::DateTime<chrono::Utc>) -> Vec<MuteRow> {
+pub(super) fn mutes(
+    memory: &[(String, Json)],
+    incident: &Incident,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Vec<MuteRow> {
     let word = |value: &Json| value.as_str().unwrap_or_default().to_owned();
     let fits = |key: &str, value: &Json| {
         let fact = match key {

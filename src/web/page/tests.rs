@@ -314,7 +314,8 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
     fixture.write(vec![bad.clone()]).await;
     let incident = fixture.incident(&bad).await;
     let (tag, value) = incident.tags.first_key_value().unwrap();
-    let encoded = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let encoded =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let (sender, mut asked) = mpsc::channel(4);
     fixture.state.alerts = sender;
     let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -372,7 +373,10 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
     ] {
         let (is, _, body) = fixture.send("shop:1", header, form).await;
         assert_eq!(is.as_u16(), status, "{header} {form}: {body}");
-        assert!(body.contains(part) && body.contains("Not done") && body.contains("Back to the incident"), "{form}: {body}");
+        assert!(
+            body.contains(part) && body.contains("Not done") && body.contains("Back to the incident"),
+            "{form}: {body}"
+        );
     }
     assert_eq!(heard.lock().unwrap().len(), expected.len() + 1);
     assert_eq!(fixture.send("none:1", OWN, silence).await.0, StatusCode::BAD_REQUEST);
