@@ -160,7 +160,8 @@ pub struct Notice {
     pub event: Event,
     /// The key under which the receiver knows the group: `<group id>:<opening>`.
     pub key: String,
-    /// The group's first incident, as it was then.
+    /// The incident that speaks for the group, as it was then: the loudest that is open, of equals the first; of a
+    /// group that is over, the one that its key is of.
     pub incident: Incident,
     /// The other incidents of the group, of a digest those that were held, the loudest first. Bounded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -176,6 +177,23 @@ pub struct Notice {
     /// Whether an earlier try may have reached the receiver.
     #[serde(skip)]
     pub repeat: bool,
+}
+
+impl Affected {
+    /// An incident in few words.
+    pub fn of(incident: &Incident) -> Self {
+        Self {
+            subject: incident.subject.clone(),
+            name: incident.name.clone(),
+            severity: incident.severity,
+            location: incident.location.clone(),
+            step: incident.step.clone(),
+            message: incident.message.clone(),
+            opened_at: incident.opened_at,
+            resolved_at: incident.resolved_at,
+            last_run: incident.last_run,
+        }
+    }
 }
 
 impl Notice {
@@ -235,6 +253,32 @@ pub enum Why {
     OwnFault,
     /// Failed, where only degraded runs are to alert: neither good nor bad.
     Ignored,
+    /// Opened, and its group gathers others before it is told.
+    Waiting,
+    /// Told, in a notice of its own.
+    Told,
+    /// Told in the notice of another incident with the same cause, or to be.
+    Grouped,
+    /// Over before anyone was told.
+    Brief,
+    /// Opens and resolves over and over: told once, then quiet until it is steady.
+    Flapping,
+    /// A scenario that it depends on fails as well, or is looked at first.
+    Dependency,
+    /// A window of maintenance is open.
+    Maintenance,
+    /// Somebody silenced it.
+    Silence,
+    /// What held it is over: told if it is bad once more.
+    Released,
+    /// Somebody has taken it over: no reminders.
+    Acknowledged,
+    /// Still open, but otherwise than before: told as an update.
+    Changed,
+    /// Its receiver was told as often as it wants to be within an hour: in its digest.
+    Limited,
+    /// Still open, unchanged, and told again because `alert.remind` asks for it.
+    Reminded,
 }
 
 impl Why {
@@ -251,6 +295,19 @@ impl Why {
             Self::Removed => "removed",
             Self::OwnFault => "own_fault",
             Self::Ignored => "ignored",
+            Self::Waiting => "waiting",
+            Self::Told => "told",
+            Self::Grouped => "grouped",
+            Self::Brief => "brief",
+            Self::Flapping => "flapping",
+            Self::Dependency => "dependency",
+            Self::Maintenance => "maintenance",
+            Self::Silence => "silence",
+            Self::Released => "released",
+            Self::Acknowledged => "acknowledged",
+            Self::Changed => "changed",
+            Self::Limited => "limited",
+            Self::Reminded => "reminded",
         }
     }
 }

@@ -132,6 +132,9 @@ pub mod exit {
 /// Where the agent listens when nothing else is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9815";
 
+/// What keys of silences and maintenance begin with, among all that alerting remembers in the store.
+pub const MUTES: &str = "mute/";
+
 /// HTTP paths.
 pub mod path {
     /// The page.
@@ -158,6 +161,14 @@ pub mod path {
     pub const RUN: &str = "/run/";
     /// One incident, followed by its id.
     pub const INCIDENT: &str = "/incident/";
+    /// Incidents, the open ones first; followed by a key and `/ack`: taking one over.
+    pub const API_INCIDENTS: &str = "/api/v1/incidents";
+    /// Decisions, followed by the id of a scenario or the key of an incident.
+    pub const API_WHY: &str = "/api/v1/why";
+    /// Silences and maintenance that people asked for; followed by an id: ending one.
+    pub const API_SILENCES: &str = "/api/v1/silences";
+    /// Opens a window of maintenance.
+    pub const API_MAINTENANCE: &str = "/api/v1/maintenance";
     /// A piece of evidence, followed by run id and file name.
     pub const EVIDENCE: &str = "/evidence/";
 }
@@ -267,19 +278,35 @@ pub mod suppressed {
     pub const COUNT: &str = "count";
     /// The incident is open and its notice is sent or owed.
     pub const REPEAT: &str = "repeat";
+    /// It opens and resolves over and over, which was told.
+    pub const FLAPPING: &str = "flapping";
+    /// A scenario that it depends on fails as well, or has still to be looked at.
+    pub const DEPENDENCY: &str = "dependency";
+    /// A window of maintenance.
+    pub const MAINTENANCE: &str = "maintenance";
+    /// Somebody silenced it.
+    pub const SILENCE: &str = "silence";
+    /// Somebody has taken it over: no reminder.
+    pub const ACKNOWLEDGED: &str = "acknowledged";
+    /// It joined the notice of another incident with the same cause.
+    pub const CAUSE: &str = "cause";
+    /// It was over before its group had gathered.
+    pub const GROUP: &str = "group";
+    /// The receiver was told as often as it wants to be within an hour.
+    pub const LIMIT: &str = "limit";
     /// Every reason there is.
     pub const ALL: [&str; 12] = [
         OWN_FAULT,
         "quorum",
         COUNT,
-        "flapping",
-        "dependency",
-        "maintenance",
-        "silence",
-        "acknowledged",
-        "cause",
-        "group",
+        FLAPPING,
+        DEPENDENCY,
+        MAINTENANCE,
+        SILENCE,
+        ACKNOWLEDGED,
+        CAUSE,
+        GROUP,
         REPEAT,
-        "limit",
+        LIMIT,
     ];
 }

@@ -1,25 +1,23 @@
 //! The task that judges and writes. Alerting is no subscriber of the outcomes: what an outcome means is written in
 //! the same transaction as the outcome itself.
 //!
-//! Invariants: state advances in memory only after it is written; a batch is written whole or not at all, and is
-//! tried again until the store takes it. The queue is bounded: when it is full because the store does not answer,
+//! Invariants: a batch is written whole or not at all, and is tried again until the store takes it; nothing else is
+//! judged, told or answered before it has, so that nobody sees a state that is not written. The queue is bounded: when it is full because the store does not answer,
 //! runs go on and what does not fit is dropped, counted and logged.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio::sync::{mpsc, oneshot};
 
-use super::machine::{AgentWatch, Judgement, Watch};
-use super::policy;
-use crate::incident::{Incident, Notice, Subject, Why};
+use super::pipeline::{Pipeline, Request, Scenarios};
+use crate::incident::Subject;
 use crate::names::{metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
-use crate::scenario::{Scenario, ScenarioId, Severity};
+use crate::scenario::ScenarioId;
 use crate::store::{Batch, Intent, Store, StoreError};
 
 /// How many messages wait at most; some minutes of a large agent.
@@ -58,9 +56,13 @@ enum Message {
     Plan(Intent, oneshot::Sender<()>),
     Withdraw(RunId),
     Outcome(Arc<Outcome>, oneshot::Sender<()>),
-    Scenarios(Arc<BTreeMap<ScenarioId, Arc<Scenario>>>, Vec<ScenarioId>),
+    Scenarios(Scenarios, Vec<ScenarioId>),
     Alerting(Arc<Alerting>),
+    Request(Request, oneshot::Sender<Answer>),
 }
+
+/// What was done of a request, or what is wrong with it.
+pub type Answer = Result<String, String>;
 
 /// The way in. Cheap to clone; when the last one is dropped, the [`Committer`] writes what is left and ends.
 #[derive(Clone)]
@@ -91,13 +93,23 @@ impl Intake {
 
     /// These scenarios are there from now on. Those of the second list are known but cannot run now: their incidents
     /// stay, while those of scenarios in neither resolve.
-    pub async fn scenarios(&self, scenarios: Arc<BTreeMap<ScenarioId, Arc<Scenario>>>, refused: Vec<ScenarioId>) {
+    pub async fn scenarios(&self, scenarios: Scenarios, refused: Vec<ScenarioId>) {
         let _ = self.queue.send(Message::Scenarios(scenarios, refused)).await;
     }
 
     /// These are told from now on.
     pub async fn alerting(&self, alerting: Arc<Alerting>) {
         let _ = self.queue.send(Message::Alerting(alerting)).await;
+    }
+
+    /// What people ask for. The answer comes when it is written.
+    pub async fn request(&self, request: Request) -> Answer {
+        let stopping = || Err("the agent stops".to_owned());
+        let (answer, heard) = oneshot::channel();
+        match self.queue.send(Message::Request(request, answer)).await {
+            Ok(()) => heard.await.unwrap_or_else(|_| stopping()),
+            Err(_) => stopping(),
+        }
     }
 
     fn push(&self, message: Message) {
@@ -115,11 +127,9 @@ pub struct Committer {
     metrics: Metrics,
     /// Is called after each commit that owes someone a notice.
     wake: Box<dyn Fn() + Send + Sync>,
-    location: String,
-    scenarios: Arc<BTreeMap<ScenarioId, Arc<Scenario>>>,
-    alerting: Arc<Alerting>,
-    watches: HashMap<Subject, Watch>,
-    agent: AgentWatch,
+    /// Is asked to run scenarios that others hang on.
+    look: Box<dyn Fn(ScenarioId) + Send + Sync>,
+    pipeline: Pipeline,
 }
 
 impl Committer {
@@ -132,43 +142,30 @@ impl Committer {
     ) -> Result<(Self, Intake), StoreError> {
         let (sender, queue) = mpsc::channel(QUEUE);
         let intake = Intake { queue: sender, dropped: metrics.dropped.clone() };
-        let mut watches = HashMap::new();
-        let mut agent = AgentWatch::default();
-        for (subject, body) in store.watches().await? {
-            let unread =
-                |e: serde_json::Error| StoreError(format!("what alerting remembers of {subject} does not read: {e}"));
-            if subject == Subject::agent(location) {
-                agent = serde_json::from_value(body).map_err(unread)?;
-            } else if !subject.is_agent() {
-                let watch = serde_json::from_value(body).map_err(unread)?;
-                watches.insert(subject, watch);
-            }
-        }
-        let committer = Self {
-            store,
-            queue,
-            metrics,
-            wake: Box::new(wake),
-            location: location.to_owned(),
-            scenarios: Arc::default(),
-            alerting: Arc::default(),
-            watches,
-            agent,
-        };
+        let mut pipeline = Pipeline::new(location);
+        pipeline.restore(store.watches().await?, store.memory().await?).map_err(StoreError)?;
+        let committer = Self { store, queue, metrics, wake: Box::new(wake), look: Box::new(|_| {}), pipeline };
         committer.count_open();
         Ok((committer, intake))
+    }
+
+    /// Whom to ask to run a scenario at once, because what others mean hangs on it.
+    #[must_use]
+    pub fn looking(mut self, look: impl Fn(ScenarioId) + Send + Sync + 'static) -> Self {
+        self.look = Box::new(look);
+        self
     }
 
     /// Works until every [`Intake`] is gone and what they brought is written.
     pub async fn run(mut self) {
         loop {
-            let quiet = self.agent.quiet_at().map(|at| (at - Utc::now()).to_std().unwrap_or_default());
+            let next = self.pipeline.next().map(|at| (at - Utc::now()).to_std().unwrap_or_default());
             let first = tokio::select! {
                 message = self.queue.recv() => match message {
                     Some(message) => Some(message),
-                    None => return,
+                    None => break,
                 },
-                () = tokio::time::sleep(quiet.unwrap_or_default()), if quiet.is_some() => None,
+                () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => None,
             };
             let mut messages: Vec<Message> = first.into_iter().collect();
             let gather = tokio::time::sleep(if messages.is_empty() { Duration::ZERO } else { GATHER });
@@ -185,73 +182,76 @@ impl Committer {
             }
             self.commit(messages).await;
         }
+        self.pipeline.stop(Utc::now());
+        self.write(Batch::default()).await;
     }
 
     async fn commit(&mut self, messages: Vec<Message>) {
         let now = Utc::now();
-        let mut round =
-            Round { batch: Batch::default(), watches: HashMap::new(), agent: self.agent.clone(), agent_touched: false };
-        let mut done = Vec::new();
+        let mut batch = Batch::default();
+        let (mut done, mut answers) = (Vec::new(), Vec::new());
         for message in messages {
             match message {
                 Message::Plan(intent, heard) => {
-                    round.batch.intents.push(intent);
+                    batch.intents.push(intent);
                     done.push(heard);
                 }
                 Message::Withdraw(run) => {
-                    round.batch.intents.retain(|intent| intent.run != run);
-                    round.batch.withdrawn.push(run);
+                    batch.intents.retain(|intent| intent.run != run);
+                    batch.withdrawn.push(run);
                 }
                 Message::Outcome(outcome, heard) => {
-                    round.batch.intents.retain(|intent| intent.run != outcome.run);
-                    self.judge(&mut round, &outcome, now);
-                    round.batch.outcomes.push(outcome);
+                    batch.intents.retain(|intent| intent.run != outcome.run);
+                    self.pipeline.outcome(&outcome, now);
+                    batch.outcomes.push(outcome);
                     done.push(heard);
                 }
-                Message::Scenarios(scenarios, refused) => {
-                    self.scenarios = scenarios;
-                    self.resolve_removed(&mut round, &refused, now);
-                }
-                Message::Alerting(alerting) => self.alerting = alerting,
+                Message::Scenarios(scenarios, refused) => self.pipeline.scenarios(scenarios, &refused, now),
+                Message::Alerting(alerting) => self.pipeline.alerting(alerting),
+                Message::Request(request, heard) => answers.push((heard, self.pipeline.request(request, now))),
             }
         }
-        if let Some(judgement) = round.agent.tick(now) {
-            round.agent_touched = true;
-            self.take(&mut round, judgement, now);
-        }
-        for (subject, watch) in &round.watches {
-            round.batch.watches.push((subject.clone(), serde_json::to_value(watch).expect("plain data becomes JSON")));
-        }
-        if round.agent_touched {
-            let body = serde_json::to_value(&round.agent).expect("plain data becomes JSON");
-            round.batch.watches.push((Subject::agent(&self.location), body));
-        }
-        if !round.batch.is_empty() {
-            self.write(&round.batch).await;
-        }
-        self.watches.extend(round.watches);
-        self.agent = round.agent;
-        for decision in &round.batch.decisions {
-            let reason = match decision.why {
-                Why::OwnFault => suppressed::OWN_FAULT,
-                Why::Count => suppressed::COUNT,
-                Why::Repeat => suppressed::REPEAT,
-                _ => continue,
-            };
-            self.metrics.suppressed.with_label_values(&[reason]).inc();
-        }
-        self.count_open();
+        // All of the batch is judged before anyone is told: a storm in one commit is one notice.
+        self.pipeline.tick(now);
+        self.write(batch).await;
         for heard in done {
             // Nobody has to listen.
             let _ = heard.send(());
         }
-        if !round.batch.notices.is_empty() {
-            (self.wake)();
+        for (heard, answer) in answers {
+            let _ = heard.send(answer);
         }
     }
 
-    /// Writes a batch, however long the store takes to come back.
-    async fn write(&self, batch: &Batch) {
+    /// Writes a batch together with what it led to, however long the store takes to come back.
+    async fn write(&mut self, mut batch: Batch) {
+        let effects = self.pipeline.effects();
+        let watch = |subject: Subject| (subject.clone(), self.pipeline.watch(&subject));
+        batch.watches = effects.watches.into_iter().map(watch).collect();
+        batch.memory = self.pipeline.memory();
+        batch.incidents = effects.incidents.into_values().collect();
+        batch.decisions = effects.decisions;
+        batch.notices = effects.notices;
+        if !batch.is_empty() {
+            self.write_whole(&batch).await;
+        }
+        for (reason, count) in effects.suppressed {
+            self.metrics.suppressed.with_label_values(&[reason]).inc_by(count);
+        }
+        self.count_open();
+        for notice in &batch.notices {
+            let (event, note) = (notice.event.as_str(), &notice.note);
+            tracing::info!(notice = notice.id, severity = notice.incident.severity.as_str(), note, "owed: {event}");
+        }
+        if !batch.notices.is_empty() {
+            (self.wake)();
+        }
+        for scenario in effects.look {
+            (self.look)(scenario);
+        }
+    }
+
+    async fn write_whole(&self, batch: &Batch) {
         let mut complained = false;
         while let Err(error) = self.store.commit(batch).await {
             if !complained {
@@ -265,99 +265,10 @@ impl Committer {
         }
     }
 
-    fn judge(&self, round: &mut Round, outcome: &Outcome, now: DateTime<Utc>) {
-        let Some(scenario) = self.scenarios.get(&outcome.scenario) else { return };
-        let subject = Subject(outcome.scenario.to_string());
-        let watch = round
-            .watches
-            .entry(subject.clone())
-            .or_insert_with(|| self.watches.get(&subject).cloned().unwrap_or_default());
-        let judgement = watch.advance(scenario, outcome);
-        let unknown_in_a_row = watch.unknown;
-        if let Some(judgement) = judgement {
-            self.take(round, judgement, now);
-        }
-        if let Some(judgement) = round.agent.advance(outcome, unknown_in_a_row, self.scenarios.len()) {
-            self.take(round, judgement, now);
-        }
-        round.agent_touched |= outcome.verdict == crate::outcome::Verdict::Unknown;
-    }
-
-    fn resolve_removed(&self, round: &mut Round, refused: &[ScenarioId], now: DateTime<Utc>) {
-        // What this round opened is removed as well.
-        let open = self.watches.iter().chain(&round.watches).filter(|(_, watch)| watch.open.is_some());
-        for subject in open.map(|(subject, _)| subject.clone()).collect::<BTreeSet<_>>() {
-            let id = ScenarioId::from(subject.0.as_str());
-            if self.scenarios.contains_key(&id) || refused.contains(&id) {
-                continue;
-            }
-            let watch = round.watches.entry(subject.clone()).or_insert_with(|| self.watches[&subject].clone());
-            if let Some(judgement) = watch.remove(now) {
-                self.take(round, judgement, now);
-            }
-        }
-    }
-
-    /// Takes a judgement into the batch, and works out who is told.
-    fn take(&self, round: &mut Round, mut judgement: Judgement, now: DateTime<Utc>) {
-        if let Some((event, incident)) = &mut judgement.told {
-            if incident.receivers.is_empty() {
-                incident.receivers = policy::receivers(&self.alerting, incident);
-                round.remember_receivers(incident);
-                if let Some(touched) = &mut judgement.incident {
-                    touched.receivers.clone_from(&incident.receivers);
-                }
-            }
-            for receiver in &incident.receivers {
-                round.batch.notices.push(Notice::new(incident, *event, receiver, now));
-            }
-            tracing::info!(
-                incident = incident.dedup_key(),
-                event = event.as_str(),
-                severity = incident.severity.as_str(),
-                why = judgement.decision.detail,
-                "incident {}",
-                event.as_str()
-            );
-        }
-        if let Some(incident) = judgement.incident {
-            // A later state of the same incident replaces the earlier one of this round.
-            round.batch.incidents.retain(|known| known.dedup_key() != incident.dedup_key());
-            round.batch.incidents.push(incident);
-        }
-        round.batch.decisions.push(judgement.decision);
-    }
-
     fn count_open(&self) {
-        let open = self.watches.values().filter_map(|watch| watch.open.as_ref()).chain(self.agent.open.as_ref());
-        let mut counts = BTreeMap::from(Severity::ALL.map(|severity| (severity, 0)));
-        for incident in open {
-            *counts.entry(incident.severity).or_default() += 1;
-        }
-        for (severity, count) in counts {
+        for (severity, count) in self.pipeline.open() {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
             self.metrics.open.with_label_values(&[severity.as_str()]).set(count);
-        }
-    }
-}
-
-/// What one commit will write, and the state as it will be then.
-struct Round {
-    batch: Batch,
-    watches: HashMap<Subject, Watch>,
-    agent: AgentWatch,
-    agent_touched: bool,
-}
-
-impl Round {
-    /// Puts the receivers into the state, so that those who heard of the opening hear of the rest.
-    fn remember_receivers(&mut self, incident: &Incident) {
-        let open = if incident.subject.is_agent() {
-            self.agent.open.as_mut()
-        } else {
-            self.watches.get_mut(&incident.subject).and_then(|watch| watch.open.as_mut())
-        };
-        if let Some(open) = open {
-            open.receivers.clone_from(&incident.receivers);
         }
     }
 }

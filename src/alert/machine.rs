@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::flapping::Flapping;
 use crate::incident::{Decision, Event, Incident, Subject, Why};
 use crate::names::Reason;
-use crate::outcome::{Outcome, RunId, Verdict};
+use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
 use crate::scenario::{AlertPolicy, Scenario, Severity};
 
 /// What is remembered of a scenario between its runs. Kept in the store, written with each outcome.
@@ -27,6 +28,12 @@ pub struct Watch {
     openings: u64,
     /// The incident that is open.
     pub open: Option<Incident>,
+    /// When the last conclusive run began.
+    #[serde(default)]
+    pub looked_at: Option<DateTime<Utc>>,
+    /// How its incidents came and went.
+    #[serde(default)]
+    pub flapping: Flapping,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +99,7 @@ impl Watch {
             ));
         };
         self.unknown = 0;
+        self.looked_at = Some(outcome.started_at);
         self.window.push_back(mark);
         while self.window.len() > policy.of as usize {
             self.window.pop_front();
@@ -106,6 +114,11 @@ impl Watch {
             }
             _ => self.good(policy, outcome, subject),
         })
+    }
+
+    /// Whether its incident is open, or its last conclusive run was bad.
+    pub fn is_down(&self, policy: &AlertPolicy) -> bool {
+        self.open.is_some() || self.window.back().is_some_and(|mark| mark.is_bad(policy))
     }
 
     fn bad(&mut self, scenario: &Scenario, outcome: &Outcome, subject: Subject) -> Judgement {
@@ -148,7 +161,7 @@ impl Watch {
             step: None,
             place: None,
             screenshot: None,
-            runbook: None,
+            runbook: policy.runbook.clone(),
             bad_runs: 0,
             events: 0,
             receivers: Vec::new(),
@@ -228,6 +241,9 @@ fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     incident.message.clone_from(&outcome.message);
     incident.step = outcome.deciding_step().map(|step| step.name.clone());
     incident.place = outcome.deciding_step().map(|step| step.place.clone());
+    let pictures = || outcome.evidence.iter().rev().filter(|piece| piece.kind == EvidenceKind::Screenshot);
+    let picture = pictures().find(|picture| picture.step == outcome.failed_step).or_else(|| pictures().next());
+    incident.screenshot = picture.map(|picture| picture.path.clone());
 }
 
 /// Of an agent's incident the message says how much could not be tested.

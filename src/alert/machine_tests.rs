@@ -343,7 +343,7 @@ proptest! {
         ]),
     ) {
         let mut scenario = scenario("");
-        scenario.alert = AlertPolicy { after, of, recover_after, severity, verdicts };
+        scenario.alert = AlertPolicy { after, of, recover_after, severity, verdicts, ..AlertPolicy::default() };
         let (mut watch, mut naive) = (Watch::default(), Naive::default());
         let mut is_open = false;
         for (number, letter) in (1..).zip(&letters) {

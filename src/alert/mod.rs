@@ -1,8 +1,35 @@
-//! Judging outcomes: the pure machine, who is told, and the task that writes both in one group commit.
+//! Judging outcomes: the pure pipeline from an outcome to a notice, one file a stage, and the task that writes what it
+//! leads to in one group commit.
 
+mod cause;
 mod committer;
+mod effects;
+mod flapping;
+mod group;
+mod groups;
+mod hold;
+mod limit;
 pub mod machine;
+mod mute;
+mod pipeline;
 mod policy;
 
-pub use committer::{Committer, Intake, Metrics};
-pub use policy::receivers;
+pub use cause::Cause;
+pub use committer::{Answer, Committer, Intake, Metrics};
+pub use effects::Effects;
+pub use mute::Mute;
+pub use pipeline::{Pipeline, Request, Scenarios};
+pub use policy::{Routed, route};
+
+#[cfg(test)]
+mod acceptance_tests;
+#[cfg(test)]
+mod complaint_tests;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
+mod timeline_tests;
+#[cfg(test)]
+mod why_tests;

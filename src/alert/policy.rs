@@ -1,25 +1,59 @@
-//! Who is told of an incident. Pure.
+//! Who is told of an incident, and with which others. Pure.
+
+use chrono::TimeDelta;
 
 use crate::incident::Incident;
-use crate::notify::{Alerting, LOG};
+use crate::notify::{Alerting, LOG, Route};
+use crate::scenario::Severity;
 
-/// The receivers of an incident: those of the first route that matches, top down. Without routes every receiver;
-/// where none matches, the log.
-pub fn receivers(alerting: &Alerting, incident: &Incident) -> Vec<String> {
-    if alerting.routes.is_empty() {
-        let all: Vec<String> = alerting.receivers.iter().map(|receiver| receiver.name.clone()).collect();
-        return if all.is_empty() { vec![LOG.to_owned()] } else { all };
-    }
-    let fits = |key: &str, value: &str| match key {
-        "severity" => incident.severity.as_str() == value,
-        "scenario" => incident.subject.0 == value,
-        "location" => incident.location == value,
-        "kind" => incident.kind == value,
-        tag => incident.tags.get(tag).is_some_and(|tag| tag == value),
-    };
-    alerting
+/// How long a group gathers where its route does not say it.
+const GROUP_WAIT: TimeDelta = TimeDelta::seconds(30);
+
+/// Where an incident goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routed {
+    /// Who is told.
+    pub receivers: Vec<String>,
+    /// `key=value` of what `group_by` names, in its order.
+    pub by: Vec<String>,
+    /// How long its group gathers.
+    pub wait: TimeDelta,
+}
+
+/// Routes an incident: the first route that matches, top down. Without routes every receiver is told; where none
+/// matches, the log.
+pub fn route(alerting: &Alerting, incident: &Incident) -> Routed {
+    let found = alerting
         .routes
         .iter()
-        .find(|route| route.matches.iter().all(|(key, value)| fits(key, value)))
-        .map_or_else(|| vec![LOG.to_owned()], |route| route.to.clone())
+        .find(|route| route.matches.iter().all(|(key, value)| fact(incident, key) == Some(value.as_str())));
+    let receivers = match found {
+        Some(route) => route.to.clone(),
+        None if alerting.routes.is_empty() && !alerting.receivers.is_empty() => {
+            alerting.receivers.iter().map(|receiver| receiver.name.clone()).collect()
+        }
+        None => vec![LOG.to_owned()],
+    };
+    let by = found.map(|route| route.group_by.as_slice()).unwrap_or_default().iter();
+    let by = by.map(|key| format!("{key}={}", fact(incident, key).unwrap_or_default())).collect();
+    Routed { receivers, by, wait: wait(found, incident.severity) }
+}
+
+fn wait(route: Option<&Route>, severity: Severity) -> TimeDelta {
+    match route.and_then(|route| route.group_wait) {
+        Some(wait) => TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX),
+        None if severity == Severity::Critical => TimeDelta::zero(),
+        None => GROUP_WAIT,
+    }
+}
+
+/// What a key of `match` or `group_by` says of an incident: one of four words, or else a tag.
+pub fn fact<'a>(incident: &'a Incident, key: &str) -> Option<&'a str> {
+    match key {
+        "severity" => Some(incident.severity.as_str()),
+        "scenario" => Some(&incident.subject.0),
+        "location" => Some(&incident.location),
+        "kind" => Some(&incident.kind),
+        tag => incident.tags.get(tag).map(String::as_str),
+    }
 }

@@ -1,5 +1,6 @@
 //! The agent's file: composed of the parts' own `Config` types.
 
+mod pipeline;
 mod receivers;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Source, Span, nearest};
 use crate::notify::Route;
 use crate::run::blackbox::Pattern;
 use crate::scenario::keys::{Key, Shape};
-use crate::scenario::reader::Reader;
+use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{self, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
 use crate::{notify, run, sink, web};
@@ -135,14 +136,14 @@ const ALERTING: &[Key] = &[
     key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "the first that matches, top down"),
     key("templates", Shape::Keys(&[receivers::TEMPLATES]), "the words of all receivers that have none of their own"),
     later("quorum", "how many locations must agree"),
-    later("maintenance", "when nothing is told"),
+    key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "when nothing is told, and of what"),
     later("alive", "who notices when wachta is gone"),
 ];
 const ROUTE: &[Key] = &[
     key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values"),
     key("to", TEXTS, "names of receivers"),
-    later("group_by", "tags that make one group"),
-    later("group_wait", "how long a group gathers"),
+    key("group_by", TEXTS, "tags, or severity, scenario, location, kind: only what has the same values is one notice"),
+    key("group_wait", Shape::Duration, "how long a notice waits for others of its cause; default 30s, for critical 0s"),
 ];
 
 fn config(r: &mut Reader, root: &Node) -> Option<Config> {
@@ -374,11 +375,14 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     for item in fields.get("routes").and_then(|node| r.list(node, "`routes`")).unwrap_or_default() {
         alerting.routes.extend(route(r, item, &names));
     }
+    for item in fields.get("maintenance").and_then(|node| r.list(node, "`maintenance`")).unwrap_or_default() {
+        alerting.maintenance.extend(pipeline::maintenance(r, item));
+    }
     alerting
 }
 
-fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
-    let fields = r.fields(node, "a route", &[ROUTE])?;
+/// `match`.
+fn matches(r: &mut Reader, fields: &Fields) -> BTreeMap<String, String> {
     let mut matches = BTreeMap::new();
     for entry in fields.get("match").and_then(|node| r.entries(node, "`match`")).unwrap_or_default() {
         if let Some(text) = r.text(&entry.value, &format!("`{}`", entry.key)) {
@@ -392,6 +396,12 @@ fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
             matches.insert(entry.key.clone(), text.value);
         }
     }
+    matches
+}
+
+fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
+    let fields = r.fields(node, "a route", &[ROUTE])?;
+    let matches = matches(r, &fields);
     let Some(to) = fields.get("to") else {
         r.fail(node.span, "a route needs `to:`");
         return None;
@@ -410,7 +420,8 @@ fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
         };
         r.report(found.note(format!("known receivers: {}", receivers.join(", "))));
     }
-    Some(Route { matches, to: names })
+    let (group_by, group_wait) = pipeline::grouping(r, &fields);
+    Some(Route { matches, to: names, group_by, group_wait })
 }
 
 #[cfg(test)]
@@ -433,7 +444,7 @@ alerting:
     console: {log: {}}
   routes:
     - {match: {severity: critical}, to: [tickets, console]}
-    - {to: [console]}
+    - {to: [console], group_by: [service, location], group_wait: 45s}
 ";
 
     #[test]
@@ -450,6 +461,10 @@ alerting:
         let probe = config.probe.unwrap();
         assert_eq!((probe.modules.as_str(), probe.targets.unwrap().len(), probe.max_probes), ("blackbox.yml", 1, 20));
         assert_eq!(config.alerting.routes[0].to, ["tickets", "console"]);
+        let grouped = |n: usize| (&config.alerting.routes[n].group_by, config.alerting.routes[n].group_wait);
+        let wait = std::time::Duration::from_secs(45);
+        assert_eq!(grouped(0), (&Vec::new(), None));
+        assert_eq!(grouped(1), (&vec!["service".to_owned(), "location".to_owned()], Some(wait)));
         assert_eq!(config.alerting.receivers[1].kind, notify::ReceiverKind::Log);
     }
 

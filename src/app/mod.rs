@@ -46,6 +46,8 @@ pub use library::Library;
 const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
 /// How many incidents are looked through for open ones, whose evidence is spared.
 const INCIDENTS: u32 = 5000;
+/// How many scenarios may wait to be run at once because others hang on them.
+const LOOKS: usize = 1000;
 /// How often what is older is forgotten.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
@@ -188,6 +190,9 @@ impl App {
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
         let (committer, intake) =
             Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
+        let (look, looked_for) = mpsc::channel(LOOKS);
+        // When the dispatcher is that far behind, whoever waits for the look gives up after a while.
+        let committer = committer.looking(move |scenario| drop(look.try_send(scenario)));
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
         courier.serve(&config.alerting.receivers, &links).await;
@@ -238,7 +243,7 @@ impl App {
         // Runs have a tracker of their own, so that a drain can wait for them first.
         let runs = TaskTracker::new();
         let hooks = parts.hooks(&intake, &cancel_runs);
-        let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed);
+        let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed).asked(looked_for);
         let dispatching = tasks.spawn(dispatcher.run(parts.scenarios.subscribe(), stop.clone()));
 
         let (reloads, requests) = mpsc::channel(4);
@@ -247,6 +252,8 @@ impl App {
         tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
         tasks.spawn(run::probe::watch_over(awake_since, finish.clone()));
 
+        let (alerts, asked) = mpsc::channel(16);
+        tasks.spawn(serve_alert_requests(asked, intake.clone(), stop.clone()));
         let state = web::State {
             store,
             evidence: parts.evidence.clone(),
@@ -254,6 +261,7 @@ impl App {
             overview: parts.overview.subscribe(),
             probes,
             reload: reloads.clone(),
+            alerts,
             stopping: stop.clone(),
         };
         let until = finish.clone();
@@ -308,6 +316,34 @@ impl Reloader {
             Some(reloads) if reloads.send(request).await.is_ok() => report.await.unwrap_or_default(),
             _ => ReloadReport::default(),
         }
+    }
+}
+
+/// Hands on what is asked of alerting over HTTP.
+async fn serve_alert_requests(
+    mut requests: mpsc::Receiver<web::AlertRequest>,
+    intake: Intake,
+    stop: CancellationToken,
+) {
+    loop {
+        let request = tokio::select! {
+            () = stop.cancelled() => return,
+            request = requests.recv() => request,
+        };
+        let Some(request) = request else { return };
+        let asked = match request.asked.clone() {
+            web::Asked::Mute { maintenance, matches, length, author, reason } => {
+                let from = Utc::now();
+                let until = from + chrono::TimeDelta::from_std(length).unwrap_or_default();
+                // Short enough to be typed, and new.
+                let id = uuid::Uuid::now_v7().simple().to_string().split_off(20);
+                alert::Request::Mute(alert::Mute { id, maintenance, matches, from, until, author, reason })
+            }
+            web::Asked::Expire { id } => alert::Request::Expire { id },
+            web::Asked::Acknowledge { key, author } => alert::Request::Acknowledge { key, author },
+        };
+        let answer = intake.request(asked).await;
+        request.answer(answer);
     }
 }
 

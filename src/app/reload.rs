@@ -15,7 +15,7 @@ use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::names::{Metric, metric};
 use crate::notify::{Courier, Links};
 use crate::run::blackbox;
-use crate::scenario::{Catalog, Loaded, Lookup, Scenario, ScenarioId, assemble, load};
+use crate::scenario::{Catalog, Loaded, Lookup, Scenario, ScenarioId, assemble, load, parents};
 use crate::sink::zabbix::Entry;
 use crate::web::{Overview, ReloadReport, ReloadRequest};
 
@@ -117,6 +117,10 @@ impl Parts {
         });
         let (catalog, problems) = assemble(&state.catalog, files.collect());
         diagnostics.extend(problems);
+        // While a file is not read, nobody knows which scenarios are in it.
+        let whole = diagnostics.iter().all(|found| found.severity < Severity::Error);
+        let refused = |id: &str| !whole || catalog.refused.iter().any(|(known, _)| known == id);
+        diagnostics.extend(parents(&catalog.scenarios, refused).1);
 
         let modules = config.probe.as_ref().map(|probe| self.modules(probe, &mut diagnostics));
 

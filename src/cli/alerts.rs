@@ -1,92 +1,206 @@
-//! `wachta alerts`: what concerns those who are told.
+//! `wachta alerts`: what is open and why, silencing and taking over, through the API of an agent that runs; and a trial of
+//! a receiver.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::time::Duration;
 
-use chrono::Utc;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
 
-use crate::app::{config, web_client};
-use crate::incident::Event;
-use crate::names::exit;
-use crate::notify::{LOG, Links, Receiver, Tools, Trial, trial};
-use crate::store::Delivery;
-use crate::store::evidence::EvidenceFolder;
+use super::trial::{TestArgs, test};
+use crate::app::web_client;
+use crate::names::{DEFAULT_LISTEN, exit, path};
+
+/// How long the agent may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Arguments of `wachta alerts`.
 #[derive(clap::Args)]
 pub(super) struct AlertsArgs {
     #[command(subcommand)]
-    command: AlertsCommand,
+    what: What,
 }
 
 #[derive(clap::Subcommand)]
-enum AlertsCommand {
+enum What {
     /// Send a marked trial to a receiver and say what it answered
     Test(TestArgs),
+    /// List open incidents, silences and maintenance
+    List {
+        #[command(flatten)]
+        agent: Address,
+    },
+    /// Say why a scenario or an incident was told, or why not, newest first
+    Why {
+        /// The id of a scenario, or the key of an incident like shop-checkout:3
+        id: String,
+        #[command(flatten)]
+        agent: Address,
+    },
+    /// Take an incident over: no reminders from now on
+    Ack {
+        /// The key of the incident, or of its notice
+        key: String,
+        /// Who; default the name of the user
+        #[arg(long, value_name = "NAME", env = "USER")]
+        author: String,
+        #[command(flatten)]
+        agent: Address,
+    },
+    /// Tell nothing of what matches for a while; with --end, end a silence or maintenance
+    Silence {
+        /// Tags, or severity, scenario, location, kind: team=shop
+        #[arg(value_name = "KEY=VALUE", required_unless_present = "end")]
+        matches: Vec<String>,
+        /// For how long: 2h, 30m
+        #[arg(long = "for", value_name = "DURATION", required_unless_present = "end")]
+        length: Option<String>,
+        /// Why
+        #[arg(long, value_name = "TEXT", required_unless_present = "end")]
+        reason: Option<String>,
+        /// Who; default the name of the user
+        #[arg(long, value_name = "NAME", env = "USER")]
+        author: String,
+        /// The id of what is to end now
+        #[arg(long, value_name = "ID", conflicts_with_all = ["matches", "length", "reason"])]
+        end: Option<String>,
+        #[command(flatten)]
+        agent: Address,
+    },
 }
 
-/// Arguments of `wachta alerts test`.
 #[derive(clap::Args)]
-struct TestArgs {
-    /// The receiver's name in the agent's file
-    receiver: String,
-    /// The agent's file
-    #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
-    config: PathBuf,
+struct Address {
+    /// Where the agent listens; default 127.0.0.1:9815
+    #[arg(long, value_name = "URL")]
+    url: Option<url::Url>,
 }
 
-/// Carries the command out. 0: the receiver took all of it; 1: it did not; 2: there is no such receiver.
+/// Asks the agent, or tries a receiver, and shows what was answered.
 pub(super) async fn alerts(args: AlertsArgs) -> u8 {
-    let AlertsCommand::Test(args) = args.command;
-    match test(&args).await {
-        Ok(trials) => {
-            let mut out = std::io::stdout().lock();
-            let taken = trials.iter().all(|trial| trial.delivery == Delivery::Sent);
-            for trial in &trials {
-                // Nobody may be reading any more.
-                let _ = writeln!(out, "{}", line(&args.receiver, trial));
-            }
-            if taken { exit::PASSED } else { exit::FAILED }
+    let shown = match args.what {
+        What::Test(args) => return test(&args).await,
+        What::List { agent } => list(&agent).await,
+        What::Why { id, agent } => {
+            agent.get(&format!("{}/{}", path::API_WHY, encoded(&id))).await.map(|found| why(&found))
         }
-        Err(text) => {
-            super::say_error(&text);
-            exit::USAGE
+        What::Ack { key, author, agent } => {
+            let place = format!("{}/{}/ack", path::API_INCIDENTS, encoded(&key));
+            agent.send(reqwest::Method::POST, &place, Some(&json!({"author": author}))).await.map(|done| said(&done))
         }
-    }
-}
-
-/// What a person is told of a try.
-fn line(receiver: &str, trial: &Trial) -> String {
-    let event = match trial.event {
-        Event::Resolved => "the end of the test",
-        _ => "the test",
+        What::Silence { end: Some(id), agent, .. } => {
+            let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
+            agent.send(reqwest::Method::DELETE, &place, None).await.map(|done| said(&done))
+        }
+        What::Silence { matches, length, reason, author, end: None, agent } => {
+            let pairs: Option<Vec<_>> = matches.iter().map(|pair| pair.split_once('=')).collect();
+            let Some(pairs) = pairs else { return refuse("write what is to be silenced like team=shop") };
+            let matches: serde_json::Map<String, Value> =
+                pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+            let body = json!({"match": matches, "for": length, "reason": reason, "author": author});
+            agent.send(reqwest::Method::POST, path::API_SILENCES, Some(&body)).await.map(|done| said(&done))
+        }
     };
-    match &trial.delivery {
-        Delivery::Sent => format!("{receiver} took {event}: {}", trial.said),
-        Delivery::Refused(problem) => format!("{receiver} did not take {event}, and may later: {problem}"),
-        Delivery::Unsure(problem) => format!("{receiver} may have taken {event} or not: {problem}"),
-        Delivery::Failed(problem) => format!("{receiver} did not take {event}: {problem}"),
-    }
-}
-
-async fn test(args: &TestArgs) -> Result<Vec<Trial>, String> {
-    let (config, receiver) = load(&args.config, &args.receiver)?;
-    // Nothing has happened, so there is no picture.
-    let tools = Tools { client: web_client().map_err(|e| e.to_string())?, evidence: EvidenceFolder::new("") };
-    let links = Links::new(config.web.external_url.clone());
-    Ok(trial(&receiver, &links, &tools, &config.location, Utc::now()).await)
-}
-
-fn load(file: &Path, name: &str) -> Result<(config::Config, Receiver), String> {
-    let config = super::agents_file(file)?;
-    let receivers = &config.alerting.receivers;
-    let found = receivers.iter().find(|receiver| receiver.name == name).cloned();
-    let found = found.or_else(|| (name == LOG).then(|| Receiver { name: LOG.to_owned(), ..Receiver::default() }));
-    match found {
-        Some(receiver) => Ok((config, receiver)),
-        None => {
-            let known: Vec<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).chain([LOG]).collect();
-            Err(format!("there is no receiver `{name}` in {}; known receivers: {}", file.display(), known.join(", ")))
+    match shown {
+        Ok(text) => {
+            // Who reads may have had enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            exit::PASSED
         }
+        Err(problem) => refuse(&problem),
     }
+}
+
+fn refuse(problem: &str) -> u8 {
+    super::say_error(problem);
+    exit::USAGE
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+impl Address {
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        self.send(reqwest::Method::GET, path, None).await
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let base = self.url.as_ref().map_or_else(|| format!("http://{DEFAULT_LISTEN}"), url::Url::to_string);
+        let base = base.trim_end_matches('/');
+        let client = web_client().map_err(|e| e.to_string())?;
+        let mut request = client.request(method, format!("{base}{path}")).timeout(TIMEOUT);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|_| format!("no agent answers at {base}; name where it listens with --url"))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|e| format!("the answer broke off: {e}"))?;
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(body["error"]
+            .as_str()
+            .map_or_else(|| format!("the agent answered {status}: {}", text.trim()), str::to_owned))
+    }
+}
+
+async fn list(agent: &Address) -> Result<String, String> {
+    let incidents = agent.get(path::API_INCIDENTS).await?;
+    let mutes = agent.get(path::API_SILENCES).await?;
+    let open = incidents.as_array().into_iter().flatten().filter(|incident| incident["resolved_at"].is_null());
+    let mut text = String::new();
+    for incident in open {
+        text.push_str(&format!(
+            "{}  {}  since {}  {}{}\n",
+            word(&incident["key"]),
+            word(&incident["severity"]),
+            time(&incident["opened_at"]),
+            word(&incident["name"]),
+            incident["message"].as_str().map(|message| format!(": {message}")).unwrap_or_default(),
+        ));
+    }
+    if text.is_empty() {
+        text.push_str("no open incident\n");
+    }
+    for mute in mutes.as_array().into_iter().flatten() {
+        let what = if mute["maintenance"] == true { "maintenance" } else { "silenced" };
+        let pairs = mute["match"].as_object().into_iter().flatten();
+        let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", word(value))).collect();
+        let pairs = if pairs.is_empty() { "everything".to_owned() } else { pairs.join(" ") };
+        let (id, until, author, reason) =
+            (word(&mute["id"]), time(&mute["until"]), word(&mute["author"]), word(&mute["reason"]));
+        text.push_str(&format!("{what} {id}  {pairs}  until {until}  by {author}: {reason}\n"));
+    }
+    Ok(text)
+}
+
+/// Decisions as lines: when, why, how often, with which figures.
+fn why(decisions: &Value) -> String {
+    let line = |decision: &Value| {
+        let count = decision["count"].as_u64().unwrap_or(1);
+        let times = if count > 1 { format!(" ×{count} since {}", time(&decision["first_at"])) } else { String::new() };
+        let detail = decision["detail"].as_str().filter(|detail| !detail.is_empty());
+        let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+        format!("{}  {}{times}{detail}\n", time(&decision["at"]), word(&decision["why"]))
+    };
+    decisions.as_array().into_iter().flatten().map(line).collect()
+}
+
+fn said(answer: &Value) -> String {
+    format!("{}\n", word(&answer["done"]))
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A time to the second.
+fn time(value: &Value) -> String {
+    let at = value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+    at.map(|at| at.to_utc().format("%F %TZ").to_string()).unwrap_or_default()
 }

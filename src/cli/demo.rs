@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use include_dir::{Dir, include_dir};
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::app::{App, Config, Setup, config::Allow};
 use crate::demo::{Demo, Surroundings, receiver};
 use crate::names::exit;
 use crate::notify::credential::Credential;
-use crate::notify::{Alerting, Receiver, ReceiverKind, Webhook, WebhookFormat};
+use crate::notify::{Alerting, Receiver, ReceiverKind, Route, Webhook, WebhookFormat};
 use crate::outcome::{Outcome, Verdict};
 use crate::run::browser;
 use crate::store::Sqlite;
@@ -95,7 +96,16 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         zabbix: None,
         evidence: crate::store::evidence::Limits::default(),
         probe: None,
-        alerting: Alerting { receivers: vec![receiver], routes: Vec::new() },
+        alerting: Alerting {
+            receivers: vec![receiver],
+            // Whoever plays with faults does not want to wait for the notice.
+            routes: vec![Route {
+                to: vec!["you".into()],
+                group_wait: Some(Duration::from_secs(2)),
+                ..Route::default()
+            }],
+            ..Alerting::default()
+        },
     };
     let printer = Arc::new(Printer::default());
     let listener = Arc::clone(&printer);

@@ -8,6 +8,7 @@ pub mod report;
 mod run;
 pub mod schema;
 mod serve;
+mod trial;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -42,7 +43,7 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Show every step with its name, timeout and target, and the next due times
     Explain(explain::ExplainArgs),
-    /// Try a receiver
+    /// List incidents, say why, take over, silence, through an agent that runs; try a receiver
     Alerts(alerts::AlertsArgs),
     /// Ends browsers when the agent that started them is gone; started by the agent itself
     #[command(hide = true)]

@@ -56,7 +56,7 @@ pub(super) fn memo(
         "annotations": alerts::annotations(notice, message),
         "startsAt": time(notice.incident.opened_at),
         "generatorURL": wording.links.incident(notice).unwrap_or_default(),
-        "endsAt": notice.incident.resolved_at.filter(|_| notice.event == Event::Resolved).map(time),
+        "endsAt": notice.incident.resolved_at.filter(|_| matches!(notice.event, Event::Resolved | Event::Digest)).map(time),
         "outgrown": outgrown,
     })
 }

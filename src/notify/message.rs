@@ -49,6 +49,7 @@ impl Wording {
         let links = [
             ("run", self.links.run(notice)),
             ("incident", self.links.incident(notice)),
+            ("silence", self.links.silence(notice)),
             ("runbook", notice.incident.runbook.clone().filter(|_| notice.event != Event::Resolved)),
         ];
         let is_link = |url: &String| {
@@ -57,6 +58,7 @@ impl Wording {
         let links = links.into_iter().filter_map(|(name, url)| Some((name, url.filter(is_link)?)));
         let tone = match (notice.event, notice.incident.severity) {
             (Event::Resolved, _) => Tone::Good,
+            (Event::Digest, _) if !notice.incident.is_open() => Tone::Good,
             (_, Severity::Critical) => Tone::Critical,
             (_, Severity::Warning) => Tone::Warning,
             (_, Severity::Info) => Tone::Info,

@@ -37,8 +37,8 @@ use crate::store::Delivery;
 use crate::store::evidence::EvidenceFolder;
 
 pub use config::{
-    Alerting, Alertmanager, Email, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route, Slack, Teams, Telegram,
-    Webhook, WebhookFormat,
+    Alerting, Alertmanager, Begins, Email, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route, Slack, Teams,
+    Telegram, Webhook, WebhookFormat, Window,
 };
 pub use courier::{Courier, Metrics};
 pub use email::is_mailbox;
@@ -202,12 +202,16 @@ impl Links {
         Self { base }
     }
 
-    /// The page of the incident that a notice is about.
+    /// The page of the incident that a notice is about: the one that its key is of.
     pub fn incident(&self, notice: &Notice) -> Option<String> {
-        let key =
-            percent_encoding::utf8_percent_encode(&notice.incident.dedup_key(), percent_encoding::NON_ALPHANUMERIC)
-                .to_string();
+        let key = percent_encoding::utf8_percent_encode(&notice.key, percent_encoding::NON_ALPHANUMERIC).to_string();
         self.to(crate::names::path::INCIDENT, &key)
+    }
+
+    /// Where it can be silenced and taken over, while it is open.
+    pub fn silence(&self, notice: &Notice) -> Option<String> {
+        let is_over = notice.event == Event::Resolved || !notice.incident.is_open();
+        (!is_over).then(|| self.incident(notice)).flatten().map(|page| format!("{page}#silence"))
     }
 
     /// The page of the run that a notice is about.

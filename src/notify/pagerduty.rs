@@ -1,7 +1,8 @@
 //! PagerDuty's Events API, version 2 (its developer docs, `events-API-v2`).
 //!
 //! One alert per dedup key: what is told again of an open one is laid over it, and a resolve for one that is not open is
-//! dropped there, so that a repeat does no harm.
+//! dropped there, so that a repeat does no harm. What is laid over an open alert pages nobody; so what becomes louder is
+//! an alert of its own, whose key says how loud, and the quieter one is resolved after it.
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::{Notifier, Tried, cut};
 use crate::incident::{Event, Notice};
 use crate::names::Reason;
 use crate::scenario::Severity;
+use crate::store::Delivery;
 
 /// Characters of a dedup key.
 const KEY: usize = 255;
@@ -35,13 +37,40 @@ pub(super) struct Pager {
     pub(super) wording: Wording,
 }
 
-/// The event of a notice, without the routing key.
-pub(super) fn event(notice: &Notice, message: &Message, wording: &Wording) -> Json {
-    let incident = &notice.incident;
-    let key = cut::key(&notice.key, KEY);
+/// The end of an alert, without the routing key.
+fn end(key: &str) -> Json {
+    json!({"event_action": "resolve", "dedup_key": key})
+}
+
+/// The events of a notice, without the routing key, and what is to be remembered once all of them are taken.
+pub(super) fn events(
+    notice: &Notice,
+    memo: Option<&Json>,
+    message: &Message,
+    wording: &Wording,
+) -> (Vec<Json>, Option<Json>) {
+    let first = cut::key(&notice.key, KEY);
+    let known = memo.and_then(|memo| Some((memo["key"].as_str()?, Severity::named(memo["severity"].as_str()?)?)));
+    let (key, was) = known.unwrap_or((&first, notice.incident.severity));
+    let is = notice.incident.severity;
     if notice.event == Event::Resolved {
-        return json!({"event_action": "resolve", "dedup_key": key});
+        return (vec![end(key)], None);
     }
+    // A digest of what is over already: nobody has to get up for it.
+    if notice.event == Event::Digest && !notice.incident.is_open() {
+        return (Vec::new(), None);
+    }
+    if is <= was {
+        return (vec![event(notice, key, message, wording)], Some(json!({"key": key, "severity": was.as_str()})));
+    }
+    let louder = cut::key(&format!("{} {is}", notice.key), KEY);
+    let events = vec![event(notice, &louder, message, wording), end(key)];
+    (events, Some(json!({"key": louder, "severity": is.as_str()})))
+}
+
+/// What is to be shown of a notice under a key.
+fn event(notice: &Notice, key: &str, message: &Message, wording: &Wording) -> Json {
+    let incident = &notice.incident;
     let severity = match incident.severity {
         Severity::Info => "info",
         Severity::Warning => "warning",
@@ -107,16 +136,29 @@ fn judge(reply: &Reply) -> Tried {
 
 #[async_trait]
 impl Notifier for Pager {
-    async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
         let routing_key = match self.config.routing_key.read() {
             Ok(key) => key,
             Err(problem) => return Tried::refused(problem),
         };
-        let mut event = event(notice, &self.wording.message(notice), &self.wording);
-        event["routing_key"] = routing_key.into();
-        match exchange(self.client.post(self.config.url.clone()).json(&event)).await {
-            Ok(reply) => judge(&reply),
-            Err(tried) => tried,
+        let (events, memo) = events(notice, memo, &self.wording.message(notice), &self.wording);
+        let mut tried = Tried::sent("all of it is over: nobody is paged");
+        for mut event in events {
+            event["routing_key"] = routing_key.as_str().into();
+            tried = match exchange(self.client.post(self.config.url.clone()).json(&event)).await {
+                Ok(reply) => judge(&reply),
+                Err(tried) => tried,
+            };
+            // A try that is made again sends all of them again, which does no harm.
+            if tried.delivery != Delivery::Sent {
+                return tried;
+            }
         }
+        tried.memo = memo;
+        tried
+    }
+
+    fn remembers(&self) -> bool {
+        true
     }
 }

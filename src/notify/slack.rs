@@ -11,6 +11,7 @@ use super::exchange::{Reply, bounded, exchange};
 use super::message::{Message, Tone, Wording};
 use super::{Notifier, Tried, cut};
 use crate::incident::{Event, Notice};
+use crate::scenario::Severity;
 use crate::store::Delivery;
 use crate::store::evidence::{EvidenceFolder, LARGEST};
 
@@ -121,11 +122,22 @@ impl Channel {
             update["ts"] = ts.into();
             let (tried, answer) = self.call(url, token, "chat.update", &update).await;
             let is_gone = answer["error"].as_str().is_some_and(|error| GONE.contains(&error));
-            if tried.delivery == Delivery::Sent && notice.event == Event::Reminder {
-                // Nobody sees an update that changes nothing: who asked for reminders gets a message.
+            let severity = memo.and_then(|memo| memo["severity"].as_str()).and_then(Severity::named);
+            let louder = notice.event != Event::Resolved && severity.is_some_and(|was| was < notice.incident.severity);
+            if tried.delivery == Delivery::Sent && (notice.event == Event::Reminder || louder) {
+                // Nobody sees a message that changes in place: who asked for reminders gets one, as does everybody
+                // when it is louder.
                 let text = title(&message);
                 let body = json!({"channel": channel, "thread_ts": ts, "reply_broadcast": true, "text": text});
-                return self.call(url, token, "chat.postMessage", &body).await.0;
+                let said = self.call(url, token, "chat.postMessage", &body).await.0;
+                if said.delivery == Delivery::Sent && louder {
+                    let screenshot = memo.map(|memo| memo["screenshot"].clone());
+                    return said.remember(json!({
+                        "channel": channel, "ts": ts, "screenshot": screenshot,
+                        "severity": notice.incident.severity.as_str(),
+                    }));
+                }
+                return said;
             }
             if !is_gone {
                 return tried;
@@ -136,7 +148,10 @@ impl Channel {
         let (tried, answer) = self.call(url, token, "chat.postMessage", &content).await;
         if tried.delivery == Delivery::Sent {
             let shown = notice.incident.screenshot.clone().filter(|_| known.is_none());
-            return tried.remember(json!({"channel": answer["channel"], "ts": answer["ts"], "screenshot": shown}));
+            return tried.remember(json!({
+                "channel": answer["channel"], "ts": answer["ts"], "screenshot": shown,
+                "severity": notice.incident.severity.as_str(),
+            }));
         }
         tried
     }

@@ -220,7 +220,7 @@ fn names(notice: &Notice, links: &Links) -> Value {
         "bad_runs": incident.bad_runs, "note": some(&notice.note),
         "others": notice.others.iter().map(other).collect::<Vec<_>>(), "uncounted": notice.uncounted,
         "runbook": some(&incident.runbook), "receiver": notice.receiver, "key": notice.key, "repeat": notice.repeat,
-        "links": {"incident": links.incident(notice), "run": links.run(notice)},
+        "links": {"incident": links.incident(notice), "run": links.run(notice), "silence": links.silence(notice)},
     });
     Value::from(minijinja::value::Serde(names))
 }

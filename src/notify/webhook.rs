@@ -64,6 +64,7 @@ pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
         "links": {
             "incident": links.incident(notice),
             "run": links.run(notice),
+            "silence": links.silence(notice),
             "screenshot": links.screenshot(notice),
         },
     })

@@ -228,9 +228,13 @@ pub const ALERT: &[Key] = &[
     key("recover_after", Shape::Count, "good runs in a row that resolve it; default 2"),
     key("severity", Shape::Words(&["info", "warning", "critical"]), "how loud it is; default warning"),
     key("verdicts", Shape::List(&Shape::Words(&["failed", "degraded"])), "which verdicts count; default [failed]"),
-    later("depends_on", "scenarios whose incident explains this one"),
-    later("remind", "how often an open incident is told again"),
-    later("runbook", "where to read on"),
+    key(
+        "depends_on",
+        Shape::List(&Shape::Text),
+        "ids of scenarios whose failure explains this one's: while one of them fails this one is not told; an id without the brackets of its matrix means all of them",
+    ),
+    key("remind", Shape::Duration, "how often an open incident is told again while nothing changes; left out: never"),
+    key("runbook", Shape::Text, "a URL, where to read on"),
 ];
 
 /// Keys that stand beside any action.

@@ -393,6 +393,9 @@ struct AlertParts {
     recover_after: Option<u32>,
     severity: Option<model::Severity>,
     verdicts: Option<Vec<Verdict>>,
+    depends_on: Vec<At<String>>,
+    remind: Option<Duration>,
+    runbook: Option<String>,
 }
 
 impl AlertParts {
@@ -407,6 +410,9 @@ impl AlertParts {
             recover_after: self.recover_after.unwrap_or(default.recover_after),
             severity: self.severity.unwrap_or(default.severity),
             verdicts: self.verdicts.unwrap_or(default.verdicts),
+            depends_on: self.depends_on,
+            remind: self.remind,
+            runbook: self.runbook,
         }
     }
 }
@@ -441,6 +447,25 @@ fn alert(r: &mut Reader, node: Option<&Node>, mut parts: AlertParts) -> AlertPar
             r.fail(node.span, "with no verdict nothing would ever alert");
         }
         parts.verdicts = Some(verdicts);
+    }
+    if let Some(items) = fields.get("depends_on").and_then(|node| r.list(node, "`depends_on`")) {
+        parts.depends_on = items.iter().filter_map(|item| r.text(item, "`depends_on`")).collect();
+    }
+    if let Some(node) = fields.get("remind")
+        && let Some(remind) = r.duration(node, "`remind`")
+    {
+        if remind < Duration::from_secs(60) {
+            r.fail_with(node.span, "`remind` must be at least 1m", "what changes is told without it");
+        }
+        parts.remind = Some(remind);
+    }
+    if let Some(node) = fields.get("runbook")
+        && let Some(text) = r.text(node, "`runbook`")
+    {
+        match ::url::Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => parts.runbook = Some(text.value),
+            _ => r.fail_with(node.span, "`runbook` is not a URL", "write it like https://wiki.example.com/shop"),
+        }
     }
     parts
 }

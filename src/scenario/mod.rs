@@ -6,6 +6,7 @@
 
 mod browser;
 pub mod catalog;
+mod dependency;
 pub mod device;
 mod expect;
 mod fragment;
@@ -32,6 +33,7 @@ mod verdict;
 pub mod xpath;
 
 pub use catalog::{Catalog, assemble};
+pub use dependency::{Parents, parents};
 pub use load::{Loaded, load};
 pub use model::*;
 pub use probe::Check;

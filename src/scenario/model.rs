@@ -441,11 +441,26 @@ pub struct AlertPolicy {
     pub severity: Severity,
     /// Which verdicts are bad: a subset of failed and degraded.
     pub verdicts: Vec<Verdict>,
+    /// Ids of scenarios whose failure explains this one's.
+    pub depends_on: Vec<At<String>>,
+    /// How often an open incident is told again while nothing changes; none: never.
+    pub remind: Option<Duration>,
+    /// Where to read on, a URL.
+    pub runbook: Option<String>,
 }
 
 impl Default for AlertPolicy {
     fn default() -> Self {
-        Self { after: 2, of: 2, recover_after: 2, severity: Severity::Warning, verdicts: vec![Verdict::Failed] }
+        Self {
+            after: 2,
+            of: 2,
+            recover_after: 2,
+            severity: Severity::Warning,
+            verdicts: vec![Verdict::Failed],
+            depends_on: Vec::new(),
+            remind: None,
+            runbook: None,
+        }
     }
 }
 
@@ -473,6 +488,11 @@ impl Severity {
             Self::Warning => "warning",
             Self::Critical => "critical",
         }
+    }
+
+    /// The severity with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.as_str() == name)
     }
 }
 

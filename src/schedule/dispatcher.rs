@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -61,6 +61,8 @@ pub struct Dispatcher {
     /// Whether a run of a scenario goes on; also of one that is gone, which may come back before its run ends.
     running: HashMap<ScenarioId, Arc<AtomicBool>>,
     queue: BinaryHeap<Reverse<(DateTime<Utc>, ScenarioId)>>,
+    /// Who is to be run at once.
+    asked: Option<mpsc::Receiver<ScenarioId>>,
 }
 
 struct Entry {
@@ -88,7 +90,15 @@ impl Dispatcher {
             entries: HashMap::new(),
             running: HashMap::new(),
             queue: BinaryHeap::new(),
+            asked: None,
         }
+    }
+
+    /// Runs also what is asked for here, at once, unless it runs already; its due times stay as they are.
+    #[must_use]
+    pub fn asked(mut self, asked: mpsc::Receiver<ScenarioId>) -> Self {
+        self.asked = Some(asked);
+        self
     }
 
     /// Starts what is due until it is told to stop; then withdraws what is planned. Runs that go on are the
@@ -96,6 +106,7 @@ impl Dispatcher {
     pub async fn run(mut self, mut scenarios: watch::Receiver<Scenarios>, stop: CancellationToken) {
         let first = Arc::clone(&scenarios.borrow_and_update());
         self.apply(&first);
+        let mut asked = self.asked.take();
         for (_, run) in std::mem::take(&mut self.resumed) {
             (self.hooks.withdraw)(run);
         }
@@ -113,6 +124,7 @@ impl Dispatcher {
                     }
                     Err(_) => break,
                 },
+                Some(id) = async { asked.as_mut()?.recv().await } => self.start_now(&id),
                 () = tokio::time::sleep(sleep) => self.start_due(),
             }
         }
@@ -185,6 +197,18 @@ impl Dispatcher {
             }
             self.plan(scenario, next_after);
         }
+    }
+
+    /// Starts a scenario that somebody asked for.
+    fn start_now(&self, id: &ScenarioId) {
+        let Some(entry) = self.entries.get(id) else { return };
+        if entry.running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let due = Due { scenario: Arc::clone(&entry.scenario), run: RunId::new(), due_at: (self.hooks.now)() };
+        let written = Some((self.hooks.plan)(&due));
+        let running = Arc::clone(&entry.running);
+        self.start(Entry { scenario: due.scenario, due_at: due.due_at, run: due.run, written, running });
     }
 
     /// After a time in which nothing could be started (a stopped process, a suspended machine) only the latest due

@@ -67,6 +67,7 @@ conformance! {
     a_notice_that_may_have_arrived_is_a_repeat
     what_receivers_need_is_remembered
     who_called_in_is_remembered
+    memory_is_written_and_forgotten
 }
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -501,4 +502,18 @@ async fn who_called_in_is_remembered(store: &dyn Store) {
     store.beat("other", Beat::Ended(7), at(4)).await.unwrap();
     assert_eq!(store.beats("backup").await.unwrap(), heard(Some(1), Some((3, FAILED))));
     assert_eq!(store.beats("other").await.unwrap(), heard(None, Some((4, 7))));
+}
+
+async fn memory_is_written_and_forgotten(store: &Sqlite) {
+    let write = async |entries: &[(&str, Option<Json>)]| {
+        let memory = entries.iter().map(|(key, body)| ((*key).to_owned(), body.clone())).collect();
+        store.commit(&Batch { memory, ..Batch::default() }).await.unwrap();
+        store.memory().await.unwrap()
+    };
+    let entry = |key: &str, body: Json| (key.to_owned(), body);
+    assert!(!Batch { memory: vec![("a".into(), None)], ..Batch::default() }.is_empty());
+    let kept = write(&[("b", Some(json!({"n": 1}))), ("a \"x\" ż", Some(json!("text")))]).await;
+    assert_eq!(kept, [entry("a \"x\" ż", json!("text")), entry("b", json!({"n": 1}))]);
+    assert_eq!(write(&[("b", Some(json!(2))), ("a \"x\" ż", None), ("c", None)]).await, [entry("b", json!(2))]);
+    assert_eq!(write(&[("b", None), ("b", Some(json!(3)))]).await, [entry("b", json!(3))]);
 }

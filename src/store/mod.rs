@@ -64,6 +64,8 @@ pub struct Batch {
     pub outcomes: Vec<Arc<Outcome>>,
     /// What alerting remembers, by subject.
     pub watches: Vec<(Subject, Json)>,
+    /// What else alerting remembers, by key: groups, silences; none: no longer.
+    pub memory: Vec<(String, Option<Json>)>,
     /// Incidents that opened, changed or resolved.
     pub incidents: Vec<Incident>,
     /// What was decided, in order.
@@ -79,6 +81,7 @@ impl Batch {
             && self.withdrawn.is_empty()
             && self.outcomes.is_empty()
             && self.watches.is_empty()
+            && self.memory.is_empty()
             && self.incidents.is_empty()
             && self.decisions.is_empty()
             && self.notices.is_empty()
@@ -170,6 +173,9 @@ pub struct KeptDecision {
 pub trait Incidents: Send + Sync {
     /// What alerting remembers, by subject.
     async fn watches(&self) -> Result<Vec<(Subject, Json)>>;
+
+    /// What else alerting remembers, by key.
+    async fn memory(&self) -> Result<Vec<(String, Json)>>;
 
     /// Incidents, newest first; the open ones come first.
     async fn incidents(&self, limit: u32) -> Result<Vec<Incident>>;

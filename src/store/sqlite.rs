@@ -175,6 +175,15 @@ impl Runs for Sqlite {
             "INSERT OR REPLACE INTO watches (subject, body) SELECT value ->> 0, value -> 1 FROM json_each(?)",
         )
         .await?;
+        for (key, body) in &batch.memory {
+            let query = match body {
+                Some(body) => sqlx::query("INSERT OR REPLACE INTO memory (key, body) VALUES (?, ?)")
+                    .bind(key)
+                    .bind(body.to_string()),
+                None => sqlx::query("DELETE FROM memory WHERE key = ?").bind(key),
+            };
+            query.execute(&mut *tx).await?;
+        }
         for incident in &batch.incidents {
             sqlx::query("INSERT OR REPLACE INTO incidents (id, opened_at, resolved_at, body) VALUES (?, ?, ?, ?)")
                 .bind(incident.dedup_key())
@@ -214,7 +223,7 @@ impl Runs for Sqlite {
             sqlx::query("INSERT OR IGNORE INTO notices (id, receiver, incident, owed_at, body) VALUES (?, ?, ?, ?, ?)")
                 .bind(&notice.id)
                 .bind(&notice.receiver)
-                .bind(notice.incident.dedup_key())
+                .bind(&notice.key)
                 .bind(micros(notice.owed_at))
                 .bind(json(notice)?)
                 .execute(&mut *tx)
@@ -379,6 +388,11 @@ impl Incidents for Sqlite {
     async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
         let rows = sqlx::query("SELECT subject, body FROM watches").fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((Subject(row.get(0)), body(row, 1)?))).collect()
+    }
+
+    async fn memory(&self) -> Result<Vec<(String, Json)>> {
+        let rows = sqlx::query("SELECT key, body FROM memory ORDER BY key").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((row.get(0), body(row, 1)?))).collect()
     }
 
     async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {

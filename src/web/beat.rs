@@ -89,6 +89,7 @@ mod tests {
                 prometheus::Registry::new(),
             )),
             reload: mpsc::channel(1).0,
+            alerts: mpsc::channel(1).0,
             stopping: tokio_util::sync::CancellationToken::new(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

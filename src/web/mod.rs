@@ -4,6 +4,7 @@
 //! `/probe`, which is a question and its answer.
 
 mod admin;
+mod api;
 mod beat;
 mod config;
 pub mod page;
@@ -15,7 +16,7 @@ use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::sink::prometheus::Prometheus;
 use crate::store::Store;
 use crate::store::evidence::EvidenceFolder;
 
+pub use api::{AlertRequest, Asked};
 pub use config::Config;
 pub use probe::Probes;
 
@@ -87,6 +89,8 @@ pub struct State {
     pub probes: Arc<Probes>,
     /// Where reloads are asked for.
     pub reload: mpsc::Sender<ReloadRequest>,
+    /// Where silences, maintenance and taking over are asked for.
+    pub alerts: mpsc::Sender<AlertRequest>,
     /// Cancelled once the agent stops: from then on it is not ready.
     pub stopping: CancellationToken,
 }
@@ -104,6 +108,12 @@ pub fn router(state: State) -> Router {
         .route(path::PROBE, get(probe::probe))
         .route(path::CONFIG, get(probe::config))
         .route(path::LOGS, get(probe::logs))
+        .route(path::API_INCIDENTS, get(api::incidents))
+        .route(&format!("{}/{{key}}/ack", path::API_INCIDENTS), post(api::acknowledge))
+        .route(&format!("{}/{{id}}", path::API_WHY), get(api::why))
+        .route(path::API_SILENCES, get(api::silences).post(api::silence))
+        .route(&format!("{}/{{id}}", path::API_SILENCES), delete(api::expire))
+        .route(path::API_MAINTENANCE, post(api::maintain))
         .layer(middleware::map_response(harden))
         .with_state(state)
 }

@@ -13,15 +13,15 @@ use crate::support::Folder;
 use crate::support::receiver::Receiver;
 
 /// What a command did.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ran {
     /// Everything it said.
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         format!("{}\n{}", self.out, self.err)
     }
 }
@@ -32,7 +32,7 @@ fn example(name: &str) -> String {
 }
 
 /// Runs `wachta` in a folder, with what the shop's scenarios need when there is a shop.
-async fn wachta(folder: &Folder, shop: Option<&Demo>, arguments: &[&str]) -> Ran {
+pub async fn wachta(folder: &Folder, shop: Option<&Demo>, arguments: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wachta"));
     command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).kill_on_drop(true);
     for name in ["SHOP_URL", "SHOP_ADDRESS", "SHOP_TLS_ADDRESS", "SHOP_CA", "SHOP_USER", "SHOP_PASSWORD", "WACHTA_LOG"]

@@ -155,7 +155,7 @@ where
 }
 
 /// The next number below this, as the seed says.
-fn random(seed: &mut u64, below: u64) -> u64 {
+pub fn random(seed: &mut u64, below: u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 33) % below
 }

@@ -25,7 +25,7 @@ fn prepare(folder: &Folder, receiver: &Receiver, slow: &Slow) {
         &format!(
             "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"]}}\nstore: sqlite:wachta.db\n\
              web: {{listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\"}}\n\
-             alerting: {{receivers: {{hook: {{webhook: {{url: \"http://{}/\"}}}}}}}}\n",
+             alerting: {{receivers: {{hook: {{webhook: {{url: \"http://{}/\"}}}}}}, routes: [{{to: [hook], group_wait: 0s}}]}}\n",
             receiver.address
         ),
     );

@@ -42,7 +42,8 @@ fn prepare(folder: &Folder, receiver: &Receiver, scenarios: &[&str]) {
         &format!(
             "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"], files: [\"{}/\"]}}\nstore: sqlite:wachta.db\n\
              web: {{listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\"}}\n\
-             alerting:\n  receivers:\n    hook: {{webhook: {{url: \"http://{}/\"}}}}\n    again: {{webhook: {{url: \"http://{1}/\"}}}}\n",
+             alerting:\n  receivers:\n    hook: {{webhook: {{url: \"http://{}/\"}}}}\n    again: {{webhook: {{url: \"http://{1}/\"}}}}\n\
+             \x20 routes: [{{to: [hook, again], group_by: [scenario], group_wait: 0s}}]\n",
             folder.path().display(),
             receiver.address
         ),
@@ -82,17 +83,17 @@ fn expected(rounds: &[&[&str]], over: bool) -> BTreeMap<(String, String, String)
 }
 
 /// Keeps an agent alive: starts it anew whenever it was killed, and aims the receiver at it.
-struct Keeper<'a> {
+pub struct Keeper<'a> {
     folder: &'a Folder,
     shop: &'a Demo,
     receiver: &'a Receiver,
     command: Box<dyn Fn() -> Command + 'a>,
-    agent: Agent,
-    starts: usize,
+    pub agent: Agent,
+    pub starts: usize,
 }
 
 impl<'a> Keeper<'a> {
-    async fn start(
+    pub async fn start(
         folder: &'a Folder,
         shop: &'a Demo,
         receiver: &'a Receiver,
@@ -105,7 +106,7 @@ impl<'a> Keeper<'a> {
         Self { folder, shop, receiver, command: Box::new(command), agent, starts: 1 }
     }
 
-    async fn look(&mut self) {
+    pub async fn look(&mut self) {
         if self.agent.ended() {
             self.starts += 1;
             // One that dies while it starts is started again at the next look.
@@ -127,7 +128,7 @@ impl<'a> Keeper<'a> {
     }
 }
 
-fn serve() -> Command {
+pub fn serve() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wachta"));
     command.args(["serve", "--config", "wachta.yaml"]);
     command
@@ -151,7 +152,7 @@ async fn every_fault(faults: &[Fault], shop: &Demo, keeper: &mut Keeper<'_>, amo
 
 /// The store agrees with what a fresh machine makes of the same outcomes in the same order: no step of n of m was
 /// lost or counted twice, and every run has one outcome.
-async fn replay(folder: &Path, shop: &Demo) {
+pub async fn replay(folder: &Path, shop: &Demo) {
     let store = Sqlite::open(&format!("sqlite:{}", folder.join("wachta.db").display())).await.unwrap();
     let mut outcomes = store.recent(None, 1_000_000).await.unwrap();
     outcomes.reverse();
@@ -345,6 +346,9 @@ impl History for Dying {
 impl Incidents for Dying {
     async fn watches(&self) -> Kept<Vec<(Subject, Value)>> {
         self.store.watches().await
+    }
+    async fn memory(&self) -> Kept<Vec<(String, Value)>> {
+        self.store.memory().await
     }
     async fn incidents(&self, limit: u32) -> Kept<Vec<Incident>> {
         self.store.incidents(limit).await

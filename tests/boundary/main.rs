@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
+mod alerts;
 mod bad_servers;
 mod blackbox;
 mod browser;
@@ -20,5 +21,6 @@ mod one_run;
 mod operators;
 mod receivers;
 mod reload;
+mod storm;
 mod support;
 mod zabbix;

@@ -27,7 +27,7 @@ fn agent_file(folder: &Folder, listen: &str, receiver: &Receiver) {
         &format!(
             "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"]}}\nstore: sqlite:wachta.db\n\
              web: {{listen: \"{listen}\", external_url: \"http://127.0.0.1:1/\"}}\n\
-             alerting: {{receivers: {{hook: {{webhook: {{url: \"http://{}/\"}}}}}}}}\n",
+             alerting: {{receivers: {{hook: {{webhook: {{url: \"http://{}/\"}}}}}}, routes: [{{to: [hook], group_wait: 0s}}]}}\n",
             receiver.address
         ),
     );

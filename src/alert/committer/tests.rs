@@ -1,18 +1,20 @@
 //! The committer against real stores: what is judged is written with it, once, whatever the store does meanwhile.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::incident::Event;
+use crate::incident::{Incident, Notice};
 use crate::names::Reason;
 use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::outcome::Verdict;
-use crate::scenario::{Kind, Lookup, LookupError, load};
+use crate::scenario::{Kind, Lookup, LookupError, Scenario, load};
 use crate::store::{Beat, Beats, Delivery, Heard, History, Incidents, KeptDecision, NoticeState, Outbox, Runs, Sqlite};
 
 struct Nothing;
@@ -96,6 +98,9 @@ impl History for Flaky {
 impl Incidents for Flaky {
     async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
         self.inner.watches().await
+    }
+    async fn memory(&self) -> Result<Vec<(String, Json)>> {
+        self.inner.memory().await
     }
     async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {
         self.inner.incidents(limit).await
@@ -229,11 +234,20 @@ fn alerting(receivers: &[&str], routes: &[(&str, &[&str])]) -> Arc<Alerting> {
     let route = |(team, to): &(&str, &[&str])| Route {
         matches: BTreeMap::from([("team".to_owned(), (*team).to_owned())]),
         to: to.iter().map(|name| (*name).to_owned()).collect(),
+        group_by: vec!["scenario".into()],
+        group_wait: Some(Duration::ZERO),
     };
-    Arc::new(Alerting {
-        receivers: receivers.iter().map(receiver).collect(),
-        routes: routes.iter().map(route).collect(),
-    })
+    let all = Route {
+        to: receivers.iter().map(|name| (*name).to_owned()).collect(),
+        group_by: vec!["scenario".into()],
+        group_wait: Some(Duration::ZERO),
+        ..Route::default()
+    };
+    let mut routes: Vec<Route> = routes.iter().map(route).collect();
+    if routes.is_empty() {
+        routes.push(all);
+    }
+    Arc::new(Alerting { receivers: receivers.iter().map(receiver).collect(), routes, ..Alerting::default() })
 }
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -312,7 +326,7 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     for heard in heard.into_iter().chain([stranger]) {
         heard.await.expect("written");
     }
-    assert_eq!(*store.taken.lock().unwrap(), [[4, 1, 1, 3, 2]]);
+    assert_eq!(*store.taken.lock().unwrap(), [[4, 1, 1, 4, 2]]);
     assert_eq!(running.woken.load(Ordering::Relaxed), 1);
     assert_eq!(store.recent(Some("shop"), 10).await.unwrap().len(), 3);
     assert_eq!(store.recent(Some("nobody"), 10).await.unwrap().len(), 1);
@@ -322,7 +336,7 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     assert_eq!(owed(&store, "team").await, ["opened shop:1"]);
     let decisions = store.decisions(&Subject("shop".into()), 10).await.unwrap();
     let why: Vec<_> = decisions.iter().map(|kept| (kept.decision.why.as_str(), kept.count)).collect();
-    assert_eq!(why, [("repeat", 1), ("opened", 1), ("count", 1)]);
+    assert_eq!(why, [("told", 1), ("repeat", 1), ("opened", 1), ("count", 1)]);
     let metrics = running.intake.dropped.get();
     assert_eq!(metrics, 0);
     running.stop().await;
@@ -380,7 +394,7 @@ async fn a_restart_goes_on_where_it_was(url: &str) {
 async fn who_heard_of_the_opening_hears_of_the_end(url: &str) {
     let store = store(url).await;
     let running = Agent::new(&store).await.start();
-    running.intake.scenarios(scenarios("", &["shop", "blog", "shed"]), Vec::new()).await;
+    running.intake.scenarios(scenarios("severity: critical", &["shop", "blog", "shed"]), Vec::new()).await;
     let all = &["a", "b", "c"];
     running.intake.alerting(alerting(all, &[("shop", &["a", "b"]), ("shop", &["c"]), ("blog", &["b"])])).await;
     running.runs("FF", "shop", 0).await;
@@ -426,9 +440,11 @@ async fn what_is_removed_resolves(url: &str) {
     let running = agent.start();
     heard.await.expect("written");
     running.stop().await;
-    assert_eq!(owed(&store, "b").await, ["opened new:1", "resolved new:1"]);
-    let last = store.notices("new:1").await.unwrap().pop().unwrap();
-    assert_eq!((last.notice.event, last.notice.incident.events), (Event::Resolved, 2));
+    assert_eq!(owed(&store, "b").await, [""; 0], "nobody was told that it opened");
+    let kept = store.decisions(&Subject("new".into()), 10).await.unwrap();
+    let why: Vec<_> = kept.iter().map(|kept| kept.decision.why.as_str()).collect();
+    assert_eq!(why, ["brief", "removed", "opened"]);
+    assert_eq!(store.memory().await.unwrap(), [], "nothing is left of what is over");
 }
 
 async fn plans_are_written_and_withdrawn(url: &str) {

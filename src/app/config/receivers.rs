@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{http_url, key, later};
+use super::{http_url, key};
 use crate::notify::credential::Credential;
 use crate::notify::template::{self, Templates};
 use crate::notify::{
@@ -33,10 +33,12 @@ pub(super) const RECEIVER: &[Key] = &[
     key("ntfy", Shape::Keys(&[NTFY]), "ntfy"),
     key("log", Shape::Keys(&[&[]]), "a line in the agent's log"),
     key("template", Shape::Keys(&[TEMPLATES]), "its own words"),
-    later("limit", "how much at most"),
+    key("limit", Shape::Text, "how many pages an hour at most: 6 per hour; what is more is told in one digest"),
 ];
 /// What stands beside a kind.
 const BESIDE: [&str; 2] = ["template", "limit"];
+/// The highest limit: beyond, it is none.
+const MOST: u32 = 1000;
 /// The keys of templates.
 pub(super) const TEMPLATES: &[Key] = &[
     key("title", Shape::Text, "a minijinja template of one line"),
@@ -88,6 +90,7 @@ const NTFY: &[Key] = &[
 pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Templates) -> Option<Receiver> {
     let fields = r.fields(&entry.value, "a receiver", &[RECEIVER])?;
     let own = fields.get("template").map(|node| templates(r, node, "`template`")).unwrap_or_default();
+    let limit = fields.get("limit").and_then(|node| limit(r, node));
     let kinds: Vec<_> = fields.iter().filter(|entry| !BESIDE.contains(&entry.key.as_str())).collect();
     let [kind] = kinds.as_slice() else {
         let nothing_else_is_wrong = entry.value.entries().is_some_and(|all| all.len() == fields.iter().count());
@@ -116,7 +119,22 @@ pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Temp
     }
     let templates =
         Templates { title: own.title.or_else(|| words.title.clone()), text: own.text.or_else(|| words.text.clone()) };
-    Some(Receiver { name: entry.key.clone(), kind: read, templates })
+    Some(Receiver { name: entry.key.clone(), kind: read, templates, limit })
+}
+
+/// `6 per hour`
+fn limit(r: &mut Reader, node: &Node) -> Option<u32> {
+    let text = r.text(node, "`limit`")?;
+    let count = text.value.strip_suffix(" per hour").and_then(|count| count.trim().parse().ok());
+    let count = count.filter(|count| (1..=MOST).contains(count));
+    if count.is_none() {
+        r.fail_with(
+            node.span,
+            "`limit` is no number of pages an hour",
+            format!("write it like 6 per hour, up to {MOST}"),
+        );
+    }
+    count
 }
 
 /// Reads templates, and tries each.

@@ -254,13 +254,20 @@ fn the_form_of_alertmanager() {
     assert_eq!(body["commonAnnotations"], body["alerts"][0]["annotations"]);
 }
 
+/// The one event that PagerDuty is told of a notice that it has not heard of before.
+fn page(notice: &Notice) -> Json {
+    let (mut events, _) = pagerduty::events(notice, None, &wording().message(notice), &wording());
+    assert_eq!(events.len(), 1);
+    events.swap_remove(0)
+}
+
 #[test]
 fn what_receivers_are_sent() {
     let notice = Notice { others: template::sample().others, note: Some("was <timeout>".into()), ..notice(7) };
     let message = wording().marked(&Notice { repeat: true, ..notice.clone() }, 500);
     let all = json!({
-        "pagerduty": pagerduty::event(&notice, &wording().message(&notice), &wording()),
-        "pagerduty resolved": pagerduty::event(&resolved(7), &wording().message(&resolved(7)), &wording()),
+        "pagerduty": page(&notice),
+        "pagerduty resolved": page(&resolved(7)),
         "slack": slack::content(&message),
         "teams": teams::card(&message),
         "telegram": telegram::html(&message),
@@ -275,13 +282,13 @@ fn limits_are_kept_and_no_markup_is_cut() {
     let message = wording().marked(&Notice { repeat: true, ..notice.clone() }, 500);
     let units = |text: &str| text.encode_utf16().count();
 
-    let event = pagerduty::event(&notice, &wording().message(&notice), &wording());
+    let event = page(&notice);
     assert!(event.to_string().len() <= 512_000 - 100, "{}", event.to_string().len());
     assert!(event["payload"]["summary"].as_str().unwrap().chars().count() <= 1024);
     assert_eq!(event["dedup_key"].as_str().unwrap().len(), 64);
     assert_eq!(event["payload"]["custom_details"]["also_affected"].as_array().unwrap().len(), 50);
     let end = Notice { event: Event::Resolved, ..notice.clone() };
-    let end = pagerduty::event(&end, &wording().message(&end), &wording());
+    let end = page(&end);
     assert_eq!(end, json!({"event_action": "resolve", "dedup_key": event["dedup_key"]}));
 
     let content = slack::content(&message);
@@ -321,6 +328,58 @@ fn limits_are_kept_and_no_markup_is_cut() {
 /// Whether each `&` begins an entity that ends.
 fn entities_are_whole(text: &str) -> bool {
     text.split('&').skip(1).all(|rest| ["amp;", "lt;", "gt;", "quot;"].iter().any(|entity| rest.starts_with(entity)))
+}
+
+#[tokio::test]
+async fn what_becomes_louder_pages_again() {
+    // PagerDuty: what is laid over an open alert pages nobody (prometheus/alertmanager#1587).
+    let (address, mut requests) = serve(|_| Answer::Full(202, "", json!({"status": "success"}).to_string())).await;
+    let pager = receiver(kinds(address).swap_remove(3).1);
+    let quiet = Notice { incident: Incident { severity: Severity::Warning, ..incident(7) }, ..notice(7) };
+    let louder = Notice { event: Event::Updated, ..notice(7) };
+    let quieter = Notice { event: Event::Updated, ..quiet.clone() };
+    let mut memo = None;
+    for (notice, expected) in [
+        (&quiet, &["trigger shop-checkout:7"][..]),
+        (&quieter, &["trigger shop-checkout:7"]),
+        (&louder, &["trigger shop-checkout:7 critical", "resolve shop-checkout:7"]),
+        (&louder, &["trigger shop-checkout:7 critical"]),
+        (&quieter, &["trigger shop-checkout:7 critical"]),
+        (&resolved(7), &["resolve shop-checkout:7 critical"]),
+    ] {
+        let tried = try_once(&pager, notice, memo.as_ref()).await;
+        assert_eq!(shown(&tried), "sent");
+        memo = tried.memo.or(memo);
+        for expected in expected {
+            let event = requests.recv().await.unwrap().json();
+            let told = ["event_action", "dedup_key"].map(|name| event[name].as_str().unwrap().to_owned());
+            assert_eq!(told.join(" "), *expected, "{memo:?}");
+        }
+        assert!(requests.try_recv().is_err());
+    }
+    // A trigger that is taken and an end that is not: both are told again.
+    let (address, mut requests) = serve(|request| {
+        let taken = request.json()["event_action"] == "trigger";
+        Answer::Full(if taken { 202 } else { 500 }, "", json!({"status": "success"}).to_string())
+    })
+    .await;
+    let pager = receiver(kinds(address).swap_remove(3).1);
+    let known = json!({"key": "shop-checkout:7", "severity": "warning"});
+    let tried = try_once(&pager, &louder, Some(&known)).await;
+    assert!(shown(&tried).starts_with("refused") && tried.memo.is_none(), "{}", shown(&tried));
+    assert_eq!(requests.recv().await.unwrap().json()["dedup_key"], "shop-checkout:7 critical");
+
+    // Slack: nobody sees a message that changes in place.
+    let (address, mut requests) = serve(|_| Answer::ok(&json!({"ok": true, "channel": "C1", "ts": "17.5"}))).await;
+    let slack = receiver(kinds(address).swap_remove(4).1);
+    let memo = try_once(&slack, &quiet, None).await.memo;
+    let after = try_once(&slack, &louder, memo.as_ref()).await.memo;
+    let _ = try_once(&slack, &louder, after.as_ref()).await;
+    let mut paths = Vec::new();
+    while let Ok(request) = requests.try_recv() {
+        paths.push(request.path.replace("/api/chat.", ""));
+    }
+    assert_eq!(paths, ["postMessage", "update", "postMessage", "update"]);
 }
 
 #[tokio::test]

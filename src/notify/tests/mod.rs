@@ -140,6 +140,11 @@ fn links_lead_to_the_agent() {
     let base = "https://wachta.example.com";
     let text = |link: Option<String>| link.unwrap().strip_prefix(base).unwrap().to_owned();
     assert_eq!(text(links().incident(&notice)), "/incident/shop%2Dcheckout%3A7");
+    assert_eq!(text(links().silence(&notice)), "/incident/shop%2Dcheckout%3A7#silence");
+    assert_eq!(links().silence(&resolved(7)), None, "what is over needs no silence");
+    // A group is known by the key that it began with, whoever speaks for it.
+    let led = Notice { key: "shop-search:2".into(), ..notice.clone() };
+    assert_eq!(text(links().incident(&led)), "/incident/shop%2Dsearch%3A2");
     assert_eq!(text(links().run(&notice)), "/run/00000000-0000-0000-0000-000000000002");
     assert_eq!(text(links().screenshot(&notice)), "/evidence/run/failure.png");
     assert_eq!(Links::default().incident(&notice), None);

@@ -53,6 +53,7 @@ struct Bench {
     jump: Arc<Mutex<TimeDelta>>,
     metrics: Metrics,
     scenarios: watch::Sender<Scenarios>,
+    asked: mpsc::Sender<ScenarioId>,
     stop: CancellationToken,
     tracker: TaskTracker,
     task: tokio::task::JoinHandle<()>,
@@ -103,9 +104,10 @@ impl Bench {
         let tracker = TaskTracker::new();
         let stop = CancellationToken::new();
         let (sender, receiver) = watch::channel(Arc::clone(first));
-        let dispatcher = Dispatcher::new(hooks, metrics.clone(), &tracker, resumed);
+        let (asked, looks) = mpsc::channel(10);
+        let dispatcher = Dispatcher::new(hooks, metrics.clone(), &tracker, resumed).asked(looks);
         let task = tokio::spawn(dispatcher.run(receiver, stop.clone()));
-        Self { began, heard, jump, metrics, scenarios: sender, stop, tracker, task }
+        Self { began, heard, jump, metrics, scenarios: sender, asked, stop, tracker, task }
     }
 
     /// Lets time pass up to a second, in small steps, so that every timer fires at its own time.
@@ -274,4 +276,19 @@ fn differences() {
     assert_eq!(shown(&[a], &[later]), "plan a | replace  | withdraw a");
     assert_eq!(shown(&[a, ("b", TEN)], &[("b", TEN)]), "plan  | replace  | withdraw a");
     assert_eq!(shown(&[a, ("b", TEN)], &[later, ("c", TEN)]), "plan a c | replace  | withdraw a b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_runs_at_once_and_never_beside_itself() {
+    let bench = Bench::start(&scenarios(&[("a", TEN), ("waits", "cron: \"5 * * * * *\"")]), HashMap::new());
+    bench.until(3).await;
+    for id in ["a", "nobody"] {
+        bench.asked.send(id.into()).await.unwrap();
+    }
+    bench.until(7).await;
+    bench.asked.send("waits".into()).await.unwrap();
+    bench.until(12).await;
+    assert_eq!(bench.started(), ["3 a", "5 waits", "10 a"]);
+    assert_eq!(bench.skipped(skipped::OVERLAP), 0);
+    bench.end().await;
 }

@@ -26,6 +26,11 @@ CREATE TABLE IF NOT EXISTS watches (
   subject TEXT PRIMARY KEY,
   body TEXT NOT NULL
 ) WITHOUT ROWID;
+-- What else alerting remembers, by key: `group/…`, `silence/…`.
+CREATE TABLE IF NOT EXISTS memory (
+  key TEXT PRIMARY KEY,
+  body TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS incidents (
   id TEXT PRIMARY KEY,
   opened_at INTEGER NOT NULL,
@@ -50,6 +55,7 @@ CREATE TABLE IF NOT EXISTS notices (
   seq INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
   receiver TEXT NOT NULL,
+  -- The key of the group, which is the id of the incident that it began with.
   incident TEXT NOT NULL,
   state TEXT NOT NULL DEFAULT 'owed',
   uncertain INTEGER NOT NULL DEFAULT 0,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::extract::{Path, State as With};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use chrono::Utc;
 use minijinja::context;
@@ -207,15 +207,27 @@ async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
         .map(|kept| DecisionRow::new(kept, now))
         .collect();
     let notices = state.store.notices(key).await?;
+    let mutes = super::form::mutes(&state.store.memory().await?, &found, now);
+    let taken_over = decisions
+        .iter()
+        .find(|kept| kept.decision.why == Why::Acknowledged && kept.decision.at >= found.opened_at)
+        .filter(|_| found.is_open());
+    let tags: Vec<_> = found.tags.iter().map(|(name, value)| context! { name, value }).collect();
     let content = context! {
         incident => shown(IncidentView::new(&found, now)),
         raised => shown(raised),
+        mutes => shown(mutes),
+        taken_over => shown(taken_over.map(|kept| DecisionRow::new(kept, now))),
+        tags,
         chart => svg::chart(&points(&runs)),
         runs => shown(runs.iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>()),
         notices => shown(notices.iter().map(|notice| NoticeRow::new(notice, now)).collect::<Vec<_>>()),
         decisions => shown(decisions.iter().map(|kept| DecisionRow::new(kept, now)).collect::<Vec<_>>()),
     };
-    Ok(page(StatusCode::OK, "incident.html", frame, content))
+    let mut page = page(StatusCode::OK, "incident.html", frame, content);
+    // What its forms ask for must be seen to come from here.
+    page.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    Ok(page)
 }
 
 /// `/evidence/<run>/<name>`: a picture as a picture, everything else as plain text, whatever the target sent.

@@ -96,6 +96,8 @@ pub(super) enum Absent {
     Unknown(String),
     /// The store did not answer.
     Store(StoreError),
+    /// What a form asks for is not done: why, and the page that it stands on.
+    Refused(StatusCode, String, String),
 }
 
 impl From<StoreError> for Absent {
@@ -107,14 +109,15 @@ impl From<StoreError> for Absent {
 impl Absent {
     /// Says it on a page.
     pub(super) fn page(self, frame: &Frame) -> Response {
-        let (status, title, text) = match self {
-            Self::Unknown(text) => (StatusCode::NOT_FOUND, "Not found", text),
+        let (status, title, text, back) = match self {
+            Self::Unknown(text) => (StatusCode::NOT_FOUND, "Not found", text, None),
+            Self::Refused(status, text, back) => (status, "Not done", text, Some(back)),
             Self::Store(error) => {
                 tracing::error!(error = %error, "the page could not read the store");
                 let text = format!("The store does not answer, so history cannot be shown ({error}).");
-                (StatusCode::SERVICE_UNAVAILABLE, "No history", text)
+                (StatusCode::SERVICE_UNAVAILABLE, "No history", text, None)
             }
         };
-        page(status, "problem.html", frame, context! { title, text })
+        page(status, "problem.html", frame, context! { title, text, back })
     }
 }

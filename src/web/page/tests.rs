@@ -24,7 +24,7 @@ use crate::secret::Masker;
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Batch, Delivery, History as _, Outbox as _, Runs as _, Sqlite};
-use crate::web::{Overview, Probes, State, router};
+use crate::web::{Asked, Overview, Probes, State, router};
 
 const EVIL: &str = "<script>alert(\"1\")</script> & 'it'";
 const FILE: &str = "scenario: \"Shop <script>alert(1)</script>\"\nid: shop\nevery: 1m\nsteps:\n  - GET: http://127.0.0.1/a?b=\"<i>\"\n    expect: {status: 200}\n  - GET: http://127.0.0.1/c\nfinally:\n  - DELETE: http://127.0.0.1/d\n";
@@ -123,6 +123,7 @@ async fn fixture() -> Fixture {
         prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "waw")),
         overview: receiver,
         reload,
+        alerts: mpsc::channel(1).0,
         stopping: tokio_util::sync::CancellationToken::new(),
     };
     Fixture { state, store, overview: sender, _reload: requests, folder }
@@ -131,11 +132,26 @@ async fn fixture() -> Fixture {
 impl Fixture {
     /// Asks over a real connection, with the path as it stands.
     async fn get(&self, path: &str) -> (StatusCode, BTreeMap<String, String>, String) {
+        self.ask(&format!("GET {path} HTTP/1.0\r\nHost: wachta\r\n\r\n")).await
+    }
+
+    /// Sends a form to the page of an incident, with a header.
+    async fn send(&self, key: &str, header: &str, form: &str) -> (StatusCode, BTreeMap<String, String>, String) {
+        let kind = "application/x-www-form-urlencoded";
+        let length = form.len();
+        self.ask(&format!(
+            "POST /incident/{key} HTTP/1.0\r\nHost: wachta:9815\r\n{header}\r\nContent-Type: {kind}\r\n\
+             Content-Length: {length}\r\n\r\n{form}"
+        ))
+        .await
+    }
+
+    async fn ask(&self, request: &str) -> (StatusCode, BTreeMap<String, String>, String) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(axum::serve(listener, router(self.state.clone())).into_future());
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: wachta\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         server.abort();
@@ -288,6 +304,100 @@ async fn an_incident_comes_first_and_every_page_escapes() {
     assert!(page.contains("Still open") && page.contains("Raised") && page.contains("failed</span>"), "{page}");
     assert_eq!(fixture.page("/incident/shop%3A1", StatusCode::OK).await.len(), page.len());
     assert_eq!(incident.dedup_key(), "shop:1");
+}
+
+#[tokio::test]
+async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
+    const OWN: &str = "Sec-Fetch-Site: same-origin";
+    let mut fixture = fixture().await;
+    let bad = outcome("shop", Verdict::Failed, now());
+    fixture.write(vec![bad.clone()]).await;
+    let incident = fixture.incident(&bad).await;
+    let (tag, value) = incident.tags.first_key_value().unwrap();
+    let encoded =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let (sender, mut asked) = mpsc::channel(4);
+    fixture.state.alerts = sender;
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let list = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Some(request) = asked.recv().await {
+            let known = request.asked != Asked::Expire { id: "gone".into() };
+            list.lock().unwrap().push(request.asked.clone());
+            request.answer(if known { Ok("done".into()) } else { Err("there is none".into()) });
+        }
+    });
+
+    let silence = "ask=silence&what=scenario&for=2h&reason=known+%26+old&author=ania";
+    let of_tag = format!("ask=silence&what={}&for=30m&reason=r&author=a", encoded(tag));
+    for (header, form) in [
+        (OWN, silence),
+        // What a browser says that talks plain HTTP.
+        ("Origin: http://wachta:9815", "ask=ack&author=ania"),
+        (OWN, of_tag.as_str()),
+        (OWN, "ask=end&id=abc"),
+    ] {
+        let (status, headers, body) = fixture.send("shop:1", header, form).await;
+        assert_eq!(status, StatusCode::SEE_OTHER, "{form}: {body}");
+        assert_eq!(headers["location"], "/incident/shop:1#silence");
+    }
+    let mute = |key: &str, value: &str, length, author: &str, reason: &str| Asked::Mute {
+        maintenance: false,
+        matches: [(key.to_owned(), value.to_owned())].into(),
+        length,
+        author: author.into(),
+        reason: reason.into(),
+    };
+    let expected = [
+        mute("scenario", "shop", Duration::from_hours(2), "ania", "known & old"),
+        Asked::Acknowledge { key: "shop:1".into(), author: "ania".into() },
+        mute(tag, value, Duration::from_mins(30), "a", "r"),
+        Asked::Expire { id: "abc".into() },
+    ];
+    assert_eq!(*heard.lock().unwrap(), expected);
+
+    for (header, form, status, part) in [
+        ("Sec-Fetch-Site: cross-site", silence, 403, "asked for by another site"),
+        ("Sec-Fetch-Site: same-site", silence, 403, "asked for by another site"),
+        ("Sec-Fetch-Site: none", silence, 403, "asked for by another site"),
+        ("Origin: http://elsewhere.example", silence, 403, "asked for by another site"),
+        ("Origin: null", silence, 403, "asked for by another site"),
+        ("X-Nothing: said", silence, 403, "asked for by another site"),
+        (OWN, "ask=silence&what=scenario&for=2h&reason=r", 400, "needs `author` and `reason`"),
+        (OWN, "ask=silence&what=scenario&for=2&reason=r&author=a", 400, "has no unit"),
+        (OWN, "ask=silence&what=none&for=2h&reason=r&author=a", 400, "the incident has no tag `none`"),
+        (OWN, "ask=ack&author=", 400, "`author` must have"),
+        (OWN, "ask=restart", 400, "restart"),
+        (OWN, "", 400, "ask"),
+        (OWN, "ask=end&id=gone", 404, "there is none"),
+    ] {
+        let (is, _, body) = fixture.send("shop:1", header, form).await;
+        assert_eq!(is.as_u16(), status, "{header} {form}: {body}");
+        assert!(
+            body.contains(part) && body.contains("Not done") && body.contains("Back to the incident"),
+            "{form}: {body}"
+        );
+    }
+    assert_eq!(heard.lock().unwrap().len(), expected.len() + 1);
+    assert_eq!(fixture.send("none:1", OWN, silence).await.0, StatusCode::BAD_REQUEST);
+
+    // What mutes it is shown, with a form to end it; what does not, is not.
+    let kept = |id: &str, key: &str, value: &str| {
+        let body = serde_json::json!({
+            "id": id, "maintenance": false, "match": {key: value}, "from": now(), "until": now() + TimeDelta::hours(1),
+            "author": EVIL, "reason": EVIL,
+        });
+        (format!("{}{id}", crate::names::MUTES), Some(body))
+    };
+    let memory = vec![kept("mine", "scenario", "shop"), kept("other", "scenario", "blog"), kept("tagged", tag, value)];
+    fixture.store.commit(&Batch { memory, ..Batch::default() }).await.unwrap();
+    let (_, headers, _) = fixture.get("/incident/shop:1").await;
+    assert_eq!(headers["referrer-policy"], "same-origin", "else a form would come from nowhere");
+    let page = fixture.page("/incident/shop:1", StatusCode::OK).await;
+    for part in ["value=\"mine\"", "value=\"tagged\"", "End it now", "Take over", "id=\"silence\""] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("value=\"other\""), "{page}");
 }
 
 #[tokio::test]

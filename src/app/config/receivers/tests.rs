@@ -86,7 +86,11 @@ fn every_mistake_is_told_with_its_place() {
     let kinds = "one of webhook, alertmanager, pagerduty, slack, teams, telegram, email, ntfy, log";
     check("{template: {}}", &[&format!("6:5: receiver `a` needs one kind; {kinds}")]);
     check("{log: {}, ntfy: {topic: abcd}}", &[&format!("6:5: receiver `a` needs one kind; {kinds}")]);
-    check("{limit: 6 per hour, log: {}}", &["6:9: `limit` is not supported yet"]);
+    check("{limit: 6 per hour, log: {}}", &[]);
+    let wrong = "6:16: `limit` is no number of pages an hour; write it like 6 per hour, up to 1000";
+    for limit in ["0 per hour", "1001 per hour", "6", "6 per day", "six per hour"] {
+        check(&format!("{{limit: {limit}, log: {{}}}}"), &[wrong]);
+    }
     check("{webhook: {}}", &["6:18: `webhook` needs `url:`"]);
     check("{webhook: {url: {}}}", &["6:24: `url` needs one source; write {file: PATH} or {env: VARIABLE}"]);
     check("{webhook: {url: here}}", &["6:24: `url` is not a URL; write it like https://wachta.example.com"]);

@@ -1,0 +1,155 @@
+//! Twelve complaints that people had of other tools, each as a timeline in which wachta does what they wished for.
+//! Numbers are issues of the projects named.
+
+use super::fixtures::at;
+use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, check, checks, mute};
+
+/// prometheus/alertmanager#2647: a reminder every 20 minutes came every 30.
+#[test]
+fn reminders_come_when_they_were_asked_for() {
+    let shop = checks("shop", "after: 1, remind: 20m");
+    let told = ["1:00 a opened shop:1 warning", "21:00 a reminder shop:1 warning", "41:00 a reminder shop:1 warning"];
+    check(&shop, &["> a / / 0"], "60s shop FFF", "50m", &told);
+}
+
+/// prometheus/alertmanager#4008: it fires again after it was resolved, since two peers raced. Here the one that judges
+/// tells, and an outcome that is judged twice is judged once.
+#[test]
+fn nothing_fires_after_its_end() {
+    let shop = checks("shop", "after: 1, recover_after: 1");
+    for restarts in [false, true] {
+        let mut run = Run::new(&shop, &[AT_ONCE], restarts);
+        let bad = super::fixtures::outcome("shop", 'F', 60);
+        let good = super::fixtures::outcome("shop", 'P', 120);
+        for (outcome, second) in [(&bad, 60), (&bad, 61), (&good, 120), (&good, 121), (&good, 122)] {
+            run.pipeline.outcome(outcome, at(second));
+            run.pipeline.tick(at(second));
+            run.write(at(second));
+        }
+        run.until(at(9000));
+        assert_eq!(run.told, ["1:00 a opened shop:1 warning", "2:00 a resolved shop:1 warning"]);
+    }
+}
+
+/// prometheus/alertmanager#4064: what is inhibited is told after a restart. Every timeline is run with restarts.
+#[test]
+fn a_restart_does_not_tell_what_a_dependency_explains() {
+    check(BEHIND, &[AT_ONCE], "60s gate CCCC\n65s shop FFFF", "1h", &["1:00 a opened gate:1 warning"]);
+}
+
+/// prometheus/alertmanager#226: what was silenced meanwhile never ends; and nothing looks at flapping.
+#[test]
+fn the_end_is_told_although_it_is_silenced_and_flapping_is_told_once() {
+    let shop = checks("shop", "after: 1, recover_after: 1");
+    let mut run = Run::new(&shop, &[AT_ONCE], true);
+    run.play("60s shop F", "90s");
+    run.ask("90s", mute(&[("scenario", "shop")], "90s", "1h")).expect("is done");
+    run.play("2m shop P", "2h");
+    assert_eq!(run.told, ["1:00 a opened shop:1 warning", "2:00 a resolved shop:1 warning"]);
+    let mut night = Run::new(&shop, &[AT_ONCE], true);
+    night.play(&format!("60s shop {}", "FP".repeat(200)), "9h");
+    assert_eq!(night.told.len(), 6, "400 changes: {:?}", night.told);
+}
+
+/// prometheus/alertmanager#1587: what joins an open group pages nobody. What is louder, or has another cause, does:
+/// the one is told at once (and by PagerDuty under a key of its own, `notify::tests::http`), the other has its own key.
+#[test]
+fn what_is_louder_or_something_else_pages_anew() {
+    let mixed = format!("{}{}", checks("shop,blog", "after: 1"), checks("pay", "after: 1, severity: critical"));
+    let told = [
+        "1:00 a opened shop:1 warning",
+        "1:10 a updated shop:1 critical by pay:1 +shop (warning became critical; 1 more, 2 in all)",
+        "1:20 a opened blog:1 warning",
+    ];
+    check(&mixed, &[AT_ONCE], "60s shop F\n70s pay F\n80s blog C", "2m", &told);
+}
+
+/// prometheus/alertmanager#1063: one that flaps was told once and never again; related ones told its end over and over.
+#[test]
+fn what_was_quiet_for_flapping_is_told_the_next_time() {
+    let shop = checks("shop", "after: 1, recover_after: 1");
+    let mut run = Run::new(&shop, &[AT_ONCE], true);
+    run.play("60s shop FPFPFP\n3h shop FP", "9h");
+    let ends = run.told.iter().filter(|line| line.contains("resolved shop:3")).count();
+    assert_eq!(ends, 1, "{:?}", run.told);
+    let next = ["180:00 a opened shop:4 warning", "181:00 a resolved shop:4 warning"];
+    assert_eq!(run.told[run.told.len() - 2..], next);
+}
+
+/// grafana/grafana#90447: no data is told every four hours, and the silence of the rule does not match it. Here what
+/// could not be tested is the agent's incident, told once, and a silence of a scenario matches all that is told of it.
+#[test]
+fn what_could_not_be_tested_is_the_agents_and_told_once() {
+    let shop = checks("shop", "after: 1, recover_after: 1");
+    check(
+        &shop,
+        &[AT_ONCE],
+        "60s shop UUU",
+        "8h",
+        &["3:00 a opened agent/here:1 warning", "8:00 a resolved agent/here:1 warning"],
+    );
+    for letter in ['F', 'T', 'C', 'U'] {
+        let mut run = Run::new(&shop, &[AT_ONCE], true);
+        run.ask("1s", mute(&[("scenario", "shop")], "1s", "9h")).expect("is done");
+        run.play(&format!("60s shop {letter}{letter}"), "8h");
+        assert_eq!(run.told, [""; 0], "{letter}");
+    }
+}
+
+/// grafana/grafana#16290: one sample that is missing pages. Here it neither counts nor clears the count.
+#[test]
+fn one_run_that_could_not_be_made_says_nothing() {
+    check(&checks("shop", "after: 2"), &[AT_ONCE], "60s shop PUPUPFUP", "9h", &[]);
+    check(&checks("shop", "after: 2"), &[AT_ONCE], "60s shop PFUF", "9h", &["4:00 a opened shop:1 warning"]);
+}
+
+/// louislam/uptime-kuma#1089: one host is down and gives thirty messages.
+#[test]
+fn a_host_that_is_down_is_one_notice() {
+    let ids: Vec<String> = (1..=30).map(|n| format!("s{n:02}")).collect();
+    for routes in [&[][..], &[WAIT], &[AT_ONCE]] {
+        let mut run = Run::new(&checks(&ids.join(","), "after: 1, recover_after: 1"), routes, true);
+        run.play(&format!("60s {} CCCP", ids.join(",")), "9h");
+        assert_eq!(run.told.len(), 2, "an opening and its end: {:?}", run.told);
+    }
+    // Also when each says something else, if they depend on it.
+    let children: String = ids
+        .iter()
+        .map(|id| {
+            format!("  {id}: {{http: \"http://{id}/\", alert: {{after: 1, recover_after: 1, depends_on: [gate]}}}}\n")
+        })
+        .collect();
+    let gate = BEHIND.lines().next().expect("the gateway");
+    let mut run = Run::new(&format!("{gate}\n{children}"), &[AT_ONCE], true);
+    run.play(&format!("60s gate CCCP\n70s {} FFFP", ids.join(",")), "9h");
+    assert_eq!(run.told, ["1:00 a opened gate:1 warning", "4:00 a resolved gate:1 warning"]);
+}
+
+/// louislam/uptime-kuma#4779: the monitor's own line was down, and 28,000 messages went out. What is our own fault is
+/// one incident of the agent.
+#[test]
+fn our_own_fault_is_one_incident_of_the_agent() {
+    let ids: Vec<String> = (0..500).map(|n| format!("s{n:03}")).collect();
+    let mut run = Run::new(&checks(&ids.join(","), "after: 1"), &[AT_ONCE], false);
+    run.play(&format!("60s {} {}", ids.join(","), "U".repeat(60)), "9h");
+    assert_eq!(run.told, ["1:00 a opened agent/here:1 warning", "65:00 a resolved agent/here:1 warning"]);
+}
+
+/// `TwiN/gatus#1708`: a gateway drops, and every endpoint alerts.
+#[test]
+fn a_gateway_that_drops_is_one_notice_and_what_stays_broken_is_told() {
+    let told = ["1:00 a opened gate:1 warning", "3:00 a resolved gate:1 warning", "3:10 a opened shop:1 warning"];
+    check(BEHIND, &[AT_ONCE], "60s gate CCP\n70s shop FFF", "1h", &told);
+}
+
+/// keephq/keep#4766: what should make one of many was ignored without a word, and 23,696 events were on one alert. What
+/// is folded is counted and explained, and a `group_by` that cannot be is refused when the file is loaded.
+#[test]
+fn what_is_folded_is_counted_and_explained() {
+    let ids: Vec<String> = (0..50).map(|n| format!("s{n:02}")).collect();
+    let mut run = Run::new(&checks(&ids.join(","), "after: 1"), &[WAIT], true);
+    run.play(&format!("60s {} FFF", ids.join(",")), "1h");
+    assert_eq!(run.told.len(), 1, "{:?}", run.told);
+    let told = run.decided.iter().filter(|line| line.contains("grouped: with 49 others as s00:1 to a"));
+    assert_eq!((told.count(), run.suppressed["cause"]), (49, 49));
+}

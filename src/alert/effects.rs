@@ -1,0 +1,39 @@
+//! What a step of the pipeline leads to: to be written, told and counted by whoever called it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::incident::{Decision, Incident, Notice, Subject, Why};
+use crate::scenario::ScenarioId;
+
+/// What is to be written and told since it was last asked for.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Subjects whose watch changed.
+    pub watches: BTreeSet<Subject>,
+    /// Incidents that changed, by dedup key, as they are now.
+    pub incidents: BTreeMap<String, Incident>,
+    /// What was decided, in order.
+    pub decisions: Vec<Decision>,
+    /// What is owed, in order, but for the stage of the limit.
+    pub told: Vec<Notice>,
+    /// What is owed, in order.
+    pub notices: Vec<Notice>,
+    /// What was not told, by reason.
+    pub suppressed: BTreeMap<&'static str, u64>,
+    /// What is to be run at once, because the state of others hangs on it.
+    pub look: BTreeSet<ScenarioId>,
+}
+
+impl Effects {
+    /// Keeps a decision that no single run led to.
+    pub fn decide(&mut self, subject: &Subject, why: Why, detail: impl Into<String>, now: DateTime<Utc>) {
+        self.decisions.push(Decision { subject: subject.clone(), why, detail: detail.into(), run: None, at: now });
+    }
+
+    /// Counts what was not told.
+    pub fn suppress(&mut self, reason: &'static str, count: usize) {
+        *self.suppressed.entry(reason).or_default() += count as u64;
+    }
+}

@@ -1,0 +1,65 @@
+//! What the tests of alerting have in common: scenarios as files say them, outcomes by a letter, points in time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::names::Reason;
+use crate::outcome::{Outcome, RunId, Verdict};
+use crate::scenario::{Kind, Lookup, LookupError, Scenario, load};
+
+/// An environment without anything in it.
+pub struct Nothing;
+
+impl Lookup for Nothing {
+    fn env(&self, name: &str) -> Result<String, LookupError> {
+        Err(LookupError::Missing(name.to_owned()))
+    }
+    fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        Err(LookupError::Missing(path.display().to_string()))
+    }
+}
+
+/// The first scenario of a file.
+pub fn scenario_text(text: &str) -> Scenario {
+    let loaded = load("shop.yaml", text, &Nothing);
+    assert_eq!(loaded.diagnostics, [], "{text}");
+    (*loaded.scenarios[0]).clone()
+}
+
+/// A second of the tests' time.
+pub fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).expect("a time")
+}
+
+/// An outcome of a letter: P passed, D degraded, F failed, T failed with a timeout, U unknown.
+pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
+    let (verdict, reason, message) = match letter {
+        'P' => (Verdict::Passed, None, None),
+        'D' => (Verdict::Degraded, Some(Reason::Budget), None),
+        'F' => (Verdict::Failed, Some(Reason::Status), Some("the status is 500")),
+        'T' => (Verdict::Failed, Some(Reason::Timeout), Some("no answer in time")),
+        'C' => (Verdict::Failed, Some(Reason::Connect), Some("no connection to 10.0.0.1:80: refused")),
+        'U' => (Verdict::Unknown, Some(Reason::Browser), None),
+        other => panic!("no outcome is called {other}"),
+    };
+    Outcome {
+        run: RunId::new(),
+        scenario: scenario.into(),
+        name: scenario.into(),
+        kind: Kind::Tcp,
+        location: "here".into(),
+        due_at: at(second),
+        started_at: at(second),
+        ended_at: at(second),
+        duration: Duration::ZERO,
+        verdict,
+        reason,
+        message: message.map(ToOwned::to_owned),
+        failed_step: None,
+        steps: Vec::new(),
+        evidence: Vec::new(),
+        browser: None,
+    }
+}

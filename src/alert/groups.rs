@@ -1,0 +1,199 @@
+//! All groups that are open: which incident is in which, and what is to be told when. Pure.
+//!
+//! Nothing here is proportional to the number of groups but restoring them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::cause::Cause;
+use super::effects::Effects;
+use super::group::{Group, Join};
+use super::mute::Muted;
+use super::policy::Routed;
+use crate::incident::{Incident, Subject};
+
+/// What keys of groups begin with, among all that alerting remembers.
+pub const PREFIX: &str = "group/";
+
+/// All groups.
+#[derive(Debug, Default)]
+pub struct Groups {
+    all: HashMap<String, Group>,
+    /// The group of each incident that is open and not held.
+    of: HashMap<Subject, String>,
+    /// When something is to be told, by time.
+    next: BTreeSet<(DateTime<Utc>, String)>,
+    /// Groups that are no longer as they were written.
+    touched: BTreeSet<String>,
+}
+
+/// The id of a group: who is told, what it is grouped by, and why it failed.
+#[derive(Debug, Serialize)]
+struct Id<'a> {
+    to: &'a [String],
+    by: &'a [String],
+    cause: &'a str,
+}
+
+/// The id of the group that an incident belongs to.
+pub fn id(routed: &Routed, cause: &Cause) -> String {
+    let id = Id { to: &routed.receivers, by: &routed.by, cause: &cause.key };
+    serde_json::to_string(&id).expect("plain data becomes JSON")
+}
+
+impl Groups {
+    /// Takes back a group that was written.
+    pub fn restore(&mut self, id: &str, body: Json) -> Result<(), serde_json::Error> {
+        let group: Group = serde_json::from_value(body)?;
+        for subject in group.open_members() {
+            self.of.insert(subject.clone(), id.to_owned());
+        }
+        self.next.extend(group.next().map(|at| (at, id.to_owned())));
+        self.all.insert(id.to_owned(), group);
+        Ok(())
+    }
+
+    /// The group that an incident is in.
+    pub fn of(&self, subject: &Subject) -> Option<&Group> {
+        self.all.get(self.of.get(subject)?)
+    }
+
+    /// Changes a group and keeps the rest in step with it.
+    fn change<T>(&mut self, id: &str, change: impl FnOnce(&mut Group) -> T) -> Option<T> {
+        let group = self.all.get_mut(id)?;
+        let before = group.next();
+        let changed = change(group);
+        let after = group.next();
+        if before != after {
+            if let Some(at) = before {
+                self.next.remove(&(at, id.to_owned()));
+            }
+            self.next.extend(after.map(|at| (at, id.to_owned())));
+        }
+        if !self.touched.contains(id) {
+            self.touched.insert(id.to_owned());
+        }
+        Some(changed)
+    }
+
+    /// Changes the group of an incident.
+    fn change_of<T>(&mut self, subject: &Subject, change: impl FnOnce(&mut Group) -> T) -> Option<T> {
+        let id = self.of.get(subject)?.clone();
+        self.change(&id, change)
+    }
+
+    /// An incident opens, and nothing holds it.
+    pub fn open(&mut self, id: &str, incident: &Incident, join: Join, now: DateTime<Utc>, effects: &mut Effects) {
+        self.all.entry(id.to_owned()).or_insert_with(|| Group::new(incident));
+        self.of.insert(incident.subject.clone(), id.to_owned());
+        self.change(id, |group| group.join(incident, join, now, effects));
+    }
+
+    /// An incident became louder.
+    pub fn raise(&mut self, incident: &Incident, routed: &Routed, now: DateTime<Utc>) {
+        self.change_of(&incident.subject, |group| group.raise(incident, &routed.receivers, routed.wait, now));
+    }
+
+    /// A bad run of an open incident had this cause.
+    pub fn fail(&mut self, subject: &Subject, cause: Cause, needed: u32, now: DateTime<Utc>) {
+        let same = self.of(subject).is_none_or(|group| group.is_settled(subject, &cause));
+        if !same {
+            self.change_of(subject, |group| group.fail(subject, cause, needed, now));
+        }
+    }
+
+    /// Something is to be said of an open incident.
+    pub fn remark(&mut self, subject: &Subject, note: String, now: DateTime<Utc>) {
+        self.change_of(subject, |group| group.remark(note, now));
+    }
+
+    /// Somebody has taken over the group with this key, or with this incident in it. Gives what is open in it; none: there is no
+    /// such group.
+    pub fn acknowledge(&mut self, key: &str, author: &str) -> Option<Vec<Subject>> {
+        let of_key = |(id, group): (&String, &Group)| (group.key() == key).then(|| id.clone());
+        let id = self.all.iter().find_map(of_key).or_else(|| {
+            let subject = Subject(key.rsplit_once(':').map_or(key, |(subject, _)| subject).to_owned());
+            self.of.get(&subject).cloned()
+        })?;
+        self.change(&id, |group| {
+            group.acknowledge(author);
+            group.open_members().cloned().collect()
+        })
+    }
+
+    /// A mute is no more.
+    pub fn unmute(&mut self) {
+        for id in self.all.keys().cloned().collect::<Vec<_>>() {
+            self.change(&id, Group::unmute);
+        }
+    }
+
+    /// An incident resolved; `last` is what it was like. The end of a group is told at once, so that it stands before
+    /// what comes next.
+    pub fn resolve(&mut self, subject: &Subject, last: Option<&Incident>, now: DateTime<Utc>, effects: &mut Effects) {
+        let Some(id) = self.of.remove(subject) else { return };
+        let over = self.change(&id, |group| {
+            group.leave(subject, last, now, effects);
+            let over = group.is_over();
+            if over {
+                group.tell(now, |_| None, |_| None, effects);
+            }
+            over
+        });
+        if over == Some(true)
+            && let Some(group) = self.all.remove(&id)
+            && let Some(at) = group.next()
+        {
+            self.next.remove(&(at, id));
+        }
+    }
+
+    /// When something is to be told next.
+    pub fn next(&self) -> Option<DateTime<Utc>> {
+        self.next.first().map(|(at, _)| *at)
+    }
+
+    /// Tells what is to be told by now.
+    pub fn tick<'a>(
+        &mut self,
+        now: DateTime<Utc>,
+        find: impl Fn(&Subject) -> Option<&'a Incident>,
+        muted: impl Fn(&Incident) -> Option<Muted>,
+        effects: &mut Effects,
+    ) {
+        while let Some((_, id)) = self.next.first().filter(|(at, _)| *at <= now).cloned() {
+            self.change(&id, |group| group.tell(now, &find, &muted, effects));
+        }
+    }
+
+    /// Tells of groups that still gather: nobody knows when the agent starts again.
+    pub fn tell_gathering<'a>(
+        &mut self,
+        now: DateTime<Utc>,
+        find: impl Fn(&Subject) -> Option<&'a Incident>,
+        muted: impl Fn(&Incident) -> Option<Muted>,
+        effects: &mut Effects,
+    ) {
+        let waiting: Vec<_> = self.next.iter().map(|(_, id)| id.clone()).collect();
+        for id in waiting {
+            if self.all.get(&id).is_some_and(Group::is_gathering) {
+                self.change(&id, |group| group.tell(now, &find, &muted, effects));
+            }
+        }
+    }
+
+    /// What changed since this was last asked, to be written: a group as it is, none where it is over.
+    pub fn take_touched(&mut self) -> Vec<(String, Option<Json>)> {
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        touched
+            .map(|id| {
+                let body = self.all.get(&id);
+                let body = body.map(|group| serde_json::to_value(group).expect("plain data becomes JSON"));
+                (format!("{PREFIX}{id}"), body)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,96 @@
+//! For each stage a question that a person on call would ask, and what `wachta alerts why` answers.
+
+use super::fixtures::at;
+use super::pipeline::Request;
+use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, checks, mute};
+use crate::notify::Receiver;
+
+/// The last answer about a subject that contains this.
+#[track_caller]
+fn answered(run: &Run, subject: &str, part: &str) {
+    let about: Vec<&String> = run.decided.iter().filter(|line| line.split(' ').nth(1) == Some(subject)).collect();
+    assert!(about.iter().any(|line| line.contains(part)), "no {part:?} in {about:#?}");
+}
+
+fn played(policy: &str, routes: &[&str], lines: &str) -> Run {
+    let mut run = Run::new(&checks("shop,blog", policy), routes, true);
+    run.play(lines, "1h");
+    run
+}
+
+#[test]
+fn why_was_i_not_told_although_it_was_red() {
+    let count = played("after: 3", &[AT_ONCE], "60s shop FFP");
+    answered(&count, "shop", "2:00 shop count: 2 bad of the last 2, 3 needed");
+    let own = played("after: 1", &[AT_ONCE], "60s shop U");
+    answered(&own, "shop", "own_fault: the target was not tested: browser");
+    let brief = played("after: 1, recover_after: 1", &[WAIT], "60s shop F\n70s shop P");
+    answered(&brief, "shop", "1:00 shop waiting: shop:1 gathers others until 08:01:30");
+    answered(&brief, "shop", "1:10 shop brief: over before anyone was told");
+}
+
+#[test]
+fn why_was_i_told() {
+    let run = played("after: 2, recover_after: 1", &[AT_ONCE], "60s shop FFP");
+    answered(&run, "shop", "2:00 shop opened: 2 bad of the last 2, 2 needed");
+    answered(&run, "shop", "2:00 shop told: opened as shop:1 to a");
+    answered(&run, "shop", "3:00 shop resolved: 1 good in a row, 1 needed");
+    answered(&run, "shop", "3:00 shop told: resolved of 1 as shop:1 to a");
+}
+
+#[test]
+fn why_is_it_in_the_notice_of_another() {
+    let run = played("after: 1", &[AT_ONCE], "60s shop F\n70s blog F");
+    answered(&run, "blog", "1:10 blog grouped: the cause of shop:1; in its update at 08:01:30");
+    answered(&run, "blog", "1:30 blog grouped: with 1 others as shop:1 to a");
+    answered(&run, "shop", "1:30 shop changed: 1 more, 2 in all; to a");
+}
+
+#[test]
+fn why_is_it_quiet_although_it_comes_and_goes() {
+    let run = played("after: 1, recover_after: 1", &[AT_ONCE], "60s shop FPFPFPFF");
+    answered(&run, "shop", "5:00 shop flapping: is flapping: 5 changes in 4m");
+    answered(&run, "shop", "6:00 shop flapping: resolved again; quiet until it is steady, at 08:10:00 at the earliest");
+    answered(&run, "shop", "flapping: steady again: failing");
+}
+
+#[test]
+fn why_was_the_shop_not_told_when_the_gateway_was() {
+    let mut run = Run::new(BEHIND, &[AT_ONCE], true);
+    run.play("60s gate P\n70s shop F\n75s gate CP\n3m shop F", "1h");
+    answered(&run, "shop", "1:10 shop dependency: `gate`, which it depends on, is looked at first, until 08:01:40");
+    answered(&run, "shop", "1:15 shop dependency: `gate`, which it depends on, is down as gate:1");
+    answered(&run, "shop", "2:15 shop released: `gate` is well again; told if its next run is bad");
+    answered(&run, "shop", "3:00 shop told: opened as shop:1 to a");
+}
+
+#[test]
+fn who_silenced_it_and_until_when() {
+    let mut run = Run::new(&checks("shop", "after: 1, remind: 10m"), &[AT_ONCE], true);
+    run.ask("10s", mute(&[("team", "web")], "10s", "5m")).expect("is done");
+    run.play("60s shop F\n6m shop F", "7m");
+    answered(&run, "shop", "1:00 shop silence: silenced by ania until 2027-01-15 08:05:00: known");
+    answered(&run, "shop", "released: maintenance or silence is over; told if its next run is bad");
+    answered(&run, "shop", "6:00 shop told: opened as shop:1 to a");
+    run.ask("8m", Request::Acknowledge { key: "shop:1".into(), author: "ola".into() }).expect("is done");
+    run.play("", "30m");
+    answered(&run, "shop", "8:00 shop acknowledged: taken over by ola: no reminders");
+    answered(&run, "shop", "16:00 shop acknowledged: no reminder: taken over by ola");
+}
+
+#[test]
+fn why_was_i_told_again() {
+    let run = played("after: 1, remind: 20m", &[AT_ONCE], "60s shop FTT");
+    answered(&run, "shop", "2:00 shop changed: was status, is timeout; to a");
+    answered(&run, "shop", "22:00 shop reminded: as shop:1 to a");
+}
+
+#[test]
+fn why_is_it_only_in_the_digest() {
+    let mut run = Run::new(&checks("shop,blog", "after: 1"), &["> a / scenario / 0"], true);
+    run.alerting.receivers = vec![Receiver { name: "a".into(), limit: Some(1), ..Receiver::default() }];
+    run.load(at(0));
+    run.play("60s shop F\n2m blog F", "2h");
+    answered(&run, "blog", "2:00 blog limited: opened: a had 1 pages within an hour; in its digest at 09:01:00");
+    answered(&run, "blog", "61:00 blog told: in the digest blog:1 to a");
+}

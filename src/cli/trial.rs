@@ -1,0 +1,78 @@
+//! `wachta alerts test`: a marked trial of one receiver.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+
+use crate::app::{config, web_client};
+use crate::incident::Event;
+use crate::names::exit;
+use crate::notify::{LOG, Links, Receiver, Tools, Trial, trial};
+use crate::store::Delivery;
+use crate::store::evidence::EvidenceFolder;
+
+/// Arguments of `wachta alerts test`.
+#[derive(clap::Args)]
+pub(super) struct TestArgs {
+    /// The receiver's name in the agent's file
+    receiver: String,
+    /// The agent's file
+    #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
+    config: PathBuf,
+}
+
+/// Carries the command out. 0: the receiver took all of it; 1: it did not; 2: there is no such receiver.
+pub(super) async fn test(args: &TestArgs) -> u8 {
+    match tried(args).await {
+        Ok(trials) => {
+            let mut out = std::io::stdout().lock();
+            let taken = trials.iter().all(|trial| trial.delivery == Delivery::Sent);
+            for trial in &trials {
+                // Nobody may be reading any more.
+                let _ = writeln!(out, "{}", line(&args.receiver, trial));
+            }
+            if taken { exit::PASSED } else { exit::FAILED }
+        }
+        Err(text) => {
+            super::say_error(&text);
+            exit::USAGE
+        }
+    }
+}
+
+/// What a person is told of a try.
+fn line(receiver: &str, trial: &Trial) -> String {
+    let event = match trial.event {
+        Event::Resolved => "the end of the test",
+        _ => "the test",
+    };
+    match &trial.delivery {
+        Delivery::Sent => format!("{receiver} took {event}: {}", trial.said),
+        Delivery::Refused(problem) => format!("{receiver} did not take {event}, and may later: {problem}"),
+        Delivery::Unsure(problem) => format!("{receiver} may have taken {event} or not: {problem}"),
+        Delivery::Failed(problem) => format!("{receiver} did not take {event}: {problem}"),
+    }
+}
+
+async fn tried(args: &TestArgs) -> Result<Vec<Trial>, String> {
+    let (config, receiver) = load(&args.config, &args.receiver)?;
+    // Nothing has happened, so there is no picture.
+    let tools = Tools { client: web_client().map_err(|e| e.to_string())?, evidence: EvidenceFolder::new("") };
+    let links = Links::new(config.web.external_url.clone());
+    Ok(trial(&receiver, &links, &tools, &config.location, Utc::now()).await)
+}
+
+fn load(file: &Path, name: &str) -> Result<(config::Config, Receiver), String> {
+    let config = super::agents_file(file)?;
+    let receivers = &config.alerting.receivers;
+    let found = receivers.iter().find(|receiver| receiver.name == name).cloned();
+    let found = found.or_else(|| (name == LOG).then(|| Receiver { name: LOG.to_owned(), ..Receiver::default() }));
+    match found {
+        Some(receiver) => Ok((config, receiver)),
+        None => {
+            let known: Vec<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).chain([LOG]).collect();
+            Err(format!("there is no receiver `{name}` in {}; known receivers: {}", file.display(), known.join(", ")))
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `depends_on`: which scenarios explain the failure of which others. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::model::{Scenario, ScenarioId};
+use crate::diagnostic::{At, Diagnostic, nearest};
+
+/// The scenarios that each one depends on, those of the whole family where only its id without brackets is named.
+pub type Parents = BTreeMap<ScenarioId, Vec<ScenarioId>>;
+
+/// Finds the parents of all scenarios. A name that nobody has is an error unless `elsewhere` knows it; so is a circle,
+/// which is cut where it closes, since scenarios that explain each other would never be told of.
+pub fn parents(
+    scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>,
+    elsewhere: impl Fn(&str) -> bool,
+) -> (Parents, Vec<Diagnostic>) {
+    let mut parents = Parents::new();
+    let mut found = Vec::new();
+    for (id, scenario) in scenarios.iter().filter(|(_, scenario)| !scenario.alert.depends_on.is_empty()) {
+        let mut of = Vec::new();
+        for name in &scenario.alert.depends_on {
+            let family = family(scenarios, &name.value);
+            if family.is_empty() && !elsewhere(&name.value) {
+                found.push(unknown(scenarios, scenario, name));
+            }
+            of.extend(family.into_iter().filter(|parent| parent != id));
+        }
+        of.sort();
+        of.dedup();
+        parents.insert(id.clone(), of);
+    }
+    let mut done = BTreeSet::new();
+    for id in parents.keys().cloned().collect::<Vec<_>>() {
+        cut_circles(&id, &mut Vec::new(), &mut done, &mut parents, &mut |path| {
+            found.extend(circle(scenarios, path));
+        });
+    }
+    (parents, found)
+}
+
+/// The scenario of this id, or those of a matrix that have it before their brackets.
+fn family(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, name: &str) -> Vec<ScenarioId> {
+    if let Some((id, _)) = scenarios.get_key_value(&ScenarioId::from(name)) {
+        return vec![id.clone()];
+    }
+    let begins = format!("{name}[");
+    let from = ScenarioId::from(begins.as_str());
+    scenarios.range(from..).map(|(id, _)| id).take_while(|id| id.as_str().starts_with(&begins)).cloned().collect()
+}
+
+fn unknown(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, scenario: &Scenario, name: &At<String>) -> Diagnostic {
+    let message = format!("`depends_on`: there is no scenario `{}`", name.value);
+    let found = Diagnostic::error(&scenario.source, name.span, message);
+    let mut found = match nearest(&name.value, scenarios.keys().map(ScenarioId::as_str)) {
+        Some(near) => found.label(format!("did you mean `{near}`?")),
+        None => found.label("write the id of a scenario"),
+    };
+    found.scenario = Some(scenario.id.value.to_string());
+    found
+}
+
+/// Depth first; what leads back to the path is cut and told.
+fn cut_circles(
+    id: &ScenarioId,
+    path: &mut Vec<ScenarioId>,
+    done: &mut BTreeSet<ScenarioId>,
+    parents: &mut Parents,
+    tell: &mut impl FnMut(&[ScenarioId]),
+) {
+    if !done.insert(id.clone()) {
+        return;
+    }
+    path.push(id.clone());
+    for parent in parents.get(id).cloned().unwrap_or_default() {
+        if let Some(from) = path.iter().position(|on_path| *on_path == parent) {
+            if let Some(of) = parents.get_mut(id) {
+                of.retain(|kept| *kept != parent);
+            }
+            let mut circle = path[from..].to_vec();
+            circle.push(parent);
+            tell(&circle);
+        } else {
+            cut_circles(&parent, path, done, parents, tell);
+        }
+    }
+    path.pop();
+}
+
+fn circle(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, path: &[ScenarioId]) -> Option<Diagnostic> {
+    let [.., last, closes] = path else { return None };
+    let scenario = scenarios.get(last)?;
+    let names = |name: &&At<String>| {
+        name.value == closes.as_str()
+            || closes.as_str().strip_prefix(name.value.as_str()).is_some_and(|rest| rest.starts_with('['))
+    };
+    let place = scenario.alert.depends_on.iter().find(names)?;
+    let shown: Vec<_> = path.iter().map(ScenarioId::as_str).collect();
+    let message = format!("`depends_on` goes in a circle: {}", shown.join(" → "));
+    let mut found = Diagnostic::error(&scenario.source, place.span, message).label("take one of them out");
+    found.scenario = Some(last.to_string());
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::load;
+    use super::super::model::{Lookup, LookupError};
+    use super::*;
+
+    struct Nothing;
+
+    impl Lookup for Nothing {
+        fn env(&self, name: &str) -> Result<String, LookupError> {
+            Err(LookupError::Missing(name.to_owned()))
+        }
+        fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
+            Err(LookupError::Missing(path.display().to_string()))
+        }
+    }
+
+    /// Scenarios as `id < parent parent`, one a line.
+    fn check(lines: &str, expected: &str, problems: &[&str]) {
+        let mut text = "checks:\n".to_owned();
+        for line in lines.split(';') {
+            let (id, on) = line.split_once('<').expect("id < parents");
+            let on: Vec<&str> = on.split_whitespace().collect();
+            text.push_str(&format!("  {}: {{tcp: \"a:1\", alert: {{depends_on: [{}]}}}}\n", id.trim(), on.join(", ")));
+        }
+        let loaded = load("a.yaml", &text, &Nothing);
+        assert_eq!(loaded.diagnostics, [], "{text}");
+        let scenarios = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario)).collect();
+        let (parents, found) = parents(&scenarios, |id| id == "refused");
+        let shown: Vec<String> = parents
+            .iter()
+            .map(|(id, of)| format!("{id} < {}", of.iter().map(ScenarioId::as_str).collect::<Vec<_>>().join(" ")))
+            .collect();
+        assert_eq!(shown.join("; "), expected, "{lines}");
+        let found: Vec<String> = found.iter().map(|found| format!("{}: {}", found.place(), found.message)).collect();
+        assert_eq!(found, problems, "{lines}");
+    }
+
+    #[test]
+    fn parents_are_found_and_circles_are_cut() {
+        check("a <; b < a; c < a b", "b < a; c < a b", &[]);
+        check("a <; b < refused a", "b < a", &[]);
+        check("a < ; b < x", "b < ", &["a.yaml:3:40: `depends_on`: there is no scenario `x`"]);
+        let circle = "a.yaml:4:40: `depends_on` goes in a circle: a → b → c → a";
+        check("a < b; b < c; c < a", "a < b; b < c; c < ", &[circle]);
+        check("a < a b; b <", "a < b", &[]);
+        let two = "a.yaml:3:40: `depends_on` goes in a circle: a → b → a";
+        check("a < b; b < a; c < a", "a < b; b < ; c < a", &[two]);
+    }
+}

@@ -1,0 +1,156 @@
+//! `wachta alerts list`, `why`, `ack` and `silence` against an agent that runs: what is done, and what is said of it.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use wachta::demo::Demo;
+
+use crate::command_line::{Ran, wachta};
+use crate::support::agent::Agent;
+use crate::support::receiver::Receiver;
+use crate::support::{Folder, until};
+
+/// How long a run and what comes of it may take on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A check of the front page every second; it fails, since no front page answers with 418.
+fn check(folder: &Folder, name: &str, team: &str) {
+    let text = format!(
+        "checks:\n  {name}: {{http: \"${{env.SHOP_URL}}/\", status: 418, every: 1s, timeout: 900ms, \
+         tags: {{team: {team}}}, alert: {{after: 1 of 1, recover_after: 1}}}}\n"
+    );
+    folder.write(&format!("scenarios/{name}.yaml"), &text);
+}
+
+/// An agent whose receiver is told at once, one incident in a notice.
+async fn agent(folder: &Folder, shop: &Demo, receiver: &Receiver) -> Agent {
+    folder.write(
+        "wachta.yaml",
+        &format!(
+            "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"]}}\nstore: sqlite:wachta.db\n\
+             web: {{listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\"}}\n\
+             alerting: {{receivers: {{hook: {{webhook: {{url: \"http://{}/\"}}}}}}, \
+             routes: [{{to: [hook], group_by: [scenario], group_wait: 0s}}]}}\n",
+            receiver.address
+        ),
+    );
+    Agent::serve(folder.path(), shop).await
+}
+
+/// The keys and events that the receiver was told.
+fn told(receiver: &Receiver) -> Vec<String> {
+    let word = |notice: &serde_json::Value, name: &str| notice[name].as_str().unwrap_or_default().to_owned();
+    receiver.heard().iter().map(|notice| format!("{} {}", word(notice, "dedup_key"), word(notice, "event"))).collect()
+}
+
+async fn hears(receiver: &Receiver, what: &str) {
+    until(what, SOON, async || told(receiver).iter().any(|line| line == what).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
+    let stop = CancellationToken::new();
+    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let receiver = Receiver::listen().await;
+    let folder = Folder::new("alerts");
+    check(&folder, "front", "web");
+    let agent = agent(&folder, &shop, &receiver).await;
+    let url = agent.url("");
+    let ask = async |arguments: &[&str]| -> Ran {
+        wachta(&folder, None, &[&["alerts"], arguments, &["--url", &url]].concat()).await
+    };
+    let says = async |arguments: &[&str], parts: &[&str]| -> String {
+        let ran = ask(arguments).await;
+        assert_eq!(ran.code, Some(0), "{arguments:?}\n{}", ran.said());
+        for part in parts {
+            assert!(ran.out.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+        }
+        ran.out
+    };
+
+    hears(&receiver, "front:1 opened").await;
+    let list = says(&["list"], &["front:1  warning  since 20", "Z  front: "]).await;
+    assert_eq!(list.lines().count(), 1, "{list}");
+    // By the scenario or by the key of its incident, newest first.
+    for id in ["front", "front:1"] {
+        let why =
+            says(&["why", id], &["  opened: 1 bad of the last 1, 1 needed", "  told: opened as front:1 to hook"]).await;
+        assert!(why.find("told:") < why.find("opened:"), "{why}");
+    }
+
+    says(&["ack", "front:1", "--author", "ania"], &["front:1 is taken over by ania\n"]).await;
+    says(&["why", "front"], &["  acknowledged: taken over by ania: no reminders"]).await;
+
+    // What opens while it is silenced is told when the silence has ended.
+    let reason = ["--for", "2h", "--reason", "provider is at it", "--author", "ania"];
+    let silenced = says(&[&["silence", "team=shop"], &reason[..]].concat(), &[" until 20"]).await;
+    let id = silenced.split(' ').next().unwrap();
+    let shown = format!("silenced {id}  team=shop  until 20");
+    says(&["list"], &[&shown, "by ania: provider is at it\n"]).await;
+    check(&folder, "cart", "shop");
+    until("cart is held", SOON, async || {
+        let ran = ask(&["why", "cart"]).await;
+        ran.out.contains("  silence: silenced by ania until 20").then_some(())
+    })
+    .await;
+    says(&["list"], &["cart:1  warning"]).await;
+    assert_eq!(told(&receiver), ["front:1 opened"], "a silence is silent, and nothing is told twice");
+    says(&["silence", "--end", id, "--author", "ania"], &[&format!("{id} has ended\n")]).await;
+    hears(&receiver, "cart:1 opened").await;
+    says(&["why", "cart:1"], &["  released: maintenance or silence is over; told if its next run is bad", "  told: "])
+        .await;
+    let list = says(&["list"], &["front:1", "cart:1"]).await;
+    assert!(!list.contains("silenced"), "{list}");
+
+    let author = ["--author", "ania"];
+    let long = "x".repeat(600);
+    let cases: &[(&[&str], &str)] = &[
+        (&["why", "nobody"], "error: nothing was decided about `nobody`"),
+        (&["why", "no body/?#"], "error: nothing was decided about `no body/?#`"),
+        (
+            &["ack", "nobody:1", "--author", "ania"],
+            "no open incident that was told, or is to be, has the key `nobody:1`",
+        ),
+        (&["ack", "front:1", "--author", &long], "`author` must have 1 to 500 characters"),
+        (&["silence", "--end", "abc", "--author", "ania"], "there is no silence or maintenance `abc`"),
+        (&["silence", "shop", "--for", "2h", "--reason", "r", "--author", "a"], "like team=shop"),
+        (&["silence", "a=b", "--for", "2", "--reason", "r", "--author", "a"], "`for`: `2` has no unit"),
+        (&["silence", "a=b", "--for", "500d", "--reason", "r", "--author", "a"], "above 0 and at most a year"),
+        (&["silence", "a=b", "--for", "2h", "--reason", &long, "--author", "a"], "500 characters in a text"),
+        (&["silence", "a=b", "--for", "2h", "--reason", "", "--author", "a"], "a silence needs `author` and `reason`"),
+        (&["silence", "--for", "2h", "--reason", "r", "--author", "a"], "<KEY=VALUE>"),
+        (&["silence", "a=b", "--for", "2h", "--author", "a"], "--reason"),
+    ];
+    for (arguments, part) in cases {
+        let ran = ask(arguments).await;
+        assert_eq!(ran.code, Some(2), "{arguments:?}\n{}", ran.said());
+        assert!(ran.err.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for arguments in [&["list"][..], &["why", "front"], &[&["ack", "front:1"], &author[..]].concat()] {
+        let url = format!("http://{nobody}/");
+        let ran = wachta(&folder, None, &[&["alerts"], arguments, &["--url", &url]].concat()).await;
+        let expected = format!("no agent answers at http://{nobody}; name where it listens with --url");
+        assert!(ran.code == Some(2) && ran.err.contains(&expected), "{arguments:?}\n{}", ran.said());
+    }
+
+    // A page elsewhere cannot have a visitor's browser silence anything; what is no JSON is told so.
+    let http = reqwest::Client::new();
+    let silence = r#"{"match": {"team": "web"}, "for": "1h", "author": "a", "reason": "r"}"#;
+    for (site, body, status, part) in [
+        ("cross-site", silence, 403, "asked for by another site"),
+        ("same-site", silence, 403, "asked for by another site"),
+        ("same-origin", "{", 400, "error"),
+        ("same-origin", r#"{"for": "1h", "mach": {}}"#, 400, "unknown field `mach`"),
+    ] {
+        let request = http.post(agent.url("/api/v1/silences")).header("sec-fetch-site", site);
+        let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+        let (is, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+        assert!(is == status && text.contains(part) && text.starts_with("{\"error\":"), "{site} {body}: {is} {text}");
+    }
+    let list = says(&["list"], &[]).await;
+    assert!(!list.contains("silenced"), "{list}");
+    assert_eq!(told(&receiver), ["front:1 opened", "cart:1 opened"]);
+    assert_eq!(agent.stop().await, Some(0));
+    stop.cancel();
+}

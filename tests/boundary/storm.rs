@@ -1,0 +1,198 @@
+//! An agent that is killed at random moments of a storm: many scenarios behind one gateway that comes and goes. In the end
+//! the receivers' view is the truth: nothing is lost, nothing is told twice without saying so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use wachta::demo::Demo;
+use wachta::store::{Incidents as _, Outbox as _, Sqlite};
+
+use crate::deaths::random;
+use crate::faults::{Keeper, replay, serve};
+use crate::support::receiver::Receiver;
+use crate::support::{Folder, until};
+
+const SCENARIOS: usize = 40;
+/// Longer than flapping is quiet, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// How the gateway is: one cause for all, or another one for each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gateway {
+    Well = 0,
+    /// It says 503 for all.
+    Down = 1,
+    /// Half of what is behind it says 500: each is a cause of its own.
+    Half = 2,
+}
+
+#[derive(Clone, Default)]
+struct Site(Arc<AtomicUsize>);
+
+impl Site {
+    fn be(&self, gateway: Gateway) {
+        self.0.store(gateway as usize, Ordering::SeqCst);
+    }
+}
+
+async fn answer(State(site): State<Site>, request: Request) -> StatusCode {
+    let odd = request.uri().path().trim_start_matches('/').parse::<usize>().is_ok_and(|n| n % 2 == 1);
+    match site.0.load(Ordering::SeqCst) {
+        0 => StatusCode::OK,
+        1 => StatusCode::SERVICE_UNAVAILABLE,
+        _ if odd => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::OK,
+    }
+}
+
+fn word<'a>(notice: &'a Value, name: &str) -> &'a str {
+    notice[name].as_str().unwrap_or_default()
+}
+
+/// The last event that the receiver heard of each key, repeats counted once.
+fn view(heard: &[Value]) -> BTreeMap<String, String> {
+    heard.iter().map(|notice| (word(notice, "dedup_key").to_owned(), word(notice, "event").to_owned())).collect()
+}
+
+/// The keys that are open as far as the receiver knows.
+fn open(heard: &[Value]) -> BTreeSet<String> {
+    view(heard).into_iter().filter(|(_, event)| event != "resolved").map(|(key, _)| key).collect()
+}
+
+/// The soak kills 500 times (`WACHTA_SOAK_STORM`), in an order that `WACHTA_SEED` gives; the short form six times.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_view_of_receivers_is_the_truth_however_often_the_agent_is_killed() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let long = std::env::var("WACHTA_SOAK").is_ok();
+    let kills = number("WACHTA_SOAK_STORM").unwrap_or(if long { 500 } else { 6 });
+    let mut seed = number("WACHTA_SEED").unwrap_or(0x5eed);
+
+    let stop = CancellationToken::new();
+    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let site = Site::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = listener.local_addr().unwrap();
+    let router = Router::new().fallback(answer).with_state(site.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    // One that knows a notice by its key, and a phone that knows nothing: there a repeat says that it is one.
+    let (hook, phone) = (Receiver::listen().await, Receiver::listen().await);
+    let folder = Folder::new("storm");
+    let checks: String = (0..SCENARIOS)
+        .map(|n| {
+            format!(
+                "  s{n:02}: {{http: \"http://{gateway}/{n}\", status: 200, every: 1s, timeout: 900ms, \
+                 alert: {{after: 1 of 1, recover_after: 1}}}}\n"
+            )
+        })
+        .collect();
+    folder.write("scenarios/storm.yaml", &format!("checks:\n{checks}"));
+    folder.write(
+        "wachta.yaml",
+        &format!(
+            "location: here\nscenarios: [scenarios/]\nstore: sqlite:wachta.db\nweb: {{listen: \"127.0.0.1:0\", \
+             external_url: \"http://127.0.0.1:1/\"}}\nalerting:\n  receivers:\n    hook: {{webhook: {{url: \
+             \"http://{}/\"}}}}\n    phone: {{ntfy: {{topic: storm, url: \"http://{}/\"}}}}\n  \
+             routes: [{{to: [hook, phone], group_wait: 1s}}]\n",
+            hook.address, phone.address
+        ),
+    );
+
+    let mut keeper = Keeper::start(&folder, &shop, &hook, serve).await;
+    let mut mode = Gateway::Well;
+    for kill in 0..kills {
+        // The short form goes down once and comes back once: nothing flaps.
+        let next = if long {
+            [Gateway::Well, Gateway::Down, Gateway::Half][usize::try_from(random(&mut seed, 3)).unwrap()]
+        } else if kill < kills / 2 {
+            Gateway::Down
+        } else {
+            Gateway::Well
+        };
+        if !long || kill % 10 == 0 {
+            mode = next;
+            site.be(mode);
+        }
+        // The moment is what this is about: somewhere between a start and the end of a storm.
+        tokio::time::sleep(Duration::from_millis(random(&mut seed, 2500))).await;
+        keeper.agent.kill();
+        if !long && kill + 1 == kills / 2 {
+            let all = |heard: &[Value]| -> BTreeSet<String> {
+                let others = heard.iter().flat_map(|notice| notice["others"].as_array().into_iter().flatten());
+                heard.iter().chain(others).map(|one| word(one, "subject").to_owned()).collect()
+            };
+            until("all of the storm is told", PATIENCE, async || {
+                keeper.look().await;
+                let heard = hook.heard();
+                (all(&heard).len() == SCENARIOS && !open(&heard).is_empty()).then_some(())
+            })
+            .await;
+        }
+        until("an agent runs again", PATIENCE, async || {
+            keeper.look().await;
+            (!keeper.agent.ended()).then_some(())
+        })
+        .await;
+    }
+    let _ = mode;
+    site.be(Gateway::Well);
+    until("all is well, and everybody knows", PATIENCE, async || {
+        keeper.look().await;
+        let incidents: Value = serde_json::from_str(&keeper.agent.get("/api/v1/incidents").await).ok()?;
+        let is_open = |incident: &Value| incident["resolved_at"].is_null();
+        let any = incidents.as_array()?.iter().any(is_open);
+        (!any && open(&hook.heard()).is_empty()).then_some(())
+    })
+    .await;
+    let starts = keeper.starts;
+    assert_eq!(keeper.agent.stop().await, Some(0));
+    assert!(starts as u64 > kills, "{starts} starts");
+
+    // The truth: what the store says was owed. Each incident was told as part of one group at most.
+    let store = Sqlite::open(&format!("sqlite:{}", folder.path().join("wachta.db").display())).await.unwrap();
+    let mut owed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for incident in store.incidents(1_000_000).await.unwrap() {
+        assert!(!incident.is_open(), "{}", incident.dedup_key());
+        for notice in store.notices(&incident.dedup_key()).await.unwrap() {
+            assert_eq!(notice.state, "sent", "{}", notice.notice.id);
+            owed.entry(notice.notice.receiver.clone()).or_default().insert(notice.notice.id);
+        }
+    }
+    store.close().await;
+
+    let heard = hook.heard();
+    let ids: BTreeSet<String> = heard.iter().map(|notice| word(notice, "notice").to_owned()).collect();
+    assert_eq!(Some(&ids), owed.get("hook"), "what is owed is heard, and nothing else");
+    let mut firsts: BTreeMap<&str, usize> = BTreeMap::new();
+    for notice in heard.iter().filter(|notice| notice["repeat"] != true) {
+        *firsts.entry(word(notice, "notice")).or_default() += 1;
+    }
+    assert!(firsts.values().all(|count| *count == 1), "a repeat says that it is one: {firsts:?}");
+    let mut events: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for notice in &heard {
+        if seen.insert(word(notice, "notice")) {
+            events.entry(word(notice, "dedup_key")).or_default().push(word(notice, "event"));
+        }
+    }
+    for (key, events) in &events {
+        let count = |event: &str| events.iter().filter(|one| **one == event).count();
+        let ends = (events.first(), events.last());
+        assert_eq!(ends, (Some(&"opened"), Some(&"resolved")), "{key}: {events:?}");
+        assert_eq!((count("opened"), count("resolved")), (1, 1), "{key}: {events:?}");
+    }
+
+    let is_marked = |message: &Value| word(message, "title").ends_with("(repeated)");
+    let (marked, plain): (Vec<Value>, Vec<Value>) = phone.heard().into_iter().partition(is_marked);
+    let owed = owed.get("phone").map_or(0, BTreeSet::len);
+    assert!(plain.len() <= owed && plain.len() + marked.len() >= owed, "{} + {} of {owed}", plain.len(), marked.len());
+    eprintln!("{kills} kills: {} keys, {} notices, {} repeats", events.len(), ids.len(), heard.len() - ids.len());
+    replay(folder.path(), &shop).await;
+    stop.cancel();
+}
