@@ -168,17 +168,13 @@ impl Committer {
                 () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => None,
             };
             let mut messages: Vec<Message> = first.into_iter().collect();
-            let gather = tokio::time::sleep(if messages.is_empty() { Duration::ZERO } else { GATHER });
-            tokio::pin!(gather);
-            while messages.len() < BATCH {
-                tokio::select! {
-                    biased;
-                    message = self.queue.recv() => match message {
-                        Some(message) => messages.push(message),
-                        None => break,
-                    },
-                    () = &mut gather => break,
-                }
+            if !messages.is_empty() && self.queue.len() < BATCH {
+                tokio::time::sleep(GATHER).await;
+            }
+            while messages.len() < BATCH
+                && let Ok(message) = self.queue.try_recv()
+            {
+                messages.push(message);
             }
             self.commit(messages).await;
         }

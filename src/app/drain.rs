@@ -15,7 +15,19 @@ impl App {
     /// Stops the agent. Takes half a minute at most.
     pub async fn stop(self) {
         let Self {
-            parts, reloads, tasks, runs, stop, cancel_runs, finish, committing, dispatching, intake, lock, ..
+            parts,
+            reloads,
+            tasks,
+            runs,
+            stop,
+            cancel_runs,
+            finish,
+            committing,
+            dispatching,
+            intake,
+            lanes,
+            lock,
+            ..
         } = self;
         tracing::info!("stopping: runs may finish");
         stop.cancel();
@@ -39,7 +51,7 @@ impl App {
         if tokio::time::timeout(FLUSH * 2, tasks.wait()).await.is_err() {
             tracing::warn!(tasks = tasks.len(), "not all tasks ended in time");
         }
-        drop(lock);
+        drop((lanes, lock));
         tracing::info!("stopped");
     }
 }

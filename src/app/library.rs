@@ -65,11 +65,12 @@ fn shown(path: &Path) -> String {
     text.strip_prefix("./").unwrap_or(&text).to_owned()
 }
 
-/// Asks for a reload when one of these files or folders changes. Where they cannot be watched, SIGHUP and
+/// Asks for a reload when one of these files or folders changes, but for what the agent writes into `own`. Where they cannot be watched, SIGHUP and
 /// `POST /-/reload` remain.
 pub(super) fn watch_files(
     folders: Vec<PathBuf>,
     config_file: Option<&Path>,
+    own: &Path,
     reload: mpsc::Sender<ReloadRequest>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -78,15 +79,15 @@ pub(super) fn watch_files(
     let config = config_file.and_then(Path::file_name).map(ToOwned::to_owned);
     // Events name what changed below the path that was watched: where that leads over links, so do they.
     let folders: Vec<PathBuf> = folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder)).collect();
-    let watched = folders.clone();
+    let (watched, own) = (folders.clone(), own.canonicalize().unwrap_or_else(|_| own.to_owned()));
     let handler = move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
         if event.kind.is_access() {
             return;
         }
-        // The folder of the agent's file may hold the store as well, which changes all the time.
+        // The folder of the agent's file may hold the store and the agent's state as well, which change all the time.
         let counts = event.paths.iter().any(|path| {
-            watched.iter().any(|folder| path.starts_with(folder) && !is_store(path))
+            watched.iter().any(|folder| path.starts_with(folder) && !path.starts_with(&own) && !is_store(path))
                 || config.as_deref().is_some_and(|config| path.file_name() == Some(config))
         });
         if counts {
@@ -145,5 +146,30 @@ impl Library for Embedded {
 
     fn folders(&self, _roots: &[String]) -> Vec<PathBuf> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_agent_writes_itself_is_no_change() {
+        let folder = std::env::temp_dir().join(format!("wachta-test-{}", uuid::Uuid::now_v7().simple()));
+        let own = folder.join("wachta.state");
+        std::fs::create_dir_all(own.join("browsers")).unwrap();
+        let (reload, mut asked) = mpsc::channel(4);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        watch_files(vec![folder.clone()], None, &own, reload, &tasks, &stop);
+        std::fs::write(own.join("browsers/profile"), "").unwrap();
+        std::fs::write(folder.join("wachta.db-wal"), "").unwrap();
+        let quiet = tokio::time::timeout(SETTLE * 3, asked.recv()).await;
+        assert!(quiet.is_err(), "nothing is loaded anew");
+        std::fs::write(folder.join("shop.yaml"), "").unwrap();
+        assert!(asked.recv().await.is_some());
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -6,6 +6,7 @@
 pub mod config;
 mod drain;
 pub mod files;
+mod lane;
 pub mod library;
 mod lock;
 pub mod lookup;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +40,8 @@ use crate::sink::zabbix::{Timing, Zabbix};
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Intent, Store, StoreError};
 use crate::web::{self, Overview, ReloadReport};
+
+use lane::Lane;
 
 pub use config::Config;
 pub use library::Library;
@@ -127,6 +131,8 @@ pub struct App {
     committing: tokio::task::JoinHandle<()>,
     dispatching: tokio::task::JoinHandle<()>,
     intake: Intake,
+    /// Where runs without a browser, and the answers to HTTP, go on.
+    lanes: [Lane; 2],
     /// No other agent may use the folder while this one does.
     lock: lock::FolderLock,
 }
@@ -242,13 +248,17 @@ impl App {
 
         // Runs have a tracker of their own, so that a drain can wait for them first.
         let runs = TaskTracker::new();
-        let hooks = parts.hooks(&intake, &cancel_runs);
+        let lane = |name| Lane::start(name).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")));
+        let lanes = [lane("probes")?, lane("web")?];
+        let hooks = parts.hooks(&intake, &cancel_runs, &Handle::current());
         let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed).asked(looked_for);
-        let dispatching = tasks.spawn(dispatcher.run(parts.scenarios.subscribe(), stop.clone()));
+        let [probes_lane, web_lane] = &lanes;
+        let dispatching =
+            tasks.spawn_on(dispatcher.run(parts.scenarios.subscribe(), stop.clone()), probes_lane.handle());
 
         let (reloads, requests) = mpsc::channel(4);
         tasks.spawn(Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
-        library::watch_files(folders, parts.setup_file.as_deref(), reloads.clone(), &tasks, &stop);
+        library::watch_files(folders, parts.setup_file.as_deref(), &setup.folder, reloads.clone(), &tasks, &stop);
         tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
         tasks.spawn(run::probe::watch_over(awake_since, finish.clone()));
 
@@ -265,13 +275,14 @@ impl App {
             stopping: stop.clone(),
         };
         let until = finish.clone();
-        tasks.spawn(async move {
+        let serving = async move {
             let served =
                 axum::serve(listener, web::router(state)).with_graceful_shutdown(until.cancelled_owned()).await;
             if let Err(error) = served {
                 tracing::error!(%error, "the web server ended");
             }
-        });
+        };
+        tasks.spawn_on(serving, web_lane.handle());
         Ok(Self {
             address,
             parts,
@@ -284,6 +295,7 @@ impl App {
             committing,
             dispatching,
             intake,
+            lanes,
             lock,
         })
     }
@@ -372,18 +384,25 @@ impl Parts {
         }
     }
 
-    /// What the dispatcher calls: plans go to the store, runs to the engine, outcomes to the store and the sinks.
-    fn hooks(self: &Arc<Self>, intake: &Intake, cancel: &CancellationToken) -> Hooks {
-        let (parts, to_store, cancel) = (Arc::clone(self), intake.clone(), cancel.clone());
+    /// What the dispatcher calls: plans go to the store, runs to the engine, outcomes to the store and the sinks. Browsers
+    /// have much to do beside waiting: their runs go on elsewhere.
+    fn hooks(self: &Arc<Self>, intake: &Intake, cancel: &CancellationToken, browsing: &Handle) -> Hooks {
+        let (parts, to_store, cancel, browsing) = (Arc::clone(self), intake.clone(), cancel.clone(), browsing.clone());
         let run = move |due: Due| {
             let (parts, intake, cancel) = (Arc::clone(&parts), to_store.clone(), cancel.clone());
-            async move {
+            let needs_browser = due.scenario.needs_browser();
+            let running = async move {
                 let ticket = Ticket { run: due.run, due_at: Some(due.due_at), cancel, progress: None };
                 let outcome = Arc::new(run::run(&due.scenario, &parts.tools(), ticket).await);
                 parts.fan_out(&outcome);
                 let _ = intake.outcome(outcome).await;
+            };
+            if needs_browser {
+                // What ends it early is told by the run itself.
+                browsing.spawn(running).map(drop).boxed()
+            } else {
+                running.boxed()
             }
-            .boxed()
         };
         let (location, to_plan) = (self.location.clone(), intake.clone());
         let plan = move |due: &Due| {

@@ -64,6 +64,8 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             // A group commit is rare enough to wait for the disk: what was decided survives a power cut.
             .synchronous(SqliteSynchronous::Full)
+            // What a statement needs for itself makes no files.
+            .pragma("temp_store", "MEMORY")
             .busy_timeout(std::time::Duration::from_secs(5));
         let never = |options: SqlitePoolOptions| options.idle_timeout(None).max_lifetime(None);
         let writer = never(SqlitePoolOptions::new()).max_connections(1).connect_with(options.clone()).await?;

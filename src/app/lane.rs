@@ -1,0 +1,28 @@
+//! A thread of its own for work that is short and often: what runs there is not delayed by what goes on elsewhere (files
+//! that are loaded, pictures, alerting), and no two threads wake each other for it, which costs as much as the work.
+
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The thread; it ends with this.
+pub(super) struct Lane {
+    handle: Handle,
+    _until: DropGuard,
+}
+
+impl Lane {
+    /// Starts a thread of that name.
+    pub(super) fn start(name: &str) -> std::io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let until = CancellationToken::new();
+        let ended = until.clone();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(ended.cancelled()))?;
+        Ok(Self { handle, _until: until.drop_guard() })
+    }
+
+    /// Where to spawn.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
