@@ -22,13 +22,15 @@ pub use pipeline::{Pipeline, Request, Scenarios};
 pub use policy::{Routed, route};
 
 #[cfg(test)]
-mod fixtures;
-#[cfg(test)]
 mod acceptance_tests;
 #[cfg(test)]
 mod complaint_tests;
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod limit_tests;
+#[cfg(test)]
+mod line_tests;
 #[cfg(test)]
 mod timeline_tests;
 #[cfg(test)]

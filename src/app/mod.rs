@@ -142,6 +142,7 @@ struct Parts {
     tls: run::tls::Trusted,
     beats: run::probe::Beats,
     tokens: run::Tokens,
+    line: run::Line,
     baseline: run::Baseline,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
@@ -223,6 +224,7 @@ impl App {
             beats: run::probe::Beats::new(heard, awake_since.subscribe()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
+            line: run::Line::default(),
             baseline: run::Baseline::new(history, &config.location),
             prometheus: Arc::clone(&prometheus),
             zabbix,
@@ -251,6 +253,7 @@ impl App {
         library::watch_files(folders, parts.setup_file.as_deref(), reloads.clone(), &tasks, &stop);
         tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
         tasks.spawn(run::probe::watch_over(awake_since, finish.clone()));
+        tasks.spawn(parts.line.clone().watch(finish.clone()));
 
         let (alerts, asked) = mpsc::channel(16);
         tasks.spawn(serve_alert_requests(asked, intake.clone(), stop.clone()));
@@ -362,6 +365,7 @@ impl Parts {
     fn tools(&self) -> Tools {
         Tools {
             tokens: self.tokens.clone(),
+            line: self.line.clone(),
             tls: self.tls.clone(),
             browsers: Some(self.browsers.clone()),
             lookup: Arc::clone(&self.lookup.borrow()),
