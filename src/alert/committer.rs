@@ -59,7 +59,11 @@ enum Message {
     Scenarios(Scenarios, Vec<ScenarioId>),
     Alerting(Arc<Alerting>),
     Request(Request, oneshot::Sender<Answer>),
+    Prove(oneshot::Sender<()>),
 }
+
+/// The key in memory that is written to prove that the store takes it; nobody reads it.
+const PROOF: &str = "proof";
 
 /// What was done of a request, or what is wrong with it.
 pub type Answer = Result<String, String>;
@@ -110,6 +114,13 @@ impl Intake {
             Ok(()) => heard.await.unwrap_or_else(|_| stopping()),
             Err(_) => stopping(),
         }
+    }
+
+    /// Writes something. The receiver hears when the store has taken it, and the end of the channel when it never will.
+    pub fn prove(&self) -> oneshot::Receiver<()> {
+        let (done, heard) = oneshot::channel();
+        self.push(Message::Prove(done));
+        heard
     }
 
     fn push(&self, message: Message) {
@@ -208,6 +219,10 @@ impl Committer {
                 }
                 Message::Scenarios(scenarios, refused) => self.pipeline.scenarios(scenarios, &refused, now),
                 Message::Alerting(alerting) => self.pipeline.alerting(alerting),
+                Message::Prove(heard) => {
+                    batch.memory = vec![(PROOF.to_owned(), Some(now.to_rfc3339().into()))];
+                    done.push(heard);
+                }
                 Message::Request(request, heard) => answers.push((heard, self.pipeline.request(request, now))),
             }
         }
@@ -228,7 +243,7 @@ impl Committer {
         let effects = self.pipeline.effects();
         let watch = |subject: Subject| (subject.clone(), self.pipeline.watch(&subject));
         batch.watches = effects.watches.into_iter().map(watch).collect();
-        batch.memory = self.pipeline.memory();
+        batch.memory.extend(self.pipeline.memory());
         batch.incidents = effects.incidents.into_values().collect();
         batch.decisions = effects.decisions;
         batch.notices = effects.notices;

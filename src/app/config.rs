@@ -140,7 +140,7 @@ const ALERTING: &[Key] = &[
     key("templates", Shape::Keys(&[receivers::TEMPLATES]), "the words of all receivers that have none of their own"),
     later("quorum", "how many locations must agree"),
     key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "when nothing is told, and of what"),
-    later("alive", "who notices when wachta is gone"),
+    key("alive", Shape::Keys(&[pipeline::ALIVE]), "who notices when wachta is gone"),
 ];
 const ROUTE: &[Key] = &[
     key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values"),
@@ -383,6 +383,7 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     for item in fields.get("maintenance").and_then(|node| r.list(node, "`maintenance`")).unwrap_or_default() {
         alerting.maintenance.extend(pipeline::maintenance(r, item));
     }
+    alerting.alive = fields.get("alive").and_then(|node| pipeline::alive(r, node));
     alerting
 }
 

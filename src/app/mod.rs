@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::FutureExt as _;
-use tokio::sync::{mpsc, watch};
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -143,6 +144,8 @@ struct Parts {
     beats: run::probe::Beats,
     tokens: run::Tokens,
     line: run::Line,
+    /// Who notices when the agent is gone.
+    alive: watch::Sender<Option<notify::Alive>>,
     baseline: run::Baseline,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
@@ -225,6 +228,7 @@ impl App {
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
             line: run::Line::default(),
+            alive: watch::Sender::default(),
             baseline: run::Baseline::new(history, &config.location),
             prometheus: Arc::clone(&prometheus),
             zabbix,
@@ -246,6 +250,8 @@ impl App {
         let runs = TaskTracker::new();
         let hooks = parts.hooks(&intake, &cancel_runs);
         let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed).asked(looked_for);
+        let (pulse, beating) = mpsc::channel(1);
+        let dispatcher = dispatcher.pulse(beating);
         let dispatching = tasks.spawn(dispatcher.run(parts.scenarios.subscribe(), stop.clone()));
 
         let (reloads, requests) = mpsc::channel(4);
@@ -253,6 +259,8 @@ impl App {
         library::watch_files(folders, parts.setup_file.as_deref(), reloads.clone(), &tasks, &stop);
         tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
         tasks.spawn(run::probe::watch_over(awake_since, finish.clone()));
+        let works = proof(intake.clone(), pulse);
+        tasks.spawn(notify::keep_calling(web_client()?, parts.alive.subscribe(), works, stop.clone()));
         tasks.spawn(parts.line.clone().watch(finish.clone()));
 
         let (alerts, asked) = mpsc::channel(16);
@@ -347,6 +355,24 @@ async fn serve_alert_requests(
         };
         let answer = intake.request(asked).await;
         request.answer(answer);
+    }
+}
+
+/// Whether the agent does its work: the store takes what is written, and runs are started when they are due.
+fn proof(
+    intake: Intake,
+    pulse: mpsc::Sender<oneshot::Sender<()>>,
+) -> impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + 'static {
+    move || {
+        let (written, pulse) = (intake.prove(), pulse.clone());
+        async move {
+            written.await.map_err(|_| "the store does not take what is written".to_owned())?;
+            let (asked, turns) = oneshot::channel();
+            let stands = |_| "the scheduler stands still".to_owned();
+            pulse.send(asked).await.map_err(|_| "the scheduler has ended".to_owned())?;
+            turns.await.map_err(stands)
+        }
+        .boxed()
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod alertmanager;
 mod alerts;
+mod alive;
 mod config;
 mod courier;
 pub mod credential;
@@ -36,6 +37,7 @@ use crate::secret::Masker;
 use crate::store::Delivery;
 use crate::store::evidence::EvidenceFolder;
 
+pub use alive::{Alive, keep_calling};
 pub use config::{
     Alerting, Alertmanager, Begins, Email, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route, Slack, Teams,
     Telegram, Webhook, WebhookFormat, Window,

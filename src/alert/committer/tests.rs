@@ -37,6 +37,8 @@ enum Fault {
     Before,
     /// All of it is written, but the answer does not arrive.
     After,
+    /// It never answers.
+    Hang,
 }
 
 /// A store that refuses when it is told to, and notes what it took.
@@ -45,6 +47,8 @@ struct Flaky {
     faults: Mutex<Vec<Fault>>,
     /// Of each batch taken: outcomes, watches, incidents, decisions, notices.
     taken: Mutex<Vec<[usize; 5]>>,
+    /// Hears when it hangs.
+    hangs: tokio::sync::Notify,
 }
 
 #[async_trait]
@@ -53,6 +57,10 @@ impl Runs for Flaky {
         let fault = self.faults.lock().unwrap().pop();
         if let Some(Fault::Before) = fault {
             return Err(StoreError("away".into()));
+        }
+        if let Some(Fault::Hang) = fault {
+            self.hangs.notify_one();
+            std::future::pending().await
         }
         self.inner.commit(batch).await?;
         self.taken.lock().unwrap().push([
@@ -216,7 +224,7 @@ impl Running {
 
 async fn store(url: &str) -> Arc<Flaky> {
     let inner = Sqlite::open(url).await.unwrap();
-    Arc::new(Flaky { inner, faults: Mutex::default(), taken: Mutex::default() })
+    Arc::new(Flaky { inner, faults: Mutex::default(), taken: Mutex::default(), hangs: tokio::sync::Notify::new() })
 }
 
 fn scenarios(policy: &str, ids: &[&str]) -> Arc<BTreeMap<ScenarioId, Arc<Scenario>>> {
@@ -278,6 +286,24 @@ fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         evidence: Vec::new(),
         browser: None,
     }
+}
+
+#[tokio::test]
+async fn what_the_store_takes_is_proven_and_nothing_else() {
+    let store = store("sqlite::memory:").await;
+    let running = Agent::new(&store).await.start();
+    for _ in 0..3 {
+        running.intake.prove().await.expect("the store takes it");
+    }
+    assert_eq!(store.taken.lock().unwrap().len(), 3, "each is a commit of its own");
+    // What is written does not stand in the way of the next start.
+    Agent::new(&store).await;
+    store.faults.lock().unwrap().push(Fault::Hang);
+    let mut heard = running.intake.prove();
+    store.hangs.notified().await;
+    assert_eq!(heard.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+    running.task.abort();
+    assert!(heard.await.is_err(), "it never will");
 }
 
 /// What each receiver is owed: `event dedup-key`.
