@@ -18,7 +18,7 @@ use crate::names::{metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
-use crate::store::{Batch, Intent, Store, StoreError};
+use crate::store::{Batch, Intent, Store, StoreError, Tallies};
 
 /// How many messages wait at most; some minutes of a large agent.
 const QUEUE: usize = 20_000;
@@ -131,6 +131,9 @@ impl Intake {
     }
 }
 
+/// Hears how much of a scenario's error budget remains.
+type Remaining = Box<dyn Fn(&ScenarioId, f64) + Send + Sync>;
+
 /// Judges and writes.
 pub struct Committer {
     store: Arc<dyn Store>,
@@ -140,6 +143,8 @@ pub struct Committer {
     wake: Box<dyn Fn() + Send + Sync>,
     /// Is asked to run scenarios that others hang on.
     look: Box<dyn Fn(ScenarioId) + Send + Sync>,
+    /// Hears how much of an error budget remains.
+    budget: Remaining,
     pipeline: Pipeline,
 }
 
@@ -155,7 +160,8 @@ impl Committer {
         let intake = Intake { queue: sender, dropped: metrics.dropped.clone() };
         let mut pipeline = Pipeline::new(location);
         pipeline.restore(store.watches().await?, store.memory().await?).map_err(StoreError)?;
-        let committer = Self { store, queue, metrics, wake: Box::new(wake), look: Box::new(|_| {}), pipeline };
+        let (wake, look, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
+        let committer = Self { store, queue, metrics, wake, look, budget, pipeline };
         committer.count_open();
         Ok((committer, intake))
     }
@@ -167,10 +173,18 @@ impl Committer {
         self
     }
 
+    /// Whom to tell how much of a scenario's error budget remains.
+    #[must_use]
+    pub fn budgeting(mut self, budget: impl Fn(&ScenarioId, f64) + Send + Sync + 'static) -> Self {
+        self.budget = Box::new(budget);
+        self
+    }
+
     /// Works until every [`Intake`] is gone and what they brought is written.
     pub async fn run(mut self) {
         loop {
             let next = self.pipeline.next().map(|at| (at - Utc::now()).to_std().unwrap_or_default());
+            let next = if self.pipeline.is_unread() { Some(Duration::ZERO) } else { next };
             let first = tokio::select! {
                 message = self.queue.recv() => match message {
                     Some(message) => Some(message),
@@ -192,9 +206,32 @@ impl Committer {
                 }
             }
             self.commit(messages).await;
+            self.read_history().await;
         }
         self.pipeline.stop(Utc::now());
         self.write(Batch::default()).await;
+    }
+
+    /// Reads the runs of one scenario that has an objective and was not read yet. Between two commits nothing is on the
+    /// way: what was written is in the store, and what comes is counted.
+    async fn read_history(&mut self) {
+        let Some((scenario, spans)) = self.pipeline.unread(Utc::now()) else { return };
+        let mut history = Vec::new();
+        for span in spans {
+            let asked = Tallies { scenario: scenario.as_str(), since: span.since, slot: span.slot };
+            match self.store.tallies(&asked).await {
+                Ok(tallies) => history.push((span.window, tallies)),
+                Err(error) => {
+                    tracing::error!(%error, %scenario, "the runs of an error budget were not read; trying again");
+                    tokio::time::sleep(RETRY).await;
+                    return;
+                }
+            }
+        }
+        let remaining = self.pipeline.read(&scenario, &history);
+        if let Some(remaining) = remaining {
+            (self.budget)(&scenario, remaining);
+        }
     }
 
     async fn commit(&mut self, messages: Vec<Message>) {
@@ -260,6 +297,9 @@ impl Committer {
         }
         if !batch.notices.is_empty() {
             (self.wake)();
+        }
+        for (scenario, remaining) in &effects.budgets {
+            (self.budget)(scenario, *remaining);
         }
         for scenario in effects.look {
             (self.look)(scenario);

@@ -197,6 +197,8 @@ impl App {
         let (look, looked_for) = mpsc::channel(LOOKS);
         // When the dispatcher is that far behind, whoever waits for the look gives up after a while.
         let committer = committer.looking(move |scenario| drop(look.try_send(scenario)));
+        let shown = Arc::clone(&prometheus);
+        let committer = committer.budgeting(move |scenario, remaining| shown.budget(scenario, remaining));
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
         courier.serve(&config.alerting.receivers, &links).await;

@@ -253,7 +253,9 @@ pub fn headline(notice: &Notice) -> String {
     }
     let more = notice.others.len() + notice.uncounted;
     let name = if more == 0 { incident.name.clone() } else { format!("{} and {more} more", incident.name) };
+    let burns = incident.subject.slo_of().is_some();
     let mut line = match notice.event {
+        Event::Resolved if burns => return format!("[RESOLVED] {name}: the error budget no longer burns"),
         Event::Resolved => {
             return format!("[RESOLVED] {name} {} again at {place}", if more == 0 { "works" } else { "work" });
         }
@@ -261,6 +263,12 @@ pub fn headline(notice: &Notice) -> String {
         Event::Opened | Event::Updated | Event::Reminder if incident.subject.is_agent() => {
             return format!("[{severity}] {name} cannot test: {}", incident.message.as_deref().unwrap_or("unknown"));
         }
+        Event::Updated if burns => {
+            let new = notice.note.as_deref().unwrap_or("faster than before");
+            format!("[{severity}] {name}: the error budget burns, {new}")
+        }
+        Event::Opened if burns => format!("[{severity}] {name}: the error budget burns"),
+        Event::Reminder if burns => format!("[{severity}] {name}: the error budget still burns"),
         Event::Opened => format!("[{severity}] {name} {} at {place}", incident.verdict),
         Event::Reminder => format!("[{severity}] {name} still {} at {place}", incident.verdict),
         Event::Updated => {

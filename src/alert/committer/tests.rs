@@ -60,7 +60,7 @@ impl Runs for Flaky {
         }
         if let Some(Fault::Hang) = fault {
             self.hangs.notify_one();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         self.inner.commit(batch).await?;
         self.taken.lock().unwrap().push([
@@ -96,6 +96,9 @@ impl History for Flaky {
     }
     async fn durations(&self, asked: &crate::store::Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>> {
         self.inner.durations(asked).await
+    }
+    async fn tallies(&self, asked: &crate::store::Tallies<'_>) -> Result<Vec<crate::store::Tally>> {
+        self.inner.tallies(asked).await
     }
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
         self.inner.run(run).await
@@ -285,6 +288,41 @@ fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         steps: Vec::new(),
         evidence: Vec::new(),
         browser: None,
+    }
+}
+
+#[tokio::test]
+async fn an_error_budget_goes_on_from_the_store() {
+    let text = "scenario: Shop\nid: shop\nevery: 1m\nslo: {objective: 99.9%}\nalert: {after: 9}\nsteps: [{GET: \"http://a/\"}]";
+    let loaded = load("shop.yaml", text, &Nothing);
+    assert_eq!(loaded.diagnostics, []);
+    let all = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario));
+    let all: Arc<BTreeMap<ScenarioId, Arc<Scenario>>> = Arc::new(all.collect());
+    let store = store("sqlite::memory:").await;
+    let begin = Utc::now() - chrono::TimeDelta::minutes(20);
+    let mut heard = Vec::new();
+    // Each agent sees one failure, and the third one that there were three.
+    for agent in 0..3 {
+        let (told, remaining) = std::sync::mpsc::channel();
+        let Agent { intake, committer, .. } = Agent::new(&store).await;
+        let committer = committer.budgeting(move |id, left| drop(told.send((id.to_string(), left))));
+        let task = tokio::spawn(committer.run());
+        intake.alerting(alerting(&["a"], &[])).await;
+        intake.scenarios(Arc::clone(&all), Vec::new()).await;
+        for (n, letter) in (0..).zip("PFP".chars()) {
+            let ended_at = begin + chrono::TimeDelta::minutes(agent * 3 + n);
+            let outcome = Outcome { started_at: ended_at, ended_at, ..outcome("shop", letter, 0) };
+            intake.outcome(Arc::new(outcome)).await.expect("written");
+        }
+        assert_eq!(owed(&store, "a").await.len(), usize::from(agent == 2), "{agent}");
+        drop(intake);
+        task.await.expect("ends");
+        heard.push(remaining.iter().last().expect("told"));
+    }
+    assert_eq!(owed(&store, "a").await, ["opened slo/shop:1"]);
+    let left = |failed: f64| 1.0 - failed / 43.2;
+    for ((id, heard), failed) in heard.iter().zip([1.0, 2.0, 3.0]) {
+        assert!(id == "shop" && (heard - left(failed)).abs() < 1e-9, "{heard} after {failed}");
     }
 }
 

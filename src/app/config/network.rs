@@ -97,7 +97,7 @@ mod tests {
         );
         check("{canaries: tcp://a:1}", Err(&["wachta.yaml:3:21: `canaries` must be a list, not text"]));
         check("{canary: [\"tcp://a:1\"]}", Err(&["wachta.yaml:3:11: unknown key `canary`"]));
-        let many = vec!["\"tcp://a:1\""; 11].join(", ");
+        let many = ["\"tcp://a:1\""; 11].join(", ");
         check(&format!("{{canaries: [{many}]}}"), Err(&["wachta.yaml:3:21: `canaries` must be at most 10"]));
     }
 }
