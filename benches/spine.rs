@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tokio::net::TcpListener;
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{Ticket, Tokens, Tools, run, tls};
+use wachta::run::{Line, Ticket, Tokens, Tools, run, tls};
 use wachta::scenario::{Kind, Lookup, LookupError, load};
 use wachta::store::evidence::EvidenceFolder;
 use wachta::store::{Batch, Runs as _, Sqlite};
@@ -67,6 +67,7 @@ async fn requests() {
     let text = format!("checks:\n  a: {{http: \"http://{address}/\", status: 200, contains: well}}\n");
     let scenario = Arc::clone(&load("checks.yaml", &text, &Nothing).scenarios[0]);
     let tools = Tools {
+        line: Line::default(),
         tokens: Tokens::default(),
         tls: tls::Trusted::system(),
         browsers: None,

@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::Reason;
 use crate::outcome::{RunId, Verdict};
-use crate::scenario::Severity;
+use crate::scenario::{ScenarioId, Severity};
 
-/// What an incident is about: a scenario's id, or `agent/<location>`. No scenario id contains a slash.
+/// What begins the subject of an error budget.
+const SLO: &str = "slo/";
+
+/// What an incident is about: a scenario's id, `slo/<scenario>` for its error budget, or `agent/<location>`. No scenario
+/// id contains a slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Subject(pub String);
@@ -22,9 +26,24 @@ impl Subject {
         Self(format!("agent/{location}"))
     }
 
+    /// The error budget of a scenario.
+    pub fn slo(scenario: &ScenarioId) -> Self {
+        Self(format!("{SLO}{scenario}"))
+    }
+
     /// Whether it is an agent and not a scenario.
     pub fn is_agent(&self) -> bool {
         self.0.starts_with("agent/")
+    }
+
+    /// The scenario whose error budget it is, if it is one.
+    pub fn slo_of(&self) -> Option<&str> {
+        self.0.strip_prefix(SLO)
+    }
+
+    /// The id of the scenario that it is about, itself or by its error budget; of an agent all of it.
+    pub fn scenario(&self) -> &str {
+        self.slo_of().unwrap_or(&self.0)
     }
 }
 
@@ -45,7 +64,8 @@ pub struct Incident {
     pub name: String,
     /// The scenario's tags.
     pub tags: BTreeMap<String, String>,
-    /// What the scenario mainly is: `browser`, `api`, `http` …; `agent` for an agent.
+    /// What the scenario mainly is: `browser`, `api`, `http` …; `agent` for an agent, `slo` for an
+    /// error budget.
     pub kind: String,
     /// How loud it is.
     pub severity: Severity,

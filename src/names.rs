@@ -197,7 +197,7 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// Metrics of wachta. Those that begin with `SCENARIO`, `STEP`, `HTTP`, `TLS` or `WEB` have the labels
+/// Metrics of wachta. Those that begin with `SCENARIO`, `STEP`, `HTTP`, `TLS`, `WEB` or `SLO` have the labels
 /// `scenario` and `location` as well.
 pub mod metric {
     use super::{Metric, MetricKind};
@@ -239,6 +239,8 @@ pub mod metric {
         TLS_CERTIFICATE_EXPIRY "wachta_tls_certificate_expiry_timestamp_seconds" Gauge ["step"] "When the certificate that the step saw expires.";
         WEB_VITAL "wachta_web_vital_seconds" Gauge ["step", "vital"] "Web vital of the page that the step opened in the last run that reached it.";
         WEB_VITAL_LAYOUT_SHIFT "wachta_web_vital_layout_shift" Gauge ["step"] "Cumulative layout shift of the page that the step opened in the last run that reached it.";
+        SLO_OBJECTIVE "wachta_slo_objective_ratio" Gauge [] "The share of runs that is not to fail, by the scenario's objective.";
+        SLO_BUDGET_REMAINING "wachta_slo_error_budget_remaining_ratio" Gauge [] "The share of the failures that the objective allows within its window that is left; below 0 when there were more.";
         SCENARIOS "wachta_scenarios" Gauge ["state"] "Scenarios that are loaded, and files or scenarios that were refused.";
         INCIDENTS_OPEN "wachta_incidents_open" Gauge ["severity"] "Open incidents.";
         NOTICES_SENT "wachta_notices_sent_total" Counter ["receiver"] "Notices that the receiver took.";

@@ -29,6 +29,12 @@ impl Cause {
         Self { key: "agent".into(), brief: "agent".into() }
     }
 
+    /// The cause of an error budget's incident: those of one host are told together.
+    pub fn of_budget(scenario: &Scenario) -> Self {
+        let host = host_of_scenario(scenario).unwrap_or_else(|| scenario.id.value.to_string());
+        Self { key: cut(&format!("error budget · {host}")), brief: "error budget".into() }
+    }
+
     /// The cause of an outcome that is not good.
     pub fn of(scenario: &Scenario, outcome: &Outcome) -> Self {
         let step = outcome.deciding_step();

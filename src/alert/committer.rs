@@ -18,7 +18,7 @@ use crate::names::{metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
-use crate::store::{Batch, Intent, Store, StoreError};
+use crate::store::{Batch, Intent, Store, StoreError, Tallies};
 
 /// How many messages wait at most; some minutes of a large agent.
 const QUEUE: usize = 20_000;
@@ -59,7 +59,11 @@ enum Message {
     Scenarios(Scenarios, Vec<ScenarioId>),
     Alerting(Arc<Alerting>),
     Request(Request, oneshot::Sender<Answer>),
+    Prove(oneshot::Sender<()>),
 }
+
+/// The key in memory that is written to prove that the store takes it; nobody reads it.
+const PROOF: &str = "proof";
 
 /// What was done of a request, or what is wrong with it.
 pub type Answer = Result<String, String>;
@@ -112,6 +116,13 @@ impl Intake {
         }
     }
 
+    /// Writes something. The receiver hears when the store has taken it, and the end of the channel when it never will.
+    pub fn prove(&self) -> oneshot::Receiver<()> {
+        let (done, heard) = oneshot::channel();
+        self.push(Message::Prove(done));
+        heard
+    }
+
     fn push(&self, message: Message) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(message) {
             self.dropped.inc();
@@ -119,6 +130,9 @@ impl Intake {
         }
     }
 }
+
+/// Hears how much of a scenario's error budget remains.
+type Remaining = Box<dyn Fn(&ScenarioId, f64) + Send + Sync>;
 
 /// Judges and writes.
 pub struct Committer {
@@ -129,6 +143,8 @@ pub struct Committer {
     wake: Box<dyn Fn() + Send + Sync>,
     /// Is asked to run scenarios that others hang on.
     look: Box<dyn Fn(ScenarioId) + Send + Sync>,
+    /// Hears how much of an error budget remains.
+    budget: Remaining,
     pipeline: Pipeline,
 }
 
@@ -144,7 +160,8 @@ impl Committer {
         let intake = Intake { queue: sender, dropped: metrics.dropped.clone() };
         let mut pipeline = Pipeline::new(location);
         pipeline.restore(store.watches().await?, store.memory().await?).map_err(StoreError)?;
-        let committer = Self { store, queue, metrics, wake: Box::new(wake), look: Box::new(|_| {}), pipeline };
+        let (wake, look, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
+        let committer = Self { store, queue, metrics, wake, look, budget, pipeline };
         committer.count_open();
         Ok((committer, intake))
     }
@@ -156,10 +173,18 @@ impl Committer {
         self
     }
 
+    /// Whom to tell how much of a scenario's error budget remains.
+    #[must_use]
+    pub fn budgeting(mut self, budget: impl Fn(&ScenarioId, f64) + Send + Sync + 'static) -> Self {
+        self.budget = Box::new(budget);
+        self
+    }
+
     /// Works until every [`Intake`] is gone and what they brought is written.
     pub async fn run(mut self) {
         loop {
             let next = self.pipeline.next().map(|at| (at - Utc::now()).to_std().unwrap_or_default());
+            let next = if self.pipeline.is_unread() { Some(Duration::ZERO) } else { next };
             let first = tokio::select! {
                 message = self.queue.recv() => match message {
                     Some(message) => Some(message),
@@ -177,9 +202,32 @@ impl Committer {
                 messages.push(message);
             }
             self.commit(messages).await;
+            self.read_history().await;
         }
         self.pipeline.stop(Utc::now());
         self.write(Batch::default()).await;
+    }
+
+    /// Reads the runs of one scenario that has an objective and was not read yet. Between two commits nothing is on the
+    /// way: what was written is in the store, and what comes is counted.
+    async fn read_history(&mut self) {
+        let Some((scenario, spans)) = self.pipeline.unread(Utc::now()) else { return };
+        let mut history = Vec::new();
+        for span in spans {
+            let asked = Tallies { scenario: scenario.as_str(), since: span.since, slot: span.slot };
+            match self.store.tallies(&asked).await {
+                Ok(tallies) => history.push((span.window, tallies)),
+                Err(error) => {
+                    tracing::error!(%error, %scenario, "the runs of an error budget were not read; trying again");
+                    tokio::time::sleep(RETRY).await;
+                    return;
+                }
+            }
+        }
+        let remaining = self.pipeline.read(&scenario, &history);
+        if let Some(remaining) = remaining {
+            (self.budget)(&scenario, remaining);
+        }
     }
 
     async fn commit(&mut self, messages: Vec<Message>) {
@@ -204,6 +252,10 @@ impl Committer {
                 }
                 Message::Scenarios(scenarios, refused) => self.pipeline.scenarios(scenarios, &refused, now),
                 Message::Alerting(alerting) => self.pipeline.alerting(alerting),
+                Message::Prove(heard) => {
+                    batch.memory = vec![(PROOF.to_owned(), Some(now.to_rfc3339().into()))];
+                    done.push(heard);
+                }
                 Message::Request(request, heard) => answers.push((heard, self.pipeline.request(request, now))),
             }
         }
@@ -224,7 +276,7 @@ impl Committer {
         let effects = self.pipeline.effects();
         let watch = |subject: Subject| (subject.clone(), self.pipeline.watch(&subject));
         batch.watches = effects.watches.into_iter().map(watch).collect();
-        batch.memory = self.pipeline.memory();
+        batch.memory.extend(self.pipeline.memory());
         batch.incidents = effects.incidents.into_values().collect();
         batch.decisions = effects.decisions;
         batch.notices = effects.notices;
@@ -241,6 +293,9 @@ impl Committer {
         }
         if !batch.notices.is_empty() {
             (self.wake)();
+        }
+        for (scenario, remaining) in &effects.budgets {
+            (self.budget)(scenario, *remaining);
         }
         for scenario in effects.look {
             (self.look)(scenario);

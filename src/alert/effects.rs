@@ -24,6 +24,8 @@ pub struct Effects {
     pub suppressed: BTreeMap<&'static str, u64>,
     /// What is to be run at once, because the state of others hangs on it.
     pub look: BTreeSet<ScenarioId>,
+    /// The share of error budgets that remains; below 0 where more is used than there was.
+    pub budgets: BTreeMap<ScenarioId, f64>,
 }
 
 impl Effects {

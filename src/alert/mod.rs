@@ -1,6 +1,7 @@
 //! Judging outcomes: the pure pipeline from an outcome to a notice, one file a stage, and the task that writes what it
 //! leads to in one group commit.
 
+mod burn;
 mod cause;
 mod committer;
 mod effects;
@@ -13,12 +14,14 @@ pub mod machine;
 mod mute;
 mod pipeline;
 mod policy;
+mod slo;
 
+pub use burn::{RULES, Rule};
 pub use cause::Cause;
 pub use committer::{Answer, Committer, Intake, Metrics};
 pub use effects::Effects;
 pub use mute::Mute;
-pub use pipeline::{Pipeline, Request, Scenarios};
+pub use pipeline::{Pipeline, Request, Scenarios, runs_within};
 pub use policy::{Routed, route};
 
 #[cfg(test)]
@@ -29,6 +32,10 @@ mod complaint_tests;
 mod fixtures;
 #[cfg(test)]
 mod limit_tests;
+#[cfg(test)]
+mod line_tests;
+#[cfg(test)]
+mod slo_tests;
 #[cfg(test)]
 mod timeline_tests;
 #[cfg(test)]

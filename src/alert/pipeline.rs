@@ -10,6 +10,8 @@
 //! | cause, group, change, reminder | `cause`, `group` | with which others, and when |
 //! | limit | `limit` | whether the receiver has had enough for now |
 
+mod slo;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -24,12 +26,15 @@ use super::hold::{self, Held, Hold, Waiting};
 use super::limit::Limits;
 use super::machine::{AgentWatch, Judgement, Watch};
 use super::mute::{self, Mute, Muted};
+use super::slo::SloWatch;
 use super::{flapping, policy};
 use crate::incident::{Event, Incident, Subject, Why};
 use crate::names::suppressed;
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Parents, Scenario, ScenarioId, Severity, parents};
+
+pub use slo::runs_within;
 
 /// Every scenario that is there, by id.
 pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
@@ -42,6 +47,7 @@ pub struct Pipeline {
     alerting: Arc<Alerting>,
     watches: HashMap<Subject, Watch>,
     agent: AgentWatch,
+    budgets: slo::Budgets,
     groups: Groups,
     limits: Limits,
     parents: Parents,
@@ -88,6 +94,7 @@ impl Pipeline {
             alerting: Arc::default(),
             watches: HashMap::new(),
             agent: AgentWatch::default(),
+            budgets: slo::Budgets::default(),
             groups: Groups::default(),
             limits: Limits::default(),
             parents: Parents::default(),
@@ -109,6 +116,10 @@ impl Pipeline {
             if subject == Subject::agent(&self.location) {
                 self.agent = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, self.agent.open.as_ref().map(|open| open.severity));
+            } else if subject.slo_of().is_some() {
+                let watch: SloWatch = serde_json::from_value(body).map_err(unread)?;
+                self.count(None, watch.open.as_ref().map(|open| open.severity));
+                self.budgets.watches.insert(subject, watch);
             } else if !subject.is_agent() {
                 let watch: Watch = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
@@ -187,6 +198,7 @@ impl Pipeline {
                 None => self.groups.resolve(&subject, None, now, &mut self.effects),
             }
         }
+        self.objectives(&refused, now);
         let held: Vec<Subject> = self.held.keys().cloned().collect();
         for subject in held {
             self.reconsider(&subject, now);
@@ -206,6 +218,7 @@ impl Pipeline {
             self.count(before, after);
         }
         self.effects.watches.insert(subject.clone());
+        let is_new = judgement.is_some();
         if let Some(judgement) = judgement {
             let bad = matches!(judgement.decision.why, Why::Opened | Why::Repeat | Why::Raised);
             let failure = bad.then(|| Failure {
@@ -219,6 +232,9 @@ impl Pipeline {
         let children = self.children.get(&subject).filter(|_| outcome.verdict != Verdict::Unknown);
         for child in children.cloned().unwrap_or_default() {
             self.reconsider(&child, now);
+        }
+        if is_new {
+            self.burn(&scenario, outcome, now);
         }
         if outcome.verdict == Verdict::Unknown {
             let before = self.agent.open.as_ref().map(|open| open.severity);
@@ -249,7 +265,7 @@ impl Pipeline {
         }
         // What has waited for long goes before what is new.
         self.limits.tick(now, &mut self.effects);
-        let (find, alerting, mutes) = (find(&self.watches, &self.agent), &self.alerting, &self.mutes);
+        let (find, alerting, mutes) = (find(&self.watches, &self.budgets, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
         self.groups.tick(now, find, muted, &mut self.effects);
         self.limit(now);
@@ -261,7 +277,7 @@ impl Pipeline {
             return;
         }
         self.tick(now);
-        let (find, alerting, mutes) = (find(&self.watches, &self.agent), &self.alerting, &self.mutes);
+        let (find, alerting, mutes) = (find(&self.watches, &self.budgets, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
         self.groups.tell_gathering(now, find, muted, &mut self.effects);
         self.limit(now);
@@ -285,6 +301,8 @@ impl Pipeline {
     pub fn watch(&self, subject: &Subject) -> Json {
         let watch = if subject.is_agent() {
             serde_json::to_value(&self.agent)
+        } else if subject.slo_of().is_some() {
+            serde_json::to_value(self.budgets.watches.get(subject))
         } else {
             serde_json::to_value(self.watches.get(subject))
         };
@@ -489,6 +507,10 @@ impl Pipeline {
         patience: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Option<Held> {
+        let by_scenario = self.is_told_by_scenario(incident);
+        if by_scenario.is_some() {
+            return by_scenario;
+        }
         let mut unseen = Vec::new();
         for id in self.ancestors(&incident.subject) {
             let parent = Subject(id.to_string());
@@ -519,7 +541,7 @@ impl Pipeline {
     fn ancestors(&self, subject: &Subject) -> Vec<ScenarioId> {
         let mut all: Vec<ScenarioId> = Vec::new();
         let of = |id: &ScenarioId| self.parents.get(id).map(Vec::as_slice).unwrap_or_default();
-        all.extend_from_slice(of(&ScenarioId::from(subject.0.as_str())));
+        all.extend_from_slice(of(&ScenarioId::from(subject.scenario())));
         let mut at = 0;
         while let Some(id) = all.get(at).cloned() {
             for parent in of(&id) {
@@ -578,15 +600,18 @@ impl Pipeline {
             Hold::Look { until, .. } => self.admit(subject, until, now),
             Hold::Down { parent } => {
                 let id = ScenarioId::from(parent.0.as_str());
-                if !self.ancestors(subject).contains(&id) {
+                if subject.slo_of() == Some(parent.0.as_str()) {
+                    if self.open_of(subject).is_some_and(|open| self.told_by(open, &parent).is_none()) {
+                        self.recovered(subject, &format!("`{id}` itself is no longer down"), now);
+                    }
+                } else if !self.ancestors(subject).contains(&id) {
                     self.recovered(subject, &format!("it does not depend on `{id}` any more"), now);
                 } else if self.is_down(&id).is_none() {
                     self.recovered(subject, &format!("`{id}` is well again"), now);
                 }
             }
             Hold::Muted { mute, until } => {
-                let open = self.watches.get(subject).and_then(|watch| watch.open.as_ref());
-                let muted = open.and_then(|open| mute::muted(&self.alerting, &self.mutes, open, now));
+                let muted = self.open_of(subject).and_then(|open| mute::muted(&self.alerting, &self.mutes, open, now));
                 if until <= now || muted.is_none_or(|muted| muted.id != mute) {
                     self.unmuted(subject, now);
                 }
@@ -600,8 +625,7 @@ impl Pipeline {
     /// for until `patience`.
     fn admit(&mut self, subject: &Subject, patience: DateTime<Utc>, now: DateTime<Utc>) {
         let Some(waiting) = self.held.get(subject).cloned() else { return };
-        let open = self.watches.get(subject).and_then(|watch| watch.open.clone());
-        let Some(incident) = open else { return };
+        let Some(incident) = self.open_of(subject).cloned() else { return };
         match self.holds(&incident, waiting.began, Some(patience), now) {
             Some(held) if held.hold == waiting.hold => {}
             Some(held) => {
@@ -657,6 +681,8 @@ impl Pipeline {
     fn remember_receivers(&mut self, incident: &Incident, receivers: &[String]) {
         let open = if incident.subject.is_agent() {
             self.agent.open.as_mut()
+        } else if incident.subject.slo_of().is_some() {
+            self.budgets.watches.get_mut(&incident.subject).and_then(|watch| watch.open.as_mut())
         } else {
             self.watches.get_mut(&incident.subject).and_then(|watch| watch.open.as_mut())
         };
@@ -686,10 +712,16 @@ enum Change {
 }
 
 /// Finds the incident of a subject that is open.
-fn find<'a>(watches: &'a HashMap<Subject, Watch>, agent: &'a AgentWatch) -> impl Fn(&Subject) -> Option<&'a Incident> {
+fn find<'a>(
+    watches: &'a HashMap<Subject, Watch>,
+    budgets: &'a slo::Budgets,
+    agent: &'a AgentWatch,
+) -> impl Fn(&Subject) -> Option<&'a Incident> {
     |subject| {
         if subject.is_agent() {
             agent.open.as_ref()
+        } else if subject.slo_of().is_some() {
+            budgets.open(subject)
         } else {
             watches.get(subject).and_then(|watch| watch.open.as_ref())
         }

@@ -51,7 +51,7 @@ fn wait(route: Option<&Route>, severity: Severity) -> TimeDelta {
 pub fn fact<'a>(incident: &'a Incident, key: &str) -> Option<&'a str> {
     match key {
         "severity" => Some(incident.severity.as_str()),
-        "scenario" => Some(&incident.subject.0),
+        "scenario" => Some(incident.subject.scenario()),
         "location" => Some(&incident.location),
         "kind" => Some(&incident.kind),
         tag => incident.tags.get(tag).map(String::as_str),

@@ -1,5 +1,6 @@
 //! The agent's file: composed of the parts' own `Config` types.
 
+mod network;
 mod pipeline;
 mod receivers;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub evidence: Limits,
     /// `/probe`, where there are modules for it.
     pub probe: Option<run::blackbox::Config>,
+    /// What tells our own line from theirs.
+    pub network: run::NetworkConfig,
     /// Who is told.
     pub alerting: notify::Alerting,
 }
@@ -91,7 +94,7 @@ const TOP: &[Key] = &[
     key("zabbix", Shape::Keys(&[ZABBIX]), "Zabbix"),
     key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
-    later("network", "what tells our own line from theirs"),
+    key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
     later("metrics", "which tags and details metrics have"),
     later("sentry", "Sentry"),
     later("ecs", "a log of outcomes"),
@@ -137,7 +140,7 @@ const ALERTING: &[Key] = &[
     key("templates", Shape::Keys(&[receivers::TEMPLATES]), "the words of all receivers that have none of their own"),
     later("quorum", "how many locations must agree"),
     key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "when nothing is told, and of what"),
-    later("alive", "who notices when wachta is gone"),
+    key("alive", Shape::Keys(&[pipeline::ALIVE]), "who notices when wachta is gone"),
 ];
 const ROUTE: &[Key] = &[
     key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values"),
@@ -169,6 +172,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     let zabbix = fields.get("zabbix").and_then(|node| zabbix_config(r, node));
     let evidence = fields.get("evidence").map_or_else(Limits::default, |node| evidence_config(r, node));
     let probe = fields.get("probe").and_then(|node| probe_config(r, node, &web));
+    let network = fields.get("network").map(|node| network::network(r, node)).unwrap_or_default();
     let linked = web.external_url.is_some();
     let alerting = fields.get("alerting").map(|node| alerting_config(r, node, linked)).unwrap_or_default();
     Some(Config {
@@ -181,6 +185,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
         zabbix,
         evidence,
         probe,
+        network,
         alerting,
     })
 }
@@ -378,6 +383,7 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     for item in fields.get("maintenance").and_then(|node| r.list(node, "`maintenance`")).unwrap_or_default() {
         alerting.maintenance.extend(pipeline::maintenance(r, item));
     }
+    alerting.alive = fields.get("alive").and_then(|node| pipeline::alive(r, node));
     alerting
 }
 

@@ -22,8 +22,9 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -148,6 +149,9 @@ struct Parts {
     tls: run::tls::Trusted,
     beats: run::probe::Beats,
     tokens: run::Tokens,
+    line: run::Line,
+    /// Who notices when the agent is gone.
+    alive: watch::Sender<Option<notify::Alive>>,
     baseline: run::Baseline,
     prometheus: Arc<Prometheus>,
     zabbix: Option<Zabbix>,
@@ -199,6 +203,8 @@ impl App {
         let (look, looked_for) = mpsc::channel(LOOKS);
         // When the dispatcher is that far behind, whoever waits for the look gives up after a while.
         let committer = committer.looking(move |scenario| drop(look.try_send(scenario)));
+        let shown = Arc::clone(&prometheus);
+        let committer = committer.budgeting(move |scenario, remaining| shown.budget(scenario, remaining));
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
         courier.serve(&config.alerting.receivers, &links).await;
@@ -229,6 +235,8 @@ impl App {
             beats: run::probe::Beats::new(heard, awake_since.subscribe()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
+            line: run::Line::default(),
+            alive: watch::Sender::default(),
             baseline: run::Baseline::new(history, &config.location),
             prometheus: Arc::clone(&prometheus),
             zabbix,
@@ -252,6 +260,8 @@ impl App {
         let lanes = [lane("probes")?, lane("web")?];
         let hooks = parts.hooks(&intake, &cancel_runs, &Handle::current());
         let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed).asked(looked_for);
+        let (pulse, beating) = mpsc::channel(1);
+        let dispatcher = dispatcher.pulse(beating);
         let [probes_lane, web_lane] = &lanes;
         let dispatching =
             tasks.spawn_on(dispatcher.run(parts.scenarios.subscribe(), stop.clone()), probes_lane.handle());
@@ -261,6 +271,9 @@ impl App {
         library::watch_files(folders, parts.setup_file.as_deref(), &setup.folder, reloads.clone(), &tasks, &stop);
         tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
         tasks.spawn(run::probe::watch_over(awake_since, finish.clone()));
+        let works = proof(intake.clone(), pulse);
+        tasks.spawn(notify::keep_calling(web_client()?, parts.alive.subscribe(), works, stop.clone()));
+        tasks.spawn(parts.line.clone().watch(finish.clone()));
 
         let (alerts, asked) = mpsc::channel(16);
         tasks.spawn(serve_alert_requests(asked, intake.clone(), stop.clone()));
@@ -359,6 +372,24 @@ async fn serve_alert_requests(
     }
 }
 
+/// Whether the agent does its work: the store takes what is written, and runs are started when they are due.
+fn proof(
+    intake: Intake,
+    pulse: mpsc::Sender<oneshot::Sender<()>>,
+) -> impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + 'static {
+    move || {
+        let (written, pulse) = (intake.prove(), pulse.clone());
+        async move {
+            written.await.map_err(|_| "the store does not take what is written".to_owned())?;
+            let (asked, turns) = oneshot::channel();
+            let stands = |_| "the scheduler stands still".to_owned();
+            pulse.send(asked).await.map_err(|_| "the scheduler has ended".to_owned())?;
+            turns.await.map_err(stands)
+        }
+        .boxed()
+    }
+}
+
 /// What receivers of notices are told with.
 pub fn web_client() -> Result<reqwest::Client, StartError> {
     let tls = run::tls::Trusted::system().client_config();
@@ -374,6 +405,7 @@ impl Parts {
     fn tools(&self) -> Tools {
         Tools {
             tokens: self.tokens.clone(),
+            line: self.line.clone(),
             tls: self.tls.clone(),
             browsers: Some(self.browsers.clone()),
             lookup: Arc::clone(&self.lookup.borrow()),

@@ -129,6 +129,12 @@ impl Parts {
         let scenarios: Arc<BTreeMap<_, _>> = Arc::new(catalog.scenarios.clone());
         let refused = catalog.refused.clone();
         self.lookup.send_replace(lookup);
+        self.line.load(&config.network);
+        self.alive.send_if_modified(|alive| {
+            let changed = *alive != config.alerting.alive;
+            alive.clone_from(&config.alerting.alive);
+            changed
+        });
         self.prometheus.scenarios(&scenarios);
         self.baseline.retain(|id| scenarios.contains_key(id));
         if config.alerting != state.config.alerting || config.web.external_url != state.config.web.external_url {

@@ -96,6 +96,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         zabbix: None,
         evidence: crate::store::evidence::Limits::default(),
         probe: None,
+        network: crate::run::NetworkConfig::default(),
         alerting: Alerting {
             receivers: vec![receiver],
             // Whoever plays with faults does not want to wait for the notice.

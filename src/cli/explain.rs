@@ -3,15 +3,16 @@
 use std::io;
 use std::path::PathBuf;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
+use crate::alert::{RULES, runs_within};
 use crate::app::files::scenario_files;
 use crate::diagnostic::Severity;
 use crate::names::exit;
 use crate::scenario::model::Pretty;
 use crate::scenario::{
-    Action, How, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule, Scroll, Step, Target, Value,
-    load,
+    Action, How, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule, Scroll, Slo, Step, Target,
+    Value, load,
 };
 
 /// Arguments of `wachta explain`.
@@ -73,6 +74,9 @@ fn scenario(scenario: &Scenario, now: DateTime<Utc>, out: &mut dyn io::Write) ->
         "  alert     {} after {} of {} bad runs, resolved by {} good in a row",
         alert.severity, alert.after, alert.of, alert.recover_after
     )?;
+    if let Some(slo) = &scenario.slo {
+        objective(scenario, slo, now, out)?;
+    }
     writeln!(out, "  steps")?;
     steps(&scenario.steps, "", out)?;
     if !scenario.finally.is_empty() {
@@ -92,6 +96,34 @@ fn scenario(scenario: &Scenario, now: DateTime<Utc>, out: &mut dyn io::Write) ->
         writeln!(out, "    {} {}", local.to_rfc3339_opts(SecondsFormat::AutoSi, true), local.format("%a %Z"))?;
     }
     writeln!(out)
+}
+
+/// The objective, what it allows, and how many failures it takes for each rule to hold.
+fn objective(scenario: &Scenario, slo: &Slo, now: DateTime<Utc>, out: &mut dyn io::Write) -> io::Result<()> {
+    let runs = runs_within(scenario, TimeDelta::from_std(slo.window).unwrap_or(TimeDelta::MAX), now);
+    // Where it does not run around the clock, windows are looked at from where they begin to fill.
+    let first = scenario.next_after(now).map_or(now, |first| first - TimeDelta::milliseconds(1));
+    let within = |span| runs_within(scenario, span, first);
+    let failures = (slo.allowed() * runs as f64 + 1e-6).floor();
+    writeln!(out, "  slo       {slo}: {failures} failures of {runs} runs")?;
+    for rule in &RULES {
+        let (long, short) = (rule.long(), rule.short());
+        // The run that is looked at is always within.
+        let (many, few) = (within(long), within(short).max(1));
+        let [long, short] = [long, short].map(|span| Pretty(span.to_std().unwrap_or_default()));
+        let needed = rule.needed(slo.allowed(), many).zip(rule.needed_of_late(slo.allowed(), few));
+        match needed {
+            Some((needed, of_late)) => writeln!(
+                out,
+                "            {} by {needed} failures of {many} runs within {long}, {of_late} of {few} within {short}",
+                rule.severity
+            )?,
+            None => {
+                writeln!(out, "            {} never within {long}; runs in it: {many}", rule.severity)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
@@ -211,6 +243,43 @@ fn matcher(matcher_of: &Matcher) -> String {
 mod tests {
     use super::*;
     use crate::app::lookup::Environment;
+
+    #[test]
+    fn what_an_objective_allows_is_told() {
+        let check = |schedule: &str, slo: &str, expected: &[&str]| {
+            let text = format!("scenario: Shop\n{schedule}\nslo: {{{slo}}}\nsteps:\n  - GET: https://a.example/\n");
+            let loaded = load("shop.yaml", &text, &Environment::everything());
+            assert_eq!(loaded.diagnostics, [], "{text}");
+            let mut out = Vec::new();
+            // A Monday.
+            let now = "2026-03-02T00:00:00Z".parse().unwrap();
+            scenario(&loaded.scenarios[0], now, &mut out).unwrap();
+            let out = String::from_utf8(out).unwrap();
+            let lines =
+                out.lines().skip_while(|line| !line.starts_with("  slo ")).take_while(|line| *line != "  steps");
+            assert_eq!(lines.map(str::trim).collect::<Vec<_>>(), expected, "{out}");
+        };
+        check(
+            "every: 1m",
+            "objective: 99.9%",
+            &[
+                "slo       99.9% over 30d: 43 failures of 43200 runs",
+                "critical by 3 failures of 60 runs within 1h, 1 of 5 within 5m",
+                "critical by 5 failures of 360 runs within 6h, 1 of 30 within 30m",
+                "warning by 8 failures of 4320 runs within 3d, 1 of 360 within 6h",
+            ],
+        );
+        check(
+            "cron: \"0 8-19 * * MON-FRI\"",
+            "objective: 95%, window: 7d",
+            &[
+                "slo       95% over 7d: 3 failures of 60 runs",
+                "critical never within 1h; runs in it: 1",
+                "critical by 5 failures of 6 runs within 6h, 1 of 1 within 30m",
+                "warning by 8 failures of 36 runs within 3d, 1 of 6 within 6h",
+            ],
+        );
+    }
 
     #[test]
     fn steps_and_due_times_are_told() {

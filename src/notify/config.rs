@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::alive::Alive;
 use super::credential::Credential;
 use super::template::Templates;
 
@@ -20,6 +21,8 @@ pub struct Alerting {
     pub routes: Vec<Route>,
     /// When nothing is told, and of what.
     pub maintenance: Vec<Window>,
+    /// Who notices when the agent is gone.
+    pub alive: Option<Alive>,
 }
 
 /// A window of maintenance.

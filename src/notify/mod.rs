@@ -5,6 +5,7 @@
 
 mod alertmanager;
 mod alerts;
+mod alive;
 mod config;
 mod courier;
 pub mod credential;
@@ -36,6 +37,7 @@ use crate::secret::Masker;
 use crate::store::Delivery;
 use crate::store::evidence::EvidenceFolder;
 
+pub use alive::{Alive, keep_calling};
 pub use config::{
     Alerting, Alertmanager, Begins, Email, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route, Slack, Teams,
     Telegram, Webhook, WebhookFormat, Window,
@@ -250,7 +252,9 @@ pub fn headline(notice: &Notice) -> String {
     }
     let more = notice.others.len() + notice.uncounted;
     let name = if more == 0 { incident.name.clone() } else { format!("{} and {more} more", incident.name) };
+    let burns = incident.subject.slo_of().is_some();
     let mut line = match notice.event {
+        Event::Resolved if burns => return format!("[RESOLVED] {name}: the error budget no longer burns"),
         Event::Resolved => {
             return format!("[RESOLVED] {name} {} again at {place}", if more == 0 { "works" } else { "work" });
         }
@@ -258,6 +262,12 @@ pub fn headline(notice: &Notice) -> String {
         Event::Opened | Event::Updated | Event::Reminder if incident.subject.is_agent() => {
             return format!("[{severity}] {name} cannot test: {}", incident.message.as_deref().unwrap_or("unknown"));
         }
+        Event::Updated if burns => {
+            let new = notice.note.as_deref().unwrap_or("faster than before");
+            format!("[{severity}] {name}: the error budget burns, {new}")
+        }
+        Event::Opened if burns => format!("[{severity}] {name}: the error budget burns"),
+        Event::Reminder if burns => format!("[{severity}] {name}: the error budget still burns"),
         Event::Opened => format!("[{severity}] {name} {} at {place}", incident.verdict),
         Event::Reminder => format!("[{severity}] {name} still {} at {place}", incident.verdict),
         Event::Updated => {

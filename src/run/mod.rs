@@ -11,6 +11,7 @@ mod dns;
 pub mod expect;
 mod flow;
 mod http;
+mod line;
 pub mod probe;
 mod record;
 pub mod tls;
@@ -33,6 +34,7 @@ use crate::store::evidence::EvidenceFolder;
 
 pub use baseline::{Baseline, Usuals};
 pub use http::Tokens;
+pub use line::{Canary, Config as NetworkConfig, Line, Look};
 pub use values::Values;
 
 /// What a run may use.
@@ -52,6 +54,8 @@ pub struct Tools {
     pub baseline: Option<Baseline>,
     /// Tokens for client credentials, kept between runs.
     pub tokens: Tokens,
+    /// Our own line, which may be why something fails.
+    pub line: Line,
     /// Where the agent looks from.
     pub location: String,
 }
@@ -89,8 +93,18 @@ pub enum Stage<'a> {
 /// Runs a scenario once. Every started run yields exactly one outcome.
 ///
 /// When the page's process dies and nothing tells why, the scenario is run once more in a fresh browser: a target that
-/// kills it kills it again, at the same step; anything else was ours.
+/// kills it kills it again, at the same step; anything else was ours. What failed because nothing gets out from here is
+/// ours as well.
 pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
+    let began = tokio::time::Instant::now();
+    let outcome = look_twice(scenario, tools, ticket).await;
+    match tools.line.blame(&outcome, began).await {
+        Some(why) => ours(outcome, Reason::Network, &why),
+        None => outcome,
+    }
+}
+
+async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
     let kills = scenario.needs_browser().then(browser::out_of_memory_kills);
     let outcome = attempt(scenario, tools, &ticket, false).await;
     if outcome.reason != Some(Reason::Crash) {
@@ -113,13 +127,14 @@ pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Out
     ours(outcome, Reason::Browser, &format!("it did not when the run was repeated in a fresh browser, which {word}"))
 }
 
-/// A death that is nobody's fault but ours.
+/// A failure that is nobody's fault but ours.
 fn ours(mut outcome: Outcome, reason: Reason, why: &str) -> Outcome {
+    let was = outcome.reason;
     outcome.verdict = Verdict::Unknown;
     outcome.reason = Some(reason);
     outcome.message = outcome.message.map(|message| format!("{message}; {why}"));
     for step in outcome.steps.iter_mut().filter(|step| step.status == StepStatus::Failed) {
-        let Some(failure) = step.failure.as_mut().filter(|failure| failure.reason == Reason::Crash) else { continue };
+        let Some(failure) = step.failure.as_mut().filter(|failure| Some(failure.reason) == was) else { continue };
         failure.reason = reason;
         step.status = StepStatus::Unknown;
     }

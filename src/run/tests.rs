@@ -74,6 +74,7 @@ impl Drop for Folder {
 fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
     Tools {
         tokens: Tokens::default(),
+        line: Line::default(),
         tls: tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(lookup),

@@ -94,9 +94,15 @@ pub const SCENARIO: &[Key] = &[
     key("totp", Shape::Map(&Shape::Keys(&[TOTP])), "one-time passwords, used as ${totp.name}"),
     key("budget", Shape::Keys(&[BUDGET]), "soft limits: missing one makes the run degraded"),
     key("evidence", Shape::Keys(&[EVIDENCE]), "what is kept of a run"),
+    key("slo", Shape::Keys(&[SLO]), "the objective for its availability"),
     later("matrix", "one scenario for each combination of values"),
     later("locations", "the agents that run it"),
-    later("slo", "the objective for its availability"),
+];
+
+/// `slo`.
+pub const SLO: &[Key] = &[
+    key("objective", Shape::Text, "the share of runs that do not fail, such as 99.9%"),
+    key("window", Shape::Duration, "over how long, from 3d to 30d; default 30d"),
 ];
 
 /// The top of a file of checks.

@@ -20,7 +20,7 @@ use super::timing::{Cron, reference};
 use super::tree::{self, Entry, Node, Resolved};
 use super::url::{self, Use};
 use super::verdict::Verdict;
-use super::{fragment, lint, probe, settings, usual};
+use super::{fragment, lint, probe, settings, slo, usual};
 use crate::diagnostic::{At, Diagnostic, Severity, Source, Span, nearest};
 
 /// How often a scenario with a browser runs when nothing else is said.
@@ -119,6 +119,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     let browser = fields.get("browser").map(|node| settings::browser(r, node, has_base)).unwrap_or_default();
     let evidence = fields.get("evidence").map(|node| settings::evidence(r, node)).unwrap_or_default();
     let budget = fields.get("budget").map(|node| settings::budget(r, node)).unwrap_or_default();
+    let slo = fields.get("slo").and_then(|node| slo::read(r, node));
     if let Some(defaults) = fields.get("defaults").and_then(|node| r.fields(node, "`defaults`", &[SCENARIO_DEFAULTS])) {
         scope.timeout = defaults.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
     }
@@ -154,6 +155,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         totp,
         vars,
         alert: AlertPolicy::default(),
+        slo,
         steps,
         finally,
     };
@@ -298,6 +300,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         secrets: BTreeMap::new(),
         totp: BTreeMap::new(),
         vars: BTreeMap::new(),
+        slo: None,
         steps: vec![step],
         finally: Vec::new(),
     };

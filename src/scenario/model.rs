@@ -77,6 +77,8 @@ pub struct Scenario {
     pub vars: BTreeMap<String, Value>,
     /// When and how loudly to alert.
     pub alert: AlertPolicy,
+    /// How often it has to work, over how long.
+    pub slo: Option<super::slo::Slo>,
     /// What is done, in order.
     pub steps: Vec<Step>,
     /// What is done afterwards, whatever the steps did.

@@ -63,7 +63,12 @@ pub struct Dispatcher {
     queue: BinaryHeap<Reverse<(DateTime<Utc>, ScenarioId)>>,
     /// Who is to be run at once.
     asked: Option<mpsc::Receiver<ScenarioId>>,
+    /// Who wants to know whether it still turns.
+    pulse: Option<Pulse>,
 }
+
+/// Answers whoever asks as long as the dispatcher turns.
+pub type Pulse = mpsc::Receiver<oneshot::Sender<()>>;
 
 struct Entry {
     scenario: Arc<Scenario>,
@@ -91,6 +96,7 @@ impl Dispatcher {
             running: HashMap::new(),
             queue: BinaryHeap::new(),
             asked: None,
+            pulse: None,
         }
     }
 
@@ -101,12 +107,19 @@ impl Dispatcher {
         self
     }
 
+    /// Answers who asks whether it still turns.
+    #[must_use]
+    pub fn pulse(mut self, pulse: Pulse) -> Self {
+        self.pulse = Some(pulse);
+        self
+    }
+
     /// Starts what is due until it is told to stop; then withdraws what is planned. Runs that go on are the
     /// tracker's.
     pub async fn run(mut self, mut scenarios: watch::Receiver<Scenarios>, stop: CancellationToken) {
         let first = Arc::clone(&scenarios.borrow_and_update());
         self.apply(&first);
-        let mut asked = self.asked.take();
+        let (mut asked, mut pulse) = (self.asked.take(), self.pulse.take());
         for (_, run) in std::mem::take(&mut self.resumed) {
             (self.hooks.withdraw)(run);
         }
@@ -124,6 +137,10 @@ impl Dispatcher {
                     }
                     Err(_) => break,
                 },
+                Some(heard) = async { pulse.as_mut()?.recv().await } => {
+                    // Whoever asked may have given up.
+                    let _ = heard.send(());
+                }
                 Some(id) = async { asked.as_mut()?.recv().await } => self.start_now(&id),
                 () = tokio::time::sleep(sleep) => self.start_due(),
             }

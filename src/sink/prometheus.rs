@@ -33,6 +33,8 @@ struct Series {
     runs: BTreeMap<Verdict, u64>,
     reasons: BTreeMap<Reason, u64>,
     steps: BTreeMap<String, Step>,
+    /// The share of its error budget that remains.
+    budget: Option<f64>,
 }
 
 struct Last {
@@ -65,6 +67,7 @@ impl Series {
             runs: BTreeMap::new(),
             reasons: BTreeMap::new(),
             steps: BTreeMap::new(),
+            budget: None,
         }
     }
 
@@ -158,6 +161,14 @@ impl Prometheus {
         }
     }
 
+    /// So much of a scenario's error budget remains.
+    pub fn budget(&self, scenario: &ScenarioId, remaining: f64) {
+        let mut known = self.scenarios.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(series) = known.get_mut(scenario) {
+            series.budget = Some(remaining);
+        }
+    }
+
     /// The text format, version 0.0.4.
     pub fn render(&self) -> String {
         let mut families = self.families();
@@ -215,6 +226,12 @@ impl Prometheus {
             }
             if let Some(at) = series.last_success_at {
                 families.gauge(&metric::SCENARIO_LAST_SUCCESS, labels, &[], seconds(at));
+            }
+            if let Some(slo) = &scenario.slo {
+                families.gauge(&metric::SLO_OBJECTIVE, labels, &[], slo.objective());
+                if let Some(remaining) = series.budget {
+                    families.gauge(&metric::SLO_BUDGET_REMAINING, labels, &[], remaining);
+                }
             }
             for (name, step) in &series.steps {
                 families.gauge(&metric::STEP_SUCCESS, labels, &[name], f64::from(u8::from(step.success)));

@@ -59,6 +59,7 @@ conformance! {
     intents_stand_until_their_outcome
     history_is_in_order
     durations_are_those_of_good_runs
+    runs_are_counted_in_slots
     pruning_keeps_the_last_outcome
     pruning_keeps_what_is_open_or_owed
     decisions_count_up
@@ -268,6 +269,35 @@ async fn durations_are_those_of_good_runs(store: &Sqlite) {
     check(Some("GET /\"it's\""), 20, 9, &[(40, 14), (20, 12)]).await;
     check(Some("GET /\"it's\""), 0, 2, &[(40, 14)]).await;
     check(Some("nothing"), 0, 9, &[]).await;
+}
+
+async fn runs_are_counted_in_slots(store: &Sqlite) {
+    let verdicts = [
+        (0, Verdict::Failed),
+        (59, Verdict::Passed),
+        (60, Verdict::Unknown),
+        (61, Verdict::Degraded),
+        (62, Verdict::Failed),
+        (119, Verdict::Failed),
+        (180, Verdict::Unknown),
+        (300, Verdict::Passed),
+    ];
+    let of_it = (0..).zip(verdicts).map(|(number, (second, verdict))| outcome(number, "shop", second, verdict));
+    let other = [outcome(99, "other", 0, Verdict::Failed)];
+    let outcomes = of_it.chain(other).map(Arc::new).collect();
+    store.commit(&Batch { outcomes, ..Batch::default() }).await.unwrap();
+    let check = async |scenario: &str, since, slot: i64, expected: &[(i64, u64, u64)]| {
+        let asked = Tallies { scenario, since: at(since), slot };
+        let found = store.tallies(&asked).await.unwrap();
+        let first = at(0).timestamp() / slot;
+        let found: Vec<_> = found.iter().map(|tally| (tally.slot - first, tally.runs, tally.failed)).collect();
+        assert_eq!(found, expected, "{asked:?}");
+    };
+    check("shop", 0, 60, &[(0, 2, 1), (1, 3, 2), (5, 1, 0)]).await;
+    check("shop", 59, 60, &[(0, 1, 0), (1, 3, 2), (5, 1, 0)]).await;
+    check("shop", 0, 86_400, &[(0, 6, 3)]).await;
+    check("shop", 301, 60, &[]).await;
+    check("nobody", 0, 60, &[]).await;
 }
 
 async fn pruning_keeps_the_last_outcome(store: &Sqlite) {

@@ -134,6 +134,28 @@ pub struct Durations<'a> {
     pub limit: u32,
 }
 
+/// Which runs are counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Tallies<'a> {
+    /// Of which scenario.
+    pub scenario: &'a str,
+    /// Those that ended since then.
+    pub since: DateTime<Utc>,
+    /// In slots of so many seconds, at least one.
+    pub slot: i64,
+}
+
+/// How many runs of a slot said something of their target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// The slot's number: seconds since 1970 by its length.
+    pub slot: i64,
+    /// All that passed, were degraded or failed.
+    pub runs: u64,
+    /// Those that failed.
+    pub failed: u64,
+}
+
 /// What happened before.
 #[async_trait]
 pub trait History: Send + Sync {
@@ -152,6 +174,9 @@ pub trait History: Send + Sync {
     /// When and how long runs of a scenario took that passed or were degraded, newest first: those of one location that
     /// ended since then. With the name of a step that step in them, where it passed.
     async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>>;
+
+    /// Counts runs in slots, the oldest first; a slot without any is left out.
+    async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>>;
 
     /// One run.
     async fn run(&self, run: RunId) -> Result<Option<Outcome>>;

@@ -12,7 +12,7 @@ use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 use super::{
     Batch, Beat, Beats, Delivery, Durations, Ended, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
-    Outbox, Recent, Result, Runs, StoreError,
+    Outbox, Recent, Result, Runs, StoreError, Tallies, Tally,
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::names::Reason;
@@ -378,6 +378,25 @@ impl History for Sqlite {
                 Ok((time(row.get(0)), std::time::Duration::try_from_secs_f64(seconds).map_err(|e| bad(&e))?))
             })
             .collect()
+    }
+
+    async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>> {
+        // Answered by the index alone.
+        let rows = sqlx::query(
+            "SELECT ended_at / ?1, count(*), sum(verdict = 'failed') FROM outcomes
+             WHERE scenario = ?2 AND ended_at >= ?3 AND verdict <> 'unknown' GROUP BY 1 ORDER BY 1",
+        )
+        .bind(asked.slot.max(1).saturating_mul(1_000_000))
+        .bind(asked.scenario.to_owned())
+        .bind(micros(asked.since))
+        .fetch_all(&self.readers)
+        .await?;
+        let tally = |row: &SqliteRow| Tally {
+            slot: row.get(0),
+            runs: row.get::<i64, _>(1).unsigned_abs(),
+            failed: row.get::<i64, _>(2).unsigned_abs(),
+        };
+        Ok(rows.iter().map(tally).collect())
     }
 
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {

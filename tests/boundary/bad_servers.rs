@@ -542,6 +542,7 @@ async fn what_servers_do_wrong_is_told_as_what_it_is() {
         lookup: Arc::new(Surroundings(HashMap::from([("ca.pem", pem)]))),
         evidence: EvidenceFolder::new(folder.path()),
         tokens: Tokens::default(),
+        line: wachta::run::Line::default(),
         beats: None,
         baseline: None,
         location: "here".into(),

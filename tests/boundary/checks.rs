@@ -90,6 +90,7 @@ async fn checked(check: &str) -> Outcome {
         beats: None,
         baseline: None,
         tokens: Tokens::default(),
+        line: wachta::run::Line::default(),
         location: "here".into(),
     };
     run(&loaded.scenarios[0], &tools, Ticket::default()).await

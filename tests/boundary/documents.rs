@@ -102,6 +102,7 @@ fn every_key_is_documented() {
         ("`browser: {trust: …}`", rows(keys::BROWSER_TRUST)),
         ("`evidence`", rows(keys::EVIDENCE)),
         ("`budget`", rows(keys::BUDGET)),
+        ("`slo`", rows(keys::SLO)),
         ("`slower_than_usual`", rows(usual::USUAL)),
         ("`secrets`", rows(keys::SECRET)),
         ("`totp`", rows(keys::TOTP)),

@@ -21,7 +21,7 @@ use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
     Batch, Beat, Beats, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox,
-    Recent, Runs, Sqlite, Store, StoreError,
+    Recent, Runs, Sqlite, Store, StoreError, Tallies, Tally,
 };
 
 use crate::support::agent::Agent;
@@ -336,6 +336,9 @@ impl History for Dying {
     }
     async fn durations(&self, asked: &Durations<'_>) -> Kept<Vec<(DateTime<Utc>, Duration)>> {
         self.store.durations(asked).await
+    }
+    async fn tallies(&self, asked: &Tallies<'_>) -> Kept<Vec<Tally>> {
+        self.store.tallies(asked).await
     }
     async fn run(&self, run: RunId) -> Kept<Option<Outcome>> {
         self.store.run(run).await

@@ -62,6 +62,7 @@ async fn sixty_assertions_over_httpbin() {
         lookup,
         evidence: EvidenceFolder::new(folder.path().join("evidence")),
         tokens: Tokens::default(),
+        line: wachta::run::Line::default(),
         beats: None,
         baseline: None,
         location: "here".into(),

@@ -197,6 +197,8 @@ wachta_http_status_code gauge step
 wachta_tls_certificate_expiry_timestamp_seconds gauge step
 wachta_web_vital_seconds gauge step vital
 wachta_web_vital_layout_shift gauge step
+wachta_slo_objective_ratio gauge
+wachta_slo_error_budget_remaining_ratio gauge
 wachta_scenarios gauge state
 wachta_incidents_open gauge severity
 wachta_notices_sent_total counter receiver

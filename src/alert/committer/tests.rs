@@ -37,6 +37,8 @@ enum Fault {
     Before,
     /// All of it is written, but the answer does not arrive.
     After,
+    /// It never answers.
+    Hang,
 }
 
 /// A store that refuses when it is told to, and notes what it took.
@@ -45,6 +47,8 @@ struct Flaky {
     faults: Mutex<Vec<Fault>>,
     /// Of each batch taken: outcomes, watches, incidents, decisions, notices.
     taken: Mutex<Vec<[usize; 5]>>,
+    /// Hears when it hangs.
+    hangs: tokio::sync::Notify,
 }
 
 #[async_trait]
@@ -53,6 +57,10 @@ impl Runs for Flaky {
         let fault = self.faults.lock().unwrap().pop();
         if let Some(Fault::Before) = fault {
             return Err(StoreError("away".into()));
+        }
+        if let Some(Fault::Hang) = fault {
+            self.hangs.notify_one();
+            std::future::pending::<()>().await;
         }
         self.inner.commit(batch).await?;
         self.taken.lock().unwrap().push([
@@ -88,6 +96,9 @@ impl History for Flaky {
     }
     async fn durations(&self, asked: &crate::store::Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>> {
         self.inner.durations(asked).await
+    }
+    async fn tallies(&self, asked: &crate::store::Tallies<'_>) -> Result<Vec<crate::store::Tally>> {
+        self.inner.tallies(asked).await
     }
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
         self.inner.run(run).await
@@ -216,7 +227,7 @@ impl Running {
 
 async fn store(url: &str) -> Arc<Flaky> {
     let inner = Sqlite::open(url).await.unwrap();
-    Arc::new(Flaky { inner, faults: Mutex::default(), taken: Mutex::default() })
+    Arc::new(Flaky { inner, faults: Mutex::default(), taken: Mutex::default(), hangs: tokio::sync::Notify::new() })
 }
 
 fn scenarios(policy: &str, ids: &[&str]) -> Arc<BTreeMap<ScenarioId, Arc<Scenario>>> {
@@ -278,6 +289,59 @@ fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         evidence: Vec::new(),
         browser: None,
     }
+}
+
+#[tokio::test]
+async fn an_error_budget_goes_on_from_the_store() {
+    let text = "scenario: Shop\nid: shop\nevery: 1m\nslo: {objective: 99.9%}\nalert: {after: 9}\nsteps: [{GET: \"http://a/\"}]";
+    let loaded = load("shop.yaml", text, &Nothing);
+    assert_eq!(loaded.diagnostics, []);
+    let all = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario));
+    let all: Arc<BTreeMap<ScenarioId, Arc<Scenario>>> = Arc::new(all.collect());
+    let store = store("sqlite::memory:").await;
+    let begin = Utc::now() - chrono::TimeDelta::minutes(20);
+    let mut heard = Vec::new();
+    // Each agent sees one failure, and the third one that there were three.
+    for agent in 0..3 {
+        let (told, remaining) = std::sync::mpsc::channel();
+        let Agent { intake, committer, .. } = Agent::new(&store).await;
+        let committer = committer.budgeting(move |id, left| drop(told.send((id.to_string(), left))));
+        let task = tokio::spawn(committer.run());
+        intake.alerting(alerting(&["a"], &[])).await;
+        intake.scenarios(Arc::clone(&all), Vec::new()).await;
+        for (n, letter) in (0..).zip("PFP".chars()) {
+            let ended_at = begin + chrono::TimeDelta::minutes(agent * 3 + n);
+            let outcome = Outcome { started_at: ended_at, ended_at, ..outcome("shop", letter, 0) };
+            intake.outcome(Arc::new(outcome)).await.expect("written");
+        }
+        assert_eq!(owed(&store, "a").await.len(), usize::from(agent == 2), "{agent}");
+        drop(intake);
+        task.await.expect("ends");
+        heard.push(remaining.iter().last().expect("told"));
+    }
+    assert_eq!(owed(&store, "a").await, ["opened slo/shop:1"]);
+    let left = |failed: f64| 1.0 - failed / 43.2;
+    for ((id, heard), failed) in heard.iter().zip([1.0, 2.0, 3.0]) {
+        assert!(id == "shop" && (heard - left(failed)).abs() < 1e-9, "{heard} after {failed}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_takes_is_proven_and_nothing_else() {
+    let store = store("sqlite::memory:").await;
+    let running = Agent::new(&store).await.start();
+    for _ in 0..3 {
+        running.intake.prove().await.expect("the store takes it");
+    }
+    assert_eq!(store.taken.lock().unwrap().len(), 3, "each is a commit of its own");
+    // What is written does not stand in the way of the next start.
+    Agent::new(&store).await;
+    store.faults.lock().unwrap().push(Fault::Hang);
+    let mut heard = running.intake.prove();
+    store.hangs.notified().await;
+    assert_eq!(heard.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+    running.task.abort();
+    assert!(heard.await.is_err(), "it never will");
 }
 
 /// What each receiver is owed: `event dedup-key`.

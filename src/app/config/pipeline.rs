@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
-use crate::notify::{Begins, Window};
+use super::receivers;
+use crate::notify::{Alive, Begins, Window};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::load::timezone;
 use crate::scenario::reader::{Fields, Reader};
@@ -32,6 +33,32 @@ pub(super) const MAINTENANCE: &[Key] = &[
         "tags, or severity, scenario, location, kind, and their values; left out: everything",
     ),
 ];
+
+/// The keys of `alive`.
+pub(super) const ALIVE: &[Key] = &[
+    super::key("url", receivers::SECRET, "what is called with GET; text, {file: …} or {env: …}"),
+    super::key("every", Shape::Duration, "how often; default 1m"),
+];
+/// How often somebody may be called: more is a burden, less is no sign of life.
+const ALIVE_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_hours(24)];
+
+/// `alive`.
+pub(super) fn alive(r: &mut Reader, node: &Node) -> Option<Alive> {
+    let fields = r.fields(node, "`alive`", &[ALIVE])?;
+    let Some(url) = fields.get("url") else {
+        r.fail_with(fields.span, "`alive` needs `url:`", "what a heartbeat service gave you");
+        return None;
+    };
+    let url = receivers::secret_url(r, url, "`url`");
+    let mut every = Duration::from_mins(1);
+    if let Some(node) = fields.get("every") {
+        every = r.duration(node, "`every`")?;
+        if every < ALIVE_EVERY[0] || every > ALIVE_EVERY[1] {
+            r.fail(node.span, "`every` must be from 10s to 24h");
+        }
+    }
+    Some(Alive { url: url?, every })
+}
 
 /// The longest window: beyond, a scenario had better be taken out.
 const LONGEST_WINDOW: Duration = Duration::from_hours(31 * 24);
@@ -125,6 +152,32 @@ mod tests {
         check("group_wait: 16m", &["wachta.yaml:5:31: `group_wait` must be at most 15m"]);
         check("group_wait: 30", &["wachta.yaml:5:31: `group_wait`: `30` has no unit"]);
         check("group_by: team", &["wachta.yaml:5:29: `group_by` must be a list, not text"]);
+    }
+
+    #[test]
+    fn a_sign_of_life_is_read() {
+        let check = |written: &str, expected: Result<u64, &[&str]>| {
+            let text = format!("location: a\nscenarios: []\nalerting: {{alive: {written}}}\n");
+            let (config, found) = read("wachta.yaml", &text);
+            let shown: Vec<_> = found.iter().map(|found| format!("{}: {}", found.place(), found.message)).collect();
+            let seconds = config.and_then(|config| Some(config.alerting.alive?.every.as_secs()));
+            assert_eq!(
+                (shown, seconds),
+                match expected {
+                    Ok(seconds) => (Vec::new(), Some(seconds)),
+                    Err(problems) => (problems.iter().map(|problem| (*problem).to_owned()).collect(), None),
+                },
+                "{written}"
+            );
+        };
+        check("{url: \"https://hc.example.com/ping/abc\"}", Ok(60));
+        check("{url: {file: alive.url}, every: 5m}", Ok(300));
+        check("{url: {env: ALIVE}, every: 10s}", Ok(10));
+        check("{every: 1m}", Err(&["wachta.yaml:3:19: `alive` needs `url:`"]));
+        check("{url: hc.example.com}", Err(&["wachta.yaml:3:25: `url` is not a URL"]));
+        check("{url: \"https://a/b\", every: 1s}", Err(&["wachta.yaml:3:47: `every` must be from 10s to 24h"]));
+        check("{url: {file: a, env: b}}", Err(&["wachta.yaml:3:25: `url` needs one source"]));
+        check("{url: \"https://a/b\", evry: 1m}", Err(&["wachta.yaml:3:40: unknown key `evry`"]));
     }
 
     #[test]

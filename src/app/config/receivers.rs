@@ -15,7 +15,7 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node, NodeKind};
 use crate::secret::SHORTEST;
 
-const SECRET: Shape = Shape::Either(&[Shape::Text, Shape::Keys(&[FROM])]);
+pub(super) const SECRET: Shape = Shape::Either(&[Shape::Text, Shape::Keys(&[FROM])]);
 const FROM: &[Key] = &[
     key("file", Shape::Text, "a file, relative to this one; a line end at its end is not part of it"),
     key("env", Shape::Text, "a variable of the agent's environment"),
@@ -398,7 +398,7 @@ fn secret(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
 }
 
 /// A URL that may have to stay hidden.
-fn secret_url(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
+pub(super) fn secret_url(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
     if matches!(node.kind, NodeKind::Map(_)) {
         return secret(r, node, what);
     }

@@ -47,6 +47,7 @@ impl Bench {
             lookup: Arc::new(files),
             evidence: EvidenceFolder::new(&folder),
             tokens: Tokens::default(),
+            line: crate::run::Line::default(),
             beats: None,
             baseline: None,
             location: "here".into(),

@@ -27,6 +27,7 @@ fn record() -> Record {
     scenario.budget = vec![at(Budget::Vital(Vital::Lcp, Duration::from_millis(2500)), 8), at(Budget::Requests(2), 9)];
     let tools = Tools {
         tokens: crate::run::Tokens::default(),
+        line: crate::run::Line::default(),
         tls: super::super::tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(Nothing),

@@ -95,8 +95,11 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
     let subject = Subject(id.to_owned());
     let decisions = state.store.decisions(&subject, 50).await?;
     let incidents = state.store.incidents(INCIDENTS).await?;
-    let incidents: Vec<_> =
-        incidents.iter().filter(|found| found.subject == subject).map(|found| IncidentView::new(found, now)).collect();
+    let incidents: Vec<_> = incidents
+        .iter()
+        .filter(|found| found.subject.scenario() == id)
+        .map(|found| IncidentView::new(found, now))
+        .collect();
     let facts = scenario.map(|scenario| {
         context! {
             kind => scenario.kind.as_str(),
@@ -193,7 +196,7 @@ async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
         Absent::Unknown(format!("There is no incident “{key}”. Resolved ones are forgotten after a while."))
     })?;
     let until = found.resolved_at.unwrap_or(now);
-    let scenario = (!found.subject.is_agent()).then_some(found.subject.0.as_str());
+    let scenario = (!found.subject.is_agent()).then_some(found.subject.scenario());
     let all = state.store.recent(scenario, RUNS_OF_INCIDENT).await?;
     let of_it: Vec<&Outcome> = all.iter().filter(|run| view::concerns(run, &found.subject)).collect();
     let during = of_it.iter().filter(|run| (found.opened_at..=until).contains(&run.ended_at));

@@ -247,7 +247,7 @@ impl IncidentView {
             key: incident.dedup_key(),
             path: incident_path(&incident.dedup_key()),
             subject: incident.subject.to_string(),
-            scenario: (!incident.subject.is_agent()).then(|| incident.subject.to_string()),
+            scenario: (!incident.subject.is_agent()).then(|| incident.subject.scenario().to_owned()),
             name: incident.name.clone(),
             kind: incident.kind.clone(),
             location: incident.location.clone(),
@@ -339,7 +339,11 @@ pub fn alert_text(scenario: &Scenario) -> String {
 
 /// Whether an outcome belongs to what an incident is about.
 pub fn concerns(outcome: &Outcome, subject: &Subject) -> bool {
-    if subject.is_agent() { outcome.verdict == Verdict::Unknown } else { outcome.scenario.as_str() == subject.0 }
+    if subject.is_agent() {
+        outcome.verdict == Verdict::Unknown
+    } else {
+        outcome.scenario.as_str() == subject.scenario()
+    }
 }
 
 #[cfg(test)]

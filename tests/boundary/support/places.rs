@@ -46,6 +46,7 @@ impl Place {
         let browsers = Browsers::new(config, folder.path().join("browsers"), agent, metrics);
         let tools = Tools {
             tokens: Tokens::default(),
+            line: wachta::run::Line::default(),
             tls: tls::Trusted::system(),
             browsers: Some(browsers.clone()),
             lookup: Arc::new(environment),

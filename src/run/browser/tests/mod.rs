@@ -128,6 +128,7 @@ fn values(base: &str) -> Values {
         secrets: std::collections::BTreeMap::new(),
         vars: std::collections::BTreeMap::new(),
         alert: AlertPolicy::default(),
+        slo: None,
         steps: Vec::new(),
         finally: Vec::new(),
     };

@@ -1,0 +1,175 @@
+//! The pipeline of error budgets: what feeds their windows, and their incidents through the same stages.
+//!
+//! A scenario's windows are counted from when they were read from the store; until then its outcomes are written and
+//! wait there. So nothing is counted twice, and none is missed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Failure, Pipeline};
+use crate::alert::burn::{Burn, Span};
+use crate::alert::cause::Cause;
+use crate::alert::hold::{Held, Hold};
+use crate::alert::slo::SloWatch;
+use crate::incident::{Incident, Subject, Why};
+use crate::outcome::{Outcome, Verdict};
+use crate::scenario::{Scenario, ScenarioId, Schedule};
+use crate::store::Tally;
+
+/// All error budgets.
+#[derive(Debug, Default)]
+pub(super) struct Budgets {
+    /// Of scenarios whose history was read.
+    burns: HashMap<ScenarioId, Burn>,
+    pub(super) watches: HashMap<Subject, SloWatch>,
+    /// Scenarios whose history has still to be read.
+    unread: BTreeSet<ScenarioId>,
+}
+
+impl Budgets {
+    /// What is open of a subject.
+    pub(super) fn open(&self, subject: &Subject) -> Option<&Incident> {
+        self.watches.get(subject)?.open.as_ref()
+    }
+}
+
+/// How many runs there are by the schedule within a scenario's objective; 0 where only counting would tell.
+fn planned(scenario: &Scenario) -> u64 {
+    match (&scenario.slo, &scenario.schedule) {
+        (Some(slo), Schedule::Every(every)) => {
+            u64::try_from(slo.window.as_nanos() / every.as_nanos().max(1)).unwrap_or(u64::MAX)
+        }
+        _ => 0,
+    }
+}
+
+impl Pipeline {
+    /// Scenarios have come, gone or changed.
+    pub(super) fn objectives(&mut self, refused: &BTreeSet<&str>, now: DateTime<Utc>) {
+        let with_slo = |id: &ScenarioId| self.scenarios.get(id).filter(|scenario| scenario.slo.is_some());
+        self.budgets.burns.retain(|id, _| with_slo(id).is_some());
+        self.budgets.unread.retain(|id| with_slo(id).is_some());
+        for (id, scenario) in self.scenarios.iter() {
+            let Some(slo) = &scenario.slo else { continue };
+            match self.budgets.burns.get_mut(id).filter(|burn| burn.is_for(slo)) {
+                Some(burn) => burn.plan(planned(scenario)),
+                None => {
+                    self.budgets.burns.remove(id);
+                    self.budgets.unread.insert(id.clone());
+                }
+            }
+        }
+        let gone = |subject: &Subject| {
+            let id = subject.scenario();
+            !refused.contains(id) && self.scenarios.get(&ScenarioId::from(id)).is_none_or(|known| known.slo.is_none())
+        };
+        let open = self.budgets.watches.iter().filter(|(subject, watch)| watch.open.is_some() && gone(subject));
+        for subject in open.map(|(subject, _)| subject.clone()).collect::<BTreeSet<_>>() {
+            let Some(watch) = self.budgets.watches.get_mut(&subject) else { continue };
+            let before = watch.open.as_ref().map(|open| open.severity);
+            let judgement = watch.remove(now);
+            self.count(before, None);
+            self.effects.watches.insert(subject);
+            if let Some(judgement) = judgement {
+                self.take(judgement, None, now);
+            }
+        }
+    }
+
+    /// A scenario whose history has still to be read, and what is asked for; none: all are read.
+    pub fn unread(&self, now: DateTime<Utc>) -> Option<(ScenarioId, Vec<Span>)> {
+        let id = self.budgets.unread.first()?;
+        let slo = self.scenarios.get(id)?.slo.as_ref()?;
+        Some((id.clone(), Burn::new(slo, 0).spans(now)))
+    }
+
+    /// Whether there is still history to be read.
+    pub fn is_unread(&self) -> bool {
+        !self.budgets.unread.is_empty()
+    }
+
+    /// The history of a scenario up to now, by the position of the window. From now on its outcomes are counted. Gives
+    /// the share of the budget that remains.
+    pub fn read(&mut self, id: &ScenarioId, history: &[(usize, Vec<Tally>)]) -> Option<f64> {
+        self.budgets.unread.remove(id);
+        let scenario = self.scenarios.get(id)?;
+        let slo = scenario.slo.as_ref()?;
+        let mut burn = Burn::new(slo, planned(scenario));
+        for (window, tallies) in history {
+            for tally in tallies {
+                burn.restore(*window, tally.slot, tally.runs, tally.failed);
+            }
+        }
+        let remaining = 1.0 - burn.budget(slo).used();
+        self.budgets.burns.insert(id.clone(), burn);
+        Some(remaining)
+    }
+
+    /// A run ended that was not judged before.
+    pub(super) fn burn(&mut self, scenario: &Scenario, outcome: &Outcome, now: DateTime<Utc>) {
+        let Some(slo) = scenario.slo.as_ref().filter(|_| outcome.verdict.is_conclusive()) else { return };
+        let Some(burn) = self.budgets.burns.get_mut(&outcome.scenario) else { return };
+        burn.add(outcome.ended_at, outcome.verdict == Verdict::Failed);
+        self.effects.budgets.insert(outcome.scenario.clone(), 1.0 - burn.budget(slo).used());
+        let subject = Subject::slo(&outcome.scenario);
+        let watch = self.budgets.watches.entry(subject.clone()).or_default();
+        let before = watch.open.as_ref().map(|open| open.severity);
+        let (changed, judgement) = watch.advance(scenario, slo, burn, outcome);
+        let after = watch.open.as_ref().map(|open| open.severity);
+        if before != after {
+            self.count(before, after);
+        }
+        if changed {
+            self.effects.watches.insert(subject);
+        }
+        if let Some(judgement) = judgement {
+            let bad = matches!(judgement.decision.why, Why::Opened | Why::Repeat | Why::Raised);
+            let failure =
+                bad.then(|| Failure { cause: Cause::of_budget(scenario), scenario, began: outcome.started_at });
+            self.take(judgement, failure, now);
+        }
+    }
+
+    /// While a scenario's own incident is open and as loud, its error budget says nothing new.
+    pub(super) fn is_told_by_scenario(&self, incident: &Incident) -> Option<Held> {
+        let parent = Subject(incident.subject.slo_of()?.to_owned());
+        let detail = self.told_by(incident, &parent)?;
+        Some(Held { hold: Hold::Down { parent }, why: Why::Dependency, detail })
+    }
+
+    /// What is open of a parent that says more than the incident of an error budget.
+    pub(super) fn told_by(&self, incident: &Incident, parent: &Subject) -> Option<String> {
+        let own = self.watches.get(parent)?.open.as_ref()?;
+        (own.severity >= incident.severity).then(|| format!("`{parent}` itself is down as {}", own.dedup_key()))
+    }
+
+    /// The incident of a subject that is open.
+    pub(super) fn open_of(&self, subject: &Subject) -> Option<&Incident> {
+        match self.watches.get(subject) {
+            Some(watch) => watch.open.as_ref(),
+            None => self.budgets.open(subject),
+        }
+    }
+}
+
+/// How many runs of a scenario there are within a span that begins at a point in time, by its schedule.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of runs, scaled up")]
+pub fn runs_within(scenario: &Scenario, span: TimeDelta, from: DateTime<Utc>) -> u64 {
+    /// No more due times are looked at.
+    const MOST: u64 = 50_000;
+    if let Schedule::Every(every) = &scenario.schedule {
+        let span = span.to_std().unwrap_or_default();
+        return u64::try_from(span.as_nanos() / every.as_nanos().max(1)).unwrap_or(u64::MAX);
+    }
+    let (mut at, mut runs) = (from, 0);
+    while let Some(next) = scenario.schedule.next_after(&scenario.id.value, at).filter(|next| *next <= from + span) {
+        (at, runs) = (next, runs + 1);
+        if runs == MOST {
+            // The rest at the same pace.
+            let share = span.num_seconds() as f64 / (at - from).num_seconds().max(1) as f64;
+            return (runs as f64 * share) as u64;
+        }
+    }
+    runs
+}

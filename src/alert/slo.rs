@@ -1,0 +1,216 @@
+//! What the burn rates of a scenario's error budget mean: one incident, from opening to resolving. Pure.
+//!
+//! It opens and gets louder with a failed run, and resolves with a good one when no rule has held for as long as the short
+//! window of the one that held last. The slow rule goes on to hold after an outage that was told as critical and is
+//! over: for three days it counts only with as many failures as it needs since then.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::burn::{Burn, RULES, Rule};
+use super::machine::Judgement;
+use crate::incident::{Decision, Event, Incident, Subject, Why};
+use crate::outcome::{Outcome, Verdict};
+use crate::scenario::{Pretty, Scenario, Severity, Slo};
+
+/// What is remembered of an error budget between runs, beside the counts that the store's outcomes hold anyway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SloWatch {
+    /// How many incidents there were.
+    openings: u64,
+    /// The incident that is open.
+    pub open: Option<Incident>,
+    /// Until when it stays open at least.
+    until: Option<DateTime<Utc>>,
+    /// A critical incident that is over, and may be what the slow rule still holds for.
+    over: Option<Over>,
+}
+
+/// A critical incident that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Over {
+    /// Since when.
+    at: DateTime<Utc>,
+    /// Failed runs since then.
+    failed: u64,
+}
+
+impl SloWatch {
+    /// Advances by a conclusive outcome that `burn` has counted. Gives whether something changed, and what it led to.
+    pub fn advance(
+        &mut self,
+        scenario: &Scenario,
+        slo: &Slo,
+        burn: &Burn,
+        outcome: &Outcome,
+    ) -> (bool, Option<Judgement>) {
+        let failed = outcome.verdict == Verdict::Failed;
+        let until = self.until;
+        let mut holds = burn.holds(slo);
+        let covered = self.cover(&mut holds, outcome, failed);
+        let rule = RULES.iter().zip(holds).find_map(|(rule, holds)| holds.then_some(rule));
+        let judgement = match (&self.open, rule) {
+            (None, Some(rule)) if failed => Some(self.opens(scenario, slo, burn, rule, outcome)),
+            (None, _) => None,
+            (Some(open), rule) => {
+                let rule = rule.filter(|rule| rule.severity >= open.severity);
+                self.goes_on(slo, burn, rule, outcome)
+            }
+        };
+        (covered || judgement.is_some() || self.until != until, judgement)
+    }
+
+    /// What is left of a critical incident that is over is not told again: the slow rule counts once there are as many
+    /// failures since. Gives whether something changed.
+    fn cover(&mut self, holds: &mut [bool; 3], outcome: &Outcome, failed: bool) -> bool {
+        let Some(over) = &mut self.over else { return false };
+        let slow = &RULES[2];
+        if outcome.ended_at >= over.at + slow.long() {
+            self.over = None;
+            return true;
+        }
+        over.failed += u64::from(failed);
+        holds[2] &= over.failed >= slow.least;
+        failed
+    }
+
+    fn opens(&mut self, scenario: &Scenario, slo: &Slo, burn: &Burn, rule: &Rule, outcome: &Outcome) -> Judgement {
+        self.openings += 1;
+        self.over = None;
+        self.until = Some(outcome.ended_at + rule.short());
+        let incident = Incident {
+            subject: Subject::slo(&scenario.id.value),
+            opening: self.openings,
+            name: scenario.name.clone(),
+            tags: scenario.tags.clone(),
+            kind: "slo".into(),
+            severity: rule.severity,
+            location: outcome.location.clone(),
+            opened_at: outcome.ended_at,
+            opened_by: outcome.run,
+            resolved_at: None,
+            resolved_by: None,
+            verdict: outcome.verdict,
+            last_run: outcome.run,
+            reason: outcome.reason,
+            message: Some(told(slo, burn, rule)),
+            step: None,
+            place: Some(scenario.source.place(scenario.id.span)),
+            screenshot: None,
+            runbook: scenario.alert.runbook.clone(),
+            bad_runs: 1,
+            events: 0,
+            receivers: Vec::new(),
+        };
+        let detail = told(slo, burn, rule);
+        judged(self.open.insert(incident), outcome, Why::Opened, detail, Some(Event::Opened))
+    }
+
+    /// An incident is open; `rule` is the one that holds and is as loud.
+    fn goes_on(&mut self, slo: &Slo, burn: &Burn, rule: Option<&Rule>, outcome: &Outcome) -> Option<Judgement> {
+        let open = self.open.as_mut()?;
+        let failed = outcome.verdict == Verdict::Failed;
+        if failed {
+            open.bad_runs += 1;
+            open.last_run = outcome.run;
+            open.reason = outcome.reason;
+        }
+        if let Some(rule) = rule {
+            self.until = Some(outcome.ended_at + rule.short());
+            let detail = told(slo, burn, rule);
+            if rule.severity > open.severity && failed {
+                let before = std::mem::replace(&mut open.severity, rule.severity);
+                open.message = Some(detail);
+                let detail = format!("{before} became {}", rule.severity);
+                return Some(judged(open, outcome, Why::Raised, detail, Some(Event::Updated)));
+            }
+            // A reminder says how it stands now.
+            open.message = Some(detail.clone());
+            return failed.then(|| judged(open, outcome, Why::Repeat, detail, None));
+        }
+        if failed {
+            let detail = format!("open since {}", open.opened_at.format("%F %T"));
+            return Some(judged(open, outcome, Why::Repeat, detail, None));
+        }
+        if self.until.is_some_and(|until| outcome.ended_at < until) {
+            return None;
+        }
+        open.resolved_at = Some(outcome.ended_at);
+        open.resolved_by = Some(outcome.run);
+        let budget = burn.budget(slo);
+        let detail =
+            format!("no rule holds any more; {} of the budget of {} is used", share(budget.used()), window(slo));
+        open.message = Some(detail.clone());
+        let judgement = judged(open, outcome, Why::Resolved, detail, Some(Event::Resolved));
+        self.over = (open.severity == Severity::Critical).then_some(Over { at: outcome.ended_at, failed: 0 });
+        (self.open, self.until) = (None, None);
+        Some(judgement)
+    }
+
+    /// The scenario or its objective is no longer there: its incident, if one is open, resolves.
+    pub fn remove(&mut self, now: DateTime<Utc>) -> Option<Judgement> {
+        let mut open = self.open.take()?;
+        (self.until, self.over) = (None, None);
+        open.resolved_at = Some(now);
+        let detail = "the objective is no longer there".to_owned();
+        let decision = Decision { subject: open.subject.clone(), why: Why::Removed, detail, run: None, at: now };
+        open.events += 1;
+        Some(Judgement { decision, told: Some((Event::Resolved, open.clone())), incident: Some(open) })
+    }
+}
+
+fn judged(open: &mut Incident, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {
+    if event.is_some() {
+        open.events += 1;
+    }
+    let decision =
+        Decision { subject: open.subject.clone(), why, detail, run: Some(outcome.run), at: outcome.ended_at };
+    Judgement { decision, told: event.map(|event| (event, open.clone())), incident: Some(open.clone()) }
+}
+
+/// In which window, how much of the budget is used, and when it is gone.
+fn told(slo: &Slo, burn: &Burn, rule: &Rule) -> String {
+    let [long, short] = burn.counts(rule);
+    let budget = burn.budget(slo);
+    let rate = long.failed as f64 / long.runs as f64 / slo.allowed();
+    let gone = match burn.lasts(slo, rule) {
+        None => "it is gone".to_owned(),
+        Some(left) => format!("at this rate it is gone in {}", time(left)),
+    };
+    format!(
+        "{} of {} runs failed within {} ({} of {} within {}), {} what {}% allows; {} of the budget of {} is used, {gone}",
+        long.failed,
+        long.runs,
+        time(rule.long()),
+        short.failed,
+        short.runs,
+        time(rule.short()),
+        times(rate),
+        slo.percent,
+        share(budget.used()),
+        window(slo),
+    )
+}
+
+fn times(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.1} times") } else { format!("{rate:.0} times") }
+}
+
+/// `7%`; what is above 0 does not look like 0.
+fn share(used: f64) -> String {
+    match used * 100.0 {
+        percent if percent > 0.0 && percent < 1.0 => "less than 1%".into(),
+        percent => format!("{percent:.0}%"),
+    }
+}
+
+fn window(slo: &Slo) -> Pretty {
+    Pretty(slo.window)
+}
+
+fn time(span: TimeDelta) -> Pretty {
+    // Nobody plans by the second.
+    let seconds = span.num_seconds().unsigned_abs();
+    let rounded = if seconds >= 3600 { seconds / 60 * 60 } else { seconds };
+    Pretty(std::time::Duration::from_secs(rounded))
+}

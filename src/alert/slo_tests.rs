@@ -1,0 +1,291 @@
+//! Timelines of error budgets: a run a minute in, notices out, and nothing else.
+//!
+//! Each is played twice: straight on, and with a restart after each run, with what is counted read back from the runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::fixtures::{Nothing, at, outcome};
+use super::mute::Mute;
+use super::pipeline::{Pipeline, Request};
+use crate::incident::Subject;
+use crate::notify::{Alerting, Receiver};
+use crate::outcome::{Outcome, Verdict};
+use crate::scenario::load;
+use crate::store::Tally;
+
+/// What is well for three days, so that all windows are full.
+const WELL: i64 = 4320;
+/// The scenario's own incident stays out of the way.
+const QUIET: &str = "objective: 99.9% / after: 60";
+
+struct Play {
+    pipeline: Pipeline,
+    restarts: bool,
+    slo: String,
+    alert: String,
+    minute: i64,
+    outcomes: Vec<Outcome>,
+    watches: BTreeMap<Subject, serde_json::Value>,
+    memory: BTreeMap<String, serde_json::Value>,
+    told: Vec<String>,
+    messages: Vec<String>,
+    headlines: Vec<String>,
+    remaining: Option<f64>,
+}
+
+impl Play {
+    /// `objective / alert`.
+    fn new(policy: &str, restarts: bool) -> Self {
+        let (slo, alert) = policy.split_once('/').expect("objective / alert");
+        let mut play = Self {
+            pipeline: Pipeline::new("here"),
+            restarts: false,
+            slo: slo.trim().to_owned(),
+            alert: alert.trim().to_owned(),
+            minute: 0,
+            outcomes: Vec::new(),
+            watches: BTreeMap::new(),
+            memory: BTreeMap::new(),
+            told: Vec::new(),
+            messages: Vec::new(),
+            headlines: Vec::new(),
+            remaining: None,
+        };
+        play.load(at(0));
+        play.runs(&"P".repeat(usize::try_from(WELL).expect("it is small")));
+        play.restarts = restarts;
+        play.minute = 0;
+        play
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        let well = if i64::try_from(self.outcomes.len()).is_ok_and(|runs| runs < WELL) { 0 } else { WELL };
+        at((well + self.minute) * 60)
+    }
+
+    fn load(&mut self, now: DateTime<Utc>) {
+        let slo = if self.slo.is_empty() { String::new() } else { format!("slo: {{{}}}\n", self.slo) };
+        let (alert, steps) = (&self.alert, "steps: [{GET: \"http://shop/\"}]");
+        let text = format!("scenario: Shop\nid: shop\nevery: 1m\n{slo}alert: {{{alert}}}\n{steps}\n");
+        let loaded = load("shop.yaml", &text, &Nothing);
+        assert_eq!(loaded.diagnostics, [], "{text}");
+        let all = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario));
+        let receiver = Receiver { name: "a".into(), ..Receiver::default() };
+        self.pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
+        self.pipeline.scenarios(Arc::new(all.collect()), &[], now);
+        // As the store would count them.
+        while let Some((id, spans)) = self.pipeline.unread(now) {
+            let mut history = Vec::new();
+            for span in spans {
+                let mut slots = BTreeMap::<i64, Tally>::new();
+                let within = self.outcomes.iter().rev().take_while(|outcome| outcome.ended_at >= span.since);
+                for outcome in within.filter(|outcome| outcome.verdict.is_conclusive()) {
+                    let slot = outcome.ended_at.timestamp().div_euclid(span.slot);
+                    let tally = slots.entry(slot).or_insert(Tally { slot, runs: 0, failed: 0 });
+                    tally.runs += 1;
+                    tally.failed += u64::from(outcome.verdict == Verdict::Failed);
+                }
+                history.push((span.window, slots.into_values().collect()));
+            }
+            self.remaining = self.pipeline.read(&id, &history);
+        }
+        assert!(!self.pipeline.is_unread());
+    }
+
+    fn write(&mut self, now: DateTime<Utc>) {
+        let effects = self.pipeline.effects();
+        for notice in &effects.notices {
+            let (event, severity) = (notice.event.as_str(), notice.incident.severity);
+            let minute = (now - at(0)).num_minutes() - WELL;
+            self.told.push(format!("{minute} {event} {} {severity}", notice.incident.dedup_key()));
+            self.headlines.push(crate::notify::headline(notice));
+            self.messages.push(notice.incident.message.clone().unwrap_or_default());
+        }
+        self.remaining = effects.budgets.values().next().copied().or(self.remaining);
+        for subject in effects.watches {
+            self.watches.insert(subject.clone(), self.pipeline.watch(&subject));
+        }
+        for (key, body) in self.pipeline.memory() {
+            match body {
+                Some(body) => self.memory.insert(key, body),
+                None => self.memory.remove(&key),
+            };
+        }
+        if self.restarts {
+            let open = self.pipeline.open().clone();
+            self.pipeline = Pipeline::new("here");
+            let (watches, memory) = (self.watches.clone().into_iter(), self.memory.clone().into_iter());
+            self.pipeline.restore(watches.collect(), memory.collect()).expect("reads back");
+            self.load(now);
+            assert_eq!(*self.pipeline.open(), open, "open incidents are counted");
+        }
+    }
+
+    fn until(&mut self, now: DateTime<Utc>) {
+        while let Some(next) = self.pipeline.next().filter(|next| *next <= now) {
+            self.pipeline.tick(next);
+            self.write(next);
+        }
+    }
+
+    /// A run a minute; `.` for none.
+    fn runs(&mut self, letters: &str) {
+        for letter in letters.chars() {
+            let now = self.now();
+            self.until(now - TimeDelta::milliseconds(1));
+            if letter != '.' {
+                let outcome = outcome("shop", letter, (now - at(0)).num_seconds());
+                self.pipeline.outcome(&outcome, now);
+                // Once more changes nothing.
+                self.pipeline.outcome(&outcome, now);
+                self.outcomes.push(outcome);
+            }
+            self.pipeline.tick(now);
+            self.write(now);
+            self.minute += 1;
+        }
+    }
+}
+
+/// `FFF P*20 (F P*9)*6`: runs of a minute each.
+fn letters(text: &str) -> String {
+    let mut out = String::new();
+    for word in text.split_whitespace() {
+        match word.split_once('*') {
+            Some((letters, count)) => out.push_str(&letters.repeat(count.parse().expect("a number"))),
+            None => out.push_str(word),
+        }
+    }
+    out
+}
+
+/// What is told in a timeline after three good days, and nothing else.
+#[track_caller]
+fn check(policy: &str, runs: &str, expected: &[&str]) {
+    let runs = letters(runs);
+    // A restart reads all runs anew: long timelines are restarted less often by being played straight on only.
+    for restarts in [false, true].into_iter().take(if runs.len() < 200 { 2 } else { 1 }) {
+        let mut play = Play::new(policy, restarts);
+        play.runs(&runs);
+        assert_eq!(play.told, expected, "with restarts: {restarts}\n{policy}\n{runs}");
+    }
+}
+
+#[test]
+fn one_failure_of_sixty_pages_nobody_and_three_do() {
+    check(QUIET, "F P*60", &[]);
+    check(QUIET, "FF P*60", &[]);
+    // Ten minutes after the last failure: five in which it still was in the short window, and as long again.
+    check(QUIET, "FFF P*60", &["2 opened slo/shop:1 critical", "12 resolved slo/shop:1 critical"]);
+    check(QUIET, "F P*9 F P*9 F P*30", &["20 opened slo/shop:1 critical", "30 resolved slo/shop:1 critical"]);
+    // They lie too far apart.
+    check(QUIET, "F P*39 F P*39 F P*39 F P*30", &[]);
+    // What goes on is one incident.
+    let often = format!("{} P*30", "FPPPP".repeat(12));
+    check(QUIET, &often, &["10 opened slo/shop:1 critical"]);
+    // Where one in a hundred may fail, it takes more.
+    check("objective: 99% / after: 60", "F*8 P*60", &[]);
+    check("objective: 99% / after: 60", "F*9 P*3", &["8 opened slo/shop:1 critical"]);
+}
+
+#[test]
+fn unknown_runs_count_for_neither() {
+    check(QUIET, "F U*5 F U*5 F P", &["3 opened agent/here:1 warning", "12 opened slo/shop:1 critical"]);
+    check(QUIET, "U*60", &["2 opened agent/here:1 warning"]);
+    check(QUIET, "D*60", &[]);
+}
+
+#[test]
+fn a_slow_burn_is_a_warning_and_an_end_is_told() {
+    // A failure every eight hours; nobody looks at the runs in between, so that the test is quick.
+    let eight = ["F P*30 .*449"; 8].join(" ");
+    check(QUIET, &eight, &["3360 opened slo/shop:1 warning"]);
+    let end = format!("{eight} P*60 .*300 P*60");
+    check(QUIET, &end, &["3360 opened slo/shop:1 warning", "3840 resolved slo/shop:1 warning"]);
+}
+
+#[test]
+fn what_an_outage_leaves_is_not_told_again() {
+    // The slow rule holds for hours after it: ten of three days.
+    let told = ["2 opened slo/shop:1 critical", "69 resolved slo/shop:1 critical"];
+    check(QUIET, "F*10 P*600", &told);
+    check(QUIET, "F*10 P*390 F P*60", &told);
+    // Eight more are, though they are too slow for the fast rules.
+    let more = ["F P*119"; 8].join(" ");
+    check(QUIET, &format!("F*10 P*390 {more} P*60"), &[told[0], told[1], "1240 opened slo/shop:2 warning"]);
+}
+
+#[test]
+fn while_the_scenario_itself_is_down_as_loudly_its_budget_is_not_told() {
+    let critical = "objective: 99.9% / after: 2, recover_after: 2, severity: critical";
+    check(critical, "F*10 P*90", &["1 opened shop:1 critical", "11 resolved shop:1 critical"]);
+    // What goes on to fail afterwards is told, once it fails again.
+    check(
+        critical,
+        "F*10 P*2 P*4 F P*3",
+        &["1 opened shop:1 critical", "11 resolved shop:1 critical", "16 opened slo/shop:1 critical"],
+    );
+    // A warning explains no page.
+    check(
+        "objective: 99.9% / after: 2, recover_after: 2",
+        "F*10 P*9",
+        &["1 opened shop:1 warning", "2 opened slo/shop:1 critical", "11 resolved shop:1 warning"],
+    );
+}
+
+#[test]
+fn it_goes_through_the_other_stages() {
+    // Reminders.
+    check(
+        "objective: 99.9% / after: 60, remind: 1h",
+        &"FPP".repeat(50),
+        &["6 opened slo/shop:1 critical", "66 reminder slo/shop:1 critical", "126 reminder slo/shop:1 critical"],
+    );
+    // A silence of the scenario.
+    for restarts in [false, true] {
+        let mut play = Play::new(QUIET, restarts);
+        let matches = BTreeMap::from([("scenario".to_owned(), "shop".to_owned())]);
+        let (from, until) = (play.now(), play.now() + TimeDelta::minutes(5));
+        let (id, author, reason) = ("quiet".into(), "ann".into(), "tests".into());
+        let mute = Mute { id, maintenance: false, matches, from, until, author, reason };
+        play.pipeline.request(Request::Mute(mute), from).expect("taken");
+        play.write(from);
+        play.runs("FFFFFPPFP");
+        assert_eq!(play.told, ["7 opened slo/shop:1 critical"], "{restarts}");
+    }
+    // The objective is taken out of the file.
+    for restarts in [false, true] {
+        let mut play = Play::new(QUIET, restarts);
+        play.runs("FFFP");
+        play.slo.clear();
+        let now = play.now();
+        play.load(now);
+        play.pipeline.tick(now);
+        play.write(now);
+        assert_eq!(play.told, ["2 opened slo/shop:1 critical", "4 resolved slo/shop:1 critical"], "{restarts}");
+        assert!(play.pipeline.open().values().all(|count| *count == 0));
+    }
+}
+
+#[test]
+fn the_notice_says_what_is_used_and_when_the_rest_is_gone() {
+    let mut play = Play::new(QUIET, false);
+    play.runs("FFFP");
+    assert!((play.remaining.expect("told") - (1.0 - 3.0 / 43.2)).abs() < 1e-9, "{:?}", play.remaining);
+    let rest = letters("F*45 P*120");
+    play.runs(&rest);
+    assert_eq!(
+        play.messages,
+        [
+            "3 of 61 runs failed within 1h (3 of 6 within 5m), 49 times what 99.9% allows; 7% of the budget of 30d is \
+             used, at this rate it is gone in 13h24m",
+            "no rule holds any more; 111% of the budget of 30d is used",
+        ]
+    );
+    let opened = format!("[CRITICAL] Shop: the error budget burns: {}", play.messages[0]);
+    assert_eq!(play.headlines, [opened.as_str(), "[RESOLVED] Shop: the error budget no longer burns"]);
+    assert!(play.remaining.is_some_and(|remaining| remaining < -0.1), "{:?}", play.remaining);
+}

@@ -1,0 +1,103 @@
+//! The agent's file, `network`: what tells our own line from theirs.
+
+use crate::run::{Canary, NetworkConfig};
+use crate::scenario::keys::Key;
+use crate::scenario::reader::{Reader, cut};
+use crate::scenario::tree::Node;
+
+/// How many there may be: all are looked at at once.
+const MOST: usize = 10;
+
+/// The keys of `network`.
+pub(super) const NETWORK: &[Key] = &[super::key(
+    "canaries",
+    super::TEXTS,
+    "tcp://HOST:PORT of what answers whenever our line works; when none does, failures are ours",
+)];
+
+/// Reads `network`.
+pub(super) fn network(r: &mut Reader, node: &Node) -> NetworkConfig {
+    let mut config = NetworkConfig::default();
+    let Some(fields) = r.fields(node, "`network`", &[NETWORK]) else { return config };
+    let Some(list) = fields.get("canaries") else { return config };
+    let items = r.list(list, "`canaries`").unwrap_or_default();
+    if items.len() > MOST {
+        r.fail_with(
+            list.span,
+            format!("`canaries` must be at most {MOST}"),
+            "two or three that share nothing are enough",
+        );
+    }
+    config.canaries = items.iter().filter_map(|item| canary(r, item)).collect();
+    config
+}
+
+fn canary(r: &mut Reader, node: &Node) -> Option<Canary> {
+    let text = r.text(node, "a canary")?;
+    if let Some((scheme @ ("http" | "https" | "icmp" | "udp" | "ping" | "dns"), _)) = text.split_once("://") {
+        r.fail(node.span, format!("`{scheme}://` canaries are not supported yet"));
+        return None;
+    }
+    let url = text.strip_prefix("tcp://").and_then(|_| url::Url::parse(&text).ok());
+    let plain = |url: &url::Url| {
+        matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none() && url.username().is_empty()
+    };
+    let found = url.filter(plain).and_then(|url| {
+        let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+        Some(Canary { host, port: url.port().filter(|port| *port > 0)? })
+    });
+    if found.is_none() {
+        let label = "write it like tcp://10.0.0.1:53";
+        r.fail_with(node.span, format!("`{}` is not a canary", cut(&text)), label);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::app::config::read;
+
+    #[test]
+    fn canaries_are_read() {
+        let check = |written: &str, expected: Result<&[&str], &[&str]>| {
+            let text = format!("location: a\nscenarios: []\nnetwork: {written}\n");
+            let (config, found) = read("wachta.yaml", &text);
+            let shown: Vec<_> = found.iter().map(|found| format!("{}: {}", found.place(), found.message)).collect();
+            match expected {
+                Err(problems) => assert_eq!(shown, problems, "{written}"),
+                Ok(canaries) => {
+                    assert_eq!(shown, [""; 0], "{written}");
+                    let read = config.expect("reads").network.canaries;
+                    assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), canaries, "{written}");
+                }
+            }
+        };
+        check("{}", Ok(&[]));
+        check("{canaries: []}", Ok(&[]));
+        check("{canaries: [\"tcp://10.0.0.1:53\"]}", Ok(&["tcp://10.0.0.1:53"]));
+        check(
+            "{canaries: [\"tcp://gate.lan:22\", \"tcp://[fd00::1]:53/\"]}",
+            Ok(&["tcp://gate.lan:22", "tcp://fd00::1:53"]),
+        );
+        let wrong = |text: &str| format!("wachta.yaml:3:22: `{text}` is not a canary");
+        for text in [
+            "10.0.0.1:53",
+            "tcp://10.0.0.1",
+            "tcp://10.0.0.1:0",
+            "tcp://a:53/x",
+            "tcp://u@a:53",
+            "tcp://:53",
+            "tcp://a:70000",
+        ] {
+            check(&format!("{{canaries: [\"{text}\"]}}"), Err(&[&wrong(text)]));
+        }
+        check(
+            "{canaries: [https://example.com]}",
+            Err(&["wachta.yaml:3:22: `https://` canaries are not supported yet"]),
+        );
+        check("{canaries: tcp://a:1}", Err(&["wachta.yaml:3:21: `canaries` must be a list, not text"]));
+        check("{canary: [\"tcp://a:1\"]}", Err(&["wachta.yaml:3:11: unknown key `canary`"]));
+        let many = ["\"tcp://a:1\""; 11].join(", ");
+        check(&format!("{{canaries: [{many}]}}"), Err(&["wachta.yaml:3:21: `canaries` must be at most 10"]));
+    }
+}

@@ -1,0 +1,148 @@
+//! The sign of life: someone outside is called every so often, and notices when the calls end.
+//!
+//! Invariant: nobody is called by an agent that does not work, though its process may still be there.
+
+use std::future::Future;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::credential::Credential;
+
+/// How long the agent may take to show that it works.
+const PROOF: Duration = Duration::from_secs(10);
+/// How long a call may take.
+const CALL: Duration = Duration::from_secs(10);
+/// How long is waited before each further try, while the next call is not due.
+const RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
+
+/// `alerting.alive` of the agent's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alive {
+    /// What is called; it may hold a token.
+    pub url: Credential,
+    /// How often.
+    pub every: Duration,
+}
+
+/// How a call ended that did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Missed {
+    /// Why, without the URL.
+    why: String,
+    /// Whether another try may help.
+    again: bool,
+}
+
+/// Calls at once and then every so often, as long as `works` gives a proof that the agent does; until it is stopped.
+pub async fn keep_calling<W, P>(
+    client: reqwest::Client,
+    config: watch::Receiver<Option<Alive>>,
+    works: W,
+    stop: CancellationToken,
+) where
+    W: Fn() -> P,
+    P: Future<Output = Result<(), String>>,
+{
+    let call = |alive: Alive| call(client.clone(), alive);
+    let _ = stop.run_until_cancelled(calling(config, works, call)).await;
+}
+
+async fn calling<W, P, C, A>(mut config: watch::Receiver<Option<Alive>>, works: W, call: C)
+where
+    W: Fn() -> P,
+    P: Future<Output = Result<(), String>>,
+    C: Fn(Alive) -> A,
+    A: Future<Output = Result<(), Missed>>,
+{
+    // What was said last, so that it is said once.
+    let mut said = None;
+    loop {
+        let alive = config.borrow_and_update().clone();
+        let Some(alive) = alive else {
+            match config.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        };
+        let due = Instant::now() + alive.every;
+        let one = async {
+            let proof = tokio::time::timeout(PROOF, works()).await;
+            let proof = proof.unwrap_or_else(|_| Err(format!("no proof within {}s", PROOF.as_secs())));
+            match proof {
+                Err(why) => Err(format!("nobody is called, because the agent does not work: {why}")),
+                Ok(()) => {
+                    try_to_call(&alive, due, &call).await.map_err(|why| format!("the call did not arrive: {why}"))
+                }
+            }
+        };
+        let changed = tokio::select! {
+            ended = one => {
+                match &ended {
+                    Err(problem) if said.as_ref() != Some(problem) => tracing::error!("sign of life: {problem}"),
+                    Ok(()) if said.is_some() => tracing::info!("sign of life: the call arrived again"),
+                    _ => {}
+                }
+                said = ended.err();
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => Ok(()),
+                    changed = config.changed() => changed,
+                }
+            }
+            changed = config.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+async fn try_to_call<C, A>(alive: &Alive, due: Instant, call: &C) -> Result<(), String>
+where
+    C: Fn(Alive) -> A,
+    A: Future<Output = Result<(), Missed>>,
+{
+    for wait in RETRIES {
+        match call(alive.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(missed) if missed.again && Instant::now() + wait < due => tokio::time::sleep(wait).await,
+            Err(missed) => return Err(missed.why),
+        }
+    }
+    call(alive.clone()).await.map_err(|missed| missed.why)
+}
+
+/// One GET, which every service of this kind takes.
+async fn call(client: reqwest::Client, alive: Alive) -> Result<(), Missed> {
+    // A file that is being renewed is whole a moment later.
+    let url = alive.url.url().map_err(|why| Missed { why, again: true })?;
+    match client.get(url).timeout(CALL).send().await {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => {
+            let status = answer.status();
+            let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+            Err(Missed {
+                why: format!("the answer is {status}"),
+                again: status.is_server_error() || passing.contains(&status),
+            })
+        }
+        Err(error) if error.is_timeout() => {
+            Err(Missed { why: format!("no answer within {}s", CALL.as_secs()), again: true })
+        }
+        Err(error) => {
+            // The URL may hold a token.
+            let error = error.without_url();
+            let mut root: &dyn std::error::Error = &error;
+            while let Some(source) = root.source() {
+                root = source;
+            }
+            Err(Missed { why: root.to_string(), again: true })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
