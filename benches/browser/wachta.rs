@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wachta::outcome::{Outcome, Verdict};
 use wachta::run::browser::{Browsers, Config, Metrics};
-use wachta::run::{Progress, Ticket, Tokens, Tools, run, tls};
+use wachta::run::{Line, Progress, Ticket, Tokens, Tools, run, tls};
 use wachta::scenario::{Engine, Lookup, Scenario};
 use wachta::store::evidence::EvidenceFolder;
 
@@ -33,6 +33,7 @@ impl Agent {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.to_owned(), program, metrics);
         let tools = Tools {
+            line: Line::default(),
             tokens: Tokens::default(),
             tls: tls::Trusted::system(),
             browsers: Some(browsers.clone()),

@@ -43,6 +43,11 @@ fn a_message_keeps_what_is_the_same_in_every_run() {
 
 /// What a failure is like: `kind | base URL | step | reason | message | status or none`.
 fn key(line: &str) -> String {
+    made(line).0
+}
+
+/// The key and the print.
+fn made(line: &str) -> (String, u64) {
     let words: Vec<&str> = line.split('|').map(str::trim).collect();
     let [id, base, step, reason, message, status] = words[..] else { panic!("six words: {line}") };
     let text = match base {
@@ -95,13 +100,19 @@ fn key(line: &str) -> String {
     outcome.steps = vec![passed, failed];
     let cause = Cause::of(&scenario, &outcome);
     assert_eq!(cause.brief, format!("{} at step 2", reason.as_str()));
-    cause.key
+    (cause.key, Cause::print(&outcome))
 }
 
 #[test]
 fn failures_of_one_cause_have_one_key() {
     let same = |one: &str, other: &str| assert_eq!(key(one), key(other), "{one}\n{other}");
-    let other = |one: &str, other: &str| assert_ne!(key(one), key(other), "{one}\n{other}");
+    let other = |one: &str, other: &str| {
+        let (one_is, other_is) = (made(one), made(other));
+        assert_ne!(one_is.0, other_is.0, "{one}\n{other}");
+        // Of one scenario: else one failure would be taken for the other.
+        assert_ne!(one_is.1, other_is.1, "{one}\n{other}");
+        assert_eq!(made(one), one_is);
+    };
     // Forty flows that fail at one login.
     same(
         "a | http://shop | POST /login | status | POST http://shop/login answered 500 | 500",

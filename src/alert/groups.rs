@@ -26,6 +26,8 @@ pub struct Groups {
     of: HashMap<Subject, String>,
     /// When something is to be told, by time.
     next: BTreeSet<(DateTime<Utc>, String)>,
+    /// The print of the last failure of each incident that said nothing new. Not kept: without it the cause is looked at.
+    prints: HashMap<Subject, u64>,
     /// Groups that are no longer as they were written.
     touched: BTreeSet<String>,
 }
@@ -89,6 +91,7 @@ impl Groups {
     pub fn open(&mut self, id: &str, incident: &Incident, join: Join, now: DateTime<Utc>, effects: &mut Effects) {
         self.all.entry(id.to_owned()).or_insert_with(|| Group::new(incident));
         self.of.insert(incident.subject.clone(), id.to_owned());
+        self.prints.remove(&incident.subject);
         self.change(id, |group| group.join(incident, join, now, effects));
     }
 
@@ -97,10 +100,17 @@ impl Groups {
         self.change_of(&incident.subject, |group| group.raise(incident, &routed.receivers, routed.wait, now));
     }
 
-    /// A bad run of an open incident had this cause.
-    pub fn fail(&mut self, subject: &Subject, cause: Cause, needed: u32, now: DateTime<Utc>) {
-        let same = self.of(subject).is_none_or(|group| group.is_settled(subject, &cause));
-        if !same {
+    /// Whether a failure with this print says nothing new.
+    pub fn knows(&self, subject: &Subject, print: u64) -> bool {
+        self.prints.get(subject) == Some(&print)
+    }
+
+    /// A bad run of an open incident had this cause, and this print.
+    pub fn fail(&mut self, subject: &Subject, (cause, print): (Cause, u64), needed: u32, now: DateTime<Utc>) {
+        if self.of(subject).is_some_and(|group| group.is_settled(subject, &cause)) {
+            self.prints.insert(subject.clone(), print);
+        } else {
+            self.prints.remove(subject);
             self.change_of(subject, |group| group.fail(subject, cause, needed, now));
         }
     }
@@ -134,6 +144,7 @@ impl Groups {
     /// An incident resolved; `last` is what it was like. The end of a group is told at once, so that it stands before
     /// what comes next.
     pub fn resolve(&mut self, subject: &Subject, last: Option<&Incident>, now: DateTime<Utc>, effects: &mut Effects) {
+        self.prints.remove(subject);
         let Some(id) = self.of.remove(subject) else { return };
         let over = self.change(&id, |group| {
             group.leave(subject, last, now, effects);

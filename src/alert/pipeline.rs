@@ -220,9 +220,14 @@ impl Pipeline {
         self.effects.watches.insert(subject.clone());
         let is_new = judgement.is_some();
         if let Some(judgement) = judgement {
-            let bad = matches!(judgement.decision.why, Why::Opened | Why::Repeat | Why::Raised);
-            let failure = bad.then(|| Failure {
+            let why = judgement.decision.why;
+            let bad = matches!(why, Why::Opened | Why::Repeat | Why::Raised);
+            let print = if bad { Cause::print(outcome) } else { 0 };
+            // What fails as it did in the run before says nothing new, unless something waits for a further run.
+            let new = why != Why::Repeat || self.held.contains_key(&subject) || !self.groups.knows(&subject, print);
+            let failure = (bad && new).then(|| Failure {
                 cause: Cause::of(&scenario, outcome),
+                print,
                 scenario: &scenario,
                 began: outcome.started_at,
             });
@@ -407,7 +412,8 @@ impl Pipeline {
         let Some(failure) = failure else { return };
         let Some(waiting) = self.held.get_mut(subject) else {
             // A change must be seen as often as a failure, at most twice.
-            self.groups.fail(subject, failure.cause, failure.scenario.alert.after.min(2), now);
+            let needed = failure.scenario.alert.after.min(2);
+            self.groups.fail(subject, (failure.cause, failure.print), needed, now);
             return;
         };
         let again = matches!(waiting.hold, Hold::Since { at } if failure.began >= at);
@@ -699,6 +705,8 @@ impl Pipeline {
 /// A bad run of an incident that is open.
 struct Failure<'a> {
     cause: Cause,
+    /// Of what the cause was made of.
+    print: u64,
     scenario: &'a Scenario,
     began: DateTime<Utc>,
 }

@@ -1,15 +1,15 @@
 //! An agent that is killed at random moments of a storm: many scenarios behind one gateway that comes and goes. In the end
 //! the receivers' view is the truth: nothing is lost, nothing is told twice without saying so.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::{Json, Router};
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wachta::demo::Demo;
 use wachta::store::{Incidents as _, Outbox as _, Sqlite};
@@ -19,37 +19,55 @@ use crate::faults::{Keeper, replay, serve};
 use crate::support::receiver::Receiver;
 use crate::support::{Folder, until};
 
-const SCENARIOS: usize = 40;
+const SCENARIOS: u64 = 120;
+/// How many break by themselves before each kill, and for how many kills they stay broken.
+const BREAK: usize = 3;
+const BROKEN: usize = 3;
+/// At these kills of each hundred the gateway is down.
+const DOWN: std::ops::Range<u64> = 4..8;
 /// Longer than flapping is quiet, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// How the gateway is: one cause for all, or another one for each.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Gateway {
-    Well = 0,
-    /// It says 503 for all.
-    Down = 1,
-    /// Half of what is behind it says 500: each is a cause of its own.
-    Half = 2,
-}
-
+/// A gateway that may be down, and what may be broken behind it: one cause for all, or one for each.
 #[derive(Clone, Default)]
-struct Site(Arc<AtomicUsize>);
+struct Gateway(Arc<Mutex<(bool, VecDeque<u64>)>>);
 
-impl Site {
-    fn be(&self, gateway: Gateway) {
-        self.0.store(gateway as usize, Ordering::SeqCst);
-    }
-}
-
-async fn answer(State(site): State<Site>, request: Request) -> StatusCode {
-    let odd = request.uri().path().trim_start_matches('/').parse::<usize>().is_ok_and(|n| n % 2 == 1);
-    match site.0.load(Ordering::SeqCst) {
-        0 => StatusCode::OK,
-        1 => StatusCode::SERVICE_UNAVAILABLE,
-        _ if odd => StatusCode::INTERNAL_SERVER_ERROR,
+async fn answer(State(gateway): State<Gateway>, request: Request) -> StatusCode {
+    let path = request.uri().path().trim_start_matches('/').parse::<u64>().unwrap_or_default();
+    let state = gateway.0.lock().unwrap();
+    match &*state {
+        (true, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (false, broken) if broken.contains(&path) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::OK,
     }
+}
+
+/// A receiver that takes its time, so that some kills come between what it heard and what it answers.
+#[derive(Clone, Default)]
+struct Ear(Arc<Mutex<(Vec<Value>, u64)>>);
+
+impl Ear {
+    fn heard(&self) -> Vec<Value> {
+        self.0.lock().unwrap().0.clone()
+    }
+}
+
+async fn hear(State(ear): State<Ear>, Json(notice): Json<Value>) -> StatusCode {
+    let pause = {
+        let (heard, seed) = &mut *ear.0.lock().unwrap();
+        heard.push(notice);
+        random(seed, 300)
+    };
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+    StatusCode::OK
+}
+
+/// Serves on loopback until the test ends; gives the URL.
+async fn listen(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
 }
 
 fn word<'a>(notice: &'a Value, name: &str) -> &'a str {
@@ -66,28 +84,27 @@ fn open(heard: &[Value]) -> BTreeSet<String> {
     view(heard).into_iter().filter(|(_, event)| event != "resolved").map(|(key, _)| key).collect()
 }
 
-/// The soak kills 500 times (`WACHTA_SOAK_STORM`), in an order that `WACHTA_SEED` gives; the short form six times.
+/// The soak kills 500 times (`WACHTA_SOAK_STORM`), at moments that `WACHTA_SEED` gives; the short form a few times.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_view_of_receivers_is_the_truth_however_often_the_agent_is_killed() {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     let long = std::env::var("WACHTA_SOAK").is_ok();
-    let kills = number("WACHTA_SOAK_STORM").unwrap_or(if long { 500 } else { 6 });
+    let kills = number("WACHTA_SOAK_STORM").filter(|_| long).unwrap_or(if long { 500 } else { 10 });
     let mut seed = number("WACHTA_SEED").unwrap_or(0x5eed);
 
     let stop = CancellationToken::new();
     let shop = Demo::open(0, 0, &stop).await.unwrap();
-    let site = Site::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gateway = listener.local_addr().unwrap();
-    let router = Router::new().fallback(answer).with_state(site.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let gateway = Gateway::default();
+    let url = listen(Router::new().fallback(answer).with_state(gateway.clone())).await;
     // One that knows a notice by its key, and a phone that knows nothing: there a repeat says that it is one.
-    let (hook, phone) = (Receiver::listen().await, Receiver::listen().await);
+    let (hook, phone) = (Ear::default(), Ear::default());
+    let hook_url = listen(Router::new().fallback(hear).with_state(hook.clone())).await;
+    let phone_url = listen(Router::new().fallback(hear).with_state(phone.clone())).await;
     let folder = Folder::new("storm");
     let checks: String = (0..SCENARIOS)
         .map(|n| {
             format!(
-                "  s{n:02}: {{http: \"http://{gateway}/{n}\", status: 200, every: 1s, timeout: 900ms, \
+                "  s{n:03}: {{http: \"{url}{n}\", status: 200, every: 2s, timeout: 1900ms, \
                  alert: {{after: 1 of 1, recover_after: 1}}}}\n"
             )
         })
@@ -98,50 +115,44 @@ async fn the_view_of_receivers_is_the_truth_however_often_the_agent_is_killed() 
         &format!(
             "location: here\nscenarios: [scenarios/]\nstore: sqlite:wachta.db\nweb: {{listen: \"127.0.0.1:0\", \
              external_url: \"http://127.0.0.1:1/\"}}\nalerting:\n  receivers:\n    hook: {{webhook: {{url: \
-             \"http://{}/\"}}}}\n    phone: {{ntfy: {{topic: storm, url: \"http://{}/\"}}}}\n  \
-             routes: [{{to: [hook, phone], group_wait: 1s}}]\n",
-            hook.address, phone.address
+             \"{hook_url}\"}}}}\n    phone: {{ntfy: {{topic: storm, url: \"{phone_url}\"}}}}\n  \
+             routes: [{{to: [hook, phone], group_wait: 0s}}]\n"
         ),
     );
 
-    let mut keeper = Keeper::start(&folder, &shop, &hook, serve).await;
-    let mut mode = Gateway::Well;
+    let nobody = Receiver::listen().await;
+    let mut keeper = Keeper::start(&folder, &shop, &nobody, serve).await;
     for kill in 0..kills {
-        // The short form goes down once and comes back once: nothing flaps.
-        let next = if long {
-            [Gateway::Well, Gateway::Down, Gateway::Half][usize::try_from(random(&mut seed, 3)).unwrap()]
-        } else if kill < kills / 2 {
-            Gateway::Down
-        } else {
-            Gateway::Well
-        };
-        if !long || kill % 10 == 0 {
-            mode = next;
-            site.be(mode);
+        {
+            let (down, broken) = &mut *gateway.0.lock().unwrap();
+            *down = DOWN.contains(&(kill % 100));
+            broken.extend((0..BREAK).map(|_| random(&mut seed, SCENARIOS)));
+            while broken.len() > BREAK * BROKEN {
+                broken.pop_front();
+            }
         }
-        // The moment is what this is about: somewhere between a start and the end of a storm.
+        // The moment is what this is about: anywhere between a start and the end of a storm.
         tokio::time::sleep(Duration::from_millis(random(&mut seed, 2500))).await;
         keeper.agent.kill();
-        if !long && kill + 1 == kills / 2 {
-            let all = |heard: &[Value]| -> BTreeSet<String> {
-                let others = heard.iter().flat_map(|notice| notice["others"].as_array().into_iter().flatten());
-                heard.iter().chain(others).map(|one| word(one, "subject").to_owned()).collect()
-            };
-            until("all of the storm is told", PATIENCE, async || {
-                keeper.look().await;
-                let heard = hook.heard();
-                (all(&heard).len() == SCENARIOS && !open(&heard).is_empty()).then_some(())
-            })
-            .await;
-        }
         until("an agent runs again", PATIENCE, async || {
             keeper.look().await;
             (!keeper.agent.ended()).then_some(())
         })
         .await;
+        if kill == DOWN.end - 1 {
+            let all = |heard: &[Value]| -> BTreeSet<String> {
+                let others = heard.iter().flat_map(|notice| notice["others"].as_array().into_iter().flatten());
+                heard.iter().chain(others).map(|one| word(one, "subject").to_owned()).collect()
+            };
+            let uncounted = |heard: &[Value]| heard.iter().any(|notice| notice["uncounted"].as_u64() > Some(0));
+            until("the storm is told", PATIENCE, async || {
+                let heard = hook.heard();
+                (all(&heard).len() > 50 && uncounted(&heard)).then_some(())
+            })
+            .await;
+        }
     }
-    let _ = mode;
-    site.be(Gateway::Well);
+    *gateway.0.lock().unwrap() = (false, VecDeque::new());
     until("all is well, and everybody knows", PATIENCE, async || {
         keeper.look().await;
         let incidents: Value = serde_json::from_str(&keeper.agent.get("/api/v1/incidents").await).ok()?;

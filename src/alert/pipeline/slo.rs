@@ -125,8 +125,12 @@ impl Pipeline {
         }
         if let Some(judgement) = judgement {
             let bad = matches!(judgement.decision.why, Why::Opened | Why::Repeat | Why::Raised);
-            let failure =
-                bad.then(|| Failure { cause: Cause::of_budget(scenario), scenario, began: outcome.started_at });
+            let failure = bad.then(|| Failure {
+                cause: Cause::of_budget(scenario),
+                print: 0,
+                scenario,
+                began: outcome.started_at,
+            });
             self.take(judgement, failure, now);
         }
     }
