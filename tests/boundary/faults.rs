@@ -219,7 +219,8 @@ async fn a_receiver_that_kills_the_agent_is_told_all_the_same() {
         prepare(&folder, &receiver, &WITHOUT_BROWSER);
         let mut keeper = Keeper::start(&folder, &shop, &receiver, serve).await;
         every_fault(&[Fault::Error500, Fault::Certificate, Fault::Error500], &shop, &mut keeper, &IDS[..6]).await;
-        assert!(keeper.starts > 6, "{manners:?}: killed at each notice, started {} times", keeper.starts);
+        // The last of the six deaths may come after the last notice was heard.
+        assert!(keeper.starts > 5, "{manners:?}: killed at each notice, started {} times", keeper.starts);
         receiver.behave(Manners::Polite);
         until("an agent runs", PATIENCE, async || {
             keeper.look().await;

@@ -32,7 +32,7 @@ fn read(relative: &str) -> String {
 }
 
 fn is_of_scenarios(of: &Metric) -> bool {
-    ["wachta_scenario_", "wachta_step_", "wachta_http_", "wachta_tls_", "wachta_web_"]
+    ["wachta_scenario_", "wachta_step_", "wachta_http_", "wachta_tls_", "wachta_web_", "wachta_slo_"]
         .iter()
         .any(|prefix| of.name.starts_with(prefix))
 }
