@@ -133,6 +133,8 @@ pub async fn measure(folder: &Path, lookup: &Arc<dyn Lookup>, url: &str, shop: i
             break;
         }
         agent.settle().await;
+        // Where runs follow at once, the next user's window is made meanwhile, and its commands are none of the step's.
+        tokio::time::sleep(2 * crate::IDLE).await;
     }
     agent.stop().await;
     let mut seen = std::mem::take(&mut *seen.lock().expect("nobody panics"));

@@ -1,5 +1,5 @@
 //! What a probe costs, side by side: wachta's `/probe`, `blackbox_exporter`, and a fresh connection of hyper that does
-//! nothing else. All ask the same local nginx, in turns.
+//! nothing else. All ask the same local nginx, in turns: one probe after the other, and eight at once.
 //!
 //! After that an agent that runs checks by schedule, with everything that follows a run: expectations, metrics, history
 //! and alerting; beside it the floor at the same pace, since a program that sleeps between requests pays for waking up.
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -23,6 +24,8 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Probes of one tool in a row.
 const TURN: usize = 200;
+/// How many of them at once: alone, and as a Prometheus with many targets asks.
+const AT_ONCE: [usize; 2] = [1, 8];
 const MODULES: &str = "modules: {http_2xx: {prober: http, timeout: 5s, http: {preferred_ip_protocol: ip4}}}\n";
 
 /// A program that ends with this one.
@@ -55,21 +58,23 @@ enum Tool {
 }
 
 impl Tool {
-    /// Probes a few hundred times; gives the milliseconds of CPU time it took.
-    async fn turn(&mut self, client: &reqwest::Client) -> Outcome<f64> {
+    /// Probes a few hundred times, so many at once; gives the milliseconds of CPU time it took.
+    async fn turn(&mut self, client: &reqwest::Client, at_once: usize) -> Outcome<f64> {
         let (Self::Exporter(program, _) | Self::Floor(program, ..)) = &*self;
         let before = program.cpu()?;
         match self {
             Self::Exporter(_, url) => {
-                for _ in 0..TURN {
-                    let text = client.get(&*url).send().await?.text().await?;
+                let ask = |_| async { client.get(&*url).send().await?.text().await };
+                let mut answers = futures_util::stream::iter(0..TURN).map(ask).buffer_unordered(at_once);
+                while let Some(text) = answers.next().await {
+                    let text = text?;
                     if !text.contains("\nprobe_success 1\n") {
                         return Err(format!("{url} fails:\n{text}").into());
                     }
                 }
             }
             Self::Floor(_, told, answers) => {
-                writeln!(told, "{TURN} 0")?;
+                writeln!(told, "{TURN} 0 {at_once}")?;
                 if answers.read_line(&mut String::new())? == 0 {
                     return Err("the floor ended".into());
                 }
@@ -85,7 +90,7 @@ impl Tool {
     fn paced(&mut self) -> Outcome<f64> {
         let Self::Floor(program, told, answers) = self else { return Err("only the floor has a pace".into()) };
         let (times, before) = (CHECKS * 10, program.cpu()?);
-        writeln!(told, "{times} {}", 1_000_000 / CHECKS)?;
+        writeln!(told, "{times} {} 1", 1_000_000 / CHECKS)?;
         answers.read_line(&mut String::new())?;
         Ok((program.cpu()? - before) / times as f64)
     }
@@ -138,24 +143,33 @@ async fn scheduled(client: &reqwest::Client, folder: &Path, site: SocketAddr) ->
     Ok(spent / ran)
 }
 
-/// Connects anew for each request, as often as a line says, and as far apart, in microseconds.
+/// One request on a connection of its own, and nothing else.
+async fn request(address: SocketAddr) -> Outcome<()> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = Request::get("/").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+    sender.send_request(request).await?.into_body().collect().await?;
+    drop(sender);
+    Ok(driver.await??)
+}
+
+/// Makes requests as often as a line says, as far apart, in microseconds, and as many at once.
 async fn floor(address: SocketAddr) -> Outcome<()> {
     for line in std::io::stdin().lines() {
-        let line = line?;
-        let (times, apart) = line.split_once(' ').ok_or("how often, and how far apart")?;
-        let apart = Duration::from_micros(apart.parse()?);
-        let mut pace = (!apart.is_zero()).then(|| tokio::time::interval(apart));
-        for _ in 0..times.parse::<usize>()? {
-            if let Some(pace) = &mut pace {
+        let numbers: Vec<u64> = line?.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+        let &[times, apart, at_once] = numbers.as_slice() else {
+            return Err("how often, how far apart, how many".into());
+        };
+        if apart > 0 {
+            let mut pace = tokio::time::interval(Duration::from_micros(apart));
+            for _ in 0..times {
                 pace.tick().await;
+                request(address).await?;
             }
-            let stream = tokio::net::TcpStream::connect(address).await?;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            let driver = tokio::spawn(connection);
-            let request = Request::get("/").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
-            sender.send_request(request).await?.into_body().collect().await?;
-            drop(sender);
-            driver.await??;
+        } else {
+            let all = futures_util::stream::iter(0..times).map(|_| request(address));
+            all.buffer_unordered(usize::try_from(at_once)?).try_collect::<()>().await?;
         }
         println!("done");
     }
@@ -239,30 +253,39 @@ async fn measure() -> Outcome<()> {
     let said = BufReader::new(child.stdout.take().ok_or("a pipe was asked for")?);
     let url = |address| format!("http://{address}/probe?target=http://{site}/&module=http_2xx");
     let mut tools = [
-        ("wachta", Tool::Exporter(wachta, url(ours)), 0.0),
-        ("blackbox_exporter", Tool::Exporter(exporter, url(theirs)), 0.0),
-        ("hyper, fresh connection", Tool::Floor(Program(child), told, said), 0.0),
+        ("wachta", Tool::Exporter(wachta, url(ours)), [0.0; 2]),
+        ("blackbox_exporter", Tool::Exporter(exporter, url(theirs)), [0.0; 2]),
+        ("hyper, fresh connection", Tool::Floor(Program(child), told, said), [0.0; 2]),
     ];
     for (_, tool, _) in &mut tools {
-        tool.turn(&client).await?;
+        for at_once in AT_ONCE {
+            tool.turn(&client, at_once).await?;
+        }
     }
     for round in 0..rounds {
         // Each round begins with another one, so that what else the machine does falls on all.
         for at in 0..tools.len() {
             let (_, tool, spent) = &mut tools[(round + at) % 3];
-            *spent += tool.turn(&client).await?;
+            for (spent, at_once) in spent.iter_mut().zip(AT_ONCE) {
+                *spent += tool.turn(&client, at_once).await?;
+            }
         }
     }
     let scheduled = scheduled(&client, path, site).await?;
     let paced = tools[2].1.paced()?;
     drop(nginx);
     let probes = (rounds * TURN) as f64;
-    println!("{probes} probes each\n\n| | CPU µs per probe | wachta / it | should be at most |\n|---|--:|--:|--:|");
+    println!(
+        "{probes} probes each\n\n| | at once | CPU µs per probe | wachta / it | should be at most |\n|---|--:|--:|--:|--:|"
+    );
     let ours = tools[0].2;
-    for ((name, _, spent), goal) in tools.iter().zip(["", "0.25", "1.5"]) {
-        println!("| {name} | {:.0} | {:.2} | {goal} |", spent * 1000.0 / probes, ours / spent);
+    for (mode, at_once) in AT_ONCE.iter().enumerate() {
+        for ((name, _, spent), goal) in tools.iter().zip(["", "0.25", "1.5"]) {
+            let (spent, ratio) = (spent[mode] * 1000.0 / probes, ours[mode] / spent[mode]);
+            println!("| {name} | {at_once} | {spent:.0} | {ratio:.2} | {goal} |");
+        }
     }
-    let floor = tools[2].2 / probes;
+    let floor = tools[2].2[0] / probes;
     println!(
         "\nBy schedule, with all that follows a run: {:.0} µs, {:.2} times the floor at the same pace ({:.0} µs), should be \
          at most 2; {:.2} times the floor without a pause",

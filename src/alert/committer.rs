@@ -25,7 +25,7 @@ const QUEUE: usize = 20_000;
 /// How many go into one commit at most.
 const BATCH: usize = 500;
 /// How long the first of a batch waits for others: a commit waits for the disk, and many runs share one.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(200);
 /// How long the store is left alone after it refused a batch.
 const RETRY: Duration = Duration::from_millis(500);
 

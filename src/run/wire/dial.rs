@@ -120,13 +120,12 @@ pub async fn dial(host: &str, port: u16, route: &Route) -> Result<Dialed, Failur
     let began = Instant::now();
     let mut addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, port));
     let first = addresses.next().expect("`resolve` gives at least one address");
-    let stream = if addresses.len() == 0 {
+    let (stream, peer) = if addresses.len() == 0 {
         connect(first, route.source).await
     } else {
         race(first, addresses, |address| connect(address, route.source)).await
     }?;
     let connect = began.elapsed();
-    let peer = stream.peer_addr().map_err(|error| no_connection(first, &error))?;
     // What is sent is sent whole: waiting for more would only add to the times.
     stream.set_nodelay(true).map_err(|error| no_connection(peer, &error))?;
     Ok(Dialed { stream, peer, resolve, connect })
@@ -168,16 +167,18 @@ async fn race<T, F: Future<Output = Result<T, Failure>>>(
     Err(last.expect("at least one attempt was made, and none succeeded"))
 }
 
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Failure> {
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<(TcpStream, SocketAddr), Failure> {
     let Some(source) = source else {
-        return TcpStream::connect(address).await.map_err(|error| no_connection(address, &error));
+        let stream = TcpStream::connect(address).await.map_err(|error| no_connection(address, &error))?;
+        return Ok((stream, address));
     };
     let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let bound = socket.and_then(|socket| socket.bind(SocketAddr::new(source, 0)).map(|()| socket));
     let socket = bound.map_err(|error| {
         Failure::new(Reason::Configuration, format!("`{source}` is not an address to connect from: {error}"))
     })?;
-    socket.connect(address).await.map_err(|error| no_connection(address, &error))
+    let stream = socket.connect(address).await.map_err(|error| no_connection(address, &error))?;
+    Ok((stream, address))
 }
 
 fn no_connection(address: SocketAddr, error: &std::io::Error) -> Failure {

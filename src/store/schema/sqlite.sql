@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS intents (
   location TEXT NOT NULL,
   due_at INTEGER NOT NULL
 ) WITHOUT ROWID;
+-- With row ids: a table that is an index puts a body of a kilobyte on a page of its own.
 CREATE TABLE IF NOT EXISTS outcomes (
   run TEXT PRIMARY KEY,
   scenario TEXT NOT NULL,
@@ -17,9 +18,9 @@ CREATE TABLE IF NOT EXISTS outcomes (
   reason TEXT,
   seconds REAL NOT NULL,
   body TEXT NOT NULL
-) WITHOUT ROWID;
+);
 -- Holds all that a strip of runs shows, so that a page of a thousand scenarios reads no body.
-CREATE INDEX IF NOT EXISTS outcomes_by_scenario ON outcomes (scenario, ended_at, verdict, reason, seconds);
+CREATE INDEX IF NOT EXISTS outcomes_by_scenario ON outcomes (scenario, ended_at, verdict, reason, seconds, run);
 CREATE INDEX IF NOT EXISTS outcomes_by_time ON outcomes (ended_at);
 -- What alerting remembers of a subject between runs.
 CREATE TABLE IF NOT EXISTS watches (
