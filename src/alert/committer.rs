@@ -23,9 +23,9 @@ use crate::store::{Batch, Intent, Store, StoreError, Tallies};
 /// How many messages wait at most; some minutes of a large agent.
 const QUEUE: usize = 20_000;
 /// How many go into one commit at most.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 /// How long the first of a batch waits for others: a commit waits for the disk, and many runs share one.
-const GATHER: Duration = Duration::from_millis(100);
+pub(super) const GATHER: Duration = Duration::from_millis(100);
 /// How long the store is left alone after it refused a batch.
 const RETRY: Duration = Duration::from_millis(500);
 

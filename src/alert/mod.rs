@@ -14,9 +14,10 @@ pub mod machine;
 mod mute;
 mod pipeline;
 mod policy;
+pub mod replay;
 mod slo;
 
-pub use burn::{RULES, Rule};
+pub use burn::{RULES, Rule, Span};
 pub use cause::Cause;
 pub use committer::{Answer, Committer, Intake, Metrics};
 pub use effects::Effects;
@@ -34,6 +35,8 @@ mod fixtures;
 mod limit_tests;
 #[cfg(test)]
 mod line_tests;
+#[cfg(test)]
+mod replay_tests;
 #[cfg(test)]
 mod slo_tests;
 #[cfg(test)]

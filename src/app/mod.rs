@@ -12,6 +12,7 @@ mod lock;
 pub mod lookup;
 mod lost;
 mod reload;
+pub mod replay;
 
 use std::collections::HashMap;
 use std::fmt;

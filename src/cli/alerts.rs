@@ -7,6 +7,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::replay::{ReplayArgs, replayed};
 use super::trial::{TestArgs, test};
 use crate::app::web_client;
 use crate::names::{DEFAULT_LISTEN, exit, path};
@@ -25,6 +26,8 @@ pub(super) struct AlertsArgs {
 enum What {
     /// Send a marked trial to a receiver and say what it answered
     Test(TestArgs),
+    /// Try another configuration on what happened: what would have been sent, beside what was
+    Replay(ReplayArgs),
     /// List open incidents, silences and maintenance
     List {
         #[command(flatten)]
@@ -80,6 +83,7 @@ struct Address {
 pub(super) async fn alerts(args: AlertsArgs) -> u8 {
     let shown = match args.what {
         What::Test(args) => return test(&args).await,
+        What::Replay(args) => replayed(&args).await,
         What::List { agent } => list(&agent).await,
         What::Why { id, agent } => {
             agent.get(&format!("{}/{}", path::API_WHY, encoded(&id))).await.map(|found| why(&found))

@@ -4,6 +4,7 @@ mod alerts;
 mod check;
 mod demo;
 mod explain;
+mod replay;
 pub mod report;
 mod run;
 pub mod schema;
