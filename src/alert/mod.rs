@@ -19,7 +19,7 @@ mod slo;
 
 pub use burn::{RULES, Rule, Span};
 pub use cause::Cause;
-pub use committer::{Answer, Committer, Intake, Metrics};
+pub use committer::{Answer, Committer, Intake, Metrics, requests};
 pub use effects::Effects;
 pub use mute::Mute;
 pub use pipeline::{Pipeline, Request, Scenarios, runs_within};

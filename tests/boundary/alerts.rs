@@ -151,6 +151,49 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     let list = says(&["list"], &[]).await;
     assert!(!list.contains("silenced"), "{list}");
     assert_eq!(told(&receiver), ["front:1 opened", "cart:1 opened"]);
+
+    // Without an agent the store is read, and what is asked for waits there.
+    let on_store = async |arguments: &[&str]| -> Ran {
+        wachta(&folder, None, &[&["alerts"], arguments, &["--store", "sqlite:wachta.db"]].concat()).await
+    };
+    let ack = [&["ack", "cart:1"], &author[..]].concat();
+    let ran = on_store(&ack).await;
+    let refused = "error: an agent runs on sqlite:wachta.db; ask it, without --store";
+    assert!(ran.code == Some(2) && ran.err.contains(refused), "{}", ran.said());
+    assert_eq!(agent.stop().await, Some(0));
+    let silence = [&["silence", "team=web"], &reason[..]].concat();
+    let cases: [(&[&str], &str); 5] = [
+        (&["list"], "cart:1  warning  since 20"),
+        (&["why", "cart:1"], "  silence: silenced by ania until 20"),
+        (&ack, "cart:1 is taken over by ania: at the next start of the agent\n"),
+        (&silence, " of team=web until 20"),
+        (&["list"], "at the next start: cart:1 is taken over by ania\nat the next start: silence "),
+    ];
+    for (arguments, part) in cases {
+        let ran = on_store(arguments).await;
+        assert!(ran.code == Some(0) && ran.out.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+    }
+    let cases: [(&[&str], &str); 6] = [
+        (&["why", "nobody"], "error: nothing was decided about `nobody`"),
+        (&["ack", "nobody:1", "--author", "ania"], "error: no incident has the key `nobody:1`"),
+        (&["ack", "cart:1", "--author", ""], "`author` must have 1 to 500 characters"),
+        (&["silence", "--end", id, "--author", "ania"], "there is no silence or maintenance `"),
+        (&["silence", "a=b", "--for", "2", "--reason", "r", "--author", "a"], "`for`: `2` has no unit"),
+        (&["list", "--url", "http://127.0.0.1:1/"], "cannot be used with"),
+    ];
+    for (arguments, part) in cases {
+        let ran = on_store(arguments).await;
+        assert!(ran.code == Some(2) && ran.err.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+    }
+    let agent = Agent::serve(folder.path(), &shop).await;
+    let url = agent.url("");
+    let shown = async |what: &[&str]| wachta(&folder, None, &[&["alerts"], what, &["--url", &url]].concat()).await.out;
+    let list = shown(&["list"]).await;
+    assert!(list.contains("  team=web  until 20"), "{list}");
+    let why = shown(&["why", "cart"]).await;
+    assert!(why.contains("  acknowledged: taken over by ania: no reminders"), "{why}");
+    assert_eq!(on_store(&["list"]).await.out, list, "nothing is left to be carried out");
+    assert_eq!(told(&receiver), ["front:1 opened", "cart:1 opened"]);
     assert_eq!(agent.stop().await, Some(0));
     stop.cancel();
 }
@@ -224,8 +267,8 @@ async fn another_configuration_is_tried_on_what_happened() {
     let ran = replay(&files).await;
     let checked = wachta(&folder, None, &["check", "new/scenarios"]).await;
     assert!(ran.code == Some(2) && ran.out.is_empty(), "{}", ran.said());
-    let told = checked.out.split("\n\n").next().unwrap();
-    assert!(told.contains("statsu") && ran.err.contains(told), "{}\n{}", ran.said(), checked.out);
+    let told = checked.out.split("\n\n").find(|problem| problem.contains("statsu")).expect("it is told");
+    assert!(ran.err.contains(told), "{}\n{}", ran.said(), checked.out);
     let cases: &[(&[&str], &str)] = &[
         (&["--config", "nothing.yaml"], "nothing.yaml cannot be read"),
         (&["--store", "sqlite:nothing.db"], "sqlite:nothing.db does not open"),
