@@ -135,6 +135,9 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:9815";
 /// What keys of silences and maintenance begin with, among all that alerting remembers in the store.
 pub const MUTES: &str = "mute/";
 
+/// What keys of requests begin with that were left in the store for the next start of an agent.
+pub const REQUESTS: &str = "request/";
+
 /// HTTP paths.
 pub mod path {
     /// The page.

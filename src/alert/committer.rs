@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::pipeline::{Pipeline, Request, Scenarios};
 use crate::incident::Subject;
-use crate::names::{metric, suppressed};
+use crate::names::{REQUESTS, metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
@@ -23,9 +23,9 @@ use crate::store::{Batch, Intent, Store, StoreError, Tallies};
 /// How many messages wait at most; some minutes of a large agent.
 const QUEUE: usize = 20_000;
 /// How many go into one commit at most.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 /// How long the first of a batch waits for others: a commit waits for the disk, and many runs share one.
-const GATHER: Duration = Duration::from_millis(200);
+pub(super) const GATHER: Duration = Duration::from_millis(200);
 /// How long the store is left alone after it refused a batch.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -146,6 +146,17 @@ pub struct Committer {
     /// Hears how much of an error budget remains.
     budget: Remaining,
     pipeline: Pipeline,
+    /// What was asked for while no agent ran, by key.
+    left: Vec<(String, Request)>,
+}
+
+/// The requests among all that alerting remembers, in the order in which they were left for the next start.
+pub fn requests(memory: &[(String, serde_json::Value)]) -> Result<Vec<(String, Request)>, StoreError> {
+    let of = |(key, body): &(String, serde_json::Value)| {
+        let unread = |e| StoreError(format!("what alerting remembers under {key} does not read: {e}"));
+        serde_json::from_value(body.clone()).map(|request| (key.clone(), request)).map_err(unread)
+    };
+    memory.iter().filter(|(key, _)| key.starts_with(REQUESTS)).map(of).collect()
 }
 
 impl Committer {
@@ -159,9 +170,12 @@ impl Committer {
         let (sender, queue) = mpsc::channel(QUEUE);
         let intake = Intake { queue: sender, dropped: metrics.dropped.clone() };
         let mut pipeline = Pipeline::new(location);
-        pipeline.restore(store.watches().await?, store.memory().await?).map_err(StoreError)?;
+        let memory = store.memory().await?;
+        let left = requests(&memory)?;
+        let memory = memory.into_iter().filter(|(key, _)| !key.starts_with(REQUESTS)).collect();
+        pipeline.restore(store.watches().await?, memory).map_err(StoreError)?;
         let (wake, look, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
-        let committer = Self { store, queue, metrics, wake, look, budget, pipeline };
+        let committer = Self { store, queue, metrics, wake, look, budget, pipeline, left };
         committer.count_open();
         Ok((committer, intake))
     }
@@ -182,6 +196,7 @@ impl Committer {
 
     /// Works until every [`Intake`] is gone and what they brought is written.
     pub async fn run(mut self) {
+        self.carry_out().await;
         loop {
             let next = self.pipeline.next().map(|at| (at - Utc::now()).to_std().unwrap_or_default());
             let next = if self.pipeline.is_unread() { Some(Duration::ZERO) } else { next };
@@ -206,6 +221,22 @@ impl Committer {
         }
         self.pipeline.stop(Utc::now());
         self.write(Batch::default()).await;
+    }
+
+    /// Carries out what was asked for while no agent ran, and forgets it in the same commit.
+    async fn carry_out(&mut self) {
+        let mut batch = Batch::default();
+        for (key, request) in std::mem::take(&mut self.left) {
+            let asked = request.to_string();
+            match self.pipeline.request(request, Utc::now()) {
+                Ok(_) => tracing::info!("carried out: {asked}"),
+                Err(problem) => tracing::warn!("not carried out: {asked}: {problem}"),
+            }
+            batch.memory.push((key, None));
+        }
+        if !batch.memory.is_empty() {
+            self.write(batch).await;
+        }
     }
 
     /// Reads the runs of one scenario that has an objective and was not read yet. Between two commits nothing is on the

@@ -14,11 +14,12 @@ pub mod machine;
 mod mute;
 mod pipeline;
 mod policy;
+pub mod replay;
 mod slo;
 
-pub use burn::{RULES, Rule};
+pub use burn::{RULES, Rule, Span};
 pub use cause::Cause;
-pub use committer::{Answer, Committer, Intake, Metrics};
+pub use committer::{Answer, Committer, Intake, Metrics, requests};
 pub use effects::Effects;
 pub use mute::Mute;
 pub use pipeline::{Pipeline, Request, Scenarios, runs_within};
@@ -34,6 +35,8 @@ mod fixtures;
 mod limit_tests;
 #[cfg(test)]
 mod line_tests;
+#[cfg(test)]
+mod replay_tests;
 #[cfg(test)]
 mod slo_tests;
 #[cfg(test)]

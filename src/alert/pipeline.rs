@@ -13,9 +13,11 @@
 mod slo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::cause::Cause;
@@ -67,7 +69,8 @@ pub struct Pipeline {
 }
 
 /// What people ask of alerting.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Request {
     /// Tell nothing for a while.
     Mute(Mute),
@@ -83,6 +86,21 @@ pub enum Request {
         /// Who.
         author: String,
     },
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mute(mute) => {
+                let pairs: Vec<String> = mute.matches.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let (id, until, author) = (&mute.id, mute.until.format("%F %TZ"), &mute.author);
+                let what = if mute.maintenance { "maintenance" } else { "silence" };
+                write!(f, "{what} {id} of {} until {until}, by {author}", pairs.join(" "))
+            }
+            Self::Expire { id } => write!(f, "the end of {id}"),
+            Self::Acknowledge { key, author } => write!(f, "{key} is taken over by {author}"),
+        }
+    }
 }
 
 impl Pipeline {

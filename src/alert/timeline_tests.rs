@@ -88,6 +88,7 @@ pub(super) struct Run {
     pub(super) alerting: Alerting,
     pub(super) checks: String,
     pub(super) told: Vec<String>,
+    pub(super) notices: Vec<Notice>,
     ids: Vec<String>,
     pub(super) suppressed: BTreeMap<&'static str, u64>,
     looked: Vec<String>,
@@ -105,6 +106,7 @@ impl Run {
             alerting: alerting(routes),
             checks: checks.to_owned(),
             told: Vec::new(),
+            notices: Vec::new(),
             ids: Vec::new(),
             suppressed: BTreeMap::new(),
             looked: Vec::new(),
@@ -129,6 +131,7 @@ impl Run {
             self.told.push(format!("{} {}", clock(now), shown(notice)));
             assert!(!self.ids.contains(&notice.id), "{} was owed twice", notice.id);
             self.ids.push(notice.id.clone());
+            self.notices.push(notice.clone());
         }
         for decision in effects.decisions {
             let (subject, why) = (&decision.subject, decision.why.as_str());

@@ -11,16 +11,22 @@ pub(super) struct FolderLock(#[expect(dead_code, reason = "the lock goes with th
 impl FolderLock {
     /// Takes the folder, which is made when it is not there.
     pub(super) fn take(folder: &Path) -> Result<Self, StartError> {
+        Self::try_take(folder)?.ok_or_else(|| {
+            let shown = folder.display();
+            StartError::Other(format!("another wachta runs on {shown}; end it, or name another `store` for this one"))
+        })
+    }
+
+    /// Takes the folder; none: somebody else has it.
+    pub(super) fn try_take(folder: &Path) -> Result<Option<Self>, StartError> {
         let shown = folder.display();
         let failed = |error: std::io::Error| StartError::Other(format!("{shown} cannot be locked: {error}"));
         std::fs::create_dir_all(folder).map_err(failed)?;
         let file =
             OpenOptions::new().create(true).write(true).truncate(false).open(folder.join("lock")).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(StartError::Other(format!(
-                "another wachta runs on {shown}; end it, or name another `store` for this one"
-            ))),
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }

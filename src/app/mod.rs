@@ -12,6 +12,8 @@ mod lock;
 pub mod lookup;
 mod lost;
 mod reload;
+pub mod replay;
+pub mod requests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -276,7 +278,7 @@ impl App {
         tasks.spawn(parts.line.clone().watch(finish.clone()));
 
         let (alerts, asked) = mpsc::channel(16);
-        tasks.spawn(serve_alert_requests(asked, intake.clone(), stop.clone()));
+        tasks.spawn(requests::serve(asked, intake.clone(), stop.clone()));
         let state = web::State {
             store,
             evidence: parts.evidence.clone(),
@@ -341,34 +343,6 @@ impl Reloader {
             Some(reloads) if reloads.send(request).await.is_ok() => report.await.unwrap_or_default(),
             _ => ReloadReport::default(),
         }
-    }
-}
-
-/// Hands on what is asked of alerting over HTTP.
-async fn serve_alert_requests(
-    mut requests: mpsc::Receiver<web::AlertRequest>,
-    intake: Intake,
-    stop: CancellationToken,
-) {
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => return,
-            request = requests.recv() => request,
-        };
-        let Some(request) = request else { return };
-        let asked = match request.asked.clone() {
-            web::Asked::Mute { maintenance, matches, length, author, reason } => {
-                let from = Utc::now();
-                let until = from + chrono::TimeDelta::from_std(length).unwrap_or_default();
-                // Short enough to be typed, and new.
-                let id = uuid::Uuid::now_v7().simple().to_string().split_off(20);
-                alert::Request::Mute(alert::Mute { id, maintenance, matches, from, until, author, reason })
-            }
-            web::Asked::Expire { id } => alert::Request::Expire { id },
-            web::Asked::Acknowledge { key, author } => alert::Request::Acknowledge { key, author },
-        };
-        let answer = intake.request(asked).await;
-        request.answer(answer);
     }
 }
 

@@ -1,15 +1,21 @@
-//! `wachta alerts`: what is open and why, silencing and taking over, through the API of an agent that runs; and a trial of
-//! a receiver.
+//! `wachta alerts`: what is open and why, silencing and taking over, through the API of an agent that runs or with the
+//! store of one that does not; a trial of a receiver, and of another configuration.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::replay::{ReplayArgs, checked, replayed};
+use super::serve::store_places;
 use super::trial::{TestArgs, test};
-use crate::app::web_client;
+use crate::alert::Request;
+use crate::app::{requests, web_client};
 use crate::names::{DEFAULT_LISTEN, exit, path};
+use crate::store::{Sqlite, StoreError};
+use crate::web::{Asked, decisions_in, incidents_in, mutes_in, silence_asked, taking_over_asked};
 
 /// How long the agent may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -25,6 +31,8 @@ pub(super) struct AlertsArgs {
 enum What {
     /// Send a marked trial to a receiver and say what it answered
     Test(TestArgs),
+    /// Try another configuration on what happened: what would have been sent, beside what was
+    Replay(ReplayArgs),
     /// List open incidents, silences and maintenance
     List {
         #[command(flatten)]
@@ -74,19 +82,27 @@ struct Address {
     /// Where the agent listens; default 127.0.0.1:9815
     #[arg(long, value_name = "URL")]
     url: Option<url::Url>,
+    /// The store of an agent that does not run, like sqlite:wachta.db; what is asked for is done at its next start
+    #[arg(long, value_name = "URL", conflicts_with = "url")]
+    store: Option<String>,
 }
 
 /// Asks the agent, or tries a receiver, and shows what was answered.
 pub(super) async fn alerts(args: AlertsArgs) -> u8 {
     let shown = match args.what {
         What::Test(args) => return test(&args).await,
+        What::Replay(args) => replayed(&args).await,
         What::List { agent } => list(&agent).await,
-        What::Why { id, agent } => {
-            agent.get(&format!("{}/{}", path::API_WHY, encoded(&id))).await.map(|found| why(&found))
+        What::Why { id, agent } => decisions(&agent, &id).await.map(|found| why(&found)),
+        What::Ack { key, author, agent: Address { store: Some(store), .. } } => {
+            left(&store, taking_over_asked(key, author)).await
         }
         What::Ack { key, author, agent } => {
             let place = format!("{}/{}/ack", path::API_INCIDENTS, encoded(&key));
             agent.send(reqwest::Method::POST, &place, Some(&json!({"author": author}))).await.map(|done| said(&done))
+        }
+        What::Silence { end: Some(id), agent: Address { store: Some(store), .. }, .. } => {
+            left(&store, Ok(Asked::Expire { id })).await
         }
         What::Silence { end: Some(id), agent, .. } => {
             let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
@@ -98,7 +114,12 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             let matches: serde_json::Map<String, Value> =
                 pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
             let body = json!({"match": matches, "for": length, "reason": reason, "author": author});
-            agent.send(reqwest::Method::POST, path::API_SILENCES, Some(&body)).await.map(|done| said(&done))
+            match &agent.store {
+                Some(store) => left(store, silence_asked(body)).await,
+                None => {
+                    agent.send(reqwest::Method::POST, path::API_SILENCES, Some(&body)).await.map(|done| said(&done))
+                }
+            }
         }
     };
     match shown {
@@ -149,9 +170,45 @@ impl Address {
     }
 }
 
+/// The store of an agent that may not run, to be read.
+async fn opened(url: &str) -> Result<Sqlite, String> {
+    Sqlite::open_to_read(&checked(url)?).await.map_err(|e| e.to_string())
+}
+
+/// Leaves a request in a store.
+async fn left(url: &str, asked: Result<Asked, String>) -> Result<String, String> {
+    let (url, folder) = store_places(&checked(url)?, Path::new(""));
+    let left = requests::leave(&url, &folder, asked?).await?;
+    Ok(format!("{left}: at the next start of the agent\n"))
+}
+
+async fn decisions(agent: &Address, id: &str) -> Result<Value, String> {
+    let Some(url) = &agent.store else { return agent.get(&format!("{}/{}", path::API_WHY, encoded(id))).await };
+    let store = opened(url).await?;
+    let found = decisions_in(&store, id).await;
+    store.close().await;
+    found.map_err(|e| e.to_string())?.ok_or_else(|| format!("nothing was decided about `{id}`"))
+}
+
 async fn list(agent: &Address) -> Result<String, String> {
-    let incidents = agent.get(path::API_INCIDENTS).await?;
-    let mutes = agent.get(path::API_SILENCES).await?;
+    let Some(url) = &agent.store else {
+        return Ok(listed(&agent.get(path::API_INCIDENTS).await?, &agent.get(path::API_SILENCES).await?));
+    };
+    let store = opened(url).await?;
+    let found = book(&store).await;
+    store.close().await;
+    let (incidents, mutes, left) = found.map_err(|e| e.to_string())?;
+    let mut text = listed(&incidents, &mutes);
+    text.extend(left.iter().map(|request| format!("at the next start: {request}\n")));
+    Ok(text)
+}
+
+/// Incidents, silences and what was left for the next start.
+async fn book(store: &Sqlite) -> Result<(Value, Value, Vec<Request>), StoreError> {
+    Ok((incidents_in(store).await?, mutes_in(store).await?, requests::left(store).await?))
+}
+
+fn listed(incidents: &Value, mutes: &Value) -> String {
     let open = incidents.as_array().into_iter().flatten().filter(|incident| incident["resolved_at"].is_null());
     let mut text = String::new();
     for incident in open {
@@ -176,7 +233,7 @@ async fn list(agent: &Address) -> Result<String, String> {
             (word(&mute["id"]), time(&mute["until"]), word(&mute["author"]), word(&mute["reason"]));
         text.push_str(&format!("{what} {id}  {pairs}  until {until}  by {author}: {reason}\n"));
     }
-    Ok(text)
+    text
 }
 
 /// Decisions as lines: when, why, how often, with which figures.

@@ -90,7 +90,7 @@ pub fn check(args: &CheckArgs, lookup: &dyn Lookup, color: bool, out: &mut dyn i
     Ok(if errors > 0 { exit::USAGE } else { exit::PASSED })
 }
 
-fn word(severity: Severity) -> &'static str {
+pub(super) fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Warning | Severity::Missing => "warning",
         Severity::Error => "error",

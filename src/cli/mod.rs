@@ -4,6 +4,7 @@ mod alerts;
 mod check;
 mod demo;
 mod explain;
+mod replay;
 pub mod report;
 mod run;
 pub mod schema;
@@ -43,7 +44,7 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Show every step with its name, timeout and target, and the next due times
     Explain(explain::ExplainArgs),
-    /// List incidents, say why, take over, silence, through an agent that runs; try a receiver
+    /// List incidents, say why, take over, silence; try a receiver, or another configuration on what happened
     Alerts(alerts::AlertsArgs),
     /// Ends browsers when the agent that started them is gone; started by the agent itself
     #[command(hide = true)]

@@ -42,7 +42,7 @@ pub(super) async fn serve(args: ServeArgs) -> u8 {
 
 async fn start(file: &Path) -> Result<App, String> {
     let config = super::agents_file(file)?;
-    let base = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+    let base = folder_of(file);
     let (url, folder) = store_places(&config.store, &base);
     std::fs::create_dir_all(&folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
     let store = Sqlite::open(&url).await.map_err(|e| e.to_string())?;
@@ -59,8 +59,13 @@ async fn start(file: &Path) -> Result<App, String> {
     App::start(setup).await.map_err(|e| e.to_string())
 }
 
+/// The folder of the agent's file, which its paths are relative to.
+pub(super) fn folder_of(file: &Path) -> PathBuf {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf()
+}
+
 /// The store's URL with its path relative to the agent's file, and the folder for what goes with it.
-fn store_places(url: &str, base: &Path) -> (String, PathBuf) {
+pub(super) fn store_places(url: &str, base: &Path) -> (String, PathBuf) {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     if path == ":memory:" {
         let folder = std::env::temp_dir().join(format!("wachta-{}", std::process::id()));

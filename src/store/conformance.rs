@@ -69,6 +69,7 @@ conformance! {
     what_receivers_need_is_remembered
     who_called_in_is_remembered
     memory_is_written_and_forgotten
+    the_archive_is_read_in_pages
 }
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -546,4 +547,80 @@ async fn memory_is_written_and_forgotten(store: &Sqlite) {
     assert_eq!(kept, [entry("a \"x\" ż", json!("text")), entry("b", json!({"n": 1}))]);
     assert_eq!(write(&[("b", Some(json!(2))), ("a \"x\" ż", None), ("c", None)]).await, [entry("b", json!(2))]);
     assert_eq!(write(&[("b", None), ("b", Some(json!(3)))]).await, [entry("b", json!(3))]);
+}
+
+async fn the_archive_is_read_in_pages(store: &Sqlite) {
+    let failed = Verdict::Failed;
+    // Several that ended at once lie across the pages.
+    let batch = [(9, 5), (3, 20), (1, 10), (2, 20), (4, 20), (5, 30), (6, 40), (7, 41)];
+    let batch = outcomes(batch.map(|(number, second)| outcome(number, "shop", second, failed)));
+    store.commit(&batch).await.unwrap();
+    for limit in [1, 2, 3, 100] {
+        let page = Page { since: at(10), until: at(40), limit };
+        let mut all: Vec<Outcome> = Vec::new();
+        loop {
+            let read = store.ended(&page, all.last()).await.unwrap();
+            assert!(read.len() <= limit as usize);
+            all.extend(read.iter().cloned());
+            if read.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(numbers(&all), [1, 2, 3, 4, 5, 6], "in pages of {limit}");
+    }
+
+    let notice = |opening, second| Notice::new(&incident("shop", opening, 0, None), Event::Opened, "a", at(second));
+    let notices = vec![notice(1, 5), notice(3, 20), notice(2, 10), notice(4, 40), notice(5, 41)];
+    store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+    store.delivered("shop:2#1@a", &Delivery::Failed("400".into()), at(60)).await.unwrap();
+    let page = Page { since: at(10), until: at(40), limit: 2 };
+    let first = store.told(&page, 0).await.unwrap();
+    let rest = store.told(&page, first.last().unwrap().0).await.unwrap();
+    assert!(store.told(&page, rest.last().unwrap().0).await.unwrap().is_empty());
+    let all: Vec<_> = first.iter().chain(&rest).map(|(_, kept)| (kept.notice.key.as_str(), &*kept.state)).collect();
+    assert_eq!(all, [("shop:3", "owed"), ("shop:2", "failed"), ("shop:4", "owed")]);
+
+    assert_eq!(store.open_at(at(50)).await.unwrap(), None);
+    let incidents = vec![
+        incident("a", 1, 10, Some(20)),
+        incident("b", 1, 15, Some(60)),
+        incident("c", 1, 30, None),
+        incident("d", 1, 50, None),
+    ];
+    store.commit(&Batch { incidents, ..Batch::default() }).await.unwrap();
+    for (second, expected) in [(10, None), (12, Some(10)), (20, Some(10)), (21, Some(15)), (61, Some(30))] {
+        assert_eq!(store.open_at(at(second)).await.unwrap(), expected.map(at), "at {second}");
+    }
+
+    let asked = Tallies { scenario: "shop", since: at(0), slot: 60 };
+    for (before, runs) in [(5, 0), (6, 1), (20, 2), (21, 5), (99, 8)] {
+        let tallies = store.tallies_before(&asked, at(before)).await.unwrap();
+        assert_eq!(tallies.iter().map(|tally| tally.runs).sum::<u64>(), runs, "before {before}");
+    }
+}
+
+#[tokio::test]
+async fn who_only_reads_changes_nothing() {
+    let file = File::new();
+    let missing = Sqlite::open_to_read(&file.url()).await.unwrap_err().to_string();
+    assert!(missing.contains("does not open"), "{missing}");
+    assert!(!file.0.exists(), "nothing was made");
+    std::fs::write(&file.0, "").unwrap();
+    let empty = Sqlite::open_to_read(&file.url()).await.unwrap_err().to_string();
+    assert!(empty.ends_with("does not open: no wachta has written it"), "{empty}");
+
+    let store = Sqlite::open(&file.url()).await.unwrap();
+    let reader = Sqlite::open_to_read(&file.url()).await.unwrap();
+    let batch = outcomes([outcome(1, "shop", 10, Verdict::Passed)]);
+    assert!(reader.commit(&batch).await.is_err(), "it cannot write");
+    // What is written meanwhile is seen.
+    store.commit(&batch).await.unwrap();
+    let page = Page { since: at(0), until: at(60), limit: 10 };
+    assert_eq!(numbers(&reader.ended(&page, None).await.unwrap()), [1]);
+    reader.close().await;
+    // Also of an agent that is gone.
+    store.close().await;
+    let reader = Sqlite::open_to_read(&file.url()).await.unwrap();
+    assert_eq!(numbers(&reader.ended(&page, None).await.unwrap()), [1]);
+    reader.close().await;
 }

@@ -306,6 +306,36 @@ pub trait Beats: Send + Sync {
     async fn beats(&self, name: &str) -> Result<Option<Heard>>;
 }
 
+/// Which part of the archive is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// From then on.
+    pub since: DateTime<Utc>,
+    /// Until then, itself included.
+    pub until: DateTime<Utc>,
+    /// So many at most.
+    pub limit: u32,
+}
+
+/// What happened within a span of time, page by page: whoever looks back reads no more at once than it can hold.
+/// No part of [`Store`], since no agent needs it.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// Runs in the order of their ends, those that ended at once in that of their ids; after the last one of the page
+    /// before.
+    async fn ended(&self, page: &Page, after: Option<&Outcome>) -> Result<Vec<Outcome>>;
+
+    /// Notices by when they became owed, in the order in which they were written, each with its number; after that of
+    /// the last one of the page before, which begins with 0.
+    async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NoticeState)>>;
+
+    /// When the first of those incidents opened that were open at this point in time and opened before.
+    async fn open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>>;
+
+    /// Counts runs in slots as [`History::tallies`] does, but only those that ended before.
+    async fn tallies_before(&self, asked: &Tallies<'_>, before: DateTime<Utc>) -> Result<Vec<Tally>>;
+}
+
 /// All that is remembered.
 pub trait Store: Runs + History + Incidents + Outbox + Beats {}
 

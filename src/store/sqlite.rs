@@ -11,8 +11,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 use super::{
-    Batch, Beat, Beats, Delivery, Durations, Ended, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
-    Outbox, Recent, Result, Runs, StoreError, Tallies, Tally,
+    Archive, Batch, Beat, Beats, Delivery, Durations, Ended, Heard, History, Incidents, Intent, KeptDecision,
+    NoticeState, Outbox, Page, Recent, Result, Runs, StoreError, Tallies, Tally,
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::names::Reason;
@@ -71,9 +71,7 @@ impl Sqlite {
         let writer = never(SqlitePoolOptions::new()).max_connections(1).connect_with(options.clone()).await?;
         let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&writer).await?.get(0);
         if version > SCHEMA_VERSION {
-            return Err(StoreError(format!(
-                "it was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"
-            )));
+            return Err(newer(version));
         }
         sqlx::raw_sql(include_str!("schema/sqlite.sql")).execute(&writer).await?;
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {SCHEMA_VERSION}"))).execute(&writer).await?;
@@ -86,10 +84,48 @@ impl Sqlite {
         Ok(Self { writer, readers })
     }
 
+    /// Opens `sqlite:FILE` to be read only, also while an agent writes to it. Nothing is made that is not there.
+    pub async fn open_to_read(url: &str) -> Result<Self> {
+        let open = async || {
+            let options = SqliteConnectOptions::from_str(url)?
+                .read_only(true)
+                .pragma("temp_store", "MEMORY")
+                .busy_timeout(std::time::Duration::from_secs(5));
+            let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+            let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&readers).await?.get(0);
+            match version {
+                SCHEMA_VERSION => Ok(Self { writer: readers.clone(), readers }),
+                0 => Err(StoreError("no wachta has written it".into())),
+                _ => Err(newer(version)),
+            }
+        };
+        open().await.map_err(|error| StoreError(format!("{url} does not open: {}", error.0)))
+    }
+
     /// Closes the file; what is written is written.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    async fn count(&self, asked: &Tallies<'_>, before: i64) -> Result<Vec<Tally>> {
+        // Answered by the index alone.
+        let rows = sqlx::query(
+            "SELECT ended_at / ?1, count(*), sum(verdict = 'failed') FROM outcomes
+             WHERE scenario = ?2 AND ended_at >= ?3 AND ended_at < ?4 AND verdict <> 'unknown' GROUP BY 1 ORDER BY 1",
+        )
+        .bind(asked.slot.max(1).saturating_mul(1_000_000))
+        .bind(asked.scenario.to_owned())
+        .bind(micros(asked.since))
+        .bind(before)
+        .fetch_all(&self.readers)
+        .await?;
+        let tally = |row: &SqliteRow| Tally {
+            slot: row.get(0),
+            runs: row.get::<i64, _>(1).unsigned_abs(),
+            failed: row.get::<i64, _>(2).unsigned_abs(),
+        };
+        Ok(rows.iter().map(tally).collect())
     }
 
     async fn outcomes(&self, query: &'static str, binds: &[&str], limit: Option<u32>) -> Result<Vec<Outcome>> {
@@ -102,6 +138,10 @@ impl Sqlite {
         }
         query.fetch_all(&self.readers).await?.iter().map(|row| body(row, 0)).collect()
     }
+}
+
+fn newer(version: i64) -> StoreError {
+    StoreError(format!("it was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"))
 }
 
 fn micros(at: DateTime<Utc>) -> i64 {
@@ -137,6 +177,16 @@ fn word<T: DeserializeOwned>(name: &str) -> Result<T> {
 
 fn body<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T> {
     serde_json::from_str(row.get::<&str, _>(column)).map_err(|e| StoreError(format!("a row does not read: {e}")))
+}
+
+/// How a notice stands: body, state, `done_at`, problem.
+fn state(row: &SqliteRow) -> Result<NoticeState> {
+    Ok(NoticeState {
+        notice: body(row, 0)?,
+        state: row.get(1),
+        done_at: row.get::<Option<i64>, _>(2).map(time),
+        problem: row.get(3),
+    })
 }
 
 #[async_trait]
@@ -381,22 +431,7 @@ impl History for Sqlite {
     }
 
     async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>> {
-        // Answered by the index alone.
-        let rows = sqlx::query(
-            "SELECT ended_at / ?1, count(*), sum(verdict = 'failed') FROM outcomes
-             WHERE scenario = ?2 AND ended_at >= ?3 AND verdict <> 'unknown' GROUP BY 1 ORDER BY 1",
-        )
-        .bind(asked.slot.max(1).saturating_mul(1_000_000))
-        .bind(asked.scenario.to_owned())
-        .bind(micros(asked.since))
-        .fetch_all(&self.readers)
-        .await?;
-        let tally = |row: &SqliteRow| Tally {
-            slot: row.get(0),
-            runs: row.get::<i64, _>(1).unsigned_abs(),
-            failed: row.get::<i64, _>(2).unsigned_abs(),
-        };
-        Ok(rows.iter().map(tally).collect())
+        self.count(asked, i64::MAX).await
     }
 
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
@@ -501,16 +536,7 @@ impl Outbox for Sqlite {
             .bind(incident.to_owned())
             .fetch_all(&self.readers)
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(NoticeState {
-                    notice: body(row, 0)?,
-                    state: row.get(1),
-                    done_at: row.get::<Option<i64>, _>(2).map(time),
-                    problem: row.get(3),
-                })
-            })
-            .collect()
+        rows.iter().map(state).collect()
     }
 
     async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
@@ -578,5 +604,53 @@ impl Beats for Sqlite {
                 .get::<Option<i64>, _>(1)
                 .map(|at| Ended { at: time(at), code: row.get::<Option<u8>, _>(2).unwrap_or(super::FAILED) }),
         }))
+    }
+}
+
+#[async_trait]
+impl Archive for Sqlite {
+    async fn ended(&self, page: &Page, after: Option<&Outcome>) -> Result<Vec<Outcome>> {
+        // The index by time has the run as well, since it is the table's key: nothing is sorted.
+        let (at, run) =
+            after.map_or((page.since, String::new()), |outcome| (outcome.ended_at, outcome.run.to_string()));
+        let rows = sqlx::query(
+            "SELECT body FROM outcomes WHERE (ended_at, run) > (?, ?) AND ended_at <= ? ORDER BY ended_at, run LIMIT ?",
+        )
+        .bind(micros(at))
+        .bind(run)
+        .bind(micros(page.until))
+        .bind(page.limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| body(row, 0)).collect()
+    }
+
+    async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NoticeState)>> {
+        let rows = sqlx::query(
+            "SELECT body, state, done_at, problem, seq FROM notices
+             WHERE seq > ? AND owed_at BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+        )
+        .bind(after)
+        .bind(micros(page.since))
+        .bind(micros(page.until))
+        .bind(page.limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| Ok((row.get(4), state(row)?))).collect()
+    }
+
+    async fn open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        let row = sqlx::query(
+            "SELECT min(opened_at) FROM incidents
+             WHERE opened_at < ?1 AND (resolved_at IS NULL OR resolved_at >= ?1)",
+        )
+        .bind(micros(at))
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(row.get::<Option<i64>, _>(0).map(time))
+    }
+
+    async fn tallies_before(&self, asked: &Tallies<'_>, before: DateTime<Utc>) -> Result<Vec<Tally>> {
+        self.count(asked, micros(before)).await
     }
 }

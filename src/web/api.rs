@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::State;
 use crate::incident::{Incident, Subject};
 use crate::scenario::units;
-use crate::store::StoreError;
+use crate::store::{Incidents, StoreError};
 
 /// How many incidents and decisions are listed.
 const LISTED: u32 = 500;
@@ -105,8 +105,12 @@ fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
 
 /// Incidents, the open ones first.
 pub(super) async fn incidents(With(state): With<State>) -> Answer {
-    let incidents = state.store.incidents(LISTED).await?;
-    Ok(Json(incidents.iter().map(incident).collect()))
+    Ok(Json(incidents_in(&*state.store).await?))
+}
+
+/// The incidents in a store, the open ones first, as the API gives them.
+pub async fn incidents_in(store: &(impl Incidents + ?Sized)) -> Result<Value, StoreError> {
+    Ok(store.incidents(LISTED).await?.iter().map(incident).collect())
 }
 
 fn incident(incident: &Incident) -> Value {
@@ -117,12 +121,18 @@ fn incident(incident: &Incident) -> Value {
 
 /// Decisions about a scenario, or about the one that an incident is of, newest first.
 pub(super) async fn why(With(state): With<State>, Path(id): Path<String>) -> Answer {
-    let incident = state.store.incident(&id).await?;
-    let subject = incident.map_or(Subject(id.clone()), |incident| incident.subject);
-    let decisions = state.store.decisions(&subject, LISTED).await?;
-    if decisions.is_empty() {
-        return Err(Problem(StatusCode::NOT_FOUND, format!("nothing was decided about `{id}`")));
+    match decisions_in(&*state.store, &id).await? {
+        Some(decisions) => Ok(Json(decisions)),
+        None => Err(Problem(StatusCode::NOT_FOUND, format!("nothing was decided about `{id}`"))),
     }
+}
+
+/// The decisions in a store about a scenario, or about the one that an incident is of, newest first, as the API gives
+/// them; none: nothing was decided.
+pub async fn decisions_in(store: &(impl Incidents + ?Sized), id: &str) -> Result<Option<Value>, StoreError> {
+    let incident = store.incident(id).await?;
+    let subject = incident.map_or(Subject(id.to_owned()), |incident| incident.subject);
+    let decisions = store.decisions(&subject, LISTED).await?;
     let shown = decisions.iter().map(|kept| {
         json!({
             "why": kept.decision.why.as_str(),
@@ -133,14 +143,30 @@ pub(super) async fn why(With(state): With<State>, Path(id): Path<String>) -> Ans
             "run": kept.decision.run,
         })
     });
-    Ok(Json(shown.collect()))
+    Ok((!decisions.is_empty()).then(|| shown.collect()))
 }
 
 /// Silences and maintenance that people asked for and that have not ended.
 pub(super) async fn silences(With(state): With<State>) -> Answer {
-    let memory = state.store.memory().await?;
+    Ok(Json(mutes_in(&*state.store).await?))
+}
+
+/// Silences and maintenance in a store, as the API gives them.
+pub async fn mutes_in(store: &(impl Incidents + ?Sized)) -> Result<Value, StoreError> {
+    let memory = store.memory().await?;
     let mutes = memory.into_iter().filter(|(key, _)| key.starts_with(crate::names::MUTES));
-    Ok(Json(mutes.map(|(_, body)| body).collect()))
+    Ok(mutes.map(|(_, body)| body).collect())
+}
+
+/// A silence out of what the API takes, or what is wrong with it.
+pub fn silence_asked(body: Value) -> Result<Asked, String> {
+    let body: MuteBody = serde_json::from_value(body).map_err(|e| e.to_string())?;
+    body.asked(false).map_err(|Problem(_, problem)| problem)
+}
+
+/// Taking over, or what is wrong with it.
+pub fn taking_over_asked(key: String, author: String) -> Result<Asked, String> {
+    taking_over(key, author).map_err(|Problem(_, problem)| problem)
 }
 
 /// What a silence or maintenance is asked for with.

@@ -27,7 +27,7 @@ use crate::sink::prometheus::Prometheus;
 use crate::store::Store;
 use crate::store::evidence::EvidenceFolder;
 
-pub use api::{AlertRequest, Asked};
+pub use api::{AlertRequest, Asked, decisions_in, incidents_in, mutes_in, silence_asked, taking_over_asked};
 pub use config::Config;
 pub use probe::Probes;
 

@@ -151,6 +151,136 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     let list = says(&["list"], &[]).await;
     assert!(!list.contains("silenced"), "{list}");
     assert_eq!(told(&receiver), ["front:1 opened", "cart:1 opened"]);
+
+    // Without an agent the store is read, and what is asked for waits there.
+    let on_store = async |arguments: &[&str]| -> Ran {
+        wachta(&folder, None, &[&["alerts"], arguments, &["--store", "sqlite:wachta.db"]].concat()).await
+    };
+    let ack = [&["ack", "cart:1"], &author[..]].concat();
+    let ran = on_store(&ack).await;
+    let refused = "error: an agent runs on sqlite:wachta.db; ask it, without --store";
+    assert!(ran.code == Some(2) && ran.err.contains(refused), "{}", ran.said());
     assert_eq!(agent.stop().await, Some(0));
+    let silence = [&["silence", "team=web"], &reason[..]].concat();
+    let cases: [(&[&str], &str); 5] = [
+        (&["list"], "cart:1  warning  since 20"),
+        (&["why", "cart:1"], "  silence: silenced by ania until 20"),
+        (&ack, "cart:1 is taken over by ania: at the next start of the agent\n"),
+        (&silence, " of team=web until 20"),
+        (&["list"], "at the next start: cart:1 is taken over by ania\nat the next start: silence "),
+    ];
+    for (arguments, part) in cases {
+        let ran = on_store(arguments).await;
+        assert!(ran.code == Some(0) && ran.out.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+    }
+    let cases: [(&[&str], &str); 6] = [
+        (&["why", "nobody"], "error: nothing was decided about `nobody`"),
+        (&["ack", "nobody:1", "--author", "ania"], "error: no incident has the key `nobody:1`"),
+        (&["ack", "cart:1", "--author", ""], "`author` must have 1 to 500 characters"),
+        (&["silence", "--end", id, "--author", "ania"], "there is no silence or maintenance `"),
+        (&["silence", "a=b", "--for", "2", "--reason", "r", "--author", "a"], "`for`: `2` has no unit"),
+        (&["list", "--url", "http://127.0.0.1:1/"], "cannot be used with"),
+    ];
+    for (arguments, part) in cases {
+        let ran = on_store(arguments).await;
+        assert!(ran.code == Some(2) && ran.err.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+    }
+    let agent = Agent::serve(folder.path(), &shop).await;
+    let url = agent.url("");
+    let shown = async |what: &[&str]| wachta(&folder, None, &[&["alerts"], what, &["--url", &url]].concat()).await.out;
+    let list = shown(&["list"]).await;
+    assert!(list.contains("  team=web  until 20"), "{list}");
+    let why = shown(&["why", "cart"]).await;
+    assert!(why.contains("  acknowledged: taken over by ania: no reminders"), "{why}");
+    assert_eq!(on_store(&["list"]).await.out, list, "nothing is left to be carried out");
+    assert_eq!(told(&receiver), ["front:1 opened", "cart:1 opened"]);
+    assert_eq!(agent.stop().await, Some(0));
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_configuration_is_tried_on_what_happened() {
+    let stop = CancellationToken::new();
+    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let receiver = Receiver::listen().await;
+    let folder = Folder::new("replay");
+    check(&folder, "front", "web");
+    let agent = agent(&folder, &shop, &receiver).await;
+    hears(&receiver, "front:1 opened").await;
+    let well = std::fs::read_to_string(folder.path().join("scenarios/front.yaml")).unwrap().replace("418", "200");
+    folder.write("scenarios/front.yaml", &well);
+    hears(&receiver, "front:1 resolved").await;
+
+    let replay = async |arguments: &[&str]| -> Ran {
+        // Without the variables of the scenarios: nothing is run.
+        wachta(&folder, None, &[&["alerts", "replay", "--since", "1h"], arguments].concat()).await
+    };
+    let says = async |arguments: &[&str], parts: &[&str]| {
+        let ran = replay(arguments).await;
+        assert_eq!(ran.code, Some(0), "{arguments:?}\n{}", ran.said());
+        for part in parts {
+            assert!(ran.out.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+        }
+        ran
+    };
+    let row = |name: &str, figures: [usize; 5]| {
+        let [was, would, same, then, now] = figures;
+        format!("{name:8}  {was:>9}  {would:>13}  {same:>4}  {then:>9}  {now:>8}\n")
+    };
+    // The same files, beside the agent that runs.
+    let ran = says(&[], &["1 scenario; read from 20", &row("hook", [2, 2, 2, 0, 0])]).await;
+    for line in ["Z  hook  opened  warning  front\n", "Z  hook  resolved  warning  front\n"] {
+        assert!(ran.out.contains(line), "{}", ran.said());
+    }
+    assert!(!ran.out.contains("\n+ ") && !ran.out.contains("\n- "), "{}", ran.said());
+    assert!(ran.err.contains("warning: ") && ran.err.contains("SHOP_URL"), "as `check` says it\n{}", ran.err);
+    assert_eq!(agent.stop().await, Some(0));
+    let before = std::fs::read(folder.path().join("wachta.db")).unwrap();
+
+    // Another receiver, and a scenario that has still to fail a hundred times; in another folder, with the same store.
+    let new = |after: u32, receivers: &str, to: &str| {
+        let louder = well.replace("1 of 1", &after.to_string());
+        folder.write("new/scenarios/front.yaml", &louder);
+        let text = format!(
+            "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"]}}\n\
+             alerting: {{receivers: {{{receivers}}}, routes: [{{to: [{to}], group_by: [scenario], group_wait: 0s}}]}}\n"
+        );
+        folder.write("new/wachta.yaml", &text);
+    };
+    let files = ["--config", "new/wachta.yaml", "--store", "sqlite:wachta.db"];
+    let hook = "hook: {webhook: {url: \"http://127.0.0.1:1/\"}}";
+    new(1, &format!("{hook}, team: {{webhook: {{url: \"http://127.0.0.1:1/\"}}}}"), "hook, team");
+    says(
+        &files,
+        &[&row("hook", [2, 2, 2, 0, 0]), &row("team", [0, 2, 0, 0, 2]), "\n+ 20", "  team  opened  warning  front"],
+    )
+    .await;
+    new(100, hook, "hook");
+    says(&files, &[&row("hook", [2, 0, 0, 2, 0]), "\n- 20", "would not be told, by reason: count "]).await;
+    folder.write("new/scenarios/front.yaml", &well.replace("front", "other"));
+    let left = "of scenarios that the files do not have were left out: front\n";
+    says(&files, &[left, "not run within this time: other\n", &row("hook", [2, 0, 0, 2, 0])]).await;
+    assert!(before == std::fs::read(folder.path().join("wachta.db")).unwrap(), "the store is only read");
+
+    // What is wrong with the files is told as `check` tells it.
+    folder.write("new/scenarios/front.yaml", &well.replace("status", "statsu"));
+    let ran = replay(&files).await;
+    let checked = wachta(&folder, None, &["check", "new/scenarios"]).await;
+    assert!(ran.code == Some(2) && ran.out.is_empty(), "{}", ran.said());
+    let told = checked.out.split("\n\n").find(|problem| problem.contains("statsu")).expect("it is told");
+    assert!(ran.err.contains(told), "{}\n{}", ran.said(), checked.out);
+    let cases: &[(&[&str], &str)] = &[
+        (&["--config", "nothing.yaml"], "nothing.yaml cannot be read"),
+        (&["--store", "sqlite:nothing.db"], "sqlite:nothing.db does not open"),
+        (&["--store", "sqlite::memory:"], "is gone with its agent"),
+        (&["--store", "postgres://x"], "unknown store `postgres://x`; write sqlite:FILE"),
+        (&["--since", "7"], "--since: `7` has no unit"),
+        (&["--since", "500d"], "--since: write a duration above 0 and at most a year"),
+    ];
+    for (arguments, part) in cases {
+        let ran = wachta(&folder, None, &[&["alerts", "replay"], *arguments].concat()).await;
+        assert!(ran.code == Some(2) && ran.err.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
+    }
+    assert!(!folder.path().join("nothing.db").exists());
     stop.cancel();
 }

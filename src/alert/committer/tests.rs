@@ -591,3 +591,55 @@ async fn a_full_queue_drops_and_counts() {
     // Whoever waits for the write is not left waiting.
     assert!(heard.await.is_err() && planned.await.is_err());
 }
+
+#[tokio::test]
+async fn what_was_left_for_the_next_start_is_carried_out_once() {
+    use crate::alert::Mute;
+    let store = store("sqlite::memory:").await;
+    let loaded = scenarios("after: 1", &["shop", "blog"]);
+    let agent = async || {
+        let agent = Agent::new(&store).await.start();
+        agent.intake.alerting(alerting(&["a"], &[])).await;
+        agent.intake.scenarios(Arc::clone(&loaded), Vec::new()).await;
+        agent
+    };
+    let first = agent().await;
+    first.runs("F", "blog", 0).await;
+    first.stop().await;
+
+    let now = Utc::now();
+    let mute = |id: &str, minutes: i64| {
+        Request::Mute(Mute {
+            id: id.into(),
+            maintenance: false,
+            matches: [("team".to_owned(), "shop".to_owned())].into(),
+            from: now - chrono::TimeDelta::hours(1),
+            until: now + chrono::TimeDelta::minutes(minutes),
+            author: "ania".into(),
+            reason: "known".into(),
+        })
+    };
+    let acknowledge = Request::Acknowledge { key: "blog:1".into(), author: "jan".into() };
+    // One that is over meanwhile, and one of what nobody knows, are passed over.
+    let left = [mute("m1", 60), acknowledge, mute("m2", -1), Request::Expire { id: "m9".into() }];
+    let rows = (0..)
+        .zip(&left)
+        .map(|(n, request): (u32, _)| (format!("{REQUESTS}{n}"), Some(serde_json::to_value(request).unwrap())));
+    store.inner.commit(&Batch { memory: rows.collect(), ..Batch::default() }).await.unwrap();
+    let read = requests(&store.memory().await.unwrap()).unwrap();
+    assert_eq!(read.into_iter().map(|(_, request)| request).collect::<Vec<_>>(), left);
+
+    let second = agent().await;
+    second.runs("F", "shop", 0).await;
+    second.stop().await;
+    let keys = |memory: Vec<(String, Json)>| -> Vec<String> {
+        memory.into_iter().map(|(key, _)| key).filter(|key| !key.starts_with("group/")).collect()
+    };
+    assert_eq!(keys(store.memory().await.unwrap()), ["held/shop", "mute/m1"]);
+    assert_eq!(owed(&store, "a").await, ["opened blog:1"], "shop is silenced");
+    let why = store.decisions(&Subject("blog".into()), 1).await.unwrap();
+    assert_eq!(why[0].decision.detail, "taken over by jan: no reminders");
+    // The third start has nothing to carry out.
+    agent().await.stop().await;
+    assert_eq!(store.decisions(&Subject("blog".into()), 1).await.unwrap()[0].count, 1);
+}

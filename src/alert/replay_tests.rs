@@ -1,0 +1,210 @@
+//! Replays of the timelines: what the same files would have told is what was told; what other files would.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use super::fixtures::{Nothing, at, outcome};
+use super::mute::Mute;
+use super::replay::{Line, Mark, Replay, Replayed, Told, begin, compare};
+use super::timeline_tests::{AT_ONCE, Run, WAIT, alerting, checks, second};
+use crate::names::suppressed;
+use crate::notify::{Alerting, Receiver};
+use crate::outcome::Outcome;
+use crate::scenario::load;
+use crate::store::Tally;
+
+/// The outcomes of a timeline, in the order of their ends.
+fn outcomes(lines: &str) -> Vec<Outcome> {
+    let mut events: BTreeMap<i64, Vec<Outcome>> = BTreeMap::new();
+    for line in lines.lines().map(str::trim) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [time, ids, letters] = words[..] else { panic!("time scenarios letters: {line}") };
+        for (n, letter) in (0..).zip(letters.chars()).filter(|(_, letter)| *letter != '.') {
+            let at = second(time) + n * 60;
+            events.entry(at).or_default().extend(ids.split(',').map(|id| outcome(id, letter, at)));
+        }
+    }
+    events.into_values().flatten().collect()
+}
+
+/// Checks, who is told, silences, and the span that is replayed.
+struct With<'a> {
+    checks: &'a str,
+    alerting: Alerting,
+    mutes: Vec<Mute>,
+    span: (&'a str, &'a str),
+}
+
+impl<'a> With<'a> {
+    fn new(checks: &'a str, routes: &[&str]) -> Self {
+        Self { checks, alerting: alerting(routes), mutes: Vec::new(), span: ("0s", "9h") }
+    }
+
+    fn replay(self, lines: &str) -> Replayed {
+        let loaded = load("checks.yaml", &format!("checks:\n{}", self.checks), &Nothing);
+        assert_eq!(loaded.diagnostics, [], "{}", self.checks);
+        let scenarios: BTreeMap<_, _> =
+            loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario)).collect();
+        let since = at(second(self.span.0));
+        let from = begin(since, None, scenarios.values().map(|scenario| &**scenario));
+        let mut replay = Replay::new("here", (Arc::new(self.alerting), Arc::new(scenarios)), self.mutes, (from, since));
+        while let Some((scenario, spans)) = replay.unread() {
+            let history: Vec<(usize, Vec<Tally>)> = spans.iter().map(|span| (span.window, Vec::new())).collect();
+            replay.read(&scenario, &history);
+        }
+        for outcome in outcomes(lines) {
+            replay.outcome(outcome);
+        }
+        replay.finish(at(second(self.span.1)))
+    }
+
+    fn told(self, lines: &str) -> Vec<String> {
+        self.replay(lines).told.iter().map(shown).collect()
+    }
+}
+
+fn shown(told: &Told) -> String {
+    let seconds = (told.at - at(0)).num_seconds();
+    let others: Vec<&str> = told.others.iter().map(|other| other.0.as_str()).collect();
+    let others = if others.is_empty() { String::new() } else { format!(" +{}", others.join(",")) };
+    let (event, severity) = (told.event.as_str(), told.severity.as_str());
+    format!("{}:{:02} {} {event} {} {severity}{others}", seconds / 60, seconds % 60, told.receiver, told.subject)
+}
+
+/// Storms, merging, changes, dependencies, flapping and one's own fault, each with the files that it was told with.
+fn timelines() -> Vec<(String, Vec<&'static str>, &'static str)> {
+    let three = checks("shop,blog,news", "after: 1, recover_after: 1");
+    let depends = format!(
+        "{}{}",
+        checks("gateway", "after: 1, recover_after: 1"),
+        checks("shop,blog", "after: 1, recover_after: 1, depends_on: [gateway]")
+    );
+    vec![
+        (checks("shop", "after: 3"), vec![WAIT], "1m shop FFFFPFFPP"),
+        (three.clone(), vec![WAIT], "60s shop FFP\n70s blog FFFP\n80s news FFP"),
+        (three.clone(), vec![AT_ONCE], "60s shop FFFP\n61s blog FFP\n80s news FFFFP"),
+        (three.clone(), vec![AT_ONCE, "> b / scenario / 0"], "1m shop FFTTTP\n3m blog FTP\n5m news CCCP"),
+        (checks("shop", "after: 1, remind: 10m"), vec![AT_ONCE], "1m shop FFFFFFFFFFFFFFFFFFFFFFPP"),
+        (checks("shop", "after: 1, recover_after: 1"), vec![AT_ONCE], "1m shop FPFPFPFPFPFPFPPPPPPPPPPP"),
+        (depends, vec![AT_ONCE], "60s gateway FFFP\n70s shop,blog FFFFP"),
+        (three, vec![WAIT], "1m shop,blog,news UUUUUPPPPPPPP"),
+    ]
+}
+
+#[test]
+fn the_same_files_tell_what_was_told() {
+    for (checks, routes, lines) in timelines() {
+        let mut run = Run::new(&checks, &routes, false);
+        run.play(lines, "9h");
+        assert!(!run.notices.is_empty(), "{lines}");
+        let replayed = With::new(&checks, &routes).replay(lines);
+        let then: Vec<Told> = run.notices.iter().map(Told::from).collect();
+        let lines = compare(then, replayed.told);
+        assert!(lines.iter().all(|line| line.mark == Mark::Same), "{checks}{lines:#?}");
+        assert!(lines.iter().all(|line| line.later < TimeDelta::seconds(1)), "{lines:#?}");
+        assert_eq!(replayed.suppressed, run.suppressed, "{checks}");
+    }
+}
+
+#[test]
+fn a_louder_configuration_tells_more_and_a_limit_less() {
+    let lines = "1m s1 FFFPP\n2m s2 FFFPP\n3m s3 FPP\n4m s4 FFFPP";
+    let (two, one) = (checks("s1,s2,s3,s4", "after: 2"), checks("s1,s2,s3,s4", "after: 1, recover_after: 1"));
+    let each = ["> a / scenario / 0"];
+    let told = |event: &str, told: &[Told]| told.iter().filter(|told| told.event.as_str() == event).count();
+    let then = With::new(&two, &each).replay(lines).told;
+    assert_eq!(told("opened", &then), 3, "{then:?}");
+    let loud = With::new(&one, &each).replay(lines).told;
+    assert_eq!(told("opened", &loud), 4, "{loud:?}");
+    // More receivers.
+    let both = With::new(&two, &["> a,b / scenario / 0"]).replay(lines).told;
+    assert_eq!(both.len(), 2 * then.len());
+    let lines_of_both = compare(then.clone(), both);
+    let of = |lines: &[Line], mark| lines.iter().filter(|line| line.mark == mark).count();
+    assert_eq!([Mark::Same, Mark::Then, Mark::Now].map(|mark| of(&lines_of_both, mark)), [6, 0, 6]);
+
+    let mut limited = With::new(&two, &each);
+    limited.alerting.receivers = vec![Receiver { name: "a".into(), limit: Some(2), ..Receiver::default() }];
+    let limited = limited.replay(lines);
+    assert_eq!((told("opened", &limited.told), told("digest", &limited.told)), (2, 1), "{:?}", limited.told);
+    assert_eq!(limited.suppressed[suppressed::LIMIT], 2);
+    let lines = compare(then, limited.told);
+    assert_eq!([Mark::Same, Mark::Then, Mark::Now].map(|mark| of(&lines, mark)), [4, 2, 1], "{lines:#?}");
+}
+
+#[test]
+fn what_was_open_when_the_span_began_is_known() {
+    let shop = checks("shop", "after: 2, remind: 60m");
+    let lines = format!("1m shop {}PP", "F".repeat(150));
+    let mut with = With::new(&shop, &[AT_ONCE]);
+    with.span = ("90m", "5h");
+    let replayed = With { span: ("90m", "5h"), ..With::new(&shop, &[AT_ONCE]) }.replay(&lines);
+    assert_eq!(with.told(&lines), ["122:00 a reminder shop warning", "152:00 a resolved shop warning"]);
+    // Runs and what was not told are counted within the span.
+    assert_eq!(replayed.runs.into_iter().collect::<Vec<_>>(), [("shop".into(), 63)]);
+    assert_eq!(replayed.suppressed[suppressed::REPEAT], 61);
+    // A day before, or before what was open; earlier for what is seldom run.
+    let of = |every: &str| {
+        let text = format!("checks:\n  shop: {{tcp: \"a:1\", every: {every}, alert: {{after: 2 of 5}}}}\n");
+        load("checks.yaml", &text, &Nothing).scenarios
+    };
+    for (every, open, expected) in [("1m", None, 24), ("1m", Some(-50), 74), ("6h", None, 42)] {
+        let open = open.map(|hours: i64| at(hours * 3600));
+        let from = begin(at(0), open, of(every).iter().map(|scenario| &**scenario));
+        assert_eq!((at(0) - from).num_hours(), expected, "{every} {open:?}");
+    }
+}
+
+#[test]
+fn what_people_silenced_stays_silent_and_others_scenarios_are_only_counted() {
+    let shop = checks("shop", "after: 1, recover_after: 1");
+    let mute = Mute {
+        id: "m".into(),
+        maintenance: false,
+        matches: [("team".to_owned(), "web".to_owned())].into(),
+        from: at(120),
+        until: at(605),
+        author: "ania".into(),
+        reason: "known".into(),
+    };
+    let lines = "1m shop FP.FFFFFFFFF\n1m gone FFFF";
+    let mut with = With::new(&shop, &[AT_ONCE]);
+    with.mutes = vec![mute];
+    let replayed = with.replay(lines);
+    let told: Vec<String> = replayed.told.iter().map(shown).collect();
+    assert_eq!(told, ["1:00 a opened shop warning", "2:00 a resolved shop warning", "11:00 a opened shop warning"]);
+    assert_eq!(replayed.suppressed[suppressed::SILENCE], 1);
+    let runs: Vec<_> = replayed.runs.into_iter().collect();
+    assert_eq!(runs, [("gone".into(), 4), ("shop".into(), 11)]);
+}
+
+#[test]
+fn the_same_are_at_most_a_minute_apart() {
+    use Mark::{Now, Same, Then};
+    let told = |second: i64, subject: &str| Told {
+        at: at(second),
+        receiver: "a".into(),
+        event: crate::incident::Event::Opened,
+        severity: crate::scenario::Severity::Warning,
+        subject: crate::incident::Subject(subject.into()),
+        others: Vec::new(),
+        uncounted: 0,
+    };
+    let marks = |then: &[Told], now: &[Told]| -> Vec<(i64, Mark, i64)> {
+        let lines = compare(then.to_vec(), now.to_vec());
+        lines.iter().map(|l| ((l.told.at - at(0)).num_seconds(), l.mark, l.later.num_seconds())).collect()
+    };
+    assert_eq!(marks(&[told(0, "s")], &[told(60, "s")]), [(0, Same, 60)]);
+    assert_eq!(marks(&[told(60, "s")], &[told(0, "s")]), [(60, Same, -60)]);
+    assert_eq!(marks(&[told(0, "s")], &[told(61, "s")]), [(0, Then, 0), (61, Now, 0)]);
+    assert_eq!(marks(&[told(100, "s")], &[told(0, "s"), told(100, "s")]), [(0, Now, 0), (100, Same, 0)]);
+    assert_eq!(marks(&[told(0, "s"), told(100, "s")], &[told(100, "s")]), [(0, Then, 0), (100, Same, 0)]);
+    assert_eq!(marks(&[told(0, "s")], &[told(0, "t")]), [(0, Then, 0), (0, Now, 0)]);
+    // With others it is another notice; in another order it is not.
+    let with =
+        |subject: &str, other: &str| Told { others: vec![crate::incident::Subject(other.into())], ..told(0, subject) };
+    assert_eq!(marks(&[told(0, "s")], &[with("s", "t")]), [(0, Then, 0), (0, Now, 0)]);
+    assert_eq!(marks(&[with("s", "t")], &[with("t", "s")]), [(0, Same, 0)]);
+}

@@ -1,0 +1,251 @@
+//! `wachta alerts replay`: what another configuration would have told of what happened, beside what was told.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::check::word;
+use super::serve::{folder_of, store_places};
+use crate::alert::Scenarios;
+use crate::alert::replay::{Line, Mark};
+use crate::app::library::{Disk, Library as _};
+use crate::app::lookup::Environment;
+use crate::app::replay::{Asked, Report, replay};
+use crate::diagnostic::{Diagnostic, Severity, Source, Span};
+use crate::scenario::{Catalog, Loaded, Scenario, ScenarioId, assemble, load, parents, units};
+use crate::store::Sqlite;
+
+/// The longest span.
+const LONGEST: TimeDelta = TimeDelta::days(366);
+/// How many names a line has at most.
+const NAMES: usize = 5;
+
+/// Arguments of `wachta alerts replay`.
+#[derive(clap::Args)]
+pub(super) struct ReplayArgs {
+    /// The agent's file to try, with the scenarios that it names
+    #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
+    config: PathBuf,
+    /// How far back
+    #[arg(long, value_name = "DURATION", default_value = "7d")]
+    since: String,
+    /// The store with what happened; default that of the file. It is only read, also while an agent runs
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+}
+
+/// Replays, and gives what is to be shown.
+pub(super) async fn replayed(args: &ReplayArgs) -> Result<String, String> {
+    let length = units::duration(&args.since).map_err(|problem| format!("--since: {problem}"))?;
+    let length = TimeDelta::from_std(length).ok().filter(|length| *length > TimeDelta::zero() && *length <= LONGEST);
+    let length = length.ok_or("--since: write a duration above 0 and at most a year")?;
+    let config = super::agents_file(&args.config)?;
+    let base = folder_of(&args.config);
+    let scenarios = scenarios(&config.scenarios, &base)?;
+    let url = match &args.store {
+        Some(url) => checked(url)?,
+        None => checked(&store_places(&config.store, &base).0)?,
+    };
+    let store = Sqlite::open_to_read(&url).await.map_err(|e| e.to_string())?;
+    let until = Utc::now();
+    let span = (until - length, until);
+    let asked = Asked {
+        location: config.location.clone(),
+        alerting: Arc::new(config.alerting.clone()),
+        scenarios: Arc::clone(&scenarios),
+        since: span.0,
+        until,
+    };
+    let report = replay(&store, asked, progress()).await;
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+    store.close().await;
+    let receivers = config.alerting.receivers.iter().map(|receiver| receiver.name.as_str());
+    Ok(shown(&report.map_err(|e| e.to_string())?, receivers, &scenarios, span))
+}
+
+/// A store's URL, if what is in it can be looked at.
+pub(super) fn checked(url: &str) -> Result<String, String> {
+    match url.strip_prefix("sqlite:") {
+        Some(":memory:") => Err("what is kept in memory is gone with its agent; name a file with --store".into()),
+        Some(_) => Ok(url.to_owned()),
+        None => Err(format!("unknown store `{url}`; write sqlite:FILE")),
+    }
+}
+
+/// The scenarios of the files. What they miss on this machine is no hindrance: nothing is run.
+fn scenarios(roots: &[String], base: &Path) -> Result<Scenarios, String> {
+    let everything = Environment::everything().with_programs(true);
+    let files = Disk { base: base.to_path_buf() }.read(roots);
+    let files: Vec<(String, Loaded)> = files
+        .into_iter()
+        .map(|(path, text)| {
+            let loaded = match text {
+                Ok(text) => load(&path, &text, &everything),
+                Err(error) => {
+                    let message = format!("cannot read the file: {error}");
+                    let problem = Diagnostic::error(&Source::new(path.as_str(), ""), Span::default(), message);
+                    Loaded { scenarios: Vec::new(), diagnostics: vec![problem] }
+                }
+            };
+            (path, loaded)
+        })
+        .collect();
+    let mut all: BTreeMap<ScenarioId, Arc<Scenario>> = BTreeMap::new();
+    for scenario in files.iter().flat_map(|(_, loaded)| &loaded.scenarios) {
+        all.entry(scenario.id.value.clone()).or_insert_with(|| Arc::clone(scenario));
+    }
+    let (_, mut found) = assemble(&Catalog::default(), files);
+    found.extend(parents(&all, |_| false).1);
+    let colour = std::io::stderr().is_terminal();
+    for one in &found {
+        eprintln!("{}", one.render_as(word(one.severity), colour));
+    }
+    if found.iter().any(|one| one.severity == Severity::Error) {
+        return Err("the scenarios do not load; `wachta check` says the same of them".into());
+    }
+    Ok(Arc::new(all))
+}
+
+/// Says how far it is, where somebody looks.
+fn progress() -> impl Fn(f64) {
+    let (terminal, last) = (std::io::stderr().is_terminal(), Cell::new(-1.0));
+    move |share| {
+        let percent = (share * 100.0).floor();
+        if terminal && percent > last.replace(percent) {
+            eprint!("\rreplayed {percent} %");
+        }
+    }
+}
+
+fn shown<'a>(
+    report: &'a Report,
+    receivers: impl Iterator<Item = &'a str>,
+    scenarios: &Scenarios,
+    (since, until): (DateTime<Utc>, DateTime<Utc>),
+) -> String {
+    let (known, foreign): (Vec<_>, Vec<_>) = report.runs.iter().partition(|(id, _)| scenarios.contains_key(*id));
+    let runs: u64 = known.iter().map(|(_, runs)| **runs).sum();
+    let mut text = format!(
+        "{} to {}: {}, {}; read from {} on, to know what was open\n\n",
+        time(since),
+        time(until),
+        count(runs, "run"),
+        count(known.len() as u64, "scenario"),
+        time(report.begin)
+    );
+    text.push_str(&table(&report.lines, receivers.collect()));
+    text.push('\n');
+    if report.lines.is_empty() {
+        text.push_str("nothing was told, and nothing would be\n");
+    }
+    for line in &report.lines {
+        text.push_str(&one(line));
+    }
+    let suppressed = report.suppressed.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>();
+    if !suppressed.is_empty() {
+        text.push_str(&format!("\nwould not be told, by reason: {}\n", suppressed.join(", ")));
+    }
+    let notes = notes(report, &foreign, scenarios, since);
+    text.push('\n');
+    text.extend(notes.iter().map(|note| format!("note: {note}\n")));
+    text
+}
+
+/// How much each receiver was told, and would be.
+fn table<'a>(lines: &'a [Line], mut receivers: BTreeSet<&'a str>) -> String {
+    receivers.extend(lines.iter().map(|line| line.told.receiver.as_str()));
+    let width = receivers.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("receiver".len());
+    let mut text = format!("{:width$}  sent then  would be sent  same  only then  only now\n", "receiver");
+    for name in receivers {
+        let of = |mark| lines.iter().filter(|line| line.told.receiver == name && line.mark == mark).count();
+        let [same, then, now] = [Mark::Same, Mark::Then, Mark::Now].map(of);
+        let (was, would) = (same + then, same + now);
+        text.push_str(&format!("{name:width$}  {was:>9}  {would:>13}  {same:>4}  {then:>9}  {now:>8}\n"));
+    }
+    text
+}
+
+/// A notice: `- 2027-01-15 09:00:00Z  on-call  opened  critical  shop +cart, mail`.
+fn one(line: &Line) -> String {
+    let mark = match line.mark {
+        Mark::Same => ' ',
+        Mark::Then => '-',
+        Mark::Now => '+',
+    };
+    let told = &line.told;
+    let others: Vec<&str> = told.others.iter().map(|other| other.0.as_str()).collect();
+    let others = if told.others.is_empty() && told.uncounted == 0 {
+        String::new()
+    } else {
+        format!("  +{}", some(&others, told.uncounted))
+    };
+    // What took place a moment earlier or later is told at the same time.
+    let later = line.later.num_seconds();
+    let moved = match later {
+        2.. => format!("  ({later}s later)"),
+        ..-1 => format!("  ({}s earlier)", -later),
+        _ => String::new(),
+    };
+    let (event, severity) = (told.event.as_str(), told.severity.as_str());
+    format!("{mark} {}  {}  {event}  {severity}  {}{others}{moved}\n", time(told.at), told.receiver, told.subject)
+}
+
+/// The first names of a list, and how many more there are.
+fn some(names: &[&str], more: usize) -> String {
+    let listed = names.len().min(NAMES);
+    let more = names.len() - listed + more;
+    let shown = names[..listed].join(", ");
+    match (listed, more) {
+        (_, 0) => shown,
+        (0, more) => format!("{more} more"),
+        (_, more) => format!("{shown} and {more} more"),
+    }
+}
+
+/// What is to be known when this is read.
+fn notes(report: &Report, foreign: &[(&ScenarioId, &u64)], scenarios: &Scenarios, since: DateTime<Utc>) -> Vec<String> {
+    let mut notes = Vec::new();
+    match report.first {
+        Some(first) if first > since => notes.push(format!("the store knows of no run before {}", time(first))),
+        None => notes.push("the store knows of no run within this time".to_owned()),
+        Some(_) => {}
+    }
+    if !foreign.is_empty() {
+        let runs: u64 = foreign.iter().map(|(_, runs)| **runs).sum();
+        let ids: Vec<&str> = foreign.iter().map(|(id, _)| id.as_str()).collect();
+        let runs = count(runs, "run");
+        notes.push(format!("{runs} of scenarios that the files do not have were left out: {}", some(&ids, 0)));
+    }
+    let idle: Vec<&str> =
+        scenarios.keys().filter(|id| !report.runs.contains_key(*id)).map(ScenarioId::as_str).collect();
+    if !idle.is_empty() && report.first.is_some() {
+        notes.push(format!("not run within this time: {}", some(&idle, 0)));
+    }
+    let (failed, owed) = report.not_sent;
+    if failed + owed > 0 {
+        notes.push(format!("of what counts as sent then, {failed} were given up and {owed} are still owed"));
+    }
+    let silences = match report.mutes {
+        0 => String::new(),
+        known => format!("{} that have not ended are taken into account; ", count(known as u64, "silence")),
+    };
+    notes.push(format!("{silences}silences that have ended and acknowledgements are not kept, and count for nothing"));
+    if scenarios.values().any(|scenario| !scenario.alert.depends_on.is_empty()) {
+        notes.push("`depends_on` is judged by the runs that took place: nothing is run for a replay".to_owned());
+    }
+    notes
+}
+
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.format("%F %TZ").to_string()
+}
