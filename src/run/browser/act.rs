@@ -216,7 +216,7 @@ impl Page {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.call(Command::post("actions", chord), left).await {
             // The key was pressed; what it led to is for the next step to see.
-            Ok(_) | Err(Trouble::Again(_)) => Ok(()),
+            Ok(_) | Err(Trouble::Again(_)) => self.let_begin(deadline).await,
             Err(trouble) => Err(trouble.failure()),
         }
     }

@@ -543,10 +543,7 @@ impl Browsers {
     async fn make_ready(&self, session: &mut Session, after: Option<&Context>) -> Result<(), BidiError> {
         session.is_removed().await?;
         let next = match (after, session.ahead.take()) {
-            (Some(context), Some(ahead)) => {
-                session.remove_later(context, &self.0.tasks).await?;
-                session.prepare_from(ahead).await?
-            }
+            (Some(context), Some(ahead)) => session.change_to(ahead, context, &self.0.tasks).await?,
             (Some(context), None) if engine::kind(session.engine).has_a_window_for_each_user => {
                 let (removed, next) = tokio::join!(session.remove(context), session.prepare(false));
                 removed.and(next)?

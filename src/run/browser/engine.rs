@@ -39,6 +39,9 @@ pub(super) struct Kind {
     pub(super) tells_cookies: bool,
     /// Whether each user context has a window of its own.
     pub(super) has_a_window_for_each_user: bool,
+    /// Whether a click is better made with pointer actions than with the driver's own command, which asks the page some
+    /// seventy things that are known already: 80 ms against 12. Firefox's takes no longer, and waits for the page it opens.
+    pub(super) clicks_by_pointer: bool,
 }
 
 /// The driver of an engine.
@@ -60,6 +63,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             answers_while_busy: true,
             tells_cookies: true,
             has_a_window_for_each_user: true,
+            clicks_by_pointer: true,
         },
         Engine::Firefox => &Kind {
             program: "geckodriver",
@@ -73,6 +77,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             answers_while_busy: false,
             tells_cookies: false,
             has_a_window_for_each_user: false,
+            clicks_by_pointer: false,
         },
     }
 }

@@ -1,4 +1,7 @@
-//! What is done with the mouse. A plain click is the driver's own; everything else is its pointer actions.
+//! What is done with the mouse, by pointer actions; a plain click is the driver's own where that is the better one.
+//!
+//! Pointer actions end when the page has seen the event. What the page does then may begin a moment later: it gets that
+//! moment, since the driver keeps the next command back only from a navigation that has begun.
 //!
 //! Dragging is a press, several moves and a release, as by hand. Chromium turns them into the events of HTML5 drag and
 //! drop itself, so that both kinds of pages are served; no events are made up.
@@ -8,12 +11,16 @@ use tokio::time::Instant;
 
 use super::act::NOTHING;
 use super::command::{Command, ElementId};
+use super::engine;
 use super::locate::{Answer, Query};
 use super::page::{PROMPT, Page};
-use super::verdict::Trouble;
+use super::verdict::{self, Trouble};
 use crate::outcome::Failure;
 use crate::run::Values;
 use crate::scenario::{MouseButton, Scroll, Target};
+
+/// Lets the page begin what an event has led to, and comes back after that.
+const BEGUN: &str = "return new Promise(done => setTimeout(done));";
 
 /// Scrolls what there is to scroll: the page, else the part of it that is in its middle.
 const SCROLL: &str = "
@@ -31,6 +38,10 @@ const SCROLL: &str = "
 fn move_to(element: &ElementId, at: &Json, milliseconds: u64) -> Json {
     let (x, y) = (at[0].as_i64().unwrap_or(0), at[1].as_i64().unwrap_or(0));
     json!({"type": "pointerMove", "duration": milliseconds, "origin": element.json(), "x": x, "y": y})
+}
+
+fn move_onto(point: &Json) -> Json {
+    json!({"type": "pointerMove", "duration": 0, "origin": "viewport", "x": point[0], "y": point[1]})
 }
 
 fn nudge(x: i32, y: i32) -> Json {
@@ -60,15 +71,39 @@ impl Page {
             MouseButton::Right => 2,
         };
         let plain = number == 0 && position.is_none();
-        self.once(&query, deadline, &|answer, element| {
-            if plain {
-                return Some(Command::element(element, "click", json!({})));
+        let own = plain && !engine::kind(self.session().engine).clicks_by_pointer;
+        let at_the_top = self.place.path.is_empty();
+        let answer = self
+            .once(&query, deadline, &|answer, element| {
+                if own || plain && answer.is("own") {
+                    return Some(Command::element(element, "click", json!({})));
+                }
+                let [down, up] = press(number);
+                // A point of the page needs no look at the element any more, but is the frame's own within one.
+                let there =
+                    if at_the_top { move_onto(&answer.0["point"]) } else { move_to(element, &answer.0["at"], 0) };
+                Some(Command::mouse(&[there, down, up]))
+            })
+            .await?;
+        if own || plain && answer.is("own") { Ok(()) } else { self.let_begin(deadline).await }
+    }
+
+    /// Lets the page begin what an event has led to: a form is sent, a link followed, a little after the event.
+    pub(super) async fn let_begin(&mut self, deadline: Instant) -> Result<(), Failure> {
+        // A page that shows a dialog does nothing else.
+        if self.watch.prompt.borrow().is_some() {
+            return Ok(());
+        }
+        let since = Instant::now();
+        match self.script(BEGUN, &Json::Null, deadline).await {
+            Err(Trouble::Timeout(text)) => {
+                let text = format!("the page was not ready in time: {text}");
+                Err(verdict::hung(text, None).waited(since.elapsed()))
             }
-            let [down, up] = press(number);
-            Some(Command::mouse(&[move_to(element, &answer.0["at"], 0), down, up]))
-        })
-        .await
-        .map(drop)
+            Err(trouble) if trouble.is_final() => Err(trouble.failure()),
+            // The event was seen; a window that has closed, or a page that has gone on, is what it led to.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Clicks an element twice.
@@ -84,8 +119,8 @@ impl Page {
             let [down, up] = press(0);
             Some(Command::mouse(&[move_to(element, &Json::Null, 0), down.clone(), up.clone(), down, up]))
         })
-        .await
-        .map(drop)
+        .await?;
+        self.let_begin(deadline).await
     }
 
     /// Moves the pointer over an element. It comes from beside it, so that the page sees it come.

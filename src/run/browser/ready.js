@@ -58,10 +58,14 @@ async function reachable(element, position) {
   if (now !== before) return {why: ['it is moving']};
   const why = hit(element, position);
   if (why) return {why};
-  if (!position) return {element};
+  const point = spot(element, position);
+  // An option is chosen and a file's field refuses: the driver's own click knows that, a mouse does not.
+  const own = element.localName === 'option' || element.localName === 'input' && element.type === 'file';
+  const ready = {element, own, point: [Math.round(point.x), Math.round(point.y)]};
+  if (!position) return ready;
   // WebDriver counts from the middle of what can be seen.
-  const point = spot(element, position), centre = spot(element);
-  return {element, at: [Math.round(point.x - (centre.x ?? 0)), Math.round(point.y - (centre.y ?? 0))]};
+  const centre = spot(element);
+  return {...ready, at: [Math.round(point.x - (centre.x ?? 0)), Math.round(point.y - (centre.y ?? 0))]};
 }
 const changed = element => {
   element.dispatchEvent(new Event('input', {bubbles: true, composed: true}));

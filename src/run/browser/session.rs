@@ -116,9 +116,26 @@ impl Session {
         self.ahead = Some(tasks.spawn(async move { User::make(&bidi, false).await }));
     }
 
-    /// The user context for the next run, from the user that was made meanwhile.
-    pub(super) async fn prepare_from(&self, ahead: Ahead) -> Result<Context, BidiError> {
-        self.settle(ahead.await.unwrap_or(Err(BidiError::Closed))?).await
+    /// Goes over to the user that was made meanwhile. The one before is removed while the next run goes on, not before
+    /// the next is ready: a browser that closes a window answers nothing. [`Session::is_removed`] tells when it is done.
+    pub(super) async fn change_to(
+        &mut self,
+        ahead: Ahead,
+        before: &Context,
+        tasks: &TaskTracker,
+    ) -> Result<Context, BidiError> {
+        let bidi = self.bidi.clone().ok_or(BidiError::Closed)?;
+        let user = ahead.await.unwrap_or(Err(BidiError::Closed))?;
+        // What is still being downloaded must not end in the next run's folder.
+        if self.folders().any(|folder| folder.exists()) {
+            self.remove(before).await?;
+            return self.settle(user).await;
+        }
+        let (left, next) = tokio::join!(leave(&bidi, before), self.settle(user));
+        left?;
+        let user = before.user.clone();
+        self.removal = Some(tasks.spawn(async move { remove_user(&bidi, &user).await }));
+        next
     }
 
     /// Makes the user's window the current one, and all that a run needs in it.
@@ -210,19 +227,6 @@ impl Session {
     /// Where a run keeps files; most have none.
     fn folders(&self) -> impl Iterator<Item = std::path::PathBuf> {
         self.folder.iter().flat_map(|folder| ["downloads", "upload"].map(|own| folder.join(own)))
-    }
-
-    /// The same, but the next run need not wait until the browser has done it: [`Session::is_removed`] tells.
-    pub(super) async fn remove_later(&mut self, context: &Context, tasks: &TaskTracker) -> Result<(), BidiError> {
-        let Some(bidi) = self.bidi.clone() else { return Ok(()) };
-        // What is still being downloaded must not end in the next run's folder.
-        if self.folders().any(|folder| folder.exists()) {
-            return self.remove(context).await;
-        }
-        leave(&bidi, context).await?;
-        let user = context.user.clone();
-        self.removal = Some(tasks.spawn(async move { remove_user(&bidi, &user).await }));
-        Ok(())
     }
 
     /// Whether the user context of an earlier run is gone; waits for that.

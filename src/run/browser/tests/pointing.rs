@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::scenario::{MouseButton, Scroll};
+use crate::scenario::{Engine, MouseButton, Scroll};
 
 const PAD: &str = "<title>pad</title><style>body{margin:0}#pad{border:0;position:absolute;left:50px;top:40px;width:200px;height:100px;background:#ccc}</style>
 <button id=pad>Pad</button><script>window.log = [];
@@ -43,6 +43,33 @@ async fn clicks_have_a_button_and_a_place() {
     assert_eq!(bench.js("return log.map(one => one[0])").await, json!(["mouseenter"]));
     assert_eq!(bench.js("return document.querySelector('#pad:hover') !== null").await, true);
     bench.end().await;
+}
+
+/// Each page of a wizard looks like the one before: what is meant for the next must not be done to this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_click_or_a_key_is_done_on_the_page_that_it_opens() {
+    let page = |to: &str| {
+        format!(
+            "<title>{to}</title><form action=/{to}><label>Name <input name=n></label><button>Next</button></form>
+             <script>document.forms[0].onsubmit = () => {{ sessionStorage.sent = +(sessionStorage.sent || 0) + 1; }};</script>"
+        )
+    };
+    let names: Vec<String> = (1..=6).map(|n| format!("w{n}")).collect();
+    let texts: Vec<(String, String)> = names.windows(2).map(|pair| (format!("/{}", pair[0]), page(&pair[1]))).collect();
+    let mut pages: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    pages.push(("/w6", "<title>end</title>"));
+    let clicks = click(role("button", "Next"));
+    let enter = PageAction::Press { keys: At::new(vec!["Enter".to_owned()], span(8)), into: Some(label("Name")) };
+    for (engine, step) in [(Engine::Chromium, &clicks), (Engine::Firefox, &clicks), (Engine::Chromium, &enter)] {
+        let mut bench = Bench::of(engine, &pages).await;
+        bench.act(&goto("/w1")).await;
+        for _ in 0..5 {
+            bench.act(step).await;
+        }
+        let seen = bench.js("return [document.title, sessionStorage.sent]").await;
+        assert_eq!(seen, json!(["end", "5"]), "{engine} {step:?}");
+        bench.end().await;
+    }
 }
 
 const DRAGS: &str = "<title>no</title><style>div{width:100px;height:60px;margin:20px;background:#ddd}</style>
