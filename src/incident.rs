@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::names::Reason;
@@ -18,17 +19,22 @@ const SLO: &str = "slo/";
 /// id contains a slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Subject(pub String);
+pub struct Subject(pub Arc<str>);
 
 impl Subject {
     /// The agent itself.
     pub fn agent(location: &str) -> Self {
-        Self(format!("agent/{location}"))
+        Self(format!("agent/{location}").into())
     }
 
     /// The error budget of a scenario.
     pub fn slo(scenario: &ScenarioId) -> Self {
-        Self(format!("{SLO}{scenario}"))
+        Self(format!("{SLO}{scenario}").into())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Whether it is an agent and not a scenario.
@@ -44,6 +50,12 @@ impl Subject {
     /// The id of the scenario that it is about, itself or by its error budget; of an agent all of it.
     pub fn scenario(&self) -> &str {
         self.slo_of().unwrap_or(&self.0)
+    }
+}
+
+impl From<&ScenarioId> for Subject {
+    fn from(id: &ScenarioId) -> Self {
+        Self(Arc::clone(&id.0))
     }
 }
 
@@ -109,6 +121,11 @@ impl Incident {
     /// The key under which receivers know it: `<group id>:<opening>`.
     pub fn dedup_key(&self) -> String {
         format!("{}:{}", self.subject, self.opening)
+    }
+
+    /// `open since 2027-01-15 08:00:00`: said of every bad run, so it does without a format that is read each time.
+    pub fn since(&self) -> String {
+        format!("open since {}", self.opened_at.naive_utc().trunc_subsecs(0))
     }
 
     /// Whether it is still open.

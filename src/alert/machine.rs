@@ -70,10 +70,8 @@ impl Mark {
 pub struct Judgement {
     /// Why.
     pub decision: Decision,
-    /// What receivers are told, with the incident as it is now.
+    /// What receivers are told, with the incident as it is now. One that resolved is nowhere else.
     pub told: Option<(Event, Incident)>,
-    /// The incident that was touched: to be written.
-    pub incident: Option<Incident>,
 }
 
 impl Watch {
@@ -84,19 +82,13 @@ impl Watch {
         }
         self.last_run = Some(outcome.run);
         let policy = &scenario.alert;
-        let subject = Subject(outcome.scenario.to_string());
         let Some(mark) = Mark::of(outcome.verdict) else {
             if counts_against_agent(outcome) {
                 self.unknown += 1;
             }
             let reason = outcome.reason.map_or("unknown", Reason::as_str);
-            return Some(self.judged(
-                outcome,
-                subject,
-                Why::OwnFault,
-                format!("the target was not tested: {reason}"),
-                None,
-            ));
+            let detail = format!("the target was not tested: {reason}");
+            return Some(self.judged(outcome, Why::OwnFault, detail, None));
         };
         self.unknown = 0;
         self.looked_at = Some(outcome.started_at);
@@ -105,14 +97,14 @@ impl Watch {
             self.window.pop_front();
         }
         Some(match mark {
-            mark if mark.is_bad(policy) => self.bad(scenario, outcome, subject),
+            mark if mark.is_bad(policy) => self.bad(scenario, outcome),
             // Neither bad nor good: no step towards an incident, and none out of it.
             Mark::Failed => {
                 self.good = 0;
                 let detail = "failed runs are not in `alert.verdicts`".to_owned();
-                self.judged(outcome, subject, Why::Ignored, detail, None)
+                self.judged(outcome, Why::Ignored, detail, None)
             }
-            _ => self.good(policy, outcome, subject),
+            _ => self.good(policy, outcome),
         })
     }
 
@@ -121,7 +113,7 @@ impl Watch {
         self.open.is_some() || self.window.back().is_some_and(|mark| mark.is_bad(policy))
     }
 
-    fn bad(&mut self, scenario: &Scenario, outcome: &Outcome, subject: Subject) -> Judgement {
+    fn bad(&mut self, scenario: &Scenario, outcome: &Outcome) -> Judgement {
         self.good = 0;
         let policy = &scenario.alert;
         let bad = u32::try_from(self.window.iter().filter(|mark| mark.is_bad(policy)).count()).unwrap_or(u32::MAX);
@@ -132,18 +124,18 @@ impl Watch {
             if severity > open.severity {
                 let detail = format!("{} became {severity}", open.severity);
                 open.severity = severity;
-                return self.judged(outcome, subject, Why::Raised, detail, Some(Event::Updated));
+                return self.judged(outcome, Why::Raised, detail, Some(Event::Updated));
             }
-            let detail = format!("open since {}", open.opened_at.format("%F %T"));
-            return self.judged(outcome, subject, Why::Repeat, detail, None);
+            let detail = open.since();
+            return self.judged(outcome, Why::Repeat, detail, None);
         }
         let detail = format!("{bad} bad of the last {}, {} needed", self.window.len(), policy.after);
         if bad < policy.after {
-            return self.judged(outcome, subject, Why::Count, detail, None);
+            return self.judged(outcome, Why::Count, detail, None);
         }
         self.openings += 1;
         let mut incident = Incident {
-            subject: subject.clone(),
+            subject: Subject::from(&outcome.scenario),
             opening: self.openings,
             name: scenario.name.clone(),
             tags: scenario.tags.clone(),
@@ -168,23 +160,23 @@ impl Watch {
         };
         note_bad_run(&mut incident, outcome);
         self.open = Some(incident);
-        self.judged(outcome, subject, Why::Opened, detail, Some(Event::Opened))
+        self.judged(outcome, Why::Opened, detail, Some(Event::Opened))
     }
 
-    fn good(&mut self, policy: &AlertPolicy, outcome: &Outcome, subject: Subject) -> Judgement {
+    fn good(&mut self, policy: &AlertPolicy, outcome: &Outcome) -> Judgement {
         self.good = self.good.saturating_add(1);
         let Some(open) = &mut self.open else {
-            return self.judged(outcome, subject, Why::Good, String::new(), None);
+            return self.judged(outcome, Why::Good, String::new(), None);
         };
         let detail = format!("{} good in a row, {} needed", self.good, policy.recover_after);
         if self.good < policy.recover_after {
-            return self.judged(outcome, subject, Why::Recovering, detail, None);
+            return self.judged(outcome, Why::Recovering, detail, None);
         }
         open.resolved_at = Some(outcome.ended_at);
         open.resolved_by = Some(outcome.run);
         // What led to the incident that is over must not help to open the next one.
         self.window.clear();
-        self.judged(outcome, subject, Why::Resolved, detail, Some(Event::Resolved))
+        self.judged(outcome, Why::Resolved, detail, Some(Event::Resolved))
     }
 
     /// The scenario was removed: its incident, if one is open, resolves.
@@ -198,39 +190,25 @@ impl Watch {
             run: None,
             at: now,
         };
-        let judgement = told(open, decision, Some(Event::Resolved));
-        self.open = None;
         self.good = 0;
         self.unknown = 0;
         self.window.clear();
-        Some(judgement)
+        Some(Judgement { decision, told: tell(&mut self.open, Event::Resolved) })
     }
 
-    fn judged(
-        &mut self,
-        outcome: &Outcome,
-        subject: Subject,
-        why: Why,
-        detail: String,
-        event: Option<Event>,
-    ) -> Judgement {
+    fn judged(&mut self, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {
+        let subject = Subject::from(&outcome.scenario);
         let decision = Decision { subject, why, detail, run: Some(outcome.run), at: outcome.ended_at };
-        let Some(open) = &mut self.open else {
-            return Judgement { decision, told: None, incident: None };
-        };
-        let judgement = told(open, decision, event);
-        if !open.is_open() {
-            self.open = None;
-        }
-        judgement
+        Judgement { decision, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
 }
 
-fn told(incident: &mut Incident, decision: Decision, event: Option<Event>) -> Judgement {
-    if event.is_some() {
-        incident.events += 1;
-    }
-    Judgement { decision, told: event.map(|event| (event, incident.clone())), incident: Some(incident.clone()) }
+/// An event of the incident that is open, as it is told. One that has resolved is taken out.
+pub fn tell(open: &mut Option<Incident>, event: Event) -> Option<(Event, Incident)> {
+    let incident = open.as_mut()?;
+    incident.events += 1;
+    let incident = if incident.is_open() { incident.clone() } else { open.take()? };
+    Some((event, incident))
 }
 
 fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
@@ -238,12 +216,20 @@ fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     incident.verdict = outcome.verdict;
     incident.last_run = outcome.run;
     incident.reason = outcome.reason;
-    incident.message.clone_from(&outcome.message);
-    incident.step = outcome.deciding_step().map(|step| step.name.clone());
-    incident.place = outcome.deciding_step().map(|step| step.place.clone());
+    let step = outcome.deciding_step();
+    keep(&mut incident.message, outcome.message.as_deref());
+    keep(&mut incident.step, step.map(|step| step.name.as_str()));
+    keep(&mut incident.place, step.map(|step| step.place.as_str()));
     let pictures = || outcome.evidence.iter().rev().filter(|piece| piece.kind == EvidenceKind::Screenshot);
     let picture = pictures().find(|picture| picture.step == outcome.failed_step).or_else(|| pictures().next());
-    incident.screenshot = picture.map(|picture| picture.path.clone());
+    keep(&mut incident.screenshot, picture.map(|picture| picture.path.as_str()));
+}
+
+/// One bad run is mostly like the one before: what is the same is not copied.
+fn keep(known: &mut Option<String>, now: Option<&str>) {
+    if known.as_deref() != now {
+        *known = now.map(ToOwned::to_owned);
+    }
 }
 
 /// Of an agent's incident the message says how much could not be tested.
@@ -301,7 +287,7 @@ impl AgentWatch {
             |why| Decision { subject: subject.clone(), why, detail: detail.clone(), run: Some(outcome.run), at: now };
         if let Some(open) = &mut self.open {
             note_untested(open, outcome, &detail);
-            return Some(told(open, decision(Why::Repeat), None));
+            return Some(Judgement { decision: decision(Why::Repeat), told: None });
         }
         if in_a_row < AGENT_IN_A_ROW && self.recent.len() < tenth {
             return None;
@@ -332,9 +318,8 @@ impl AgentWatch {
             receivers: Vec::new(),
         };
         note_untested(&mut incident, outcome, &detail);
-        let judgement = told(&mut incident, decision(Why::Opened), Some(Event::Opened));
         self.open = Some(incident);
-        Some(judgement)
+        Some(Judgement { decision: decision(Why::Opened), told: tell(&mut self.open, Event::Opened) })
     }
 
     /// When an open incident resolves if nothing more happens.
@@ -348,7 +333,7 @@ impl AgentWatch {
         if self.quiet_at().is_none_or(|at| now < at) {
             return None;
         }
-        let mut open = self.open.take()?;
+        let open = self.open.as_mut()?;
         open.resolved_at = Some(now);
         let decision = Decision {
             subject: open.subject.clone(),
@@ -357,7 +342,7 @@ impl AgentWatch {
             run: None,
             at: now,
         };
-        Some(told(&mut open, decision, Some(Event::Resolved)))
+        Some(Judgement { decision, told: tell(&mut self.open, Event::Resolved) })
     }
 }
 

@@ -207,7 +207,8 @@ fn an_incident_remembers_its_last_bad_run() {
     let last = ('D', 'D', 'F', 'P');
     let mut judged = |letter, number: u128| {
         let minute = i64::try_from(number).expect("small") * 60;
-        watch.advance(&scenario, &outcome("shop", letter, number, minute)).and_then(|judgement| judgement.incident)
+        let judgement = watch.advance(&scenario, &outcome("shop", letter, number, minute)).expect("judged");
+        judgement.told.map(|(_, incident)| incident).or_else(|| watch.open.clone())
     };
     assert_eq!(judged(last.0, 1), None);
     let opened = judged(last.1, 2).expect("opened");

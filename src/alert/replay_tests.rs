@@ -67,7 +67,7 @@ impl<'a> With<'a> {
 
 fn shown(told: &Told) -> String {
     let seconds = (told.at - at(0)).num_seconds();
-    let others: Vec<&str> = told.others.iter().map(|other| other.0.as_str()).collect();
+    let others: Vec<&str> = told.others.iter().map(|other| other.as_str()).collect();
     let others = if others.is_empty() { String::new() } else { format!(" +{}", others.join(",")) };
     let (event, severity) = (told.event.as_str(), told.severity.as_str());
     format!("{}:{:02} {} {event} {} {severity}{others}", seconds / 60, seconds % 60, told.receiver, told.subject)
