@@ -81,7 +81,7 @@ pub struct Incident {
     pub kind: String,
     /// How loud it is.
     pub severity: Severity,
-    /// Where the outcomes came from.
+    /// Where the outcomes came from: all locations that saw it when it opened, sorted, with `, ` between them.
     pub location: String,
     /// When it opened: the end of the run that opened it.
     pub opened_at: DateTime<Utc>,
@@ -272,6 +272,8 @@ pub struct Decision {
 pub enum Why {
     /// Good, and nothing was wrong.
     Good,
+    /// Bad, but at fewer locations than have to agree.
+    Quorum,
     /// Bad, but not as often as `alert.after` asks for.
     Count,
     /// Bad often enough: opened.
@@ -323,6 +325,7 @@ impl Why {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
+            Self::Quorum => "quorum",
             Self::Count => "count",
             Self::Opened => "opened",
             Self::Repeat => "repeat",

@@ -3,7 +3,9 @@
 //!
 //! | stage | file | what it decides |
 //! |---|---|---|
-//! | own fault, n of m | `machine` | whether an incident opens or resolves |
+//! | own fault | `machine`, `agent` | whether it says anything of the target |
+//! | quorum of locations | `quorum` | whether enough of them see it |
+//! | n of m | `machine` | whether an incident opens or resolves |
 //! | flapping | `flapping` | whether its coming and going is told |
 //! | dependencies, maintenance, silences | `hold`, `mute` | whether it is held back, and until when |
 //! | route | `policy` | who is told of it |
@@ -20,13 +22,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::agent::AgentWatch;
 use super::cause::Cause;
 use super::effects::Effects;
 use super::group::Join;
 use super::groups::{self, Groups};
 use super::hold::{self, Held, Hold, Waiting};
 use super::limit::Limits;
-use super::machine::{AgentWatch, Judgement, Watch};
+use super::machine::{Judgement, Watch};
 use super::mute::{self, Mute, Muted};
 use super::slo::SloWatch;
 use super::{flapping, policy};
@@ -230,7 +233,7 @@ impl Pipeline {
         let subject = Subject::from(&outcome.scenario);
         let watch = self.watches.entry(subject.clone()).or_default();
         let before = watch.open.as_ref().map(|open| open.severity);
-        let judgement = watch.advance(&scenario, outcome);
+        let judgement = watch.advance(&scenario, outcome, self.alerting.quorum);
         let (unknown_in_a_row, after) = (watch.unknown, watch.open.as_ref().map(|open| open.severity));
         if before != after {
             self.count(before, after);
@@ -239,7 +242,7 @@ impl Pipeline {
         let is_new = judgement.is_some();
         if let Some(judgement) = judgement {
             let why = judgement.decision.why;
-            let bad = matches!(why, Why::Opened | Why::Repeat | Why::Raised);
+            let bad = judgement.bad && matches!(why, Why::Opened | Why::Repeat | Why::Raised);
             let print = if bad { Cause::print(outcome) } else { 0 };
             // What fails as it did in the run before says nothing new, unless something waits for a further run.
             let new = why != Why::Repeat || self.held.contains_key(&subject) || !self.groups.knows(&subject, print);
@@ -400,12 +403,13 @@ impl Pipeline {
 
     /// Takes a judgement of the machine through the rest of the stages.
     fn take(&mut self, judgement: Judgement, failure: Option<Failure>, now: DateTime<Utc>) {
-        let Judgement { decision, told } = judgement;
+        let Judgement { decision, bad, told } = judgement;
         let (subject, why) = (decision.subject.clone(), decision.why);
         let suppressed = match why {
             Why::OwnFault => Some(suppressed::OWN_FAULT),
-            Why::Count => Some(suppressed::COUNT),
-            Why::Repeat => Some(suppressed::REPEAT),
+            Why::Quorum if bad => Some(suppressed::QUORUM),
+            Why::Count if bad => Some(suppressed::COUNT),
+            Why::Repeat if bad => Some(suppressed::REPEAT),
             _ => None,
         };
         if let Some(reason) = suppressed {

@@ -154,13 +154,14 @@ impl SloWatch {
         open.resolved_at = Some(now);
         let detail = "the objective is no longer there".to_owned();
         let decision = Decision { subject: open.subject.clone(), why: Why::Removed, detail, run: None, at: now };
-        Some(Judgement { decision, told: tell(&mut self.open, Event::Resolved) })
+        Some(Judgement { decision, bad: false, told: tell(&mut self.open, Event::Resolved) })
     }
 
     fn judged(&mut self, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {
         let subject = Subject::slo(&outcome.scenario);
         let decision = Decision { subject, why, detail, run: Some(outcome.run), at: outcome.ended_at };
-        Judgement { decision, told: event.and_then(|event| tell(&mut self.open, event)) }
+        let bad = outcome.verdict == Verdict::Failed;
+        Judgement { decision, bad, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
 }
 

@@ -124,8 +124,7 @@ impl Pipeline {
             self.effects.watches.insert(subject);
         }
         if let Some(judgement) = judgement {
-            let bad = matches!(judgement.decision.why, Why::Opened | Why::Repeat | Why::Raised);
-            let failure = bad.then(|| Failure {
+            let failure = judgement.bad.then(|| Failure {
                 cause: Cause::of_budget(scenario),
                 print: 0,
                 scenario,
