@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::names::Reason;
@@ -18,17 +19,22 @@ const SLO: &str = "slo/";
 /// id contains a slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Subject(pub String);
+pub struct Subject(pub Arc<str>);
 
 impl Subject {
     /// The agent itself.
     pub fn agent(location: &str) -> Self {
-        Self(format!("agent/{location}"))
+        Self(format!("agent/{location}").into())
     }
 
     /// The error budget of a scenario.
     pub fn slo(scenario: &ScenarioId) -> Self {
-        Self(format!("{SLO}{scenario}"))
+        Self(format!("{SLO}{scenario}").into())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Whether it is an agent and not a scenario.
@@ -44,6 +50,12 @@ impl Subject {
     /// The id of the scenario that it is about, itself or by its error budget; of an agent all of it.
     pub fn scenario(&self) -> &str {
         self.slo_of().unwrap_or(&self.0)
+    }
+}
+
+impl From<&ScenarioId> for Subject {
+    fn from(id: &ScenarioId) -> Self {
+        Self(Arc::clone(&id.0))
     }
 }
 
@@ -69,7 +81,7 @@ pub struct Incident {
     pub kind: String,
     /// How loud it is.
     pub severity: Severity,
-    /// Where the outcomes came from.
+    /// Where the outcomes came from: all locations that saw it when it opened, sorted, with `, ` between them.
     pub location: String,
     /// When it opened: the end of the run that opened it.
     pub opened_at: DateTime<Utc>,
@@ -109,6 +121,11 @@ impl Incident {
     /// The key under which receivers know it: `<group id>:<opening>`.
     pub fn dedup_key(&self) -> String {
         format!("{}:{}", self.subject, self.opening)
+    }
+
+    /// `open since 2027-01-15 08:00:00`: said of every bad run, so it does without a format that is read each time.
+    pub fn since(&self) -> String {
+        format!("open since {}", self.opened_at.naive_utc().trunc_subsecs(0))
     }
 
     /// Whether it is still open.
@@ -255,6 +272,8 @@ pub struct Decision {
 pub enum Why {
     /// Good, and nothing was wrong.
     Good,
+    /// Bad, but at fewer locations than have to agree.
+    Quorum,
     /// Bad, but not as often as `alert.after` asks for.
     Count,
     /// Bad often enough: opened.
@@ -306,6 +325,7 @@ impl Why {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
+            Self::Quorum => "quorum",
             Self::Count => "count",
             Self::Opened => "opened",
             Self::Repeat => "repeat",

@@ -293,6 +293,8 @@ pub mod suppressed {
     pub const SILENCE: &str = "silence";
     /// Somebody has taken it over: no reminder.
     pub const ACKNOWLEDGED: &str = "acknowledged";
+    /// Bad, but at fewer locations than have to agree.
+    pub const QUORUM: &str = "quorum";
     /// It joined the notice of another incident with the same cause.
     pub const CAUSE: &str = "cause";
     /// It was over before its group had gathered.
@@ -302,7 +304,7 @@ pub mod suppressed {
     /// Every reason there is.
     pub const ALL: [&str; 12] = [
         OWN_FAULT,
-        "quorum",
+        QUORUM,
         COUNT,
         FLAPPING,
         DEPENDENCY,

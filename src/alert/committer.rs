@@ -306,9 +306,10 @@ impl Committer {
     async fn write(&mut self, mut batch: Batch) {
         let effects = self.pipeline.effects();
         let watch = |subject: Subject| (subject.clone(), self.pipeline.watch(&subject));
+        batch.incidents = effects.over;
+        batch.incidents.extend(effects.watches.iter().filter_map(|subject| self.pipeline.incident(subject).cloned()));
         batch.watches = effects.watches.into_iter().map(watch).collect();
         batch.memory.extend(self.pipeline.memory());
-        batch.incidents = effects.incidents.into_values().collect();
         batch.decisions = effects.decisions;
         batch.notices = effects.notices;
         if !batch.is_empty() {

@@ -10,10 +10,11 @@ use crate::scenario::ScenarioId;
 /// What is to be written and told since it was last asked for.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Subjects whose watch changed.
+    /// Subjects whose watch changed, and with it perhaps the incident that is open: a storm changes one over and over,
+    /// so it is taken from the pipeline only when it is written.
     pub watches: BTreeSet<Subject>,
-    /// Incidents that changed, by dedup key, as they are now.
-    pub incidents: BTreeMap<String, Incident>,
+    /// Incidents that are over.
+    pub over: Vec<Incident>,
     /// What was decided, in order.
     pub decisions: Vec<Decision>,
     /// What is owed, in order, but for the stage of the limit.

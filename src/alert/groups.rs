@@ -125,7 +125,7 @@ impl Groups {
     pub fn acknowledge(&mut self, key: &str, author: &str) -> Option<Vec<Subject>> {
         let of_key = |(id, group): (&String, &Group)| (group.key() == key).then(|| id.clone());
         let id = self.all.iter().find_map(of_key).or_else(|| {
-            let subject = Subject(key.rsplit_once(':').map_or(key, |(subject, _)| subject).to_owned());
+            let subject = Subject(key.rsplit_once(':').map_or(key, |(subject, _)| subject).into());
             self.of.get(&subject).cloned()
         })?;
         self.change(&id, |group| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::alert::agent::AgentWatch;
 use crate::scenario::{Kind, load};
 use crate::scenario::{Lookup, LookupError};
 
@@ -91,9 +92,9 @@ fn told(policy: &str, timeline: &str) -> Vec<String> {
             letter => {
                 let letter = letter.chars().next().expect("a letter");
                 let outcome = outcome("shop", letter, position.into(), second);
-                let judgement = watch.advance(&scenario, &outcome);
+                let judgement = watch.advance(&scenario, &outcome, None);
                 let after = watch.clone();
-                assert_eq!(watch.advance(&scenario, &outcome), None, "judged twice");
+                assert_eq!(watch.advance(&scenario, &outcome, None), None, "judged twice");
                 assert_eq!(watch, after, "an outcome that was judged changed the state");
                 judgement
             }
@@ -180,7 +181,7 @@ fn a_decision_says_why() {
     let mut watch = Watch::default();
     let mut shown = Vec::new();
     for (number, letter) in (1..).zip("PFUFFPFPP".chars()) {
-        let judgement = watch.advance(&scenario, &outcome("shop", letter, number, 0)).expect("judged");
+        let judgement = watch.advance(&scenario, &outcome("shop", letter, number, 0), None).expect("judged");
         assert_eq!(judgement.decision.run, Some(run(number)));
         shown.push(format!("{} {}", judgement.decision.why.as_str(), judgement.decision.detail));
     }
@@ -207,7 +208,8 @@ fn an_incident_remembers_its_last_bad_run() {
     let last = ('D', 'D', 'F', 'P');
     let mut judged = |letter, number: u128| {
         let minute = i64::try_from(number).expect("small") * 60;
-        watch.advance(&scenario, &outcome("shop", letter, number, minute)).and_then(|judgement| judgement.incident)
+        let judgement = watch.advance(&scenario, &outcome("shop", letter, number, minute), None).expect("judged");
+        judgement.told.map(|(_, incident)| incident).or_else(|| watch.open.clone())
     };
     assert_eq!(judged(last.0, 1), None);
     let opened = judged(last.1, 2).expect("opened");
@@ -347,7 +349,7 @@ proptest! {
         let (mut watch, mut naive) = (Watch::default(), Naive::default());
         let mut is_open = false;
         for (number, letter) in (1..).zip(&letters) {
-            let judgement = watch.advance(&scenario, &outcome("shop", *letter, number, 0)).expect("judged");
+            let judgement = watch.advance(&scenario, &outcome("shop", *letter, number, 0), None).expect("judged");
             let told = judgement.told.as_ref().map(|(event, _)| *event);
             prop_assert_eq!(told, naive.advance(&scenario.alert, *letter), "run {} of {:?}", number, letters);
             match told {

@@ -1,6 +1,7 @@
 //! Judging outcomes: the pure pipeline from an outcome to a notice, one file a stage, and the task that writes what it
 //! leads to in one group commit.
 
+mod agent;
 mod burn;
 mod cause;
 mod committer;
@@ -14,6 +15,7 @@ pub mod machine;
 mod mute;
 mod pipeline;
 mod policy;
+mod quorum;
 pub mod replay;
 mod slo;
 

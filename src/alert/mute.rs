@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::policy::fact;
+use super::policy::is_meant;
 use crate::incident::{Incident, Why};
 use crate::notify::{Alerting, Window};
 
@@ -47,10 +47,6 @@ pub struct Muted {
     pub detail: String,
 }
 
-fn matches(matches: &BTreeMap<String, String>, incident: &Incident) -> bool {
-    matches.iter().all(|(key, value)| fact(incident, key) == Some(value.as_str()))
-}
-
 /// What mutes an incident now, if anything does: maintenance first, then what people asked for.
 pub fn muted(
     alerting: &Alerting,
@@ -59,13 +55,13 @@ pub fn muted(
     now: DateTime<Utc>,
 ) -> Option<Muted> {
     for (number, window) in (1..).zip(&alerting.maintenance) {
-        if let Some(until) = window_end(window, now).filter(|_| matches(&window.matches, incident)) {
+        if let Some(until) = window_end(window, now).filter(|_| is_meant(&window.matches, incident)) {
             let id = format!("maintenance {number} of the agent's file");
             let detail = format!("{id}, until {}", until.format("%F %T"));
             return Some(Muted { id, until, why: Why::Maintenance, detail });
         }
     }
-    let active = |mute: &&Mute| mute.from <= now && now < mute.until && matches(&mute.matches, incident);
+    let active = |mute: &&Mute| mute.from <= now && now < mute.until && is_meant(&mute.matches, incident);
     let mute = mutes.values().filter(active).max_by_key(|mute| mute.until)?;
     let (why, what) = if mute.maintenance { (Why::Maintenance, "maintenance") } else { (Why::Silence, "silenced") };
     let detail = format!("{what} by {} until {}: {}", mute.author, mute.until.format("%F %T"), mute.reason);

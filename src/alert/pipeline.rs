@@ -3,7 +3,9 @@
 //!
 //! | stage | file | what it decides |
 //! |---|---|---|
-//! | own fault, n of m | `machine` | whether an incident opens or resolves |
+//! | own fault | `machine`, `agent` | whether it says anything of the target |
+//! | quorum of locations | `quorum` | whether enough of them see it |
+//! | n of m | `machine` | whether an incident opens or resolves |
 //! | flapping | `flapping` | whether its coming and going is told |
 //! | dependencies, maintenance, silences | `hold`, `mute` | whether it is held back, and until when |
 //! | route | `policy` | who is told of it |
@@ -20,13 +22,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::agent::AgentWatch;
 use super::cause::Cause;
 use super::effects::Effects;
 use super::group::Join;
 use super::groups::{self, Groups};
 use super::hold::{self, Held, Hold, Waiting};
 use super::limit::Limits;
-use super::machine::{AgentWatch, Judgement, Watch};
+use super::machine::{Judgement, Watch};
 use super::mute::{self, Mute, Muted};
 use super::slo::SloWatch;
 use super::{flapping, policy};
@@ -151,10 +154,10 @@ impl Pipeline {
                 self.groups.restore(id, body).map_err(unread)?;
             } else if let Some(id) = key.strip_prefix(mute::PREFIX) {
                 let mute: Mute = serde_json::from_value(body).map_err(unread)?;
-                self.timers.insert((mute.until, Subject(key.clone())));
+                self.timers.insert((mute.until, Subject(key.as_str().into())));
                 self.mutes.insert(id.to_owned(), mute);
             } else if let Some(subject) = key.strip_prefix(hold::PREFIX) {
-                self.wait(&Subject(subject.to_owned()), serde_json::from_value(body).map_err(unread)?);
+                self.wait(&Subject(subject.into()), serde_json::from_value(body).map_err(unread)?);
             } else {
                 self.limits.restore(&key, body).map_err(unread)?;
             }
@@ -198,7 +201,7 @@ impl Pipeline {
         (self.parents, _) = parents(&self.scenarios, |_| true);
         let refused: BTreeSet<&str> = refused.iter().map(ScenarioId::as_str).collect();
         let gone = |subject: &Subject| {
-            !refused.contains(subject.0.as_str()) && !self.scenarios.contains_key(&ScenarioId::from(subject.0.as_str()))
+            !refused.contains(subject.as_str()) && !self.scenarios.contains_key(&ScenarioId::from(subject.as_str()))
         };
         let open = self.watches.iter().filter(|(_, watch)| watch.open.is_some() || watch.flapping.is_on());
         let gone: BTreeSet<Subject> =
@@ -227,10 +230,10 @@ impl Pipeline {
     /// A run ended.
     pub fn outcome(&mut self, outcome: &Outcome, now: DateTime<Utc>) {
         let Some(scenario) = self.scenarios.get(&outcome.scenario).cloned() else { return };
-        let subject = Subject(outcome.scenario.to_string());
+        let subject = Subject::from(&outcome.scenario);
         let watch = self.watches.entry(subject.clone()).or_default();
         let before = watch.open.as_ref().map(|open| open.severity);
-        let judgement = watch.advance(&scenario, outcome);
+        let judgement = watch.advance(&scenario, outcome, self.alerting.quorum);
         let (unknown_in_a_row, after) = (watch.unknown, watch.open.as_ref().map(|open| open.severity));
         if before != after {
             self.count(before, after);
@@ -239,7 +242,7 @@ impl Pipeline {
         let is_new = judgement.is_some();
         if let Some(judgement) = judgement {
             let why = judgement.decision.why;
-            let bad = matches!(why, Why::Opened | Why::Repeat | Why::Raised);
+            let bad = judgement.bad && matches!(why, Why::Opened | Why::Repeat | Why::Raised);
             let print = if bad { Cause::print(outcome) } else { 0 };
             // What fails as it did in the run before says nothing new, unless something waits for a further run.
             let new = why != Why::Repeat || self.held.contains_key(&subject) || !self.groups.knows(&subject, print);
@@ -332,6 +335,11 @@ impl Pipeline {
         watch.expect("plain data becomes JSON")
     }
 
+    /// The incident of a subject that is open.
+    pub fn incident(&self, subject: &Subject) -> Option<&Incident> {
+        find(&self.watches, &self.budgets, &self.agent)(subject)
+    }
+
     /// What else changed since this was last asked, to be written; none: to be forgotten.
     pub fn memory(&mut self) -> Vec<(String, Option<Json>)> {
         let mut memory = self.groups.take_touched();
@@ -341,7 +349,7 @@ impl Pipeline {
                 self.mutes.get(id).map(serde_json::to_value)
             } else {
                 let subject = key.strip_prefix(hold::PREFIX).unwrap_or(&key);
-                self.held.get(&Subject(subject.to_owned())).map(serde_json::to_value)
+                self.held.get(&Subject(subject.into())).map(serde_json::to_value)
             };
             memory.push((key, body.map(|body| body.expect("plain data becomes JSON"))));
         }
@@ -362,7 +370,7 @@ impl Pipeline {
                 }
                 let key = format!("{}{}", mute::PREFIX, mute.id);
                 let done = format!("{} until {}", mute.id, mute.until.format("%F %T"));
-                self.timers.insert((mute.until, Subject(key.clone())));
+                self.timers.insert((mute.until, Subject(key.as_str().into())));
                 self.mutes.insert(mute.id.clone(), mute);
                 self.touched.insert(key);
                 Ok(done)
@@ -395,24 +403,25 @@ impl Pipeline {
 
     /// Takes a judgement of the machine through the rest of the stages.
     fn take(&mut self, judgement: Judgement, failure: Option<Failure>, now: DateTime<Utc>) {
-        let Judgement { decision, told, incident } = judgement;
+        let Judgement { decision, bad, told } = judgement;
         let (subject, why) = (decision.subject.clone(), decision.why);
         let suppressed = match why {
             Why::OwnFault => Some(suppressed::OWN_FAULT),
-            Why::Count => Some(suppressed::COUNT),
-            Why::Repeat => Some(suppressed::REPEAT),
+            Why::Quorum if bad => Some(suppressed::QUORUM),
+            Why::Count if bad => Some(suppressed::COUNT),
+            Why::Repeat if bad => Some(suppressed::REPEAT),
             _ => None,
         };
         if let Some(reason) = suppressed {
             self.effects.suppress(reason, 1);
         }
         self.effects.decisions.push(decision);
-        if let Some(incident) = incident {
-            self.effects.incidents.insert(incident.dedup_key(), incident);
-        }
         match told {
             Some((Event::Opened, incident)) => self.opened(&incident, failure, now),
-            Some((Event::Resolved, incident)) => self.resolved(&incident, why == Why::Removed, now),
+            Some((Event::Resolved, incident)) => {
+                self.resolved(&incident, why == Why::Removed, now);
+                self.effects.over.push(incident);
+            }
             Some((_, incident)) => {
                 if !self.held.contains_key(&subject) {
                     let routed = policy::route(&self.alerting, &incident);
@@ -470,7 +479,7 @@ impl Pipeline {
 
     fn resolved(&mut self, incident: &Incident, removed: bool, now: DateTime<Utc>) {
         let subject = &incident.subject;
-        let scenario = self.scenarios.get(&ScenarioId::from(subject.0.as_str())).cloned();
+        let scenario = self.scenarios.get(&ScenarioId::from(subject.as_str())).cloned();
         if let Some(scenario) = scenario.filter(|_| !removed)
             && matches!(self.change(incident, &scenario, now), Change::Quiet)
         {
@@ -537,7 +546,7 @@ impl Pipeline {
         }
         let mut unseen = Vec::new();
         for id in self.ancestors(&incident.subject) {
-            let parent = Subject(id.to_string());
+            let parent = Subject::from(&id);
             if let Some(why) = self.is_down(&id) {
                 let detail = format!("`{id}`, which it depends on, {why}");
                 return Some(Held { hold: Hold::Down { parent }, why: Why::Dependency, detail });
@@ -550,7 +559,7 @@ impl Pipeline {
         if let Some(first) = unseen.first()
             && patience.is_none_or(|until| until > now)
         {
-            let (parent, until) = (Subject(first.to_string()), patience.unwrap_or(now + hold::LOOK));
+            let (parent, until) = (Subject::from(first), patience.unwrap_or(now + hold::LOOK));
             let detail = format!("`{first}`, which it depends on, is looked at first, until {}", until.format("%T"));
             if patience.is_none() {
                 self.effects.look.extend(unseen);
@@ -580,7 +589,7 @@ impl Pipeline {
 
     /// Whether a parent fails, and how.
     fn is_down(&self, id: &ScenarioId) -> Option<String> {
-        let watch = self.watches.get(&Subject(id.to_string()))?;
+        let watch = self.watches.get(&Subject::from(id))?;
         let down = self.scenarios.get(id).is_some_and(|scenario| watch.is_down(&scenario.alert));
         down.then(|| match &watch.open {
             Some(open) => format!("is down as {}", open.dedup_key()),
@@ -623,9 +632,9 @@ impl Pipeline {
         match hold {
             Hold::Look { until, .. } => self.admit(subject, until, now),
             Hold::Down { parent } => {
-                let id = ScenarioId::from(parent.0.as_str());
-                if subject.slo_of() == Some(parent.0.as_str()) {
-                    if self.open_of(subject).is_some_and(|open| self.told_by(open, &parent).is_none()) {
+                let id = ScenarioId::from(parent.as_str());
+                if subject.slo_of() == Some(parent.as_str()) {
+                    if self.incident(subject).is_some_and(|open| self.told_by(open, &parent).is_none()) {
                         self.recovered(subject, &format!("`{id}` itself is no longer down"), now);
                     }
                 } else if !self.ancestors(subject).contains(&id) {
@@ -635,7 +644,7 @@ impl Pipeline {
                 }
             }
             Hold::Muted { mute, until } => {
-                let muted = self.open_of(subject).and_then(|open| mute::muted(&self.alerting, &self.mutes, open, now));
+                let muted = self.incident(subject).and_then(|open| mute::muted(&self.alerting, &self.mutes, open, now));
                 if until <= now || muted.is_none_or(|muted| muted.id != mute) {
                     self.unmuted(subject, now);
                 }
@@ -649,7 +658,7 @@ impl Pipeline {
     /// for until `patience`.
     fn admit(&mut self, subject: &Subject, patience: DateTime<Utc>, now: DateTime<Utc>) {
         let Some(waiting) = self.held.get(subject).cloned() else { return };
-        let Some(incident) = self.open_of(subject).cloned() else { return };
+        let Some(incident) = self.incident(subject).cloned() else { return };
         match self.holds(&incident, waiting.began, Some(patience), now) {
             Some(held) if held.hold == waiting.hold => {}
             Some(held) => {
@@ -676,10 +685,10 @@ impl Pipeline {
 
     /// A timer of a subject has come, or that of a mute.
     fn wake(&mut self, subject: &Subject, now: DateTime<Utc>) {
-        if let Some(id) = subject.0.strip_prefix(mute::PREFIX) {
+        if let Some(id) = subject.as_str().strip_prefix(mute::PREFIX) {
             if self.mutes.get(id).is_some_and(|mute| mute.until <= now) {
                 self.mutes.remove(id);
-                self.touched.insert(subject.0.clone());
+                self.touched.insert(subject.to_string());
             }
             return;
         }
@@ -710,13 +719,13 @@ impl Pipeline {
         } else {
             self.watches.get_mut(&incident.subject).and_then(|watch| watch.open.as_mut())
         };
-        for known in open.into_iter().chain(self.effects.incidents.get_mut(&incident.dedup_key())) {
-            for receiver in receivers {
-                if !known.receivers.contains(receiver) {
-                    known.receivers.push(receiver.clone());
-                }
+        let Some(open) = open else { return };
+        for receiver in receivers {
+            if !open.receivers.contains(receiver) {
+                open.receivers.push(receiver.clone());
             }
         }
+        self.effects.watches.insert(incident.subject.clone());
     }
 }
 

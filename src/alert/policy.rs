@@ -1,5 +1,7 @@
 //! Who is told of an incident, and with which others. Pure.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 
 use crate::incident::Incident;
@@ -23,10 +25,7 @@ pub struct Routed {
 /// Routes an incident: the first route that matches, top down. Without routes every receiver is told; where none
 /// matches, the log.
 pub fn route(alerting: &Alerting, incident: &Incident) -> Routed {
-    let found = alerting
-        .routes
-        .iter()
-        .find(|route| route.matches.iter().all(|(key, value)| fact(incident, key) == Some(value.as_str())));
+    let found = alerting.routes.iter().find(|route| is_meant(&route.matches, incident));
     let receivers = match found {
         Some(route) => route.to.clone(),
         None if alerting.routes.is_empty() && !alerting.receivers.is_empty() => {
@@ -45,6 +44,12 @@ fn wait(route: Option<&Route>, severity: Severity) -> TimeDelta {
         None if severity == Severity::Critical => TimeDelta::zero(),
         None => GROUP_WAIT,
     }
+}
+
+/// Whether all that a `match` says holds. An incident is at each of its locations.
+pub fn is_meant(matches: &BTreeMap<String, String>, incident: &Incident) -> bool {
+    let at = |location: &str| incident.location.split(", ").any(|one| one == location);
+    matches.iter().all(|(key, value)| fact(incident, key) == Some(value.as_str()) || (key == "location" && at(value)))
 }
 
 /// What a key of `match` or `group_by` says of an incident: one of four words, or else a tag.

@@ -9,6 +9,7 @@ use super::fixtures::{Nothing, at, outcome};
 use super::mute::Mute;
 use super::replay::{Line, Mark, Replay, Replayed, Told, begin, compare};
 use super::timeline_tests::{AT_ONCE, Run, WAIT, alerting, checks, second};
+use crate::incident::Subject;
 use crate::names::suppressed;
 use crate::notify::{Alerting, Receiver};
 use crate::outcome::Outcome;
@@ -43,6 +44,10 @@ impl<'a> With<'a> {
     }
 
     fn replay(self, lines: &str) -> Replayed {
+        self.replay_all(outcomes(lines))
+    }
+
+    fn replay_all(self, outcomes: Vec<Outcome>) -> Replayed {
         let loaded = load("checks.yaml", &format!("checks:\n{}", self.checks), &Nothing);
         assert_eq!(loaded.diagnostics, [], "{}", self.checks);
         let scenarios: BTreeMap<_, _> =
@@ -54,7 +59,7 @@ impl<'a> With<'a> {
             let history: Vec<(usize, Vec<Tally>)> = spans.iter().map(|span| (span.window, Vec::new())).collect();
             replay.read(&scenario, &history);
         }
-        for outcome in outcomes(lines) {
+        for outcome in outcomes {
             replay.outcome(outcome);
         }
         replay.finish(at(second(self.span.1)))
@@ -65,9 +70,28 @@ impl<'a> With<'a> {
     }
 }
 
+#[test]
+fn another_quorum_is_tried_on_what_every_location_saw() {
+    let checks = checks("shop", "after: 2");
+    let of = |location: &'static str, letters: &str| {
+        let outcomes = outcomes(&format!("60s shop {letters}")).into_iter();
+        outcomes.map(move |outcome| Outcome { location: location.to_owned(), ..outcome })
+    };
+    let told = |quorum: Option<u32>| {
+        let mut outcomes: Vec<Outcome> = of("fra", "PFFF").chain(of("sto", "PPPP")).chain(of("waw", "PPPP")).collect();
+        outcomes.sort_by_key(|outcome| outcome.ended_at);
+        let mut with = With::new(&checks, &[AT_ONCE]);
+        with.alerting.quorum = quorum;
+        with.replay_all(outcomes)
+    };
+    let majority = told(None);
+    assert_eq!((majority.told.len(), majority.suppressed.get("quorum")), (0, Some(&3)));
+    assert_eq!(told(Some(1)).told.iter().map(shown).collect::<Vec<_>>(), ["3:00 a opened shop warning"]);
+}
+
 fn shown(told: &Told) -> String {
     let seconds = (told.at - at(0)).num_seconds();
-    let others: Vec<&str> = told.others.iter().map(|other| other.0.as_str()).collect();
+    let others: Vec<&str> = told.others.iter().map(Subject::as_str).collect();
     let others = if others.is_empty() { String::new() } else { format!(" +{}", others.join(",")) };
     let (event, severity) = (told.event.as_str(), told.severity.as_str());
     format!("{}:{:02} {} {event} {} {severity}{others}", seconds / 60, seconds % 60, told.receiver, told.subject)
@@ -188,7 +212,7 @@ fn the_same_are_at_most_a_minute_apart() {
         receiver: "a".into(),
         event: crate::incident::Event::Opened,
         severity: crate::scenario::Severity::Warning,
-        subject: crate::incident::Subject(subject.into()),
+        subject: Subject(subject.into()),
         others: Vec::new(),
         uncounted: 0,
     };
@@ -203,8 +227,7 @@ fn the_same_are_at_most_a_minute_apart() {
     assert_eq!(marks(&[told(0, "s"), told(100, "s")], &[told(100, "s")]), [(0, Then, 0), (100, Same, 0)]);
     assert_eq!(marks(&[told(0, "s")], &[told(0, "t")]), [(0, Then, 0), (0, Now, 0)]);
     // With others it is another notice; in another order it is not.
-    let with =
-        |subject: &str, other: &str| Told { others: vec![crate::incident::Subject(other.into())], ..told(0, subject) };
+    let with = |subject: &str, other: &str| Told { others: vec![Subject(other.into())], ..told(0, subject) };
     assert_eq!(marks(&[told(0, "s")], &[with("s", "t")]), [(0, Then, 0), (0, Now, 0)]);
     assert_eq!(marks(&[with("s", "t")], &[with("t", "s")]), [(0, Same, 0)]);
 }

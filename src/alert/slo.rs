@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::burn::{Burn, RULES, Rule};
-use super::machine::Judgement;
+use super::machine::{Judgement, tell};
 use crate::incident::{Decision, Event, Incident, Subject, Why};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Pretty, Scenario, Severity, Slo};
@@ -103,7 +103,8 @@ impl SloWatch {
             receivers: Vec::new(),
         };
         let detail = told(slo, burn, rule);
-        judged(self.open.insert(incident), outcome, Why::Opened, detail, Some(Event::Opened))
+        self.open = Some(incident);
+        self.judged(outcome, Why::Opened, detail, Some(Event::Opened))
     }
 
     /// An incident is open; `rule` is the one that holds and is as loud.
@@ -122,15 +123,15 @@ impl SloWatch {
                 let before = std::mem::replace(&mut open.severity, rule.severity);
                 open.message = Some(detail);
                 let detail = format!("{before} became {}", rule.severity);
-                return Some(judged(open, outcome, Why::Raised, detail, Some(Event::Updated)));
+                return Some(self.judged(outcome, Why::Raised, detail, Some(Event::Updated)));
             }
             // A reminder says how it stands now.
             open.message = Some(detail.clone());
-            return failed.then(|| judged(open, outcome, Why::Repeat, detail, None));
+            return failed.then(|| self.judged(outcome, Why::Repeat, detail, None));
         }
         if failed {
-            let detail = format!("open since {}", open.opened_at.format("%F %T"));
-            return Some(judged(open, outcome, Why::Repeat, detail, None));
+            let detail = open.since();
+            return Some(self.judged(outcome, Why::Repeat, detail, None));
         }
         if self.until.is_some_and(|until| outcome.ended_at < until) {
             return None;
@@ -141,31 +142,27 @@ impl SloWatch {
         let detail =
             format!("no rule holds any more; {} of the budget of {} is used", share(budget.used()), window(slo));
         open.message = Some(detail.clone());
-        let judgement = judged(open, outcome, Why::Resolved, detail, Some(Event::Resolved));
         self.over = (open.severity == Severity::Critical).then_some(Over { at: outcome.ended_at, failed: 0 });
-        (self.open, self.until) = (None, None);
-        Some(judgement)
+        self.until = None;
+        Some(self.judged(outcome, Why::Resolved, detail, Some(Event::Resolved)))
     }
 
     /// The scenario or its objective is no longer there: its incident, if one is open, resolves.
     pub fn remove(&mut self, now: DateTime<Utc>) -> Option<Judgement> {
-        let mut open = self.open.take()?;
+        let open = self.open.as_mut()?;
         (self.until, self.over) = (None, None);
         open.resolved_at = Some(now);
         let detail = "the objective is no longer there".to_owned();
         let decision = Decision { subject: open.subject.clone(), why: Why::Removed, detail, run: None, at: now };
-        open.events += 1;
-        Some(Judgement { decision, told: Some((Event::Resolved, open.clone())), incident: Some(open) })
+        Some(Judgement { decision, bad: false, told: tell(&mut self.open, Event::Resolved) })
     }
-}
 
-fn judged(open: &mut Incident, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {
-    if event.is_some() {
-        open.events += 1;
+    fn judged(&mut self, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {
+        let subject = Subject::slo(&outcome.scenario);
+        let decision = Decision { subject, why, detail, run: Some(outcome.run), at: outcome.ended_at };
+        let bad = outcome.verdict == Verdict::Failed;
+        Judgement { decision, bad, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
-    let decision =
-        Decision { subject: open.subject.clone(), why, detail, run: Some(outcome.run), at: outcome.ended_at };
-    Judgement { decision, told: event.map(|event| (event, open.clone())), incident: Some(open.clone()) }
 }
 
 /// In which window, how much of the budget is used, and when it is gone.

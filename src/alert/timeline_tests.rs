@@ -67,7 +67,7 @@ fn shown(notice: &Notice) -> String {
         let _ = write!(line, " by {}", notice.incident.dedup_key());
     }
     if !notice.others.is_empty() {
-        let names: Vec<&str> = notice.others.iter().map(|other| other.subject.0.as_str()).collect();
+        let names: Vec<&str> = notice.others.iter().map(|other| other.subject.as_str()).collect();
         let _ = write!(line, " +{}", names.join(","));
     }
     if notice.uncounted > 0 {

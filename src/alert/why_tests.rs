@@ -1,9 +1,10 @@
 //! For each stage a question that a person on call would ask, and what `wachta alerts why` answers.
 
-use super::fixtures::at;
+use super::fixtures::{at, outcome};
 use super::pipeline::Request;
 use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, checks, mute};
 use crate::notify::Receiver;
+use crate::outcome::Outcome;
 
 /// The last answer about a subject that contains this.
 #[track_caller]
@@ -27,6 +28,17 @@ fn why_was_i_not_told_although_it_was_red() {
     let brief = played("after: 1, recover_after: 1", &[WAIT], "60s shop F\n70s shop P");
     answered(&brief, "shop", "1:00 shop waiting: shop:1 gathers others until 08:01:30");
     answered(&brief, "shop", "1:10 shop brief: over before anyone was told");
+}
+
+#[test]
+fn why_was_i_not_told_when_it_was_red_in_frankfurt() {
+    let mut run = Run::new(&checks("shop", "after: 1"), &[AT_ONCE], true);
+    for (second, location, letter) in [(60, "fra", 'P'), (61, "waw", 'P'), (62, "sto", 'P'), (120, "fra", 'F')] {
+        let outcome = Outcome { location: location.into(), ..outcome("shop", letter, second) };
+        run.pipeline.outcome(&outcome, at(second));
+        run.write(at(second));
+    }
+    answered(&run, "shop", "2:00 shop quorum: bad from fra only: 1 of 3 locations, 2 needed");
 }
 
 #[test]

@@ -138,7 +138,7 @@ const ALERTING: &[Key] = &[
     key("receivers", Shape::Map(&Shape::Keys(&[receivers::RECEIVER])), "everyone who can be told, by name"),
     key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "the first that matches, top down"),
     key("templates", Shape::Keys(&[receivers::TEMPLATES]), "the words of all receivers that have none of their own"),
-    later("quorum", "how many locations must agree"),
+    key("quorum", Shape::Count, "how many locations must agree; default: a majority of those that report"),
     key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "when nothing is told, and of what"),
     key("alive", Shape::Keys(&[pipeline::ALIVE]), "who notices when wachta is gone"),
 ];
@@ -383,8 +383,17 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     for item in fields.get("maintenance").and_then(|node| r.list(node, "`maintenance`")).unwrap_or_default() {
         alerting.maintenance.extend(pipeline::maintenance(r, item));
     }
+    alerting.quorum = fields.get("quorum").and_then(|node| quorum(r, node));
     alerting.alive = fields.get("alive").and_then(|node| pipeline::alive(r, node));
     alerting
+}
+
+fn quorum(r: &mut Reader, node: &Node) -> Option<u32> {
+    let quorum = r.count(node, "`quorum`")?;
+    if quorum > 1 {
+        r.warn(node.span, "one location alone writes to this store", "counts as 1 until others report to it");
+    }
+    Some(quorum)
 }
 
 /// `match`.
@@ -501,6 +510,22 @@ alerting:
     }
 
     #[test]
+    fn a_quorum_is_taken_and_what_it_counts_as_is_said() {
+        let check = |text: &str, quorum: Option<u32>, problems: &[&str]| {
+            let text = format!("location: a\nscenarios: []\nalerting: {text}\n");
+            let (config, found) = read("wachta.yaml", &text);
+            let found: Vec<_> = found.iter().map(|found| format!("{}: {}", found.place(), found.message)).collect();
+            assert_eq!(
+                (config.map(|config| config.alerting.quorum), found),
+                (Some(quorum), problems.iter().map(|p| (*p).to_owned()).collect())
+            );
+        };
+        check("{}", None, &[]);
+        check("{quorum: 1}", Some(1), &[]);
+        check("{quorum: 2}", Some(2), &["wachta.yaml:3:20: one location alone writes to this store"]);
+    }
+
+    #[test]
     fn probes_off_loopback_need_targets() {
         let check = |web: &str, probe: &str, expected: &[&str]| {
             let text = format!("location: a\nscenarios: []\nweb: {{listen: {web}}}\nprobe: {probe}\n");
@@ -541,6 +566,7 @@ alerting:
     chat: {slak: {}}
   routes:
     - {match: {severity: loud}, to: [tickts]}
+  quorum: 0
 ";
         let (config, found) = read("wachta.yaml", text);
         assert!(config.is_none());
@@ -559,6 +585,7 @@ alerting:
                 "wachta.yaml:10:12: unknown key `slak`",
                 "wachta.yaml:12:26: unknown severity `loud`",
                 "wachta.yaml:12:38: unknown receiver `tickts`",
+                "wachta.yaml:13:11: `quorum` must be a whole number above 0, not `0`",
             ]
         );
     }

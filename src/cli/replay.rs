@@ -16,6 +16,7 @@ use crate::app::library::{Disk, Library as _};
 use crate::app::lookup::Environment;
 use crate::app::replay::{Asked, Report, replay};
 use crate::diagnostic::{Diagnostic, Severity, Source, Span};
+use crate::incident::Subject;
 use crate::scenario::{Catalog, Loaded, Scenario, ScenarioId, assemble, load, parents, units};
 use crate::store::Sqlite;
 
@@ -179,7 +180,7 @@ fn one(line: &Line) -> String {
         Mark::Now => '+',
     };
     let told = &line.told;
-    let others: Vec<&str> = told.others.iter().map(|other| other.0.as_str()).collect();
+    let others: Vec<&str> = told.others.iter().map(Subject::as_str).collect();
     let others = if told.others.is_empty() && told.uncounted == 0 {
         String::new()
     } else {

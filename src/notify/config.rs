@@ -19,6 +19,8 @@ pub struct Alerting {
     pub receivers: Vec<Receiver>,
     /// The first that matches, top down. No route at all: every receiver. None that matches: the log.
     pub routes: Vec<Route>,
+    /// How many locations must agree that a scenario is bad. None: a majority of those that report.
+    pub quorum: Option<u32>,
     /// When nothing is told, and of what.
     pub maintenance: Vec<Window>,
     /// Who notices when the agent is gone.

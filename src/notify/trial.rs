@@ -72,7 +72,7 @@ pub async fn trial(
 
 fn incident(receiver: &str, location: &str, now: DateTime<Utc>) -> Incident {
     Incident {
-        subject: Subject(format!("{SUBJECT}{receiver}")),
+        subject: Subject(format!("{SUBJECT}{receiver}").into()),
         // Each trial is one of its own.
         opening: u64::try_from(now.timestamp_millis()).unwrap_or_default(),
         name: format!("test of the receiver `{receiver}`"),

@@ -247,7 +247,7 @@ impl Runs for Sqlite {
         }
         for decision in &batch.decisions {
             let last = sqlx::query("SELECT id, why FROM decisions WHERE subject = ? ORDER BY id DESC LIMIT 1")
-                .bind(&decision.subject.0)
+                .bind(decision.subject.as_str())
                 .fetch_optional(&mut *tx)
                 .await?;
             match last {
@@ -261,7 +261,7 @@ impl Runs for Sqlite {
                 }
                 _ => {
                     sqlx::query("INSERT INTO decisions (subject, why, first_at, last_at, count, body) VALUES (?, ?, ?, ?, 1, ?)")
-                        .bind(&decision.subject.0)
+                        .bind(decision.subject.as_str())
                         .bind(decision.why.as_str())
                         .bind(micros(decision.at))
                         .bind(micros(decision.at))
@@ -443,7 +443,7 @@ impl History for Sqlite {
 impl Incidents for Sqlite {
     async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
         let rows = sqlx::query("SELECT subject, body FROM watches").fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok((Subject(row.get(0)), body(row, 1)?))).collect()
+        rows.iter().map(|row| Ok((Subject(row.get::<&str, _>(0).into()), body(row, 1)?))).collect()
     }
 
     async fn memory(&self) -> Result<Vec<(String, Json)>> {
@@ -470,7 +470,7 @@ impl Incidents for Sqlite {
     async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>> {
         let rows =
             sqlx::query("SELECT body, first_at, count FROM decisions WHERE subject = ? ORDER BY id DESC LIMIT ?")
-                .bind(subject.0.clone())
+                .bind(subject.as_str())
                 .bind(limit)
                 .fetch_all(&self.readers)
                 .await?;

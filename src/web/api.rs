@@ -131,7 +131,7 @@ pub(super) async fn why(With(state): With<State>, Path(id): Path<String>) -> Ans
 /// them; none: nothing was decided.
 pub async fn decisions_in(store: &(impl Incidents + ?Sized), id: &str) -> Result<Option<Value>, StoreError> {
     let incident = store.incident(id).await?;
-    let subject = incident.map_or(Subject(id.to_owned()), |incident| incident.subject);
+    let subject = incident.map_or(Subject(id.into()), |incident| incident.subject);
     let decisions = store.decisions(&subject, LISTED).await?;
     let shown = decisions.iter().map(|kept| {
         json!({

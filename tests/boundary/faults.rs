@@ -171,7 +171,7 @@ pub async fn replay(folder: &Path, shop: &Demo) {
     let mut events: Vec<(String, &str, RunId)> = Vec::new();
     for outcome in &outcomes {
         let watch = watches.entry(outcome.scenario.clone()).or_default();
-        let judgement = watch.advance(&scenarios[&outcome.scenario], outcome).expect("judged once");
+        let judgement = watch.advance(&scenarios[&outcome.scenario], outcome, None).expect("judged once");
         if let Some((event, incident)) = judgement.told {
             events.push((incident.dedup_key(), event.as_str(), outcome.run));
         }

@@ -124,8 +124,7 @@ impl Pipeline {
             self.effects.watches.insert(subject);
         }
         if let Some(judgement) = judgement {
-            let bad = matches!(judgement.decision.why, Why::Opened | Why::Repeat | Why::Raised);
-            let failure = bad.then(|| Failure {
+            let failure = judgement.bad.then(|| Failure {
                 cause: Cause::of_budget(scenario),
                 print: 0,
                 scenario,
@@ -137,7 +136,7 @@ impl Pipeline {
 
     /// While a scenario's own incident is open and as loud, its error budget says nothing new.
     pub(super) fn is_told_by_scenario(&self, incident: &Incident) -> Option<Held> {
-        let parent = Subject(incident.subject.slo_of()?.to_owned());
+        let parent = Subject(incident.subject.slo_of()?.into());
         let detail = self.told_by(incident, &parent)?;
         Some(Held { hold: Hold::Down { parent }, why: Why::Dependency, detail })
     }
@@ -146,14 +145,6 @@ impl Pipeline {
     pub(super) fn told_by(&self, incident: &Incident, parent: &Subject) -> Option<String> {
         let own = self.watches.get(parent)?.open.as_ref()?;
         (own.severity >= incident.severity).then(|| format!("`{parent}` itself is down as {}", own.dedup_key()))
-    }
-
-    /// The incident of a subject that is open.
-    pub(super) fn open_of(&self, subject: &Subject) -> Option<&Incident> {
-        match self.watches.get(subject) {
-            Some(watch) => watch.open.as_ref(),
-            None => self.budgets.open(subject),
-        }
     }
 }
 

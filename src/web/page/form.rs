@@ -73,11 +73,11 @@ async fn carry_out(
             let incident = state.store.incident(key).await?;
             let incident = incident.ok_or_else(|| api::bad(format!("there is no incident `{key}`")))?;
             let value = match said.what.as_str() {
-                "scenario" => Some(&incident.subject.0),
-                tag => incident.tags.get(tag),
+                "scenario" => Some(incident.subject.as_str()),
+                tag => incident.tags.get(tag).map(String::as_str),
             };
             let value = value.ok_or_else(|| api::bad(format!("the incident has no tag `{}`", said.what)))?;
-            let matches = [(said.what.clone(), value.clone())].into();
+            let matches = [(said.what.clone(), value.to_owned())].into();
             MuteBody { matches, length: said.length, author: said.author, reason: said.reason }.asked(false)?
         }
     };
@@ -117,7 +117,7 @@ pub(super) fn mutes(
     let fits = |key: &str, value: &Json| {
         let fact = match key {
             "severity" => Some(incident.severity.as_str()),
-            "scenario" => Some(incident.subject.0.as_str()),
+            "scenario" => Some(incident.subject.as_str()),
             "location" => Some(incident.location.as_str()),
             "kind" => Some(incident.kind.as_str()),
             tag => incident.tags.get(tag).map(String::as_str),

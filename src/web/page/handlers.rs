@@ -40,7 +40,7 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
     for run in &recent {
         runs.entry(run.scenario.as_str()).or_default().push(run.clone());
     }
-    let by_subject: HashMap<&str, &Incident> = open.iter().map(|found| (found.subject.0.as_str(), *found)).collect();
+    let by_subject: HashMap<&str, &Incident> = open.iter().map(|found| (found.subject.as_str(), *found)).collect();
     let mut rows: Vec<ScenarioRow> = overview
         .scenarios
         .values()
@@ -92,7 +92,7 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
     else {
         return Err(Absent::Unknown(format!("There is no scenario with the id “{id}”, and no run of one is kept.")));
     };
-    let subject = Subject(id.to_owned());
+    let subject = Subject(id.into());
     let decisions = state.store.decisions(&subject, 50).await?;
     let incidents = state.store.incidents(INCIDENTS).await?;
     let incidents: Vec<_> = incidents
