@@ -1,5 +1,7 @@
 //! What a probe costs, side by side: wachta's `/probe`, `blackbox_exporter`, and a fresh connection of hyper that does
-//! nothing else. All ask the same local nginx, in turns: one probe after the other, and eight at once.
+//! nothing else. All ask the same local nginx, in turns: one probe after the other, and eight at once. Between the floor
+//! and an exporter stands the least there can be: that connection of hyper, asked for by HTTP and answered by twenty
+//! metrics, with no targets, modules, redirects, bodies, logs or results that are kept.
 //!
 //! After that an agent that runs checks by schedule, with everything that follows a run: expectations, metrics, history
 //! and alerting; beside it the floor at the same pace, since a program that sleeps between requests pays for waking up.
@@ -8,6 +10,7 @@
 //! told by a pipe and answers nobody. No limits: ratios are printed beside what they should be.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -176,6 +179,33 @@ async fn floor(address: SocketAddr) -> Outcome<()> {
     Ok(())
 }
 
+/// Makes a request whenever it is asked, and answers with twenty metrics.
+async fn bare(site: SocketAddr, listen: SocketAddr) -> Outcome<()> {
+    let probe = move || async move {
+        let began = Instant::now();
+        let success = request(site).await.is_ok();
+        let took = began.elapsed().as_secs_f64();
+        let mut text = String::with_capacity(2048);
+        for number in 1..20 {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "# HELP probe_{number} Twenty of them\n# TYPE probe_{number} gauge\nprobe_{number} {}",
+                took / f64::from(number)
+            );
+        }
+        let _ = writeln!(
+            text,
+            "# HELP probe_success As all\n# TYPE probe_success gauge\nprobe_success {}",
+            u8::from(success)
+        );
+        text
+    };
+    let app = axum::Router::new().route("/probe", axum::routing::get(probe));
+    axum::serve(tokio::net::TcpListener::bind(listen).await?, app).await?;
+    Ok(())
+}
+
 fn free() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
@@ -214,7 +244,7 @@ async fn measure() -> Outcome<()> {
     let folder = Folder(std::env::temp_dir().join(format!("wachta-bench-probe-{}", std::process::id())));
     let path = folder.0.as_path();
     std::fs::create_dir_all(path)?;
-    let (site, ours, theirs) = (free()?, free()?, free()?);
+    let (site, ours, theirs, least) = (free()?, free()?, free()?, free()?);
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|name| format!("{name}_temp_path {name};"))
@@ -249,6 +279,9 @@ async fn measure() -> Outcome<()> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
+    let bare =
+        start(Command::new(std::env::current_exe()?).args(["bare", &site.to_string(), &least.to_string()]), path)?;
+    answers(&client, &format!("http://{least}/probe")).await?;
     let told = child.stdin.take().ok_or("a pipe was asked for")?;
     let said = BufReader::new(child.stdout.take().ok_or("a pipe was asked for")?);
     let url = |address| format!("http://{address}/probe?target=http://{site}/&module=http_2xx");
@@ -256,6 +289,7 @@ async fn measure() -> Outcome<()> {
         ("wachta", Tool::Exporter(wachta, url(ours)), [0.0; 2]),
         ("blackbox_exporter", Tool::Exporter(exporter, url(theirs)), [0.0; 2]),
         ("hyper, fresh connection", Tool::Floor(Program(child), told, said), [0.0; 2]),
+        ("the same behind axum, twenty metrics", Tool::Exporter(bare, url(least)), [0.0; 2]),
     ];
     for (_, tool, _) in &mut tools {
         for at_once in AT_ONCE {
@@ -265,7 +299,7 @@ async fn measure() -> Outcome<()> {
     for round in 0..rounds {
         // Each round begins with another one, so that what else the machine does falls on all.
         for at in 0..tools.len() {
-            let (_, tool, spent) = &mut tools[(round + at) % 3];
+            let (_, tool, spent) = &mut tools[(round + at) % 4];
             for (spent, at_once) in spent.iter_mut().zip(AT_ONCE) {
                 *spent += tool.turn(&client, at_once).await?;
             }
@@ -280,7 +314,7 @@ async fn measure() -> Outcome<()> {
     );
     let ours = tools[0].2;
     for (mode, at_once) in AT_ONCE.iter().enumerate() {
-        for ((name, _, spent), goal) in tools.iter().zip(["", "0.25", "1.5"]) {
+        for ((name, _, spent), goal) in tools.iter().zip(["", "0.25", "1.5", ""]) {
             let (spent, ratio) = (spent[mode] * 1000.0 / probes, ours[mode] / spent[mode]);
             println!("| {name} | {at_once} | {spent:.0} | {ratio:.2} | {goal} |");
         }
@@ -302,6 +336,10 @@ async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("floor") => floor(arguments.get(2).ok_or("floor needs an address")?.parse()?).await,
+        Some("bare") => {
+            let address = |at: usize| arguments.get(at).ok_or("bare needs two addresses");
+            bare(address(2)?.parse()?, address(3)?.parse()?).await
+        }
         _ => measure().await,
     }
 }

@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
+use sqlx::query_builder::Separated;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Row as _, Sqlite as Db, SqliteConnection, SqlitePool};
 
 use super::{
     Archive, Batch, Beat, Beats, Delivery, Durations, Ended, Heard, History, Incidents, Intent, KeptDecision,
@@ -20,6 +21,9 @@ use crate::outcome::{Outcome, RunId};
 
 /// The version of the tables; a file of a newer one is refused, not guessed at.
 const SCHEMA_VERSION: i64 = 1;
+
+/// So many rows are written with one statement.
+const ROWS: usize = 64;
 
 /// The scenarios that have outcomes, found by jumping through the index: a `DISTINCT` would read all of it.
 macro_rules! each {
@@ -156,16 +160,19 @@ fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| StoreError(e.to_string()))
 }
 
-/// Rows as a list in JSON; none when there are none.
-fn list<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<Option<String>> {
-    let rows: Vec<T> = rows.collect();
-    (!rows.is_empty()).then(|| json(&rows)).transpose()
-}
-
-/// Runs a statement that takes its rows from a list in JSON.
-async fn take(connection: &mut SqliteConnection, list: Option<String>, statement: &'static str) -> Result<()> {
-    if let Some(list) = list {
-        sqlx::query(statement).bind(list).execute(connection).await?;
+/// Writes what every run brings: many rows with a statement, since each is a trip to the thread of the database, and that
+/// costs more than a row. `bind` gives the values of a row.
+async fn insert<'r, R: Sync>(
+    connection: &mut SqliteConnection,
+    into: &'static str,
+    rows: &'r [R],
+    bind: impl Fn(Separated<'_, Db, &'static str>, &'r R),
+) -> Result<()> {
+    for rows in rows.chunks(ROWS) {
+        let mut query = QueryBuilder::<Db>::new(into);
+        query.push_values(rows, &bind);
+        // A statement of another length seldom comes again.
+        query.build().persistent(rows.len() == ROWS).execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -193,39 +200,36 @@ fn state(row: &SqliteRow) -> Result<NoticeState> {
 impl Runs for Sqlite {
     async fn commit(&self, batch: &Batch) -> Result<()> {
         let mut tx = self.writer.begin().await?;
-        // What every run brings is written with one statement a table, its rows a list in JSON: each statement is a
-        // trip to the thread of the database, and costs more than a row.
-        let intents = batch.intents.iter().map(|intent| {
-            (intent.run, &intent.scenario, &intent.name, intent.kind, &intent.location, micros(intent.due_at))
-        });
-        take(
-            &mut tx,
-            list(intents)?,
-            "INSERT OR REPLACE INTO intents (run, scenario, name, kind, location, due_at)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3, value ->> 4, value ->> 5 FROM json_each(?)",
-        )
+        let intents: Vec<_> =
+            batch.intents.iter().map(|intent| Ok((intent, json(&intent.kind)?))).collect::<Result<_>>()?;
+        let into = "INSERT OR REPLACE INTO intents (run, scenario, name, kind, location, due_at) ";
+        insert(&mut tx, into, &intents, |mut row, (intent, kind)| {
+            row.push_bind(intent.run.to_string()).push_bind(intent.scenario.as_str()).push_bind(&intent.name);
+            row.push_bind(kind).push_bind(&intent.location).push_bind(micros(intent.due_at));
+        })
         .await?;
-        let outcomes = batch.outcomes.iter().map(|outcome| {
-            let reason = outcome.reason.map(Reason::as_str);
-            let (ended_at, seconds) = (micros(outcome.ended_at), outcome.duration.as_secs_f64());
-            let (scenario, location) = (&outcome.scenario, &outcome.location);
-            (outcome.run, scenario, location, ended_at, outcome.verdict.as_str(), reason, seconds, outcome)
-        });
-        take(
-            &mut tx,
-            list(outcomes)?,
-            "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value -> 7
-             FROM json_each(?)",
-        )
+        let outcomes: Vec<_> =
+            batch.outcomes.iter().map(|outcome| Ok((outcome, json(outcome)?))).collect::<Result<_>>()?;
+        let into =
+            "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body) ";
+        insert(&mut tx, into, &outcomes, |mut row, (outcome, body)| {
+            row.push_bind(outcome.run.to_string()).push_bind(outcome.scenario.as_str()).push_bind(&outcome.location);
+            row.push_bind(micros(outcome.ended_at)).push_bind(outcome.verdict.as_str());
+            row.push_bind(outcome.reason.map(Reason::as_str)).push_bind(outcome.duration.as_secs_f64()).push_bind(body);
+        })
         .await?;
-        let over = batch.withdrawn.iter().copied().chain(batch.outcomes.iter().map(|outcome| outcome.run));
-        take(&mut tx, list(over)?, "DELETE FROM intents WHERE run IN (SELECT value FROM json_each(?))").await?;
-        take(
-            &mut tx,
-            list(batch.watches.iter())?,
-            "INSERT OR REPLACE INTO watches (subject, body) SELECT value ->> 0, value -> 1 FROM json_each(?)",
-        )
+        let over: Vec<_> = batch.withdrawn.iter().chain(batch.outcomes.iter().map(|outcome| &outcome.run)).collect();
+        if !over.is_empty() {
+            sqlx::query("DELETE FROM intents WHERE run IN (SELECT value FROM json_each(?))")
+                .bind(json(&over)?)
+                .execute(&mut *tx)
+                .await?;
+        }
+        let watches: Vec<_> =
+            batch.watches.iter().map(|(subject, watch)| Ok((subject, json(watch)?))).collect::<Result<_>>()?;
+        insert(&mut tx, "INSERT OR REPLACE INTO watches (subject, body) ", &watches, |mut row, (subject, watch)| {
+            row.push_bind(subject.as_str()).push_bind(watch);
+        })
         .await?;
         for (key, body) in &batch.memory {
             let query = match body {

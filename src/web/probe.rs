@@ -188,12 +188,13 @@ pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, h
         return plain(StatusCode::NOT_FOUND, "there are no modules: name a blackbox.yml under `probe.modules`");
     };
     let query = query.unwrap_or_default();
+    let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let parameter = |name: &str| {
-        let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-        found.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
+        let found = parameters.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
     };
-    let name = parameter("module").unwrap_or_else(|| DEFAULT_MODULE.to_owned());
-    let Some(module) = loaded.modules.get(&name) else {
+    let name = parameter("module").unwrap_or(DEFAULT_MODULE);
+    let Some(module) = loaded.modules.get(name) else {
         if let Some(metrics) = probes.metrics() {
             metrics.unknown.inc();
         }
@@ -220,7 +221,7 @@ pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, h
         return plain(StatusCode::BAD_REQUEST, format!("module {name:?} cannot be used: {why}"));
     }
     let hostname = parameter("hostname").filter(|_| module.prober == "http");
-    if let (Some(hostname), Some(host)) = (&hostname, module.host_header())
+    if let (Some(hostname), Some(host)) = (hostname, module.host_header())
         && hostname != host
     {
         let text = format!(
@@ -232,15 +233,15 @@ pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, h
         let text = format!("{} probes run already, as many as `probe.max_probes` allows", loaded.max);
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     };
-    let request = Request { target: &target, hostname: hostname.as_deref(), timeout, permit: &loaded.permit };
+    let request = Request { target, hostname, timeout, permit: &loaded.permit };
     let report = probes.prober.probe(module, request).await;
     drop(place);
     let debug = parameter("debug").is_some_and(|debug| debug == "true");
     let text = report.metrics.clone();
     let kept = probes.keep(Kept {
         id: 0,
-        name,
-        target: without_password(target),
+        name: name.to_owned(),
+        target: without_password(target.to_owned()),
         success: report.success,
         took: report.took,
         at: report.log.began_at(),
@@ -271,6 +272,10 @@ fn timeout(asked: Option<&str>, module: Option<Duration>) -> Result<Duration, St
 
 /// A target as it may be shown.
 fn without_password(target: String) -> String {
+    // Most have no user either, and reading a URL takes longer than looking for one.
+    if !target.contains('@') {
+        return target;
+    }
     let shown = url::Url::parse(&target).ok().filter(|url| url.password().is_some()).map(|mut url| {
         // A URL that has a password can have another one.
         let _ = url.set_password(Some("xxxxx"));

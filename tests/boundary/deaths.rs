@@ -26,7 +26,7 @@ use crate::support::agent::Agent;
 use crate::support::leases::{leases, listeners, listening, processes, session_leases, sessions, signal};
 use crate::support::{Folder, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 /// What is done to a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -178,7 +178,7 @@ async fn struck(row: &Row, tools: &Tools, folder: &Path, pause: Duration) -> See
     let base = serve(move |request| page(Arc::clone(&shared), request)).await;
     let path = if let Blow::Page(path) = row.blow { path } else { "/" };
     let text = format!(
-        "scenario: Struck\nevery: 1s\nbase_url: {base}\ntimeout: 20s\ndefaults: {{timeout: 3s}}\nbrowser: {{engine: {}}}\nsteps:\n  - \
+        "scenario: Struck\nevery: 1s\nbase_url: {base}\ntimeout: 60s\ndefaults: {{timeout: 3s}}\nbrowser: {{engine: {}}}\nsteps:\n  - \
          goto: {path}\n  - expect: {{visible: {{text: Ready}}}}\n  - expect: {{visible: {{heading: Welcome}}}}\n",
         row.engine
     );

@@ -58,11 +58,16 @@ impl Samples {
 
     /// Adds to a phase's seconds.
     pub(super) fn add_phase(&mut self, metric: Metric, phase: &str, seconds: f64) {
-        let labels = format!("{{phase=\"{phase}\"}}");
+        let is_it = |labels: &str| {
+            labels
+                .strip_prefix("{phase=\"")
+                .and_then(|rest| rest.strip_suffix("\"}"))
+                .is_some_and(|known| known == phase)
+        };
         let family = self.families.iter_mut().find(|family| family.metric.name == metric.name);
-        match family.and_then(|family| family.series.iter_mut().find(|(known, _)| *known == labels)) {
+        match family.and_then(|family| family.series.iter_mut().find(|(known, _)| is_it(known))) {
             Some((_, known)) => *known += seconds,
-            None => self.put(metric, labels, seconds),
+            None => self.put(metric, format!("{{phase=\"{phase}\"}}"), seconds),
         }
     }
 
