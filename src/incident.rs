@@ -9,7 +9,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::names::Reason;
-use crate::outcome::{RunId, Verdict};
+use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{ScenarioId, Severity};
 
 /// What begins the subject of an error budget.
@@ -118,6 +118,34 @@ pub struct Incident {
 }
 
 impl Incident {
+    /// One that an outcome opens: a warning of its scenario, of which nothing is known yet.
+    pub fn opened(subject: Subject, opening: u64, outcome: &Outcome) -> Self {
+        Self {
+            subject,
+            opening,
+            name: outcome.name.clone(),
+            tags: BTreeMap::new(),
+            kind: outcome.kind.as_str().to_owned(),
+            severity: Severity::Warning,
+            location: outcome.location.clone(),
+            opened_at: outcome.ended_at,
+            opened_by: outcome.run,
+            resolved_at: None,
+            resolved_by: None,
+            verdict: outcome.verdict,
+            last_run: outcome.run,
+            reason: None,
+            message: None,
+            step: None,
+            place: None,
+            screenshot: None,
+            runbook: None,
+            bad_runs: 0,
+            events: 0,
+            receivers: Vec::new(),
+        }
+    }
+
     /// The key under which receivers know it: `<group id>:<opening>`.
     pub fn dedup_key(&self) -> String {
         format!("{}:{}", self.subject, self.opening)

@@ -9,7 +9,6 @@ use super::machine::{Judgement, note_bad_run, tell};
 use crate::incident::{Decision, Event, Incident, Subject, Why};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::scenario::Severity;
 
 /// Of an agent's incident the message says how much could not be tested.
 fn note_untested(incident: &mut Incident, outcome: &Outcome, detail: &str) {
@@ -73,28 +72,9 @@ impl AgentWatch {
         }
         self.openings += 1;
         let mut incident = Incident {
-            subject: subject.clone(),
-            opening: self.openings,
             name: format!("wachta at {}", outcome.location),
-            tags: BTreeMap::new(),
             kind: "agent".into(),
-            severity: Severity::Warning,
-            location: outcome.location.clone(),
-            opened_at: now,
-            opened_by: outcome.run,
-            resolved_at: None,
-            resolved_by: None,
-            verdict: outcome.verdict,
-            last_run: outcome.run,
-            reason: None,
-            message: None,
-            step: None,
-            place: None,
-            screenshot: None,
-            runbook: None,
-            bad_runs: 0,
-            events: 0,
-            receivers: Vec::new(),
+            ..Incident::opened(subject.clone(), self.openings, outcome)
         };
         note_untested(&mut incident, outcome, &detail);
         self.open = Some(incident);

@@ -192,28 +192,13 @@ impl Watch {
         }
         self.openings += 1;
         let mut incident = Incident {
-            subject: Subject::from(&outcome.scenario),
-            opening: self.openings,
             name: scenario.name.clone(),
             tags: scenario.tags.clone(),
             kind: scenario.kind.as_str().to_owned(),
             severity,
             location: location.to_owned(),
-            opened_at: outcome.ended_at,
-            opened_by: outcome.run,
-            resolved_at: None,
-            resolved_by: None,
-            verdict: outcome.verdict,
-            last_run: outcome.run,
-            reason: None,
-            message: None,
-            step: None,
-            place: None,
-            screenshot: None,
             runbook: policy.runbook.clone(),
-            bad_runs: 0,
-            events: 0,
-            receivers: Vec::new(),
+            ..Incident::opened(Subject::from(&outcome.scenario), self.openings, outcome)
         };
         note_bad_run(&mut incident, outcome);
         self.open = Some(incident);

@@ -79,28 +79,16 @@ impl SloWatch {
         self.over = None;
         self.until = Some(outcome.ended_at + rule.short());
         let incident = Incident {
-            subject: Subject::slo(&scenario.id.value),
-            opening: self.openings,
             name: scenario.name.clone(),
             tags: scenario.tags.clone(),
             kind: "slo".into(),
             severity: rule.severity,
-            location: outcome.location.clone(),
-            opened_at: outcome.ended_at,
-            opened_by: outcome.run,
-            resolved_at: None,
-            resolved_by: None,
-            verdict: outcome.verdict,
-            last_run: outcome.run,
             reason: outcome.reason,
             message: Some(told(slo, burn, rule)),
-            step: None,
             place: Some(scenario.source.place(scenario.id.span)),
-            screenshot: None,
             runbook: scenario.alert.runbook.clone(),
             bad_runs: 1,
-            events: 0,
-            receivers: Vec::new(),
+            ..Incident::opened(Subject::slo(&scenario.id.value), self.openings, outcome)
         };
         let detail = told(slo, burn, rule);
         self.open = Some(incident);

@@ -230,7 +230,7 @@ pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, h
         return plain(StatusCode::BAD_REQUEST, text);
     }
     let Ok(place) = loaded.places.try_acquire() else {
-        let text = format!("{} probes run already, as many as `probe.max_probes` allows", loaded.max);
+        let text = format!("as many probes run already as `probe.max_probes` allows: {}", loaded.max);
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     };
     let request = Request { target, hostname, timeout, permit: &loaded.permit };

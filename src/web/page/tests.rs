@@ -302,7 +302,8 @@ async fn an_incident_comes_first_and_every_page_escapes() {
 
     let page = fixture.page("/incident/shop:1", StatusCode::OK).await;
     assert!(page.contains("Still open") && page.contains("Raised") && page.contains("failed</span>"), "{page}");
-    assert_eq!(fixture.page("/incident/shop%3A1", StatusCode::OK).await.len(), page.len());
+    // However its key is written.
+    assert!(fixture.page("/incident/shop%3A1", StatusCode::OK).await.contains("Still open"));
     assert_eq!(incident.dedup_key(), "shop:1");
 }
 

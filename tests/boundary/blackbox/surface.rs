@@ -268,3 +268,46 @@ async fn modules_are_read_anew_and_a_bad_file_keeps_the_last_good_one() {
     assert!(status == 500 && text.contains("blackbox.yml"), "{status} {text}");
     assert_eq!(answers("teapot").await, (200, Some(0.0)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_probes_run_at_once_than_are_allowed() {
+    let (connected, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (counter, closed) = (Arc::clone(&connected), Arc::clone(&gate));
+    let slow = serve(move |stream| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let closed = Arc::clone(&closed);
+        async move {
+            // Opened by closing it: then it lets everyone through.
+            let _ = closed.acquire().await;
+            http1(stream).await;
+        }
+    })
+    .await;
+    let folder = Folder::new("blackbox-places");
+    folder.write("blackbox.yml", MODULES);
+    folder.write(
+        "wachta.yaml",
+        "location: here\nscenarios: []\nstore: sqlite:wachta.db\nweb: {listen: \"127.0.0.1:0\"}\n\
+         probe: {modules: blackbox.yml, max_probes: 1}\n",
+    );
+    let demo = Demo::open(0, 0, &CancellationToken::new()).await.unwrap();
+    let agent = Agent::serve(folder.path(), &demo).await;
+    let url = format!("{}?target=http://{slow}/plain", agent.url("/probe"));
+    let ask = async || {
+        let answer = reqwest::get(&url).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let second = async {
+        until("the first one runs", LIMIT, async || (connected.load(Ordering::Relaxed) > 0).then_some(())).await;
+        let refused = ask().await;
+        gate.close();
+        refused
+    };
+    let ((first, text), refused) = tokio::join!(ask(), second);
+    assert_eq!(first, 200, "{text}");
+    assert_eq!(refused, (503, "as many probes run already as `probe.max_probes` allows: 1\n".into()));
+    // Its place is free again.
+    assert_eq!(ask().await.0, 200);
+    assert_eq!(connected.load(Ordering::Relaxed), 2, "who is refused asks nobody");
+    agent.stop().await;
+}
