@@ -181,7 +181,6 @@ impl Browsers {
     async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
         let inner = &self.0;
         let since = Instant::now();
-        let stopping = || Failure::new(Reason::Lost, "the agent is stopping");
         let waiting = inner.metrics.wait("session");
         let said = async {
             tokio::time::sleep(WORTH_SAYING).await;
@@ -315,12 +314,7 @@ impl Browsers {
         deadline: Instant,
     ) -> Result<Session, NotStarted> {
         let inner = &self.0;
-        let (folder, guard) = self.used().map_err(|error| {
-            Failure::new(
-                Reason::Configuration,
-                format!("{} cannot be used for browser sessions: {error}", inner.folder.display()),
-            )
-        })?;
+        let (folder, guard) = self.used()?;
         let owner = Owner {
             local: None,
             metrics: inner.metrics.clone(),
@@ -571,12 +565,22 @@ impl Browsers {
         drop(place);
     }
 
-    fn used(&self) -> std::io::Result<(Arc<Folder>, Guard)> {
+    pub(super) fn used(&self) -> Result<(Arc<Folder>, Guard), Failure> {
         let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(used) = &*used {
             return Ok(used.clone());
         }
-        let folder = Arc::new(Folder::new(&self.0.folder)?);
+        // A session that is still to begin must not bring back what a shutdown has put away, and waits for.
+        if self.0.stop.is_cancelled() {
+            return Err(stopping());
+        }
+        let folder = Folder::new(&self.0.folder).map_err(|error| {
+            Failure::new(
+                Reason::Configuration,
+                format!("{} cannot be used for browser sessions: {error}", self.0.folder.display()),
+            )
+        })?;
+        let folder = Arc::new(folder);
         let (guard, owner) = Guard::new(self.0.agent.clone());
         self.0.tasks.spawn(owner);
         *used = Some((Arc::clone(&folder), guard.clone()));
@@ -616,6 +620,10 @@ impl Browsers {
     pub(super) fn lease(&self) -> Option<String> {
         self.0.used.lock().unwrap().as_ref().map(|(folder, _)| folder.lease.clone())
     }
+}
+
+fn stopping() -> Failure {
+    Failure::new(Reason::Lost, "the agent is stopping")
 }
 
 /// The port a driver has said it listens on; none when it ended before.

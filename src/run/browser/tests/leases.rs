@@ -71,6 +71,8 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     let page = browsers.open(Spec::default(), soon()).await.unwrap();
     browsers.shutdown().await;
     assert_eq!(processes::groups_with_lease(&lease), []);
+    // A start that comes too late must not bring back what the shutdown waits for.
+    assert_eq!(browsers.used().err().map(|failure| failure.reason), Some(Reason::Lost));
     assert_eq!(reaped(&browsers, "shutdown"), 1);
     drop(page);
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
