@@ -170,8 +170,8 @@ pub fn steps(steps: &Steps) {
     }
     if let Some((click, raw, frames)) = steps.click {
         println!(
-            "\nA click that changes nothing: {click:.1} ms; of these, the click command {raw:.1} ms and the wait for a \
-             stable element, two frames of the page, {frames:.1} ms."
+            "\nA click that changes nothing: {click:.1} ms, of which the wait for a stable element, two frames of the page, \
+             takes {frames:.1} ms. The driver's own command for a click, alone: {raw:.1} ms."
         );
     }
 }

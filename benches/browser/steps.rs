@@ -85,7 +85,7 @@ steps:
 pub struct Steps {
     /// By name.
     pub kinds: Vec<Step>,
-    /// In milliseconds: a click of wachta on a page that stays, the same click as one command of WebDriver, and what two
+    /// In milliseconds: a click of wachta on a page that stays, the driver's own command for the same click, and what two
     /// frames of an animation take, which is how long the script looks whether an element is at rest.
     pub click: Option<(f64, f64, f64)>,
 }
