@@ -123,15 +123,16 @@ async fn a_run_is_the_same_everywhere() {
     let hosts = api.call("host.get", json!({"filter": {"host": api.host}, "output": ["hostid"]})).await;
     let problems = json!({"hostids": hosts[0]["hostid"], "search": {"name": "Orders API: failed"}});
     let open = api.until("problem.get", problems.clone(), |open| open.as_array().is_some_and(|v| v.len() == 1)).await;
+    // The store may have a run a moment after Zabbix: neither waits for the other.
     let run_at = async |event: &Value| -> Outcome {
-        let outcomes = store.recent(Some(ID), 1000).await.unwrap();
-        let at = |outcome: &Outcome| {
-            (outcome.ended_at.timestamp().to_string(), outcome.ended_at.timestamp_subsec_nanos().to_string())
+        let at_event = |outcome: &Outcome| {
+            let at = (outcome.ended_at.timestamp().to_string(), outcome.ended_at.timestamp_subsec_nanos().to_string());
+            (Some(at.0.as_str()), Some(at.1.as_str())) == (event["clock"].as_str(), event["ns"].as_str())
         };
-        let at_event = |o: &Outcome| {
-            (Some(at(o).0.as_str()), Some(at(o).1.as_str())) == (event["clock"].as_str(), event["ns"].as_str())
-        };
-        outcomes.into_iter().find(at_event).expect("the event has the time of a run")
+        until("the store has the run whose time the event has", SOON, async || {
+            store.recent(Some(ID), 1000).await.unwrap().into_iter().find(at_event)
+        })
+        .await
     };
     assert_eq!(run_at(&open[0]).await.verdict, Verdict::Failed);
     shown_in_zabbix(&api, &failed).await;
