@@ -224,7 +224,8 @@ async fn a_receiver_that_kills_the_agent_is_told_all_the_same() {
         receiver.behave(Manners::Polite);
         until("an agent runs", PATIENCE, async || {
             keeper.look().await;
-            (!keeper.agent.ended()).then_some(())
+            // One that was killed just now may not have ended yet, but answers no more.
+            (keeper.agent.status("/-/healthy").await == Some(200)).then_some(())
         })
         .await;
         assert_eq!(keeper.agent.stop().await, Some(0));
@@ -252,9 +253,9 @@ async fn an_agent_that_dies_after_every_nth_write_loses_nothing() {
             command
         };
         let mut keeper = Keeper::start(&folder, &shop, &receiver, dying).await;
-        every_fault(&[Fault::Error500], &shop, &mut keeper, &IDS[..6]).await;
-        // The whole story is some forty writes long.
-        assert!(n > 20 || keeper.starts > 1, "n = {n}: it never died");
+        // One round is some forty writes long, on a busy machine fewer.
+        every_fault(&[Fault::Error500; 2], &shop, &mut keeper, &IDS[..6]).await;
+        assert!(keeper.starts > 1, "n = {n}: it never died");
         keeper.agent.kill();
         replay(folder.path(), &shop).await;
         stop.cancel();

@@ -1,7 +1,6 @@
 //! A receiver of notices that writes down what it hears, and can kill who tells it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::{Signal, kill};
@@ -25,9 +24,14 @@ pub enum Manners {
 pub struct Receiver {
     pub address: SocketAddr,
     heard: Arc<Mutex<Vec<Value>>>,
-    manners: Arc<Mutex<Manners>>,
-    /// Whom to kill; 0 is nobody. One notice kills one agent.
-    victim: Arc<AtomicI32>,
+    aim: Arc<Mutex<Aim>>,
+}
+
+/// How it behaves, and whom it kills; 0 is nobody. One notice kills one agent. Under one lock, so that nobody is killed
+/// any more once it behaves otherwise.
+struct Aim {
+    manners: Manners,
+    victim: i32,
 }
 
 impl Receiver {
@@ -36,8 +40,7 @@ impl Receiver {
         let receiver = Self {
             address: listener.local_addr().unwrap(),
             heard: Arc::default(),
-            manners: Arc::new(Mutex::new(Manners::Polite)),
-            victim: Arc::default(),
+            aim: Arc::new(Mutex::new(Aim { manners: Manners::Polite, victim: 0 })),
         };
         let server = receiver.clone();
         tokio::spawn(async move {
@@ -49,11 +52,11 @@ impl Receiver {
     }
 
     pub fn behave(&self, manners: Manners) {
-        *self.manners.lock().unwrap() = manners;
+        self.aim.lock().unwrap().manners = manners;
     }
 
     pub fn aim_at(&self, pid: i32) {
-        self.victim.store(pid, Ordering::SeqCst);
+        self.aim.lock().unwrap().victim = pid;
     }
 
     pub fn heard(&self) -> Vec<Value> {
@@ -81,19 +84,21 @@ impl Receiver {
             }
         };
         self.heard.lock().unwrap().push(serde_json::from_str(&body).unwrap());
-        let manners = *self.manners.lock().unwrap();
-        if manners == Manners::KillBefore && self.strike() {
+        if self.strike(Manners::KillBefore) {
             return;
         }
         let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
         let _ = stream.flush().await;
-        if manners == Manners::KillAfter {
-            self.strike();
-        }
+        self.strike(Manners::KillAfter);
     }
 
-    fn strike(&self) -> bool {
-        let pid = self.victim.swap(0, Ordering::SeqCst);
+    /// Kills if it behaves so, and says whether it did.
+    fn strike(&self, manners: Manners) -> bool {
+        let mut aim = self.aim.lock().unwrap();
+        if aim.manners != manners {
+            return false;
+        }
+        let pid = std::mem::take(&mut aim.victim);
         pid != 0 && kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()
     }
 }
