@@ -1,8 +1,14 @@
 //! A thread of its own for work that is short and often: what runs there is not delayed by what goes on elsewhere (files
 //! that are loaded, pictures, alerting), and no two threads wake each other for it, which costs as much as the work.
 
+use std::time::Duration;
+
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How far apart the ticks of a timer are that is always set. A timeout that is set while a later one is waited for wakes
+/// the thread, by a system call, so that it waits shorter; with this one nearly all are later than what is waited for.
+const STANDING: Duration = Duration::from_secs(1);
 
 /// The thread; it ends with this.
 pub(super) struct Lane {
@@ -17,7 +23,17 @@ impl Lane {
         let handle = runtime.handle().clone();
         let until = CancellationToken::new();
         let ended = until.clone();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(ended.cancelled()))?;
+        let standing = async move {
+            let mut ticks = tokio::time::interval(STANDING);
+            let _ = ended
+                .run_until_cancelled(async {
+                    loop {
+                        ticks.tick().await;
+                    }
+                })
+                .await;
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(standing))?;
         Ok(Self { handle, _until: until.drop_guard() })
     }
 

@@ -1,5 +1,7 @@
 //! Metrics, health and reload.
 
+use std::sync::Arc;
+
 use axum::extract::State as With;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
@@ -7,7 +9,7 @@ use axum::response::IntoResponse;
 use super::{ReloadRequest, State};
 
 /// Metrics in the Prometheus text format.
-pub(super) async fn metrics(With(state): With<State>) -> impl IntoResponse {
+pub(super) async fn metrics(With(state): With<Arc<State>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.prometheus.render())
 }
 
@@ -17,7 +19,7 @@ pub(super) async fn healthy() -> &'static str {
 }
 
 /// Files are loaded and the agent does not stop.
-pub(super) async fn ready(With(state): With<State>) -> (StatusCode, &'static str) {
+pub(super) async fn ready(With(state): With<Arc<State>>) -> (StatusCode, &'static str) {
     let loaded = state.overview.borrow().loaded_at.is_some();
     if loaded && !state.stopping.is_cancelled() {
         (StatusCode::OK, "wachta is ready.\n")
@@ -27,7 +29,7 @@ pub(super) async fn ready(With(state): With<State>) -> (StatusCode, &'static str
 }
 
 /// Loads the files anew; 200 when everything was taken, else 500 with what was not.
-pub(super) async fn reload(With(state): With<State>, headers: HeaderMap) -> (StatusCode, String) {
+pub(super) async fn reload(With(state): With<Arc<State>>, headers: HeaderMap) -> (StatusCode, String) {
     // A page elsewhere must not be able to make a visitor's browser reload the agent.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return (StatusCode::FORBIDDEN, "asked for by another site\n".into());

@@ -2,6 +2,7 @@
 //! `{"error": …}`. Changes are asked for by messages that `app` answers once they are written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -104,7 +105,7 @@ fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
 }
 
 /// Incidents, the open ones first.
-pub(super) async fn incidents(With(state): With<State>) -> Answer {
+pub(super) async fn incidents(With(state): With<Arc<State>>) -> Answer {
     Ok(Json(incidents_in(&*state.store).await?))
 }
 
@@ -120,7 +121,7 @@ fn incident(incident: &Incident) -> Value {
 }
 
 /// Decisions about a scenario, or about the one that an incident is of, newest first.
-pub(super) async fn why(With(state): With<State>, Path(id): Path<String>) -> Answer {
+pub(super) async fn why(With(state): With<Arc<State>>, Path(id): Path<String>) -> Answer {
     match decisions_in(&*state.store, &id).await? {
         Some(decisions) => Ok(Json(decisions)),
         None => Err(Problem(StatusCode::NOT_FOUND, format!("nothing was decided about `{id}`"))),
@@ -147,7 +148,7 @@ pub async fn decisions_in(store: &(impl Incidents + ?Sized), id: &str) -> Result
 }
 
 /// Silences and maintenance that people asked for and that have not ended.
-pub(super) async fn silences(With(state): With<State>) -> Answer {
+pub(super) async fn silences(With(state): With<Arc<State>>) -> Answer {
     Ok(Json(mutes_in(&*state.store).await?))
 }
 
@@ -213,7 +214,7 @@ impl MuteBody {
 
 /// Silences.
 pub(super) async fn silence(
-    With(state): With<State>,
+    With(state): With<Arc<State>>,
     headers: HeaderMap,
     body: Result<Json<MuteBody>, JsonRejection>,
 ) -> Answer {
@@ -222,7 +223,7 @@ pub(super) async fn silence(
 
 /// Opens a window of maintenance.
 pub(super) async fn maintain(
-    With(state): With<State>,
+    With(state): With<Arc<State>>,
     headers: HeaderMap,
     body: Result<Json<MuteBody>, JsonRejection>,
 ) -> Answer {
@@ -230,7 +231,7 @@ pub(super) async fn maintain(
 }
 
 /// Ends a silence or maintenance.
-pub(super) async fn expire(With(state): With<State>, headers: HeaderMap, Path(id): Path<String>) -> Answer {
+pub(super) async fn expire(With(state): With<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> Answer {
     ask(&state, &headers, Asked::Expire { id }).await
 }
 
@@ -243,7 +244,7 @@ pub(super) struct AckBody {
 
 /// Takes an incident over.
 pub(super) async fn acknowledge(
-    With(state): With<State>,
+    With(state): With<Arc<State>>,
     headers: HeaderMap,
     Path(key): Path<String>,
     body: Result<Json<AckBody>, JsonRejection>,

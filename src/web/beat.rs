@@ -2,6 +2,8 @@
 //!
 //! GET, HEAD and POST are the same, so that anything that can send a request can call in; a body is not read.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State as With};
 use axum::http::StatusCode;
 use chrono::Utc;
@@ -10,12 +12,15 @@ use super::State;
 use crate::store::{Beat, FAILED};
 
 /// The work has ended well.
-pub(super) async fn success(With(state): With<State>, Path(name): Path<String>) -> (StatusCode, String) {
+pub(super) async fn success(With(state): With<Arc<State>>, Path(name): Path<String>) -> (StatusCode, String) {
     take(&state, &name, Beat::Ended(0)).await
 }
 
 /// The work begins, has failed, or has ended with an exit code.
-pub(super) async fn told(With(state): With<State>, Path((name, what)): Path<(String, String)>) -> (StatusCode, String) {
+pub(super) async fn told(
+    With(state): With<Arc<State>>,
+    Path((name, what)): Path<(String, String)>,
+) -> (StatusCode, String) {
     let beat = match what.as_str() {
         "start" => Beat::Started,
         "fail" => Beat::Ended(FAILED),

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{RawQuery, State as With};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Bytes;
+use axum::extract::{RawQuery, Request as Asked, State as With};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use prometheus::{Gauge, IntCounter, Registry};
@@ -87,7 +89,7 @@ pub(super) struct Kept {
     pub(super) at: DateTime<Utc>,
     module: Arc<Module>,
     log: Log,
-    metrics: String,
+    metrics: Bytes,
 }
 
 impl Kept {
@@ -96,7 +98,7 @@ impl Kept {
         format!(
             "Logs for the probe:\n{}\n\n\nMetrics that would have been returned:\n{}\n\n\nModule configuration:\n{}",
             self.log.render(&self.module.masker),
-            self.metrics,
+            String::from_utf8_lossy(&self.metrics),
             self.module.effective()
         )
     }
@@ -178,16 +180,21 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response {
 }
 
 /// `/probe?target=&module=&hostname=&debug=`
-pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+pub(super) async fn probe(With(state): With<Arc<State>>, asked: Asked) -> Response {
+    let (asked, _) = asked.into_parts();
+    super::harden(answer(&state.probes, &asked).await)
+}
+
+async fn answer(probes: &Probes, asked: &Parts) -> Response {
+    let headers = &asked.headers;
     // A page elsewhere must not make a visitor's browser probe what only the visitor can reach.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return plain(StatusCode::FORBIDDEN, "asked for by another site");
     }
-    let probes = &state.probes;
     let Some(loaded) = probes.loaded() else {
         return plain(StatusCode::NOT_FOUND, "there are no modules: name a blackbox.yml under `probe.modules`");
     };
-    let query = query.unwrap_or_default();
+    let query = asked.uri.query().unwrap_or_default();
     let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let parameter = |name: &str| {
         let found = parameters.iter().find(|(key, _)| key == name);
@@ -200,8 +207,8 @@ pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, h
         }
         return plain(StatusCode::BAD_REQUEST, format!("Unknown module {name:?}"));
     };
-    let asked = headers.get("x-prometheus-scrape-timeout-seconds").map(|value| value.to_str().unwrap_or("?"));
-    let timeout = match timeout(asked, module.timeout) {
+    let patience = headers.get("x-prometheus-scrape-timeout-seconds").map(|value| value.to_str().unwrap_or("?"));
+    let timeout = match timeout(patience, module.timeout) {
         Ok(timeout) => timeout,
         Err(why) => {
             let text = format!("Failed to parse timeout from Prometheus header: {why}");
@@ -237,7 +244,7 @@ pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, h
     let report = probes.prober.probe(module, request).await;
     drop(place);
     let debug = parameter("debug").is_some_and(|debug| debug == "true");
-    let text = report.metrics.clone();
+    let metrics = Bytes::from(report.metrics);
     let kept = probes.keep(Kept {
         id: 0,
         name: name.to_owned(),
@@ -247,12 +254,12 @@ pub(super) async fn probe(With(state): With<State>, RawQuery(query): RawQuery, h
         at: report.log.began_at(),
         module: Arc::clone(module),
         log: report.log,
-        metrics: report.metrics,
+        metrics: metrics.clone(),
     });
     if debug {
         return plain(StatusCode::OK, kept.debug());
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics).into_response()
 }
 
 /// How long a probe may take: what Prometheus waits, less an offset, and at most what the module says.
@@ -285,7 +292,7 @@ fn without_password(target: String) -> String {
 }
 
 /// `/config`: the modules in effect, without secrets.
-pub(super) async fn config(With(state): With<State>) -> Response {
+pub(super) async fn config(With(state): With<Arc<State>>) -> Response {
     match state.probes.loaded() {
         Some(loaded) => {
             let text = loaded.modules.effective();
@@ -296,7 +303,7 @@ pub(super) async fn config(With(state): With<State>) -> Response {
 }
 
 /// `/logs?id=`: one of the results of late.
-pub(super) async fn logs(With(state): With<State>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn logs(With(state): With<Arc<State>>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let id = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "id");
     let Some(id) = id.and_then(|(_, id)| id.parse::<u64>().ok()) else {

@@ -15,7 +15,7 @@ use crate::run::wire::{Offer, Route, dial, secure, server_name};
 
 /// Probes a server of DNS.
 pub(super) async fn dns(probe: &mut Probe<'_>, dns: &Dns, time: Duration) -> Verdict {
-    for phase in ["resolve", "connect", "request"] {
+    for phase in [metric::RESOLVE, metric::CONNECT, metric::REQUEST] {
         probe.samples.add_phase(metric::DNS_DURATION, phase, 0.0);
     }
     for metric in
@@ -31,7 +31,7 @@ async fn ask(probe: &mut Probe<'_>, dns: &Dns) -> Verdict {
     let (host, port) = split_port(probe.target).unwrap_or((probe.target, None));
     let port = port.unwrap_or(if dns.over_tls { 853 } else { 53 });
     let (address, took) = probe.choose(dns.addresses, &Target { scheme: "dns", host, port: Some(port) }).await?;
-    probe.samples.add_phase(metric::DNS_DURATION, "resolve", took.as_secs_f64());
+    probe.samples.add_phase(metric::DNS_DURATION, metric::RESOLVE, took.as_secs_f64());
     let server = SocketAddr::new(address, port);
     let [.., high, low] = *uuid::Uuid::now_v7().as_bytes();
     let id = u16::from_be_bytes([high, low]);
@@ -130,7 +130,7 @@ async fn over_udp(
     let socket = UdpSocket::bind((dns.source.unwrap_or(any), 0)).await.map_err(said)?;
     // A connected socket hears nobody else.
     socket.connect(server).await.map_err(said)?;
-    probe.samples.add_phase(metric::DNS_DURATION, "connect", began.elapsed().as_secs_f64());
+    probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
     let began = Instant::now();
     socket.send(question).await.map_err(said)?;
     let mut buffer = vec![0; 65_535];
@@ -138,7 +138,7 @@ async fn over_udp(
         let length = socket.recv(&mut buffer).await.map_err(said)?;
         match Message::parse(&buffer[..length]) {
             Some(message) if message.id == id && message.response => {
-                probe.samples.add_phase(metric::DNS_DURATION, "request", began.elapsed().as_secs_f64());
+                probe.samples.add_phase(metric::DNS_DURATION, metric::REQUEST, began.elapsed().as_secs_f64());
                 return Ok(message);
             }
             // Somebody else's answer, or a late one.
@@ -160,14 +160,14 @@ async fn over_tcp(
     let route = Route { source: dns.source, pinned: Some(server), ..Route::default() };
     let dialed = dial(host, server.port(), &route).await.map_err(|failure| failure.message)?;
     if !dns.over_tls {
-        probe.samples.add_phase(metric::DNS_DURATION, "connect", began.elapsed().as_secs_f64());
+        probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
         return exchange(probe, dialed.stream, question, id).await;
     }
     let ready = probe.tls(&dns.tls_config).map_err(|Stopped| "TLS is not set up".to_owned())?;
     let name = server_name(dns.tls_config.server_name.as_deref().unwrap_or(host)).map_err(|failure| failure.message)?;
     let secured = secure(dialed.stream, ready.config.clone(), name, Offer::Nothing).await;
     let stream = secured.map_err(|refused| refused.failure.message)?.stream;
-    probe.samples.add_phase(metric::DNS_DURATION, "connect", began.elapsed().as_secs_f64());
+    probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
     exchange(probe, stream, question, id).await
 }
 
@@ -190,7 +190,7 @@ async fn exchange(
         Ok::<_, std::io::Error>(answer)
     };
     let answer = talk.await.map_err(|error| error.to_string())?;
-    probe.samples.add_phase(metric::DNS_DURATION, "request", began.elapsed().as_secs_f64());
+    probe.samples.add_phase(metric::DNS_DURATION, metric::REQUEST, began.elapsed().as_secs_f64());
     let message = Message::parse(&answer).ok_or("the answer is no message of DNS")?;
     if message.id != id || !message.response {
         return Err("the answer is to another question".into());

@@ -35,7 +35,7 @@ struct Checked {
 
 /// Probes a service's health.
 pub(super) async fn grpc(probe: &mut Probe<'_>, grpc: &Grpc, time: Duration) -> Verdict {
-    probe.samples.add_phase(metric::GRPC_DURATION, "resolve", 0.0);
+    probe.samples.add_phase(metric::GRPC_DURATION, metric::RESOLVE, 0.0);
     for metric in [metric::GRPC_SSL, metric::GRPC_STATUS_CODE, metric::SSL_EARLIEST_CERT_EXPIRY] {
         probe.samples.set(metric, 0.0);
     }
@@ -49,7 +49,7 @@ pub(super) async fn grpc(probe: &mut Probe<'_>, grpc: &Grpc, time: Duration) -> 
     let target = Target { scheme: "grpc", host, port: Some(port) };
     let chosen = tokio::time::timeout(time, probe.choose(grpc.addresses, &target)).await;
     let (address, took) = chosen.unwrap_or_else(|_| Err(probe.stop("Error resolving address", &[])))?;
-    probe.samples.add_phase(metric::GRPC_DURATION, "resolve", took.as_secs_f64());
+    probe.samples.add_phase(metric::GRPC_DURATION, metric::RESOLVE, took.as_secs_f64());
 
     let check_began = std::time::Instant::now();
     let left = time.saturating_sub(began.elapsed());
@@ -58,7 +58,7 @@ pub(super) async fn grpc(probe: &mut Probe<'_>, grpc: &Grpc, time: Duration) -> 
         probe.log.error("The probe's time ran out", &[]);
         Checked { status: DEADLINE_EXCEEDED, state: None }
     });
-    probe.samples.add_phase(metric::GRPC_DURATION, "check", check_began.elapsed().as_secs_f64());
+    probe.samples.add_phase(metric::GRPC_DURATION, metric::CHECK, check_began.elapsed().as_secs_f64());
     for (number, state) in STATES.iter().enumerate() {
         let value = f64::from(u8::from(checked.state == Some(number)));
         probe.samples.set_with(metric::GRPC_HEALTHCHECK_RESPONSE, &[("serving_status", state)], value);

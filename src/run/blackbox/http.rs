@@ -59,7 +59,7 @@ struct Hop {
 pub(super) async fn http(probe: &mut Probe<'_>, http: &Http, time: Duration) -> Verdict {
     let deadline = tokio::time::Instant::now() + time;
     let mut known = Known::default();
-    for phase in ["resolve", "connect", "tls", "processing", "transfer"] {
+    for phase in [metric::RESOLVE, metric::CONNECT, metric::TLS, metric::PROCESSING, metric::TRANSFER] {
         probe.samples.add_phase(metric::HTTP_DURATION, phase, 0.0);
     }
     let done = tokio::time::timeout_at(deadline, rounds(probe, http, &mut known)).await;
@@ -72,7 +72,7 @@ pub(super) async fn http(probe: &mut Probe<'_>, http: &Http, time: Duration) -> 
         }
     };
     if let Some(headed) = known.headed {
-        probe.samples.add_phase(metric::HTTP_DURATION, "transfer", headed.elapsed().as_secs_f64());
+        probe.samples.add_phase(metric::HTTP_DURATION, metric::TRANSFER, headed.elapsed().as_secs_f64());
     }
     let samples = &mut probe.samples;
     if let Some(seen) = &known.seen {
@@ -103,10 +103,11 @@ pub(super) async fn http(probe: &mut Probe<'_>, http: &Http, time: Duration) -> 
 
 async fn rounds(probe: &mut Probe<'_>, http: &Http, known: &mut Known) -> Verdict {
     let mut hop = first(probe, http).await?;
-    let jar = Jar::default();
+    // Made when there is something to remember.
+    let mut jar: Option<Jar> = None;
     loop {
         (known.status, known.version, known.content_length, known.seen, known.headed) = (0, 0.0, 0.0, None, None);
-        let mut request = request(probe, http, &hop, &jar).await?;
+        let mut request = request(probe, http, &hop, jar.as_ref()).await?;
         let mut connection = connect(probe, http, &hop, known).await?;
         address(probe, http, &hop, &connection, &mut request)?;
         let sent = Instant::now();
@@ -115,7 +116,7 @@ async fn rounds(probe: &mut Probe<'_>, http: &Http, known: &mut Known) -> Verdic
             let failure = unanswered.failure;
             probe.stop("Error for HTTP request", &[("err", &failure.message)])
         })?;
-        probe.samples.add_phase(metric::HTTP_DURATION, "processing", sent.elapsed().as_secs_f64());
+        probe.samples.add_phase(metric::HTTP_DURATION, metric::PROCESSING, sent.elapsed().as_secs_f64());
         let headed = Instant::now();
         let (status, version) = (answer.head.status, answer.head.version);
         let headers = std::mem::take(&mut answer.head.headers);
@@ -130,7 +131,7 @@ async fn rounds(probe: &mut Probe<'_>, http: &Http, known: &mut Known) -> Verdic
                 let success = judge_head(probe, http, known, status, &headers);
                 return Ok(judge_version(probe, http, version) && success);
             }
-            jar.set_cookies(&mut headers.get_all(header::SET_COOKIE).iter(), &hop.url);
+            jar.get_or_insert_default().set_cookies(&mut headers.get_all(header::SET_COOKIE).iter(), &hop.url);
             hop = next(probe, hop, status, &location)?;
             continue;
         }
@@ -203,7 +204,7 @@ async fn first(probe: &mut Probe<'_>, http: &Http) -> Result<Hop, Stopped> {
         None
     } else {
         let (address, took) = probe.choose(http.addresses, &target(&url)).await?;
-        probe.samples.add_phase(metric::HTTP_DURATION, "resolve", took.as_secs_f64());
+        probe.samples.add_phase(metric::HTTP_DURATION, metric::RESOLVE, took.as_secs_f64());
         Some(address)
     };
     let named = http.client.tls.server_name.clone();
@@ -282,7 +283,12 @@ fn next(probe: &mut Probe<'_>, hop: Hop, status: StatusCode, location: &str) -> 
     })
 }
 
-async fn request(probe: &mut Probe<'_>, http: &Http, hop: &Hop, jar: &Jar) -> Result<Request<Full<Bytes>>, Stopped> {
+async fn request(
+    probe: &mut Probe<'_>,
+    http: &Http,
+    hop: &Hop,
+    jar: Option<&Jar>,
+) -> Result<Request<Full<Bytes>>, Stopped> {
     let mut headers = HeaderMap::with_capacity(8);
     let mut host = None;
     for (name, value) in &http.headers {
@@ -302,13 +308,17 @@ async fn request(probe: &mut Probe<'_>, http: &Http, hop: &Hop, jar: &Jar) -> Re
                 }
             }
         }
-        if !headers.contains_key(header::AUTHORIZATION)
-            && let Some(value) = super::auth::authorization(probe, http.client.authorization.as_ref(), &hop.url).await?
-        {
-            insert(probe, &mut headers, "authorization", &value)?;
+        if !headers.contains_key(header::AUTHORIZATION) {
+            let value = match &http.client.authorization {
+                None => super::auth::of_url(&hop.url),
+                wanted => Box::pin(super::auth::authorization(probe, wanted.as_ref(), &hop.url)).await?,
+            };
+            if let Some(value) = value {
+                insert(probe, &mut headers, "authorization", &value)?;
+            }
         }
     }
-    if let Some(cookies) = jar.cookies(&hop.url) {
+    if let Some(cookies) = jar.and_then(|jar| jar.cookies(&hop.url)) {
         headers.insert(header::COOKIE, cookies);
     }
     if let Some(referer) = &hop.referer {
@@ -405,7 +415,7 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
                 }
             };
             probe.check_address(&target(&hop.url), address)?;
-            probe.samples.add_phase(metric::HTTP_DURATION, "resolve", looked_up.as_secs_f64());
+            probe.samples.add_phase(metric::HTTP_DURATION, metric::RESOLVE, looked_up.as_secs_f64());
             let route = Route { pinned: Some(SocketAddr::new(address, port)), ..Route::default() };
             let dialed = dial(host, port, &route).await.map_err(|failure| failed(probe, &failure.message))?;
             (dialed.stream, dialed.connect)
@@ -426,7 +436,7 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
             .iter()
             .map(|(name, value)| (name.clone(), value.expose().clone()))
             .collect();
-        let made = tunnel(&mut stream, &format!("{host}:{port}"), credentials.as_deref(), &further).await;
+        let made = Box::pin(tunnel(&mut stream, &format!("{host}:{port}"), credentials.as_deref(), &further)).await;
         made.map_err(|failure| failed(probe, &failure.message))?;
     }
     let (stream, protocol) = if https {
@@ -434,16 +444,16 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
         let name = hop.server_name.as_deref().unwrap_or_else(|| hop.url.host_str().unwrap_or_default());
         let name = server_name(name).map_err(|failure| failed(probe, &failure.message))?;
         let offer = if http.client.enable_http2 { Offer::Http } else { Offer::Nothing };
-        let secured = secure(stream, ready.config.clone(), name, offer).await;
+        let secured = Box::pin(secure(stream, ready.config.clone(), name, offer)).await;
         let secured = secured.map_err(|refused| failed(probe, &refused.failure.message))?;
-        probe.samples.add_phase(metric::HTTP_DURATION, "tls", secured.took.as_secs_f64());
+        probe.samples.add_phase(metric::HTTP_DURATION, metric::TLS, secured.took.as_secs_f64());
         known.seen = Some(Seen::of(&secured, &ready));
         let protocol = if secured.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
         (Stream::Tls(Box::new(secured.stream)), protocol)
     } else {
         (Stream::Plain(stream), Protocol::Http1)
     };
-    probe.samples.add_phase(metric::HTTP_DURATION, "connect", connect.as_secs_f64());
+    probe.samples.add_phase(metric::HTTP_DURATION, metric::CONNECT, connect.as_secs_f64());
     let begun = Connection::begin(stream, protocol).await;
     begun.map_err(|failure| failed(probe, &failure.message))
 }

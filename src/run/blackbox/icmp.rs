@@ -24,7 +24,7 @@ const ECHO_HEADER: usize = 8;
 
 /// Probes a host.
 pub(super) async fn icmp(probe: &mut Probe<'_>, icmp: &Icmp, time: Duration) -> Verdict {
-    for phase in ["resolve", "setup", "rtt"] {
+    for phase in [metric::RESOLVE, metric::SETUP, metric::RTT] {
         probe.samples.add_phase(metric::ICMP_DURATION, phase, 0.0);
     }
     let done = tokio::time::timeout(time, echo(probe, icmp)).await;
@@ -34,7 +34,7 @@ pub(super) async fn icmp(probe: &mut Probe<'_>, icmp: &Icmp, time: Duration) -> 
 async fn echo(probe: &mut Probe<'_>, icmp: &Icmp) -> Verdict {
     let host = probe.target.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(probe.target);
     let (address, took) = probe.choose(icmp.addresses, &Target { scheme: "icmp", host, port: None }).await?;
-    probe.samples.add_phase(metric::ICMP_DURATION, "resolve", took.as_secs_f64());
+    probe.samples.add_phase(metric::ICMP_DURATION, metric::RESOLVE, took.as_secs_f64());
     let began = Instant::now();
     let socket = match open(icmp, address) {
         Ok(socket) => socket,
@@ -58,7 +58,7 @@ async fn echo(probe: &mut Probe<'_>, icmp: &Icmp) -> Verdict {
     if let (IpAddr::V4(destination), true) = (address, icmp.dont_fragment) {
         packet = unfragmented(icmp, destination, &packet);
     }
-    probe.samples.add_phase(metric::ICMP_DURATION, "setup", began.elapsed().as_secs_f64());
+    probe.samples.add_phase(metric::ICMP_DURATION, metric::SETUP, began.elapsed().as_secs_f64());
     probe.log.info("Writing out packet", &[("raw", &socket.raw)]);
     let began = Instant::now();
     let sent = socket.socket.send_to(&packet, SocketAddr::new(address, 0)).await;
@@ -80,7 +80,7 @@ async fn echo(probe: &mut Probe<'_>, icmp: &Icmp) -> Verdict {
         if !own || echoed != payload || received.from != Some(address) {
             continue;
         }
-        probe.samples.add_phase(metric::ICMP_DURATION, "rtt", began.elapsed().as_secs_f64());
+        probe.samples.add_phase(metric::ICMP_DURATION, metric::RTT, began.elapsed().as_secs_f64());
         if let Some(hops) = received.hops {
             probe.samples.set(metric::ICMP_REPLY_HOP_LIMIT, f64::from(hops));
         }

@@ -1,6 +1,7 @@
 //! The log of one probe: kept in memory, bounded, put into words only when somebody asks for it.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -28,14 +29,33 @@ pub enum Level {
 pub struct Log {
     began: Instant,
     began_at: DateTime<Utc>,
-    lines: Vec<(Instant, Level, &'static str, String)>,
+    lines: Vec<Line>,
+    /// The values of all lines, one after the other: a probe writes many, and few are ever read.
+    values: Vec<(&'static str, Range<usize>)>,
+    text: String,
     dropped: usize,
+}
+
+#[derive(Debug)]
+struct Line {
+    at: Instant,
+    level: Level,
+    message: &'static str,
+    /// Which of the log's values.
+    values: Range<usize>,
 }
 
 impl Log {
     /// Begins now.
     pub(super) fn begin() -> Self {
-        Self { began: Instant::now(), began_at: Utc::now(), lines: Vec::with_capacity(12), dropped: 0 }
+        Self {
+            began: Instant::now(),
+            began_at: Utc::now(),
+            lines: Vec::with_capacity(12),
+            values: Vec::with_capacity(16),
+            text: String::with_capacity(512),
+            dropped: 0,
+        }
     }
 
     /// When it began.
@@ -43,42 +63,41 @@ impl Log {
         self.began_at
     }
 
-    fn line(&mut self, level: Level, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) {
+    fn line(&mut self, level: Level, message: &'static str, values: &[(&'static str, &dyn std::fmt::Display)]) {
         if self.lines.len() == LINES {
             self.dropped += 1;
             return;
         }
-        let mut text = String::new();
+        let first = self.values.len();
         for (name, value) in values {
-            let from = text.len();
-            let _ = write!(text, " {name}={value}");
-            let at = from + name.len() + 2;
-            let plain = |c: char| c.is_alphanumeric() || "-_.:/[]?&=%+,;@*".contains(c);
-            if at == text.len() || !text[at..].chars().all(plain) || text[at..].chars().count() > LONGEST {
-                let cut: String = text[at..].chars().take(LONGEST).collect();
-                text.truncate(at);
-                let _ = write!(text, "{cut:?}");
+            let from = self.text.len();
+            let _ = write!(self.text, "{value}");
+            if self.text.len() - from > LONGEST
+                && let Some((end, _)) = self.text[from..].char_indices().nth(LONGEST)
+            {
+                self.text.truncate(from + end);
             }
+            self.values.push((name, from..self.text.len()));
         }
-        self.lines.push((Instant::now(), level, message, text));
+        self.lines.push(Line { at: Instant::now(), level, message, values: first..self.values.len() });
     }
 
-    pub(super) fn debug(&mut self, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) {
+    pub(super) fn debug(&mut self, message: &'static str, values: &[(&'static str, &dyn std::fmt::Display)]) {
         self.line(Level::Debug, message, values);
     }
 
-    pub(super) fn info(&mut self, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) {
+    pub(super) fn info(&mut self, message: &'static str, values: &[(&'static str, &dyn std::fmt::Display)]) {
         self.line(Level::Info, message, values);
     }
 
-    pub(super) fn error(&mut self, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) {
+    pub(super) fn error(&mut self, message: &'static str, values: &[(&'static str, &dyn std::fmt::Display)]) {
         self.line(Level::Error, message, values);
     }
 
     /// The lines in logfmt, without secrets.
     pub fn render(&self, masker: &Masker) -> String {
         let mut out = String::with_capacity(160 * self.lines.len());
-        for (at, level, message, values) in &self.lines {
+        for Line { at, level, message, values } in &self.lines {
             let since = TimeDelta::from_std(at.duration_since(self.began)).unwrap_or_default();
             let time = (self.began_at + since).format("%Y-%m-%dT%H:%M:%S%.6fZ");
             let level = match level {
@@ -86,7 +105,17 @@ impl Log {
                 Level::Info => "info",
                 Level::Error => "error",
             };
-            let _ = writeln!(out, "ts={time} level={level} msg={message:?}{}", masker.mask(values));
+            let mut shown = String::new();
+            for (name, range) in &self.values[values.clone()] {
+                let value = &self.text[range.clone()];
+                let plain = |c: char| c.is_alphanumeric() || "-_.:/[]?&=%+,;@*".contains(c);
+                let _ = if !value.is_empty() && value.chars().all(plain) {
+                    write!(shown, " {name}={value}")
+                } else {
+                    write!(shown, " {name}={value:?}")
+                };
+            }
+            let _ = writeln!(out, "ts={time} level={level} msg={message:?}{}", masker.mask(&shown));
         }
         if self.dropped > 0 {
             let _ = writeln!(out, "{} more lines were dropped", self.dropped);
@@ -109,7 +138,7 @@ mod tests {
         }
         let text = log.render(&masker);
         assert_eq!(text.lines().count(), LINES + 1);
-        assert!(text.contains("level=info msg=\"Read line\" line=\"pass ***\" long=\"xxx"), "{text}");
+        assert!(text.contains("level=info msg=\"Read line\" line=\"pass ***\" long=xxx"), "{text}");
         assert!(text.contains(" n=7\n") && text.ends_with("3 more lines were dropped\n"), "{text}");
         assert!(!text.contains("hunter2x") && text.len() < LINES * 600, "{}", text.len());
     }

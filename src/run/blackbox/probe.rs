@@ -33,7 +33,7 @@ pub(super) struct Probe<'a> {
 
 impl Probe<'_> {
     /// Says why the probe cannot go on.
-    pub(super) fn stop(&mut self, message: &'static str, values: &[(&str, &dyn std::fmt::Display)]) -> Stopped {
+    pub(super) fn stop(&mut self, message: &'static str, values: &[(&'static str, &dyn std::fmt::Display)]) -> Stopped {
         self.log.error(message, values);
         Stopped
     }
@@ -85,7 +85,7 @@ impl Probe<'_> {
         if self.permit.allows_address(target, address) {
             return Ok(());
         }
-        let values: [(&str, &dyn std::fmt::Display); 2] = [("host", &target.host), ("ip", &address)];
+        let values: [(&'static str, &dyn std::fmt::Display); 2] = [("host", &target.host), ("ip", &address)];
         Err(self.stop("The name leads to an address that `probe.targets` does not name", &values))
     }
 

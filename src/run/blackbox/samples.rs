@@ -1,30 +1,41 @@
 //! What a probe measured, and its text form: written directly, since a registry for each probe would cost more than the
 //! probe.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
-use super::metric::Metric;
+use super::metric::{self, Metric, Phase};
 
 /// The longest value of a label, in characters: more than any name of a certificate, less than what fills a memory.
 const LONGEST_LABEL: usize = 4096;
+/// Below this a whole number is one as a `f64` as well.
+const WHOLE: f64 = 1e15;
 
 /// Samples of one probe.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Samples {
-    families: Vec<Family>,
+    /// Those without labels, by the rank of their metric.
+    plain: [Option<f64>; metric::ALL.len()],
+    labelled: Vec<Series>,
 }
 
 #[derive(Debug)]
-struct Family {
+struct Series {
     metric: Metric,
-    /// Labels as they are written, braces included, and the value.
-    series: Vec<(String, f64)>,
+    /// Labels as they are written, braces included.
+    labels: Cow<'static, str>,
+    value: f64,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self { plain: [None; metric::ALL.len()], labelled: Vec::with_capacity(8) }
+    }
 }
 
 impl Samples {
     /// Sets a metric that has no labels.
     pub(super) fn set(&mut self, metric: Metric, value: f64) {
-        self.put(metric, String::new(), value);
+        self.plain[metric.rank] = Some(value);
     }
 
     /// Sets a series.
@@ -39,61 +50,61 @@ impl Samples {
             escape(&mut written, text);
             written.push('"');
         }
-        if !written.is_empty() {
-            written.push('}');
+        if written.is_empty() {
+            return self.set(metric, value);
         }
-        self.put(metric, written, value);
-    }
-
-    fn put(&mut self, metric: Metric, labels: String, value: f64) {
-        let Some(family) = self.families.iter_mut().find(|family| family.metric.name == metric.name) else {
-            self.families.push(Family { metric, series: vec![(labels, value)] });
-            return;
-        };
-        match family.series.iter_mut().find(|(known, _)| *known == labels) {
-            Some((_, known)) => *known = value,
-            None => family.series.push((labels, value)),
-        }
+        written.push('}');
+        *self.series(metric, written.into()) = value;
     }
 
     /// Adds to a phase's seconds.
-    pub(super) fn add_phase(&mut self, metric: Metric, phase: &str, seconds: f64) {
-        let is_it = |labels: &str| {
-            labels
-                .strip_prefix("{phase=\"")
-                .and_then(|rest| rest.strip_suffix("\"}"))
-                .is_some_and(|known| known == phase)
-        };
-        let family = self.families.iter_mut().find(|family| family.metric.name == metric.name);
-        match family.and_then(|family| family.series.iter_mut().find(|(known, _)| is_it(known))) {
-            Some((_, known)) => *known += seconds,
-            None => self.put(metric, format!("{{phase=\"{phase}\"}}"), seconds),
-        }
+    pub(super) fn add_phase(&mut self, metric: Metric, phase: Phase, seconds: f64) {
+        *self.series(metric, phase.0.into()) += seconds;
+    }
+
+    fn series(&mut self, metric: Metric, labels: Cow<'static, str>) -> &mut f64 {
+        let known = self.labelled.iter().position(|known| known.metric.rank == metric.rank && known.labels == labels);
+        let at = known.unwrap_or_else(|| {
+            self.labelled.push(Series { metric, labels, value: 0.0 });
+            self.labelled.len() - 1
+        });
+        &mut self.labelled[at].value
     }
 
     /// The text format of Prometheus, sorted as its clients sort.
     pub fn render(&mut self) -> String {
-        self.families.sort_unstable_by_key(|family| family.metric.name);
-        let mut out = String::with_capacity(160 * self.families.len());
-        for family in &mut self.families {
-            let Metric { name, help } = family.metric;
-            for part in ["# HELP ", name, " ", help, "\n# TYPE ", name, " gauge\n"] {
-                out.push_str(part);
-            }
-            family.series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            for (labels, value) in &family.series {
-                out.push_str(name);
+        self.labelled.sort_unstable_by(|a, b| (a.metric.rank, &*a.labels).cmp(&(b.metric.rank, &*b.labels)));
+        let mut labelled = self.labelled.iter().peekable();
+        let mut out = String::with_capacity(4096);
+        for (metric, plain) in metric::ALL.iter().zip(self.plain) {
+            let mut of_metric = || labelled.next_if(|series| series.metric.rank == metric.rank);
+            let mut next = plain.map(|value| ("", value));
+            let mut series = move || next.take().or_else(|| of_metric().map(|one| (&*one.labels, one.value)));
+            let Some(first) = series() else { continue };
+            out.push_str(metric.head);
+            for (labels, value) in std::iter::once(first).chain(std::iter::from_fn(series)) {
+                out.push_str(metric.name);
                 out.push_str(labels);
                 out.push(' ');
-                if value.is_infinite() {
-                    out.push_str(if *value > 0.0 { "+Inf" } else { "-Inf" });
-                } else {
-                    let _ = write!(out, "{value}");
-                }
+                write(&mut out, value);
                 out.push('\n');
             }
         }
         out
+    }
+}
+
+/// A value as Prometheus reads it.
+fn write(out: &mut String, value: f64) {
+    if value.is_nan() {
+        out.push_str("NaN");
+    } else if value.is_infinite() {
+        out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
+    } else if value.fract() == 0.0 && value.abs() < WHOLE {
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number that fits")]
+        out.push_str(itoa::Buffer::new().format(value as i64));
+    } else {
+        out.push_str(zmij::Buffer::new().format_finite(value));
     }
 }
 
@@ -118,9 +129,9 @@ mod tests {
         let mut samples = Samples::default();
         samples.set(metric::SUCCESS, 1.0);
         samples.set_with(metric::EXPECT_INFO, &[("b", "x\"\\\n"), ("a", "")], 1.0);
-        samples.add_phase(metric::HTTP_DURATION, "tls", 0.25);
-        samples.add_phase(metric::HTTP_DURATION, "connect", 0.5);
-        samples.add_phase(metric::HTTP_DURATION, "tls", 0.25);
+        samples.add_phase(metric::HTTP_DURATION, metric::TLS, 0.25);
+        samples.add_phase(metric::HTTP_DURATION, metric::CONNECT, 0.5);
+        samples.add_phase(metric::HTTP_DURATION, metric::TLS, 0.25);
         samples.set(metric::SUCCESS, 0.0);
         assert_eq!(
             samples.render(),
@@ -132,5 +143,20 @@ mod tests {
              # HELP probe_success Displays whether or not the probe was a success\n# TYPE probe_success gauge\n\
              probe_success 0\n"
         );
+    }
+
+    #[test]
+    fn values_are_written_as_prometheus_reads_them() {
+        let values = [0.0, -0.0, 4.0, 200.0, -1.0, 3_668_918_509.0, 1e15, 0.1, 0.000_042_5, 1e300, 1.5e-9];
+        for value in values {
+            let mut out = String::new();
+            write(&mut out, value);
+            assert!((out.parse::<f64>().unwrap() - value).abs() <= 0.0, "{out} for {value}");
+        }
+        for (value, text) in [(200.0, "200"), (0.25, "0.25"), (f64::NAN, "NaN"), (f64::NEG_INFINITY, "-Inf")] {
+            let mut out = String::new();
+            write(&mut out, value);
+            assert_eq!(out, text);
+        }
     }
 }

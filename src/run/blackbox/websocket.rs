@@ -22,7 +22,7 @@ const LARGEST: usize = 1 << 20;
 
 /// Probes a WebSocket server.
 pub(super) async fn websocket(probe: &mut Probe<'_>, websocket: &Websocket, time: Duration) -> Verdict {
-    for phase in ["resolve", "connect", "processing", "transfer"] {
+    for phase in [metric::RESOLVE, metric::CONNECT, metric::PROCESSING, metric::TRANSFER] {
         probe.samples.add_phase(metric::WEBSOCKET_DURATION, phase, 0.0);
     }
     for metric in [metric::WEBSOCKET_STATUS_CODE, metric::WEBSOCKET_UPGRADED, metric::WEBSOCKET_FAILED_DUE_TO_REGEX] {
@@ -44,7 +44,7 @@ async fn converse(probe: &mut Probe<'_>, websocket: &Websocket) -> Verdict {
     let mut stream = upgrade(probe, websocket, &url).await?;
     let began = Instant::now();
     let verdict = talk(probe, websocket, &mut stream).await;
-    probe.samples.add_phase(metric::WEBSOCKET_DURATION, "transfer", began.elapsed().as_secs_f64());
+    probe.samples.add_phase(metric::WEBSOCKET_DURATION, metric::TRANSFER, began.elapsed().as_secs_f64());
     // A polite end; nobody waits for the answer.
     let _ = tokio::time::timeout(Duration::from_millis(100), stream.close(None)).await;
     verdict
@@ -58,7 +58,7 @@ async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Res
     let port = url.port_or_known_default().unwrap_or(80);
     let target = Target { scheme: url.scheme(), host: bare, port: Some(port) };
     let (address, took) = probe.choose(websocket.addresses, &target).await?;
-    probe.samples.add_phase(metric::WEBSOCKET_DURATION, "resolve", took.as_secs_f64());
+    probe.samples.add_phase(metric::WEBSOCKET_DURATION, metric::RESOLVE, took.as_secs_f64());
 
     let began = Instant::now();
     let mut as_http = url.clone();
@@ -92,7 +92,7 @@ async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Res
     } else {
         Stream::Plain(stream)
     };
-    probe.samples.add_phase(metric::WEBSOCKET_DURATION, "connect", began.elapsed().as_secs_f64());
+    probe.samples.add_phase(metric::WEBSOCKET_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
 
     let began = Instant::now();
     let mut request = url.as_str().into_client_request().map_err(|error| failed(probe, &error.to_string()))?;
@@ -119,7 +119,7 @@ async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Res
     }
     let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
     let done = client_async_with_config(request, stream, Some(config)).await;
-    probe.samples.add_phase(metric::WEBSOCKET_DURATION, "processing", began.elapsed().as_secs_f64());
+    probe.samples.add_phase(metric::WEBSOCKET_DURATION, metric::PROCESSING, began.elapsed().as_secs_f64());
     match done {
         Ok((stream, answer)) => {
             probe.samples.set(metric::WEBSOCKET_STATUS_CODE, f64::from(answer.status().as_u16()));

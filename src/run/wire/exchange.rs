@@ -17,7 +17,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 
 use super::Stream;
-use super::failure::{LARGEST_HEAD, MOST_HEADERS, of_hyper};
+use super::failure::{LARGEST_HEAD, of_hyper};
 use crate::names::Reason;
 use crate::outcome::Failure;
 
@@ -170,7 +170,6 @@ impl Connection {
         match protocol {
             Protocol::Http1 => {
                 let made = http1::Builder::new()
-                    .max_headers(MOST_HEADERS)
                     .max_header_size(LARGEST_HEAD)
                     .handshake(io)
                     .await

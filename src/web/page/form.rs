@@ -1,6 +1,8 @@
 //! The forms of an incident's page: taking it over, silencing it, ending a silence. Plain HTML, without a script; what
 //! follows a form is the page again.
 
+use std::sync::Arc;
+
 use axum::Form;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, State as With};
@@ -45,7 +47,7 @@ enum Ask {
 
 /// `POST /incident/<dedup key>`
 pub(super) async fn asked(
-    With(state): With<State>,
+    With(state): With<Arc<State>>,
     Path(key): Path<String>,
     headers: HeaderMap,
     form: Result<Form<Said>, FormRejection>,

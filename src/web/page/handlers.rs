@@ -1,6 +1,7 @@
 //! What is asked for, read from the store and handed to the templates.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::extract::{Path, State as With};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -25,7 +26,7 @@ const RUNS_OF_INCIDENT: u32 = 200;
 type Page = Result<Response, Absent>;
 
 /// `/`: what is wrong now, then everything else.
-pub(super) async fn overview(With(state): With<State>) -> Response {
+pub(super) async fn overview(With(state): With<Arc<State>>) -> Response {
     let frame = Frame::new(&state);
     overview_page(&state, &frame).await.unwrap_or_else(|absent| absent.page(&frame))
 }
@@ -78,7 +79,7 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
 }
 
 /// `/scenario/<id>`
-pub(super) async fn scenario(With(state): With<State>, Path(id): Path<String>) -> Response {
+pub(super) async fn scenario(With(state): With<Arc<State>>, Path(id): Path<String>) -> Response {
     let frame = Frame::new(&state);
     scenario_page(&state, &frame, &id).await.unwrap_or_else(|absent| absent.page(&frame))
 }
@@ -139,7 +140,7 @@ fn points(runs: &[Outcome]) -> Vec<svg::Point> {
 }
 
 /// `/run/<run id>`
-pub(super) async fn run(With(state): With<State>, Path(id): Path<String>) -> Response {
+pub(super) async fn run(With(state): With<Arc<State>>, Path(id): Path<String>) -> Response {
     let frame = Frame::new(&state);
     run_page(&state, &frame, &id).await.unwrap_or_else(|absent| absent.page(&frame))
 }
@@ -185,7 +186,7 @@ async fn findings(state: &State, outcome: &Outcome) -> Vec<detail::PageFindings>
 }
 
 /// `/incident/<dedup key>`
-pub(super) async fn incident(With(state): With<State>, Path(key): Path<String>) -> Response {
+pub(super) async fn incident(With(state): With<Arc<State>>, Path(key): Path<String>) -> Response {
     let frame = Frame::new(&state);
     incident_page(&state, &frame, &key).await.unwrap_or_else(|absent| absent.page(&frame))
 }
@@ -234,7 +235,7 @@ async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
 }
 
 /// `/evidence/<run>/<name>`: a picture as a picture, everything else as plain text, whatever the target sent.
-pub(super) async fn evidence(With(state): With<State>, Path((run, name)): Path<(String, String)>) -> Response {
+pub(super) async fn evidence(With(state): With<Arc<State>>, Path((run, name)): Path<(String, String)>) -> Response {
     const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; sandbox; frame-ancestors 'none'; base-uri 'none'";
     let bytes = match run.parse() {
         Ok(run) => state.evidence.read(RunId(run), &name).await,

@@ -13,6 +13,8 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::routing::get;
 
@@ -20,7 +22,7 @@ use super::State;
 use crate::names::path;
 
 /// Every path of the page.
-pub fn routes() -> Router<State> {
+pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
         .route(path::PAGE, get(handlers::overview))
         .route(&format!("{}{{id}}", path::SCENARIO), get(handlers::scenario))
