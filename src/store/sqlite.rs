@@ -1,5 +1,6 @@
 //! The embedded store: SQLite in write-ahead mode, one writer, nothing to install.
 
+use std::collections::HashMap;
 use std::str::FromStr as _;
 
 use async_trait::async_trait;
@@ -177,6 +178,66 @@ async fn insert<'r, R: Sync>(
     Ok(())
 }
 
+/// Decisions of one subject that say the same, in a row.
+struct Alike<'d> {
+    first_at: DateTime<Utc>,
+    last: &'d Decision,
+    count: i64,
+}
+
+/// Keeps decisions: one that says the same as the last one of its subject is counted there. Nearly every run brings one.
+async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Result<()> {
+    let mut alike: Vec<Alike<'_>> = Vec::new();
+    let mut last_of: HashMap<&Subject, usize> = HashMap::new();
+    for decision in decisions {
+        let last = last_of.get(&decision.subject).map(|at| &mut alike[*at]);
+        match last.filter(|alike| alike.last.why == decision.why) {
+            Some(alike) => (alike.last, alike.count) = (decision, alike.count + 1),
+            None => {
+                last_of.insert(&decision.subject, alike.len());
+                alike.push(Alike { first_at: decision.at, last: decision, count: 1 });
+            }
+        }
+    }
+    if alike.is_empty() {
+        return Ok(());
+    }
+    let subjects: Vec<&str> = last_of.keys().map(|subject| subject.as_str()).collect();
+    let rows = sqlx::query(
+        "SELECT kept.subject, kept.id, kept.why FROM json_each(?) subjects JOIN decisions kept ON kept.id =
+         (SELECT id FROM decisions WHERE subject = subjects.value ORDER BY id DESC LIMIT 1)",
+    )
+    .bind(json(&subjects)?)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut kept: HashMap<&str, (i64, &str)> = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+    let (mut again, mut new) = (Vec::new(), Vec::new());
+    for alike in alike {
+        let body = json(alike.last)?;
+        // Only the first of a subject can follow what is kept.
+        match kept.remove(alike.last.subject.as_str()) {
+            Some((id, why)) if why == alike.last.why.as_str() => again.push((id, alike, body)),
+            _ => new.push((alike, body)),
+        }
+    }
+    for rows in again.chunks(ROWS) {
+        let mut query = QueryBuilder::<Db>::new(
+            "UPDATE decisions SET last_at = new.column2, count = count + new.column3, body = new.column4 FROM (",
+        );
+        query.push_values(rows, |mut row, (id, alike, body)| {
+            row.push_bind(id).push_bind(micros(alike.last.at)).push_bind(alike.count).push_bind(body);
+        });
+        query.push(") AS new WHERE id = new.column1");
+        query.build().persistent(rows.len() == ROWS).execute(&mut *connection).await?;
+    }
+    let into = "INSERT INTO decisions (subject, why, first_at, last_at, count, body) ";
+    insert(connection, into, &new, |mut row, (alike, body)| {
+        row.push_bind(alike.last.subject.as_str()).push_bind(alike.last.why.as_str()).push_bind(micros(alike.first_at));
+        row.push_bind(micros(alike.last.at)).push_bind(alike.count).push_bind(body);
+    })
+    .await
+}
+
 /// A verdict or reason out of its name.
 fn word<T: DeserializeOwned>(name: &str) -> Result<T> {
     serde_json::from_value(name.into()).map_err(|e| StoreError(format!("a row does not read: {e}")))
@@ -249,32 +310,7 @@ impl Runs for Sqlite {
                 .execute(&mut *tx)
                 .await?;
         }
-        for decision in &batch.decisions {
-            let last = sqlx::query("SELECT id, why FROM decisions WHERE subject = ? ORDER BY id DESC LIMIT 1")
-                .bind(decision.subject.as_str())
-                .fetch_optional(&mut *tx)
-                .await?;
-            match last {
-                Some(row) if row.get::<&str, _>(1) == decision.why.as_str() => {
-                    sqlx::query("UPDATE decisions SET last_at = ?, count = count + 1, body = ? WHERE id = ?")
-                        .bind(micros(decision.at))
-                        .bind(json(decision)?)
-                        .bind(row.get::<i64, _>(0))
-                        .execute(&mut *tx)
-                        .await?;
-                }
-                _ => {
-                    sqlx::query("INSERT INTO decisions (subject, why, first_at, last_at, count, body) VALUES (?, ?, ?, ?, 1, ?)")
-                        .bind(decision.subject.as_str())
-                        .bind(decision.why.as_str())
-                        .bind(micros(decision.at))
-                        .bind(micros(decision.at))
-                        .bind(json(decision)?)
-                        .execute(&mut *tx)
-                        .await?;
-                }
-            }
-        }
+        keep(&mut tx, &batch.decisions).await?;
         for notice in &batch.notices {
             sqlx::query("INSERT OR IGNORE INTO notices (id, receiver, incident, owed_at, body) VALUES (?, ?, ?, ?, ?)")
                 .bind(&notice.id)
