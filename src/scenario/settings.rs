@@ -171,7 +171,8 @@ fn trust(r: &mut Reader, node: &Node) -> Option<Trust> {
         let later = BROWSER_TRUST.iter().any(|key| key.shape.is_none() && key.name == entry.key);
         if later {
             let message = format!("`{}` is not supported for a browser yet", entry.key);
-            r.fail_with(entry.key_span, message, "Chromium has no way to be given one for a run; a request has");
+            let help = "Chromium takes one only by a policy of the whole machine; a request shows one";
+            r.fail_with(entry.key_span, message, help);
         }
         !later && r.known(entry, &[BROWSER_TRUST], "")
     });

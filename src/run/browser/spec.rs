@@ -78,9 +78,7 @@ impl Spec {
     /// What a scenario says of its browser.
     pub fn of(scenario: &Scenario, values: &Values, run: RunId) -> Result<Self, Failure> {
         let settings = &scenario.browser;
-        let fill = |text: &At<crate::scenario::Template>| {
-            values.fill(text).map_err(|failure| failure.at(text.span))
-        };
+        let fill = |text: &At<crate::scenario::Template>| values.fill(text).map_err(|failure| failure.at(text.span));
         let base = || -> Result<Url, Failure> {
             let wrong = |text: &str| Failure::new(Reason::Configuration, text.to_owned());
             let base = scenario

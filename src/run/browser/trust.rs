@@ -22,8 +22,8 @@ use crate::outcome::Failure;
 use crate::run::{Values, tls};
 use crate::scenario::{Engine, Trust};
 
-/// So many roots a run may name: more than any list of public ones has.
-const MOST: usize = 500;
+/// So many roots a run may name: more than any list of public ones has. Each takes some 50 ms to write.
+const MOST: usize = 200;
 
 /// The program of NSS that writes its databases.
 const CERTUTIL: &str = "certutil";
