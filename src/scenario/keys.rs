@@ -185,10 +185,10 @@ pub const BASIC_AUTH: &[Key] = &[key("user", Shape::Text, "the user"), key("pass
 
 /// `browser: {trust: …}`.
 pub const BROWSER_TRUST: &[Key] = &[
+    key("ca", Shape::Text, "a PEM file with further roots, relative to this file"),
     key("insecure", Shape::Bool, "true: certificates that nobody vouches for are taken"),
-    later("ca", "a PEM file with further roots"),
-    later("cert", "a client certificate"),
-    later("key", "its key"),
+    later("cert", "a PEM file with the client's own certificate"),
+    later("key", "a PEM file with its key"),
 ];
 
 /// `evidence`.

@@ -99,9 +99,10 @@ pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
     }
 }
 
-/// Every file that the steps of a scenario name, and the file in which that stands.
+/// Every file that a scenario's browser and steps name, and the file in which that stands.
 pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
-    let mut found = Vec::new();
+    let of_browser = scenario.browser.trust.files().into_iter();
+    let mut found: Vec<_> = of_browser.map(|file| (file.clone(), Arc::clone(&scenario.source))).collect();
     let mut visit = |step: &Step| {
         let named: Vec<&At<Template>> = match &step.action {
             Action::Request(request) => request.files(),

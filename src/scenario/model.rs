@@ -282,8 +282,8 @@ pub struct BrowserSettings {
     pub cookies: Vec<PresetCookie>,
     /// What is answered when the server asks for a user and a password.
     pub basic_auth: Option<BasicAuth>,
-    /// Whether certificates that nobody vouches for are taken.
-    pub insecure: bool,
+    /// Which certificates to trust; there is no client certificate among them.
+    pub trust: Trust,
     /// Origins whose requests get a `traceparent`.
     pub traceparent: Vec<At<Template>>,
 }

@@ -6,7 +6,7 @@ use super::device::{DEVICES, Device};
 use super::keys::{BASIC_AUTH, BROWSER, BROWSER_TRUST, BUDGET, EVIDENCE, GEOLOCATION, PRESET_COOKIE, TOTP};
 use super::load::{plain_name, timezone};
 use super::model::{
-    BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, PresetCookie, Viewport, Vital,
+    BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, PresetCookie, Trust, Viewport, Vital,
 };
 use super::reader::{Fields, Reader, cut};
 use super::template::Template;
@@ -33,7 +33,7 @@ pub fn browser(r: &mut Reader, node: &Node, base_url: bool) -> BrowserSettings {
         headers: fields.entry("headers").and_then(|entry| headers(r, entry, base_url)).unwrap_or_default(),
         cookies: fields.get("cookies").map(|node| cookies(r, node, base_url)).unwrap_or_default(),
         basic_auth: fields.get("basic_auth").and_then(|node| basic_auth(r, node)),
-        insecure: fields.get("trust").is_some_and(|node| insecure(r, node)),
+        trust: fields.get("trust").and_then(|node| trust(r, node)).unwrap_or_default(),
         traceparent: fields.get("traceparent").map(|node| origins(r, node)).unwrap_or_default(),
     }
 }
@@ -164,16 +164,19 @@ fn basic_auth(r: &mut Reader, node: &Node) -> Option<BasicAuth> {
     Some(BasicAuth { user: user?, password: password? })
 }
 
-fn insecure(r: &mut Reader, node: &Node) -> bool {
-    let Some(mut entries) = r.entries(node, "`trust`") else { return false };
+/// As for a request, but for the client's own certificate.
+fn trust(r: &mut Reader, node: &Node) -> Option<Trust> {
+    let mut entries = r.entries(node, "`trust`")?;
     entries.retain(|entry| {
         let later = BROWSER_TRUST.iter().any(|key| key.shape.is_none() && key.name == entry.key);
         if later {
-            r.fail(entry.key_span, format!("`{}` is not supported for a browser yet", entry.key));
+            let message = format!("`{}` is not supported for a browser yet", entry.key);
+            let help = "Chromium takes one only by a policy of the whole machine; a request shows one";
+            r.fail_with(entry.key_span, message, help);
         }
         !later && r.known(entry, &[BROWSER_TRUST], "")
     });
-    entries.first().is_some_and(|entry| r.boolean(&entry.value, "`insecure`").unwrap_or(false))
+    http::trust_of(r, &Fields::of(entries, node.span))
 }
 
 fn origins(r: &mut Reader, node: &Node) -> Vec<At<Template>> {

@@ -24,10 +24,10 @@ use super::lease::{End, Folder, Lease, Local, Owner, reap};
 use super::metrics::{Cause, Metrics};
 use super::page::Page;
 use super::session::{BRISK, Context, Session, VIEWPORT};
+use super::trust::{self, Setup};
 use super::{Config, Spec, engine, processes, verdict};
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::Engine;
 
 /// How long a driver and its browser may take to start.
 const STARTING: Duration = Duration::from_secs(30);
@@ -140,13 +140,17 @@ impl Browsers {
         let inner = &self.0;
         let until = tokio::time::Instant::from_std(deadline) + spec.lasts.unwrap_or(LONGEST);
         let engine = inner.config.engine.or(spec.engine).unwrap_or_default();
+        if let (Some(roots), Some(_)) = (&spec.roots, &inner.config.webdriver) {
+            return Err(trust::elsewhere().at(roots.span));
+        }
+        let setup = Setup { engine, roots: spec.roots.as_ref().map(|roots| roots.value.clone()) };
         let permit = self.place(deadline).await?;
-        let (mut session, warm) = match self.take_idle(engine, &spec).await {
+        let (mut session, warm) = match self.take_idle(&setup, &spec).await {
             Some(session) => {
                 session.lease.busy(permit, until);
                 (session, true)
             }
-            None => (Box::pin(self.start_one(engine, permit, until, deadline)).await?, false),
+            None => (Box::pin(self.start_one(&setup, permit, until, deadline)).await?, false),
         };
         let context = match self.context(&mut session, &spec).await {
             Ok(context) => context,
@@ -209,15 +213,15 @@ impl Browsers {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle session of this engine that is well.
-    async fn take_idle(&self, engine: Engine, spec: &Spec) -> Option<Session> {
+    /// An idle session of this engine, with these roots and no others, that is well.
+    async fn take_idle(&self, setup: &Setup, spec: &Spec) -> Option<Session> {
         if spec.fresh {
             return None;
         }
         loop {
             let session = {
                 let mut idle = self.idle();
-                let at = idle.iter().rposition(|session| session.engine == engine)?;
+                let at = idle.iter().rposition(|session| session.setup() == *setup)?;
                 idle.remove(at)
             };
             if session.is_well().await {
@@ -278,7 +282,7 @@ impl Browsers {
     /// Starts a session for a run.
     async fn start_one(
         &self,
-        engine: Engine,
+        setup: &Setup,
         permit: OwnedSemaphorePermit,
         until: tokio::time::Instant,
         deadline: Instant,
@@ -295,7 +299,7 @@ impl Browsers {
         self.memory(deadline).await?;
         let mut permit = permit;
         for _ in 1..STARTS {
-            match self.try_start(engine, permit, until, deadline).await {
+            match self.try_start(setup, permit, until, deadline).await {
                 Err(NotStarted { again: Some(place), failure }) => {
                     tracing::info!(failure.message, "another driver is started");
                     permit = place;
@@ -303,12 +307,12 @@ impl Browsers {
                 started => return started.map_err(|not| not.failure),
             }
         }
-        self.try_start(engine, permit, until, deadline).await.map_err(|not| not.failure)
+        self.try_start(setup, permit, until, deadline).await.map_err(|not| not.failure)
     }
 
     async fn try_start(
         &self,
-        engine: Engine,
+        setup: &Setup,
         permit: OwnedSemaphorePermit,
         until: tokio::time::Instant,
         deadline: Instant,
@@ -326,16 +330,16 @@ impl Browsers {
         match &inner.config.webdriver {
             Some(endpoint) => {
                 let lease = owner.hold(permit, until, &inner.tasks, inner.stop.clone());
-                Ok(self.connect(lease, engine, endpoint, &Output::default(), None, starting).await?)
+                Ok(self.connect(lease, setup, endpoint, &Output::default(), None, starting).await?)
             }
-            None => self.start_local(owner, engine, permit, until, &folder, starting).await,
+            None => self.start_local(owner, setup, permit, until, &folder, starting).await,
         }
     }
 
     async fn start_local(
         &self,
         mut owner: Owner,
-        engine: Engine,
+        setup: &Setup,
         permit: OwnedSemaphorePermit,
         until: tokio::time::Instant,
         folder: &Arc<Folder>,
@@ -348,7 +352,10 @@ impl Browsers {
             Failure::new(Reason::Configuration, format!("no folder for a browser session: {error}"))
         })?;
         let mark = format!("{}/{number}", folder.lease);
-        let driver = Driver::start(engine, &short, &mark).inspect_err(|_| {
+        let kind = engine::kind(setup.engine);
+        let home = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        let own_home = setup.roots.as_ref().map(|_| home.as_path());
+        let driver = Driver::start(setup.engine, &short, &mark, own_home).inspect_err(|_| {
             processes::remove_folder(&path);
         })?;
         let (group, mut port, output) = (driver.group, driver.port.clone(), driver.output.clone());
@@ -357,28 +364,39 @@ impl Browsers {
         // From here on the session has an owner: whatever becomes of this future, it ends.
         let lease = owner.hold(permit, until, &inner.tasks, inner.stop.clone());
         guard.add(group, &mark, &path).await;
-        let port = match timeout(starting, said(&mut port)).await {
+        let store = async {
+            match &setup.roots {
+                Some(roots) => roots.store(&home.join(kind.store), group, &mark, starting).await,
+                None => Ok(()),
+            }
+        };
+        let (port, stored) = tokio::join!(timeout(starting, said(&mut port)), store);
+        let port = match port {
             Ok(Some(port)) => port,
             other => {
                 let cause = if other.is_err() { Cause::Timeout } else { Cause::Crashed };
-                let program = engine::kind(engine).program;
-                let failure = Failure::new(Reason::Driver, format!("{program} did not start: {}", output.tail()));
+                let text = format!("{} did not start: {}", kind.program, output.tail());
+                let failure = Failure::new(Reason::Driver, text);
                 let again = if failure.message.contains(PORT_TAKEN) { lease.take_place() } else { None };
                 lease.end(End::Because(cause)).await;
                 return Err(NotStarted { again, failure: failure.waited(since.elapsed()) });
             }
         };
+        if let Err(failure) = stored {
+            lease.end(End::Done).await;
+            return Err(failure.waited(since.elapsed()).into());
+        }
         let endpoint = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a port makes no URL invalid");
-        let local = Some((group, std::path::absolute(&path).unwrap_or(path)));
+        let local = Some((group, home));
         let left = starting.saturating_sub(since.elapsed());
-        Ok(self.connect(lease, engine, &endpoint, &output, local, left).await?)
+        Ok(self.connect(lease, setup, &endpoint, &output, local, left).await?)
     }
 
     /// Starts the browser at a driver.
     async fn connect(
         &self,
         lease: Lease,
-        engine: Engine,
+        setup: &Setup,
         endpoint: &Url,
         output: &Output,
         local: Option<(i32, PathBuf)>,
@@ -386,13 +404,16 @@ impl Browsers {
     ) -> Result<Session, Failure> {
         let inner = &self.0;
         let since = Instant::now();
-        let browser = engine::kind(engine).browser;
+        let (engine, kind) = (setup.engine, engine::kind(setup.engine));
+        let browser = kind.browser;
         let mut endpoint = endpoint.clone();
         if !endpoint.path().ends_with('/') {
             endpoint.set_path(&format!("{}/", endpoint.path()));
         }
         let mut builder = ClientBuilder::new(inner.connector.clone());
-        builder.capabilities(engine::capabilities(engine, &inner.config));
+        let (group, folder) = local.unzip();
+        let store = folder.as_ref().filter(|_| setup.roots.is_some()).map(|home| home.join(kind.store));
+        builder.capabilities(engine::capabilities(engine, &inner.config, store.as_deref()));
         let client = match timeout(starting, builder.connect(endpoint.as_str())).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => {
@@ -434,9 +455,9 @@ impl Browsers {
             lease.named(url, bidi.as_ref().map(Bidi::closing));
         }
         let status = endpoint.join("status").expect("`status` makes no URL invalid");
-        let (group, folder) = local.unzip();
         Ok(Session {
             engine,
+            roots: setup.roots.clone(),
             version,
             client,
             bidi,
@@ -498,13 +519,13 @@ impl Browsers {
         let large = || session.group.is_some_and(|group| processes::Memory::of(group).bytes() > config.max_memory / 2);
         if session.runs >= config.max_runs || session.born.elapsed() >= config.max_age || large() {
             tracing::debug!(runs = session.runs, age = ?session.born.elapsed(), "a browser session is replaced");
-            let (engine, permit) = (session.engine, session.lease.take_place());
+            let (setup, permit) = (session.setup(), session.lease.take_place());
             session.lease.end(End::Done).await;
             // The next run finds a warm one as well; those that wait already start their own.
             if let Some(permit) = permit
                 && self.0.metrics.waiting.with_label_values(&["session"]).get() == 0
             {
-                self.warm_up(engine, permit).await;
+                self.warm_up(&setup, permit).await;
             }
             return;
         }
@@ -518,10 +539,10 @@ impl Browsers {
     }
 
     /// Starts a session that nobody has asked for yet.
-    async fn warm_up(&self, engine: Engine, permit: OwnedSemaphorePermit) {
+    async fn warm_up(&self, setup: &Setup, permit: OwnedSemaphorePermit) {
         let deadline = Instant::now() + STARTING;
         let until = tokio::time::Instant::from_std(deadline) + BRISK;
-        match Box::pin(self.start_one(engine, permit, until, deadline)).await {
+        match Box::pin(self.start_one(setup, permit, until, deadline)).await {
             Ok(mut session) if session.bidi.is_some() => {
                 session.lease.returning();
                 match self.make_ready(&mut session, None).await {

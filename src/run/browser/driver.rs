@@ -4,7 +4,7 @@
 //! survives the driver alone, so it is always the group that is ended. Removing the folder is the owner's.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,8 +59,8 @@ impl Output {
 }
 
 impl Driver {
-    /// Starts one with `folder` for everything temporary. `lease` marks it and its children.
-    pub(super) fn start(engine: Engine, folder: &Path, lease: &str) -> Result<Self, Failure> {
+    /// Starts one with `folder` for everything temporary. `lease` marks it and its children. `home`: a home of its own.
+    pub(super) fn start(engine: Engine, folder: &Path, lease: &str, home: Option<&Path>) -> Result<Self, Failure> {
         let kind = engine::kind(engine);
         let program = kind.find()?;
         let mut child = Command::new(&program)
@@ -68,7 +68,8 @@ impl Driver {
             .args(kind.arguments)
             // The agent's own environment may hold secrets, and a browser shows its environment to its children.
             .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
+            .envs(environment())
+            .envs(home.map(|home| ("HOME", home)))
             .env("TMPDIR", folder)
             .env("XDG_CONFIG_HOME", folder.join("config"))
             .env("XDG_CACHE_HOME", folder.join("cache"))
@@ -135,7 +136,11 @@ async fn read(
     }
 }
 
-/// Variables that a browser needs of the agent's environment.
+/// What a browser needs of the agent's environment.
+pub(super) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| is_passed_on(name))
+}
+
 fn is_passed_on(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     ["PATH", "HOME", "USER", "LANG", "TZ", "LD_LIBRARY_PATH", "FONTCONFIG_PATH", "FONTCONFIG_FILE", "DISPLAY"]

@@ -31,6 +31,8 @@ pub(super) struct Kind {
     pub(super) browser: &'static str,
     /// How to get both.
     install: &'static str,
+    /// Where it looks for its database of certificates, in a home of its own.
+    pub(super) store: &'static str,
     /// Whether one dead page takes the whole browser along.
     pub(super) dies_with_its_page: bool,
     /// Whether the driver says how it is while a command keeps it busy.
@@ -59,6 +61,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             said: "successfully on port ",
             browser: "Chromium",
             install: "install Chromium and its driver (Debian, Ubuntu: `apt-get install chromium chromium-driver`)",
+            store: ".pki/nssdb",
             dies_with_its_page: false,
             answers_while_busy: true,
             tells_cookies: true,
@@ -73,6 +76,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             said: "Listening on 127.0.0.1:",
             browser: "Firefox",
             install: "install Firefox and geckodriver (Debian: `apt-get install firefox-esr` and `cargo install geckodriver`)",
+            store: "profile",
             dies_with_its_page: true,
             answers_while_busy: false,
             tells_cookies: false,
@@ -169,7 +173,8 @@ pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, lim
 }
 
 /// What a session is asked for. The agent's own capabilities go first; nothing here shuts out another endpoint.
-pub(super) fn capabilities(engine: Engine, config: &Config) -> Map<String, Json> {
+/// `store`: where its database of certificates is, if it has one of its own.
+pub(super) fn capabilities(engine: Engine, config: &Config, store: Option<&Path>) -> Map<String, Json> {
     let mut wanted = json!({
         "pageLoadStrategy": "eager",
         "acceptInsecureCerts": false,
@@ -186,7 +191,7 @@ pub(super) fn capabilities(engine: Engine, config: &Config) -> Map<String, Json>
         Engine::Firefox => json!({
             "browserName": "firefox",
             "moz:firefoxOptions": {
-                "args": if config.headed { json!([]) } else { json!(["-headless"]) },
+                "args": firefox_arguments(config, store),
                 "prefs": firefox_preferences(config),
             },
         }),
@@ -260,6 +265,18 @@ fn chromium_arguments(config: &Config) -> Vec<String> {
     arguments
 }
 
+fn firefox_arguments(config: &Config, store: Option<&Path>) -> Vec<String> {
+    let mut arguments = Vec::new();
+    if !config.headed {
+        arguments.push("-headless".into());
+    }
+    if let Some(store) = store {
+        // The driver puts the preferences there as well.
+        arguments.extend(["-profile".into(), store.to_string_lossy().into_owned()]);
+    }
+    arguments
+}
+
 /// What keeps Firefox from asking its makers for anything.
 fn firefox_preferences(config: &Config) -> Json {
     let mut preferences = json!({
@@ -329,7 +346,7 @@ mod tests {
             unreachable!()
         };
         let config = Config { capabilities: own, ..Config::default() };
-        let made = capabilities(Engine::Chromium, &config);
+        let made = capabilities(Engine::Chromium, &config, None);
         assert_eq!(made["goog:chromeOptions"]["binary"], "/opt/chrome");
         let arguments = made["goog:chromeOptions"]["args"].as_array().unwrap();
         assert!(arguments.contains(&json!("--headless")) && arguments.contains(&json!("--lang=pl")));

@@ -9,7 +9,8 @@
 //! browsers ─ session ─ lease ─ driver ─ processes   a pool of sessions, and their end
 //!     │          │         └─ guard                 their end when the agent was killed
 //!     │          └─ bidi ─ watch ─ observe          what is heard of a browser
-//!     └─ spec                                       what a run wants of its browser
+//!     ├─ spec                                       what a run wants of its browser
+//!     └─ trust                                      roots that a browser begins with
 //! page ─ act · pointer · field · upload · script · dialog · window · expect · picture · evidence   what is done with it
 //!     ├─ frame · locate ─ shown · cookie            which document and element it is done to
 //!     └─ command ─ verdict · engine                 what is said to the driver, and what its errors mean
@@ -46,6 +47,7 @@ mod shown;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod upload;
 mod verdict;
 mod watch;
@@ -61,3 +63,4 @@ pub use observe::{
 pub use page::Page;
 pub use processes::out_of_memory_kills;
 pub use spec::Spec;
+pub use trust::Roots;

@@ -17,6 +17,7 @@ use super::bidi::{Bidi, BidiError};
 use super::command::Command;
 use super::lease::Lease;
 use super::observe;
+use super::trust::{Roots, Setup};
 use super::watch::{EVENTS, Watch};
 use crate::scenario::{Engine, Viewport};
 
@@ -29,6 +30,8 @@ pub(super) const VIEWPORT: Viewport = Viewport { width: 1280, height: 800 };
 /// A browser session: it lives as long as its lease.
 pub(super) struct Session {
     pub(super) engine: Engine,
+    /// What it trusts besides its own roots, from its start to its end.
+    pub(super) roots: Option<Roots>,
     pub(super) version: String,
     pub(super) client: Client,
     /// Not where the driver has none.
@@ -103,6 +106,11 @@ pub(super) struct Context {
 pub(super) const DEFAULT_USER: &str = "default";
 
 impl Session {
+    /// What it was started as.
+    pub(super) fn setup(&self) -> Setup {
+        Setup { engine: self.engine, roots: self.roots.clone() }
+    }
+
     /// Makes a user context for the next run, with one window that is the current one.
     pub(super) async fn prepare(&self, insecure: bool) -> Result<Context, BidiError> {
         let bidi = self.bidi.clone().ok_or(BidiError::Closed)?;

@@ -5,7 +5,9 @@ use url::Url;
 
 use super::bidi::{Bidi, BidiError};
 use super::session::{BRISK, Context, Session, VIEWPORT};
+use super::trust::Roots;
 use super::watch::{Additions, Watch};
+use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::run::Values;
@@ -40,6 +42,8 @@ pub struct Spec {
     pub basic_auth: Option<(String, String)>,
     /// Whether certificates that nobody vouches for are taken.
     pub insecure: bool,
+    /// Roots to trust besides those of the browser.
+    pub roots: Option<At<Roots>>,
     /// Origins whose requests get a `traceparent`.
     pub traceparent: Vec<String>,
     /// The run, whose id is the trace.
@@ -74,9 +78,7 @@ impl Spec {
     /// What a scenario says of its browser.
     pub fn of(scenario: &Scenario, values: &Values, run: RunId) -> Result<Self, Failure> {
         let settings = &scenario.browser;
-        let fill = |text: &crate::diagnostic::At<crate::scenario::Template>| {
-            values.fill(text).map_err(|failure| failure.at(text.span))
-        };
+        let fill = |text: &At<crate::scenario::Template>| values.fill(text).map_err(|failure| failure.at(text.span));
         let base = || -> Result<Url, Failure> {
             let wrong = |text: &str| Failure::new(Reason::Configuration, text.to_owned());
             let base = scenario
@@ -93,7 +95,8 @@ impl Spec {
             timezone: settings.timezone.map(chrono_tz::Tz::name),
             geolocation: settings.geolocation,
             user_agent: settings.user_agent.as_ref().map(&fill).transpose()?,
-            insecure: settings.insecure,
+            insecure: settings.trust.insecure,
+            roots: Roots::of(&settings.trust, values)?,
             run,
             filmstrip: scenario.evidence.filmstrip,
             lasts: Some(scenario.timeout + FINALLY_TIMEOUT + AFTERWARDS),

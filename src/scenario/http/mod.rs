@@ -149,6 +149,11 @@ fn header_name(r: &mut Reader, entry: &Entry) -> bool {
 pub fn trust(r: &mut Reader, node: Option<&Node>) -> Option<Trust> {
     let Some(node) = node else { return Some(Trust::default()) };
     let fields = r.fields(node, "`trust`", &[TRUST])?;
+    trust_of(r, &fields)
+}
+
+/// Reads the keys of `trust`.
+pub fn trust_of(r: &mut Reader, fields: &Fields<'_>) -> Option<Trust> {
     let mut file = |key: &str| match fields.get(key) {
         Some(node) => r.template(node, &format!("`{key}`")).map(Some),
         None => Some(None),

@@ -12,7 +12,9 @@ use crate::names::Reason;
 const REQUEST: usize = 16 * 1024;
 
 /// A server that does this to every connection; returns its port.
-async fn server<F: Future<Output = ()> + Send + 'static>(treat: impl Fn(TcpStream) -> F + Send + 'static) -> u16 {
+pub(super) async fn server<F: Future<Output = ()> + Send + 'static>(
+    treat: impl Fn(TcpStream) -> F + Send + 'static,
+) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -5,7 +5,7 @@ use super::*;
 use crate::names::{Reason, ReasonClass};
 
 /// Waits until nothing with the lease runs and the folder is as it should be.
-async fn all_gone(lease: &str, folder: &std::path::Path) {
+pub(super) async fn all_gone(lease: &str, folder: &std::path::Path) {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let groups = processes::groups_with_lease(lease);

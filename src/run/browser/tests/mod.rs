@@ -11,6 +11,7 @@ mod pictures;
 mod pointing;
 mod pool;
 mod surroundings;
+mod trust;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
