@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use prometheus::{IntCounterVec, IntGaugeVec};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::pipeline::{Pipeline, Request, Scenarios};
@@ -145,6 +146,8 @@ pub struct Committer {
     look: Box<dyn Fn(ScenarioId) + Send + Sync>,
     /// Hears how much of an error budget remains.
     budget: Remaining,
+    /// Where those who wait for a commit are, if they are in one place.
+    answers: Option<Handle>,
     pipeline: Pipeline,
     /// What was asked for while no agent ran, by key.
     left: Vec<(String, Request)>,
@@ -175,7 +178,7 @@ impl Committer {
         let memory = memory.into_iter().filter(|(key, _)| !key.starts_with(REQUESTS)).collect();
         pipeline.restore(store.watches().await?, memory).map_err(StoreError)?;
         let (wake, look, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
-        let committer = Self { store, queue, metrics, wake, look, budget, pipeline, left };
+        let committer = Self { store, queue, metrics, wake, look, budget, answers: None, pipeline, left };
         committer.count_open();
         Ok((committer, intake))
     }
@@ -191,6 +194,14 @@ impl Committer {
     #[must_use]
     pub fn budgeting(mut self, budget: impl Fn(&ScenarioId, f64) + Send + Sync + 'static) -> Self {
         self.budget = Box::new(budget);
+        self
+    }
+
+    /// Where those are who wait for a commit: they are told there, since each of them that is told from another thread
+    /// wakes that thread by a system call.
+    #[must_use]
+    pub fn answering_on(mut self, answers: Handle) -> Self {
+        self.answers = Some(answers);
         self
     }
 
@@ -293,9 +304,15 @@ impl Committer {
         // All of the batch is judged before anyone is told: a storm in one commit is one notice.
         self.pipeline.tick(now);
         self.write(batch).await;
-        for heard in done {
-            // Nobody has to listen.
-            let _ = heard.send(());
+        let tell = async move {
+            for heard in done {
+                // Nobody has to listen.
+                let _ = heard.send(());
+            }
+        };
+        match &self.answers {
+            Some(there) => drop(there.spawn(tell)),
+            None => tell.await,
         }
         for (heard, answer) in answers {
             let _ = heard.send(answer);

@@ -204,6 +204,10 @@ impl App {
             Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
         let (look, looked_for) = mpsc::channel(LOOKS);
         // When the dispatcher is that far behind, whoever waits for the look gives up after a while.
+        let lane = |name| Lane::start(name).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")));
+        let lanes = [lane("probes")?, lane("web")?];
+        let [probes_lane, web_lane] = &lanes;
+        let committer = committer.answering_on(probes_lane.handle().clone());
         let committer = committer.looking(move |scenario| drop(look.try_send(scenario)));
         let shown = Arc::clone(&prometheus);
         let committer = committer.budgeting(move |scenario, remaining| shown.budget(scenario, remaining));
@@ -258,13 +262,10 @@ impl App {
 
         // Runs have a tracker of their own, so that a drain can wait for them first.
         let runs = TaskTracker::new();
-        let lane = |name| Lane::start(name).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")));
-        let lanes = [lane("probes")?, lane("web")?];
         let hooks = parts.hooks(&intake, &cancel_runs, &Handle::current());
         let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed).asked(looked_for);
         let (pulse, beating) = mpsc::channel(1);
         let dispatcher = dispatcher.pulse(beating);
-        let [probes_lane, web_lane] = &lanes;
         let dispatching =
             tasks.spawn_on(dispatcher.run(parts.scenarios.subscribe(), stop.clone()), probes_lane.handle());
 
