@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::scratch::scratch;
 use crate::app::library::Embedded;
 use crate::app::{App, Config, Setup, config::Allow};
 use crate::demo::{Demo, Surroundings, receiver};
@@ -42,8 +43,7 @@ pub(super) struct DemoArgs {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(super) async fn demo(args: DemoArgs) -> u8 {
-    remove_scratch_of_the_killed();
-    let scratch = std::env::temp_dir().join(format!("wachta-demo-{}", std::process::id()));
+    let scratch = scratch("demo");
     let folder = args.data.clone().unwrap_or_else(|| scratch.clone());
     let code = match open(&args, &folder).await {
         Ok(code) => code,
@@ -56,20 +56,6 @@ pub(super) async fn demo(args: DemoArgs) -> u8 {
         let _ = tokio::fs::remove_dir_all(&scratch).await;
     }
     code
-}
-
-/// A demo that was killed could not remove its folder; the next one does.
-fn remove_scratch_of_the_killed() {
-    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let pid =
-            name.to_str().and_then(|name| name.strip_prefix("wachta-demo-")).and_then(|pid| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            // Another user's stays.
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {

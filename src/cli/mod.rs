@@ -8,6 +8,7 @@ mod replay;
 pub mod report;
 mod run;
 pub mod schema;
+mod scratch;
 mod serve;
 mod trial;
 

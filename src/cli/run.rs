@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::report::human::{self, Paint};
 use super::report::{json, junit};
+use super::scratch::scratch;
 use crate::app::files::scenario_files;
 use crate::app::library;
 use crate::app::lookup::Environment;
@@ -235,7 +236,7 @@ fn override_vars(scenarios: &mut [Arc<Scenario>], vars: &[(String, String)]) -> 
 
 async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     let paint = Paint(super::colour_on_stdout());
-    let scratch = std::env::temp_dir().join(format!("wachta-run-{}", std::process::id()));
+    let scratch = scratch("run");
     let registry = prometheus::Registry::new();
     let config = browser::Config {
         webdriver: args.webdriver.clone(),
