@@ -243,7 +243,7 @@ impl fmt::Display for Pretty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         if millis == 0 {
-            return f.write_str("0s");
+            return f.write_str(if self.0.is_zero() { "0s" } else { "under 1ms" });
         }
         let mut rest = millis;
         let mut shown = 0;
