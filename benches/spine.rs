@@ -75,6 +75,7 @@ async fn requests() {
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-bench")),
         beats: None,
         baseline: None,
+        clock: None,
         location: "here".into(),
     };
     let config = (*tools.tls.client_config()).clone();

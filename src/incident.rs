@@ -239,6 +239,9 @@ pub struct Notice {
     pub note: Option<String>,
     /// Since when it is owed.
     pub owed_at: DateTime<Utc>,
+    /// The identity of the store that it comes from, which its keys carry; empty for what receivers know without one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub store: String,
     /// Whether an earlier try may have reached the receiver.
     #[serde(skip)]
     pub repeat: bool,
@@ -274,8 +277,22 @@ impl Notice {
             uncounted: 0,
             note: None,
             owed_at,
+            store: String::new(),
             repeat: false,
         }
+    }
+
+    /// Notes the identity of the store that it comes from, once. Its id is that of no other store's notice then.
+    pub fn qualify(&mut self, store: &str) {
+        if self.store.is_empty() && !store.is_empty() {
+            store.clone_into(&mut self.store);
+            self.id = format!("{store}/{}", self.id);
+        }
+    }
+
+    /// The dedup key under which receivers know the group: `<group id>:<opening>@<store>`.
+    pub fn dedup_key(&self) -> String {
+        if self.store.is_empty() { self.key.clone() } else { format!("{}@{}", self.key, self.store) }
     }
 }
 

@@ -16,7 +16,7 @@
 //!  4  assembly   app
 //!  3  reaction   web   alert
 //!  2  engines    schedule   run   sink   notify   demo
-//!  1  memory     store
+//!  1  ground     store   clock   tasks
 //!  0  words      scenario ← outcome ← incident; names; diagnostic; secret
 //! ```
 //!
@@ -33,6 +33,7 @@
 pub mod alert;
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod demo;
 pub mod diagnostic;
 pub mod incident;
@@ -45,4 +46,5 @@ pub mod schedule;
 pub mod secret;
 pub mod sink;
 pub mod store;
+pub mod tasks;
 pub mod web;

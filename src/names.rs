@@ -259,6 +259,11 @@ pub mod metric {
         SINK_SENT "wachta_sink_sent_total" Counter ["sink"] "Outcomes that the destination took.";
         SINK_FAILED "wachta_sink_failed_total" Counter ["sink"] "Tries to send that failed.";
         SINK_DROPPED "wachta_sink_dropped_total" Counter ["sink"] "Outcomes that were given up.";
+        STORE_AVAILABLE "wachta_store_available" Gauge [] "1 while the store takes what is written, 0 while it is away and memory holds it.";
+        STORE_WAITING "wachta_store_waiting_outcomes" Gauge [] "Outcomes in memory that are not written to the store yet.";
+        STORE_ROWS_REFUSED "wachta_store_rows_refused_total" Counter [] "Rows that the store refused for good and that were set aside.";
+        TASK_RESTARTS "wachta_task_restarts_total" Counter ["task"] "Tasks of the agent that ended by a defect and were started again.";
+        STALLED "wachta_agent_stalled" Gauge ["part"] "1 while a part of the agent has not moved for ten seconds.";
         CONFIG_RELOAD_SUCCESSFUL "wachta_config_last_reload_successful" Gauge [] "1 if the last load of the files took everything, 0 if something was refused.";
         CONFIG_RELOAD_TIMESTAMP "wachta_config_last_reload_success_timestamp_seconds" Gauge [] "When the files were last loaded without a problem.";
         BUILD_INFO "wachta_build_info" Gauge ["version", "revision"] "Always 1: which wachta this is.";

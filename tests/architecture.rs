@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Row by row, what may import only from rows below its own, and from itself.
 const LAYERS: [&[&str]; 6] = [
     &["scenario", "outcome", "incident", "names", "diagnostic", "secret"],
-    &["store"],
+    &["store", "clock", "tasks"],
     &["schedule", "run", "sink", "notify", "demo"],
     &["web", "alert"],
     &["app"],

@@ -19,9 +19,11 @@ fn note_untested(incident: &mut Incident, outcome: &Outcome, detail: &str) {
     });
 }
 
-/// Whether an unknown outcome speaks against this agent. What was lost by a restart, and a heartbeat not seen yet, do not.
+/// Whether an unknown outcome speaks against this agent. What was lost by a restart, a heartbeat not seen yet, and
+/// time in which the agent was stopped do not.
 pub fn counts_against_agent(outcome: &Outcome) -> bool {
-    outcome.verdict == Verdict::Unknown && !matches!(outcome.reason, Some(Reason::Lost | Reason::NotSeen))
+    outcome.verdict == Verdict::Unknown
+        && !matches!(outcome.reason, Some(Reason::Lost | Reason::NotSeen | Reason::Asleep))
 }
 
 /// How long the agent's own unknown outcomes are looked back at, and how long it must be quiet to be well again.
@@ -43,6 +45,11 @@ pub struct AgentWatch {
 }
 
 impl AgentWatch {
+    /// The state of a subject of which nothing is known but the incident that is open.
+    pub fn adopted(incident: Incident) -> Self {
+        Self { openings: incident.opening, open: Some(incident), ..Self::default() }
+    }
+
     /// Advances by an outcome: `in_a_row` is how often its scenario was unknown in a row by now, `scenarios` how
     /// many there are.
     pub fn advance(&mut self, outcome: &Outcome, in_a_row: u32, scenarios: usize) -> Option<Judgement> {

@@ -1,25 +1,26 @@
 //! The task that judges and writes. Alerting is no subscriber of the outcomes: what an outcome means is written in
 //! the same transaction as the outcome itself.
 //!
-//! Invariants: a batch is written whole or not at all, and is tried again until the store takes it; nothing else is
-//! judged, told or answered before it has, so that nobody sees a state that is not written. The queue is bounded: when it is full because the store does not answer,
-//! runs go on and what does not fit is dropped, counted and logged.
+//! Invariants: while the store is well, nothing is delivered or answered before it is written; while it is away, judging
+//! and delivering go on from the memory of the [`WriteBuffer`]. The queue is bounded: when it is full, runs go on, and
+//! what does not fit is dropped, counted and logged.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::pipeline::{Pipeline, Request, Scenarios};
-use crate::incident::Subject;
+use crate::incident::{Incident, Notice, Subject};
 use crate::names::{REQUESTS, metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
-use crate::store::{Batch, Intent, Store, StoreError, Tallies};
+use crate::store::{Batch, Health, History as _, Identity, Incidents as _, Intent, StoreError, Tallies, WriteBuffer};
 
 /// How many messages wait at most; some minutes of a large agent.
 const QUEUE: usize = 20_000;
@@ -27,8 +28,8 @@ const QUEUE: usize = 20_000;
 pub(super) const BATCH: usize = 500;
 /// How long the first of a batch waits for others: a commit waits for the disk, and many runs share one.
 pub(super) const GATHER: Duration = Duration::from_millis(200);
-/// How long the store is left alone after it refused a batch.
-const RETRY: Duration = Duration::from_millis(500);
+/// How long the store is left alone after it did not answer.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Figures of alerting.
 #[derive(Clone, Debug)]
@@ -60,11 +61,8 @@ enum Message {
     Scenarios(Scenarios, Vec<ScenarioId>),
     Alerting(Arc<Alerting>),
     Request(Request, oneshot::Sender<Answer>),
-    Prove(oneshot::Sender<()>),
+    Pulse(oneshot::Sender<()>),
 }
-
-/// The key in memory that is written to prove that the store takes it; nobody reads it.
-const PROOF: &str = "proof";
 
 /// What was done of a request, or what is wrong with it.
 pub type Answer = Result<String, String>;
@@ -117,10 +115,10 @@ impl Intake {
         }
     }
 
-    /// Writes something. The receiver hears when the store has taken it, and the end of the channel when it never will.
-    pub fn prove(&self) -> oneshot::Receiver<()> {
+    /// Asks whether the committer still turns. The receiver is answered when everything before it is judged.
+    pub fn pulse(&self) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
-        self.push(Message::Prove(done));
+        self.push(Message::Pulse(done));
         heard
     }
 
@@ -137,7 +135,12 @@ type Remaining = Box<dyn Fn(&ScenarioId, f64) + Send + Sync>;
 
 /// Judges and writes.
 pub struct Committer {
-    store: Arc<dyn Store>,
+    store: WriteBuffer,
+    /// What receivers' keys carry of the store.
+    identity: Identity,
+    health: watch::Receiver<Health>,
+    /// How many times the store turned out to be another file.
+    replaced: u64,
     queue: mpsc::Receiver<Message>,
     metrics: Metrics,
     /// Is called after each commit that owes someone a notice.
@@ -156,16 +159,46 @@ pub struct Committer {
 /// The requests among all that alerting remembers, in the order in which they were left for the next start.
 pub fn requests(memory: &[(String, serde_json::Value)]) -> Result<Vec<(String, Request)>, StoreError> {
     let of = |(key, body): &(String, serde_json::Value)| {
-        let unread = |e| StoreError(format!("what alerting remembers under {key} does not read: {e}"));
+        let unread = |e| StoreError::refused(format!("what alerting remembers under {key} does not read: {e}"));
         serde_json::from_value(body.clone()).map(|request| (key.clone(), request)).map_err(unread)
     };
     memory.iter().filter(|(key, _)| key.starts_with(REQUESTS)).map(of).collect()
 }
 
+fn left_out(error: &StoreError) {
+    tracing::error!(%error, "left out");
+}
+
+/// Takes back what was written, row by row: one that cannot be read is left out, and what was open of its subject is
+/// taken from the incident itself.
+async fn restore(
+    pipeline: &mut Pipeline,
+    store: &WriteBuffer,
+    memory: Vec<(String, serde_json::Value)>,
+) -> Result<(), StoreError> {
+    let mut restored = HashSet::new();
+    for (subject, body) in store.watches().await? {
+        match pipeline.restore(vec![(subject.clone(), body)], Vec::new()) {
+            Ok(()) => drop(restored.insert(subject)),
+            Err(error) => left_out(&StoreError::refused(error)),
+        }
+    }
+    for row in memory {
+        pipeline.restore(Vec::new(), vec![row]).map_err(StoreError::refused).unwrap_or_else(|error| left_out(&error));
+    }
+    for incident in store.incidents(u32::MAX).await?.into_iter().filter(Incident::is_open) {
+        if !restored.contains(&incident.subject) {
+            tracing::warn!(incident = incident.dedup_key(), "its alerting state is lost: it goes on from the incident");
+            pipeline.adopt(incident);
+        }
+    }
+    Ok(())
+}
+
 impl Committer {
     /// Reads what alerting remembers from the store. [`Committer::run`] does the work.
     pub async fn new(
-        store: Arc<dyn Store>,
+        store: WriteBuffer,
         location: &str,
         metrics: Metrics,
         wake: impl Fn() + Send + Sync + 'static,
@@ -174,11 +207,25 @@ impl Committer {
         let intake = Intake { queue: sender, dropped: metrics.dropped.clone() };
         let mut pipeline = Pipeline::new(location);
         let memory = store.memory().await?;
-        let left = requests(&memory)?;
-        let memory = memory.into_iter().filter(|(key, _)| !key.starts_with(REQUESTS)).collect();
-        pipeline.restore(store.watches().await?, memory).map_err(StoreError)?;
+        let (left, memory): (Vec<_>, Vec<_>) = memory.into_iter().partition(|(key, _)| key.starts_with(REQUESTS));
+        let left = left.into_iter().filter_map(|row| requests(&[row]).inspect_err(left_out).ok()).flatten().collect();
+        restore(&mut pipeline, &store, memory).await?;
         let (wake, look, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
-        let committer = Self { store, queue, metrics, wake, look, budget, answers: None, pipeline, left };
+        let (identity, health) = (store.identity(), store.health());
+        let committer = Self {
+            store,
+            identity,
+            health,
+            replaced: 0,
+            queue,
+            metrics,
+            wake,
+            look,
+            budget,
+            answers: None,
+            pipeline,
+            left,
+        };
         committer.count_open();
         Ok((committer, intake))
     }
@@ -216,6 +263,12 @@ impl Committer {
                     Some(message) => Some(message),
                     None => break,
                 },
+                changed = self.health.changed() => {
+                    if changed.is_ok() {
+                        self.store_changed();
+                    }
+                    None
+                }
                 () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => None,
             };
             let mut messages: Vec<Message> = first.into_iter().collect();
@@ -261,7 +314,7 @@ impl Committer {
                 Ok(tallies) => history.push((span.window, tallies)),
                 Err(error) => {
                     tracing::error!(%error, %scenario, "the runs of an error budget were not read; trying again");
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                     return;
                 }
             }
@@ -294,10 +347,7 @@ impl Committer {
                 }
                 Message::Scenarios(scenarios, refused) => self.pipeline.scenarios(scenarios, &refused, now),
                 Message::Alerting(alerting) => self.pipeline.alerting(alerting),
-                Message::Prove(heard) => {
-                    batch.memory = vec![(PROOF.to_owned(), Some(now.to_rfc3339().into()))];
-                    done.push(heard);
-                }
+                Message::Pulse(heard) => done.push(heard),
                 Message::Request(request, heard) => answers.push((heard, self.pipeline.request(request, now))),
             }
         }
@@ -329,18 +379,20 @@ impl Committer {
         batch.memory.extend(self.pipeline.memory());
         batch.decisions = effects.decisions;
         batch.notices = effects.notices;
-        if !batch.is_empty() {
-            self.write_whole(&batch).await;
+        for notice in &mut batch.notices {
+            notice.qualify(self.identity.of_key(&notice.key));
         }
+        let notices: Vec<Notice> = batch.notices.clone();
+        self.store.accept(batch).await;
         for (reason, count) in effects.suppressed {
             self.metrics.suppressed.with_label_values(&[reason]).inc_by(count);
         }
         self.count_open();
-        for notice in &batch.notices {
+        for notice in &notices {
             let (event, note) = (notice.event.as_str(), &notice.note);
             tracing::info!(notice = notice.id, severity = notice.incident.severity.as_str(), note, "owed: {event}");
         }
-        if !batch.notices.is_empty() {
+        if !notices.is_empty() {
             (self.wake)();
         }
         for (scenario, remaining) in &effects.budgets {
@@ -351,17 +403,11 @@ impl Committer {
         }
     }
 
-    async fn write_whole(&self, batch: &Batch) {
-        let mut complained = false;
-        while let Err(error) = self.store.commit(batch).await {
-            if !complained {
-                tracing::error!(%error, "the store does not take outcomes; trying until it does");
-                complained = true;
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-        if complained {
-            tracing::info!("the store takes outcomes again");
+    /// A store that turned out to be another file is given all that alerting knows.
+    fn store_changed(&mut self) {
+        let replaced = self.health.borrow_and_update().replaced;
+        if std::mem::replace(&mut self.replaced, replaced) != replaced {
+            self.pipeline.touch_all();
         }
     }
 

@@ -196,6 +196,11 @@ impl Groups {
         }
     }
 
+    /// Marks all groups as changed.
+    pub fn touch_all(&mut self) {
+        self.touched.extend(self.all.keys().cloned());
+    }
+
     /// What changed since this was last asked, to be written: a group as it is, none where it is over.
     pub fn take_touched(&mut self) -> Vec<(String, Option<Json>)> {
         let touched = std::mem::take(&mut self.touched).into_iter();

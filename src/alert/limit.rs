@@ -183,6 +183,13 @@ impl Limits {
         }
     }
 
+    /// Marks all budgets and held notices as changed.
+    pub fn touch_all(&mut self) {
+        self.touched.extend(self.budgets.keys().map(|receiver| (receiver.clone(), None)));
+        let held = self.held.iter().flat_map(|(receiver, held)| held.keys().map(move |key| (receiver, key)));
+        self.touched.extend(held.map(|(receiver, key)| (receiver.clone(), Some(key.clone()))));
+    }
+
     /// What changed since this was last asked, to be written; none: to be forgotten.
     pub fn take_touched(&mut self) -> Vec<(String, Option<Json>)> {
         let json = |body: Option<serde_json::Result<Json>>| body.map(|body| body.expect("plain data becomes JSON"));

@@ -52,6 +52,7 @@ impl Agent {
             evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
             beats: None,
             baseline: None,
+            clock: None,
             tokens: Tokens::default(),
             line,
             location: "here".into(),

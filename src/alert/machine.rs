@@ -87,6 +87,11 @@ pub struct Judgement {
 }
 
 impl Watch {
+    /// The state of a subject of which nothing is known but the incident that is open.
+    pub fn adopted(incident: Incident) -> Self {
+        Self { openings: incident.opening, open: Some(incident), ..Self::default() }
+    }
+
     /// Advances by an outcome of its scenario. `quorum`: how many locations must agree, where it is not a majority. None
     /// when this run was judged before.
     pub fn advance(&mut self, scenario: &Scenario, outcome: &Outcome, quorum: Option<u32>) -> Option<Judgement> {

@@ -13,6 +13,7 @@
 //! | limit | `limit` | whether the receiver has had enough for now |
 
 mod slo;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;

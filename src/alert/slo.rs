@@ -36,6 +36,11 @@ struct Over {
 }
 
 impl SloWatch {
+    /// The state of a subject of which nothing is known but the incident that is open.
+    pub fn adopted(incident: Incident) -> Self {
+        Self { openings: incident.opening, open: Some(incident), ..Self::default() }
+    }
+
     /// Advances by a conclusive outcome that `burn` has counted. Gives whether something changed, and what it led to.
     pub fn advance(
         &mut self,

@@ -6,7 +6,7 @@ mod receivers;
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::{Diagnostic, Source, Span, nearest};
+use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
 use crate::notify::Route;
 use crate::run::blackbox::Pattern;
 use crate::scenario::keys::{Key, Shape};
@@ -377,6 +377,16 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     }
     // The log is there also when nobody names it.
     names.push("log");
+    for entry in fields.get("receivers").and_then(Node::entries).unwrap_or_default() {
+        let Some(node) = entry.value.get("fallback") else { continue };
+        // What is no text was reported when the receiver was read.
+        let Some(name) = node.scalar().map(|scalar| At::new(scalar.text.clone(), node.span)) else { continue };
+        if name.value == entry.key {
+            r.fail(name.span, "a receiver cannot be its own fallback");
+        } else {
+            known_receiver(r, &name, &names);
+        }
+    }
     for item in fields.get("routes").and_then(|node| r.list(node, "`routes`")).unwrap_or_default() {
         alerting.routes.extend(route(r, item, &names));
     }
@@ -414,6 +424,20 @@ fn matches(r: &mut Reader, fields: &Fields) -> BTreeMap<String, String> {
     matches
 }
 
+/// Whether there is a receiver of this name; reports it where there is none.
+fn known_receiver(r: &mut Reader, name: &At<String>, receivers: &[&str]) -> bool {
+    if receivers.contains(&name.value.as_str()) {
+        return true;
+    }
+    let found = Diagnostic::error(&r.source, name.span, format!("unknown receiver `{}`", name.value));
+    let found = match nearest(name, receivers.iter().copied()) {
+        Some(near) => found.label(format!("did you mean `{near}`?")),
+        None => found,
+    };
+    r.report(found.note(format!("known receivers: {}", receivers.join(", "))));
+    false
+}
+
 fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
     let fields = r.fields(node, "a route", &[ROUTE])?;
     let matches = matches(r, &fields);
@@ -424,16 +448,9 @@ fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
     let mut names = Vec::new();
     for item in r.list(to, "`to`")? {
         let Some(name) = r.text(item, "`to`") else { continue };
-        if receivers.contains(&name.value.as_str()) {
+        if known_receiver(r, &name, receivers) {
             names.push(name.value);
-            continue;
         }
-        let found = Diagnostic::error(&r.source, item.span, format!("unknown receiver `{}`", name.value));
-        let found = match nearest(&name, receivers.iter().copied()) {
-            Some(near) => found.label(format!("did you mean `{near}`?")),
-            None => found,
-        };
-        r.report(found.note(format!("known receivers: {}", receivers.join(", "))));
     }
     let (group_by, group_wait) = pipeline::grouping(r, &fields);
     Some(Route { matches, to: names, group_by, group_wait })

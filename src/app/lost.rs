@@ -8,7 +8,7 @@ use super::{Parts, Resumed};
 use crate::alert::Intake;
 use crate::names::Reason;
 use crate::outcome::{Outcome, Verdict};
-use crate::store::{Intent, StoreError};
+use crate::store::{Intent, Runs as _, StoreError};
 
 impl Parts {
     /// A planned run whose time has passed is closed as `unknown (lost)`; one whose time is ahead keeps its id.

@@ -14,6 +14,7 @@ mod lost;
 mod reload;
 pub mod replay;
 pub mod requests;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,11 +27,12 @@ use chrono::Utc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alert::{self, Committer, Intake};
+use crate::clock::{self, ClockWatch};
 use crate::notify::{self, Courier, Links};
 use crate::outcome::Outcome;
 use crate::run::browser::{self, Browsers};
@@ -41,10 +43,12 @@ use crate::sink;
 use crate::sink::prometheus::Prometheus;
 use crate::sink::zabbix::{Timing, Zabbix};
 use crate::store::evidence::EvidenceFolder;
-use crate::store::{Intent, Store, StoreError};
+use crate::store::{self, History as _, Incidents as _, Intent, Opener, Runs as _, Store, StoreError, WriteBuffer};
+use crate::tasks::Tasks;
 use crate::web::{self, Overview, ReloadReport};
 
 use lane::Lane;
+use watchdog::Watchdog;
 
 pub use config::Config;
 pub use library::Library;
@@ -68,8 +72,8 @@ pub struct Setup {
     pub library: Arc<dyn Library>,
     /// What scenarios may use; none: the environment and files that the agent's file allows.
     pub lookup: Option<Arc<dyn Lookup>>,
-    /// Where outcomes, incidents and notices are kept.
-    pub store: Arc<dyn Store>,
+    /// Opens the store of outcomes, incidents and notices.
+    pub store: Arc<dyn Opener>,
     /// The folder of the agent's state: evidence and browser profiles.
     pub folder: PathBuf,
     /// The wachta executable, for the guard of browsers.
@@ -123,7 +127,9 @@ pub struct App {
     address: SocketAddr,
     parts: Arc<Parts>,
     reloads: mpsc::Sender<web::ReloadRequest>,
-    tasks: TaskTracker,
+    tasks: Tasks,
+    /// Tasks of parts that watch over their own.
+    tracker: TaskTracker,
     runs: TaskTracker,
     /// Ends planning and the admission of new runs.
     stop: CancellationToken,
@@ -132,6 +138,7 @@ pub struct App {
     /// Ends everything else.
     finish: CancellationToken,
     committing: tokio::task::JoinHandle<()>,
+    writing: tokio::task::JoinHandle<()>,
     dispatching: tokio::task::JoinHandle<()>,
     intake: Intake,
     /// Where runs without a browser, and the answers to HTTP, go on.
@@ -145,7 +152,8 @@ struct Parts {
     setup_file: Option<PathBuf>,
     library: Arc<dyn Library>,
     fixed_lookup: Option<Arc<dyn Lookup>>,
-    store: Arc<dyn Store>,
+    store: WriteBuffer,
+    clock: ClockWatch,
     evidence: EvidenceFolder,
     browsers: Browsers,
     tls: run::tls::Trusted,
@@ -179,9 +187,12 @@ impl App {
 
         let registry = prometheus::Registry::new();
         let sinks = sink::Metrics::new(&registry)?;
-        let tasks = TaskTracker::new();
         let (stop, cancel_runs, finish) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let tasks = Tasks::new(&registry, stop.clone())?;
+        let tracker = TaskTracker::new();
+        let here = Handle::current();
+        let clock = ClockWatch::start().map_err(|e| StartError::Other(format!("no thread for the clock: {e}")))?;
 
         let browsers = Browsers::new(
             config.browser.clone(),
@@ -194,14 +205,16 @@ impl App {
             tracing::warn!(reaped, "browser processes that an earlier agent left were ended");
         }
 
-        let store = setup.store;
+        let figures = store::Metrics::new(&registry, sinks.dropped_by_store())?;
+        let (store, writer) = WriteBuffer::open(setup.store, figures).await?;
+        let writing = tasks.essential("store", &here, writer.run(finish.clone()));
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
         let tools = notify::Tools { client: web_client()?, evidence: evidence.clone() };
-        let mut courier = Courier::new(Arc::clone(&store), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
+        let at_hand: Arc<dyn Store> = Arc::new(store.clone());
+        let mut courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
-        let (committer, intake) =
-            Committer::new(Arc::clone(&store), &config.location, metrics, courier.waker()).await?;
+        let (committer, intake) = Committer::new(store.clone(), &config.location, metrics, courier.waker()).await?;
         let (look, looked_for) = mpsc::channel(LOOKS);
         // When the dispatcher is that far behind, whoever waits for the look gives up after a while.
         let lane = |name| Lane::start(name).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")));
@@ -225,20 +238,20 @@ impl App {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
-        let history: Arc<dyn crate::store::History> = Arc::clone(&store) as _;
-        let heard: Arc<dyn crate::store::Beats> = Arc::clone(&store) as _;
-        let awake_since = watch::Sender::new(Utc::now());
+        let history: Arc<dyn crate::store::History> = Arc::new(store.clone());
+        let heard: Arc<dyn crate::store::Beats> = Arc::new(store.clone());
         let tls = run::tls::Trusted::system();
         let probes = Arc::new(web::Probes::new(run::blackbox::Prober::new(tls.clone()), registry.clone()));
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
             library: setup.library,
             fixed_lookup: setup.lookup,
-            store: Arc::clone(&store),
+            store: store.clone(),
+            clock: clock.clone(),
             evidence,
             browsers,
             tls,
-            beats: run::probe::Beats::new(heard, awake_since.subscribe()),
+            beats: run::probe::Beats::new(heard, clock.awake_since()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
             line: run::Line::default(),
@@ -254,7 +267,7 @@ impl App {
             gauges: reload::Gauges::new(&registry)?,
             state: tokio::sync::Mutex::new(reload::State::new(config, courier, links)),
         });
-        let committing = tokio::spawn(committer.run());
+        let committing = tasks.essential("committer", &here, committer.run());
 
         parts.reload(&intake).await;
         prometheus.seed(&store.latest().await?, &store.latest_conclusive().await?);
@@ -266,28 +279,42 @@ impl App {
         let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed).asked(looked_for);
         let (pulse, beating) = mpsc::channel(1);
         let dispatcher = dispatcher.pulse(beating);
-        let dispatching =
-            tasks.spawn_on(dispatcher.run(parts.scenarios.subscribe(), stop.clone()), probes_lane.handle());
+        let dispatching = tasks.essential(
+            "scheduler",
+            probes_lane.handle(),
+            dispatcher.run(parts.scenarios.subscribe(), stop.clone()),
+        );
 
         let (reloads, requests) = mpsc::channel(4);
-        tasks.spawn(Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
-        library::watch_files(folders, parts.setup_file.as_deref(), &setup.folder, reloads.clone(), &tasks, &stop);
-        tasks.spawn(Arc::clone(&parts).prune_regularly(stop.clone()));
-        tasks.spawn(run::probe::watch_over(awake_since, finish.clone()));
-        let works = proof(intake.clone(), pulse);
-        tasks.spawn(notify::keep_calling(web_client()?, parts.alive.subscribe(), works, stop.clone()));
-        tasks.spawn(parts.line.clone().watch(finish.clone()));
+        tasks.essential("reload", &here, Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
+        library::watch_files(folders, parts.setup_file.as_deref(), &setup.folder, reloads.clone(), &tracker, &stop);
+        let (pruned, until) = (Arc::clone(&parts), stop.clone());
+        tasks.restarted("retention", &here, stop.clone(), move || Arc::clone(&pruned).prune_regularly(until.clone()));
+        let watchdog = Arc::new(Watchdog::new(&registry, intake.clone(), pulse, store.clone())?);
+        let works = watchdog.work();
+        let (client, alive, shown, until) = (web_client()?, parts.alive.clone(), works.clone(), stop.clone());
+        tasks.restarted("outbound heartbeat", &here, stop.clone(), move || {
+            notify::keep_calling(client.clone(), alive.subscribe(), proof(shown.clone()), until.clone())
+        });
+        let until = stop.clone();
+        tasks.restarted("watchdog", &here, stop.clone(), move || {
+            let (watchdog, until) = (Arc::clone(&watchdog), until.clone());
+            async move { watchdog.run(until).await }
+        });
+        let (line, until) = (parts.line.clone(), finish.clone());
+        tasks.restarted("connectivity", &here, finish.clone(), move || line.clone().watch(until.clone()));
 
         let (alerts, asked) = mpsc::channel(16);
-        tasks.spawn(requests::serve(asked, intake.clone(), stop.clone()));
+        tasks.essential("requests", &here, requests::serve(asked, intake.clone(), stop.clone()));
         let state = web::State {
-            store,
+            store: at_hand,
             evidence: parts.evidence.clone(),
             prometheus,
             overview: parts.overview.subscribe(),
             probes,
             reload: reloads.clone(),
             alerts,
+            works,
             stopping: stop.clone(),
         };
         let until = finish.clone();
@@ -298,12 +325,14 @@ impl App {
                 tracing::error!(%error, "the web server ended");
             }
         };
-        tasks.spawn_on(serving, web_lane.handle());
+        tasks.essential("web", web_lane.handle(), serving);
         Ok(Self {
             address,
             parts,
             reloads,
             tasks,
+            tracker,
+            writing,
             runs,
             stop,
             cancel_runs,
@@ -319,6 +348,17 @@ impl App {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns when a task has ended that the agent cannot do without, and says which: the agent is to be stopped, and
+    /// its process to end with an error.
+    pub async fn failed(&self) -> String {
+        self.tasks.failed().await
+    }
+
+    /// The agent's tasks, by name, each with what ends it.
+    pub fn tasks(&self) -> std::collections::BTreeMap<String, tokio::task::AbortHandle> {
+        self.tasks.running()
     }
 
     /// What is loaded, now and as it changes.
@@ -347,22 +387,11 @@ impl Reloader {
     }
 }
 
-/// Whether the agent does its work: the store takes what is written, and runs are started when they are due.
+/// Whether the agent does its work, by what the watchdog found last.
 fn proof(
-    intake: Intake,
-    pulse: mpsc::Sender<oneshot::Sender<()>>,
-) -> impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + 'static {
-    move || {
-        let (written, pulse) = (intake.prove(), pulse.clone());
-        async move {
-            written.await.map_err(|_| "the store does not take what is written".to_owned())?;
-            let (asked, turns) = oneshot::channel();
-            let stands = |_| "the scheduler stands still".to_owned();
-            pulse.send(asked).await.map_err(|_| "the scheduler has ended".to_owned())?;
-            turns.await.map_err(stands)
-        }
-        .boxed()
-    }
+    works: watch::Receiver<web::Work>,
+) -> impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static {
+    move || std::future::ready(works.borrow().problem().map_or(Ok(()), Err)).boxed()
 }
 
 /// What receivers of notices are told with.
@@ -387,6 +416,7 @@ impl Parts {
             evidence: self.evidence.clone(),
             beats: Some(self.beats.clone()),
             baseline: Some(self.baseline.clone()),
+            clock: Some(self.clock.clone()),
             location: self.location.clone(),
         }
     }
@@ -402,7 +432,8 @@ impl Parts {
                 let ticket = Ticket { run: due.run, due_at: Some(due.due_at), cancel, progress: None };
                 let outcome = Arc::new(run::run(&due.scenario, &parts.tools(), ticket).await);
                 parts.fan_out(&outcome);
-                let _ = intake.outcome(outcome).await;
+                // Nobody waits for it to be written: a run ends when its outcome is handed over.
+                drop(intake.outcome(outcome));
             };
             if needs_browser {
                 // What ends it early is told by the run itself.
@@ -428,6 +459,7 @@ impl Parts {
             plan: Arc::new(plan),
             withdraw: Arc::new(move |run| to_withdraw.withdraw(run)),
             now: Arc::new(Utc::now),
+            elapsed: Arc::new(clock::elapsed),
         }
     }
 
@@ -457,7 +489,7 @@ impl Parts {
         };
         let open = incidents.iter().filter(|incident| incident.is_open());
         let spared = open.flat_map(|incident| [incident.opened_by, incident.last_run]).collect();
-        match self.evidence.prune(limits, spared, std::time::SystemTime::now()).await {
+        match self.evidence.prune(limits, spared, self.clock.cautious_now().into()).await {
             Ok(pruned) if pruned.runs > 0 => {
                 tracing::info!(runs = pruned.runs, bytes = pruned.bytes, left = pruned.left, "evidence was removed");
             }
@@ -468,7 +500,7 @@ impl Parts {
 
     async fn prune_regularly(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            match self.store.prune(Utc::now() - RETENTION).await {
+            match self.store.prune(self.clock.cautious_now() - RETENTION).await {
                 Ok(runs) => {
                     for run in runs {
                         self.evidence.forget(run).await;

@@ -62,7 +62,7 @@ pub async fn replay(
     for (key, body) in store.memory().await? {
         if key.starts_with(MUTES) {
             let mute: Mute = serde_json::from_value(body)
-                .map_err(|e| StoreError(format!("what alerting remembers under {key} does not read: {e}")))?;
+                .map_err(|e| StoreError::refused(format!("what alerting remembers under {key} does not read: {e}")))?;
             mutes.push(mute);
         }
     }

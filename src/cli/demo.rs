@@ -21,7 +21,7 @@ use crate::notify::credential::Credential;
 use crate::notify::{Alerting, Receiver, ReceiverKind, Route, Webhook, WebhookFormat};
 use crate::outcome::{Outcome, Verdict};
 use crate::run::browser;
-use crate::store::Sqlite;
+use crate::store::SqliteFile;
 use crate::web;
 
 /// The example scenarios, as they stand in the repository.
@@ -67,7 +67,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
     let (hook, notices) = receiver::listen(&stop).await.map_err(|e| format!("the receiver of notices: {e}"))?;
     std::fs::create_dir_all(folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
     let store_url = format!("sqlite:{}", folder.join("wachta.db").display());
-    let store = Arc::new(Sqlite::open(&store_url).await.map_err(|e| e.to_string())?);
+    let store = Arc::new(SqliteFile::new(&store_url));
     let url = Credential::text(format!("http://{hook}/notices"));
     let hook = Webhook { url, headers: Vec::new(), format: WebhookFormat::default() };
     let receiver = Receiver { name: "you".into(), kind: ReceiverKind::Webhook(hook), ..Receiver::default() };

@@ -23,6 +23,11 @@ use crate::app::lookup::Environment;
 use crate::diagnostic::Severity;
 use crate::names::exit;
 
+/// How long work that hangs may hold up the end of the process.
+const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+/// How many lines of the log may wait for whoever reads them.
+const LOG_LINES: usize = 20_000;
+
 /// A watch over websites and APIs that uses them as their customers do.
 #[derive(Parser)]
 #[command(name = "wachta", version, disable_help_subcommand = true, max_term_width = 100)]
@@ -75,22 +80,22 @@ pub fn main() -> ExitCode {
         }
         Command::Run(args) => {
             drop(out);
-            logging("warn", std::io::stderr().is_terminal());
+            let _log = logging("warn", std::io::stderr().is_terminal());
             return wait(run::run(*args));
         }
         Command::Serve(args) => {
             drop(out);
-            logging("info", std::io::stderr().is_terminal());
+            let _log = logging("info", std::io::stderr().is_terminal());
             return wait(serve::serve(args));
         }
         Command::Alerts(args) => {
             drop(out);
-            logging("warn", std::io::stderr().is_terminal());
+            let _log = logging("warn", std::io::stderr().is_terminal());
             return wait(alerts::alerts(args));
         }
         Command::Demo(args) => {
             drop(out);
-            logging("warn", std::io::stderr().is_terminal());
+            let _log = logging("warn", std::io::stderr().is_terminal());
             return wait(demo::demo(args));
         }
     };
@@ -108,7 +113,12 @@ pub fn main() -> ExitCode {
 /// Runs to the end on a runtime of its own.
 fn wait(work: impl Future<Output = u8>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(runtime.block_on(work)),
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A read that hangs, of a pipe or a dead mount, must not hold up the end.
+            runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+            ExitCode::from(code)
+        }
         Err(error) => {
             say_error(&format!("no runtime: {error}"));
             ExitCode::from(exit::USAGE)
@@ -116,12 +126,22 @@ fn wait(work: impl Future<Output = u8>) -> ExitCode {
     }
 }
 
-/// The log goes to standard error: coloured text on a terminal, JSON lines elsewhere. `WACHTA_LOG` filters it.
-fn logging(default: &str, terminal: bool) {
+/// The log goes to standard error: coloured text on a terminal, JSON lines elsewhere. `WACHTA_LOG` filters it. It is
+/// written by a thread of its own, so that a reader that stands still holds up nothing: beyond [`LOG_LINES`] lines that
+/// wait, further ones are lost. What waits is written when the guard is dropped.
+fn logging(default: &str, terminal: bool) -> tracing_appender::non_blocking::WorkerGuard {
     let filter = std::env::var("WACHTA_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if terminal { log.init() } else { log.json().flatten_event(true).init() }
+    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_LINES)
+        .finish(std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    if terminal {
+        log.with_ansi(true).init()
+    } else {
+        log.json().flatten_event(true).init()
+    }
+    guard
 }
 
 /// An error that no place in a file goes with.

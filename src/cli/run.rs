@@ -15,6 +15,7 @@ use super::scratch::scratch;
 use crate::app::files::scenario_files;
 use crate::app::library;
 use crate::app::lookup::Environment;
+use crate::clock::ClockWatch;
 use crate::diagnostic::{Severity, nearest};
 use crate::names::exit;
 use crate::outcome::{Outcome, RunId, Verdict};
@@ -260,6 +261,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         evidence: EvidenceFolder::new(&args.evidence),
         beats: None,
         baseline: None,
+        clock: ClockWatch::start().ok(),
         location: "local".into(),
     };
     let ticket = Ticket::default();

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::app::library::Disk;
 use crate::app::{App, Setup};
 use crate::names::exit;
-use crate::store::Sqlite;
+use crate::store::SqliteFile;
 
 /// Arguments of `wachta serve`.
 #[derive(clap::Args)]
@@ -32,9 +32,15 @@ pub(super) async fn serve(args: ServeArgs) -> u8 {
     };
     tracing::info!(address = %app.address(), "wachta keeps watch");
     reload_at_sighup(&app, hangup);
-    asked.await;
+    let code = tokio::select! {
+        () = asked => exit::PASSED,
+        why = app.failed() => {
+            super::say_error(&format!("{why}; the agent stops, to be started again"));
+            exit::FAILED
+        }
+    };
     tokio::select! {
-        () = app.stop() => exit::PASSED,
+        () = app.stop() => code,
         // Who asks twice does not want to wait.
         () = super::stop_asked() => exit::UNKNOWN,
     }
@@ -45,13 +51,12 @@ async fn start(file: &Path) -> Result<App, String> {
     let base = folder_of(file);
     let (url, folder) = store_places(&config.store, &base);
     std::fs::create_dir_all(&folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
-    let store = Sqlite::open(&url).await.map_err(|e| e.to_string())?;
     let setup = Setup {
         config,
         config_file: Some(file.to_path_buf()),
         library: Arc::new(Disk { base }),
         lookup: None,
-        store: Arc::new(store),
+        store: Arc::new(SqliteFile::new(&url)),
         folder,
         executable: std::env::current_exe().map_err(|e| format!("the executable is not known: {e}"))?,
         listener: None,

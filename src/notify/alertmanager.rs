@@ -43,7 +43,7 @@ pub(super) fn memo(
 ) -> Json {
     let mut labels = json!(alerts::labels(notice));
     // Two openings of one scenario are two alerts: a late end of the first never ends the second.
-    labels["incident"] = notice.key.as_str().into();
+    labels["incident"] = notice.dedup_key().into();
     let mut outgrown: Vec<Json> = Vec::new();
     if let Some(before) = before {
         // A louder alert has other labels, and so is another alert: the quieter one is over.

@@ -73,6 +73,8 @@ pub struct Receiver {
     pub templates: Templates,
     /// How many pages an hour at most; what is more waits for a digest.
     pub limit: Option<u32>,
+    /// The receiver that is notified as well while this one takes nothing.
+    pub fallback: Option<String>,
 }
 
 /// How a receiver is told.

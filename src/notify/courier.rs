@@ -4,18 +4,19 @@
 //! dedup key, marked as a repeat. The queue is the store's outbox, so nothing is kept here.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
 use prometheus::IntCounterVec;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::delivering::Delivering;
+use super::delivering::{Delivering, Failing};
 use super::{LOG, Links, Receiver, Tools, notifier};
 use crate::store::{Delivery, Store};
+use crate::tasks::Tasks;
 
 /// Figures of notices.
 #[derive(Clone, Debug)]
@@ -51,31 +52,36 @@ struct Running {
 pub struct Courier {
     store: Arc<dyn Store>,
     metrics: Metrics,
-    tracker: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
     tools: Tools,
     /// Goes up with every commit that owes something.
     wake: watch::Sender<u64>,
     running: HashMap<String, Running>,
+    failing: Failing,
 }
 
 impl Courier {
     /// A courier without receivers; [`Courier::serve`] names them.
-    pub fn new(
-        store: Arc<dyn Store>,
-        metrics: Metrics,
-        tools: Tools,
-        tracker: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub fn new(store: Arc<dyn Store>, metrics: Metrics, tools: Tools, tasks: &Tasks, stop: &CancellationToken) -> Self {
         Self {
             store,
             metrics,
-            tracker: tracker.clone(),
+            tasks: tasks.clone(),
             stop: stop.clone(),
             tools,
             wake: watch::Sender::new(0),
             running: HashMap::new(),
+            failing: Failing::default(),
+        }
+    }
+
+    /// Who has taken nothing for five minutes, now and later: each receiver's name, and what is to be said of it.
+    pub fn failing(&self) -> impl Fn() -> Vec<(String, String)> + Send + Sync + 'static {
+        let failing = Arc::clone(&self.failing);
+        move || {
+            let failing = failing.lock().unwrap_or_else(PoisonError::into_inner);
+            failing.iter().map(|(name, (_, why))| (name.clone(), why.clone())).collect()
         }
     }
 
@@ -97,6 +103,7 @@ impl Courier {
         self.running = kept;
         for (name, running) in changed as HashMap<String, Running> {
             running.stop.cancel();
+            self.failing.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
             ending.insert(name, running.task);
         }
         for receiver in &wanted {
@@ -110,22 +117,34 @@ impl Courier {
                 tracing::error!(receiver = receiver.name, problem, "the receiver cannot be told");
             }
             let stop = self.stop.child_token();
-            let delivering = Delivering {
-                receiver: receiver.clone(),
-                notifier: notifier(receiver, links, &self.tools),
-                store: Arc::clone(&self.store),
-                metrics: self.metrics.clone(),
-                wake: self.wake.subscribe(),
-                stop: stop.clone(),
-                seed: Utc::now().timestamp_subsec_nanos().into(),
-            };
             // Two tasks must not deliver the same notice side by side.
-            let before = ending.remove(&receiver.name);
-            let task = self.tracker.spawn(async move {
-                if let Some(before) = before {
-                    let _ = before.await;
+            let before = Arc::new(Mutex::new(ending.remove(&receiver.name)));
+            let (store, metrics, wake) = (Arc::clone(&self.store), self.metrics.clone(), self.wake.clone());
+            let (tools, links_of, named, until) = (self.tools.clone(), links.clone(), receiver.clone(), stop.clone());
+            let failing = Arc::clone(&self.failing);
+            let name = format!("delivery to {}", receiver.name);
+            let task = self.tasks.restarted(&name, &Handle::current(), stop.clone(), move || {
+                let delivering = Delivering {
+                    receiver: named.clone(),
+                    notifier: notifier(&named, &links_of, &tools),
+                    store: Arc::clone(&store),
+                    metrics: metrics.clone(),
+                    wake: wake.subscribe(),
+                    stop: until.clone(),
+                    failing: Arc::clone(&failing),
+                    wake_all: Box::new({
+                        let wake = wake.clone();
+                        move || wake.send_modify(|n| *n += 1)
+                    }),
+                    seed: Utc::now().timestamp_subsec_nanos().into(),
+                };
+                let before = before.lock().unwrap_or_else(PoisonError::into_inner).take();
+                async move {
+                    if let Some(before) = before {
+                        let _ = before.await;
+                    }
+                    delivering.run().await;
                 }
-                delivering.run().await;
             });
             let running = Running { receiver: receiver.clone(), links: links.clone(), stop, task };
             self.running.insert(receiver.name.clone(), running);

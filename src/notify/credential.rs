@@ -1,6 +1,6 @@
 //! What must not be seen and is needed to tell somebody: tokens, keys, URLs that hold one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::secret::Secret;
 
@@ -22,6 +22,14 @@ impl Credential {
     /// One that is known.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(Secret::new(text.into()))
+    }
+
+    /// The file that it comes from, if it does.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text(_) | Self::Env(_) => None,
+        }
     }
 
     /// Its value. The error names the place and never a value.

@@ -1,28 +1,59 @@
 //! The delivery to one receiver: what is owed, in the order that [`Pace`] gives, until each notice is taken or surely
 //! never will be.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::Metrics;
+use super::credential::Credential;
 use super::pace::{Next, Pace};
 use super::{Notifier, Receiver, Tried, masker};
 use crate::incident::{Event, Notice};
-use crate::store::{Delivery, Store};
+use crate::store::{Batch, Delivery, MemoChange, Store};
 
 /// A notice that nobody took for so long is given up: it would only confuse.
 const GIVE_UP: chrono::TimeDelta = chrono::TimeDelta::days(2);
+/// A notice that is older than this says when it was true.
+const LATE: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
+/// A receiver that has taken nothing for so long is named by the agent's own incident, and its fallback is notified.
+const FAILING_AFTER: Duration = Duration::from_mins(5);
+/// How often the files of credentials are looked at while attempts fail.
+const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(1);
+/// What keys of notices begin with that were handed to the fallback, among all that is kept for a receiver.
+const HANDED_OVER: &str = "fallback/";
 /// How many notices are read at once, beside those that are held back.
 const READ: u32 = 100;
 /// How often what is told again and again is remembered anew.
 const REFRESH: chrono::TimeDelta = chrono::TimeDelta::days(1);
 /// How long to wait for a store that does not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Receivers that have taken nothing for a while, each with since when, and why.
+pub(super) type Failing = Arc<Mutex<BTreeMap<String, (DateTime<Utc>, String)>>>;
+
+/// What is known of the attempts of one delivery task.
+struct Progress {
+    begun: Instant,
+    begun_at: DateTime<Utc>,
+    /// Since when every attempt has failed.
+    failing_since: Option<(Instant, DateTime<Utc>)>,
+}
+
+impl Progress {
+    /// How old a notice is, also when the clock is set meanwhile.
+    fn age(&self, notice: &Notice) -> TimeDelta {
+        let before = (self.begun_at - notice.owed_at).max(TimeDelta::zero());
+        let passed = TimeDelta::from_std(self.begun.elapsed()).unwrap_or(TimeDelta::MAX);
+        before.checked_add(&passed).unwrap_or(TimeDelta::MAX).min((Utc::now() - notice.owed_at).max(TimeDelta::zero()))
+    }
+}
 
 /// The delivery to one receiver.
 pub(super) struct Delivering {
@@ -32,6 +63,10 @@ pub(super) struct Delivering {
     pub(super) metrics: Metrics,
     pub(super) wake: watch::Receiver<u64>,
     pub(super) stop: CancellationToken,
+    /// Who takes nothing, for all receivers.
+    pub(super) failing: Failing,
+    /// Wakes all deliveries.
+    pub(super) wake_all: Box<dyn Fn() + Send + Sync>,
     /// What the pauses' jitter comes from.
     pub(super) seed: u64,
 }
@@ -40,24 +75,34 @@ impl Delivering {
     /// Delivers until it is stopped.
     pub(super) async fn run(mut self) {
         let begun = Instant::now();
+        let mut progress = Progress { begun, begun_at: Utc::now(), failing_since: None };
+        let mut credentials = self.credentials();
         let mut pace = Pace::new(self.seed, self.notifier.gap());
         let mut refreshed = Utc::now();
         let mut resends = self.notifier.resends_every().map(tokio::time::interval);
         loop {
             self.wake.mark_unchanged();
-            let wait = self.deliver(&mut pace, begun).await;
+            let wait = self.deliver(&mut pace, &mut progress).await;
+            self.report(&progress).await;
+            let mut wake = self.wake.clone();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = tick(resends.as_mut()) => self.resend(&mut refreshed).await,
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-                changed = self.wake.changed() => if changed.is_err() { return },
+                changed = self.changed_credentials(&credentials), if wait.is_some() => {
+                    tracing::info!(receiver = self.receiver.name, "a credential changed: trying again at once");
+                    credentials = changed;
+                    pace.reset();
+                }
+                changed = wake.changed() => if changed.is_err() { return },
             }
         }
     }
 
     /// Delivers what is owed and not held back. Gives how long to wait; none: for something new.
-    async fn deliver(&self, pace: &mut Pace, begun: Instant) -> Option<Duration> {
+    async fn deliver(&self, pace: &mut Pace, progress: &mut Progress) -> Option<Duration> {
+        let begun = progress.begun;
         loop {
             let limit = READ.saturating_add(u32::try_from(pace.held()).unwrap_or(u32::MAX).saturating_mul(READ));
             let mut owed = match self.store.owed(&self.receiver.name, limit).await {
@@ -84,8 +129,12 @@ impl Delivering {
                     // All of it is done; there may be more.
                     Next::Wait(None) => break,
                 };
-                let Some(tried) = self.try_one(&owed[at]).await else { return Some(STORE_PAUSE) };
+                let Some(tried) = self.try_one(&owed[at], progress).await else { return Some(STORE_PAUSE) };
                 let key = owed[at].key.clone();
+                match tried.delivery {
+                    Delivery::Sent => progress.failing_since = None,
+                    _ => drop(progress.failing_since.get_or_insert_with(|| (Instant::now(), Utc::now()))),
+                }
                 match tried.delivery {
                     Delivery::Sent | Delivery::Failed(_) => {
                         pace.done(&key, begun.elapsed());
@@ -102,8 +151,9 @@ impl Delivering {
     }
 
     /// One try, noted before and after; none when the store does not answer.
-    async fn try_one(&self, notice: &Notice) -> Option<Tried> {
+    async fn try_one(&self, notice: &Notice, progress: &Progress) -> Option<Tried> {
         let receiver = &self.receiver.name;
+        let age = progress.age(notice);
         if let Err(error) = self.store.trying(&notice.id).await {
             tracing::error!(receiver, %error, "a try could not be noted");
             return None;
@@ -115,8 +165,9 @@ impl Delivering {
                 Err(error) => tracing::error!(receiver, %error, "what is remembered could not be read"),
             }
         }
-        let mut tried = self.notifier.notify(notice, memo.as_ref()).await;
-        let too_old = Utc::now() - notice.owed_at > GIVE_UP;
+        let late = (age > LATE).then(|| late(notice));
+        let mut tried = self.notifier.notify(late.as_ref().unwrap_or(notice), memo.as_ref()).await;
+        let too_old = age > GIVE_UP;
         if let (true, Delivery::Refused(problem) | Delivery::Unsure(problem)) = (too_old, &tried.delivery) {
             tried.delivery = Delivery::Failed(format!("given up after two days: {problem}"));
         }
@@ -152,14 +203,97 @@ impl Delivering {
         Some(tried)
     }
 
+    /// Says who takes nothing, and hands what is owed to the fallback.
+    async fn report(&self, progress: &Progress) {
+        let name = &self.receiver.name;
+        let failing = progress.failing_since.filter(|(since, _)| since.elapsed() >= FAILING_AFTER);
+        {
+            let mut all = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+            match failing {
+                Some((_, since)) => {
+                    let why = format!(
+                        "receiver `{name}` has taken nothing since {}; what is owed to it waits",
+                        since.format("%FT%TZ")
+                    );
+                    all.insert(name.clone(), (since, why));
+                }
+                None => drop(all.remove(name)),
+            }
+        }
+        if let (Some((_, since)), Some(fallback)) = (failing, &self.receiver.fallback) {
+            self.hand_over(fallback, since).await;
+        }
+    }
+
+    /// Queues what is owed for the fallback as well, once.
+    async fn hand_over(&self, fallback: &str, since: DateTime<Utc>) {
+        let receiver = &self.receiver.name;
+        let Ok(owed) = self.store.owed(receiver, u32::MAX).await else { return };
+        let mut batch = Batch::default();
+        for notice in owed {
+            let key = format!("{HANDED_OVER}{}", notice.id);
+            if !matches!(self.store.memo(receiver, &key).await, Ok(None)) {
+                continue;
+            }
+            batch.memos.push(MemoChange {
+                receiver: receiver.clone(),
+                key,
+                memo: Some(fallback.into()),
+                at: Utc::now(),
+            });
+            let note = format!("for `{receiver}`, which has taken nothing since {}", since.format("%T"));
+            let note = notice.note.as_ref().map_or_else(|| note.clone(), |said| format!("{said}; {note}"));
+            batch.notices.push(Notice {
+                id: format!("{}>{fallback}", notice.id),
+                receiver: fallback.to_owned(),
+                note: Some(note),
+                ..notice
+            });
+        }
+        if batch.notices.is_empty() {
+            return;
+        }
+        tracing::warn!(receiver, fallback, notices = batch.notices.len(), "handed to the fallback");
+        if let Err(error) = self.store.commit(&batch).await {
+            tracing::error!(receiver, %error, "what is owed could not be handed to the fallback");
+        }
+        (self.wake_all)();
+    }
+
+    /// What the files of the receiver's credentials are like, as far as a change of them shows.
+    fn credentials(&self) -> Vec<Option<(std::time::SystemTime, u64)>> {
+        let files = self.receiver.kind.credentials().into_iter().filter_map(Credential::file);
+        let about = |file: &Path| {
+            let about = std::fs::metadata(file).ok()?;
+            Some((about.modified().ok()?, about.len()))
+        };
+        files.map(about).collect()
+    }
+
+    /// Comes back when a credential is no longer as it was.
+    async fn changed_credentials(
+        &self,
+        known: &Vec<Option<(std::time::SystemTime, u64)>>,
+    ) -> Vec<Option<(std::time::SystemTime, u64)>> {
+        loop {
+            tokio::time::sleep(CREDENTIALS_INTERVAL).await;
+            let now = self.credentials();
+            if now != *known {
+                return now;
+            }
+        }
+    }
+
     /// Tells the receiver again of all that is remembered for it.
     async fn resend(&self, refreshed: &mut DateTime<Utc>) {
         let receiver = &self.receiver.name;
         let memos = match self.store.memos(receiver).await {
-            Ok(memos) if memos.is_empty() => return,
-            Ok(memos) => memos,
+            Ok(memos) => memos.into_iter().filter(|(key, _)| !key.starts_with(HANDED_OVER)).collect::<Vec<_>>(),
             Err(error) => return tracing::error!(receiver, %error, "what is remembered could not be read"),
         };
+        if memos.is_empty() {
+            return;
+        }
         let now = Utc::now();
         let over = self.notifier.resend(&memos, now).await;
         // The store forgets what nobody has needed for long; this is needed.
@@ -177,6 +311,13 @@ impl Delivering {
             }
         }
     }
+}
+
+/// A notice that is delivered late says when it was true.
+fn late(notice: &Notice) -> Notice {
+    let when = format!("delivered late: true at {}", notice.owed_at.format("%FT%TZ"));
+    let note = notice.note.as_ref().map_or_else(|| when.clone(), |said| format!("{said}; {when}"));
+    Notice { note: Some(note), ..notice.clone() }
 }
 
 /// The next tick of an interval; never without one.

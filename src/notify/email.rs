@@ -1,8 +1,10 @@
 //! E-mail by SMTP (RFC 5321): text and HTML, the screenshot within the HTML, one thread per incident.
 //!
 //! A mail's `Message-ID` is made from the notice's id, so that a repeat is the same mail to whoever looks at it; what
-//! follows an opening refers to an id made from the key alone (RFC 5322, 3.6.4). So nothing has to be remembered.
+//! follows an opening refers to an id made from the key alone (RFC 5322, 3.6.4). Remembered is only who has a notice
+//! already that the server did not take for everyone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -78,7 +80,7 @@ impl Mailer {
         let from: Mailbox = self.config.from.parse().map_err(|e| format!("`from`: {e}"))?;
         let domain = from.email.domain().to_owned();
         let id = |text: &str| format!("<{}@{domain}>", &cut::digest(text)[..32]);
-        let thread = id(&format!("{} to {}", notice.key, notice.receiver));
+        let thread = id(&format!("{} to {}", notice.dedup_key(), notice.receiver));
         let mut builder = lettre::Message::builder().from(from).subject(&message.title).date_now();
         for to in &self.config.to {
             builder = builder.to(to.parse().map_err(|e| format!("`to`: {e}"))?);
@@ -114,12 +116,8 @@ impl Mailer {
         let Email { host, port, tls, login, .. } = &self.config;
         let hello = ClientId::default();
         let away = |error: SmtpError| {
-            // An answer that refuses for good, to a login for example, is one; anything else may pass.
-            if error.is_permanent() {
-                Tried::failed(problem(&error))
-            } else {
-                Tried::refused(problem(&error)).holds_all(None)
-            }
+            // A login that is refused is one that somebody will mend.
+            Tried::refused(problem(&error)).holds_all(None)
         };
         let encryption = match tls {
             MailTls::None => None,
@@ -162,28 +160,45 @@ impl Mailer {
     }
 
     /// Hands a mail over. `content` becomes true when the server may have begun to keep it.
-    async fn hand_over(&self, mail: &lettre::Message, content: &mut bool) -> Result<String, Tried> {
+    /// `done` holds the addresses that have it already, and those that will never take it, and is added to.
+    async fn hand_over(
+        &self,
+        mail: &lettre::Message,
+        done: &mut BTreeSet<String>,
+        content: &mut bool,
+    ) -> Result<(String, Option<String>), Tried> {
         let mut connection = self.connect().await?;
         let refused = |error: SmtpError| {
             if error.is_permanent() { Tried::failed(problem(&error)) } else { Tried::refused(problem(&error)) }
         };
         let envelope = mail.envelope();
-        connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(refused)?;
-        // Who is not known does not keep the others from their mail.
-        let mut last = None;
-        let mut taken = 0;
-        for to in envelope.to() {
+        // A sender that is not allowed is ours to set right.
+        let sender = |error: SmtpError| Tried::refused(problem(&error)).holds_all(None);
+        connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(sender)?;
+        // Who is not known, or not served for now, does not keep the others from their mail.
+        let (mut taken, mut later, mut never) = (Vec::new(), None, None);
+        for to in envelope.to().iter().filter(|to| !done.contains(&to.to_string())) {
             match connection.command(Rcpt::new(to.clone(), Vec::new())).await {
-                Ok(_) => taken += 1,
+                Ok(_) => taken.push(to.to_string()),
                 Err(error) => {
-                    tracing::warn!(to = %to, problem = problem(&error), "the mail server does not take mail for this address");
-                    last = Some(error);
+                    let problem = problem(&error);
+                    tracing::warn!(to = %to, problem, "the mail server does not take mail for this address");
+                    if error.is_permanent() {
+                        never = Some((to.to_string(), problem));
+                    } else {
+                        later = Some(problem);
+                    }
                 }
             }
         }
-        if let (0, Some(error)) = (taken, last) {
+        if taken.is_empty() {
             connection.abort().await;
-            return Err(refused(error));
+            return Err(match (later, never) {
+                (Some(problem), _) => Tried::refused(problem),
+                // Nobody of those who are named is known there.
+                (None, Some((_, problem))) if done.is_empty() => Tried::refused(problem),
+                (None, _) => return Ok(("nobody else takes it".to_owned(), None)),
+            });
         }
         connection.command(Data).await.map_err(refused)?;
         *content = true;
@@ -194,7 +209,9 @@ impl Mailer {
         })?;
         let said = format!("{} {}", answer.code(), cut::line(&answer.message().collect::<Vec<_>>().join(" ")));
         let _ = connection.quit().await;
-        Ok(said)
+        done.extend(taken);
+        done.extend(never.map(|(to, _)| to));
+        Ok((said, later))
     }
 }
 
@@ -214,7 +231,11 @@ fn problem(error: &SmtpError) -> String {
 
 #[async_trait]
 impl Notifier for Mailer {
-    async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
+        // Who of several has this notice already, since another was refused for now.
+        let earlier = memo.filter(|memo| memo["notice"] == notice.id.as_str());
+        let earlier = earlier.and_then(|memo| memo["done"].as_array()).into_iter().flatten();
+        let mut done: BTreeSet<String> = earlier.filter_map(Json::as_str).map(ToOwned::to_owned).collect();
         let mut message = self.wording.marked(notice, SUBJECT);
         message.text = cut::bytes(&message.text, TEXT);
         // An end has no picture: it shows what no longer is.
@@ -227,11 +248,17 @@ impl Notifier for Mailer {
             Err(problem) => return Tried::failed(problem),
         };
         let mut content = false;
-        match tokio::time::timeout(EXCHANGE, self.hand_over(&mail, &mut content)).await {
-            Ok(Ok(said)) => Tried::sent(said),
+        match tokio::time::timeout(EXCHANGE, self.hand_over(&mail, &mut done, &mut content)).await {
+            Ok(Ok((said, None))) => Tried::sent(said),
+            Ok(Ok((_, Some(problem)))) => Tried::refused(format!("not taken for everyone: {problem}"))
+                .remember(serde_json::json!({"notice": notice.id, "done": done})),
             Ok(Err(tried)) => tried,
             Err(_) if content => Tried::unsure("mail server: no answer").holds_all(None),
             Err(_) => Tried::refused("mail server: no answer").holds_all(None),
         }
+    }
+
+    fn remembers(&self) -> bool {
+        true
     }
 }

@@ -38,12 +38,26 @@ impl Reply {
         if body.is_empty() { self.status.to_string() } else { format!("{}: {body}", self.status) }
     }
 
+    /// What an answer with a good status means whose body may say otherwise: a web page where none belongs is that of a
+    /// proxy or a login, which took nothing.
+    pub(super) fn taken(&self) -> Tried {
+        if self.body.trim_start().starts_with('<') {
+            let problem = format!("a web page answered, not the receiver: {}", self.said());
+            return Tried::refused(problem).holds_all(None);
+        }
+        Tried::sent(self.said())
+    }
+
     /// What an answer means by its status alone.
     pub(super) fn judge(&self) -> Tried {
         let problem = || format!("the receiver answered {}", self.said());
         match self.status.as_u16() {
             200..=299 => Tried::sent(self.said()),
-            300..=399 => Tried::failed(format!("{}; redirects are not followed", problem())),
+            // Where it is, and as whom it is spoken to, is ours to set right: it stays queued until somebody has.
+            300..=399 => Tried::refused(format!("{}; redirects are not followed", problem())).holds_all(None),
+            401..=405 | 407 | 410 => {
+                Tried::refused(format!("{}; check its URL and credential", problem())).holds_all(None)
+            }
             // Too much, or not there at all: whatever else is owed would fare no better.
             429 | 502..=504 => Tried::refused(problem()).holds_all(self.retry_after),
             // It may be this notice that it stumbles over.

@@ -11,8 +11,9 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// … up to this.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// So many tries in a row, of whatever keys, and the receiver counts as away.
-const AWAY_AFTER: u32 = 3;
+/// So many keys that failed in a row, one after the other, and the receiver counts as away. One key that fails over and
+/// over does not: others must not wait for it.
+const AWAY_AFTER: usize = 3;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +39,15 @@ pub(super) struct Pace {
     rests_until: Duration,
     receiver: Held,
     keys: HashMap<String, Held>,
-    /// Failed tries since the last one that was taken.
-    row: u32,
+    /// Keys that failed since the last notice that was taken.
+    row: HashSet<String>,
 }
 
 impl Pace {
     /// `gap` is the least time between two tries; pauses differ from seed to seed.
     pub(super) fn new(seed: u64, gap: Duration) -> Self {
         let none = Duration::ZERO;
-        Self { seed, gap, rests_until: none, receiver: Held::default(), keys: HashMap::new(), row: 0 }
+        Self { seed, gap, rests_until: none, receiver: Held::default(), keys: HashMap::new(), row: HashSet::new() }
     }
 
     /// What to do with notices of these keys, the oldest first.
@@ -71,17 +72,17 @@ impl Pace {
     pub(super) fn done(&mut self, key: &str, now: Duration) {
         self.keys.remove(key);
         self.receiver = Held::default();
-        self.row = 0;
+        self.row.clear();
         self.rests_until = now + self.gap;
     }
 
     /// It did not. `all`: nothing else would get through either. `wait`: what the receiver asks for.
     pub(super) fn failed(&mut self, key: &str, all: bool, wait: Option<Duration>, now: Duration) {
-        self.row += 1;
+        self.row.insert(key.to_owned());
         self.rests_until = now + self.gap;
         let mut held = self.keys.get(key).copied().unwrap_or_default();
         held.until = now;
-        if all || self.row >= AWAY_AFTER {
+        if all || self.row.len() >= AWAY_AFTER {
             self.receiver.until = now + wait.unwrap_or_else(|| self.pause("", self.receiver.tries));
             self.receiver.tries += 1;
         } else {
@@ -89,6 +90,13 @@ impl Pace {
             held.tries += 1;
         }
         self.keys.insert(key.to_owned(), held);
+    }
+
+    /// Something has changed that may let notices through: nothing is held back any longer.
+    pub(super) fn reset(&mut self) {
+        self.receiver = Held::default();
+        self.keys.clear();
+        self.row.clear();
     }
 
     /// Forgets keys that nothing is owed under any more.

@@ -49,7 +49,7 @@ pub(super) fn events(
     message: &Message,
     wording: &Wording,
 ) -> (Vec<Json>, Option<Json>) {
-    let first = cut::key(&notice.key, KEY);
+    let first = cut::key(&notice.dedup_key(), KEY);
     let known = memo.and_then(|memo| Some((memo["key"].as_str()?, Severity::named(memo["severity"].as_str()?)?)));
     let (key, was) = known.unwrap_or((&first, notice.incident.severity));
     let is = notice.incident.severity;
@@ -63,7 +63,7 @@ pub(super) fn events(
     if is <= was {
         return (vec![event(notice, key, message, wording)], Some(json!({"key": key, "severity": was.as_str()})));
     }
-    let louder = cut::key(&format!("{} {is}", notice.key), KEY);
+    let louder = cut::key(&format!("{} {is}", notice.dedup_key()), KEY);
     let events = vec![event(notice, &louder, message, wording), end(key)];
     (events, Some(json!({"key": louder, "severity": is.as_str()})))
 }
@@ -121,17 +121,20 @@ fn event(notice: &Notice, key: &str, message: &Message, wording: &Wording) -> Js
     event
 }
 
-/// What an answer means: what was taken says so (202, `"status": "success"`), and too much means minutes.
+/// What an answer means: any good status is taken unless the body says otherwise, since a proxy may change 202 to 200 and
+/// leave the body out; and too much means minutes.
 fn judge(reply: &Reply) -> Tried {
     let tried = reply.judge();
     if reply.status == 429 {
         return tried.holds_all(reply.retry_after.or(Some(TOO_MUCH)));
     }
-    let is_taken = reply.body.trim().is_empty() || reply.json().is_some_and(|body| body["status"] == "success");
-    if reply.status.is_success() && !is_taken {
-        return Tried::unsure(format!("the receiver did not say `success`: {}", reply.said()));
+    if !reply.status.is_success() {
+        return tried;
     }
-    tried
+    match reply.json().as_ref().and_then(|body| body["status"].as_str()) {
+        Some("success") | None => reply.taken(),
+        Some(_) => Tried::unsure(format!("the receiver did not say `success`: {}", reply.said())),
+    }
 }
 
 #[async_trait]

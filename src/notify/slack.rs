@@ -81,7 +81,7 @@ pub(super) fn judge(reply: &Reply) -> Tried {
         if reply.body.trim() == "ok" {
             return Tried::sent(reply.said());
         }
-        return Tried::unsure(format!("the receiver did not say `ok`: {}", reply.said()));
+        return reply.taken();
     };
     if body["ok"] == true || body["success"] == true {
         return Tried::sent(reply.said());
@@ -94,10 +94,37 @@ pub(super) fn judge(reply: &Reply) -> Tried {
             Tried::refused(problem).holds_all(reply.retry_after.or(said.map(bounded)).or(Some(Duration::from_secs(30))))
         }
         "service_unavailable" | "team_added_to_org" | "ekm_access_denied" => Tried::refused(problem).holds_all(None),
+        // Whom it is spoken to as, and about which channel, is ours to set right: it stays queued until somebody has.
+        error if MENDABLE.contains(&error) => {
+            Tried::refused(format!("{problem}; check its token and channel")).holds_all(None)
+        }
+        "" if body["ok"].is_null() && body["success"].is_null() => reply.taken(),
         "" | "internal_error" | "fatal_error" | "request_timeout" => Tried::unsure(problem),
         _ => Tried::failed(problem),
     }
 }
+
+/// Errors that are over once somebody has mended the token, its rights, or the channel.
+const MENDABLE: [&str; 18] = [
+    "invalid_auth",
+    "not_authed",
+    "account_inactive",
+    "token_expired",
+    "token_revoked",
+    "no_permission",
+    "missing_scope",
+    "not_allowed_token_type",
+    "access_denied",
+    "channel_not_found",
+    "channel_is_archived",
+    "is_archived",
+    "not_in_channel",
+    "restricted_action",
+    "no_service",
+    "no_team",
+    "team_disabled",
+    "action_prohibited",
+];
 
 /// Errors after which a message cannot be changed any more, and a new one is written.
 const GONE: [&str; 4] = ["message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found"];

@@ -66,10 +66,14 @@ pub(super) fn judge(reply: &Reply) -> Tried {
         return Tried::refused(format!("the receiver answered {}", reply.said())).holds_all(wait);
     }
     match body {
+        // Whoever starts the bot, or names the right chat, mends it.
+        Some(body) if body["description"].as_str().is_some_and(|said| said.contains("chat not found")) => {
+            Tried::refused(format!("the receiver answered {}; check `chat`", reply.said())).holds_all(None)
+        }
         _ if !reply.status.is_success() => reply.judge(),
         Some(body) if body["ok"] == true => Tried::sent(reply.said()),
         Some(body) if body["ok"] == false => Tried::failed(format!("the receiver answered {}", reply.said())),
-        _ => Tried::unsure(format!("the receiver did not say `ok`: {}", reply.said())),
+        _ => reply.taken(),
     }
 }
 

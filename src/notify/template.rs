@@ -219,7 +219,7 @@ fn names(notice: &Notice, links: &Links) -> Value {
         "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| Pretty(lasted).to_string()),
         "bad_runs": incident.bad_runs, "note": some(&notice.note),
         "others": notice.others.iter().map(other).collect::<Vec<_>>(), "uncounted": notice.uncounted,
-        "runbook": some(&incident.runbook), "receiver": notice.receiver, "key": notice.key, "repeat": notice.repeat,
+        "runbook": some(&incident.runbook), "receiver": notice.receiver, "key": notice.dedup_key(), "repeat": notice.repeat,
         "links": {"incident": links.incident(notice), "run": links.run(notice), "silence": links.silence(notice)},
     });
     Value::from(minijinja::value::Serde(names))

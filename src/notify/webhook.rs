@@ -1,6 +1,9 @@
 //! A POST of JSON. The body's shape is in `docs/webhook.md`.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 
 use super::alerts::{self, time};
@@ -9,6 +12,7 @@ use super::exchange::exchange;
 use super::message::{Message, Wording};
 use super::{Links, Notifier, Tried};
 use crate::incident::{Event, Notice};
+use crate::store::Delivery;
 
 /// Posts notices to a URL.
 pub(super) struct Hook {
@@ -36,7 +40,7 @@ pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
     json!({
         "version": 1,
         "notice": notice.id,
-        "dedup_key": notice.key,
+        "dedup_key": notice.dedup_key(),
         "event": notice.event.as_str(),
         "repeat": notice.repeat,
         "receiver": notice.receiver,
@@ -71,7 +75,16 @@ pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
 }
 
 /// What is posted in Alertmanager's form (its docs/configuration.md, `webhook_config`, version 4).
-pub(super) fn alertmanager_body(notice: &Notice, message: &Message, links: &Links) -> Json {
+///
+/// `told`: the alerts that the last notice of this key left firing. One that is not among those of this notice by its
+/// labels (its severity was raised) is over, so that nothing is left firing under labels that do not come again.
+pub(super) fn alertmanager_body(
+    notice: &Notice,
+    message: &Message,
+    links: &Links,
+    told: &[Json],
+    now: DateTime<Utc>,
+) -> Json {
     const NEVER: &str = "0001-01-01T00:00:00Z";
     let state = |is_resolved| if is_resolved { "resolved" } else { "firing" };
     let incident = &notice.incident;
@@ -101,6 +114,13 @@ pub(super) fn alertmanager_body(notice: &Notice, message: &Message, links: &Link
         }));
         sets.push(labels);
     }
+    let current: BTreeSet<String> = sets.iter().map(alerts::fingerprint).collect();
+    for old in told.iter().filter(|old| old["fingerprint"].as_str().is_some_and(|print| !current.contains(print))) {
+        let mut over = old.clone();
+        over["status"] = state(true).into();
+        over["endsAt"] = notice.incident.resolved_at.filter(|_| is_over).map_or_else(|| time(now), time).into();
+        all.push(over);
+    }
     let mut common = sets[0].clone();
     common.retain(|name, value| sets.iter().all(|labels| labels.get(name) == Some(value)));
     let reason = match notice.event {
@@ -111,7 +131,7 @@ pub(super) fn alertmanager_body(notice: &Notice, message: &Message, links: &Link
     };
     json!({
         "version": "4",
-        "groupKey": notice.key,
+        "groupKey": notice.dedup_key(),
         "truncatedAlerts": notice.uncounted,
         "status": state(is_over),
         "receiver": notice.receiver,
@@ -131,7 +151,7 @@ fn header_text(text: &str) -> String {
 
 #[async_trait]
 impl Notifier for Hook {
-    async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
         let url = match self.config.url.url() {
             Ok(url) => url,
             Err(problem) => return Tried::refused(problem),
@@ -139,7 +159,10 @@ impl Notifier for Hook {
         let message = self.wording.message(notice);
         let body = match self.config.format {
             WebhookFormat::Wachta => body(notice, &message, &self.wording.links),
-            WebhookFormat::Alertmanager => alertmanager_body(notice, &message, &self.wording.links),
+            WebhookFormat::Alertmanager => {
+                let told = memo.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+                alertmanager_body(notice, &message, &self.wording.links, told, Utc::now())
+            }
         };
         let mut request = self.client.post(url).header("idempotency-key", header_text(&notice.id)).json(&body);
         for (name, value) in &self.config.headers {
@@ -148,9 +171,19 @@ impl Notifier for Hook {
                 Err(problem) => return Tried::refused(problem),
             }
         }
-        match exchange(request).await {
+        let tried = match exchange(request).await {
             Ok(reply) => reply.judge(),
             Err(tried) => tried,
+        };
+        if !self.remembers() || tried.delivery != Delivery::Sent {
+            return tried;
         }
+        let firing = body["alerts"].as_array().into_iter().flatten().filter(|alert| alert["status"] == "firing");
+        let firing: Vec<Json> = firing.cloned().collect();
+        tried.remember(firing.into())
+    }
+
+    fn remembers(&self) -> bool {
+        self.config.format == WebhookFormat::Alertmanager
     }
 }

@@ -22,14 +22,16 @@ mod xpath;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{self, ClockWatch};
 use crate::names::Reason;
 use crate::outcome::{Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
-use crate::scenario::{Lookup, Scenario};
+use crate::scenario::{Lookup, Pretty, Scenario};
 use crate::store::evidence::EvidenceFolder;
 
 pub use baseline::{Baseline, Usuals};
@@ -56,6 +58,8 @@ pub struct Tools {
     pub tokens: Tokens,
     /// Our own line, which may be why something fails.
     pub line: Line,
+    /// Notices when the agent was stopped; none where nobody watches.
+    pub clock: Option<ClockWatch>,
     /// Where the agent looks from.
     pub location: String,
 }
@@ -97,7 +101,12 @@ pub enum Stage<'a> {
 /// ours as well.
 pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
     let began = tokio::time::Instant::now();
+    let started = clock::elapsed();
     let outcome = look_twice(scenario, tools, ticket).await;
+    let paused = tools.clock.as_ref().map(|clock| clock.paused_since(started)).unwrap_or_default();
+    if !paused.is_zero() {
+        return asleep(outcome, paused);
+    }
     match tools.line.blame(&outcome, began).await {
         Some(why) => ours(outcome, Reason::Network, &why),
         None => outcome,
@@ -125,6 +134,13 @@ async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> 
     }
     let word = second.verdict.as_str();
     ours(outcome, Reason::Browser, &format!("it did not when the run was repeated in a fresh browser, which {word}"))
+}
+
+/// What ran while the agent was stopped: neither its times nor its failures say anything of the target.
+fn asleep(outcome: Outcome, paused: Duration) -> Outcome {
+    let why = format!("the agent was stopped for {} during the run", Pretty(paused));
+    let outcome = if outcome.verdict == Verdict::Unknown { outcome } else { ours(outcome, Reason::Asleep, &why) };
+    Outcome { message: Some(outcome.message.unwrap_or(why)), ..outcome }
 }
 
 /// A failure that is nobody's fault but ours.

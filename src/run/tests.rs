@@ -81,6 +81,7 @@ fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
         evidence: EvidenceFolder::new(&evidence.0),
         beats: None,
         baseline: None,
+        clock: None,
         location: "here".into(),
     }
 }

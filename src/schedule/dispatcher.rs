@@ -2,7 +2,8 @@
 //!
 //! Invariants: a scenario never overlaps itself in one agent; a due time is started at most once; what is not
 //! started is counted with its cause. A run is planned (and written) as soon as the one before it was due, so that
-//! writing costs no lag.
+//! writing costs no lag; it starts when it is due, written or not. When the wall clock is set, due times keep their
+//! distance in time that passes, or come sooner.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -16,15 +17,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::clock_change::{due_after_change, last_due};
 use super::{Due, Hooks, Scenarios, diff};
+use crate::clock;
 use crate::names::{metric, skipped};
 use crate::outcome::RunId;
 use crate::scenario::{Scenario, ScenarioId};
 
-/// How long a due run waits for its plan to be written; monitoring must not stop because the store did.
-const PLAN_WAIT: Duration = Duration::from_secs(1);
+/// How long a run that was not planned ahead waits for its plan to be written.
+const PLAN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest sleep, so that a clock that was set is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const MAX_SLEEP: Duration = Duration::from_secs(5);
+/// How many due times that passed are counted one by one; more are not needed to know that there were many.
+const MAX_MISSED: u64 = 10_000;
 
 /// Figures of the schedule.
 #[derive(Clone, Debug)]
@@ -65,6 +70,8 @@ pub struct Dispatcher {
     asked: Option<mpsc::Receiver<ScenarioId>>,
     /// Who wants to know whether it still turns.
     pulse: Option<Pulse>,
+    /// What the wall clock showed, and how much time had passed, when they were last compared.
+    clocks: (DateTime<Utc>, Duration),
 }
 
 /// Answers whoever asks as long as the dispatcher turns.
@@ -86,7 +93,9 @@ impl Dispatcher {
         tracker: &TaskTracker,
         resumed: HashMap<(ScenarioId, DateTime<Utc>), RunId>,
     ) -> Self {
+        let clocks = ((hooks.now)(), (hooks.elapsed)());
         Self {
+            clocks,
             hooks,
             metrics,
             tracker: tracker.clone(),
@@ -124,8 +133,9 @@ impl Dispatcher {
             (self.hooks.withdraw)(run);
         }
         loop {
-            let sleep = self.queue.peek().map_or(LONGEST_SLEEP, |Reverse((due_at, _))| {
-                (*due_at - (self.hooks.now)()).to_std().unwrap_or_default().min(LONGEST_SLEEP)
+            self.compare_clocks();
+            let sleep = self.queue.peek().map_or(MAX_SLEEP, |Reverse((due_at, _))| {
+                (*due_at - (self.hooks.now)()).to_std().unwrap_or_default().min(MAX_SLEEP)
             });
             tokio::select! {
                 biased;
@@ -142,7 +152,10 @@ impl Dispatcher {
                     let _ = heard.send(());
                 }
                 Some(id) = async { asked.as_mut()?.recv().await } => self.start_now(&id),
-                () = tokio::time::sleep(sleep) => self.start_due(),
+                () = tokio::time::sleep(sleep) => {
+                    self.compare_clocks();
+                    self.start_due();
+                }
             }
         }
         for entry in self.entries.values() {
@@ -170,6 +183,26 @@ impl Dispatcher {
         self.known.clone_from(new);
     }
 
+    /// When the wall clock was set, gives every scenario a due time that is as far away as before, or nearer.
+    fn compare_clocks(&mut self) {
+        let clocks = ((self.hooks.now)(), (self.hooks.elapsed)());
+        let (wall, passed) = std::mem::replace(&mut self.clocks, clocks);
+        let now = clocks.0;
+        let Some(drift) = clock::drift(now - wall, clocks.1.saturating_sub(passed)) else { return };
+        let mut moved = Vec::new();
+        for (id, entry) in &self.entries {
+            let due_at = due_after_change(&entry.scenario, entry.due_at, drift, now);
+            if due_at != entry.due_at {
+                moved.push((id.clone(), due_at));
+            }
+        }
+        for (id, due_at) in moved {
+            let Some(entry) = self.entries.remove(&id) else { continue };
+            (self.hooks.withdraw)(entry.run);
+            self.plan_at(entry.scenario, due_at);
+        }
+    }
+
     /// Plans the next run of a scenario, after a point in time.
     fn plan(&mut self, scenario: Arc<Scenario>, after: DateTime<Utc>) {
         let id = scenario.id.value.clone();
@@ -178,6 +211,11 @@ impl Dispatcher {
             self.entries.remove(&id);
             return;
         };
+        self.plan_at(scenario, due_at);
+    }
+
+    fn plan_at(&mut self, scenario: Arc<Scenario>, due_at: DateTime<Utc>) {
+        let id = scenario.id.value.clone();
         let (run, written) = if let Some(run) = self.resumed.remove(&(id.clone(), due_at)) {
             (run, None)
         } else {
@@ -210,7 +248,7 @@ impl Dispatcher {
                 tracing::warn!(scenario = %id, due_at = %entry.due_at, "not started: the run before it goes on");
                 (self.hooks.withdraw)(entry.run);
             } else {
-                self.start(entry);
+                self.start(entry, false);
             }
             self.plan(scenario, next_after);
         }
@@ -225,17 +263,21 @@ impl Dispatcher {
         let due = Due { scenario: Arc::clone(&entry.scenario), run: RunId::new(), due_at: (self.hooks.now)() };
         let written = Some((self.hooks.plan)(&due));
         let running = Arc::clone(&entry.running);
-        self.start(Entry { scenario: due.scenario, due_at: due.due_at, run: due.run, written, running });
+        self.start(Entry { scenario: due.scenario, due_at: due.due_at, run: due.run, written, running }, true);
     }
 
     /// After a time in which nothing could be started (a stopped process, a suspended machine) only the latest due
     /// time counts.
     fn skip_missed(&self, entry: &mut Entry, now: DateTime<Utc>) {
-        let mut missed = 0_u64;
-        let mut due_at = entry.due_at;
-        while let Some(next) = entry.scenario.next_after(due_at).filter(|next| *next <= now) {
+        let (mut due_at, mut missed) = last_due(&entry.scenario, entry.due_at, now);
+        while missed < MAX_MISSED
+            && let Some(next) = entry.scenario.next_after(due_at).filter(|next| *next <= now)
+        {
             due_at = next;
             missed += 1;
+        }
+        if missed >= MAX_MISSED {
+            due_at = now;
         }
         if missed > 0 {
             self.metrics.skipped.with_label_values(&[skipped::MISSED]).inc_by(missed);
@@ -248,14 +290,15 @@ impl Dispatcher {
         }
     }
 
-    fn start(&self, entry: Entry) {
+    fn start(&self, entry: Entry, unplanned: bool) {
         let hooks = self.hooks.clone();
         let lag = self.metrics.lag.clone();
         self.tracker.spawn(async move {
             // Cleared on every way out, a panic in the hook included.
             let _running = Running(entry.running);
-            if let Some(written) = entry.written {
-                let _ = tokio::time::timeout(PLAN_WAIT, written).await;
+            // What was planned ahead is written by now, or held in memory by a store that is away.
+            if let Some(written) = entry.written.filter(|_| unplanned) {
+                let _ = tokio::time::timeout(PLAN_TIMEOUT, written).await;
             }
             let late = ((hooks.now)() - entry.due_at).to_std().unwrap_or_default();
             lag.observe(late.as_secs_f64());

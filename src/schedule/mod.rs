@@ -2,11 +2,13 @@
 //!
 //! Knows neither how to run a scenario nor where outcomes go: `app` gives it [`Hooks`].
 
+mod clock_change;
 mod diff;
 mod dispatcher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -53,6 +55,8 @@ pub struct Hooks {
     pub plan: PlanHook,
     /// A planned run will not take place.
     pub withdraw: Arc<dyn Fn(RunId) + Send + Sync>,
-    /// What time it is.
+    /// What time the wall clock shows.
     pub now: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+    /// How much time has passed since any one moment; never set.
+    pub elapsed: Arc<dyn Fn() -> Duration + Send + Sync>,
 }

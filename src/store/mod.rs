@@ -3,9 +3,11 @@
 //! Narrow traits, so that a second database is one more file and a test can stand in between. Everything that one
 //! round of judging decides is written by one [`Runs::commit`], or nothing of it is.
 
+mod buffer;
 pub mod evidence;
 mod sqlite;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +21,45 @@ use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{Kind, ScenarioId};
 
-pub use sqlite::Sqlite;
+pub use buffer::{Health, Metrics, Opener, STALLED_AFTER, WriteBuffer, Writer};
+pub use sqlite::{Sqlite, SqliteFile};
 
-/// Why the store did not do what it was asked.
-#[derive(Debug)]
-pub struct StoreError(pub String);
+/// Who has to change something before a failed call to the store can succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFault {
+    /// The surroundings: a full or read-only disk, a lock, a database that does not answer. The same call may succeed
+    /// later.
+    Unavailable,
+    /// The database itself: it is damaged, or is no database.
+    Corrupt,
+    /// The data of the call: the database refuses it, and will refuse it again.
+    Refused,
+}
+
+/// Why a call to the store failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreError {
+    /// What has to change before the call can succeed.
+    pub fault: StoreFault,
+    /// What the database said.
+    pub message: String,
+}
+
+impl StoreError {
+    /// Describes data that the store cannot read or write.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { fault: StoreFault::Refused, message: message.into() }
+    }
+
+    /// Describes a store that cannot be reached, or cannot write, at present.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { fault: StoreFault::Unavailable, message: message.into() }
+    }
+}
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "store: {}", self.0)
+        write!(f, "store: {}", self.message)
     }
 }
 
@@ -53,8 +85,46 @@ pub struct Intent {
     pub due_at: DateTime<Utc>,
 }
 
+/// A change of the delivery of a queued notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptChange {
+    /// An attempt begins: until its end is written it may have reached the receiver.
+    Started,
+    /// An attempt ended.
+    Finished(Delivery),
+}
+
+/// A change of what is kept for a receiver under a dedup key; without a value it is deleted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoChange {
+    /// The receiver's name.
+    pub receiver: String,
+    /// The dedup key.
+    pub key: String,
+    /// The new value.
+    pub memo: Option<Json>,
+    /// When it changed.
+    pub at: DateTime<Utc>,
+}
+
+/// Which store this is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// A short random text, chosen when the store was made.
+    pub id: String,
+    /// Dedup keys that receivers know without the identity, since they were notified before the store had one.
+    pub unqualified: BTreeSet<String>,
+}
+
+impl Identity {
+    /// Returns the store's part of a dedup key; empty for keys that receivers know without one.
+    pub fn of_key(&self, key: &str) -> &str {
+        if self.unqualified.contains(key) { "" } else { &self.id }
+    }
+}
+
 /// What one group commit writes, in one transaction.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Runs that were planned.
     pub intents: Vec<Intent>,
@@ -72,6 +142,16 @@ pub struct Batch {
     pub decisions: Vec<Decision>,
     /// What is owed, in order.
     pub notices: Vec<Notice>,
+    /// Changes of deliveries: the notice's id, what happened, and when; in order.
+    pub attempts: Vec<(String, AttemptChange, DateTime<Utc>)>,
+    /// Changes of what is kept for receivers, in order.
+    pub memos: Vec<MemoChange>,
+    /// Check-ins: name, signal and time, in order.
+    pub check_ins: Vec<(String, Beat, DateTime<Utc>)>,
+    /// The identity that the store takes on, where it replaces another one.
+    pub identity: Option<Identity>,
+    /// The number of the commit, by which another connection recognises it; 0 for one without a number.
+    pub number: i64,
 }
 
 impl Batch {
@@ -85,6 +165,11 @@ impl Batch {
             && self.incidents.is_empty()
             && self.decisions.is_empty()
             && self.notices.is_empty()
+            && self.attempts.is_empty()
+            && self.memos.is_empty()
+            && self.check_ins.is_empty()
+            && self.identity.is_none()
+            && self.number == 0
     }
 }
 
@@ -334,6 +419,61 @@ pub trait Archive: Send + Sync {
 
     /// Counts runs in slots as [`History::tallies`] does, but only those that ended before.
     async fn tallies_before(&self, asked: &Tallies<'_>, before: DateTime<Utc>) -> Result<Vec<Tally>>;
+}
+
+/// What deliveries and heartbeats need at hand, read once when a store is opened.
+#[derive(Debug, Default)]
+pub struct WorkingSet {
+    /// Which store it is.
+    pub identity: Identity,
+    /// Queued notices in the order in which they were queued, each with its [`Uncertainty`].
+    pub queued: Vec<(Notice, Uncertainty)>,
+    /// What is kept for receivers: receiver, dedup key, value, and when it was kept.
+    pub memos: Vec<(String, String, Json, DateTime<Utc>)>,
+    /// Who checked in.
+    pub check_ins: Vec<(String, Heard)>,
+}
+
+/// Whether attempts to deliver a notice may have reached the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Uncertainty {
+    /// None did.
+    #[default]
+    None,
+    /// One is under way.
+    Attempt,
+    /// An earlier one may have, which no later refusal undoes.
+    Earlier,
+}
+
+impl Uncertainty {
+    /// Returns what follows from a change of the delivery. The end of a delivery leaves it as it is.
+    #[must_use]
+    pub fn after(self, change: &AttemptChange) -> Self {
+        match change {
+            AttemptChange::Started if self == Self::None => Self::Attempt,
+            AttemptChange::Started | AttemptChange::Finished(Delivery::Unsure(_)) => Self::Earlier,
+            AttemptChange::Finished(Delivery::Refused(_)) if self != Self::Earlier => Self::None,
+            AttemptChange::Finished(_) => self,
+        }
+    }
+}
+
+/// A database that a [`WriteBuffer`] writes to.
+#[async_trait]
+pub trait Database: Store {
+    /// Reads what deliveries and heartbeats need at hand. Rows that cannot be read are logged and left out.
+    async fn working_set(&self) -> Result<WorkingSet>;
+
+    /// Reads the number of the last commit by a connection that is opened for it, so that a commit which only its own
+    /// connection can see is noticed.
+    async fn last_commit(&self) -> Result<i64>;
+
+    /// Returns whether the database is still where it was opened: not deleted, moved or replaced.
+    fn is_in_place(&self) -> bool;
+
+    /// Closes all connections.
+    async fn close(&self);
 }
 
 /// All that is remembered.

@@ -1,30 +1,44 @@
 //! The embedded store: SQLite in write-ahead mode, one writer, nothing to install.
+//!
+//! Invariants: a connection on which a call failed is thrown away, since what SQLite rolled back by itself and what the
+//! driver believes to be open may differ; a row that cannot be read is logged and left out of lists.
 
-use std::collections::HashMap;
+mod write;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use sqlx::query_builder::Separated;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{QueryBuilder, Row as _, Sqlite as Db, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Row as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
 
 use super::{
-    Archive, Batch, Beat, Beats, Delivery, Durations, Ended, Heard, History, Incidents, Intent, KeptDecision,
-    NoticeState, Outbox, Page, Recent, Result, Runs, StoreError, Tallies, Tally,
+    Archive, AttemptChange, Batch, Beat, Beats, Database, Delivery, Durations, Ended, Heard, History, Identity,
+    Incidents, Intent, KeptDecision, MemoChange, NoticeState, Opener, Outbox, Page, Recent, Result, Runs, StoreError,
+    StoreFault, Tallies, Tally, Uncertainty, WorkingSet,
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
-use crate::names::Reason;
 use crate::outcome::{Outcome, RunId};
 
-/// The version of the tables; a file of a newer one is refused, not guessed at.
-const SCHEMA_VERSION: i64 = 1;
-
-/// So many rows are written with one statement.
-const ROWS: usize = 64;
+/// The version of the tables after all migrations; a file of a newer one is refused, not guessed at.
+const SCHEMA_VERSION: i64 = 2;
+/// How the tables came about, oldest first. A migration that was released is never changed.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "tables", include_str!("migrations/sqlite/0001_tables.sql")),
+    (2, "identity", include_str!("migrations/sqlite/0002_identity.sql")),
+];
+/// How long a call waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a call waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The scenarios that have outcomes, found by jumping through the index: a `DISTINCT` would read all of it.
 macro_rules! each {
@@ -48,18 +62,76 @@ pub struct Sqlite {
     /// One connection, so that writers never wait for each other's locks.
     writer: SqlitePool,
     readers: SqlitePool,
+    options: SqliteConnectOptions,
+    /// The file and its device and inode when it was opened; `None` for a database in memory.
+    file: Option<(PathBuf, u64, u64)>,
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        Self(error.to_string())
+        use sqlx::Error as E;
+        let fault = match &error {
+            // https://www.sqlite.org/rescode.html; the lowest byte is the primary code.
+            E::Database(database) => {
+                match database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff {
+                    11 | 26 => StoreFault::Corrupt,
+                    // TOOBIG, CONSTRAINT, MISMATCH, RANGE
+                    18 | 19 | 20 | 25 => StoreFault::Refused,
+                    _ => StoreFault::Unavailable,
+                }
+            }
+            E::Encode(_) | E::Decode(_) | E::ColumnDecode { .. } | E::TypeNotFound { .. } => StoreFault::Refused,
+            _ => StoreFault::Unavailable,
+        };
+        Self { fault, message: error.to_string() }
+    }
+}
+
+/// The file of an embedded store, which a [`super::WriteBuffer`] opens again when it has to.
+#[derive(Debug, Clone)]
+pub struct SqliteFile {
+    url: String,
+}
+
+impl SqliteFile {
+    /// Names the store `sqlite:FILE` or `sqlite::memory:`.
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned() }
+    }
+}
+
+#[async_trait]
+impl Opener for SqliteFile {
+    async fn open(&self) -> Result<Arc<dyn Database>> {
+        Ok(Arc::new(Sqlite::open(&self.url).await?))
+    }
+
+    async fn set_aside(&self) -> Result<String> {
+        let options = SqliteConnectOptions::from_str(&self.url)?;
+        let file = options.get_filename().to_path_buf();
+        let unavailable = |error: std::io::Error| StoreError::unavailable(format!("{}: {error}", file.display()));
+        let ending = format!("damaged-{}", Utc::now().format("%Y%m%dT%H%M%SZ"));
+        let named = |path: &Path, end: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        let aside = named(&file, &format!(".{ending}"));
+        for end in ["-wal", "-shm"] {
+            match std::fs::rename(named(&file, end), named(&aside, end)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unavailable(error)),
+                _ => {}
+            }
+        }
+        std::fs::rename(&file, &aside).map_err(unavailable)?;
+        Ok(aside.display().to_string())
     }
 }
 
 impl Sqlite {
-    /// Opens `sqlite:FILE` or `sqlite::memory:`, and makes its tables.
+    /// Opens `sqlite:FILE` or `sqlite::memory:`, and makes its tables or brings them up to date.
     pub async fn open(url: &str) -> Result<Self> {
-        Self::open_tables(url).await.map_err(|error| StoreError(format!("{url} does not open: {}", error.0)))
+        Self::open_tables(url).await.map_err(|error| does_not_open(url, error))
     }
 
     async fn open_tables(url: &str) -> Result<Self> {
@@ -71,22 +143,39 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             // What a statement needs for itself makes no files.
             .pragma("temp_store", "MEMORY")
-            .busy_timeout(std::time::Duration::from_secs(5));
-        let never = |options: SqlitePoolOptions| options.idle_timeout(None).max_lifetime(None);
-        let writer = never(SqlitePoolOptions::new()).max_connections(1).connect_with(options.clone()).await?;
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool =
+            |options: SqlitePoolOptions| options.idle_timeout(None).max_lifetime(None).acquire_timeout(ACQUIRE_TIMEOUT);
+        let writer = pool(SqlitePoolOptions::new()).max_connections(1).connect_with(options.clone()).await?;
         let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&writer).await?.get(0);
         if version > SCHEMA_VERSION {
             return Err(newer(version));
         }
-        sqlx::raw_sql(include_str!("schema/sqlite.sql")).execute(&writer).await?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {SCHEMA_VERSION}"))).execute(&writer).await?;
+        migrate(&writer).await?;
         // A database in memory belongs to its one connection.
         let readers = if memory {
             writer.clone()
         } else {
-            never(SqlitePoolOptions::new()).max_connections(4).connect_with(options.read_only(true)).await?
+            pool(SqlitePoolOptions::new()).max_connections(4).connect_with(options.clone().read_only(true)).await?
         };
-        Ok(Self { writer, readers })
+        let file = if memory {
+            None
+        } else {
+            let path = options.get_filename().to_path_buf();
+            let metadata = std::fs::metadata(&path).map_err(|e| StoreError::unavailable(e.to_string()))?;
+            Some((path, metadata.dev(), metadata.ino()))
+        };
+        Ok(Self { writer, readers, options, file })
+    }
+
+    /// Writes by the one connection for writing, which is thrown away when that fails.
+    async fn write<T>(&self, write: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
+        let mut connection = self.writer.acquire().await?;
+        let done = write(&mut connection).await;
+        if done.is_err() {
+            connection.close_on_drop();
+        }
+        done
     }
 
     /// Opens `sqlite:FILE` to be read only, also while an agent writes to it. Nothing is made that is not there.
@@ -95,16 +184,19 @@ impl Sqlite {
             let options = SqliteConnectOptions::from_str(url)?
                 .read_only(true)
                 .pragma("temp_store", "MEMORY")
-                .busy_timeout(std::time::Duration::from_secs(5));
-            let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+                .busy_timeout(BUSY_TIMEOUT * 5);
+            let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
             let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&readers).await?.get(0);
             match version {
-                SCHEMA_VERSION => Ok(Self { writer: readers.clone(), readers }),
-                0 => Err(StoreError("no wachta has written it".into())),
+                SCHEMA_VERSION => Ok(Self { writer: readers.clone(), readers, options, file: None }),
+                0 => Err(StoreError::refused("no wachta has written it")),
+                older if older < SCHEMA_VERSION => Err(StoreError::refused(
+                    "it was written by an older wachta; start the agent once, which brings it up to date",
+                )),
                 _ => Err(newer(version)),
             }
         };
-        open().await.map_err(|error| StoreError(format!("{url} does not open: {}", error.0)))
+        open().await.map_err(|error| does_not_open(url, error))
     }
 
     /// Closes the file; what is written is written.
@@ -141,12 +233,44 @@ impl Sqlite {
         if let Some(limit) = limit {
             query = query.bind(limit);
         }
-        query.fetch_all(&self.readers).await?.iter().map(|row| body(row, 0)).collect()
+        let rows = query.fetch_all(&self.readers).await?;
+        Ok(readable(&rows, "an outcome", |row| body(row, 0)))
     }
 }
 
 fn newer(version: i64) -> StoreError {
-    StoreError(format!("it was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"))
+    StoreError::refused(format!("it was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"))
+}
+
+fn does_not_open(url: &str, error: StoreError) -> StoreError {
+    StoreError { message: format!("{url} does not open: {}", error.message), ..error }
+}
+
+/// Brings the tables up to date.
+async fn migrate(pool: &SqlitePool) -> Result<()> {
+    let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect()).run(pool).await.map_err(|error| match error {
+        MigrateError::Execute(error) => error.into(),
+        MigrateError::ExecuteMigration(error, _) => error.into(),
+        MigrateError::VersionMissing(version) => newer(version),
+        other => StoreError::unavailable(format!("the tables cannot be brought up to date: {other}")),
+    })
+}
+
+/// Reads rows one by one; one that cannot be read is logged, named by its first column, and left out.
+fn readable<T>(rows: &[SqliteRow], what: &str, read: impl Fn(&SqliteRow) -> Result<T>) -> Vec<T> {
+    let read = |row: &SqliteRow| {
+        read(row)
+            .inspect_err(|error| {
+                let key: String = row.try_get(0).unwrap_or_default();
+                let key: String = key.chars().take(100).collect();
+                tracing::error!(key, %error, "{what} cannot be read and is left out");
+            })
+            .ok()
+    };
+    rows.iter().filter_map(read).collect()
 }
 
 fn micros(at: DateTime<Utc>) -> i64 {
@@ -158,171 +282,52 @@ fn time(micros: i64) -> DateTime<Utc> {
 }
 
 fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| StoreError(e.to_string()))
-}
-
-/// Writes what every run brings: many rows with a statement, since each is a trip to the thread of the database, and that
-/// costs more than a row. `bind` gives the values of a row.
-async fn insert<'r, R: Sync>(
-    connection: &mut SqliteConnection,
-    into: &'static str,
-    rows: &'r [R],
-    bind: impl Fn(Separated<'_, Db, &'static str>, &'r R),
-) -> Result<()> {
-    for rows in rows.chunks(ROWS) {
-        let mut query = QueryBuilder::<Db>::new(into);
-        query.push_values(rows, &bind);
-        // A statement of another length seldom comes again.
-        query.build().persistent(rows.len() == ROWS).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-/// Decisions of one subject that say the same, in a row.
-struct Alike<'d> {
-    first_at: DateTime<Utc>,
-    last: &'d Decision,
-    count: i64,
-}
-
-/// Keeps decisions: one that says the same as the last one of its subject is counted there. Nearly every run brings one.
-async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Result<()> {
-    let mut alike: Vec<Alike<'_>> = Vec::new();
-    let mut last_of: HashMap<&Subject, usize> = HashMap::new();
-    for decision in decisions {
-        let last = last_of.get(&decision.subject).map(|at| &mut alike[*at]);
-        match last.filter(|alike| alike.last.why == decision.why) {
-            Some(alike) => (alike.last, alike.count) = (decision, alike.count + 1),
-            None => {
-                last_of.insert(&decision.subject, alike.len());
-                alike.push(Alike { first_at: decision.at, last: decision, count: 1 });
-            }
-        }
-    }
-    if alike.is_empty() {
-        return Ok(());
-    }
-    let subjects: Vec<&str> = last_of.keys().map(|subject| subject.as_str()).collect();
-    let rows = sqlx::query(
-        "SELECT kept.subject, kept.id, kept.why FROM json_each(?) subjects JOIN decisions kept ON kept.id =
-         (SELECT id FROM decisions WHERE subject = subjects.value ORDER BY id DESC LIMIT 1)",
-    )
-    .bind(json(&subjects)?)
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut kept: HashMap<&str, (i64, &str)> = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
-    let (mut again, mut new) = (Vec::new(), Vec::new());
-    for alike in alike {
-        let body = json(alike.last)?;
-        // Only the first of a subject can follow what is kept.
-        match kept.remove(alike.last.subject.as_str()) {
-            Some((id, why)) if why == alike.last.why.as_str() => again.push((id, alike, body)),
-            _ => new.push((alike, body)),
-        }
-    }
-    for rows in again.chunks(ROWS) {
-        let mut query = QueryBuilder::<Db>::new(
-            "UPDATE decisions SET last_at = new.column2, count = count + new.column3, body = new.column4 FROM (",
-        );
-        query.push_values(rows, |mut row, (id, alike, body)| {
-            row.push_bind(id).push_bind(micros(alike.last.at)).push_bind(alike.count).push_bind(body);
-        });
-        query.push(") AS new WHERE id = new.column1");
-        query.build().persistent(rows.len() == ROWS).execute(&mut *connection).await?;
-    }
-    let into = "INSERT INTO decisions (subject, why, first_at, last_at, count, body) ";
-    insert(connection, into, &new, |mut row, (alike, body)| {
-        row.push_bind(alike.last.subject.as_str()).push_bind(alike.last.why.as_str()).push_bind(micros(alike.first_at));
-        row.push_bind(micros(alike.last.at)).push_bind(alike.count).push_bind(body);
-    })
-    .await
+    serde_json::to_string(value).map_err(|e| StoreError::refused(e.to_string()))
 }
 
 /// A verdict or reason out of its name.
 fn word<T: DeserializeOwned>(name: &str) -> Result<T> {
-    serde_json::from_value(name.into()).map_err(|e| StoreError(format!("a row does not read: {e}")))
+    serde_json::from_value(name.into()).map_err(|e| StoreError::refused(format!("a row does not read: {e}")))
 }
 
 fn body<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T> {
-    serde_json::from_str(row.get::<&str, _>(column)).map_err(|e| StoreError(format!("a row does not read: {e}")))
+    serde_json::from_str(row.try_get::<&str, _>(column)?)
+        .map_err(|e| StoreError::refused(format!("a row does not read: {e}")))
+}
+
+fn run_id(row: &SqliteRow) -> Result<RunId> {
+    let text: &str = row.try_get(0)?;
+    text.parse().map(RunId).map_err(|e| StoreError::refused(format!("the run id does not read: {e}")))
+}
+
+fn seconds(seconds: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|e| StoreError::refused(format!("a duration does not read: {e}")))
+}
+
+/// Reads what is known of someone who checks in: the last start, the last end, its exit code, from a column on.
+fn check_in(row: &SqliteRow, from: usize) -> Result<Heard> {
+    let code: Option<u8> = row.try_get(from + 2)?;
+    let ended: Option<i64> = row.try_get(from + 1)?;
+    Ok(Heard {
+        started_at: row.try_get::<Option<i64>, _>(from)?.map(time),
+        ended: ended.map(|at| Ended { at: time(at), code: code.unwrap_or(super::FAILED) }),
+    })
 }
 
 /// How a notice stands: body, state, `done_at`, problem.
 fn state(row: &SqliteRow) -> Result<NoticeState> {
     Ok(NoticeState {
         notice: body(row, 0)?,
-        state: row.get(1),
-        done_at: row.get::<Option<i64>, _>(2).map(time),
-        problem: row.get(3),
+        state: row.try_get(1)?,
+        done_at: row.try_get::<Option<i64>, _>(2)?.map(time),
+        problem: row.try_get(3)?,
     })
 }
 
 #[async_trait]
 impl Runs for Sqlite {
     async fn commit(&self, batch: &Batch) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
-        let intents: Vec<_> =
-            batch.intents.iter().map(|intent| Ok((intent, json(&intent.kind)?))).collect::<Result<_>>()?;
-        let into = "INSERT OR REPLACE INTO intents (run, scenario, name, kind, location, due_at) ";
-        insert(&mut tx, into, &intents, |mut row, (intent, kind)| {
-            row.push_bind(intent.run.to_string()).push_bind(intent.scenario.as_str()).push_bind(&intent.name);
-            row.push_bind(kind).push_bind(&intent.location).push_bind(micros(intent.due_at));
-        })
-        .await?;
-        let outcomes: Vec<_> =
-            batch.outcomes.iter().map(|outcome| Ok((outcome, json(outcome)?))).collect::<Result<_>>()?;
-        let into =
-            "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body) ";
-        insert(&mut tx, into, &outcomes, |mut row, (outcome, body)| {
-            row.push_bind(outcome.run.to_string()).push_bind(outcome.scenario.as_str()).push_bind(&outcome.location);
-            row.push_bind(micros(outcome.ended_at)).push_bind(outcome.verdict.as_str());
-            row.push_bind(outcome.reason.map(Reason::as_str)).push_bind(outcome.duration.as_secs_f64()).push_bind(body);
-        })
-        .await?;
-        let over: Vec<_> = batch.withdrawn.iter().chain(batch.outcomes.iter().map(|outcome| &outcome.run)).collect();
-        if !over.is_empty() {
-            sqlx::query("DELETE FROM intents WHERE run IN (SELECT value FROM json_each(?))")
-                .bind(json(&over)?)
-                .execute(&mut *tx)
-                .await?;
-        }
-        let watches: Vec<_> =
-            batch.watches.iter().map(|(subject, watch)| Ok((subject, json(watch)?))).collect::<Result<_>>()?;
-        insert(&mut tx, "INSERT OR REPLACE INTO watches (subject, body) ", &watches, |mut row, (subject, watch)| {
-            row.push_bind(subject.as_str()).push_bind(watch);
-        })
-        .await?;
-        for (key, body) in &batch.memory {
-            let query = match body {
-                Some(body) => sqlx::query("INSERT OR REPLACE INTO memory (key, body) VALUES (?, ?)")
-                    .bind(key)
-                    .bind(body.to_string()),
-                None => sqlx::query("DELETE FROM memory WHERE key = ?").bind(key),
-            };
-            query.execute(&mut *tx).await?;
-        }
-        for incident in &batch.incidents {
-            sqlx::query("INSERT OR REPLACE INTO incidents (id, opened_at, resolved_at, body) VALUES (?, ?, ?, ?)")
-                .bind(incident.dedup_key())
-                .bind(micros(incident.opened_at))
-                .bind(incident.resolved_at.map(micros))
-                .bind(json(incident)?)
-                .execute(&mut *tx)
-                .await?;
-        }
-        keep(&mut tx, &batch.decisions).await?;
-        for notice in &batch.notices {
-            sqlx::query("INSERT OR IGNORE INTO notices (id, receiver, incident, owed_at, body) VALUES (?, ?, ?, ?, ?)")
-                .bind(&notice.id)
-                .bind(&notice.receiver)
-                .bind(&notice.key)
-                .bind(micros(notice.owed_at))
-                .bind(json(notice)?)
-                .execute(&mut *tx)
-                .await?;
-        }
-        tx.commit().await?;
-        Ok(())
+        self.write(async |connection| write::batch(connection, batch).await).await
     }
 
     async fn open_intents(&self, location: &str) -> Result<Vec<Intent>> {
@@ -331,25 +336,28 @@ impl Runs for Sqlite {
                 .bind(location.to_owned())
                 .fetch_all(&self.readers)
                 .await?;
-        rows.iter()
-            .map(|row| {
-                let bad = |e: &dyn std::fmt::Display| StoreError(format!("an intent does not read: {e}"));
-                Ok(Intent {
-                    run: RunId(row.get::<&str, _>(0).parse().map_err(|e| bad(&e))?),
-                    scenario: row.get::<&str, _>(1).into(),
-                    name: row.get(2),
-                    kind: body(row, 3)?,
-                    location: location.to_owned(),
-                    due_at: time(row.get(4)),
-                })
+        Ok(readable(&rows, "a planned run", |row| {
+            Ok(Intent {
+                run: run_id(row)?,
+                scenario: row.try_get::<&str, _>(1)?.into(),
+                name: row.try_get(2)?,
+                kind: body(row, 3)?,
+                location: location.to_owned(),
+                due_at: time(row.try_get(4)?),
             })
-            .collect()
+        }))
     }
 
     async fn prune(&self, before: DateTime<Utc>) -> Result<Vec<RunId>> {
-        let mut tx = self.writer.begin().await?;
-        // The last outcome of a scenario stays, however old: metrics and the page begin with it.
-        let rows = sqlx::query(
+        self.write(async |connection| prune(connection, before).await).await
+    }
+}
+
+/// Deletes what is older, and returns the runs whose evidence goes with it.
+async fn prune(connection: &mut SqliteConnection, before: DateTime<Utc>) -> Result<Vec<RunId>> {
+    let mut tx = connection.begin().await?;
+    // The last outcome of a scenario stays, however old: metrics and the page begin with it.
+    let rows = sqlx::query(
             "DELETE FROM outcomes WHERE ended_at < ?1 AND EXISTS
              (SELECT 1 FROM outcomes newer WHERE newer.scenario = outcomes.scenario AND newer.ended_at > outcomes.ended_at)
              RETURNING run",
@@ -357,17 +365,16 @@ impl Runs for Sqlite {
         .bind(micros(before))
         .fetch_all(&mut *tx)
         .await?;
-        for query in [
-            "DELETE FROM notices WHERE state <> 'owed' AND incident IN (SELECT id FROM incidents WHERE resolved_at < ?)",
-            "DELETE FROM incidents WHERE resolved_at < ? AND NOT EXISTS (SELECT 1 FROM notices WHERE notices.incident = incidents.id)",
-            "DELETE FROM decisions WHERE last_at < ?",
-            "DELETE FROM memos WHERE kept_at < ?",
-        ] {
-            sqlx::query(query).bind(micros(before)).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(rows.iter().filter_map(|row| row.get::<&str, _>(0).parse().ok().map(RunId)).collect())
+    for query in [
+        "DELETE FROM notices WHERE state <> 'owed' AND incident IN (SELECT id FROM incidents WHERE resolved_at < ?)",
+        "DELETE FROM incidents WHERE resolved_at < ? AND NOT EXISTS (SELECT 1 FROM notices WHERE notices.incident = incidents.id)",
+        "DELETE FROM decisions WHERE last_at < ?",
+        "DELETE FROM memos WHERE kept_at < ?",
+    ] {
+        sqlx::query(query).bind(micros(before)).execute(&mut *tx).await?;
     }
+    tx.commit().await?;
+    Ok(rows.iter().filter_map(|row| row.get::<&str, _>(0).parse().ok().map(RunId)).collect())
 }
 
 #[async_trait]
@@ -426,19 +433,16 @@ impl History for Sqlite {
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let bad = |e: &dyn std::fmt::Display| StoreError(format!("a run does not read: {e}"));
-                Ok(Recent {
-                    run: RunId(row.get::<&str, _>(0).parse().map_err(|e| bad(&e))?),
-                    scenario: row.get::<&str, _>(1).into(),
-                    ended_at: time(row.get(2)),
-                    duration: std::time::Duration::try_from_secs_f64(row.get(5)).map_err(|e| bad(&e))?,
-                    verdict: word(row.get(3))?,
-                    reason: row.get::<Option<&str>, _>(4).map(word).transpose()?,
-                })
+        Ok(readable(&rows, "a run", |row| {
+            Ok(Recent {
+                run: run_id(row)?,
+                scenario: row.try_get::<&str, _>(1)?.into(),
+                ended_at: time(row.try_get(2)?),
+                duration: seconds(row.try_get(5)?)?,
+                verdict: word(row.try_get(3)?)?,
+                reason: row.try_get::<Option<&str>, _>(4)?.map(word).transpose()?,
             })
-            .collect()
+        }))
     }
 
     async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, std::time::Duration)>> {
@@ -460,14 +464,8 @@ impl History for Sqlite {
         if let Some(step) = asked.step {
             query = query.bind(step.to_owned());
         }
-        let bad = |e: &dyn std::fmt::Display| StoreError(format!("a duration does not read: {e}"));
         let rows = query.fetch_all(&self.readers).await?;
-        rows.iter()
-            .map(|row| {
-                let seconds = row.try_get(1).map_err(|e| bad(&e))?;
-                Ok((time(row.get(0)), std::time::Duration::try_from_secs_f64(seconds).map_err(|e| bad(&e))?))
-            })
-            .collect()
+        Ok(readable(&rows, "a duration", |row| Ok((time(row.try_get(0)?), seconds(row.try_get(1)?)?))))
     }
 
     async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>> {
@@ -483,12 +481,14 @@ impl History for Sqlite {
 impl Incidents for Sqlite {
     async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
         let rows = sqlx::query("SELECT subject, body FROM watches").fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok((Subject(row.get::<&str, _>(0).into()), body(row, 1)?))).collect()
+        Ok(readable(&rows, "the alerting state of a subject", |row| {
+            Ok((Subject(row.try_get::<&str, _>(0)?.into()), body(row, 1)?))
+        }))
     }
 
     async fn memory(&self) -> Result<Vec<(String, Json)>> {
         let rows = sqlx::query("SELECT key, body FROM memory ORDER BY key").fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok((row.get(0), body(row, 1)?))).collect()
+        Ok(readable(&rows, "an entry of alerting", |row| Ok((row.try_get(0)?, body(row, 1)?))))
     }
 
     async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {
@@ -496,7 +496,7 @@ impl Incidents for Sqlite {
             .bind(limit)
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(|row| body(row, 0)).collect()
+        Ok(readable(&rows, "an incident", |row| body(row, 0)))
     }
 
     async fn incident(&self, key: &str) -> Result<Option<Incident>> {
@@ -514,15 +514,13 @@ impl Incidents for Sqlite {
                 .bind(limit)
                 .fetch_all(&self.readers)
                 .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(KeptDecision {
-                    decision: body::<Decision>(row, 0)?,
-                    first_at: time(row.get(1)),
-                    count: row.get::<i64, _>(2).unsigned_abs(),
-                })
+        Ok(readable(&rows, "a decision", |row| {
+            Ok(KeptDecision {
+                decision: body::<Decision>(row, 0)?,
+                first_at: time(row.try_get(1)?),
+                count: row.try_get::<i64, _>(2)?.unsigned_abs(),
             })
-            .collect()
+        }))
     }
 }
 
@@ -536,7 +534,9 @@ impl Outbox for Sqlite {
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(|row| Ok(Notice { repeat: row.get::<i64, _>(1) > 0, ..body(row, 0)? })).collect()
+        Ok(readable(&rows, "a queued notice", |row| {
+            Ok(Notice { repeat: row.try_get::<i64, _>(1)? > 0, ..body(row, 0)? })
+        }))
     }
 
     async fn creditors(&self) -> Result<Vec<String>> {
@@ -546,29 +546,13 @@ impl Outbox for Sqlite {
     }
 
     async fn trying(&self, notice: &str) -> Result<()> {
-        // 1: a try runs; 2: an earlier try may have arrived, which no later refusal undoes.
-        sqlx::query("UPDATE notices SET uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END WHERE id = ?")
-            .bind(notice.to_owned())
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+        let attempts = vec![(notice.to_owned(), AttemptChange::Started, Utc::now())];
+        self.commit(&Batch { attempts, ..Batch::default() }).await
     }
 
     async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
-        let query = match delivery {
-            Delivery::Sent => "UPDATE notices SET state = 'sent', done_at = ?1, problem = ?2 WHERE id = ?3",
-            Delivery::Failed(_) => "UPDATE notices SET state = 'failed', done_at = ?1, problem = ?2 WHERE id = ?3",
-            Delivery::Refused(_) => {
-                "UPDATE notices SET uncertain = CASE uncertain WHEN 2 THEN 2 ELSE 0 END, problem = ?2 WHERE id = ?3"
-            }
-            Delivery::Unsure(_) => "UPDATE notices SET uncertain = 2, problem = ?2 WHERE id = ?3",
-        };
-        let problem = match delivery {
-            Delivery::Sent => None,
-            Delivery::Failed(problem) | Delivery::Refused(problem) | Delivery::Unsure(problem) => Some(problem.clone()),
-        };
-        sqlx::query(query).bind(micros(at)).bind(problem).bind(notice.to_owned()).execute(&self.writer).await?;
-        Ok(())
+        let attempts = vec![(notice.to_owned(), AttemptChange::Finished(delivery.clone()), at)];
+        self.commit(&Batch { attempts, ..Batch::default() }).await
     }
 
     async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>> {
@@ -576,7 +560,7 @@ impl Outbox for Sqlite {
             .bind(incident.to_owned())
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(state).collect()
+        Ok(readable(&rows, "a notice", state))
     }
 
     async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
@@ -593,44 +577,19 @@ impl Outbox for Sqlite {
             .bind(receiver.to_owned())
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(|row| Ok((row.get(0), body(row, 1)?))).collect()
+        Ok(readable(&rows, "the state of a receiver", |row| Ok((row.try_get(0)?, body(row, 1)?))))
     }
 
     async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()> {
-        let query = match memo {
-            Some(_) => "INSERT OR REPLACE INTO memos (receiver, key, kept_at, body) VALUES (?1, ?2, ?3, ?4)",
-            None => "DELETE FROM memos WHERE receiver = ?1 AND key = ?2",
-        };
-        let mut query = sqlx::query(query).bind(receiver.to_owned()).bind(key.to_owned());
-        if let Some(memo) = memo {
-            query = query.bind(micros(at)).bind(memo.to_string());
-        }
-        query.execute(&self.writer).await?;
-        Ok(())
+        let change = MemoChange { receiver: receiver.to_owned(), key: key.to_owned(), memo: memo.cloned(), at };
+        self.commit(&Batch { memos: vec![change], ..Batch::default() }).await
     }
 }
 
 #[async_trait]
 impl Beats for Sqlite {
     async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
-        let (query, code) = match beat {
-            Beat::Started => (
-                "INSERT INTO beats (name, started_at) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET started_at = ?2",
-                None,
-            ),
-            Beat::Ended(code) => (
-                "INSERT INTO beats (name, ended_at, code) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (name) DO UPDATE SET ended_at = ?2, code = ?3",
-                Some(code),
-            ),
-        };
-        let mut query = sqlx::query(query).bind(name.to_owned()).bind(micros(at));
-        if let Some(code) = code {
-            query = query.bind(code);
-        }
-        query.execute(&self.writer).await?;
-        Ok(())
+        self.commit(&Batch { check_ins: vec![(name.to_owned(), beat, at)], ..Batch::default() }).await
     }
 
     async fn beats(&self, name: &str) -> Result<Option<Heard>> {
@@ -638,12 +597,7 @@ impl Beats for Sqlite {
             .bind(name.to_owned())
             .fetch_optional(&self.readers)
             .await?;
-        Ok(row.map(|row| Heard {
-            started_at: row.get::<Option<i64>, _>(0).map(time),
-            ended: row
-                .get::<Option<i64>, _>(1)
-                .map(|at| Ended { at: time(at), code: row.get::<Option<u8>, _>(2).unwrap_or(super::FAILED) }),
-        }))
+        row.as_ref().map(|row| check_in(row, 0)).transpose()
     }
 }
 
@@ -662,7 +616,7 @@ impl Archive for Sqlite {
         .bind(page.limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(|row| body(row, 0)).collect()
+        Ok(readable(&rows, "an outcome", |row| body(row, 0)))
     }
 
     async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NoticeState)>> {
@@ -676,7 +630,7 @@ impl Archive for Sqlite {
         .bind(page.limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(|row| Ok((row.get(4), state(row)?))).collect()
+        Ok(readable(&rows, "a notice", |row| Ok((row.try_get(4)?, state(row)?))))
     }
 
     async fn open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
@@ -692,5 +646,53 @@ impl Archive for Sqlite {
 
     async fn tallies_before(&self, asked: &Tallies<'_>, before: DateTime<Utc>) -> Result<Vec<Tally>> {
         self.count(asked, micros(before)).await
+    }
+}
+
+#[async_trait]
+impl Database for Sqlite {
+    async fn working_set(&self) -> Result<WorkingSet> {
+        let id: String = sqlx::query("SELECT identity FROM store").fetch_one(&self.readers).await?.try_get(0)?;
+        let rows = sqlx::query("SELECT key FROM unqualified_keys").fetch_all(&self.readers).await?;
+        let unqualified = readable(&rows, "a key", |row| Ok(row.try_get(0)?)).into_iter().collect();
+        let rows = sqlx::query("SELECT id, body, uncertain FROM notices WHERE state = 'owed' ORDER BY seq")
+            .fetch_all(&self.readers)
+            .await?;
+        let queued = readable(&rows, "a queued notice", |row| {
+            let uncertainty = match row.try_get(2)? {
+                0 => Uncertainty::None,
+                1 => Uncertainty::Attempt,
+                _ => Uncertainty::Earlier,
+            };
+            Ok((body(row, 1)?, uncertainty))
+        });
+        let rows = sqlx::query("SELECT receiver, key, body, kept_at FROM memos").fetch_all(&self.readers).await?;
+        let memos = readable(&rows, "the state of a receiver", |row| {
+            Ok((row.try_get(0)?, row.try_get(1)?, body(row, 2)?, time(row.try_get(3)?)))
+        });
+        let rows = sqlx::query("SELECT name, started_at, ended_at, code FROM beats").fetch_all(&self.readers).await?;
+        let check_ins = readable(&rows, "a check-in", |row| Ok((row.try_get(0)?, check_in(row, 1)?)));
+        Ok(WorkingSet { identity: Identity { id, unqualified }, queued, memos, check_ins })
+    }
+
+    async fn last_commit(&self) -> Result<i64> {
+        let query = "SELECT last_commit FROM store";
+        if self.file.is_none() {
+            return Ok(sqlx::query(query).fetch_one(&self.writer).await?.try_get(0)?);
+        }
+        let options = self.options.clone().create_if_missing(false).read_only(true);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let row = sqlx::query(query).fetch_one(&mut connection).await;
+        connection.close().await?;
+        Ok(row?.try_get(0)?)
+    }
+
+    fn is_in_place(&self) -> bool {
+        let Some((path, device, inode)) = &self.file else { return true };
+        std::fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (*device, *inode))
+    }
+
+    async fn close(&self) {
+        Sqlite::close(self).await;
     }
 }

@@ -18,13 +18,18 @@ pub(super) async fn healthy() -> &'static str {
     "wachta is healthy.\n"
 }
 
-/// Files are loaded and the agent does not stop.
-pub(super) async fn ready(With(state): With<Arc<State>>) -> (StatusCode, &'static str) {
-    let loaded = state.overview.borrow().loaded_at.is_some();
-    if loaded && !state.stopping.is_cancelled() {
-        (StatusCode::OK, "wachta is ready.\n")
+/// Files are loaded, the agent does its work, and it does not stop.
+pub(super) async fn ready(With(state): With<Arc<State>>) -> (StatusCode, String) {
+    let problem = if state.stopping.is_cancelled() {
+        Some("it is stopping".to_owned())
+    } else if state.overview.borrow().loaded_at.is_none() {
+        Some("no files are loaded yet".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "wachta is not ready.\n")
+        state.works.borrow().problem()
+    };
+    match problem {
+        None => (StatusCode::OK, "wachta is ready.\n".to_owned()),
+        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("wachta is not ready: {problem}\n")),
     }
 }
 

@@ -74,6 +74,25 @@ impl ReloadRequest {
     }
 }
 
+/// Whether the agent does its work, as the watchdog saw it last.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    /// What does not move; empty while everything does.
+    pub problems: Vec<String>,
+    /// When it looked.
+    pub at: Option<tokio::time::Instant>,
+}
+
+impl Work {
+    /// Says what is wrong, if anything is. A watchdog that has not looked for ten seconds is wrong as well.
+    pub fn problem(&self) -> Option<String> {
+        if self.at.is_some_and(|at| at.elapsed() >= crate::store::STALLED_AFTER) {
+            return Some("the watchdog has not moved for 10s".to_owned());
+        }
+        (!self.problems.is_empty()).then(|| self.problems.join("; "))
+    }
+}
+
 /// What the handlers read.
 #[derive(Clone)]
 pub struct State {
@@ -91,6 +110,8 @@ pub struct State {
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Where silences, maintenance and taking over are asked for.
     pub alerts: mpsc::Sender<AlertRequest>,
+    /// Whether the agent does its work.
+    pub works: watch::Receiver<Work>,
     /// Cancelled once the agent stops: from then on it is not ready.
     pub stopping: CancellationToken,
 }

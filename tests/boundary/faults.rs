@@ -20,8 +20,8 @@ use wachta::incident::{Event, Incident, Notice, Subject};
 use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
-    Batch, Beat, Beats, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision, NoticeState, Outbox,
-    Recent, Runs, Sqlite, Store, StoreError, Tallies, Tally,
+    Batch, Beat, Beats, Database, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
+    Opener, Outbox, Recent, Runs, Sqlite, SqliteFile, StoreError, Tallies, Tally, WorkingSet,
 };
 
 use crate::support::agent::Agent;
@@ -274,13 +274,12 @@ fn agent_that_dies() {
         tracing_subscriber::fmt().with_writer(std::io::stderr).json().flatten_event(true).init();
         let text = std::fs::read_to_string("wachta.yaml").unwrap();
         let (config, _) = wachta::app::config::read("wachta.yaml", &text);
-        let store = Sqlite::open("sqlite:wachta.db").await.unwrap();
         let app = wachta::app::App::start(wachta::app::Setup {
             config: config.unwrap(),
             config_file: Some("wachta.yaml".into()),
             library: Arc::new(wachta::app::library::Disk { base: ".".into() }),
             lookup: None,
-            store: Arc::new(Dying { store: Arc::new(store), writes: AtomicU64::new(0), nth: nth.parse().unwrap() }),
+            store: Arc::new(DyingFile { writes: Arc::default(), nth: nth.parse().unwrap() }),
             folder: "state".into(),
             executable: env!("CARGO_BIN_EXE_wachta").into(),
             listener: None,
@@ -292,11 +291,43 @@ fn agent_that_dies() {
     });
 }
 
-/// A store whose n-th write is its process's last deed.
-struct Dying {
-    store: Arc<dyn Store>,
-    writes: AtomicU64,
+/// Opens a store whose n-th write is its process's last deed.
+struct DyingFile {
+    writes: Arc<AtomicU64>,
     nth: u64,
+}
+
+#[async_trait]
+impl Opener for DyingFile {
+    async fn open(&self) -> Kept<Arc<dyn Database>> {
+        let store = SqliteFile::new("sqlite:wachta.db").open().await?;
+        Ok(Arc::new(Dying { store, writes: Arc::clone(&self.writes), nth: self.nth }))
+    }
+    async fn set_aside(&self) -> Kept<String> {
+        Err(StoreError::unavailable("nothing is damaged here"))
+    }
+}
+
+struct Dying {
+    store: Arc<dyn Database>,
+    writes: Arc<AtomicU64>,
+    nth: u64,
+}
+
+#[async_trait]
+impl Database for Dying {
+    async fn working_set(&self) -> Kept<WorkingSet> {
+        self.store.working_set().await
+    }
+    async fn last_commit(&self) -> Kept<i64> {
+        self.store.last_commit().await
+    }
+    fn is_in_place(&self) -> bool {
+        self.store.is_in_place()
+    }
+    async fn close(&self) {
+        self.store.close().await;
+    }
 }
 
 impl Dying {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use wachta::app::lookup::Environment;
 use wachta::incident::{Event, Incident, Notice, Subject};
 use wachta::names::Reason;
@@ -17,6 +16,7 @@ use wachta::scenario::{Engine, Severity, load};
 use wachta::secret::Masker;
 use wachta::store::evidence::EvidenceFolder;
 use wachta::store::{Batch, Outbox as _, Runs as _, Sqlite};
+use wachta::tasks::Tasks;
 
 use crate::support::alertmanager::Alertmanager;
 use crate::support::mail::{MailServer, PASSWORD, USER};
@@ -58,20 +58,20 @@ fn incident(subject: &str, service: &str, opened_at: DateTime<Utc>) -> Incident 
 struct Agent {
     store: Sqlite,
     stop: CancellationToken,
-    tracker: TaskTracker,
+    tasks: Tasks,
     courier: Courier,
 }
 
 impl Agent {
     async fn start(store: &Sqlite, kind: ReceiverKind, evidence: EvidenceFolder) -> Self {
         _ = rustls::crypto::ring::default_provider().install_default();
-        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let (stop, tasks) = (CancellationToken::new(), Tasks::unregistered(CancellationToken::new()));
         let tools = Tools { client: reqwest::Client::builder().no_proxy().build().unwrap(), evidence };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let mut courier = Courier::new(Arc::new(store.clone()), metrics, tools, &tracker, &stop);
+        let mut courier = Courier::new(Arc::new(store.clone()), metrics, tools, &tasks, &stop);
         let links = Links::new(Some("https://wachta.example.com".parse().unwrap()));
         courier.serve(&[Receiver { name: "them".into(), kind, ..Receiver::default() }], &links).await;
-        Self { store: store.clone(), stop, tracker, courier }
+        Self { store: store.clone(), stop, tasks, courier }
     }
 
     async fn tell(&self, notices: Vec<Notice>) {
@@ -82,8 +82,7 @@ impl Agent {
 
     async fn stop(self) {
         self.stop.cancel();
-        self.tracker.close();
-        self.tracker.wait().await;
+        self.tasks.ended().await;
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use wachta::names::Reason;
 use wachta::outcome::{Outcome, RunId, StepResult, StepStatus, Verdict};
 use wachta::scenario::{Kind, Severity};
 use wachta::sink::Metrics;
 use wachta::sink::zabbix::{Config, Entry, Timing, Zabbix};
+use wachta::tasks::Tasks;
 
 use crate::support::zabbix::{Api, Server};
 
@@ -82,13 +82,13 @@ async fn values_arrive_and_problems_open_and_resolve() {
 
     let registry = prometheus::Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
-    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
     let zabbix = Zabbix::start(
         Config { server: server.trapper.clone(), host: api.host.clone() },
         Timing { retry_first: Duration::from_millis(200), retry_most: Duration::from_millis(400), ..Timing::default() },
         || json!({"version": "test"}),
         &metrics,
-        &tracker,
+        &tasks,
         stop.clone(),
     );
     let severities =
@@ -188,8 +188,7 @@ async fn values_arrive_and_problems_open_and_resolve() {
     // What comes last is sent before the task ends.
     push("shop", 8, Verdict::Passed);
     stop.cancel();
-    tracker.close();
-    tokio::time::timeout(Duration::from_secs(10), tracker.wait()).await.expect("the task ends");
+    tokio::time::timeout(Duration::from_secs(10), tasks.ended()).await.expect("the task ends");
     assert_eq!(api.history(r#"wachta.status["shop"]"#, 3, 10).await.len(), 10);
     let counted = |name: &str| {
         let family = registry.gather().into_iter().find(|family| family.name() == name).unwrap();

@@ -34,9 +34,14 @@ pub(super) const RECEIVER: &[Key] = &[
     key("log", Shape::Keys(&[&[]]), "a line in the agent's log"),
     key("template", Shape::Keys(&[TEMPLATES]), "its own words"),
     key("limit", Shape::Text, "how many pages an hour at most: 6 per hour; what is more is told in one digest"),
+    key(
+        "fallback",
+        Shape::Text,
+        "the receiver that is notified as well while this one has taken nothing for five minutes",
+    ),
 ];
 /// What stands beside a kind.
-const BESIDE: [&str; 2] = ["template", "limit"];
+const BESIDE: [&str; 3] = ["template", "limit", "fallback"];
 /// The highest limit: beyond, it is none.
 const MOST: u32 = 1000;
 /// The keys of templates.
@@ -119,7 +124,8 @@ pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Temp
     }
     let templates =
         Templates { title: own.title.or_else(|| words.title.clone()), text: own.text.or_else(|| words.text.clone()) };
-    Some(Receiver { name: entry.key.clone(), kind: read, templates, limit })
+    let fallback = fields.get("fallback").and_then(|node| r.text(node, "`fallback`")).map(|text| text.value);
+    Some(Receiver { name: entry.key.clone(), kind: read, templates, limit, fallback })
 }
 
 /// `6 per hour`

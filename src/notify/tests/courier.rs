@@ -5,18 +5,18 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::server::{Answer, Request, script, serve};
 use super::*;
 use crate::store::{Batch, Outbox as _, Runs as _, Sqlite};
+use crate::tasks::Tasks;
 
 /// A courier over what is owed.
 struct Bench {
     store: Sqlite,
     courier: Courier,
     metrics: Metrics,
-    tracker: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
 }
 
@@ -25,9 +25,9 @@ impl Bench {
         let store = Sqlite::open("sqlite::memory:").await.unwrap();
         store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let courier = Courier::new(Arc::new(store.clone()), metrics.clone(), tools(), &tracker, &stop);
-        Self { store, courier, metrics, tracker, stop }
+        let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
+        let courier = Courier::new(Arc::new(store.clone()), metrics.clone(), tools(), &tasks, &stop);
+        Self { store, courier, metrics, tasks, stop }
     }
 
     async fn serve(&mut self, receiver: Receiver) {
@@ -37,8 +37,7 @@ impl Bench {
     /// Stops once what is under way is noted; gives how each notice stands.
     async fn states(&self, openings: std::ops::RangeInclusive<u64>) -> Vec<String> {
         self.stop.cancel();
-        self.tracker.close();
-        self.tracker.wait().await;
+        self.tasks.ended().await;
         let mut states = Vec::new();
         for opening in openings {
             for state in self.store.notices(&incident(opening).dedup_key()).await.unwrap() {
@@ -166,13 +165,12 @@ async fn a_message_is_found_again_after_a_restart() {
     assert_eq!(bench.states(1..=1).await, ["sent"]);
 
     bench.store.commit(&Batch { notices: vec![resolved(1)], ..Batch::default() }).await.unwrap();
-    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
     let store = Arc::new(bench.store.clone());
-    let mut second = Courier::new(store, bench.metrics.clone(), tools(), &tracker, &stop);
+    let mut second = Courier::new(store, bench.metrics.clone(), tools(), &tasks, &stop);
     second.serve(&[slack(address)], &Links::default()).await;
     let request = requests.recv().await.unwrap();
     assert_eq!((request.path.as_str(), &request.json()["ts"]), ("/api/chat.update", &json!("17.5")));
     stop.cancel();
-    tracker.close();
-    tracker.wait().await;
+    tasks.ended().await;
 }

@@ -245,10 +245,10 @@ async fn a_key_of_any_characters_is_no_hindrance() {
 #[test]
 fn the_form_of_alertmanager() {
     let mut notice = Notice { others: template::sample().others, uncounted: 2, ..notice(7) };
-    let body = webhook::alertmanager_body(&notice, &wording().message(&notice), &links());
+    let body = webhook::alertmanager_body(&notice, &wording().message(&notice), &links(), &[], Utc::now());
     golden("webhook-alertmanager.json", &format!("{body:#}\n"));
     notice = resolved(7);
-    let body = webhook::alertmanager_body(&notice, &wording().message(&notice), &links());
+    let body = webhook::alertmanager_body(&notice, &wording().message(&notice), &links(), &[], Utc::now());
     assert_eq!((&body["status"], &body["alerts"][0]["status"]), (&json!("resolved"), &json!("resolved")));
     assert_eq!(body["alerts"][0]["endsAt"], "2027-01-15T08:01:00.250Z");
     assert_eq!(body["commonAnnotations"], body["alerts"][0]["annotations"]);

@@ -50,6 +50,7 @@ impl Bench {
             line: crate::run::Line::default(),
             beats: None,
             baseline: None,
+            clock: None,
             location: "here".into(),
         };
         Self { tools, folder }

@@ -4,11 +4,9 @@
 //! come while nobody listened.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::Surroundings;
 use crate::names::Reason;
@@ -16,11 +14,6 @@ use crate::outcome::Failure;
 use crate::scenario::probe::heartbeat::HeartbeatCheck;
 use crate::scenario::{Pretty, Schedule};
 use crate::store;
-
-/// How often it is noted that the agent is awake.
-const TICK: Duration = Duration::from_secs(1);
-/// So long without a note: the machine or the process was stopped, and nobody could call in.
-const SLEPT: TimeDelta = TimeDelta::seconds(15);
 
 /// Who called in, and since when somebody listens.
 #[derive(Clone)]
@@ -30,26 +23,9 @@ pub struct Beats {
 }
 
 impl Beats {
-    /// Calls out of the store; awake since a time that a [`watch_over`] keeps.
+    /// Check-ins out of the store; the agent is awake since a time that its [`crate::clock::ClockWatch`] keeps.
     pub fn new(store: Arc<dyn store::Beats>, awake_since: watch::Receiver<DateTime<Utc>>) -> Self {
         Self { store, awake_since }
-    }
-}
-
-/// Notes when the agent was stopped and goes on, until it ends.
-pub async fn watch_over(awake_since: watch::Sender<DateTime<Utc>>, stop: CancellationToken) {
-    let mut last = Utc::now();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(TICK) => {}
-        }
-        let now = Utc::now();
-        if now - last > SLEPT {
-            tracing::warn!(seconds = (now - last).num_seconds(), "the agent was stopped; nobody could call in");
-            awake_since.send_replace(now);
-        }
-        last = now;
     }
 }
 
@@ -110,6 +86,8 @@ fn judge(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::diagnostic::{At, Span};
 

@@ -35,7 +35,7 @@ use crate::outcome::{EvidenceKind, Failure};
 use crate::scenario::probe::Expected;
 use crate::scenario::{Check, Pretty};
 
-pub use heartbeat::{Beats, watch_over};
+pub use heartbeat::Beats;
 
 /// What a check may use, and how long it may take.
 pub(super) struct Surroundings<'a> {

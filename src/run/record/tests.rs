@@ -34,6 +34,7 @@ fn record() -> Record {
         evidence: EvidenceFolder::new("nowhere"),
         beats: None,
         baseline: None,
+        clock: None,
         location: "here".into(),
     };
     let record = Record::begin(&Arc::new(scenario), &tools, &Ticket::default());

@@ -99,6 +99,7 @@ impl Bench {
             }),
             withdraw: Arc::new(move |run| withdraw_heard.lock().unwrap().withdrawn.push(run)),
             now: Arc::new(now),
+            elapsed: Arc::new(move || began.elapsed()),
         };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let tracker = TaskTracker::new();

@@ -15,10 +15,10 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use config::Config;
 pub use items::Entry;
@@ -26,6 +26,7 @@ pub use outbox::Timing;
 
 use super::{Counts, Metrics};
 use crate::outcome::Outcome;
+use crate::tasks::Tasks;
 use outbox::{Next, Outbox};
 
 /// The sink. Clones are handles to the same queue.
@@ -47,9 +48,9 @@ impl Zabbix {
     pub fn start(
         config: Config,
         timing: Timing,
-        state: impl Fn() -> Value + Send + 'static,
+        state: impl Fn() -> Value + Send + Sync + 'static,
         metrics: &Metrics,
-        tracker: &TaskTracker,
+        tasks: &Tasks,
         stop: CancellationToken,
     ) -> Self {
         let shared = Arc::new(Shared {
@@ -57,8 +58,13 @@ impl Zabbix {
             wake: Notify::new(),
             counts: metrics.of("zabbix"),
         });
-        let sender = Sender { shared: shared.clone(), address: config.address(), config, timing, away: false };
-        tracker.spawn(sender.run(state, stop));
+        let (sending, state) = (Arc::clone(&shared), Arc::new(state));
+        tasks.restarted("zabbix", &Handle::current(), stop.clone(), move || {
+            let (address, config, timing) = (config.address(), config.clone(), timing.clone());
+            let sender = Sender { shared: Arc::clone(&sending), address, config, timing, away: false };
+            let state = Arc::clone(&state);
+            sender.run(move || state(), stop.clone())
+        });
         Self { shared }
     }
 

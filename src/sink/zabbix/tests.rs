@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::items::tests::outcome;
 use super::*;
 use crate::outcome::{StepStatus, Verdict};
+use crate::tasks::Tasks;
 
 /// What the trapper does with a request.
 enum Do {
@@ -86,14 +87,14 @@ async fn read(stream: &mut TcpStream) -> Vec<String> {
 struct Running {
     zabbix: Zabbix,
     metrics: Metrics,
-    tracker: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
 }
 
 impl Running {
     fn start(address: &str) -> Self {
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
         let config = Config { server: address.into(), host: "waw-1".into() };
         let timing = Timing {
             answer: Duration::from_millis(200),
@@ -102,8 +103,8 @@ impl Running {
             flush: Duration::from_millis(500),
             ..Timing::default()
         };
-        let zabbix = Zabbix::start(config, timing, || json!({}), &metrics, &tracker, stop.clone());
-        Self { zabbix, metrics, tracker, stop }
+        let zabbix = Zabbix::start(config, timing, || json!({}), &metrics, &tasks, stop.clone());
+        Self { zabbix, metrics, tasks, stop }
     }
 
     fn push(&self, scenario: &str) {
@@ -113,8 +114,7 @@ impl Running {
 
     async fn stop(self) -> String {
         self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(Duration::from_secs(5), self.tracker.wait()).await.expect("the task keeps its deadline");
+        tokio::time::timeout(Duration::from_secs(5), self.tasks.ended()).await.expect("the task keeps its deadline");
         let counts = self.metrics.of("zabbix");
         let (sent, failed, dropped) = (counts.sent.get(), counts.failed.get(), counts.dropped.get());
         format!("sent {sent}, failed {failed}, dropped {dropped}, queued {}", counts.queue_length.get())

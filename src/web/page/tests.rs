@@ -124,6 +124,7 @@ async fn fixture() -> Fixture {
         overview: receiver,
         reload,
         alerts: mpsc::channel(1).0,
+        works: watch::Sender::default().subscribe(),
         stopping: tokio_util::sync::CancellationToken::new(),
     };
     Fixture { state, store, overview: sender, _reload: requests, folder }

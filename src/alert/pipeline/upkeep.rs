@@ -1,0 +1,37 @@
+//! What keeps the pipeline's state in step with the store: all of it for a store that has none of it, and what is left of
+//! a subject whose state was lost.
+
+use super::super::agent::AgentWatch;
+use super::super::machine::Watch;
+use super::super::slo::SloWatch;
+use super::super::{hold, mute};
+use super::Pipeline;
+use crate::incident::{Incident, Subject};
+
+impl Pipeline {
+    /// Marks all state as changed, so that all of it is written with the next batch.
+    pub fn touch_all(&mut self) {
+        self.effects.watches.extend(self.watches.keys().cloned());
+        self.effects.watches.extend(self.budgets.watches.keys().cloned());
+        self.effects.watches.insert(Subject::agent(&self.location));
+        self.touched.extend(self.mutes.keys().map(|id| format!("{}{id}", mute::PREFIX)));
+        self.touched.extend(self.held.keys().map(|subject| format!("{}{subject}", hold::PREFIX)));
+        self.groups.touch_all();
+        self.limits.touch_all();
+    }
+
+    /// Takes up an incident that is open and whose subject has no state: that was lost.
+    pub fn adopt(&mut self, incident: Incident) {
+        let (subject, severity) = (incident.subject.clone(), incident.severity);
+        if subject == Subject::agent(&self.location) {
+            self.agent = AgentWatch::adopted(incident);
+        } else if subject.slo_of().is_some() {
+            self.budgets.watches.insert(subject, SloWatch::adopted(incident));
+        } else if subject.is_agent() {
+            return;
+        } else {
+            self.watches.insert(subject, Watch::adopted(incident));
+        }
+        self.count(None, Some(severity));
+    }
+}

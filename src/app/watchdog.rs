@@ -1,0 +1,129 @@
+//! Whether the agent does its work: the scheduler and the committer turn, the store takes what is written. Readiness, the
+//! outbound heartbeat and a metric go by it.
+
+use std::time::Duration;
+
+use prometheus::{IntGaugeVec, Opts, Registry};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::Intake;
+use crate::names::metric;
+use crate::store::{STALLED_AFTER, WriteBuffer};
+use crate::web::Work;
+
+/// How often the parts are asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The parts that have to move, as the metric names them.
+const PARTS: [&str; 3] = ["scheduler", "committer", "store"];
+
+/// Asks the parts whether they move.
+pub(super) struct Watchdog {
+    intake: Intake,
+    pulse: mpsc::Sender<oneshot::Sender<()>>,
+    store: WriteBuffer,
+    gauge: IntGaugeVec,
+    work: watch::Sender<Work>,
+}
+
+impl Watchdog {
+    /// Registers the metric. `pulse` is where the dispatcher answers.
+    pub(super) fn new(
+        registry: &Registry,
+        intake: Intake,
+        pulse: mpsc::Sender<oneshot::Sender<()>>,
+        store: WriteBuffer,
+    ) -> prometheus::Result<Self> {
+        let stalled = &metric::STALLED;
+        let gauge = IntGaugeVec::new(Opts::new(stalled.name, stalled.help), stalled.labels)?;
+        registry.register(Box::new(gauge.clone()))?;
+        for part in PARTS {
+            gauge.with_label_values(&[part]).set(0);
+        }
+        Ok(Self { intake, pulse, store, gauge, work: watch::Sender::default() })
+    }
+
+    /// What it found last.
+    pub(super) fn work(&self) -> watch::Receiver<Work> {
+        self.work.subscribe()
+    }
+
+    /// Asks over and over, until it is stopped.
+    pub(super) async fn run(&self, stop: CancellationToken) {
+        let mut asked = Asked::default();
+        let mut ticks = tokio::time::interval(INTERVAL);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            self.look(&mut asked);
+        }
+    }
+
+    fn look(&self, asked: &mut Asked) {
+        let committer = asked.committer.stalled(|| Some(self.intake.pulse()));
+        let scheduler = asked.scheduler.stalled(|| {
+            let (answer, answered) = oneshot::channel();
+            self.pulse.try_send(answer).ok().map(|()| answered)
+        });
+        let away = self.store.health().borrow().away.clone();
+        let store = self.store.stalled().map(|_| match away {
+            Some((since, why)) => format!("the store is away since {}: {why}", since.format("%FT%TZ")),
+            None => format!("the store has written nothing for {}s", STALLED_AFTER.as_secs()),
+        });
+        let problems = [
+            scheduler.then(|| format!("the scheduler has not moved for {}s", STALLED_AFTER.as_secs())),
+            committer.then(|| format!("the committer has not moved for {}s", STALLED_AFTER.as_secs())),
+            store,
+        ];
+        for (part, problem) in PARTS.iter().zip(&problems) {
+            self.gauge.with_label_values(&[part]).set(i64::from(problem.is_some()));
+        }
+        let problems: Vec<String> = problems.into_iter().flatten().collect();
+        self.work.send_modify(|work| {
+            if work.problems != problems {
+                match problems.is_empty() {
+                    true => tracing::info!("the agent works again"),
+                    false => tracing::error!(problems = problems.join("; "), "the agent does not do its work"),
+                }
+            }
+            work.problems = problems;
+            work.at = Some(Instant::now());
+        });
+    }
+}
+
+/// The question that each part was asked last.
+#[derive(Default)]
+struct Asked {
+    committer: Question,
+    scheduler: Question,
+}
+
+#[derive(Default)]
+struct Question {
+    answer: Option<oneshot::Receiver<()>>,
+    since: Option<Instant>,
+}
+
+impl Question {
+    /// Whether there has been no answer for too long. Asks again once there was one.
+    fn stalled(&mut self, ask: impl FnOnce() -> Option<oneshot::Receiver<()>>) -> bool {
+        if let Some(answer) = &mut self.answer {
+            match answer.try_recv() {
+                Ok(()) => (self.answer, self.since) = (None, None),
+                Err(oneshot::error::TryRecvError::Empty) => {}
+                // The part is gone: that it does not answer goes on to count.
+                Err(oneshot::error::TryRecvError::Closed) => self.answer = None,
+            }
+        }
+        if self.answer.is_none() {
+            self.answer = ask();
+            self.since.get_or_insert_with(Instant::now);
+        }
+        self.since.is_some_and(|since| since.elapsed() >= STALLED_AFTER)
+    }
+}

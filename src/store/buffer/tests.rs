@@ -1,0 +1,344 @@
+//! The buffer over a store that goes away in every way: nothing that was accepted is lost, and nothing waits for it.
+
+use std::path::PathBuf;
+
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::incident::{Event, Incident, Notice, Subject};
+use crate::outcome::{Outcome, RunId, Verdict};
+use crate::scenario::Kind;
+use crate::store::{Delivery, History as _, Incidents as _, Outbox as _, Runs as _, Sqlite, SqliteFile};
+
+/// A folder for a store, gone with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("wachta-buffer-{}", RunId::new()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("w.db")
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.file().display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Bench {
+    buffer: WriteBuffer,
+    stop: CancellationToken,
+    writing: tokio::task::JoinHandle<()>,
+    metrics: Metrics,
+}
+
+impl Bench {
+    async fn open(opener: impl Opener + 'static) -> Self {
+        let metrics = Metrics::new(&Registry::new(), IntCounter::new("dropped", "dropped").unwrap()).unwrap();
+        let (buffer, writer) = WriteBuffer::open(Arc::new(opener), metrics.clone()).await.unwrap();
+        let stop = CancellationToken::new();
+        let writing = tokio::spawn(writer.run(stop.clone()));
+        Self { buffer, stop, writing, metrics }
+    }
+
+    async fn away(&self) {
+        self.buffer.health().wait_for(|health| health.away.is_some()).await.unwrap();
+    }
+
+    async fn back(&self) {
+        let back = async {
+            self.buffer.health().wait_for(|health| health.away.is_none()).await.unwrap();
+            self.buffer.flushed().await;
+        };
+        tokio::time::timeout(Duration::from_secs(60), back).await.expect("the store comes back");
+    }
+
+    async fn close(self) {
+        self.buffer.flushed().await;
+        self.stop.cancel();
+        self.writing.await.unwrap();
+    }
+}
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+fn outcome(second: i64) -> Arc<Outcome> {
+    Arc::new(Outcome {
+        run: RunId::new(),
+        scenario: "shop".into(),
+        name: "Shop".into(),
+        kind: Kind::Tcp,
+        location: "here".into(),
+        due_at: at(second),
+        started_at: at(second),
+        ended_at: at(second),
+        duration: Duration::ZERO,
+        verdict: Verdict::Failed,
+        reason: None,
+        message: None,
+        failed_step: None,
+        steps: Vec::new(),
+        evidence: Vec::new(),
+        browser: None,
+    })
+}
+
+/// What one bad run brings that opens an incident.
+fn batch(second: i64) -> Batch {
+    let outcome = outcome(second);
+    let incident = Incident::opened(Subject("shop".into()), second.unsigned_abs(), &outcome);
+    Batch {
+        watches: vec![(Subject("shop".into()), serde_json::json!({"second": second}))],
+        memory: vec![(format!("group/{second}"), Some(serde_json::json!({})))],
+        notices: vec![Notice::new(&incident, Event::Opened, "a", at(second))],
+        incidents: vec![incident],
+        outcomes: vec![outcome],
+        ..Batch::default()
+    }
+}
+
+/// How many outcomes, notices and incidents another connection sees, and the state of alerting.
+async fn stored(folder: &Folder) -> (usize, usize, usize, Option<serde_json::Value>) {
+    let store = Sqlite::open(&folder.url()).await.unwrap();
+    let outcomes = store.recent(None, u32::MAX).await.unwrap().len();
+    let incidents = store.incidents(u32::MAX).await.unwrap();
+    let mut notices = 0;
+    for incident in &incidents {
+        notices += store.notices(&incident.dedup_key()).await.unwrap().len();
+    }
+    let watch = store.watches().await.unwrap().pop().map(|(_, body)| body["second"].clone());
+    store.close().await;
+    (outcomes, notices, incidents.len(), watch)
+}
+
+#[tokio::test]
+async fn a_locked_store_is_written_when_the_lock_is_gone() {
+    let folder = Folder::new();
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    bench.buffer.accept(batch(1)).await;
+    let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
+    let mut lock = other.acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut *lock).await.unwrap();
+    for second in 2..=20 {
+        bench.buffer.accept(batch(second)).await;
+    }
+    bench.away().await;
+    // What is not written is seen and delivered all the same.
+    assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 20);
+    assert_eq!(bench.buffer.recent(Some("shop"), 100).await.unwrap().len(), 20);
+    assert_eq!(bench.buffer.incidents(100).await.unwrap().len(), 20);
+    let first = bench.buffer.owed("a", 1).await.unwrap().remove(0);
+    bench.buffer.trying(&first.id).await.unwrap();
+    bench.buffer.delivered(&first.id, &Delivery::Sent, at(30)).await.unwrap();
+    assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 19);
+    sqlx::raw_sql("ROLLBACK").execute(&mut *lock).await.unwrap();
+    drop(lock);
+    other.close().await;
+    bench.back().await;
+    bench.close().await;
+    assert_eq!(stored(&folder).await, (20, 20, 20, Some(20.into())));
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 19, "the delivery was written as well");
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
+    for replaced in [false, true] {
+        let folder = Folder::new();
+        let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+        let identity = bench.buffer.identity();
+        bench.buffer.accept(batch(1)).await;
+        bench.buffer.keep_memo("a", "shop:1", Some(&"thread".into()), at(1)).await.unwrap();
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", folder.file().display()));
+        }
+        if replaced {
+            std::fs::write(folder.file(), "").unwrap();
+        }
+        let mut health = bench.buffer.health();
+        bench.buffer.accept(batch(2)).await;
+        health.wait_for(|health| health.replaced == 1).await.unwrap();
+        bench.buffer.accept(batch(3)).await;
+        bench.close().await;
+        let (outcomes, notices, _, watch) = stored(&folder).await;
+        // What was seen by another connection before belongs to the file that is gone.
+        assert!(outcomes >= 2 && watch == Some(3.into()), "{outcomes} {watch:?}");
+        assert!(notices >= 2, "{notices}");
+        let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+        assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 3, "all that is queued");
+        assert_eq!(bench.buffer.memo("a", "shop:1").await.unwrap(), Some("thread".into()));
+        assert_eq!(bench.buffer.identity(), identity);
+        bench.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_set_aside() {
+    let folder = Folder::new();
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    bench.buffer.accept(batch(1)).await;
+    bench.close().await;
+    let mut bytes = std::fs::read(folder.file()).unwrap();
+    bytes[..4096].fill(7);
+    std::fs::write(folder.file(), bytes).unwrap();
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    bench.buffer.accept(batch(2)).await;
+    bench.close().await;
+    assert_eq!(stored(&folder).await, (1, 1, 1, Some(2.into())));
+    let aside = std::fs::read_dir(&folder.0).unwrap().filter_map(|entry| entry.ok());
+    let aside: Vec<_> = aside.filter(|entry| entry.file_name().to_string_lossy().contains("damaged")).collect();
+    assert_eq!(aside.len(), 1);
+}
+
+#[tokio::test]
+async fn a_row_that_is_refused_for_ever_is_set_aside_alone() {
+    let folder = Folder::new();
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON outcomes WHEN NEW.scenario = 'poison'
+                  BEGIN SELECT RAISE(ABORT, 'poison'); END";
+    sqlx::raw_sql(refuse).execute(&other).await.unwrap();
+    other.close().await;
+    let poison = || Arc::new(Outcome { scenario: "poison".into(), ..Outcome::clone(&outcome(0)) });
+    let mut mixed = batch(3);
+    mixed.outcomes.extend((4..40).map(outcome));
+    mixed.outcomes.insert(20, poison());
+    mixed.outcomes.push(poison());
+    bench.buffer.accept(mixed).await;
+    bench.buffer.flushed().await;
+    assert_eq!(bench.metrics.refused.get(), 2);
+    assert_eq!(bench.buffer.health().borrow().away, None, "the store is well");
+    bench.close().await;
+    assert_eq!(stored(&folder).await, (37, 1, 1, Some(3.into())));
+}
+
+#[tokio::test]
+async fn what_another_connection_does_not_see_is_written_again() {
+    let folder = Folder::new();
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    bench.buffer.accept(batch(1)).await;
+    bench.buffer.flushed().await;
+    let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
+    sqlx::raw_sql("UPDATE store SET last_commit = 0; DELETE FROM outcomes; DELETE FROM notices")
+        .execute(&other)
+        .await
+        .unwrap();
+    other.close().await;
+    bench.away().await;
+    bench.back().await;
+    bench.close().await;
+    assert_eq!(stored(&folder).await, (1, 1, 1, Some(1.into())));
+}
+
+#[tokio::test]
+async fn an_unreadable_row_is_left_out() {
+    let folder = Folder::new();
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    for second in 1..=3 {
+        bench.buffer.accept(batch(second)).await;
+    }
+    bench.close().await;
+    let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
+    for spoil in [
+        "UPDATE notices SET body = '{\"id\": 7' WHERE seq = 1",
+        "UPDATE notices SET uncertain = 'x' WHERE seq = 2",
+        "UPDATE outcomes SET body = x'00ff' WHERE ended_at = (SELECT min(ended_at) FROM outcomes)",
+        "UPDATE incidents SET body = 'null' WHERE id = 'shop:2'",
+        "INSERT INTO watches (subject, body) VALUES ('other', 'not json')",
+        "INSERT INTO memory (key, body) VALUES ('group/x', '[')",
+        "INSERT INTO beats (name, started_at, code) VALUES ('job', 'noon', 900)",
+        "INSERT INTO memos (receiver, key, kept_at, body) VALUES ('a', 'k', 0, '')",
+        "INSERT INTO intents (run, scenario, name, kind, location, due_at) VALUES ('no uuid', 's', 'n', '\"tcp\"', 'here', 0)",
+    ] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(spoil)).execute(&other).await.unwrap_or_else(|e| panic!("{spoil}: {e}"));
+    }
+    other.close().await;
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let buffer = &bench.buffer;
+    assert_eq!(buffer.owed("a", 100).await.unwrap().len(), 1);
+    assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 2);
+    assert_eq!(buffer.incidents(100).await.unwrap().len(), 2);
+    assert_eq!(buffer.watches().await.unwrap().len(), 1);
+    assert_eq!(buffer.memory().await.unwrap().len(), 3);
+    assert_eq!(buffer.open_intents("here").await.unwrap(), []);
+    assert_eq!(buffer.latest().await.unwrap().len(), 1);
+    bench.close().await;
+}
+
+#[test]
+fn what_memory_cannot_hold_is_shed_and_counted() {
+    let mut backlog = Backlog::default();
+    let large = |second| {
+        let message = Some("x".repeat(1 << 20));
+        Batch { outcomes: vec![Arc::new(Outcome { message, ..Outcome::clone(&outcome(second)) })], ..Batch::default() }
+    };
+    let shed: u64 = (0..200).map(|second| backlog.absorb(large(second))).sum();
+    assert!((70..75).contains(&shed), "{shed}");
+    let batch = backlog.take(usize::MAX);
+    assert_eq!(batch.outcomes.last().unwrap().ended_at, at(199), "the newest stay");
+    assert_eq!(backlog.put_back(batch), 0);
+    let decision = |n: u32| crate::incident::Decision {
+        subject: Subject("shop".into()),
+        why: crate::incident::Why::Good,
+        detail: n.to_string(),
+        run: None,
+        at: at(0),
+    };
+    for n in 0..60 {
+        let decisions = (0..1_000).map(|_| decision(n)).collect();
+        backlog.absorb(Batch { decisions, ..Batch::default() });
+    }
+    assert_eq!(backlog.decisions.len(), backlog::MAX_DECISIONS);
+    assert_eq!(backlog.decisions.back().unwrap().detail, "59");
+}
+
+#[test]
+fn what_is_put_back_is_older_than_what_waits() {
+    let mut backlog = Backlog::default();
+    let watch = |n: i64| vec![(Subject("shop".into()), serde_json::json!(n))];
+    let intent = |run| crate::store::Intent {
+        run,
+        scenario: "shop".into(),
+        name: "Shop".into(),
+        kind: Kind::Tcp,
+        location: "here".into(),
+        due_at: at(0),
+    };
+    let (first, over, ended) = (RunId::new(), RunId::new(), outcome(0));
+    let older = Batch {
+        watches: watch(1),
+        intents: vec![intent(first), intent(over), intent(ended.run)],
+        outcomes: vec![outcome(1), outcome(2)],
+        notices: batch(1).notices,
+        ..Batch::default()
+    };
+    backlog.absorb(Batch {
+        watches: watch(2),
+        withdrawn: vec![over],
+        outcomes: vec![ended, outcome(3)],
+        notices: batch(2).notices,
+        ..Batch::default()
+    });
+    backlog.put_back(older);
+    let all = backlog.take(usize::MAX);
+    assert!(backlog.is_empty());
+    assert_eq!(all.watches, watch(2));
+    assert_eq!(all.intents.iter().map(|intent| intent.run).collect::<Vec<_>>(), [first]);
+    let seconds: Vec<i64> = all.outcomes.iter().map(|outcome| (outcome.ended_at - at(0)).num_seconds()).collect();
+    assert_eq!(seconds, [1, 2, 0, 3]);
+    assert_eq!(all.notices.iter().map(|notice| notice.owed_at).collect::<Vec<_>>(), [at(1), at(2)]);
+    assert_eq!(all.outcomes.len(), 4);
+}

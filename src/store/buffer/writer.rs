@@ -1,0 +1,293 @@
+//! The task that writes what the buffer holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{RETRY_INTERVAL, Shared};
+use crate::store::buffer::backlog;
+use crate::store::{Batch, Database, Result, StoreError, StoreFault};
+
+/// How often what was written is looked at by another connection.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(2);
+/// How many rows of one kind go into one commit at most, so that no commit holds the database for long.
+const MAX_ROWS: usize = 2_000;
+/// How many rows of one kind a commit has at least after failures.
+const MIN_ROWS: usize = 16;
+/// After how many failures in a row the database is opened again.
+const REOPEN_AFTER: u32 = 4;
+
+/// Writes what a [`super::WriteBuffer`] accepted.
+pub struct Writer {
+    shared: Arc<Shared>,
+    /// The number of the last commit.
+    number: i64,
+    verified_at: Instant,
+    rows: usize,
+    failures: u32,
+    damaged: u32,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            number: Utc::now().timestamp_micros(),
+            verified_at: Instant::now(),
+            rows: MAX_ROWS,
+            failures: 0,
+            damaged: 0,
+        }
+    }
+
+    /// Writes until it is stopped, and closes the database.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let wait = self.turn().await;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+                () = self.shared.work.notified(), if self.failures == 0 => {}
+            }
+        }
+        if let Some(database) = self.shared.database() {
+            database.close().await;
+        }
+    }
+
+    /// Does what there is to do, and returns how long to wait for more.
+    async fn turn(&mut self) -> Duration {
+        loop {
+            let step = self.step().await;
+            match step {
+                Ok(true) => {}
+                Ok(false) => return VERIFY_INTERVAL,
+                Err(error) => {
+                    self.failed(&error).await;
+                    return RETRY_INTERVAL;
+                }
+            }
+        }
+    }
+
+    /// Writes one batch, or verifies what was written. Returns whether there is more to do at once.
+    async fn step(&mut self) -> Result<bool> {
+        let database = self.ready().await?;
+        let Some((batch, through)) = self.take() else {
+            if self.verified_at.elapsed() >= VERIFY_INTERVAL || self.failures > 0 {
+                self.verify(&*database).await?;
+                self.recovered();
+            }
+            return Ok(false);
+        };
+        match self.write(&*database, &batch).await {
+            Ok(()) => {
+                let done = self.wrote(batch, through);
+                self.rows = (self.rows * 2).min(MAX_ROWS);
+                if self.failures > 0 || self.verified_at.elapsed() >= VERIFY_INTERVAL {
+                    self.verify(&*database).await?;
+                    self.recovered();
+                }
+                if done {
+                    self.shared.written.send_replace(through);
+                }
+                Ok(true)
+            }
+            Err(error) => {
+                let mut state = self.shared.state();
+                state.in_flight = None;
+                let shed = state.pending.put_back(Arc::unwrap_or_clone(batch));
+                drop(state);
+                self.shared.shed(shed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that a batch is written. Returns whether everything is.
+    fn wrote(&self, batch: Arc<Batch>, through: u64) -> bool {
+        let mut state = self.shared.state();
+        state.in_flight = None;
+        state.unverified.push(batch);
+        let done = state.pending.is_empty();
+        state.waiting_since = (!done).then(Instant::now);
+        let waiting = state.pending.outcomes.len();
+        debug_assert!(!done || state.accepted == through, "what waits was accepted later");
+        drop(state);
+        self.shared.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        done
+    }
+
+    /// Takes what is written next, with the number of the accepted batches that are then written.
+    fn take(&mut self) -> Option<(Arc<Batch>, u64)> {
+        let mut state = self.shared.state();
+        if state.pending.is_empty() {
+            return None;
+        }
+        self.number += 1;
+        let batch = Arc::new(Batch { number: self.number, ..state.pending.take(self.rows) });
+        state.in_flight = Some(Arc::clone(&batch));
+        Some((batch, state.accepted))
+    }
+
+    /// Returns the database, opened again where that is needed.
+    async fn ready(&mut self) -> Result<Arc<dyn Database>> {
+        if let Some(database) = self.shared.database() {
+            if database.is_in_place() {
+                return Ok(database);
+            }
+            tracing::error!(
+                "the store's file was deleted, moved or replaced; it is opened again and given all that is known"
+            );
+            self.replaced(database).await;
+        }
+        let database = self.shared.opener.open().await?;
+        self.shared.set_database(Some(Arc::clone(&database)));
+        Ok(database)
+    }
+
+    /// The database is another one from now on: it is given the working set, and alerting is asked for its state.
+    async fn replaced(&mut self, old: Arc<dyn Database>) {
+        self.shared.set_database(None);
+        // Whoever still reads from it keeps it open for so long.
+        tokio::spawn(async move { old.close().await });
+        {
+            let mut state = self.shared.state();
+            self.rewind(&mut state);
+            let mut all = state.outbox.rows();
+            all.identity = Some(state.identity.clone());
+            // Rows that wait already are newer.
+            let shed = state.pending.put_back(all);
+            drop(state);
+            self.shared.shed(shed);
+        }
+        self.shared.health.send_modify(|health| health.replaced += 1);
+    }
+
+    /// What was written and not seen by another connection is written again.
+    fn rewind(&self, state: &mut super::State) {
+        let mut shed = 0;
+        for batch in std::mem::take(&mut state.unverified).into_iter().rev() {
+            shed += state.pending.put_back(Arc::unwrap_or_clone(batch));
+        }
+        self.shared.shed(shed);
+    }
+
+    /// Looks by another connection at what was written.
+    async fn verify(&mut self, database: &dyn Database) -> Result<()> {
+        let expected = {
+            let state = self.shared.state();
+            state.unverified.last().map(|batch| batch.number)
+        };
+        let Some(expected) = expected else {
+            self.verified_at = Instant::now();
+            return Ok(());
+        };
+        let seen = database.last_commit().await?;
+        if seen < expected {
+            return Err(StoreError {
+                fault: StoreFault::Corrupt,
+                message: format!("commit {expected} was taken, but another connection sees {seen}"),
+            });
+        }
+        self.shared.state().unverified.retain(|batch| batch.number > expected);
+        self.verified_at = Instant::now();
+        Ok(())
+    }
+
+    /// Writes a batch; one that the database refuses is taken apart until the rows that it refuses are found.
+    async fn write(&mut self, database: &dyn Database, batch: &Batch) -> Result<()> {
+        match database.commit(batch).await {
+            Err(error) if error.fault == StoreFault::Refused => {
+                // A database that does not even take an empty batch has a fault of its own.
+                let empty = Batch { number: batch.number - 1, ..Batch::default() };
+                database
+                    .commit(&empty)
+                    .await
+                    .map_err(|error| StoreError { fault: StoreFault::Unavailable, ..error })?;
+                self.take_apart(database, batch).await
+            }
+            other => other,
+        }
+    }
+
+    async fn take_apart(&mut self, database: &dyn Database, batch: &Batch) -> Result<()> {
+        let mut parts = vec![batch.clone()];
+        while let Some(part) = parts.pop() {
+            let number = if parts.is_empty() { batch.number } else { 0 };
+            match database.commit(&Batch { number, ..part.clone() }).await {
+                Ok(()) => {}
+                Err(error) if error.fault == StoreFault::Refused => match backlog::halve(&part) {
+                    Some((first, second)) => parts.extend([second, first]),
+                    None => {
+                        self.shared.metrics.refused.inc();
+                        tracing::error!(%error, "the store refuses {}: set aside", backlog::name(&part));
+                        if number != 0 {
+                            database.commit(&Batch { number, ..Batch::default() }).await?;
+                        }
+                    }
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn recovered(&mut self) {
+        self.damaged = 0;
+        if std::mem::take(&mut self.failures) == 0 {
+            return;
+        }
+        self.shared.metrics.available.set(1);
+        let waiting = self.shared.state().pending.outcomes.len();
+        tracing::info!(waiting, "the store is back: what is in memory is written");
+        self.shared.health.send_modify(|health| health.away = None);
+    }
+
+    async fn failed(&mut self, error: &StoreError) {
+        self.failures += 1;
+        self.rows = (self.rows / 2).max(MIN_ROWS);
+        self.shared.metrics.available.set(0);
+        let first = self.shared.health.send_if_modified(|health| {
+            let first = health.away.is_none();
+            let why = error.message.clone();
+            match &mut health.away {
+                Some((_, said)) => *said = why,
+                None => health.away = Some((Utc::now(), why)),
+            }
+            first
+        });
+        if first {
+            tracing::error!(%error, "the store is away: outcomes and notices are kept in memory until it is back");
+        }
+        let Some(database) = self.shared.database() else { return };
+        if error.fault == StoreFault::Corrupt {
+            self.damaged += 1;
+            self.rewind(&mut self.shared.state());
+            if self.damaged > 1 {
+                self.damaged = 0;
+                self.replaced(database).await;
+                match self.shared.opener.set_aside().await {
+                    Ok(place) => {
+                        tracing::error!(%error, place, "the store is damaged: set aside, and a new one is made");
+                    }
+                    Err(error) => tracing::error!(%error, "the damaged store cannot be set aside"),
+                }
+            } else {
+                self.reopen(database);
+            }
+        } else if self.failures.is_multiple_of(REOPEN_AFTER) {
+            self.reopen(database);
+        }
+    }
+
+    /// Throws the connections away; the next attempt opens new ones.
+    fn reopen(&self, database: Arc<dyn Database>) {
+        self.shared.set_database(None);
+        tokio::spawn(async move { database.close().await });
+    }
+}

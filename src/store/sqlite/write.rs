@@ -1,0 +1,265 @@
+//! What a commit writes: one function for each kind of row, all in one transaction.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::query_builder::Separated;
+use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite as Db, SqliteConnection};
+
+use super::{json, micros};
+use crate::incident::{Decision, Subject};
+use crate::names::Reason;
+use crate::store::{AttemptChange, Batch, Beat, Delivery, Identity, MemoChange, Result};
+
+/// How many rows are written with one statement.
+const ROWS: usize = 64;
+
+/// Writes a batch in one transaction: all of it or nothing.
+pub(super) async fn batch(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
+    let mut tx = connection.begin().await?;
+    runs(&mut tx, batch).await?;
+    alerting(&mut tx, batch).await?;
+    keep(&mut tx, &batch.decisions).await?;
+    for notice in &batch.notices {
+        sqlx::query("INSERT OR IGNORE INTO notices (id, receiver, incident, owed_at, body) VALUES (?, ?, ?, ?, ?)")
+            .bind(&notice.id)
+            .bind(&notice.receiver)
+            .bind(&notice.key)
+            .bind(micros(notice.owed_at))
+            .bind(json(notice)?)
+            .execute(&mut *tx)
+            .await?;
+    }
+    for (notice, change, at) in &batch.attempts {
+        attempt(&mut tx, notice, change, *at).await?;
+    }
+    for change in &batch.memos {
+        memo(&mut tx, change).await?;
+    }
+    for (name, beat, at) in &batch.check_ins {
+        check_in(&mut tx, name, *beat, *at).await?;
+    }
+    if let Some(new) = &batch.identity {
+        identity(&mut tx, new).await?;
+    }
+    if batch.number != 0 {
+        sqlx::query("UPDATE store SET last_commit = ?").bind(batch.number).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Writes planned and ended runs.
+async fn runs(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
+    let intents: Vec<_> =
+        batch.intents.iter().map(|intent| Ok((intent, json(&intent.kind)?))).collect::<Result<_>>()?;
+    let into = "INSERT OR REPLACE INTO intents (run, scenario, name, kind, location, due_at) ";
+    insert(connection, into, &intents, |mut row, (intent, kind)| {
+        row.push_bind(intent.run.to_string()).push_bind(intent.scenario.as_str()).push_bind(&intent.name);
+        row.push_bind(kind).push_bind(&intent.location).push_bind(micros(intent.due_at));
+    })
+    .await?;
+    let outcomes: Vec<_> = batch.outcomes.iter().map(|outcome| Ok((outcome, json(outcome)?))).collect::<Result<_>>()?;
+    let into = "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body) ";
+    insert(connection, into, &outcomes, |mut row, (outcome, body)| {
+        row.push_bind(outcome.run.to_string()).push_bind(outcome.scenario.as_str()).push_bind(&outcome.location);
+        row.push_bind(micros(outcome.ended_at)).push_bind(outcome.verdict.as_str());
+        row.push_bind(outcome.reason.map(Reason::as_str)).push_bind(outcome.duration.as_secs_f64()).push_bind(body);
+    })
+    .await?;
+    let over: Vec<_> = batch.withdrawn.iter().chain(batch.outcomes.iter().map(|outcome| &outcome.run)).collect();
+    if !over.is_empty() {
+        sqlx::query("DELETE FROM intents WHERE run IN (SELECT value FROM json_each(?))")
+            .bind(json(&over)?)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Writes the state of alerting, and incidents.
+async fn alerting(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
+    let watches: Vec<_> =
+        batch.watches.iter().map(|(subject, watch)| Ok((subject, json(watch)?))).collect::<Result<_>>()?;
+    insert(connection, "INSERT OR REPLACE INTO watches (subject, body) ", &watches, |mut row, (subject, watch)| {
+        row.push_bind(subject.as_str()).push_bind(watch);
+    })
+    .await?;
+    for (key, body) in &batch.memory {
+        let query = match body {
+            Some(body) => {
+                sqlx::query("INSERT OR REPLACE INTO memory (key, body) VALUES (?, ?)").bind(key).bind(body.to_string())
+            }
+            None => sqlx::query("DELETE FROM memory WHERE key = ?").bind(key),
+        };
+        query.execute(&mut *connection).await?;
+    }
+    for incident in &batch.incidents {
+        sqlx::query("INSERT OR REPLACE INTO incidents (id, opened_at, resolved_at, body) VALUES (?, ?, ?, ?)")
+            .bind(incident.dedup_key())
+            .bind(micros(incident.opened_at))
+            .bind(incident.resolved_at.map(micros))
+            .bind(json(incident)?)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Notes the begin or the end of an attempt to deliver a notice.
+async fn attempt(
+    connection: &mut SqliteConnection,
+    notice: &str,
+    change: &AttemptChange,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    // 1: an attempt runs; 2: an earlier one may have arrived, which no later refusal undoes.
+    let query = match change {
+        AttemptChange::Started => {
+            "UPDATE notices SET uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END WHERE id = ?3"
+        }
+        AttemptChange::Finished(Delivery::Sent) => {
+            "UPDATE notices SET state = 'sent', done_at = ?1, problem = ?2 WHERE id = ?3"
+        }
+        AttemptChange::Finished(Delivery::Failed(_)) => {
+            "UPDATE notices SET state = 'failed', done_at = ?1, problem = ?2 WHERE id = ?3"
+        }
+        AttemptChange::Finished(Delivery::Refused(_)) => {
+            "UPDATE notices SET uncertain = CASE uncertain WHEN 2 THEN 2 ELSE 0 END, problem = ?2 WHERE id = ?3"
+        }
+        AttemptChange::Finished(Delivery::Unsure(_)) => "UPDATE notices SET uncertain = 2, problem = ?2 WHERE id = ?3",
+    };
+    let problem = match change {
+        AttemptChange::Started | AttemptChange::Finished(Delivery::Sent) => None,
+        AttemptChange::Finished(Delivery::Failed(problem) | Delivery::Refused(problem) | Delivery::Unsure(problem)) => {
+            Some(problem)
+        }
+    };
+    sqlx::query(query).bind(micros(at)).bind(problem).bind(notice).execute(connection).await?;
+    Ok(())
+}
+
+/// Keeps or deletes what a receiver's next notification needs.
+async fn memo(connection: &mut SqliteConnection, change: &MemoChange) -> Result<()> {
+    let query = match &change.memo {
+        Some(memo) => {
+            sqlx::query("INSERT OR REPLACE INTO memos (receiver, key, kept_at, body) VALUES (?1, ?2, ?3, ?4)")
+                .bind(&change.receiver)
+                .bind(&change.key)
+                .bind(micros(change.at))
+                .bind(memo.to_string())
+        }
+        None => {
+            sqlx::query("DELETE FROM memos WHERE receiver = ?1 AND key = ?2").bind(&change.receiver).bind(&change.key)
+        }
+    };
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// Notes a check-in.
+async fn check_in(connection: &mut SqliteConnection, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
+    let query = match beat {
+        Beat::Started => sqlx::query(
+            "INSERT INTO beats (name, started_at) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET started_at = ?2",
+        )
+        .bind(name)
+        .bind(micros(at)),
+        Beat::Ended(code) => sqlx::query(
+            "INSERT INTO beats (name, ended_at, code) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET ended_at = ?2, code = ?3",
+        )
+        .bind(name)
+        .bind(micros(at))
+        .bind(code),
+    };
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// Gives the store the identity of one that it replaces.
+async fn identity(connection: &mut SqliteConnection, identity: &Identity) -> Result<()> {
+    sqlx::query("UPDATE store SET identity = ?").bind(&identity.id).execute(&mut *connection).await?;
+    sqlx::query("INSERT OR IGNORE INTO unqualified_keys (key) SELECT value FROM json_each(?)")
+        .bind(json(&identity.unqualified)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes what every run brings: many rows with a statement, since each is a trip to the thread of the database, and that
+/// costs more than a row. `bind` gives the values of a row.
+async fn insert<'r, R: Sync>(
+    connection: &mut SqliteConnection,
+    into: &'static str,
+    rows: &'r [R],
+    bind: impl Fn(Separated<'_, Db, &'static str>, &'r R),
+) -> Result<()> {
+    for rows in rows.chunks(ROWS) {
+        let mut query = QueryBuilder::<Db>::new(into);
+        query.push_values(rows, &bind);
+        // A statement of another length seldom comes again.
+        query.build().persistent(rows.len() == ROWS).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Decisions of one subject that say the same, in a row.
+struct Alike<'d> {
+    first_at: DateTime<Utc>,
+    last: &'d Decision,
+    count: i64,
+}
+
+/// Keeps decisions: one that says the same as the last one of its subject is counted there. Nearly every run brings one.
+async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Result<()> {
+    let mut alike: Vec<Alike<'_>> = Vec::new();
+    let mut last_of: HashMap<&Subject, usize> = HashMap::new();
+    for decision in decisions {
+        let last = last_of.get(&decision.subject).map(|at| &mut alike[*at]);
+        match last.filter(|alike| alike.last.why == decision.why) {
+            Some(alike) => (alike.last, alike.count) = (decision, alike.count + 1),
+            None => {
+                last_of.insert(&decision.subject, alike.len());
+                alike.push(Alike { first_at: decision.at, last: decision, count: 1 });
+            }
+        }
+    }
+    if alike.is_empty() {
+        return Ok(());
+    }
+    let subjects: Vec<&str> = last_of.keys().map(|subject| subject.as_str()).collect();
+    let rows = sqlx::query(
+        "SELECT kept.subject, kept.id, kept.why FROM json_each(?) subjects JOIN decisions kept ON kept.id =
+         (SELECT id FROM decisions WHERE subject = subjects.value ORDER BY id DESC LIMIT 1)",
+    )
+    .bind(json(&subjects)?)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut kept: HashMap<&str, (i64, &str)> = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+    let (mut again, mut new) = (Vec::new(), Vec::new());
+    for alike in alike {
+        let body = json(alike.last)?;
+        // Only the first of a subject can follow what is kept.
+        match kept.remove(alike.last.subject.as_str()) {
+            Some((id, why)) if why == alike.last.why.as_str() => again.push((id, alike, body)),
+            _ => new.push((alike, body)),
+        }
+    }
+    for rows in again.chunks(ROWS) {
+        let mut query = QueryBuilder::<Db>::new(
+            "UPDATE decisions SET last_at = new.column2, count = count + new.column3, body = new.column4 FROM (",
+        );
+        query.push_values(rows, |mut row, (id, alike, body)| {
+            row.push_bind(id).push_bind(micros(alike.last.at)).push_bind(alike.count).push_bind(body);
+        });
+        query.push(") AS new WHERE id = new.column1");
+        query.build().persistent(rows.len() == ROWS).execute(&mut *connection).await?;
+    }
+    let into = "INSERT INTO decisions (subject, why, first_at, last_at, count, body) ";
+    insert(connection, into, &new, |mut row, (alike, body)| {
+        row.push_bind(alike.last.subject.as_str()).push_bind(alike.last.why.as_str()).push_bind(micros(alike.first_at));
+        row.push_bind(micros(alike.last.at)).push_bind(alike.count).push_bind(body);
+    })
+    .await
+}

@@ -1,0 +1,215 @@
+//! The agent's tasks: spawned in one place, watched until they end, awaited at a stop.
+//!
+//! Invariant: no task ends unnoticed. One that the agent cannot do without ends the agent with an error, so that whoever
+//! supervises the process starts it anew; any other is started again, and counted.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::{IntCounterVec, Opts, Registry};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::names::metric;
+
+/// How long is waited before a task is started again.
+const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Spawns tasks and watches over them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    /// Cancelled once the agent stops: from then on tasks may end.
+    stop: CancellationToken,
+    restarts: IntCounterVec,
+    failure: watch::Sender<Option<String>>,
+    running: Arc<Mutex<BTreeMap<String, AbortHandle>>>,
+}
+
+impl Tasks {
+    /// Registers the count of restarts. From `stop` on, tasks may end.
+    pub fn new(registry: &Registry, stop: CancellationToken) -> prometheus::Result<Self> {
+        let tasks = Self::unregistered(stop);
+        registry.register(Box::new(tasks.restarts.clone()))?;
+        Ok(tasks)
+    }
+
+    /// Tasks whose restarts no registry shows.
+    pub fn unregistered(stop: CancellationToken) -> Self {
+        let counter = &metric::TASK_RESTARTS;
+        let restarts = IntCounterVec::new(Opts::new(counter.name, counter.help), counter.labels);
+        Self {
+            tracker: TaskTracker::new(),
+            stop,
+            restarts: restarts.expect("the metric is well formed"),
+            failure: watch::Sender::new(None),
+            running: Arc::default(),
+        }
+    }
+
+    /// Spawns a task that the agent cannot do without. The handle ends with it.
+    pub fn essential(
+        &self,
+        name: &str,
+        on: &Handle,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let (tasks, name) = (self.clone(), name.to_owned());
+        let task = self.spawn(&name, on, work);
+        self.tracker.spawn(async move {
+            let ended = task.await;
+            if !tasks.stop.is_cancelled() {
+                let how = how(ended);
+                tracing::error!(task = name, "a task that the agent cannot do without {how}");
+                tasks.failure.send_replace(Some(format!("the task `{name}` {how}")));
+            }
+            tasks.forget(&name);
+        })
+    }
+
+    /// Spawns a task that is started again when it ends before the agent stops, or before its own `until`.
+    pub fn restarted<W>(
+        &self,
+        name: &str,
+        on: &Handle,
+        until: CancellationToken,
+        work: impl Fn() -> W + Send + 'static,
+    ) -> JoinHandle<()>
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let (tasks, name, on) = (self.clone(), name.to_owned(), on.clone());
+        self.restarts.with_label_values(&[&name]);
+        self.tracker.spawn(async move {
+            loop {
+                let ended = tasks.spawn(&name, &on, work()).await;
+                if tasks.stop.is_cancelled() || until.is_cancelled() {
+                    break;
+                }
+                tracing::error!(task = name, "a task {}; it is started again", how(ended));
+                tasks.restarts.with_label_values(&[&name]).inc();
+                tokio::select! {
+                    () = until.cancelled() => break,
+                    () = tokio::time::sleep(RESTART_INTERVAL) => {}
+                }
+            }
+            tasks.forget(&name);
+        })
+    }
+
+    fn spawn(&self, name: &str, on: &Handle, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let task = on.spawn(work);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), task.abort_handle());
+        task
+    }
+
+    fn forget(&self, name: &str) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the same name another one may run by now.
+        if running.get(name).is_some_and(AbortHandle::is_finished) {
+            running.remove(name);
+        }
+    }
+
+    /// Returns the tasks that run, by name, each with what ends it.
+    pub fn running(&self) -> BTreeMap<String, AbortHandle> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns when a task has ended that the agent cannot do without, and says which.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // Not while there is a sender, which is this one.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Takes no further tasks, and returns when all have ended.
+    pub async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// How many tasks there are.
+    pub fn len(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tracker.is_empty()
+    }
+}
+
+fn how(ended: Result<(), JoinError>) -> String {
+    match ended {
+        Ok(()) => "ended".to_owned(),
+        Err(error) if error.is_cancelled() => "was ended".to_owned(),
+        Err(error) => {
+            let panic = error.into_panic();
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("panicked: {}", text.unwrap_or("without a message"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn tasks() -> (Tasks, CancellationToken) {
+        let stop = CancellationToken::new();
+        (Tasks::new(&Registry::new(), stop.clone()).unwrap(), stop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_essential_task_that_ends_is_a_failure() {
+        let ends: [(fn() -> futures_util::future::BoxFuture<'static, ()>, &str); 2] = [
+            (|| Box::pin(async {}), "the task `one` ended"),
+            (|| Box::pin(async { panic!("a defect") }), "the task `one` panicked: a defect"),
+        ];
+        for (work, expected) in ends {
+            let (tasks, _) = tasks();
+            tasks.essential("one", &Handle::current(), work());
+            assert_eq!(tasks.failed().await, expected);
+        }
+        let (tasks, _) = tasks();
+        tasks.essential("one", &Handle::current(), std::future::pending());
+        tasks.running()["one"].abort();
+        assert_eq!(tasks.failed().await, "the task `one` was ended");
+        assert!(tasks.running().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_other_task_is_started_again_and_counted() {
+        let (tasks, stop) = tasks();
+        let starts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&starts);
+        tasks.restarted("two", &Handle::current(), CancellationToken::new(), move || {
+            let start = counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                assert!(start > 1, "a defect");
+                std::future::pending::<()>().await;
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(starts.load(Ordering::SeqCst), 3);
+        assert_eq!(tasks.restarts.with_label_values(&["two"]).get(), 2);
+        assert_eq!(*tasks.failure.borrow(), None);
+        // After the stop it may end.
+        stop.cancel();
+        tasks.running()["two"].abort();
+        tasks.ended().await;
+        assert_eq!(starts.load(Ordering::SeqCst), 3);
+    }
+}
