@@ -13,7 +13,7 @@ use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::pipeline::{Pipeline, Request, Scenarios};
+use super::pipeline::{Idle, Pipeline, Request, Scenarios};
 use crate::incident::Subject;
 use crate::names::{REQUESTS, metric, suppressed};
 use crate::notify::Alerting;
@@ -57,7 +57,7 @@ enum Message {
     Plan(Intent, oneshot::Sender<()>),
     Withdraw(RunId),
     Outcome(Arc<Outcome>, oneshot::Sender<()>),
-    Scenarios(Scenarios, Vec<ScenarioId>),
+    Scenarios(Scenarios, Idle),
     Alerting(Arc<Alerting>),
     Request(Request, oneshot::Sender<Answer>),
     Prove(oneshot::Sender<()>),
@@ -96,10 +96,9 @@ impl Intake {
         heard
     }
 
-    /// These scenarios are there from now on. Those of the second list are known but cannot run now: their incidents
-    /// stay, while those of scenarios in neither resolve.
-    pub async fn scenarios(&self, scenarios: Scenarios, refused: Vec<ScenarioId>) {
-        let _ = self.queue.send(Message::Scenarios(scenarios, refused)).await;
+    /// These scenarios are there from now on; of others it is known why they do not run.
+    pub async fn scenarios(&self, scenarios: Scenarios, idle: Idle) {
+        let _ = self.queue.send(Message::Scenarios(scenarios, idle)).await;
     }
 
     /// These are told from now on.
@@ -292,7 +291,7 @@ impl Committer {
                     batch.outcomes.push(outcome);
                     done.push(heard);
                 }
-                Message::Scenarios(scenarios, refused) => self.pipeline.scenarios(scenarios, &refused, now),
+                Message::Scenarios(scenarios, idle) => self.pipeline.scenarios(scenarios, &idle, now),
                 Message::Alerting(alerting) => self.pipeline.alerting(alerting),
                 Message::Prove(heard) => {
                     batch.memory = vec![(PROOF.to_owned(), Some(now.to_rfc3339().into()))];

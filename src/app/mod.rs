@@ -279,7 +279,7 @@ impl App {
         tasks.spawn(parts.line.clone().watch(finish.clone()));
 
         let (alerts, asked) = mpsc::channel(16);
-        tasks.spawn(requests::serve(asked, intake.clone(), stop.clone()));
+        tasks.spawn(requests::serve(asked, intake.clone(), Arc::clone(&store), tasks.clone(), stop.clone()));
         let state = web::State {
             store,
             evidence: parts.evidence.clone(),

@@ -51,6 +51,11 @@ fn incident(subject: &str, service: &str, opened_at: DateTime<Utc>) -> Incident 
         bad_runs: 2,
         events: 1,
         receivers: vec!["them".into()],
+        target: None,
+        ending: None,
+        ending_reason: None,
+        unwatched: None,
+        acknowledged: None,
     }
 }
 
