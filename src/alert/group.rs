@@ -72,6 +72,9 @@ pub struct Group {
     /// The receivers, values and host or service that it has in common with others; none where it stays apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     place: Option<String>,
+    /// Another group takes whatever fails at its place: how its own incidents change is not told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hushed: bool,
     /// Whether it takes whatever fails at its place, and lists the causes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     wide: bool,
@@ -154,6 +157,7 @@ impl Group {
     pub fn new(lead: &Incident, place: Option<String>, wide: bool) -> Self {
         Self {
             place,
+            hushed: false,
             wide,
             first_told_at: None,
             unattended_since: None,
@@ -224,6 +228,11 @@ impl Group {
         self.wide = true;
         self.causes = self.members.values().map(|member| member.cause.brief.clone()).collect();
         self.causes.dedup();
+    }
+
+    /// Another group takes whatever fails at its place from now on.
+    pub fn hush(&mut self) {
+        self.hushed = true;
     }
 
     /// Takes in the incidents of a group that nobody was told of.
@@ -425,7 +434,7 @@ impl Group {
         }
         member.cause = cause.clone();
         let key = self.cause_key(&cause).to_owned();
-        if self.told_at.is_none() || self.causes.contains(&key) || self.causes.len() >= CAUSES {
+        if self.hushed || self.told_at.is_none() || self.causes.contains(&key) || self.causes.len() >= CAUSES {
             return;
         }
         self.causes.push(key);

@@ -165,6 +165,7 @@ impl Groups {
         self.change(&first, Group::widen);
         for other in ids.iter().filter(|id| **id != first) {
             if !self.all.get(other).is_some_and(Group::is_gathering) {
+                self.change(other, Group::hush);
                 continue;
             }
             let Some(group) = self.remove(other) else { continue };

@@ -251,11 +251,12 @@ impl Watch {
     pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
         self.source = None;
         self.closed = None;
+        let judgement = ended(&mut self.open, ending, now)?;
         self.good = 0;
         self.unknown = 0;
         self.window.clear();
         self.locations = Locations::default();
-        ended(&mut self.open, ending, now)
+        Some(judgement)
     }
 
     fn judged(&mut self, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {

@@ -119,7 +119,7 @@ fn the_end_of_a_group_is_when_its_last_member_ended() {
     let mut run = Run::new(&checks("shop,blog", "after: 1, recover_after: 1"), &[AT_ONCE], true);
     run.play("60s shop,blog F", "90s");
     load_without_shop(&mut run, Idle::default(), 100);
-    run.play("9m blog P", "1h");
-    assert_eq!(run.told[1..], ["9:00 a resolved shop:1 warning +blog"]);
+    run.play("9m blog PP", "1h");
+    assert_eq!(run.told[1..], ["10:00 a resolved shop:1 warning +blog"]);
     assert_eq!((run.notices[1].incident.ending, run.notices[1].others[0].ending), (Some(Ending::Removed), None));
 }

@@ -441,10 +441,7 @@ fn another_failure_is_an_update_and_the_same_one_is_quiet() {
         &[AT_ONCE],
         "1m shop,blog,news TTTFFF",
         "5h",
-        &[
-            "2:00 a opened shop:1 warning +blog,news",
-            "5:00 a updated shop:1 warning +blog,news (causes: 3 × status)",
-        ],
+        &["2:00 a opened shop:1 warning +blog,news", "5:00 a updated shop:1 warning +blog,news (causes: 3 × status)"],
     );
 }
 
@@ -712,10 +709,19 @@ fn what_is_silenced_is_told_when_it_still_fails_afterwards() {
 fn who_takes_it_over_is_not_reminded() {
     let ack = |key: &str| Request::Acknowledge { key: key.into(), author: "ania".into(), length: None };
     let policy = "after: 1, recover_after: 1, remind: 1h";
-    let told = &["1:00 a opened shop:1 warning", "61:00 a reminder shop:1 warning", "200:00 a resolved shop:1 warning"];
+    let told = &[
+        "1:00 a opened shop:1 warning",
+        "61:00 a reminder shop:1 warning",
+        "62:00 a updated shop:1 warning (acknowledged by ania)",
+        "200:00 a resolved shop:1 warning",
+    ];
     muted(policy, &[("62m", ack("shop:1"))], "1m shop F | 200m shop P", "9h", told);
     // What changes is told all the same.
-    let changed = &["1:00 a opened shop:1 warning", "3:00 a updated shop:1 warning (was status, is timeout)"];
+    let changed = &[
+        "1:00 a opened shop:1 warning",
+        "2:00 a updated shop:1 warning (acknowledged by ania)",
+        "3:00 a updated shop:1 warning (was status, is timeout)",
+    ];
     muted(policy, &[("2m", ack("shop:1"))], "1m shop F | 3m shop T", "5h", changed);
     let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], false);
     assert!(run.ask("1m", ack("shop:1")).is_err_and(|problem| problem.ends_with("has the key `shop:1`")));

@@ -26,7 +26,11 @@ pub fn headline(notice: &Notice) -> String {
     if notice.event == Event::Resolved {
         return resolved(notice, &name, more);
     }
-    let note = notice.note.as_deref().map(|note| format!(", {note}")).unwrap_or_default();
+    // What an opening gathered stands below; that it flaps, or is late, is why it is told.
+    let is_news = |note: &&str| {
+        notice.event != Event::Opened || ["is flapping", "nobody has"].iter().any(|begin| note.starts_with(begin))
+    };
+    let note = notice.note.as_deref().filter(is_news).map(|note| format!(", {note}")).unwrap_or_default();
     let place = &incident.location;
     if notice.event == Event::Digest {
         return format!("[{severity}] what was held back: {name} at {place}");
@@ -39,7 +43,7 @@ pub fn headline(notice: &Notice) -> String {
         return format!("[{severity}] {name}{still}: {}", incident.message.as_deref().unwrap_or("cannot test"));
     }
     if incident.subject.slo_of().is_some() {
-        let wrong = incident.message.as_deref().map(|message| format!(": {}", cut::chars(message, WRONG)));
+        let wrong = incident.message.as_deref().map(|message| format!(": {message}"));
         let burns = if notice.event == Event::Reminder { "still burns" } else { "burns" };
         return format!("[{severity}] {name}: the error budget {burns}{still}{note}{}", wrong.unwrap_or_default());
     }

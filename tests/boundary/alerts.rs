@@ -74,7 +74,8 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     // By the scenario or by the key of its incident, newest first.
     for id in ["front", "front:1"] {
         let why =
-            says(&["why", id], &["  opened: 1 bad of the last 1, 1 needed", "  queued: opened as front:1 for hook"]).await;
+            says(&["why", id], &["  opened: 1 bad of the last 1, 1 needed", "  queued: opened as front:1 for hook"])
+                .await;
         assert!(why.find("told:") < why.find("opened:"), "{why}");
     }
 
@@ -97,8 +98,11 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     assert_eq!(told(&receiver), ["front:1 opened"], "a silence is silent, and nothing is told twice");
     says(&["silence", "--end", id, "--author", "ania"], &[&format!("{id} has ended\n")]).await;
     hears(&receiver, "cart:1 opened").await;
-    says(&["why", "cart:1"], &["  released: maintenance or silence is over; told if its next run is bad", "  delivered: "])
-        .await;
+    says(
+        &["why", "cart:1"],
+        &["  released: maintenance or silence is over; told if its next run is bad", "  delivered: "],
+    )
+    .await;
     let list = says(&["list"], &["front:1", "cart:1"]).await;
     assert!(!list.contains("silenced"), "{list}");
 

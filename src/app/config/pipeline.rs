@@ -125,10 +125,12 @@ pub(super) fn during(r: &mut Reader, node: &Node) -> Option<During> {
     match fields.get("weekdays") {
         None => weekdays.extend(DAYS.iter().filter_map(|day| day.parse::<Weekday>().ok())),
         Some(node) => {
-            for item in r.list(node, "`weekdays`").unwrap_or_default() {
+            let items = r.list(node, "`weekdays`").unwrap_or_default();
+            let is_empty = items.is_empty();
+            for item in items {
                 weekdays.extend(r.word(item, "weekday", &DAYS).and_then(|day| day.parse::<Weekday>().ok()));
             }
-            if weekdays.is_empty() {
+            if is_empty {
                 r.fail_with(node.span, "`weekdays` is empty", "leave it out if every day is meant");
             }
         }
@@ -323,8 +325,8 @@ mod tests {
         };
         check("during: {weekdays: [mon, fri], from: \"08:00\", until: \"18:00\", timezone: Europe/Warsaw}", &[]);
         check("during: {until: \"06:00\"}, causes: together, group_by: [host]", &[]);
-        check("during: {weekdays: [monday]}", &["wachta.yaml:6:38: unknown weekday `monday`"]);
-        check("during: {weekdays: []}", &["wachta.yaml:6:37: `weekdays` is empty"]);
+        check("during: {weekdays: [monday]}", &["wachta.yaml:6:39: unknown weekday `monday`"]);
+        check("during: {weekdays: []}", &["wachta.yaml:6:38: `weekdays` is empty"]);
         check("during: {from: \"8 am\"}", &["wachta.yaml:6:33: `from` is not a time of the day"]);
         check("causes: often", &["wachta.yaml:6:26: unknown causes `often`"]);
         check("escalate: [{after: 15m, to: [lead]}, {after: 1h, to: [log, lead]}]", &[]);
