@@ -639,7 +639,7 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
     let keys = |memory: Vec<(String, Json)>| -> Vec<String> {
         memory.into_iter().map(|(key, _)| key).filter(|key| !key.starts_with("group/")).collect()
     };
-    assert_eq!(keys(store.memory().await.unwrap()), ["held/shop", "mute/m1"]);
+    assert_eq!(keys(store.memory().await.unwrap()), ["held/shop", "location", "mute/m1"]);
     assert_eq!(owed(&store, "a").await, ["opened blog:1"], "shop is silenced");
     let why = store.decisions(&Subject("blog".into()), 1).await.unwrap();
     assert_eq!(why[0].decision.detail, "acknowledged by jan: no reminders");

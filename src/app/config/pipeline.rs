@@ -327,23 +327,23 @@ mod tests {
         check("during: {until: \"06:00\"}, causes: together, group_by: [host]", &[]);
         check("during: {weekdays: [monday]}", &["wachta.yaml:6:39: unknown weekday `monday`"]);
         check("during: {weekdays: []}", &["wachta.yaml:6:38: `weekdays` is empty"]);
-        check("during: {from: \"8 am\"}", &["wachta.yaml:6:33: `from` is not a time of the day"]);
-        check("causes: often", &["wachta.yaml:6:26: unknown causes `often`"]);
+        check("during: {from: \"8 am\"}", &["wachta.yaml:6:34: `from` is not a time of the day"]);
+        check("causes: often", &["wachta.yaml:6:27: unknown causes `often`"]);
         check("escalate: [{after: 15m, to: [lead]}, {after: 1h, to: [log, lead]}]", &[]);
-        check("escalate: [{after: 15m, to: [led]}]", &["wachta.yaml:6:47: unknown receiver `led`"]);
-        check("escalate: [{after: 15m}]", &["wachta.yaml:6:29: a step of `escalate` needs `after` and `to`"]);
+        check("escalate: [{after: 15m, to: [led]}]", &["wachta.yaml:6:48: unknown receiver `led`"]);
+        check("escalate: [{after: 15m}]", &["wachta.yaml:6:30: a step of `escalate` needs `after` and `to`"]);
         check(
             "escalate: [{after: 1h, to: [lead]}, {after: 15m, to: [lead]}]",
-            &["wachta.yaml:6:62: each step of `escalate` must be later than the one before"],
+            &["wachta.yaml:6:63: each step of `escalate` must be later than the one before"],
         );
         check("match: {team: {not: shop}, name: {matches: \"^a\"}, kind: {not_matches: b}}", &[]);
-        check("match: {}", &["wachta.yaml:6:25: `match` is empty"]);
-        check("match: {team: \"\"}", &["wachta.yaml:6:32: `team` compares with nothing"]);
-        check("match: {team: {matches: \"(\"}}", &["wachta.yaml:6:42: `(` is not a regular expression"]);
-        check("match: {team: {not: a, matches: b}}", &["wachta.yaml:6:32: `team` needs one comparison"]);
+        check("match: {}", &["wachta.yaml:6:26: `match` is empty"]);
+        check("match: {team: \"\"}", &["wachta.yaml:6:33: `team` compares with nothing"]);
+        check("match: {team: {matches: \"(\"}}", &["wachta.yaml:6:43: `(` is not a regular expression"]);
+        check("match: {team: {not: a, matches: b}}", &["wachta.yaml:6:33: `team` needs one comparison"]);
         check(
             "match: {team: {nt: a}}",
-            &["wachta.yaml:6:33: unknown key `nt`", "wachta.yaml:6:32: `team` needs one comparison"],
+            &["wachta.yaml:6:33: `team` needs one comparison", "wachta.yaml:6:34: unknown key `nt`"],
         );
     }
 
