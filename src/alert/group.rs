@@ -21,7 +21,7 @@ use crate::scenario::{Pretty, Severity};
 const FOLD_FIRST: TimeDelta = TimeDelta::seconds(30);
 /// How long what joins later is gathered.
 const FOLD: TimeDelta = TimeDelta::minutes(5);
-/// A group of a whole host or service gathers twice as long with every update, at most so long: after an hour of
+/// A group of a whole host or service gathers four times as long with every update, at most so long: after an hour of
 /// updates nobody learns anything from the next one.
 const FOLD_LONGEST: TimeDelta = TimeDelta::hours(1);
 /// How many incidents a notice lists beside the one that speaks.
@@ -256,10 +256,10 @@ impl Group {
 
     /// The least time between the last notice and an update that is not louder.
     fn fold(&self) -> TimeDelta {
-        let doubled = i32::try_from(self.events.saturating_sub(2).min(8)).map_or(1, |times| 1 << times);
+        let longer = 4_i32.pow(self.events.saturating_sub(2).min(3));
         match self.events {
             0 | 1 => FOLD_FIRST,
-            _ if self.wide => (FOLD * doubled).min(FOLD_LONGEST),
+            _ if self.wide => (FOLD * longer).min(FOLD_LONGEST),
             _ => FOLD,
         }
     }
