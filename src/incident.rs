@@ -1,6 +1,8 @@
 //! What outcomes mean: incidents, the notices that tell of them, and the decisions that led to them.
 //! Plain data; who decides is `alert`.
 
+mod matching;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{ScenarioId, Severity};
+
+pub use matching::{FORMS, Matcher, Matchers};
 
 /// What begins the subject of an error budget.
 const SLO: &str = "slo/";
@@ -115,6 +119,74 @@ pub struct Incident {
     pub events: u32,
     /// Who was told that it opened, and is told what follows.
     pub receivers: Vec<String>,
+    /// The URL of the deciding step of the last bad run, or what the check names; without credentials and query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// How it ended, if not by good runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// Who resolved it by hand, and why: `ania: known false alarm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending_reason: Option<String>,
+    /// Why its scenario is not watched at present, while it is open. Nothing is known since the time given there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwatched: Option<Unwatched>,
+    /// Who works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Acknowledgement>,
+}
+
+/// How an incident ended, if not by good runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Its scenario, objective or agent is gone: nobody looks any longer.
+    Removed,
+    /// Its scenario has `enabled: false`: nobody looks for now.
+    Paused,
+    /// A person resolved it by hand.
+    ByHand,
+}
+
+impl Ending {
+    /// The name others see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Paused => "paused",
+            Self::ByHand => "by_hand",
+        }
+    }
+
+    /// What it means, for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Removed => "removed: no longer monitored",
+            Self::Paused => "paused: not monitored for now",
+            Self::ByHand => "resolved by hand",
+        }
+    }
+}
+
+/// Why a scenario is not watched although nobody removed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwatched {
+    /// The start of its last conclusive run; without one, when it was found not to be watched.
+    pub since: DateTime<Utc>,
+    /// The file or folder, and what is wrong with it.
+    pub reason: String,
+}
+
+/// Somebody works on an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// Who.
+    pub author: String,
+    /// Since when.
+    pub at: DateTime<Utc>,
+    /// When it expires, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
 }
 
 impl Incident {
@@ -143,6 +215,45 @@ impl Incident {
             bad_runs: 0,
             events: 0,
             receivers: Vec::new(),
+            target: None,
+            ending: None,
+            ending_reason: None,
+            unwatched: None,
+            acknowledged: None,
+        }
+    }
+
+    /// The incident of an agent that no run led to.
+    pub fn of_agent(subject: Subject, opening: u64, location: &str, now: DateTime<Utc>) -> Self {
+        let none = RunId(uuid::Uuid::nil());
+        Self {
+            subject,
+            opening,
+            name: format!("wachta at {location}"),
+            tags: BTreeMap::new(),
+            kind: "agent".into(),
+            severity: Severity::Warning,
+            location: location.to_owned(),
+            opened_at: now,
+            opened_by: none,
+            resolved_at: None,
+            resolved_by: None,
+            verdict: Verdict::Unknown,
+            last_run: none,
+            reason: None,
+            message: None,
+            step: None,
+            place: None,
+            screenshot: None,
+            runbook: None,
+            bad_runs: 0,
+            events: 0,
+            receivers: Vec::new(),
+            target: None,
+            ending: None,
+            ending_reason: None,
+            unwatched: None,
+            acknowledged: None,
         }
     }
 
@@ -212,6 +323,9 @@ pub struct Affected {
     pub resolved_at: Option<DateTime<Utc>>,
     /// Its last bad run.
     pub last_run: RunId,
+    /// How it ended, if not by good runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 }
 
 /// One event of one group to one receiver: owed from the commit that decided it until it is sent.
@@ -260,6 +374,7 @@ impl Affected {
             opened_at: incident.opened_at,
             resolved_at: incident.resolved_at,
             last_run: incident.last_run,
+            ending: incident.ending,
         }
     }
 }
@@ -333,13 +448,17 @@ pub enum Why {
     Resolved,
     /// The scenario was removed while its incident was open: resolved.
     Removed,
+    /// The scenario was paused while its incident was open: resolved.
+    Paused,
+    /// Its file cannot be used: nobody looks, and what is open stays open.
+    Unwatched,
     /// `unknown`: says nothing of the target.
     OwnFault,
     /// Failed, where only degraded runs are to alert: neither good nor bad.
     Ignored,
     /// Opened, and its group gathers others before it is told.
     Waiting,
-    /// Told, in a notice of its own.
+    /// Queued, in a notice of its own. Whether it has arrived is what the notice says.
     Told,
     /// Told in the notice of another incident with the same cause, or to be.
     Grouped,
@@ -357,6 +476,10 @@ pub enum Why {
     Released,
     /// Somebody has taken it over: no reminders.
     Acknowledged,
+    /// Nobody has acknowledged it in time: others are told as well.
+    Escalated,
+    /// A person resolved it by hand.
+    ByHand,
     /// Still open, but otherwise than before: told as an update.
     Changed,
     /// Its receiver was told as often as it wants to be within an hour: in its digest.
@@ -378,10 +501,12 @@ impl Why {
             Self::Recovering => "recovering",
             Self::Resolved => "resolved",
             Self::Removed => "removed",
+            Self::Paused => "paused",
+            Self::Unwatched => "unwatched",
             Self::OwnFault => "own_fault",
             Self::Ignored => "ignored",
             Self::Waiting => "waiting",
-            Self::Told => "told",
+            Self::Told => "queued",
             Self::Grouped => "grouped",
             Self::Brief => "brief",
             Self::Flapping => "flapping",
@@ -390,6 +515,8 @@ impl Why {
             Self::Silence => "silence",
             Self::Released => "released",
             Self::Acknowledged => "acknowledged",
+            Self::Escalated => "escalated",
+            Self::ByHand => "by_hand",
             Self::Changed => "changed",
             Self::Limited => "limited",
             Self::Reminded => "reminded",

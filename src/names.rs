@@ -244,7 +244,7 @@ pub mod metric {
         WEB_VITAL_LAYOUT_SHIFT "wachta_web_vital_layout_shift" Gauge ["step"] "Cumulative layout shift of the page that the step opened in the last run that reached it.";
         SLO_OBJECTIVE "wachta_slo_objective_ratio" Gauge [] "The share of runs that is not to fail, by the scenario's objective.";
         SLO_BUDGET_REMAINING "wachta_slo_error_budget_remaining_ratio" Gauge [] "The share of the failures that the objective allows within its window that is left; below 0 when there were more.";
-        SCENARIOS "wachta_scenarios" Gauge ["state"] "Scenarios that are loaded, and files or scenarios that were refused.";
+        SCENARIOS "wachta_scenarios" Gauge ["state"] "Scenarios that are loaded, that are paused, and files or scenarios that were refused.";
         INCIDENTS_OPEN "wachta_incidents_open" Gauge ["severity"] "Open incidents.";
         NOTICES_SENT "wachta_notices_sent_total" Counter ["receiver"] "Notices that the receiver took.";
         NOTICES_FAILED "wachta_notices_failed_total" Counter ["receiver"] "Tries to send a notice that failed.";

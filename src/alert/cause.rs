@@ -23,18 +23,21 @@ pub struct Cause {
     pub key: String,
     /// In a few words, for `was …, is …`: `timeout at step 3`.
     pub brief: String,
+    /// The host and port that it failed at, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 impl Cause {
     /// The cause of an agent's own incident: there is one at a time.
     pub fn of_agent() -> Self {
-        Self { key: "agent".into(), brief: "agent".into() }
+        Self { key: "agent".into(), brief: "agent".into(), host: None }
     }
 
     /// The cause of an error budget's incident: those of one host are told together.
     pub fn of_budget(scenario: &Scenario) -> Self {
         let host = host_of_scenario(scenario).unwrap_or_else(|| scenario.id.value.to_string());
-        Self { key: cut(&format!("error budget · {host}")), brief: "error budget".into() }
+        Self { key: cut(&format!("error budget · {host}")), brief: "error budget".into(), host: None }
     }
 
     /// A number of all that [`Cause::of`] looks at in an outcome: what has the same one has the same cause. Far
@@ -55,17 +58,21 @@ impl Cause {
     pub fn of(scenario: &Scenario, outcome: &Outcome) -> Self {
         let step = outcome.deciding_step();
         let reason = outcome.reason.map_or(outcome.verdict.as_str(), Reason::as_str);
-        let brief = match outcome.failed_step {
-            Some(index) if outcome.steps.len() > 1 => format!("{reason} at step {}", index + 1),
-            _ => reason.to_owned(),
-        };
         let message = step.and_then(|step| step.failure.as_ref()).map(|failure| failure.message.as_str());
         let message = message.or(outcome.message.as_deref()).unwrap_or_default();
         let host = step.and_then(host_of_step).or_else(|| host_of_scenario(scenario));
         let status = step.and_then(|step| step.http.as_ref()).map(|http| http.status);
+        let brief = match status.filter(|_| outcome.reason == Some(Reason::Status)) {
+            Some(status) => format!("{reason} {status}"),
+            None => reason.to_owned(),
+        };
+        let brief = match outcome.failed_step {
+            Some(index) if outcome.steps.len() > 1 => format!("{brief} at step {}", index + 1),
+            _ => brief,
+        };
         let whole_host = host.is_some() && anybody_would_fail(outcome, status);
         let mut parts = vec![reason.to_owned()];
-        parts.extend(host);
+        parts.extend(host.clone());
         if outcome.verdict == Verdict::Degraded {
             // A budget is the scenario's own: two that miss theirs have that in common, no more.
             parts.push(outcome.scenario.to_string());
@@ -80,7 +87,7 @@ impl Cause {
             _ => parts.push(normalised(message)),
         }
         parts.retain(|part| !part.is_empty());
-        Self { key: cut(&parts.join(" · ")), brief }
+        Self { key: cut(&parts.join(" · ")), brief, host }
     }
 }
 
@@ -104,12 +111,14 @@ fn host_of_step(step: &StepResult) -> Option<String> {
 }
 
 /// What a scenario is about, where its failed step does not say it.
-fn host_of_scenario(scenario: &Scenario) -> Option<String> {
+pub fn host_of_scenario(scenario: &Scenario) -> Option<String> {
     if let Some(base) = &scenario.base_url {
         return Some(host(base.raw()).unwrap_or_else(|| base.raw().to_owned()));
     }
     let check = !matches!(scenario.kind, Kind::Browser | Kind::Api);
-    check.then(|| scenario.steps.first().map(|step| step.name.clone())).flatten()
+    let name = || scenario.steps.first().map(|step| step.name.clone());
+    let host_of = |name: String| name.split_whitespace().find_map(host).unwrap_or(name);
+    check.then(name).flatten().map(host_of)
 }
 
 /// Host and port of a URL.

@@ -99,7 +99,9 @@ fn made(line: &str) -> (String, u64) {
     };
     outcome.steps = vec![passed, failed];
     let cause = Cause::of(&scenario, &outcome);
-    assert_eq!(cause.brief, format!("{} at step 2", reason.as_str()));
+    let with_status = if reason == Reason::Status { format!(" {status}").trim_end().to_owned() } else { String::new() };
+    let with_status = if with_status.is_empty() { with_status } else { format!(" {}", with_status.trim_start()) };
+    assert_eq!(cause.brief, format!("{}{with_status} at step 2", reason.as_str()));
     (cause.key, Cause::print(&outcome))
 }
 

@@ -14,7 +14,7 @@ use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::pipeline::{Pipeline, Request, Scenarios};
+use super::pipeline::{Idle, Pipeline, Request, Scenarios};
 use crate::incident::{Incident, Notice, Subject};
 use crate::names::{REQUESTS, metric, suppressed};
 use crate::notify::Alerting;
@@ -58,7 +58,7 @@ enum Message {
     Plan(Intent, oneshot::Sender<()>),
     Withdraw(RunId),
     Outcome(Arc<Outcome>, oneshot::Sender<()>),
-    Scenarios(Scenarios, Vec<ScenarioId>),
+    Scenarios(Scenarios, Idle),
     Alerting(Arc<Alerting>),
     Request(Request, oneshot::Sender<Answer>),
     Pulse(oneshot::Sender<()>),
@@ -94,10 +94,9 @@ impl Intake {
         heard
     }
 
-    /// These scenarios are there from now on. Those of the second list are known but cannot run now: their incidents
-    /// stay, while those of scenarios in neither resolve.
-    pub async fn scenarios(&self, scenarios: Scenarios, refused: Vec<ScenarioId>) {
-        let _ = self.queue.send(Message::Scenarios(scenarios, refused)).await;
+    /// These scenarios are there from now on; of others it is known why they do not run.
+    pub async fn scenarios(&self, scenarios: Scenarios, idle: Idle) {
+        let _ = self.queue.send(Message::Scenarios(scenarios, idle)).await;
     }
 
     /// These are told from now on.
@@ -345,7 +344,7 @@ impl Committer {
                     batch.outcomes.push(outcome);
                     done.push(heard);
                 }
-                Message::Scenarios(scenarios, refused) => self.pipeline.scenarios(scenarios, &refused, now),
+                Message::Scenarios(scenarios, idle) => self.pipeline.scenarios(scenarios, &idle, now),
                 Message::Alerting(alerting) => self.pipeline.alerting(alerting),
                 Message::Pulse(heard) => done.push(heard),
                 Message::Request(request, heard) => answers.push((heard, self.pipeline.request(request, now))),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::incident::{Decision, Incident, Notice, Subject, Why};
+use crate::incident::{Acknowledgement, Decision, Incident, Notice, Subject, Why};
 use crate::scenario::ScenarioId;
 
 /// What is to be written and told since it was last asked for.
@@ -15,6 +15,10 @@ pub struct Effects {
     pub watches: BTreeSet<Subject>,
     /// Incidents that are over.
     pub over: Vec<Incident>,
+    /// Receivers that open incidents have reached beside those of their route.
+    pub reached: Vec<(Subject, Vec<String>)>,
+    /// Who works on open incidents, where that has changed.
+    pub acknowledged: Vec<(Subject, Option<Acknowledgement>)>,
     /// What was decided, in order.
     pub decisions: Vec<Decision>,
     /// What is owed, in order, but for the stage of the limit.

@@ -33,7 +33,8 @@ pub fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).expect("a time")
 }
 
-/// An outcome of a letter: P passed, D degraded, F failed, T failed with a timeout, U unknown.
+/// An outcome of a letter: P passed, D degraded, F failed, T failed with a timeout, C without a connection, X in a
+/// way of its own, U unknown.
 pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
     let (verdict, reason, message) = match letter {
         'P' => (Verdict::Passed, None, None),
@@ -41,6 +42,7 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         'F' => (Verdict::Failed, Some(Reason::Status), Some("the status is 500")),
         'T' => (Verdict::Failed, Some(Reason::Timeout), Some("no answer in time")),
         'C' => (Verdict::Failed, Some(Reason::Connect), Some("no connection to 10.0.0.1:80: refused")),
+        'X' => (Verdict::Failed, Some(Reason::Assertion), Some("the page is broken: ")),
         'U' => (Verdict::Unknown, Some(Reason::Browser), None),
         other => panic!("no outcome is called {other}"),
     };
@@ -56,7 +58,8 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         duration: Duration::ZERO,
         verdict,
         reason,
-        message: message.map(ToOwned::to_owned),
+        // Of X each scenario has one of its own.
+        message: message.map(|text| if letter == 'X' { format!("{text}{scenario}") } else { text.to_owned() }),
         failed_step: None,
         steps: Vec::new(),
         evidence: Vec::new(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::AlertPolicy;
+use crate::scenario::{AlertPolicy, Pretty};
 
 /// So many changes are flapping: the third opening is the first that is not told as such.
 const CHANGES: usize = 5;
@@ -57,7 +57,8 @@ impl Flapping {
         self.steady_at = Some(now + cycle * STEADY);
         let minutes = since.num_minutes();
         let within = if minutes < 2 { format!("{}s", since.num_seconds()) } else { format!("{minutes}m") };
-        Some(format!("is flapping: {CHANGES} changes in {within}"))
+        let quiet = Pretty((cycle * STEADY).to_std().unwrap_or_default());
+        Some(format!("is flapping: {CHANGES} changes in {within}; silent until nothing has changed for {quiet}"))
     }
 
     /// Whether it flaps.

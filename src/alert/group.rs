@@ -12,15 +12,18 @@ use serde::{Deserialize, Serialize};
 use super::cause::Cause;
 use super::effects::Effects;
 use super::mute::Muted;
-use crate::incident::{Affected, Event, Incident, Notice, Subject, Why};
+use crate::incident::{Acknowledgement, Affected, Event, Incident, Notice, Subject, Why};
 use crate::names::suppressed;
-use crate::scenario::Severity;
+use crate::scenario::{Pretty, Severity};
 
 /// How long after the first notice the first update gathers what has joined, and the least time between an update
 /// and the next one that is not louder.
 const FOLD_FIRST: TimeDelta = TimeDelta::seconds(30);
 /// How long what joins later is gathered.
 const FOLD: TimeDelta = TimeDelta::minutes(5);
+/// A group of a whole host or service gathers four times as long with every update, at most so long: after an hour of
+/// updates nobody learns anything from the next one.
+const FOLD_LONGEST: TimeDelta = TimeDelta::hours(1);
 /// How many incidents a notice lists beside the one that speaks.
 const OTHERS: usize = 50;
 /// How many causes of one group are told; more say nothing new.
@@ -51,9 +54,30 @@ pub struct Group {
     notes: Vec<String>,
     /// How often it is told again while nothing changes, in seconds; the most frequent of its incidents.
     remind: Option<u64>,
-    /// Who has taken it over.
+    /// Who works on it.
+    #[serde(default, deserialize_with = "acknowledgement")]
+    acknowledged: Option<Acknowledgement>,
+    /// When it was first told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_told_at: Option<DateTime<Utc>>,
+    /// Since when nobody works on it: the first notice, or the end of an acknowledgement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unattended_since: Option<DateTime<Utc>>,
+    /// Who is told as well while nobody works on it, after how many seconds, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    escalate: Vec<Escalation>,
+    /// How many of these were told.
     #[serde(default)]
-    acknowledged: Option<String>,
+    escalated: usize,
+    /// The receivers, values and host or service that it has in common with others; none where it stays apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
+    /// Another group takes whatever fails at its place: how its own incidents change is not told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hushed: bool,
+    /// Whether it takes whatever fails at its place, and lists the causes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    wide: bool,
     /// Nothing is told before: all that is open is muted until then.
     #[serde(default)]
     quiet_until: Option<DateTime<Utc>>,
@@ -63,6 +87,9 @@ pub struct Group {
     untold: usize,
     /// The others of the last notice.
     shown: Vec<Affected>,
+    /// When the last of its incidents resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +100,38 @@ struct Member {
     open: bool,
     told: bool,
     cause: Cause,
+    /// The cause that people were told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told_cause: Option<Cause>,
+    /// When it opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    opened_at: Option<DateTime<Utc>>,
     /// Another cause, and how often in a row it was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     candidate: Option<(Cause, u32)>,
+}
+
+/// Who is told as well while nobody works on a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escalation {
+    /// Seconds after the first notice.
+    pub after: u64,
+    /// Who.
+    pub to: Vec<String>,
+}
+
+/// An acknowledgement, also as an earlier version wrote it: the author alone.
+fn acknowledgement<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Acknowledgement>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Author(String),
+        Whole(Acknowledgement),
+    }
+    Ok(Option::<Form>::deserialize(deserializer)?.map(|form| match form {
+        Form::Whole(whole) => whole,
+        Form::Author(author) => Acknowledgement { author, at: DateTime::<Utc>::UNIX_EPOCH, until: None },
+    }))
 }
 
 /// How an incident joins.
@@ -91,12 +147,22 @@ pub struct Join {
     pub remind: Option<std::time::Duration>,
     /// What is to be said of it.
     pub note: Option<String>,
+    /// Who is told as well while nobody works on it.
+    pub escalate: Vec<Escalation>,
 }
 
 impl Group {
-    /// A group that begins with an incident, which has still to [`Group::join`].
-    pub fn new(lead: &Incident) -> Self {
+    /// A group that begins with an incident, which has still to [`Group::join`]. A wide one takes whatever fails at its
+    /// place.
+    pub fn new(lead: &Incident, place: Option<String>, wide: bool) -> Self {
         Self {
+            place,
+            hushed: false,
+            wide,
+            first_told_at: None,
+            unattended_since: None,
+            escalate: Vec::new(),
+            escalated: 0,
             lead: lead.clone(),
             receivers: Vec::new(),
             told: BTreeSet::new(),
@@ -113,6 +179,7 @@ impl Group {
             open: 0,
             untold: 0,
             shown: Vec::new(),
+            ended_at: None,
         }
     }
 
@@ -136,15 +203,98 @@ impl Group {
         self.members.iter().filter(|(_, member)| member.open).map(|(subject, _)| subject)
     }
 
+    /// The place that it has in common with others.
+    pub fn place(&self) -> Option<&String> {
+        self.place.as_ref()
+    }
+
+    /// Whether it takes whatever fails at its place.
+    pub fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    /// What decides which of several groups of one place goes on as that of all: the one told first, else the oldest.
+    pub fn precedence(&self) -> (bool, Option<DateTime<Utc>>, DateTime<Utc>) {
+        (self.first_told_at.is_none(), self.first_told_at, self.lead.opened_at)
+    }
+
+    /// When its open incidents opened.
+    pub fn opened_at(&self) -> impl Iterator<Item = DateTime<Utc>> {
+        self.members.values().filter(|member| member.open).filter_map(|member| member.opened_at)
+    }
+
+    /// From now on it takes whatever fails at its place.
+    pub fn widen(&mut self) {
+        self.wide = true;
+        self.causes = self.members.values().map(|member| member.cause.brief.clone()).collect();
+        self.causes.dedup();
+    }
+
+    /// Another group takes whatever fails at its place from now on.
+    pub fn hush(&mut self) {
+        self.hushed = true;
+    }
+
+    /// Takes in the incidents of a group that nobody was told of.
+    pub fn absorb(&mut self, other: Self, now: DateTime<Utc>) {
+        let number = self.members.len();
+        let other_due = other.due;
+        for (subject, member) in other.members.into_iter().filter(|(_, member)| member.open) {
+            self.open += 1;
+            self.untold += usize::from(!member.told);
+            self.members.insert(subject, Member { number: number + member.number, ..member });
+        }
+        self.hear(&other.receivers);
+        self.remind = [self.remind, other.remind].into_iter().flatten().min();
+        self.notes.extend(other.notes);
+        self.notes.truncate(NOTES);
+        match self.told_at {
+            Some(told_at) => self.hurry((told_at + self.fold()).max(now)),
+            None => self.due = [self.due, other_due].into_iter().flatten().min(),
+        }
+    }
+
+    /// The least time between the last notice and an update that is not louder.
+    fn fold(&self) -> TimeDelta {
+        let longer = 4_i32.pow(self.events.saturating_sub(2).min(3));
+        match self.events {
+            0 | 1 => FOLD_FIRST,
+            _ if self.wide => (FOLD * longer).min(FOLD_LONGEST),
+            _ => FOLD,
+        }
+    }
+
     /// When something is to be told next, if nothing happens before.
     pub fn next(&self) -> Option<DateTime<Utc>> {
-        let next = [self.due, self.remind_at()].into_iter().flatten().min()?;
+        let expires = self.acknowledged.as_ref().and_then(|it| it.until).filter(|_| self.open > 0);
+        let next = [self.due, self.remind_at(), self.escalate_at(), expires].into_iter().flatten().min()?;
         Some(self.quiet_until.map_or(next, |until| next.max(until)))
     }
 
-    /// Somebody has taken it over: no reminders from now on.
-    pub fn acknowledge(&mut self, author: &str) {
-        self.acknowledged = Some(author.to_owned());
+    /// Who works on it.
+    pub fn acknowledged(&self) -> Option<&Acknowledgement> {
+        self.acknowledged.as_ref()
+    }
+
+    /// Somebody works on it, or nobody any longer: no reminders and no escalation, or both again. Everyone who was told
+    /// is told that.
+    pub fn acknowledge(&mut self, who: Option<Acknowledgement>, note: String, now: DateTime<Utc>) {
+        if who.is_none() {
+            self.unattended_since = Some(now);
+        }
+        self.acknowledged = who;
+        self.notes.insert(0, note);
+        self.notes.truncate(NOTES);
+        if self.told_at.is_some() {
+            self.hurry(now);
+        }
+    }
+
+    /// When those are told who are told as well while nobody works on it.
+    fn escalate_at(&self) -> Option<DateTime<Utc>> {
+        let next = self.escalate.get(self.escalated).filter(|_| self.open > 0 && self.acknowledged.is_none())?;
+        let since = self.unattended_since.filter(|_| self.told_at.is_some())?;
+        since.checked_add_signed(TimeDelta::try_seconds(i64::try_from(next.after).ok()?)?)
     }
 
     /// A mute is no more; whether another one holds is found anew.
@@ -157,8 +307,8 @@ impl Group {
         if self.notes.len() < NOTES {
             self.notes.push(note);
         }
-        if self.told_at.is_some() {
-            self.hurry(now);
+        if let Some(told_at) = self.told_at {
+            self.hurry(if self.wide { (told_at + self.fold()).max(now) } else { now });
         }
     }
 
@@ -177,16 +327,23 @@ impl Group {
         let number = self.members.len();
         let before = self.members.get(subject);
         let told = before.is_some_and(|member| member.told);
+        let told_cause = before.and_then(|member| member.told_cause.clone());
         let member = Member {
             number: before.map_or(number, |member| member.number),
             severity: incident.severity,
             open: true,
             told,
             cause: join.cause,
+            told_cause,
+            opened_at: Some(incident.opened_at),
             candidate: None,
         };
-        if self.causes.is_empty() {
-            self.causes.push(member.cause.key.clone());
+        let key = self.cause_key(&member.cause).to_owned();
+        if self.causes.is_empty() || (self.wide && !self.causes.contains(&key)) {
+            self.causes.push(key);
+        }
+        if self.escalate.is_empty() {
+            self.escalate = join.escalate;
         }
         if before.is_none_or(|member| !member.open) {
             self.open += 1;
@@ -206,23 +363,31 @@ impl Group {
             }
             return;
         };
-        if self.severity < Some(incident.severity) || has_note {
+        if self.severity < Some(incident.severity) || (has_note && !self.wide) {
             self.hurry(now);
         } else if !told {
-            let fold = if self.events == 1 { FOLD_FIRST } else { FOLD };
-            self.hurry((told_at + fold).max(now));
+            self.hurry((told_at + self.fold()).max(now));
             effects.suppress(suppressed::CAUSE, 1);
             let until = self.due.unwrap_or(now).format("%T");
             effects.decide(
                 subject,
                 Why::Grouped,
-                format!("the cause of {}; in its update at {until}", self.key()),
+                format!(
+                    "the {} of {}; in its update at {until}",
+                    if self.wide { "place" } else { "cause" },
+                    self.key()
+                ),
                 now,
             );
         } else {
             effects.suppress(suppressed::CAUSE, 1);
             effects.decide(subject, Why::Grouped, format!("again, while {} is open", self.key()), now);
         }
+    }
+
+    /// What tells two causes of the group apart: in a wide one only how they look.
+    fn cause_key<'a>(&self, cause: &'a Cause) -> &'a str {
+        if self.wide { &cause.brief } else { &cause.key }
     }
 
     fn hear(&mut self, receivers: &[String]) {
@@ -267,21 +432,49 @@ impl Group {
             member.candidate = Some((cause, seen));
             return;
         }
-        let was = std::mem::replace(&mut member.cause, cause.clone());
-        if self.told_at.is_none() || self.causes.contains(&cause.key) || self.causes.len() >= CAUSES {
+        member.cause = cause.clone();
+        let key = self.cause_key(&cause).to_owned();
+        if self.hushed || self.told_at.is_none() || self.causes.contains(&key) || self.causes.len() >= CAUSES {
             return;
         }
-        let of = if self.open > 1 { format!("{subject}: ") } else { String::new() };
-        let note = if was.brief == cause.brief {
-            format!("{of}still {}, but otherwise than before", cause.brief)
-        } else {
-            format!("{of}was {}, is {}", was.brief, cause.brief)
-        };
-        self.causes.push(cause.key);
-        if self.notes.len() < NOTES {
-            self.notes.push(note);
+        self.causes.push(key);
+        let fold = if self.wide { self.fold() } else { FOLD_FIRST };
+        self.hurry(self.told_at.map_or(now, |at| at + fold).max(now));
+    }
+
+    /// How open incidents fail otherwise than people were told. In a wide group the causes are listed instead.
+    fn changes(&self) -> Vec<String> {
+        let open = self.members.iter().filter(|(_, member)| member.open);
+        let changed = open.filter_map(|(subject, member)| {
+            let (was, is) = (member.told_cause.as_ref()?, &member.cause);
+            let of = if self.open > 1 { format!("{subject}: ") } else { String::new() };
+            (was.key != is.key).then(|| {
+                if was.brief == is.brief {
+                    format!("{of}still {}, but otherwise than before", is.brief)
+                } else {
+                    format!("{of}was {}, is {}", was.brief, is.brief)
+                }
+            })
+        });
+        if self.wide { Vec::new() } else { changed.take(NOTES).collect() }
+    }
+
+    /// What fails how in a wide group, the most frequent first: `causes: 38 × status 500, 2 × timeout`.
+    fn list_causes(&self) -> Option<String> {
+        let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in self.members.values().filter(|member| member.open) {
+            *causes.entry(&member.cause.brief).or_default() += 1;
         }
-        self.hurry(self.told_at.map_or(now, |at| at + FOLD_FIRST).max(now));
+        let mut causes: Vec<(&str, usize)> = causes.into_iter().collect();
+        causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let shown: Vec<String> =
+            causes.iter().take(CAUSES).map(|(cause, count)| format!("{count} × {cause}")).collect();
+        let more = causes.len().saturating_sub(CAUSES);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let is_other =
+            |member: &Member| member.told_cause.as_ref().is_some_and(|told| told.brief != member.cause.brief);
+        let changed = self.members.values().any(|member| member.open && is_other(member));
+        (self.wide && (causes.len() > 1 || changed)).then(|| format!("causes: {}{more}", shown.join(", ")))
     }
 
     /// An incident resolved; `last` is what it was like.
@@ -295,15 +488,18 @@ impl Group {
             effects.suppress(suppressed::GROUP, 1);
         }
         let resolved_at = last.map_or(Some(now), |last| last.resolved_at);
+        let ending = last.and_then(|last| last.ending);
+        self.ended_at = self.ended_at.max(resolved_at);
         if *subject == self.lead.subject {
             match last.filter(|last| last.opening == self.lead.opening) {
                 Some(last) => self.lead = last.clone(),
                 // It opened anew since; the key stays that of the opening that was told.
-                None => self.lead.resolved_at = resolved_at,
+                None => (self.lead.resolved_at, self.lead.ending) = (resolved_at, ending),
             }
         }
         if let Some(shown) = self.shown.iter_mut().find(|shown| shown.subject == *subject) {
             shown.resolved_at = resolved_at;
+            shown.ending = ending;
         }
         if !told {
             effects.decide(subject, Why::Brief, "over before anyone was told", now);
@@ -346,6 +542,7 @@ impl Group {
         muted: impl Fn(&Incident) -> Option<Muted>,
         effects: &mut Effects,
     ) {
+        self.expire(now, effects);
         let event = match (self.open, self.told_at) {
             (0, None) => return,
             (0, Some(_)) => Event::Resolved,
@@ -361,9 +558,13 @@ impl Group {
             effects.decide(&self.lead.subject, why, format!("{} of {}: {detail}", event.as_str(), self.key()), now);
             return;
         }
-        if let (Event::Reminder, Some(author)) = (event, &self.acknowledged) {
+        if event == Event::Reminder && self.escalate_at().is_some_and(|at| at <= now) {
+            return self.escalate(now, find, effects);
+        }
+        if let (Event::Reminder, Some(who)) = (event, &self.acknowledged) {
             effects.suppress(suppressed::ACKNOWLEDGED, 1);
-            effects.decide(&self.lead.subject, Why::Acknowledged, format!("no reminder: taken over by {author}"), now);
+            let detail = format!("no reminder: acknowledged by {}", who.author);
+            effects.decide(&self.lead.subject, Why::Acknowledged, detail, now);
             self.told_at = Some(now);
             return;
         }
@@ -371,9 +572,25 @@ impl Group {
         open.sort_by_key(|(_, member)| (std::cmp::Reverse(member.severity), member.number));
         let severity = open.first().map(|(_, member)| member.severity);
         let news = open.iter().filter(|(_, member)| !member.told).count();
+        let mut notes = std::mem::take(&mut self.notes);
+        let louder = self.severity.zip(severity).is_some_and(|(was, is)| is > was);
+        if event != Event::Opened {
+            notes.extend(self.changes());
+            notes.truncate(NOTES);
+        }
+        let is_widened = self.wide && open.iter().any(|(_, member)| member.told_cause.as_ref() != Some(&member.cause));
+        if event == Event::Updated && news == 0 && notes.is_empty() && !louder && !is_widened {
+            // What was to be said is no longer so.
+            self.due = None;
+            return;
+        }
         let mut found = open.iter().filter_map(|(subject, _)| find(subject));
         let incident = if event == Event::Resolved { None } else { found.next() };
-        let incident = incident.unwrap_or(&self.lead).clone();
+        let mut incident = incident.unwrap_or(&self.lead).clone();
+        if event == Event::Resolved {
+            // The group is over when its last incident is.
+            incident.resolved_at = self.ended_at.or(incident.resolved_at);
+        }
         if event != Event::Resolved {
             self.shown = found.take(OTHERS).map(Affected::of).collect();
         }
@@ -381,7 +598,6 @@ impl Group {
         let others: Vec<Affected> =
             self.shown.iter().filter(|other| other.subject != incident.subject).cloned().collect();
         let uncounted = all.saturating_sub(1 + others.len());
-        let mut notes = std::mem::take(&mut self.notes);
         if event == Event::Updated {
             if let (Some(was), Some(is)) = (self.severity, severity)
                 && is > was
@@ -392,6 +608,7 @@ impl Group {
                 notes.push(format!("{news} more, {} in all", open.len()));
             }
         }
+        notes.extend(self.list_causes().filter(|_| event != Event::Reminder));
         if event == Event::Resolved {
             notes.clear();
         }
@@ -423,27 +640,32 @@ impl Group {
                         continue;
                     }
                     if **subject == incident.subject {
-                        effects.decide(subject, Why::Told, format!("{} as {key} to {to}", event.as_str()), now);
+                        effects.decide(subject, Why::Told, format!("{} as {key} for {to}", event.as_str()), now);
                     } else {
-                        let detail = format!("with {} others as {key} to {to}", open.len() - 1);
+                        let detail = format!("with {} others as {key} for {to}", open.len() - 1);
                         effects.decide(subject, Why::Grouped, detail, now);
                         effects.suppress(suppressed::CAUSE, usize::from(event == Event::Opened));
                     }
                 }
                 if let (Event::Updated, Some(note)) = (event, &note) {
-                    effects.decide(&incident.subject, Why::Changed, format!("{note}; to {to}"), now);
+                    effects.decide(&incident.subject, Why::Changed, format!("{note}; for {to}"), now);
                 }
             }
-            Event::Reminder => effects.decide(&incident.subject, Why::Reminded, format!("as {key} to {to}"), now),
+            Event::Reminder => effects.decide(&incident.subject, Why::Reminded, format!("as {key} for {to}"), now),
             Event::Resolved => {
-                let detail = format!("{} of {all} as {key} to {to}", event.as_str());
+                let detail = format!("{} of {all} as {key} for {to}", event.as_str());
                 effects.decide(&self.lead.subject, Why::Told, detail, now);
             }
             Event::Digest => {}
         }
         for member in self.members.values_mut().filter(|member| member.open) {
             member.told = true;
+            if member.told_cause.as_ref() != Some(&member.cause) {
+                member.told_cause = Some(member.cause.clone());
+            }
         }
+        self.first_told_at.get_or_insert(now);
+        self.unattended_since.get_or_insert(now);
         if event != Event::Resolved {
             self.told.extend(self.receivers.iter().cloned());
         }
@@ -452,5 +674,50 @@ impl Group {
         self.told_at = Some(now);
         // What was once told as loud is not told again as louder.
         self.severity = self.severity.max(severity);
+    }
+
+    /// An acknowledgement whose time is over is none.
+    fn expire(&mut self, now: DateTime<Utc>, effects: &mut Effects) {
+        let is_over = |who: &mut Acknowledgement| who.until.is_some_and(|until| until <= now);
+        let Some(who) = self.acknowledged.take_if(is_over).filter(|_| self.open > 0) else { return };
+        let note = format!("the acknowledgement by {} has expired", who.author);
+        effects.decide(&self.lead.subject, Why::Acknowledged, note.clone(), now);
+        effects.acknowledged.extend(self.open_members().map(|subject| (subject.clone(), None)));
+        self.acknowledge(None, note, now);
+    }
+
+    /// Nobody has acknowledged it for so long: those who are next are told as well.
+    fn escalate<'a>(
+        &mut self,
+        now: DateTime<Utc>,
+        find: impl Fn(&Subject) -> Option<&'a Incident>,
+        effects: &mut Effects,
+    ) {
+        let Some(Escalation { after, to }) = self.escalate.get(self.escalated).cloned() else { return };
+        self.escalated += 1;
+        let mut open: Vec<(&Subject, &Member)> = self.members.iter().filter(|(_, member)| member.open).collect();
+        open.sort_by_key(|(_, member)| (std::cmp::Reverse(member.severity), member.number));
+        let mut found = open.iter().filter_map(|(subject, _)| find(subject));
+        let incident = found.next().unwrap_or(&self.lead).clone();
+        let others: Vec<Affected> = found.take(OTHERS).map(Affected::of).collect();
+        let uncounted = open.len().saturating_sub(1 + others.len());
+        let note = format!("nobody has acknowledged it within {}", Pretty(std::time::Duration::from_secs(after)));
+        self.events += 1;
+        let key = self.key();
+        for receiver in &to {
+            let event = if self.told.contains(receiver) { Event::Reminder } else { Event::Opened };
+            effects.told.push(Notice {
+                id: format!("{key}#{}@{receiver}", self.events),
+                key: key.clone(),
+                others: others.clone(),
+                uncounted,
+                note: Some(note.clone()),
+                ..Notice::new(&incident, event, receiver, now)
+            });
+        }
+        effects.decide(&incident.subject, Why::Escalated, format!("{note}; as {key} for {}", to.join(", ")), now);
+        effects.reached.extend(open.iter().map(|(subject, _)| ((*subject).clone(), to.clone())));
+        self.hear(&to);
+        self.told.extend(to);
     }
 }

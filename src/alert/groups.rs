@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -13,7 +13,8 @@ use super::effects::Effects;
 use super::group::{Group, Join};
 use super::mute::Muted;
 use super::policy::Routed;
-use crate::incident::{Incident, Subject};
+use crate::incident::{Acknowledgement, Incident, Subject};
+use crate::notify::Causes;
 
 /// What keys of groups begin with, among all that alerting remembers.
 pub const PREFIX: &str = "group/";
@@ -24,6 +25,8 @@ pub struct Groups {
     all: HashMap<String, Group>,
     /// The group of each incident that is open and not held.
     of: HashMap<Subject, String>,
+    /// The groups of each place.
+    places: HashMap<String, BTreeSet<String>>,
     /// When something is to be told, by time.
     next: BTreeSet<(DateTime<Utc>, String)>,
     /// The print of the last failure of each incident that said nothing new. Not kept: without it the cause is looked at.
@@ -41,9 +44,31 @@ struct Id<'a> {
 }
 
 /// The id of the group that an incident belongs to.
-pub fn id(routed: &Routed, cause: &Cause) -> String {
-    let id = Id { to: &routed.receivers, by: &routed.by, cause: &cause.key };
+fn id(routed: &Routed, cause: &Cause) -> String {
+    let cause = if routed.causes == Causes::Together { "" } else { &cause.key };
+    let id = Id { to: &routed.receivers, by: &routed.by, cause };
     serde_json::to_string(&id).expect("plain data becomes JSON")
+}
+
+/// So many open incidents of one place are one notice, if the first of them opened at most so long before the last.
+const WIDE: [(usize, TimeDelta); 2] = [(3, TimeDelta::minutes(5)), (4, TimeDelta::hours(1))];
+
+/// What an incident has in common with others that may be told together with it whatever their causes: the receivers,
+/// the values of `group_by`, and the host, else the tag `service`.
+fn place(routed: &Routed, cause: &Cause, incident: &Incident) -> Option<String> {
+    if routed.causes != Causes::Widening {
+        return None;
+    }
+    let host = cause.host.as_ref().map(|host| format!("host {host}"));
+    let place = host.or_else(|| Some(format!("service {}", incident.tags.get("service")?)))?;
+    let id = Id { to: &routed.receivers, by: &routed.by, cause: &place };
+    Some(serde_json::to_string(&id).expect("plain data becomes JSON"))
+}
+
+/// Whether incidents that opened then are as many as are told together whatever their causes.
+fn is_wide(mut opened: Vec<DateTime<Utc>>) -> bool {
+    opened.sort_unstable();
+    WIDE.iter().any(|(count, within)| opened.windows(*count).any(|some| some[count - 1] - some[0] <= *within))
 }
 
 impl Groups {
@@ -54,6 +79,9 @@ impl Groups {
             self.of.insert(subject.clone(), id.to_owned());
         }
         self.next.extend(group.next().map(|at| (at, id.to_owned())));
+        if let Some(place) = group.place() {
+            self.places.entry(place.clone()).or_default().insert(id.to_owned());
+        }
         self.all.insert(id.to_owned(), group);
         Ok(())
     }
@@ -88,11 +116,83 @@ impl Groups {
     }
 
     /// An incident opens, and nothing holds it.
-    pub fn open(&mut self, id: &str, incident: &Incident, join: Join, now: DateTime<Utc>, effects: &mut Effects) {
-        self.all.entry(id.to_owned()).or_insert_with(|| Group::new(incident));
-        self.of.insert(incident.subject.clone(), id.to_owned());
+    pub fn open(
+        &mut self,
+        incident: &Incident,
+        routed: &Routed,
+        join: Join,
+        now: DateTime<Utc>,
+        effects: &mut Effects,
+    ) {
+        let place = place(routed, &join.cause, incident);
+        let own = id(routed, &join.cause);
+        let id = match &place {
+            Some(place) => self.in_place(place, own, incident, now),
+            None => own,
+        };
+        let is_wide = routed.causes == Causes::Together;
+        if !self.all.contains_key(&id) {
+            self.all.insert(id.clone(), Group::new(incident, place.clone(), is_wide));
+            if let Some(place) = place {
+                self.places.entry(place).or_default().insert(id.clone());
+            }
+        }
+        self.of.insert(incident.subject.clone(), id.clone());
         self.prints.remove(&incident.subject);
-        self.change(id, |group| group.join(incident, join, now, effects));
+        let joined = self.change(&id, |group| {
+            group.join(incident, join, now, effects);
+            group.acknowledged().cloned()
+        });
+        if let Some(who) = joined.flatten() {
+            effects.acknowledged.push((incident.subject.clone(), Some(who)));
+        }
+    }
+
+    /// The group of an incident that opens at a place where other groups may be: the wide one, if there is one or if
+    /// this incident makes them so many; else its own.
+    fn in_place(&mut self, place: &str, own: String, incident: &Incident, now: DateTime<Utc>) -> String {
+        let ids = self.places.get(place).cloned().unwrap_or_default();
+        let groups = || ids.iter().filter_map(|id| Some((id, self.all.get(id)?)));
+        if let Some((wide, _)) = groups().find(|(_, group)| group.is_wide()) {
+            return wide.clone();
+        }
+        if !is_wide(groups().flat_map(|(_, group)| group.opened_at()).chain([incident.opened_at]).collect()) {
+            return own;
+        }
+        let Some(first) = groups().min_by_key(|(id, group)| (group.precedence(), *id)).map(|(id, _)| id.clone()) else {
+            return own;
+        };
+        self.change(&first, Group::widen);
+        for other in ids.iter().filter(|id| **id != first) {
+            if !self.all.get(other).is_some_and(Group::is_gathering) {
+                self.change(other, Group::hush);
+                continue;
+            }
+            let Some(group) = self.remove(other) else { continue };
+            for subject in group.open_members() {
+                self.of.insert(subject.clone(), first.clone());
+            }
+            self.change(&first, |wide| wide.absorb(group, now));
+        }
+        first
+    }
+
+    /// Takes a group out.
+    fn remove(&mut self, id: &str) -> Option<Group> {
+        let group = self.all.remove(id)?;
+        self.touched.insert(id.to_owned());
+        if let Some(at) = group.next() {
+            self.next.remove(&(at, id.to_owned()));
+        }
+        if let Some(place) = group.place()
+            && let Some(ids) = self.places.get_mut(place)
+        {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.places.remove(place);
+            }
+        }
+        Some(group)
     }
 
     /// An incident became louder.
@@ -120,18 +220,24 @@ impl Groups {
         self.change_of(subject, |group| group.remark(note, now));
     }
 
-    /// Somebody has taken over the group with this key, or with this incident in it. Gives what is open in it; none: there is no
-    /// such group.
-    pub fn acknowledge(&mut self, key: &str, author: &str) -> Option<Vec<Subject>> {
-        let of_key = |(id, group): (&String, &Group)| (group.key() == key).then(|| id.clone());
-        let id = self.all.iter().find_map(of_key).or_else(|| {
-            let subject = Subject(key.rsplit_once(':').map_or(key, |(subject, _)| subject).into());
-            self.of.get(&subject).cloned()
-        })?;
-        self.change(&id, |group| {
-            group.acknowledge(author);
+    /// The subject of an incident in the group that receivers know by this key.
+    pub fn with_key(&self, key: &str) -> Option<&Group> {
+        self.all.values().find(|group| group.key() == key)
+    }
+
+    /// Somebody works on what is in the group of an incident, or nobody any longer. Gives what is open in it.
+    pub fn acknowledge(
+        &mut self,
+        subject: &Subject,
+        who: Option<Acknowledgement>,
+        note: &str,
+        now: DateTime<Utc>,
+    ) -> Vec<Subject> {
+        let members = self.change_of(subject, |group| {
+            group.acknowledge(who, note.to_owned(), now);
             group.open_members().cloned().collect()
-        })
+        });
+        members.unwrap_or_default()
     }
 
     /// A mute is no more.
@@ -154,11 +260,8 @@ impl Groups {
             }
             over
         });
-        if over == Some(true)
-            && let Some(group) = self.all.remove(&id)
-            && let Some(at) = group.next()
-        {
-            self.next.remove(&(at, id));
+        if over == Some(true) {
+            self.remove(&id);
         }
     }
 

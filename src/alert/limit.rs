@@ -234,7 +234,7 @@ fn digest(
         ..Notice::new(&speaker.incident, Event::Digest, receiver, now)
     };
     for (_, kept) in &held {
-        effects.decide(&kept.incident.subject, Why::Told, format!("in the digest {key} to {receiver}"), now);
+        effects.decide(&kept.incident.subject, Why::Told, format!("in the digest, as {key} for {receiver}"), now);
     }
     Some(notice)
 }

@@ -42,7 +42,7 @@ impl Agent {
         line.load(&NetworkConfig { canaries: vec![canary(53), canary(22)] });
         let mut pipeline = Pipeline::new("here");
         let all = loaded.scenarios.iter().map(|scenario| (scenario.id.value.clone(), Arc::clone(scenario)));
-        pipeline.scenarios(Arc::new(all.collect()), &[], at(0));
+        pipeline.scenarios(Arc::new(all.collect()), &super::pipeline::Idle::default(), at(0));
         let receiver = Receiver { name: "a".into(), ..Receiver::default() };
         pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
         let tools = Tools {

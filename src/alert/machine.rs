@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::agent::counts_against_agent;
 use super::flapping::Flapping;
 use super::quorum::Locations;
-use crate::incident::{Decision, Event, Incident, Subject, Why};
+use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
 use crate::names::Reason;
-use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
+use crate::outcome::{EvidenceKind, Outcome, RunId, StepResult, Verdict};
 use crate::scenario::{AlertPolicy, Scenario, Severity};
 
 /// What is remembered of a scenario between its runs. Kept in the store, written with each outcome.
@@ -38,7 +38,13 @@ pub struct Watch {
     pub flapping: Flapping,
     /// What each location saw last.
     #[serde(default)]
-    locations: Locations,
+    pub locations: Locations,
+    /// The file that its scenario was last run from. Nothing once the scenario was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Box<str>>,
+    /// Its incident was resolved by hand, and it has not been good since: it does not open again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closed: Option<String>,
 }
 
 /// What is remembered of a conclusive run.
@@ -99,6 +105,9 @@ impl Watch {
             return None;
         }
         self.last_run = Some(outcome.run);
+        if self.source.as_deref() != Some(scenario.source.path.as_str()) {
+            self.source = Some(scenario.source.path.as_str().into());
+        }
         let policy = &scenario.alert;
         let Some(mark) = Mark::of(outcome.verdict) else {
             if counts_against_agent(outcome) {
@@ -191,6 +200,10 @@ impl Watch {
             let detail = open.since();
             return self.judged(outcome, Why::Repeat, detail, None);
         }
+        if let Some(by) = &self.closed {
+            let detail = format!("resolved by hand by {by}; stays so until it was good");
+            return self.judged(outcome, Why::ByHand, detail, None);
+        }
         let (bad, detail) = self.counted(policy);
         if bad < policy.after {
             return self.judged(outcome, Why::Count, detail, None);
@@ -212,6 +225,9 @@ impl Watch {
 
     fn good(&mut self, policy: &AlertPolicy, outcome: &Outcome) -> Judgement {
         self.good = self.good.saturating_add(1);
+        if self.closed.take().is_some() {
+            self.window.clear();
+        }
         if self.open.is_none() {
             return self.judged(outcome, Why::Good, String::new(), None);
         }
@@ -228,22 +244,24 @@ impl Watch {
         self.judged(outcome, Why::Resolved, detail, Some(Event::Resolved))
     }
 
-    /// The scenario was removed: its incident, if one is open, resolves.
-    pub fn remove(&mut self, now: DateTime<Utc>) -> Option<Judgement> {
-        let open = self.open.as_mut()?;
-        open.resolved_at = Some(now);
-        let decision = Decision {
-            subject: open.subject.clone(),
-            why: Why::Removed,
-            detail: "the scenario is no longer there".into(),
-            run: None,
-            at: now,
-        };
+    /// A person resolves the incident that is open.
+    pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
+        let judgement = closed(&mut self.open, by, now)?;
+        self.closed = Some(by.to_owned());
+        self.good = 0;
+        Some(judgement)
+    }
+
+    /// The scenario was removed or paused: its incident, if one is open, ends so.
+    pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
+        self.source = None;
+        self.closed = None;
+        let judgement = ended(&mut self.open, ending, now)?;
         self.good = 0;
         self.unknown = 0;
         self.window.clear();
         self.locations = Locations::default();
-        Some(Judgement { decision, bad: false, told: tell(&mut self.open, Event::Resolved) })
+        Some(judgement)
     }
 
     fn judged(&mut self, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {
@@ -251,6 +269,29 @@ impl Watch {
         let decision = Decision { subject, why, detail, run: Some(outcome.run), at: outcome.ended_at };
         Judgement { decision, bad: false, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
+}
+
+/// Ends an incident that is open because nobody looks any longer.
+pub fn ended(open: &mut Option<Incident>, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
+    let incident = open.as_mut()?;
+    incident.resolved_at = Some(now);
+    incident.ending = Some(ending);
+    incident.unwatched = None;
+    let why = if ending == Ending::Paused { Why::Paused } else { Why::Removed };
+    let decision =
+        Decision { subject: incident.subject.clone(), why, detail: ending.meaning().into(), run: None, at: now };
+    Some(Judgement { decision, bad: false, told: tell(open, Event::Resolved) })
+}
+
+/// Ends an incident that is open because a person says so.
+pub fn closed(open: &mut Option<Incident>, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
+    let incident = open.as_mut()?;
+    incident.resolved_at = Some(now);
+    incident.ending = Some(Ending::ByHand);
+    incident.ending_reason = Some(by.to_owned());
+    let detail = format!("resolved by hand by {by}");
+    let decision = Decision { subject: incident.subject.clone(), why: Why::ByHand, detail, run: None, at: now };
+    Some(Judgement { decision, bad: false, told: tell(open, Event::Resolved) })
 }
 
 /// An event of the incident that is open, as it is told. One that has resolved is taken out.
@@ -267,13 +308,25 @@ pub fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     incident.verdict = outcome.verdict;
     incident.last_run = outcome.run;
     incident.reason = outcome.reason;
+    incident.unwatched = None;
     let step = outcome.deciding_step();
+    keep(&mut incident.target, step.and_then(target_of));
     keep(&mut incident.message, outcome.message.as_deref());
     keep(&mut incident.step, step.map(|step| step.name.as_str()));
     keep(&mut incident.place, step.map(|step| step.place.as_str()));
     let pictures = || outcome.evidence.iter().rev().filter(|piece| piece.kind == EvidenceKind::Screenshot);
     let picture = pictures().find(|picture| picture.step == outcome.failed_step).or_else(|| pictures().next());
     keep(&mut incident.screenshot, picture.map(|picture| picture.path.as_str()));
+}
+
+/// The URL that a step was about.
+fn target_of(step: &StepResult) -> Option<&str> {
+    let url = match (&step.http, &step.page) {
+        (Some(http), _) => http.hops.last().map_or(http.url.as_str(), |hop| hop.url.as_str()),
+        (None, Some(page)) => page.url.as_str(),
+        (None, None) => step.name.split_whitespace().find(|word| word.contains("://"))?,
+    };
+    Some(url.split(['?', '#']).next().unwrap_or(url))
 }
 
 /// One bad run is mostly like the one before: what is the same is not copied.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::alert::agent::AgentWatch;
+use crate::alert::agent::{AgentWatch, Ticked};
 use crate::scenario::{Kind, load};
 use crate::scenario::{Lookup, LookupError};
 
@@ -88,7 +88,7 @@ fn told(policy: &str, timeline: &str) -> Vec<String> {
         position += 1;
         let second = i64::from(position) * 60;
         let judgement = match word {
-            "x" => watch.remove(at(second)),
+            "x" => watch.remove(crate::incident::Ending::Removed, at(second)),
             letter => {
                 let letter = letter.chars().next().expect("a letter");
                 let outcome = outcome("shop", letter, position.into(), second);
@@ -231,7 +231,11 @@ fn agent(scenarios: usize, timeline: &str) -> Vec<String> {
     for (number, line) in (1..).zip(timeline.split(',')) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let second: i64 = words[0].parse().expect("a second");
-        let mut judgements = vec![agent.tick(at(second))];
+        let judged = |ticked| match ticked {
+            Ticked::Judged(judgement) => *judgement,
+            Ticked::Also(news) => panic!("nothing else is wrong: {news}"),
+        };
+        let mut judgements = vec![agent.tick("waw-1", at(second)).map(judged)];
         if let [_, name, letter] = words[..] {
             let outcome = outcome(name, letter.chars().next().expect("a letter"), number, second);
             let unknown = in_a_row.entry(name.to_owned()).or_default();

@@ -24,11 +24,13 @@ pub use cause::Cause;
 pub use committer::{Answer, Committer, Intake, Metrics, requests};
 pub use effects::Effects;
 pub use mute::Mute;
-pub use pipeline::{Pipeline, Request, Scenarios, runs_within};
+pub use pipeline::{Idle, Pipeline, Request, Scenarios, runs_within};
 pub use policy::{Routed, route};
 
 #[cfg(test)]
 mod acceptance_tests;
+#[cfg(test)]
+mod attention_tests;
 #[cfg(test)]
 mod complaint_tests;
 #[cfg(test)]
@@ -38,6 +40,8 @@ mod limit_tests;
 #[cfg(test)]
 mod line_tests;
 #[cfg(test)]
+mod presence_tests;
+#[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
 mod slo_tests;
@@ -45,3 +49,5 @@ mod slo_tests;
 mod timeline_tests;
 #[cfg(test)]
 mod why_tests;
+#[cfg(test)]
+mod wide_tests;

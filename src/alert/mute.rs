@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::policy::is_meant;
-use crate::incident::{Incident, Why};
-use crate::notify::{Alerting, Window};
+use crate::incident::{Incident, Matchers, Why};
+use crate::notify::Alerting;
 
 /// What keys of mutes begin with, among all that alerting remembers.
 pub const PREFIX: &str = crate::names::MUTES;
@@ -21,9 +20,9 @@ pub struct Mute {
     pub id: String,
     /// Whether it is maintenance, and not a silence.
     pub maintenance: bool,
-    /// Tags, or `severity`, `scenario`, `location`, `kind`: all must be equal. Empty: everything.
+    /// What incidents it is meant for. Empty: everything.
     #[serde(rename = "match")]
-    pub matches: BTreeMap<String, String>,
+    pub matches: Matchers,
     /// When it begins.
     pub from: DateTime<Utc>,
     /// When it ends.
@@ -32,6 +31,18 @@ pub struct Mute {
     pub author: String,
     /// Why.
     pub reason: String,
+    /// Whether it is wanted also when nothing matches it now.
+    #[serde(default = "confirmed", skip_serializing_if = "is_confirmed")]
+    pub confirmed: bool,
+}
+
+fn confirmed() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_confirmed(confirmed: &bool) -> bool {
+    *confirmed
 }
 
 /// What mutes an incident now.
@@ -55,30 +66,15 @@ pub fn muted(
     now: DateTime<Utc>,
 ) -> Option<Muted> {
     for (number, window) in (1..).zip(&alerting.maintenance) {
-        if let Some(until) = window_end(window, now).filter(|_| is_meant(&window.matches, incident)) {
+        if let Some(until) = window.open_until(now).filter(|_| window.matches.fits(incident)) {
             let id = format!("maintenance {number} of the agent's file");
             let detail = format!("{id}, until {}", until.format("%F %T"));
             return Some(Muted { id, until, why: Why::Maintenance, detail });
         }
     }
-    let active = |mute: &&Mute| mute.from <= now && now < mute.until && is_meant(&mute.matches, incident);
+    let active = |mute: &&Mute| mute.from <= now && now < mute.until && mute.matches.fits(incident);
     let mute = mutes.values().filter(active).max_by_key(|mute| mute.until)?;
     let (why, what) = if mute.maintenance { (Why::Maintenance, "maintenance") } else { (Why::Silence, "silenced") };
     let detail = format!("{what} by {} until {}: {}", mute.author, mute.until.format("%F %T"), mute.reason);
     Some(Muted { id: mute.id.clone(), until: mute.until, why, detail })
-}
-
-/// When a window ends that is open now.
-fn window_end(window: &Window, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let length = TimeDelta::from_std(window.length).ok()?;
-    // The first beginning that is recent enough for the window to be open still.
-    let mut begins = window.next_after(now.checked_sub_signed(length)?)?;
-    if begins > now {
-        return None;
-    }
-    // Where windows overlap, they are one.
-    while let Some(again) = window.next_after(begins).filter(|again| *again <= now) {
-        begins = again;
-    }
-    begins.checked_add_signed(length)
 }

@@ -12,6 +12,8 @@
 //! | cause, group, change, reminder | `cause`, `group` | with which others, and when |
 //! | limit | `limit` | whether the receiver has had enough for now |
 
+mod presence;
+mod requests;
 mod slo;
 mod upkeep;
 
@@ -34,13 +36,17 @@ use super::machine::{Judgement, Watch};
 use super::mute::{self, Mute, Muted};
 use super::slo::SloWatch;
 use super::{flapping, policy};
-use crate::incident::{Event, Incident, Subject, Why};
+use crate::incident::{Event, Incident, Matchers, Subject, Why};
 use crate::names::suppressed;
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Parents, Scenario, ScenarioId, Severity, parents};
 
+pub use presence::Idle;
 pub use slo::runs_within;
+
+/// The key in memory under which the location stands that the store was last written from.
+const LOCATION: &str = "location";
 
 /// Every scenario that is there, by id.
 pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
@@ -53,6 +59,10 @@ pub struct Pipeline {
     alerting: Arc<Alerting>,
     watches: HashMap<Subject, Watch>,
     agent: AgentWatch,
+    /// Agents that this one was before its location was renamed: a store has one agent.
+    former: HashMap<Subject, AgentWatch>,
+    /// The location that the store was last written from.
+    known_location: Option<String>,
     budgets: slo::Budgets,
     groups: Groups,
     limits: Limits,
@@ -83,12 +93,36 @@ pub enum Request {
         /// Its id.
         id: String,
     },
-    /// Somebody takes an incident over.
+    /// Say what a match is meant for at present.
+    Preview {
+        /// What would be silenced.
+        matches: Matchers,
+    },
+    /// Somebody works on an incident.
     Acknowledge {
         /// The key of the incident or of its notice.
         key: String,
         /// Who.
         author: String,
+        /// For how long; none: until it is over.
+        #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+        length: Option<std::time::Duration>,
+    },
+    /// Nobody works on an incident any longer.
+    Unacknowledge {
+        /// The key of the incident or of its notice.
+        key: String,
+        /// Who says so.
+        author: String,
+    },
+    /// A person resolves an incident, which stays so until its scenario was good and is bad again.
+    Resolve {
+        /// The key of the incident or of its notice.
+        key: String,
+        /// Who.
+        author: String,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -96,13 +130,15 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mute(mute) => {
-                let pairs: Vec<String> = mute.matches.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 let (id, until, author) = (&mute.id, mute.until.format("%F %TZ"), &mute.author);
                 let what = if mute.maintenance { "maintenance" } else { "silence" };
-                write!(f, "{what} {id} of {} until {until}, by {author}", pairs.join(" "))
+                write!(f, "{what} {id} of {} until {until}, by {author}", mute.matches)
             }
             Self::Expire { id } => write!(f, "the end of {id}"),
-            Self::Acknowledge { key, author } => write!(f, "{key} is taken over by {author}"),
+            Self::Preview { matches } => write!(f, "what {matches} is meant for"),
+            Self::Acknowledge { key, author, .. } => write!(f, "{key} is acknowledged by {author}"),
+            Self::Unacknowledge { key, author } => write!(f, "{key} is no longer acknowledged, says {author}"),
+            Self::Resolve { key, author, reason } => write!(f, "{key} is resolved by {author}: {reason}"),
         }
     }
 }
@@ -116,6 +152,8 @@ impl Pipeline {
             alerting: Arc::default(),
             watches: HashMap::new(),
             agent: AgentWatch::default(),
+            former: HashMap::new(),
+            known_location: None,
             budgets: slo::Budgets::default(),
             groups: Groups::default(),
             limits: Limits::default(),
@@ -142,7 +180,11 @@ impl Pipeline {
                 let watch: SloWatch = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
                 self.budgets.watches.insert(subject, watch);
-            } else if !subject.is_agent() {
+            } else if subject.is_agent() {
+                let watch: AgentWatch = serde_json::from_value(body).map_err(unread)?;
+                self.count(None, watch.open.as_ref().map(|open| open.severity));
+                self.former.insert(subject, watch);
+            } else {
                 let watch: Watch = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
                 self.timers.extend(watch.flapping.steady_at().map(|at| (at, subject.clone())));
@@ -159,6 +201,8 @@ impl Pipeline {
                 self.mutes.insert(id.to_owned(), mute);
             } else if let Some(subject) = key.strip_prefix(hold::PREFIX) {
                 self.wait(&Subject(subject.into()), serde_json::from_value(body).map_err(unread)?);
+            } else if key == LOCATION {
+                self.known_location = serde_json::from_value(body).map_err(unread)?;
             } else {
                 self.limits.restore(&key, body).map_err(unread)?;
             }
@@ -188,39 +232,22 @@ impl Pipeline {
 
     /// The stage of the limit: takes what is told further, or holds it.
     fn limit(&mut self, now: DateTime<Utc>) {
+        self.show_attention();
         for notice in std::mem::take(&mut self.effects.told) {
             self.limits.pass(notice, now, &mut self.effects);
         }
     }
 
-    /// These scenarios are there from now on. Those of the second list are known but cannot run now: their incidents
-    /// stay, while those of scenarios in neither resolve.
-    pub fn scenarios(&mut self, scenarios: Scenarios, refused: &[ScenarioId], now: DateTime<Utc>) {
+    /// These scenarios are there from now on; of others it is known why they do not run.
+    pub fn scenarios(&mut self, scenarios: Scenarios, idle: &Idle, now: DateTime<Utc>) {
         self.scenarios = scenarios;
         self.ready = true;
         // What is wrong with them was told when the files were loaded.
         (self.parents, _) = parents(&self.scenarios, |_| true);
-        let refused: BTreeSet<&str> = refused.iter().map(ScenarioId::as_str).collect();
-        let gone = |subject: &Subject| {
-            !refused.contains(subject.as_str()) && !self.scenarios.contains_key(&ScenarioId::from(subject.as_str()))
-        };
-        let open = self.watches.iter().filter(|(_, watch)| watch.open.is_some() || watch.flapping.is_on());
-        let gone: BTreeSet<Subject> =
-            open.map(|(subject, _)| subject).filter(|subject| gone(subject)).cloned().collect();
-        for subject in gone {
-            let Some(watch) = self.watches.get_mut(&subject) else { continue };
-            let before = watch.open.as_ref().map(|open| open.severity);
-            let judgement = watch.remove(now);
-            watch.flapping = flapping::Flapping::default();
-            self.count(before, None);
-            self.effects.watches.insert(subject.clone());
-            match judgement {
-                Some(judgement) => self.take(judgement, None, now),
-                // It flapped, and was over just now.
-                None => self.groups.resolve(&subject, None, now, &mut self.effects),
-            }
-        }
-        self.objectives(&refused, now);
+        self.rename_location(now);
+        self.remove_absent(idle, now);
+        self.objectives(idle, now);
+        self.mark_unwatched(idle, now);
         let held: Vec<Subject> = self.held.keys().cloned().collect();
         for subject in held {
             self.reconsider(&subject, now);
@@ -280,12 +307,7 @@ impl Pipeline {
         if !self.ready {
             return;
         }
-        let before = self.agent.open.as_ref().map(|open| open.severity);
-        if let Some(judgement) = self.agent.tick(now) {
-            self.count(before, None);
-            self.effects.watches.insert(Subject::agent(&self.location));
-            self.take(judgement, None, now);
-        }
+        self.tick_agent(now);
         while let Some((at, subject)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
             self.timers.remove(&(at, subject.clone()));
             self.wake(&subject, now);
@@ -316,7 +338,7 @@ impl Pipeline {
             return None;
         }
         let timer = self.timers.first().map(|(at, _)| *at);
-        [self.agent.quiet_at(), self.groups.next(), self.limits.next(), timer].into_iter().flatten().min()
+        [self.agent.next(), self.groups.next(), self.limits.next(), timer].into_iter().flatten().min()
     }
 
     /// What is to be written and told since this was last asked.
@@ -326,7 +348,9 @@ impl Pipeline {
 
     /// What these subjects' watches are like, to be written.
     pub fn watch(&self, subject: &Subject) -> Json {
-        let watch = if subject.is_agent() {
+        let watch = if let Some(former) = self.former.get(subject) {
+            serde_json::to_value(former)
+        } else if subject.is_agent() {
             serde_json::to_value(&self.agent)
         } else if subject.slo_of().is_some() {
             serde_json::to_value(self.budgets.watches.get(subject))
@@ -348,6 +372,8 @@ impl Pipeline {
         for key in std::mem::take(&mut self.touched) {
             let body = if let Some(id) = key.strip_prefix(mute::PREFIX) {
                 self.mutes.get(id).map(serde_json::to_value)
+            } else if key == LOCATION {
+                self.known_location.as_ref().map(serde_json::to_value)
             } else {
                 let subject = key.strip_prefix(hold::PREFIX).unwrap_or(&key);
                 self.held.get(&Subject(subject.into())).map(serde_json::to_value)
@@ -360,46 +386,6 @@ impl Pipeline {
     /// What people asked for and has not ended.
     pub fn mutes(&self) -> impl Iterator<Item = &Mute> {
         self.mutes.values()
-    }
-
-    /// What people ask for. Gives what was done, or what is wrong with it.
-    pub fn request(&mut self, request: Request, now: DateTime<Utc>) -> Result<String, String> {
-        match request {
-            Request::Mute(mute) => {
-                if mute.until <= now {
-                    return Err("it ends before it begins".into());
-                }
-                let key = format!("{}{}", mute::PREFIX, mute.id);
-                let done = format!("{} until {}", mute.id, mute.until.format("%F %T"));
-                self.timers.insert((mute.until, Subject(key.as_str().into())));
-                self.mutes.insert(mute.id.clone(), mute);
-                self.touched.insert(key);
-                Ok(done)
-            }
-            Request::Expire { id } => {
-                if self.mutes.remove(&id).is_none() {
-                    return Err(format!("there is no silence or maintenance `{id}`"));
-                }
-                self.touched.insert(format!("{}{id}", mute::PREFIX));
-                self.groups.unmute();
-                let by_it = |waiting: &Waiting| matches!(&waiting.hold, Hold::Muted { mute, .. } if *mute == id);
-                let held = self.held.iter().filter(|(_, waiting)| by_it(waiting));
-                for subject in held.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
-                    self.unmuted(&subject, now);
-                }
-                Ok(format!("{id} has ended"))
-            }
-            Request::Acknowledge { key, author } => match self.groups.acknowledge(&key, &author) {
-                Some(subjects) => {
-                    for subject in subjects {
-                        let detail = format!("taken over by {author}: no reminders");
-                        self.effects.decide(&subject, Why::Acknowledged, detail, now);
-                    }
-                    Ok(format!("{key} is taken over by {author}"))
-                }
-                None => Err(format!("no open incident that was told, or is to be, has the key `{key}`")),
-            },
-        }
     }
 
     /// Takes a judgement of the machine through the rest of the stages.
@@ -420,12 +406,12 @@ impl Pipeline {
         match told {
             Some((Event::Opened, incident)) => self.opened(&incident, failure, now),
             Some((Event::Resolved, incident)) => {
-                self.resolved(&incident, why == Why::Removed, now);
+                self.resolved(&incident, now);
                 self.effects.over.push(incident);
             }
             Some((_, incident)) => {
                 if !self.held.contains_key(&subject) {
-                    let routed = policy::route(&self.alerting, &incident);
+                    let routed = policy::route(&self.alerting, &incident, now);
                     self.remember_receivers(&incident, &routed.receivers);
                     self.groups.raise(&incident, &routed, now);
                 }
@@ -478,10 +464,10 @@ impl Pipeline {
         }
     }
 
-    fn resolved(&mut self, incident: &Incident, removed: bool, now: DateTime<Utc>) {
+    fn resolved(&mut self, incident: &Incident, now: DateTime<Utc>) {
         let subject = &incident.subject;
         let scenario = self.scenarios.get(&ScenarioId::from(subject.as_str())).cloned();
-        if let Some(scenario) = scenario.filter(|_| !removed)
+        if let Some(scenario) = scenario.filter(|_| incident.ending.is_none())
             && matches!(self.change(incident, &scenario, now), Change::Quiet)
         {
             return;
@@ -525,11 +511,11 @@ impl Pipeline {
         note: Option<String>,
         now: DateTime<Utc>,
     ) {
-        let routed = policy::route(&self.alerting, incident);
-        let id = groups::id(&routed, &cause);
+        let routed = policy::route(&self.alerting, incident, now);
         self.remember_receivers(incident, &routed.receivers);
-        let join = Join { receivers: routed.receivers, wait: routed.wait, cause, remind, note };
-        self.groups.open(&id, incident, join, now, &mut self.effects);
+        let (receivers, escalate) = (routed.receivers.clone(), routed.escalate.clone());
+        let join = Join { receivers, wait: routed.wait, cause, remind, note, escalate };
+        self.groups.open(incident, &routed, join, now, &mut self.effects);
     }
 
     /// The stage of dependencies, maintenance and silences: what holds an incident back, if anything does. `patience`:
@@ -711,22 +697,41 @@ impl Pipeline {
         }
     }
 
+    /// The incident of a subject that is open, to be changed; its watch is then to be written.
+    fn incident_mut(&mut self, subject: &Subject) -> Option<&mut Incident> {
+        if subject.is_agent() {
+            self.agent.open.as_mut().filter(|open| open.subject == *subject)
+        } else if subject.slo_of().is_some() {
+            self.budgets.watches.get_mut(subject).and_then(|watch| watch.open.as_mut())
+        } else {
+            self.watches.get_mut(subject).and_then(|watch| watch.open.as_mut())
+        }
+    }
+
     /// Puts the receivers into the incident: who hears of the opening hears of the rest.
     fn remember_receivers(&mut self, incident: &Incident, receivers: &[String]) {
-        let open = if incident.subject.is_agent() {
-            self.agent.open.as_mut()
-        } else if incident.subject.slo_of().is_some() {
-            self.budgets.watches.get_mut(&incident.subject).and_then(|watch| watch.open.as_mut())
-        } else {
-            self.watches.get_mut(&incident.subject).and_then(|watch| watch.open.as_mut())
-        };
-        let Some(open) = open else { return };
+        let Some(open) = self.incident_mut(&incident.subject) else { return };
         for receiver in receivers {
             if !open.receivers.contains(receiver) {
                 open.receivers.push(receiver.clone());
             }
         }
         self.effects.watches.insert(incident.subject.clone());
+    }
+
+    /// Puts into incidents who was told of them beside their routes, and who works on them.
+    fn show_attention(&mut self) {
+        for (subject, receivers) in std::mem::take(&mut self.effects.reached) {
+            if let Some(incident) = self.incident(&subject).cloned() {
+                self.remember_receivers(&incident, &receivers);
+            }
+        }
+        for (subject, who) in std::mem::take(&mut self.effects.acknowledged) {
+            if let Some(open) = self.incident_mut(&subject) {
+                open.acknowledged = who;
+                self.effects.watches.insert(subject);
+            }
+        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! Who is told of an incident, and with which others. Pure.
 
-use std::collections::BTreeMap;
+use chrono::{DateTime, TimeDelta, Utc};
 
-use chrono::TimeDelta;
-
+use super::group::Escalation;
 use crate::incident::Incident;
-use crate::notify::{Alerting, LOG, Route};
+use crate::notify::{Alerting, Causes, LOG, Route};
 use crate::scenario::Severity;
 
 /// How long a group gathers where its route does not say it.
@@ -18,14 +17,19 @@ pub struct Routed {
     pub receivers: Vec<String>,
     /// `key=value` of what `group_by` names, in its order.
     pub by: Vec<String>,
+    /// Whether different causes are different groups.
+    pub causes: Causes,
     /// How long its group gathers.
     pub wait: TimeDelta,
+    /// Who is told as well while nobody has acknowledged.
+    pub escalate: Vec<Escalation>,
 }
 
 /// Routes an incident: the first route that matches, top down. Without routes every receiver is told; where none
 /// matches, the log.
-pub fn route(alerting: &Alerting, incident: &Incident) -> Routed {
-    let found = alerting.routes.iter().find(|route| is_meant(&route.matches, incident));
+pub fn route(alerting: &Alerting, incident: &Incident, now: DateTime<Utc>) -> Routed {
+    let is_time = |route: &Route| route.during.as_ref().is_none_or(|during| during.contains(now));
+    let found = alerting.routes.iter().find(|route| is_time(route) && route.matches.fits(incident));
     let receivers = match found {
         Some(route) => route.to.clone(),
         None if alerting.routes.is_empty() && !alerting.receivers.is_empty() => {
@@ -34,8 +38,11 @@ pub fn route(alerting: &Alerting, incident: &Incident) -> Routed {
         None => vec![LOG.to_owned()],
     };
     let by = found.map(|route| route.group_by.as_slice()).unwrap_or_default().iter();
-    let by = by.map(|key| format!("{key}={}", fact(incident, key).unwrap_or_default())).collect();
-    Routed { receivers, by, wait: wait(found, incident.severity) }
+    let by = by.map(|key| format!("{key}={}", incident.values(key).first().copied().unwrap_or_default())).collect();
+    let escalate = found.and_then(|route| route.escalate.as_ref()).unwrap_or(&alerting.escalate).iter();
+    let escalate = escalate.map(|step| Escalation { after: step.after.as_secs(), to: step.to.clone() }).collect();
+    let causes = found.map(|route| route.causes).unwrap_or_default();
+    Routed { receivers, by, causes, wait: wait(found, incident.severity), escalate }
 }
 
 fn wait(route: Option<&Route>, severity: Severity) -> TimeDelta {
@@ -43,22 +50,5 @@ fn wait(route: Option<&Route>, severity: Severity) -> TimeDelta {
         Some(wait) => TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX),
         None if severity == Severity::Critical => TimeDelta::zero(),
         None => GROUP_WAIT,
-    }
-}
-
-/// Whether all that a `match` says holds. An incident is at each of its locations.
-pub fn is_meant(matches: &BTreeMap<String, String>, incident: &Incident) -> bool {
-    let at = |location: &str| incident.location.split(", ").any(|one| one == location);
-    matches.iter().all(|(key, value)| fact(incident, key) == Some(value.as_str()) || (key == "location" && at(value)))
-}
-
-/// What a key of `match` or `group_by` says of an incident: one of four words, or else a tag.
-pub fn fact<'a>(incident: &'a Incident, key: &str) -> Option<&'a str> {
-    match key {
-        "severity" => Some(incident.severity.as_str()),
-        "scenario" => Some(incident.subject.scenario()),
-        "location" => Some(&incident.location),
-        "kind" => Some(&incident.kind),
-        tag => incident.tags.get(tag).map(String::as_str),
     }
 }

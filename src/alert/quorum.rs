@@ -73,6 +73,13 @@ impl Locations {
         self.0.drain(..old.max(self.0.len().saturating_sub(MOST)));
     }
 
+    /// A location is gone: it has no vote any longer.
+    pub fn forget(&mut self, location: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|seen| *seen.location != *location);
+        self.0.len() < before
+    }
+
     /// How they vote, after a run that was bad or not. None: no more than one reports, and its word counts.
     pub fn vote(&mut self, policy: &AlertPolicy, quorum: Option<u32>, is_bad: bool) -> Option<Vote> {
         let reported = self.0.len();

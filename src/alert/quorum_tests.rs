@@ -142,7 +142,7 @@ fn a_route_and_a_silence_find_each_of_its_locations() {
     let mut run = played(None, "after: 2", lines, "1h", false);
     let incident = run.notices.remove(0).incident;
     let meant = |location: &str| {
-        crate::alert::policy::is_meant(&[("location".to_owned(), location.to_owned())].into(), &incident)
+        crate::incident::Matchers::from([("location".to_owned(), location.to_owned())]).fits(&incident)
     };
     assert_eq!(["fra", "waw", "fra, waw", "sto", "fr"].map(meant), [true, true, true, false, false]);
 }

@@ -14,7 +14,7 @@ use super::burn::Span;
 use super::committer::{BATCH, GATHER};
 use super::flapping;
 use super::mute::Mute;
-use super::pipeline::{Pipeline, Request, Scenarios};
+use super::pipeline::{Idle, Pipeline, Request, Scenarios};
 use crate::incident::{Event, Incident, Notice, Subject};
 use crate::notify::Alerting;
 use crate::outcome::Outcome;
@@ -114,7 +114,7 @@ impl Replay {
     ) -> Self {
         let mut pipeline = Pipeline::new(location);
         pipeline.alerting(alerting);
-        pipeline.scenarios(scenarios, &[], begin);
+        pipeline.scenarios(scenarios, &Idle::default(), begin);
         for mute in mutes {
             // One that was over by then says nothing.
             let _ = pipeline.request(Request::Mute(mute), begin);

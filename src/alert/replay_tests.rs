@@ -192,6 +192,7 @@ fn what_people_silenced_stays_silent_and_others_scenarios_are_only_counted() {
         until: at(605),
         author: "ania".into(),
         reason: "known".into(),
+        confirmed: true,
     };
     let lines = "1m shop FP.FFFFFFFFF\n1m gone FFFF";
     let mut with = With::new(&shop, &[AT_ONCE]);

@@ -8,8 +8,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::burn::{Burn, RULES, Rule};
-use super::machine::{Judgement, tell};
-use crate::incident::{Decision, Event, Incident, Subject, Why};
+use super::machine::{Judgement, closed, ended, tell};
+use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Pretty, Scenario, Severity, Slo};
 
@@ -22,6 +22,9 @@ pub struct SloWatch {
     pub open: Option<Incident>,
     /// Until when it stays open at least.
     until: Option<DateTime<Utc>>,
+    /// Its incident was resolved by hand while a rule held: it does not open again before none does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    closed: bool,
     /// A critical incident that is over, and may be what the slow rule still holds for.
     over: Option<Over>,
 }
@@ -54,6 +57,10 @@ impl SloWatch {
         let mut holds = burn.holds(slo);
         let covered = self.cover(&mut holds, outcome, failed);
         let rule = RULES.iter().zip(holds).find_map(|(rule, holds)| holds.then_some(rule));
+        let was_closed = self.closed;
+        self.closed &= rule.is_some();
+        let rule = rule.filter(|_| !self.closed);
+        let covered = covered || was_closed != self.closed;
         let judgement = match (&self.open, rule) {
             (None, Some(rule)) if failed => Some(self.opens(scenario, slo, burn, rule, outcome)),
             (None, _) => None,
@@ -106,6 +113,7 @@ impl SloWatch {
         let failed = outcome.verdict == Verdict::Failed;
         if failed {
             open.bad_runs += 1;
+            open.unwatched = None;
             open.last_run = outcome.run;
             open.reason = outcome.reason;
         }
@@ -140,14 +148,17 @@ impl SloWatch {
         Some(self.judged(outcome, Why::Resolved, detail, Some(Event::Resolved)))
     }
 
-    /// The scenario or its objective is no longer there: its incident, if one is open, resolves.
-    pub fn remove(&mut self, now: DateTime<Utc>) -> Option<Judgement> {
-        let open = self.open.as_mut()?;
-        (self.until, self.over) = (None, None);
-        open.resolved_at = Some(now);
-        let detail = "the objective is no longer there".to_owned();
-        let decision = Decision { subject: open.subject.clone(), why: Why::Removed, detail, run: None, at: now };
-        Some(Judgement { decision, bad: false, told: tell(&mut self.open, Event::Resolved) })
+    /// A person resolves the incident that is open.
+    pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
+        let judgement = closed(&mut self.open, by, now)?;
+        (self.until, self.closed) = (None, true);
+        Some(judgement)
+    }
+
+    /// The scenario or its objective was removed or paused: its incident, if one is open, ends so.
+    pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
+        (self.until, self.over, self.closed) = (None, None, false);
+        ended(&mut self.open, ending, now)
     }
 
     fn judged(&mut self, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {

@@ -75,7 +75,7 @@ impl Play {
         let all = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario));
         let receiver = Receiver { name: "a".into(), ..Receiver::default() };
         self.pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
-        self.pipeline.scenarios(Arc::new(all.collect()), &[], now);
+        self.pipeline.scenarios(Arc::new(all.collect()), &super::pipeline::Idle::default(), now);
         // As the store would count them.
         while let Some((id, spans)) = self.pipeline.unread(now) {
             let mut history = Vec::new();
@@ -247,10 +247,10 @@ fn it_goes_through_the_other_stages() {
     // A silence of the scenario.
     for restarts in [false, true] {
         let mut play = Play::new(QUIET, restarts);
-        let matches = BTreeMap::from([("scenario".to_owned(), "shop".to_owned())]);
+        let matches = [("scenario".to_owned(), "shop".to_owned())].into();
         let (from, until) = (play.now(), play.now() + TimeDelta::minutes(5));
         let (id, author, reason) = ("quiet".into(), "ann".into(), "tests".into());
-        let mute = Mute { id, maintenance: false, matches, from, until, author, reason };
+        let mute = Mute { id, maintenance: false, matches, from, until, author, reason, confirmed: true };
         play.pipeline.request(Request::Mute(mute), from).expect("taken");
         play.write(from);
         play.runs("FFFFFPPFP");
@@ -286,6 +286,6 @@ fn the_notice_says_what_is_used_and_when_the_rest_is_gone() {
         ]
     );
     let opened = format!("[CRITICAL] Shop: the error budget burns: {}", play.messages[0]);
-    assert_eq!(play.headlines, [opened.as_str(), "[RESOLVED] Shop: the error budget no longer burns"]);
+    assert_eq!(play.headlines, [opened.as_str(), "[RESOLVED] Shop: the error budget no longer burns, after 1h46m"]);
     assert!(play.remaining.is_some_and(|remaining| remaining < -0.1), "{:?}", play.remaining);
 }

@@ -45,17 +45,17 @@ fn why_was_i_not_told_when_it_was_red_in_frankfurt() {
 fn why_was_i_told() {
     let run = played("after: 2, recover_after: 1", &[AT_ONCE], "60s shop FFP");
     answered(&run, "shop", "2:00 shop opened: 2 bad of the last 2, 2 needed");
-    answered(&run, "shop", "2:00 shop told: opened as shop:1 to a");
+    answered(&run, "shop", "2:00 shop queued: opened as shop:1 for a");
     answered(&run, "shop", "3:00 shop resolved: 1 good in a row, 1 needed");
-    answered(&run, "shop", "3:00 shop told: resolved of 1 as shop:1 to a");
+    answered(&run, "shop", "3:00 shop queued: resolved of 1 as shop:1 for a");
 }
 
 #[test]
 fn why_is_it_in_the_notice_of_another() {
     let run = played("after: 1", &[AT_ONCE], "60s shop F\n70s blog F");
     answered(&run, "blog", "1:10 blog grouped: the cause of shop:1; in its update at 08:01:30");
-    answered(&run, "blog", "1:30 blog grouped: with 1 others as shop:1 to a");
-    answered(&run, "shop", "1:30 shop changed: 1 more, 2 in all; to a");
+    answered(&run, "blog", "1:30 blog grouped: with 1 others as shop:1 for a");
+    answered(&run, "shop", "1:30 shop changed: 1 more, 2 in all; for a");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn why_was_the_shop_not_told_when_the_gateway_was() {
     answered(&run, "shop", "1:10 shop dependency: `gate`, which it depends on, is looked at first, until 08:01:40");
     answered(&run, "shop", "1:15 shop dependency: `gate`, which it depends on, is down as gate:1");
     answered(&run, "shop", "2:15 shop released: `gate` is well again; told if its next run is bad");
-    answered(&run, "shop", "3:00 shop told: opened as shop:1 to a");
+    answered(&run, "shop", "3:00 shop queued: opened as shop:1 for a");
 }
 
 #[test]
@@ -83,18 +83,18 @@ fn who_silenced_it_and_until_when() {
     run.play("60s shop F\n6m shop F", "7m");
     answered(&run, "shop", "1:00 shop silence: silenced by ania until 2027-01-15 08:05:00: known");
     answered(&run, "shop", "released: maintenance or silence is over; told if its next run is bad");
-    answered(&run, "shop", "6:00 shop told: opened as shop:1 to a");
-    run.ask("8m", Request::Acknowledge { key: "shop:1".into(), author: "ola".into() }).expect("is done");
+    answered(&run, "shop", "6:00 shop queued: opened as shop:1 for a");
+    run.ask("8m", Request::Acknowledge { key: "shop:1".into(), author: "ola".into(), length: None }).expect("is done");
     run.play("", "30m");
-    answered(&run, "shop", "8:00 shop acknowledged: taken over by ola: no reminders");
-    answered(&run, "shop", "16:00 shop acknowledged: no reminder: taken over by ola");
+    answered(&run, "shop", "8:00 shop acknowledged: acknowledged by ola: no reminders");
+    answered(&run, "shop", "16:00 shop acknowledged: no reminder: acknowledged by ola");
 }
 
 #[test]
 fn why_was_i_told_again() {
     let run = played("after: 1, remind: 20m", &[AT_ONCE], "60s shop FTT");
-    answered(&run, "shop", "2:00 shop changed: was status, is timeout; to a");
-    answered(&run, "shop", "22:00 shop reminded: as shop:1 to a");
+    answered(&run, "shop", "2:00 shop changed: was status, is timeout; for a");
+    answered(&run, "shop", "22:00 shop reminded: as shop:1 for a");
 }
 
 #[test]
@@ -104,5 +104,5 @@ fn why_is_it_only_in_the_digest() {
     run.load(at(0));
     run.play("60s shop F\n2m blog F", "2h");
     answered(&run, "blog", "2:00 blog limited: opened: a had 1 pages within an hour; in its digest at 09:01:00");
-    answered(&run, "blog", "61:00 blog told: in the digest blog:1 to a");
+    answered(&run, "blog", "61:00 blog queued: in the digest, as blog:1 for a");
 }

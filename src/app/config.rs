@@ -4,13 +4,11 @@ mod network;
 mod pipeline;
 mod receivers;
 
-use std::collections::BTreeMap;
-
 use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
 use crate::notify::Route;
 use crate::run::blackbox::Pattern;
 use crate::scenario::keys::{Key, Shape};
-use crate::scenario::reader::{Fields, Reader};
+use crate::scenario::reader::Reader;
 use crate::scenario::tree::{self, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
 use crate::{notify, run, sink, web};
@@ -140,12 +138,24 @@ const ALERTING: &[Key] = &[
     key("templates", Shape::Keys(&[receivers::TEMPLATES]), "the words of all receivers that have none of their own"),
     key("quorum", Shape::Count, "how many locations must agree; default: a majority of those that report"),
     key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "when nothing is told, and of what"),
+    key(
+        "escalate",
+        pipeline::ESCALATE,
+        "who is told as well while nobody has acknowledged, where a route says nothing",
+    ),
     key("alive", Shape::Keys(&[pipeline::ALIVE]), "who notices when wachta is gone"),
 ];
 const ROUTE: &[Key] = &[
-    key("match", Shape::Map(&Shape::Text), "tags, or severity, scenario, location, kind, and their values"),
+    key("match", pipeline::MATCH, "tags, or severity, scenario, name, location, kind, host, and their values"),
+    key("during", Shape::Keys(&[pipeline::DURING]), "days of the week and times of the day at which it applies"),
     key("to", TEXTS, "names of receivers"),
-    key("group_by", TEXTS, "tags, or severity, scenario, location, kind: only what has the same values is one notice"),
+    key(
+        "group_by",
+        TEXTS,
+        "tags, or severity, scenario, name, location, kind, host: what has the same values is one notice",
+    ),
+    key("causes", Shape::Text, "apart or together; left out: apart, until many of one host or service fail"),
+    key("escalate", pipeline::ESCALATE, "who is told as well while nobody has acknowledged"),
     key("group_wait", Shape::Duration, "how long a notice waits for others of its cause; default 30s, for critical 0s"),
 ];
 
@@ -393,6 +403,9 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
     for item in fields.get("maintenance").and_then(|node| r.list(node, "`maintenance`")).unwrap_or_default() {
         alerting.maintenance.extend(pipeline::maintenance(r, item));
     }
+    if let Some(node) = fields.get("escalate") {
+        alerting.escalate = pipeline::escalate(r, node, &names).unwrap_or_default();
+    }
     alerting.quorum = fields.get("quorum").and_then(|node| quorum(r, node));
     alerting.alive = fields.get("alive").and_then(|node| pipeline::alive(r, node));
     alerting
@@ -404,24 +417,6 @@ fn quorum(r: &mut Reader, node: &Node) -> Option<u32> {
         r.warn(node.span, "one location alone writes to this store", "counts as 1 until others report to it");
     }
     Some(quorum)
-}
-
-/// `match`.
-fn matches(r: &mut Reader, fields: &Fields) -> BTreeMap<String, String> {
-    let mut matches = BTreeMap::new();
-    for entry in fields.get("match").and_then(|node| r.entries(node, "`match`")).unwrap_or_default() {
-        if let Some(text) = r.text(&entry.value, &format!("`{}`", entry.key)) {
-            if entry.key == "severity" {
-                r.word(
-                    &entry.value,
-                    "severity",
-                    &crate::scenario::Severity::ALL.map(crate::scenario::Severity::as_str),
-                );
-            }
-            matches.insert(entry.key.clone(), text.value);
-        }
-    }
-    matches
 }
 
 /// Whether there is a receiver of this name; reports it where there is none.
@@ -440,20 +435,29 @@ fn known_receiver(r: &mut Reader, name: &At<String>, receivers: &[&str]) -> bool
 
 fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
     let fields = r.fields(node, "a route", &[ROUTE])?;
-    let matches = matches(r, &fields);
+    let matches = pipeline::matches(r, &fields);
     let Some(to) = fields.get("to") else {
         r.fail(node.span, "a route needs `to:`");
         return None;
     };
+    let names = receiver_names(r, to, receivers)?;
+    let (group_by, group_wait) = pipeline::grouping(r, &fields);
+    let causes = pipeline::causes(r, &fields);
+    let during = fields.get("during").and_then(|node| pipeline::during(r, node));
+    let escalate = fields.get("escalate").and_then(|node| pipeline::escalate(r, node, receivers));
+    Some(Route { matches, to: names, group_by, group_wait, causes, during, escalate })
+}
+
+/// Names of receivers that are there.
+fn receiver_names(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Vec<String>> {
     let mut names = Vec::new();
-    for item in r.list(to, "`to`")? {
+    for item in r.list(node, "`to`")? {
         let Some(name) = r.text(item, "`to`") else { continue };
         if known_receiver(r, &name, receivers) {
             names.push(name.value);
         }
     }
-    let (group_by, group_wait) = pipeline::grouping(r, &fields);
-    Some(Route { matches, to: names, group_by, group_wait })
+    Some(names)
 }
 
 #[cfg(test)]

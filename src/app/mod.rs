@@ -305,7 +305,9 @@ impl App {
         tasks.restarted("connectivity", &here, finish.clone(), move || line.clone().watch(until.clone()));
 
         let (alerts, asked) = mpsc::channel(16);
-        tasks.essential("requests", &here, requests::serve(asked, intake.clone(), stop.clone()));
+        let serving_requests =
+            requests::serve(asked, intake.clone(), Arc::clone(&at_hand), tracker.clone(), stop.clone());
+        tasks.essential("requests", &here, serving_requests);
         let state = web::State {
             store: at_hand,
             evidence: parts.evidence.clone(),

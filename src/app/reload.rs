@@ -10,12 +10,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, Parts, config, lookup};
-use crate::alert::Intake;
+use crate::alert::{Idle, Intake};
 use crate::diagnostic::{Diagnostic, Severity, Source, Span};
+use crate::incident::Ending;
 use crate::names::{Metric, metric};
 use crate::notify::{Courier, Links};
 use crate::run::blackbox;
-use crate::scenario::{Catalog, Loaded, Lookup, Scenario, ScenarioId, assemble, load, parents};
+use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
 use crate::sink::zabbix::Entry;
 use crate::web::{Overview, ReloadReport, ReloadRequest};
 
@@ -119,7 +120,9 @@ impl Parts {
         diagnostics.extend(problems);
         // While a file is not read, nobody knows which scenarios are in it.
         let whole = diagnostics.iter().all(|found| found.severity < Severity::Error);
-        let refused = |id: &str| !whole || catalog.refused.iter().any(|(known, _)| known == id);
+        let refused = |id: &str| {
+            !whole || catalog.refused.iter().any(|(known, _)| known == id) || catalog.paused.contains_key(id)
+        };
         diagnostics.extend(parents(&catalog.scenarios, refused).1);
 
         let modules = config.probe.as_ref().map(|probe| self.modules(probe, &mut diagnostics));
@@ -143,17 +146,23 @@ impl Parts {
             state.courier.serve(&config.alerting.receivers, &links).await;
         }
         intake.alerting(Arc::new(config.alerting.clone())).await;
-        intake
-            .scenarios(
-                Arc::clone(&scenarios),
-                catalog.refused.iter().map(|(id, _)| ScenarioId::from(id.as_str())).collect(),
-            )
-            .await;
+        let idle = Idle { refused: catalog.refused.clone(), paused: catalog.paused.keys().cloned().collect() };
+        intake.scenarios(Arc::clone(&scenarios), idle).await;
         if let Some(zabbix) = &self.zabbix {
             let entries: Vec<Entry> = scenarios.values().map(|scenario| entry(scenario)).collect();
+            let absent = state.catalog.scenarios.keys().filter(|id| !scenarios.contains_key(*id));
+            for id in absent {
+                let is_paused = catalog.paused.contains_key(id);
+                let is_refused = catalog.refused.iter().any(|(known, _)| known.as_str() == id.as_str());
+                if !is_refused {
+                    zabbix.idle(id, &self.location, if is_paused { Ending::Paused } else { Ending::Removed });
+                }
+            }
             zabbix.catalog(&entries);
         }
         self.scenarios.send_replace(Arc::clone(&scenarios));
+        let catalog_paused: Vec<Arc<Scenario>> = catalog.paused.values().cloned().collect();
+        let maintenance = config.alerting.maintenance.clone();
         state.config = config;
         state.catalog = catalog;
 
@@ -161,6 +170,8 @@ impl Parts {
         let bad = diagnostics.iter().any(|diagnostic| diagnostic.severity > Severity::Warning);
         self.gauges.scenarios.with_label_values(&["loaded"]).set(i64::try_from(scenarios.len()).unwrap_or(i64::MAX));
         self.gauges.scenarios.with_label_values(&["refused"]).set(i64::try_from(refused.len()).unwrap_or(i64::MAX));
+        let paused = i64::try_from(catalog_paused.len()).unwrap_or(i64::MAX);
+        self.gauges.scenarios.with_label_values(&["paused"]).set(paused);
         self.gauges.successful.set(i64::from(!bad));
         if !bad {
             self.gauges.succeeded_at.set(Utc::now().timestamp_millis() as f64 / 1e3);
@@ -175,6 +186,7 @@ impl Parts {
         tracing::info!(
             scenarios = scenarios.len(),
             refused = refused.len(),
+            paused = catalog_paused.len(),
             problems = diagnostics.len(),
             "files loaded"
         );
@@ -183,6 +195,8 @@ impl Parts {
             location: self.location.clone(),
             scenarios: Arc::clone(&scenarios),
             refused,
+            paused: catalog_paused,
+            maintenance,
             problems: problems.clone(),
             loaded_at: Some(Utc::now()),
         }));

@@ -1,42 +1,89 @@
 //! What people ask of alerting: of an agent that runs, or left in its store for the next start.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::lock::FolderLock;
 use crate::alert::{self, Intake};
 use crate::names::{MUTES, REQUESTS};
-use crate::store::{Batch, Incidents, Runs as _, Sqlite, StoreError};
+use crate::store::{Batch, Incidents, NoticeState, Runs as _, Sqlite, Store, StoreError};
 use crate::web;
 
 /// Hands on what is asked of alerting over HTTP.
-pub(super) async fn serve(mut requests: mpsc::Receiver<web::AlertRequest>, intake: Intake, stop: CancellationToken) {
+pub(super) async fn serve(
+    mut requests: mpsc::Receiver<web::AlertRequest>,
+    intake: Intake,
+    store: Arc<dyn Store>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     loop {
         let request = tokio::select! {
             () = stop.cancelled() => return,
             request = requests.recv() => request,
         };
         let Some(request) = request else { return };
-        let answer = intake.request(of(request.asked.clone())).await;
-        request.answer(answer);
+        let asked = of(request.asked.clone());
+        let answer = intake.request(asked.clone()).await;
+        match (asked, answer) {
+            (alert::Request::Acknowledge { key, .. }, Ok(done)) => {
+                let store = Arc::clone(&store);
+                tasks
+                    .spawn(async move { request.answer(Ok(format!("{done}{}", receivers_told(&*store, &key).await))) });
+            }
+            (_, answer) => request.answer(answer),
+        }
     }
 }
 
+/// Who has been told of the latest event of an incident, once all have, or after a short while: who acknowledges wants
+/// to know whether the others know.
+async fn receivers_told(store: &dyn Store, key: &str) -> String {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let notices = store.notices(key).await.unwrap_or_default();
+        let Some(last) = notices.last().map(|last| last.notice.owed_at) else { return String::new() };
+        let latest = notices.iter().filter(|state| state.notice.owed_at == last);
+        let (told, waiting): (Vec<_>, Vec<_>) = latest.partition(|state| state.done_at.is_some());
+        let names = |states: &[&NoticeState]| {
+            states.iter().map(|state| state.notice.receiver.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        if waiting.is_empty() {
+            return format!("; told: {}", names(&told));
+        }
+        if begun.elapsed() >= TOLD_WITHIN {
+            return format!("; not told yet: {}", names(&waiting));
+        }
+        tokio::time::sleep(TOLD_POLL).await;
+    }
+}
+
+/// How long an answer waits for the receivers to be told.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether they are.
+const TOLD_POLL: Duration = Duration::from_millis(20);
+
 fn of(asked: web::Asked) -> alert::Request {
     match asked {
-        web::Asked::Mute { maintenance, matches, length, author, reason } => {
+        web::Asked::Mute { maintenance, matches, length, author, reason, confirmed } => {
             let from = Utc::now();
             let until = from + chrono::TimeDelta::from_std(length).unwrap_or_default();
             // Short enough to be typed, and new.
             let id = Uuid::now_v7().simple().to_string().split_off(20);
-            alert::Request::Mute(alert::Mute { id, maintenance, matches, from, until, author, reason })
+            alert::Request::Mute(alert::Mute { id, maintenance, matches, from, until, author, reason, confirmed })
         }
         web::Asked::Expire { id } => alert::Request::Expire { id },
-        web::Asked::Acknowledge { key, author } => alert::Request::Acknowledge { key, author },
+        web::Asked::Preview { matches } => alert::Request::Preview { matches },
+        web::Asked::Acknowledge { key, author, length } => alert::Request::Acknowledge { key, author, length },
+        web::Asked::Unacknowledge { key, author } => alert::Request::Unacknowledge { key, author },
+        web::Asked::Resolve { key, author, reason } => alert::Request::Resolve { key, author, reason },
     }
 }
 
@@ -57,7 +104,11 @@ pub async fn leave(url: &str, folder: &Path, asked: web::Asked) -> Result<String
 async fn write(store: &Sqlite, request: alert::Request) -> Result<String, String> {
     let told = |e: StoreError| e.to_string();
     match &request {
-        alert::Request::Acknowledge { key, .. } if store.incident(key).await.map_err(told)?.is_none() => {
+        alert::Request::Acknowledge { key, .. }
+        | alert::Request::Unacknowledge { key, .. }
+        | alert::Request::Resolve { key, .. }
+            if store.incident(key).await.map_err(told)?.is_none() =>
+        {
             return Err(format!("no incident has the key `{key}`"));
         }
         alert::Request::Expire { id } => {

@@ -13,9 +13,13 @@ use super::serve::store_places;
 use super::trial::{TestArgs, test};
 use crate::alert::Request;
 use crate::app::{requests, web_client};
+use crate::incident::Matchers;
 use crate::names::{DEFAULT_LISTEN, exit, path};
 use crate::store::{Sqlite, StoreError};
-use crate::web::{Asked, decisions_in, incidents_in, mutes_in, silence_asked, taking_over_asked};
+use crate::web::{
+    Asked, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
+    unacknowledge_asked,
+};
 
 /// How long the agent may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -38,15 +42,34 @@ enum What {
         #[command(flatten)]
         agent: Address,
     },
-    /// Say why a scenario or an incident was told, or why not, newest first
+    /// Say why a scenario or an incident was told, or why not, and what has arrived, newest first
     Why {
         /// The id of a scenario, or the key of an incident like shop-checkout:3
         id: String,
+        /// Since when: 2h, or 2027-01-15T08:00:00Z
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// How many lines at most
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<u32>,
         #[command(flatten)]
         agent: Address,
     },
-    /// Take an incident over: no reminders from now on
+    /// Acknowledge an incident: everyone who was told hears of it; no reminders and no escalation from now on
     Ack {
+        /// The key of the incident, or of its notice
+        key: String,
+        /// For how long; left out: until it is over
+        #[arg(long = "for", value_name = "DURATION")]
+        length: Option<String>,
+        /// Who; default the name of the user
+        #[arg(long, value_name = "NAME", env = "USER")]
+        author: String,
+        #[command(flatten)]
+        agent: Address,
+    },
+    /// Take an acknowledgement back
+    Unack {
         /// The key of the incident, or of its notice
         key: String,
         /// Who; default the name of the user
@@ -55,9 +78,22 @@ enum What {
         #[command(flatten)]
         agent: Address,
     },
+    /// Resolve an incident by hand; it stays so until its scenario was good and is bad again
+    Resolve {
+        /// The key of the incident, or of its notice
+        key: String,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Who; default the name of the user
+        #[arg(long, value_name = "NAME", env = "USER")]
+        author: String,
+        #[command(flatten)]
+        agent: Address,
+    },
     /// Tell nothing of what matches for a while; with --end, end a silence or maintenance
     Silence {
-        /// Tags, or severity, scenario, location, kind: team=shop
+        /// Tags, or severity, scenario, name, location, kind, host: team=shop, team!=shop, name=~'^shop-', name!~test
         #[arg(value_name = "KEY=VALUE", required_unless_present = "end")]
         matches: Vec<String>,
         /// For how long: 2h, 30m
@@ -72,6 +108,12 @@ enum What {
         /// The id of what is to end now
         #[arg(long, value_name = "ID", conflicts_with_all = ["matches", "length", "reason"])]
         end: Option<String>,
+        /// Also if it matches no open incident and no scenario now
+        #[arg(long)]
+        yes: bool,
+        /// Only say what it would match
+        #[arg(long, conflicts_with = "end")]
+        dry_run: bool,
         #[command(flatten)]
         agent: Address,
     },
@@ -93,13 +135,20 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
         What::Test(args) => return test(&args).await,
         What::Replay(args) => replayed(&args).await,
         What::List { agent } => list(&agent).await,
-        What::Why { id, agent } => decisions(&agent, &id).await.map(|found| why(&found)),
-        What::Ack { key, author, agent: Address { store: Some(store), .. } } => {
-            left(&store, taking_over_asked(key, author)).await
+        What::Why { id, since, limit, agent } => {
+            decisions(&agent, &id, WhyQuery { since, limit }).await.map(|found| why(&id, &found))
         }
-        What::Ack { key, author, agent } => {
-            let place = format!("{}/{}/ack", path::API_INCIDENTS, encoded(&key));
-            agent.send(reqwest::Method::POST, &place, Some(&json!({"author": author}))).await.map(|done| said(&done))
+        What::Ack { key, length, author, agent } => {
+            let asked = acknowledge_asked(key.clone(), author.clone(), length.as_deref());
+            agent.change(&key, "ack", asked, &json!({"author": author, "for": length})).await
+        }
+        What::Unack { key, author, agent } => {
+            let asked = unacknowledge_asked(key.clone(), author.clone());
+            agent.change(&key, "unack", asked, &json!({"author": author})).await
+        }
+        What::Resolve { key, reason, author, agent } => {
+            let asked = resolve_asked(key.clone(), author.clone(), reason.clone());
+            agent.change(&key, "resolve", asked, &json!({"author": author, "reason": reason})).await
         }
         What::Silence { end: Some(id), agent: Address { store: Some(store), .. }, .. } => {
             left(&store, Ok(Asked::Expire { id })).await
@@ -108,16 +157,22 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
             agent.send(reqwest::Method::DELETE, &place, None).await.map(|done| said(&done))
         }
-        What::Silence { matches, length, reason, author, end: None, agent } => {
-            let pairs: Option<Vec<_>> = matches.iter().map(|pair| pair.split_once('=')).collect();
-            let Some(pairs) = pairs else { return refuse("write what is to be silenced like team=shop") };
-            let matches: serde_json::Map<String, Value> =
-                pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-            let body = json!({"match": matches, "for": length, "reason": reason, "author": author});
+        What::Silence { matches, length, reason, author, end: None, yes, dry_run, agent } => {
+            let matches = match Matchers::parse(&matches) {
+                Ok(matches) => matches,
+                Err(problem) => return refuse(&problem),
+            };
+            let body = json!({
+                "match": matches, "for": length, "reason": reason, "author": author, "confirmed": yes, "dry_run": dry_run,
+            });
             match &agent.store {
+                Some(_) if dry_run => {
+                    Err("what it matches is known by an agent that runs; ask it, without --store".into())
+                }
                 Some(store) => left(store, silence_asked(body)).await,
                 None => {
-                    agent.send(reqwest::Method::POST, path::API_SILENCES, Some(&body)).await.map(|done| said(&done))
+                    let sent = agent.send(reqwest::Method::POST, path::API_SILENCES, Some(&body)).await;
+                    sent.map(|done| said(&done)).map_err(|problem| problem.replace("; confirm it if", "; add --yes if"))
                 }
             }
         }
@@ -142,6 +197,24 @@ fn encoded(text: &str) -> String {
 }
 
 impl Address {
+    /// Changes an incident: asks the agent, or leaves the request in the store.
+    async fn change(
+        &self,
+        key: &str,
+        what: &str,
+        asked: Result<Asked, String>,
+        body: &Value,
+    ) -> Result<String, String> {
+        match &self.store {
+            Some(store) => left(store, asked).await,
+            None => {
+                asked?;
+                let place = format!("{}/{}/{what}", path::API_INCIDENTS, encoded(key));
+                self.send(reqwest::Method::POST, &place, Some(body)).await.map(|done| said(&done))
+            }
+        }
+    }
+
     async fn get(&self, path: &str) -> Result<Value, String> {
         self.send(reqwest::Method::GET, path, None).await
     }
@@ -182,12 +255,17 @@ async fn left(url: &str, asked: Result<Asked, String>) -> Result<String, String>
     Ok(format!("{left}: at the next start of the agent\n"))
 }
 
-async fn decisions(agent: &Address, id: &str) -> Result<Value, String> {
-    let Some(url) = &agent.store else { return agent.get(&format!("{}/{}", path::API_WHY, encoded(id))).await };
+async fn decisions(agent: &Address, id: &str, query: WhyQuery) -> Result<Value, String> {
+    let Some(url) = &agent.store else {
+        let pairs = [("since", query.since), ("limit", query.limit.map(|limit| limit.to_string()))];
+        let pairs = pairs.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_ref()?))));
+        let pairs: Vec<String> = pairs.collect();
+        return agent.get(&format!("{}/{}?{}", path::API_WHY, encoded(id), pairs.join("&"))).await;
+    };
     let store = opened(url).await?;
-    let found = decisions_in(&store, id).await;
+    let found = decisions_in(&store, id, &query).await;
     store.close().await;
-    found.map_err(|e| e.to_string())?.ok_or_else(|| format!("nothing was decided about `{id}`"))
+    found.map_err(|e| e.to_string())?.ok_or_else(|| format!("nothing is known of `{id}` in this store"))
 }
 
 async fn list(agent: &Address) -> Result<String, String> {
@@ -212,13 +290,24 @@ fn listed(incidents: &Value, mutes: &Value) -> String {
     let open = incidents.as_array().into_iter().flatten().filter(|incident| incident["resolved_at"].is_null());
     let mut text = String::new();
     for incident in open {
+        let acknowledged = &incident["acknowledged"];
+        let who = acknowledged["author"].as_str().map(|author| {
+            let until = acknowledged["until"].is_string().then(|| format!(" until {}", time(&acknowledged["until"])));
+            format!("  (acknowledged by {author}{})", until.unwrap_or_default())
+        });
+        let unwatched = &incident["unwatched"];
+        let unwatched = unwatched["reason"]
+            .as_str()
+            .map(|reason| format!("  (nothing is known since {}: {reason})", time(&unwatched["since"])));
         text.push_str(&format!(
-            "{}  {}  since {}  {}{}\n",
+            "{}  {}  since {}  {}{}{}{}\n",
             word(&incident["key"]),
             word(&incident["severity"]),
             time(&incident["opened_at"]),
             word(&incident["name"]),
             incident["message"].as_str().map(|message| format!(": {message}")).unwrap_or_default(),
+            who.unwrap_or_default(),
+            unwatched.unwrap_or_default(),
         ));
     }
     if text.is_empty() {
@@ -226,9 +315,7 @@ fn listed(incidents: &Value, mutes: &Value) -> String {
     }
     for mute in mutes.as_array().into_iter().flatten() {
         let what = if mute["maintenance"] == true { "maintenance" } else { "silenced" };
-        let pairs = mute["match"].as_object().into_iter().flatten();
-        let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", word(value))).collect();
-        let pairs = if pairs.is_empty() { "everything".to_owned() } else { pairs.join(" ") };
+        let pairs: Matchers = serde_json::from_value(mute["match"].clone()).unwrap_or_default();
         let (id, until, author, reason) =
             (word(&mute["id"]), time(&mute["until"]), word(&mute["author"]), word(&mute["reason"]));
         text.push_str(&format!("{what} {id}  {pairs}  until {until}  by {author}: {reason}\n"));
@@ -237,7 +324,10 @@ fn listed(incidents: &Value, mutes: &Value) -> String {
 }
 
 /// Decisions as lines: when, why, how often, with which figures.
-fn why(decisions: &Value) -> String {
+fn why(id: &str, decisions: &Value) -> String {
+    if decisions.as_array().is_some_and(Vec::is_empty) {
+        return format!("nothing to say of `{id}`: it has not run in that time, or is paused\n");
+    }
     let line = |decision: &Value| {
         let count = decision["count"].as_u64().unwrap_or(1);
         let times = if count > 1 { format!(" ×{count} since {}", time(&decision["first_at"])) } else { String::new() };

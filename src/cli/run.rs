@@ -146,7 +146,10 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     }
     let mut scenarios: Vec<Arc<Scenario>> =
         catalog.scenarios.values().filter(|scenario| selection.has(scenario.id.as_str())).cloned().collect();
-    if scenarios.is_empty() {
+    for paused in catalog.paused.values().filter(|scenario| selection.has(scenario.id.as_str())) {
+        println!("{}: passed over, it has `enabled: false`", paused.name);
+    }
+    if scenarios.is_empty() && catalog.paused.is_empty() {
         return Err("there is no scenario to run".into());
     }
     scenarios.retain(|scenario| {

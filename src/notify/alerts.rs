@@ -52,6 +52,7 @@ pub(super) fn annotations(notice: &Notice, message: &Message) -> Labels {
         ("reason", reason.map(Reason::as_str).map(ToOwned::to_owned)),
         ("place", place.clone()),
         ("note", notice.note.clone()),
+        ("ending", notice.incident.ending.map(|ending| ending.meaning().to_owned())),
         ("runbook_url", runbook.clone()),
     ] {
         annotations.extend(value.map(|value| (key.to_owned(), value)));

@@ -1,6 +1,5 @@
 //! The agent's file, `alerting:`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,8 +7,9 @@ use super::alive::Alive;
 use super::credential::Credential;
 use super::template::Templates;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, NaiveTime, TimeDelta, Utc, Weekday};
 
+use crate::incident::Matchers;
 use crate::scenario::timing::Cron;
 
 /// Who is told, and of what.
@@ -23,6 +23,8 @@ pub struct Alerting {
     pub quorum: Option<u32>,
     /// When nothing is told, and of what.
     pub maintenance: Vec<Window>,
+    /// Who is told as well while nobody has acknowledged, where a route does not say it.
+    pub escalate: Vec<Escalation>,
     /// Who notices when the agent is gone.
     pub alive: Option<Alive>,
 }
@@ -34,8 +36,8 @@ pub struct Window {
     pub begins: Begins,
     /// How long it lasts.
     pub length: std::time::Duration,
-    /// Tags, or `severity`, `scenario`, `location`, `kind` and their values: all must be equal. Empty: everything.
-    pub matches: BTreeMap<String, String>,
+    /// What incidents it is meant for. Empty: everything.
+    pub matches: Matchers,
 }
 
 /// When a window begins.
@@ -59,6 +61,21 @@ impl Window {
             Begins::Cron { expression, timezone } => Cron::parse(expression).ok()?.next_after(*timezone, after),
             Begins::At(at) => Some(*at).filter(|at| *at > after),
         }
+    }
+
+    /// When it ends, if it is open now.
+    pub fn open_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let length = TimeDelta::from_std(self.length).ok()?;
+        // The first beginning that is recent enough for the window to be open still.
+        let mut begins = self.next_after(now.checked_sub_signed(length)?)?;
+        if begins > now {
+            return None;
+        }
+        // Where windows overlap, they are one.
+        while let Some(again) = self.next_after(begins).filter(|again| *again <= now) {
+            begins = again;
+        }
+        begins.checked_add_signed(length)
     }
 }
 
@@ -241,16 +258,70 @@ pub struct Ntfy {
     pub token: Option<Credential>,
 }
 
+/// Whether different causes are different groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Causes {
+    /// They are, until so many incidents of one host or service open that what follows is one group.
+    #[default]
+    Widening,
+    /// They always are.
+    Apart,
+    /// They never are.
+    Together,
+}
+
+/// Who is told as well while nobody has acknowledged an incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Escalation {
+    /// How long after the first notice.
+    pub after: Duration,
+    /// Names of receivers.
+    pub to: Vec<String>,
+}
+
+/// A time of the day on some days of the week.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct During {
+    /// The days on which it begins.
+    pub weekdays: Vec<Weekday>,
+    /// When it begins.
+    pub from: NaiveTime,
+    /// When it ends; not after `from`: on the day after. None: at the end of the day.
+    pub until: Option<NaiveTime>,
+    /// The zone of these times.
+    pub timezone: chrono_tz::Tz,
+}
+
+impl During {
+    /// Whether it is that time.
+    pub fn contains(&self, now: DateTime<Utc>) -> bool {
+        let local = now.with_timezone(&self.timezone);
+        let (day, time) = (local.weekday(), local.time());
+        let on = |day: Weekday| self.weekdays.contains(&day);
+        match self.until {
+            None => on(day) && self.from <= time,
+            Some(until) if until > self.from => on(day) && self.from <= time && time < until,
+            // It goes on after midnight, and belongs to the day on which it began.
+            Some(until) => (on(day) && self.from <= time) || (on(day.pred()) && time < until),
+        }
+    }
+}
+
 /// Which incidents go to whom.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Route {
-    /// Tags, or `severity`, `scenario`, `location`, `kind` and their values: all must be equal. Empty: everything.
-    pub matches: BTreeMap<String, String>,
+    /// What incidents it is meant for. Empty: everything.
+    pub matches: Matchers,
     /// Names of receivers.
     pub to: Vec<String>,
-    /// Tags, or `severity`, `scenario`, `location`, `kind`, whose values must be equal within a group. The cause
-    /// always must.
+    /// Tags, or `severity`, `scenario`, `name`, `location`, `kind`, `host`, whose values must be equal within a group.
     pub group_by: Vec<String>,
+    /// Whether different causes are different groups.
+    pub causes: Causes,
+    /// When it applies; none: always.
+    pub during: Option<During>,
+    /// Who is told as well while nobody has acknowledged; none: what holds for all routes.
+    pub escalate: Option<Vec<Escalation>>,
     /// How long a group gathers before it is told; none: 30 seconds, for critical ones none.
     pub group_wait: Option<std::time::Duration>,
 }

@@ -13,6 +13,7 @@ mod cut;
 mod delivering;
 mod email;
 mod exchange;
+mod headline;
 mod log;
 mod message;
 mod ntfy;
@@ -39,11 +40,12 @@ use crate::store::evidence::EvidenceFolder;
 
 pub use alive::{Alive, keep_calling};
 pub use config::{
-    Alerting, Alertmanager, Begins, Email, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route, Slack, Teams,
-    Telegram, Webhook, WebhookFormat, Window,
+    Alerting, Alertmanager, Begins, Causes, During, Email, Escalation, MailTls, Ntfy, PagerDuty, Receiver,
+    ReceiverKind, Route, Slack, Teams, Telegram, Webhook, WebhookFormat, Window,
 };
 pub use courier::{Courier, Metrics};
 pub use email::is_mailbox;
+pub use headline::headline;
 pub use trial::{Trial, trial};
 
 /// The name of the receiver that is always there.
@@ -240,46 +242,6 @@ impl Links {
         let base = self.base.as_ref()?.as_str().trim_end_matches('/');
         Some(format!("{base}{path}{id}"))
     }
-}
-
-/// One line for people: `[CRITICAL] Shop checkout failed at waw-1: click button "Pay now": …`.
-pub fn headline(notice: &Notice) -> String {
-    let incident = &notice.incident;
-    let severity = incident.severity.as_str().to_uppercase();
-    let place = &incident.location;
-    if trial::is_trial(incident) {
-        return trial::headline(notice);
-    }
-    let more = notice.others.len() + notice.uncounted;
-    let name = if more == 0 { incident.name.clone() } else { format!("{} and {more} more", incident.name) };
-    let burns = incident.subject.slo_of().is_some();
-    let mut line = match notice.event {
-        Event::Resolved if burns => return format!("[RESOLVED] {name}: the error budget no longer burns"),
-        Event::Resolved => {
-            return format!("[RESOLVED] {name} {} again at {place}", if more == 0 { "works" } else { "work" });
-        }
-        Event::Digest => return format!("[{severity}] what was held back: {name} at {place}"),
-        Event::Opened | Event::Updated | Event::Reminder if incident.subject.is_agent() => {
-            return format!("[{severity}] {name} cannot test: {}", incident.message.as_deref().unwrap_or("unknown"));
-        }
-        Event::Updated if burns => {
-            let new = notice.note.as_deref().unwrap_or("faster than before");
-            format!("[{severity}] {name}: the error budget burns, {new}")
-        }
-        Event::Opened if burns => format!("[{severity}] {name}: the error budget burns"),
-        Event::Reminder if burns => format!("[{severity}] {name}: the error budget still burns"),
-        Event::Opened => format!("[{severity}] {name} {} at {place}", incident.verdict),
-        Event::Reminder => format!("[{severity}] {name} still {} at {place}", incident.verdict),
-        Event::Updated => {
-            let new = notice.note.as_deref().unwrap_or("was a warning");
-            format!("[{severity}] {name} {} at {place}, {new}", incident.verdict)
-        }
-    };
-    for part in [&incident.step, &incident.message].into_iter().flatten() {
-        line.push_str(": ");
-        line.push_str(part);
-    }
-    line
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! One alert per dedup key: what is told again of an open one is laid over it, and a resolve for one that is not open is
 //! dropped there, so that a repeat does no harm. What is laid over an open alert pages nobody; so what becomes louder is
 //! an alert of its own, whose key says how loud, and the quieter one is resolved after it.
+//! An incident that somebody has acknowledged is acknowledged there as well. The API has no event that takes this back, and
+//! an end has no words: why an incident ended (removed, paused, by hand) is not shown there.
 
 use std::time::Duration;
 
@@ -61,7 +63,15 @@ pub(super) fn events(
         return (Vec::new(), None);
     }
     if is <= was {
-        return (vec![event(notice, key, message, wording)], Some(json!({"key": key, "severity": was.as_str()})));
+        let mut events = vec![event(notice, key, message, wording)];
+        let mut memo_after = json!({"key": key, "severity": was.as_str()});
+        if notice.incident.acknowledged.is_some() {
+            if memo.is_none_or(|memo| memo["acknowledged"] != true) {
+                events.push(json!({"event_action": "acknowledge", "dedup_key": key}));
+            }
+            memo_after["acknowledged"] = true.into();
+        }
+        return (events, Some(memo_after));
     }
     let louder = cut::key(&format!("{} {is}", notice.dedup_key()), KEY);
     let events = vec![event(notice, &louder, message, wording), end(key)];

@@ -11,7 +11,7 @@ use minijinja::{Environment, Value};
 use serde_json::json;
 
 use super::{Links, cut, headline};
-use crate::incident::{Affected, Event, Incident, Notice, Subject};
+use crate::incident::{Affected, Ending, Event, Incident, Notice, Subject};
 use crate::names::Reason;
 use crate::outcome::{RunId, Verdict};
 use crate::scenario::{Pretty, Severity};
@@ -29,16 +29,27 @@ pub(super) const TEXT: &str = "\
 {% if note %}
 {{ note }}
 {% endif %}
-{% if event != 'resolved' %}
+{% if unwatched %}
+not watched: nothing is known since {{ unwatched }}
+{% endif %}
+{% if acknowledged and event != 'resolved' %}
+acknowledged by: {{ acknowledged }}
+{% endif %}
+{% if ending %}
+{{ ending }}{% if ending_reason %} by {{ ending_reason }}{% endif %}
+
+{% endif %}
 {% if step %}
 step: {{ step }}
 {% endif %}
 {% if message %}
-seen: {{ message }}
+{{ 'was' if event == 'resolved' else 'seen' }}: {{ message }}
 {% endif %}
-{% if place %}
+{% if target and event != 'resolved' %}
+where: {{ target }}
+{% endif %}
+{% if place and event != 'resolved' %}
 line: {{ place }}
-{% endif %}
 {% endif %}
 from: {{ location }}
 since: {{ opened_at }}{% if resolved_at %}, until {{ resolved_at }} ({{ lasted }}){% endif %}
@@ -46,7 +57,7 @@ since: {{ opened_at }}{% if resolved_at %}, until {{ resolved_at }} ({{ lasted }
 {% if others %}
 also affected ({{ others|length + uncounted }}):
 {% for other in others %}
-- {{ other.name }}{% if other.resolved_at %} (works again){% elif other.step %}: {{ other.step }}{% endif %}
+- {{ other.name }}{% if other.resolved_at %} ({{ other.ending or 'works again' }}){% elif other.step %}: {{ other.step }}{% endif %}
 
 {% endfor %}
 {% if uncounted %}
@@ -55,7 +66,7 @@ also affected ({{ others|length + uncounted }}):
 {% endif %}";
 
 /// The names that templates may use.
-pub const NAMES: [&str; 27] = [
+pub const NAMES: [&str; 32] = [
     "headline",
     "event",
     "severity",
@@ -83,6 +94,11 @@ pub const NAMES: [&str; 27] = [
     "key",
     "repeat",
     "open",
+    "target",
+    "ending",
+    "ending_reason",
+    "unwatched",
+    "acknowledged",
 ];
 
 /// Words of one's own.
@@ -206,7 +222,7 @@ fn names(notice: &Notice, links: &Links) -> Value {
             "subject": other.subject, "name": text(&other.name), "severity": other.severity.as_str(),
             "location": other.location, "step": some(&other.step), "message": some(&other.message),
             "opened_at": moment(other.opened_at), "resolved_at": other.resolved_at.map(moment),
-            "run": links.run_of(other.last_run),
+            "run": links.run_of(other.last_run), "ending": other.ending.map(Ending::meaning),
         })
     };
     let names = json!({
@@ -220,6 +236,10 @@ fn names(notice: &Notice, links: &Links) -> Value {
         "bad_runs": incident.bad_runs, "note": some(&notice.note),
         "others": notice.others.iter().map(other).collect::<Vec<_>>(), "uncounted": notice.uncounted,
         "runbook": some(&incident.runbook), "receiver": notice.receiver, "key": notice.dedup_key(), "repeat": notice.repeat,
+        "target": some(&incident.target), "ending": incident.ending.map(Ending::meaning),
+        "ending_reason": some(&incident.ending_reason),
+        "unwatched": incident.unwatched.as_ref().map(|it| format!("{}: {}", moment(it.since), text(&it.reason))),
+        "acknowledged": incident.acknowledged.as_ref().map(|it| text(&it.author)),
         "links": {"incident": links.incident(notice), "run": links.run(notice), "silence": links.silence(notice)},
     });
     Value::from(minijinja::value::Serde(names))
@@ -251,6 +271,11 @@ pub(super) fn sample() -> Notice {
         bad_runs: 3,
         events: 1,
         receivers: Vec::new(),
+        target: None,
+        ending: None,
+        ending_reason: None,
+        unwatched: None,
+        acknowledged: None,
     };
     let other = Affected {
         subject: Subject("shop-search".into()),
@@ -262,6 +287,7 @@ pub(super) fn sample() -> Notice {
         opened_at: at(5),
         resolved_at: None,
         last_run: RunId(uuid::Uuid::nil()),
+        ending: None,
     };
     Notice {
         others: vec![other],
@@ -301,7 +327,9 @@ also affected (3):
         notice.others[0].resolved_at = notice.incident.resolved_at;
         assert_eq!(
             text(&notice),
-            "[RESOLVED] Shop checkout and 1 more work again at waw-1
+            "[RESOLVED] Shop checkout and 1 more work again at waw-1 after 12m30s; was: click button \"Pay now\": no such element
+step: click button \"Pay now\"
+was: no such element
 from: waw-1
 since: 2027-01-15 08:00:00 UTC, until 2027-01-15 08:12:30 UTC (12m30s)
 also affected (1):

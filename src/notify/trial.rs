@@ -95,5 +95,10 @@ fn incident(receiver: &str, location: &str, now: DateTime<Utc>) -> Incident {
         bad_runs: 1,
         events: 1,
         receivers: vec![receiver.to_owned()],
+        target: None,
+        ending: None,
+        ending_reason: None,
+        unwatched: None,
+        acknowledged: None,
     }
 }

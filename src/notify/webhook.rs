@@ -11,7 +11,7 @@ use super::config::{Webhook, WebhookFormat};
 use super::exchange::exchange;
 use super::message::{Message, Wording};
 use super::{Links, Notifier, Tried};
-use crate::incident::{Event, Notice};
+use crate::incident::{Ending, Event, Notice};
 use crate::store::Delivery;
 
 /// Posts notices to a URL.
@@ -19,6 +19,11 @@ pub(super) struct Hook {
     pub(super) client: reqwest::Client,
     pub(super) config: Webhook,
     pub(super) wording: Wording,
+}
+
+/// How an incident that is over ended.
+fn ending(ending: Option<Ending>) -> &'static str {
+    ending.map_or("recovered", Ending::as_str)
 }
 
 /// What is posted.
@@ -35,6 +40,7 @@ pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
             "opened_at": time(other.opened_at),
             "resolved_at": other.resolved_at.map(time),
             "run": other.last_run,
+            "ending": other.resolved_at.map(|_| ending(other.ending)),
         })
     });
     json!({
@@ -62,6 +68,13 @@ pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
         "bad_runs": incident.bad_runs,
         "opened_at": time(incident.opened_at),
         "resolved_at": incident.resolved_at.map(time),
+        "target": incident.target,
+        "ending": incident.resolved_at.map(|_| ending(incident.ending)),
+        "ending_reason": incident.ending_reason,
+        "unwatched": incident.unwatched.as_ref().map(|it| json!({"since": time(it.since), "reason": it.reason})),
+        "acknowledged": incident.acknowledged.as_ref().map(|it| {
+            json!({"author": it.author, "at": time(it.at), "until": it.until.map(time)})
+        }),
         "others": others.collect::<Vec<_>>(),
         "uncounted": notice.uncounted,
         "runbook": incident.runbook,

@@ -15,6 +15,8 @@ use crate::diagnostic::{Diagnostic, Severity};
 pub struct Catalog {
     /// By id.
     pub scenarios: BTreeMap<ScenarioId, Arc<Scenario>>,
+    /// Those with `enabled: false`, by id.
+    pub paused: BTreeMap<ScenarioId, Arc<Scenario>>,
     /// Files and scenarios that were refused: the path or id, and the first reason.
     pub refused: Vec<(String, String)>,
 }
@@ -34,7 +36,7 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
             catalog.refused.push((path.clone(), error.message.clone()));
             // A folder that does not read has all that was below it.
             let of = |known: &&Arc<Scenario>| Path::new(&known.source.path).starts_with(&path);
-            candidates.extend(previous.scenarios.values().filter(of).cloned());
+            candidates.extend(previous.scenarios.values().chain(previous.paused.values()).filter(of).cloned());
         }
         for scenario in loaded.scenarios {
             let id = scenario.id.as_str();
@@ -63,9 +65,11 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
         running.is_none_or(|running| running.source.path != candidate.source.path)
     });
     for candidate in candidates {
-        match catalog.scenarios.get(&candidate.id.value) {
+        let known = catalog.scenarios.get(&candidate.id.value).or_else(|| catalog.paused.get(&candidate.id.value));
+        match known {
             None => {
-                catalog.scenarios.insert(candidate.id.value.clone(), candidate);
+                let those = if candidate.enabled { &mut catalog.scenarios } else { &mut catalog.paused };
+                those.insert(candidate.id.value.clone(), candidate);
             }
             Some(stays) => {
                 let id = candidate.id.value.to_string();

@@ -136,6 +136,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         None => Vec::new(),
     };
     let schedule = schedule(r, &fields, None);
+    let enabled = enabled(r, &fields, true);
     let alert = alert(r, fields.get("alert"), AlertParts::default());
     let (Some(name), Some(id)) = (name, id) else { return Vec::new() };
     let mut scenario = Scenario {
@@ -144,6 +145,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         source: Arc::clone(&r.source),
         kind: Kind::Api,
         tags,
+        enabled,
         schedule: Schedule::Every(DEFAULT_EVERY),
         grace: Duration::ZERO,
         timeout: model::DEFAULT_SCENARIO_TIMEOUT,
@@ -172,7 +174,9 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     lint::timeouts(r, &scenario);
     usual::lint(r, &scenario);
     lint::pages(r, &fields, &scenario);
-    missing(r, &scenario, lookup);
+    if scenario.enabled {
+        missing(r, &scenario, lookup);
+    }
     vec![scenario]
 }
 
@@ -189,6 +193,7 @@ fn checks(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
             tags: tags(r, fields.get("tags")),
             alert: alert(r, fields.get("alert"), AlertParts::default()),
             timezone: fields.get("timezone").and_then(|node| timezone(r, node)),
+            paused: !enabled(r, fields, true),
         };
     }
     let Some(node) = fields.get("checks") else { return Vec::new() };
@@ -205,7 +210,9 @@ fn checks(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
             scenario.secrets.clone_from(&secrets);
             scenario.totp.clone_from(&totp);
             scenario.vars.clone_from(&vars);
-            missing(r, &scenario, lookup);
+            if scenario.enabled {
+                missing(r, &scenario, lookup);
+            }
             if let Some(first) = out.iter().find(|first| first.id.value == scenario.id.value) {
                 let message = format!("a second check with the id `{}`", scenario.id.value);
                 let label = format!("the first one is at {}", r.source.place(first.id.span));
@@ -229,6 +236,12 @@ struct Defaults {
     timeout: Option<Duration>,
     tags: BTreeMap<String, String>,
     alert: AlertParts,
+    paused: bool,
+}
+
+/// Whether a scenario runs.
+fn enabled(r: &mut Reader, fields: &Fields<'_>, default: bool) -> bool {
+    fields.get("enabled").and_then(|node| r.boolean(node, "`enabled`")).unwrap_or(default)
 }
 
 fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
@@ -266,6 +279,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
     let schedule = schedule.unwrap_or(Schedule::Every(DEFAULT_EVERY));
     let mut all_tags = common.tags.clone();
     all_tags.extend(tags(r, fields.get("tags")));
+    let enabled = enabled(r, &fields, !common.paused);
     let alert = alert(r, fields.get("alert"), common.alert.clone());
     let (kind, action) = probe::check(r, kind_entry, &fields)?;
     let grace = match &action {
@@ -289,6 +303,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         source: Arc::clone(&r.source),
         kind,
         tags: all_tags,
+        enabled,
         alert: alert.policy(&schedule, kind == Kind::Heartbeat),
         schedule,
         grace,

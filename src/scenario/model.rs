@@ -30,6 +30,12 @@ impl ScenarioId {
     }
 }
 
+impl std::borrow::Borrow<str> for ScenarioId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ScenarioId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -55,6 +61,8 @@ pub struct Scenario {
     pub kind: Kind,
     /// `key: value` pairs that routes and dashboards go by.
     pub tags: BTreeMap<String, String>,
+    /// Whether it runs; `enabled: false` pauses it.
+    pub enabled: bool,
     /// When it is due.
     pub schedule: Schedule,
     /// So much later it is judged: the grace of a heartbeat, nothing for all else.

@@ -125,6 +125,11 @@ fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> 
         bad_runs: 1,
         events: 1,
         receivers: vec!["a".into()],
+        target: None,
+        ending: None,
+        ending_reason: None,
+        unwatched: None,
+        acknowledged: None,
     }
 }
 

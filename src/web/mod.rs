@@ -27,7 +27,10 @@ use crate::sink::prometheus::Prometheus;
 use crate::store::Store;
 use crate::store::evidence::EvidenceFolder;
 
-pub use api::{AlertRequest, Asked, decisions_in, incidents_in, mutes_in, silence_asked, taking_over_asked};
+pub use api::{
+    AlertRequest, Asked, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked,
+    silence_asked, unacknowledge_asked,
+};
 pub use config::Config;
 pub use probe::Probes;
 
@@ -40,6 +43,10 @@ pub struct Overview {
     pub scenarios: Scenarios,
     /// Scenarios that cannot run here, and why.
     pub refused: Vec<(String, String)>,
+    /// Scenarios with `enabled: false`.
+    pub paused: Vec<Arc<crate::scenario::Scenario>>,
+    /// When nothing is told, and of what, by the agent's file.
+    pub maintenance: Vec<crate::notify::Window>,
     /// Every problem of the last load, as text.
     pub problems: Vec<String>,
     /// When the files were last loaded.
@@ -130,6 +137,8 @@ pub fn router(state: State) -> Router {
         .route(path::LOGS, get(probe::logs))
         .route(path::API_INCIDENTS, get(api::incidents))
         .route(&format!("{}/{{key}}/ack", path::API_INCIDENTS), post(api::acknowledge))
+        .route(&format!("{}/{{key}}/unack", path::API_INCIDENTS), post(api::unacknowledge))
+        .route(&format!("{}/{{key}}/resolve", path::API_INCIDENTS), post(api::resolve))
         .route(&format!("{}/{{id}}", path::API_WHY), get(api::why))
         .route(path::API_SILENCES, get(api::silences).post(api::silence))
         .route(&format!("{}/{{id}}", path::API_SILENCES), delete(api::expire))

@@ -74,12 +74,13 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     // By the scenario or by the key of its incident, newest first.
     for id in ["front", "front:1"] {
         let why =
-            says(&["why", id], &["  opened: 1 bad of the last 1, 1 needed", "  told: opened as front:1 to hook"]).await;
+            says(&["why", id], &["  opened: 1 bad of the last 1, 1 needed", "  queued: opened as front:1 for hook"])
+                .await;
         assert!(why.find("told:") < why.find("opened:"), "{why}");
     }
 
-    says(&["ack", "front:1", "--author", "ania"], &["front:1 is taken over by ania\n"]).await;
-    says(&["why", "front"], &["  acknowledged: taken over by ania: no reminders"]).await;
+    says(&["ack", "front:1", "--author", "ania"], &["front:1 is acknowledged by ania\n"]).await;
+    says(&["why", "front"], &["  acknowledged: acknowledged by ania: no reminders"]).await;
 
     // What opens while it is silenced is told when the silence has ended.
     let reason = ["--for", "2h", "--reason", "provider is at it", "--author", "ania"];
@@ -97,8 +98,11 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     assert_eq!(told(&receiver), ["front:1 opened"], "a silence is silent, and nothing is told twice");
     says(&["silence", "--end", id, "--author", "ania"], &[&format!("{id} has ended\n")]).await;
     hears(&receiver, "cart:1 opened").await;
-    says(&["why", "cart:1"], &["  released: maintenance or silence is over; told if its next run is bad", "  told: "])
-        .await;
+    says(
+        &["why", "cart:1"],
+        &["  released: maintenance or silence is over; told if its next run is bad", "  delivered: "],
+    )
+    .await;
     let list = says(&["list"], &["front:1", "cart:1"]).await;
     assert!(!list.contains("silenced"), "{list}");
 
@@ -165,9 +169,9 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     let cases: [(&[&str], &str); 5] = [
         (&["list"], "cart:1  warning  since 20"),
         (&["why", "cart:1"], "  silence: silenced by ania until 20"),
-        (&ack, "cart:1 is taken over by ania: at the next start of the agent\n"),
+        (&ack, "cart:1 is acknowledged by ania: at the next start of the agent\n"),
         (&silence, " of team=web until 20"),
-        (&["list"], "at the next start: cart:1 is taken over by ania\nat the next start: silence "),
+        (&["list"], "at the next start: cart:1 is acknowledged by ania\nat the next start: silence "),
     ];
     for (arguments, part) in cases {
         let ran = on_store(arguments).await;
@@ -191,7 +195,7 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     let list = shown(&["list"]).await;
     assert!(list.contains("  team=web  until 20"), "{list}");
     let why = shown(&["why", "cart"]).await;
-    assert!(why.contains("  acknowledged: taken over by ania: no reminders"), "{why}");
+    assert!(why.contains("  acknowledged: acknowledged by ania: no reminders"), "{why}");
     assert_eq!(on_store(&["list"]).await.out, list, "nothing is left to be carried out");
     assert_eq!(told(&receiver), ["front:1 opened", "cart:1 opened"]);
     assert_eq!(agent.stop().await, Some(0));

@@ -296,10 +296,11 @@ fn scenarios(policy: &str, ids: &[&str]) -> Arc<BTreeMap<ScenarioId, Arc<Scenari
 fn alerting(receivers: &[&str], routes: &[(&str, &[&str])]) -> Arc<Alerting> {
     let receiver = |name: &&str| Receiver { name: (*name).to_owned(), kind: ReceiverKind::Log, ..Receiver::default() };
     let route = |(team, to): &(&str, &[&str])| Route {
-        matches: BTreeMap::from([("team".to_owned(), (*team).to_owned())]),
+        matches: [("team".to_owned(), (*team).to_owned())].into(),
         to: to.iter().map(|name| (*name).to_owned()).collect(),
         group_by: vec!["scenario".into()],
         group_wait: Some(Duration::ZERO),
+        ..Route::default()
     };
     let all = Route {
         to: receivers.iter().map(|name| (*name).to_owned()).collect(),
@@ -361,7 +362,7 @@ async fn an_error_budget_goes_on_from_the_store() {
         let committer = committer.budgeting(move |id, left| drop(told.send((id.to_string(), left))));
         let task = tokio::spawn(committer.run());
         intake.alerting(alerting(&["a"], &[])).await;
-        intake.scenarios(Arc::clone(&all), Vec::new()).await;
+        intake.scenarios(Arc::clone(&all), Idle::default()).await;
         for (n, letter) in (0..).zip("PFP".chars()) {
             let ended_at = begin + chrono::TimeDelta::minutes(agent * 3 + n);
             let outcome = Outcome { started_at: ended_at, ended_at, ..outcome("shop", letter, 0) };
@@ -436,7 +437,7 @@ on_both_stores! {
 async fn one_commit_holds_all_that_belongs_together(url: &str) {
     let store = store(url).await;
     let agent = Agent::new(&store).await;
-    agent.intake.scenarios(scenarios("", &["shop"]), Vec::new()).await;
+    agent.intake.scenarios(scenarios("", &["shop"]), Idle::default()).await;
     agent.intake.alerting(alerting(&["on-call", "team"], &[])).await;
     // What waits before the first commit goes into one.
     let heard: Vec<_> = (0..3).map(|n| agent.intake.outcome(Arc::new(outcome("shop", 'F', n * 60)))).collect();
@@ -455,7 +456,7 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     assert_eq!(owed(&store, "team").await, ["opened shop:1"]);
     let decisions = store.decisions(&Subject("shop".into()), 10).await.unwrap();
     let why: Vec<_> = decisions.iter().map(|kept| (kept.decision.why.as_str(), kept.count)).collect();
-    assert_eq!(why, [("told", 1), ("repeat", 1), ("opened", 1), ("count", 1)]);
+    assert_eq!(why, [("queued", 1), ("repeat", 1), ("opened", 1), ("count", 1)]);
     let metrics = running.intake.dropped.get();
     assert_eq!(metrics, 0);
     running.stop().await;
@@ -467,7 +468,7 @@ async fn a_store_that_is_away_loses_nothing(url: &str) {
         let url = if url.contains("memory") { url.to_owned() } else { format!("sqlite:{}", file.0.display()) };
         let store = store(&url).await;
         let running = Agent::new(&store).await.start();
-        running.intake.scenarios(scenarios("", &["shop"]), Vec::new()).await;
+        running.intake.scenarios(scenarios("", &["shop"]), Idle::default()).await;
         running.intake.alerting(alerting(&["on-call"], &[])).await;
         running.runs("F", "shop", 0).await;
         store.faults.lock().unwrap().push(fault);
@@ -502,7 +503,7 @@ async fn a_restart_goes_on_where_it_was(url: &str) {
         ("F", &["opened shop:1", "resolved shop:1", "opened shop:2"]),
     ] {
         let running = Agent::new(&store).await.start();
-        running.intake.scenarios(Arc::clone(&known), Vec::new()).await;
+        running.intake.scenarios(Arc::clone(&known), Idle::default()).await;
         running.intake.alerting(Arc::clone(&who)).await;
         running.runs(letters, "shop", 0).await;
         running.stop().await;
@@ -513,7 +514,7 @@ async fn a_restart_goes_on_where_it_was(url: &str) {
 async fn who_heard_of_the_opening_hears_of_the_end(url: &str) {
     let store = store(url).await;
     let running = Agent::new(&store).await.start();
-    running.intake.scenarios(scenarios("severity: critical", &["shop", "blog", "shed"]), Vec::new()).await;
+    running.intake.scenarios(scenarios("severity: critical", &["shop", "blog", "shed"]), Idle::default()).await;
     let all = &["a", "b", "c"];
     running.intake.alerting(alerting(all, &[("shop", &["a", "b"]), ("shop", &["c"]), ("blog", &["b"])])).await;
     running.runs("FF", "shop", 0).await;
@@ -532,11 +533,12 @@ async fn what_is_removed_resolves(url: &str) {
     let store = store(url).await;
     let running = Agent::new(&store).await.start();
     running.intake.alerting(alerting(&["a"], &[])).await;
-    running.intake.scenarios(scenarios("", &["gone", "kept", "refused"]), Vec::new()).await;
+    running.intake.scenarios(scenarios("", &["gone", "kept", "refused"]), Idle::default()).await;
     for id in ["gone", "kept", "refused"] {
         running.runs("FF", id, 0).await;
     }
-    running.intake.scenarios(scenarios("", &["kept"]), vec!["refused".into()]).await;
+    let idle = Idle { refused: vec![("refused".into(), "a variable is missing".into())], ..Idle::default() };
+    running.intake.scenarios(scenarios("", &["kept"]), idle).await;
     // What ends after its scenario is gone is written, and judged no more.
     running.runs("FF", "gone", 120).await;
     running.stop().await;
@@ -546,16 +548,16 @@ async fn what_is_removed_resolves(url: &str) {
     assert_eq!(store.recent(Some("gone"), 10).await.unwrap().len(), 4);
     // It was gone while the agent was not running.
     let running = Agent::new(&store).await.start();
-    running.intake.scenarios(scenarios("", &["refused"]), Vec::new()).await;
+    running.intake.scenarios(scenarios("", &["refused"]), Idle::default()).await;
     running.runs("P", "refused", 240).await;
     running.stop().await;
     assert_eq!(owed(&store, "a").await[4..], ["resolved kept:1"]);
     // Opened and removed within one commit.
     let agent = Agent::new(&store).await;
     agent.intake.alerting(alerting(&["b"], &[])).await;
-    agent.intake.scenarios(scenarios("after: 1", &["new"]), Vec::new()).await;
+    agent.intake.scenarios(scenarios("after: 1", &["new"]), Idle::default()).await;
     let heard = agent.intake.outcome(Arc::new(outcome("new", 'F', 0)));
-    agent.intake.scenarios(scenarios("", &["other"]), Vec::new()).await;
+    agent.intake.scenarios(scenarios("", &["other"]), Idle::default()).await;
     let running = agent.start();
     heard.await.expect("written");
     running.stop().await;
@@ -563,7 +565,8 @@ async fn what_is_removed_resolves(url: &str) {
     let kept = store.decisions(&Subject("new".into()), 10).await.unwrap();
     let why: Vec<_> = kept.iter().map(|kept| kept.decision.why.as_str()).collect();
     assert_eq!(why, ["brief", "removed", "opened"]);
-    assert_eq!(store.memory().await.unwrap(), [], "nothing is left of what is over");
+    let left: Vec<String> = store.memory().await.unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(left, ["location"], "nothing is left of what is over");
 }
 
 async fn plans_are_written_and_withdrawn(url: &str) {
@@ -612,7 +615,7 @@ async fn the_agent_has_an_incident_of_its_own(url: &str) {
     let now = (Utc::now() - at(0)).num_seconds();
     for letters in ["UU", "U", "U"] {
         let running = Agent::new(&store).await.start();
-        running.intake.scenarios(Arc::clone(&known), Vec::new()).await;
+        running.intake.scenarios(Arc::clone(&known), Idle::default()).await;
         running.intake.alerting(alerting(&["a"], &[])).await;
         for letter in letters.chars() {
             running.intake.outcome(Arc::new(outcome("shop", letter, now))).await.expect("written");
@@ -655,7 +658,7 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
     let agent = async || {
         let agent = Agent::new(&store).await.start();
         agent.intake.alerting(alerting(&["a"], &[])).await;
-        agent.intake.scenarios(Arc::clone(&loaded), Vec::new()).await;
+        agent.intake.scenarios(Arc::clone(&loaded), Idle::default()).await;
         agent
     };
     let first = agent().await;
@@ -672,9 +675,10 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
             until: now + chrono::TimeDelta::minutes(minutes),
             author: "ania".into(),
             reason: "known".into(),
+            confirmed: true,
         })
     };
-    let acknowledge = Request::Acknowledge { key: "blog:1".into(), author: "jan".into() };
+    let acknowledge = Request::Acknowledge { key: "blog:1".into(), author: "jan".into(), length: None };
     // One that is over meanwhile, and one of what nobody knows, are passed over.
     let left = [mute("m1", 60), acknowledge, mute("m2", -1), Request::Expire { id: "m9".into() }];
     let rows = (0..)
@@ -690,10 +694,10 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
     let keys = |memory: Vec<(String, Json)>| -> Vec<String> {
         memory.into_iter().map(|(key, _)| key).filter(|key| !key.starts_with("group/")).collect()
     };
-    assert_eq!(keys(store.memory().await.unwrap()), ["held/shop", "mute/m1"]);
+    assert_eq!(keys(store.memory().await.unwrap()), ["held/shop", "location", "mute/m1"]);
     assert_eq!(owed(&store, "a").await, ["opened blog:1"], "shop is silenced");
     let why = store.decisions(&Subject("blog".into()), 1).await.unwrap();
-    assert_eq!(why[0].decision.detail, "taken over by jan: no reminders");
+    assert_eq!(why[0].decision.detail, "acknowledged by jan: no reminders");
     // The third start has nothing to carry out.
     agent().await.stop().await;
     assert_eq!(store.decisions(&Subject("blog".into()), 1).await.unwrap()[0].count, 1);

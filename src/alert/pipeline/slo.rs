@@ -3,16 +3,16 @@
 //! A scenario's windows are counted from when they were read from the store; until then its outcomes are written and
 //! wait there. So nothing is counted twice, and none is missed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Failure, Pipeline};
+use super::{Failure, Idle, Pipeline};
 use crate::alert::burn::{Burn, Span};
 use crate::alert::cause::Cause;
 use crate::alert::hold::{Held, Hold};
 use crate::alert::slo::SloWatch;
-use crate::incident::{Incident, Subject, Why};
+use crate::incident::{Ending, Incident, Subject, Why};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Scenario, ScenarioId, Schedule};
 use crate::store::Tally;
@@ -46,7 +46,7 @@ fn planned(scenario: &Scenario) -> u64 {
 
 impl Pipeline {
     /// Scenarios have come, gone or changed.
-    pub(super) fn objectives(&mut self, refused: &BTreeSet<&str>, now: DateTime<Utc>) {
+    pub(super) fn objectives(&mut self, idle: &Idle, now: DateTime<Utc>) {
         let with_slo = |id: &ScenarioId| self.scenarios.get(id).filter(|scenario| scenario.slo.is_some());
         self.budgets.burns.retain(|id, _| with_slo(id).is_some());
         self.budgets.unread.retain(|id| with_slo(id).is_some());
@@ -60,15 +60,16 @@ impl Pipeline {
                 }
             }
         }
-        let gone = |subject: &Subject| {
-            let id = subject.scenario();
-            !refused.contains(id) && self.scenarios.get(&ScenarioId::from(id)).is_none_or(|known| known.slo.is_none())
+        let ending = |subject: &Subject| match self.scenarios.get(subject.scenario()) {
+            Some(scenario) => scenario.slo.is_none().then_some(Ending::Removed),
+            None => self.ending(subject.scenario(), idle),
         };
-        let open = self.budgets.watches.iter().filter(|(subject, watch)| watch.open.is_some() && gone(subject));
-        for subject in open.map(|(subject, _)| subject.clone()).collect::<BTreeSet<_>>() {
+        let open = self.budgets.watches.iter().filter(|(_, watch)| watch.open.is_some());
+        let gone = open.filter_map(|(subject, _)| Some((subject.clone(), ending(subject)?)));
+        for (subject, ending) in gone.collect::<BTreeMap<_, _>>() {
             let Some(watch) = self.budgets.watches.get_mut(&subject) else { continue };
             let before = watch.open.as_ref().map(|open| open.severity);
-            let judgement = watch.remove(now);
+            let judgement = watch.remove(ending, now);
             self.count(before, None);
             self.effects.watches.insert(subject);
             if let Some(judgement) = judgement {

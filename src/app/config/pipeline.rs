@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, TimeZone as _, Utc};
+use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone as _, Timelike as _, Utc, Weekday};
 use chrono_tz::Tz;
 
 use super::receivers;
-use crate::notify::{Alive, Begins, Window};
+use crate::incident::{FORMS, Matcher, Matchers};
+use crate::notify::{Alive, Begins, Causes, During, Escalation, Window};
+use crate::scenario::Severity;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::load::timezone;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::timing::Cron;
-use crate::scenario::tree::Node;
+use crate::scenario::tree::{Node, NodeKind};
 
 /// The longest that a group may gather: a notice that comes later helps nobody.
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
@@ -29,10 +31,150 @@ pub(super) const MAINTENANCE: &[Key] = &[
     super::key("timezone", Shape::Text, "the zone of its times, like Europe/Warsaw; default UTC"),
     super::key(
         "match",
-        Shape::Map(&Shape::Text),
-        "tags, or severity, scenario, location, kind, and their values; left out: everything",
+        MATCH,
+        "tags, or severity, scenario, name, location, kind, host, and their values; left out: everything",
     ),
 ];
+
+/// `match`: a value that must be equal, or one of the other forms.
+pub(super) const MATCH: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Keys(&[MATCHER])]));
+/// Forms of a match other than a plain value.
+const MATCHER: &[Key] = &[
+    super::key("not", Shape::Text, "it is not this, or is not there"),
+    super::key("matches", Shape::Text, "a regular expression matches somewhere in it"),
+    super::key("not_matches", Shape::Text, "a regular expression matches nowhere in it"),
+];
+/// `during` of a route.
+pub(super) const DURING: &[Key] = &[
+    super::key("weekdays", Shape::List(&Shape::Text), "mon, tue, wed, thu, fri, sat, sun; left out: every day"),
+    super::key("from", Shape::Text, "when it begins, like 08:00; left out: at midnight"),
+    super::key("until", Shape::Text, "when it ends, like 18:00; not after `from`: on the next day"),
+    super::key("timezone", Shape::Text, "the zone of these times, like Europe/Warsaw; default UTC"),
+];
+/// `escalate`.
+pub(super) const ESCALATE: Shape = Shape::List(&Shape::Keys(&[ESCALATION]));
+const ESCALATION: &[Key] = &[
+    super::key("after", Shape::Duration, "how long after the first notice"),
+    super::key("to", Shape::List(&Shape::Text), "names of receivers"),
+];
+/// The longest that an escalation may wait.
+const LONGEST_ESCALATION: Duration = Duration::from_hours(7 * 24);
+
+/// `match`.
+pub(super) fn matches(r: &mut Reader, fields: &Fields) -> Matchers {
+    let mut matches = Matchers::default();
+    let Some(node) = fields.get("match") else { return matches };
+    let entries = r.entries(node, "`match`").unwrap_or_default();
+    if entries.is_empty() {
+        r.fail_with(node.span, "`match` is empty", "leave it out if everything is meant");
+    }
+    for entry in entries {
+        let (key, value) = (format!("`{}`", entry.key), &entry.value);
+        let matcher = if matches!(value.kind, NodeKind::Map(_)) {
+            form(r, value, &key)
+        } else {
+            r.text(value, &key).map(|text| Matcher::Equals(text.value))
+        };
+        let Some(matcher) = matcher else { continue };
+        if matcher.value().is_empty() {
+            r.fail_with(value.span, format!("{key} compares with nothing"), "write what it must be");
+        }
+        if entry.key == "severity" && matches!(matcher, Matcher::Equals(_)) {
+            r.word(value, "severity", &Severity::ALL.map(Severity::as_str));
+        }
+        matches.0.insert(entry.key.clone(), matcher);
+    }
+    matches
+}
+
+/// One of the forms other than a plain value.
+fn form(r: &mut Reader, node: &Node, what: &str) -> Option<Matcher> {
+    let fields = r.fields(node, what, &[MATCHER])?;
+    let given: Vec<&str> = FORMS.into_iter().filter(|form| fields.get(form).is_some()).collect();
+    let [form] = given[..] else {
+        r.fail_with(node.span, format!("{what} needs one comparison"), "write {matches: \"^shop-\"}");
+        return None;
+    };
+    let node = fields.get(form)?;
+    let text = r.text(node, &format!("`{form}`"))?;
+    match Matcher::of_form(form, &text) {
+        Ok(matcher) => Some(matcher),
+        Err(problem) => {
+            r.fail(node.span, problem);
+            None
+        }
+    }
+}
+
+/// `causes` of a route.
+pub(super) fn causes(r: &mut Reader, fields: &Fields) -> Causes {
+    let Some(node) = fields.get("causes") else { return Causes::Widening };
+    match r.word(node, "causes", &["apart", "together"]) {
+        Some("apart") => Causes::Apart,
+        Some("together") => Causes::Together,
+        _ => Causes::Widening,
+    }
+}
+
+/// `during` of a route.
+pub(super) fn during(r: &mut Reader, node: &Node) -> Option<During> {
+    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let fields = r.fields(node, "`during`", &[DURING])?;
+    let errors = r.errors();
+    let mut weekdays = Vec::new();
+    match fields.get("weekdays") {
+        None => weekdays.extend(DAYS.iter().filter_map(|day| day.parse::<Weekday>().ok())),
+        Some(node) => {
+            let items = r.list(node, "`weekdays`").unwrap_or_default();
+            let is_empty = items.is_empty();
+            for item in items {
+                weekdays.extend(r.word(item, "weekday", &DAYS).and_then(|day| day.parse::<Weekday>().ok()));
+            }
+            if is_empty {
+                r.fail_with(node.span, "`weekdays` is empty", "leave it out if every day is meant");
+            }
+        }
+    }
+    let mut time = |name: &str| {
+        let node = fields.get(name)?;
+        let text = r.text(node, &format!("`{name}`"))?;
+        let time = NaiveTime::parse_from_str(&text, "%H:%M").ok();
+        if time.is_none() {
+            r.fail_with(node.span, format!("`{name}` is not a time of the day"), "write it like 08:00");
+        }
+        time
+    };
+    let (from, until) = (time("from").unwrap_or_default(), time("until"));
+    let timezone = fields.get("timezone").map_or(Some(Tz::UTC), |node| timezone(r, node))?;
+    (r.errors() == errors).then_some(During { weekdays, from, until, timezone })
+}
+
+/// `escalate`, of all routes or of one.
+pub(super) fn escalate(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Vec<Escalation>> {
+    let mut steps: Vec<Escalation> = Vec::new();
+    for item in r.list(node, "`escalate`")? {
+        let fields = r.fields(item, "a step of `escalate`", &[ESCALATION])?;
+        let (Some(after), Some(to)) = (fields.get("after"), fields.get("to")) else {
+            r.fail_with(item.span, "a step of `escalate` needs `after` and `to`", "write {after: 15m, to: [lead]}");
+            continue;
+        };
+        let (Some(wait), Some(to)) = (r.duration(after, "`after`"), super::receiver_names(r, to, receivers)) else {
+            continue;
+        };
+        if wait > LONGEST_ESCALATION {
+            r.fail(after.span, "`after` must be at most 7d");
+        }
+        if steps.last().is_some_and(|before| before.after >= wait) {
+            r.fail_with(
+                after.span,
+                "each step of `escalate` must be later than the one before",
+                "sort them by `after`",
+            );
+        }
+        steps.push(Escalation { after: wait, to });
+    }
+    Some(steps)
+}
 
 /// The keys of `alive`.
 pub(super) const ALIVE: &[Key] = &[
@@ -67,7 +209,7 @@ const LONGEST_WINDOW: Duration = Duration::from_hours(31 * 24);
 pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
     let fields = r.fields(node, "a window of `maintenance`", &[MAINTENANCE])?;
     let errors = r.errors();
-    let matches = super::matches(r, &fields);
+    let matches = matches(r, &fields);
     let timezone = fields.get("timezone").map_or(Some(Tz::UTC), |node| timezone(r, node))?;
     let window = match [fields.get("cron"), fields.get("for"), fields.get("from"), fields.get("until")] {
         [Some(cron), Some(length), None, None] => {
@@ -110,11 +252,28 @@ fn instant(r: &mut Reader, node: &Node, what: &str, timezone: Tz) -> Option<Date
     let local = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
         .iter()
         .find_map(|form| NaiveDateTime::parse_from_str(&text, form).ok())
-        .and_then(|local| timezone.from_local_datetime(&local).earliest());
+        .and_then(|local| first_instant(timezone, local));
     if local.is_none() {
         r.fail_with(node.span, format!("{what} is not a time"), "write it like 2026-12-24T20:00");
     }
     local.map(|local| local.to_utc())
+}
+
+/// The instant of a local time; of one that the clocks skip, the first after the gap.
+fn first_instant(timezone: Tz, local: NaiveDateTime) -> Option<DateTime<Tz>> {
+    let at = |local: NaiveDateTime| timezone.from_local_datetime(&local).earliest();
+    if let Some(found) = at(local) {
+        return Some(found);
+    }
+    // Gaps end at full minutes and are shorter than a day (Samoa left out a whole one).
+    let mut next = local.with_second(0)?;
+    for _ in 0..=24 * 60 {
+        next = next.checked_add_signed(TimeDelta::minutes(1))?;
+        if let Some(found) = at(next) {
+            return Some(found);
+        }
+    }
+    None
 }
 
 /// `group_by` and `group_wait` of a route.
@@ -152,6 +311,40 @@ mod tests {
         check("group_wait: 16m", &["wachta.yaml:5:31: `group_wait` must be at most 15m"]);
         check("group_wait: 30", &["wachta.yaml:5:31: `group_wait`: `30` has no unit"]);
         check("group_by: team", &["wachta.yaml:5:29: `group_by` must be a list, not text"]);
+    }
+
+    #[test]
+    fn a_route_says_when_how_and_to_whom_else() {
+        let check = |route: &str, expected: &[&str]| {
+            let text = format!(
+                "location: a\nscenarios: []\nalerting:\n  receivers: {{lead: {{log: {{}}}}}}\n  routes:\n    - {{to: [log], {route}}}\n"
+            );
+            let found = read("wachta.yaml", &text).1;
+            let shown: Vec<_> = found.iter().map(|found| format!("{}: {}", found.place(), found.message)).collect();
+            assert_eq!(shown, expected, "{route}");
+        };
+        check("during: {weekdays: [mon, fri], from: \"08:00\", until: \"18:00\", timezone: Europe/Warsaw}", &[]);
+        check("during: {until: \"06:00\"}, causes: together, group_by: [host]", &[]);
+        check("during: {weekdays: [monday]}", &["wachta.yaml:6:39: unknown weekday `monday`"]);
+        check("during: {weekdays: []}", &["wachta.yaml:6:38: `weekdays` is empty"]);
+        check("during: {from: \"8 am\"}", &["wachta.yaml:6:34: `from` is not a time of the day"]);
+        check("causes: often", &["wachta.yaml:6:27: unknown causes `often`"]);
+        check("escalate: [{after: 15m, to: [lead]}, {after: 1h, to: [log, lead]}]", &[]);
+        check("escalate: [{after: 15m, to: [led]}]", &["wachta.yaml:6:48: unknown receiver `led`"]);
+        check("escalate: [{after: 15m}]", &["wachta.yaml:6:30: a step of `escalate` needs `after` and `to`"]);
+        check(
+            "escalate: [{after: 1h, to: [lead]}, {after: 15m, to: [lead]}]",
+            &["wachta.yaml:6:63: each step of `escalate` must be later than the one before"],
+        );
+        check("match: {team: {not: shop}, name: {matches: \"^a\"}, kind: {not_matches: b}}", &[]);
+        check("match: {}", &["wachta.yaml:6:26: `match` is empty"]);
+        check("match: {team: \"\"}", &["wachta.yaml:6:33: `team` compares with nothing"]);
+        check("match: {team: {matches: \"(\"}}", &["wachta.yaml:6:43: `(` is not a regular expression"]);
+        check("match: {team: {not: a, matches: b}}", &["wachta.yaml:6:33: `team` needs one comparison"]);
+        check(
+            "match: {team: {nt: a}}",
+            &["wachta.yaml:6:33: `team` needs one comparison", "wachta.yaml:6:34: unknown key `nt`"],
+        );
     }
 
     #[test]
@@ -202,6 +395,14 @@ mod tests {
         check("{cron: \"0 2 * * SUN\", for: 2h, match: {team: shop}}", Ok(("2026-01-11T02:00:00+00:00", 120)));
         let dates = "{from: \"2026-12-24T20:00\", until: \"2026-12-25T08:00:00+01:00\", timezone: Europe/Warsaw}";
         check(dates, Ok(("2026-12-24T19:00:00+00:00", 720)));
+        // The clocks go from 02:00 to 03:00 there, and from 03:00 to 02:00.
+        let skipped = "{from: \"2026-03-29T02:30\", until: \"2026-03-29T04:00\", timezone: Europe/Warsaw}";
+        check(skipped, Ok(("2026-03-29T01:00:00+00:00", 60)));
+        let twice = "{from: \"2026-10-25T02:30\", until: \"2026-10-25T04:00\", timezone: Europe/Warsaw}";
+        check(twice, Ok(("2026-10-25T00:30:00+00:00", 150)));
+        check("{cron: \"0 2 * * SUN\", for: 2h, match: {team: {not: shop}}}", Ok(("2026-01-11T02:00:00+00:00", 120)));
+        let empty = "wachta.yaml:5:45: `match` is empty";
+        check("{cron: \"0 2 * * SUN\", for: 2h, match: {}}", Err(&[empty]));
         let form = "wachta.yaml:5:7: a window needs `cron` and `for`, or `from` and `until`";
         check("{cron: \"0 2 * * SUN\"}", Err(&[form]));
         check("{for: 2h}", Err(&[form]));

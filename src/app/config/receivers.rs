@@ -62,11 +62,13 @@ const ALERTMANAGER: &[Key] = &[
 const PAGERDUTY: &[Key] = &[
     key("routing_key", SECRET, "the integration key"),
     key("url", Shape::Text, "default https://events.pagerduty.com/v2/enqueue"),
+    super::later("api_token", "a token of the REST API, to take over what is acknowledged there"),
 ];
 const SLACK: &[Key] = &[
     key("token", SECRET, "a bot's token, with chat:write and files:write"),
     key("channel", Shape::Text, "with `token`: a channel's id or \"#name\""),
     key("url", SECRET, "an incoming webhook; with `token`: what the API is below, default https://slack.com/api/"),
+    super::later("signing_secret", "what presses of a button are signed with"),
 ];
 const TEAMS: &[Key] = &[key("url", SECRET, "the workflow's URL")];
 const TELEGRAM: &[Key] = &[

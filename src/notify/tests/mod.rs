@@ -47,6 +47,11 @@ fn incident(opening: u64) -> Incident {
         bad_runs: 3,
         events: 1,
         receivers: vec!["tickets".into()],
+        target: None,
+        ending: None,
+        ending_reason: None,
+        unwatched: None,
+        acknowledged: None,
     }
 }
 

@@ -11,7 +11,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::outcome::{Outcome, StepResult, StepStatus};
+use crate::incident::Ending;
+use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
 use crate::scenario::{ScenarioId, Severity};
 
 /// The agent's own state.
@@ -137,6 +138,28 @@ fn run(outcome: &Outcome) -> String {
         .collect();
     document["steps"] = steps.into();
     document.to_string()
+}
+
+/// The last row of a scenario that is gone or paused: `unknown`, with `why` as its reason. Triggers on conclusive values
+/// stay as they are until Zabbix forgets the item, since nobody knows that it works.
+pub fn idle_row(id: &ScenarioId, location: &str, why: Ending, at: DateTime<Utc>) -> Row {
+    let document = json!({
+        "run": "",
+        "location": location,
+        "verdict": Verdict::Unknown.as_str(),
+        "status": Verdict::Unknown.code(),
+        "reason": why.as_str(),
+        "duration": 0.0,
+        "failed_step": "",
+        "message": why.meaning(),
+        "steps": [],
+    });
+    Row {
+        key: key("wachta.run", &[id.as_str()]),
+        value: document.to_string(),
+        at: Stamp::of(at),
+        weight: Weight::Upkeep,
+    }
 }
 
 /// 1 or 0 for a step that was tested, none for another.

@@ -14,6 +14,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::Utc;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -25,7 +26,9 @@ pub use items::Entry;
 pub use outbox::Timing;
 
 use super::{Counts, Metrics};
+use crate::incident::Ending;
 use crate::outcome::Outcome;
+use crate::scenario::ScenarioId;
 use crate::tasks::Tasks;
 use outbox::{Next, Outbox};
 
@@ -74,6 +77,12 @@ impl Zabbix {
         outbox.outcome(outcome);
         self.shared.report(&mut outbox);
         drop(outbox);
+        self.shared.wake.notify_one();
+    }
+
+    /// Says of a scenario that it is no longer monitored, or not for now.
+    pub fn idle(&self, id: &ScenarioId, location: &str, why: Ending) {
+        self.shared.outbox().upkeep(items::idle_row(id, location, why, Utc::now()));
         self.shared.wake.notify_one();
     }
 

@@ -8,12 +8,13 @@ use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, State as With};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::render::{Absent, Frame};
 use super::view::{Moment, incident_path};
-use crate::incident::Incident;
+use crate::incident::{Incident, Matchers};
 use crate::web::State;
 use crate::web::api::{self, Asked, MuteBody, Problem};
 
@@ -41,6 +42,8 @@ pub(super) struct Said {
 #[serde(rename_all = "lowercase")]
 enum Ask {
     Ack,
+    Unack,
+    Resolve,
     Silence,
     End,
 }
@@ -69,21 +72,43 @@ async fn carry_out(
     }
     let said = form.map_err(|refused| api::bad(refused.body_text()))?.0;
     let asked = match said.ask {
-        Ask::Ack => api::taking_over(key.to_owned(), said.author)?,
+        Ask::Ack => api::acknowledging(key.to_owned(), said.author, Some(&said.length))?,
+        Ask::Unack => api::unacknowledge_asked(key.to_owned(), said.author).map_err(api::bad)?,
+        Ask::Resolve => api::resolving(key.to_owned(), said.author, said.reason)?,
         Ask::End => Asked::Expire { id: said.id },
         Ask::Silence => {
             let incident = state.store.incident(key).await?;
             let incident = incident.ok_or_else(|| api::bad(format!("there is no incident `{key}`")))?;
-            let value = match said.what.as_str() {
-                "scenario" => Some(incident.subject.as_str()),
-                tag => incident.tags.get(tag).map(String::as_str),
-            };
-            let value = value.ok_or_else(|| api::bad(format!("the incident has no tag `{}`", said.what)))?;
-            let matches = [(said.what.clone(), value.to_owned())].into();
-            MuteBody { matches, length: said.length, author: said.author, reason: said.reason }.asked(false)?
+            let matches = matches(&incident, &said.what);
+            let matches = matches.ok_or_else(|| api::bad(format!("the incident has no tag `{}`", said.what)))?;
+            // What it hits stands on the page: this incident at least.
+            MuteBody {
+                matches,
+                length: said.length,
+                author: said.author,
+                reason: said.reason,
+                confirmed: true,
+                dry_run: false,
+            }
+            .asked(false)?
         }
     };
     api::put(state, asked).await.map(drop)
+}
+
+/// What of an incident is silenced: its scenario, of an error budget that alone, or all with one of its tags.
+pub(super) fn matches(incident: &Incident, what: &str) -> Option<Matchers> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    match what {
+        "scenario" => {
+            pairs.push(("scenario".into(), incident.subject.scenario().into()));
+            if incident.subject.slo_of().is_some() {
+                pairs.push(("kind".into(), incident.kind.clone()));
+            }
+        }
+        tag => pairs.push((tag.to_owned(), incident.tags.get(tag)?.clone())),
+    }
+    Some(pairs.into_iter().collect())
 }
 
 /// Whether a form was sent by a page of this agent: browsers say where a form comes from, in a header that no page can
@@ -109,38 +134,35 @@ pub(super) struct MuteRow {
     reason: String,
 }
 
-/// Of what alerting remembers: the silences and maintenance that match an incident.
-pub(super) fn mutes(
-    memory: &[(String, Json)],
-    incident: &Incident,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Vec<MuteRow> {
-    let word = |value: &Json| value.as_str().unwrap_or_default().to_owned();
-    let fits = |key: &str, value: &Json| {
-        let fact = match key {
-            "severity" => Some(incident.severity.as_str()),
-            "scenario" => Some(incident.subject.as_str()),
-            "location" => Some(incident.location.as_str()),
-            "kind" => Some(incident.kind.as_str()),
-            tag => incident.tags.get(tag).map(String::as_str),
-        };
-        fact.is_some() && fact == value.as_str()
+/// A silence or maintenance that people asked for and that has not ended, as far as a page needs it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Muting {
+    id: String,
+    maintenance: bool,
+    #[serde(rename = "match")]
+    pub(super) matches: Matchers,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+    author: String,
+    reason: String,
+}
+
+/// Of what alerting remembers: the silences and maintenance that have not ended.
+pub(super) fn mutings(memory: &[(String, Json)], now: DateTime<Utc>) -> Vec<Muting> {
+    let mutes = memory.iter().filter(|(key, _)| key.starts_with(crate::names::MUTES));
+    let mutes = mutes.filter_map(|(_, mute)| serde_json::from_value::<Muting>(mute.clone()).ok());
+    mutes.filter(|mute| mute.from <= now && now < mute.until).collect()
+}
+
+/// As a page shows them.
+pub(super) fn rows(mutings: Vec<Muting>, now: DateTime<Utc>) -> Vec<MuteRow> {
+    let row = |mute: Muting| MuteRow {
+        what: if mute.maintenance { "maintenance" } else { "silenced" },
+        pairs: mute.matches.to_string(),
+        until: Some(Moment::new(mute.until, now)),
+        id: mute.id,
+        author: mute.author,
+        reason: mute.reason,
     };
-    let mutes = memory.iter().filter(|(key, _)| key.starts_with(crate::names::MUTES)).map(|(_, mute)| mute);
-    let pairs = |mute: &Json| mute["match"].as_object().cloned().unwrap_or_default();
-    mutes
-        .filter(|mute| pairs(mute).iter().all(|(key, value)| fits(key, value)))
-        .map(|mute| {
-            let pairs: Vec<String> = pairs(mute).iter().map(|(key, value)| format!("{key}={}", word(value))).collect();
-            let until = mute["until"].as_str().and_then(|at| at.parse().ok());
-            MuteRow {
-                id: word(&mute["id"]),
-                what: if mute["maintenance"] == true { "maintenance" } else { "silenced" },
-                pairs: if pairs.is_empty() { "everything".to_owned() } else { pairs.join(" ") },
-                until: until.map(|at| Moment::new(at, now)),
-                author: word(&mute["author"]),
-                reason: word(&mute["reason"]),
-            }
-        })
-        .collect()
+    mutings.into_iter().map(row).collect()
 }

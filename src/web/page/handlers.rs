@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State as With};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use minijinja::context;
 
 use super::detail;
@@ -14,8 +14,10 @@ use super::render::{Absent, Frame, page, shown};
 use super::svg;
 use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, ProbeRow, RunRow, ScenarioRow};
 use crate::incident::{Incident, Subject, Why};
+use crate::notify::Window;
 use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
-use crate::web::State;
+use crate::scenario::Scenario;
+use crate::web::{Overview, State};
 
 /// How many incidents are looked through for those that a page shows.
 const INCIDENTS: u32 = 500;
@@ -61,7 +63,11 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
     let latest = state.store.recent(None, 20).await?;
     let mut open: Vec<&Incident> = open;
     open.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.opened_at.cmp(&a.opened_at)));
+    let mutings = super::form::mutings(&state.store.memory().await?, now);
     let content = context! {
+        mutes => shown(super::form::rows(mutings, now)),
+        windows => windows(&overview, now, |_| true),
+        paused => shown(overview.paused.iter().map(|it| (it.name.clone(), it.source.place(it.id.span))).collect::<Vec<_>>()),
         open => shown(open.iter().map(|found| IncidentView::new(found, now)).collect::<Vec<_>>()),
         resolved => shown(resolved.iter().take(5).map(|found| IncidentView::new(found, now)).collect::<Vec<_>>()),
         problems => shown(&overview.problems),
@@ -78,6 +84,13 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
     Ok(page(StatusCode::OK, "overview.html", frame, content))
 }
 
+/// The windows of maintenance in the agent's file that are open now and are meant.
+fn windows(overview: &Overview, now: DateTime<Utc>, is_meant: impl Fn(&Window) -> bool) -> Vec<String> {
+    let open = overview.maintenance.iter().filter(|window| is_meant(window));
+    let open = open.filter_map(|window| Some((window.open_until(now)?, &window.matches)));
+    open.map(|(until, matches)| format!("{matches} until {} by the agent's file", until.format("%F %T UTC"))).collect()
+}
+
 /// `/scenario/<id>`
 pub(super) async fn scenario(With(state): With<Arc<State>>, Path(id): Path<String>) -> Response {
     let frame = Frame::new(&state);
@@ -87,7 +100,7 @@ pub(super) async fn scenario(With(state): With<Arc<State>>, Path(id): Path<Strin
 async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
     let now = Utc::now();
     let overview = state.overview.borrow().clone();
-    let scenario = overview.scenarios.get(&id.into());
+    let scenario = overview.scenarios.get(id);
     let runs = state.store.recent(Some(id), 50).await?;
     let Some(name) = scenario.map(|found| found.name.clone()).or_else(|| runs.first().map(|run| run.name.clone()))
     else {
@@ -101,6 +114,11 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
         .filter(|found| found.subject.scenario() == id)
         .map(|found| IncidentView::new(found, now))
         .collect();
+    let mut mutings = super::form::mutings(&state.store.memory().await?, now);
+    mutings.retain(|mute| scenario.is_some_and(|it| mute.matches.fits_scenario(it, &overview.location, None)));
+    let windows = windows(&overview, now, |window| {
+        scenario.is_some_and(|it| window.matches.fits_scenario(it, &overview.location, None))
+    });
     let facts = scenario.map(|scenario| {
         context! {
             kind => scenario.kind.as_str(),
@@ -116,7 +134,11 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
             source => shown(detail::source(scenario)),
         }
     });
+    let paused = overview.paused.iter().any(|paused| paused.id.as_str() == id);
     let content = context! {
+        mutes => shown(super::form::rows(mutings, now)),
+        windows,
+        paused,
         id, name, facts, decisions => shown(decisions.iter().map(|kept| DecisionRow::new(kept, now)).collect::<Vec<_>>()),
         incidents => shown(incidents),
         last => shown(runs.first().map(|run| RunRow::new(run, now))),
@@ -211,17 +233,28 @@ async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
         .map(|kept| DecisionRow::new(kept, now))
         .collect();
     let notices = state.store.notices(key).await?;
-    let mutes = super::form::mutes(&state.store.memory().await?, &found, now);
-    let taken_over = decisions
-        .iter()
-        .find(|kept| kept.decision.why == Why::Acknowledged && kept.decision.at >= found.opened_at)
-        .filter(|_| found.is_open());
-    let tags: Vec<_> = found.tags.iter().map(|(name, value)| context! { name, value }).collect();
+    let overview = state.overview.borrow().clone();
+    let mut mutings = super::form::mutings(&state.store.memory().await?, now);
+    mutings.retain(|mute| mute.matches.fits(&found));
+    let windows = windows(&overview, now, |window| window.matches.fits(&found));
+    // What each choice would silence is said before anyone chooses it.
+    let open = state.store.incidents(INCIDENTS).await?;
+    let hits = |what: &str| {
+        let Some(matches) = super::form::matches(&found, what) else { return String::new() };
+        let incidents = open.iter().filter(|other| other.is_open() && matches.fits(other)).count();
+        let fits = |scenario: &&Arc<Scenario>| matches.fits_scenario(scenario, &overview.location, None);
+        let scenarios = overview.scenarios.values().filter(fits).count();
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        format!("{scenarios} scenario{}, {incidents} open incident{}", plural(scenarios), plural(incidents))
+    };
+    let tags = found.tags.iter().map(|(name, value)| context! { name, value, hits => hits(name) });
+    let tags: Vec<_> = tags.collect();
     let content = context! {
         incident => shown(IncidentView::new(&found, now)),
         raised => shown(raised),
-        mutes => shown(mutes),
-        taken_over => shown(taken_over.map(|kept| DecisionRow::new(kept, now))),
+        mutes => shown(super::form::rows(mutings, now)),
+        windows,
+        hits => hits("scenario"),
         tags,
         chart => svg::chart(&points(&runs)),
         runs => shown(runs.iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>()),

@@ -110,6 +110,8 @@ async fn fixture() -> Fixture {
         location: "<b>waw".into(),
         scenarios: Arc::new(scenarios),
         refused: Vec::new(),
+        paused: Vec::new(),
+        maintenance: Vec::new(),
         problems: Vec::new(),
         loaded_at: Some(now()),
     };
@@ -199,6 +201,11 @@ impl Fixture {
             bad_runs: 2,
             events: 1,
             receivers: vec![EVIL.into()],
+            target: None,
+            ending: None,
+            ending_reason: None,
+            unwatched: None,
+            acknowledged: None,
         };
         let decision = |why| Decision {
             subject: incident.subject.clone(),
@@ -349,10 +356,11 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         length,
         author: author.into(),
         reason: reason.into(),
+        confirmed: true,
     };
     let expected = [
         mute("scenario", "shop", Duration::from_hours(2), "ania", "known & old"),
-        Asked::Acknowledge { key: "shop:1".into(), author: "ania".into() },
+        Asked::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None },
         mute(tag, value, Duration::from_mins(30), "a", "r"),
         Asked::Expire { id: "abc".into() },
     ];
@@ -396,7 +404,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
     let (_, headers, _) = fixture.get("/incident/shop:1").await;
     assert_eq!(headers["referrer-policy"], "same-origin", "else a form would come from nowhere");
     let page = fixture.page("/incident/shop:1", StatusCode::OK).await;
-    for part in ["value=\"mine\"", "value=\"tagged\"", "End it now", "Take over", "id=\"silence\""] {
+    for part in ["value=\"mine\"", "value=\"tagged\"", "End it now", "Acknowledge", "id=\"silence\""] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(!page.contains("value=\"other\""), "{page}");

@@ -238,6 +238,10 @@ pub struct IncidentView {
     bad_runs: u64,
     receivers: Vec<String>,
     tags: Vec<String>,
+    target: Option<String>,
+    ending: Option<String>,
+    unwatched: Option<(Moment, String)>,
+    acknowledged: Option<(String, Moment, Option<Moment>)>,
 }
 
 impl IncidentView {
@@ -267,6 +271,17 @@ impl IncidentView {
             bad_runs: incident.bad_runs,
             receivers: incident.receivers.clone(),
             tags: incident.tags.iter().map(|(key, value)| format!("{key}: {value}")).collect(),
+            target: incident.target.clone(),
+            ending: incident.ending.map(|ending| match &incident.ending_reason {
+                Some(by) => format!("{} by {by}", ending.meaning()),
+                None => ending.meaning().to_owned(),
+            }),
+            unwatched: incident.unwatched.as_ref().map(|it| (Moment::new(it.since, now), it.reason.clone())),
+            acknowledged: incident
+                .acknowledged
+                .as_ref()
+                .filter(|_| incident.is_open())
+                .map(|it| (it.author.clone(), Moment::new(it.at, now), it.until.map(|until| Moment::new(until, now)))),
         }
     }
 }

@@ -118,6 +118,7 @@ fn values(base: &str) -> Values {
         source: Source::new("test.yaml", ""),
         kind: Kind::Browser,
         tags: std::collections::BTreeMap::new(),
+        enabled: true,
         schedule: Schedule::Every(Duration::from_secs(60)),
         grace: Duration::ZERO,
         timeout: Duration::from_secs(60),

@@ -1,0 +1,175 @@
+//! What becomes of incidents whose scenario does not run: removed and paused ones end as such, and what cannot be read
+//! stays open while `agent/<location>` says that nobody looks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+
+use super::{LOCATION, Pipeline};
+use crate::alert::agent::Ticked;
+use crate::alert::flapping;
+use crate::incident::{Ending, Incident, Subject, Unwatched, Why};
+use crate::scenario::ScenarioId;
+
+/// What the agent's incident is about while files cannot be used.
+const FILES: &str = "files";
+/// How many scenarios are named that are not watched.
+const NAMED: usize = 5;
+
+/// Scenarios that do not run although they were not removed, as a load of the files found them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Idle {
+    /// Files, folders and ids of scenarios that cannot be used, and why.
+    pub refused: Vec<(String, String)>,
+    /// Scenarios with `enabled: false`.
+    pub paused: BTreeSet<ScenarioId>,
+}
+
+impl Idle {
+    /// The file, folder or id for which a scenario does not run, and what is wrong with it.
+    fn why_refused(&self, id: &str, source: Option<&str>) -> Option<&(String, String)> {
+        let of = |(what, _): &&(String, String)| {
+            what == id || source.is_some_and(|source| Path::new(source).starts_with(what))
+        };
+        self.refused.iter().find(of)
+    }
+}
+
+impl Pipeline {
+    /// What was written from a location that is now called otherwise has no agent any longer.
+    pub(super) fn rename_location(&mut self, now: DateTime<Utc>) {
+        let known = self.known_location.replace(self.location.clone());
+        if known.as_ref() != Some(&self.location) {
+            self.touched.insert(LOCATION.to_owned());
+            let former = self.former.keys().filter_map(|subject| subject.as_str().strip_prefix("agent/"));
+            for location in former.map(ToOwned::to_owned).chain(known).collect::<BTreeSet<_>>() {
+                for (subject, watch) in &mut self.watches {
+                    if watch.locations.forget(&location) {
+                        self.effects.watches.insert(subject.clone());
+                    }
+                }
+            }
+        }
+        let open = self.former.iter().filter(|(_, watch)| watch.open.is_some()).map(|(subject, _)| subject.clone());
+        for subject in open.collect::<BTreeSet<_>>() {
+            let Some(watch) = self.former.get_mut(&subject) else { continue };
+            let before = watch.open.as_ref().map(|open| open.severity);
+            let judgement = watch.remove(now);
+            self.count(before, None);
+            self.effects.watches.insert(subject);
+            if let Some(judgement) = judgement {
+                self.take(judgement, None, now);
+            }
+        }
+    }
+
+    /// How the incident of a scenario ends that is not there; none while it is only not readable. What an earlier
+    /// version wrote names no file: as long as any file is refused, it may be in that one.
+    pub(super) fn ending(&self, id: &str, idle: &Idle) -> Option<Ending> {
+        if idle.paused.contains(id) {
+            return Some(Ending::Paused);
+        }
+        let source = self.watches.get(&Subject(id.into())).and_then(|watch| watch.source.as_deref());
+        let unreadable = idle.why_refused(id, source).is_some() || (source.is_none() && !idle.refused.is_empty());
+        (!unreadable).then_some(Ending::Removed)
+    }
+
+    /// Ends what is open of scenarios that are gone or paused.
+    pub(super) fn remove_absent(&mut self, idle: &Idle, now: DateTime<Utc>) {
+        let absent = self
+            .watches
+            .iter()
+            .filter(|(_, watch)| watch.open.is_some() || watch.flapping.is_on() || watch.source.is_some());
+        let absent = absent.filter(|(subject, _)| !self.scenarios.contains_key(subject.as_str()));
+        let absent: BTreeMap<Subject, Ending> =
+            absent.filter_map(|(subject, _)| Some((subject.clone(), self.ending(subject.as_str(), idle)?))).collect();
+        for (subject, ending) in absent {
+            let Some(watch) = self.watches.get_mut(&subject) else { continue };
+            let before = watch.open.as_ref().map(|open| open.severity);
+            let flapped = watch.flapping.is_on();
+            let judgement = watch.remove(ending, now);
+            watch.flapping = flapping::Flapping::default();
+            self.count(before, None);
+            self.effects.watches.insert(subject.clone());
+            match judgement {
+                Some(judgement) => self.take(judgement, None, now),
+                // It flapped, and was over just now.
+                None if flapped => self.groups.resolve(&subject, None, now, &mut self.effects),
+                None => {}
+            }
+        }
+    }
+
+    /// Marks open incidents that nobody looks at, and has the agent's own incident say which scenarios those are.
+    pub(super) fn mark_unwatched(&mut self, idle: &Idle, now: DateTime<Utc>) {
+        let mut unwatched: BTreeMap<&(String, String), Vec<&str>> = BTreeMap::new();
+        let anyone = ("files that do not load".to_owned(), "see the log".to_owned());
+        let mut marks: Vec<(Subject, Option<Unwatched>)> = Vec::new();
+        for (subject, watch) in &self.watches {
+            let known = watch.open.as_ref().and_then(|open| open.unwatched.as_ref());
+            if self.scenarios.contains_key(subject.as_str()) {
+                if known.is_some() {
+                    marks.push((subject.clone(), None));
+                }
+                continue;
+            }
+            let refused = match idle.why_refused(subject.as_str(), watch.source.as_deref()) {
+                Some(refused) => refused,
+                None if watch.open.is_some() && watch.source.is_none() => &anyone,
+                None => continue,
+            };
+            unwatched.entry(refused).or_default().push(subject.as_str());
+            let since = watch.looked_at.unwrap_or(now);
+            let mark = Unwatched { since, reason: format!("{}: {}", refused.0, refused.1) };
+            if watch.open.is_some() && known != Some(&mark) {
+                marks.push((subject.clone(), Some(mark)));
+            }
+        }
+        let message = unwatched.into_iter().map(|((what, why), mut ids)| {
+            ids.sort_unstable();
+            let more = ids.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let (named, verb) = (ids[..ids.len().min(NAMED)].join(", "), if ids.len() == 1 { "is" } else { "are" });
+            format!("{named}{more} {verb} not watched: {what}: {why}")
+        });
+        let message = message.collect::<Vec<_>>().join("; ");
+        if self.agent.trouble(FILES, (!message.is_empty()).then_some(message), now) {
+            self.effects.watches.insert(Subject::agent(&self.location));
+        }
+        for (subject, mark) in marks {
+            self.mark(&subject, mark, now);
+        }
+    }
+
+    fn mark(&mut self, subject: &Subject, mark: Option<Unwatched>, now: DateTime<Utc>) {
+        let detail = match &mark {
+            Some(mark) => format!("nothing is known since {}: {}", mark.since.format("%F %T"), mark.reason),
+            None => "watched again".to_owned(),
+        };
+        let budget = Subject(format!("slo/{subject}").into());
+        let own = self.watches.get_mut(subject).and_then(|watch| watch.open.as_mut());
+        let of_budget = self.budgets.watches.get_mut(&budget).and_then(|watch| watch.open.as_mut());
+        for open in own.into_iter().chain(of_budget) {
+            open.unwatched.clone_from(&mark);
+            self.effects.watches.insert(open.subject.clone());
+            self.effects.decide(&open.subject, Why::Unwatched, detail.clone(), now);
+        }
+    }
+
+    /// What time brings about for the agent's own incident.
+    pub(super) fn tick_agent(&mut self, now: DateTime<Utc>) {
+        let subject = Subject::agent(&self.location);
+        loop {
+            let severity = |open: &Option<Incident>| open.as_ref().map(|open| open.severity);
+            let before = severity(&self.agent.open);
+            let Some(ticked) = self.agent.tick(&self.location, now) else { return };
+            self.count(before, severity(&self.agent.open));
+            self.effects.watches.insert(subject.clone());
+            match ticked {
+                Ticked::Judged(judgement) => self.take(*judgement, None, now),
+                Ticked::Also(news) => self.groups.remark(&subject, news, now),
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What people ask of alerting: silences and maintenance, acknowledging, resolving by hand.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Hold, Pipeline, Request, Waiting};
+use crate::alert::cause::host_of_scenario;
+use crate::alert::mute::{self, Mute};
+use crate::incident::{Acknowledgement, Matchers, Subject, Why};
+
+/// How many incidents and scenarios are named in an answer.
+const NAMED: usize = 5;
+
+impl Pipeline {
+    /// What people ask for. Gives what was done, or what is wrong with it.
+    pub fn request(&mut self, request: Request, now: DateTime<Utc>) -> Result<String, String> {
+        let done = match request {
+            Request::Mute(mute) => self.mute(mute, now),
+            Request::Preview { matches } => {
+                self.hits(&matches).ok_or_else(|| format!("{matches} matches no open incident and no scenario"))
+            }
+            Request::Expire { id } => self.expire(&id, now),
+            Request::Acknowledge { key, author, length } => self.acknowledge(&key, author, length, now),
+            Request::Unacknowledge { key, author } => self.unacknowledge(&key, &author, now),
+            Request::Resolve { key, author, reason } => self.resolve_by_hand(&key, &author, &reason, now),
+        };
+        self.limit(now);
+        done
+    }
+
+    fn mute(&mut self, mut mute: Mute, now: DateTime<Utc>) -> Result<String, String> {
+        if mute.until <= now {
+            return Err("it ends before it begins".into());
+        }
+        let hits = self.hits(&mute.matches);
+        // Before the files are loaded nobody knows; who left the request was asked then.
+        if hits.is_none() && !mute.confirmed && self.ready {
+            return Err(format!(
+                "{} matches no open incident and no scenario; confirm it if it is meant for what is yet to come",
+                mute.matches
+            ));
+        }
+        mute.confirmed = true;
+        let key = format!("{}{}", mute::PREFIX, mute.id);
+        let hits = hits.unwrap_or_else(|| "nothing at present".into());
+        let done = format!("{} until {}: matches {hits}", mute.id, mute.until.format("%F %T"));
+        self.timers.insert((mute.until, Subject(key.as_str().into())));
+        self.mutes.insert(mute.id.clone(), mute);
+        self.touched.insert(key);
+        Ok(done)
+    }
+
+    /// The open incidents and the scenarios that a match is meant for, in words; none: nothing.
+    pub fn hits(&self, matches: &Matchers) -> Option<String> {
+        let watches = self.watches.values().filter_map(|watch| watch.open.as_ref());
+        let budgets = self.budgets.watches.values().filter_map(|watch| watch.open.as_ref());
+        let open = watches.chain(budgets).chain(&self.agent.open).filter(|incident| matches.fits(incident));
+        let mut open: Vec<String> = open.map(crate::incident::Incident::dedup_key).collect();
+        open.sort_unstable();
+        let fits = |scenario: &&std::sync::Arc<crate::scenario::Scenario>| {
+            matches.fits_scenario(scenario, &self.location, host_of_scenario(scenario).as_deref())
+        };
+        let scenarios: Vec<String> =
+            self.scenarios.values().filter(fits).map(|scenario| scenario.id.value.to_string()).collect();
+        let listed = |what: &str, all: &[String]| {
+            let more = all.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let plural = if all.len() == 1 { "" } else { "s" };
+            format!("{} {what}{plural} ({}{more})", all.len(), all[..all.len().min(NAMED)].join(", "))
+        };
+        let parts: Vec<String> = [("open incident", &open), ("scenario", &scenarios)]
+            .into_iter()
+            .filter(|(_, all)| !all.is_empty())
+            .map(|(what, all)| listed(what, all))
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    fn expire(&mut self, id: &str, now: DateTime<Utc>) -> Result<String, String> {
+        if self.mutes.remove(id).is_none() {
+            return Err(format!("there is no silence or maintenance `{id}`"));
+        }
+        self.touched.insert(format!("{}{id}", mute::PREFIX));
+        self.groups.unmute();
+        let by_it = |waiting: &Waiting| matches!(&waiting.hold, Hold::Muted { mute, .. } if *mute == id);
+        let held = self.held.iter().filter(|(_, waiting)| by_it(waiting));
+        for subject in held.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
+            self.unmuted(&subject, now);
+        }
+        Ok(format!("{id} has ended"))
+    }
+
+    /// The subject of the open incident with exactly this key, or of one in the notice that has it.
+    fn subject_of(&self, key: &str) -> Result<Subject, String> {
+        let missing = || format!("no open incident has the key `{key}`; `wachta alerts list` lists them");
+        let own = key.rsplit_once(':').map(|(subject, _)| Subject(subject.into()));
+        let own = own.filter(|own| self.incident(own).is_some_and(|open| open.dedup_key() == key));
+        let of_group = || self.groups.with_key(key)?.open_members().next().cloned();
+        own.or_else(of_group).ok_or_else(missing)
+    }
+
+    /// As [`Pipeline::subject_of`], of an incident that people were told of, or will be.
+    fn told_subject(&self, key: &str) -> Result<Subject, String> {
+        let subject = self.subject_of(key)?;
+        match self.groups.of(&subject) {
+            Some(_) => Ok(subject),
+            None => Err(format!("`{key}` is held back, and nobody was told of it yet; `why {subject}` says why")),
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        key: &str,
+        author: String,
+        length: Option<Duration>,
+        now: DateTime<Utc>,
+    ) -> Result<String, String> {
+        let subject = self.told_subject(key)?;
+        if let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()) {
+            let since = who.at.format("%F %T");
+            return match who.author == author && length.is_none() {
+                true => Ok(format!("{key} is acknowledged by {author} already, since {since}")),
+                false => {
+                    Err(format!("`{key}` is acknowledged by {} since {since}; take that back first: unack", who.author))
+                }
+            };
+        }
+        let until = length.and_then(|length| now.checked_add_signed(TimeDelta::from_std(length).ok()?));
+        let how_long = until.map(|until| format!(" until {}", until.format("%F %T"))).unwrap_or_default();
+        let note = format!("acknowledged by {author}{how_long}");
+        let who = Acknowledgement { author, at: now, until };
+        for subject in self.groups.acknowledge(&subject, Some(who.clone()), &note, now) {
+            self.effects.decide(&subject, Why::Acknowledged, format!("{note}: no reminders"), now);
+            self.effects.acknowledged.push((subject, Some(who.clone())));
+        }
+        Ok(format!("{key} is {note}"))
+    }
+
+    fn unacknowledge(&mut self, key: &str, author: &str, now: DateTime<Utc>) -> Result<String, String> {
+        let subject = self.told_subject(key)?;
+        let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()).cloned() else {
+            return Err(format!("nobody has acknowledged `{key}`"));
+        };
+        let note = format!("no longer acknowledged by {}, says {author}", who.author);
+        for subject in self.groups.acknowledge(&subject, None, &note, now) {
+            self.effects.decide(&subject, Why::Acknowledged, note.clone(), now);
+            self.effects.acknowledged.push((subject, None));
+        }
+        Ok(format!("{key} is {note}"))
+    }
+
+    fn resolve_by_hand(&mut self, key: &str, author: &str, reason: &str, now: DateTime<Utc>) -> Result<String, String> {
+        let subject = self.subject_of(key)?;
+        let before = self.incident(&subject).map(|open| open.severity);
+        let by = format!("{author}: {reason}");
+        let judgement = if subject.is_agent() {
+            self.agent.close(&by, now)
+        } else if subject.slo_of().is_some() {
+            self.budgets.watches.get_mut(&subject).and_then(|watch| watch.close(&by, now))
+        } else {
+            self.watches.get_mut(&subject).and_then(|watch| watch.close(&by, now))
+        };
+        let Some(judgement) = judgement else { return Err(format!("no open incident has the key `{key}`")) };
+        self.count(before, None);
+        self.effects.watches.insert(subject.clone());
+        let others = self.groups.of(&subject).map_or(0, |group| group.open_members().count().saturating_sub(1));
+        self.take(judgement, None, now);
+        let others = if others > 0 { format!("; {others} others of its notice are still open") } else { String::new() };
+        Ok(format!("{key} is resolved by {by}{others}"))
+    }
+}

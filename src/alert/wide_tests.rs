@@ -1,0 +1,141 @@
+//! Many incidents of one host or service, each with a cause of its own: a handful of notices.
+
+use super::timeline_tests::{AT_ONCE, Run, WAIT, checks};
+use crate::notify::Causes;
+
+/// Ids that differ by more than a number, since causes leave numbers out.
+fn ids(count: usize) -> Vec<String> {
+    let letter = |n: usize| char::from(b'a' + u8::try_from(n % 26).expect("a letter"));
+    (0..count).map(|n| format!("p{}{}", letter(n / 26), letter(n))).collect()
+}
+
+/// One opening each second, in two commits or more, and the end of all.
+fn storm(count: usize, end: &str) -> String {
+    let ids = ids(count);
+    let openings: String = ids.iter().enumerate().map(|(n, id)| format!("{}s {id} X\n", 60 + n)).collect();
+    format!("{openings}{end} {} P\n", ids.join(","))
+}
+
+/// What is told, without the names of others.
+#[track_caller]
+fn told(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&str]) {
+    for restarts in [false, true] {
+        let mut run = Run::new(checks, routes, restarts);
+        run.play(lines, until);
+        let without_others = |line: &String| {
+            let words: Vec<&str> = line.split(' ').filter(|word| !word.starts_with('+')).collect();
+            words.join(" ")
+        };
+        let told: Vec<String> = run.told.iter().map(without_others).collect();
+        assert_eq!(told, expected, "with restarts: {restarts}");
+    }
+}
+
+#[test]
+fn forty_pages_of_one_host_are_at_most_three_notices_and_one_end() {
+    let forty = checks(&ids(40).join(","), "after: 1, recover_after: 1");
+    told(
+        &forty,
+        &[],
+        &storm(40, "10m"),
+        "2h",
+        &[
+            "1:30 a opened paa:1 warning",
+            "2:00 a updated paa:1 warning (9 more, 40 in all)",
+            "10:00 a resolved paa:1 warning",
+        ],
+    );
+    // With `group_by` as without.
+    told(
+        &forty,
+        &["> a / team / 30"],
+        &storm(40, "10m"),
+        "2h",
+        &[
+            "1:30 a opened paa:1 warning",
+            "2:00 a updated paa:1 warning (9 more, 40 in all)",
+            "10:00 a resolved paa:1 warning",
+        ],
+    );
+    // What was told at once keeps its key to the end.
+    told(
+        &forty,
+        &[AT_ONCE],
+        &storm(40, "10m"),
+        "2h",
+        &[
+            "1:00 a opened paa:1 warning",
+            "1:01 a opened pab:1 warning",
+            "1:30 a updated paa:1 warning (29 more, 30 in all)",
+            "6:30 a updated paa:1 warning (9 more, 39 in all)",
+            "10:00 a resolved pab:1 warning",
+            "10:00 a resolved paa:1 warning",
+        ],
+    );
+}
+
+#[test]
+fn two_of_a_host_stay_apart_and_so_do_those_of_other_hosts() {
+    let three = checks("pa,pb,pc", "after: 1, recover_after: 1");
+    told(&three, &[AT_ONCE], "60s pa,pb X", "2h", &["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning"]);
+    // The third comes too late to be the same trouble.
+    let late = ["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning", "7:00 a opened pc:1 warning"];
+    told(&three, &[AT_ONCE], "60s pa,pb X\n7m pc X", "2h", &late);
+    let hosts: String = ["pa", "pb", "pc"]
+        .iter()
+        .map(|id| format!("  {id}: {{http: \"http://{id}/\", alert: {{after: 1}}}}\n"))
+        .collect();
+    let apart = ["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning", "1:00 a opened pc:1 warning"];
+    told(&hosts, &[AT_ONCE], "60s pa,pb,pc X", "2h", &apart);
+}
+
+#[test]
+fn a_route_may_keep_causes_apart_or_put_all_together() {
+    let four = checks("pa,pb,pc,pd", "after: 1, recover_after: 1");
+    let with = |causes: Causes, group_by: &[&str], expected: &[&str]| {
+        for restarts in [false, true] {
+            let mut run = Run::new(&four, &[AT_ONCE], restarts);
+            run.alerting.routes[0].causes = causes;
+            run.alerting.routes[0].group_by = group_by.iter().map(|key| (*key).to_owned()).collect();
+            run.load(super::fixtures::at(0));
+            run.play("60s pa,pb,pc,pd X\n3m pa,pb,pc,pd P", "1h");
+            assert_eq!(run.told, expected, "with restarts: {restarts}");
+        }
+    };
+    let one = ["1:00 a opened pa:1 warning +pb,pc,pd", "3:00 a resolved pa:1 warning +pb,pc,pd"];
+    with(Causes::Together, &[], &one);
+    with(Causes::Together, &["team"], &one);
+    with(Causes::Widening, &[], &one);
+    let each = ["pa", "pb", "pc", "pd"];
+    let apart: Vec<String> = [("1:00", "opened"), ("3:00", "resolved")]
+        .iter()
+        .flat_map(|(time, event)| each.map(|id| format!("{time} a {event} {id}:1 warning")))
+        .collect();
+    with(Causes::Apart, &[], &apart.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// Thirty checks of one host become bad one after the other, each changes how it fails twice, and all recover.
+fn degradation(seconds_apart: usize) -> Vec<String> {
+    let ids = ids(30);
+    let mut run = Run::new(&checks(&ids.join(","), "after: 1, recover_after: 1"), &[WAIT], true);
+    let mut lines = String::new();
+    for (n, id) in ids.iter().enumerate() {
+        let at = 60 + n * seconds_apart;
+        lines += &format!("{at}s {id} X\n{}s {id} T\n{}s {id} F\n", at + 600, at + 1200);
+    }
+    let end = 60 + 30 * seconds_apart + 1800;
+    for (n, id) in ids.iter().enumerate() {
+        lines += &format!("{}s {id} P\n", end + n);
+    }
+    run.play(&lines, "9h");
+    run.told
+}
+
+#[test]
+fn a_slow_degradation_of_thirty_checks_is_a_handful_of_notices() {
+    for seconds_apart in [1, 10, 20, 60, 120, 240] {
+        let told = degradation(seconds_apart);
+        assert!(told.len() <= 10, "{seconds_apart} s apart: {} notices: {told:#?}", told.len());
+        assert!(told.last().is_some_and(|line| line.contains("resolved")), "{told:#?}");
+    }
+}

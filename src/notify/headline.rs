@@ -1,0 +1,225 @@
+//! The one line of a notice that a phone shows whole: how loud, which scenario, what is wrong, and where. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{cut, trial};
+use crate::incident::{Ending, Event, Incident, Notice};
+use crate::outcome::Verdict;
+use crate::scenario::Pretty;
+
+/// Characters of what is wrong.
+const WRONG: usize = 110;
+/// Characters of where.
+const WHERE: usize = 80;
+
+/// One line for people: `[CRITICAL] Shop checkout failed at waw-1: click button "Pay now": no such element at https://…`.
+pub fn headline(notice: &Notice) -> String {
+    let incident = &notice.incident;
+    if trial::is_trial(incident) {
+        return trial::headline(notice);
+    }
+    let severity = incident.severity.as_str().to_uppercase();
+    let more = notice.others.len() + notice.uncounted;
+    let name = if more == 0 { incident.name.clone() } else { format!("{} and {more} more", incident.name) };
+    if notice.event == Event::Resolved {
+        return resolved(notice, &name, more);
+    }
+    // What an opening gathered stands below; that it flaps, or is late, is why it is told.
+    let is_news = |note: &&str| {
+        notice.event != Event::Opened || ["is flapping", "nobody has"].iter().any(|begin| note.starts_with(begin))
+    };
+    let note = notice.note.as_deref().filter(is_news).map(|note| format!(", {note}")).unwrap_or_default();
+    let place = &incident.location;
+    if notice.event == Event::Digest {
+        return format!("[{severity}] what was held back: {name} at {place}");
+    }
+    let still = match notice.event {
+        Event::Reminder => format!(" for {}, since {}", lasted(incident, notice.owed_at), minute(incident.opened_at)),
+        _ => String::new(),
+    };
+    if incident.subject.is_agent() {
+        return format!("[{severity}] {name}{still}: {}", incident.message.as_deref().unwrap_or("cannot test"));
+    }
+    if incident.subject.slo_of().is_some() {
+        let wrong = incident.message.as_deref().map(|message| format!(": {message}"));
+        let burns = if notice.event == Event::Reminder { "still burns" } else { "burns" };
+        return format!("[{severity}] {name}: the error budget {burns}{still}{note}{}", wrong.unwrap_or_default());
+    }
+    let verb = match (notice.event, incident.verdict) {
+        (Event::Reminder, Verdict::Failed) => "still failing",
+        (Event::Reminder, Verdict::Degraded) => "still degraded",
+        (_, verdict) => verdict.as_str(),
+    };
+    let wrong = wrong(incident).map(|wrong| format!(": {wrong}")).unwrap_or_default();
+    format!("[{severity}] {name} {verb}{still} at {place}{note}{wrong}")
+}
+
+/// The line of the end: what had been wrong, and for how long.
+fn resolved(notice: &Notice, name: &str, more: usize) -> String {
+    let incident = &notice.incident;
+    let after = lasted(incident, incident.resolved_at.unwrap_or(notice.owed_at));
+    let endings = || std::iter::once(incident.ending).chain(notice.others.iter().map(|other| other.ending));
+    let was = wrong(incident).map(|wrong| format!("; was: {wrong}")).unwrap_or_default();
+    let (is, works) = if more == 0 { ("is", "works") } else { ("are", "work") };
+    let unlike = endings().filter(|ending| *ending != incident.ending).count();
+    if unlike > 0 {
+        let count = |wanted: Option<Ending>| endings().filter(|ending| *ending == wanted).count();
+        let all = [
+            (count(None) + notice.uncounted, "recovered"),
+            (count(Some(Ending::Removed)), "removed and no longer monitored"),
+            (count(Some(Ending::Paused)), "paused and not monitored for now"),
+            (count(Some(Ending::ByHand)), "resolved by hand"),
+        ];
+        let all: Vec<String> =
+            all.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        return format!("[RESOLVED] {name} are over after {after}: {}{was}", all.join(", "));
+    }
+    match incident.ending {
+        Some(Ending::Removed) => format!("[REMOVED] {name} {is} no longer monitored, after {after}{was}"),
+        Some(Ending::Paused) => format!("[PAUSED] {name} {is} not monitored for now, after {after}{was}"),
+        Some(Ending::ByHand) => {
+            let by = incident.ending_reason.as_deref().map(|reason| format!(" by {reason}")).unwrap_or_default();
+            format!("[RESOLVED] {name} {is} resolved by hand after {after}{by}{was}")
+        }
+        None if incident.subject.is_agent() => format!("[RESOLVED] {name} is well again after {after}{was}"),
+        None if incident.subject.slo_of().is_some() => {
+            format!("[RESOLVED] {name}: the error budget no longer burns, after {after}")
+        }
+        None => format!("[RESOLVED] {name} {works} again at {} after {after}{was}", incident.location),
+    }
+}
+
+/// What is wrong and where, each once.
+fn wrong(incident: &Incident) -> Option<String> {
+    let message = incident.message.as_deref().map(|message| {
+        // What was expected is in the text below.
+        cut::chars(message.split(": expected ").next().unwrap_or(message), WRONG)
+    });
+    // A step that is no more than a URL is said by where it happened.
+    let step = incident.step.as_deref().filter(|step| !step.contains("://") || message.is_none());
+    let mut parts: Vec<String> = step.map(|step| cut::chars(step, WRONG)).into_iter().collect();
+    parts.extend(message);
+    let mut line = parts.join(": ");
+    if line.is_empty() && incident.target.is_none() {
+        return None;
+    }
+    if let Some(target) = incident.target.as_deref().filter(|target| !mentions(&line, target)) {
+        let at = if line.is_empty() { "" } else { " at " };
+        line.push_str(at);
+        line.push_str(&cut::chars(target, WHERE));
+    }
+    Some(line)
+}
+
+/// Whether a line names the URL, or its host and port, already.
+fn mentions(line: &str, target: &str) -> bool {
+    let host = target.split_once("://").map_or(target, |(_, rest)| rest).split('/').next().unwrap_or(target);
+    line.contains(target) || (!host.is_empty() && line.contains(host))
+}
+
+/// How long an incident has been open at a point in time, to the second, from an hour on to the minute.
+fn lasted(incident: &Incident, until: DateTime<Utc>) -> Pretty {
+    let seconds = (until - incident.opened_at).num_seconds().unsigned_abs();
+    Pretty(Duration::from_secs(if seconds >= 3600 { seconds / 60 * 60 } else { seconds }))
+}
+
+fn minute(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::{Affected, Subject};
+    use crate::notify::template::sample;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+    }
+
+    /// A check that answered 500, alone in its notice.
+    fn notice(event: Event) -> Notice {
+        let mut notice = sample();
+        notice.event = event;
+        notice.owed_at = at(7320);
+        (notice.others, notice.uncounted, notice.note) = (Vec::new(), 0, None);
+        let incident = &mut notice.incident;
+        incident.name = "Cart".into();
+        incident.step = Some("GET https://shop.example.com/cart".into());
+        incident.message = Some("GET answered 500: expected a status from 200 to 299, saw 500".into());
+        incident.target = Some("https://shop.example.com/cart".into());
+        incident.resolved_at = (event == Event::Resolved).then(|| at(750));
+        notice
+    }
+
+    #[test]
+    fn the_line_says_how_loud_what_where_and_since_when_once() {
+        let check = |change: &dyn Fn(&mut Notice), event: Event, expected: &str| {
+            let mut notice = notice(event);
+            change(&mut notice);
+            assert_eq!(headline(&notice), expected);
+        };
+        let none = |_: &mut Notice| {};
+        let wrong = "GET answered 500 at https://shop.example.com/cart";
+        check(&none, Event::Opened, &format!("[CRITICAL] Cart failed at waw-1: {wrong}"));
+        check(
+            &none,
+            Event::Reminder,
+            &format!("[CRITICAL] Cart still failing for 2h2m, since 2027-01-15 08:00 UTC at waw-1: {wrong}"),
+        );
+        check(&none, Event::Resolved, &format!("[RESOLVED] Cart works again at waw-1 after 12m30s; was: {wrong}"));
+        let ended = |ending: Ending| {
+            move |notice: &mut Notice| {
+                notice.incident.ending = Some(ending);
+                notice.incident.ending_reason = Some("ania: known".into()).filter(|_| ending == Ending::ByHand);
+            }
+        };
+        check(
+            &ended(Ending::Removed),
+            Event::Resolved,
+            &format!("[REMOVED] Cart is no longer monitored, after 12m30s; was: {wrong}"),
+        );
+        check(
+            &ended(Ending::Paused),
+            Event::Resolved,
+            &format!("[PAUSED] Cart is not monitored for now, after 12m30s; was: {wrong}"),
+        );
+        check(
+            &ended(Ending::ByHand),
+            Event::Resolved,
+            &format!("[RESOLVED] Cart is resolved by hand after 12m30s by ania: known; was: {wrong}"),
+        );
+        // One of two was removed: nothing says that it works.
+        let one_removed = |notice: &mut Notice| {
+            let other = Incident { ending: Some(Ending::Removed), ..notice.incident.clone() };
+            notice.others = vec![Affected::of(&other)];
+        };
+        check(
+            &one_removed,
+            Event::Resolved,
+            &format!(
+                "[RESOLVED] Cart and 1 more are over after 12m30s: 1 recovered, 1 removed and no longer monitored; was: {wrong}"
+            ),
+        );
+        // A host that the message names is not said twice.
+        let refused = |notice: &mut Notice| {
+            notice.incident.message = Some("no connection to shop.example.com:443: refused".into());
+            notice.incident.target = Some("https://shop.example.com:443/cart".into());
+        };
+        check(
+            &refused,
+            Event::Opened,
+            "[CRITICAL] Cart failed at waw-1: no connection to shop.example.com:443: refused",
+        );
+        let noted = |notice: &mut Notice| notice.note = Some("was status 500, is timeout".into());
+        check(&noted, Event::Updated, &format!("[CRITICAL] Cart failed at waw-1, was status 500, is timeout: {wrong}"));
+        let agent = |notice: &mut Notice| {
+            notice.incident.subject = Subject::agent("waw-1");
+            notice.incident.name = "wachta at waw-1".into();
+            notice.incident.message = Some("cart is not watched: s/a.yaml: cannot be read".into());
+        };
+        check(&agent, Event::Opened, "[CRITICAL] wachta at waw-1: cart is not watched: s/a.yaml: cannot be read");
+    }
+}
