@@ -34,6 +34,7 @@ use crate::alert::{self, Committer, Intake};
 use crate::notify::{self, Courier, Links};
 use crate::outcome::Outcome;
 use crate::run::browser::{self, Browsers};
+use crate::run::wire::{ClosedPort, Dialer, Reach};
 use crate::run::{self, Ticket, Tools};
 use crate::scenario::Lookup;
 use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
@@ -149,6 +150,9 @@ struct Parts {
     evidence: EvidenceFolder,
     browsers: Browsers,
     tls: run::tls::Trusted,
+    dialer: Dialer,
+    /// Closed as long as the agent listens.
+    _own_port: ClosedPort,
     beats: run::probe::Beats,
     tokens: run::Tokens,
     line: run::Line,
@@ -229,6 +233,8 @@ impl App {
         let heard: Arc<dyn crate::store::Beats> = Arc::clone(&store) as _;
         let awake_since = watch::Sender::new(Utc::now());
         let tls = run::tls::Trusted::system();
+        let dialer = Dialer::new(Reach::of_agent());
+        let own_port = dialer.reach().closed().close(address.port(), "the agent's web server");
         let probes = Arc::new(web::Probes::new(run::blackbox::Prober::new(tls.clone()), registry.clone()));
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
@@ -238,6 +244,8 @@ impl App {
             evidence,
             browsers,
             tls,
+            dialer,
+            _own_port: own_port,
             beats: run::probe::Beats::new(heard, awake_since.subscribe()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
@@ -382,6 +390,7 @@ impl Parts {
             tokens: self.tokens.clone(),
             line: self.line.clone(),
             tls: self.tls.clone(),
+            dialer: self.dialer.clone(),
             browsers: Some(self.browsers.clone()),
             lookup: Arc::clone(&self.lookup.borrow()),
             evidence: self.evidence.clone(),

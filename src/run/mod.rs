@@ -42,6 +42,8 @@ pub use values::Values;
 pub struct Tools {
     /// TLS settings shared by requests and probes.
     pub tls: tls::Trusted,
+    /// How connections are made, and where they may lead: ports of our own are closed by [`wire::ClosedPorts`].
+    pub dialer: wire::Dialer,
     /// Browser sessions; none where no scenario may need one.
     pub browsers: Option<browser::Browsers>,
     /// The environment and files that scenarios may use.

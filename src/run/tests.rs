@@ -73,6 +73,7 @@ impl Drop for Folder {
 
 fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
     Tools {
+        dialer: crate::run::wire::Dialer::default(),
         tokens: Tokens::default(),
         line: Line::default(),
         tls: tls::Trusted::system(),

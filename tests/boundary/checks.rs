@@ -83,6 +83,7 @@ async fn checked(check: &str) -> Outcome {
     let loaded = load("t.yaml", &format!("checks:\n  a: {{{check}}}\n"), &environment);
     assert!(loaded.diagnostics.is_empty(), "{check}: {:?}", loaded.diagnostics);
     let tools = Tools {
+        dialer: wachta::run::wire::Dialer::default(),
         tls: tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(environment),

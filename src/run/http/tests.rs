@@ -42,6 +42,7 @@ impl Bench {
     fn with(files: Files) -> Self {
         let folder = std::env::temp_dir().join(format!("wachta-http-{}", RunId::new()));
         let tools = Tools {
+            dialer: crate::run::wire::Dialer::default(),
             tls: tls::Trusted::system(),
             browsers: None,
             lookup: Arc::new(files),

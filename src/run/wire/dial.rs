@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::Reach;
 use crate::names::Reason;
 use crate::outcome::Failure;
 
@@ -54,6 +55,24 @@ pub struct Dialed {
     pub resolve: Duration,
     /// How long connecting took, the addresses before it included.
     pub connect: Duration,
+}
+
+/// Makes the connections of one agent. Cheap to clone; all clones share what they know.
+#[derive(Debug, Clone, Default)]
+pub struct Dialer {
+    reach: Reach,
+}
+
+impl Dialer {
+    /// Returns a dialer that connects where the policy allows it.
+    pub fn new(reach: Reach) -> Self {
+        Self { reach }
+    }
+
+    /// Where connections may lead.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
 }
 
 /// The addresses of a host, in the order in which they are to be tried: never empty. An address (IPv6 with or without

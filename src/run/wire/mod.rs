@@ -8,13 +8,15 @@ mod dial;
 mod exchange;
 pub(super) mod failure;
 mod io;
+mod reach;
 mod secure;
 mod tunnel;
 
 pub use crate::outcome::Phases;
-pub use dial::{Dialed, Family, Route, dial, resolve};
+pub use dial::{Dialed, Dialer, Family, Route, dial, resolve};
 pub use exchange::{Answer, Connection, Head, Protocol, Unanswered, too_large};
 pub use io::Stream;
+pub use reach::{ClosedPort, ClosedPorts, NetworkPattern, Reach};
 pub use secure::{Offer, Refused, Secured, secure, server_name};
 pub use tunnel::tunnel;
 
