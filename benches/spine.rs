@@ -68,6 +68,7 @@ async fn requests() {
     let scenario = Arc::clone(&load("checks.yaml", &text, &Nothing).scenarios[0]);
     let tools = Tools {
         dialer: wachta::run::wire::Dialer::default(),
+        limits: wachta::run::Limits::default(),
         line: Line::default(),
         tokens: Tokens::default(),
         tls: tls::Trusted::system(),

@@ -34,6 +34,7 @@ impl Agent {
         let browsers = Browsers::new(config, folder.to_owned(), program, metrics);
         let tools = Tools {
             dialer: wachta::run::wire::Dialer::default(),
+            limits: wachta::run::Limits::default(),
             line: Line::default(),
             tokens: Tokens::default(),
             tls: tls::Trusted::system(),

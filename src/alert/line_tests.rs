@@ -47,6 +47,7 @@ impl Agent {
         pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
         let tools = Tools {
             dialer: crate::run::wire::Dialer::default(),
+            limits: crate::run::Limits::default(),
             tls: tls::Trusted::system(),
             browsers: None,
             lookup: Arc::new(Nothing),

@@ -538,6 +538,7 @@ async fn what_servers_do_wrong_is_told_as_what_it_is() {
     let folder = Folder::new("bad-servers");
     let tools = Tools {
         dialer: wachta::run::wire::Dialer::default(),
+        limits: wachta::run::Limits::default(),
         tls: tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(Surroundings(HashMap::from([("ca.pem", pem)]))),

@@ -84,6 +84,7 @@ async fn checked(check: &str) -> Outcome {
     assert!(loaded.diagnostics.is_empty(), "{check}: {:?}", loaded.diagnostics);
     let tools = Tools {
         dialer: wachta::run::wire::Dialer::default(),
+        limits: wachta::run::Limits::default(),
         tls: tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(environment),

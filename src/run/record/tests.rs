@@ -27,6 +27,7 @@ fn record() -> Record {
     scenario.budget = vec![at(Budget::Vital(Vital::Lcp, Duration::from_millis(2500)), 8), at(Budget::Requests(2), 9)];
     let tools = Tools {
         dialer: crate::run::wire::Dialer::default(),
+        limits: crate::run::Limits::default(),
         tokens: crate::run::Tokens::default(),
         line: crate::run::Line::default(),
         tls: super::super::tls::Trusted::system(),

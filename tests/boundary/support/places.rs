@@ -46,6 +46,7 @@ impl Place {
         let browsers = Browsers::new(config, folder.path().join("browsers"), agent, metrics);
         let tools = Tools {
             dialer: wachta::run::wire::Dialer::default(),
+            limits: wachta::run::Limits::default(),
             tokens: Tokens::default(),
             line: wachta::run::Line::default(),
             tls: tls::Trusted::system(),
