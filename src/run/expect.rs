@@ -67,7 +67,7 @@ pub enum Filled {
     /// A number above.
     GreaterThan(Decimal),
     /// A number from … to.
-    Between(Decimal, Decimal),
+    Between(Box<(Decimal, Decimal)>),
     /// So many elements.
     Count(Box<Filled>),
     /// Is there, or is not.
@@ -95,7 +95,7 @@ impl Filled {
             Matcher::Matches(pattern) => Self::Matches(pattern_of(pattern, values)?),
             Matcher::LessThan(value) => Self::LessThan(number(value)?),
             Matcher::GreaterThan(value) => Self::GreaterThan(number(value)?),
-            Matcher::Between(low, high) => Self::Between(number(low)?, number(high)?),
+            Matcher::Between(low, high) => Self::Between(Box::new((number(low)?, number(high)?))),
             Matcher::Count(inner) => Self::Count(Box::new(Self::new(inner, values)?)),
             Matcher::Exists(exists) => Self::Exists(*exists),
             Matcher::OneOf(items) => {
@@ -139,7 +139,7 @@ impl Filled {
             Self::Matches(pattern) => text.is_some_and(|text| pattern.is_match(text)),
             Self::LessThan(limit) => number(value).is_some_and(|n| n < *limit),
             Self::GreaterThan(limit) => number(value).is_some_and(|n| n > *limit),
-            Self::Between(low, high) => number(value).is_some_and(|n| n >= *low && n <= *high),
+            Self::Between(ends) => number(value).is_some_and(|n| n >= ends.0 && n <= ends.1),
             Self::Schema(schema) => is_countable(value) && schema.is_valid(value),
             Self::Count(_) | Self::Exists(_) | Self::Not(_) => unreachable!("handled by `holds`"),
         }
@@ -155,7 +155,7 @@ impl Filled {
             Self::Matches(pattern) => format!("matches /{pattern}/"),
             Self::LessThan(n) => format!("less than {n}"),
             Self::GreaterThan(n) => format!("greater than {n}"),
-            Self::Between(low, high) => format!("between {low} and {high}"),
+            Self::Between(ends) => format!("between {} and {}", ends.0, ends.1),
             Self::Count(inner) => format!("count {}", inner.show()),
             Self::Exists(true) => "exists".into(),
             Self::Exists(false) => "does not exist".into(),
@@ -313,7 +313,7 @@ mod tests {
             &[one(json!(5)), one(json!("x")), one(json!(null))],
         );
         check(
-            &Filled::Between(Decimal::parse("1").unwrap(), Decimal::parse("2").unwrap()),
+            &Filled::Between(Box::new((Decimal::parse("1").unwrap(), Decimal::parse("2").unwrap()))),
             &[one(json!(1)), one(json!(2))],
             &[one(json!(2.1))],
         );

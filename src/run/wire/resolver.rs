@@ -114,13 +114,12 @@ impl Resolver {
         for candidate in system.candidates(&name) {
             match system.addresses(candidate, family).await {
                 Ok(found) if !found.addresses.is_empty() => return Ok(found),
-                Ok(_) => {}
                 // What a server does not know under one name it may know under the next; what went wrong says more, and
                 // the first answer more than later ones.
                 Err(error) if last.as_ref().is_none_or(|last| is_absence(last) && !is_absence(&error)) => {
                     last = Some(error);
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
         Err(last.map_or_else(|| unresolved(host, "it has no address"), |error| failure(host, &error)))
