@@ -2,6 +2,7 @@
 //!
 //! Pure data and rendering; whoever shows a [`Diagnostic`] decides where to and with colour or not.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -172,19 +173,19 @@ impl Diagnostic {
         };
         let hue = if word == "warning" { "1;33" } else { "1;31" };
         let mut out = String::new();
-        let _ = writeln!(out, "{}: {}", paint(hue, word), self.message);
+        let _ = writeln!(out, "{}: {}", paint(hue, word), printable(&self.message));
         let width = self.span.line.to_string().len();
         let pad = " ".repeat(width);
         let bar = paint("34", "|");
-        let _ = write!(out, "{pad} {} {}", paint("34", "-->"), self.place());
+        let _ = write!(out, "{pad} {} {}", paint("34", "-->"), printable(&self.place()));
         if let Some(context) = &self.context {
-            let _ = write!(out, "   {context}");
+            let _ = write!(out, "   {}", printable(context));
         }
         out.push('\n');
         if self.span.line > 0 {
             let line = self.source.line(self.span.line);
             let _ = writeln!(out, "{pad} {bar}");
-            let _ = writeln!(out, "{} {bar} {line}", paint("34", &self.span.line.to_string()));
+            let _ = writeln!(out, "{} {bar} {}", paint("34", &self.span.line.to_string()), printable(line));
             let column = self.span.column.saturating_sub(1) as usize;
             let rest = line.chars().count().saturating_sub(column).max(1);
             let covered = self.source.slice(self.span).lines().next().unwrap_or("").trim_end().chars().count();
@@ -193,17 +194,45 @@ impl Diagnostic {
             let indent: String = line.chars().take(column).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             let _ = write!(out, "{pad} {bar} {indent}{}", paint(hue, &carets));
             if let Some(label) = &self.label {
-                let _ = write!(out, " {}", paint(hue, label));
+                let _ = write!(out, " {}", paint(hue, &printable(label)));
             }
             out.push('\n');
         } else if let Some(label) = &self.label {
-            let _ = writeln!(out, "{pad} {} {label}", paint("34", "="));
+            let _ = writeln!(out, "{pad} {} {}", paint("34", "="), printable(label));
         }
         for note in &self.notes {
-            let _ = writeln!(out, "{pad} {} {note}", paint("34", "="));
+            let _ = writeln!(out, "{pad} {} {}", paint("34", "="), printable(note));
         }
         out
     }
+}
+
+/// A text that neither moves a terminal's cursor nor forges a line: control characters, line ends among them, and those
+/// that turn the direction of writing are written as their code points. Every text of somebody else's goes through this
+/// before it becomes part of an outcome or a diagnostic, and with that of a report, a log or a notification.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            c if is_control(c) => {
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Control characters of Unicode (C0 but for the tab, DEL, C1), separators of lines, and marks and overrides of direction
+/// (UAX 9).
+fn is_control(c: char) -> bool {
+    (c.is_control() && c != '\t')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The word out of `known` that `word` was most likely meant to be, if any is near enough.
@@ -238,6 +267,24 @@ mod tests {
             shown,
             "error: unknown key `timout`\n  --> a.yaml:3:5   step 1, click button \"Go\"\n  |\n3 |     timout: 2s\n  |     ^^^^^^ did you mean `timeout`?\n  = allowed here: name, timeout\n"
         );
+    }
+
+    #[test]
+    fn what_others_write_moves_no_cursor_and_forges_no_line() {
+        for (text, expected) in [
+            ("plain, Größe 5\u{a0}€ 👍\tx", "plain, Größe 5\u{a0}€ 👍\tx"),
+            ("\u{1b}[2J\u{1b}]0;x\u{7}", "\\u{1b}[2J\\u{1b}]0;x\\u{7}"),
+            ("a\r\nfailed b", "a\\r\\nfailed b"),
+            ("\u{9b}31m\u{7f}\0", "\\u{9b}31m\\u{7f}\\u{0}"),
+            ("\u{202e}gpj\u{2066}\u{200f}\u{2028}", "\\u{202e}gpj\\u{2066}\\u{200f}\\u{2028}"),
+        ] {
+            assert_eq!(printable(text), expected, "{text:?}");
+        }
+        let source = Source::new("a.yaml", "name: \u{1b}[31mred\n");
+        let span = Span { line: 1, column: 1, start: 0, end: 4 };
+        let shown = Diagnostic::error(&source, span, "bad \u{1b}[0m").label("x\u{202e}").note("y\u{7}").render(false);
+        assert!(!shown.contains(|c| is_control(c) && c != '\n'), "{shown:?}");
+        assert_eq!(shown.lines().count(), 6);
     }
 
     #[test]

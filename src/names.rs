@@ -86,7 +86,7 @@ reasons! {
     Browser "browser" Unknown;
     /// The WebDriver endpoint did not start or went away.
     Driver "driver" Unknown;
-    /// Not enough memory or no free browser session.
+    /// Something that this machine lacks: memory, file descriptors, ports, processes, a free browser session.
     Resources "resources" Unknown;
     /// Our own network was down.
     Network "network" Unknown;

@@ -318,6 +318,9 @@ pub struct Hop {
     pub http_version: Option<String>,
     /// How long each part took.
     pub phases: Phases,
+    /// What a redirect to another origin left out of this request, since it is secret: headers in backquotes, `the body`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<String>,
 }
 
 /// How long the parts of a request took. What a kept connection did not need again is zero, `tls` absent.

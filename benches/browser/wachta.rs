@@ -33,6 +33,8 @@ impl Agent {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.to_owned(), program, metrics);
         let tools = Tools {
+            dialer: wachta::run::wire::Dialer::default(),
+            limits: wachta::run::Limits::default(),
             line: Line::default(),
             tokens: Tokens::default(),
             tls: tls::Trusted::system(),

@@ -66,6 +66,7 @@ fn made(line: &str) -> (String, u64) {
         status: None,
         address: None,
         http_version: None,
+        withheld: Vec::new(),
         phases: Phases::default(),
     };
     outcome.failed_step = Some(1);

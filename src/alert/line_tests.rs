@@ -46,6 +46,8 @@ impl Agent {
         let receiver = Receiver { name: "a".into(), ..Receiver::default() };
         pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
         let tools = Tools {
+            dialer: crate::run::wire::Dialer::default(),
+            limits: crate::run::Limits::default(),
             tls: tls::Trusted::system(),
             browsers: None,
             lookup: Arc::new(Nothing),

@@ -7,6 +7,7 @@ mod receivers;
 use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
 use crate::notify::Route;
 use crate::run::blackbox::Pattern;
+use crate::run::wire::NetworkPattern;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::{self, Node, NodeKind, Resolved};
@@ -49,6 +50,8 @@ pub struct Allow {
     pub files: Vec<String>,
     /// Programs that checks may run, each as the check names it.
     pub exec: Vec<String>,
+    /// Ports and sockets of this machine that are closed to checks otherwise.
+    pub network: Vec<NetworkPattern>,
 }
 
 /// Reads the agent's file. Every problem is a diagnostic; with an error there is no configuration.
@@ -102,6 +105,11 @@ const ALLOW: &[Key] = &[
     key("env", TEXTS, "names of variables, with * for any characters"),
     key("files", TEXTS, "files, or folders with a / at the end"),
     key("exec", TEXTS, "programs that an `exec` check may run, as it names them"),
+    key(
+        "network",
+        TEXTS,
+        "HOST:PORT or unix:/PATH, with * for any characters: our own ports and sockets that checks may reach",
+    ),
 ];
 const WEB: &[Key] = &[
     key("listen", Shape::Text, "ADDRESS:PORT; default 127.0.0.1:9815"),
@@ -223,6 +231,7 @@ fn allow(r: &mut Reader, node: &Node) -> Allow {
         env: fields.get("env").and_then(|node| texts(r, node, "`env`")).unwrap_or_default(),
         files: fields.get("files").and_then(|node| texts(r, node, "`files`")).unwrap_or_default(),
         exec: fields.get("exec").and_then(|node| texts(r, node, "`exec`")).unwrap_or_default(),
+        network: fields.get("network").map(|node| network::patterns(r, node)).unwrap_or_default(),
     }
 }
 

@@ -198,7 +198,8 @@ mod tests {
         std::fs::write(root.join("outside"), "outside").unwrap();
         std::os::unix::fs::symlink(root.join("outside"), root.join("scenarios/link")).unwrap();
         let beside = root.join("scenarios/a.yaml").display().to_string();
-        let allow = Allow { env: vec![], files: vec![format!("{}/secrets/", root.display())], exec: vec![] };
+        let allow =
+            Allow { env: vec![], files: vec![format!("{}/secrets/", root.display())], exec: vec![], network: vec![] };
         let lookup = Environment::allowed(allow);
         let read = |path: &str| lookup.file(Path::new(path), &beside);
         assert_eq!(read("ca.pem"), Ok(b"ca".to_vec()));

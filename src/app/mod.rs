@@ -36,6 +36,7 @@ use crate::clock::{self, ClockWatch};
 use crate::notify::{self, Courier, Links};
 use crate::outcome::Outcome;
 use crate::run::browser::{self, Browsers};
+use crate::run::wire::{ClosedPort, Dialer, Reach, Resolver};
 use crate::run::{self, Ticket, Tools};
 use crate::scenario::Lookup;
 use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
@@ -157,6 +158,10 @@ struct Parts {
     evidence: EvidenceFolder,
     browsers: Browsers,
     tls: run::tls::Trusted,
+    dialer: Dialer,
+    limits: run::Limits,
+    /// Closed as long as the agent listens.
+    _own_port: ClosedPort,
     beats: run::probe::Beats,
     tokens: run::Tokens,
     line: run::Line,
@@ -241,7 +246,13 @@ impl App {
         let history: Arc<dyn crate::store::History> = Arc::new(store.clone());
         let heard: Arc<dyn crate::store::Beats> = Arc::new(store.clone());
         let tls = run::tls::Trusted::system();
-        let probes = Arc::new(web::Probes::new(run::blackbox::Prober::new(tls.clone()), registry.clone()));
+        let limits = run::Limits::default();
+        let dialer = Dialer::new(Reach::of_agent(), Resolver::default());
+        let own_port = dialer.reach().closed().close(address.port(), "the agent's web server");
+        let probes = Arc::new(web::Probes::new(
+            run::blackbox::Prober::new(tls.clone(), dialer.clone(), limits.clone()),
+            registry.clone(),
+        ));
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
             library: setup.library,
@@ -251,10 +262,13 @@ impl App {
             evidence,
             browsers,
             tls,
+            dialer: dialer.clone(),
+            limits: limits.clone(),
+            _own_port: own_port,
             beats: run::probe::Beats::new(heard, clock.awake_since()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
-            line: run::Line::default(),
+            line: run::Line::new(dialer.clone()),
             alive: watch::Sender::default(),
             baseline: run::Baseline::new(history, &config.location),
             prometheus: Arc::clone(&prometheus),
@@ -403,6 +417,7 @@ pub fn web_client() -> Result<reqwest::Client, StartError> {
         .tls_backend_preconfigured((*tls).clone())
         .user_agent(concat!("wachta/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(Resolver::default())
         .build()
         .map_err(|e| StartError::Other(format!("no HTTP client: {e}")))
 }
@@ -413,6 +428,8 @@ impl Parts {
             tokens: self.tokens.clone(),
             line: self.line.clone(),
             tls: self.tls.clone(),
+            dialer: self.dialer.clone(),
+            limits: self.limits.clone(),
             browsers: Some(self.browsers.clone()),
             lookup: Arc::clone(&self.lookup.borrow()),
             evidence: self.evidence.clone(),

@@ -131,6 +131,7 @@ impl Parts {
         self.probes.load(config.probe.as_ref(), modules.flatten());
         let scenarios: Arc<BTreeMap<_, _>> = Arc::new(catalog.scenarios.clone());
         let refused = catalog.refused.clone();
+        self.dialer.reach().allow(config.allow.network.clone());
         self.lookup.send_replace(lookup);
         self.line.load(&config.network);
         self.alive.send_if_modified(|alive| {

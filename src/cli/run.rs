@@ -256,6 +256,8 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     };
     let browsers = Browsers::new(config, scratch.clone(), executable, metrics);
     let tools = Tools {
+        dialer: crate::run::wire::Dialer::default(),
+        limits: crate::run::Limits::default(),
         tokens: run::Tokens::default(),
         line: run::Line::default(),
         tls: run::tls::Trusted::system(),

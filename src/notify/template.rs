@@ -8,7 +8,7 @@ use std::ops::Range;
 use chrono::{DateTime, Utc};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::{Links, cut, headline};
 use crate::incident::{Affected, Ending, Event, Incident, Notice, Subject};
@@ -242,7 +242,26 @@ fn names(notice: &Notice, links: &Links) -> Value {
         "acknowledged": incident.acknowledged.as_ref().map(|it| text(&it.author)),
         "links": {"incident": links.incident(notice), "run": links.run(notice), "silence": links.silence(notice)},
     });
-    Value::from(minijinja::value::Serde(names))
+    value_of(&names)
+}
+
+/// A value of JSON as templates take it. Numbers are given as such: serialised, they would be a map.
+fn value_of(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Value::from(whole),
+            (None, Some(number)) => Value::from(number),
+            (None, None) => Value::from(number.to_string()),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => items.iter().map(value_of).collect(),
+        Json::Object(entries) => {
+            let named = entries.iter().map(|(name, value)| (name.clone(), value_of(value)));
+            Value::from(named.collect::<std::collections::BTreeMap<String, Value>>())
+        }
+    }
 }
 
 /// A notice that has something in every place, to try templates with.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::Values;
+use super::number::Decimal;
+use super::text::{look_alike, without_mark};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Matcher, Pattern, Schema, Value};
@@ -61,11 +63,11 @@ pub enum Filled {
     /// A regular expression matches somewhere.
     Matches(Arc<regex::Regex>),
     /// A number below.
-    LessThan(f64),
+    LessThan(Decimal),
     /// A number above.
-    GreaterThan(f64),
+    GreaterThan(Decimal),
     /// A number from … to.
-    Between(f64, f64),
+    Between(Box<(Decimal, Decimal)>),
     /// So many elements.
     Count(Box<Filled>),
     /// Is there, or is not.
@@ -93,7 +95,7 @@ impl Filled {
             Matcher::Matches(pattern) => Self::Matches(pattern_of(pattern, values)?),
             Matcher::LessThan(value) => Self::LessThan(number(value)?),
             Matcher::GreaterThan(value) => Self::GreaterThan(number(value)?),
-            Matcher::Between(low, high) => Self::Between(number(low)?, number(high)?),
+            Matcher::Between(low, high) => Self::Between(Box::new((number(low)?, number(high)?))),
             Matcher::Count(inner) => Self::Count(Box::new(Self::new(inner, values)?)),
             Matcher::Exists(exists) => Self::Exists(*exists),
             Matcher::OneOf(items) => {
@@ -137,8 +139,8 @@ impl Filled {
             Self::Matches(pattern) => text.is_some_and(|text| pattern.is_match(text)),
             Self::LessThan(limit) => number(value).is_some_and(|n| n < *limit),
             Self::GreaterThan(limit) => number(value).is_some_and(|n| n > *limit),
-            Self::Between(low, high) => number(value).is_some_and(|n| n >= *low && n <= *high),
-            Self::Schema(schema) => schema.is_valid(value),
+            Self::Between(ends) => number(value).is_some_and(|n| n >= ends.0 && n <= ends.1),
+            Self::Schema(schema) => is_countable(value) && schema.is_valid(value),
             Self::Count(_) | Self::Exists(_) | Self::Not(_) => unreachable!("handled by `holds`"),
         }
     }
@@ -153,7 +155,7 @@ impl Filled {
             Self::Matches(pattern) => format!("matches /{pattern}/"),
             Self::LessThan(n) => format!("less than {n}"),
             Self::GreaterThan(n) => format!("greater than {n}"),
-            Self::Between(low, high) => format!("between {low} and {high}"),
+            Self::Between(ends) => format!("between {} and {}", ends.0, ends.1),
             Self::Count(inner) => format!("count {}", inner.show()),
             Self::Exists(true) => "exists".into(),
             Self::Exists(false) => "does not exist".into(),
@@ -163,18 +165,40 @@ impl Filled {
         }
     }
 
+    /// What only looks like the text that is expected.
+    fn look_alike(&self, seen: &Seen) -> Option<String> {
+        let wanted: Vec<&str> = match self {
+            Self::Equals(Json::String(text)) | Self::Contains(text) | Self::StartsWith(text) | Self::EndsWith(text) => {
+                vec![text]
+            }
+            Self::OneOf(items) => items.iter().filter_map(Json::as_str).collect(),
+            _ => return None,
+        };
+        let texts: Vec<&str> = match seen {
+            Seen::One(Json::String(text)) => vec![text],
+            Seen::One(Json::Array(values)) | Seen::Many(values) => values.iter().filter_map(Json::as_str).collect(),
+            _ => return None,
+        };
+        let mut pairs = wanted.iter().flat_map(|wanted| texts.iter().map(move |text| (*wanted, *text)));
+        let (wanted, seen) = pairs.find_map(|(wanted, text)| look_alike(wanted, text))?;
+        Some(format!("{} only looks like {}", cut(&seen, SHOWN), cut(&wanted, SHOWN)))
+    }
+
     /// What exactly does not fit, where a look at both does not tell.
     pub fn misfit(&self, seen: &Seen) -> Option<String> {
-        let Self::Schema(schema) = self else { return None };
-        let whole;
+        let (whole, schema) = match self {
+            Self::Schema(schema) => (None::<Json>, schema),
+            _ => return self.look_alike(seen),
+        };
+        let mut whole = whole;
         let value = match seen {
             Seen::Nothing => return None,
             Seen::One(value) => value,
-            Seen::Many(values) => {
-                whole = Json::Array(values.clone());
-                &whole
-            }
+            Seen::Many(values) => whole.insert(Json::Array(values.clone())),
         };
+        if !is_countable(value) {
+            return Some("a number in it is too large to be compared".to_owned());
+        }
         let error = schema.validate(value).err()?;
         let place = error.instance_path().to_string();
         // The error shows the value, which may be the whole body.
@@ -190,7 +214,7 @@ fn validator(schema: &Schema, values: &Values) -> Result<Arc<jsonschema::Validat
         Schema::Inline(schema) => return Ok(Arc::clone(schema.validator())),
         Schema::File(file) => {
             let text = values.file(file).map_err(|failure| failure.at(file.span))?;
-            let schema = serde_json::from_slice(&text)
+            let schema = serde_json::from_slice(without_mark(&text))
                 .map_err(|error| wrong(&format_args!("the file is not JSON: {error}")).at(file.span))?;
             jsonschema::validator_for(&schema)
         }
@@ -212,7 +236,7 @@ pub fn pattern_of(pattern: &Pattern, values: &Values) -> Result<Arc<regex::Regex
 /// Equal as JSON, numbers by value (`1` and `1.0` are the same); types are strict otherwise.
 fn same(expected: &Json, seen: &Json) -> bool {
     match (expected, seen) {
-        (Json::Number(a), Json::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Json::Number(a), Json::Number(b)) => a == b || Decimal::parse(a.as_str()) == Decimal::parse(b.as_str()),
         (Json::Array(a), Json::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Json::Object(a), Json::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
@@ -222,11 +246,21 @@ fn same(expected: &Json, seen: &Json) -> bool {
 }
 
 /// A number, or a text that reads as one: elements and headers have only texts.
-fn number(value: &Json) -> Option<f64> {
+fn number(value: &Json) -> Option<Decimal> {
     match value {
-        Json::Number(n) => n.as_f64(),
-        Json::String(text) => text.trim().parse().ok().filter(|n: &f64| n.is_finite()),
+        Json::Number(n) => Decimal::parse(n.as_str()),
+        Json::String(text) => Decimal::parse(text),
         _ => None,
+    }
+}
+
+/// Whether every number in a value is one that a schema can be held against.
+fn is_countable(value: &Json) -> bool {
+    match value {
+        Json::Number(number) => number.as_f64().is_some_and(f64::is_finite),
+        Json::Array(items) => items.iter().all(is_countable),
+        Json::Object(entries) => entries.values().all(is_countable),
+        _ => true,
     }
 }
 
@@ -252,6 +286,17 @@ mod tests {
             &[one(json!(1)), one(json!(1.0))],
             &[one(json!("1")), one(json!(2)), Seen::Nothing],
         );
+        let big = |text: &str| serde_json::from_str::<Json>(text).unwrap();
+        check(
+            &Filled::Equals(big("9007199254740992")),
+            &[one(big("9007199254740992.0"))],
+            &[one(big("9007199254740993"))],
+        );
+        check(
+            &Filled::LessThan(Decimal::parse("18446744073709551615").unwrap()),
+            &[one(big("18446744073709551614"))],
+            &[one(big("18446744073709551615")), one(big("1e400"))],
+        );
         check(
             &Filled::Equals(json!({"a": [1, "x"]})),
             &[one(json!({"a": [1.0, "x"]}))],
@@ -263,11 +308,15 @@ mod tests {
             &[one(json!("ac")), one(json!(["ab"]))],
         );
         check(
-            &Filled::LessThan(5.0),
+            &Filled::LessThan(Decimal::parse("5").unwrap()),
             &[one(json!(4)), one(json!(" 4.5 "))],
             &[one(json!(5)), one(json!("x")), one(json!(null))],
         );
-        check(&Filled::Between(1.0, 2.0), &[one(json!(1)), one(json!(2))], &[one(json!(2.1))]);
+        check(
+            &Filled::Between(Box::new((Decimal::parse("1").unwrap(), Decimal::parse("2").unwrap()))),
+            &[one(json!(1)), one(json!(2))],
+            &[one(json!(2.1))],
+        );
         check(
             &Filled::Count(Box::new(Filled::Equals(json!(2)))),
             &[one(json!([1, 2])), Seen::Many(vec![json!(1), json!(2)])],

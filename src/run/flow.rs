@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 
 use super::browser::{Page, Spec};
+use super::limits::Place;
 use super::record::{Record, degraded_by_finally};
 use super::{Ticket, Tools, Values, http, probe};
 use crate::diagnostic::At;
@@ -70,16 +71,7 @@ impl<'a> Flow<'a> {
             record.started_at(),
             &tools.location,
         );
-        Self {
-            scenario,
-            tools,
-            ticket,
-            record,
-            values,
-            session: http::Session::new(tools.tls.clone(), tools.tokens.clone()),
-            page: None,
-            fresh,
-        }
+        Self { scenario, tools, ticket, record, values, session: http::Session::new(tools), page: None, fresh }
     }
 
     pub(super) async fn run(mut self) {
@@ -95,6 +87,18 @@ impl<'a> Flow<'a> {
             self.record.start_clock();
         }
         let timeout = self.scenario.timeout;
+        // A browser's run is bounded by sessions, and its place is not taken from those that need none.
+        let _place = if self.scenario.needs_browser() {
+            None
+        } else {
+            match self.place(timeout).await {
+                Ok(place) => Some(place),
+                Err(failure) => {
+                    self.record.decide(None, failure);
+                    return;
+                }
+            }
+        };
         let deadline = Instant::now() + timeout;
         let within = Within { depth: 0, finally: false, deadline, bound: ("the scenario", timeout) };
         let scenario: &'a Scenario = self.scenario;
@@ -117,6 +121,29 @@ impl<'a> Flow<'a> {
             // The outcome does not wait for the browser to be made ready for the next run.
             page.release();
         }
+    }
+
+    /// Waits for a place among the runs of this moment, before the scenario's clock starts: it is our time.
+    async fn place(&self, timeout: Duration) -> Result<Place, Failure> {
+        let cancel = self.ticket.cancel.clone();
+        let began = Instant::now();
+        let place = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(stopped()),
+            place = tokio::time::timeout(timeout, self.tools.limits.place()) => place,
+        };
+        let Ok(place) = place else {
+            let message = format!(
+                "no place within {}: as many runs go on as this process has file descriptors for; raise `LimitNOFILE`",
+                Pretty(timeout)
+            );
+            return Err(Failure::new(Reason::Resources, message).waited(timeout));
+        };
+        // Most do not wait, and their clock is right already.
+        if began.elapsed() > Duration::from_millis(1) {
+            self.record.start_clock();
+        }
+        Ok(place)
     }
 
     /// Does steps in order up to the first failure that stops them. Gives the first failure that does not and counts all
@@ -262,7 +289,7 @@ impl<'a> Flow<'a> {
             }
             Action::Check(check) => {
                 let due_at = self.record.due_at();
-                let around = probe::Surroundings { values: &self.values, tools: self.tools, due_at, timeout };
+                let around = probe::Surroundings::new(&self.values, self.tools, due_at, timeout);
                 let found = probe::check(check, &around).await;
                 self.record.note(index, |result| result.certificate_expires_at = found.expires_at);
                 self.record.add_cases(index, found.cases);

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::wire::{Dialer, Route};
 use crate::names::Reason;
 use crate::outcome::{Outcome, Verdict};
 
@@ -107,11 +109,19 @@ impl Looks {
 
 impl Default for Line {
     fn default() -> Self {
-        Self::looking(Arc::new(|canary| async move { answers(&canary).await }.boxed()))
+        Self::new(Dialer::default())
     }
 }
 
 impl Line {
+    /// Returns a line without canaries whose names are resolved by this dialer.
+    pub fn new(dialer: Dialer) -> Self {
+        Self::looking(Arc::new(move |canary| {
+            let dialer = dialer.clone();
+            async move { answers(&canary, &dialer).await }.boxed()
+        }))
+    }
+
     /// A line without canaries that looks at them in this way.
     pub fn looking(look: Look) -> Self {
         let canaries = Mutex::new(Vec::new().into());
@@ -246,9 +256,10 @@ fn may_be_the_line(outcome: &Outcome) -> bool {
 }
 
 /// Whether a canary answers. One that refuses has answered: what it said came over the line.
-async fn answers(canary: &Canary) -> bool {
-    let Ok(addresses) = tokio::net::lookup_host((canary.host.as_str(), canary.port)).await else { return false };
-    let mut all: FuturesUnordered<_> = addresses.take(4).map(tokio::net::TcpStream::connect).collect();
+async fn answers(canary: &Canary, dialer: &Dialer) -> bool {
+    let Ok(resolved) = dialer.resolve(&canary.host, &Route::default()).await else { return false };
+    let addresses = resolved.addresses.iter().take(4).map(|address| SocketAddr::new(*address, canary.port));
+    let mut all: FuturesUnordered<_> = addresses.map(tokio::net::TcpStream::connect).collect();
     while let Some(connected) = all.next().await {
         match connected {
             Ok(_) => return true,

@@ -11,9 +11,12 @@ mod dns;
 pub mod expect;
 mod flow;
 mod http;
+pub mod limits;
 mod line;
+mod number;
 pub mod probe;
 mod record;
+mod text;
 pub mod tls;
 pub mod usual;
 pub mod values;
@@ -36,6 +39,7 @@ use crate::store::evidence::EvidenceFolder;
 
 pub use baseline::{Baseline, Usuals};
 pub use http::Tokens;
+pub use limits::Limits;
 pub use line::{Canary, Config as NetworkConfig, Line, Look};
 pub use values::Values;
 
@@ -44,6 +48,10 @@ pub use values::Values;
 pub struct Tools {
     /// TLS settings shared by requests and probes.
     pub tls: tls::Trusted,
+    /// How connections are made, and where they may lead: ports of our own are closed by [`wire::ClosedPorts`].
+    pub dialer: wire::Dialer,
+    /// What all runs together may take of this process.
+    pub limits: Limits,
     /// Browser sessions; none where no scenario may need one.
     pub browsers: Option<browser::Browsers>,
     /// The environment and files that scenarios may use.

@@ -9,6 +9,7 @@ use super::budget::{self, Totals};
 use super::expect::cut;
 use super::probe::{Case, CaseEnd};
 use super::{Progress, Stage, Ticket, Tools, Usuals};
+use crate::diagnostic::printable;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, PageResult, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Scenario, SlowerThanUsual, Step};
@@ -111,7 +112,7 @@ impl Record {
                 CaseEnd::Failed(why) => (StepStatus::Failed, Some(self.masked(Failure::new(Reason::Exec, why)))),
             };
             state.steps.push(StepResult {
-                name: case.name,
+                name: printable(&case.name).into_owned(),
                 depth: parent.depth + 1,
                 span_id: span_id(),
                 offset,
@@ -136,10 +137,10 @@ impl Record {
 
     /// A step begins; gives its position.
     pub(super) fn begin_step(&self, step: &Step, depth: u8, finally: bool) -> usize {
-        self.tell(Stage::Began { name: &step.name, depth });
+        self.tell(Stage::Began { name: &printable(&step.name), depth });
         let mut state = self.state();
         state.steps.push(StepResult {
-            name: step.name.clone(),
+            name: printable(&step.name).into_owned(),
             depth,
             finally,
             optional: step.optional,
@@ -247,15 +248,17 @@ impl Record {
 
     /// What the browser's pages did: each with the step that opened it, and the sums over all of them.
     pub(super) fn pages(&self, pages: Vec<(usize, PageResult)>, totals: Totals) {
-        let masked =
-            pages.into_iter().map(|(step, page)| (step, PageResult { url: self.masker.mask(&page.url), ..page }));
+        let masked = pages.into_iter().map(|(step, page)| {
+            (step, PageResult { url: printable(&self.masker.mask(&page.url)).into_owned(), ..page })
+        });
         let pages = masked.collect();
         let mut state = self.state();
         (state.pages, state.totals) = (pages, totals);
     }
 
     fn masked(&self, failure: Failure) -> Failure {
-        let mask = |text: String| self.masker.mask(&text);
+        // What a server says must not steer a terminal nor forge a line, wherever it is shown.
+        let mask = |text: String| printable(&self.masker.mask(&text)).into_owned();
         // Cut after masking: half a secret is one as well.
         let show = |text: String| cut(&mask(text), LONGEST);
         Failure {
@@ -278,7 +281,7 @@ impl Record {
         }
         let mut state = std::mem::take(&mut *self.state());
         for step in &mut state.steps {
-            step.name = self.masker.mask(&step.name);
+            step.name = printable(&self.masker.mask(&step.name)).into_owned();
             if step.duration.is_zero() && step.status == StepStatus::Unknown {
                 step.duration = elapsed.saturating_sub(step.offset);
             }
@@ -305,7 +308,7 @@ impl Record {
         Outcome {
             run: self.run,
             scenario: self.scenario.id.value.clone(),
-            name: self.scenario.name.clone(),
+            name: printable(&self.scenario.name).into_owned(),
             kind: self.scenario.kind,
             location: self.location.clone(),
             due_at: self.due_at,

@@ -73,6 +73,8 @@ impl Drop for Folder {
 
 fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
     Tools {
+        dialer: crate::run::wire::Dialer::default(),
+        limits: crate::run::Limits::default(),
         tokens: Tokens::default(),
         line: Line::default(),
         tls: tls::Trusted::system(),

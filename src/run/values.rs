@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value as Json;
 
+use super::text::without_mark;
 use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
@@ -119,7 +120,7 @@ impl Values {
             Some(SecretSource::Env(variable)) => self.lookup.env(variable).map_err(|e| failure(e.to_string()))?,
             Some(SecretSource::File(path)) => {
                 let bytes = self.lookup.file(path, &self.scenario.source.path).map_err(|e| failure(e.to_string()))?;
-                String::from_utf8(bytes)
+                String::from_utf8(without_mark(&bytes).to_vec())
                     .map_err(|_| failure(format!("the file of secret `{name}` is not UTF-8 text")))?
             }
             None => return Err(failure(format!("`secret.{name}` is not defined"))),

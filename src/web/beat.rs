@@ -90,7 +90,11 @@ mod tests {
             prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "here")),
             overview,
             probes: Arc::new(crate::web::Probes::new(
-                crate::run::blackbox::Prober::new(crate::run::tls::Trusted::system()),
+                crate::run::blackbox::Prober::new(
+                    crate::run::tls::Trusted::system(),
+                    crate::run::wire::Dialer::default(),
+                    crate::run::Limits::default(),
+                ),
                 prometheus::Registry::new(),
             )),
             reload: mpsc::channel(1).0,

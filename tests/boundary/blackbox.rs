@@ -349,7 +349,7 @@ async fn answers_are_those_of_blackbox_exporter() {
     let (modules, problems) = blackbox::read("blackbox.yml", MODULES, folder.path());
     assert_eq!(problems, []);
     let modules = modules.unwrap();
-    let prober = Prober::new(Trusted::system());
+    let prober = Prober::new(Trusted::system(), wachta::run::wire::Dialer::default(), wachta::run::Limits::default());
     let exporter = Exporter::start(folder.path()).await;
     let mut wrong = Vec::new();
     for (name, target, success) in cases {

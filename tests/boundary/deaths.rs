@@ -131,6 +131,8 @@ fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
     let config = Config { loopback_only: true, ..config };
     let browsers = Browsers::new(config, folder.join("browsers"), guard, metrics);
     let tools = Tools {
+        dialer: wachta::run::wire::Dialer::default(),
+        limits: wachta::run::Limits::default(),
         tokens: run::Tokens::default(),
         line: run::Line::default(),
         tls: run::tls::Trusted::system(),

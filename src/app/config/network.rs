@@ -1,5 +1,6 @@
 //! The agent's file, `network`: what tells our own line from theirs.
 
+use crate::run::wire::NetworkPattern;
 use crate::run::{Canary, NetworkConfig};
 use crate::scenario::keys::Key;
 use crate::scenario::reader::{Reader, cut};
@@ -32,6 +33,19 @@ pub(super) fn network(r: &mut Reader, node: &Node) -> NetworkConfig {
     config
 }
 
+/// Reads `allow.network`.
+pub(super) fn patterns(r: &mut Reader, node: &Node) -> Vec<NetworkPattern> {
+    let mut patterns = Vec::new();
+    for item in r.list(node, "`network`").unwrap_or_default() {
+        let Some(text) = r.text(item, "`network`") else { continue };
+        match NetworkPattern::parse(&text) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(why) => r.fail_with(item.span, format!("`{}` is not a pattern of addresses", cut(&text)), why),
+        }
+    }
+    patterns
+}
+
 fn canary(r: &mut Reader, node: &Node) -> Option<Canary> {
     let text = r.text(node, "a canary")?;
     if let Some((scheme @ ("http" | "https" | "icmp" | "udp" | "ping" | "dns"), _)) = text.split_once("://") {
@@ -56,6 +70,18 @@ fn canary(r: &mut Reader, node: &Node) -> Option<Canary> {
 #[cfg(test)]
 mod tests {
     use crate::app::config::read;
+
+    #[test]
+    fn patterns_of_allow_network_are_read() {
+        let text = |written: &str| format!("location: a\nscenarios: []\nallow: {{network: {written}}}\n");
+        let (config, found) = read("wachta.yaml", &text("[\"127.0.0.1:80\", \"unix:/run/*\"]"));
+        assert!(found.is_empty(), "{found:?}");
+        let network = config.expect("reads").allow.network;
+        assert_eq!(network.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:80", "unix:/run/*"]);
+        let (_, found) = read("wachta.yaml", &text("[\"127.0.0.1\"]"));
+        assert_eq!(found[0].message, "`127.0.0.1` is not a pattern of addresses");
+        assert_eq!(found[0].place(), "wachta.yaml:3:19");
+    }
 
     #[test]
     fn canaries_are_read() {

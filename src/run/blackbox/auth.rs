@@ -15,7 +15,7 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 use super::module::{Authorization, Oauth2, Tls};
 use super::probe::{Probe, Stopped};
 use super::tls::Prepared;
-use crate::run::wire::{Connection, Offer, Protocol, Route, Stream, dial, secure, server_name};
+use crate::run::wire::{Connection, Offer, Protocol, Route, Stream, secure, server_name};
 
 /// The largest answer of a token's server, in bytes.
 const LARGEST_ANSWER: usize = 1 << 20;
@@ -111,7 +111,7 @@ async fn ask(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<Granted, String> 
 
     let url = &oauth2.token_url;
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
-    let dialed = dial(host, port, &Route::default()).await.map_err(|failure| failure.message)?;
+    let dialed = probe.dialer.dial(host, port, &Route::default()).await.map_err(|failure| failure.message)?;
     let stream = if url.scheme() == "https" {
         let ready = Prepared::default().get(&Tls::default(), &probe.module.folder, probe.authorities)?;
         let name = server_name(host).map_err(|failure| failure.message)?;

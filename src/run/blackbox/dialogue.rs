@@ -14,7 +14,7 @@ use super::permit::{Target, split_port};
 use super::probe::{Probe, Stopped, Verdict};
 use super::regexp::Regexp;
 use super::tls::Seen;
-use crate::run::wire::{Route, dial, server_name};
+use crate::run::wire::{Route, server_name};
 
 /// The longest line that is looked at, in bytes, as in the original.
 const LONGEST_LINE: usize = 64 << 10;
@@ -38,7 +38,7 @@ async fn over_tcp(probe: &mut Probe<'_>, tcp: &Tcp) -> Verdict {
     let target = Target { scheme: "tcp", host, port: Some(port) };
     let (address, _) = probe.choose(tcp.addresses, &target).await?;
     let pinned = Some(SocketAddr::new(address, port));
-    let dialed = dial(host, port, &Route { source: tcp.source, pinned, ..Route::default() }).await;
+    let dialed = probe.dialer.dial(host, port, &Route { source: tcp.source, pinned, ..Route::default() }).await;
     let dialed = dialed.map_err(|failure| probe.stop("Error dialing TCP", &[("err", &failure.message)]))?;
     probe.log.info("Successfully dialed", &[]);
     let conversation = Conversation::new(Box::new(dialed.stream));
@@ -56,7 +56,7 @@ pub(super) async fn unix(probe: &mut Probe<'_>, unix: &Unix, time: Duration) -> 
 async fn over_unix(probe: &mut Probe<'_>, unix: &Unix) -> Verdict {
     let path = probe.target.strip_prefix("unix:").unwrap_or(probe.target);
     let path = path.strip_prefix("//").unwrap_or(path);
-    probe.check(&Target { scheme: "unix", host: path, port: None })?;
+    probe.check_path(path)?;
     let stream = UnixStream::connect(path).await;
     let stream = stream.map_err(|error| probe.stop("Error dialing unix socket", &[("err", &error)]))?;
     probe.log.info("Successfully dialed", &[]);

@@ -11,7 +11,7 @@ use super::module::{Dns, RecordRules};
 use super::permit::{Target, split_port};
 use super::probe::{Probe, Stopped, Verdict};
 use crate::run::dns::{self as records, Message, Record};
-use crate::run::wire::{Offer, Route, dial, secure, server_name};
+use crate::run::wire::{Offer, Route, secure, server_name};
 
 /// Probes a server of DNS.
 pub(super) async fn dns(probe: &mut Probe<'_>, dns: &Dns, time: Duration) -> Verdict {
@@ -158,7 +158,7 @@ async fn over_tcp(
 ) -> Result<Message, String> {
     let began = Instant::now();
     let route = Route { source: dns.source, pinned: Some(server), ..Route::default() };
-    let dialed = dial(host, server.port(), &route).await.map_err(|failure| failure.message)?;
+    let dialed = probe.dialer.dial(host, server.port(), &route).await.map_err(|failure| failure.message)?;
     if !dns.over_tls {
         probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
         return exchange(probe, dialed.stream, question, id).await;

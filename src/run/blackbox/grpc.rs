@@ -13,7 +13,7 @@ use super::module::Grpc;
 use super::permit::{Target, split_port};
 use super::probe::{Probe, Stopped, Verdict};
 use super::tls::Seen;
-use crate::run::wire::{Connection, Offer, Protocol, Route, Stream, dial, secure, server_name};
+use crate::run::wire::{Connection, Offer, Protocol, Route, Stream, secure, server_name};
 
 /// The states of a service, by number.
 const STATES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
@@ -85,7 +85,8 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
         UNAVAILABLE
     };
     let route = Route { pinned: Some(address), ..Route::default() };
-    let dialed = dial(host, address.port(), &route).await.map_err(|failure| failed(probe, &failure.message))?;
+    let dialed =
+        probe.dialer.dial(host, address.port(), &route).await.map_err(|failure| failed(probe, &failure.message))?;
     let stream = if grpc.tls {
         let ready = probe.tls(&grpc.tls_config).map_err(|Stopped| UNAVAILABLE)?;
         let name = grpc.tls_config.server_name.as_deref().unwrap_or(host);

@@ -17,9 +17,7 @@ use super::module::{HeaderMatch, Http};
 use super::permit::Target;
 use super::probe::{Probe, Stopped, Verdict};
 use super::tls::Seen;
-use crate::run::wire::{
-    Connection, Family, Offer, Protocol, Route, Stream, dial, resolve, secure, server_name, tunnel,
-};
+use crate::run::wire::{Connection, Family, Offer, Protocol, Route, Stream, secure, server_name, tunnel};
 
 /// So many redirects are followed, as in the original.
 const MOST_REDIRECTS: u32 = 10;
@@ -399,7 +397,7 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
     let (stream, connect) = match &proxy {
         Some(proxy) => {
             let host = proxy.host_str().unwrap_or_default();
-            let dialed = dial(host, proxy.port_or_known_default().unwrap_or(80), &Route::default()).await;
+            let dialed = probe.dialer.dial(host, proxy.port_or_known_default().unwrap_or(80), &Route::default()).await;
             let dialed = dialed.map_err(|failure| failed(probe, &failure.message))?;
             (dialed.stream, dialed.connect)
         }
@@ -409,15 +407,16 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
                 Some(address) => (address, Duration::ZERO),
                 None => {
                     let route = Route { family: Family::Any, ..Route::default() };
-                    let found = resolve(host, &route).await;
-                    let (found, took) = found.map_err(|failure| failed(probe, &failure.message))?;
-                    (*found.first().expect("`resolve` gives at least one address"), took)
+                    let found = probe.dialer.resolve(host, &route).await;
+                    let found = found.map_err(|failure| failed(probe, &failure.message))?;
+                    (*found.addresses.first().expect("`resolve` gives at least one address"), found.took)
                 }
             };
             probe.check_address(&target(&hop.url), address)?;
             probe.samples.add_phase(metric::HTTP_DURATION, metric::RESOLVE, looked_up.as_secs_f64());
             let route = Route { pinned: Some(SocketAddr::new(address, port)), ..Route::default() };
-            let dialed = dial(host, port, &route).await.map_err(|failure| failed(probe, &failure.message))?;
+            let dialed =
+                probe.dialer.dial(host, port, &route).await.map_err(|failure| failed(probe, &failure.message))?;
             (dialed.stream, dialed.connect)
         }
     };

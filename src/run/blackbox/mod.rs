@@ -35,7 +35,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::run::Limits;
 use crate::run::tls::Trusted;
+use crate::run::wire::Dialer;
 
 pub use log::Log;
 pub use module::{Module, Modules};
@@ -43,7 +45,7 @@ pub use permit::{Pattern, Permit};
 pub use read::read;
 
 use module::Settings;
-use probe::Probe;
+use probe::{Probe, Stopped};
 use samples::Samples;
 use tls::Authorities;
 
@@ -72,6 +74,8 @@ impl Config {
 #[derive(Debug, Clone)]
 pub struct Prober {
     authorities: Arc<Authorities>,
+    dialer: Dialer,
+    limits: Limits,
 }
 
 /// What is asked for.
@@ -101,9 +105,9 @@ pub struct Report {
 }
 
 impl Prober {
-    /// A prober that trusts whom the system trusts.
-    pub fn new(trusted: Trusted) -> Self {
-        Self { authorities: Arc::new(Authorities::system(trusted)) }
+    /// Returns a prober that trusts whom the system trusts and connects by this dialer.
+    pub fn new(trusted: Trusted, dialer: Dialer, limits: Limits) -> Self {
+        Self { authorities: Arc::new(Authorities::system(trusted)), dialer, limits }
     }
 
     /// Probes a target. Cannot fail: what goes wrong is `probe_success 0`, and a line in the log.
@@ -115,12 +119,20 @@ impl Prober {
             hostname,
             permit,
             authorities: &self.authorities,
+            dialer: &self.dialer,
             samples: Samples::default(),
             log: Log::begin(),
         };
         let seconds = timeout.as_secs_f64();
         probe.log.info("Beginning probe", &[("probe", &module.prober), ("timeout_seconds", &seconds)]);
         let began = Instant::now();
+        // It waits for its place within its time: whoever asked gives up after that.
+        let Ok(_place) = tokio::time::timeout(timeout, self.limits.place()).await else {
+            let why = "no descriptors were free: as many runs and probes go on as there are descriptors for";
+            let Stopped = probe.stop("The probe could not be made", &[("err", &why)]);
+            return probe.report(false, began.elapsed(), timeout);
+        };
+        let (timeout_of_all, timeout) = (timeout, timeout.saturating_sub(began.elapsed()));
         // One kind is as large as all of them unless each has a place of its own; http is asked for most.
         let verdict = match &module.settings {
             Settings::Http(settings) => http::http(&mut probe, settings, timeout).await,
@@ -133,8 +145,14 @@ impl Prober {
             Settings::Unknown => Err(probe.stop("Unknown prober", &[("prober", &module.prober)])),
         };
         let took = began.elapsed();
-        let success = matches!(verdict, Ok(true));
-        let Probe { mut samples, mut log, .. } = probe;
+        probe.report(matches!(verdict, Ok(true)), took, timeout_of_all)
+    }
+}
+
+impl Probe<'_> {
+    /// What the probe came to.
+    fn report(self, success: bool, took: Duration, timeout: Duration) -> Report {
+        let Self { mut samples, mut log, .. } = self;
         let duration = took.as_secs_f64();
         if success {
             log.info("Probe succeeded", &[("duration_seconds", &duration)]);
@@ -143,7 +161,7 @@ impl Prober {
         }
         samples.set(metric::SUCCESS, f64::from(u8::from(success)));
         samples.set(metric::DURATION, duration);
-        samples.set(metric::TIMEOUT, seconds);
+        samples.set(metric::TIMEOUT, timeout.as_secs_f64());
         Report { success, took, metrics: samples.render(), log }
     }
 }

@@ -116,6 +116,15 @@ impl Permit {
         }
     }
 
+    /// Whether a pattern for Unix sockets names this one: an open list has none.
+    pub(super) fn names_path(&self, path: &str) -> bool {
+        let Self::Listed(patterns) = self else { return false };
+        patterns.iter().any(|pattern| {
+            pattern.scheme.as_deref() == Some("unix")
+                && matches!(&pattern.host, Host::Name(name) if glob(name.as_bytes(), path.as_bytes()))
+        })
+    }
+
     /// Whether a name that may be probed may be probed at this address: a name of somebody else's must not lead to this
     /// machine, nor to what only its link can reach.
     pub(super) fn allows_address(&self, target: &Target<'_>, address: IpAddr) -> bool {

@@ -1,7 +1,7 @@
 //! One probe under way: what it may do, what it measures, what it tells; and how a name becomes an address.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::module::{Addresses, Hidden, Module, Tls};
 use super::permit::{Permit, Target};
 use super::samples::Samples;
 use super::tls::{Authorities, Ready, file};
-use crate::run::wire::{Family, Route, resolve};
+use crate::run::wire::{Dialer, Family, Route};
 
 /// The prober could not go on; the log says why.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Probe<'a> {
     pub(super) hostname: Option<&'a str>,
     pub(super) permit: &'a Permit,
     pub(super) authorities: &'a Authorities,
+    pub(super) dialer: &'a Dialer,
     pub(super) samples: Samples,
     pub(super) log: Log,
 }
@@ -44,6 +45,17 @@ impl Probe<'_> {
             return Ok(());
         }
         Err(self.stop("The target is not one that `probe.targets` names", &[("host", &target.host)]))
+    }
+
+    /// Whether a Unix socket may be probed: one that `probe.targets` or `allow.network` names.
+    pub(super) fn check_path(&mut self, path: &str) -> Result<(), Stopped> {
+        if self.permit.names_path(path) {
+            return Ok(());
+        }
+        match self.dialer.reach().check_path(Path::new(path)) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.stop("The socket is not one that `probe.targets` names", &[("path", &path)])),
+        }
     }
 
     /// The address of the target that is probed, and how long finding it took. Its metrics are there in any case.
@@ -65,11 +77,11 @@ impl Probe<'_> {
             (false, false) => Family::Only6,
         };
         let began = std::time::Instant::now();
-        let found = resolve(target.host, &Route { family, ..Route::default() }).await;
+        let found = self.dialer.resolve(target.host, &Route { family, ..Route::default() }).await;
         let took = began.elapsed();
         self.samples.set(metric::LOOKUP_TIME, took.as_secs_f64());
         let address = match found {
-            Ok((found, _)) => found.first().copied(),
+            Ok(found) => found.addresses.first().copied(),
             Err(failure) => return Err(self.stop("Resolution with IP protocol failed", &[("err", &failure.message)])),
         };
         let Some(address) = address else { return Err(self.stop("Resolution gave no address", &[])) };
@@ -82,6 +94,10 @@ impl Probe<'_> {
 
     /// Whether the target may be probed at this address.
     pub(super) fn check_address(&mut self, target: &Target<'_>, address: IpAddr) -> Result<(), Stopped> {
+        if let Err(failure) = self.dialer.reach().check(target.host, SocketAddr::new(address, target.port.unwrap_or(0)))
+        {
+            return Err(self.stop("The target is closed to probes", &[("err", &failure.message)]));
+        }
         if self.permit.allows_address(target, address) {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use super::metric;
 use super::module::Websocket;
 use super::permit::Target;
 use super::probe::{Probe, Stopped, Verdict};
-use crate::run::wire::{Offer, Route, Stream, dial, secure, server_name, tunnel};
+use crate::run::wire::{Offer, Route, Stream, secure, server_name, tunnel};
 
 /// The largest message, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -68,11 +68,11 @@ async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Res
     let stream = match &proxy {
         None => {
             let route = Route { pinned: Some(SocketAddr::new(address, port)), ..Route::default() };
-            dial(bare, port, &route).await.map_err(|failure| failed(probe, &failure.message))?.stream
+            probe.dialer.dial(bare, port, &route).await.map_err(|failure| failed(probe, &failure.message))?.stream
         }
         Some(proxy) => {
             let (name, proxy_port) = (proxy.host_str().unwrap_or_default(), proxy.port_or_known_default());
-            let dialed = dial(name, proxy_port.unwrap_or(80), &Route::default()).await;
+            let dialed = probe.dialer.dial(name, proxy_port.unwrap_or(80), &Route::default()).await;
             let mut stream = dialed.map_err(|failure| failed(probe, &failure.message))?.stream;
             let credentials = super::auth::of_url(proxy);
             let headers = &websocket.client.proxy.connect_headers;

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::decode;
 use crate::outcome::{Failure, Hop};
+use crate::run::text;
 use crate::secret::Masker;
 
 /// How much of a body is kept as evidence.
@@ -32,9 +33,9 @@ impl Answer {
         decode::decode(&self.headers, &mut self.body, limit).await
     }
 
-    /// The body as text.
+    /// The body as text, by the encoding that it is written in.
     pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
+        text::decode(&self.body, self.header("content-type").as_deref()).into_owned()
     }
 
     /// A header; several of one name are joined.
@@ -84,6 +85,10 @@ fn line(hop: &Hop) -> String {
     }
     let phases = hop.phases.named().into_iter().filter_map(|(name, took)| Some((name, took?)));
     let phases: Vec<_> = phases.map(|(name, took)| format!("{name} {:.1}ms", took.as_secs_f64() * 1e3)).collect();
-    line.push_str(&format!(": {}\n", phases.join(", ")));
+    line.push_str(&format!(": {}", phases.join(", ")));
+    if !hop.withheld.is_empty() {
+        line.push_str(&format!("; not sent to this origin, since it is secret: {}", hop.withheld.join(", ")));
+    }
+    line.push('\n');
     line
 }

@@ -12,6 +12,7 @@ use crate::outcome::Failure;
 use crate::run::Values;
 use crate::run::expect::{Filled, Seen, pattern_of};
 use crate::run::probe::certificate::Shown;
+use crate::run::text::look_alike;
 use crate::run::xpath::Found;
 use crate::scenario::{Body, Matcher, Pretty, Request, ResponseExpectation, ResponseFact, ResponseSource, XPath};
 
@@ -83,6 +84,21 @@ pub(super) fn xpaths(request: &Request) -> Vec<XPath> {
     expected.chain(saved).collect()
 }
 
+/// What a body is read as.
+pub(super) struct Uses {
+    pub(super) json: bool,
+    pub(super) markup: bool,
+}
+
+/// What the answer to a request is read as.
+pub(super) fn uses(request: &Request) -> Uses {
+    let facts = || request.expect.iter().chain(&request.give_up_if).map(|one| &one.what);
+    let json = facts().any(|fact| matches!(fact, ResponseFact::Json(..)))
+        || request.save.iter().any(|one| matches!(one.source, ResponseSource::Json(_)))
+        || matches!(request.body, Some(Body::GraphQl(_)));
+    Uses { json, markup: !xpaths(request).is_empty() }
+}
+
 /// Whether anything is expected of the server's certificate.
 pub(super) fn asks_for_certificate(request: &Request) -> bool {
     request.expect.iter().chain(&request.give_up_if).any(|one| matches!(one.what, ResponseFact::Certificate(_)))
@@ -102,7 +118,7 @@ impl<'a> BodyView<'a> {
 
     fn json(&mut self) -> Result<&Json, Failure> {
         if self.json.is_none() {
-            let json = serde_json::from_slice(&self.answer.body).map_err(|error| {
+            let json = serde_json::from_str(&self.answer.text()).map_err(|error| {
                 Failure::new(Reason::Assertion, format!("the body is not JSON ({error})"))
                     .compared("a JSON body", Json::from(self.answer.text()).to_string())
             })?;
@@ -244,7 +260,11 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
             if body.contains(&text) {
                 Ok(())
             } else {
-                Err(Failure::new(Reason::Assertion, "the body")
+                let what = match look_alike(&text, &body) {
+                    Some((wanted, seen)) => format!("the body: {seen} only looks like {wanted}"),
+                    None => "the body".to_owned(),
+                };
+                Err(Failure::new(Reason::Assertion, what)
                     .compared(format!("contains {}", Json::from(text)), Json::from(body).to_string()))
             }
         }

@@ -30,6 +30,8 @@ pub(super) struct Link {
     route: Route,
     proxy: Option<Proxy>,
     version: Option<HttpVersion>,
+    /// When it was last used.
+    pub(super) kept_at: Instant,
 }
 
 impl Link {
@@ -71,12 +73,20 @@ impl Session {
             return Err(Failure::new(Reason::Configuration, message));
         }
         let began = Instant::now();
-        self.stage = Stage::Connect(began);
-        let dialed = match &plan.proxy {
-            None => wire::dial(host, port, &route).await,
-            Some(proxy) => wire::dial(&proxy.host, proxy.port, &Route::default()).await,
+        let (to, at, by) = match &plan.proxy {
+            None => (host, port, route),
+            Some(proxy) => (proxy.host.as_str(), proxy.port, Route::default()),
         };
-        let mut dialed = match dialed {
+        self.stage = Stage::Resolve(began, to.to_owned());
+        let dialer = self.dialer.clone();
+        let dialed = async {
+            let resolved = dialer.resolve(to, &by).await?;
+            let hop = self.trail.last_mut().expect("a hop is noted before its connection is opened");
+            hop.phases.resolve = resolved.took;
+            self.stage = Stage::Connect(Instant::now());
+            dialer.connect(resolved, at, &by).await
+        };
+        let mut dialed = match dialed.await {
             Ok(dialed) => dialed,
             Err(failure) => {
                 self.account_for_the_rest();
@@ -133,6 +143,7 @@ impl Session {
             route,
             proxy: plan.proxy.clone(),
             version: plan.version,
+            kept_at: Instant::now(),
         })
     }
 }

@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod check;
+mod cookies;
 mod decode;
 mod digest;
 mod link;
@@ -20,18 +21,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use cookie_store::{CookieStore, RawCookie};
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, SET_COOKIE};
+use cookie_store::CookieStore;
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
-use url::Url;
 
 use self::answer::Answer;
 use self::check::Around;
 use self::link::{Agreed, Link};
 use self::plan::{Ask, Plan, Proof};
+use super::limits::{self, Limits, Room, UNCOUNTED};
 use super::probe::certificate::Shown;
+use super::wire::{Dialer, Protocol, too_large};
 use super::xpath::Found;
-use super::{Values, tls};
+use super::{Tools, Values, tls};
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{Failure, Hop, HttpResult};
 use crate::scenario::{Eventually, Pretty, Request};
@@ -46,6 +48,8 @@ const LARGEST_ASIDE: usize = 64 << 10;
 const REDIRECTS: usize = 10;
 /// How many connections are kept between two requests.
 const KEPT: usize = 8;
+/// How long a connection is kept that nobody uses: many servers close theirs after a minute at most.
+const MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// A name, what is saved as it, and whether that is a secret.
 pub(super) type Saved = (String, serde_json::Value, bool);
@@ -53,6 +57,8 @@ pub(super) type Saved = (String, serde_json::Value, bool);
 /// The requests of one run.
 pub(super) struct Session {
     tls: tls::Trusted,
+    dialer: Dialer,
+    limits: Limits,
     tokens: Tokens,
     cookies: CookieStore,
     /// Connections that wait for the next request. Locked by nobody else: it is what makes the session fit to be shared.
@@ -61,6 +67,8 @@ pub(super) struct Session {
     trail: Vec<Hop>,
     stage: Stage,
     last: Option<Answer>,
+    /// The memory that the last answer's body takes, where it is counted.
+    room: Option<Room>,
     /// What the server of the last hop has shown, accepted or not.
     chain: Vec<CertificateDer<'static>>,
     /// What was agreed with it; none without TLS.
@@ -70,38 +78,55 @@ pub(super) struct Session {
 }
 
 /// What is waited for.
-#[derive(Clone, Copy)]
 enum Stage {
     Token,
+    /// A name's addresses.
+    Resolve(Instant, String),
     Connect(Instant),
     Handshake(Instant),
     Answer(Instant),
+    /// Memory for the body.
+    Room,
     Body(Instant),
 }
 
 impl Stage {
     /// As people say it.
-    fn name(self) -> &'static str {
+    fn name(&self) -> String {
         match self {
-            Self::Token => "waiting for a token",
-            Self::Connect(_) => "connecting",
-            Self::Handshake(_) => "shaking hands",
-            Self::Answer(_) => "waiting for the answer",
-            Self::Body(_) => "reading the body",
+            Self::Token => "waiting for a token".into(),
+            Self::Resolve(_, host) => format!("resolving `{host}`"),
+            Self::Connect(_) => "connecting".into(),
+            Self::Handshake(_) => "shaking hands".into(),
+            Self::Answer(_) => "waiting for the answer".into(),
+            Self::Room => "waiting for memory".into(),
+            Self::Body(_) => "reading the body".into(),
         }
     }
 }
 
 impl Session {
-    pub(super) fn new(tls: tls::Trusted, tokens: Tokens) -> Self {
+    pub(super) fn new(tools: &Tools) -> Self {
+        Self::of(tools.tls.clone(), tools.dialer.clone(), tools.limits.clone(), tools.tokens.clone())
+    }
+
+    /// Returns a session of the same run that shares neither cookies nor connections with this one.
+    fn aside(&self) -> Self {
+        Self::of(self.tls.clone(), self.dialer.clone(), self.limits.clone(), Tokens::default())
+    }
+
+    fn of(tls: tls::Trusted, dialer: Dialer, limits: Limits, tokens: Tokens) -> Self {
         Self {
             tls,
+            dialer,
+            limits,
             tokens,
             cookies: CookieStore::default(),
             kept: Mutex::default(),
             trail: Vec::new(),
             stage: Stage::Token,
             last: None,
+            room: None,
             chain: Vec::new(),
             agreed: None,
             around: None,
@@ -130,15 +155,50 @@ impl Session {
         values: &Values,
         timeout: Duration,
     ) -> (Vec<Saved>, Result<(), Failure>) {
-        match self.send(request, values, timeout).await {
+        let (saved, held) = match self.send(request, values, timeout).await {
             Ok(()) => match &self.last {
                 Some(answer) => {
+                    let _room = match self.room_to_look(request, answer, timeout).await {
+                        Ok(room) => room,
+                        Err(failure) => return (Vec::new(), Err(failure)),
+                    };
                     let around = self.look_around(request, answer).await;
                     check::check(request, answer, self.around.insert(around), &self.cookies, values)
                 }
                 None => (Vec::new(), Ok(())),
             },
             Err(failure) => (Vec::new(), Err(failure)),
+        };
+        let held = held.map_err(|failure| match self.trail.iter().rev().find(|hop| !hop.withheld.is_empty()) {
+            Some(hop) => {
+                let left_out = hop.withheld.join(", ");
+                let message =
+                    format!("{} (a redirect led to another origin, where {left_out} was not sent)", failure.message);
+                Failure { message, ..failure }
+            }
+            None => failure,
+        });
+        (saved, held)
+    }
+
+    /// Waits for the memory that looking into an answer takes; none is counted for a small one.
+    async fn room_to_look(
+        &self,
+        request: &Request,
+        answer: &Answer,
+        timeout: Duration,
+    ) -> Result<Option<Room>, Failure> {
+        let uses = check::uses(request);
+        if answer.body.len() <= UNCOUNTED / 4 || !(uses.json || uses.markup) {
+            return Ok(None);
+        }
+        let text = answer.text();
+        let json = if uses.json { limits::json_tree(&text) } else { 0 };
+        let markup = if uses.markup { limits::markup_tree(&text) } else { 0 };
+        drop(text);
+        match tokio::time::timeout(timeout, self.limits.tree(json.saturating_add(markup))).await {
+            Ok(room) => Ok(Some(room)),
+            Err(_) => Err(no_memory(timeout)),
         }
     }
 
@@ -148,7 +208,7 @@ impl Session {
         let found = if expressions.is_empty() {
             Found::default()
         } else {
-            Found::look(expressions, answer.body.clone(), answer.header("content-type")).await
+            Found::look(expressions, answer.text(), answer.header("content-type")).await
         };
         let unreadable = || Failure::new(Reason::Certificate, "the certificate does not read");
         let shown = match self.agreed {
@@ -212,6 +272,7 @@ impl Session {
     /// Sends a request and reads its answer.
     async fn send(&mut self, request: &Request, values: &Values, timeout: Duration) -> Result<(), Failure> {
         self.last = None;
+        self.room = None;
         self.around = None;
         self.trail.clear();
         self.chain.clear();
@@ -220,6 +281,9 @@ impl Session {
         let ended = tokio::time::timeout(timeout, self.follow(&plan, values, began)).await;
         ended.unwrap_or_else(|_| {
             self.account_for_the_rest();
+            if matches!(self.stage, Stage::Room) {
+                return Err(no_memory(timeout));
+            }
             let message = format!("no complete answer within {}: still {}", Pretty(timeout), self.stage.name());
             Err(Failure::new(Reason::Timeout, message).waited(timeout))
         })
@@ -228,8 +292,9 @@ impl Session {
     /// The time that went into what was not finished.
     fn account_for_the_rest(&mut self) {
         let Some(hop) = self.trail.last_mut() else { return };
-        match self.stage {
-            Stage::Token => {}
+        match &self.stage {
+            Stage::Token | Stage::Room => {}
+            Stage::Resolve(since, _) => hop.phases.resolve = since.elapsed(),
             Stage::Connect(since) => hop.phases.connect = since.elapsed(),
             Stage::Handshake(since) => hop.phases.tls = Some(since.elapsed()),
             Stage::Answer(since) => hop.phases.processing = since.elapsed(),
@@ -244,7 +309,7 @@ impl Session {
         let mut proven = false;
         if let Proof::OAuth2(client) = &plan.proof {
             self.stage = Stage::Token;
-            let token = self.tokens.get(client, plan, &self.tls, values).await?;
+            let token = self.tokens.get(client, plan, self.aside(), values).await?;
             ask.headers.insert(AUTHORIZATION, bearer(&token)?);
         }
         loop {
@@ -264,7 +329,7 @@ impl Session {
                         let used = ask.headers.remove(AUTHORIZATION);
                         let used = used.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
                         self.tokens.forget(client, used.trim_start_matches("Bearer "));
-                        let token = self.tokens.get(client, plan, &self.tls, values).await?;
+                        let token = self.tokens.get(client, plan, self.aside(), values).await?;
                         ask.headers.insert(AUTHORIZATION, bearer(&token)?);
                         continue;
                     }
@@ -282,13 +347,18 @@ impl Session {
                 continue;
             }
             answer.took = began.elapsed();
-            return answer.decode(LARGEST_BODY).await;
+            let decoded = answer.decode(LARGEST_BODY).await;
+            if let Some(room) = &mut self.room {
+                room.shrink_to(answer.body.len());
+            }
+            return decoded;
         }
     }
 
     /// One request on a connection of this session, new or kept, and its answer.
     async fn hop(&mut self, plan: &Plan, ask: &Ask, values: &Values) -> Result<(), Failure> {
         self.last = None;
+        self.room = None;
         self.chain.clear();
         self.agreed = None;
         let mut fresh = false;
@@ -300,6 +370,7 @@ impl Session {
                 address: None,
                 http_version: None,
                 phases: crate::outcome::Phases::default(),
+                withheld: ask.withheld.clone(),
             });
             let kept = if fresh { None } else { self.take(plan, ask) };
             let was_kept = kept.is_some();
@@ -331,7 +402,7 @@ impl Session {
             hop.status = Some(answer.head.status.as_u16());
             hop.http_version = Some(version(answer.head.version).to_owned());
             self.stage = Stage::Body(Instant::now());
-            keep_cookies(&mut self.cookies, &answer.head.headers, &ask.url);
+            cookies::keep(&mut self.cookies, &answer.head.headers, &ask.url);
             let headers = std::mem::take(&mut answer.head.headers);
             let aside = plan.follow && redirect::leads_on(answer.head.status.as_u16(), &headers);
             let last = self.last.insert(Answer {
@@ -342,8 +413,36 @@ impl Session {
                 body: Vec::new(),
                 took: Duration::ZERO,
             });
-            let limit = if aside { LARGEST_ASIDE } else { LARGEST_BODY };
-            let ended = answer.read(&mut last.body, limit).await;
+            let ended = if aside {
+                answer.read(&mut last.body, LARGEST_ASIDE).await
+            } else {
+                // What is encoded may become as large as a body can be, and so may one whose length is not said.
+                let encoded = last.headers.contains_key(CONTENT_ENCODING);
+                let said = answer.length().and_then(|length| usize::try_from(length).ok());
+                let whole = said.filter(|_| !encoded).unwrap_or(LARGEST_BODY).min(LARGEST_BODY);
+                let uncounted = if encoded { UNCOUNTED / 8 } else { UNCOUNTED };
+                let body = &mut last.body;
+                loop {
+                    match answer.chunk().await {
+                        Ok(None) => break Ok(()),
+                        Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST_BODY => {
+                            break Err(too_large(LARGEST_BODY));
+                        }
+                        Ok(Some(chunk)) => {
+                            if self.room.is_none() && body.len() + chunk.len() > uncounted {
+                                let stage = std::mem::replace(&mut self.stage, Stage::Room);
+                                self.room = Some(self.limits.body(whole).await);
+                                self.stage = stage;
+                                if let Some(said) = said {
+                                    body.reserve(said.min(LARGEST_BODY).saturating_sub(body.len()));
+                                }
+                            }
+                            body.extend_from_slice(&chunk);
+                        }
+                        Err(failure) => break Err(failure),
+                    }
+                }
+            };
             hop.phases.transfer = answer.since_head();
             match ended {
                 Ok(()) => self.keep(link),
@@ -358,15 +457,21 @@ impl Session {
     fn take(&mut self, plan: &Plan, ask: &Ask) -> Option<Link> {
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let at = kept.iter().position(|link| link.leads_to(plan, &ask.url))?;
+            // A server may have closed a connection without our knowing yet. What may not be sent twice is not risked on
+            // it; a server of HTTP/2 says which requests it has not looked at.
+            let at = kept.iter().position(|link| {
+                let safe = ask.method.is_idempotent() || link.connection.protocol() == Protocol::Http2;
+                safe && link.leads_to(plan, &ask.url)
+            })?;
             let mut link = kept.swap_remove(at);
-            if link.connection.is_open() {
+            if link.kept_at.elapsed() < MAX_IDLE && link.connection.is_open() {
                 return Some(link);
             }
         }
     }
 
-    fn keep(&mut self, link: Link) {
+    fn keep(&mut self, mut link: Link) {
+        link.kept_at = Instant::now();
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
             kept.remove(0);
@@ -396,11 +501,6 @@ impl Session {
     }
 }
 
-fn keep_cookies(cookies: &mut CookieStore, headers: &HeaderMap, url: &Url) {
-    let texts = headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
-    cookies.store_response_cookies(texts.filter_map(|text| RawCookie::parse(text.to_owned()).ok()), url);
-}
-
 fn version(version: hyper::Version) -> &'static str {
     match version {
         hyper::Version::HTTP_09 => "0.9",
@@ -409,6 +509,13 @@ fn version(version: hyper::Version) -> &'static str {
         hyper::Version::HTTP_2 => "2",
         _ => "3",
     }
+}
+
+/// The failure of a run for whose answer there was no memory.
+fn no_memory(timeout: Duration) -> Failure {
+    let message =
+        format!("no memory for the answer within {}: those of other runs take all that runs may", Pretty(timeout));
+    Failure::new(Reason::Resources, message).waited(timeout)
 }
 
 /// The value of `Authorization` for a token.

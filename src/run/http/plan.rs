@@ -70,6 +70,8 @@ pub(super) struct Ask {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// What a redirect to another origin left out, since it is secret.
+    pub(super) withheld: Vec<String>,
 }
 
 impl Plan {
@@ -141,7 +143,7 @@ impl Plan {
         };
         Ok(Self {
             home: url.clone(),
-            ask: Ask { method, url, headers, body },
+            ask: Ask { method, url, headers, body, withheld: Vec::new() },
             proof,
             follow: request.redirect,
             config: trusted.config(&request.trust, values)?,

@@ -4,7 +4,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE, HOST,
-    HeaderMap, LOCATION,
+    HeaderMap, HeaderValue, LOCATION,
 };
 
 use super::plan::Ask;
@@ -51,8 +51,11 @@ pub(super) fn next(ask: &Ask, status: u16, headers: &HeaderMap, values: &Values)
         }
     }
     if url.origin() != ask.url.origin() {
-        for name in [AUTHORIZATION, COOKIE, HOST] {
-            next.headers.remove(name);
+        next.headers.remove(HOST);
+        for name in [AUTHORIZATION, COOKIE] {
+            if next.headers.remove(&name).is_some() {
+                next.withheld.push(format!("`{name}`"));
+            }
         }
         let masker = values.masker();
         let is_secret = |value: &hyper::header::HeaderValue| {
@@ -61,7 +64,17 @@ pub(super) fn next(ask: &Ask, status: u16, headers: &HeaderMap, values: &Values)
         let secret: Vec<_> =
             next.headers.iter().filter(|(_, value)| is_secret(value)).map(|(name, _)| name.clone()).collect();
         for name in secret {
-            next.headers.remove(name);
+            if next.headers.remove(&name).is_some() {
+                next.withheld.push(format!("`{name}`"));
+            }
+        }
+        if !next.body.is_empty() && masker.mask_bytes(&next.body) != next.body {
+            next.body = Bytes::new();
+            for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING] {
+                next.headers.remove(name);
+            }
+            next.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            next.withheld.push("the body".to_owned());
         }
     }
     next.url = url;

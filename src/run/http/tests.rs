@@ -42,6 +42,8 @@ impl Bench {
     fn with(files: Files) -> Self {
         let folder = std::env::temp_dir().join(format!("wachta-http-{}", RunId::new()));
         let tools = Tools {
+            dialer: crate::run::wire::Dialer::default(),
+            limits: crate::run::Limits::default(),
             tls: tls::Trusted::system(),
             browsers: None,
             lookup: Arc::new(files),
@@ -199,7 +201,8 @@ async fn redirects_are_followed_hop_by_hop() {
         assert_eq!(seen, expected, "{method} {path}");
         let kept = !expected[1].starts_with("GET");
         assert_eq!(asked[1].body == b"text", kept, "{method} {path}");
-        assert_eq!(asked[0].connection, asked[1].connection);
+        // A POST goes over no connection that was kept.
+        assert_eq!(asked[0].connection == asked[1].connection, !expected[1].starts_with("POST"), "{method} {path}");
     }
     let outcome = bench.passes(&server.flow("  - GET: /two\n")).await;
     let http = outcome.steps[0].http.as_ref().unwrap();
@@ -247,6 +250,152 @@ async fn what_is_secret_goes_to_no_other_origin() {
 }
 
 #[tokio::test]
+async fn a_body_with_a_secret_goes_to_no_other_origin() {
+    let other = Server::open(|asked| answer(200, "", format!("{} {}", asked.line, asked.body.len()))).await;
+    let to = other.address;
+    let server = Server::open(move |asked| match asked.line.as_str() {
+        "POST /in" => redirect(308, "/end"),
+        line if line.ends_with("/out308") => redirect(308, &format!("http://{to}/x")),
+        line if line.ends_with("/out") => redirect(307, &format!("http://{to}/x")),
+        _ => answer(200, "", format!("{} {}", asked.line, asked.body.len())),
+    })
+    .await;
+    let bench = Bench::new();
+    let check = async |method: &str, path: &str, body: &str, expected: &str| {
+        let steps = format!("  - {method}: {path}\n    {body}\n    expect: {{body: {expected}}}\n");
+        let text = server.flow(&steps).replace("steps:", "secrets: {key: {env: KEY}}\nsteps:");
+        bench.passes(&text).await
+    };
+    check("POST", "/in", "form: {password: \"${secret.key}\"}", "POST /end 21").await;
+    check("POST", "/out", "form: {user: somebody}", "POST /x 13").await;
+    let outcome = check("POST", "/out", "form: {password: \"${secret.key}\"}", "POST /x 0").await;
+    let hops = &outcome.steps[0].http.as_ref().unwrap().hops;
+    assert_eq!((hops[0].withheld.as_slice(), hops[1].withheld.as_slice()), (&[][..], &["the body".to_owned()][..]));
+    check("PUT", "/out308", "json: {a: {b: \"${secret.key}\"}}", "PUT /x 0").await;
+    assert_eq!(other.asked().last().unwrap().header("content-type"), None);
+    let steps =
+        "  - POST: /out\n    bearer: \"${secret.key}\"\n    body: \"${secret.key}\"\n    expect: {status: 201}\n";
+    let text = server.flow(steps).replace("steps:", "secrets: {key: {env: KEY}}\nsteps:");
+    bench
+        .fails(
+            &text,
+            Reason::Status,
+            "(a redirect led to another origin, where `authorization`, the body was not sent)",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn numbers_keep_their_digits_from_one_request_to_the_next() {
+    let server = Server::open(|asked| match asked.line.as_str() {
+        "GET /n" => answer(
+            200,
+            "",
+            "\u{feff}{\"i\":9007199254740993,\"big\":12345678901234567890123456,\"dec\":0.1234567890123456789,\"one\":1.0,\"huge\":1e400}",
+        ),
+        _ => answer(200, "", format!("{} {}", asked.line, String::from_utf8_lossy(&asked.body))),
+    })
+    .await;
+    let bench = Bench::new();
+    let one = |expected: &str| server.flow(&format!("  - GET: /n\n    expect: {{json: {{{expected}}}}}\n"));
+    for holds in [
+        "$.i: 9007199254740993",
+        "$.big: 12345678901234567890123456",
+        "$.dec: 0.12345678901234567890",
+        "$.one: 1",
+        "$.i: {greater_than: 9007199254740992}",
+        "$.huge: {greater_than: 1e399}",
+        "$.i: {one_of: [9007199254740993]}",
+        "$.i: {not: 9007199254740992}",
+    ] {
+        bench.passes(&one(holds)).await;
+    }
+    for fails in ["$.i: 9007199254740992", "$.big: 12345678901234567890123457", "$.i: {less_than: 9007199254740993}"] {
+        bench.fails(&one(fails), Reason::Assertion, "in the body").await;
+    }
+    bench.fails(&one("$.huge: {schema: {type: string}}"), Reason::Assertion, "too large to be compared").await;
+    let steps = "  - GET: /n\n    save: {i: {json: $.i}, big: {json: $.big}, dec: {json: $.dec}}\n  - POST: \"/o/${big}\"\n    json: {id: \"${i}\", dec: \"${dec}\"}\n    expect: {body: 'POST /o/12345678901234567890123456 {\"id\":9007199254740993,\"dec\":0.1234567890123456789}'}\n";
+    bench.passes(&server.flow(steps)).await;
+}
+
+#[tokio::test]
+async fn texts_are_read_in_their_encoding() {
+    let server = Server::open(|asked| match asked.line.as_str() {
+        "GET /header" => answer(200, "content-type: text/plain; charset=windows-1252\r\n", b"5 \x80 f\xfcr"),
+        "GET /meta" => answer(200, "content-type: text/html\r\n", b"<meta charset=latin1><h1>f\xfcr</h1>"),
+        "GET /xml" => {
+            answer(200, "content-type: text/xml\r\n", b"<?xml version='1.0' encoding='ISO-8859-1'?><a>f\xfcr</a>")
+        }
+        "GET /json" => answer(200, "content-type: application/json\r\n", b"\xff\xfe{\0\"\0a\0\"\0:\x001\0}\0"),
+        _ => answer(200, "content-type: text/html; charset=utf-8\r\n", "<h1>5\u{a0}€</h1>"),
+    })
+    .await;
+    let bench = Bench::new();
+    let steps = "  - GET: /header\n    expect: {body: 5 € für}\n  - GET: /meta\n    expect: {xpath: {//h1: für}}\n  - GET: /xml\n    expect: {xpath: {//a: für}}\n  - GET: /json\n    expect: {json: {$.a: 1}}\n";
+    bench.passes(&server.flow(steps)).await;
+    let told = r#""5\u{a0}€" only looks like "5 €""#;
+    for expected in ["{xpath: {//h1: 5 €}}", "{contains: 5 €}", "{body: {contains: 5 €}}"] {
+        let steps = format!("  - GET: /alike\n    expect: {expected}\n");
+        bench.fails(&server.flow(&steps), Reason::Assertion, told).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_says_steers_no_terminal() {
+    let server = Server::open(|_| answer(200, "x-a: \u{9b}31m\r\n", "\u{1b}[2J\nfailed \u{202e}other")).await;
+    let bench = Bench::new();
+    for expected in ["{body: x}", "{headers: {x-a: x}}", "{json: {$.a: 1}}"] {
+        let outcome = bench.run(&server.flow(&format!("  - GET: /\n    expect: {expected}\n"))).await;
+        assert_eq!(outcome.verdict, Verdict::Failed, "{expected}");
+        let text = serde_json::to_string(&outcome).unwrap();
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{text}");
+        assert!(!outcome.message.unwrap().contains('\n'), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn without_memory_for_an_answer_nothing_is_said_of_its_server() {
+    let server = Server::open(|asked| match asked.line.as_str() {
+        "GET /small" => answer(200, "", "{}"),
+        _ => answer(200, "", format!("[{}1]", "1,".repeat(100_000))),
+    })
+    .await;
+    let mut bench = Bench::new();
+    bench.tools.limits = crate::run::Limits::new(10, 196 << 10, 100 << 10);
+    let large = server.flow("  - GET: /large\n    timeout: 300ms\n    expect: {status: 200}\n");
+    let read = server.flow("  - GET: /large\n    timeout: 300ms\n    expect: {json: {\"$[0]\": 1}}\n");
+    let small = server.flow("  - GET: /small\n    expect: {json: {$: {count: 0}}}\n");
+    for text in [&large, &read, &small] {
+        bench.passes(text).await;
+    }
+    let held = bench.tools.limits.body(1 << 10).await;
+    bench.fails(&large, Reason::Resources, "no memory for the answer within 300ms").await;
+    bench.passes(&small).await;
+    drop(held);
+    let held = bench.tools.limits.tree(1 << 10).await;
+    bench.passes(&large).await;
+    bench.fails(&read, Reason::Resources, "no memory for the answer within 300ms").await;
+    bench.passes(&small).await;
+    drop(held);
+    bench.passes(&read).await;
+}
+
+#[tokio::test]
+async fn without_a_place_nothing_is_said_of_the_target() {
+    let server = Server::open(|_| answer(200, "", "ok")).await;
+    let mut bench = Bench::new();
+    bench.tools.limits = crate::run::Limits::new(1, 0, 0);
+    let text = server.flow("  - GET: /\n").replace("steps:", "timeout: 200ms\nsteps:");
+    bench.passes(&text).await;
+    let held = bench.tools.limits.place().await;
+    let outcome = bench.fails(&text, Reason::Resources, "no place within 200ms").await;
+    assert_eq!(outcome.verdict, Verdict::Unknown);
+    assert_eq!(server.lines().len(), 1);
+    drop(held);
+    bench.passes(&text).await;
+}
+
+#[tokio::test]
 async fn cookies_and_connections_are_kept_within_a_run() {
     let server = Server::open(|asked| match asked.line.as_str() {
         "GET /login" => answer(200, "set-cookie: sid=s1; Path=/\r\nset-cookie: deep=d; Path=/deep\r\n", ""),
@@ -287,6 +436,14 @@ async fn a_kept_connection_that_is_gone_is_replaced_unless_that_could_do_somethi
     let steps = "  - GET: /first\n  - POST: /second\n    body: pay\n";
     bench.fails(&server.flow(steps), Reason::Protocol, "the connection was closed").await;
     assert_eq!(server.lines(), ["GET /first", "POST /second"]);
+    // What may not be sent twice goes over a connection of its own, and leaves it to what may.
+    let server = Server::open(|_| answer(200, "", "ok")).await;
+    bench
+        .passes(&server.flow("  - GET: /a\n  - POST: /b\n    body: x\n  - PATCH: /c\n    body: x\n  - PUT: /d\n"))
+        .await;
+    let connections: Vec<_> = server.asked().iter().map(|asked| asked.connection).collect();
+    assert_eq!(connections[..3], [1, 2, 3]);
+    assert!(connections[3] <= 3, "{connections:?}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::{LARGEST_BODY, Session};
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::{Values, tls};
+use crate::run::Values;
 use crate::scenario::OAuth2;
 use crate::secret::Secret;
 
@@ -91,7 +91,7 @@ impl Who {
         }
         let url = Url::parse(&self.token_url)
             .map_err(|error| Failure::new(Reason::Configuration, format!("`token_url` is not a URL: {error}")))?;
-        Ok(Ask { method: Method::POST, url, headers, body: form.finish().into() })
+        Ok(Ask { method: Method::POST, url, headers, body: form.finish().into(), withheld: Vec::new() })
     }
 }
 
@@ -109,7 +109,8 @@ impl Tokens {
         &self,
         client: &Client,
         plan: &Plan,
-        trusted: &tls::Trusted,
+        // A session of its own: what the token's server sets as cookies is nobody else's.
+        mut session: Session,
         values: &Values,
     ) -> Result<String, Failure> {
         let slot = self.slot(&client.who);
@@ -118,8 +119,6 @@ impl Tokens {
             return masked(token.value.expose(), client, values);
         }
         let began = Instant::now();
-        // A session of its own: what the token's server sets as cookies is nobody else's.
-        let mut session = Session::new(trusted.clone(), Self::default());
         let ask = client.who.ask()?;
         let answer = Box::pin(session.hop(&plan.aside(ask.clone()), &ask, values)).await;
         let (value, life) = match answer {
@@ -157,7 +156,7 @@ fn masked(token: &str, client: &Client, values: &Values) -> Result<String, Failu
 async fn read(session: &mut Session) -> Result<(String, Duration), Failure> {
     let answer = session.last.as_mut().expect("a hop that succeeds leaves its answer");
     answer.decode(LARGEST_BODY).await?;
-    let body: Option<Json> = serde_json::from_slice(&answer.body).ok();
+    let body: Option<Json> = serde_json::from_str(&answer.text()).ok();
     if answer.status != 200 {
         let code = body.as_ref().and_then(|body| body["error"].as_str()).map(|code| format!(" ({code})"));
         let message = format!("`token_url` answered {}{}", answer.status, code.unwrap_or_default());

@@ -91,10 +91,10 @@ async fn a_canary_answers_also_by_refusing() {
     let of = |port| Canary { host: "127.0.0.1".into(), port };
     let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = open.local_addr().unwrap().port();
-    assert!(answers(&of(port)).await);
+    assert!(answers(&of(port), &Dialer::default()).await);
     drop(open);
-    assert!(answers(&of(port)).await);
-    assert!(!answers(&Canary { host: "no such host.invalid".into(), port: 1 }).await);
+    assert!(answers(&of(port), &Dialer::default()).await);
+    assert!(!answers(&Canary { host: "no such host.invalid".into(), port: 1 }, &Dialer::default()).await);
 
     // One whose queue is full says nothing, like one behind a cut line.
     let socket = TcpSocket::new_v4().unwrap();

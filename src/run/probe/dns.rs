@@ -1,19 +1,19 @@
 //! A DNS check: one question to one server, over UDP, TCP, TLS or HTTPS.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use http_body_util::Full;
+use hyper::body::Bytes;
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UdpSocket;
 
-use super::connection::{Duplex, broken, connect, open, resolve};
+use super::connection::{Duplex, broken, packets, unanswered};
 use super::message::{self, Answer};
 use super::{Surroundings, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::run::expect::{Filled, Seen};
-use crate::run::tls;
 use crate::scenario::probe::dns::{DnsCheck, Record, Server};
 
 /// How long an answer is waited for before the question is sent again.
@@ -111,18 +111,18 @@ async fn ask(check: &DnsCheck, around: &Surroundings<'_>) -> Result<Answer, Fail
     let read = |bytes: &[u8]| message::answer(bytes, &question, check.record);
     match server {
         Server::Plain(host, port) => {
-            let answer = udp(&host, port, &question, read).await?;
+            let answer = around.first(&host, port, |address| udp(address, &question, read)).await?;
             if !answer.truncated {
                 return Ok(answer);
             }
-            let mut stream = connect(&host, port).await?;
+            let mut stream = around.connect(&host, port).await?;
             read(&over_stream(&mut stream, &question).await?).ok_or_else(wrong)
         }
         Server::Tls(host, port) => {
-            let mut stream = open(&host, port, Some(around.tools.tls.client_config())).await?;
+            let mut stream = around.open(&host, port, Some(around.tools.tls.client_config())).await?;
             read(&over_stream(&mut stream, &question).await?).ok_or_else(wrong)
         }
-        Server::Https(url) => read(&over_https(url, question.clone(), around).await?).ok_or_else(wrong),
+        Server::Https(url) => read(&over_https(&url, question.clone(), around).await?).ok_or_else(wrong),
     }
 }
 
@@ -151,17 +151,9 @@ fn system_server() -> Result<Server, Failure> {
 }
 
 /// Asks until there is an answer; what answers something else is passed over.
-async fn udp(
-    host: &str,
-    port: u16,
-    question: &[u8],
-    read: impl Fn(&[u8]) -> Option<Answer>,
-) -> Result<Answer, Failure> {
-    let address = resolve(host, port).await?[0];
-    let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let refused = |error: std::io::Error| Failure::new(Reason::Connect, format!("no answer from {address}: {error}"));
-    let socket = UdpSocket::bind(local).await.map_err(refused)?;
-    socket.connect(address).await.map_err(refused)?;
+async fn udp(address: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<Answer>) -> Result<Answer, Failure> {
+    let refused = |error: std::io::Error| unanswered(address, &error);
+    let socket = packets(address).await?;
     let mut buffer = [0_u8; 4096];
     loop {
         let began = Instant::now();
@@ -188,33 +180,20 @@ async fn over_stream(stream: &mut (impl Duplex + ?Sized), question: &[u8]) -> Re
     Ok(answer)
 }
 
-async fn over_https(url: url::Url, question: Vec<u8>, around: &Surroundings<'_>) -> Result<Vec<u8>, Failure> {
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured((*around.tools.tls.client_config()).clone())
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .map_err(|error| Failure::new(Reason::Configuration, format!("no HTTP client: {error}")))?;
-    let failure = |error: reqwest::Error| match tls::rustls_error(&error) {
-        Some(error) => tls::failure(error),
-        None if error.is_connect() => Failure::new(Reason::Connect, format!("no connection to the server: {error}")),
-        None => Failure::new(Reason::Protocol, format!("the server did not answer: {error}")),
-    };
+async fn over_https(url: &url::Url, question: Vec<u8>, around: &Surroundings<'_>) -> Result<Vec<u8>, Failure> {
     let kind = "application/dns-message";
-    let request = client.post(url).header("content-type", kind).header("accept", kind).body(question);
-    let mut answer = request.send().await.map_err(failure)?;
-    if answer.status() != 200 {
+    let request = hyper::Request::post("/")
+        .header("content-type", kind)
+        .header("accept", kind)
+        .header("user-agent", concat!("wachta/", env!("CARGO_PKG_VERSION")))
+        .body(Full::new(Bytes::from(question)))
+        .expect("every part of it is fixed");
+    let (head, body) = around.fetch(url, request, usize::from(u16::MAX)).await?;
+    if head.status != 200 {
         let failure = Failure::new(Reason::Status, "the server refused");
-        return Err(failure.compared("status 200", answer.status().as_str()));
+        return Err(failure.compared("status 200", head.status.as_str()));
     }
-    let mut bytes = Vec::new();
-    while let Some(part) = answer.chunk().await.map_err(failure)? {
-        bytes.extend_from_slice(&part);
-        if bytes.len() > usize::from(u16::MAX) {
-            return Err(Failure::new(Reason::TooLarge, "the answer is larger than a message of DNS"));
-        }
-    }
-    Ok(bytes)
+    Ok(body)
 }
 
 #[cfg(test)]

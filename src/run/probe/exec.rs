@@ -14,10 +14,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use super::{Case, CaseEnd, Checked, Surroundings, faster_than, junit, out_of_time};
+use super::{Case, CaseEnd, Checked, Surroundings, faster_than, junit};
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Failure};
 use crate::run::expect::cut;
+use crate::run::text::decode;
+use crate::run::wire::{of_io, of_spawn};
 use crate::scenario::probe::exec::ExecCheck;
 
 /// So much of the end of the output is kept, in bytes.
@@ -42,7 +44,7 @@ pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
         (Some(path), Some(file)) if written_at(file) != stale => {
             let bytes = around.values.beside(Path::new(&path.value));
             let read = bytes.and_then(|bytes| {
-                let read = junit::cases(&String::from_utf8_lossy(&bytes));
+                let read = junit::cases(&decode(&bytes, None));
                 read.map_err(|problem| Failure::new(Reason::Exec, format!("`{}` is no report: {problem}", path.value)))
             });
             read.map_err(|failure| failure.at(path.span))
@@ -57,7 +59,7 @@ pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
         Err(failure) => (Vec::new(), Some(failure)),
     };
     let ended = match status {
-        None => Err(out_of_time(around.timeout)),
+        None => Err(around.out_of_time()),
         Some(status) => of_suite(&cases).and_then(|()| exit(&check.program, status, &output)),
     };
     // A command that failed as well says more than the report that it therefore did not write.
@@ -78,7 +80,9 @@ async fn run(check: &ExecCheck, folder: &Path, around: &Surroundings<'_>) -> Res
     let configuration = |text: String| Failure::new(Reason::Configuration, text).at(check.program.span);
     let environment = around.values.exec(&check.program)?;
     let arguments = check.arguments.iter().map(|one| around.values.fill(one)).collect::<Result<Vec<_>, _>>()?;
-    let unread = |error: std::io::Error| configuration(format!("its output cannot be read: {error}"));
+    let unread = |error: std::io::Error| {
+        of_io(&error, Reason::Configuration, format!("its output cannot be read: {error}")).at(check.program.span)
+    };
     // One pipe for both, so that what it says keeps its order.
     let (reader, writer) = std::io::pipe().map_err(unread)?;
     let output = pipe::Receiver::from_owned_fd(reader.into()).map_err(unread)?;
@@ -93,7 +97,10 @@ async fn run(check: &ExecCheck, folder: &Path, around: &Surroundings<'_>) -> Res
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| configuration(format!("`{}` did not start: {error}", check.program.value)))?;
+        .map_err(|error| {
+            let message = format!("`{}` did not start: {error}", check.program.value);
+            of_spawn(&error, Reason::Configuration, message).at(check.program.span)
+        })?;
     let group = Group(AtomicI32::new(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0)));
     let mut tail = Tail::default();
     let status = {

@@ -7,11 +7,11 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::connection::open;
 use super::{Surroundings, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::expect::cut;
+use crate::run::wire::of_io;
 use crate::scenario::probe::grpc::{GrpcCheck, address};
 
 /// No answer of the health service is longer.
@@ -70,7 +70,7 @@ async fn call(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<String, Fa
         config.alpn_protocols = vec![b"h2".to_vec()];
         std::sync::Arc::new(config)
     });
-    let stream = open(&host, port, config).await?;
+    let stream = around.open(&host, port, config).await?;
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .map_err(|error| protocol(&error))?;
@@ -180,5 +180,5 @@ fn protocol(error: &hyper::Error) -> Failure {
     if let Some(cause) = std::error::Error::source(error) {
         text.push_str(&format!(": {cause}"));
     }
-    Failure::new(Reason::Protocol, format!("HTTP/2 broke: {text}"))
+    of_io(error, Reason::Protocol, format!("HTTP/2 broke: {text}"))
 }

@@ -15,6 +15,7 @@ mod ntp;
 mod ping;
 mod postgres;
 mod redis;
+mod relay;
 mod resp;
 mod s3;
 mod starttls;
@@ -23,6 +24,7 @@ mod tls;
 mod websocket;
 
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -43,6 +45,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) tools: &'a Tools,
     pub(super) due_at: DateTime<Utc>,
     pub(super) timeout: Duration,
+    /// What is waited for, once there is something to wait for.
+    waiting: Mutex<Option<String>>,
 }
 
 /// What a check found.
@@ -103,12 +107,23 @@ pub(super) async fn check(check: &Check, around: &Surroundings<'_>) -> Checked {
     }
 }
 
-impl Surroundings<'_> {
+impl<'a> Surroundings<'a> {
+    pub(super) fn new(values: &'a Values, tools: &'a Tools, due_at: DateTime<Utc>, timeout: Duration) -> Self {
+        Self { values, tools, due_at, timeout, waiting: Mutex::default() }
+    }
+
+    /// The failure of a check whose time ran out.
+    fn out_of_time(&self) -> Failure {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let still = waiting.as_ref().map(|what| format!(": still {what}")).unwrap_or_default();
+        Failure::new(Reason::Timeout, format!("not done within {}{still}", Pretty(self.timeout))).waited(self.timeout)
+    }
+
     /// Does the work within the timeout; gives also how long it took.
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<(T, Duration), Failure> {
         let began = Instant::now();
         let done = tokio::time::timeout(self.timeout, work).await;
-        let done = done.map_err(|_| out_of_time(self.timeout))??;
+        let done = done.map_err(|_| self.out_of_time())??;
         Ok((done, began.elapsed()))
     }
 
@@ -119,7 +134,11 @@ impl Surroundings<'_> {
         if filled.holds(seen) {
             return Ok(());
         }
-        Err(Failure::new(Reason::Assertion, what.to_owned()).compared(filled.show(), seen.show()).at(expected.span))
+        let what = match filled.misfit(seen) {
+            Some(misfit) => format!("{what}: {misfit}"),
+            None => what.to_owned(),
+        };
+        Err(Failure::new(Reason::Assertion, what).compared(filled.show(), seen.show()).at(expected.span))
     }
 
     /// A password out of an address: masked from now on, too short a one too, since it was not declared as a secret.
@@ -131,10 +150,6 @@ impl Surroundings<'_> {
 /// A setting that is wrong once its names are filled in. What is told must not repeat an address with a password.
 fn configuration<T>(what: &str, at: &At<T>, problem: &str) -> Failure {
     Failure::new(Reason::Configuration, format!("{what}: {problem}")).at(at.span)
-}
-
-fn out_of_time(timeout: Duration) -> Failure {
-    Failure::new(Reason::Timeout, format!("not done within {}", Pretty(timeout))).waited(timeout)
 }
 
 fn faster_than(limit: Option<&At<Duration>>, took: Duration) -> Result<(), Failure> {

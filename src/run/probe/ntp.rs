@@ -1,11 +1,11 @@
 //! An NTP check: one question to a time server (RFC 5905, as SNTP asks it), repeated while no answer comes.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::net::UdpSocket;
 
-use super::connection::resolve;
+use super::connection::{packets, unanswered};
 use super::{Surroundings, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
@@ -21,19 +21,16 @@ const EPOCH: i64 = 2_208_988_800;
 pub async fn check(check: &NtpCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
     let text = around.values.fill(&check.address)?;
     let (host, port) = address(&text).map_err(|problem| configuration("`ntp`", &check.address, &problem))?;
-    let (offset, took) = around.bounded(ask(&host, port)).await?;
+    let (offset, took) = around.bounded(around.first(&host, port, ask)).await?;
     let seconds = (offset.abs().as_seconds_f64() * 1e6).round() / 1e6;
     around.held(check.offset.as_ref(), "the offset of its clock, in seconds", &Seen::One(seconds.into()))?;
     faster_than(check.faster_than.as_ref(), took)
 }
 
 /// How far the server's clock is ahead of ours.
-async fn ask(host: &str, port: u16) -> Result<TimeDelta, Failure> {
-    let address = resolve(host, port).await?[0];
-    let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let refused = |error: std::io::Error| Failure::new(Reason::Connect, format!("no answer from {address}: {error}"));
-    let socket = UdpSocket::bind(local).await.map_err(refused)?;
-    socket.connect(address).await.map_err(refused)?;
+async fn ask(address: SocketAddr) -> Result<TimeDelta, Failure> {
+    let refused = |error: std::io::Error| unanswered(address, &error);
+    let socket = packets(address).await?;
     let mut buffer = [0_u8; 512];
     loop {
         // What we write as the time of sending comes back: as random bytes it tells nobody our clock, and is hard to

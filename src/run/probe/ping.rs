@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::connection::{broken, resolve};
+use super::connection::broken;
 use super::{Surroundings, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
+use crate::run::wire::of_io;
 use crate::scenario::probe::ping::{PingCheck, host};
 
 /// How long one answer is waited for before the next request.
@@ -21,14 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub async fn check(check: &PingCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
     let text = around.values.fill(&check.host)?;
     let host = host(&text).map_err(|problem| configuration("`ping`", &check.host, &problem))?;
-    let (took, _) = around.bounded(echo(&host)).await?;
+    let (took, _) = around.bounded(around.first(&host, 0, echo)).await?;
     faster_than(check.faster_than.as_ref(), took)
 }
 
 /// From the first request to the first answer.
-async fn echo(host: &str) -> Result<Duration, Failure> {
-    // The port is for the resolver alone.
-    let address = resolve(host, 1).await?[0].ip();
+async fn echo(address: SocketAddr) -> Result<Duration, Failure> {
+    let address = address.ip();
     let echo = Echo::open(address)?;
     let socket = echo.connect().await?;
     let began = Instant::now();
@@ -150,7 +150,7 @@ fn no_way(error: &std::io::Error) -> bool {
 }
 
 fn unreachable(address: IpAddr, error: &std::io::Error) -> Failure {
-    Failure::new(Reason::Connect, format!("no way to {address}: {error}"))
+    of_io(error, Reason::Connect, format!("no way to {address}: {error}"))
 }
 
 #[cfg(test)]

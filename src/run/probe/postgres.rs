@@ -5,12 +5,13 @@ use serde_json::Value as Json;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode, PgValueRef};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, TypeInfo as _, ValueRef as _};
 
-use super::connection::resolve;
+use super::relay::Relay;
 use super::{Surroundings, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::expect::Seen;
 use crate::run::tls;
+use crate::run::wire::of_io;
 use crate::scenario::probe;
 use crate::scenario::probe::postgres::{PostgresCheck, url};
 
@@ -32,16 +33,36 @@ async fn ask(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<Json, F
         Some(sql) => around.values.fill(sql)?,
         None => "SELECT 1".to_owned(),
     };
-    // What does not resolve is told apart here.
     let host = probe::host_of(&url).expect("checked when the URL was read");
-    resolve(&host, url.port().unwrap_or(5432)).await?;
-    let mut connection: PgConnection = options(&url, around).connect().await.map_err(|error| failure(&error))?;
+    let stream = around.connect(&host, url.port().unwrap_or(5432)).await?;
+    let relay = Relay::open()?;
+    let options = options(&url, around).socket(relay.folder());
+    // The relay ends before the conversation only with an error, or when either side has hung up.
+    let relayed = relay.run(stream);
+    let talk = talk(options, &sql, around);
+    tokio::pin!(relayed, talk);
+    tokio::select! {
+        biased;
+        value = &mut talk => value,
+        ended = &mut relayed => match ended {
+            Err(failure) => Err(failure),
+            Ok(()) => talk.await,
+        },
+    }
+}
+
+/// Logs in and asks.
+async fn talk(options: PgConnectOptions, sql: &str, around: &Surroundings<'_>) -> Result<Json, Failure> {
+    let mut connection: PgConnection = options.connect().await.map_err(|error| failure(&error))?;
     let limit = format!("SET LOCAL statement_timeout = {}", around.timeout.as_millis().max(1));
     let query = async || {
         let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
         sqlx::query(sqlx::AssertSqlSafe(limit)).persistent(false).execute(&mut *transaction).await?;
         // One statement, as the extended protocol has it: what ends the transaction ends the check as well.
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).fetch_optional(&mut *transaction).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
+            .persistent(false)
+            .fetch_optional(&mut *transaction)
+            .await?;
         let value = row.as_ref().map(first).transpose();
         transaction.rollback().await?;
         Ok(value)
@@ -95,7 +116,7 @@ fn failure(error: &sqlx::Error) -> Failure {
             Some(error) => tls::failure(error),
             None => Failure::new(Reason::Tls, format!("no TLS: {problem}")),
         },
-        other => Failure::new(Reason::Protocol, other.to_string()),
+        other => of_io(other, Reason::Protocol, other.to_string()),
     }
 }
 
@@ -155,14 +176,27 @@ fn number(bytes: &[u8]) -> Option<Json> {
     if sign != 0 && sign != 0x4000 {
         return Some(Json::Null); // Not a number, or without end.
     }
-    let mut text = if sign == 0 { "0" } else { "-0" }.to_owned();
+    let scale = usize::from(word(6)?);
+    let mut whole = String::new();
+    let mut fraction = String::new();
     for at in 0..count {
-        text.push_str(&format!("{:04}", word(8 + 2 * at)?));
+        let digits = format!("{:04}", word(8 + 2 * at)?);
+        if i32::try_from(at).ok()? <= weight { whole.push_str(&digits) } else { fraction.push_str(&digits) }
     }
-    text.push_str(&format!("e{}", (weight + 1 - i32::try_from(count).ok()?) * 4));
-    let value: f64 = text.parse().ok()?;
-    #[allow(clippy::cast_possible_truncation)] // Whole and small enough to be exact.
-    Some(if value.fract() == 0.0 && value.abs() < 9e15 { (value as i64).into() } else { value.into() })
+    // Groups of zeros are left out at either side of the point.
+    let groups = usize::try_from(weight + 1).unwrap_or(0);
+    whole.extend(std::iter::repeat_n('0', (groups.saturating_sub(count.min(groups))) * 4));
+    let skipped = usize::try_from(-weight - 1).unwrap_or(0);
+    let mut fraction = format!("{}{fraction}", "0".repeat(skipped * 4));
+    fraction.truncate(scale);
+    fraction.extend(std::iter::repeat_n('0', scale.saturating_sub(fraction.len())));
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        whole => whole,
+    };
+    let sign = if sign == 0 { "" } else { "-" };
+    let text = if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") };
+    serde_json::from_str(&text).ok()
 }
 
 #[cfg(test)]
@@ -180,6 +214,9 @@ mod tests {
         check(&[0, 0, 0, 0], json!(0));
         check(&[1, 0, 0, 0, 42], json!(42));
         check(&[2, 1, 0, 0, 1, 5000], json!(15000));
+        let exact = |text: &str| serde_json::from_str::<Json>(text).unwrap();
+        check(&[3, 1, 0, 4, 90, 719, 9254], exact("900719.9254"));
+        check(&[5, 4, 0, 0, 1, 8446, 7440, 7370, 9551], exact("18446744073709551"));
         check(&[1, 1, 0, 0, 3], json!(30000));
         check(&[2, 0, 0x4000, 2, 1, 2500], json!(-1.25));
         check(&[1, 0xffff, 0, 4, 25], json!(0.0025));

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value as Json;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 
-use super::connection::{broken, open};
+use super::connection::broken;
 use super::resp::{self, Answer};
 use super::{Surroundings, configuration, faster_than};
 use crate::names::Reason;
@@ -46,7 +46,7 @@ async fn ask(check: &RedisCheck, around: &Surroundings<'_>) -> Result<Json, Fail
 
     let host = probe::host_of(&url).expect("checked when the URL was read");
     let tls = (url.scheme() == "rediss").then(|| around.tools.tls.client_config());
-    let mut stream = BufReader::new(open(&host, url.port().unwrap_or(6379), tls).await?);
+    let mut stream = BufReader::new(around.open(&host, url.port().unwrap_or(6379), tls).await?);
     let mut value = Json::Null;
     for words in commands {
         stream.write_all(&resp::command(&words)).await.map_err(|e| broken(&e))?;

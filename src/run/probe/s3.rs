@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::{Client, Method, Response};
+use http_body_util::Full;
+use hyper::{Method, Request};
 use rusty_s3::actions::{ListObjectsV2, S3Action as _};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 
@@ -12,7 +13,7 @@ use super::{Surroundings, configuration};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::expect::{Seen, cut};
-use crate::run::tls;
+use crate::run::wire::Head;
 use crate::scenario::probe::s3::{S3Check, bucket};
 
 /// So many objects are listed, a thousand a page.
@@ -87,28 +88,26 @@ async fn look(check: &S3Check, around: &Surroundings<'_>) -> Result<Found, Failu
         }
         None => None,
     };
-    let client = Client::builder()
-        .tls_backend_preconfigured((*around.tools.tls.client_config()).clone())
-        .user_agent(concat!("wachta/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .map_err(|error| Failure::new(Reason::Configuration, format!("no HTTP client: {error}")))?;
     let key = values.fill(&check.key)?;
     match key.strip_suffix('*') {
-        Some(prefix) => list(&client, &bucket, credentials.as_ref(), prefix).await,
-        None => head(&client, &bucket, credentials.as_ref(), &key).await,
+        Some(prefix) => list(around, &bucket, credentials.as_ref(), prefix).await,
+        None => head(around, &bucket, credentials.as_ref(), &key).await,
     }
 }
 
 /// One object.
-async fn head(client: &Client, bucket: &Bucket, who: Option<&Credentials>, key: &str) -> Result<Found, Failure> {
-    let answer = send(client, Method::HEAD, bucket.head_object(who, key).sign(GOOD_FOR)).await?;
-    if answer.status() == 404 {
+async fn head(
+    around: &Surroundings<'_>,
+    bucket: &Bucket,
+    who: Option<&Credentials>,
+    key: &str,
+) -> Result<Found, Failure> {
+    let (head, body) = send(around, Method::HEAD, &bucket.head_object(who, key).sign(GOOD_FOR)).await?;
+    if head.status == 404 {
         return Ok(Found::default());
     }
-    let answer = good(answer).await?;
-    let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    good(&head, &body)?;
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let written_at = header("last-modified").and_then(|text| DateTime::parse_from_rfc2822(text).ok());
     let size = header("content-length").and_then(|text| text.parse().ok());
     match (written_at, size) {
@@ -118,7 +117,12 @@ async fn head(client: &Client, bucket: &Bucket, who: Option<&Credentials>, key: 
 }
 
 /// All objects whose keys begin so.
-async fn list(client: &Client, bucket: &Bucket, who: Option<&Credentials>, prefix: &str) -> Result<Found, Failure> {
+async fn list(
+    around: &Surroundings<'_>,
+    bucket: &Bucket,
+    who: Option<&Credentials>,
+    prefix: &str,
+) -> Result<Found, Failure> {
     let mut found = Found::default();
     let mut next: Option<String> = None;
     for _ in 0..MOST_PAGES {
@@ -127,8 +131,8 @@ async fn list(client: &Client, bucket: &Bucket, who: Option<&Credentials>, prefi
         if let Some(token) = next.take() {
             action.with_continuation_token(token);
         }
-        let answer = good(send(client, Method::GET, action.sign(GOOD_FOR)).await?).await?;
-        let body = text(answer).await?;
+        let (head, body) = send(around, Method::GET, &action.sign(GOOD_FOR)).await?;
+        good(&head, &body)?;
         let unread = |why: String| Failure::new(Reason::Protocol, format!("the list of objects does not read: {why}"));
         let page = ListObjectsV2::parse_response(&body).map_err(|error| unread(cut(&error.to_string(), 200)))?;
         for object in page.contents {
@@ -153,50 +157,29 @@ async fn list(client: &Client, bucket: &Bucket, who: Option<&Credentials>, prefi
     ))
 }
 
-async fn send(client: &Client, method: Method, url: url::Url) -> Result<Response, Failure> {
-    client.request(method, url).send().await.map_err(|error| broken(&error))
+/// One request: the answer's head, and its body as text.
+async fn send(around: &Surroundings<'_>, method: Method, url: &url::Url) -> Result<(Head, String), Failure> {
+    let request = Request::builder()
+        .method(method)
+        .header("accept", "*/*")
+        .header("user-agent", concat!("wachta/", env!("CARGO_PKG_VERSION")))
+        .body(Full::default())
+        .expect("every part of it is fixed");
+    let (head, body) = around.fetch(url, request, LARGEST).await?;
+    Ok((head, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// What went wrong on the way. The URL is left out: a signature stands in it.
-fn broken(error: &reqwest::Error) -> Failure {
-    if let Some(error) = tls::rustls_error(error) {
-        return tls::failure(error);
+/// Fails with what the store says is wrong, where it says so.
+fn good(head: &Head, body: &str) -> Result<(), Failure> {
+    if head.status.is_success() {
+        return Ok(());
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    let text = cause.to_string();
-    if text.contains("lookup address") || text.contains("dns error") {
-        return Failure::new(Reason::Dns, format!("the host did not resolve: {text}"));
-    }
-    let reason = if error.is_connect() { Reason::Connect } else { Reason::Protocol };
-    Failure::new(reason, format!("no answer of the store: {text}"))
-}
-
-/// An answer that is one; else what the store says is wrong.
-async fn good(answer: Response) -> Result<Response, Failure> {
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
-    }
-    let body = text(answer).await.unwrap_or_default();
     let between = |tag: &str| {
         let (_, rest) = body.split_once(&format!("<{tag}>"))?;
         Some(cut(rest.split_once(&format!("</{tag}>"))?.0, 200))
     };
+    let status = head.status.as_str();
     let told = [between("Code"), between("Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let seen = if told.is_empty() { status.as_str().to_owned() } else { format!("{} {told}", status.as_str()) };
+    let seen = if told.is_empty() { status.to_owned() } else { format!("{status} {told}") };
     Err(Failure::new(Reason::Status, "the store refused").compared("status 200", seen))
-}
-
-async fn text(mut answer: Response) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    while let Some(part) = answer.chunk().await.map_err(|error| broken(&error))? {
-        bytes.extend_from_slice(&part);
-        if bytes.len() > LARGEST {
-            return Err(Failure::new(Reason::TooLarge, "a page of the list is larger than 4 MiB"));
-        }
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::connection::{Stream, broken, connect, secure};
-use super::{Surroundings, configuration, faster_than, out_of_time, starttls};
+use super::connection::{Stream, broken, secure};
+use super::{Surroundings, configuration, faster_than, starttls};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::expect::{Filled, Seen};
@@ -17,7 +17,7 @@ const LARGEST_GREETING: usize = 64 << 10;
 
 /// Runs the check.
 pub async fn check(check: &TcpCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
-    let (values, timeout) = (around.values, around.timeout);
+    let values = around.values;
     let began = Instant::now();
     let mut heard = Vec::new();
     let receive = check.receive.as_ref().map(|one| Ok((Filled::new(&one.matcher, values)?, one.span))).transpose()?;
@@ -43,7 +43,7 @@ pub async fn check(check: &TcpCheck, around: &Surroundings<'_>) -> Result<(), Fa
         }
         Ok(())
     };
-    let ended = tokio::time::timeout(timeout, dialogue).await;
+    let ended = tokio::time::timeout(around.timeout, dialogue).await;
     let took = began.elapsed();
     if let (Some((matcher, span)), true, Ok(Ok(())) | Err(_)) = (&receive, listening, &ended) {
         let seen = said(&heard);
@@ -56,7 +56,7 @@ pub async fn check(check: &TcpCheck, around: &Surroundings<'_>) -> Result<(), Fa
         }
         return faster_than(check.faster_than.as_ref(), took);
     }
-    ended.map_err(|_| out_of_time(timeout))??;
+    ended.map_err(|_| around.out_of_time())??;
     faster_than(check.faster_than.as_ref(), took)
 }
 
@@ -64,9 +64,9 @@ async fn open(check: &TcpCheck, around: &Surroundings<'_>) -> Result<Stream, Fai
     let address = around.values.fill(&check.address)?;
     let bad = || configuration("`tcp`", &check.address, &format!("`{address}` is not `host:port`"));
     let (host, port) = host_and_port(&address, None).ok_or_else(bad)?;
-    let Some(protocol) = check.starttls else { return Ok(Box::new(connect(&host, port).await?)) };
+    let Some(protocol) = check.starttls else { return Ok(Box::new(around.connect(&host, port).await?)) };
     let config = around.tools.tls.config(&check.trust, around.values)?;
-    let mut stream = connect(&host, port).await?;
+    let mut stream = around.connect(&host, port).await?;
     starttls::negotiate(&mut stream, protocol, &host).await?;
     Ok(Box::new(secure(stream, &host, config).await?))
 }

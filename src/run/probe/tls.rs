@@ -28,7 +28,7 @@ async fn handshake(check: &TlsCheck, around: &Surroundings<'_>) -> Result<Shown,
     let bad = || configuration("`tls`", &check.address, &format!("`{address}` is not `host:port`"));
     let (host, port) = host_and_port(&address, None).ok_or_else(bad)?;
     let config = around.tools.tls.config(&check.trust, around.values)?;
-    let stream = connection::connect(&host, port).await?;
+    let stream = around.connect(&host, port).await?;
     let stream = connection::secure(stream, &host, config).await?;
     Shown::of(stream.get_ref().1).ok_or_else(|| Failure::new(Reason::Certificate, "the certificate does not read"))
 }

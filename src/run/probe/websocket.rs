@@ -9,8 +9,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::connection::{Stream, open};
-use super::{Surroundings, configuration, faster_than, out_of_time};
+use super::connection::Stream;
+use super::{Surroundings, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::expect::{Filled, Seen, cut};
@@ -62,7 +62,7 @@ pub async fn check(check: &WebsocketCheck, around: &Surroundings<'_>) -> Result<
         }
         return faster_than(check.faster_than.as_ref(), took);
     }
-    ended.map_err(|_| out_of_time(around.timeout))??;
+    ended.map_err(|_| around.out_of_time())??;
     faster_than(check.faster_than.as_ref(), took)
 }
 
@@ -81,7 +81,7 @@ async fn connect(check: &WebsocketCheck, around: &Surroundings<'_>) -> Result<We
     let host = probe::host_of(&url).expect("checked when the URL was read");
     let port = url.port_or_known_default().expect("ws and wss have one");
     let tls = (url.scheme() == "wss").then(|| around.tools.tls.client_config());
-    let stream = open(&host, port, tls).await?;
+    let stream = around.open(&host, port, tls).await?;
     let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
     let (socket, _) = client_async_with_config(request, stream, Some(config)).await.map_err(|error| failure(&error))?;
     Ok(socket)

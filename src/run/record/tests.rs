@@ -26,6 +26,8 @@ fn record() -> Record {
     let at = |value, line| At { value, span: Span { line, column: 3, start: 0, end: 0 } };
     scenario.budget = vec![at(Budget::Vital(Vital::Lcp, Duration::from_millis(2500)), 8), at(Budget::Requests(2), 9)];
     let tools = Tools {
+        dialer: crate::run::wire::Dialer::default(),
+        limits: crate::run::Limits::default(),
         tokens: crate::run::Tokens::default(),
         line: crate::run::Line::default(),
         tls: super::super::tls::Trusted::system(),

@@ -909,7 +909,7 @@ async fn objects_are_young_and_large_enough() {
     assert_eq!(asked.lock().unwrap().len(), before, "a wrong signature was taken");
     says(&format!("s3: \"http://{address}/bucket\", key: daily/orders.dump"), "passed").await;
     let (_socket, closed) = nobody();
-    says(&format!("s3: \"http://{closed}/bucket\", key: a"), "failed connect: no answer of the store: ").await;
+    says(&format!("s3: \"http://{closed}/bucket\", key: a"), "failed connect: no connection to ").await;
 }
 
 #[tokio::test]

@@ -1,35 +1,51 @@
-//! Names and TCP.
+//! Connections: names resolved, addresses tried beside each other, each only where the policy allows it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::failure::of_io;
+use super::resolver::{Found, Resolver};
+use super::{Reach, failure};
 use crate::names::Reason;
 use crate::outcome::Failure;
 
-/// How long one address is waited for before the next one is tried beside it (RFC 8305 asks for 250 ms).
+/// How long one address is waited for before the next one is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// So many addresses of a name are tried.
-const ADDRESSES: usize = 8;
+/// Maximum number of addresses of a name that are tried.
+const MAX_ADDRESSES: usize = 8;
 
 /// Which addresses of a name are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Family {
-    /// Those that there are, in the order of the system.
+    /// Those that there are, IPv6 and IPv4 in turn.
     #[default]
     Any,
-    /// IPv4 first.
+    /// IPv4; IPv6 where there is none.
     Prefer4,
-    /// IPv6 first.
+    /// IPv6; IPv4 where there is none.
     Prefer6,
     /// IPv4 alone.
     Only4,
     /// IPv6 alone.
     Only6,
+}
+
+impl Family {
+    /// Whether an address may be used.
+    pub(super) fn takes(self, address: IpAddr) -> bool {
+        match self {
+            Self::Only4 => address.is_ipv4(),
+            Self::Only6 => address.is_ipv6(),
+            Self::Any | Self::Prefer4 | Self::Prefer6 => true,
+        }
+    }
 }
 
 /// How a host is reached.
@@ -41,6 +57,26 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Connects here, whatever the name and the port.
     pub pinned: Option<SocketAddr>,
+}
+
+/// A host whose addresses are known.
+pub struct Resolved {
+    host: String,
+    /// The addresses, in the order in which they are tried. Never empty.
+    pub addresses: Vec<IpAddr>,
+    /// How long the name took; zero for an address.
+    pub took: Duration,
+    /// Addresses of the other family that are still on their way.
+    rest: Option<BoxFuture<'static, Vec<IpAddr>>>,
+}
+
+#[cfg(test)]
+impl Resolved {
+    /// A host with these addresses.
+    pub(super) fn of(host: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let addresses = addresses.into_iter().collect();
+        Self { host: host.to_owned(), addresses, took: Duration::ZERO, rest: None }
+    }
 }
 
 /// A TCP connection.
@@ -56,131 +92,199 @@ pub struct Dialed {
     pub connect: Duration,
 }
 
-/// The addresses of a host, in the order in which they are to be tried: never empty. An address (IPv6 with or without
-/// brackets) takes no lookup.
-pub async fn resolve(host: &str, route: &Route) -> Result<(Vec<IpAddr>, Duration), Failure> {
-    if let Some(pinned) = route.pinned {
-        return Ok((vec![pinned.ip()], Duration::ZERO));
+/// Makes the connections of one agent. Cheap to clone; all clones share what they know.
+#[derive(Debug, Clone, Default)]
+pub struct Dialer {
+    reach: Reach,
+    resolver: Resolver,
+}
+
+impl Dialer {
+    /// Returns a dialer that connects where the policy allows it.
+    pub fn new(reach: Reach, resolver: Resolver) -> Self {
+        Self { reach, resolver }
     }
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let (found, took) = match bare.parse::<IpAddr>() {
-        Ok(address) => (vec![address], Duration::ZERO),
-        Err(_) => {
-            let began = Instant::now();
-            let found = tokio::net::lookup_host((bare, 0))
-                .await
-                .map_err(|error| Failure::new(Reason::Dns, format!("`{bare}` did not resolve: {error}")))?;
-            (found.map(|address| address.ip()).collect(), began.elapsed())
+
+    /// Where connections may lead.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Returns the addresses of a host, in the order in which they are to be tried: never none. An address (IPv6 with or
+    /// without brackets) takes no lookup.
+    pub async fn resolve(&self, host: &str, route: &Route) -> Result<Resolved, Failure> {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let known =
+            |address| Resolved { host: bare.to_owned(), addresses: vec![address], took: Duration::ZERO, rest: None };
+        if let Some(pinned) = route.pinned {
+            return Ok(known(pinned.ip()));
         }
-    };
-    let chosen = route.choose(found);
-    if chosen.is_empty() {
-        let kind = match (route.family, route.source) {
-            (Family::Only4, _) => "IPv4 address",
-            (Family::Only6, _) => "IPv6 address",
-            (_, Some(IpAddr::V4(_))) => "IPv4 address, as the source address is one",
-            (_, Some(IpAddr::V6(_))) => "IPv6 address, as the source address is one",
-            _ => "address",
+        let (found, took) = match bare.parse::<IpAddr>() {
+            Ok(address) => (Found { addresses: vec![address], rest: None }, Duration::ZERO),
+            Err(_) => {
+                let began = Instant::now();
+                let family = match route.source {
+                    Some(IpAddr::V4(_)) if route.family == Family::Any => Family::Only4,
+                    Some(IpAddr::V6(_)) if route.family == Family::Any => Family::Only6,
+                    _ => route.family,
+                };
+                (self.resolver.lookup(bare, family).await?, began.elapsed())
+            }
         };
-        return Err(Failure::new(Reason::Dns, format!("`{bare}` has no {kind}")));
+        let addresses = route.choose(found.addresses);
+        if addresses.is_empty() {
+            let kind = match (route.family, route.source) {
+                (Family::Only4, _) => "IPv4 address",
+                (Family::Only6, _) => "IPv6 address",
+                (_, Some(IpAddr::V4(_))) => "IPv4 address, as the source address is one",
+                (_, Some(IpAddr::V6(_))) => "IPv6 address, as the source address is one",
+                _ => "address",
+            };
+            return Err(Failure::new(Reason::Dns, format!("`{bare}` has no {kind}")));
+        }
+        Ok(Resolved { host: bare.to_owned(), addresses, took, rest: found.rest })
     }
-    Ok((chosen, took))
+
+    /// Resolves a host and connects to it.
+    pub async fn dial(&self, host: &str, port: u16, route: &Route) -> Result<Dialed, Failure> {
+        let resolved = self.resolve(host, route).await?;
+        self.connect(resolved, port, route).await
+    }
+
+    /// Connects to a host: its addresses in turn, the next one as soon as the one before has failed or has not answered
+    /// for a quarter of a second.
+    pub async fn connect(&self, resolved: Resolved, port: u16, route: &Route) -> Result<Dialed, Failure> {
+        let (resolve, source) = (resolved.took, route.source);
+        let port = route.pinned.map_or(port, |pinned| pinned.port());
+        let began = Instant::now();
+        let (stream, peer) = self.first(resolved, port, |address| connect(address, source)).await?;
+        let connect = began.elapsed();
+        // What is sent is sent whole: waiting for more would only add to the times.
+        stream.set_nodelay(true).map_err(|error| no_connection(peer, &error))?;
+        Ok(Dialed { stream, peer, resolve, connect })
+    }
+
+    /// Makes attempts at the addresses of a host, the next one as soon as the one before has failed or has not succeeded
+    /// for a quarter of a second, and returns the first that succeeds; the others are dropped. Nothing is attempted
+    /// where one of the addresses may not be reached.
+    pub async fn first<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        resolved: Resolved,
+        port: u16,
+        attempt: impl Fn(SocketAddr) -> F,
+    ) -> Result<(T, SocketAddr), Failure> {
+        let Resolved { host, addresses, rest, .. } = resolved;
+        for address in &addresses {
+            self.reach.check(&host, SocketAddr::new(*address, port))?;
+        }
+        if let ([address], None) = (addresses.as_slice(), &rest) {
+            let address = SocketAddr::new(*address, port);
+            return attempt(address).await.map(|done| (done, address));
+        }
+        let late = async {
+            let Some(rest) = rest else { return Vec::new() };
+            let mut late = rest.await;
+            late.retain(|ip| !addresses.contains(ip) && self.reach.check(&host, SocketAddr::new(*ip, port)).is_ok());
+            late
+        };
+        race(addresses.clone(), late, |ip| {
+            let (address, attempt) = (SocketAddr::new(ip, port), &attempt);
+            async move { attempt(address).await.map(|done| (done, address)) }
+        })
+        .await
+    }
 }
 
 impl Route {
-    /// The addresses that may be used, in the order in which they are tried, each once.
+    /// The addresses that may be used, in the order in which they are tried, each once: families in turn, beginning with
+    /// that of the first address, or with the preferred one.
     pub(super) fn choose(&self, found: Vec<IpAddr>) -> Vec<IpAddr> {
-        let mut chosen: Vec<IpAddr> = Vec::with_capacity(found.len().min(ADDRESSES));
+        let mut fit: Vec<IpAddr> = Vec::with_capacity(found.len().min(MAX_ADDRESSES));
         for address in found {
-            let fits = match self.family {
-                Family::Only4 => address.is_ipv4(),
-                Family::Only6 => address.is_ipv6(),
-                Family::Any | Family::Prefer4 | Family::Prefer6 => true,
-            };
             let reachable = self.source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
-            if fits && reachable && !chosen.contains(&address) {
-                chosen.push(address);
+            if self.family.takes(address) && reachable && !fit.contains(&address) {
+                fit.push(address);
             }
         }
-        match self.family {
-            Family::Prefer4 => chosen.sort_by_key(IpAddr::is_ipv6),
-            Family::Prefer6 => chosen.sort_by_key(IpAddr::is_ipv4),
-            Family::Any | Family::Only4 | Family::Only6 => {}
+        let six_first = match self.family {
+            Family::Prefer4 => false,
+            Family::Prefer6 => true,
+            Family::Any | Family::Only4 | Family::Only6 => fit.first().is_some_and(IpAddr::is_ipv6),
+        };
+        let (first, second): (Vec<_>, Vec<_>) = fit.into_iter().partition(|address| address.is_ipv6() == six_first);
+        let (mut first, mut second) = (first.into_iter(), second.into_iter());
+        let mut chosen = Vec::new();
+        while chosen.len() < MAX_ADDRESSES {
+            let pair = [first.next(), second.next()];
+            if pair == [None, None] {
+                break;
+            }
+            chosen.extend(pair.into_iter().flatten());
         }
-        chosen.truncate(ADDRESSES);
+        chosen.truncate(MAX_ADDRESSES);
         chosen
     }
 }
 
-/// Resolves a host and connects to it: its addresses in turn, the next one as soon as the one before has failed or has
-/// not answered for a quarter of a second.
-pub async fn dial(host: &str, port: u16, route: &Route) -> Result<Dialed, Failure> {
-    let (addresses, resolve) = resolve(host, route).await?;
-    let port = route.pinned.map_or(port, |pinned| pinned.port());
-    let began = Instant::now();
-    let mut addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, port));
-    let first = addresses.next().expect("`resolve` gives at least one address");
-    let (stream, peer) = if addresses.len() == 0 {
-        connect(first, route.source).await
-    } else {
-        race(first, addresses, |address| connect(address, route.source)).await
-    }?;
-    let connect = began.elapsed();
-    // What is sent is sent whole: waiting for more would only add to the times.
-    stream.set_nodelay(true).map_err(|error| no_connection(peer, &error))?;
-    Ok(Dialed { stream, peer, resolve, connect })
-}
-
-/// The first attempt that succeeds; the last failure when none does.
+/// The first attempt that succeeds. When none does, the failure that says most: one of our own, else the last.
 async fn race<T, F: Future<Output = Result<T, Failure>>>(
-    first: SocketAddr,
-    mut rest: impl Iterator<Item = SocketAddr>,
-    attempt: impl Fn(SocketAddr) -> F,
+    addresses: Vec<IpAddr>,
+    late: impl Future<Output = Vec<IpAddr>>,
+    attempt: impl Fn(IpAddr) -> F,
 ) -> Result<T, Failure> {
+    let mut waiting = VecDeque::from(addresses);
     let mut running = FuturesUnordered::new();
-    running.push(attempt(first));
-    let mut last = None;
+    let mut late = std::pin::pin!(late);
+    let (mut all_known, mut worst) = (false, None::<Failure>);
+    let mut stagger = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    let mut start_now = true;
     loop {
-        let patience = tokio::time::sleep(STAGGER);
-        tokio::select! {
-            done = running.next() => match done {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(failure)) => last = Some(failure),
-                None => {}
-            },
-            () = patience => {}
+        if start_now && let Some(address) = waiting.pop_front() {
+            running.push(attempt(address));
+            stagger.as_mut().reset(tokio::time::Instant::now() + STAGGER);
+            start_now = false;
         }
-        match rest.next() {
-            Some(address) => running.push(attempt(address)),
-            None if running.is_empty() => break,
-            None => {
-                while let Some(done) = running.next().await {
-                    match done {
-                        Ok(stream) => return Ok(stream),
-                        Err(failure) => last = Some(failure),
+        if running.is_empty() && waiting.is_empty() && all_known {
+            return Err(worst.unwrap_or_else(|| Failure::new(Reason::Connect, "no address could be tried")));
+        }
+        tokio::select! {
+            biased;
+            Some(done) = running.next(), if !running.is_empty() => match done {
+                Ok(done) => return Ok(done),
+                Err(failure) => {
+                    if worst.as_ref().is_none_or(|worst| worst.reason != Reason::Resources) {
+                        worst = Some(failure);
                     }
+                    start_now = true;
                 }
-                break;
+            },
+            more = &mut late, if !all_known => {
+                all_known = true;
+                waiting.extend(more);
+                start_now |= running.is_empty();
             }
+            () = &mut stagger, if !waiting.is_empty() => start_now = true,
         }
     }
-    Err(last.expect("at least one attempt was made, and none succeeded"))
 }
 
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<(TcpStream, SocketAddr), Failure> {
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Failure> {
     let Some(source) = source else {
-        let stream = TcpStream::connect(address).await.map_err(|error| no_connection(address, &error))?;
-        return Ok((stream, address));
+        return TcpStream::connect(address).await.map_err(|error| no_connection(address, &error));
     };
     let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let bound = socket.and_then(|socket| socket.bind(SocketAddr::new(source, 0)).map(|()| socket));
-    let socket = bound.map_err(|error| {
+    let socket = socket.map_err(|error| no_connection(address, &error))?;
+    socket.bind(SocketAddr::new(source, 0)).map_err(|error| {
         Failure::new(Reason::Configuration, format!("`{source}` is not an address to connect from: {error}"))
     })?;
-    let stream = socket.connect(address).await.map_err(|error| no_connection(address, &error))?;
-    Ok((stream, address))
+    socket.connect(address).await.map_err(|error| no_connection(address, &error))
 }
 
-fn no_connection(address: SocketAddr, error: &std::io::Error) -> Failure {
-    Failure::new(Reason::Connect, format!("no connection to {address}: {error}"))
+/// What it means that an address was not connected to.
+pub(super) fn no_connection(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let message = format!("no connection to {address}: {error}");
+    if failure::lacks_port(error, address) {
+        return Failure::new(Reason::Resources, format!("{message}: this machine has no free port to connect from"));
+    }
+    of_io(error, Reason::Connect, message)
 }

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::failure::of_io;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::tls;
@@ -111,6 +112,6 @@ fn refusal(error: &std::io::Error) -> Failure {
         None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Failure::new(Reason::Tls, "the TLS handshake failed: the server closed the connection")
         }
-        None => Failure::new(Reason::Tls, format!("the TLS handshake failed: {error}")),
+        None => of_io(error, Reason::Tls, format!("the TLS handshake failed: {error}")),
     }
 }

@@ -38,7 +38,7 @@ async fn head(stream: &mut TcpStream) -> String {
 }
 
 async fn connected(address: SocketAddr, protocol: Protocol) -> Connection {
-    let dialed = dial(&address.ip().to_string(), address.port(), &Route::default()).await.unwrap();
+    let dialed = Dialer::default().dial(&address.ip().to_string(), address.port(), &Route::default()).await.unwrap();
     Connection::begin(Stream::Plain(dialed.stream), protocol).await.unwrap()
 }
 
@@ -58,10 +58,10 @@ async fn addresses_are_chosen_by_family_and_source() {
     check(Family::Any, Some(four), &[four]);
     check(Family::Only6, Some(four), &[]);
     let only6 = Route { family: Family::Only6, ..Route::default() };
-    let failure = resolve("127.0.0.1", &only6).await.unwrap_err();
+    let failure = Dialer::default().resolve("127.0.0.1", &only6).await.map(drop).unwrap_err();
     assert_eq!((failure.reason, failure.message.as_str()), (Reason::Dns, "`127.0.0.1` has no IPv6 address"));
-    assert_eq!(resolve("[::1]", &Route::default()).await.unwrap().0, [six]);
-    let failure = resolve("no such name", &Route::default()).await.unwrap_err();
+    assert_eq!(Dialer::default().resolve("[::1]", &Route::default()).await.unwrap().addresses, [six]);
+    let failure = Dialer::default().resolve("no such name", &Route::default()).await.map(drop).unwrap_err();
     assert_eq!(failure.reason, Reason::Dns);
 }
 
@@ -69,13 +69,13 @@ async fn addresses_are_chosen_by_family_and_source() {
 async fn a_pinned_address_is_taken_whatever_the_name() {
     let (listener, address) = listener().await;
     let route = Route { pinned: Some(address), ..Route::default() };
-    let dialed = dial("no such name", 1, &route).await.unwrap();
+    let dialed = Dialer::default().dial("no such name", 1, &route).await.unwrap();
     assert_eq!(dialed.peer, address);
     drop(listener);
-    let failure = dial("no such name", 1, &route).await.unwrap_err();
+    let failure = Dialer::default().dial("no such name", 1, &route).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Connect);
     let elsewhere = Route { source: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), ..Route::default() };
-    let failure = dial("127.0.0.1", address.port(), &elsewhere).await.unwrap_err();
+    let failure = Dialer::default().dial("127.0.0.1", address.port(), &elsewhere).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Configuration);
 }
 
@@ -203,11 +203,11 @@ async fn certificates_are_seen_whether_or_not_they_are_accepted() {
     let insecure = trusted.build(Settings { insecure: true, ..Settings::default() }).unwrap();
     let route = Route::default();
     let name = || server_name("localhost").unwrap();
-    let stream = dial("127.0.0.1", address.port(), &route).await.unwrap().stream;
+    let stream = Dialer::default().dial("127.0.0.1", address.port(), &route).await.unwrap().stream;
     let refused = secure(stream, trusted.client_config(), name(), Offer::Http).await.unwrap_err();
     assert_eq!((refused.failure.reason, refused.chain.as_slice()), (Reason::Certificate, &[der.clone()][..]));
     for (offer, alpn) in [(Offer::Http, Some(&b"h2"[..])), (Offer::Nothing, None)] {
-        let stream = dial("127.0.0.1", address.port(), &route).await.unwrap().stream;
+        let stream = Dialer::default().dial("127.0.0.1", address.port(), &route).await.unwrap().stream;
         let secured = secure(stream, Arc::clone(&insecure), name(), offer).await.unwrap();
         assert_eq!((secured.alpn.as_deref(), secured.chain.as_slice()), (alpn, &[der.clone()][..]));
         assert_eq!(secured.version, Some(rustls::ProtocolVersion::TLSv1_3));
@@ -251,7 +251,7 @@ async fn a_proxy_opens_a_tunnel_or_says_why_not() {
             stream.write_all(answer.as_bytes()).await.unwrap();
             asked
         });
-        let mut stream = dial("127.0.0.1", address.port(), &Route::default()).await.unwrap().stream;
+        let mut stream = Dialer::default().dial("127.0.0.1", address.port(), &Route::default()).await.unwrap().stream;
         let opened = tunnel(&mut stream, "example.com:443", Some("Basic eDp5"), &[]).await;
         assert_eq!(opened.map_err(|failure| failure.reason), expected, "{answer}");
         let asked = server.await.unwrap();
@@ -264,4 +264,83 @@ async fn a_proxy_opens_a_tunnel_or_says_why_not() {
             assert_eq!(rest, "hello");
         }
     }
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_costs_a_moment_and_nothing_else() {
+    let address = |number: u8| SocketAddr::new(Ipv4Addr::new(192, 0, 2, number).into(), 80);
+    // Hangs, fails or succeeds, by the last number of the address.
+    let attempt = |hangs: &'static [u8], fails: &'static [u8]| {
+        move |address: SocketAddr| async move {
+            let IpAddr::V4(four) = address.ip() else { unreachable!("only IPv4 is given") };
+            let number = four.octets()[3];
+            if hangs.contains(&number) {
+                std::future::pending::<()>().await;
+            }
+            if fails.contains(&number) {
+                let reason = if number == 9 { Reason::Resources } else { Reason::Connect };
+                return Err(crate::outcome::Failure::new(reason, format!("{number}")));
+            }
+            Ok(number)
+        }
+    };
+    let check = async |hangs, fails, expected: Result<u8, Reason>| {
+        let resolved = Resolved::of("name.test", [1, 9, 3].map(|number| address(number).ip()));
+        let done = Dialer::default().first(resolved, 80, attempt(hangs, fails)).await;
+        let done = done.map(|(number, at)| {
+            assert_eq!(at, address(number));
+            number
+        });
+        assert_eq!(done.map_err(|failure| failure.reason), expected, "{hangs:?} {fails:?}");
+    };
+    tokio::time::pause();
+    check(&[], &[], Ok(1)).await;
+    check(&[1], &[], Ok(9)).await;
+    check(&[1, 9], &[], Ok(3)).await;
+    check(&[1], &[9], Ok(3)).await;
+    check(&[], &[1, 9], Ok(3)).await;
+    // What is our own lack says more than what the last address said.
+    check(&[], &[1, 9, 3], Err(Reason::Resources)).await;
+    let began = tokio::time::Instant::now();
+    check(&[1], &[], Ok(9)).await;
+    // The clock of tests counts whole milliseconds.
+    assert!((250..=251).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_closed_port_is_not_connected_to_by_any_of_its_names() {
+    let (listener, address) = listener().await;
+    let dialer = Dialer::new(Reach::of_agent(), Resolver::default());
+    let _closed = dialer.reach().closed().close(address.port(), "a driver");
+    let pinned = Route { pinned: Some(address), ..Route::default() };
+    for (host, route) in
+        [("127.0.0.1", Route::default()), ("localhost", Route::default()), ("0.0.0.0", Route::default()), ("x", pinned)]
+    {
+        let failure = dialer.dial(host, address.port(), &route).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::Configuration, "{host}");
+        assert!(failure.message.contains("`allow.network`"), "{}", failure.message);
+    }
+    dialer.reach().allow(vec![NetworkPattern::parse(&address.to_string()).unwrap()]);
+    dialer.dial("127.0.0.1", address.port(), &Route::default()).await.unwrap();
+    drop(listener);
+}
+
+#[test]
+fn what_ran_out_here_is_ours_however_it_is_wrapped() {
+    use std::io::{Error, ErrorKind};
+
+    use nix::errno::Errno;
+    let os = |code: Errno| Error::from_raw_os_error(code as i32);
+    let ours = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS];
+    for code in ours {
+        for error in [os(code), Error::other(os(code)), Error::new(ErrorKind::InvalidData, Error::other(os(code)))] {
+            assert_eq!(of_io(&error, Reason::Connect, "x").reason, Reason::Resources, "{code}");
+        }
+        assert_eq!(of_spawn(&os(code), Reason::Configuration, "x").reason, Reason::Resources, "{code}");
+    }
+    for code in [Errno::ECONNREFUSED, Errno::ETIMEDOUT, Errno::ECONNRESET, Errno::EAGAIN, Errno::EPIPE] {
+        assert_eq!(of_io(&os(code), Reason::Connect, "x").reason, Reason::Connect, "{code}");
+    }
+    assert_eq!(of_spawn(&os(Errno::EAGAIN), Reason::Configuration, "x").reason, Reason::Resources);
+    assert_eq!(of_spawn(&os(Errno::ENOENT), Reason::Configuration, "x").reason, Reason::Configuration);
 }

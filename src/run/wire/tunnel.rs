@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::failure::of_io;
 use crate::names::Reason;
 use crate::outcome::Failure;
 
@@ -51,5 +52,5 @@ pub async fn tunnel(
 }
 
 fn broken(error: &std::io::Error) -> Failure {
-    Failure::new(Reason::Connect, format!("the proxy broke off: {error}"))
+    of_io(error, Reason::Connect, format!("the proxy broke off: {error}"))
 }

@@ -44,10 +44,9 @@ pub struct Found(HashMap<String, Result<Seen, Failure>>);
 
 impl Found {
     /// Looks for expressions in a body.
-    pub async fn look(expressions: Vec<XPath>, body: Vec<u8>, media_type: Option<String>) -> Self {
+    pub async fn look(expressions: Vec<XPath>, text: String, media_type: Option<String>) -> Self {
         let names: Vec<String> = expressions.iter().map(|expression| expression.text().to_owned()).collect();
         let looked = tokio::task::spawn_blocking(move || {
-            let text = String::from_utf8_lossy(&body);
             find(&expressions, &text, media_type.as_deref(), Instant::now() + PATIENCE)
         });
         match looked.await {

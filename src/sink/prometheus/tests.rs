@@ -36,6 +36,7 @@ fn hop(status: u16) -> Hop {
         status: Some(status),
         address: None,
         http_version: Some("1.1".into()),
+        withheld: Vec::new(),
         phases: Phases {
             resolve: Duration::from_millis(1),
             connect: Duration::from_millis(2),

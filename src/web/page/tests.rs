@@ -119,7 +119,10 @@ async fn fixture() -> Fixture {
     let (reload, requests) = mpsc::channel(1);
     let folder = std::env::temp_dir().join(format!("wachta-page-{}", RunId::new()));
     let state = State {
-        probes: Arc::new(Probes::new(Prober::new(Trusted::system()), prometheus::Registry::new())),
+        probes: Arc::new(Probes::new(
+            Prober::new(Trusted::system(), crate::run::wire::Dialer::default(), crate::run::Limits::default()),
+            prometheus::Registry::new(),
+        )),
         store: store.clone(),
         evidence: EvidenceFolder::new(&folder),
         prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "waw")),

@@ -124,7 +124,15 @@ impl Probing {
     fn new(folder: Folder) -> Self {
         let (modules, problems) = blackbox::read("blackbox.yml", NEWEST, folder.path());
         assert_eq!(problems, []);
-        Self { modules: modules.unwrap(), prober: Prober::new(Trusted::system()), folder }
+        Self {
+            modules: modules.unwrap(),
+            prober: Prober::new(
+                Trusted::system(),
+                wachta::run::wire::Dialer::default(),
+                wachta::run::Limits::default(),
+            ),
+            folder,
+        }
     }
 
     async fn probe(&self, module: &str, target: &str) -> (Report, String) {

@@ -45,6 +45,8 @@ impl Place {
         let agent = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.path().join("browsers"), agent, metrics);
         let tools = Tools {
+            dialer: wachta::run::wire::Dialer::default(),
+            limits: wachta::run::Limits::default(),
             tokens: Tokens::default(),
             line: wachta::run::Line::default(),
             tls: tls::Trusted::system(),

@@ -1,0 +1,335 @@
+//! Names, as the system would resolve them, without a thread that waits: `/etc/hosts`, then the name servers, search list
+//! and options of `/etc/resolv.conf`.
+//!
+//! A name server that does not answer holds up those who ask for a name that it should know, and nobody else. Nothing is
+//! remembered between two lookups: that a name resolves is part of what a check tests. Both files are read again when
+//! they change. Deliberately absent: DNS over TLS or HTTPS, `nsswitch.conf`, and scopes of link-local addresses.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either, select};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
+use hickory_resolver::{Hosts, Resolver as Client, TokioResolver};
+use tokio::runtime::Handle;
+
+use super::Family;
+use super::failure::{of_io, own_limit};
+use crate::names::Reason;
+use crate::outcome::Failure;
+
+/// How long the addresses of the other family are waited for when one family is there (RFC 8305, section 3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// The minimum time between two looks at whether the files have changed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of runtimes for which a client is kept.
+const MAX_CLIENTS: usize = 16;
+/// Maximum number of queries that wait on one connection to a name server.
+const MAX_QUERIES: usize = 4096;
+
+/// Resolves names. Cheap to clone; all clones share what was read of the system's files.
+#[derive(Clone)]
+pub struct Resolver(Arc<Shared>);
+
+struct Shared {
+    resolv_conf: PathBuf,
+    hosts: PathBuf,
+    /// The port that name servers listen on.
+    port: u16,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    checked_at: Option<Instant>,
+    stamps: [Option<Stamp>; 2],
+    /// By runtime, since a client's connections belong to the runtime that made them. Empty until the files are read.
+    clients: HashMap<tokio::runtime::Id, Arc<System>>,
+}
+
+/// What tells one version of a file from another: when it was written (seconds, nanoseconds), its size and its inode.
+type Stamp = (i64, i64, u64, u64);
+
+/// What the system says of names.
+struct System {
+    client: TokioResolver,
+    hosts: Hosts,
+    search: Vec<Name>,
+    ndots: usize,
+}
+
+/// Addresses of a name.
+pub(super) struct Found {
+    /// Those that are there, IPv6 first.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Those of the other family, where they are still on their way.
+    pub(super) rest: Option<BoxFuture<'static, Vec<IpAddr>>>,
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").field("resolv_conf", &self.0.resolv_conf).finish_non_exhaustive()
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::of_files("/etc/resolv.conf".into(), "/etc/hosts".into(), 53)
+    }
+}
+
+impl Resolver {
+    /// Returns a resolver that reads these files in place of the system's and asks name servers on this port.
+    pub fn of_files(resolv_conf: PathBuf, hosts: PathBuf, port: u16) -> Self {
+        Self(Arc::new(Shared { resolv_conf, hosts, port, state: Mutex::default() }))
+    }
+
+    /// Looks a name up. Fails with [`Reason::Dns`] when it has no address of the family, and with
+    /// [`Reason::Resources`] when this process cannot ask.
+    pub(super) async fn lookup(&self, host: &str, family: Family) -> Result<Found, Failure> {
+        let name = Name::from_str_relaxed(host).ok().filter(|name| !name.is_root());
+        let name = name.ok_or_else(|| unresolved(host, "it is not a name"))?;
+        let system = self.system().map_err(|error| unreadable(host, &error))?;
+        if let Some(addresses) = system.in_hosts(&name, family) {
+            return Ok(Found { addresses, rest: None });
+        }
+        if name.is_localhost() {
+            // RFC 6761, section 6.3: never asked for.
+            let own = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+            let addresses = own.into_iter().filter(|address| family.takes(*address)).collect();
+            return Ok(Found { addresses, rest: None });
+        }
+        let mut last = None;
+        for candidate in system.candidates(&name) {
+            match system.addresses(candidate, family).await {
+                Ok(found) if !found.addresses.is_empty() => return Ok(found),
+                // What a server does not know under one name it may know under the next; what went wrong says more, and
+                // the first answer more than later ones.
+                Err(error) if last.as_ref().is_none_or(|last| is_absence(last) && !is_absence(&error)) => {
+                    last = Some(error);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Err(last.map_or_else(|| unresolved(host, "it has no address"), |error| failure(host, &error)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what the system says now, for the runtime that asks. Fails when this process cannot read the files that
+    /// say it.
+    fn system(&self) -> io::Result<Arc<System>> {
+        let mut state = self.state();
+        if state.checked_at.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL) {
+            state.checked_at = Some(Instant::now());
+            let stamps = [stamp(&self.0.resolv_conf), stamp(&self.0.hosts)];
+            if stamps != state.stamps {
+                state.stamps = stamps;
+                state.clients.clear();
+            }
+        }
+        if state.clients.len() > MAX_CLIENTS {
+            state.clients.clear();
+        }
+        let runtime = Handle::current().id();
+        if let Some(known) = state.clients.get(&runtime) {
+            return Ok(Arc::clone(known));
+        }
+        let system = Arc::new(self.read()?);
+        state.clients.insert(runtime, Arc::clone(&system));
+        Ok(system)
+    }
+
+    fn read(&self) -> io::Result<System> {
+        let text = contents(&self.0.resolv_conf)?;
+        let (mut config, mut options) = parse_resolv_conf(&text).unwrap_or_else(|_| {
+            // As the C library does where nothing is said.
+            let own = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            (ResolverConfig::from_parts(None, Vec::new(), vec![own]), ResolverOpts::default())
+        });
+        for connection in config.name_servers.iter_mut().flat_map(|server| &mut server.connections) {
+            connection.port = self.0.port;
+        }
+        options.use_hosts_file = ResolveHosts::Never;
+        options.cache_size = 0;
+        (options.positive_max_ttl, options.negative_max_ttl) = (Some(Duration::ZERO), Some(Duration::ZERO));
+        options.max_active_requests = MAX_QUERIES;
+        let (search, ndots) = (search_list(&config), options.ndots);
+        let mut builder = Client::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        let client = builder.build().expect("fails for DNSSEC and TLS alone, neither of which is used");
+        let mut hosts = Hosts::default();
+        if let Err(error) = hosts.read_hosts_conf(contents(&self.0.hosts)?.as_slice()) {
+            tracing::warn!(%error, file = %self.0.hosts.display(), "cannot read the file of hosts");
+        }
+        Ok(System { client, hosts, search, ndots })
+    }
+}
+
+/// Clients of HTTP that connect by themselves resolve names in the same way.
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let found = resolver.lookup(name.as_str(), Family::Any).await.map_err(|failure| failure.message)?;
+            let addresses = found.addresses.into_iter().map(|ip| SocketAddr::new(ip, 0));
+            Ok(Box::new(addresses) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+/// The suffixes that are tried: those of `search`, else the domain of this machine.
+fn search_list(config: &ResolverConfig) -> Vec<Name> {
+    let domain = config.domain.as_slice();
+    let suffixes = if config.search.is_empty() { domain } else { &config.search };
+    let mut list: Vec<Name> = Vec::new();
+    for suffix in suffixes.iter().filter(|suffix| !suffix.is_root()) {
+        if !list.contains(suffix) {
+            list.push(suffix.clone());
+        }
+    }
+    list
+}
+
+/// The contents of a file; nothing where there is none. Fails when it is this process that cannot read.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if own_limit(&error).is_some() => Err(error),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+fn unreadable(host: &str, error: &io::Error) -> Failure {
+    of_io(error, Reason::Dns, format!("`{host}` did not resolve: the system's files cannot be read: {error}"))
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.mtime(), about.mtime_nsec(), about.size(), about.ino()))
+}
+
+impl System {
+    fn in_hosts(&self, name: &Name, family: Family) -> Option<Vec<IpAddr>> {
+        let of = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
+        let found = [RecordType::AAAA, RecordType::A].into_iter().filter_map(of);
+        let addresses: Vec<IpAddr> = found
+            .flat_map(|lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<_>>())
+            .filter(|address| family.takes(*address))
+            .collect();
+        (!addresses.is_empty()).then_some(addresses)
+    }
+
+    /// The whole names that a name may stand for, in the order in which they are asked for (resolv.conf(5), `ndots`).
+    fn candidates(&self, name: &Name) -> Vec<Name> {
+        let mut whole = name.clone();
+        whole.set_fqdn(true);
+        if name.is_fqdn() {
+            return vec![whole];
+        }
+        let within = self.search.iter().filter_map(|suffix| name.clone().append_domain(suffix).ok());
+        // As many labels as there are dots, and one.
+        if usize::from(name.num_labels()) > self.ndots {
+            std::iter::once(whole).chain(within).collect()
+        } else {
+            within.chain([whole]).collect()
+        }
+    }
+
+    async fn addresses(&self, name: Name, family: Family) -> Result<Found, NetError> {
+        let ask = |kind| {
+            let (client, name) = (self.client.clone(), name.clone());
+            async move {
+                let found = client.lookup(name, kind).await?;
+                Ok(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<IpAddr>>())
+            }
+            .boxed()
+        };
+        let whole = |addresses| Found { addresses, rest: None };
+        match family {
+            Family::Only4 => ask(RecordType::A).await.map(whole),
+            Family::Only6 => ask(RecordType::AAAA).await.map(whole),
+            Family::Prefer4 => first_of(ask(RecordType::A), ask(RecordType::AAAA)).await.map(whole),
+            Family::Prefer6 => first_of(ask(RecordType::AAAA), ask(RecordType::A)).await.map(whole),
+            Family::Any => both(ask(RecordType::AAAA), ask(RecordType::A)).await,
+        }
+    }
+}
+
+type Lookup = BoxFuture<'static, Result<Vec<IpAddr>, NetError>>;
+
+/// The addresses of the first lookup, or of the second where the first gives none.
+async fn first_of(first: Lookup, second: Lookup) -> Result<Vec<IpAddr>, NetError> {
+    match first.await {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => second.await,
+        Err(error) => second.await.map_err(|other| if is_absence(&error) { other } else { error }),
+    }
+}
+
+/// The addresses of both lookups; those of a slow one follow when the other has given some.
+async fn both(six: Lookup, four: Lookup) -> Result<Found, NetError> {
+    let (first, mut other, six_is_first) = match select(six, four).await {
+        Either::Left((found, other)) => (found, other, true),
+        Either::Right((found, other)) => (found, other, false),
+    };
+    let ordered = |first: Vec<IpAddr>, other: Vec<IpAddr>| {
+        let (mut all, rest) = if six_is_first { (first, other) } else { (other, first) };
+        all.extend(rest);
+        Found { addresses: all, rest: None }
+    };
+    match first {
+        Ok(first) if !first.is_empty() => match tokio::time::timeout(RESOLUTION_DELAY, &mut other).await {
+            Ok(other) => Ok(ordered(first, other.unwrap_or_default())),
+            Err(_) => Ok(Found { addresses: first, rest: Some(other.map(Result::unwrap_or_default).boxed()) }),
+        },
+        Ok(first) => other.await.map(|other| ordered(first, other)),
+        Err(error) => match other.await {
+            Ok(other) if !other.is_empty() => Ok(ordered(Vec::new(), other)),
+            Err(other) if is_absence(&error) => Err(other),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Whether an error says that there is no such name or no such address, which is an answer.
+fn is_absence(error: &NetError) -> bool {
+    matches!(error, NetError::Dns(DnsError::NoRecordsFound(_)))
+}
+
+fn unresolved(host: &str, why: &str) -> Failure {
+    Failure::new(Reason::Dns, format!("`{host}` did not resolve: {why}"))
+}
+
+/// What an error means for whoever asked for the name.
+fn failure(host: &str, error: &NetError) -> Failure {
+    match error {
+        NetError::Io(error) => {
+            of_io(&**error, Reason::Dns, format!("`{host}` did not resolve: no name server can be asked: {error}"))
+        }
+        NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NXDomain => {
+            unresolved(host, "there is no such name")
+        }
+        NetError::Dns(DnsError::NoRecordsFound(_)) => unresolved(host, "it has no address"),
+        NetError::Dns(DnsError::ResponseCode(code)) => unresolved(host, &format!("the name server answered {code}")),
+        NetError::Timeout => unresolved(host, "no name server answered in time"),
+        NetError::Busy | NetError::NoConnections => unresolved(host, "no name server can be reached"),
+        other => unresolved(host, &other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
