@@ -49,7 +49,7 @@ async fn start(file: &Path) -> Result<App, String> {
     let setup = Setup {
         config,
         config_file: Some(file.to_path_buf()),
-        library: Arc::new(Disk { base }),
+        library: Arc::new(Disk::new(base)),
         lookup: None,
         store: Arc::new(store),
         folder,

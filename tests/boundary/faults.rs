@@ -278,7 +278,7 @@ fn agent_that_dies() {
         let app = wachta::app::App::start(wachta::app::Setup {
             config: config.unwrap(),
             config_file: Some("wachta.yaml".into()),
-            library: Arc::new(wachta::app::library::Disk { base: ".".into() }),
+            library: Arc::new(wachta::app::library::Disk::new(".")),
             lookup: None,
             store: Arc::new(Dying { store: Arc::new(store), writes: AtomicU64::new(0), nth: nth.parse().unwrap() }),
             folder: "state".into(),
