@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alert::{self, Committer, Intake};
+use crate::bounded::Readers;
 use crate::notify::{self, Courier, Links};
 use crate::outcome::Outcome;
 use crate::run::browser::{self, Browsers};
@@ -145,6 +146,10 @@ pub struct App {
 struct Parts {
     setup_file: Option<PathBuf>,
     library: Arc<dyn Library>,
+    /// Threads that read files for reloads.
+    readers: Readers,
+    /// Who may ask for what.
+    guard: web::Guard,
     fixed_lookup: Option<Arc<dyn Lookup>>,
     store: Arc<dyn Store>,
     evidence: EvidenceFolder,
@@ -187,12 +192,19 @@ impl App {
         let (stop, cancel_runs, finish) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
 
-        let browsers = Browsers::new(
+        let dialer = Dialer::new(Reach::of_agent());
+        dialer.reach().allow(config.allow.network.clone());
+        let browsers = Browsers::closing(
             config.browser.clone(),
             setup.folder.join("browsers"),
             setup.executable,
             browser::Metrics::new(&registry)?,
+            dialer.reach().clone(),
+            Some(address.port()),
         );
+        if !browsers.has_sandbox() {
+            tracing::warn!("{}", reload::NO_SANDBOX);
+        }
         let reaped = browsers.reap_leftovers().await;
         if reaped > 0 {
             tracing::warn!(reaped, "browser processes that an earlier agent left were ended");
@@ -233,12 +245,13 @@ impl App {
         let heard: Arc<dyn crate::store::Beats> = Arc::clone(&store) as _;
         let awake_since = watch::Sender::new(Utc::now());
         let tls = run::tls::Trusted::system();
-        let dialer = Dialer::new(Reach::of_agent());
         let own_port = dialer.reach().closed().close(address.port(), "the agent's web server");
         let probes = Arc::new(web::Probes::new(run::blackbox::Prober::new(tls.clone()), registry.clone()));
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
             library: setup.library,
+            readers: Readers::default(),
+            guard: web::Guard::default(),
             fixed_lookup: setup.lookup,
             store: Arc::clone(&store),
             evidence,
@@ -298,14 +311,8 @@ impl App {
             alerts,
             stopping: stop.clone(),
         };
-        let until = finish.clone();
-        let serving = async move {
-            let served =
-                axum::serve(listener, web::router(state)).with_graceful_shutdown(until.cancelled_owned()).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the web server ended");
-            }
-        };
+        let serving =
+            web::serve(listener, web::router(state), parts.guard.clone(), web::Limits::default(), finish.clone());
         tasks.spawn_on(serving, web_lane.handle());
         Ok(Self {
             address,
