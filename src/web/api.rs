@@ -198,8 +198,8 @@ impl MuteBody {
         if !maintenance && (self.author.is_empty() || self.reason.is_empty()) {
             return Err(bad("a silence needs `author` and `reason`"));
         }
-        if !maintenance && self.matches.is_empty() {
-            return Err(bad("a silence needs `match`; what mutes everything is maintenance"));
+        if self.matches.is_empty() {
+            return Err(bad("`match` is empty; `location` and the agent's location match everything of this agent"));
         }
         let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
         Ok(Asked::Mute {
