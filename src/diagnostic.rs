@@ -1,29 +1,50 @@
 //! Where something stands in a file, and how a problem there is told.
 //!
-//! Pure data and rendering; whoever shows a [`Diagnostic`] decides where to and with colour or not.
+//! Passwords and tokens that are written out in a file are hidden in everything that is shown of it
+//! ([`credentials`]). Pure data and rendering; whoever shows a [`Diagnostic`] decides where to and with colour or not.
+
+pub mod credentials;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::secret::Masker;
+
 /// A file as it was read: what a span points into, kept to run time so that a failure can print its line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     /// The path as people know it, relative to where they started.
     pub path: String,
     /// The whole text.
     pub text: String,
+    /// Passwords and tokens that are written out in it: what is shown of the file must not contain them.
+    pub credentials: Masker,
 }
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, &self.text) == (&other.path, &other.text)
+    }
+}
+
+impl Eq for Source {}
 
 impl Source {
     /// A source shared by everything that was read from it.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { path: path.into(), text: text.into() })
+        Arc::new(Self { path: path.into(), text: text.into(), credentials: Masker::default() })
     }
 
     /// The line with this number (from 1), without its end.
     pub fn line(&self, line: u32) -> &str {
         self.text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("")
+    }
+
+    /// A line of the file as it may be shown: without the passwords and tokens that are written out in it.
+    pub fn shown(&self, part: &str) -> String {
+        credentials::hide(&self.credentials.mask(part))
     }
 
     /// The text a span covers; empty when the span does not fit.
@@ -85,6 +106,29 @@ pub enum Severity {
     Error,
 }
 
+/// Maximum number of errors of one file that are reported, and of warnings.
+pub const MAX_REPORTED: usize = 50;
+
+/// Maximum number of diagnostics of all files together that are shown.
+pub const MAX_SHOWN: usize = 500;
+
+/// Of diagnostics of many files those that are shown: the first [`MAX_REPORTED`] of each file and [`MAX_SHOWN`] in all;
+/// and how many others there are.
+pub fn shown(found: &[Diagnostic]) -> (Vec<&Diagnostic>, usize) {
+    let mut of_file: HashMap<&str, usize> = HashMap::new();
+    let mut shown = Vec::new();
+    for one in found {
+        let count = of_file.entry(one.source.path.as_str()).or_default();
+        *count += 1;
+        // Beside errors and warnings there is the one that says how many were left out.
+        if *count <= 2 * MAX_REPORTED + 1 && shown.len() < MAX_SHOWN {
+            shown.push(one);
+        }
+    }
+    let others = found.len() - shown.len();
+    (shown, others)
+}
+
 /// One problem in one file, with all a person needs to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -121,7 +165,7 @@ impl Diagnostic {
     pub fn new(severity: Severity, source: &Arc<Source>, span: Span, message: impl Into<String>) -> Self {
         Self {
             severity,
-            message: message.into(),
+            message: source.credentials.mask(&message.into()),
             source: Arc::clone(source),
             span,
             context: None,
@@ -141,14 +185,14 @@ impl Diagnostic {
     /// Puts words beside the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(self.source.credentials.mask(&label.into()));
         self
     }
 
     /// Adds a line below the snippet.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
-        self.notes.push(note.into());
+        self.notes.push(self.source.credentials.mask(&note.into()));
         self
     }
 
@@ -183,15 +227,26 @@ impl Diagnostic {
         }
         out.push('\n');
         if self.span.line > 0 {
-            let line = self.source.line(self.span.line);
+            let whole = self.source.line(self.span.line);
+            // What stands before the place may be shorter when it is shown: a password in it is.
+            let at = whole.char_indices().nth(self.span.column.saturating_sub(1) as usize);
+            let (before, from) = whole.split_at(at.map_or(whole.len(), |(at, _)| at));
+            let line = self.source.shown(whole);
+            let before = if line == whole { before.to_owned() } else { self.source.shown(before) };
             let _ = writeln!(out, "{pad} {bar}");
-            let _ = writeln!(out, "{} {bar} {}", paint("34", &self.span.line.to_string()), printable(line));
-            let column = self.span.column.saturating_sub(1) as usize;
+            let _ = writeln!(out, "{} {bar} {}", paint("34", &self.span.line.to_string()), printable(&line));
+            let column = before.chars().count();
             let rest = line.chars().count().saturating_sub(column).max(1);
-            let covered = self.source.slice(self.span).lines().next().unwrap_or("").trim_end().chars().count();
+            let covered = self.source.slice(self.span).lines().next().unwrap_or("").trim_end();
+            let covered = if line == whole {
+                covered.to_owned()
+            } else {
+                self.source.shown(covered.get(..from.len()).unwrap_or(covered))
+            };
+            let covered = covered.chars().count();
             let carets = "^".repeat(covered.clamp(1, rest));
             // Tabs are kept in the indentation, so that the caret stands below its place.
-            let indent: String = line.chars().take(column).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let indent: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             let _ = write!(out, "{pad} {bar} {indent}{}", paint(hue, &carets));
             if let Some(label) = &self.label {
                 let _ = write!(out, " {}", paint(hue, &printable(label)));

@@ -16,7 +16,7 @@
 //!  4  assembly   app
 //!  3  reaction   web   alert
 //!  2  engines    schedule   run   sink   notify   demo
-//!  1  ground     store   clock   tasks
+//!  1  ground     store   clock   tasks   bounded
 //!  0  words      scenario ← outcome ← incident; names; diagnostic; secret
 //! ```
 //!
@@ -32,6 +32,7 @@
 
 pub mod alert;
 pub mod app;
+pub mod bounded;
 pub mod cli;
 pub mod clock;
 pub mod demo;

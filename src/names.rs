@@ -254,6 +254,7 @@ pub mod metric {
         BROWSER_SESSIONS "wachta_browser_sessions" Gauge ["state"] "Browser sessions.";
         BROWSER_WAITING "wachta_browser_waiting_runs" Gauge ["cause"] "Runs that wait: for a free session, or for memory to start one.";
         BROWSER_SESSIONS_STARTED "wachta_browser_sessions_started_total" Counter [] "Browser sessions that were started.";
+        BROWSER_SANDBOX "wachta_browser_sandbox" Gauge [] "Whether browsers have a sandbox (1 or 0): Chromium has none when the agent runs as root.";
         BROWSER_SESSIONS_REAPED "wachta_browser_sessions_reaped_total" Counter ["cause"] "Browser sessions that did not end by themselves and were ended.";
         SINK_QUEUE_LENGTH "wachta_sink_queue_length" Gauge ["sink"] "What waits to be sent.";
         SINK_SENT "wachta_sink_sent_total" Counter ["sink"] "Outcomes that the destination took.";

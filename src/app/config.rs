@@ -9,7 +9,7 @@ use crate::notify::Route;
 use crate::run::blackbox::Pattern;
 use crate::run::wire::NetworkPattern;
 use crate::scenario::keys::{Key, Shape};
-use crate::scenario::reader::Reader;
+use crate::scenario::reader::{Reader, cut};
 use crate::scenario::tree::{self, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
 use crate::{notify, run, sink, web};
@@ -64,8 +64,10 @@ pub fn read(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
     let mut r = Reader::new(&source);
     let config = config(&mut r, &root);
     let errors = r.errors();
+    let omitted = r.omitted();
     let mut diagnostics = r.diagnostics;
     diagnostics.sort_by_key(|found| (found.span.line, found.span.column));
+    diagnostics.extend(omitted);
     (config.filter(|_| errors == 0), diagnostics)
 }
 
@@ -114,6 +116,13 @@ const ALLOW: &[Key] = &[
 const WEB: &[Key] = &[
     key("listen", Shape::Text, "ADDRESS:PORT; default 127.0.0.1:9815"),
     key("external_url", Shape::Text, "what links in notices begin with"),
+    key(
+        "hosts",
+        TEXTS,
+        "further names under which the agent is reached, besides its addresses and that of external_url",
+    ),
+    key("insecure", Shape::Bool, "true: others than this machine may reach it although it has no users"),
+    key("beat_token", receivers::SECRET, "what calls of /beat must carry, as Authorization: Bearer or ?token="),
     later("config_file", "TLS and users"),
 ];
 const BROWSER: &[Key] = &[
@@ -259,6 +268,25 @@ fn web_config(r: &mut Reader, node: &Node) -> web::Config {
         }
     }
     config.external_url = fields.get("external_url").and_then(|node| http_url(r, node, "`external_url`"));
+    for item in fields.get("hosts").and_then(|node| r.list(node, "`hosts`")).unwrap_or_default() {
+        let Some(name) = r.text(item, "`hosts`") else { continue };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if name.is_empty() || !name.chars().all(is_plain) {
+            r.fail_with(item.span, format!("`{}` is not a name of a host", cut(&name)), "write it without a port");
+        } else {
+            config.hosts.push(name.value);
+        }
+    }
+    config.insecure = fields.get("insecure").and_then(|node| r.boolean(node, "`insecure`")).unwrap_or(false);
+    config.beat_token = fields.get("beat_token").and_then(|node| receivers::secret(r, node, "`beat_token`"));
+    if !config.listen.ip().is_loopback() && !config.insecure {
+        let span = fields.get("listen").map_or(node.span, |node| node.span);
+        let message =
+            "others could reach this agent, which has no users: whoever can may silence, acknowledge and reload";
+        let found = Diagnostic::error(&r.source, span, message);
+        let found = found.label("listen on loopback, behind a proxy that knows its users");
+        r.report(found.note("help: or write `insecure: true` beside it, where only friends can reach that address"));
+    }
     config
 }
 
@@ -478,7 +506,7 @@ location: waw-1
 scenarios: [scenarios/]
 allow: {env: [\"SHOP_*\"], files: [/run/secrets/], exec: []}
 store: sqlite:wachta.db
-web: {listen: 0.0.0.0:9815, external_url: https://wachta.example.com}
+web: {listen: 0.0.0.0:9815, insecure: true, hosts: [wachta.lan], beat_token: word-of-mouth, external_url: https://wachta.example.com}
 browser: {max_sessions: 3, webdriver: http://grid:4444, capabilities: {'se:name': wachta, webSocketUrl: null}, warm: false, max_memory: 1GiB}
 zabbix: {server: zabbix.internal:10051, host: wachta-waw-1}
 evidence: {max_size: 2.5GB, keep: 7d}
@@ -556,9 +584,32 @@ alerting:
     }
 
     #[test]
+    fn nobody_is_open_by_accident() {
+        let check = |web: &str, expected: &[&str]| {
+            let text = format!("location: a\nscenarios: []\nweb: {web}\n");
+            let (config, found) = read("wachta.yaml", &text);
+            let problems: Vec<_> = found.iter().map(|found| found.message.as_str()).collect();
+            assert_eq!((problems.as_slice(), config.is_some()), (expected, expected.is_empty()), "{web}");
+        };
+        let open = "others could reach this agent, which has no users: whoever can may silence, acknowledge and reload";
+        for loopback in ["127.0.0.1:9815", "127.9.9.9:9815", "'[::1]:9815'"] {
+            check(&format!("{{listen: {loopback}}}"), &[]);
+        }
+        for others in ["0.0.0.0:9815", "'[::]:9815'", "192.0.2.1:9815", "'[fe80::1]:9815'"] {
+            check(&format!("{{listen: {others}}}"), &[open]);
+            check(&format!("{{listen: {others}, insecure: false}}"), &[open]);
+            check(&format!("{{listen: {others}, insecure: true}}"), &[]);
+        }
+        check("{config_file: web.yml}", &["`config_file` is not supported yet"]);
+        check("{hosts: ['a:80']}", &["`a:80` is not a name of a host"]);
+        check("{beat_token: abc}", &["`beat_token` must have at least 4 characters"]);
+        check("{insecure: maybe}", &["`insecure` must be `true` or `false`, not text"]);
+    }
+
+    #[test]
     fn probes_off_loopback_need_targets() {
         let check = |web: &str, probe: &str, expected: &[&str]| {
-            let text = format!("location: a\nscenarios: []\nweb: {{listen: {web}}}\nprobe: {probe}\n");
+            let text = format!("location: a\nscenarios: []\nweb: {{listen: {web}, insecure: true}}\nprobe: {probe}\n");
             let (config, found) = read("wachta.yaml", &text);
             let problems: Vec<_> = found.iter().map(|found| found.message.as_str()).collect();
             assert_eq!((problems.as_slice(), config.is_some()), (expected, expected.is_empty()), "{web} {probe}");

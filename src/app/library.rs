@@ -4,15 +4,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::Watcher as _;
+use notify::event::{CreateKind, EventKind, ModifyKind, RemoveKind};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::files::scenario_files;
+use super::files::{is_scenario_file, scenario_files};
+use crate::bounded::{self, Readers};
+use crate::scenario::tree::MAX_BYTES;
 use crate::web::ReloadRequest;
 
 /// How long a change is given to be followed by others, as an editor or `git pull` makes them.
 const SETTLE: Duration = Duration::from_millis(300);
+
+/// How long changes that follow one another may put off a reload.
+const MAX_SETTLE: Duration = Duration::from_secs(3);
 
 /// A file as it was read: its path as people know it, and its text or why it did not read.
 pub type File = (String, std::io::Result<String>);
@@ -26,24 +32,44 @@ pub trait Library: Send + Sync {
     fn folders(&self, roots: &[String]) -> Vec<PathBuf>;
 }
 
+/// How long the files of one root may take to be read.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Files and folders on disk; those of a relative path are relative to `base`.
 #[derive(Debug, Clone)]
 pub struct Disk {
-    /// The folder of the agent's file.
-    pub base: PathBuf,
+    base: PathBuf,
+    readers: Readers,
+    timeout: Duration,
+}
+
+impl Disk {
+    /// `base`: the folder of the agent's file.
+    pub fn new(base: impl Into<PathBuf>) -> Self {
+        Self { base: base.into(), readers: Readers::default(), timeout: READ_TIMEOUT }
+    }
 }
 
 impl Library for Disk {
+    /// Each root is read on a thread of its own, so that one whose mount hangs is the only one that does not read.
     fn read(&self, roots: &[String]) -> Vec<File> {
-        let mut files = Vec::new();
-        for root in roots {
+        let read_root = |root: &String| {
             let path = self.base.join(root);
-            match scenario_files(std::slice::from_ref(&path)) {
-                Ok(paths) => files.extend(paths.iter().map(|path| read(path))),
-                Err(error) => files.push((shown(&path), Err(error))),
+            let (name, own) = (shown(&path), path.clone());
+            let files = self.readers.within(self.timeout, move || {
+                let paths = scenario_files(std::slice::from_ref(&own))?;
+                Ok(paths.iter().map(|path| read(path)).collect::<Vec<_>>())
+            });
+            match files.and_then(std::convert::identity) {
+                Ok(files) => files,
+                Err(error) => vec![(name, Err(error))],
             }
-        }
-        files
+        };
+        std::thread::scope(|scope| {
+            let read_root = &read_root;
+            let reading: Vec<_> = roots.iter().map(|root| scope.spawn(move || read_root(root))).collect();
+            reading.into_iter().flat_map(|files| files.join().unwrap_or_default()).collect()
+        })
     }
 
     fn folders(&self, roots: &[String]) -> Vec<PathBuf> {
@@ -55,9 +81,9 @@ impl Library for Disk {
     }
 }
 
-/// Reads one file.
+/// Reads one file, of a scenario or of the agent.
 pub fn read(path: &Path) -> File {
-    (shown(path), std::fs::read_to_string(path))
+    (shown(path), bounded::read_text(path, MAX_BYTES as u64))
 }
 
 fn shown(path: &Path) -> String {
@@ -82,13 +108,11 @@ pub(super) fn watch_files(
     let (watched, own) = (folders.clone(), own.canonicalize().unwrap_or_else(|_| own.to_owned()));
     let handler = move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
-        if event.kind.is_access() {
-            return;
-        }
         // The folder of the agent's file may hold the store and the agent's state as well, which change all the time.
         let counts = event.paths.iter().any(|path| {
-            watched.iter().any(|folder| path.starts_with(folder) && !path.starts_with(&own) && !is_store(path))
-                || config.as_deref().is_some_and(|config| path.file_name() == Some(config))
+            let below = || watched.iter().any(|folder| path.starts_with(folder)) && !path.starts_with(&own);
+            (may_change_scenarios(event.kind, path) && below())
+                || (!event.kind.is_access() && config.as_deref().is_some_and(|config| path.file_name() == Some(config)))
         });
         if counts {
             // One that waits is enough.
@@ -119,8 +143,9 @@ pub(super) fn watch_files(
                 () = stop.cancelled() => return,
                 change = changes.recv() => if change.is_none() { return },
             }
-            tokio::time::sleep(SETTLE).await;
-            while changes.try_recv().is_ok() {}
+            let settled =
+                async { while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|c| c.is_some()) {} };
+            let _ = tokio::time::timeout(MAX_SETTLE, settled).await;
             let (request, _report) = ReloadRequest::new();
             if reload.send(request).await.is_err() {
                 return;
@@ -129,10 +154,19 @@ pub(super) fn watch_files(
     });
 }
 
-/// Whether a file belongs to the embedded store.
-fn is_store(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    [".db", ".db-wal", ".db-shm", ".db-journal"].iter().any(|end| name.ends_with(end))
+/// Whether what happened to a path may have changed scenarios: a file that can be one of scenarios, a folder, or the link
+/// by which Kubernetes exchanges all files of a volume at once.
+fn may_change_scenarios(kind: EventKind, path: &Path) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    match kind {
+        EventKind::Access(_) => false,
+        _ if path.file_name().is_some_and(|name| name == "..data") => true,
+        _ if is_hidden => false,
+        EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => true,
+        // What was renamed and is gone may have been a folder.
+        EventKind::Modify(ModifyKind::Name(_)) => is_scenario_file(path) || path.extension().is_none() || path.is_dir(),
+        _ => is_scenario_file(path),
+    }
 }
 
 /// Files that are part of the program.
@@ -162,7 +196,9 @@ mod tests {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         watch_files(vec![folder.clone()], None, &own, reload, &tasks, &stop);
         std::fs::write(own.join("browsers/profile"), "").unwrap();
-        std::fs::write(folder.join("wachta.db-wal"), "").unwrap();
+        for other in ["wachta.db-wal", "notes.txt", "shop.yaml.swp", ".shop.yaml.swx", "4913~"] {
+            std::fs::write(folder.join(other), "").unwrap();
+        }
         let quiet = tokio::time::timeout(SETTLE * 3, asked.recv()).await;
         assert!(quiet.is_err(), "nothing is loaded anew");
         std::fs::write(folder.join("shop.yaml"), "").unwrap();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::config::Allow;
+use crate::bounded;
 use crate::scenario::{Lookup, LookupError};
 
 /// The largest file a scenario may read, in bytes.
@@ -141,11 +142,7 @@ impl Lookup for Environment {
         if !self.may_read(&file, &folder) {
             return Err(not_allowed(path));
         }
-        let size = std::fs::metadata(&file).map_err(missing)?;
-        if !size.is_file() || size.len() > MAX_FILE {
-            return Err(LookupError::Missing(format!("`{shown}` is no file of at most {} MiB", MAX_FILE >> 20)));
-        }
-        std::fs::read(&file).map_err(missing)
+        bounded::read(&file, MAX_FILE).map_err(missing)
     }
 }
 
@@ -198,8 +195,12 @@ mod tests {
         std::fs::write(root.join("outside"), "outside").unwrap();
         std::os::unix::fs::symlink(root.join("outside"), root.join("scenarios/link")).unwrap();
         let beside = root.join("scenarios/a.yaml").display().to_string();
-        let allow =
-            Allow { env: vec![], files: vec![format!("{}/secrets/", root.display())], exec: vec![], network: vec![] };
+        let allow = Allow {
+            env: vec![],
+            files: vec![format!("{}/secrets/", root.display())],
+            exec: vec![],
+            ..Allow::default()
+        };
         let lookup = Environment::allowed(allow);
         let read = |path: &str| lookup.file(Path::new(path), &beside);
         assert_eq!(read("ca.pem"), Ok(b"ca".to_vec()));

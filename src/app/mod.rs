@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alert::{self, Committer, Intake};
+use crate::bounded::Readers;
 use crate::clock::{self, ClockWatch};
 use crate::notify::{self, Courier, Links};
 use crate::outcome::Outcome;
@@ -152,6 +153,10 @@ pub struct App {
 struct Parts {
     setup_file: Option<PathBuf>,
     library: Arc<dyn Library>,
+    /// Threads that read files for reloads.
+    readers: Readers,
+    /// Who may ask for what.
+    guard: web::Guard,
     fixed_lookup: Option<Arc<dyn Lookup>>,
     store: WriteBuffer,
     clock: ClockWatch,
@@ -199,12 +204,19 @@ impl App {
         let here = Handle::current();
         let clock = ClockWatch::start().map_err(|e| StartError::Other(format!("no thread for the clock: {e}")))?;
 
-        let browsers = Browsers::new(
+        let dialer = Dialer::new(Reach::of_agent(), Resolver::default());
+        dialer.reach().allow(config.allow.network.clone());
+        let browsers = Browsers::closing(
             config.browser.clone(),
             setup.folder.join("browsers"),
             setup.executable,
             browser::Metrics::new(&registry)?,
+            dialer.reach().clone(),
+            Some(address.port()),
         );
+        if !browsers.has_sandbox() {
+            tracing::warn!("{}", reload::NO_SANDBOX);
+        }
         let reaped = browsers.reap_leftovers().await;
         if reaped > 0 {
             tracing::warn!(reaped, "browser processes that an earlier agent left were ended");
@@ -247,7 +259,6 @@ impl App {
         let heard: Arc<dyn crate::store::Beats> = Arc::new(store.clone());
         let tls = run::tls::Trusted::system();
         let limits = run::Limits::default();
-        let dialer = Dialer::new(Reach::of_agent(), Resolver::default());
         let own_port = dialer.reach().closed().close(address.port(), "the agent's web server");
         let probes = Arc::new(web::Probes::new(
             run::blackbox::Prober::new(tls.clone(), dialer.clone(), limits.clone()),
@@ -256,6 +267,8 @@ impl App {
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
             library: setup.library,
+            readers: Readers::default(),
+            guard: web::Guard::default(),
             fixed_lookup: setup.lookup,
             store: store.clone(),
             clock: clock.clone(),
@@ -333,14 +346,8 @@ impl App {
             works,
             stopping: stop.clone(),
         };
-        let until = finish.clone();
-        let serving = async move {
-            let served =
-                axum::serve(listener, web::router(state)).with_graceful_shutdown(until.cancelled_owned()).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the web server ended");
-            }
-        };
+        let serving =
+            web::serve(listener, web::router(state), parts.guard.clone(), web::Limits::default(), finish.clone());
         tasks.essential("web", web_lane.handle(), serving);
         Ok(Self {
             address,

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 use prometheus::{Gauge, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Parts, config, lookup};
+use super::{Config, Parts, config, library, lookup};
 use crate::alert::{Idle, Intake};
-use crate::diagnostic::{Diagnostic, Severity, Source, Span};
+use crate::diagnostic::{self, Diagnostic, Severity, Source, Span};
 use crate::incident::Ending;
 use crate::names::{Metric, metric};
 use crate::notify::{Courier, Links};
@@ -19,6 +20,15 @@ use crate::run::blackbox;
 use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
 use crate::sink::zabbix::Entry;
 use crate::web::{Overview, ReloadReport, ReloadRequest};
+
+/// What is said where browsers have no sandbox.
+pub(super) const NO_SANDBOX: &str = "The agent runs as root, where Chromium has no sandbox: a page that breaks out of \
+     Chromium is root on this machine. Run the agent as a user of its own.";
+
+/// How long the agent's own file may take to be read.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long all files together, and what they name, may take to be read and checked.
+const LOAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a reload starts from.
 pub(super) struct State {
@@ -74,7 +84,10 @@ impl Parts {
                 () = stop.cancelled() => return,
                 request = requests.recv() => {
                     let Some(request) = request else { return };
-                    request.answer(self.reload(&intake).await);
+                    // Files that take long to be read must not hold up a stop.
+                    if let Some(report) = stop.run_until_cancelled(self.reload(&intake)).await {
+                        request.answer(report);
+                    }
                 }
             }
         }
@@ -86,11 +99,11 @@ impl Parts {
         let mut diagnostics = Vec::new();
 
         // Prepare.
-        let config = match &self.setup_file {
+        let config = match self.setup_file.clone() {
             None => None,
             Some(path) => {
                 let shown = path.display().to_string();
-                match std::fs::read_to_string(path) {
+                match self.readers.within_async(READ_TIMEOUT, move || library::read(&path).1).await.flatten() {
                     Err(error) => {
                         diagnostics.push(unreadable(&shown, &error));
                         None
@@ -109,14 +122,22 @@ impl Parts {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
-        let files = self.library.read(&config.scenarios).into_iter().map(|(path, text)| {
-            let loaded = match text {
-                Ok(text) => load(&path, &text, &*lookup),
-                Err(error) => Loaded { scenarios: Vec::new(), diagnostics: vec![unreadable(&path, &error)] },
+        let (library, roots, known) = (Arc::clone(&self.library), config.scenarios.clone(), Arc::clone(&lookup));
+        let files = self.readers.within_async(LOAD_TIMEOUT, move || {
+            let load_one = |(path, text): library::File| {
+                let loaded = match text {
+                    Ok(text) => load(&path, &text, &*known),
+                    Err(error) => Loaded { scenarios: Vec::new(), diagnostics: vec![unreadable(&path, &error)] },
+                };
+                (path, loaded)
             };
-            (path, loaded)
+            library.read(&roots).into_iter().map(load_one).collect::<Vec<_>>()
         });
-        let (catalog, problems) = assemble(&state.catalog, files.collect());
+        let files = match files.await {
+            Ok(files) => files,
+            Err(error) => return self.not_loaded(&error),
+        };
+        let (catalog, problems) = assemble(&state.catalog, files);
         diagnostics.extend(problems);
         // While a file is not read, nobody knows which scenarios are in it.
         let whole = diagnostics.iter().all(|found| found.severity < Severity::Error);
@@ -125,14 +146,18 @@ impl Parts {
         };
         diagnostics.extend(parents(&catalog.scenarios, refused).1);
 
-        let modules = config.probe.as_ref().map(|probe| self.modules(probe, &mut diagnostics));
+        let modules = match &config.probe {
+            Some(probe) => self.modules(probe, &mut diagnostics).await,
+            None => None,
+        };
 
         // Swap.
-        self.probes.load(config.probe.as_ref(), modules.flatten());
+        self.probes.load(config.probe.as_ref(), modules);
         let scenarios: Arc<BTreeMap<_, _>> = Arc::new(catalog.scenarios.clone());
         let refused = catalog.refused.clone();
         self.dialer.reach().allow(config.allow.network.clone());
         self.lookup.send_replace(lookup);
+        self.guard.load(&config.web);
         self.line.load(&config.network);
         self.alive.send_if_modified(|alive| {
             let changed = *alive != config.alerting.alive;
@@ -177,7 +202,8 @@ impl Parts {
         if !bad {
             self.gauges.succeeded_at.set(Utc::now().timestamp_millis() as f64 / 1e3);
         }
-        for diagnostic in &diagnostics {
+        let (shown, others) = diagnostic::shown(&diagnostics);
+        for diagnostic in &shown {
             let (place, message) = (diagnostic.place(), &diagnostic.message);
             match diagnostic.severity {
                 Severity::Warning => tracing::warn!(place, "{message}"),
@@ -191,7 +217,10 @@ impl Parts {
             problems = diagnostics.len(),
             "files loaded"
         );
-        let problems: Vec<String> = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
+        let mut problems: Vec<String> = shown.iter().map(|diagnostic| diagnostic.render(false)).collect();
+        if others > 0 {
+            problems.push(format!("and {others} more problems; `wachta check` shows those of a single file\n"));
+        }
         self.overview.send_replace(Arc::new(Overview {
             location: self.location.clone(),
             scenarios: Arc::clone(&scenarios),
@@ -199,19 +228,43 @@ impl Parts {
             paused: catalog_paused,
             maintenance,
             problems: problems.clone(),
+            notes: self.notes(),
             loaded_at: Some(Utc::now()),
         }));
         ReloadReport { successful: !bad, scenarios: scenarios.len(), problems }
     }
 
+    /// What is not as safe as it could be.
+    fn notes(&self) -> Vec<String> {
+        (!self.browsers.has_sandbox()).then(|| NO_SANDBOX.to_owned()).into_iter().collect()
+    }
+
+    /// What is said when the files could not be loaded at all; everything stays as it was.
+    fn not_loaded(&self, error: &std::io::Error) -> ReloadReport {
+        tracing::error!(%error, "files were not loaded");
+        self.gauges.successful.set(0);
+        let problem = format!("error: the files were not loaded: {error}\n");
+        self.overview.send_modify(|overview| {
+            let problems = vec![problem.clone()];
+            *overview = Arc::new(Overview { problems, ..Overview::clone(overview) });
+        });
+        let scenarios = self.scenarios.borrow().len();
+        ReloadReport { successful: false, scenarios, problems: vec![problem] }
+    }
+
     /// The modules of `/probe`; none where their file is not as it must be.
-    fn modules(&self, probe: &blackbox::Config, diagnostics: &mut Vec<Diagnostic>) -> Option<blackbox::Modules> {
+    async fn modules(&self, probe: &blackbox::Config, diagnostics: &mut Vec<Diagnostic>) -> Option<blackbox::Modules> {
         let base = self.setup_file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let path = base.join(&probe.modules);
         let shown = path.display().to_string();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let (modules, problems) = blackbox::read(&shown, &text, path.parent().unwrap_or(base));
+        let (file, folder) = (path.clone(), path.parent().unwrap_or(base).to_owned());
+        let name = shown.clone();
+        // The files that modules name are read with them.
+        let read = self.readers.within_async(LOAD_TIMEOUT, move || {
+            library::read(&file).1.map(|text| blackbox::read(&name, &text, &folder))
+        });
+        match read.await.flatten() {
+            Ok((modules, problems)) => {
                 diagnostics.extend(problems);
                 modules
             }

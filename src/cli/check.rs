@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::app::files::scenario_files;
+use crate::bounded;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::names::exit;
+use crate::scenario::tree::MAX_BYTES;
 use crate::scenario::{Catalog, Lookup, assemble, load};
 
 /// Arguments of `wachta check`.
@@ -46,7 +48,7 @@ pub fn check(args: &CheckArgs, lookup: &dyn Lookup, color: bool, out: &mut dyn i
     let mut scenarios = 0;
     for path in &paths {
         let shown = path.display().to_string();
-        match std::fs::read_to_string(path) {
+        match bounded::read_text(path, MAX_BYTES as u64) {
             Ok(text) => {
                 let loaded = load(&shown, &text, lookup);
                 scenarios += loaded.scenarios.len();

@@ -77,7 +77,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         scenarios: vec!["scenarios/".into()],
         allow: Allow::default(),
         store: store_url,
-        web: web::Config { listen: args.listen, external_url },
+        web: web::Config { listen: args.listen, external_url, ..web::Config::default() },
         browser: browser::Config { loopback_only: true, ..browser::Config::default() },
         zabbix: None,
         evidence: crate::store::evidence::Limits::default(),

@@ -7,9 +7,11 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::alert::{RULES, runs_within};
 use crate::app::files::scenario_files;
+use crate::bounded;
 use crate::diagnostic::Severity;
 use crate::names::exit;
 use crate::scenario::model::Pretty;
+use crate::scenario::tree::MAX_BYTES;
 use crate::scenario::{
     Action, How, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule, Scroll, Slo, Step, Target,
     Value, load,
@@ -40,7 +42,7 @@ pub fn explain(
     };
     let mut code = exit::PASSED;
     for path in paths {
-        let text = match std::fs::read_to_string(&path) {
+        let text = match bounded::read_text(&path, MAX_BYTES as u64) {
             Ok(text) => text,
             Err(error) => {
                 writeln!(out, "error: cannot read {}: {error}", path.display())?;

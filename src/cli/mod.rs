@@ -20,8 +20,10 @@ use clap::{Parser, Subcommand};
 
 use crate::app::config;
 use crate::app::lookup::Environment;
+use crate::bounded;
 use crate::diagnostic::Severity;
 use crate::names::exit;
+use crate::scenario::tree::MAX_BYTES;
 
 /// How long work that hangs may hold up the end of the process.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -157,7 +159,7 @@ fn colour_on_stdout() -> bool {
 /// Reads the agent's file; what is wrong with it is shown, with its place.
 fn agents_file(file: &Path) -> Result<config::Config, String> {
     let shown = file.display().to_string();
-    let text = std::fs::read_to_string(file)
+    let text = bounded::read_text(file, MAX_BYTES as u64)
         .map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
     let (config, diagnostics) = config::read(&shown, &text);
     for diagnostic in &diagnostics {

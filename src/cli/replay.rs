@@ -82,7 +82,7 @@ pub(super) fn checked(url: &str) -> Result<String, String> {
 /// The scenarios of the files. What they miss on this machine is no hindrance: nothing is run.
 fn scenarios(roots: &[String], base: &Path) -> Result<Scenarios, String> {
     let everything = Environment::everything().with_programs(true);
-    let files = Disk { base: base.to_path_buf() }.read(roots);
+    let files = Disk::new(base).read(roots);
     let files: Vec<(String, Loaded)> = files
         .into_iter()
         .map(|(path, text)| {

@@ -15,6 +15,7 @@ use super::scratch::scratch;
 use crate::app::files::scenario_files;
 use crate::app::library;
 use crate::app::lookup::Environment;
+use crate::bounded;
 use crate::clock::ClockWatch;
 use crate::diagnostic::{Severity, nearest};
 use crate::names::exit;
@@ -112,10 +113,13 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     }
     let mut variables = HashMap::new();
     if let Some(path) = &args.env_file {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let text = bounded::read_text(path, bounded::MAX_SMALL_BYTES)
+            .map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+        let lines = text.lines().map(str::trim).enumerate();
+        for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
             let (name, value) = pair(line.strip_prefix("export ").unwrap_or(line))
-                .map_err(|e| format!("{}: `{line}`: {e}", path.display()))?;
+                // The line itself may hold a secret.
+                .map_err(|e| format!("{}:{}: {e}", path.display(), number + 1))?;
             variables.insert(name.trim().to_owned(), value.trim().trim_matches('"').to_owned());
         }
     }

@@ -54,7 +54,7 @@ async fn start(file: &Path) -> Result<App, String> {
     let setup = Setup {
         config,
         config_file: Some(file.to_path_buf()),
-        library: Arc::new(Disk { base }),
+        library: Arc::new(Disk::new(base)),
         lookup: None,
         store: Arc::new(SqliteFile::new(&url)),
         folder,

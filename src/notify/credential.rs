@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::bounded;
 use crate::secret::Secret;
 
 /// The largest file that is read for a credential.
@@ -41,11 +42,7 @@ impl Credential {
             }
             Self::File(path) => {
                 let shown = path.display();
-                let about = std::fs::metadata(path).map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?;
-                if !about.is_file() || about.len() > LARGEST {
-                    return Err(format!("`{shown}` is no file of at most {} KiB", LARGEST >> 10));
-                }
-                std::fs::read_to_string(path).map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?
+                bounded::read_text(path, LARGEST).map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?
             }
         };
         let value = value.trim_end_matches(['\n', '\r']).to_owned();

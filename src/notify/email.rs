@@ -20,6 +20,7 @@ use serde_json::Value as Json;
 use super::config::{Email, MailTls};
 use super::message::{Message, Tone, Wording, screenshot};
 use super::{Notifier, Tried, cut};
+use crate::bounded;
 use crate::incident::{Event, Notice};
 use crate::store::evidence::EvidenceFolder;
 
@@ -151,7 +152,9 @@ impl Mailer {
         }
         if let Some(path) = &self.config.ca {
             let shown = path.display();
-            let pem = tokio::fs::read(path).await;
+            let file = path.clone();
+            let pem = tokio::task::spawn_blocking(move || bounded::read(&file, bounded::MAX_SMALL_BYTES)).await;
+            let pem = pem.unwrap_or_else(|error| Err(std::io::Error::other(error)));
             let pem = pem.map_err(|e| Tried::refused(format!("the file `{shown}` cannot be read: {e}")))?;
             let roots = Certificate::from_pem(&pem);
             builder = builder.add_root_certificate(roots.map_err(|e| Tried::refused(format!("`{shown}`: {e}")))?);

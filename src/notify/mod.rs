@@ -32,6 +32,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
+use crate::diagnostic::credentials;
 use crate::incident::{Event, Notice};
 use crate::outcome::RunId;
 use crate::secret::Masker;
@@ -181,14 +182,8 @@ fn masker(receiver: &Receiver) -> Masker {
     let masker = Masker::default();
     for value in receiver.kind.credentials().into_iter().filter_map(|credential| credential.read().ok()) {
         masker.add(&value);
-        // Parts of a URL are as telling as the whole.
-        if let Ok(url) = url::Url::parse(&value) {
-            let segments = url.path_segments().into_iter().flatten().map(ToOwned::to_owned);
-            let values = url.query_pairs().map(|(_, value)| value.into_owned());
-            let password = url.password().map(ToOwned::to_owned);
-            for part in segments.chain(values).chain(password).filter(|part| part.len() >= 8) {
-                masker.add(&part);
-            }
+        for part in credentials::parts_of_url(&value) {
+            masker.add(&part);
         }
     }
     masker

@@ -13,6 +13,7 @@ use crate::diagnostic::At;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{EvidenceKind, Failure, StepStatus};
 use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, PageAction, Pretty, ResponseFact, Scenario, Step};
+use crate::secret::Masked;
 
 /// What a step's own timeout may be overrun by before it is cut off from outside: a step that keeps its own time
 /// says more about what it saw.
@@ -394,7 +395,11 @@ impl<'a> Flow<'a> {
     }
 
     async fn keep(&self, index: usize, kind: EvidenceKind, name: &str, bytes: Vec<u8>) {
-        match self.tools.evidence.keep(self.record.run(), kind, name, bytes, self.values.masker()).await {
+        let piece = match kind {
+            EvidenceKind::Screenshot | EvidenceKind::Frame => Masked::picture(bytes),
+            _ => self.values.masker().masked_bytes(bytes),
+        };
+        match self.tools.evidence.keep(self.record.run(), kind, name, piece).await {
             Ok(mut evidence) => {
                 evidence.step = Some(index);
                 self.record.add_evidence(evidence);

@@ -15,7 +15,8 @@ use crate::scenario::template::RunField;
 use crate::scenario::{Lookup, LookupError, Reference, Scenario, SecretSource, Template, Value};
 use crate::secret::{Masker, Secret};
 
-/// What `${…}` stands for in one run. Secrets are read when they are first used, and masked from then on.
+/// What `${…}` stands for in one run. All secrets that the scenario declares are read when it begins and masked from
+/// then on, used or not: a page may show one before the step that uses it.
 pub struct Values {
     scenario: Arc<Scenario>,
     lookup: Arc<dyn Lookup>,
@@ -37,7 +38,7 @@ impl Values {
         started_at: DateTime<Utc>,
         location: &str,
     ) -> Self {
-        Self {
+        let values = Self {
             scenario: Arc::clone(scenario),
             lookup: Arc::clone(lookup),
             masker,
@@ -46,6 +47,21 @@ impl Values {
             location: location.to_owned(),
             saved: HashMap::new(),
             secrets: std::sync::Mutex::default(),
+        };
+        for name in scenario.secrets.keys() {
+            // One that cannot be read fails the step that uses it.
+            let _ = values.secret(name);
+        }
+        if let Some(base) = &scenario.base_url {
+            let _ = values.fill(base).map(|base| url::Url::parse(&base).map(|base| values.hide_user(&base)));
+        }
+        values
+    }
+
+    /// A password that stands in a URL is a secret, declared or not.
+    fn hide_user(&self, url: &url::Url) {
+        if let Some(password) = url.password() {
+            self.masker.add(&percent_encoding::percent_decode_str(password).decode_utf8_lossy());
         }
     }
 
@@ -61,17 +77,14 @@ impl Values {
 
     /// Keeps a value for later steps; a secret one is masked from now on.
     pub fn save(&mut self, name: &str, value: Json, secret: bool) -> Result<(), Failure> {
-        if secret {
-            let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-            if !self.masker.add(&text) {
-                return Err(Failure::new(
-                    Reason::Assertion,
-                    format!(
-                        "the value saved as `{name}` is shorter than {} characters and cannot be kept secret",
-                        crate::secret::SHORTEST
-                    ),
-                ));
-            }
+        if secret && !self.masker.add_value(&value) {
+            return Err(Failure::new(
+                Reason::Assertion,
+                format!(
+                    "the value saved as `{name}` is shorter than {} characters and cannot be kept secret",
+                    crate::secret::SHORTEST
+                ),
+            ));
         }
         self.saved.insert(name.to_owned(), value);
         Ok(())
@@ -149,18 +162,29 @@ impl Values {
         let bad = |text: &str, why: &dyn std::fmt::Display| {
             Failure::new(Reason::Configuration, format!("`{}` is not a URL: {why}", self.masker.mask(text)))
         };
+        self.masker.in_url(&text);
         match url::Url::parse(&text) {
-            Ok(url) => Ok(url),
+            Ok(url) => self.opened(url),
             Err(url::ParseError::RelativeUrlWithoutBase) => {
                 let Some(base) = &self.scenario.base_url else {
                     return Err(bad(&text, &"it is relative and there is no `base_url`"));
                 };
                 let base = self.fill(base)?;
                 let base = url::Url::parse(&base).map_err(|e| bad(&base, &e))?;
-                base.join(&text).map_err(|e| bad(&text, &e))
+                self.opened(base.join(&text).map_err(|e| bad(&text, &e))?)
             }
             Err(error) => Err(bad(&text, &error)),
         }
+    }
+
+    /// A URL that a step may open: no other scheme leads to the target, and some lead to this machine's files.
+    fn opened(&self, url: url::Url) -> Result<url::Url, Failure> {
+        self.hide_user(&url);
+        if matches!(url.scheme(), "http" | "https") || url.as_str() == "about:blank" {
+            return Ok(url);
+        }
+        let text = format!("`{}:` cannot be opened by a scenario; only http: and https: can", url.scheme());
+        Err(Failure::new(Reason::Configuration, text))
     }
 
     /// A file by its path, relative to the scenario's.

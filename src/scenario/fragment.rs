@@ -44,7 +44,7 @@ pub fn used(
     let fits = fits(r, action, &file, &parameters, &arguments.given);
 
     let names: BTreeSet<String> = parameters.iter().map(|(name, _)| name.clone()).collect();
-    let before = r.diagnostics.len();
+    let before = r.mark();
     let outer = std::mem::replace(&mut r.source, Arc::clone(&file.source));
     let outer_parameters = std::mem::replace(&mut r.names.parameters, names);
     let mut filler = Filler::new(&arguments.given);
@@ -61,7 +61,7 @@ pub fn used(
     r.names.parameters = outer_parameters;
     if !(arguments.good && fits) {
         // What is wrong in the file then may come from what was reported of its parameters.
-        r.diagnostics.truncate(before);
+        r.forget_since(before);
         return None;
     }
     steps

@@ -66,6 +66,7 @@ pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
             Vec::new()
         }
     };
+    let omitted = r.omitted();
     let mut diagnostics = r.diagnostics;
     let place =
         |found: &Diagnostic| (found.source.path != path, found.source.path.clone(), found.span.line, found.span.column);
@@ -75,6 +76,7 @@ pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
         one.source.path != path
             && (&one.source.path, one.span, &one.message) == (&before.source.path, before.span, &before.message)
     });
+    diagnostics.extend(omitted);
     if diagnostics.iter().any(|found| found.severity == Severity::Error) {
         scenarios.clear();
     }

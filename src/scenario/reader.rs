@@ -2,7 +2,7 @@
 //!
 //! A reader returns `None` where it has reported an error, and goes on with the rest of the file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::keys::Key;
 use super::template::{Reference, Template};
 use super::tree::{Entry, Node, NodeKind, Resolved};
 use super::units;
-use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
+use crate::diagnostic::{At, Diagnostic, MAX_REPORTED, Severity, Source, Span, nearest};
 
 /// What `${…}` may name at the place that is being read.
 #[derive(Debug, Default)]
@@ -45,12 +45,21 @@ pub struct Used {
 pub struct Reader {
     /// The file.
     pub source: Arc<Source>,
-    /// Everything that is wrong so far.
+    /// What is wrong so far, at most [`MAX_REPORTED`] errors and as many warnings.
     pub diagnostics: Vec<Diagnostic>,
+    /// How many errors and warnings are not among them.
+    omitted: (usize, usize),
     /// The step or check that is being read.
     pub context: Option<String>,
     /// What `${…}` may name.
     pub names: Names,
+}
+
+/// How much a reader has reported.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    kept: usize,
+    omitted: (usize, usize),
 }
 
 /// The known keys of a map.
@@ -85,15 +94,58 @@ impl<'a> Fields<'a> {
 impl Reader {
     /// A reader of a file.
     pub fn new(source: &Arc<Source>) -> Self {
-        Self { source: Arc::clone(source), diagnostics: Vec::new(), context: None, names: Names::default() }
+        Self {
+            source: Arc::clone(source),
+            diagnostics: Vec::new(),
+            omitted: (0, 0),
+            context: None,
+            names: Names::default(),
+        }
     }
 
-    /// Keeps a diagnostic, with the step it belongs to.
+    /// Keeps a diagnostic, with the step it belongs to; of very many the first ones.
     pub fn report(&mut self, mut diagnostic: Diagnostic) {
+        // What is missing refuses single scenarios: each of them counts.
+        if diagnostic.severity != Severity::Missing && self.is_full(diagnostic.severity) {
+            self.omit(diagnostic.severity);
+            return;
+        }
         if diagnostic.context.is_none() {
             diagnostic.context.clone_from(&self.context);
         }
         self.diagnostics.push(diagnostic);
+    }
+
+    fn is_full(&self, severity: Severity) -> bool {
+        self.diagnostics.len() >= MAX_REPORTED
+            && self.diagnostics.iter().filter(|found| found.severity == severity).count() >= MAX_REPORTED
+    }
+
+    fn omit(&mut self, severity: Severity) {
+        let (errors, warnings) = &mut self.omitted;
+        *(if severity == Severity::Warning { warnings } else { errors }) += 1;
+    }
+
+    /// How much is reported so far.
+    pub fn mark(&self) -> Mark {
+        Mark { kept: self.diagnostics.len(), omitted: self.omitted }
+    }
+
+    /// Takes back what was reported since then.
+    pub fn forget_since(&mut self, mark: Mark) {
+        self.diagnostics.truncate(mark.kept);
+        self.omitted = mark.omitted;
+    }
+
+    /// One more diagnostic that says how many were left out, where some were.
+    pub fn omitted(&self) -> Option<Diagnostic> {
+        let (errors, warnings) = self.omitted;
+        let message = format!("{} more problems in this file are not shown", errors + warnings);
+        match (errors, warnings) {
+            (0, 0) => None,
+            (0, _) => Some(Diagnostic::warning(&self.source, Span::default(), message)),
+            _ => Some(Diagnostic::error(&self.source, Span::default(), message)),
+        }
     }
 
     /// Reports an error.
@@ -113,7 +165,7 @@ impl Reader {
 
     /// How many errors there are so far.
     pub fn errors(&self) -> usize {
-        self.diagnostics.iter().filter(|d| d.severity == crate::diagnostic::Severity::Error).count()
+        self.diagnostics.iter().filter(|found| found.severity == Severity::Error).count() + self.omitted.0
     }
 
     /// The entries of a map with keys of one's own; duplicates are reported.
@@ -123,12 +175,14 @@ impl Reader {
             return None;
         };
         let mut known: Vec<&Entry> = Vec::with_capacity(entries.len());
+        let mut first_at: HashMap<&str, Span> = HashMap::with_capacity(entries.len());
         for entry in entries {
-            if let Some(first) = known.iter().find(|known| known.key == entry.key) {
-                let first = self.source.place(first.key_span);
-                let message = format!("duplicate key `{}`", entry.key);
+            if let Some(first) = first_at.get(entry.key.as_str()) {
+                let first = self.source.place(*first);
+                let message = format!("duplicate key `{}`", cut(&entry.key));
                 self.fail_with(entry.key_span, message, format!("first written at {first}"));
             } else {
+                first_at.insert(&entry.key, entry.key_span);
                 known.push(entry);
             }
         }
@@ -154,8 +208,12 @@ impl Reader {
             }
             None => {}
         }
+        if self.is_full(Severity::Error) {
+            self.omit(Severity::Error);
+            return false;
+        }
         let supported: Vec<_> = all().filter(|key| key.shape.is_some()).map(|key| key.name).collect();
-        let mut found = Diagnostic::error(&self.source, entry.key_span, format!("unknown key `{name}`"));
+        let mut found = Diagnostic::error(&self.source, entry.key_span, format!("unknown key `{}`", cut(name)));
         if entry.in_braces && !self.has_colon(entry) {
             found = found.label("quote the value before it: a `,` ends an unquoted value in braces");
         } else if let Some(near) = nearest(name, all().map(|key| key.name)) {

@@ -16,7 +16,7 @@ use serde_saphyr::granit_parser::{
 };
 
 use super::trap;
-use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::diagnostic::{Diagnostic, Source, Span, credentials};
 
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -175,7 +175,40 @@ fn parse_tagged(source: &Arc<Source>, binary: bool) -> Result<Node, Diagnostic> 
     let mut options = Options::default();
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text, options);
-    Builder { source, parser, anchors: HashMap::new(), nodes: 0, binary }.document()
+    let root = Builder { source, parser, anchors: HashMap::new(), nodes: 0, binary }.document()?;
+    note_credentials(source, &root, false);
+    Ok(root)
+}
+
+/// Notes the passwords and tokens that are written out in a file, so that nothing shows them.
+fn note_credentials(source: &Source, node: &Node, is_credential: bool) {
+    match &node.kind {
+        NodeKind::Scalar(scalar) => {
+            let is_value = matches!(scalar.resolve(), Resolved::Text | Resolved::Number);
+            if is_credential && is_value && !credentials::is_reference(&scalar.text) {
+                // A scheme before it is no part of it: `Bearer …`.
+                let text = scalar.text.trim();
+                source.credentials.add(text.split_once(' ').map_or(text, |(_, rest)| rest));
+                source.credentials.add(text);
+            }
+            for part in credentials::in_url(&scalar.text) {
+                source.credentials.add(&part);
+            }
+        }
+        NodeKind::List(items) => items.iter().for_each(|item| note_credentials(source, item, is_credential)),
+        NodeKind::Map(entries) => {
+            // `{env: NAME}` and `{file: PATH}` say where it is.
+            let is_place = |entry: &Entry| matches!(entry.key.as_str(), "env" | "file");
+            let names_a_place = entries.len() == 1 && entries.iter().all(is_place);
+            for entry in entries {
+                // The seed of a one-time password is named.
+                if entry.key != "totp" {
+                    let is_credential = !names_a_place && (is_credential || credentials::is_name(&entry.key));
+                    note_credentials(source, &entry.value, is_credential);
+                }
+            }
+        }
+    }
 }
 
 struct Builder<'a, P> {

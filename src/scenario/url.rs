@@ -8,7 +8,7 @@ use crate::diagnostic::At;
 /// What a URL is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// A page: may also be `about:` or `data:`.
+    /// A page: may also be `about:blank`.
     Page,
     /// A request.
     Request,
@@ -34,7 +34,7 @@ pub fn read(
     };
     let problem = match ::url::Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => None,
-        Ok(url) if purpose == Use::Page && matches!(url.scheme(), "about" | "data") => None,
+        Ok(url) if purpose == Use::Page && url.as_str() == "about:blank" => None,
         Ok(url) if url.cannot_be_a_base() && text.contains('.') => {
             Some((format!("`{}` has no scheme", cut(raw)), format!("write `https://{}`", cut(raw))))
         }

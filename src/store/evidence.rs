@@ -1,4 +1,4 @@
-//! Evidence: a plain folder, one folder per run. Texts are masked before they are written. The folder as a whole is kept
+//! Evidence: a plain folder, one folder per run. It takes nothing but what was masked. The folder as a whole is kept
 //! to a size and an age by [`EvidenceFolder::prune`].
 
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sha2::{Digest as _, Sha256};
 
 use crate::outcome::{Evidence, EvidenceKind, RunId};
-use crate::secret::Masker;
+use crate::secret::Masked;
 
 /// No piece of evidence is larger; what is beyond is cut from texts, and a picture above it is not kept.
 pub const LARGEST: usize = 8 << 20;
@@ -59,24 +59,20 @@ impl EvidenceFolder {
         &self.root
     }
 
-    /// Keeps a piece. Texts are masked; pictures are kept as they are.
+    /// Keeps a piece, which has no secrets in it any more; what is too large of a text is cut.
     pub async fn keep(
         &self,
         run: RunId,
         kind: EvidenceKind,
         name: &str,
-        bytes: Vec<u8>,
-        masker: &Masker,
+        piece: Masked<Vec<u8>>,
     ) -> std::io::Result<Evidence> {
-        let is_picture = matches!(kind, EvidenceKind::Screenshot | EvidenceKind::Frame);
-        let mut bytes = if is_picture { bytes } else { masker.mask_bytes(&bytes) };
-        if bytes.len() > LARGEST {
-            // Half a picture shows nothing, and half a HAR is none.
-            if is_picture || kind == EvidenceKind::Har {
-                return Err(std::io::Error::other(format!("the {} is larger than 8 MiB", kind.as_str())));
-            }
-            bytes.truncate(LARGEST);
+        // Half a picture shows nothing, and half a HAR is none.
+        let is_whole = matches!(kind, EvidenceKind::Screenshot | EvidenceKind::Frame | EvidenceKind::Har);
+        if is_whole && piece.as_bytes().len() > LARGEST {
+            return Err(std::io::Error::other(format!("the {} is larger than 8 MiB", kind.as_str())));
         }
+        let bytes = piece.truncated(LARGEST).into_inner();
         let folder = self.root.join(run.to_string());
         tokio::fs::create_dir_all(&folder).await?;
         tokio::fs::write(folder.join(name), &bytes).await?;

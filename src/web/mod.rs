@@ -7,8 +7,10 @@ mod admin;
 mod api;
 mod beat;
 mod config;
+mod guard;
 pub mod page;
 mod probe;
+mod server;
 
 use std::sync::Arc;
 
@@ -32,7 +34,9 @@ pub use api::{
     silence_asked, unacknowledge_asked,
 };
 pub use config::Config;
+pub use guard::Guard;
 pub use probe::Probes;
+pub use server::{Limits, serve};
 
 /// What is loaded.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +53,8 @@ pub struct Overview {
     pub maintenance: Vec<crate::notify::Window>,
     /// Every problem of the last load, as text.
     pub problems: Vec<String>,
+    /// What is not as safe as it could be about the way in which the agent runs.
+    pub notes: Vec<String>,
     /// When the files were last loaded.
     pub loaded_at: Option<DateTime<Utc>>,
 }

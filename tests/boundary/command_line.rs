@@ -347,7 +347,11 @@ async fn serve_says_why_it_does_not_start() {
 
 #[test]
 fn the_agents_file_of_deploy_loads() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/wachta.yaml");
-    let (config, found) = wachta::app::config::read("wachta.yaml", &std::fs::read_to_string(path).unwrap());
-    assert_eq!((config.is_some(), found), (true, Vec::new()));
+    for (name, is_open) in [("wachta.yaml", false), ("wachta.container.yaml", true)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+        let (config, found) = wachta::app::config::read(name, &std::fs::read_to_string(path).unwrap());
+        assert_eq!(found, Vec::new());
+        let web = config.unwrap().web;
+        assert_eq!((!web.listen.ip().is_loopback(), web.insecure), (is_open, is_open), "{name}");
+    }
 }

@@ -277,7 +277,7 @@ fn agent_that_dies() {
         let app = wachta::app::App::start(wachta::app::Setup {
             config: config.unwrap(),
             config_file: Some("wachta.yaml".into()),
-            library: Arc::new(wachta::app::library::Disk { base: ".".into() }),
+            library: Arc::new(wachta::app::library::Disk::new(".")),
             lookup: None,
             store: Arc::new(DyingFile { writes: Arc::default(), nth: nth.parse().unwrap() }),
             folder: "state".into(),

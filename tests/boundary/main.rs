@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
 mod alerts;
+mod allowance;
+mod attacks;
 mod bad_servers;
 mod blackbox;
 mod browser;
@@ -19,6 +21,7 @@ mod har;
 mod httpbin;
 mod one_run;
 mod operators;
+mod planted;
 mod receivers;
 mod reload;
 mod storm;

@@ -209,6 +209,7 @@ wachta_schedule_skipped_total counter cause
 wachta_browser_sessions gauge state
 wachta_browser_waiting_runs gauge cause
 wachta_browser_sessions_started_total counter
+wachta_browser_sandbox gauge
 wachta_browser_sessions_reaped_total counter cause
 wachta_sink_queue_length gauge sink
 wachta_sink_sent_total counter sink

@@ -13,7 +13,6 @@ use wachta::notify::credential::Credential;
 use wachta::notify::{Alertmanager as Api, Courier, Email, Links, MailTls, Metrics, Receiver, ReceiverKind, Tools};
 use wachta::outcome::{EvidenceKind, RunId, Verdict};
 use wachta::scenario::{Engine, Severity, load};
-use wachta::secret::Masker;
 use wachta::store::evidence::EvidenceFolder;
 use wachta::store::{Batch, Outbox as _, Runs as _, Sqlite};
 use wachta::tasks::Tasks;
@@ -189,8 +188,12 @@ async fn mail_arrives_as_one_thread_and_renders() {
     let mut incident = incident("pay", "checkout", Utc::now());
     let picture = include_bytes!("../../docs/images/page.png").to_vec();
     let size = picture.len();
-    let masker = Masker::default();
-    let kept = evidence.keep(incident.last_run, EvidenceKind::Screenshot, "failure.png", picture, &masker);
+    let kept = evidence.keep(
+        incident.last_run,
+        EvidenceKind::Screenshot,
+        "failure.png",
+        wachta::secret::Masked::picture(picture),
+    );
     incident.screenshot = Some(kept.await.unwrap().path);
     let kind = ReceiverKind::Email(Email {
         host: "127.0.0.1".into(),

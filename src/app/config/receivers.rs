@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{http_url, key};
+use crate::diagnostic::credentials;
 use crate::notify::credential::Credential;
 use crate::notify::template::{self, Templates};
 use crate::notify::{
@@ -382,13 +383,14 @@ fn url_or(r: &mut Reader, fields: &Fields, default: &str) -> Option<url::Url> {
 }
 
 /// A value that has to stay hidden: text, `{file: …}` or `{env: …}`.
-fn secret(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
+pub(super) fn secret(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
     if !matches!(node.kind, NodeKind::Map(_)) {
         let text = r.text(node, what)?;
         if text.chars().count() < SHORTEST {
             r.fail(node.span, format!("{what} must have at least {SHORTEST} characters"));
             return None;
         }
+        hide(r, &text);
         return Some(Credential::text(text.value));
     }
     let fields = r.fields(node, what, &[FROM])?;
@@ -410,7 +412,17 @@ pub(super) fn secret_url(r: &mut Reader, node: &Node, what: &str) -> Option<Cred
     if matches!(node.kind, NodeKind::Map(_)) {
         return secret(r, node, what);
     }
-    http_url(r, node, what).map(|url| Credential::text(url.as_str()))
+    let url = http_url(r, node, what)?;
+    hide(r, node.scalar().map_or("", |scalar| &scalar.text));
+    Some(Credential::text(url.as_str()))
+}
+
+/// What is written out as a credential is shown nowhere, nor are the parts of it that are telling by themselves.
+fn hide(r: &Reader, text: &str) {
+    r.source.credentials.add(text);
+    for part in credentials::parts_of_url(text) {
+        r.source.credentials.add(&part);
+    }
 }
 
 /// A path relative to the agent's file.

@@ -6,6 +6,7 @@ use tokio::net::TcpSocket;
 use super::server::{Answer, script, serve};
 use super::*;
 use crate::notify::{alertmanager, message, ntfy, pagerduty, slack, teams, telegram, webhook};
+use crate::secret::Masked;
 
 const TOKEN: &str = "hidden-token-1234";
 
@@ -387,9 +388,8 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
     let run = RunId::new();
     let folder = std::env::temp_dir().join(format!("wachta-slack-{run}"));
     let evidence = EvidenceFolder::new(&folder);
-    let masker = Masker::default();
-    let kept =
-        evidence.keep(run, crate::outcome::EvidenceKind::Screenshot, "failure.png", b"a picture".to_vec(), &masker);
+    let picture = Masked::picture(b"a picture".to_vec());
+    let kept = evidence.keep(run, crate::outcome::EvidenceKind::Screenshot, "failure.png", picture);
     let kept = kept.await.unwrap();
     let place = std::sync::Arc::new(std::sync::OnceLock::new());
     let base = std::sync::Arc::clone(&place);

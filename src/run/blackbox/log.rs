@@ -10,8 +10,10 @@ use crate::secret::Masker;
 
 /// So many lines are kept.
 const LINES: usize = 200;
-/// The longest value, in characters.
+/// The longest value that is shown, in characters; it is cut when it has been masked.
 const LONGEST: usize = 400;
+/// How many characters of a value are kept.
+const KEPT: usize = 2 * LONGEST;
 
 /// How bad a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +74,12 @@ impl Log {
         for (name, value) in values {
             let from = self.text.len();
             let _ = write!(self.text, "{value}");
-            if self.text.len() - from > LONGEST
-                && let Some((end, _)) = self.text[from..].char_indices().nth(LONGEST)
+            if self.text.len() - from > KEPT
+                && let Some((end, _)) = self.text[from..].char_indices().nth(KEPT)
             {
+                // The mark shows the masker that half a secret may stand before it.
                 self.text.truncate(from + end);
+                self.text.push('…');
             }
             self.values.push((name, from..self.text.len()));
         }
@@ -107,15 +111,16 @@ impl Log {
             };
             let mut shown = String::new();
             for (name, range) in &self.values[values.clone()] {
-                let value = &self.text[range.clone()];
-                let plain = |c: char| c.is_alphanumeric() || "-_.:/[]?&=%+,;@*".contains(c);
+                let value = masker.masked(&self.text[range.clone()]).cut(LONGEST);
+                let value = value.as_str();
+                let plain = |c: char| c.is_alphanumeric() || "-_.:/[]?&=%+,;@*…".contains(c);
                 let _ = if !value.is_empty() && value.chars().all(plain) {
                     write!(shown, " {name}={value}")
                 } else {
                     write!(shown, " {name}={value:?}")
                 };
             }
-            let _ = writeln!(out, "ts={time} level={level} msg={message:?}{}", masker.mask(&shown));
+            let _ = writeln!(out, "ts={time} level={level} msg={message:?}{shown}");
         }
         if self.dropped > 0 {
             let _ = writeln!(out, "{} more lines were dropped", self.dropped);
@@ -141,5 +146,19 @@ mod tests {
         assert!(text.contains("level=info msg=\"Read line\" line=\"pass ***\" long=xxx"), "{text}");
         assert!(text.contains(" n=7\n") && text.ends_with("3 more lines were dropped\n"), "{text}");
         assert!(!text.contains("hunter2x") && text.len() < LINES * 600, "{}", text.len());
+    }
+
+    #[test]
+    fn a_value_is_masked_before_it_is_cut() {
+        let masker = Masker::default();
+        masker.add("hunter2x");
+        for cut in [LONGEST, KEPT] {
+            for before in cut - 12..cut + 4 {
+                let mut log = Log::begin();
+                log.info("Read", &[("line", &format!("{}hunter2x tail", "-".repeat(before)))]);
+                let text = log.render(&masker);
+                assert!(!text.contains("hun"), "{cut} {before}: {text}");
+            }
+        }
     }
 }

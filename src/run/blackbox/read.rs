@@ -33,8 +33,10 @@ pub fn read(path: &str, text: &str, folder: &Path) -> (Option<Modules>, Vec<Diag
     let mut reader = Reader::new(&source);
     let modules = modules(&mut reader, &root, folder);
     let errors = reader.errors();
+    let omitted = reader.omitted();
     let mut found = reader.diagnostics;
     found.sort_by_key(|found| (found.span.line, found.span.column));
+    found.extend(omitted);
     (modules.filter(|_| errors == 0), found)
 }
 

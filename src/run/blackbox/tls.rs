@@ -15,6 +15,7 @@ use x509_parser::x509::X509Name;
 use super::metric;
 use super::module::{Pem, Tls};
 use super::samples::Samples;
+use crate::bounded;
 use crate::run::tls::{Settings, Trusted};
 use crate::run::wire::Secured;
 
@@ -120,11 +121,7 @@ fn make(tls: &Tls, folder: &Path, authorities: &Authorities) -> Result<Ready, St
 /// A small file, as bytes.
 pub(super) fn file(path: &Path) -> Result<Vec<u8>, String> {
     let said = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    let length = std::fs::metadata(path).map_err(said)?.len();
-    if length > LARGEST_FILE {
-        return Err(format!("{} is larger than {} MiB", path.display(), LARGEST_FILE >> 20));
-    }
-    std::fs::read(path).map_err(said)
+    bounded::read(path, LARGEST_FILE).map_err(said)
 }
 
 fn pem(pem: &Pem, folder: &Path) -> Result<Vec<u8>, String> {

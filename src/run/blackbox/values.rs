@@ -107,6 +107,7 @@ impl Reading<'_> {
     pub(super) fn secret(&mut self, node: Option<&Node>, what: &str) -> Option<Secret<String>> {
         let text = self.text(node, what)?;
         self.masker.add(&text);
+        self.r.source.credentials.add(&text);
         Some(Secret::new(text))
     }
 

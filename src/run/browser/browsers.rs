@@ -4,6 +4,7 @@
 //! the next one is made, and the session waits. One that is old, large, much used or odd is replaced. Where a driver
 //! has no `BiDi`, and where it is asked for, a run starts a browser of its own.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use url::Url;
+use url::{Host, Url};
 
 use super::bidi::{Bidi, BidiError};
 use super::driver::{Driver, Output};
@@ -23,11 +24,13 @@ use super::guard::Guard;
 use super::lease::{End, Folder, Lease, Local, Owner, reap};
 use super::metrics::{Cause, Metrics};
 use super::page::Page;
+use super::ports::{self, PortBlock};
 use super::session::{BRISK, Context, Session, VIEWPORT};
 use super::trust::{self, Setup};
 use super::{Config, Spec, engine, processes, verdict};
 use crate::names::Reason;
 use crate::outcome::Failure;
+use crate::run::wire::{ClosedPort, Reach};
 
 /// How long a driver and its browser may take to start.
 const STARTING: Duration = Duration::from_secs(30);
@@ -53,6 +56,14 @@ struct Inner {
     folder: PathBuf,
     agent: PathBuf,
     metrics: Metrics,
+    /// Where drivers listen.
+    ports: PortBlock,
+    /// Which ports of our own requests cannot reach, nor pages.
+    reach: Reach,
+    /// The port that the agent's web server listens on.
+    web_port: Option<u16>,
+    /// The port of a WebDriver endpoint on this machine that is not ours.
+    _endpoint: Option<ClosedPort>,
     /// One for each run that may have a browser at the same time.
     places: Arc<Semaphore>,
     /// Sessions that wait for a run, the one that was used last at the end.
@@ -89,6 +100,19 @@ impl Browsers {
     /// `folder`: a folder for this agent's state, made when it is needed; every session has its temporary files there.
     /// `agent`: the wachta executable, which is also the guard process.
     pub fn new(config: Config, folder: PathBuf, agent: PathBuf, metrics: Metrics) -> Self {
+        Self::closing(config, folder, agent, metrics, Reach::default(), None)
+    }
+
+    /// As [`Browsers::new`]. Ports of drivers are closed in `reach` to requests and probes. Pages reach neither them nor
+    /// the agent's web server at `web_port`, unless `reach` allows it when their browser is started.
+    pub fn closing(
+        config: Config,
+        folder: PathBuf,
+        agent: PathBuf,
+        metrics: Metrics,
+        reach: Reach,
+        web_port: Option<u16>,
+    ) -> Self {
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring knows the default versions")
@@ -109,7 +133,13 @@ impl Browsers {
             .no_proxy()
             .build()
             .expect("the client has nothing that could fail");
-        Self(Arc::new(Inner {
+        let endpoint = config.webdriver.as_ref().filter(|url| is_on_loopback(url));
+        let endpoint = endpoint.and_then(Url::port_or_known_default);
+        let browsers = Self(Arc::new(Inner {
+            ports: PortBlock::choose(config.max_sessions, reach.closed().clone()),
+            _endpoint: endpoint.map(|port| reach.closed().close(port, "the WebDriver endpoint")),
+            reach,
+            web_port,
             places: Arc::new(Semaphore::new(config.max_sessions.max(1))),
             config,
             folder,
@@ -123,7 +153,15 @@ impl Browsers {
             idle: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        }))
+        }));
+        browsers.0.metrics.sandbox.set(i64::from(browsers.has_sandbox()));
+        browsers
+    }
+
+    /// Whether the browsers that are started here have a sandbox: Chromium has none for root, and browsers elsewhere are
+    /// not ours to say.
+    pub fn has_sandbox(&self) -> bool {
+        self.0.config.webdriver.is_some() || !nix::unistd::geteuid().is_root()
     }
 
     /// Ends what earlier agents with the same folder have left: their processes and folders, nobody else's. Returns how
@@ -355,9 +393,10 @@ impl Browsers {
         let kind = engine::kind(setup.engine);
         let home = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
         let own_home = setup.roots.as_ref().map(|_| home.as_path());
-        let driver = Driver::start(setup.engine, &short, &mark, own_home).inspect_err(|_| {
+        let driver = Driver::start(setup.engine, &short, &mark, own_home, &inner.ports).inspect_err(|_| {
             processes::remove_folder(&path);
         })?;
+        let command_path = driver.path.clone();
         let (group, mut port, output) = (driver.group, driver.port.clone(), driver.output.clone());
         let guard = owner.guard.clone();
         owner.local = Some(Local { driver, path: path.clone(), _folder: Arc::clone(folder) });
@@ -386,10 +425,27 @@ impl Browsers {
             lease.end(End::Done).await;
             return Err(failure.waited(since.elapsed()).into());
         }
-        let endpoint = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a port makes no URL invalid");
+        let endpoint =
+            Url::parse(&format!("http://127.0.0.1:{port}/{command_path}")).expect("a port makes no URL invalid");
         let local = Some((group, home));
         let left = starting.saturating_sub(since.elapsed());
         Ok(self.connect(lease, setup, &endpoint, &output, local, left).await?)
+    }
+
+    /// What the pages of a browser that is started now cannot reach.
+    fn closed(&self) -> engine::Closed {
+        let inner = &self.0;
+        // At an endpoint that is not ours the ports of this machine are another machine's.
+        if inner.config.webdriver.is_some() {
+            return engine::Closed::default();
+        }
+        let mut closed = engine::Closed { patterns: vec![inner.ports.pattern()], ports: vec![inner.ports.range()] };
+        let own = |port: &u16| inner.reach.check("127.0.0.1", (Ipv4Addr::LOCALHOST, *port).into()).is_err();
+        if let Some(port) = inner.web_port.filter(own) {
+            closed.patterns.extend(ports::names_of_this_machine().map(|name| format!("{name}:{port}")));
+            closed.ports.push(port.to_string());
+        }
+        closed
     }
 
     /// Starts the browser at a driver.
@@ -413,7 +469,7 @@ impl Browsers {
         let mut builder = ClientBuilder::new(inner.connector.clone());
         let (group, folder) = local.unzip();
         let store = folder.as_ref().filter(|_| setup.roots.is_some()).map(|home| home.join(kind.store));
-        builder.capabilities(engine::capabilities(engine, &inner.config, store.as_deref()));
+        builder.capabilities(engine::capabilities(engine, &inner.config, store.as_deref(), &self.closed()));
         let client = match timeout(starting, builder.connect(endpoint.as_str())).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => {
@@ -640,6 +696,15 @@ impl Browsers {
     #[cfg(test)]
     pub(super) fn lease(&self) -> Option<String> {
         self.0.used.lock().unwrap().as_ref().map(|(folder, _)| folder.lease.clone())
+    }
+}
+
+fn is_on_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::ports::{Port, PortBlock};
 use super::{engine, processes};
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -34,6 +35,10 @@ pub(super) struct Driver {
     lease: String,
     /// The port it listens on, once it has said so; closed when its output ends.
     pub(super) port: watch::Receiver<Option<u16>>,
+    /// What the path of every command begins with.
+    pub(super) path: String,
+    /// Its ports, and those of its browser.
+    _ports: Vec<Port>,
     /// Its last lines.
     pub(super) output: Output,
 }
@@ -60,12 +65,20 @@ impl Output {
 
 impl Driver {
     /// Starts one with `folder` for everything temporary. `lease` marks it and its children. `home`: a home of its own.
-    pub(super) fn start(engine: Engine, folder: &Path, lease: &str, home: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn start(
+        engine: Engine,
+        folder: &Path,
+        lease: &str,
+        home: Option<&Path>,
+        block: &PortBlock,
+    ) -> Result<Self, Failure> {
         let kind = engine::kind(engine);
         let program = kind.find()?;
+        let none_left = || Failure::new(Reason::Resources, "no port is left for the driver of a browser");
+        let ports: Vec<Port> = (0..kind.ports).map(|_| block.take().ok_or_else(none_left)).collect::<Result<_, _>>()?;
+        let (arguments, path) = kind.arguments(&ports, &uuid::Uuid::now_v7().simple().to_string());
         let mut child = Command::new(&program)
-            // It picks a free port and says which.
-            .args(kind.arguments)
+            .args(arguments)
             // The agent's own environment may hold secrets, and a browser shows its environment to its children.
             .env_clear()
             .envs(environment())
@@ -93,7 +106,7 @@ impl Driver {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(read(stderr, output.clone(), None));
         }
-        Ok(Self { child, group, lease: lease.to_owned(), port, output })
+        Ok(Self { child, group, lease: lease.to_owned(), port, path, output, _ports: ports })
     }
 
     /// Ends the group and waits until it is gone.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Config;
 use super::bidi::Bidi;
+use super::ports::Port;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::Engine;
@@ -23,8 +24,8 @@ pub(super) struct Kind {
     pub(super) program: &'static str,
     /// Where distributions put it when it is not in PATH.
     places: &'static [&'static str],
-    /// What makes it listen on a free port of its own, on loopback.
-    pub(super) arguments: &'static [&'static str],
+    /// How many ports it and its browser listen on.
+    pub(super) ports: usize,
     /// What stands before the port in its output.
     said: &'static str,
     /// The browser's name, for people.
@@ -57,7 +58,8 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
                 "/usr/lib/chromium/chromedriver",
                 "/snap/bin/chromium.chromedriver",
             ],
-            arguments: &["--port=0"],
+            // Its browser is spoken to by a pipe.
+            ports: 1,
             said: "successfully on port ",
             browser: "Chromium",
             install: "install Chromium and its driver (Debian, Ubuntu: `apt-get install chromium chromium-driver`)",
@@ -71,8 +73,8 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
         Engine::Firefox => &Kind {
             program: "geckodriver",
             places: &["/usr/bin/geckodriver", "/usr/local/bin/geckodriver", "/snap/bin/geckodriver"],
-            // The WebSocket is Firefox's own; its port must differ from one Firefox to the next.
-            arguments: &["--host=127.0.0.1", "--port=0", "--websocket-port=0"],
+            // The WebSocket and Marionette are Firefox's own; their ports differ from one Firefox to the next.
+            ports: 3,
             said: "Listening on 127.0.0.1:",
             browser: "Firefox",
             install: "install Firefox and geckodriver (Debian: `apt-get install firefox-esr` and `cargo install geckodriver`)",
@@ -105,6 +107,22 @@ impl Kind {
                     ),
                 )
             })
+    }
+
+    /// What makes it listen on these ports, on loopback, and what stands before the path of every command. `token`: a
+    /// word that nobody else knows.
+    pub(super) fn arguments(&self, ports: &[Port], token: &str) -> (Vec<String>, String) {
+        let number = |index: usize| ports.get(index).map_or(0, Port::number);
+        if self.program == "chromedriver" {
+            return (vec![format!("--port={}", number(0)), format!("--url-base=/{token}")], format!("{token}/"));
+        }
+        let arguments = vec![
+            "--host=127.0.0.1".to_owned(),
+            format!("--port={}", number(0)),
+            format!("--websocket-port={}", number(1)),
+            format!("--marionette-port={}", number(2)),
+        ];
+        (arguments, String::new())
     }
 
     /// The port that a line of the driver's output tells.
@@ -173,8 +191,13 @@ pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, lim
 }
 
 /// What a session is asked for. The agent's own capabilities go first; nothing here shuts out another endpoint.
-/// `store`: where its database of certificates is, if it has one of its own.
-pub(super) fn capabilities(engine: Engine, config: &Config, store: Option<&Path>) -> Map<String, Json> {
+/// `store`: where its database of certificates is, if it has one of its own. `closed`: what its pages cannot reach.
+pub(super) fn capabilities(
+    engine: Engine,
+    config: &Config,
+    store: Option<&Path>,
+    closed: &Closed,
+) -> Map<String, Json> {
     let mut wanted = json!({
         "pageLoadStrategy": "eager",
         "acceptInsecureCerts": false,
@@ -192,12 +215,15 @@ pub(super) fn capabilities(engine: Engine, config: &Config, store: Option<&Path>
             "browserName": "firefox",
             "moz:firefoxOptions": {
                 "args": firefox_arguments(config, store),
-                "prefs": firefox_preferences(config),
+                "prefs": firefox_preferences(config, closed),
             },
         }),
     };
     merge(&mut wanted, own);
     merge(&mut wanted, Json::Object(config.capabilities.clone()));
+    if engine == Engine::Chromium {
+        close_ports(&mut wanted["goog:chromeOptions"]["args"], config, closed);
+    }
     let Json::Object(mut wanted) = wanted else { unreachable!("it was made as an object") };
     // A capability that is null in the agent's file is not asked for.
     wanted.retain(|_, value| !value.is_null());
@@ -259,10 +285,42 @@ fn chromium_arguments(config: &Config) -> Vec<String> {
             arguments.push("--disable-dev-shm-usage".into());
         }
     }
-    if config.loopback_only {
-        arguments.push("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost".into());
-    }
     arguments
+}
+
+/// What the pages of a browser cannot reach.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Closed {
+    /// Patterns of `HOST:PORT`, with `*` for any characters and `?` for one.
+    pub(super) patterns: Vec<String>,
+    /// The same as ports and ranges of ports.
+    pub(super) ports: Vec<String>,
+}
+
+/// Tells Chromium that there is nothing at ports of our own, whatever name leads there, and to be spoken to by a pipe,
+/// so that it has no port itself. The agent's file may have rules for names as well: of several such arguments only the
+/// last counts, and of several rules in one the first that fits.
+fn close_ports(arguments: &mut Json, config: &Config, closed: &Closed) {
+    const RULES: &str = "--host-resolver-rules=";
+    let Json::Array(arguments) = arguments else { return };
+    let mut rules: Vec<String> = closed.patterns.iter().map(|pattern| format!("MAP {pattern} ~NOTFOUND")).collect();
+    arguments.retain(|argument| match argument.as_str().and_then(|argument| argument.strip_prefix(RULES)) {
+        Some(own) => {
+            rules.push(own.to_owned());
+            false
+        }
+        None => true,
+    });
+    if config.loopback_only {
+        rules.extend(["MAP 127.0.0.1 127.0.0.1", "MAP localhost 127.0.0.1", "MAP * ~NOTFOUND"].map(ToOwned::to_owned));
+    }
+    if !rules.is_empty() {
+        arguments.push(format!("{RULES}{}", rules.join(", ")).into());
+    }
+    let is_own = |argument: &Json| argument.as_str().is_some_and(|text| text.starts_with("--remote-debugging-"));
+    if config.webdriver.is_none() && !arguments.iter().any(is_own) {
+        arguments.push("--remote-debugging-pipe".into());
+    }
 }
 
 fn firefox_arguments(config: &Config, store: Option<&Path>) -> Vec<String> {
@@ -278,7 +336,7 @@ fn firefox_arguments(config: &Config, store: Option<&Path>) -> Vec<String> {
 }
 
 /// What keeps Firefox from asking its makers for anything.
-fn firefox_preferences(config: &Config) -> Json {
+fn firefox_preferences(config: &Config, closed: &Closed) -> Json {
     let mut preferences = json!({
         "app.normandy.enabled": false,
         "app.update.auto": false,
@@ -295,6 +353,9 @@ fn firefox_preferences(config: &Config) -> Json {
         "services.settings.server": "data:,#remote-settings-dummy/v1",
         "toolkit.telemetry.server": "",
     });
+    if !closed.ports.is_empty() {
+        merge(&mut preferences, json!({"network.security.ports.banned": closed.ports.join(",")}));
+    }
     if config.loopback_only {
         merge(&mut preferences, json!({"network.dns.forceResolve": "127.0.0.1", "network.trr.mode": 5}));
     }
@@ -346,11 +407,31 @@ mod tests {
             unreachable!()
         };
         let config = Config { capabilities: own, ..Config::default() };
-        let made = capabilities(Engine::Chromium, &config, None);
+        let made = capabilities(Engine::Chromium, &config, None, &Closed::default());
         assert_eq!(made["goog:chromeOptions"]["binary"], "/opt/chrome");
         let arguments = made["goog:chromeOptions"]["args"].as_array().unwrap();
         assert!(arguments.contains(&json!("--headless")) && arguments.contains(&json!("--lang=pl")));
         assert_eq!((&made["acceptInsecureCerts"], &made["se:name"]), (&json!(true), &json!("wachta")));
         assert!(!made.contains_key("webSocketUrl"));
+    }
+
+    #[test]
+    fn rules_for_names_are_one_argument_and_ours_come_first() {
+        let check = |own: &str, loopback_only: bool, expected: &[&str]| {
+            let Json::Object(own) = json!({"goog:chromeOptions": {"args": [own]}}) else { unreachable!() };
+            let config = Config { capabilities: own, loopback_only, ..Config::default() };
+            let closed = Closed { patterns: vec!["*:215??".into()], ports: vec!["21500-21599".into()] };
+            let made = capabilities(Engine::Chromium, &config, None, &closed);
+            let arguments = made["goog:chromeOptions"]["args"].as_array().unwrap();
+            let found = arguments.iter().filter_map(Json::as_str);
+            let found: Vec<_> = found.filter(|text| text.contains("rules") || text.contains("debugging")).collect();
+            assert_eq!(found, expected);
+        };
+        let (ours, pipe) = ("--host-resolver-rules=MAP *:215?? ~NOTFOUND", "--remote-debugging-pipe");
+        check("--lang=pl", false, &[ours, pipe]);
+        check("--host-resolver-rules=MAP a b", false, &[&format!("{ours}, MAP a b"), pipe]);
+        let alone = "MAP 127.0.0.1 127.0.0.1, MAP localhost 127.0.0.1, MAP * ~NOTFOUND";
+        check("--lang=pl", true, &[&format!("{ours}, {alone}"), pipe]);
+        check("--remote-debugging-port=9222", false, &["--remote-debugging-port=9222", ours]);
     }
 }

@@ -48,7 +48,10 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let query = Query::new(target, values)?.with(json!({"then": "type", "text": text, "append": append}));
-        let secret = values.masker().mask(text) != text;
+        let secret = values.masker().is_secret(text);
+        if secret {
+            values.masker().typed(text);
+        }
         let blind = self.filmstrip.as_ref().filter(|_| secret).map(Filmstrip::blind);
         let answer = self
             .once(&query, deadline, &|answer, element| {

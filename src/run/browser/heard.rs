@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::bounded;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
@@ -115,6 +116,6 @@ fn fits(one: &Download, name: Option<&Filled>, size: Option<&Filled>, contains: 
     if bytes > LARGEST {
         return not("it is too large to be looked into");
     }
-    let content = std::fs::read(path).unwrap_or_default();
+    let content = bounded::read(path, LARGEST).unwrap_or_default();
     if String::from_utf8_lossy(&content).contains(text) { Ok(()) } else { not("other content") }
 }

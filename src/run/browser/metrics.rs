@@ -1,6 +1,6 @@
 //! What the browser engine counts.
 
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::names::{Metric, metric};
 
@@ -15,6 +15,8 @@ pub struct Metrics {
     pub started: IntCounter,
     /// Sessions that did not end by themselves, by `cause`.
     pub reaped: IntCounterVec,
+    /// Whether browsers have a sandbox.
+    pub sandbox: IntGauge,
 }
 
 impl Metrics {
@@ -32,6 +34,8 @@ impl Metrics {
         registry.register(Box::new(waiting.clone()))?;
         registry.register(Box::new(started.clone()))?;
         registry.register(Box::new(reaped.clone()))?;
+        let sandbox = IntGauge::with_opts(options(&metric::BROWSER_SANDBOX))?;
+        registry.register(Box::new(sandbox.clone()))?;
         for state in ["idle", "busy"] {
             sessions.with_label_values(&[state]).set(0);
         }
@@ -41,7 +45,7 @@ impl Metrics {
         for cause in Cause::ALL {
             reaped.with_label_values(&[cause.as_str()]).inc_by(0);
         }
-        Ok(Self { sessions, waiting, started, reaped })
+        Ok(Self { sessions, waiting, started, reaped, sandbox })
     }
 
     /// A session is in another state now.

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! browsers ─ session ─ lease ─ driver ─ processes   a pool of sessions, and their end
+//!     ├─ ports                                      where drivers listen, closed to pages and requests
 //!     │          │         └─ guard                 their end when the agent was killed
 //!     │          └─ bidi ─ watch ─ observe          what is heard of a browser
 //!     ├─ spec                                       what a run wants of its browser
@@ -40,6 +41,7 @@ mod observe;
 mod page;
 mod picture;
 mod pointer;
+mod ports;
 mod processes;
 mod script;
 mod session;

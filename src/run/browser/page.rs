@@ -170,6 +170,13 @@ impl Page {
         let done = self.do_action(action, values, deadline).await;
         // The next step begins at the top. A session that is lost says so when it is asked for more.
         let back = self.leave_frames().await.map_err(Trouble::failure);
+        if let Some(url) = self.watch.trespass() {
+            let text =
+                format!("the page led to `{url}`, which no scenario may see; only http: and https: can be opened");
+            let trouble = Trouble::Gone(Reason::Configuration, text.clone());
+            self.lost.get_or_insert(trouble);
+            return Err(Failure::new(Reason::Configuration, text));
+        }
         let saved = done?;
         back.map(|()| saved)
     }

@@ -36,6 +36,24 @@ pub(super) const EVENTS: &[&str] = &[
     "script.message",
 ];
 
+/// Whether a scenario may see a document: one of the target, or one that a page made. Files and the browser's own pages
+/// are neither; browsers keep pages from them, and this is the second lock.
+fn is_open(url: &str) -> bool {
+    let scheme = url.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    match scheme.as_str() {
+        "http" | "https" | "data" | "blob" | "javascript" | "" => true,
+        // What a navigation that failed shows.
+        "chrome-error" => true,
+        "about" => {
+            let page = url.get("about:".len()..).unwrap_or_default();
+            ["blank", "srcdoc", "neterror", "certerror", "httpsonlyerror", "blocked"]
+                .iter()
+                .any(|open| page.starts_with(open))
+        }
+        _ => false,
+    }
+}
+
 /// A dialog that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Prompt {
@@ -79,6 +97,8 @@ pub(super) struct Watch {
     additions: Mutex<Additions>,
     /// The span of the step that runs.
     span: Mutex<String>,
+    /// A document of this machine that a page has led to, and that no scenario may see.
+    trespass: Mutex<Option<String>>,
     /// Requests to which credentials were given once.
     asked: Mutex<HashSet<String>>,
 }
@@ -97,7 +117,13 @@ impl Watch {
             additions: Mutex::default(),
             span: Mutex::default(),
             asked: Mutex::default(),
+            trespass: Mutex::default(),
         }
+    }
+
+    /// The URL of a document that no scenario may see, where a page has led to one.
+    pub(super) fn trespass(&self) -> Option<String> {
+        lock(&self.trespass).clone()
     }
 
     /// What is kept of the traffic, the console and the documents.
@@ -147,6 +173,11 @@ impl Watch {
                 if !windows.contains(&context) {
                     windows.push(context);
                 }
+            }
+            "browsingContext.navigationCommitted" | "browsingContext.domContentLoaded" | "browsingContext.load"
+                if !is_open(&text("url")) =>
+            {
+                lock(&self.trespass).get_or_insert_with(|| text("url"));
             }
             "browsingContext.contextDestroyed" => {
                 let context = text("context");
@@ -208,5 +239,43 @@ impl Watch {
             set("traceparent", &format!("00-{}-{}-01", additions.trace, lock(&self.span)));
         }
         ("network.continueRequest", json!({"request": request, "headers": headers}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_this_machine_are_not_open() {
+        for open in [
+            "http://a/",
+            "https://a/",
+            "about:blank",
+            "about:srcdoc",
+            "data:text/html,x",
+            "blob:http://a/1",
+            "chrome-error://chromewebdata/",
+            "about:neterror?e=x",
+            "",
+        ] {
+            assert!(is_open(open), "{open}");
+        }
+        for closed in [
+            "file:///etc/passwd",
+            "FILE:///etc",
+            "chrome://version/",
+            "view-source:http://a/",
+            "devtools://x",
+            "filesystem:http://a/",
+            "about:config",
+            "about:support",
+            "chrome-untrusted://x",
+            "resource://x",
+            "ftp://a/",
+            "moz-extension://x",
+        ] {
+            assert!(!is_open(closed), "{closed}");
+        }
     }
 }

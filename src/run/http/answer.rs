@@ -65,8 +65,7 @@ pub(super) fn evidence(trail: &[Hop], last: Option<&Answer>, masker: &Masker) ->
     text.push('\n');
     let mut bytes = text.into_bytes();
     // Cut after masking: half a secret is one as well.
-    let body = masker.mask_bytes(&answer.body);
-    bytes.extend_from_slice(&body[..body.len().min(EVIDENCE_BODY)]);
+    bytes.extend_from_slice(masker.masked_bytes(answer.body.clone()).truncated(EVIDENCE_BODY).as_bytes());
     Some(bytes)
 }
 

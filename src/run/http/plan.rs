@@ -103,14 +103,14 @@ impl Plan {
                 Proof::None
             }
             Some(Login::Basic { user, password, digest: false }) => {
-                headers.insert(AUTHORIZATION, basic(&fill(user, values)?, &fill(password, values)?)?);
+                headers.insert(AUTHORIZATION, basic(&fill(user, values)?, &hidden(password, values)?)?);
                 Proof::None
             }
             Some(Login::Basic { user, password, digest: true }) => {
-                Proof::Digest { user: fill(user, values)?, password: fill(password, values)? }
+                Proof::Digest { user: fill(user, values)?, password: hidden(password, values)? }
             }
             Some(Login::Bearer(token)) => {
-                headers.insert(AUTHORIZATION, bearer(&fill(token, values)?).map_err(|f| f.at(token.span))?);
+                headers.insert(AUTHORIZATION, bearer(&hidden(token, values)?).map_err(|f| f.at(token.span))?);
                 Proof::None
             }
             Some(Login::OAuth2(oauth2)) => Proof::OAuth2(Box::new(Client::new(oauth2, values)?)),
@@ -258,6 +258,14 @@ fn not_a_uri(error: &dyn std::fmt::Display) -> Failure {
 
 pub(super) fn fill(template: &At<Template>, values: &Values) -> Result<String, Failure> {
     values.fill(template).map_err(|failure| failure.at(template.span))
+}
+
+/// A password or a token, filled in: masked from then on, declared as a secret or written out.
+fn hidden(template: &At<Template>, values: &Values) -> Result<String, Failure> {
+    let text = fill(template, values)?;
+    // One that is too short was not declared as a secret.
+    values.masker().add(&text);
+    Ok(text)
 }
 
 /// Names and values, filled in.

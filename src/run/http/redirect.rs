@@ -59,7 +59,7 @@ pub(super) fn next(ask: &Ask, status: u16, headers: &HeaderMap, values: &Values)
         }
         let masker = values.masker();
         let is_secret = |value: &hyper::header::HeaderValue| {
-            value.is_sensitive() || value.to_str().is_ok_and(|text| masker.mask(text) != text)
+            value.is_sensitive() || value.to_str().is_ok_and(|text| masker.is_secret(text))
         };
         let secret: Vec<_> =
             next.headers.iter().filter(|(_, value)| is_secret(value)).map(|(name, _)| name.clone()).collect();

@@ -29,6 +29,8 @@ pub async fn check(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<(
 async fn ask(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<Json, Failure> {
     let text = around.values.fill(&check.url)?;
     let url = url(&text).map_err(|problem| configuration("`postgres`", &check.url, &problem))?;
+    nothing_of_the_environment(|name| std::env::var_os(name).is_some())
+        .map_err(|failure| failure.at(check.url.span))?;
     let sql = match &check.sql {
         Some(sql) => around.values.fill(sql)?,
         None => "SELECT 1".to_owned(),
@@ -71,6 +73,21 @@ async fn talk(options: PgConnectOptions, sql: &str, around: &Surroundings<'_>) -
     // The answer is there; a server that does not say goodbye changes nothing.
     let _ = connection.close().await;
     value.map(Option::unwrap_or_default)
+}
+
+/// What the client library takes of the agent's environment and cannot be told to leave alone: certificates and options
+/// that the scenario has no right to.
+const TAKEN: [&str; 4] = ["PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
+
+fn nothing_of_the_environment(is_set: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    match TAKEN.iter().find(|name| is_set(name)) {
+        Some(name) => {
+            let text =
+                format!("the agent's environment has `{name}`, which a check must not use; start the agent without it");
+            Err(Failure::new(Reason::Configuration, text))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Nothing is taken of the agent's own environment, `.pgpass` included.
@@ -222,5 +239,23 @@ mod tests {
         check(&[1, 0xffff, 0, 4, 25], json!(0.0025));
         check(&[0, 0, 0xc000, 0], Json::Null);
         assert_eq!(number(&[0, 5, 0, 0, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn a_check_gets_nothing_of_the_agents_environment() {
+        for (name, refused) in [
+            ("PGOPTIONS", true),
+            ("PGSSLROOTCERT", true),
+            ("PGSSLCERT", true),
+            ("PGSSLKEY", true),
+            // What the check sets itself.
+            ("PGPASSWORD", false),
+            ("PGHOST", false),
+            ("PGUSER", false),
+            ("PATH", false),
+        ] {
+            let checked = nothing_of_the_environment(|set| set == name);
+            assert_eq!(checked.is_err(), refused, "{name}");
+        }
     }
 }

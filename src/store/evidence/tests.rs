@@ -3,6 +3,7 @@
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::*;
+use crate::secret::Masker;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -16,8 +17,7 @@ impl Temporary {
     /// A run that began so many hours ago, with so many bytes of evidence.
     async fn run(&self, hours: u64, bytes: usize) -> RunId {
         let run = RunId(Uuid::new_v7(Timestamp::from_unix(NoContext, NOW - hours * 3600, 0)));
-        let (name, masker) = ("frame-000000ms.jpg", Masker::default());
-        self.0.keep(run, EvidenceKind::Frame, name, vec![0; bytes], &masker).await.unwrap();
+        self.0.keep(run, EvidenceKind::Frame, "frame-000000ms.jpg", Masked::picture(vec![0; bytes])).await.unwrap();
         run
     }
 
@@ -60,22 +60,20 @@ async fn the_oldest_goes_first_and_the_young_and_the_spared_stay() {
 }
 
 #[tokio::test]
-async fn texts_are_masked_and_pictures_are_not() {
+async fn a_text_that_is_too_large_is_cut_and_a_picture_is_refused() {
     let folder = Temporary::new();
     let (run, masker) = (RunId::new(), Masker::default());
     assert!(masker.add("hunter2"));
-    for (kind, masked) in [
+    for (kind, is_cut) in [
         (EvidenceKind::Screenshot, false),
         (EvidenceKind::Frame, false),
-        (EvidenceKind::Har, true),
+        (EvidenceKind::Har, false),
         (EvidenceKind::Page, true),
         (EvidenceKind::Accessibility, true),
     ] {
-        folder.0.keep(run, kind, "piece", b"a hunter2 b".to_vec(), &masker).await.unwrap();
-        let kept = folder.0.read(run, "piece").await.unwrap();
-        assert_eq!(kept == b"a *** b", masked, "{kind:?}");
-        // Half a picture and half a HAR are none; a text is cut.
-        let large = folder.0.keep(run, kind, "piece", vec![b'x'; LARGEST + 1], &masker).await;
-        assert_eq!(large.is_ok(), matches!(kind, EvidenceKind::Page | EvidenceKind::Accessibility), "{kind:?}");
+        folder.0.keep(run, kind, "piece", masker.masked_bytes(b"a hunter2 b".to_vec())).await.unwrap();
+        assert_eq!(folder.0.read(run, "piece").await.unwrap(), b"a *** b", "{kind:?}");
+        let large = folder.0.keep(run, kind, "piece", Masked::picture(vec![b'x'; LARGEST + 1])).await;
+        assert_eq!(large.map(|kept| kept.bytes).ok(), is_cut.then_some(LARGEST as u64), "{kind:?}");
     }
 }

@@ -348,7 +348,7 @@ pub fn source(scenario: &Scenario) -> Vec<Line> {
         .enumerate()
         .map(|(index, text)| Line {
             number: index + 1,
-            text: text.to_owned(),
+            text: scenario.source.shown(text),
             own: (start..=end.max(start)).contains(&(index + 1)),
         })
         .collect()

@@ -71,6 +71,7 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
         open => shown(open.iter().map(|found| IncidentView::new(found, now)).collect::<Vec<_>>()),
         resolved => shown(resolved.iter().take(5).map(|found| IncidentView::new(found, now)).collect::<Vec<_>>()),
         problems => shown(&overview.problems),
+        notes => shown(&overview.notes),
         refused => shown(&overview.refused),
         scenarios => shown(rows),
         failed => count(Verdict::Failed),
@@ -129,7 +130,7 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
             timeout => view::spent(scenario.timeout),
             tags => shown(view::tags(scenario)),
             place => scenario.source.place(scenario.id.span),
-            base_url => scenario.base_url.as_ref().map(|url| url.value.raw().to_owned()),
+            base_url => scenario.base_url.as_ref().map(|url| scenario.source.shown(url.value.raw())),
             steps => shown(detail::planned(scenario)),
             source => shown(detail::source(scenario)),
         }

@@ -20,7 +20,7 @@ use crate::outcome::{
 use crate::run::blackbox::Prober;
 use crate::run::tls::Trusted;
 use crate::scenario::{Engine, Kind, Lookup, LookupError, Severity, load};
-use crate::secret::Masker;
+use crate::secret::{Masked, Masker};
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Batch, Delivery, History as _, Outbox as _, Runs as _, Sqlite};
@@ -113,6 +113,7 @@ async fn fixture() -> Fixture {
         paused: Vec::new(),
         maintenance: Vec::new(),
         problems: Vec::new(),
+        notes: Vec::new(),
         loaded_at: Some(now()),
     };
     let (sender, receiver) = watch::channel(Arc::new(overview));
@@ -291,7 +292,7 @@ async fn an_incident_comes_first_and_every_page_escapes() {
         (EvidenceKind::Screenshot, "screenshot.png", b"\x89PNG\r\n\x1a\nrest".to_vec()),
         (EvidenceKind::Source, "source.html", b"<html><script>alert(1)</script>".to_vec()),
     ] {
-        let piece = fixture.state.evidence.keep(bad.run, kind, name, bytes, &Masker::default()).await.unwrap();
+        let piece = fixture.state.evidence.keep(bad.run, kind, name, Masked::picture(bytes)).await.unwrap();
         bad.evidence.push(piece);
     }
     fixture.write(vec![good.clone(), bad.clone()]).await;
@@ -423,7 +424,7 @@ async fn evidence_is_never_markup_and_stays_in_its_folder() {
         (EvidenceKind::Source, "source.html", b"<script>alert(1)</script>"),
         (EvidenceKind::Screenshot, "fake.png", b"<html>"),
     ] {
-        fixture.state.evidence.keep(run, kind, name, bytes.to_vec(), &masker).await.unwrap();
+        fixture.state.evidence.keep(run, kind, name, masker.masked_bytes(bytes.to_vec())).await.unwrap();
     }
     for (name, kind) in [
         ("screenshot.png", "image/png"),
@@ -506,7 +507,7 @@ async fn a_browser_run_shows_what_the_browser_saw() {
         (EvidenceKind::Frame, "frame-000500ms.jpg", b"\xff\xd8\xff\xe0".to_vec()),
         (EvidenceKind::Frame, "odd.jpg", b"".to_vec()),
     ] {
-        run.evidence.push(fixture.state.evidence.keep(run.run, kind, name, bytes, &Masker::default()).await.unwrap());
+        run.evidence.push(fixture.state.evidence.keep(run.run, kind, name, Masked::picture(bytes)).await.unwrap());
     }
     fixture.write(vec![run.clone()]).await;
     let page = fixture.page(&format!("/run/{}", run.run), StatusCode::OK).await;

@@ -86,6 +86,11 @@ impl Place {
         std::fs::read(self.folder.path().join("evidence").join(path)).unwrap()
     }
 
+    /// Where its browsers and evidence are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Ends its sessions.
     pub async fn close(self) {
         self.browsers.shutdown().await;

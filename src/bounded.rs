@@ -1,0 +1,208 @@
+//! Files, read within bounds: regular files only, no larger than the caller allows, and on threads of their own where a
+//! file system may not answer.
+//!
+//! A named pipe, a device, a socket or a folder is refused by what the system says of it, before anything is read; a
+//! size is looked at before memory is taken. A read that hangs, as on a network mount whose server is gone, holds up
+//! nobody: [`Readers`] gives it up after a time and bounds the threads that hang.
+
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::{Error, ErrorKind, Read as _, Result};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Maximum size of a secret, a certificate or another small file, in bytes.
+pub const MAX_SMALL_BYTES: u64 = 1 << 20;
+
+/// Reads a regular file of at most `max_bytes`; links are followed.
+pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+    // To open a device can have effects of its own.
+    check(&std::fs::metadata(path)?, max_bytes)?;
+    // A pipe that has taken its place meanwhile must not be waited for.
+    let flags = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
+    let file: File = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let about = file.metadata()?;
+    check(&about, max_bytes)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+    // It may grow while it is read, and those below /proc say that they are empty.
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes { Err(too_large(max_bytes)) } else { Ok(bytes) }
+}
+
+/// Reads a regular file of UTF-8 text of at most `max_bytes`.
+pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
+    String::from_utf8(read(path, max_bytes)?)
+        .map_err(|error| Error::new(ErrorKind::InvalidData, format!("not UTF-8 text, at byte {}", at_byte(&error))))
+}
+
+fn at_byte(error: &std::string::FromUtf8Error) -> usize {
+    error.utf8_error().valid_up_to()
+}
+
+fn check(about: &Metadata, max_bytes: u64) -> Result<()> {
+    if !about.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("it is {}, not a file", kind(about.file_type()))));
+    }
+    if about.len() > max_bytes { Err(too_large(max_bytes)) } else { Ok(()) }
+}
+
+fn kind(of: FileType) -> &'static str {
+    match of {
+        of if of.is_dir() => "a folder",
+        of if of.is_fifo() => "a named pipe",
+        of if of.is_socket() => "a socket",
+        of if of.is_block_device() || of.is_char_device() => "a device",
+        _ => "something else",
+    }
+}
+
+fn too_large(max_bytes: u64) -> Error {
+    let limit =
+        if max_bytes >= 1 << 20 { format!("{} MiB", max_bytes >> 20) } else { format!("{} KiB", max_bytes >> 10) };
+    Error::new(ErrorKind::FileTooLarge, format!("it is larger than {limit}"))
+}
+
+/// Threads that read what may not answer. Clones share the bound.
+#[derive(Debug, Clone, Default)]
+pub struct Readers(Arc<AtomicUsize>);
+
+impl Readers {
+    /// Maximum number of threads at once; while so many hang, nothing more is read.
+    const MAX_THREADS: usize = 16;
+
+    /// Does some reading on a thread of its own and waits for it, `limit` at most. A thread that hangs is left alone.
+    pub fn within<T: Send + 'static>(&self, limit: Duration, read: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let (done, answer) = mpsc::sync_channel(1);
+        self.start(move || drop(done.send(read())))?;
+        answer.recv_timeout(limit).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => no_answer(limit),
+            mpsc::RecvTimeoutError::Disconnected => failed(),
+        })
+    }
+
+    /// As [`Readers::within`], for tasks: the thread of the task goes on meanwhile.
+    pub async fn within_async<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let (done, answer) = tokio::sync::oneshot::channel();
+        self.start(move || drop(done.send(read())))?;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.map_err(|_| failed()),
+            Err(_) => Err(no_answer(limit)),
+        }
+    }
+
+    fn start(&self, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let place = Place::take(&self.0).ok_or_else(|| {
+            let text = format!("{} earlier reads have not ended; does a network mount hang?", Self::MAX_THREADS);
+            Error::new(ErrorKind::ResourceBusy, text)
+        })?;
+        let thread = std::thread::Builder::new().name("files".to_owned());
+        thread.spawn(move || {
+            let _place = place;
+            work();
+        })?;
+        Ok(())
+    }
+}
+
+/// One of the threads that there may be; given back when it ends, in whatever way.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(threads: &Arc<AtomicUsize>) -> Option<Self> {
+        let taken = threads.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+            (count < Readers::MAX_THREADS).then_some(count + 1)
+        });
+        taken.is_ok().then(|| Self(Arc::clone(threads)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn no_answer(limit: Duration) -> Error {
+    Error::new(ErrorKind::TimedOut, format!("the file system did not answer within {} s", limit.as_secs_f64()))
+}
+
+fn failed() -> Error {
+    Error::other("the thread that reads it ended early")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_small_file_is_refused_at_once() {
+        let folder = std::env::temp_dir().join(format!("wachta-bounded-{}", uuid::Uuid::now_v7().simple()));
+        std::fs::create_dir_all(folder.join("folder")).unwrap();
+        nix::unistd::mkfifo(&folder.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = UnixListener::bind(folder.join("socket")).unwrap();
+        File::create(folder.join("sparse")).unwrap().set_len(3 << 30).unwrap();
+        std::fs::write(folder.join("fits"), vec![b'a'; 1024]).unwrap();
+        std::fs::write(folder.join("does-not"), vec![b'a'; 1025]).unwrap();
+        std::fs::write(folder.join("latin"), b"caf\xe9").unwrap();
+        std::os::unix::fs::symlink("loop", folder.join("loop")).unwrap();
+        std::os::unix::fs::symlink("pipe", folder.join("to-pipe")).unwrap();
+        std::os::unix::fs::symlink("fits", folder.join("to-fits")).unwrap();
+        let began = Instant::now();
+        for (name, expected) in [
+            ("folder", "it is a folder, not a file"),
+            ("pipe", "it is a named pipe, not a file"),
+            ("to-pipe", "it is a named pipe, not a file"),
+            ("socket", "it is a socket, not a file"),
+            ("/dev/zero", "it is a device, not a file"),
+            ("sparse", "it is larger than 1 KiB"),
+            ("does-not", "it is larger than 1 KiB"),
+            ("latin", "not UTF-8 text, at byte 3"),
+            ("loop", "Too many levels of symbolic links (os error 40)"),
+            ("nothing", "No such file or directory (os error 2)"),
+        ] {
+            let problem = read_text(&folder.join(name), 1024).unwrap_err();
+            assert_eq!(problem.to_string(), expected, "{name}");
+        }
+        for name in ["fits", "to-fits"] {
+            assert_eq!(read_text(&folder.join(name), 1024).unwrap().len(), 1024, "{name}");
+        }
+        // What says that it is empty is bounded all the same.
+        assert!(read(Path::new("/proc/self/status"), 16).is_err());
+        assert!(!read(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
+        assert!(began.elapsed() < Duration::from_secs(1));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_read_that_hangs_is_given_up_and_so_many_are_the_end() {
+        let readers = Readers::default();
+        let (hold, held) = mpsc::channel::<()>();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let hangs = || {
+            let held = Arc::clone(&held);
+            move || drop(held.lock().map(|held| held.recv()))
+        };
+        let limit = Duration::from_millis(5);
+        let problem = readers.within(limit, hangs()).unwrap_err();
+        assert_eq!(problem.to_string(), "the file system did not answer within 0.005 s");
+        for _ in 1..Readers::MAX_THREADS {
+            assert_eq!(readers.within_async(limit, hangs()).await.unwrap_err().kind(), ErrorKind::TimedOut);
+        }
+        assert_eq!(readers.within(limit, || 1).unwrap_err().kind(), ErrorKind::ResourceBusy);
+        drop(hold);
+        while readers.0.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(readers.within(Duration::from_secs(60), || 1).unwrap(), 1);
+    }
+}

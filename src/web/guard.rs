@@ -1,0 +1,158 @@
+//! Who may ask for what: the check that every request passes before it is routed.
+//!
+//! The agent has no users, so what protects it from the pages that a person has open is what browsers say of a
+//! request, and no page can change: under which name it was reached, and where it comes from. Programs send none of
+//! these headers but `Host`, and are taken as they are.
+
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+use sha2::{Digest as _, Sha256};
+
+use super::Config;
+use crate::names::path;
+use crate::notify::credential::Credential;
+
+/// Maximum length of a request's path and query, in bytes.
+const MAX_TARGET_BYTES: usize = 16 << 10;
+
+/// What requests are held against. Clones share it; a reload replaces it.
+#[derive(Debug, Clone, Default)]
+pub struct Guard(Arc<RwLock<Settings>>);
+
+#[derive(Debug, Default)]
+struct Settings {
+    /// Names that lead here, in lower case, without ports.
+    names: Vec<String>,
+    /// The origin of `web.external_url`.
+    origin: Option<String>,
+    beat_token: Option<Credential>,
+}
+
+/// Why a request is refused: a status and a line of text.
+pub type Refusal = (StatusCode, String);
+
+impl Guard {
+    /// Takes what the agent's file says.
+    pub fn load(&self, config: &Config) {
+        let mut names = vec!["localhost".to_owned()];
+        names.extend(config.hosts.iter().map(|name| name.to_ascii_lowercase()));
+        names.extend(config.external_url.as_ref().and_then(|url| url.host_str()).map(str::to_ascii_lowercase));
+        // The name of this machine is nobody else's to give out.
+        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        names.extend(Some(own.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Settings {
+            names,
+            origin: config.external_url.as_ref().map(|url| url.origin().ascii_serialization()),
+            beat_token: config.beat_token.clone(),
+        };
+    }
+
+    /// Whether a request may be answered.
+    pub fn check(&self, method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+        if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
+            return Err((StatusCode::URI_TOO_LONG, format!("the path is longer than {} KiB", MAX_TARGET_BYTES >> 10)));
+        }
+        let settings = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let host = settings.host(uri, version, headers)?;
+        let is_beat = uri.path().starts_with(path::BEAT);
+        if is_beat || !matches!(*method, Method::GET | Method::HEAD) {
+            settings.origin_is_ours(host, headers)?;
+        }
+        if is_beat {
+            // Where browsers speak plain HTTP by a name they do not say where a request comes from.
+            let is_browser = headers.contains_key(header::ACCEPT_LANGUAGE) && !headers.contains_key("sec-fetch-site");
+            if is_browser && matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::ORIGIN) {
+                return Err((StatusCode::FORBIDDEN, "call it by a program, not by a page".into()));
+            }
+            settings.beat_token(uri, headers)?;
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// The host that a request is for, as it was written.
+    fn host<'a>(&self, uri: &'a Uri, version: Version, headers: &'a HeaderMap) -> Result<Option<&'a str>, Refusal> {
+        let bad = |text: &str| Err((StatusCode::BAD_REQUEST, text.to_owned()));
+        let mut named = headers.get_all(header::HOST).iter();
+        let host = match (named.next(), named.next()) {
+            (Some(_), Some(_)) => return bad("more than one Host header"),
+            (Some(host), None) => match host.to_str() {
+                Ok(host) => Some(host),
+                Err(_) => return bad("the Host header is no name"),
+            },
+            (None, _) if version >= Version::HTTP_11 && uri.host().is_none() => {
+                return bad("the Host header is missing");
+            }
+            (None, _) => None,
+        };
+        for name in [host, uri.authority().map(axum::http::uri::Authority::as_str)].into_iter().flatten() {
+            if !self.is_own_name(name) {
+                let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+                let text = format!("`{shown}` is not a name of this agent; add it to `web.hosts` if it is");
+                return Err((StatusCode::MISDIRECTED_REQUEST, text));
+            }
+        }
+        Ok(host.or(uri.authority().map(axum::http::uri::Authority::as_str)))
+    }
+
+    /// Whether a name with or without a port leads here. An address does: only a name can be pointed at this agent by
+    /// somebody else.
+    fn is_own_name(&self, host: &str) -> bool {
+        let Some(name) = without_port(host) else { return false };
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok() || self.names.contains(&name)
+    }
+
+    fn origin_is_ours(&self, host: Option<&str>, headers: &HeaderMap) -> Result<(), Refusal> {
+        let foreign = || Err((StatusCode::FORBIDDEN, "asked for by another site".to_owned()));
+        if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
+            return foreign();
+        }
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let Some(origin) = origins.next() else { return Ok(()) };
+        let Ok(origin) = origin.to_str() else { return foreign() };
+        let is_ours = self.origin.as_deref() == Some(origin)
+            || origin.split_once("://").is_some_and(|(_, place)| Some(place) == host && self.is_own_name(place));
+        if is_ours && origins.next().is_none() { Ok(()) } else { foreign() }
+    }
+
+    /// `/beat` takes a token where one is configured: `Authorization: Bearer TOKEN`, or `?token=TOKEN`.
+    fn beat_token(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(credential) = &self.beat_token else { return Ok(()) };
+        let wanted = credential.read().map_err(|error| {
+            tracing::error!(error, "`web.beat_token` cannot be read");
+            (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be checked".to_owned())
+        })?;
+        let in_header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let in_header = in_header
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let query = uri.query().unwrap_or_default();
+        let in_query = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
+        let given =
+            in_header.map(|(_, token)| token.trim().to_owned()).or(in_query.map(|(_, token)| token.into_owned()));
+        // Digests are compared, so that the time it takes tells nothing of the token.
+        let digest = |token: &str| Sha256::digest(token.as_bytes());
+        match given {
+            Some(given) if digest(&given) == digest(&wanted) => Ok(()),
+            _ => Err((StatusCode::UNAUTHORIZED, "the token of `web.beat_token` is missing or wrong".into())),
+        }
+    }
+}
+
+/// A host without its port; `None` where it is no host.
+fn without_port(host: &str) -> Option<&str> {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if host.starts_with('[') {
+        let end = host.find(']')?;
+        let rest = &host[end + 1..];
+        return (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(&host[..=end]);
+    }
+    match host.split_once(':') {
+        None => (!host.is_empty()).then_some(host),
+        Some((name, port)) => (!name.is_empty() && is_port(port)).then_some(name),
+    }
+}

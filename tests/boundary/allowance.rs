@@ -1,0 +1,248 @@
+//! What scenarios may not do: read files and variables, run programs and reach the agent's own drivers beyond what the
+//! agent's file allows. Nothing is allowed here, so that nothing of it may arrive at the server beside.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use wachta::app::config::Allow;
+use wachta::app::lookup::Environment;
+use wachta::diagnostic::Severity;
+use wachta::names::Reason;
+use wachta::scenario::{Engine, Scenario, load};
+
+use crate::support::Folder;
+use crate::support::places::Place;
+
+/// What stands in a file beside the folder of scenarios.
+const OUTSIDE: &str = "OUTSIDE-Kq31-file";
+
+type Received = Arc<Mutex<Vec<String>>>;
+
+/// A site that leads to a file in every way that a page has, and keeps what it is sent.
+async fn site(file: &str) -> (String, Received) {
+    let received = Received::default();
+    let pages = (Arc::clone(&received), file.to_owned());
+    async fn answer(State((received, file)): State<(Received, String)>, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+        received.lock().unwrap().push(format!("{} {}", parts.uri, String::from_utf8_lossy(&body)));
+        let path = parts.uri.path().trim_start_matches('/');
+        match path {
+            "redirect" => (axum::http::StatusCode::FOUND, [(header::LOCATION, file)]).into_response(),
+            "refresh" => Html(format!("<meta http-equiv=refresh content='0;url={file}'>")).into_response(),
+            "link" => {
+                Html(format!("<a id=a href='{file}'>a</a><a id=b target=_blank href='{file}'>b</a>")).into_response()
+            }
+            "frame" => {
+                Html(format!("<iframe id=f src='{file}'></iframe><object data='{file}'></object>")).into_response()
+            }
+            "away" => Redirect::temporary("gopher://127.0.0.1:1/").into_response(),
+            _ => Html("<p id=p>a page</p>".to_owned()).into_response(),
+        }
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer).with_state(pages)).await });
+    (format!("http://{address}"), received)
+}
+
+/// What must become of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    /// Its file does not load, or the scenario is refused.
+    Refused,
+    /// The run ends as `unknown (configuration)`.
+    Configuration,
+    /// Whatever the browser makes of it, nothing arrives.
+    Nothing,
+}
+
+fn scenario(number: usize, head: &str, steps: &[String]) -> String {
+    let steps: Vec<String> = steps.iter().map(|step| format!("  - {step}\n")).collect();
+    format!("scenario: attempt {number}\n{head}steps:\n{}", steps.concat())
+}
+
+/// Ports that the drivers of a place listen on, and their browsers.
+fn driver_ports(place: &Place) -> Vec<String> {
+    let folder = place.folder().canonicalize().unwrap();
+    let mut ports = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(line) = std::fs::read_to_string(entry.path().join("cmdline")) else { continue };
+        let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        let own = environment.split('\0').find_map(|pair| pair.strip_prefix("TMPDIR="));
+        let is_ours =
+            own.and_then(|own| Path::new(own).canonicalize().ok()).is_some_and(|own| own.starts_with(&folder));
+        if is_ours && line.split('\0').next().is_some_and(|program| program.ends_with("driver")) {
+            ports.extend(line.split('\0').filter_map(|word| word.split_once("port=")).map(|(_, port)| port.to_owned()));
+        }
+    }
+    ports
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_attempts_to_leave_the_allowance() {
+    let folder = Folder::new("allowance");
+    folder.write("outside.txt", OUTSIDE);
+    folder.write("scenarios/beside.txt", "beside");
+    std::os::unix::fs::symlink("../outside.txt", folder.path().join("scenarios/link.txt")).unwrap();
+    let outside = folder.path().join("outside.txt").display().to_string();
+    let file = format!("file://{outside}");
+    let (base, received) = site(&file).await;
+    let send = format!("POST: {base}/collect\n    form: {{x: \"${{x}}\"}}");
+    let text = "save: {x: {element: {css: html}, text: true}}".to_owned();
+    let var = |value: &str| format!("vars: {{u: \"{value}\"}}\n");
+    let open = |value: &str| (var(value), vec!["goto: \"${vars.u}\"".to_owned(), text.clone(), send.clone()]);
+    let secret =
+        |from: &str| (format!("secrets: {{s: {from}}}\n"), vec![format!("GET: \"{base}/collect?x=${{secret.s}}\"")]);
+    let page = |path: &str, then: &[&str]| {
+        let steps = std::iter::once(format!("goto: {base}/{path}")).chain(then.iter().map(|step| (*step).to_owned()));
+        let saved = format!("{text}\n    timeout: 2s");
+        (String::new(), steps.chain([saved, send.clone()]).collect::<Vec<_>>())
+    };
+    let script = |script: &str| page("ok", &[&format!("script: \"{script}\"\n    continue: true")]);
+    let mut rows: Vec<((String, Vec<String>), Right)> = vec![
+        // Variables and files.
+        ((String::new(), vec![format!("GET: \"{base}/collect?x=${{env.PATH}}\"")]), Right::Refused),
+        (secret("{env: PATH}"), Right::Refused),
+        (secret("{file: /etc/hostname}"), Right::Refused),
+        (secret(&format!("{{file: {outside}}}")), Right::Refused),
+        (secret("{file: ../outside.txt}"), Right::Refused),
+        (secret("{file: link.txt}"), Right::Refused),
+        (secret("{file: /proc/self/environ}"), Right::Refused),
+        (secret("{file: ../scenarios/../outside.txt}"), Right::Refused),
+        // Requests by other schemes.
+        ((String::new(), vec![format!("GET: {file}")]), Right::Refused),
+        ((var(&file), vec!["GET: \"${vars.u}\"".to_owned()]), Right::Configuration),
+        ((var("gopher://127.0.0.1:1/"), vec!["GET: \"${vars.u}\"".to_owned()]), Right::Configuration),
+        (("base_url: file:///\n".to_owned(), vec!["GET: /etc/hostname".to_owned()]), Right::Refused),
+        (
+            (format!("base_url: \"${{vars.u}}\"\n{}", var("file:///")), vec!["GET: /etc/hostname".to_owned()]),
+            Right::Configuration,
+        ),
+        (
+            (String::new(), vec![format!("GET: {base}/redirect\n    continue: true"), format!("GET: {base}/away")]),
+            Right::Nothing,
+        ),
+        // Pages by other schemes.
+        ((String::new(), vec![format!("goto: {file}"), text.clone(), send.clone()]), Right::Refused),
+        (
+            (
+                format!("base_url: \"${{vars.u}}\"\n{}", var("file:///")),
+                vec![format!("goto: {outside}"), text.clone(), send.clone()],
+            ),
+            Right::Configuration,
+        ),
+    ];
+    for url in [
+        file.as_str(),
+        "FILE:///etc/hostname",
+        "file:/etc/hostname",
+        "chrome://version",
+        "view-source:http://127.0.0.1/",
+        "javascript:document.title",
+        "data:text/html,<p>x",
+        "about:config",
+        "devtools://devtools/bundled/inspector.html",
+        "filesystem:http://127.0.0.1/temporary/x",
+        "resource://gre/x",
+    ] {
+        rows.push((open(url), Right::Configuration));
+    }
+    rows.extend([
+        (page("redirect", &[]), Right::Nothing),
+        (page("refresh", &[]), Right::Nothing),
+        (page("link", &["click: {css: \"#a\"}\n    continue: true"]), Right::Nothing),
+        (
+            page(
+                "link",
+                &[
+                    "click: {css: \"#b\"}\n    continue: true",
+                    "window: {new: true}\n    timeout: 1s\n    continue: true",
+                ],
+            ),
+            Right::Nothing,
+        ),
+        (page("frame", &[]), Right::Nothing),
+        (script(&format!("location.href = '{file}'")), Right::Nothing),
+        (script(&format!("window.open('{file}')")), Right::Nothing),
+        (script("location.href = 'chrome://version'"), Right::Nothing),
+        (script("location.href = 'view-source:' + location.href"), Right::Nothing),
+        (
+            script(&format!(
+                "return fetch('{file}').then(r => r.text()).then(t => {{ document.body.textContent = t }})"
+            )),
+            Right::Nothing,
+        ),
+    ]);
+    assert!(rows.len() >= 30, "{}", rows.len());
+
+    let environment = || Environment::allowed(Allow::default());
+    let place = Place::new(Engine::Chromium, None, environment());
+    let mut wrong = Vec::new();
+    let mut runs: Vec<(usize, Right, Arc<Scenario>)> = Vec::new();
+    for (number, ((head, steps), right)) in rows.iter().enumerate() {
+        let path = folder.path().join(format!("scenarios/{number}.yaml")).display().to_string();
+        let written = scenario(number, head, steps);
+        let loaded = load(&path, &written, &environment());
+        let refused = loaded.diagnostics.iter().any(|found| found.severity > Severity::Warning);
+        if refused != (*right == Right::Refused) {
+            let found: Vec<_> = loaded.diagnostics.iter().map(|found| &found.message).collect();
+            wrong.push(format!("refused: {refused}\n{written}{found:?}"));
+        } else if !refused {
+            runs.push((number, *right, Arc::clone(&loaded.scenarios[0])));
+        }
+    }
+    let scenarios: Vec<_> = runs.iter().map(|(_, _, scenario)| Arc::clone(scenario)).collect();
+    for ((number, right, _), outcome) in runs.iter().zip(place.run(&scenarios).await) {
+        if *right == Right::Configuration && outcome.reason != Some(Reason::Configuration) {
+            let ((head, steps), _) = &rows[*number];
+            wrong.push(format!("{:?} {:?}\n{}", outcome.reason, outcome.message, scenario(*number, head, steps)));
+        }
+    }
+    // The drivers of those runs are still there, and a page looks for them.
+    for engine in Engine::ALL {
+        let other = (engine != Engine::Chromium).then(|| Place::new(engine, None, environment()));
+        let place = other.as_ref().unwrap_or(&place);
+        let path = folder.path().join("scenarios/reach.yaml").display().to_string();
+        let first = load(&path, &format!("scenario: reach\nsteps:\n  - goto: {base}/ok\n"), &environment());
+        assert_eq!(place.run(&first.scenarios).await[0].reason, None);
+        let ports = driver_ports(place);
+        assert!(!ports.is_empty(), "no driver of {engine} was found");
+        let listed = ports.join(",");
+        let reach = format!(
+            "return (async () => {{ const seen = [];
+             const one = async (u, f) => {{ try {{ await f(u); seen.push(u) }} catch {{}} }};
+             for (const p of [{listed}]) for (const h of ['127.0.0.1', 'localhost', '[::1]']) {{
+               await one('http://' + h + ':' + p + '/status', u => fetch(u, {{mode: 'no-cors', signal: AbortSignal.timeout(2000)}}));
+               await one('ws://' + h + ':' + p + '/session', u => new Promise((good, bad) => {{
+                 const w = new WebSocket(u); w.onopen = good; w.onerror = bad; setTimeout(bad, 2000); }}));
+             }} return 'reached ' + seen.length + ' ' + seen.join(' ') }})()"
+        );
+        let reach = serde_json::Value::from(reach);
+        let text = format!(
+            "scenario: reach\nsteps:\n  - goto: {base}/ok\n  - script: {reach}\n    save: x\n    timeout: 60s\n  - {send}\n"
+        );
+        let loaded = load(&path, &text, &environment());
+        assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+        let outcome = &place.run(&loaded.scenarios).await[0];
+        assert_eq!(outcome.reason, None, "{engine}: {:?}", outcome.message);
+        if let Some(other) = other {
+            other.close().await;
+        }
+    }
+    place.close().await;
+    let received = received.lock().unwrap();
+    let scans: Vec<_> = received.iter().filter(|line| line.contains("x=reached")).collect();
+    assert_eq!(scans.iter().filter(|line| line.trim_end().ends_with("x=reached+0+")).count(), 2, "{scans:?}");
+    for canary in [OUTSIDE, "root%3A", "Executable+Path", "command_line", "PATH="] {
+        let arrived = received.iter().find(|line| line.contains(canary));
+        assert_eq!(arrived, None, "{canary} arrived");
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n\n"));
+    assert!(Path::new(&outside).exists());
+}
