@@ -28,6 +28,8 @@ const QUEUE: usize = 20_000;
 pub(super) const BATCH: usize = 500;
 /// How long the first of a batch waits for others: a commit waits for the disk, and many runs share one.
 pub(super) const GATHER: Duration = Duration::from_millis(200);
+/// What the agent's own incident calls the store.
+const STORE: &str = "store";
 /// How long the store is left alone after it did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -62,6 +64,7 @@ enum Message {
     Alerting(Arc<Alerting>),
     Request(Request, oneshot::Sender<Answer>),
     Pulse(oneshot::Sender<()>),
+    Trouble(String, Option<String>),
 }
 
 /// What was done of a request, or what is wrong with it.
@@ -119,6 +122,11 @@ impl Intake {
         let (done, heard) = oneshot::channel();
         self.push(Message::Pulse(done));
         heard
+    }
+
+    /// Something is wrong with the agent itself, or, without a message, no longer: the agent's own incident says it.
+    pub fn trouble(&self, about: &str, message: Option<String>) {
+        self.push(Message::Trouble(about.to_owned(), message));
     }
 
     fn push(&self, message: Message) {
@@ -347,6 +355,7 @@ impl Committer {
                 Message::Scenarios(scenarios, idle) => self.pipeline.scenarios(scenarios, &idle, now),
                 Message::Alerting(alerting) => self.pipeline.alerting(alerting),
                 Message::Pulse(heard) => done.push(heard),
+                Message::Trouble(about, message) => self.pipeline.trouble(&about, message, now),
                 Message::Request(request, heard) => answers.push((heard, self.pipeline.request(request, now))),
             }
         }
@@ -404,7 +413,15 @@ impl Committer {
 
     /// A store that turned out to be another file is given all that alerting knows.
     fn store_changed(&mut self) {
-        let replaced = self.health.borrow_and_update().replaced;
+        let (away, replaced) = {
+            let health = self.health.borrow_and_update();
+            (health.away.clone(), health.replaced)
+        };
+        let message = away.map(|(since, _)| {
+            let since = since.format("%FT%TZ");
+            format!("the store is away since {since}: outcomes and notices are kept in memory until it is back")
+        });
+        self.pipeline.trouble(STORE, message, Utc::now());
         if std::mem::replace(&mut self.replaced, replaced) != replaced {
             self.pipeline.touch_all();
         }

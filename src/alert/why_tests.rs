@@ -87,7 +87,7 @@ fn who_silenced_it_and_until_when() {
     run.ask("8m", Request::Acknowledge { key: "shop:1".into(), author: "ola".into(), length: None }).expect("is done");
     run.play("", "30m");
     answered(&run, "shop", "8:00 shop acknowledged: acknowledged by ola: no reminders");
-    answered(&run, "shop", "16:00 shop acknowledged: no reminder: acknowledged by ola");
+    answered(&run, "shop", "18:00 shop acknowledged: no reminder: acknowledged by ola");
 }
 
 #[test]

@@ -243,6 +243,7 @@ impl App {
         let committer = committer.budgeting(move |scenario, remaining| shown.budget(scenario, remaining));
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
+        let failing = courier.failing();
         courier.serve(&config.alerting.receivers, &links).await;
 
         let overview = watch::Sender::new(Arc::<Overview>::default());
@@ -317,7 +318,7 @@ impl App {
         library::watch_files(folders, parts.setup_file.as_deref(), &setup.folder, reloads.clone(), &tracker, &stop);
         let (pruned, until) = (Arc::clone(&parts), stop.clone());
         tasks.restarted("retention", &here, stop.clone(), move || Arc::clone(&pruned).prune_regularly(until.clone()));
-        let watchdog = Arc::new(Watchdog::new(&registry, intake.clone(), pulse, store.clone())?);
+        let watchdog = Arc::new(Watchdog::new(&registry, intake.clone(), pulse, store.clone(), failing)?);
         let works = watchdog.work();
         let (client, alive, shown, until) = (web_client()?, parts.alive.clone(), works.clone(), stop.clone());
         tasks.restarted("outbound heartbeat", &here, stop.clone(), move || {

@@ -1,6 +1,7 @@
 //! Whether the agent does its work: the scheduler and the committer turn, the store takes what is written. Readiness, the
 //! outbound heartbeat and a metric go by it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prometheus::{IntGaugeVec, Opts, Registry};
@@ -24,6 +25,8 @@ pub(super) struct Watchdog {
     intake: Intake,
     pulse: mpsc::Sender<oneshot::Sender<()>>,
     store: WriteBuffer,
+    /// Receivers that take nothing, and what is to be said of each.
+    failing: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
     gauge: IntGaugeVec,
     work: watch::Sender<Work>,
 }
@@ -35,6 +38,7 @@ impl Watchdog {
         intake: Intake,
         pulse: mpsc::Sender<oneshot::Sender<()>>,
         store: WriteBuffer,
+        failing: impl Fn() -> Vec<(String, String)> + Send + Sync + 'static,
     ) -> prometheus::Result<Self> {
         let stalled = &metric::STALLED;
         let gauge = IntGaugeVec::new(Opts::new(stalled.name, stalled.help), stalled.labels)?;
@@ -42,7 +46,7 @@ impl Watchdog {
         for part in PARTS {
             gauge.with_label_values(&[part]).set(0);
         }
-        Ok(Self { intake, pulse, store, gauge, work: watch::Sender::default() })
+        Ok(Self { intake, pulse, store, failing: Box::new(failing), gauge, work: watch::Sender::default() })
     }
 
     /// What it found last.
@@ -63,7 +67,21 @@ impl Watchdog {
         }
     }
 
+    /// Tells the agent's own incident which receivers take nothing.
+    fn report_receivers(&self, said: &mut BTreeMap<String, String>) {
+        let failing: BTreeMap<String, String> = (self.failing)().into_iter().collect();
+        let about = |name: &String| format!("receiver {name}");
+        for (name, why) in failing.iter().filter(|(name, why)| said.get(*name) != Some(*why)) {
+            self.intake.trouble(&about(name), Some(why.clone()));
+        }
+        for name in said.keys().filter(|name| !failing.contains_key(*name)) {
+            self.intake.trouble(&about(name), None);
+        }
+        *said = failing;
+    }
+
     fn look(&self, asked: &mut Asked) {
+        self.report_receivers(&mut asked.failing);
         let committer = asked.committer.stalled(|| Some(self.intake.pulse()));
         let scheduler = asked.scheduler.stalled(|| {
             let (answer, answered) = oneshot::channel();
@@ -99,6 +117,8 @@ impl Watchdog {
 /// The question that each part was asked last.
 #[derive(Default)]
 struct Asked {
+    /// What was said of receivers.
+    failing: BTreeMap<String, String>,
     committer: Question,
     scheduler: Question,
 }

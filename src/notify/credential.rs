@@ -84,7 +84,7 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         assert_eq!(file.read(), Err(format!("the file `{}` is empty", path.display())));
         std::fs::write(&path, "x".repeat(65 << 10)).unwrap();
-        assert_eq!(file.read(), Err(format!("`{}` is no file of at most 64 KiB", path.display())));
+        assert_eq!(file.read(), Err(format!("the file `{}` cannot be read: it is larger than 64 KiB", path.display())));
         std::fs::remove_file(path).unwrap();
         let variable = Credential::Env("WACHTA_NOT_SET".into());
         assert_eq!(variable.read(), Err("the variable `WACHTA_NOT_SET` is not set, or is not text".into()));

@@ -211,6 +211,11 @@ impl Masker {
         Masked(self.replaced(&bytes).unwrap_or(bytes))
     }
 
+    /// Whether bytes contain a secret.
+    pub fn is_secret_in(&self, bytes: &[u8]) -> bool {
+        self.replaced(bytes).is_some()
+    }
+
     /// Whether a text contains a secret.
     pub fn is_secret(&self, text: &str) -> bool {
         self.replaced(text.as_bytes()).is_some()

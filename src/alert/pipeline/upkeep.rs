@@ -5,6 +5,8 @@ use super::super::agent::AgentWatch;
 use super::super::machine::Watch;
 use super::super::slo::SloWatch;
 use super::super::{hold, mute};
+use chrono::{DateTime, Utc};
+
 use super::Pipeline;
 use crate::incident::{Incident, Subject};
 
@@ -18,6 +20,14 @@ impl Pipeline {
         self.touched.extend(self.held.keys().map(|subject| format!("{}{subject}", hold::PREFIX)));
         self.groups.touch_all();
         self.limits.touch_all();
+    }
+
+    /// Notes that something is wrong with the agent itself, or, without a message, no longer. `about` says what it is
+    /// about; after a while the agent's own incident says it.
+    pub fn trouble(&mut self, about: &str, message: Option<String>, now: DateTime<Utc>) {
+        if self.agent.trouble(about, message, now) {
+            self.effects.watches.insert(Subject::agent(&self.location));
+        }
     }
 
     /// Takes up an incident that is open and whose subject has no state: that was lost.

@@ -177,13 +177,15 @@ async fn what_a_mail_server_answers() {
     check(&[("greet", "")], "refused all: mail server: ").await;
     check(&[("EHLO", "250 mail.example.com")], "refused all: the mail server offers no STARTTLS").await;
     check(&[("STARTTLS", "454 4.7.0 no")], "refused all: mail server: ").await;
-    check(&[("AUTH", "535 5.7.8 who are you, hidden-password")], "failed: mail server: ").await;
+    check(&[("AUTH", "535 5.7.8 who are you, hidden-password")], "refused all: mail server: ").await;
     check(&[("AUTH", "454 4.7.0 later")], "refused all: mail server: ").await;
-    check(&[("MAIL", "451 4.3.0 later")], "refused: mail server: ").await;
-    check(&[("MAIL", "550 5.7.1 never")], "failed: mail server: ").await;
+    check(&[("MAIL", "451 4.3.0 later")], "refused all: mail server: ").await;
+    check(&[("MAIL", "550 5.7.1 never")], "refused all: mail server: ").await;
+    // One address is taken now: the other is tried again.
+    check(&[("RCPT TO:<boss", "450 4.2.1 greylisted")], "refused: not taken for everyone: mail server: ").await;
     // One address is known, and that is enough.
     check(&[("RCPT TO:<boss", "550 5.1.1 nobody")], "sent").await;
-    check(&[("RCPT", "550 5.1.1 nobody")], "failed: mail server: ").await;
+    check(&[("RCPT", "550 5.1.1 nobody")], "refused: mail server: ").await;
     check(&[("RCPT", "450 4.2.1 greylisted")], "refused: mail server: ").await;
     check(&[("DATA", "554 5.6.0 no")], "failed: mail server: ").await;
     check(&[(".", "552 5.3.4 too large")], "failed: mail server: ").await;

@@ -160,7 +160,13 @@ async fn a_trial_says_that_it_is_one_and_ends() {
     let (address, mut requests) = server::script([server::Answer::Status(200), server::Answer::Status(403)]).await;
     let trials = trial(&webhook(address), &links(), &tools(), "waw-1", Utc::now()).await;
     let told: Vec<_> = trials.iter().map(|trial| (trial.event, trial.said.as_str())).collect();
-    assert_eq!(told, [(Event::Opened, "200 OK"), (Event::Resolved, "the receiver answered 403 Forbidden")]);
+    assert_eq!(
+        told,
+        [
+            (Event::Opened, "200 OK"),
+            (Event::Resolved, "the receiver answered 403 Forbidden; check its URL and credential")
+        ]
+    );
     let (first, second) = (requests.recv().await.unwrap().json(), requests.recv().await.unwrap().json());
     assert_eq!(first["text"], "[TEST] test of the receiver `tickets` at waw-1: nothing is wrong");
     assert_eq!((&first["event"], &first["severity"]), (&"opened".into(), &"info".into()));

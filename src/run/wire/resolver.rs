@@ -98,7 +98,7 @@ impl Resolver {
     /// Looks a name up. Fails with [`Reason::Dns`] when it has no address of the family, and with
     /// [`Reason::Resources`] when this process cannot ask.
     pub(super) async fn lookup(&self, host: &str, family: Family) -> Result<Found, Failure> {
-        let name = Name::from_str_relaxed(host).ok().filter(|name| !name.is_root());
+        let name = Name::from_str_relaxed(host).ok().filter(|name| name.num_labels() > 0);
         let name = name.ok_or_else(|| unresolved(host, "it is not a name"))?;
         let system = self.system().map_err(|error| unreadable(host, &error))?;
         if let Some(addresses) = system.in_hosts(&name, family) {
