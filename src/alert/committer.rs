@@ -356,7 +356,15 @@ impl Committer {
                 Message::Alerting(alerting) => self.pipeline.alerting(alerting),
                 Message::Pulse(heard) => done.push(heard),
                 Message::Trouble(about, message) => self.pipeline.trouble(&about, message, now),
-                Message::Request(request, heard) => answers.push((heard, self.pipeline.request(request, now))),
+                Message::Request(mut request, heard) => {
+                    // Receivers show a key with the store that it is of; here there is one store.
+                    if let Some(key) = request.key_mut()
+                        && let Some(short) = key.strip_suffix(&format!("@{}", self.identity.id))
+                    {
+                        *key = short.to_owned();
+                    }
+                    answers.push((heard, self.pipeline.request(request, now)));
+                }
             }
         }
         // All of the batch is judged before anyone is told: a storm in one commit is one notice.

@@ -126,6 +126,16 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The key of the incident that it is about, if it is about one.
+    pub fn key_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Acknowledge { key, .. } | Self::Unacknowledge { key, .. } | Self::Resolve { key, .. } => Some(key),
+            Self::Mute(_) | Self::Expire { .. } | Self::Preview { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

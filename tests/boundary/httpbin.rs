@@ -67,6 +67,7 @@ async fn sixty_assertions_over_httpbin() {
         line: wachta::run::Line::default(),
         beats: None,
         baseline: None,
+        clock: None,
         location: "here".into(),
     };
     let outcome = run(scenario, &tools, Ticket::default()).await;

@@ -403,6 +403,29 @@ async fn a_store_that_hangs_holds_up_nothing() {
     running.written.writing.abort();
 }
 
+#[tokio::test]
+async fn two_stores_never_use_one_key() {
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let store = store("sqlite::memory:").await;
+        let running = Agent::new(&store).await.start();
+        running.intake.alerting(alerting(&["a"], &[])).await;
+        running.intake.scenarios(scenarios("after: 1", &["shop"]), Idle::default()).await;
+        running.runs("F", "shop", 0).await;
+        let key = running.written.buffer.owed("a", 1).await.unwrap()[0].dedup_key();
+        // Whoever acknowledges writes the key as it is shown, or without the store.
+        let request = Request::Acknowledge { key: key.clone(), author: "ola".into(), length: None };
+        running.intake.request(request).await.expect("is known");
+        running.stop().await;
+        let owed = store.owed("a", 1).await.unwrap().remove(0);
+        assert_eq!(owed.dedup_key(), key);
+        seen.extend([owed.id, key]);
+    }
+    let different: HashSet<&String> = seen.iter().collect();
+    assert_eq!(different.len(), 4, "{seen:?}");
+    assert!(seen[1].starts_with("shop:1@") && seen[0].ends_with("/shop:1#1@a"), "{seen:?}");
+}
+
 /// What each receiver is owed: `event dedup-key`.
 async fn owed(store: &Flaky, receiver: &str) -> Vec<String> {
     let owed = store.owed(receiver, 100).await.unwrap();

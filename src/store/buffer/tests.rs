@@ -342,3 +342,31 @@ fn what_is_put_back_is_older_than_what_waits() {
     assert_eq!(all.notices.iter().map(|notice| notice.owed_at).collect::<Vec<_>>(), [at(1), at(2)]);
     assert_eq!(all.outcomes.len(), 4);
 }
+
+#[tokio::test]
+async fn a_store_of_the_version_before_is_taken_along() {
+    let folder = Folder::new();
+    let old = sqlx::SqlitePool::connect(&format!("{}?mode=rwc", folder.url())).await.unwrap();
+    sqlx::raw_sql(include_str!("../../../tests/golden/store/v1.sql")).execute(&old).await.unwrap();
+    old.close().await;
+    let refused = Sqlite::open_to_read(&folder.url()).await.unwrap_err().to_string();
+    assert!(refused.contains("older wachta"), "{refused}");
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let buffer = &bench.buffer;
+    assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 4);
+    let open: Vec<Incident> = buffer.incidents(100).await.unwrap();
+    assert!(open.len() == 1 && open[0].is_open() && open[0].dedup_key() == "down:1", "{open:?}");
+    assert!(buffer.watches().await.unwrap().iter().any(|(subject, _)| subject.as_str() == "down"));
+    assert_eq!(buffer.memory().await.unwrap().len(), 2);
+    assert!(crate::store::Beats::beats(buffer, "job").await.unwrap().is_some());
+    // Receivers know its incident without the store, and hear of its end under the same key.
+    let queued = buffer.owed("hook", 10).await.unwrap().remove(0);
+    assert_eq!((queued.id.as_str(), queued.dedup_key().as_str()), ("down:1#1@hook", "down:1"));
+    let identity = buffer.identity();
+    assert_eq!((identity.of_key("down:1"), identity.of_key("down:2").len()), ("", 8));
+    bench.close().await;
+    // Opened again, nothing is done twice.
+    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    assert_eq!(bench.buffer.identity(), identity);
+    bench.close().await;
+}

@@ -55,6 +55,7 @@ impl Place {
             evidence: EvidenceFolder::new(folder.path().join("evidence")),
             beats: None,
             baseline: None,
+            clock: None,
             location: "here".into(),
         };
         Self { name, tools, browsers, folder }

@@ -83,7 +83,13 @@ impl Receiver {
                 break body.to_owned();
             }
         };
-        self.heard.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+        let mut notice: Value = serde_json::from_str(&body).unwrap();
+        // What tests compare is the key without the store that it is of; a trial has none.
+        if let Some((key, store)) = notice["dedup_key"].as_str().and_then(|key| key.rsplit_once('@')) {
+            assert_eq!(store.len(), 8, "{notice}");
+            notice["dedup_key"] = key.into();
+        }
+        self.heard.lock().unwrap().push(notice);
         if self.strike(Manners::KillBefore) {
             return;
         }
