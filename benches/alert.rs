@@ -48,7 +48,7 @@ fn pipeline(own_host: bool) -> Pipeline {
     let receivers = vec![Receiver { name: "team".into(), ..Receiver::default() }];
     pipeline.alerting(Arc::new(Alerting { receivers, ..Alerting::default() }));
     let scenarios = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario));
-    pipeline.scenarios(Arc::new(scenarios.collect()), &[], at(0));
+    pipeline.scenarios(Arc::new(scenarios.collect()), &wachta::alert::Idle::default(), at(0));
     pipeline
 }
 

@@ -43,6 +43,7 @@ impl Agent {
             evidence: EvidenceFolder::new(folder.join("evidence")),
             beats: None,
             baseline: None,
+            clock: None,
             location: "here".into(),
         };
         let driver = if engine == Engine::Chromium { DRIVERS[0] } else { DRIVERS[1] };

@@ -103,9 +103,10 @@ impl Watchdog {
         let problems: Vec<String> = problems.into_iter().flatten().collect();
         self.work.send_modify(|work| {
             if work.problems != problems {
-                match problems.is_empty() {
-                    true => tracing::info!("the agent works again"),
-                    false => tracing::error!(problems = problems.join("; "), "the agent does not do its work"),
+                if problems.is_empty() {
+                    tracing::info!("the agent works again");
+                } else {
+                    tracing::error!(problems = problems.join("; "), "the agent does not do its work");
                 }
             }
             work.problems = problems;

@@ -67,7 +67,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
     let (hook, notices) = receiver::listen(&stop).await.map_err(|e| format!("the receiver of notices: {e}"))?;
     std::fs::create_dir_all(folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
     let store_url = format!("sqlite:{}", folder.join("wachta.db").display());
-    let store = Arc::new(SqliteFile::new(&store_url));
+    let store = Arc::new(SqliteFile::new(&store_url, true));
     let url = Credential::text(format!("http://{hook}/notices"));
     let hook = Webhook { url, headers: Vec::new(), format: WebhookFormat::default() };
     let receiver = Receiver { name: "you".into(), kind: ReceiverKind::Webhook(hook), ..Receiver::default() };

@@ -139,9 +139,9 @@ fn logging(default: &str, terminal: bool) -> tracing_appender::non_blocking::Wor
         .finish(std::io::stderr());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     if terminal {
-        log.with_ansi(true).init()
+        log.with_ansi(true).init();
     } else {
-        log.json().flatten_event(true).init()
+        log.json().flatten_event(true).init();
     }
     guard
 }

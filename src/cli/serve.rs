@@ -50,13 +50,14 @@ async fn start(file: &Path) -> Result<App, String> {
     let config = super::agents_file(file)?;
     let base = folder_of(file);
     let (url, folder) = store_places(&config.store, &base);
+    let is_ours = folder.is_dir();
     std::fs::create_dir_all(&folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
     let setup = Setup {
         config,
         config_file: Some(file.to_path_buf()),
         library: Arc::new(Disk::new(base)),
         lookup: None,
-        store: Arc::new(SqliteFile::new(&url)),
+        store: Arc::new(SqliteFile::new(&url, is_ours)),
         folder,
         executable: std::env::current_exe().map_err(|e| format!("the executable is not known: {e}"))?,
         listener: None,

@@ -203,7 +203,9 @@ fn note_credentials(source: &Source, node: &Node, is_credential: bool) {
             for entry in entries {
                 // The seed of a one-time password is named.
                 if entry.key != "totp" {
-                    let is_credential = !names_a_place && (is_credential || credentials::is_name(&entry.key));
+                    // What is a map has keys of its own, which say what is one.
+                    let is_credential =
+                        !names_a_place && credentials::is_name(&entry.key) && entry.value.entries().is_none();
                     note_credentials(source, &entry.value, is_credential);
                 }
             }

@@ -121,7 +121,7 @@ impl Finder {
         self.by_first[usize::from(first)].push(index);
         match pattern.units.get(1) {
             Some(Unit::Byte(second)) => {
-                self.by_pair.entry((first, second.to_ascii_lowercase())).or_default().push(index)
+                self.by_pair.entry((first, second.to_ascii_lowercase())).or_default().push(index);
             }
             _ => self.before_space.entry(first).or_default().push(index),
         }
@@ -251,7 +251,7 @@ impl<'a> Match<'a> {
                         // What a line end or a mark between two bytes stands for is nothing.
                         Form::Base64 if unit > 0 && matches!(found, b'\r' | b'\n') => at += 1,
                         Form::Hex if unit > 0 && unit.is_multiple_of(2) && matches!(found, b':' | b'-' | b' ') => {
-                            at += 1
+                            at += 1;
                         }
                         _ => return None,
                     }

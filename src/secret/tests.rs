@@ -114,8 +114,11 @@ fn html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
+/// Writes a text in one way.
+type Encode = fn(&str) -> String;
+
 /// Twenty-five ways in which programs write a text.
-const ENCODINGS: [(&str, fn(&str) -> String); 25] = [
+const ENCODINGS: [(&str, Encode); 25] = [
     ("plain", ToOwned::to_owned),
     ("JSON", json),
     ("JSON of Go", |text| json(text).replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")),

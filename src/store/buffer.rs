@@ -145,8 +145,8 @@ impl WriteBuffer {
                     let place = opener.set_aside().await?;
                     tracing::error!(%error, place, "the store is damaged: set aside, and a new one is made");
                 }
-                StoreFault::Unavailable if Instant::now() < until => {
-                    tracing::error!(%error, "the store does not open; trying again");
+                StoreFault::Locked if Instant::now() < until => {
+                    tracing::error!(%error, "another process has locked the store; trying again");
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 _ => return Err(error),

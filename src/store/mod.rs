@@ -30,6 +30,8 @@ pub enum StoreFault {
     /// The surroundings: a full or read-only disk, a lock, a database that does not answer. The same call may succeed
     /// later.
     Unavailable,
+    /// Another process, which holds a lock on the database.
+    Locked,
     /// The database itself: it is damaged, or is no database.
     Corrupt,
     /// The data of the call: the database refuses it, and will refuse it again.

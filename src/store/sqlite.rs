@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -74,6 +75,7 @@ impl From<sqlx::Error> for StoreError {
             // https://www.sqlite.org/rescode.html; the lowest byte is the primary code.
             E::Database(database) => {
                 match database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff {
+                    5 | 6 => StoreFault::Locked,
                     11 | 26 => StoreFault::Corrupt,
                     // TOOBIG, CONSTRAINT, MISMATCH, RANGE
                     18 | 19 | 20 | 25 => StoreFault::Refused,
@@ -91,24 +93,33 @@ impl From<sqlx::Error> for StoreError {
 #[derive(Debug, Clone)]
 pub struct SqliteFile {
     url: String,
+    /// Whether the file is known to be an agent's: only then it is set aside when it is damaged.
+    is_ours: Arc<AtomicBool>,
 }
 
 impl SqliteFile {
-    /// Names the store `sqlite:FILE` or `sqlite::memory:`.
-    pub fn new(url: &str) -> Self {
-        Self { url: url.to_owned() }
+    /// Names the store `sqlite:FILE` or `sqlite::memory:`. `is_ours` says that an agent had it before; one that was
+    /// opened is an agent's as well.
+    pub fn new(url: &str, is_ours: bool) -> Self {
+        Self { url: url.to_owned(), is_ours: Arc::new(AtomicBool::new(is_ours)) }
     }
 }
 
 #[async_trait]
 impl Opener for SqliteFile {
     async fn open(&self) -> Result<Arc<dyn Database>> {
-        Ok(Arc::new(Sqlite::open(&self.url).await?))
+        let store = Sqlite::open(&self.url).await?;
+        self.is_ours.store(true, Ordering::Relaxed);
+        Ok(Arc::new(store))
     }
 
     async fn set_aside(&self) -> Result<String> {
         let options = SqliteConnectOptions::from_str(&self.url)?;
         let file = options.get_filename().to_path_buf();
+        if !self.is_ours.load(Ordering::Relaxed) {
+            let message = format!("{} is no store of wachta; name another file under `store`", file.display());
+            return Err(StoreError { fault: StoreFault::Corrupt, message });
+        }
         let unavailable = |error: std::io::Error| StoreError::unavailable(format!("{}: {error}", file.display()));
         let ending = format!("damaged-{}", Utc::now().format("%Y%m%dT%H%M%SZ"));
         let named = |path: &Path, end: &str| {
@@ -131,7 +142,7 @@ impl Opener for SqliteFile {
 impl Sqlite {
     /// Opens `sqlite:FILE` or `sqlite::memory:`, and makes its tables or brings them up to date.
     pub async fn open(url: &str) -> Result<Self> {
-        Self::open_tables(url).await.map_err(|error| does_not_open(url, error))
+        Self::open_tables(url).await.map_err(|error| does_not_open(url, &error))
     }
 
     async fn open_tables(url: &str) -> Result<Self> {
@@ -196,7 +207,7 @@ impl Sqlite {
                 _ => Err(newer(version)),
             }
         };
-        open().await.map_err(|error| does_not_open(url, error))
+        open().await.map_err(|error| does_not_open(url, &error))
     }
 
     /// Closes the file; what is written is written.
@@ -242,8 +253,8 @@ fn newer(version: i64) -> StoreError {
     StoreError::refused(format!("it was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"))
 }
 
-fn does_not_open(url: &str, error: StoreError) -> StoreError {
-    StoreError { message: format!("{url} does not open: {}", error.message), ..error }
+fn does_not_open(url: &str, error: &StoreError) -> StoreError {
+    StoreError { message: format!("{url} does not open: {}", error.message), fault: error.fault }
 }
 
 /// Brings the tables up to date.
@@ -252,8 +263,7 @@ async fn migrate(pool: &SqlitePool) -> Result<()> {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
     Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect()).run(pool).await.map_err(|error| match error {
-        MigrateError::Execute(error) => error.into(),
-        MigrateError::ExecuteMigration(error, _) => error.into(),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         MigrateError::VersionMissing(version) => newer(version),
         other => StoreError::unavailable(format!("the tables cannot be brought up to date: {other}")),
     })

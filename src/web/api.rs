@@ -184,10 +184,11 @@ pub(super) async fn why(
     let is_known = overview.scenarios.contains_key(id.as_str())
         || overview.paused.iter().any(|scenario| scenario.id.as_str() == id)
         || overview.refused.iter().any(|(known, _)| *known == id);
-    match is_known {
+    if is_known {
         // It is there, and there is nothing to say of it yet.
-        true => Ok(Json(json!([]))),
-        false => Err(Problem(StatusCode::NOT_FOUND, format!("there is no scenario, incident or agent `{id}`"))),
+        Ok(Json(json!([])))
+    } else {
+        Err(Problem(StatusCode::NOT_FOUND, format!("there is no scenario, incident or agent `{id}`")))
     }
 }
 

@@ -79,12 +79,12 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
         assert!(why.find("told:") < why.find("opened:"), "{why}");
     }
 
-    says(&["ack", "front:1", "--author", "ania"], &["front:1 is acknowledged by ania\n"]).await;
+    says(&["ack", "front:1", "--author", "ania"], &["front:1 is acknowledged by ania; told: hook\n"]).await;
     says(&["why", "front"], &["  acknowledged: acknowledged by ania: no reminders"]).await;
 
     // What opens while it is silenced is told when the silence has ended.
     let reason = ["--for", "2h", "--reason", "provider is at it", "--author", "ania"];
-    let silenced = says(&[&["silence", "team=shop"], &reason[..]].concat(), &[" until 20"]).await;
+    let silenced = says(&[&["silence", "team=shop", "--yes"], &reason[..]].concat(), &[" until 20"]).await;
     let id = silenced.split(' ').next().unwrap();
     let shown = format!("silenced {id}  team=shop  until 20");
     says(&["list"], &[&shown, "by ania: provider is at it\n"]).await;

@@ -24,8 +24,6 @@ type Received = Arc<Mutex<Vec<String>>>;
 
 /// A site that leads to a file in every way that a page has, and keeps what it is sent.
 async fn site(file: &str) -> (String, Received) {
-    let received = Received::default();
-    let pages = (Arc::clone(&received), file.to_owned());
     async fn answer(State((received, file)): State<(Received, String)>, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
@@ -44,6 +42,8 @@ async fn site(file: &str) -> (String, Received) {
             _ => Html("<p id=p>a page</p>".to_owned()).into_response(),
         }
     }
+    let received = Received::default();
+    let pages = (Arc::clone(&received), file.to_owned());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer).with_state(pages)).await });

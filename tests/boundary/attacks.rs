@@ -227,7 +227,7 @@ async fn server(limits: web::Limits, stop: &CancellationToken) -> (SocketAddr, t
     let router = Router::new()
         .route("/", get(|| async { "ok" }))
         .route("/large", get(large))
-        .route("/hang", get(|| std::future::pending::<()>()))
+        .route("/hang", get(std::future::pending::<()>))
         .route("/post", post(|body: String| async move { body }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

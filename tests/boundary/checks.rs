@@ -164,5 +164,5 @@ async fn a_database_is_asked() {
     assert!(gone.starts_with("failed dns `nobody.invalid` did not resolve"), "{gone}");
     drop(postgres);
     let closed = shown(&checked(&format!("postgres: \"{url}\"")).await);
-    assert!(closed.starts_with("failed connect no connection: "), "{closed}");
+    assert!(closed.starts_with("failed connect no connection to 127.0.0.1:"), "{closed}");
 }

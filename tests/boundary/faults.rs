@@ -300,7 +300,7 @@ struct DyingFile {
 #[async_trait]
 impl Opener for DyingFile {
     async fn open(&self) -> Kept<Arc<dyn Database>> {
-        let store = SqliteFile::new("sqlite:wachta.db").open().await?;
+        let store = SqliteFile::new("sqlite:wachta.db", true).open().await?;
         Ok(Arc::new(Dying { store, writes: Arc::clone(&self.writes), nth: self.nth }))
     }
     async fn set_aside(&self) -> Kept<String> {

@@ -215,6 +215,11 @@ wachta_sink_queue_length gauge sink
 wachta_sink_sent_total counter sink
 wachta_sink_failed_total counter sink
 wachta_sink_dropped_total counter sink
+wachta_store_available gauge
+wachta_store_waiting_outcomes gauge
+wachta_store_rows_refused_total counter
+wachta_task_restarts_total counter task
+wachta_agent_stalled gauge part
 wachta_config_last_reload_successful gauge
 wachta_config_last_reload_success_timestamp_seconds gauge
 wachta_build_info gauge version revision

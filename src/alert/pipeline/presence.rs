@@ -138,12 +138,12 @@ impl Pipeline {
             self.effects.watches.insert(Subject::agent(&self.location));
         }
         for (subject, mark) in marks {
-            self.mark(&subject, mark, now);
+            self.mark(&subject, mark.as_ref(), now);
         }
     }
 
-    fn mark(&mut self, subject: &Subject, mark: Option<Unwatched>, now: DateTime<Utc>) {
-        let detail = match &mark {
+    fn mark(&mut self, subject: &Subject, mark: Option<&Unwatched>, now: DateTime<Utc>) {
+        let detail = match mark {
             Some(mark) => format!("nothing is known since {}: {}", mark.since.format("%F %T"), mark.reason),
             None => "watched again".to_owned(),
         };
@@ -151,7 +151,7 @@ impl Pipeline {
         let own = self.watches.get_mut(subject).and_then(|watch| watch.open.as_mut());
         let of_budget = self.budgets.watches.get_mut(&budget).and_then(|watch| watch.open.as_mut());
         for open in own.into_iter().chain(of_budget) {
-            open.unwatched.clone_from(&mark);
+            open.unwatched = mark.cloned();
             self.effects.watches.insert(open.subject.clone());
             self.effects.decide(&open.subject, Why::Unwatched, detail.clone(), now);
         }

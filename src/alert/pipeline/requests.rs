@@ -119,11 +119,10 @@ impl Pipeline {
         let subject = self.told_subject(key)?;
         if let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()) {
             let since = who.at.format("%F %T");
-            return match who.author == author && length.is_none() {
-                true => Ok(format!("{key} is acknowledged by {author} already, since {since}")),
-                false => {
-                    Err(format!("`{key}` is acknowledged by {} since {since}; take that back first: unack", who.author))
-                }
+            return if who.author == author && length.is_none() {
+                Ok(format!("{key} is acknowledged by {author} already, since {since}"))
+            } else {
+                Err(format!("`{key}` is acknowledged by {} since {since}; take that back first: unack", who.author))
             };
         }
         let until = length.and_then(|length| now.checked_add_signed(TimeDelta::from_std(length).ok()?));

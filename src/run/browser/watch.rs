@@ -41,9 +41,8 @@ pub(super) const EVENTS: &[&str] = &[
 fn is_open(url: &str) -> bool {
     let scheme = url.split(':').next().unwrap_or_default().to_ascii_lowercase();
     match scheme.as_str() {
-        "http" | "https" | "data" | "blob" | "javascript" | "" => true,
-        // What a navigation that failed shows.
-        "chrome-error" => true,
+        // The last one is what a navigation that failed shows.
+        "http" | "https" | "data" | "blob" | "javascript" | "" | "chrome-error" => true,
         "about" => {
             let page = url.get("about:".len()..).unwrap_or_default();
             ["blank", "srcdoc", "neterror", "certerror", "httpsonlyerror", "blocked"]

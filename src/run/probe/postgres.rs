@@ -38,7 +38,7 @@ async fn ask(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<Json, F
     let host = probe::host_of(&url).expect("checked when the URL was read");
     let stream = around.connect(&host, url.port().unwrap_or(5432)).await?;
     let relay = Relay::open()?;
-    let options = options(&url, around).socket(relay.folder());
+    let options = options(&url, around).socket(relay.folder()).port(super::relay::PORT);
     // The relay ends before the conversation only with an error, or when either side has hung up.
     let relayed = relay.run(stream);
     let talk = talk(options, &sql, around);

@@ -14,7 +14,9 @@ use crate::run::wire::of_io;
 
 /// Maximum number of bytes that a server may send in one conversation, as with bodies of HTTP.
 const MAX_BYTES: usize = 10 << 20;
-/// The name of the socket, as a client of PostgreSQL looks for it on the default port.
+/// The port that a client has to name: its number is a part of the socket's name.
+pub const PORT: u16 = 5432;
+/// The name of the socket, as a client of PostgreSQL looks for it on that port.
 const SOCKET: &str = ".s.PGSQL.5432";
 
 /// A Unix socket that takes one connection. Its folder is removed with it.

@@ -326,7 +326,14 @@ fn failure(host: &str, error: &NetError) -> Failure {
         NetError::Dns(DnsError::NoRecordsFound(_)) => unresolved(host, "it has no address"),
         NetError::Dns(DnsError::ResponseCode(code)) => unresolved(host, &format!("the name server answered {code}")),
         NetError::Timeout => unresolved(host, "no name server answered in time"),
-        NetError::Busy | NetError::NoConnections => unresolved(host, "no name server can be reached"),
+        NetError::Busy | NetError::NoConnections => {
+            let unreached = "no name server can be reached";
+            // The resolver does not say why it has no socket: another one tells whether there is none to be had.
+            match std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)) {
+                Err(error) => of_io(&error, Reason::Dns, format!("`{host}` did not resolve: {unreached}: {error}")),
+                Ok(_) => unresolved(host, unreached),
+            }
+        }
         other => unresolved(host, &other.to_string()),
     }
 }

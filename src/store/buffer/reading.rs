@@ -29,7 +29,7 @@ impl WriteBuffer {
         let mut waiting: Vec<Arc<Outcome>> =
             in_flight.chain(&state.pending.outcomes).filter(|outcome| wanted(outcome)).cloned().collect();
         drop(state);
-        waiting.sort_by(|a, b| b.ended_at.cmp(&a.ended_at));
+        waiting.sort_by_key(|outcome| std::cmp::Reverse(outcome.ended_at));
         waiting
     }
 

@@ -126,7 +126,7 @@ async fn stored(folder: &Folder) -> (usize, usize, usize, Option<serde_json::Val
 #[tokio::test]
 async fn a_locked_store_is_written_when_the_lock_is_gone() {
     let folder = Folder::new();
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     bench.buffer.accept(batch(1)).await;
     let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
     let mut lock = other.acquire().await.unwrap();
@@ -149,7 +149,7 @@ async fn a_locked_store_is_written_when_the_lock_is_gone() {
     bench.back().await;
     bench.close().await;
     assert_eq!(stored(&folder).await, (20, 20, 20, Some(20.into())));
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 19, "the delivery was written as well");
     bench.close().await;
 }
@@ -158,7 +158,7 @@ async fn a_locked_store_is_written_when_the_lock_is_gone() {
 async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
     for replaced in [false, true] {
         let folder = Folder::new();
-        let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+        let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
         let identity = bench.buffer.identity();
         bench.buffer.accept(batch(1)).await;
         bench.buffer.keep_memo("a", "shop:1", Some(&"thread".into()), at(1)).await.unwrap();
@@ -177,7 +177,7 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
         // What was seen by another connection before belongs to the file that is gone.
         assert!(outcomes >= 2 && watch == Some(3.into()), "{outcomes} {watch:?}");
         assert!(notices >= 2, "{notices}");
-        let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+        let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
         assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 3, "all that is queued");
         assert_eq!(bench.buffer.memo("a", "shop:1").await.unwrap(), Some("thread".into()));
         assert_eq!(bench.buffer.identity(), identity);
@@ -188,17 +188,17 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
 #[tokio::test]
 async fn a_damaged_store_is_set_aside() {
     let folder = Folder::new();
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     bench.buffer.accept(batch(1)).await;
     bench.close().await;
     let mut bytes = std::fs::read(folder.file()).unwrap();
     bytes[..4096].fill(7);
     std::fs::write(folder.file(), bytes).unwrap();
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     bench.buffer.accept(batch(2)).await;
     bench.close().await;
     assert_eq!(stored(&folder).await, (1, 1, 1, Some(2.into())));
-    let aside = std::fs::read_dir(&folder.0).unwrap().filter_map(|entry| entry.ok());
+    let aside = std::fs::read_dir(&folder.0).unwrap().filter_map(std::result::Result::ok);
     let aside: Vec<_> = aside.filter(|entry| entry.file_name().to_string_lossy().contains("damaged")).collect();
     assert_eq!(aside.len(), 1);
 }
@@ -206,7 +206,7 @@ async fn a_damaged_store_is_set_aside() {
 #[tokio::test]
 async fn a_row_that_is_refused_for_ever_is_set_aside_alone() {
     let folder = Folder::new();
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON outcomes WHEN NEW.scenario = 'poison'
                   BEGIN SELECT RAISE(ABORT, 'poison'); END";
@@ -228,7 +228,7 @@ async fn a_row_that_is_refused_for_ever_is_set_aside_alone() {
 #[tokio::test]
 async fn what_another_connection_does_not_see_is_written_again() {
     let folder = Folder::new();
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     bench.buffer.accept(batch(1)).await;
     bench.buffer.flushed().await;
     let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
@@ -246,7 +246,7 @@ async fn what_another_connection_does_not_see_is_written_again() {
 #[tokio::test]
 async fn an_unreadable_row_is_left_out() {
     let folder = Folder::new();
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     for second in 1..=3 {
         bench.buffer.accept(batch(second)).await;
     }
@@ -266,7 +266,7 @@ async fn an_unreadable_row_is_left_out() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(spoil)).execute(&other).await.unwrap_or_else(|e| panic!("{spoil}: {e}"));
     }
     other.close().await;
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     let buffer = &bench.buffer;
     assert_eq!(buffer.owed("a", 100).await.unwrap().len(), 1);
     assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 2);
@@ -351,7 +351,7 @@ async fn a_store_of_the_version_before_is_taken_along() {
     old.close().await;
     let refused = Sqlite::open_to_read(&folder.url()).await.unwrap_err().to_string();
     assert!(refused.contains("older wachta"), "{refused}");
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     let buffer = &bench.buffer;
     assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 4);
     let open: Vec<Incident> = buffer.incidents(100).await.unwrap();
@@ -366,7 +366,7 @@ async fn a_store_of_the_version_before_is_taken_along() {
     assert_eq!((identity.of_key("down:1"), identity.of_key("down:2").len()), ("", 8));
     bench.close().await;
     // Opened again, nothing is done twice.
-    let bench = Bench::open(SqliteFile::new(&folder.url())).await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     assert_eq!(bench.buffer.identity(), identity);
     bench.close().await;
 }

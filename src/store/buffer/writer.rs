@@ -143,7 +143,7 @@ impl Writer {
             tracing::error!(
                 "the store's file was deleted, moved or replaced; it is opened again and given all that is known"
             );
-            self.replaced(database).await;
+            self.replaced(database);
         }
         let database = self.shared.opener.open().await?;
         self.shared.set_database(Some(Arc::clone(&database)));
@@ -151,7 +151,7 @@ impl Writer {
     }
 
     /// The database is another one from now on: it is given the working set, and alerting is asked for its state.
-    async fn replaced(&mut self, old: Arc<dyn Database>) {
+    fn replaced(&self, old: Arc<dyn Database>) {
         self.shared.set_database(None);
         // Whoever still reads from it keeps it open for so long.
         tokio::spawn(async move { old.close().await });
@@ -270,7 +270,7 @@ impl Writer {
             self.rewind(&mut self.shared.state());
             if self.damaged > 1 {
                 self.damaged = 0;
-                self.replaced(database).await;
+                self.replaced(database);
                 match self.shared.opener.set_aside().await {
                     Ok(place) => {
                         tracing::error!(%error, place, "the store is damaged: set aside, and a new one is made");

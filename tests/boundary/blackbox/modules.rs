@@ -82,7 +82,9 @@ fn no_key_is_read_and_ignored() {
         let line = format!("{}{key}x{}", &lines[number][..place.start], &lines[number][place.end..]);
         let module = [&["modules:"], &lines[from..number], &[line.as_str()], &lines[number + 1..to]].concat();
         let (modules, found) = load(&module.join("\n"));
-        let told = found.iter().any(|(warning, _, message)| !warning && message.contains(&format!("{key}x")));
+        // A value that is hidden, since its key might be that of a password, may be a part of the key.
+        let shown = [format!("{key}x"), format!("{key}x").replace("password", "***")];
+        let told = found.iter().any(|(warning, _, message)| !warning && shown.iter().any(|key| message.contains(key)));
         if modules.is_some() || !told {
             ignored.push(format!("{}: {line}", number + 1));
         }
