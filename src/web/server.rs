@@ -135,6 +135,16 @@ async fn connection(
 
 async fn answer(mut router: Router, guard: &Guard, limits: Limits, request: Request<Incoming>) -> Response {
     let checked = guard.check(request.method(), request.uri(), request.version(), request.headers());
+    // Whoever speaks to the API reads its refusals as it reads its answers.
+    let is_api = request.uri().path().starts_with("/api/");
+    let refusal = |status: StatusCode, text: &str| {
+        if is_api {
+            let body = axum::Json(serde_json::json!({ "error": text }));
+            harden((status, [(header::CONNECTION, "close")], body).into_response())
+        } else {
+            refusal(status, text)
+        }
+    };
     if let Err((status, text)) = checked {
         return refusal(status, &text);
     }
