@@ -1,6 +1,7 @@
 //! One agent for one folder of state: two that judge the same store would tell everything twice.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::StartError;
@@ -22,8 +23,16 @@ impl FolderLock {
         let shown = folder.display();
         let failed = |error: std::io::Error| StartError::Other(format!("{shown} cannot be locked: {error}"));
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let file =
-            OpenOptions::new().create(true).write(true).truncate(false).open(folder.join("lock")).map_err(failed)?;
+        let place = folder.join("lock");
+        let file = OpenOptions::new().create(true).write(true).truncate(false).open(&place);
+        let file = match file {
+            // One that was made before is enough for a lock, also where nothing can be written.
+            Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull) => {
+                File::open(&place).map_err(|_| error)
+            }
+            other => other,
+        };
+        let file = file.map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),

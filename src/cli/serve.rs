@@ -10,6 +10,9 @@ use crate::app::{App, Setup};
 use crate::names::exit;
 use crate::store::SqliteFile;
 
+/// How many symbolic links in a row are followed, as the kernel does (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
 /// Arguments of `wachta serve`.
 #[derive(clap::Args)]
 pub(super) struct ServeArgs {
@@ -70,16 +73,35 @@ pub(super) fn folder_of(file: &Path) -> PathBuf {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf()
 }
 
-/// The store's URL with its path relative to the agent's file, and the folder for what goes with it.
+/// The store's URL with its path relative to the agent's file, and the folder for what goes with it. Symbolic links are
+/// followed first: two agents that name one store by different paths have one folder, whose lock keeps them apart.
 pub(super) fn store_places(url: &str, base: &Path) -> (String, PathBuf) {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     if path == ":memory:" {
         let folder = std::env::temp_dir().join(format!("wachta-{}", std::process::id()));
         return (url.to_owned(), folder);
     }
-    let file = base.join(path);
+    let file = without_links(base.join(path));
     let folder = file.with_extension("state");
     (format!("sqlite:{}", file.display()), folder)
+}
+
+/// The path of a file without symbolic links, as far as it is there: of a file that is to be made its folder's.
+fn without_links(file: PathBuf) -> PathBuf {
+    // A link to what is not there yet is followed by hand; one that goes round in circles stays, and does not open.
+    let mut file = file;
+    for _ in 0..MAX_LINKS {
+        if let Ok(real) = file.canonicalize() {
+            return real;
+        }
+        let Ok(target) = file.read_link() else { break };
+        file = file.parent().map(|folder| folder.join(&target)).unwrap_or(target);
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), file.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => file,
+    }
 }
 
 fn reload_at_sighup(app: &App, hangup: std::io::Result<Signal>) {
@@ -93,5 +115,37 @@ fn reload_at_sighup(app: &App, hangup: std::io::Result<Signal>) {
             });
         }
         Err(error) => tracing::error!(%error, "SIGHUP is not heard"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn one_store_has_one_folder_by_whatever_path_it_is_named() {
+        let root = std::env::temp_dir().join(format!("wachta-links-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        std::fs::create_dir_all(root.join("real")).unwrap();
+        let root = root.canonicalize().unwrap();
+        symlink("real", root.join("folder")).unwrap();
+        symlink("real/w.db", root.join("file.db")).unwrap();
+        symlink("file.db", root.join("again.db")).unwrap();
+        symlink("circle.db", root.join("circle.db")).unwrap();
+        let expected = (format!("sqlite:{}", root.join("real/w.db").display()), root.join("real/w.state"));
+        // Before the file is there and after.
+        for made in [false, true] {
+            if made {
+                std::fs::write(root.join("real/w.db"), "").unwrap();
+            }
+            for named in ["real/w.db", "folder/w.db", "file.db", "again.db", "folder/../real/./w.db"] {
+                assert_eq!(store_places(&format!("sqlite:{named}"), &root), expected, "{named}, made: {made}");
+            }
+        }
+        let circle = store_places("sqlite:circle.db", &root).0;
+        assert_eq!(circle, format!("sqlite:{}", root.join("circle.db").display()));
+        std::fs::remove_dir_all(&root).unwrap();
     }
 }

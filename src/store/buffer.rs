@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use self::backlog::Backlog;
 use self::outbox::Outbox;
-use super::{Batch, Database, Identity, Result, StoreFault};
+use super::{Batch, Database, Identity, Result, StoreError, StoreFault, WorkingSet};
 use crate::names::metric;
 
 pub use writer::Writer;
@@ -32,8 +32,8 @@ pub use writer::Writer;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long something may wait to be written before the store counts as stalled.
 pub const STALLED_AFTER: Duration = Duration::from_secs(10);
-/// How long a start waits for a store that another process has locked.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a start waits for a store that another process has locked before it begins without writing to it.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long is waited between two attempts to open or write.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -43,8 +43,16 @@ pub trait Opener: Send + Sync {
     /// Opens the database; makes it where there is none.
     async fn open(&self) -> Result<Arc<dyn Database>>;
 
+    /// Opens a database that cannot be written (full disk, read-only file system, lock) to be read only, so that an agent
+    /// can start with what it held. An error says that it cannot be read either, or that no agent has written it.
+    async fn open_to_read(&self) -> Result<Arc<dyn Database>>;
+
     /// Moves a damaged database out of the way, so that the next [`Opener::open`] makes a new one. Returns where it is.
     async fn set_aside(&self) -> Result<String>;
+
+    /// Takes what can still be read of a damaged database that was set aside into the one that was opened in its place.
+    /// Returns the names of what could not be read whole.
+    async fn salvage(&self, from: &str) -> Result<Vec<String>>;
 }
 
 /// Figures of the store.
@@ -98,6 +106,14 @@ struct State {
     waiting_since: Option<Instant>,
 }
 
+/// What a start found.
+struct Start {
+    database: Arc<dyn Database>,
+    set: WorkingSet,
+    /// Why the database can only be read; `None` for one that is written.
+    unwritable: Option<StoreError>,
+}
+
 struct Shared {
     opener: Arc<dyn Opener>,
     state: Mutex<State>,
@@ -108,6 +124,17 @@ struct Shared {
     written: watch::Sender<u64>,
     health: watch::Sender<Health>,
     metrics: Metrics,
+}
+
+/// Takes over what a damaged database still holds, and says what it does not.
+async fn salvage(opener: &dyn Opener, from: &str) {
+    match opener.salvage(from).await {
+        Ok(incomplete) if incomplete.is_empty() => tracing::info!("all that alerting goes on from was taken over"),
+        Ok(incomplete) => {
+            tracing::error!(tables = ?incomplete, "what alerting goes on from was taken over, but for damaged pages");
+        }
+        Err(error) => tracing::error!(%error, "nothing can be read from the damaged store: alerting begins anew"),
+    }
 }
 
 /// The store with a memory in front. Cheap to clone.
@@ -123,35 +150,11 @@ impl std::fmt::Debug for WriteBuffer {
 }
 
 impl WriteBuffer {
-    /// Opens the store and reads what deliveries need. A store that another process has locked is waited for, a damaged
-    /// one is set aside. The [`Writer`] has to run for anything to be written.
+    /// Opens the store and reads what deliveries need. A damaged store is set aside. One that cannot be written now is
+    /// only read: what is accepted waits in memory until it can be written. The [`Writer`] has to run for anything to be
+    /// written.
     pub async fn open(opener: Arc<dyn Opener>, metrics: Metrics) -> Result<(Self, Writer)> {
-        let until = Instant::now() + OPEN_TIMEOUT;
-        let mut damaged = 0;
-        let (database, set) = loop {
-            let opened = async {
-                let database = opener.open().await?;
-                let set = database.working_set().await?;
-                Ok((database, set))
-            };
-            let error: super::StoreError = match opened.await {
-                Ok(opened) => break opened,
-                Err(error) => error,
-            };
-            match error.fault {
-                StoreFault::Corrupt if damaged == 0 => damaged = 1,
-                StoreFault::Corrupt if damaged == 1 => {
-                    damaged = 2;
-                    let place = opener.set_aside().await?;
-                    tracing::error!(%error, place, "the store is damaged: set aside, and a new one is made");
-                }
-                StoreFault::Locked if Instant::now() < until => {
-                    tracing::error!(%error, "another process has locked the store; trying again");
-                    tokio::time::sleep(RETRY_INTERVAL).await;
-                }
-                _ => return Err(error),
-            }
-        };
+        let Start { database, set, unwritable } = Self::start(&*opener).await?;
         let identity = set.identity.clone();
         let state = State {
             pending: Backlog::default(),
@@ -171,7 +174,63 @@ impl WriteBuffer {
             health: watch::Sender::default(),
             metrics,
         });
-        Ok((Self { shared: Arc::clone(&shared) }, Writer::new(shared)))
+        let writer = match unwritable {
+            None => Writer::new(Arc::clone(&shared)),
+            Some(error) => Writer::of_unwritable(Arc::clone(&shared), &error),
+        };
+        Ok((Self { shared }, writer))
+    }
+
+    async fn start(opener: &dyn Opener) -> Result<Start> {
+        let until = Instant::now() + OPEN_TIMEOUT;
+        let (mut damaged, mut aside) = (0, None::<String>);
+        loop {
+            let opened = async {
+                let database = opener.open().await?;
+                if let Some(from) = aside.take() {
+                    salvage(opener, &from).await;
+                }
+                database.check().await?;
+                let set = database.working_set().await?;
+                Ok((database, set))
+            };
+            let error: StoreError = match opened.await {
+                Ok((database, set)) => return Ok(Start { database, set, unwritable: None }),
+                Err(error) => error,
+            };
+            match error.fault {
+                StoreFault::Corrupt if damaged == 0 => damaged = 1,
+                StoreFault::Corrupt if damaged == 1 => {
+                    damaged = 2;
+                    let place = opener.set_aside().await?;
+                    tracing::error!(%error, place, "the store is damaged: set aside, and a new one is made");
+                    aside = Some(place);
+                }
+                StoreFault::Locked if Instant::now() < until => {
+                    tracing::error!(%error, "another process has locked the store; trying again");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                StoreFault::Locked | StoreFault::Unavailable => return Self::start_to_read(opener, error).await,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Starts with what the database holds although it cannot be written. Where it cannot be read either, the start fails
+    /// with the first error: that is what there is to mend.
+    async fn start_to_read(opener: &dyn Opener, error: StoreError) -> Result<Start> {
+        let opened = async {
+            let database = opener.open_to_read().await?;
+            let set = database.working_set().await?;
+            Ok((database, set))
+        };
+        match opened.await {
+            Ok((database, set)) => Ok(Start { database, set, unwritable: Some(error) }),
+            Err::<_, StoreError>(unreadable) => {
+                tracing::error!(error = %unreadable, "the store cannot be read either");
+                Err(error)
+            }
+        }
     }
 
     /// Accepts a batch. Returns when it is written, or when it is held in memory because the store is away or slow.

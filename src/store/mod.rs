@@ -467,6 +467,9 @@ pub trait Database: Store {
     /// Reads what deliveries and heartbeats need at hand. Rows that cannot be read are logged and left out.
     async fn working_set(&self) -> Result<WorkingSet>;
 
+    /// Reads all pages that alerting goes on from, by a connection that is opened for it, so that damage is found.
+    async fn check(&self) -> Result<()>;
+
     /// Reads the number of the last commit by a connection that is opened for it, so that a commit which only its own
     /// connection can see is noticed.
     async fn last_commit(&self) -> Result<i64>;

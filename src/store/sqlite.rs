@@ -3,8 +3,10 @@
 //! Invariants: a connection on which a call failed is thrown away, since what SQLite rolled back by itself and what the
 //! driver believes to be open may differ; a row that cannot be read is logged and left out of lists.
 
+mod salvage;
 mod write;
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
@@ -56,6 +58,22 @@ macro_rules! good {
          AND verdict IN ('passed', 'degraded') ORDER BY ended_at DESC LIMIT ?4"
     };
 }
+
+/// Reads every page that alerting goes on from, and those that the next outcomes go to.
+const CHECKS: [&str; 8] = [
+    "SELECT count(*), total(length(body)) FROM watches",
+    "SELECT count(*), total(length(body)) FROM memory",
+    "SELECT count(*), total(length(body)) FROM incidents",
+    "SELECT count(*), total(length(kind)) FROM intents",
+    concat!(
+        each!(),
+        "SELECT total(length(o.body)) FROM s JOIN outcomes AS o ON o.run =
+         (SELECT run FROM outcomes WHERE scenario = s.scenario ORDER BY ended_at DESC LIMIT 1)"
+    ),
+    "SELECT ended_at FROM outcomes ORDER BY ended_at DESC LIMIT 1",
+    "SELECT length(body) FROM outcomes ORDER BY rowid DESC LIMIT 1",
+    "SELECT length(body) FROM notices ORDER BY seq DESC LIMIT 1",
+];
 
 /// The embedded store.
 #[derive(Debug, Clone)]
@@ -113,6 +131,12 @@ impl Opener for SqliteFile {
         Ok(Arc::new(store))
     }
 
+    async fn open_to_read(&self) -> Result<Arc<dyn Database>> {
+        let store = Sqlite::open_unwritable(&self.url).await?;
+        self.is_ours.store(true, Ordering::Relaxed);
+        Ok(Arc::new(store))
+    }
+
     async fn set_aside(&self) -> Result<String> {
         let options = SqliteConnectOptions::from_str(&self.url)?;
         let file = options.get_filename().to_path_buf();
@@ -122,20 +146,19 @@ impl Opener for SqliteFile {
         }
         let unavailable = |error: std::io::Error| StoreError::unavailable(format!("{}: {error}", file.display()));
         let ending = format!("damaged-{}", Utc::now().format("%Y%m%dT%H%M%SZ"));
-        let named = |path: &Path, end: &str| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(end);
-            PathBuf::from(name)
-        };
-        let aside = named(&file, &format!(".{ending}"));
+        let aside = with_ending(&file, &format!(".{ending}"));
         for end in ["-wal", "-shm"] {
-            match std::fs::rename(named(&file, end), named(&aside, end)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unavailable(error)),
+            match std::fs::rename(with_ending(&file, end), with_ending(&aside, end)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(unavailable(error)),
                 _ => {}
             }
         }
         std::fs::rename(&file, &aside).map_err(unavailable)?;
         Ok(aside.display().to_string())
+    }
+
+    async fn salvage(&self, from: &str) -> Result<Vec<String>> {
+        salvage::salvage(&SqliteConnectOptions::from_str(&self.url)?, from).await
     }
 }
 
@@ -169,14 +192,20 @@ impl Sqlite {
         } else {
             pool(SqlitePoolOptions::new()).max_connections(4).connect_with(options.clone().read_only(true)).await?
         };
-        let file = if memory {
-            None
-        } else {
-            let path = options.get_filename().to_path_buf();
-            let metadata = std::fs::metadata(&path).map_err(|e| StoreError::unavailable(e.to_string()))?;
-            Some((path, metadata.dev(), metadata.ino()))
-        };
+        let file = if memory { None } else { Some(place(&options)?) };
         Ok(Self { writer, readers, options, file })
+    }
+
+    /// Reads by a connection that is opened for it; a database in memory has no other than its own.
+    async fn by_another_connection<T>(&self, read: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
+        if self.file.is_none() {
+            return read(&mut *self.writer.acquire().await?).await;
+        }
+        let options = self.options.clone().create_if_missing(false).read_only(true);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let read = read(&mut connection).await;
+        connection.close().await?;
+        read
     }
 
     /// Writes by the one connection for writing, which is thrown away when that fails.
@@ -192,22 +221,40 @@ impl Sqlite {
     /// Opens `sqlite:FILE` to be read only, also while an agent writes to it. Nothing is made that is not there.
     pub async fn open_to_read(url: &str) -> Result<Self> {
         let open = async || {
-            let options = SqliteConnectOptions::from_str(url)?
-                .read_only(true)
-                .pragma("temp_store", "MEMORY")
-                .busy_timeout(BUSY_TIMEOUT * 5);
-            let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-            let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&readers).await?.get(0);
-            match version {
-                SCHEMA_VERSION => Ok(Self { writer: readers.clone(), readers, options, file: None }),
-                0 => Err(StoreError::refused("no wachta has written it")),
-                older if older < SCHEMA_VERSION => Err(StoreError::refused(
-                    "it was written by an older wachta; start the agent once, which brings it up to date",
-                )),
-                _ => Err(newer(version)),
-            }
+            let options = SqliteConnectOptions::from_str(url)?.read_only(true).busy_timeout(BUSY_TIMEOUT * 5);
+            Self::open_tables_to_read(options).await
         };
         open().await.map_err(|error| does_not_open(url, &error))
+    }
+
+    /// Opens `sqlite:FILE` to be read only although nothing can be written: not even the index of its log, which readers
+    /// share and which is made anew after a clean end (<https://www.sqlite.org/wal.html#read_only_databases>).
+    async fn open_unwritable(url: &str) -> Result<Self> {
+        let options = SqliteConnectOptions::from_str(url)?.busy_timeout(BUSY_TIMEOUT);
+        let read_only = options.read_only(true);
+        let log = std::fs::metadata(with_ending(read_only.get_filename(), "-wal"));
+        // Without a log, all that was written is in the file itself.
+        let has_log = log.map_or_else(|error| error.kind() != ErrorKind::NotFound, |log| log.len() > 0);
+        let opened = match Self::open_tables_to_read(read_only.clone()).await {
+            Err(_) if !has_log => Self::open_tables_to_read(read_only.clone().immutable(true)).await,
+            other => other,
+        };
+        let store = opened.map_err(|error| does_not_open(url, &error))?;
+        Ok(Self { file: Some(place(&read_only)?), ..store })
+    }
+
+    async fn open_tables_to_read(options: SqliteConnectOptions) -> Result<Self> {
+        let options = options.pragma("temp_store", "MEMORY");
+        let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&readers).await?.get(0);
+        match version {
+            SCHEMA_VERSION => Ok(Self { writer: readers.clone(), readers, options, file: None }),
+            0 => Err(StoreError::refused("no wachta has written it")),
+            older if older < SCHEMA_VERSION => Err(StoreError::refused(
+                "it was written by an older wachta; start the agent once, which brings it up to date",
+            )),
+            _ => Err(newer(version)),
+        }
     }
 
     /// Closes the file; what is written is written.
@@ -247,6 +294,19 @@ impl Sqlite {
         let rows = query.fetch_all(&self.readers).await?;
         Ok(readable(&rows, "an outcome", |row| body(row, 0)))
     }
+}
+
+fn with_ending(file: &Path, end: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+/// The file with its device and inode.
+fn place(options: &SqliteConnectOptions) -> Result<(PathBuf, u64, u64)> {
+    let path = options.get_filename().to_path_buf();
+    let metadata = std::fs::metadata(&path).map_err(|e| StoreError::unavailable(e.to_string()))?;
+    Ok((path, metadata.dev(), metadata.ino()))
 }
 
 fn newer(version: i64) -> StoreError {
@@ -685,16 +745,21 @@ impl Database for Sqlite {
         Ok(WorkingSet { identity: Identity { id, unqualified }, queued, memos, check_ins })
     }
 
+    async fn check(&self) -> Result<()> {
+        // A connection that was open before may have pages in memory that are damaged on the disk.
+        self.by_another_connection(async |connection| {
+            for query in CHECKS {
+                sqlx::query(query).fetch_optional(&mut *connection).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn last_commit(&self) -> Result<i64> {
         let query = "SELECT last_commit FROM store";
-        if self.file.is_none() {
-            return Ok(sqlx::query(query).fetch_one(&self.writer).await?.try_get(0)?);
-        }
-        let options = self.options.clone().create_if_missing(false).read_only(true);
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        let row = sqlx::query(query).fetch_one(&mut connection).await;
-        connection.close().await?;
-        Ok(row?.try_get(0)?)
+        self.by_another_connection(async |connection| Ok(sqlx::query(query).fetch_one(connection).await?.try_get(0)?))
+            .await
     }
 
     fn is_in_place(&self) -> bool {

@@ -303,8 +303,14 @@ impl Opener for DyingFile {
         let store = SqliteFile::new("sqlite:wachta.db", true).open().await?;
         Ok(Arc::new(Dying { store, writes: Arc::clone(&self.writes), nth: self.nth }))
     }
+    async fn open_to_read(&self) -> Kept<Arc<dyn Database>> {
+        Err(StoreError::unavailable("it can always be written here"))
+    }
     async fn set_aside(&self) -> Kept<String> {
         Err(StoreError::unavailable("nothing is damaged here"))
+    }
+    async fn salvage(&self, _: &str) -> Kept<Vec<String>> {
+        Ok(Vec::new())
     }
 }
 
@@ -318,6 +324,9 @@ struct Dying {
 impl Database for Dying {
     async fn working_set(&self) -> Kept<WorkingSet> {
         self.store.working_set().await
+    }
+    async fn check(&self) -> Kept<()> {
+        self.store.check().await
     }
     async fn last_commit(&self) -> Kept<i64> {
         self.store.last_commit().await

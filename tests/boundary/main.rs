@@ -24,6 +24,7 @@ mod operators;
 mod planted;
 mod receivers;
 mod reload;
+mod store_goes;
 mod storm;
 mod support;
 mod zabbix;

@@ -63,14 +63,14 @@ async fn hear(State(ear): State<Ear>, Json(notice): Json<Value>) -> StatusCode {
 }
 
 /// Serves on loopback until the test ends; gives the URL.
-async fn listen(router: Router) -> String {
+pub async fn listen(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     url
 }
 
-fn word<'a>(notice: &'a Value, name: &str) -> &'a str {
+pub fn word<'a>(notice: &'a Value, name: &str) -> &'a str {
     notice[name].as_str().unwrap_or_default()
 }
 
@@ -80,7 +80,7 @@ fn view(heard: &[Value]) -> BTreeMap<String, String> {
 }
 
 /// The keys that are open as far as the receiver knows.
-fn open(heard: &[Value]) -> BTreeSet<String> {
+pub fn open(heard: &[Value]) -> BTreeSet<String> {
     view(heard).into_iter().filter(|(_, event)| event != "resolved").map(|(key, _)| key).collect()
 }
 

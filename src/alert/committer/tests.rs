@@ -221,8 +221,14 @@ impl Opener for Same {
     async fn open(&self) -> Result<Arc<dyn Database>> {
         Ok(Arc::clone(&self.0) as _)
     }
+    async fn open_to_read(&self) -> Result<Arc<dyn Database>> {
+        self.open().await
+    }
     async fn set_aside(&self) -> Result<String> {
         Err(StoreError::unavailable("there is no other"))
+    }
+    async fn salvage(&self, _: &str) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 }
 
@@ -230,6 +236,9 @@ impl Opener for Same {
 impl Database for Flaky {
     async fn working_set(&self) -> Result<WorkingSet> {
         self.inner.working_set().await
+    }
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
     }
     async fn last_commit(&self) -> Result<i64> {
         self.inner.last_commit().await

@@ -204,6 +204,42 @@ async fn a_damaged_store_is_set_aside() {
 }
 
 #[tokio::test]
+async fn what_a_damaged_store_still_holds_is_taken_over() {
+    let folder = Folder::new();
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
+    let identity = bench.buffer.identity();
+    for second in 1..=300 {
+        bench.buffer.accept(batch(second)).await;
+    }
+    bench.buffer.keep_memo("a", "shop:1", Some(&"thread".into()), at(1)).await.unwrap();
+    bench.close().await;
+    // A page in the middle of the incidents and the first one of the outcomes.
+    let connection = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
+    let page = "SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY pageno LIMIT 1 OFFSET ?2";
+    let mut spoiled = Vec::new();
+    for (table, offset) in [("incidents", 3), ("outcomes", 0)] {
+        let row = sqlx::query(page).bind(table).bind(offset).fetch_one(&connection).await.unwrap();
+        spoiled.push(usize::try_from(sqlx::Row::get::<i64, _>(&row, 0)).unwrap());
+    }
+    connection.close().await;
+    let mut bytes = std::fs::read(folder.file()).unwrap();
+    for page in spoiled {
+        bytes[(page - 1) * 4096..page * 4096].fill(7);
+    }
+    std::fs::write(folder.file(), bytes).unwrap();
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
+    assert_eq!(bench.buffer.identity(), identity);
+    assert_eq!(bench.buffer.owed("a", 1000).await.unwrap().len(), 300);
+    assert_eq!(bench.buffer.memo("a", "shop:1").await.unwrap(), Some("thread".into()));
+    assert_eq!(bench.buffer.watches().await.unwrap()[0].1["second"], 300);
+    let incidents = bench.buffer.incidents(1000).await.unwrap();
+    assert!((250..300).contains(&incidents.len()), "all but those of one page: {}", incidents.len());
+    let has = |opening| incidents.iter().any(|incident| incident.opening == opening);
+    assert!(has(1) && has(99), "before and after the page, in the order of keys");
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn a_row_that_is_refused_for_ever_is_set_aside_alone() {
     let folder = Folder::new();
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;

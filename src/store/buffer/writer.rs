@@ -13,6 +13,9 @@ use crate::store::{Batch, Database, Result, StoreError, StoreFault};
 
 /// How often what was written is looked at by another connection.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the pages that alerting goes on from are read anew, and for which part of the time at most.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const CHECK_SHARE: u32 = 100;
 /// How many rows of one kind go into one commit at most, so that no commit holds the database for long.
 const MAX_ROWS: usize = 2_000;
 /// How many rows of one kind a commit has at least after failures.
@@ -26,9 +29,13 @@ pub struct Writer {
     /// The number of the last commit.
     number: i64,
     verified_at: Instant,
+    /// When the pages are read anew.
+    check_at: Instant,
     rows: usize,
     failures: u32,
     damaged: u32,
+    /// The database was opened to be read only, since it could not be written.
+    unwritable: bool,
 }
 
 impl Writer {
@@ -37,10 +44,19 @@ impl Writer {
             shared,
             number: Utc::now().timestamp_micros(),
             verified_at: Instant::now(),
+            check_at: Instant::now() + CHECK_INTERVAL,
             rows: MAX_ROWS,
             failures: 0,
             damaged: 0,
+            unwritable: false,
         }
+    }
+
+    /// Begins with a database that could only be read, and why.
+    pub(super) fn of_unwritable(shared: Arc<Shared>, error: &StoreError) -> Self {
+        let mut writer = Self { unwritable: true, ..Self::new(shared) };
+        writer.note_failure(error);
+        writer
     }
 
     /// Writes until it is stopped, and closes the database.
@@ -137,8 +153,12 @@ impl Writer {
     /// Returns the database, opened again where that is needed.
     async fn ready(&mut self) -> Result<Arc<dyn Database>> {
         if let Some(database) = self.shared.database() {
-            if database.is_in_place() {
+            let in_place = database.is_in_place();
+            if in_place && !self.unwritable {
                 return Ok(database);
+            }
+            if in_place {
+                return self.make_writable(database).await;
             }
             tracing::error!(
                 "the store's file was deleted, moved or replaced; it is opened again and given all that is known"
@@ -146,7 +166,17 @@ impl Writer {
             self.replaced(database);
         }
         let database = self.shared.opener.open().await?;
+        self.unwritable = false;
         self.shared.set_database(Some(Arc::clone(&database)));
+        Ok(database)
+    }
+
+    /// Opens a database anew that could only be read so far; it stays readable until that succeeds.
+    async fn make_writable(&mut self, readable: Arc<dyn Database>) -> Result<Arc<dyn Database>> {
+        let database = self.shared.opener.open().await?;
+        self.unwritable = false;
+        self.shared.set_database(Some(Arc::clone(&database)));
+        tokio::spawn(async move { readable.close().await });
         Ok(database)
     }
 
@@ -177,24 +207,29 @@ impl Writer {
         self.shared.shed(shed);
     }
 
-    /// Looks by another connection at what was written.
+    /// Looks by another connection at what was written, and now and then at what was there before.
     async fn verify(&mut self, database: &dyn Database) -> Result<()> {
         let expected = {
             let state = self.shared.state();
             state.unverified.last().map(|batch| batch.number)
         };
-        let Some(expected) = expected else {
-            self.verified_at = Instant::now();
-            return Ok(());
-        };
-        let seen = database.last_commit().await?;
-        if seen < expected {
-            return Err(StoreError {
-                fault: StoreFault::Corrupt,
-                message: format!("commit {expected} was taken, but another connection sees {seen}"),
-            });
+        if let Some(expected) = expected {
+            let seen = database.last_commit().await?;
+            if seen < expected {
+                return Err(StoreError {
+                    fault: StoreFault::Corrupt,
+                    message: format!("commit {expected} was taken, but another connection sees {seen}"),
+                });
+            }
         }
-        self.shared.state().unverified.retain(|batch| batch.number > expected);
+        let begun = Instant::now();
+        if begun >= self.check_at || self.damaged > 0 {
+            database.check().await?;
+            self.check_at = begun + CHECK_INTERVAL.max(begun.elapsed() * CHECK_SHARE);
+        }
+        if let Some(expected) = expected {
+            self.shared.state().unverified.retain(|batch| batch.number > expected);
+        }
         self.verified_at = Instant::now();
         Ok(())
     }
@@ -248,7 +283,8 @@ impl Writer {
         self.shared.health.send_modify(|health| health.away = None);
     }
 
-    async fn failed(&mut self, error: &StoreError) {
+    /// Counts a failure, and says so when it is the first.
+    fn note_failure(&mut self, error: &StoreError) {
         self.failures += 1;
         self.rows = (self.rows / 2).max(MIN_ROWS);
         self.shared.metrics.available.set(0);
@@ -264,6 +300,10 @@ impl Writer {
         if first {
             tracing::error!(%error, "the store is away: outcomes and notices are kept in memory until it is back");
         }
+    }
+
+    async fn failed(&mut self, error: &StoreError) {
+        self.note_failure(error);
         let Some(database) = self.shared.database() else { return };
         if error.fault == StoreFault::Corrupt {
             self.damaged += 1;
@@ -280,7 +320,7 @@ impl Writer {
             } else {
                 self.reopen(database);
             }
-        } else if self.failures.is_multiple_of(REOPEN_AFTER) {
+        } else if self.failures.is_multiple_of(REOPEN_AFTER) && !self.unwritable {
             self.reopen(database);
         }
     }
