@@ -66,7 +66,12 @@ impl Tasks {
             if !tasks.stop.is_cancelled() {
                 let how = how(ended);
                 tracing::error!(task = name, "a task that the agent cannot do without {how}");
-                tasks.failure.send_replace(Some(format!("the task `{name}` {how}")));
+                // The first one is the cause; others may end because of it.
+                tasks.failure.send_if_modified(|failure| {
+                    let first = failure.is_none();
+                    failure.get_or_insert_with(|| format!("the task `{name}` {how}"));
+                    first
+                });
             }
             tasks.forget(&name);
         })

@@ -7,7 +7,6 @@ use notify::Watcher as _;
 use notify::event::{CreateKind, EventKind, ModifyKind, RemoveKind};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::files::{is_scenario_file, scenario_files};
 use crate::bounded::{self, Readers};
@@ -91,21 +90,27 @@ fn shown(path: &Path) -> String {
     text.strip_prefix("./").unwrap_or(&text).to_owned()
 }
 
-/// Asks for a reload when one of these files or folders changes, but for what the agent writes into `own`. Where they cannot be watched, SIGHUP and
+/// Which changes of files lead to a reload.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    /// The folders and files of scenarios.
+    pub folders: Vec<PathBuf>,
+    /// The agent's file.
+    pub config_file: Option<PathBuf>,
+    /// What the agent writes itself, which counts as no change.
+    pub own: PathBuf,
+}
+
+/// Asks for a reload whenever something changes, until it is stopped. Where files cannot be watched, SIGHUP and
 /// `POST /-/reload` remain.
-pub(super) fn watch_files(
-    folders: Vec<PathBuf>,
-    config_file: Option<&Path>,
-    own: &Path,
-    reload: mpsc::Sender<ReloadRequest>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) {
+pub(super) async fn watch_files(watched: Watched, reload: mpsc::Sender<ReloadRequest>, stop: CancellationToken) {
+    let Watched { folders, config_file, own } = watched;
+    let config_file = config_file.as_deref();
     let (changed, mut changes) = mpsc::channel::<()>(1);
     let config = config_file.and_then(Path::file_name).map(ToOwned::to_owned);
     // Events name what changed below the path that was watched: where that leads over links, so do they.
     let folders: Vec<PathBuf> = folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder)).collect();
-    let (watched, own) = (folders.clone(), own.canonicalize().unwrap_or_else(|_| own.to_owned()));
+    let (watched, own) = (folders.clone(), own.canonicalize().unwrap_or(own));
     let handler = move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
         // The folder of the agent's file may hold the store and the agent's state as well, which change all the time.
@@ -123,7 +128,7 @@ pub(super) fn watch_files(
         Ok(watcher) => watcher,
         Err(error) => {
             tracing::warn!(%error, "changes of files are not noticed; use SIGHUP or POST /-/reload");
-            return;
+            return stop.cancelled().await;
         }
     };
     let config_folder = config_file
@@ -134,24 +139,18 @@ pub(super) fn watch_files(
             tracing::warn!(folder = %folder.display(), %error, "changes here are not noticed; use SIGHUP or POST /-/reload");
         }
     }
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        // The watcher lives as long as its task.
-        let _watcher = watcher;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                change = changes.recv() => if change.is_none() { return },
-            }
-            let settled =
-                async { while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|c| c.is_some()) {} };
-            let _ = tokio::time::timeout(MAX_SETTLE, settled).await;
-            let (request, _report) = ReloadRequest::new();
-            if reload.send(request).await.is_err() {
-                return;
-            }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            change = changes.recv() => if change.is_none() { return },
         }
-    });
+        let settled = async { while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|c| c.is_some()) {} };
+        let _ = tokio::time::timeout(MAX_SETTLE, settled).await;
+        let (request, _report) = ReloadRequest::new();
+        if reload.send(request).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Whether what happened to a path may have changed scenarios: a file that can be one of scenarios, a folder, or the link
@@ -193,19 +192,23 @@ mod tests {
         let own = folder.join("wachta.state");
         std::fs::create_dir_all(own.join("browsers")).unwrap();
         let (reload, mut asked) = mpsc::channel(4);
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        watch_files(vec![folder.clone()], None, &own, reload, &tasks, &stop);
+        let stop = CancellationToken::new();
+        let watched = Watched { folders: vec![folder.clone()], config_file: None, own: own.clone() };
+        let mut watching = std::pin::pin!(watch_files(watched, reload, stop.clone()));
+        // Once polled, it watches.
+        assert!(futures_util::poll!(&mut watching).is_pending());
         std::fs::write(own.join("browsers/profile"), "").unwrap();
         for other in ["wachta.db-wal", "notes.txt", "shop.yaml.swp", ".shop.yaml.swx", "4913~"] {
             std::fs::write(folder.join(other), "").unwrap();
         }
-        let quiet = tokio::time::timeout(SETTLE * 3, asked.recv()).await;
-        assert!(quiet.is_err(), "nothing is loaded anew");
-        std::fs::write(folder.join("shop.yaml"), "").unwrap();
-        assert!(asked.recv().await.is_some());
-        stop.cancel();
-        tasks.close();
-        tasks.wait().await;
+        let asking = async {
+            let quiet = tokio::time::timeout(SETTLE * 3, asked.recv()).await;
+            assert!(quiet.is_err(), "nothing is loaded anew");
+            std::fs::write(folder.join("shop.yaml"), "").unwrap();
+            assert!(asked.recv().await.is_some());
+            stop.cancel();
+        };
+        tokio::join!(watching, asking);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

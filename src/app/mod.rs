@@ -315,7 +315,11 @@ impl App {
 
         let (reloads, requests) = mpsc::channel(4);
         tasks.essential("reload", &here, Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
-        library::watch_files(folders, parts.setup_file.as_deref(), &setup.folder, reloads.clone(), &tracker, &stop);
+        let watched = library::Watched { folders, config_file: parts.setup_file.clone(), own: setup.folder };
+        let (asking, until) = (reloads.clone(), stop.clone());
+        tasks.restarted("files", &here, stop.clone(), move || {
+            library::watch_files(watched.clone(), asking.clone(), until.clone())
+        });
         let (pruned, until) = (Arc::clone(&parts), stop.clone());
         tasks.restarted("retention", &here, stop.clone(), move || Arc::clone(&pruned).prune_regularly(until.clone()));
         let watchdog = Arc::new(Watchdog::new(&registry, intake.clone(), pulse, store.clone(), failing)?);

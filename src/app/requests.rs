@@ -29,7 +29,8 @@ pub(super) async fn serve(
             () = stop.cancelled() => return,
             request = requests.recv() => request,
         };
-        let Some(request) = request else { return };
+        // Nobody is left who could ask: what has ended is the web server.
+        let Some(request) = request else { return stop.cancelled().await };
         let asked = of(request.asked.clone());
         let answer = intake.request(asked.clone()).await;
         match (asked, answer) {

@@ -27,4 +27,5 @@ mod reload;
 mod store_goes;
 mod storm;
 mod support;
+mod tasks;
 mod zabbix;
