@@ -24,14 +24,14 @@ check:
 bench:
 	tests/support/packages.sh bench
 	benches/peers/install.sh target/peers
-	$(CARGO) bench --locked --bench spine --bench alert --bench browser --bench probe
+	$(CARGO) bench --locked --bench spine --bench alert --bench store --bench browser --bench probe
 
 # The long proofs: browsers that are killed, stopped and filled at random, users who never meet, an agent that dies after
-# every n-th write, and one that is killed in a storm.
+# every n-th write, one that is killed in a storm, and one whose store goes in every way.
 soak:
 	tests/support/packages.sh
 	tests/support/tools.sh
-	WACHTA_SOAK=1 WACHTA_SOAK_RUNS=$${WACHTA_SOAK_RUNS:-100} WACHTA_SOAK_DEATHS=$${WACHTA_SOAK_DEATHS:-1000} WACHTA_SOAK_USERS=$${WACHTA_SOAK_USERS:-500} WACHTA_SOAK_STORM=$${WACHTA_SOAK_STORM:-500} $(CARGO) test --locked -- --test-threads=1
+	WACHTA_SOAK=1 WACHTA_SOAK_RUNS=$${WACHTA_SOAK_RUNS:-100} WACHTA_SOAK_DEATHS=$${WACHTA_SOAK_DEATHS:-1000} WACHTA_SOAK_USERS=$${WACHTA_SOAK_USERS:-500} WACHTA_SOAK_STORM=$${WACHTA_SOAK_STORM:-500} WACHTA_SOAK_STORE=$${WACHTA_SOAK_STORE:-200} $(CARGO) test --locked -- --test-threads=1
 
 fmt:
 	$(CARGO) fmt
