@@ -148,3 +148,53 @@ impl Question {
         self.since.is_some_and(|since| since.elapsed() >= STALLED_AFTER)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::Utc;
+    use prometheus::IntCounter;
+
+    use super::*;
+    use crate::alert::{self, Committer};
+    use crate::store::{self, Batch, Beat, SqliteFile};
+
+    #[tokio::test]
+    async fn what_has_not_moved_for_ten_seconds_is_named() {
+        let registry = Registry::new();
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let figures = store::Metrics::new(&registry, dropped.clone()).unwrap();
+        let memory = Arc::new(SqliteFile::new("sqlite::memory:", true));
+        // Neither the writer nor the committer is run, and nobody answers for the scheduler.
+        let (store, _writer) = WriteBuffer::open(memory, figures).await.unwrap();
+        let metrics = alert::Metrics::new(&registry, dropped).unwrap();
+        let (_committer, intake) = Committer::new(store.clone(), "here", metrics, || {}).await.unwrap();
+        let (pulse, mut beating) = mpsc::channel(1);
+        let watchdog = Watchdog::new(&registry, intake, pulse, store.clone(), Vec::new).unwrap();
+        tokio::time::pause();
+        store.accept(Batch { check_ins: vec![("job".into(), Beat::Started, Utc::now())], ..Batch::default() }).await;
+
+        let mut asked = Asked::default();
+        let (begun, work) = (Instant::now(), watchdog.work());
+        let gauges = || PARTS.map(|part| watchdog.gauge.with_label_values(&[part]).get());
+        while begun.elapsed() < STALLED_AFTER {
+            watchdog.look(&mut asked);
+            let (scheduler, committer) = (gauges()[0], gauges()[1]);
+            assert_eq!((scheduler, committer), (0, 0), "after {:?}", begun.elapsed());
+            tokio::time::advance(INTERVAL).await;
+        }
+        watchdog.look(&mut asked);
+        assert_eq!(gauges(), [1, 1, 1]);
+        let problem = work.borrow().problem().unwrap();
+        assert!(PARTS.iter().all(|part| problem.contains(part)), "{problem}");
+
+        beating.recv().await.unwrap().send(()).unwrap();
+        watchdog.look(&mut asked);
+        assert_eq!(gauges(), [0, 1, 1], "the scheduler moves again");
+        // A watchdog that stands still is a problem as well.
+        beating.recv().await.unwrap().send(()).unwrap();
+        tokio::time::advance(STALLED_AFTER).await;
+        assert!(work.borrow().problem().unwrap().contains("watchdog"));
+    }
+}
