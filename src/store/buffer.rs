@@ -32,8 +32,10 @@ pub use writer::Writer;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long something may wait to be written before the store counts as stalled.
 pub const STALLED_AFTER: Duration = Duration::from_secs(10);
-/// How long a start waits for a store that another process has locked before it begins without writing to it.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a start waits for a store that another process has locked: before it begins with what can be read of it, and
+/// where nothing can.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long is waited between two attempts to open or write.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -182,7 +184,7 @@ impl WriteBuffer {
     }
 
     async fn start(opener: &dyn Opener) -> Result<Start> {
-        let until = Instant::now() + OPEN_TIMEOUT;
+        let begun = Instant::now();
         let (mut damaged, mut aside) = (0, None::<String>);
         loop {
             let opened = async {
@@ -206,11 +208,20 @@ impl WriteBuffer {
                     tracing::error!(%error, place, "the store is damaged: set aside, and a new one is made");
                     aside = Some(place);
                 }
-                StoreFault::Locked if Instant::now() < until => {
+                StoreFault::Locked if begun.elapsed() < LOCK_TIMEOUT => {
                     tracing::error!(%error, "another process has locked the store; trying again");
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }
-                StoreFault::Locked | StoreFault::Unavailable => return Self::start_to_read(opener, error).await,
+                StoreFault::Locked | StoreFault::Unavailable => {
+                    let is_locked = error.fault == StoreFault::Locked;
+                    match Self::start_to_read(opener, error).await {
+                        // Whoever has it for itself alone may let it go.
+                        Err(_) if is_locked && begun.elapsed() < OPEN_TIMEOUT => {
+                            tokio::time::sleep(RETRY_INTERVAL).await;
+                        }
+                        done => return done,
+                    }
+                }
                 _ => return Err(error),
             }
         }

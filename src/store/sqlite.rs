@@ -72,7 +72,7 @@ const CHECKS: [&str; 8] = [
     ),
     "SELECT ended_at FROM outcomes ORDER BY ended_at DESC LIMIT 1",
     "SELECT length(body) FROM outcomes ORDER BY rowid DESC LIMIT 1",
-    "SELECT length(body) FROM notices ORDER BY seq DESC LIMIT 1",
+    "SELECT count(*), total(length(body)) FROM notices WHERE state = 'owed'",
 ];
 
 /// The embedded store.

@@ -137,7 +137,7 @@ const STATE: [&str; 5] = [
     "SELECT count(*), total(length(body)) FROM watches",
     "SELECT count(*), total(length(body)) FROM memory",
     "SELECT count(*), total(length(body)) FROM incidents",
-    "SELECT count(*), total(length(body)) FROM notices",
+    "SELECT count(*), total(length(body)) FROM notices WHERE state = 'owed'",
     "SELECT count(*) FROM store",
 ];
 
