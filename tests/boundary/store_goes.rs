@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -371,7 +371,8 @@ impl World {
 
     /// Waits until the receiver's view is the truth.
     async fn everybody_knows(&self, keeper: &mut Keeper<'_>) {
-        until("the receiver knows the truth", PATIENCE, async || {
+        let begun = Instant::now();
+        loop {
             keeper.look().await;
             let notices = self.notices.lock().unwrap().clone();
             let keys = open(&notices);
@@ -379,9 +380,25 @@ impl World {
                 let notice = notices.iter().find(|notice| word(notice, "dedup_key") == key);
                 notice.map(|notice| word(notice, "subject").to_owned()).unwrap_or_default()
             };
-            (keys.iter().map(subject).collect::<BTreeSet<_>>() == self.targets.broken()).then_some(())
-        })
-        .await;
+            let (known, broken) = (keys.iter().map(subject).collect::<BTreeSet<_>>(), self.targets.broken());
+            if known == broken {
+                return;
+            }
+            if begun.elapsed() > PATIENCE {
+                let differ: Vec<&String> = known.symmetric_difference(&broken).collect();
+                for line in keeper.agent.log().iter().filter(|line| !line.contains("run ended")) {
+                    eprintln!("{line}");
+                }
+                for subject in &differ {
+                    let about = notices.iter().filter(|notice| word(notice, "subject") == subject.as_str());
+                    about.for_each(|notice| eprintln!("{notice}"));
+                    eprintln!("{}", keeper.agent.get(&format!("/api/v1/incidents/{subject}/why")).await);
+                }
+                eprintln!("{}", keeper.agent.get("/api/v1/incidents").await);
+                panic!("the receiver believes that {known:?} are broken, and {broken:?} are");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 }
 
