@@ -26,4 +26,5 @@ mod receivers;
 mod reload;
 mod storm;
 mod support;
+mod web_security;
 mod zabbix;
