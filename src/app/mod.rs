@@ -242,7 +242,7 @@ impl App {
         let writing = tasks.essential("store", &here, writer.run(finish.clone()));
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
-        let tools = notify::Tools { client: web_client()?, evidence: evidence.clone() };
+        let tools = notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve() };
         let at_hand: Arc<dyn Store> = Arc::new(store.clone());
         let mut courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
@@ -440,6 +440,16 @@ fn proof(
     works: watch::Receiver<web::Work>,
 ) -> impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static {
     move || std::future::ready(works.borrow().problem().map_or(Ok(()), Err)).boxed()
+}
+
+/// How names of mail servers are resolved: as those of targets are.
+pub fn resolve() -> notify::Resolve {
+    let dialer = Dialer::default();
+    Arc::new(move |host| {
+        let dialer = dialer.clone();
+        let resolved = async move { dialer.resolve(&host, &run::wire::Route::default()).await };
+        resolved.map(|resolved| resolved.map(|found| found.addresses).map_err(|failure| failure.message)).boxed()
+    })
 }
 
 /// What receivers of notices are told with.
