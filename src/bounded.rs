@@ -5,14 +5,15 @@
 //! size is looked at before memory is taken. A read that hangs, as on a network mount whose server is gone, holds up
 //! nobody: [`Readers`] gives it up after a time and bounds the threads that hang.
 
+use std::collections::HashMap;
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Read as _, Result};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 /// Maximum size of a secret, a certificate or another small file, in bytes.
 pub const MAX_SMALL_BYTES: u64 = 1 << 20;
@@ -67,7 +68,22 @@ fn too_large(max_bytes: u64) -> Error {
 
 /// Threads that read what may not answer. Clones share the bound.
 #[derive(Debug, Clone, Default)]
-pub struct Readers(Arc<AtomicUsize>);
+pub struct Readers(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    reads: Mutex<Reads>,
+    /// Is notified when a thread ends.
+    ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Reads {
+    next: u64,
+    /// What goes on, each with the file that it reads, where it reads a single one, and whether nobody waits for it any
+    /// longer.
+    going: HashMap<u64, (Option<PathBuf>, bool)>,
+}
 
 impl Readers {
     /// Maximum number of threads at once; while so many hang, nothing more is read.
@@ -76,7 +92,8 @@ impl Readers {
     /// Does some reading on a thread of its own and waits for it, `limit` at most. A thread that hangs is left alone.
     pub fn within<T: Send + 'static>(&self, limit: Duration, read: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let (done, answer) = mpsc::sync_channel(1);
-        self.start(move || drop(done.send(read())))?;
+        let place = self.place(None).ok_or_else(too_many)?;
+        start(place, move || drop(done.send(read())))?;
         answer.recv_timeout(limit).map_err(|error| match error {
             mpsc::RecvTimeoutError::Timeout => no_answer(limit),
             mpsc::RecvTimeoutError::Disconnected => failed(),
@@ -89,48 +106,111 @@ impl Readers {
         limit: Duration,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        let (done, answer) = tokio::sync::oneshot::channel();
-        self.start(move || drop(done.send(read())))?;
-        match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer.map_err(|_| failed()),
-            Err(_) => Err(no_answer(limit)),
-        }
+        let place = self.place(None).ok_or_else(too_many)?;
+        self.wait(place, tokio::time::Instant::now(), limit, read).await
     }
 
-    fn start(&self, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        let place = Place::take(&self.0).ok_or_else(|| {
-            let text = format!("{} earlier reads have not ended; does a network mount hang?", Self::MAX_THREADS);
-            Error::new(ErrorKind::ResourceBusy, text)
-        })?;
-        let thread = std::thread::Builder::new().name("files".to_owned());
-        thread.spawn(move || {
-            let _place = place;
-            work();
-        })?;
-        Ok(())
+    /// As [`Readers::within_async`], for what reads a single file. It waits for a thread where all are taken. While an
+    /// earlier read of the same file hangs, it is not tried again, so that one file takes one thread at most.
+    pub async fn file<T: Send + 'static>(
+        &self,
+        file: &Path,
+        limit: Duration,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let began = tokio::time::Instant::now();
+        let place = loop {
+            let ended = self.0.ended.notified();
+            if self.0.reads().going.values().any(|(of, is_late)| *is_late && of.as_deref() == Some(file)) {
+                return Err(Error::new(ErrorKind::ResourceBusy, "an earlier read of it has not ended"));
+            }
+            match self.place(Some(file)) {
+                Some(place) => break place,
+                None => tokio::time::timeout_at(began + limit, ended).await.map_err(|_| too_many())?,
+            }
+        };
+        self.wait(place, began, limit, read).await
+    }
+
+    async fn wait<T: Send + 'static>(
+        &self,
+        place: Place,
+        began: tokio::time::Instant,
+        limit: Duration,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let (done, answer) = tokio::sync::oneshot::channel();
+        let mut abandoned = Abandoned { shared: &self.0, id: Some(place.id) };
+        start(place, move || drop(done.send(read())))?;
+        let answer = tokio::time::timeout_at(began + limit, answer).await.map_err(|_| no_answer(limit))?;
+        abandoned.id = None;
+        answer.map_err(|_| failed())
+    }
+
+    fn place(&self, file: Option<&Path>) -> Option<Place> {
+        let mut reads = self.0.reads();
+        if reads.going.len() >= Self::MAX_THREADS {
+            return None;
+        }
+        let id = reads.next;
+        reads.next += 1;
+        reads.going.insert(id, (file.map(Path::to_owned), false));
+        Some(Place { shared: Arc::clone(&self.0), id })
     }
 }
 
-/// One of the threads that there may be; given back when it ends, in whatever way.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(threads: &Arc<AtomicUsize>) -> Option<Self> {
-        let taken = threads.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
-            (count < Readers::MAX_THREADS).then_some(count + 1)
-        });
-        taken.is_ok().then(|| Self(Arc::clone(threads)))
+impl Shared {
+    fn reads(&self) -> MutexGuard<'_, Reads> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Notes that nobody waits for a read any longer, in whatever way its waiting ends.
+struct Abandoned<'a> {
+    shared: &'a Shared,
+    id: Option<u64>,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        if let Some((_, is_late)) = self.shared.reads().going.get_mut(&id) {
+            *is_late = true;
+        }
+    }
+}
+
+fn start(place: Place, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = std::thread::Builder::new().name("files".to_owned());
+    thread.spawn(move || {
+        let _place = place;
+        work();
+    })?;
+    Ok(())
+}
+
+/// One of the threads that there may be; given back when it ends, in whatever way.
+#[derive(Debug)]
+struct Place {
+    shared: Arc<Shared>,
+    id: u64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.shared.reads().going.remove(&self.id);
+        self.shared.ended.notify_waiters();
     }
 }
 
+fn too_many() -> Error {
+    let text = format!("{} earlier reads have not ended; does a network mount hang?", Readers::MAX_THREADS);
+    Error::new(ErrorKind::ResourceBusy, text)
+}
+
 fn no_answer(limit: Duration) -> Error {
-    Error::new(ErrorKind::TimedOut, format!("the file system did not answer within {} s", limit.as_secs_f64()))
+    let seconds = (limit.as_secs_f64() * 1e3).round() / 1e3;
+    Error::new(ErrorKind::TimedOut, format!("the file system did not answer within {seconds} s"))
 }
 
 fn failed() -> Error {
@@ -200,9 +280,33 @@ mod tests {
         }
         assert_eq!(readers.within(limit, || 1).unwrap_err().kind(), ErrorKind::ResourceBusy);
         drop(hold);
-        while readers.0.load(Ordering::SeqCst) > 0 {
+        while !readers.0.reads().going.is_empty() {
             tokio::task::yield_now().await;
         }
         assert_eq!(readers.within(Duration::from_secs(60), || 1).unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_hangs_takes_one_thread_and_others_wait_their_turn() {
+        let readers = Readers::default();
+        let (hold, held) = mpsc::channel::<()>();
+        let (one, other) = (Path::new("one"), Path::new("other"));
+        let limit = Duration::from_millis(5);
+        let hung = readers.file(one, limit, move || held.recv().is_ok()).await.unwrap_err();
+        assert_eq!(hung.to_string(), "the file system did not answer within 0.005 s");
+        for _ in 0..100 {
+            let again = readers.file(one, limit, || ()).await.unwrap_err();
+            assert_eq!(again.to_string(), "an earlier read of it has not ended");
+        }
+        assert_eq!(readers.0.reads().going.len(), 1);
+        // Very many at once are read all the same.
+        let many = (0..200).map(|number| readers.file(other, Duration::from_secs(60), move || number));
+        let read = futures_util::future::join_all(many).await;
+        assert_eq!(read.into_iter().map(Result::unwrap).sum::<u32>(), 199 * 100);
+        drop(hold);
+        while !readers.0.reads().going.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(readers.file(one, Duration::from_secs(60), || 1).await.unwrap(), 1);
     }
 }

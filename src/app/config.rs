@@ -121,9 +121,13 @@ const WEB: &[Key] = &[
         TEXTS,
         "further names under which the agent is reached, besides its addresses and that of external_url",
     ),
-    key("insecure", Shape::Bool, "true: others than this machine may reach it although it has no users"),
+    key("config_file", Shape::Text, "TLS and users, as Prometheus' exporters take them; relative to this file"),
+    key(
+        "insecure",
+        Shape::Bool,
+        "true: others than this machine may reach it although nobody is asked for credentials",
+    ),
     key("beat_token", receivers::SECRET, "what calls of /beat must carry, as Authorization: Bearer or ?token="),
-    later("config_file", "TLS and users"),
 ];
 const BROWSER: &[Key] = &[
     key("max_sessions", Shape::Count, "how many sessions may exist at once; default 2"),
@@ -277,14 +281,21 @@ fn web_config(r: &mut Reader, node: &Node) -> web::Config {
             config.hosts.push(name.value);
         }
     }
+    config.config_file = fields.get("config_file").and_then(|node| match r.text(node, "`config_file`") {
+        Some(name) if !name.is_empty() => Some(name.value.into()),
+        Some(_) => {
+            r.fail(node.span, "`config_file` names no file");
+            None
+        }
+        None => None,
+    });
     config.insecure = fields.get("insecure").and_then(|node| r.boolean(node, "`insecure`")).unwrap_or(false);
     config.beat_token = fields.get("beat_token").and_then(|node| receivers::secret(r, node, "`beat_token`"));
-    if !config.listen.ip().is_loopback() && !config.insecure {
+    if config.must_ask() && fields.get("config_file").is_none() {
         let span = fields.get("listen").map_or(node.span, |node| node.span);
-        let message =
-            "others could reach this agent, which has no users: whoever can may silence, acknowledge and reload";
+        let message = "others could reach this agent, which asks nobody for a password: whoever can may silence, acknowledge and reload";
         let found = Diagnostic::error(&r.source, span, message);
-        let found = found.label("listen on loopback, behind a proxy that knows its users");
+        let found = found.label("name a file with TLS and users: config_file");
         r.report(found.note("help: or write `insecure: true` beside it, where only friends can reach that address"));
     }
     config
@@ -368,7 +379,7 @@ fn probe_config(r: &mut Reader, node: &Node, web: &web::Config) -> Option<run::b
     };
     if targets.is_none() && !web.listen.ip().is_loopback() {
         let message = "others can reach this agent, and could make it probe anything";
-        r.fail_with(node.span, message, "list what may be probed under `targets`; users are not supported yet");
+        r.fail_with(node.span, message, "list what may be probed under `targets`");
     }
     let max_probes = fields.get("max_probes").and_then(|node| r.count(node, "`max_probes`"));
     let max_probes = max_probes.map_or(run::blackbox::Config::MAX_PROBES, |count| count as usize);
@@ -591,7 +602,7 @@ alerting:
             let problems: Vec<_> = found.iter().map(|found| found.message.as_str()).collect();
             assert_eq!((problems.as_slice(), config.is_some()), (expected, expected.is_empty()), "{web}");
         };
-        let open = "others could reach this agent, which has no users: whoever can may silence, acknowledge and reload";
+        let open = "others could reach this agent, which asks nobody for a password: whoever can may silence, acknowledge and reload";
         for loopback in ["127.0.0.1:9815", "127.9.9.9:9815", "'[::1]:9815'"] {
             check(&format!("{{listen: {loopback}}}"), &[]);
         }
@@ -600,7 +611,11 @@ alerting:
             check(&format!("{{listen: {others}, insecure: false}}"), &[open]);
             check(&format!("{{listen: {others}, insecure: true}}"), &[]);
         }
-        check("{config_file: web.yml}", &["`config_file` is not supported yet"]);
+        // Whether that file asks for credentials is seen when it is read.
+        check("{listen: '0.0.0.0:9815', config_file: web.yml}", &[]);
+        check("{config_file: web.yml}", &[]);
+        check("{config_file: ''}", &["`config_file` names no file"]);
+        check("{config_file: [web.yml]}", &["`config_file` must be text, not a list"]);
         check("{hosts: ['a:80']}", &["`a:80` is not a name of a host"]);
         check("{beat_token: abc}", &["`beat_token` must have at least 4 characters"]);
         check("{insecure: maybe}", &["`insecure` must be `true` or `false`, not text"]);

@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 use crate::alert::{self, Committer, Intake};
 use crate::bounded::Readers;
 use crate::clock::{self, ClockWatch};
+use crate::diagnostic::Diagnostic;
 use crate::notify::{self, Courier, Links};
 use crate::outcome::Outcome;
 use crate::run::browser::{self, Browsers};
@@ -94,6 +95,8 @@ pub enum StartError {
     Listen(SocketAddr, std::io::Error),
     /// The store does not answer.
     Store(StoreError),
+    /// The file with TLS and users of the web server cannot be used.
+    Web(Vec<Diagnostic>),
     /// Anything else that is not set up.
     Other(String),
 }
@@ -105,6 +108,10 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {address}: {error}; name another address under `web.listen`")
             }
             Self::Store(error) => error.fmt(f),
+            Self::Web(found) => {
+                f.write_str("`web.config_file` cannot be used")?;
+                found.iter().try_for_each(|found| write!(f, "\n{}", found.render(false).trim_end()))
+            }
             Self::Other(text) => f.write_str(text),
         }
     }
@@ -157,6 +164,8 @@ struct Parts {
     readers: Readers,
     /// Who may ask for what.
     guard: web::Guard,
+    /// TLS and users of the web server.
+    security: web::Security,
     fixed_lookup: Option<Arc<dyn Lookup>>,
     store: WriteBuffer,
     clock: ClockWatch,
@@ -191,6 +200,12 @@ impl App {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let config = setup.config;
         let lock = lock::FolderLock::take(&setup.folder)?;
+        let (readers, security) = (Readers::default(), web::Security::default());
+        let loaded = reload::web_security(&readers, &config.web, setup.config_file.as_deref()).await;
+        if !loaded.is_good() {
+            return Err(StartError::Web(loaded.diagnostics));
+        }
+        security.load(loaded);
         let listen = config.web.listen;
         let listener = tokio::net::TcpListener::bind(listen).await.map_err(|e| StartError::Listen(listen, e))?;
         let address = listener.local_addr().map_err(|e| StartError::Listen(listen, e))?;
@@ -227,7 +242,7 @@ impl App {
         let writing = tasks.essential("store", &here, writer.run(finish.clone()));
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
-        let tools = notify::Tools { client: web_client()?, evidence: evidence.clone() };
+        let tools = notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve() };
         let at_hand: Arc<dyn Store> = Arc::new(store.clone());
         let mut courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
@@ -268,8 +283,9 @@ impl App {
         let parts = Arc::new(Parts {
             setup_file: setup.config_file,
             library: setup.library,
-            readers: Readers::default(),
+            readers: readers.clone(),
             guard: web::Guard::default(),
+            security: security.clone(),
             fixed_lookup: setup.lookup,
             store: store.clone(),
             clock: clock.clone(),
@@ -351,9 +367,17 @@ impl App {
             works,
             stopping: stop.clone(),
         };
-        let serving =
-            web::serve(listener, web::router(state), parts.guard.clone(), web::Limits::default(), finish.clone());
-        tasks.essential("web", web_lane.handle(), serving);
+        let server = web::Server {
+            router: web::router(state),
+            guard: parts.guard.clone(),
+            security: security.clone(),
+            limits: web::Limits::default(),
+        };
+        tasks.essential("web", web_lane.handle(), server.serve(listener, finish.clone()));
+        let (until, reloads_of_web) = (stop.clone(), reloads.clone());
+        tasks.restarted("web files", &here, stop.clone(), move || {
+            security.clone().watch(readers.clone(), reloads_of_web.clone(), until.clone())
+        });
         Ok(Self {
             address,
             parts,
@@ -422,11 +446,25 @@ fn proof(
     move || std::future::ready(works.borrow().problem().map_or(Ok(()), Err)).boxed()
 }
 
+/// How names of mail servers are resolved: as those of targets are.
+pub fn resolve() -> notify::Resolve {
+    let dialer = Dialer::default();
+    Arc::new(move |host| {
+        let dialer = dialer.clone();
+        let resolved = async move { dialer.resolve(&host, &run::wire::Route::default()).await };
+        resolved.map(|resolved| resolved.map(|found| found.addresses).map_err(|failure| failure.message)).boxed()
+    })
+}
+
 /// What receivers of notices are told with.
 pub fn web_client() -> Result<reqwest::Client, StartError> {
-    let tls = run::tls::Trusted::system().client_config();
+    web_client_with(&run::tls::Trusted::system().client_config())
+}
+
+/// As [`web_client`], with other settings of TLS.
+pub fn web_client_with(tls: &rustls::ClientConfig) -> Result<reqwest::Client, StartError> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured((*tls).clone())
+        .tls_backend_preconfigured(tls.clone())
         .user_agent(concat!("wachta/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .dns_resolver(Resolver::default())

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, Parts, config, library, lookup};
 use crate::alert::{Idle, Intake};
+use crate::bounded::Readers;
 use crate::diagnostic::{self, Diagnostic, Severity, Source, Span};
 use crate::incident::Ending;
 use crate::names::{Metric, metric};
@@ -19,7 +20,7 @@ use crate::notify::{Courier, Links};
 use crate::run::blackbox;
 use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
 use crate::sink::zabbix::Entry;
-use crate::web::{Overview, ReloadReport, ReloadRequest};
+use crate::web::{self, Overview, ReloadReport, ReloadRequest};
 
 /// What is said where browsers have no sandbox.
 pub(super) const NO_SANDBOX: &str = "The agent runs as root, where Chromium has no sandbox: a page that breaks out of \
@@ -146,12 +147,14 @@ impl Parts {
         };
         diagnostics.extend(parents(&catalog.scenarios, refused).1);
 
+        let security = web_security(&self.readers, &config.web, self.setup_file.as_deref()).await;
         let modules = match &config.probe {
             Some(probe) => self.modules(probe, &mut diagnostics).await,
             None => None,
         };
 
         // Swap.
+        diagnostics.extend(self.security.load(security));
         self.probes.load(config.probe.as_ref(), modules);
         let scenarios: Arc<BTreeMap<_, _>> = Arc::new(catalog.scenarios.clone());
         let refused = catalog.refused.clone();
@@ -274,6 +277,21 @@ impl Parts {
             }
         }
     }
+}
+
+/// Reads the file with TLS and users of the web server, where there is one.
+pub(super) async fn web_security(readers: &Readers, web: &web::Config, setup_file: Option<&Path>) -> web::Loaded {
+    let Some(file) = &web.config_file else {
+        if !web.must_ask() {
+            return web::Loaded::none();
+        }
+        // It was opened to others when the agent started, and stays so until the next start.
+        let source = Source::new(setup_file.map(|file| file.display().to_string()).unwrap_or_default(), "");
+        let message = "`web.config_file` is gone while others can reach this agent: the one before stays in force";
+        return web::Loaded::refused(Diagnostic::error(&source, Span::default(), message));
+    };
+    let base = setup_file.and_then(Path::parent).unwrap_or(Path::new(""));
+    web::Loaded::read(readers, base.join(file), web.must_ask()).await
 }
 
 fn unreadable(path: &str, error: &std::io::Error) -> Diagnostic {

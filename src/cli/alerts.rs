@@ -8,13 +8,15 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::credentials::Credentials;
 use super::replay::{ReplayArgs, checked, replayed};
 use super::serve::store_places;
 use super::trial::{TestArgs, test};
 use crate::alert::Request;
-use crate::app::{requests, web_client};
+use crate::app::requests;
 use crate::incident::Matchers;
 use crate::names::{DEFAULT_LISTEN, exit, path};
+use crate::run;
 use crate::store::{Sqlite, StoreError};
 use crate::web::{
     Asked, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
@@ -124,8 +126,10 @@ struct Address {
     /// Where the agent listens; default 127.0.0.1:9815
     #[arg(long, value_name = "URL")]
     url: Option<url::Url>,
+    #[command(flatten)]
+    credentials: Credentials,
     /// The store of an agent that does not run, like sqlite:wachta.db; what is asked for is done at its next start
-    #[arg(long, value_name = "URL", conflicts_with = "url")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "ca", "cert"])]
     store: Option<String>,
 }
 
@@ -222,25 +226,44 @@ impl Address {
     async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let base = self.url.as_ref().map_or_else(|| format!("http://{DEFAULT_LISTEN}"), url::Url::to_string);
         let base = base.trim_end_matches('/');
-        let client = web_client().map_err(|e| e.to_string())?;
-        let mut request = client.request(method, format!("{base}{path}")).timeout(TIMEOUT);
+        let mut request = self.credentials.client()?.request(method, format!("{base}{path}")).timeout(TIMEOUT);
+        request = self.credentials.sign(request)?;
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request
-            .send()
-            .await
-            .map_err(|_| format!("no agent answers at {base}; name where it listens with --url"))?;
+        let shown = self.url.as_ref().map_or(base.to_owned(), without_password);
+        let answer = request.send().await.map_err(|error| not_answered(&shown, &error))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|e| format!("the answer broke off: {e}"))?;
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok(body);
         }
+        if status == reqwest::StatusCode::UNAUTHORIZED {
+            return Err("the agent asks for a user and a password: name them with --user and --password-file".into());
+        }
         Err(body["error"]
             .as_str()
             .map_or_else(|| format!("the agent answered {status}: {}", text.trim()), str::to_owned))
     }
+}
+
+/// A URL as it may be shown.
+fn without_password(url: &url::Url) -> String {
+    let mut url = url.clone();
+    if url.password().is_some() {
+        let _ = url.set_password(Some("***"));
+    }
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// Why there is no answer.
+fn not_answered(shown: &str, error: &reqwest::Error) -> String {
+    if let Some(error) = run::tls::rustls_error(error) {
+        let why = run::tls::failure(error).message;
+        return format!("{why} (at {shown}); --ca names its authority, --cert and --key what it asks clients for");
+    }
+    format!("no agent answers at {shown}; name where it listens with --url")
 }
 
 /// The store of an agent that may not run, to be read.

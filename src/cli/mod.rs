@@ -2,6 +2,7 @@
 
 mod alerts;
 mod check;
+mod credentials;
 mod demo;
 mod explain;
 mod replay;
@@ -53,7 +54,7 @@ enum Command {
     /// Show every step with its name, timeout and target, and the next due times
     Explain(explain::ExplainArgs),
     /// List incidents, say why, take over, silence; try a receiver, or another configuration on what happened
-    Alerts(alerts::AlertsArgs),
+    Alerts(Box<alerts::AlertsArgs>),
     /// Ends browsers when the agent that started them is gone; started by the agent itself
     #[command(hide = true)]
     Guard,
@@ -93,7 +94,7 @@ pub fn main() -> ExitCode {
         Command::Alerts(args) => {
             drop(out);
             let _log = logging("warn", std::io::stderr().is_terminal());
-            return wait(alerts::alerts(args));
+            return wait(alerts::alerts(*args));
         }
         Command::Demo(args) => {
             drop(out);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
-use crate::app::{config, web_client};
+use crate::app::{config, resolve, web_client};
 use crate::incident::Event;
 use crate::names::exit;
 use crate::notify::{LOG, Links, Receiver, Tools, Trial, trial};
@@ -58,7 +58,8 @@ fn line(receiver: &str, trial: &Trial) -> String {
 async fn tried(args: &TestArgs) -> Result<Vec<Trial>, String> {
     let (config, receiver) = load(&args.config, &args.receiver)?;
     // Nothing has happened, so there is no picture.
-    let tools = Tools { client: web_client().map_err(|e| e.to_string())?, evidence: EvidenceFolder::new("") };
+    let client = web_client().map_err(|e| e.to_string())?;
+    let tools = Tools { client, evidence: EvidenceFolder::new(""), resolve: resolve() };
     let links = Links::new(config.web.external_url.clone());
     Ok(trial(&receiver, &links, &tools, &config.location, Utc::now()).await)
 }

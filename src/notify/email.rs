@@ -5,6 +5,7 @@
 //! already that the server did not take for everyone.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use serde_json::Value as Json;
 
 use super::config::{Email, MailTls};
 use super::message::{Message, Tone, Wording, screenshot};
-use super::{Notifier, Tried, cut};
+use super::{Notifier, Resolve, Tried, cut};
 use crate::bounded;
 use crate::incident::{Event, Notice};
 use crate::store::evidence::EvidenceFolder;
@@ -40,6 +41,7 @@ pub(super) struct Mailer {
     pub(super) config: Email,
     pub(super) wording: Wording,
     pub(super) evidence: EvidenceFolder,
+    pub(super) resolve: Resolve,
 }
 
 /// Whether a text is an address, with or without a name before it.
@@ -125,8 +127,12 @@ impl Mailer {
             MailTls::StartTls | MailTls::Implicit => Some(self.encryption().await?),
         };
         let at_once = encryption.clone().filter(|_| *tls == MailTls::Implicit);
-        let connecting =
-            AsyncSmtpConnection::connect_tokio1((host.as_str(), *port), Some(ANSWER), &hello, at_once, None);
+        // By itself it would resolve names on threads that wait. What TLS expects is still the name.
+        let resolved = tokio::time::timeout(ANSWER, (self.resolve)(host.clone())).await;
+        let resolved = resolved.unwrap_or_else(|_| Err(format!("no name server has answered for `{host}`")));
+        let addresses = resolved.map_err(|why| Tried::refused(format!("mail server: {why}")).holds_all(None))?;
+        let addresses: Vec<SocketAddr> = addresses.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
+        let connecting = AsyncSmtpConnection::connect_tokio1(addresses.as_slice(), Some(ANSWER), &hello, at_once, None);
         let mut connection = connecting.await.map_err(away)?;
         if let (MailTls::StartTls, Some(encryption)) = (tls, encryption) {
             if !connection.can_starttls() {

@@ -26,10 +26,14 @@ pub mod template;
 mod trial;
 mod webhook;
 
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 
 use crate::diagnostic::credentials;
@@ -53,13 +57,24 @@ pub use trial::{Trial, trial};
 pub const LOG: &str = "log";
 
 /// What notifiers work with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Tools {
     /// Talks HTTP; follows no redirects.
     pub client: reqwest::Client,
     /// Where screenshots are.
     pub evidence: EvidenceFolder,
+    /// Resolves the names of hosts that are not reached by HTTP.
+    pub resolve: Resolve,
 }
+
+impl fmt::Debug for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tools").field("evidence", &self.evidence).finish_non_exhaustive()
+    }
+}
+
+/// Resolves the name of a host, or gives the address that it is; the error says what is wrong. It never gives none.
+pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Vec<IpAddr>, String>> + Send + Sync>;
 
 /// How a try ended, and what that means for the next.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,7 +187,12 @@ fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifi
         }
         ReceiverKind::Teams(config) => Box::new(teams::Workflow { client, config, wording }),
         ReceiverKind::Telegram(config) => Box::new(telegram::Bot { client, config, wording }),
-        ReceiverKind::Email(config) => Box::new(email::Mailer { config, wording, evidence: tools.evidence.clone() }),
+        ReceiverKind::Email(config) => Box::new(email::Mailer {
+            config,
+            wording,
+            evidence: tools.evidence.clone(),
+            resolve: Arc::clone(&tools.resolve),
+        }),
         ReceiverKind::Ntfy(config) => Box::new(ntfy::Topic { client, config, wording }),
     }
 }

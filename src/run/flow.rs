@@ -71,11 +71,25 @@ impl<'a> Flow<'a> {
             record.run(),
             record.started_at(),
             &tools.location,
-        );
+        )
+        .reading_by(tools.limits.readers());
         Self { scenario, tools, ticket, record, values, session: http::Session::new(tools), page: None, fresh }
     }
 
     pub(super) async fn run(mut self) {
+        let began = Instant::now();
+        let files = async {
+            self.values.read_secrets(self.scenario.timeout).await;
+            self.values.read_files(self.scenario.browser.trust.files(), self.scenario.timeout).await;
+        };
+        if self.ticket.cancel.run_until_cancelled(files).await.is_none() {
+            self.record.decide(None, stopped());
+            return;
+        }
+        // Reading them is our time.
+        if began.elapsed() > Duration::from_millis(1) {
+            self.record.start_clock();
+        }
         if let Some(baseline) = &self.tools.baseline {
             self.record.compare_with(baseline.usual(self.scenario, self.record.started_at()).await);
             self.record.start_clock();
@@ -224,10 +238,17 @@ impl<'a> Flow<'a> {
         let wanted = polled.unwrap_or(step.timeout());
         let whole = wanted.min(left);
         let grace = if matches!(step.action, Action::Page(_)) { PAGE_GRACE } else { GRACE };
+        let acting = async {
+            // A page reads what it uploads by itself.
+            if !matches!(step.action, Action::Page(_)) {
+                self.values.read_files(step.files(), whole).await;
+            }
+            self.act(step, index, timeout, whole).await
+        };
         let done = tokio::select! {
             biased;
             () = cancel.cancelled() => Ok(Err(stopped())),
-            done = tokio::time::timeout(whole + grace, self.act(step, index, timeout, whole)) => done.map_err(|_| {
+            done = tokio::time::timeout(whole + grace, acting) => done.map_err(|_| {
                 Failure::new(Reason::Timeout, format!("not done within {}", Pretty(whole))).waited(whole)
             }),
         };

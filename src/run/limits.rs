@@ -1,10 +1,12 @@
-//! What all runs of an agent together may take of this process: descriptors and memory. Who waits for them longer than
+//! What all runs of an agent together may take of this process: descriptors, memory, and threads that read files. Who waits for them longer than
 //! its own timeout could not be tested, which is nobody's fault but ours.
 
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::bounded::Readers;
 
 /// How many descriptors a run without a browser, or a probe, may need at once: connections that are kept or tried beside
 /// each other, and sockets that ask for names.
@@ -34,6 +36,7 @@ pub struct Limits {
     bodies: Pool,
     /// Apart from bodies, so that nobody who holds a body waits for somebody else's.
     trees: Pool,
+    readers: Readers,
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +70,17 @@ fn runs_within(descriptors: u64) -> usize {
 impl Limits {
     /// Returns limits of so many runs and probes at once, and so many bytes for bodies and for trees.
     pub fn new(runs: usize, bodies: usize, trees: usize) -> Self {
-        Self { runs: Arc::new(Semaphore::new(runs)), bodies: Pool::new(bodies), trees: Pool::new(trees) }
+        Self {
+            runs: Arc::new(Semaphore::new(runs)),
+            bodies: Pool::new(bodies),
+            trees: Pool::new(trees),
+            readers: Readers::default(),
+        }
+    }
+
+    /// The threads that read files which runs name.
+    pub fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     /// Waits for a place among the runs and probes of this moment.

@@ -365,6 +365,71 @@ async fn a_used_file_fails_at_its_own_lines() {
     assert_eq!(loaded.scenarios[0].source_of(inner).line(5), "      body: no");
 }
 
+/// A file that is never read to its end until it is let go; others are there.
+struct Hanging(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl Lookup for Hanging {
+    fn env(&self, _: &str) -> Result<String, LookupError> {
+        Ok("a secret".into())
+    }
+    fn file(&self, path: &Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        if path == Path::new("hangs") {
+            let _ = self.0.lock().unwrap().recv();
+        }
+        Ok(b"a secret in a file".to_vec())
+    }
+}
+
+/// All on one thread, so that whoever blocks it blocks the others.
+#[tokio::test]
+async fn a_file_that_hangs_holds_up_only_the_run_that_needs_it() {
+    let site = Site::open().await;
+    let folder = Folder::new();
+    let hangs = "cannot read the file `hangs`: the file system did not answer within ";
+    let again = "cannot read the file `hangs`: an earlier read of it has not ended";
+    let with_secret = |flow: &str| site.flow(flow).replacen("steps:", "secrets: {word: {file: hangs}}\nsteps:", 1);
+    for text in [
+        with_secret("  - GET: /json\n    headers: {x-own: \"${secret.word}\"}\n"),
+        site.flow("  - GET: /json\n    trust: {ca: hangs}\n"),
+        site.flow("  - GET: /json\n    trust: {cert: hangs, key: good}\n"),
+        site.flow("  - GET: /json\n    trust: {cert: good, key: hangs}\n"),
+        site.flow("  - POST: /json\n    multipart: {a: {file: hangs}}\n"),
+        site.flow("  - GET: /json\n    expect: {json: {$: {schema: hangs}}}\n"),
+        format!("checks: {{a: {{tls: \"{}\", trust: {{ca: hangs}}}}}}\n", site.address),
+        format!("checks: {{a: {{grpc: \"{}\", trust: {{ca: hangs}}}}}}\n", site.address),
+    ] {
+        let (hold, held) = std::sync::mpsc::channel();
+        let tools = tools(Hanging(std::sync::Mutex::new(held)), &folder);
+        let with_timeout = |text: &str| {
+            if text.starts_with("checks") {
+                format!("defaults: {{timeout: 1s}}\n{text}")
+            } else {
+                text.replacen("steps:", "timeout: 1s\nsteps:", 1)
+            }
+        };
+        let needs_it = &scenarios(&with_timeout(&text))[0];
+        // One that needs another file goes on meanwhile, and is done long before the other one.
+        let other = site.flow("  - GET: /json\n    headers: {x-own: \"${secret.word}\"}\n");
+        let other = &scenarios(&other.replacen("steps:", "secrets: {word: {file: good}}\nsteps:", 1))[0];
+        let hung = run(needs_it, &tools, Ticket::default());
+        let good = run(other, &tools, Ticket::default());
+        let (mut hung, good) = (std::pin::pin!(hung), std::pin::pin!(good));
+        let outcome = tokio::select! {
+            biased;
+            outcome = hung.as_mut() => panic!("{text}: it was not waited for: {outcome:?}"),
+            outcome = good => outcome,
+        };
+        assert_eq!(shown(&outcome), "passed", "{text}");
+        let outcome = hung.await;
+        assert_eq!(outcome.verdict, Verdict::Unknown, "{text}");
+        assert!(shown(&outcome).contains(hangs), "{text}: {}", shown(&outcome));
+        // Nor does a further run start a thread for it.
+        let second = run(needs_it, &tools, Ticket::default()).await;
+        assert!(shown(&second).ends_with(again), "{text}: {}", shown(&second));
+        drop(hold);
+    }
+}
+
 #[tokio::test]
 async fn flows() {
     let site = Site::open().await;

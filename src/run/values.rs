@@ -1,19 +1,24 @@
 //! The names of one run: what `${…}` stands for while its steps run.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value as Json;
 
 use super::text::without_mark;
+use crate::bounded::Readers;
 use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::template::RunField;
 use crate::scenario::{Lookup, LookupError, Reference, Scenario, SecretSource, Template, Value};
 use crate::secret::{Masker, Secret};
+
+/// How long a file may take to be read.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What `${…}` stands for in one run. All secrets that the scenario declares are read when it begins and masked from
 /// then on, used or not: a page may show one before the step that uses it.
@@ -25,7 +30,10 @@ pub struct Values {
     started_at: DateTime<Utc>,
     location: String,
     saved: HashMap<String, Json>,
-    secrets: std::sync::Mutex<HashMap<String, Secret<String>>>,
+    secrets: Mutex<HashMap<String, Secret<String>>>,
+    readers: Readers,
+    /// The files that were read, by their paths as the scenario names them.
+    files: Mutex<HashMap<PathBuf, Result<Vec<u8>, LookupError>>>,
 }
 
 impl Values {
@@ -46,16 +54,76 @@ impl Values {
             started_at,
             location: location.to_owned(),
             saved: HashMap::new(),
-            secrets: std::sync::Mutex::default(),
+            secrets: Mutex::default(),
+            readers: Readers::default(),
+            files: Mutex::default(),
         };
-        for name in scenario.secrets.keys() {
-            // One that cannot be read fails the step that uses it.
-            let _ = values.secret(name);
-        }
-        if let Some(base) = &scenario.base_url {
-            let _ = values.fill(base).map(|base| url::Url::parse(&base).map(|base| values.hide_user(&base)));
-        }
+        values.learn_secrets();
         values
+    }
+
+    /// Reads files by these threads, which other runs share.
+    #[must_use]
+    pub fn reading_by(mut self, readers: &Readers) -> Self {
+        self.readers = readers.clone();
+        self
+    }
+
+    /// Every secret whose value is at hand is masked from now on. One that cannot be read fails the step that uses it.
+    fn learn_secrets(&self) {
+        for name in self.scenario.secrets.keys() {
+            let _ = self.secret(name);
+        }
+        if let Some(base) = &self.scenario.base_url {
+            let _ = self.fill(base).map(|base| url::Url::parse(&base).map(|base| self.hide_user(&base)));
+        }
+    }
+
+    /// Reads the files of secrets. To be called before anything of the run is shown.
+    pub async fn read_secrets(&self, limit: Duration) {
+        let paths = self.scenario.secrets.values().filter_map(|source| match source {
+            SecretSource::File(path) => Some(path.value.clone()),
+            SecretSource::Env(_) => None,
+        });
+        let paths: Vec<PathBuf> = paths.collect();
+        if !paths.is_empty() {
+            self.read(paths, limit).await;
+            self.learn_secrets();
+        }
+    }
+
+    /// Reads files that a step names, ahead of it: one that does not answer holds up this run alone, and fails the step.
+    /// They are read each time, so that a renewed one counts.
+    pub async fn read_files(&self, files: Vec<&At<Template>>, limit: Duration) {
+        // A path that cannot be filled in fails the step as well.
+        let paths: Vec<PathBuf> = files.into_iter().filter_map(|file| Some(self.fill(file).ok()?.into())).collect();
+        if !paths.is_empty() {
+            self.read(paths, limit).await;
+        }
+    }
+
+    async fn read(&self, paths: Vec<PathBuf>, limit: Duration) {
+        let limit = limit.min(READ_TIMEOUT);
+        let reads = paths.into_iter().map(|path| async move {
+            let (lookup, scenario, named) = (Arc::clone(&self.lookup), Arc::clone(&self.scenario), path.clone());
+            let read = move || lookup.file(&named, &scenario.source.path);
+            let place = Path::new(&self.scenario.source.path).parent().unwrap_or(Path::new("")).join(&path);
+            let read = self.readers.file(&place, limit, read).await.unwrap_or_else(|error| {
+                Err(LookupError::Missing(format!("cannot read the file `{}`: {error}", path.display())))
+            });
+            (path, read)
+        });
+        let read = futures_util::future::join_all(reads).await;
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).extend(read);
+    }
+
+    /// The bytes of a file that was read before.
+    fn at_hand(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = files.get(path).cloned().unwrap_or_else(|| {
+            Err(LookupError::Missing(format!("the file `{}` was not read before this step", path.display())))
+        });
+        found.map_err(|error| Failure::new(Reason::Configuration, error.to_string()))
     }
 
     /// A password that stands in a URL is a secret, declared or not.
@@ -124,7 +192,7 @@ impl Values {
     }
 
     fn secret(&self, name: &str) -> Result<String, Failure> {
-        let mut secrets = self.secrets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(secret) = secrets.get(name) {
             return Ok(secret.expose().clone());
         }
@@ -132,7 +200,7 @@ impl Values {
         let text = match self.scenario.secrets.get(name) {
             Some(SecretSource::Env(variable)) => self.lookup.env(variable).map_err(|e| failure(e.to_string()))?,
             Some(SecretSource::File(path)) => {
-                let bytes = self.lookup.file(path, &self.scenario.source.path).map_err(|e| failure(e.to_string()))?;
+                let bytes = self.at_hand(path)?;
                 String::from_utf8(without_mark(&bytes).to_vec())
                     .map_err(|_| failure(format!("the file of secret `{name}` is not UTF-8 text")))?
             }
@@ -187,10 +255,10 @@ impl Values {
         Err(Failure::new(Reason::Configuration, text))
     }
 
-    /// A file by its path, relative to the scenario's.
-    pub fn beside(&self, path: &Path) -> Result<Vec<u8>, Failure> {
-        let found = self.lookup.file(path, &self.scenario.source.path);
-        found.map_err(|e| Failure::new(Reason::Configuration, e.to_string()))
+    /// A file by its path, relative to the scenario's, as it is now.
+    pub async fn beside(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        self.read(vec![path.to_owned()], READ_TIMEOUT).await;
+        self.at_hand(path)
     }
 
     /// The environment that a program gets which the scenario may run.
@@ -199,12 +267,9 @@ impl Values {
         allowed.map_err(|e| Failure::new(Reason::Configuration, e.to_string()).at(program.span))
     }
 
-    /// A file that the scenario names.
+    /// A file that the step names; it was read ahead of the step.
     pub fn file(&self, path: &Template) -> Result<Vec<u8>, Failure> {
-        let path = self.fill(path)?;
-        self.lookup
-            .file(Path::new(&path), &self.scenario.source.path)
-            .map_err(|e| Failure::new(Reason::Configuration, e.to_string()))
+        self.at_hand(Path::new(&self.fill(path)?))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::model::{Action, Budget, PageAction, Scenario, Step};
+use super::model::{Action, Budget, Scenario, Step};
 use super::probe::Check;
 use super::reader::{Fields, Reader, cut};
 use super::template::{Reference, Template};
@@ -104,12 +104,7 @@ pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
     let of_browser = scenario.browser.trust.files().into_iter();
     let mut found: Vec<_> = of_browser.map(|file| (file.clone(), Arc::clone(&scenario.source))).collect();
     let mut visit = |step: &Step| {
-        let named: Vec<&At<Template>> = match &step.action {
-            Action::Request(request) => request.files(),
-            Action::Check(check) => check.files(),
-            Action::Page(PageAction::Upload { files, .. }) => files.iter().collect(),
-            Action::Page(_) | Action::Group(_) => Vec::new(),
-        };
+        let named = step.files();
         let source = step.source.as_ref().unwrap_or(&scenario.source);
         found.extend(named.into_iter().map(|file| (file.clone(), Arc::clone(source))));
     };

@@ -543,6 +543,16 @@ impl Step {
             _ => DEFAULT_STEP_TIMEOUT,
         })
     }
+
+    /// The files that the step itself names, without those of steps within it.
+    pub fn files(&self) -> Vec<&At<Template>> {
+        match &self.action {
+            Action::Request(request) => request.files(),
+            Action::Check(check) => check.files(),
+            Action::Page(PageAction::Upload { files, .. }) => files.iter().collect(),
+            Action::Page(_) | Action::Group(_) => Vec::new(),
+        }
+    }
 }
 
 /// How long a step may take when nothing else is said.

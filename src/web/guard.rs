@@ -1,25 +1,33 @@
 //! Who may ask for what: the check that every request passes before it is routed.
 //!
-//! The agent has no users, so what protects it from the pages that a person has open is what browsers say of a
-//! request, and no page can change: under which name it was reached, and where it comes from. Programs send none of
-//! these headers but `Host`, and are taken as they are.
+//! What protects the agent from the pages that a person has open is what browsers say of a request, and no page can
+//! change: under which name it was reached, and where it comes from. Programs send none of these headers except `Host`,
+//! and are taken as they are. Users are checked afterwards ([`super::security`]).
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
 use sha2::{Digest as _, Sha256};
 
 use super::Config;
+use crate::bounded::Readers;
 use crate::names::path;
 use crate::notify::credential::Credential;
 
 /// Maximum length of a request's path and query, in bytes.
 const MAX_TARGET_BYTES: usize = 16 << 10;
 
+/// How long the token of heartbeats may take to be read.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What requests are held against. Clones share it; a reload replaces it.
 #[derive(Debug, Clone, Default)]
-pub struct Guard(Arc<RwLock<Settings>>);
+pub struct Guard {
+    settings: Arc<RwLock<Settings>>,
+    readers: Readers,
+}
 
 #[derive(Debug, Default)]
 struct Settings {
@@ -42,7 +50,7 @@ impl Guard {
         // The name of this machine is nobody else's to give out.
         let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         names.extend(Some(own.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Settings {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings {
             names,
             origin: config.external_url.as_ref().map(|url| url.origin().ascii_serialization()),
             beat_token: config.beat_token.clone(),
@@ -54,7 +62,7 @@ impl Guard {
         if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
             return Err((StatusCode::URI_TOO_LONG, format!("the path is longer than {} KiB", MAX_TARGET_BYTES >> 10)));
         }
-        let settings = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
         let host = settings.host(uri, version, headers)?;
         let is_beat = uri.path().starts_with(path::BEAT);
         if is_beat || !matches!(*method, Method::GET | Method::HEAD) {
@@ -66,9 +74,37 @@ impl Guard {
             if is_browser && matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::ORIGIN) {
                 return Err((StatusCode::FORBIDDEN, "call it by a program, not by a page".into()));
             }
-            settings.beat_token(uri, headers)?;
         }
         Ok(())
+    }
+
+    /// Checks the token that calls of heartbeats carry: `Authorization: Bearer TOKEN`, or `?token=TOKEN`. `None` where
+    /// none is configured.
+    pub async fn check_beat_token(&self, uri: &Uri, headers: &HeaderMap) -> Option<Result<(), Refusal>> {
+        let credential = self.settings.read().unwrap_or_else(PoisonError::into_inner).beat_token.clone()?;
+        // A file that does not answer holds up nobody but who calls.
+        let read = self.readers.within_async(READ_TIMEOUT, move || credential.read()).await;
+        let wanted = match read.map_err(|error| error.to_string()).flatten() {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                tracing::error!(error, "`web.beat_token` cannot be read");
+                return Some(Err((StatusCode::SERVICE_UNAVAILABLE, "the token cannot be checked".to_owned())));
+            }
+        };
+        let in_header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let in_header = in_header
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let query = uri.query().unwrap_or_default();
+        let in_query = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
+        let given =
+            in_header.map(|(_, token)| token.trim().to_owned()).or(in_query.map(|(_, token)| token.into_owned()));
+        // Digests are compared, so that the time it takes tells nothing of the token.
+        let digest = |token: &str| Sha256::digest(token.as_bytes());
+        Some(match given {
+            Some(given) if digest(&given) == digest(&wanted) => Ok(()),
+            _ => Err((StatusCode::UNAUTHORIZED, "the token of `web.beat_token` is missing or wrong".into())),
+        })
     }
 }
 
@@ -117,29 +153,6 @@ impl Settings {
         let is_ours = self.origin.as_deref() == Some(origin)
             || origin.split_once("://").is_some_and(|(_, place)| Some(place) == host && self.is_own_name(place));
         if is_ours && origins.next().is_none() { Ok(()) } else { foreign() }
-    }
-
-    /// `/beat` takes a token where one is configured: `Authorization: Bearer TOKEN`, or `?token=TOKEN`.
-    fn beat_token(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(credential) = &self.beat_token else { return Ok(()) };
-        let wanted = credential.read().map_err(|error| {
-            tracing::error!(error, "`web.beat_token` cannot be read");
-            (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be checked".to_owned())
-        })?;
-        let in_header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let in_header = in_header
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let query = uri.query().unwrap_or_default();
-        let in_query = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
-        let given =
-            in_header.map(|(_, token)| token.trim().to_owned()).or(in_query.map(|(_, token)| token.into_owned()));
-        // Digests are compared, so that the time it takes tells nothing of the token.
-        let digest = |token: &str| Sha256::digest(token.as_bytes());
-        match given {
-            Some(given) if digest(&given) == digest(&wanted) => Ok(()),
-            _ => Err((StatusCode::UNAUTHORIZED, "the token of `web.beat_token` is missing or wrong".into())),
-        }
     }
 }
 

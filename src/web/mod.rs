@@ -10,6 +10,7 @@ mod config;
 mod guard;
 pub mod page;
 mod probe;
+mod security;
 mod server;
 
 use std::sync::Arc;
@@ -36,7 +37,8 @@ pub use api::{
 pub use config::Config;
 pub use guard::Guard;
 pub use probe::Probes;
-pub use server::{Limits, serve};
+pub use security::{Loaded, Security};
+pub use server::{Limits, Server};
 
 /// What is loaded.
 #[derive(Debug, Clone, Default)]

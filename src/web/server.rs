@@ -1,39 +1,52 @@
 //! The server: connections, their number and their time.
 //!
-//! Nobody can hold the agent up by what he does not send or does not read: each part of a request and of its answer
-//! has a time of its own, and of very many connections the one that has been idle longest makes room for the next. The
-//! number leaves descriptors for runs.
+//! Nobody can hold the agent up by what he does not send or does not read: the TLS handshake, each part of a request and
+//! of its answer have a time of their own, and of very many connections the one that has been idle longest makes room
+//! for the next. The number leaves descriptors for runs.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, ErrorKind};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, StatusCode, header};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
-use super::guard::Guard;
+use super::guard::{Guard, Refusal};
 use super::harden;
+use super::security::{Admission, Security};
 use crate::names::path;
+
+/// Maximum number of requests at once on a connection of HTTP/2.
+const MAX_STREAMS: u32 = 32;
+/// Maximum size of the head of a request, in bytes.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Size of the parts in which an answer is passed on over HTTP/2, in bytes.
+const PART_BYTES: usize = 16 << 10;
 
 /// Times and sizes of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Maximum number of connections at once.
     pub connections: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
     /// How long the head of a request may take to arrive, and how long a connection may be idle before one begins.
     pub head: Duration,
     /// How long the body of a request may take to arrive.
@@ -50,6 +63,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: connections_of(open_files()),
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
             body: Duration::from_secs(10),
             body_bytes: 64 << 10,
@@ -71,100 +85,228 @@ fn open_files() -> usize {
     line.and_then(|line| line.split_whitespace().next()).and_then(|soft| soft.parse().ok()).unwrap_or(1024)
 }
 
-/// Serves until `stop`, and then until every connection has ended or its time is over.
-pub async fn serve(listener: TcpListener, router: Router, guard: Guard, limits: Limits, stop: CancellationToken) {
-    let connections = Arc::new(Connections::default());
-    let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+/// What every connection needs.
+#[derive(Clone)]
+pub struct Server {
+    /// Answers what is let through.
+    pub router: Router,
+    /// Who may ask for what.
+    pub guard: Guard,
+    /// TLS and users.
+    pub security: Security,
+    /// Times and sizes.
+    pub limits: Limits,
+}
+
+impl Server {
+    /// Serves until `stop`, and then until every connection has ended or its time is over.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let connections = Arc::new(Connections::default());
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Without descriptors the next one fails as well.
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Some(place) = connections.admit(self.limits.connections) else { continue };
+            // Answers are small and often.
+            let _ = stream.set_nodelay(true);
+            tasks.spawn(self.clone().connection(stream, peer.ip(), place, stop.clone()));
+        }
+        drop(listener);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn connection(self, stream: TcpStream, peer: IpAddr, place: Place, stop: CancellationToken) {
+        let closing = place.closing.clone();
+        let place = Arc::new(place);
+        // How a client went away tells nobody anything.
+        let serving = self.begin(stream, peer, &place, &stop);
+        tokio::select! {
+            () = serving => {}
+            () = closing.cancelled() => {}
+        }
+    }
+
+    /// Shakes hands where there is TLS, and serves what is spoken within.
+    async fn begin(self, stream: TcpStream, peer: IpAddr, place: &Arc<Place>, stop: &CancellationToken) {
+        let limits = self.limits;
+        let Some(config) = self.security.settings().tls.clone() else {
+            return self.http1(Stalling::new(stream, limits.stall), peer, place, stop).await;
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Without descriptors the next one fails as well.
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+        let handshake = tokio::time::timeout(limits.handshake, secured(stream, TlsAcceptor::from(config)));
+        let Some(Ok(Some(stream))) = stop.run_until_cancelled(handshake).await else { return };
+        let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = Stalling::new(stream, limits.stall);
+        if speaks_http2 {
+            self.http2(stream, peer, place, stop).await;
+        } else {
+            self.http1(stream, peer, place, stop).await;
+        }
+    }
+
+    async fn http1<S>(self, stream: Stalling<S>, peer: IpAddr, place: &Arc<Place>, stop: &CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (limits, answering) = (self.limits, Arc::clone(place));
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (server, busy) = (self.clone(), Busy::new(&answering));
+            async move {
+                let response = server.answer(peer, request).await;
+                drop(busy);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = stop.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(limits.farewell, connection).await;
+    }
+
+    async fn http2<S>(self, stream: Stalling<S>, peer: IpAddr, place: &Arc<Place>, stop: &CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (limits, answering) = (self.limits, Arc::clone(place));
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (server, place) = (self.clone(), Arc::clone(&answering));
+            async move {
+                let busy = Busy::new(&place);
+                let response = server.answer(peer, request).await;
+                drop(busy);
+                Ok::<_, Infallible>(response.map(|body| Parts { body, rest: Bytes::new(), place }))
+            }
+        });
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        // The protocol itself knows no time in which a request must come or an answer be taken.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = place.idle_for(limits.head) => {}
+            () = stop.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(limits.farewell, connection).await;
+    }
+
+    async fn answer(mut self, peer: IpAddr, request: Request<Incoming>) -> Response {
+        // Whoever speaks to the API reads its refusals as it reads its answers.
+        let is_api = request.uri().path().starts_with("/api/");
+        let refusal = |status: StatusCode, text: &str| {
+            if is_api {
+                let body = axum::Json(serde_json::json!({ "error": text }));
+                harden((status, [(header::CONNECTION, "close")], body).into_response())
+            } else {
+                refusal(status, text)
             }
         };
-        let Some(place) = connections.admit(limits.connections) else { continue };
-        // Answers are small and often.
-        let _ = stream.set_nodelay(true);
-        tasks.spawn(connection(stream, router.clone(), guard.clone(), limits, place, stop.clone()));
-    }
-    drop(listener);
-    tasks.close();
-    tasks.wait().await;
-}
-
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    guard: Guard,
-    limits: Limits,
-    place: Place,
-    stop: CancellationToken,
-) {
-    let closing = place.closing.clone();
-    let answering = Arc::new(place);
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (router, guard, busy) = (router.clone(), guard.clone(), Busy::new(&answering));
-        async move {
-            let response = answer(router, &guard, limits, request).await;
-            drop(busy);
-            Ok::<_, Infallible>(response)
+        let security = self.security.clone();
+        let mut response = match self.admit(peer, &request).await {
+            Err((status, text)) => refusal(status, &text),
+            Ok(()) => match self.body(request).await {
+                Err((status, text)) => refusal(status, &text),
+                Ok(request) => {
+                    let answered = self.router.call(request).await;
+                    answered.unwrap_or_else(|never| match never {})
+                }
+            },
+        };
+        let settings = security.settings();
+        if response.status() == StatusCode::UNAUTHORIZED && settings.has_users() {
+            let realm = HeaderValue::from_static("Basic realm=\"wachta\", charset=\"UTF-8\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
         }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(Stalling::new(stream, limits.stall)), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        // How a client went away tells nobody anything.
-        _ = connection.as_mut() => return,
-        () = closing.cancelled() => return,
-        () = stop.cancelled() => {}
+        settings.add_headers(response.headers_mut());
+        response
     }
-    connection.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(limits.farewell, connection).await;
-}
 
-async fn answer(mut router: Router, guard: &Guard, limits: Limits, request: Request<Incoming>) -> Response {
-    let checked = guard.check(request.method(), request.uri(), request.version(), request.headers());
-    // Whoever speaks to the API reads its refusals as it reads its answers.
-    let is_api = request.uri().path().starts_with("/api/");
-    let refusal = |status: StatusCode, text: &str| {
-        if is_api {
-            let body = axum::Json(serde_json::json!({ "error": text }));
-            harden((status, [(header::CONNECTION, "close")], body).into_response())
-        } else {
-            refusal(status, text)
+    /// Whether a request may be answered: by the names and origins it gives, and by its credentials.
+    async fn admit(&self, peer: IpAddr, request: &Request<Incoming>) -> Result<(), Refusal> {
+        let (uri, headers) = (request.uri(), request.headers());
+        self.guard.check(request.method(), uri, request.version(), headers)?;
+        let is_beat = uri.path().starts_with(path::BEAT);
+        match self.security.admit(headers, peer).await {
+            Admission::Open if is_beat => self.guard.check_beat_token(uri, headers).await.unwrap_or(Ok(())),
+            Admission::Open | Admission::User => Ok(()),
+            // Whoever keeps the agent running asks whether it does, and has no password.
+            _ if matches!(uri.path(), path::HEALTHY | path::READY) => Ok(()),
+            denied => {
+                // A token is what calls of heartbeats have instead of a password.
+                if is_beat && let Some(checked) = self.guard.check_beat_token(uri, headers).await {
+                    return checked;
+                }
+                Err(match denied {
+                    Admission::Busy => {
+                        (StatusCode::SERVICE_UNAVAILABLE, "too many passwords at once; try again".into())
+                    }
+                    _ => (StatusCode::UNAUTHORIZED, "the name or the password of a user is missing or wrong".into()),
+                })
+            }
         }
-    };
-    if let Err((status, text)) = checked {
-        return refusal(status, &text);
     }
-    let (parts, body) = request.into_parts();
-    // What comes with a call of a heartbeat is not read.
-    let body = if hyper::body::Body::is_end_stream(&body) || parts.uri.path().starts_with(path::BEAT) {
-        Body::empty()
-    } else {
+
+    /// The request with its whole body.
+    async fn body(&self, request: Request<Incoming>) -> Result<Request<Body>, Refusal> {
+        let (parts, body) = request.into_parts();
+        // What comes with a call of a heartbeat is not read.
+        if body.is_end_stream() || parts.uri.path().starts_with(path::BEAT) {
+            return Ok(Request::from_parts(parts, Body::empty()));
+        }
+        let limits = self.limits;
         let read = axum::body::to_bytes(Body::new(body), limits.body_bytes);
         match tokio::time::timeout(limits.body, read).await {
-            Ok(Ok(bytes)) => bytes.into(),
+            Ok(Ok(bytes)) => Ok(Request::from_parts(parts, bytes.into())),
             Ok(Err(_)) => {
                 let text = format!("the body is larger than {} KiB, or broke off", limits.body_bytes >> 10);
-                return refusal(StatusCode::PAYLOAD_TOO_LARGE, &text);
+                Err((StatusCode::PAYLOAD_TOO_LARGE, text))
             }
-            Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+            Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".into())),
         }
-    };
-    let answered = router.call(Request::from_parts(parts, body)).await;
-    answered.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// Shakes hands; `None` where that fails. Who speaks HTTP without TLS is told so.
+async fn secured(mut stream: TcpStream, acceptor: TlsAcceptor) -> Option<TlsStream<TcpStream>> {
+    // The first byte of a handshake.
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    if stream.peek(&mut first).await.ok()? == 1 && first[0].is_ascii_alphabetic() && first[0] != HANDSHAKE {
+        let text = "this server speaks HTTPS: ask for https://\n";
+        let length = text.len();
+        let answer = format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}"
+        );
+        let _ = stream.write_all(answer.as_bytes()).await;
+        // What was sent is read, so that the answer is not lost with a reset.
+        let mut sent = [0; 4096];
+        let _ = stream.read(&mut sent).await;
+        let _ = stream.shutdown().await;
+        return None;
+    }
+    acceptor.accept(stream).await.ok()
 }
 
 /// An answer after which the connection is closed.
@@ -184,8 +326,10 @@ struct State {
 
 #[derive(Debug)]
 struct Open {
-    /// Since when no request is answered on it; `None` while one is.
-    idle_since: Option<Instant>,
+    /// How many requests are being answered on it.
+    busy: usize,
+    /// When something last happened on it.
+    moved_at: Instant,
     closing: CancellationToken,
 }
 
@@ -199,7 +343,7 @@ impl Connections {
     fn admit(self: &Arc<Self>, max: usize) -> Option<Place> {
         let mut state = self.state();
         if state.open.len() >= max {
-            let idle = state.open.iter().filter_map(|(id, open)| Some((open.idle_since?, *id)));
+            let idle = state.open.iter().filter(|(_, open)| open.busy == 0).map(|(id, open)| (open.moved_at, *id));
             let (_, oldest) = idle.min()?;
             if let Some(open) = state.open.remove(&oldest) {
                 open.closing.cancel();
@@ -208,7 +352,7 @@ impl Connections {
         let id = state.next;
         state.next += 1;
         let closing = CancellationToken::new();
-        state.open.insert(id, Open { idle_since: Some(Instant::now()), closing: closing.clone() });
+        state.open.insert(id, Open { busy: 0, moved_at: Instant::now(), closing: closing.clone() });
         Some(Place { connections: Arc::clone(self), id, closing })
     }
 }
@@ -222,9 +366,27 @@ struct Place {
 }
 
 impl Place {
-    fn set_idle(&self, since: Option<Instant>) {
+    /// Notes that something happened on the connection.
+    fn moved(&self, note: impl FnOnce(&mut Open)) {
         if let Some(open) = self.connections.state().open.get_mut(&self.id) {
-            open.idle_since = since;
+            note(open);
+            open.moved_at = Instant::now();
+        }
+    }
+
+    /// Comes back when no request has been answered, and no part of an answer taken, for so long.
+    async fn idle_for(&self, limit: Duration) {
+        loop {
+            let now = Instant::now();
+            let until = match self.connections.state().open.get(&self.id) {
+                Some(open) if open.busy == 0 => open.moved_at + limit,
+                Some(_) => now + limit,
+                None => return,
+            };
+            if until <= now {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
         }
     }
 }
@@ -240,30 +402,71 @@ struct Busy(Arc<Place>);
 
 impl Busy {
     fn new(place: &Arc<Place>) -> Self {
-        place.set_idle(None);
+        place.moved(|open| open.busy += 1);
         Self(Arc::clone(place))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.set_idle(Some(Instant::now()));
+        self.0.moved(|open| open.busy -= 1);
+    }
+}
+
+/// The body of an answer, passed on in parts as the client takes them, so that it is seen whether it takes any.
+struct Parts {
+    body: Body,
+    rest: Bytes,
+    place: Arc<Place>,
+}
+
+impl hyper::body::Body for Parts {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.place.moved(|_| {});
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let length = self.rest.len().min(PART_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 
 /// A stream whose writes fail when the other side takes nothing for a while.
-struct Stalling {
-    stream: TcpStream,
+struct Stalling<S> {
+    stream: S,
     limit: Duration,
     since: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stalling {
-    fn new(stream: TcpStream, limit: Duration) -> Self {
+impl<S> Stalling<S> {
+    fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, since: None }
     }
 
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<std::io::Result<T>>) -> Poll<std::io::Result<T>> {
         if written.is_ready() {
             self.since = None;
             return written;
@@ -275,14 +478,18 @@ impl Stalling {
     }
 }
 
-impl AsyncRead for Stalling {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Stalling {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, written)
     }
@@ -291,7 +498,7 @@ impl AsyncWrite for Stalling {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
+    ) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.watch(cx, written)
     }
@@ -300,11 +507,11 @@ impl AsyncWrite for Stalling {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

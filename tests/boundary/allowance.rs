@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wachta::app::config::Allow;
 use wachta::app::lookup::Environment;
 use wachta::diagnostic::Severity;
@@ -245,4 +246,231 @@ async fn thirty_attempts_to_leave_the_allowance() {
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n\n"));
     assert!(Path::new(&outside).exists());
+}
+
+/// A port on both loopback addresses that notes who connects: it stands for what is closed, a driver or the agent's web.
+async fn canary() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let (four, six) = loop {
+        let four = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = four.local_addr().unwrap().port();
+        // The same port must be free there as well.
+        let six = tokio::net::TcpSocket::new_v6().and_then(|socket| {
+            socket2::SockRef::from(&socket).set_only_v6(true)?;
+            socket.bind(format!("[::]:{port}").parse().unwrap())?;
+            socket.listen(16)
+        });
+        if let Ok(six) = six {
+            break (four, six);
+        }
+    };
+    let port = four.local_addr().unwrap().port();
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    for listener in [four, six] {
+        let arrived = Arc::clone(&arrived);
+        tokio::spawn(async move {
+            while let Ok((_, from)) = listener.accept().await {
+                arrived.lock().unwrap().push(from.to_string());
+            }
+        });
+    }
+    (port, arrived)
+}
+
+/// A proxy on this machine that leads anywhere (`CONNECT`, and whole URLs), and a site that redirects anywhere.
+async fn helper() -> std::net::SocketAddr {
+    async fn lead(mut client: tokio::net::TcpStream, own: String) -> std::io::Result<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && client.read_buf(&mut head).await? > 0 {}
+        let text = String::from_utf8_lossy(&head).into_owned();
+        let target = text.split(' ').nth(1).unwrap_or_default();
+        let target = target.strip_prefix(&own).unwrap_or(target);
+        if let Some(to) = target.strip_prefix("/to?").filter(|_| !text.starts_with("CONNECT")) {
+            let status = if text.starts_with("POST") { 307 } else { 302 };
+            let answer =
+                format!("HTTP/1.1 {status} x\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            return client.write_all(answer.as_bytes()).await;
+        }
+        let place = target.trim_start_matches("http://").split('/').next().unwrap_or_default().to_owned();
+        let mut server = tokio::net::TcpStream::connect(place).await?;
+        if text.starts_with("CONNECT") {
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        } else {
+            server.write_all(&head).await?;
+        }
+        tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(lead(client, format!("http://{address}")));
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_kind_of_check_reaches_a_closed_port() {
+    let (port, arrived) = canary().await;
+    let helper = helper().await;
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
+    // Everything that leads to this machine, as a host of URLs.
+    let hosts = [
+        "127.0.0.1",
+        "127.1",
+        "127.8.8.8",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "0.0.0.0",
+        "localhost",
+        "LOCALHOST.",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:ffff:127.0.0.1]",
+        hostname.as_str(),
+    ];
+    let http = |more: &str| format!("{{http: \"{more}\"}}");
+    let mut checks: Vec<String> = hosts.iter().map(|host| http(&format!("http://{host}:{port}/"))).collect();
+    let target = format!("http://127.0.0.1:{port}/");
+    let secure = format!("https://127.0.0.1:{port}/");
+    checks.extend([
+        http(&secure),
+        // By a name that is said to be here, by redirects and by proxies.
+        format!("{{http: \"http://evil.test:{port}/\", resolve: 127.0.0.1}}"),
+        format!("{{http: \"http://evil.test/\", resolve: \"127.0.0.1:{port}\"}}"),
+        format!("{{http: \"http://evil.test/\", resolve: \"[::1]:{port}\"}}"),
+        format!("{{http: \"http://evil.test/\", resolve: \"[::ffff:127.0.0.1]:{port}\"}}"),
+        http(&format!("http://{helper}/to?{target}")),
+        http(&format!("http://{helper}/to?http://[::ffff:127.0.0.1]:{port}/")),
+        http(&format!("http://{helper}/to?http://{helper}/to?{target}")),
+        format!("{{http: \"http://{helper}/to?{target}\", method: POST, form: {{a: b}}}}"),
+        format!("{{http: \"http://example.com/\", proxy: \"{target}\"}}"),
+        format!("{{http: \"https://example.com/\", proxy: \"{target}\"}}"),
+        format!("{{http: \"{target}\", proxy: \"http://{helper}\"}}"),
+        format!("{{http: \"{secure}\", proxy: \"http://{helper}\"}}"),
+        format!("{{http: \"http://localhost:{port}/\", proxy: \"http://{helper}\"}}"),
+        format!("{{http: \"http://{helper}/to?{target}\", proxy: \"http://{helper}\"}}"),
+        format!(
+            "{{http: \"http://{helper}/\", oauth2: {{token_url: \"{target}\", client_id: a, client_secret: abcdefgh}}}}"
+        ),
+        // Every other kind that connects.
+        format!("{{tcp: \"127.0.0.1:{port}\"}}"),
+        format!("{{tcp: \"[::ffff:127.0.0.1]:{port}\", send: x}}"),
+        format!("{{tcp: \"localhost:{port}\", starttls: smtp}}"),
+        format!("{{tls: \"127.0.0.1:{port}\"}}"),
+        format!("{{tls: \"{hostname}:{port}\"}}"),
+        format!("{{dns: example.com, server: \"tls://127.0.0.1:{port}\"}}"),
+        format!("{{dns: example.com, server: \"https://127.0.0.1:{port}/dns-query\"}}"),
+        format!("{{postgres: \"postgres://a:abcdefgh@127.0.0.1:{port}/a\"}}"),
+        format!("{{postgres: \"postgres://a:abcdefgh@localhost:{port}/a?host=127.0.0.1\"}}"),
+        format!("{{redis: \"redis://127.0.0.1:{port}\"}}"),
+        format!("{{redis: \"rediss://localhost:{port}\"}}"),
+        format!("{{grpc: \"127.0.0.1:{port}\"}}"),
+        format!("{{grpc: \"127.0.0.1:{port}\", trust: {{insecure: true}}}}"),
+        format!("{{websocket: \"ws://127.0.0.1:{port}/\"}}"),
+        format!("{{websocket: \"wss://[::ffff:127.0.0.1]:{port}/\"}}"),
+        format!("{{s3: \"http://127.0.0.1:{port}/bucket\", key: a}}"),
+        format!("{{s3: \"https://localhost:{port}/bucket\", key: a}}"),
+    ]);
+    let text: String = checks.iter().enumerate().map(|(at, check)| format!("  c{at}: {check}\n")).collect();
+    let lookup = Environment::allowed(Allow::default());
+    let loaded = load("a.yaml", &format!("defaults: {{timeout: 5s}}\nchecks:\n{text}"), &lookup);
+    let errors: Vec<_> = loaded.diagnostics.iter().filter(|found| found.severity > Severity::Warning).collect();
+    assert!(errors.is_empty(), "{:?}", errors.iter().map(|found| found.render(false)).collect::<Vec<_>>());
+    assert_eq!(loaded.scenarios.len(), checks.len());
+    let place = Place::new(Engine::Chromium, None, lookup);
+    let closed = place.dialer().reach().closed().close(port, "a driver");
+    let mut wrong = Vec::new();
+    for (check, outcome) in checks.iter().zip(place.run(&loaded.scenarios).await) {
+        let message = outcome.message.unwrap_or_default();
+        if outcome.reason != Some(Reason::Configuration) || !message.contains("it belongs to a driver") {
+            wrong.push(format!("{check}: {:?} {message}", outcome.reason));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), checks.len(), wrong.join("\n"));
+    assert_eq!(*arrived.lock().unwrap(), Vec::<String>::new(), "somebody connected");
+    // Once it is open, each way leads there: nothing was refused for another reason.
+    drop(closed);
+    let mut elsewhere = Vec::new();
+    for (check, scenario) in checks.iter().zip(&loaded.scenarios) {
+        let before = arrived.lock().unwrap().len();
+        let cut = wachta::run::Ticket { cancel: tokio_util::sync::CancellationToken::new(), ..Default::default() };
+        let cancel = cut.cancel.clone();
+        let (running, came) = (place.run_with(scenario, cut), async {
+            let came = async || (arrived.lock().unwrap().len() > before).then_some(());
+            crate::support::until(check, std::time::Duration::from_secs(20), came).await;
+            cancel.cancel();
+        });
+        let (outcome, ()) = tokio::join!(running, came);
+        if outcome.reason == Some(Reason::Configuration) {
+            elsewhere.push(format!("{check}: {:?}", outcome.message));
+        }
+    }
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+    place.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_reach_neither_the_agents_own_web_nor_sockets() {
+    let helper = helper().await;
+    let folder = Folder::new("probe-allowance");
+    folder.write("scenarios/a.yaml", "checks: {job: {heartbeat: job, every: 1h}}\n");
+    let shop = wachta::demo::Demo::open(0, 0, &tokio_util::sync::CancellationToken::new()).await.unwrap();
+    let modules = format!(
+        "modules:\n  http: {{prober: http}}\n  http4: {{prober: http, http: {{preferred_ip_protocol: ip4}}}}\n  \
+         behind: {{prober: http, http: {{proxy_url: \"http://{helper}\"}}}}\n  \
+         unresolved: {{prober: http, http: {{proxy_url: \"http://{helper}\", skip_resolve_phase_with_proxy: true}}}}\n  \
+         tcp: {{prober: tcp}}\n  tls: {{prober: tcp, tcp: {{tls: true}}}}\n  grpc: {{prober: grpc}}\n  \
+         websocket: {{prober: websocket}}\n  unix: {{prober: unix}}\n  \
+         dns: {{prober: dns, dns: {{transport_protocol: tcp, query_name: example.com}}}}\n"
+    );
+    folder.write("blackbox.yml", &modules);
+    folder.write(
+        "wachta.yaml",
+        "location: here\nscenarios: [scenarios/]\nstore: sqlite:wachta.db\nweb: {listen: \"127.0.0.1:0\"}\nprobe: {modules: blackbox.yml}\n",
+    );
+    let agent = crate::support::agent::Agent::serve(folder.path(), &shop).await;
+    let own = agent.url("").trim_start_matches("http://").to_owned();
+    let port = own.rsplit(':').next().unwrap();
+    let socket = folder.path().join("socket");
+    let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let unix = format!("unix://{}", socket.display());
+    let redirect = format!("http://{helper}/to?http://{own}/-/healthy");
+    let health = format!("http://{own}/-/healthy");
+    let rows = [
+        ("http", health.clone()),
+        ("http4", format!("http://localhost:{port}/-/healthy")),
+        ("http", format!("http://[::ffff:127.0.0.1]:{port}/-/healthy")),
+        ("http", format!("http://0.0.0.0:{port}/-/healthy")),
+        ("http", format!("http://127.1:{port}/-/healthy")),
+        ("http", own.clone()),
+        ("http", redirect.clone()),
+        ("behind", health.clone()),
+        ("unresolved", health),
+        ("behind", redirect),
+        ("tcp", own.clone()),
+        ("tcp", format!("localhost:{port}")),
+        ("tcp", format!("[::ffff:127.0.0.1]:{port}")),
+        ("tls", own.clone()),
+        ("grpc", own.clone()),
+        ("websocket", format!("ws://{own}/")),
+        ("dns", own.clone()),
+        ("unix", unix),
+    ];
+    let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let mut wrong = Vec::new();
+    for (module, target) in rows {
+        let answer = agent.get(&format!("/probe?module={module}&debug=true&target={}", encoded(&target))).await;
+        let why =
+            if module == "unix" { "not one that `probe.targets` names" } else { "`allow.network` of the agent's file" };
+        let is_refused = answer.contains("probe_success 0") && answer.contains(why);
+        if !is_refused || answer.contains("probe_http_status_code 200") {
+            wrong.push(format!("{module} {target}: {answer}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n\n"));
+    agent.stop().await;
 }

@@ -231,12 +231,21 @@ async fn server(limits: web::Limits, stop: &CancellationToken) -> (SocketAddr, t
         .route("/post", post(|body: String| async move { body }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    (address, tokio::spawn(web::serve(listener, router, guard, limits, stop.clone())))
+    let server = web::Server { router, guard, security: web::Security::default(), limits };
+    (address, tokio::spawn(server.serve(listener, stop.clone())))
 }
 
 fn quick() -> web::Limits {
     let quick = Duration::from_millis(300);
-    web::Limits { connections: 64, head: quick, body: quick, body_bytes: 1024, stall: quick, farewell: quick }
+    web::Limits {
+        connections: 64,
+        handshake: quick,
+        head: quick,
+        body: quick,
+        body_bytes: 1024,
+        stall: quick,
+        farewell: quick,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

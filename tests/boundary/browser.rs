@@ -1,5 +1,6 @@
 //! What a SIGKILL of the agent leaves is ended by its guard, and what the guard leaves by the next start.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,8 +8,11 @@ use std::time::{Duration, Instant};
 use wachta::run::browser::{Browsers, Config, Metrics, Spec};
 
 use crate::support::leases::{leases, processes, sessions};
+use crate::support::until;
 
 const FOLDER: &str = "WACHTA_TEST_FOLDER";
+/// What the agent of these tests says when it has a session.
+const READY: &str = "a session is open";
 
 fn browsers(folder: &Path, agent: &str) -> Browsers {
     let config = Config { loopback_only: true, ..Config::default() };
@@ -24,7 +28,7 @@ async fn agent() {
     let agent = std::env::var("WACHTA_TEST_AGENT").unwrap();
     let browsers = browsers(&folder, &agent);
     let page = browsers.open(Spec::default(), Instant::now() + Duration::from_secs(60)).await.unwrap();
-    std::fs::write(folder.join(".ready"), "").unwrap();
+    println!("{READY}");
     std::future::pending::<()>().await;
     drop(page);
 }
@@ -38,27 +42,23 @@ impl Drop for Agent {
     }
 }
 
-/// Starts an agent with a session in `folder`.
+/// Starts an agent with a session in `folder`. It says so on its standard output, which ends with it.
 fn start(folder: &Path, guard: &str) -> Agent {
-    let child = Command::new(std::env::current_exe().unwrap())
+    let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "browser::agent", "--nocapture"])
         .env(FOLDER, folder)
         .env("WACHTA_TEST_AGENT", guard)
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let said = BufReader::new(child.stdout.take().unwrap());
     let agent = Agent(child);
-    until("the agent has a session", || folder.join(".ready").exists());
-    std::fs::remove_file(folder.join(".ready")).unwrap();
+    assert!(said.lines().map_while(Result::ok).any(|line| line.ends_with(READY)), "the agent has no session");
     agent
 }
 
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+async fn gone(what: &str, is_gone: impl Fn() -> bool) {
+    until(what, Duration::from_secs(30), async || is_gone().then_some(())).await;
 }
 
 fn temporary() -> PathBuf {
@@ -75,8 +75,8 @@ async fn the_guard_ends_what_a_killed_agent_leaves() {
     assert!(processes(&leases) > 0);
     assert_eq!(sessions(&folder), 1);
     agent.0.kill().unwrap();
-    until("the guard ends the browser", || processes(&leases) == 0);
-    until("the guard removes its folder", || sessions(&folder) == 0);
+    gone("the guard ends the browser", || processes(&leases) == 0).await;
+    gone("the guard removes its folder", || sessions(&folder) == 0).await;
     // The next start finds nothing to end, and clears what is left of the agent's own folder.
     agent.0.wait().unwrap();
     assert_eq!(browsers(&folder, "/nonexistent/wachta").reap_leftovers().await, 0);
@@ -95,7 +95,7 @@ async fn without_a_guard_the_next_start_does_it() {
     agent.0.kill().unwrap();
     agent.0.wait().unwrap();
     assert_eq!(next.reap_leftovers().await, 1);
-    until("the browser is gone", || processes(&leases) == 0);
+    gone("the browser is gone", || processes(&leases) == 0).await;
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -28,4 +28,5 @@ mod store_goes;
 mod storm;
 mod support;
 mod tasks;
+mod web_security;
 mod zabbix;

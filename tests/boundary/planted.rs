@@ -109,27 +109,75 @@ fn encodings(text: &str) -> Vec<String> {
     ]
 }
 
-/// Everything of the secrets that are shown in a text: a word, or the same in base64 or hexadecimal.
-fn shown(text: &str) -> Vec<String> {
-    let lower = text.to_lowercase();
-    let mut found = Vec::new();
-    for number in 0..SECRETS {
-        for word in [format!("Kq{number:02}alpha"), format!("Zw{number:02}omega")] {
-            let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
-            if lower.contains(&word.to_lowercase()) || lower.contains(&hex) {
-                found.push(word.clone());
-            }
-            for offset in 0..3 {
+/// One form of a word of every secret: what the forms of all secrets end with, and each of them with its name.
+struct Trace {
+    end: String,
+    forms: Vec<(String, String)>,
+    /// Whether letters count in both cases.
+    any_case: bool,
+}
+
+impl Trace {
+    fn new(any_case: bool, form: impl Fn(&str) -> String, name: impl Fn(&str) -> String, words: &[String]) -> Self {
+        let forms: Vec<_> = words.iter().map(|word| (form(word), name(word))).collect();
+        let shared = |a: &str, b: &str| a.bytes().rev().zip(b.bytes().rev()).take_while(|(a, b)| a == b).count();
+        let length = forms.iter().map(|(form, _)| shared(form, &forms[0].0)).min().unwrap();
+        let end = forms[0].0[forms[0].0.len() - length..].to_owned();
+        assert!(end.len() >= 5, "{end} would be found everywhere");
+        Self { end, forms, any_case }
+    }
+}
+
+/// How words of the secrets are looked for: as they are, in hexadecimal, and in base64 at each of its three offsets. A text
+/// is searched once for each of these, not for each secret.
+fn traces() -> Vec<Trace> {
+    let mut traces = Vec::new();
+    for (before, after) in [("Kq", "alpha"), ("Zw", "omega")] {
+        let words: Vec<String> = (0..SECRETS).map(|number| format!("{before}{number:02}{after}")).collect();
+        let hex = |word: &str| word.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        traces.push(Trace::new(true, str::to_lowercase, ToOwned::to_owned, &words));
+        traces.push(Trace::new(true, hex, ToOwned::to_owned, &words));
+        for offset in 0..3 {
+            let part = |word: &str| {
                 let padded = [&[b'-'; 3][..offset], word.as_bytes()].concat();
                 let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(&padded);
-                let part = &encoded[[0, 2, 3][offset]..padded.len() * 8 / 6];
-                if text.contains(part) {
-                    found.push(format!("{word} in base64"));
-                }
-            }
+                encoded[[0, 2, 3][offset]..padded.len() * 8 / 6].to_owned()
+            };
+            traces.push(Trace::new(false, part, |word| format!("{word} in base64"), &words));
         }
     }
-    found
+    traces
+}
+
+/// Everything of the secrets that is shown in a text.
+fn shown(text: &str, traces: &[Trace]) -> Vec<String> {
+    let lower = text.to_lowercase();
+    let mut found = std::collections::BTreeSet::new();
+    for trace in traces {
+        let text = if trace.any_case { &lower } else { text };
+        for (at, end) in text.match_indices(&trace.end) {
+            let before = &text.as_bytes()[..at + end.len()];
+            let forms = trace.forms.iter().filter(|(form, _)| before.ends_with(form.as_bytes()));
+            found.extend(forms.map(|(_, name)| name.clone()));
+        }
+    }
+    found.into_iter().collect()
+}
+
+#[test]
+fn what_is_planted_would_be_found() {
+    let traces = &traces();
+    for number in 0..SECRETS {
+        let secret = secret(number);
+        for (at, encoded) in encodings(&secret).iter().enumerate() {
+            let found = shown(&format!("before {encoded} after"), traces);
+            // Both words, or in base64 at least one: the other may be cut by what stands beside it.
+            let is_base64 = (13..=16).contains(&at);
+            assert!(found.len() >= if is_base64 { 1 } else { 2 }, "{number} {at} {encoded}: {found:?}");
+        }
+        assert_eq!(shown(&secret[3..5], traces), Vec::<String>::new());
+    }
+    assert_eq!(shown("alpha omega 616c706861 KqXXalpha", traces), Vec::<String>::new());
 }
 
 /// A target that shows all secrets in all encodings wherever an answer has a place.
@@ -293,9 +341,9 @@ async fn forty_secrets_are_in_none_of_twenty_outputs() {
     outputs.push(("the agent's evidence", read_all(&folder.path().join("wachta.state/evidence"))));
     assert!(outputs.len() >= 20, "{}", outputs.len());
 
-    let mut leaks = Vec::new();
+    let (mut leaks, traces) = (Vec::new(), &traces());
     for (name, text) in &outputs {
-        let found = shown(text);
+        let found = shown(text, traces);
         if let Some(first) = found.first() {
             let word = first.split(' ').next().unwrap_or_default();
             let at = text.to_lowercase().find(&word.to_lowercase());

@@ -70,7 +70,8 @@ impl Agent {
     async fn start(store: &Sqlite, kind: ReceiverKind, evidence: EvidenceFolder) -> Self {
         _ = rustls::crypto::ring::default_provider().install_default();
         let (stop, tasks) = (CancellationToken::new(), Tasks::unregistered(CancellationToken::new()));
-        let tools = Tools { client: reqwest::Client::builder().no_proxy().build().unwrap(), evidence };
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let tools = Tools { client, evidence, resolve: wachta::app::resolve() };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let mut courier = Courier::new(Arc::new(store.clone()), metrics, tools, &tasks, &stop);
         let links = Links::new(Some("https://wachta.example.com".parse().unwrap()));

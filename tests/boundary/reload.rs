@@ -247,3 +247,84 @@ async fn changes_behind_a_link_are_noticed() {
     assert_eq!(agent.stop().await, Some(0));
     stop.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_any_part_of_the_agents_file_keeps_the_version_before() {
+    let stop = CancellationToken::new();
+    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let receiver = Receiver::listen().await;
+    let folder = Folder::new("reload-parts");
+    folder.write("blackbox.yml", "modules: {up: {prober: tcp}}\n");
+    folder.write("web.yml", "http_server_config: {headers: {X-Frame-Options: sameorigin}}\n");
+    let parts = [
+        "location: here".to_owned(),
+        "scenarios: [scenarios/]".into(),
+        "allow: {env: [\"SHOP_*\"], files: [], exec: []}".into(),
+        "store: sqlite:wachta.db".into(),
+        "web: {listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\", hosts: [wachta.lan], config_file: web.yml}"
+            .into(),
+        "evidence: {max_size: 200MB}".into(),
+        "zabbix: {server: \"127.0.0.1:1\", host: wachta}".into(),
+        "probe: {modules: blackbox.yml}".into(),
+        "alerting:".into(),
+        format!("  receivers: {{hook: {{webhook: {{url: \"http://{}/\"}}}}}}", receiver.address),
+        "  routes: [{to: [hook], group_wait: 0s}]".into(),
+    ];
+    let good = parts.join("\n") + "\n";
+    folder.write("wachta.yaml", &good);
+    check(&folder, "steady", 200);
+    let agent = Agent::serve(folder.path(), &shop).await;
+    goes_on(&agent, "steady").await;
+    let client = reqwest::Client::new();
+    let asked = async |host: &str| {
+        let request = client.get(agent.url("/api/v1/incidents")).header("host", host);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.headers().get("x-frame-options").map(|value| value.as_bytes().to_vec()))
+    };
+    let in_force = async || {
+        assert_eq!(asked("wachta.lan").await, (200, Some(b"sameorigin".to_vec())));
+        assert_eq!(asked("other.lan").await.0, 421);
+        let probed = agent.get(&format!("/probe?module=up&target={}", receiver.address)).await;
+        assert!(probed.contains("probe_success 1"), "{probed}");
+    };
+    in_force().await;
+    // A part, what stands there instead, and where the mistake is.
+    for (part, written, said) in [
+        (0, "location: a b", "wachta.yaml:1:11: `location` must be"),
+        (1, "scenarios: scenarios/", "wachta.yaml:2:12: `scenarios` must be a list"),
+        (2, "allow: {evn: [\"SHOP_*\"]}", "wachta.yaml:3:9: unknown key `evn`"),
+        (2, "allow: {env: [], network: [nonsense]}", "wachta.yaml:3:28: "),
+        (3, "store: mysql://x", "wachta.yaml:4:8: unknown store"),
+        (4, "web: {listen: \"127.0.0.1:0\", hosts: [\"other.lan\", \"a b\"]}", "wachta.yaml:5:51: `a b` is not a name"),
+        (4, "web: {listen: \"0.0.0.0:0\", hosts: [other.lan]}", "wachta.yaml:5:15: others could reach this agent"),
+        (5, "evidence: {max_size: 1}", "wachta.yaml:6:22: `max_size`: `1` has no unit"),
+        (6, "zabbix: {host: wachta}", "wachta.yaml:7:9: "),
+        (7, "probe: {modules: blackbox.yml, max_probes: 0}", "wachta.yaml:8:44: `max_probes` must be"),
+        (9, "  receivers: {hook: {webhok: {url: \"http://127.0.0.1:1/\"}}}", "wachta.yaml:10:22: unknown key `webhok`"),
+        (10, "  routes: [{to: [hok], group_wait: 0s}]", "wachta.yaml:11:18: unknown receiver `hok`"),
+        (10, "  routes: [{to: [hook], during: 5}]", "wachta.yaml:11:33: "),
+        (8, "alerting: {", "wachta.yaml:"),
+        // Files that it names.
+        (4, "web: {listen: \"127.0.0.1:0\", hosts: [wachta.lan], config_file: gone.yml}", "gone.yml: cannot be read"),
+        (7, "probe: {modules: gone.yml}", "gone.yml: cannot be read"),
+    ] {
+        let mut lines: Vec<&str> = parts.iter().map(String::as_str).collect();
+        lines[part] = written;
+        folder.write("wachta.yaml", &(lines.join("\n") + "\n"));
+        let (status, text) = agent.post("/-/reload").await;
+        assert_eq!(status, 500, "{written}: {text}");
+        let (place, message) = said.split_once(": ").unwrap_or((said, ""));
+        let is_said = text.contains(message) && text.contains(place);
+        assert!(is_said, "{written}: {said}: {text}");
+        assert_eq!(agent.sample(SUCCESSFUL, &[]).await, Some(0.0), "{written}");
+        in_force().await;
+        goes_on(&agent, "steady").await;
+    }
+    // Who was to be told still is.
+    check(&folder, "steady", 404);
+    until("the receiver is told", SOON, async || (!receiver.heard().is_empty()).then_some(())).await;
+    folder.write("wachta.yaml", &good);
+    assert_eq!(agent.post("/-/reload").await.0, 200);
+    has(&agent, "it is good again", SUCCESSFUL, &[], Some(1.0)).await;
+    agent.stop().await;
+}

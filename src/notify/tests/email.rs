@@ -23,7 +23,7 @@ impl Server {
     async fn listen(tls: MailTls, replies: Replies) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["mail.test".to_owned()]).unwrap();
         let ca = std::env::temp_dir().join(format!("wachta-mail-{}.pem", RunId::new()));
         std::fs::write(&ca, made.cert.pem()).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -54,7 +54,7 @@ impl Server {
 
     fn receiver(&self, tls: MailTls) -> Receiver {
         receiver(ReceiverKind::Email(Email {
-            host: "127.0.0.1".into(),
+            host: "mail.test".into(),
             port: self.address.port(),
             tls,
             ca: Some(self.ca.clone()),

@@ -413,7 +413,7 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
     .await;
     place.set(address).unwrap();
     let receiver = receiver(kinds(address).swap_remove(4).1);
-    let slack = notifier(&receiver, &links(), &Tools { client: client(), evidence });
+    let slack = notifier(&receiver, &links(), &Tools { evidence, ..tools() });
     let mut opened = notice(1);
     opened.incident.screenshot = Some(kept.path.clone());
 

@@ -96,8 +96,19 @@ fn links() -> Links {
     Links::new(Some("https://wachta.example.com/".parse().unwrap()))
 }
 
+/// Knows addresses, and one name.
+fn resolve() -> Resolve {
+    Arc::new(|host| {
+        let address = if host == "mail.test" { "127.0.0.1".parse() } else { host.parse() };
+        Box::pin(std::future::ready(
+            address.map(|address| vec![address]).map_err(|_| format!("`{host}` has no address")),
+        ))
+    })
+}
+
 fn tools() -> Tools {
-    Tools { client: client(), evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")) }
+    let evidence = EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence"));
+    Tools { client: client(), evidence, resolve: resolve() }
 }
 
 fn receiver(kind: ReceiverKind) -> Receiver {

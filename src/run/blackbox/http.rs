@@ -396,6 +396,9 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
     let proxy = http.client.proxy.for_url(&hop.url);
     let (stream, connect) = match &proxy {
         Some(proxy) => {
+            let (target, target_port) = (hop.url.host_str().unwrap_or_default(), hop.url.port_or_known_default());
+            let checked = probe.dialer.check_behind_proxy(target, target_port.unwrap_or(80)).await;
+            checked.map_err(|failure| failed(probe, &failure.message))?;
             let host = proxy.host_str().unwrap_or_default();
             let dialed = probe.dialer.dial(host, proxy.port_or_known_default().unwrap_or(80), &Route::default()).await;
             let dialed = dialed.map_err(|failure| failed(probe, &failure.message))?;

@@ -32,7 +32,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::wire::{ClosedPort, Reach};
 
-/// How long a driver and its browser may take to start.
+/// How long a driver and its browser may show no sign of life while they start, and how long one at an endpoint may take.
 const STARTING: Duration = Duration::from_secs(30);
 
 /// How long a run may use its session when nothing is said.
@@ -364,9 +364,10 @@ impl Browsers {
             http: inner.http.clone(),
             max_memory: inner.config.max_memory,
         };
-        let starting = deadline.saturating_duration_since(Instant::now()).min(STARTING);
+        let starting = deadline.saturating_duration_since(Instant::now());
         match &inner.config.webdriver {
             Some(endpoint) => {
+                let starting = starting.min(STARTING);
                 let lease = owner.hold(permit, until, &inner.tasks, inner.stop.clone());
                 Ok(self.connect(lease, setup, endpoint, &Output::default(), None, starting).await?)
             }
@@ -405,15 +406,15 @@ impl Browsers {
         guard.add(group, &mark, &path).await;
         let store = async {
             match &setup.roots {
-                Some(roots) => roots.store(&home.join(kind.store), group, &mark, starting).await,
+                Some(roots) => roots.store(&home.join(kind.store), group, &mark, starting.min(STARTING)).await,
                 None => Ok(()),
             }
         };
-        let (port, stored) = tokio::join!(timeout(starting, said(&mut port)), store);
+        let (port, stored) = tokio::join!(processes::while_alive(group, starting, STARTING, said(&mut port)), store);
         let port = match port {
-            Ok(Some(port)) => port,
+            Some(Some(port)) => port,
             other => {
-                let cause = if other.is_err() { Cause::Timeout } else { Cause::Crashed };
+                let cause = if other.is_none() { Cause::Timeout } else { Cause::Crashed };
                 let text = format!("{} did not start: {}", kind.program, output.tail());
                 let failure = Failure::new(Reason::Driver, text);
                 let again = if failure.message.contains(PORT_TAKEN) { lease.take_place() } else { None };
@@ -470,14 +471,19 @@ impl Browsers {
         let (group, folder) = local.unzip();
         let store = folder.as_ref().filter(|_| setup.roots.is_some()).map(|home| home.join(kind.store));
         builder.capabilities(engine::capabilities(engine, &inner.config, store.as_deref(), &self.closed()));
-        let client = match timeout(starting, builder.connect(endpoint.as_str())).await {
-            Ok(Ok(client)) => client,
-            Ok(Err(error)) => {
+        let connecting = builder.connect(endpoint.as_str());
+        let connected = match group {
+            Some(group) => processes::while_alive(group, starting, STARTING, connecting).await,
+            None => timeout(starting, connecting).await.ok(),
+        };
+        let client = match connected {
+            Some(Ok(client)) => client,
+            Some(Err(error)) => {
                 let failure = verdict::not_created(&error, browser, &output.tail());
                 lease.end(End::Because(Cause::Crashed)).await;
                 return Err(failure.waited(since.elapsed()));
             }
-            Err(_) => {
+            None => {
                 lease.end(End::Because(Cause::Timeout)).await;
                 let text = format!("{browser} did not start in time: {}", output.tail());
                 return Err(Failure::new(Reason::Browser, text).waited(since.elapsed()));

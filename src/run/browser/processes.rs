@@ -7,6 +7,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -53,6 +56,50 @@ pub(super) fn group_runs(group: i32) -> bool {
 /// A member of a group that is stopped, by a signal or a debugger: it neither works nor dies.
 pub(super) fn stopped_member(group: i32) -> Option<i32> {
     members().find(|(_, of, state)| *of == group && matches!(state, 'T' | 't')).map(|(pid, ..)| pid)
+}
+
+/// How often it is looked for signs of life.
+const LIFE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Waits for what a process group does, `limit` at most; gives up when the group has used no processor for `still`. On a
+/// busy machine a browser takes many times as long to start as on an idle one, and is at work all the time.
+pub(super) async fn while_alive<T>(
+    group: i32,
+    limit: Duration,
+    still: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let end = Instant::now() + limit;
+    let (mut used, mut moved_at) = (processor_time(group), Instant::now());
+    let mut work = std::pin::pin!(work);
+    loop {
+        let look = (Instant::now() + LIFE_INTERVAL).min(end);
+        tokio::select! {
+            biased;
+            done = work.as_mut() => return Some(done),
+            () = tokio::time::sleep_until(look) => {}
+        }
+        let (now, before) = (Instant::now(), std::mem::replace(&mut used, processor_time(group)));
+        if used != before {
+            moved_at = now;
+        }
+        if now >= end || now.duration_since(moved_at) >= still {
+            return None;
+        }
+    }
+}
+
+/// How much processor time the members of a group have used, in the kernel's ticks.
+fn processor_time(group: i32) -> u64 {
+    processes().filter(|(_, of)| *of == group).filter_map(|(pid, _)| ticks(pid)).sum()
+}
+
+/// proc(5), stat: utime and stime are the 14th and 15th field; the name before them may hold blanks.
+fn ticks(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(user + system)
 }
 
 /// How often a look at a group's memory asks every process anew whose it is.
@@ -176,4 +223,49 @@ fn state(pid: i32) -> Option<(i32, char)> {
     let state = fields.next()?.chars().next()?;
     let group: i32 = fields.nth(1)?.parse().ok()?;
     (state != 'Z' && state != 'X').then_some((group, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// A process in a group of its own, ended with the test.
+    struct Group(std::process::Child);
+
+    impl Group {
+        fn of(script: &str) -> Self {
+            let mut command = Command::new("sh");
+            Self(command.args(["-c", script]).process_group(0).stdout(Stdio::null()).spawn().unwrap())
+        }
+
+        fn number(&self) -> i32 {
+            i32::try_from(self.0.id()).unwrap()
+        }
+    }
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            kill_group(self.number());
+            let _ = self.0.wait();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_at_work_is_waited_for_and_what_is_not_is_given_up() {
+        let (long, still) = (Duration::from_secs(60), Duration::from_secs(2));
+        let never = std::future::pending::<()>;
+        let busy = Group::of("while :; do :; done");
+        let began = Instant::now();
+        // Twice as long as one that shows no sign of life may take.
+        assert_eq!(while_alive(busy.number(), still * 2, still, never()).await, None);
+        assert!(began.elapsed() >= still * 2, "{:?}", began.elapsed());
+        let idle = Group::of("exec sleep 600");
+        let began = Instant::now();
+        assert_eq!(while_alive(idle.number(), long, still, never()).await, None);
+        assert!(began.elapsed() < long, "{:?}", began.elapsed());
+        assert_eq!(while_alive(idle.number(), long, still, async { 7 }).await, Some(7));
+    }
 }

@@ -34,7 +34,7 @@ impl Page {
         for file in files {
             let path = values.fill(file).map_err(|failure| failure.at(file.span))?;
             let name = Path::new(&path).file_name().map_or("file", |name| name.to_str().unwrap_or("file"));
-            let bytes = values.file(file).map_err(|failure| failure.at(file.span))?;
+            let bytes = values.beside(Path::new(&path)).await.map_err(|failure| failure.at(file.span))?;
             paths.push(self.lay_down(name, &bytes).await?);
         }
         let paths = paths.join("\n");

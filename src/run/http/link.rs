@@ -80,6 +80,9 @@ impl Session {
         self.stage = Stage::Resolve(began, to.to_owned());
         let dialer = self.dialer.clone();
         let dialed = async {
+            if plan.proxy.is_some() {
+                dialer.check_behind_proxy(host, port).await?;
+            }
             let resolved = dialer.resolve(to, &by).await?;
             let hop = self.trail.last_mut().expect("a hop is noted before its connection is opened");
             hop.phases.resolve = resolved.took;

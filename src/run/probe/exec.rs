@@ -42,7 +42,7 @@ pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
     let took = began.elapsed();
     let cases = match (&check.junit, &report) {
         (Some(path), Some(file)) if written_at(file) != stale => {
-            let bytes = around.values.beside(Path::new(&path.value));
+            let bytes = around.values.beside(Path::new(&path.value)).await;
             let read = bytes.and_then(|bytes| {
                 let read = junit::cases(&decode(&bytes, None));
                 read.map_err(|problem| Failure::new(Reason::Exec, format!("`{}` is no report: {problem}", path.value)))

@@ -151,6 +151,21 @@ impl Dialer {
         self.connect(resolved, port, route).await
     }
 
+    /// Refuses a target behind a proxy that would not be reached without one: a proxy on this machine leads to closed
+    /// ports as well. A name that is not known here is left to the proxy.
+    pub async fn check_behind_proxy(&self, host: &str, port: u16) -> Result<(), Failure> {
+        if self.reach.closed().owner(port).is_none() {
+            return Ok(());
+        }
+        let Ok(resolved) = self.resolve(host, &Route::default()).await else { return Ok(()) };
+        let rest = match resolved.rest {
+            Some(rest) => rest.await,
+            None => Vec::new(),
+        };
+        let mut addresses = resolved.addresses.into_iter().chain(rest);
+        addresses.try_for_each(|address| self.reach.check(&resolved.host, SocketAddr::new(address, port)))
+    }
+
     /// Connects to a host: its addresses in turn, the next one as soon as the one before has failed or has not answered
     /// for a quarter of a second.
     pub async fn connect(&self, resolved: Resolved, port: u16, route: &Route) -> Result<Dialed, Failure> {

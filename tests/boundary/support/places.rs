@@ -82,6 +82,16 @@ impl Place {
         futures_util::stream::iter(runs).buffered(AT_ONCE).collect().await
     }
 
+    /// Runs one scenario, which can be ended early.
+    pub async fn run_with(&self, scenario: &Arc<Scenario>, ticket: Ticket) -> Outcome {
+        run(scenario, &self.tools, ticket).await
+    }
+
+    /// What its connections are made by.
+    pub fn dialer(&self) -> &wachta::run::wire::Dialer {
+        &self.tools.dialer
+    }
+
     /// A file that a run left.
     pub fn evidence(&self, path: &str) -> Vec<u8> {
         std::fs::read(self.folder.path().join("evidence").join(path)).unwrap()

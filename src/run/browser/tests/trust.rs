@@ -63,13 +63,14 @@ impl Lookup for Only {
 }
 
 /// What a scenario wants of its browser that trusts this file.
-fn trusting(pem: &str) -> Result<Spec, Failure> {
+async fn trusting(pem: &str) -> Result<Spec, Failure> {
     let lookup: Arc<dyn Lookup> = Arc::new(Only(pem.to_owned()));
     let text = "scenario: A\nbrowser:\n  trust: {ca: ca.pem}\nsteps:\n  - goto: https://localhost/\n";
     let loaded = crate::scenario::load("a.yaml", text, &*lookup);
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
     let (scenario, run) = (&loaded.scenarios[0], RunId::new());
     let values = Values::new(scenario, &lookup, crate::secret::Masker::default(), run, Utc::now(), "here");
+    values.read_files(scenario.browser.trust.files(), Duration::from_secs(60)).await;
     Spec::of(scenario, &values, run)
 }
 
@@ -113,7 +114,10 @@ async fn only_runs_that_name_a_root_trust_it(engine: Engine) {
     .into_iter()
     .enumerate()
     {
-        let spec = roots.map_or_else(Spec::default, |pem| trusting(pem).unwrap());
+        let spec = match roots {
+            Some(pem) => trusting(pem).await.unwrap(),
+            None => Spec::default(),
+        };
         assert_eq!(sees(&browsers, spec, &url).await, (seen, warm), "{engine}, round {round}");
     }
     let kept = browsers.metrics().sessions.with_label_values(&["idle"]).get();
@@ -139,7 +143,7 @@ async fn the_browser_that_replaces_one_with_roots_has_them_too() {
     let (authority, pem) = authority("mine");
     let url = vouched(&authority).await;
     for warm in [false, true] {
-        assert_eq!(sees(&browsers, trusting(&pem).unwrap(), &url).await, (true, warm));
+        assert_eq!(sees(&browsers, trusting(&pem).await.unwrap(), &url).await, (true, warm));
     }
     browsers.shutdown().await;
 }
@@ -151,7 +155,7 @@ async fn a_start_with_roots_that_is_given_up_leaves_nothing() {
     let (_, pem) = authority("mine");
     let lease = browsers.used().unwrap().0.lease.clone();
     for millis in [1, 5, 10, 20, 50, 100] {
-        let open = browsers.open(trusting(&pem).unwrap(), soon());
+        let open = browsers.open(trusting(&pem).await.unwrap(), soon());
         let opened = tokio::time::timeout(Duration::from_millis(millis), open).await;
         drop(opened);
         all_gone(&lease, &folder.0).await;
@@ -160,8 +164,8 @@ async fn a_start_with_roots_that_is_given_up_leaves_nothing() {
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 
-#[test]
-fn what_is_no_root_is_told_with_its_place() {
+#[tokio::test]
+async fn what_is_no_root_is_told_with_its_place() {
     let cut = |pem: &str| pem.replacen("MII", "AII", 1);
     let (_, pem) = authority("mine");
     for (file, text) in [
@@ -170,7 +174,7 @@ fn what_is_no_root_is_told_with_its_place() {
         (format!("{pem}{}", cut(&pem)), "`trust.ca`: certificate 2 in the file is no root: "),
         (pem.repeat(201), "`trust.ca`: 201 certificates in the file, and at most 200 are taken"),
     ] {
-        let failure = trusting(&file).unwrap_err();
+        let failure = trusting(&file).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Configuration, "{failure:?}");
         assert!(failure.message.starts_with(text), "{text}: {failure:?}");
         assert_eq!(failure.span.map(|span| (span.line, span.column)), Some((3, 15)), "{failure:?}");
@@ -183,7 +187,7 @@ async fn a_browser_elsewhere_cannot_be_given_roots() {
     let webdriver = Some("http://127.0.0.1:1/".parse().unwrap());
     let browsers = configured(&folder, Config { webdriver, ..Config::default() });
     let (_, pem) = authority("mine");
-    let failure = browsers.open(trusting(&pem).unwrap(), soon()).await.err().unwrap();
+    let failure = browsers.open(trusting(&pem).await.unwrap(), soon()).await.err().unwrap();
     assert_eq!(failure.reason, Reason::Configuration);
     assert!(failure.message.contains("installed where the browser runs"), "{failure:?}");
     assert_eq!(failure.span.map(|span| span.line), Some(3));
