@@ -125,7 +125,7 @@ enum Fault {
     Full,
     Locked,
     Deleted,
-    /// Any one page of the file, and what the log has of it: it may be found at once, late or never.
+    /// Any one page of the file: it may be found at once, late or never.
     Damaged,
     Killed,
 }
@@ -278,21 +278,12 @@ impl World {
         until("the deletion is noticed", PATIENCE, async || (count(keeper, REPLACED) > found).then_some(())).await;
     }
 
-    /// Writes other bytes over a page of the file and over all that the log has of it.
+    /// Writes other bytes over a page of the file.
     fn damage(&mut self) {
         let file = File::options().read(true).write(true).open(self.file()).unwrap();
         let (garbage, size) = ([7; PAGE], PAGE as u64);
         let page = random(&mut self.seed, file.metadata().unwrap().len() / size);
         file.write_all_at(&garbage, page * size).unwrap();
-        let Ok(log) = File::options().read(true).write(true).open(self.with_ending("-wal")) else { return };
-        // A header of 32 bytes, then frames: a header of 24 bytes, which begins with the page's number from 1 on, and a page.
-        for frame in 0..log.metadata().unwrap().len().saturating_sub(32) / (size + 24) {
-            let (at, mut number) = (32 + frame * (size + 24), [0; 4]);
-            log.read_exact_at(&mut number, at).unwrap();
-            if u64::from(u32::from_be_bytes(number)) == page + 1 {
-                log.write_all_at(&garbage, at + 24).unwrap();
-            }
-        }
     }
 
     /// Whether these queries read the store without finding damage.

@@ -204,6 +204,33 @@ async fn a_damaged_store_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_damaged_under_the_agent_is_given_all_that_is_known() {
+    use std::os::unix::fs::FileExt as _;
+
+    let folder = Folder::new();
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
+    let identity = bench.buffer.identity();
+    bench.buffer.accept(batch(1)).await;
+    let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
+    sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&other).await.unwrap();
+    other.close().await;
+    // The first page: the file does not even open again.
+    std::fs::File::options().write(true).open(folder.file()).unwrap().write_all_at(&[7; 4096], 0).unwrap();
+    let mut health = bench.buffer.health();
+    tokio::time::timeout(Duration::from_secs(60), health.wait_for(|health| health.replaced == 1))
+        .await
+        .unwrap()
+        .unwrap();
+    bench.buffer.accept(batch(2)).await;
+    bench.back().await;
+    bench.close().await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
+    assert_eq!(bench.buffer.identity(), identity);
+    assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 2, "all that is queued");
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn what_a_damaged_store_still_holds_is_taken_over() {
     let folder = Folder::new();
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;

@@ -163,7 +163,7 @@ impl Writer {
             tracing::error!(
                 "the store's file was deleted, moved or replaced; it is opened again and given all that is known"
             );
-            self.replaced(database);
+            self.replaced(Some(database));
         }
         let database = self.shared.opener.open().await?;
         self.unwritable = false;
@@ -181,10 +181,12 @@ impl Writer {
     }
 
     /// The database is another one from now on: it is given the working set, and alerting is asked for its state.
-    fn replaced(&self, old: Arc<dyn Database>) {
+    fn replaced(&self, old: Option<Arc<dyn Database>>) {
         self.shared.set_database(None);
-        // Whoever still reads from it keeps it open for so long.
-        tokio::spawn(async move { old.close().await });
+        if let Some(old) = old {
+            // Whoever still reads from it keeps it open for so long.
+            tokio::spawn(async move { old.close().await });
+        }
         {
             let mut state = self.shared.state();
             self.rewind(&mut state);
@@ -304,7 +306,8 @@ impl Writer {
 
     async fn failed(&mut self, error: &StoreError) {
         self.note_failure(error);
-        let Some(database) = self.shared.database() else { return };
+        // None: it was thrown away already, and does not open again.
+        let database = self.shared.database();
         if error.fault == StoreFault::Corrupt {
             self.damaged += 1;
             self.rewind(&mut self.shared.state());
@@ -317,10 +320,13 @@ impl Writer {
                     }
                     Err(error) => tracing::error!(%error, "the damaged store cannot be set aside"),
                 }
-            } else {
+            } else if let Some(database) = database {
                 self.reopen(database);
             }
-        } else if self.failures.is_multiple_of(REOPEN_AFTER) && !self.unwritable {
+        } else if let Some(database) = database
+            && self.failures.is_multiple_of(REOPEN_AFTER)
+            && !self.unwritable
+        {
             self.reopen(database);
         }
     }
