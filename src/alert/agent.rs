@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Judgement, closed, ended, note_bad_run, tell};
+use super::timers::{Timer, Timers};
 use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
@@ -65,6 +66,9 @@ pub struct AgentWatch {
     /// What else is wrong, by what it is about.
     #[serde(default)]
     troubles: BTreeMap<String, Trouble>,
+    /// When the last of these was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled_at: Option<DateTime<Utc>>,
 }
 
 /// What time brings about.
@@ -76,10 +80,20 @@ pub enum Ticked {
     Also(String),
 }
 
+impl Timers for AgentWatch {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        self.recent.values_mut().for_each(|at| visit(Timer::Since(at)));
+        self.troubles.values_mut().for_each(|trouble| visit(Timer::Since(&mut trouble.since)));
+        self.settled_at.iter_mut().for_each(|at| visit(Timer::Since(at)));
+        self.open.timers(visit);
+    }
+}
+
 impl AgentWatch {
     /// The state of a subject of which nothing is known but the incident that is open.
     pub fn adopted(incident: Incident) -> Self {
-        Self { openings: incident.opening, open: Some(incident), ..Self::default() }
+        let settled_at = Some(incident.opened_at);
+        Self { openings: incident.opening, open: Some(incident), settled_at, ..Self::default() }
     }
 
     /// Something is wrong with the agent itself, or no longer: `about` says what it is about, `message` what is wrong.
@@ -87,7 +101,10 @@ impl AgentWatch {
     pub fn trouble(&mut self, about: &str, message: Option<String>, now: DateTime<Utc>) -> bool {
         let changed = match (self.troubles.get_mut(about), message) {
             (None, None) => false,
-            (Some(_), None) => self.troubles.remove(about).is_some(),
+            (Some(_), None) => {
+                self.settled_at = Some(now);
+                self.troubles.remove(about).is_some()
+            }
             (Some(known), Some(message)) if known.message == message => false,
             (Some(known), Some(message)) => {
                 known.message = message;
@@ -171,7 +188,7 @@ impl AgentWatch {
     fn quiet_at(&self) -> Option<DateTime<Utc>> {
         let open = self.open.as_ref().filter(|_| self.troubles.is_empty())?;
         // What opened for another reason than runs ends with that.
-        Some(self.recent.values().max().map_or(open.opened_at, |last| *last + AGENT_WINDOW))
+        Some(self.recent.values().max().map_or(self.settled_at.unwrap_or(open.opened_at), |last| *last + AGENT_WINDOW))
     }
 
     /// Opens the incident for what has been wrong for a while, and resolves it after five minutes without a counted

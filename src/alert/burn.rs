@@ -149,6 +149,8 @@ pub struct Burn {
     length: i64,
     /// How many runs there are within it by the schedule, where that is known.
     planned: u64,
+    /// By how many seconds the clock was set since the windows were begun: their slots are numbered without it.
+    set_by: i64,
 }
 
 /// What is to be read from the store to fill a window.
@@ -183,12 +185,17 @@ impl Burn {
     pub fn new(slo: &Slo, planned: u64) -> Self {
         let length = i64::try_from(slo.window.as_secs()).unwrap_or(i64::MAX);
         let windows = LENGTHS.iter().copied().chain([length]).map(Window::new).collect();
-        Self { windows, length, planned }
+        Self { windows, length, planned, set_by: 0 }
     }
 
     /// Whether it counts for this objective.
     pub fn is_for(&self, slo: &Slo) -> bool {
         i64::try_from(slo.window.as_secs()) == Ok(self.length)
+    }
+
+    /// The clock was set: what was counted is as old as before.
+    pub fn clock_set(&mut self, by: TimeDelta) {
+        self.set_by = self.set_by.saturating_add(by.num_seconds());
     }
 
     /// The schedule has changed.
@@ -218,7 +225,7 @@ impl Burn {
     /// A run ended that said something of its target.
     pub fn add(&mut self, at: DateTime<Utc>, failed: bool) {
         for window in &mut self.windows {
-            window.add(at.timestamp(), 1, u32::from(failed));
+            window.add(at.timestamp().saturating_sub(self.set_by), 1, u32::from(failed));
         }
     }
 

@@ -5,22 +5,27 @@
 //! and delivering go on from the memory of the [`WriteBuffer`]. The queue is bounded: when it is full, runs go on, and
 //! what does not fit is dropped, counted and logged.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::pipeline::{Idle, Pipeline, Request, Scenarios};
+use super::pipeline::{Idle, Pipeline, Request, Scenarios, readdressed};
+use super::timers::ClockChanges;
+use crate::clock::elapsed;
 use crate::incident::{Incident, Notice, Subject};
 use crate::names::{REQUESTS, metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
-use crate::store::{Batch, Health, History as _, Identity, Incidents as _, Intent, StoreError, Tallies, WriteBuffer};
+use crate::store::{
+    AttemptChange, Batch, Delivery, Health, History as _, Identity, Incidents as _, Intent, MemoChange, Outbox as _,
+    StoreError, Tallies, WriteBuffer,
+};
 
 /// How many messages wait at most; some minutes of a large agent.
 const QUEUE: usize = 20_000;
@@ -61,7 +66,7 @@ enum Message {
     Withdraw(RunId),
     Outcome(Arc<Outcome>, oneshot::Sender<()>),
     Scenarios(Scenarios, Idle),
-    Alerting(Arc<Alerting>),
+    Alerting(Arc<Alerting>, BTreeMap<String, String>, oneshot::Sender<()>),
     Request(Request, oneshot::Sender<Answer>),
     Pulse(oneshot::Sender<()>),
     Trouble(String, Option<String>),
@@ -102,9 +107,14 @@ impl Intake {
         let _ = self.queue.send(Message::Scenarios(scenarios, idle)).await;
     }
 
-    /// These are told from now on.
-    pub async fn alerting(&self, alerting: Arc<Alerting>) {
-        let _ = self.queue.send(Message::Alerting(alerting)).await;
+    /// These are told from now on. The receiver hears when that is written: what was queued for a receiver that is called
+    /// otherwise now is queued for its new name then.
+    pub async fn alerting(&self, alerting: Arc<Alerting>) -> oneshot::Receiver<()> {
+        let of = |receiver: &crate::notify::Receiver| (receiver.name.clone(), receiver.address());
+        let addresses = alerting.receivers.iter().map(of).collect();
+        let (done, heard) = oneshot::channel();
+        let _ = self.queue.send(Message::Alerting(alerting, addresses, done)).await;
+        heard
     }
 
     /// What people ask for. The answer comes when it is written.
@@ -159,6 +169,9 @@ pub struct Committer {
     /// Where those who wait for a commit are, if they are in one place.
     answers: Option<Handle>,
     pipeline: Pipeline,
+    clock: ClockChanges,
+    /// Changes when the clock was set, so that whatever goes by wall time is looked at again.
+    clock_set: Option<watch::Receiver<TimeDelta>>,
     /// What was asked for while no agent ran, by key.
     left: Vec<(String, Request)>,
 }
@@ -217,6 +230,14 @@ impl Committer {
         let (left, memory): (Vec<_>, Vec<_>) = memory.into_iter().partition(|(key, _)| key.starts_with(REQUESTS));
         let left = left.into_iter().filter_map(|row| requests(&[row]).inspect_err(left_out).ok()).flatten().collect();
         restore(&mut pipeline, &store, memory).await?;
+        let now = Utc::now();
+        if let Some(by) = pipeline.restored(now) {
+            let seconds = by.as_seconds_f64();
+            tracing::warn!(
+                seconds,
+                "the clock was set back while the agent did not run: alerting goes on from where it was"
+            );
+        }
         let (wake, look, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
         let (identity, health) = (store.identity(), store.health());
         let committer = Self {
@@ -231,6 +252,8 @@ impl Committer {
             budget,
             answers: None,
             pipeline,
+            clock: ClockChanges::new(now, elapsed()),
+            clock_set: None,
             left,
         };
         committer.count_open();
@@ -259,11 +282,28 @@ impl Committer {
         self
     }
 
+    /// What changes when the clock is set.
+    #[must_use]
+    pub fn watching_clock(mut self, clock_set: watch::Receiver<TimeDelta>) -> Self {
+        self.clock_set = Some(clock_set);
+        self
+    }
+
+    /// Returns the present time. If the clock was set since this was last asked, the timers of alerting are moved first.
+    fn now(&mut self) -> DateTime<Utc> {
+        let now = Utc::now();
+        if let Some(by) = self.clock.observe(now, elapsed()) {
+            self.pipeline.clock_set(by, now);
+        }
+        now
+    }
+
     /// Works until every [`Intake`] is gone and what they brought is written.
     pub async fn run(mut self) {
         self.carry_out().await;
         loop {
-            let next = self.pipeline.next().map(|at| (at - Utc::now()).to_std().unwrap_or_default());
+            let now = self.now();
+            let next = self.pipeline.next().map(|at| (at - now).to_std().unwrap_or_default());
             let next = if self.pipeline.is_unread() { Some(Duration::ZERO) } else { next };
             let first = tokio::select! {
                 message = self.queue.recv() => match message {
@@ -276,6 +316,7 @@ impl Committer {
                     }
                     None
                 }
+                () = changed(self.clock_set.as_mut()) => None,
                 () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => None,
             };
             let mut messages: Vec<Message> = first.into_iter().collect();
@@ -290,7 +331,8 @@ impl Committer {
             self.commit(messages).await;
             self.read_history().await;
         }
-        self.pipeline.stop(Utc::now());
+        let now = self.now();
+        self.pipeline.stop(now);
         self.write(Batch::default()).await;
     }
 
@@ -299,7 +341,8 @@ impl Committer {
         let mut batch = Batch::default();
         for (key, request) in std::mem::take(&mut self.left) {
             let asked = request.to_string();
-            match self.pipeline.request(request, Utc::now()) {
+            let now = self.now();
+            match self.pipeline.request(request, now) {
                 Ok(_) => tracing::info!("carried out: {asked}"),
                 Err(problem) => tracing::warn!("not carried out: {asked}: {problem}"),
             }
@@ -333,7 +376,7 @@ impl Committer {
     }
 
     async fn commit(&mut self, messages: Vec<Message>) {
-        let now = Utc::now();
+        let now = self.now();
         let mut batch = Batch::default();
         let (mut done, mut answers) = (Vec::new(), Vec::new());
         for message in messages {
@@ -348,12 +391,20 @@ impl Committer {
                 }
                 Message::Outcome(outcome, heard) => {
                     batch.intents.retain(|intent| intent.run != outcome.run);
-                    self.pipeline.outcome(&outcome, now);
+                    let present = self.clock.in_present_time(&outcome);
+                    self.pipeline.outcome(present.as_ref().unwrap_or(&outcome), now);
                     batch.outcomes.push(outcome);
                     done.push(heard);
                 }
                 Message::Scenarios(scenarios, idle) => self.pipeline.scenarios(scenarios, &idle, now),
-                Message::Alerting(alerting) => self.pipeline.alerting(alerting),
+                Message::Alerting(alerting, addresses, heard) => {
+                    for (old, new) in self.pipeline.receivers(addresses) {
+                        tracing::info!(old, new, "a receiver was renamed: what is queued and open for it goes on");
+                        self.move_deliveries(&old, &new, &mut batch, now).await;
+                    }
+                    self.pipeline.alerting(alerting);
+                    done.push(heard);
+                }
                 Message::Pulse(heard) => done.push(heard),
                 Message::Trouble(about, message) => self.pipeline.trouble(&about, message, now),
                 Message::Request(mut request, heard) => {
@@ -385,6 +436,26 @@ impl Committer {
         }
     }
 
+    /// Queues what is queued for a receiver for the name that it has now, with what is kept for it.
+    async fn move_deliveries(&self, old: &str, new: &str, batch: &mut Batch, now: DateTime<Utc>) {
+        let queued = self.store.owed(old, u32::MAX).await.unwrap_or_default();
+        for notice in queued {
+            let end = Delivery::Failed(format!("its receiver was renamed; queued for `{new}`"));
+            batch.attempts.push((notice.id.clone(), AttemptChange::Finished(end), now));
+            let repeat = notice.repeat;
+            let notice = readdressed(notice, old, new);
+            if repeat {
+                batch.attempts.push((notice.id.clone(), AttemptChange::Started, now));
+            }
+            batch.notices.push(notice);
+        }
+        for (key, memo) in self.store.memos(old).await.unwrap_or_default() {
+            let change =
+                |receiver: &str, memo| MemoChange { receiver: receiver.to_owned(), key: key.clone(), memo, at: now };
+            batch.memos.extend([change(old, None), change(new, Some(memo.clone()))]);
+        }
+    }
+
     /// Writes a batch together with what it led to, however long the store takes to come back.
     async fn write(&mut self, mut batch: Batch) {
         let effects = self.pipeline.effects();
@@ -394,7 +465,7 @@ impl Committer {
         batch.watches = effects.watches.into_iter().map(watch).collect();
         batch.memory.extend(self.pipeline.memory());
         batch.decisions = effects.decisions;
-        batch.notices = effects.notices;
+        batch.notices.extend(effects.notices);
         for notice in &mut batch.notices {
             notice.qualify(self.identity.of_key(&notice.key));
         }
@@ -429,7 +500,8 @@ impl Committer {
             let since = since.format("%FT%TZ");
             format!("the store is away since {since}: outcomes and notices are kept in memory until it is back")
         });
-        self.pipeline.trouble(STORE, message, Utc::now());
+        let now = self.now();
+        self.pipeline.trouble(STORE, message, now);
         if std::mem::replace(&mut self.replaced, replaced) != replaced {
             self.pipeline.touch_all();
         }
@@ -441,6 +513,16 @@ impl Committer {
             self.metrics.open.with_label_values(&[severity.as_str()]).set(count);
         }
     }
+}
+
+/// Comes back when the clock was set; never where nobody watches it.
+async fn changed(clock_set: Option<&mut watch::Receiver<TimeDelta>>) {
+    if let Some(clock_set) = clock_set
+        && clock_set.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::timers::{Timer, Timers};
 use crate::scenario::{AlertPolicy, Pretty};
 
 /// So many changes are flapping: the third opening is the first that is not told as such.
@@ -37,6 +38,13 @@ pub fn cycle(policy: &AlertPolicy, gap: Option<Duration>) -> TimeDelta {
     let gap = TimeDelta::from_std(gap.unwrap_or(LONGEST_GAP).min(LONGEST_GAP)).unwrap_or(TimeDelta::hours(1));
     let runs = i32::try_from(policy.after + policy.recover_after).unwrap_or(i32::MAX);
     (gap * runs).max(SHORTEST)
+}
+
+impl Timers for Flapping {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        self.changes.iter_mut().for_each(|at| visit(Timer::Since(at)));
+        self.steady_at.iter_mut().for_each(|at| visit(Timer::Due(at)));
+    }
 }
 
 impl Flapping {

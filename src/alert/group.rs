@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::cause::Cause;
 use super::effects::Effects;
 use super::mute::Muted;
+use super::pipeline::rename_in;
+use super::timers::{Timer, Timers};
 use crate::incident::{Acknowledgement, Affected, Event, Incident, Notice, Subject, Why};
 use crate::names::suppressed;
 use crate::scenario::{Pretty, Severity};
@@ -137,6 +139,8 @@ fn acknowledgement<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 /// How an incident joins.
 #[derive(Debug, Clone)]
 pub struct Join {
+    /// When it opened, as a timer.
+    pub opened_at: DateTime<Utc>,
     /// Who is told.
     pub receivers: Vec<String>,
     /// How long the group gathers.
@@ -149,6 +153,17 @@ pub struct Join {
     pub note: Option<String>,
     /// Who is told as well while nobody works on it.
     pub escalate: Vec<Escalation>,
+}
+
+impl Timers for Group {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        let since = [&mut self.told_at, &mut self.first_told_at, &mut self.unattended_since, &mut self.ended_at];
+        since.into_iter().flatten().for_each(|at| visit(Timer::Since(at)));
+        let opened = self.members.values_mut().filter_map(|member| member.opened_at.as_mut());
+        opened.for_each(|at| visit(Timer::Since(at)));
+        let until = self.acknowledged.as_mut().and_then(|who| who.until.as_mut());
+        self.due.iter_mut().chain(until).for_each(|at| visit(Timer::Due(at)));
+    }
 }
 
 impl Group {
@@ -201,6 +216,11 @@ impl Group {
     /// The incidents in it that are open.
     pub fn open_members(&self) -> impl Iterator<Item = &Subject> {
         self.members.iter().filter(|(_, member)| member.open).map(|(subject, _)| subject)
+    }
+
+    /// The place that it has in common with others, by the new names of its receivers.
+    pub fn set_place(&mut self, place: Option<String>) {
+        self.place = place;
     }
 
     /// The place that it has in common with others.
@@ -297,6 +317,26 @@ impl Group {
         since.checked_add_signed(TimeDelta::try_seconds(i64::try_from(next.after).ok()?)?)
     }
 
+    /// A receiver is called otherwise. Returns whether it is one of those of the group.
+    pub fn rename_receiver(&mut self, old: &str, new: &str) -> bool {
+        let before = self.all_receivers();
+        rename_in(&mut self.receivers, old, new);
+        if self.told.remove(old) {
+            self.told.insert(new.to_owned());
+        }
+        for step in &mut self.escalate {
+            rename_in(&mut step.to, old, new);
+        }
+        rename_in(&mut self.lead.receivers, old, new);
+        before != self.all_receivers()
+    }
+
+    /// Everyone who is notified of it now or later.
+    fn all_receivers(&self) -> Vec<String> {
+        let escalated = self.escalate.iter().flat_map(|step| &step.to);
+        self.receivers.iter().chain(&self.told).chain(escalated).cloned().collect()
+    }
+
     /// A mute is no more; whether another one holds is found anew.
     pub fn unmute(&mut self) {
         self.quiet_until = None;
@@ -335,7 +375,7 @@ impl Group {
             told,
             cause: join.cause,
             told_cause,
-            opened_at: Some(incident.opened_at),
+            opened_at: Some(join.opened_at),
             candidate: None,
         };
         let key = self.cause_key(&member.cause).to_owned();

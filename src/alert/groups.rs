@@ -5,14 +5,16 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::cause::Cause;
 use super::effects::Effects;
 use super::group::{Group, Join};
 use super::mute::Muted;
+use super::pipeline::rename_in;
 use super::policy::Routed;
+use super::timers::{Timer, Timers};
 use crate::incident::{Acknowledgement, Incident, Subject};
 use crate::notify::Causes;
 
@@ -43,6 +45,22 @@ struct Id<'a> {
     cause: &'a str,
 }
 
+/// The id of a group or place after one of its receivers is called otherwise; none: it is not in it.
+fn renamed_id(id: &str, old: &str, new: &str) -> Option<String> {
+    let mut parts: RenamedId =
+        serde_json::from_str(id).ok().filter(|parts: &RenamedId| parts.to.iter().any(|name| name == old))?;
+    rename_in(&mut parts.to, old, new);
+    Some(serde_json::to_string(&parts).expect("plain data becomes JSON"))
+}
+
+/// An [`Id`] as it was written; its keys in the same order.
+#[derive(Debug, Serialize, Deserialize)]
+struct RenamedId {
+    to: Vec<String>,
+    by: Vec<String>,
+    cause: String,
+}
+
 /// The id of the group that an incident belongs to.
 fn id(routed: &Routed, cause: &Cause) -> String {
     let cause = if routed.causes == Causes::Together { "" } else { &cause.key };
@@ -71,7 +89,22 @@ fn is_wide(mut opened: Vec<DateTime<Utc>>) -> bool {
     WIDE.iter().any(|(count, within)| opened.windows(*count).any(|some| some[count - 1] - some[0] <= *within))
 }
 
+impl Timers for Groups {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        self.all.values_mut().for_each(|group| group.timers(visit));
+    }
+}
+
 impl Groups {
+    /// The timers of groups were moved, since the clock was set. Whether a mute holds is found again.
+    pub fn timers_moved(&mut self) {
+        self.next.clear();
+        for (id, group) in &mut self.all {
+            group.unmute();
+            self.next.extend(group.next().map(|at| (at, id.clone())));
+        }
+    }
+
     /// Takes back a group that was written.
     pub fn restore(&mut self, id: &str, body: Json) -> Result<(), serde_json::Error> {
         let group: Group = serde_json::from_value(body)?;
@@ -127,7 +160,7 @@ impl Groups {
         let place = place(routed, &join.cause, incident);
         let own = id(routed, &join.cause);
         let id = match &place {
-            Some(place) => self.in_place(place, own, incident, now),
+            Some(place) => self.in_place(place, own, join.opened_at, now),
             None => own,
         };
         let is_wide = routed.causes == Causes::Together;
@@ -150,13 +183,13 @@ impl Groups {
 
     /// The group of an incident that opens at a place where other groups may be: the wide one, if there is one or if
     /// this incident makes them so many; else its own.
-    fn in_place(&mut self, place: &str, own: String, incident: &Incident, now: DateTime<Utc>) -> String {
+    fn in_place(&mut self, place: &str, own: String, opened_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
         let ids = self.places.get(place).cloned().unwrap_or_default();
         let groups = || ids.iter().filter_map(|id| Some((id, self.all.get(id)?)));
         if let Some((wide, _)) = groups().find(|(_, group)| group.is_wide()) {
             return wide.clone();
         }
-        if !is_wide(groups().flat_map(|(_, group)| group.opened_at()).chain([incident.opened_at]).collect()) {
+        if !is_wide(groups().flat_map(|(_, group)| group.opened_at()).chain([opened_at]).collect()) {
             return own;
         }
         let Some(first) = groups().min_by_key(|(id, group)| (group.precedence(), *id)).map(|(id, _)| id.clone()) else {
@@ -175,6 +208,32 @@ impl Groups {
             self.change(&first, |wide| wide.absorb(group, now));
         }
         first
+    }
+
+    /// A receiver is called otherwise: groups that it is notified of go on under its new name, by which incidents find
+    /// them.
+    pub fn rename_receiver(&mut self, old: &str, new: &str) {
+        let ids: Vec<String> = self.all.keys().cloned().collect();
+        for id in ids {
+            if !self.change(&id, |group| group.rename_receiver(old, new)).unwrap_or_default() {
+                continue;
+            }
+            let Some(renamed) = renamed_id(&id, old, new).filter(|renamed| !self.all.contains_key(renamed)) else {
+                continue;
+            };
+            let Some(mut group) = self.remove(&id) else { continue };
+            let place = group.place().map(|place| renamed_id(place, old, new).unwrap_or_else(|| place.clone()));
+            if let Some(place) = &place {
+                self.places.entry(place.clone()).or_default().insert(renamed.clone());
+            }
+            group.set_place(place);
+            for group_id in self.of.values_mut().filter(|group_id| **group_id == id) {
+                group_id.clone_from(&renamed);
+            }
+            self.next.extend(group.next().map(|at| (at, renamed.clone())));
+            self.touched.insert(renamed.clone());
+            self.all.insert(renamed, group);
+        }
     }
 
     /// Takes a group out.

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
+use super::timers::{Timer, Timers};
 use crate::incident::{Subject, Why};
 use crate::names::suppressed;
 
@@ -96,4 +97,16 @@ pub struct Waiting {
     pub remind: Option<std::time::Duration>,
     /// What is to be said of it.
     pub note: Option<String>,
+}
+
+impl Timers for Waiting {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        visit(Timer::Since(&mut self.began));
+        match &mut self.hold {
+            Hold::Look { until, .. } => visit(Timer::Due(until)),
+            Hold::Since { at } => visit(Timer::Since(at)),
+            // A mute ends as the mute says.
+            Hold::Down { .. } | Hold::Muted { .. } => {}
+        }
+    }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::effects::Effects;
+use super::timers::{Timer, Timers};
 use crate::incident::{Affected, Event, Incident, Notice, Why};
 use crate::names::suppressed;
 use crate::notify::Alerting;
@@ -74,6 +75,15 @@ impl Budget {
     }
 }
 
+impl Timers for Limits {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        let pages = self.budgets.values_mut().flat_map(|budget| &mut budget.pages);
+        pages.for_each(|(at, _)| visit(Timer::Since(at)));
+        let held = self.held.values_mut().flat_map(BTreeMap::values_mut);
+        held.for_each(|kept| visit(Timer::Since(&mut kept.since)));
+    }
+}
+
 impl Limits {
     /// These are told from now on.
     pub fn alerting(&mut self, alerting: &Alerting) {
@@ -90,6 +100,18 @@ impl Limits {
             self.held.entry(receiver).or_default().insert(key, serde_json::from_value(body)?);
         }
         Ok(())
+    }
+
+    /// A receiver is called otherwise: what it had and what waits for it goes with it.
+    pub fn rename_receiver(&mut self, old: &str, new: &str) {
+        if let Some(budget) = self.budgets.remove(old) {
+            self.touched.extend([(old.to_owned(), None), (new.to_owned(), None)]);
+            self.budgets.insert(new.to_owned(), budget);
+        }
+        for (key, kept) in self.held.remove(old).unwrap_or_default() {
+            self.touched.insert((old.to_owned(), Some(key.clone())));
+            self.hold(new, key, kept);
+        }
     }
 
     /// A notice is owed: it passes, or is held.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::agent::counts_against_agent;
 use super::flapping::Flapping;
 use super::quorum::Locations;
+use super::timers::{Timer, Timers};
 use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Outcome, RunId, StepResult, Verdict};
@@ -90,6 +91,23 @@ pub struct Judgement {
     pub bad: bool,
     /// What receivers are told, with the incident as it is now. One that resolved is nowhere else.
     pub told: Option<(Event, Incident)>,
+}
+
+impl Timers for Watch {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        self.looked_at.iter_mut().for_each(|at| visit(Timer::Since(at)));
+        self.flapping.timers(visit);
+        self.locations.timers(visit);
+        self.open.timers(visit);
+    }
+}
+
+/// Of an incident only the end of its acknowledgement is a timer.
+impl Timers for Option<Incident> {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        let acknowledged = self.as_mut().and_then(|open| open.acknowledged.as_mut());
+        acknowledged.and_then(|who| who.until.as_mut()).into_iter().for_each(|at| visit(Timer::Due(at)));
+    }
 }
 
 impl Watch {

@@ -18,6 +18,7 @@ mod policy;
 mod quorum;
 pub mod replay;
 mod slo;
+mod timers;
 
 pub use burn::{RULES, Rule, Span};
 pub use cause::Cause;
@@ -31,6 +32,8 @@ pub use policy::{Routed, route};
 mod acceptance_tests;
 #[cfg(test)]
 mod attention_tests;
+#[cfg(test)]
+mod clock_tests;
 #[cfg(test)]
 mod complaint_tests;
 #[cfg(test)]

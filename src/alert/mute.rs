@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::timers::{Timer, Timers};
 use crate::incident::{Incident, Matchers, Why};
-use crate::notify::Alerting;
+use crate::notify::{Alerting, During};
 
 /// What keys of mutes begin with, among all that alerting remembers.
 pub const PREFIX: &str = crate::names::MUTES;
@@ -27,6 +28,9 @@ pub struct Mute {
     pub from: DateTime<Utc>,
     /// When it ends.
     pub until: DateTime<Utc>,
+    /// The times within it that it is limited to; without them, all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub during: Option<During>,
     /// Who asked for it.
     pub author: String,
     /// Why.
@@ -34,6 +38,27 @@ pub struct Mute {
     /// Whether it is wanted also when nothing matches it now.
     #[serde(default = "confirmed", skip_serializing_if = "is_confirmed")]
     pub confirmed: bool,
+}
+
+impl Mute {
+    /// When it ends, or pauses, if it holds now.
+    pub fn active_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if now < self.from || self.until <= now {
+            return None;
+        }
+        match &self.during {
+            Some(during) => during.open_until(now).map(|end| end.min(self.until)),
+            None => Some(self.until),
+        }
+    }
+}
+
+impl Timers for Mute {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        // It may be meant for later.
+        visit(Timer::Due(&mut self.from));
+        visit(Timer::Due(&mut self.until));
+    }
 }
 
 fn confirmed() -> bool {
@@ -72,9 +97,10 @@ pub fn muted(
             return Some(Muted { id, until, why: Why::Maintenance, detail });
         }
     }
-    let active = |mute: &&Mute| mute.from <= now && now < mute.until && mute.matches.fits(incident);
-    let mute = mutes.values().filter(active).max_by_key(|mute| mute.until)?;
+    let active = mutes.values().filter(|mute| mute.matches.fits(incident));
+    let (until, mute) =
+        active.filter_map(|mute| Some((mute.active_until(now)?, mute))).max_by_key(|(until, _)| *until)?;
     let (why, what) = if mute.maintenance { (Why::Maintenance, "maintenance") } else { (Why::Silence, "silenced") };
-    let detail = format!("{what} by {} until {}: {}", mute.author, mute.until.format("%F %T"), mute.reason);
-    Some(Muted { id: mute.id.clone(), until: mute.until, why, detail })
+    let detail = format!("{what} by {} until {}: {}", mute.author, until.format("%F %T"), mute.reason);
+    Some(Muted { id: mute.id.clone(), until, why, detail })
 }

@@ -12,7 +12,9 @@
 //! | cause, group, change, reminder | `cause`, `group` | with which others, and when |
 //! | limit | `limit` | whether the receiver has had enough for now |
 
+mod clock;
 mod presence;
+mod receivers;
 mod requests;
 mod slo;
 mod upkeep;
@@ -43,7 +45,11 @@ use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Parents, Scenario, ScenarioId, Severity, parents};
 
 pub use presence::Idle;
+pub(super) use receivers::{readdressed, rename_in};
 pub use slo::runs_within;
+
+/// The key in memory under which the receivers stand, with what stands for their addresses.
+const RECEIVERS: &str = "receivers";
 
 /// The key in memory under which the location stands that the store was last written from.
 const LOCATION: &str = "location";
@@ -63,6 +69,8 @@ pub struct Pipeline {
     former: HashMap<Subject, AgentWatch>,
     /// The location that the store was last written from.
     known_location: Option<String>,
+    /// What stands for the address of each receiver, by name.
+    addresses: BTreeMap<String, String>,
     budgets: slo::Budgets,
     groups: Groups,
     limits: Limits,
@@ -142,7 +150,11 @@ impl fmt::Display for Request {
             Self::Mute(mute) => {
                 let (id, until, author) = (&mute.id, mute.until.format("%F %TZ"), &mute.author);
                 let what = if mute.maintenance { "maintenance" } else { "silence" };
-                write!(f, "{what} {id} of {} until {until}, by {author}", mute.matches)
+                write!(f, "{what} {id} of {} until {until}", mute.matches)?;
+                if let Some(during) = &mute.during {
+                    write!(f, ", {during}")?;
+                }
+                write!(f, ", by {author}")
             }
             Self::Expire { id } => write!(f, "the end of {id}"),
             Self::Preview { matches } => write!(f, "what {matches} is meant for"),
@@ -164,6 +176,7 @@ impl Pipeline {
             agent: AgentWatch::default(),
             former: HashMap::new(),
             known_location: None,
+            addresses: BTreeMap::new(),
             budgets: slo::Budgets::default(),
             groups: Groups::default(),
             limits: Limits::default(),
@@ -213,6 +226,8 @@ impl Pipeline {
                 self.wait(&Subject(subject.into()), serde_json::from_value(body).map_err(unread)?);
             } else if key == LOCATION {
                 self.known_location = serde_json::from_value(body).map_err(unread)?;
+            } else if key == RECEIVERS {
+                self.addresses = serde_json::from_value(body).map_err(unread)?;
             } else {
                 self.limits.restore(&key, body).map_err(unread)?;
             }
@@ -384,6 +399,8 @@ impl Pipeline {
                 self.mutes.get(id).map(serde_json::to_value)
             } else if key == LOCATION {
                 self.known_location.as_ref().map(serde_json::to_value)
+            } else if key == RECEIVERS {
+                Some(serde_json::to_value(&self.addresses))
             } else {
                 let subject = key.strip_prefix(hold::PREFIX).unwrap_or(&key);
                 self.held.get(&Subject(subject.into())).map(serde_json::to_value)
@@ -452,7 +469,12 @@ impl Pipeline {
 
     fn opened(&mut self, incident: &Incident, failure: Option<Failure>, now: DateTime<Utc>) {
         let subject = &incident.subject;
-        let Some(failure) = failure else { return self.join(incident, Cause::of_agent(), None, None, now) };
+        let opened_at = incident.opened_at;
+        let Some(failure) = failure else {
+            let (hold, cause) = (Hold::Since { at: now }, Cause::of_agent());
+            let waiting = Waiting { hold, began: opened_at, cause, remind: None, note: None };
+            return self.join(incident, opened_at, waiting, now);
+        };
         let alert = &failure.scenario.alert;
         let note = match self.change(incident, failure.scenario, now) {
             Change::Quiet => return,
@@ -470,7 +492,7 @@ impl Pipeline {
                 self.effects.suppress(held.suppressed(), 1);
                 self.hold(subject, waiting, held, now);
             }
-            None => self.join(incident, waiting.cause, waiting.remind, waiting.note, now),
+            None => self.join(incident, opened_at, waiting, now),
         }
     }
 
@@ -512,19 +534,13 @@ impl Pipeline {
         Change::Told(begins)
     }
 
-    /// The stage of groups: nothing holds the incident.
-    fn join(
-        &mut self,
-        incident: &Incident,
-        cause: Cause,
-        remind: Option<std::time::Duration>,
-        note: Option<String>,
-        now: DateTime<Utc>,
-    ) {
+    /// The stage of groups: nothing holds the incident any longer.
+    fn join(&mut self, incident: &Incident, opened_at: DateTime<Utc>, waiting: Waiting, now: DateTime<Utc>) {
         let routed = policy::route(&self.alerting, incident, now);
         self.remember_receivers(incident, &routed.receivers);
         let (receivers, escalate) = (routed.receivers.clone(), routed.escalate.clone());
-        let join = Join { receivers, wait: routed.wait, cause, remind, note, escalate };
+        let Waiting { cause, remind, note, .. } = waiting;
+        let join = Join { opened_at, receivers, wait: routed.wait, cause, remind, note, escalate };
         self.groups.open(incident, &routed, join, now, &mut self.effects);
     }
 
@@ -664,7 +680,8 @@ impl Pipeline {
             }
             None => {
                 self.release(subject);
-                self.join(&incident, waiting.cause, waiting.remind, waiting.note, now);
+                // When it opened is as the clock showed then; when its run began is a timer.
+                self.join(&incident, waiting.began, waiting, now);
             }
         }
     }

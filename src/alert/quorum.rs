@@ -16,6 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Mark;
+use super::timers::{Timer, Timers};
 use crate::incident::{Decision, Why};
 use crate::outcome::Outcome;
 use crate::scenario::{AlertPolicy, Scenario};
@@ -53,6 +54,12 @@ impl Seen {
         let due = |after| scenario.schedule.next_after(&scenario.id.value, after);
         let due = (1..ROUNDS).fold(due(self.at), |last, _| last.and_then(due));
         due.is_none_or(|due| due <= now)
+    }
+}
+
+impl Timers for Locations {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        self.0.iter_mut().for_each(|seen| visit(Timer::Since(&mut seen.at)));
     }
 }
 

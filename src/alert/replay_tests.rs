@@ -190,6 +190,7 @@ fn what_people_silenced_stays_silent_and_others_scenarios_are_only_counted() {
         matches: [("team".to_owned(), "web".to_owned())].into(),
         from: at(120),
         until: at(605),
+        during: None,
         author: "ania".into(),
         reason: "known".into(),
         confirmed: true,

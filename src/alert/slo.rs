@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::burn::{Burn, RULES, Rule};
 use super::machine::{Judgement, closed, ended, tell};
+use super::timers::{Timer, Timers};
 use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Pretty, Scenario, Severity, Slo};
@@ -36,6 +37,14 @@ struct Over {
     at: DateTime<Utc>,
     /// Failed runs since then.
     failed: u64,
+}
+
+impl Timers for SloWatch {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        self.until.iter_mut().for_each(|at| visit(Timer::Due(at)));
+        self.over.iter_mut().for_each(|over| visit(Timer::Since(&mut over.at)));
+        self.open.timers(visit);
+    }
 }
 
 impl SloWatch {

@@ -34,6 +34,8 @@ struct Play {
     messages: Vec<String>,
     headlines: Vec<String>,
     remaining: Option<f64>,
+    /// By how much the clock was set. What is told is the time that passes.
+    set_by: TimeDelta,
 }
 
 impl Play {
@@ -53,6 +55,7 @@ impl Play {
             messages: Vec::new(),
             headlines: Vec::new(),
             remaining: None,
+            set_by: TimeDelta::zero(),
         };
         play.load(at(0));
         play.runs(&"P".repeat(usize::try_from(WELL).expect("it is small")));
@@ -63,7 +66,7 @@ impl Play {
 
     fn now(&self) -> DateTime<Utc> {
         let well = if i64::try_from(self.outcomes.len()).is_ok_and(|runs| runs < WELL) { 0 } else { WELL };
-        at((well + self.minute) * 60)
+        at((well + self.minute) * 60) + self.set_by
     }
 
     fn load(&mut self, now: DateTime<Utc>) {
@@ -99,7 +102,7 @@ impl Play {
         let effects = self.pipeline.effects();
         for notice in &effects.notices {
             let (event, severity) = (notice.event.as_str(), notice.incident.severity);
-            let minute = (now - at(0)).num_minutes() - WELL;
+            let minute = (now - self.set_by - at(0)).num_minutes() - WELL;
             self.told.push(format!("{minute} {event} {} {severity}", notice.incident.dedup_key()));
             self.headlines.push(crate::notify::headline(notice));
             self.messages.push(notice.incident.message.clone().unwrap_or_default());
@@ -131,13 +134,21 @@ impl Play {
         }
     }
 
+    /// The clock is set, right after a run.
+    fn jump(&mut self, by: TimeDelta) {
+        let now = self.now() - TimeDelta::seconds(59);
+        self.until(now);
+        self.set_by += by;
+        self.pipeline.clock_set(by, now + by);
+    }
+
     /// A run a minute; `.` for none.
     fn runs(&mut self, letters: &str) {
         for letter in letters.chars() {
             let now = self.now();
             self.until(now - TimeDelta::milliseconds(1));
             if letter != '.' {
-                let outcome = outcome("shop", letter, (now - at(0)).num_seconds());
+                let outcome = Outcome { started_at: now, ended_at: now, ..outcome("shop", letter, 0) };
                 self.pipeline.outcome(&outcome, now);
                 // Once more changes nothing.
                 self.pipeline.outcome(&outcome, now);
@@ -250,7 +261,7 @@ fn it_goes_through_the_other_stages() {
         let matches = [("scenario".to_owned(), "shop".to_owned())].into();
         let (from, until) = (play.now(), play.now() + TimeDelta::minutes(5));
         let (id, author, reason) = ("quiet".into(), "ann".into(), "tests".into());
-        let mute = Mute { id, maintenance: false, matches, from, until, author, reason, confirmed: true };
+        let mute = Mute { id, maintenance: false, matches, from, until, during: None, author, reason, confirmed: true };
         play.pipeline.request(Request::Mute(mute), from).expect("taken");
         play.write(from);
         play.runs("FFFFFPPFP");
@@ -288,4 +299,29 @@ fn the_notice_says_what_is_used_and_when_the_rest_is_gone() {
     let opened = format!("[CRITICAL] Shop: the error budget burns: {}", play.messages[0]);
     assert_eq!(play.headlines, [opened.as_str(), "[RESOLVED] Shop: the error budget no longer burns, after 1h46m"]);
     assert!(play.remaining.is_some_and(|remaining| remaining < -0.1), "{:?}", play.remaining);
+}
+
+#[test]
+fn a_clock_that_is_set_neither_opens_nor_resolves_an_incident_of_a_budget() {
+    let timelines = [
+        (QUIET, "FFF P*20"),
+        (QUIET, "F P*9 F P*9 F P*30"),
+        ("objective: 99.9%, window: 3d / after: 3", "FFFFF P*40 FF P*20"),
+    ];
+    for (policy, runs) in timelines {
+        let runs = letters(runs);
+        let mut calm = Play::new(policy, false);
+        calm.runs(&runs);
+        for by in [TimeDelta::days(1), TimeDelta::hours(-1)] {
+            let mut jumping = Play::new(policy, false);
+            for (minute, letter) in runs.chars().enumerate() {
+                jumping.runs(&letter.to_string());
+                if minute < 12 || minute % 7 == 0 {
+                    jumping.jump(by);
+                }
+            }
+            assert_eq!(jumping.told, calm.told, "{policy}: {runs}, over and over by {by}");
+            assert_eq!(jumping.messages, calm.messages);
+        }
+    }
 }

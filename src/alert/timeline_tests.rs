@@ -16,6 +16,7 @@ use super::pipeline::{Idle, Pipeline, Request};
 use crate::incident::{Matchers, Notice, Subject};
 use crate::names::suppressed;
 use crate::notify::{Alerting, Begins, Receiver, Route, Window};
+use crate::outcome::Outcome;
 use crate::scenario::load;
 
 /// Who is told, as `match > receivers / group_by / wait`: `severity=critical > a,b / team / 0`.
@@ -97,6 +98,10 @@ pub(super) struct Run {
     looked: Vec<String>,
     /// What was decided: `time subject reason: figures`.
     pub(super) decided: Vec<String>,
+    /// When the wall clock is set, by the time that passes, and by how much; the next first.
+    pub(super) jumps: Vec<(DateTime<Utc>, TimeDelta)>,
+    /// By how much it was set so far. What is shown is the time that passes.
+    set_by: TimeDelta,
 }
 
 impl Run {
@@ -116,6 +121,8 @@ impl Run {
             suppressed: BTreeMap::new(),
             looked: Vec::new(),
             decided: Vec::new(),
+            jumps: Vec::new(),
+            set_by: TimeDelta::zero(),
         };
         run.load(at(0));
         run
@@ -133,20 +140,20 @@ impl Run {
     pub(super) fn write(&mut self, now: DateTime<Utc>) {
         let effects = self.pipeline.effects();
         for notice in &effects.notices {
-            self.told.push(format!("{} {}", clock(now), shown(notice)));
+            self.told.push(format!("{} {}", clock(now - self.set_by), shown(notice)));
             assert!(!self.ids.contains(&notice.id), "{} was owed twice", notice.id);
             self.ids.push(notice.id.clone());
             self.notices.push(notice.clone());
         }
         for decision in effects.decisions {
             let (subject, why) = (&decision.subject, decision.why.as_str());
-            self.decided.push(format!("{} {subject} {why}: {}", clock(now), decision.detail));
+            self.decided.push(format!("{} {subject} {why}: {}", clock(now - self.set_by), decision.detail));
         }
         for (reason, count) in effects.suppressed {
             assert!(suppressed::ALL.contains(&reason), "{reason}");
             *self.suppressed.entry(reason).or_default() += count;
         }
-        self.looked.extend(effects.look.iter().map(|id| format!("{} {id}", clock(now))));
+        self.looked.extend(effects.look.iter().map(|id| format!("{} {id}", clock(now - self.set_by))));
         for subject in effects.watches {
             self.watches.insert(subject.clone(), self.pipeline.watch(&subject));
         }
@@ -168,6 +175,16 @@ impl Run {
         self.pipeline = Pipeline::new(&self.location);
         let (watches, memory) = (self.watches.clone().into_iter(), self.memory.clone().into_iter());
         self.pipeline.restore(watches.collect(), memory.collect()).expect("reads back");
+        assert_eq!(self.pipeline.restored(now), None, "nothing that happened lies in the future: {:#?}", self.pipeline);
+        self.load(now);
+    }
+
+    /// A restart at which the clock shows less than before.
+    pub(super) fn restart_at(&mut self, now: DateTime<Utc>) {
+        self.pipeline = Pipeline::new(&self.location);
+        let (watches, memory) = (self.watches.clone().into_iter(), self.memory.clone().into_iter());
+        self.pipeline.restore(watches.collect(), memory.collect()).expect("reads back");
+        self.pipeline.restored(now).expect("what happened lies in the future");
         self.load(now);
     }
 
@@ -178,8 +195,20 @@ impl Run {
         self.write(now);
     }
 
-    /// Lets time pass, with a tick whenever the pipeline asks for one.
-    pub(super) fn until(&mut self, now: DateTime<Utc>) {
+    /// Lets time pass until this is so by the time that passes, with a tick whenever the pipeline asks for one.
+    pub(super) fn until(&mut self, passing: DateTime<Utc>) {
+        while let Some((at, by)) = self.jumps.first().copied().filter(|(at, _)| *at <= passing) {
+            self.jumps.remove(0);
+            self.ticks(at - TimeDelta::milliseconds(1) + self.set_by);
+            self.set_by += by;
+            self.pipeline.clock_set(by, at + self.set_by);
+            self.write(at + self.set_by);
+        }
+        self.ticks(passing + self.set_by);
+    }
+
+    /// Lets the clock come to this, with a tick whenever the pipeline asks for one.
+    pub(super) fn ticks(&mut self, now: DateTime<Utc>) {
         while let Some(next) = self.pipeline.next().filter(|next| *next <= now) {
             self.pipeline.tick(next);
             self.write(next);
@@ -191,6 +220,13 @@ impl Run {
     pub(super) fn ask(&mut self, time: &str, request: Request) -> Result<String, String> {
         let now = at(second(time));
         self.until(now - TimeDelta::milliseconds(1));
+        let now = now + self.set_by;
+        let request = match request {
+            Request::Mute(mute) => {
+                Request::Mute(Mute { from: mute.from + self.set_by, until: mute.until + self.set_by, ..mute })
+            }
+            other => other,
+        };
         let answer = self.pipeline.request(request, now);
         self.pipeline.tick(now);
         self.write(now);
@@ -212,8 +248,10 @@ impl Run {
         for (time, outcomes) in events {
             let now = at(time);
             self.until(now - TimeDelta::milliseconds(1));
+            let now = now + self.set_by;
             for (id, letter) in outcomes {
-                self.pipeline.outcome(&outcome(&id, letter, time), now);
+                let outcome = Outcome { started_at: now, ended_at: now, ..outcome(&id, letter, time) };
+                self.pipeline.outcome(&outcome, now);
             }
             self.pipeline.tick(now);
             self.write(now);
@@ -651,6 +689,7 @@ pub(super) fn mute(matches: &[(&str, &str)], from: &str, until: &str) -> Request
         matches: matches.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         from: at(second(from)),
         until: at(second(until)),
+        during: None,
         author: "ania".into(),
         reason: "known".into(),
         confirmed: true,
@@ -670,6 +709,39 @@ fn muted(policy: &str, requests: &[(&str, Request)], lines: &str, until: &str, e
         run.play(rest[0], until);
         assert_eq!(run.told, expected, "with restarts: {restarts}\n{lines}");
         assert!(!run.memory.keys().any(|key| key.starts_with("mute/")), "{:?}", run.memory);
+    }
+}
+
+#[test]
+fn a_silence_may_hold_at_some_times_only() {
+    let policy = "after: 1, recover_after: 1";
+    // The timeline begins on a Friday at 8:00 UTC.
+    let silence = |during: &str| match mute(&[("scenario", "shop")], "2m", "1h") {
+        Request::Mute(mute) => Request::Mute(Mute { during: Some(during.parse().expect("reads")), ..mute }),
+        other => other,
+    };
+    for (during, expected) in [
+        ("fri 08:05-08:10", "11:00 a opened shop:1 warning"),
+        ("09:05-09:10 Europe/Warsaw", "11:00 a opened shop:1 warning"),
+        ("fri 08:05-23:00", "62:00 a opened shop:1 warning"),
+        ("sat 08:05-08:10", "6:00 a opened shop:1 warning"),
+        ("fri 08:10-08:20", "6:00 a opened shop:1 warning"),
+    ] {
+        let lines = "1m shop P | 6m shop F....F\n62m shop F";
+        muted(policy, &[("2m", silence(during))], lines, "2h", &[expected]);
+    }
+    // The same as a window in the configuration, for good.
+    for restarts in [false, true] {
+        let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], restarts);
+        run.alerting.maintenance = vec![Window {
+            begins: Begins::Always,
+            length: Duration::ZERO,
+            during: Some("fri 08:05-08:10".parse().expect("reads")),
+            matches: Matchers::default(),
+        }];
+        run.load(at(0));
+        run.play("6m shop F....F", "1h");
+        assert_eq!(run.told, ["11:00 a opened shop:1 warning"], "with restarts: {restarts}");
     }
 }
 
@@ -737,7 +809,8 @@ fn windows_of_maintenance_come_by_themselves() {
         for restarts in [false, true] {
             let mut run = Run::new(&checks("shop", "after: 1, recover_after: 1"), &[AT_ONCE], restarts);
             let length = Duration::from_secs(minutes * 60);
-            run.alerting.maintenance = vec![Window { begins: begins.clone(), length, matches: Matchers::default() }];
+            run.alerting.maintenance =
+                vec![Window { begins: begins.clone(), length, during: None, matches: Matchers::default() }];
             run.load(at(0));
             run.play(lines, "5h");
             assert_eq!(run.told, expected, "{lines}");

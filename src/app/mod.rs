@@ -244,7 +244,7 @@ impl App {
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
         let tools = notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve() };
         let at_hand: Arc<dyn Store> = Arc::new(store.clone());
-        let mut courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
+        let courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
         let (committer, intake) = Committer::new(store.clone(), &config.location, metrics, courier.waker()).await?;
         let (look, looked_for) = mpsc::channel(LOOKS);
@@ -252,14 +252,13 @@ impl App {
         let lane = |name| Lane::start(name).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")));
         let lanes = [lane("probes")?, lane("web")?];
         let [probes_lane, web_lane] = &lanes;
-        let committer = committer.answering_on(probes_lane.handle().clone());
+        let committer = committer.watching_clock(clock.set_by()).answering_on(probes_lane.handle().clone());
         let committer = committer.looking(move |scenario| drop(look.try_send(scenario)));
         let shown = Arc::clone(&prometheus);
         let committer = committer.budgeting(move |scenario, remaining| shown.budget(scenario, remaining));
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
         let failing = courier.failing();
-        courier.serve(&config.alerting.receivers, &links).await;
 
         let overview = watch::Sender::new(Arc::<Overview>::default());
         let config_location = config.location.clone();
@@ -312,6 +311,7 @@ impl App {
             state: tokio::sync::Mutex::new(reload::State::new(config, courier, links)),
         });
         let committing = tasks.essential("committer", &here, committer.run());
+        parts.begin_delivery(&intake).await;
 
         parts.reload(&intake).await;
         prometheus.seed(&store.latest().await?, &store.latest_conclusive().await?);

@@ -94,6 +94,13 @@ impl Parts {
         }
     }
 
+    /// Names the receivers to alerting, which knows them from before, and begins to deliver.
+    pub(super) async fn begin_delivery(&self, intake: &Intake) {
+        let state = &mut *self.state.lock().await;
+        let _ = intake.alerting(Arc::new(state.config.alerting.clone())).await.await;
+        state.courier.serve(&state.config.alerting.receivers, &state.links).await;
+    }
+
     /// Loads the agent's file and the scenarios anew and takes what is good. What is not keeps its last good version.
     pub(super) async fn reload(&self, intake: &Intake) -> ReloadReport {
         let mut state = self.state.lock().await;
@@ -171,10 +178,11 @@ impl Parts {
         self.baseline.retain(|id| scenarios.contains_key(id));
         if config.alerting != state.config.alerting || config.web.external_url != state.config.web.external_url {
             state.links = Links::new(config.web.external_url.clone());
+            state.courier.retire(&config.alerting.receivers).await;
+            let _ = intake.alerting(Arc::new(config.alerting.clone())).await.await;
             let links = state.links.clone();
             state.courier.serve(&config.alerting.receivers, &links).await;
         }
-        intake.alerting(Arc::new(config.alerting.clone())).await;
         let idle = Idle { refused: catalog.refused.clone(), paused: catalog.paused.keys().cloned().collect() };
         intake.scenarios(Arc::clone(&scenarios), idle).await;
         if let Some(zabbix) = &self.zabbix {

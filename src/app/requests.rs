@@ -48,6 +48,10 @@ pub(super) async fn serve(
 /// to know whether the others know.
 async fn receivers_told(store: &dyn Store, key: &str) -> String {
     let begun = tokio::time::Instant::now();
+    // Receivers show a key with the store that it is of.
+    let own = key.rsplit_once('@').map(|(own, _)| own);
+    let is_own = own.is_some() && store.notices(key).await.is_ok_and(|notices| notices.is_empty());
+    let key = own.filter(|_| is_own).unwrap_or(key);
     loop {
         let notices = store.notices(key).await.unwrap_or_default();
         let Some(last) = notices.last().map(|last| last.notice.owed_at) else { return String::new() };
@@ -73,12 +77,13 @@ const TOLD_POLL: Duration = Duration::from_millis(20);
 
 fn of(asked: web::Asked) -> alert::Request {
     match asked {
-        web::Asked::Mute { maintenance, matches, length, author, reason, confirmed } => {
+        web::Asked::Mute { maintenance, matches, length, during, author, reason, confirmed } => {
             let from = Utc::now();
             let until = from + chrono::TimeDelta::from_std(length).unwrap_or_default();
             // Short enough to be typed, and new.
             let id = Uuid::now_v7().simple().to_string().split_off(20);
-            alert::Request::Mute(alert::Mute { id, maintenance, matches, from, until, author, reason, confirmed })
+            let mute = alert::Mute { id, maintenance, matches, from, until, during, author, reason, confirmed };
+            alert::Request::Mute(mute)
         }
         web::Asked::Expire { id } => alert::Request::Expire { id },
         web::Asked::Preview { matches } => alert::Request::Preview { matches },

@@ -16,6 +16,7 @@ use crate::alert::Request;
 use crate::app::requests;
 use crate::incident::Matchers;
 use crate::names::{DEFAULT_LISTEN, exit, path};
+use crate::notify::During;
 use crate::run;
 use crate::store::{Sqlite, StoreError};
 use crate::web::{
@@ -101,6 +102,9 @@ enum What {
         /// For how long: 2h, 30m
         #[arg(long = "for", value_name = "DURATION", required_unless_present = "end")]
         length: Option<String>,
+        /// Only at some times within that: "mon-fri 22:00-06:00 Europe/Warsaw"; days, times and zone may be left out
+        #[arg(long, value_name = "TIMES", conflicts_with = "end")]
+        during: Option<String>,
         /// Why
         #[arg(long, value_name = "TEXT", required_unless_present = "end")]
         reason: Option<String>,
@@ -161,13 +165,18 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
             agent.send(reqwest::Method::DELETE, &place, None).await.map(|done| said(&done))
         }
-        What::Silence { matches, length, reason, author, end: None, yes, dry_run, agent } => {
+        What::Silence { matches, length, during, reason, author, end: None, yes, dry_run, agent } => {
             let matches = match Matchers::parse(&matches) {
                 Ok(matches) => matches,
                 Err(problem) => return refuse(&problem),
             };
+            let during = match during.map(|text| text.parse::<During>()).transpose() {
+                Ok(during) => during,
+                Err(problem) => return refuse(&format!("--during: {problem}")),
+            };
             let body = json!({
-                "match": matches, "for": length, "reason": reason, "author": author, "confirmed": yes, "dry_run": dry_run,
+                "match": matches, "for": length, "during": during, "reason": reason, "author": author, "confirmed": yes,
+                "dry_run": dry_run,
             });
             match &agent.store {
                 Some(_) if dry_run => {
@@ -341,7 +350,9 @@ fn listed(incidents: &Value, mutes: &Value) -> String {
         let pairs: Matchers = serde_json::from_value(mute["match"].clone()).unwrap_or_default();
         let (id, until, author, reason) =
             (word(&mute["id"]), time(&mute["until"]), word(&mute["author"]), word(&mute["reason"]));
-        text.push_str(&format!("{what} {id}  {pairs}  until {until}  by {author}: {reason}\n"));
+        let during = serde_json::from_value::<During>(mute["during"].clone()).ok();
+        let during = during.map(|during| format!(", {during}")).unwrap_or_default();
+        text.push_str(&format!("{what} {id}  {pairs}{during}  until {until}  by {author}: {reason}\n"));
     }
     text
 }

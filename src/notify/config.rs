@@ -1,13 +1,15 @@
 //! The agent's file, `alerting:`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::alive::Alive;
 use super::credential::Credential;
+use super::during::During;
 use super::template::Templates;
 
-use chrono::{DateTime, Datelike as _, NaiveTime, TimeDelta, Utc, Weekday};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::incident::Matchers;
 use crate::scenario::timing::Cron;
@@ -36,6 +38,8 @@ pub struct Window {
     pub begins: Begins,
     /// How long it lasts.
     pub length: std::time::Duration,
+    /// The times within it that it is limited to; without them, all of it.
+    pub during: Option<During>,
     /// What incidents it is meant for. Empty: everything.
     pub matches: Matchers,
 }
@@ -52,6 +56,8 @@ pub enum Begins {
     },
     /// Once.
     At(DateTime<Utc>),
+    /// It has begun and does not end; `during` limits it.
+    Always,
 }
 
 impl Window {
@@ -60,11 +66,23 @@ impl Window {
         match &self.begins {
             Begins::Cron { expression, timezone } => Cron::parse(expression).ok()?.next_after(*timezone, after),
             Begins::At(at) => Some(*at).filter(|at| *at > after),
+            Begins::Always => None,
         }
     }
 
     /// When it ends, if it is open now.
     pub fn open_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let during = self.during.as_ref().map(|during| during.open_until(now));
+        match (&self.begins, during) {
+            (_, Some(None)) | (Begins::Always, None) => None,
+            (Begins::Always, Some(until)) => until,
+            (_, Some(Some(until))) => self.whole_until(now).map(|end| end.min(until)),
+            (_, None) => self.whole_until(now),
+        }
+    }
+
+    /// When it ends, if it is open now, whatever `during` says.
+    fn whole_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let length = TimeDelta::from_std(self.length).ok()?;
         // The first beginning that is recent enough for the window to be open still.
         let mut begins = self.next_after(now.checked_sub_signed(length)?)?;
@@ -118,7 +136,66 @@ pub enum ReceiverKind {
     Ntfy(Ntfy),
 }
 
+impl Receiver {
+    /// Returns what stands for where it sends to: its kind and its address, whatever it is called. A hash, since addresses
+    /// may hold tokens. A credential that cannot be read now stands for itself by its place.
+    pub fn address(&self) -> String {
+        use sha2::{Digest as _, Sha256};
+
+        let mut hash = Sha256::new();
+        for part in self.kind.address() {
+            // With its length, so that no two lists of parts are the same text.
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hash.update(part);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Returns which receivers were renamed: those of `before` whose name is gone and whose address a name that is new has,
+/// as (old name, new name).
+pub fn renamed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut new: Vec<(&String, &String)> = now.iter().filter(|(name, _)| !before.contains_key(*name)).collect();
+    let gone = before.iter().filter(|(name, _)| !now.contains_key(*name));
+    let pair = |(old, address): (&String, &String)| {
+        let at = new.iter().position(|(_, other)| *other == address)?;
+        Some((old.clone(), new.remove(at).0.clone()))
+    };
+    gone.filter_map(pair).collect()
+}
+
 impl ReceiverKind {
+    /// The kind and what says where it sends to.
+    fn address(&self) -> Vec<String> {
+        let read = |credential: &Credential| credential.read().unwrap_or_else(|_| format!("{credential:?}"));
+        match self {
+            Self::Log => vec!["log".into()],
+            Self::Webhook(webhook) => vec!["webhook".into(), read(&webhook.url)],
+            Self::Alertmanager(alertmanager) => {
+                let mut urls: Vec<String> = alertmanager.urls.iter().map(read).collect();
+                urls.sort_unstable();
+                urls.insert(0, "alertmanager".into());
+                urls
+            }
+            Self::PagerDuty(pagerduty) => {
+                vec!["pagerduty".into(), pagerduty.url.to_string(), read(&pagerduty.routing_key)]
+            }
+            Self::Slack(Slack::Token { channel, url, .. }) => vec!["slack".into(), url.to_string(), channel.clone()],
+            Self::Slack(Slack::Hook { url }) => vec!["slack".into(), read(url)],
+            Self::Teams(teams) => vec!["teams".into(), read(&teams.url)],
+            Self::Telegram(telegram) => {
+                let thread = telegram.thread.map(|thread| thread.to_string()).unwrap_or_default();
+                vec!["telegram".into(), telegram.url.to_string(), telegram.chat.clone(), thread]
+            }
+            Self::Email(email) => {
+                let mut parts = vec!["email".into(), email.host.clone(), email.port.to_string()];
+                parts.extend(email.to.iter().cloned());
+                parts
+            }
+            Self::Ntfy(ntfy) => vec!["ntfy".into(), ntfy.url.to_string(), read(&ntfy.topic)],
+        }
+    }
+
     /// All that has to stay hidden.
     pub fn credentials(&self) -> Vec<&Credential> {
         match self {
@@ -277,34 +354,6 @@ pub struct Escalation {
     pub after: Duration,
     /// Names of receivers.
     pub to: Vec<String>,
-}
-
-/// A time of the day on some days of the week.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct During {
-    /// The days on which it begins.
-    pub weekdays: Vec<Weekday>,
-    /// When it begins.
-    pub from: NaiveTime,
-    /// When it ends; not after `from`: on the day after. None: at the end of the day.
-    pub until: Option<NaiveTime>,
-    /// The zone of these times.
-    pub timezone: chrono_tz::Tz,
-}
-
-impl During {
-    /// Whether it is that time.
-    pub fn contains(&self, now: DateTime<Utc>) -> bool {
-        let local = now.with_timezone(&self.timezone);
-        let (day, time) = (local.weekday(), local.time());
-        let on = |day: Weekday| self.weekdays.contains(&day);
-        match self.until {
-            None => on(day) && self.from <= time,
-            Some(until) if until > self.from => on(day) && self.from <= time && time < until,
-            // It goes on after midnight, and belongs to the day on which it began.
-            Some(until) => (on(day) && self.from <= time) || (on(day.pred()) && time < until),
-        }
-    }
 }
 
 /// Which incidents go to whom.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::Utc;
 use prometheus::IntCounterVec;
@@ -39,6 +40,9 @@ impl Metrics {
         })
     }
 }
+
+/// How long a reload waits for an attempt to end.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A task that delivers, and what it was started with.
 struct Running {
@@ -89,6 +93,19 @@ impl Courier {
     pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
         let wake = self.wake.clone();
         move || wake.send_modify(|n| *n += 1)
+    }
+
+    /// Ends the delivery to receivers whose name is gone, before what is queued for them is given a new name. Returns when
+    /// no attempt for them is under way, or after a while: such an attempt counts as uncertain.
+    pub async fn retire(&mut self, receivers: &[Receiver]) {
+        let named = |name: &String| name == LOG || receivers.iter().any(|receiver| receiver.name == *name);
+        let gone: Vec<String> = self.running.keys().filter(|name| !named(name)).cloned().collect();
+        for name in gone {
+            let Some(running) = self.running.remove(&name) else { continue };
+            running.stop.cancel();
+            self.failing.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            let _ = tokio::time::timeout(RETIRE_TIMEOUT, running.task).await;
+        }
     }
 
     /// Delivers to these receivers, and to the log, from now on. What is owed to others is given up.

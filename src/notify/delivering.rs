@@ -1,12 +1,13 @@
 //! The delivery to one receiver: what is owed, in the order that [`Pace`] gives, until each notice is taken or surely
 //! never will be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use super::credential::Credential;
 use super::pace::{Next, Pace};
 use super::{Notifier, Receiver, Tried, masker};
 use crate::incident::{Event, Notice};
-use crate::store::{Batch, Delivery, MemoChange, Store};
+use crate::store::{AttemptChange, Batch, Delivery, MemoChange, Store};
 
 /// A notice that nobody took for so long is given up: it would only confuse.
 const GIVE_UP: chrono::TimeDelta = chrono::TimeDelta::days(2);
@@ -28,6 +29,8 @@ const FAILING_AFTER: Duration = Duration::from_mins(5);
 const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(1);
 /// What keys of notices begin with that were handed to the fallback, among all that is kept for a receiver.
 const HANDED_OVER: &str = "fallback/";
+/// What keys of incidents begin with of which the receiver has taken nothing, since what said so was given up.
+const UNDELIVERED: &str = "undelivered/";
 /// How many notices are read at once, beside those that are held back.
 const READ: u32 = 100;
 /// How often what is told again and again is remembered anew.
@@ -41,17 +44,27 @@ pub(super) type Failing = Arc<Mutex<BTreeMap<String, (DateTime<Utc>, String)>>>;
 /// What is known of the attempts of one delivery task.
 struct Progress {
     begun: Instant,
-    begun_at: DateTime<Utc>,
+    /// How old notices were when they were first seen, and when that was.
+    seen: HashMap<String, (TimeDelta, Instant)>,
     /// Since when every attempt has failed.
     failing_since: Option<(Instant, DateTime<Utc>)>,
 }
 
 impl Progress {
+    /// Sees what is queued: of each, how old it is by the wall clock, once. From then on time that passes counts.
+    fn see(&mut self, queued: &[Notice], now: DateTime<Utc>) {
+        let mut before = std::mem::take(&mut self.seen);
+        for notice in queued {
+            let seen = before.remove(&notice.id);
+            let seen = seen.unwrap_or_else(|| ((now - notice.owed_at).max(TimeDelta::zero()), Instant::now()));
+            self.seen.insert(notice.id.clone(), seen);
+        }
+    }
+
     /// How old a notice is, also when the clock is set meanwhile.
     fn age(&self, notice: &Notice) -> TimeDelta {
-        let before = (self.begun_at - notice.owed_at).max(TimeDelta::zero());
-        let passed = TimeDelta::from_std(self.begun.elapsed()).unwrap_or(TimeDelta::MAX);
-        before.checked_add(&passed).unwrap_or(TimeDelta::MAX).min((Utc::now() - notice.owed_at).max(TimeDelta::zero()))
+        let Some((age, since)) = self.seen.get(&notice.id) else { return TimeDelta::zero() };
+        age.checked_add(&TimeDelta::from_std(since.elapsed()).unwrap_or(TimeDelta::MAX)).unwrap_or(TimeDelta::MAX)
     }
 }
 
@@ -75,7 +88,7 @@ impl Delivering {
     /// Delivers until it is stopped.
     pub(super) async fn run(mut self) {
         let begun = Instant::now();
-        let mut progress = Progress { begun, begun_at: Utc::now(), failing_since: None };
+        let mut progress = Progress { begun, seen: HashMap::new(), failing_since: None };
         let mut credentials = self.credentials();
         let mut pace = Pace::new(self.seed, self.notifier.gap());
         let mut refreshed = Utc::now();
@@ -115,6 +128,7 @@ impl Delivering {
             if owed.len() < limit as usize {
                 pace.retain(owed.iter().map(|notice| notice.key.as_str()));
             }
+            progress.see(&owed, Utc::now());
             if owed.is_empty() {
                 return None;
             }
@@ -129,6 +143,12 @@ impl Delivering {
                     // All of it is done; there may be more.
                     Next::Wait(None) => break,
                 };
+                if owed[at].event == Event::Resolved && self.knows_nothing_of(&owed[at]).await {
+                    if !self.pass_over(&owed.remove(at)).await {
+                        return Some(STORE_PAUSE);
+                    }
+                    continue;
+                }
                 let Some(tried) = self.try_one(&owed[at], progress).await else { return Some(STORE_PAUSE) };
                 let key = owed[at].key.clone();
                 match tried.delivery {
@@ -158,6 +178,7 @@ impl Delivering {
             tracing::error!(receiver, %error, "a try could not be noted");
             return None;
         }
+        let unknown = self.knows_nothing_of(notice).await;
         let mut memo = None;
         if self.notifier.remembers() {
             match self.store.memo(receiver, &notice.key).await {
@@ -165,8 +186,16 @@ impl Delivering {
                 Err(error) => tracing::error!(receiver, %error, "what is remembered could not be read"),
             }
         }
-        let late = (age > LATE).then(|| late(notice));
-        let mut tried = self.notifier.notify(late.as_ref().unwrap_or(notice), memo.as_ref()).await;
+        let mut sent = notice.clone();
+        if age > LATE {
+            sent = late(sent);
+        }
+        if unknown {
+            // What it takes first is an opening.
+            sent.event = Event::Opened;
+        }
+        let mut tried = self.notifier.notify(&sent, memo.as_ref()).await;
+        let was_uncertain = matches!(tried.delivery, Delivery::Unsure(_));
         let too_old = age > GIVE_UP;
         if let (true, Delivery::Refused(problem) | Delivery::Unsure(problem)) = (too_old, &tried.delivery) {
             tried.delivery = Delivery::Failed(format!("given up after two days: {problem}"));
@@ -179,6 +208,14 @@ impl Delivering {
             Delivery::Failed(problem) | Delivery::Refused(problem) | Delivery::Unsure(problem) => {
                 self.metrics.failed.with_label_values(&[receiver]).inc();
                 tracing::warn!(receiver, notice = notice.id, problem, "a notice was not delivered");
+            }
+        }
+        let is_lost = !notice.repeat && matches!(tried.delivery, Delivery::Failed(_)) && !was_uncertain;
+        if is_lost && notice.event == Event::Opened || unknown && tried.delivery == Delivery::Sent {
+            let memo = is_lost.then_some(Json::Bool(true));
+            let undelivered = format!("{UNDELIVERED}{}", notice.key);
+            if let Err(error) = self.store.keep_memo(receiver, &undelivered, memo.as_ref(), Utc::now()).await {
+                tracing::error!(receiver, %error, "cannot record whether the receiver knows of an incident");
             }
         }
         // Before it is marked: a crash in between then finds the message again instead of writing a second one.
@@ -201,6 +238,32 @@ impl Delivering {
             self.notifier.embellish(notice, tried.memo.as_ref().or(memo.as_ref())).await;
         }
         Some(tried)
+    }
+
+    /// Whether nothing of the incident was delivered to this receiver, since what said that it opened was given up.
+    async fn knows_nothing_of(&self, notice: &Notice) -> bool {
+        matches!(self.store.memo(&self.receiver.name, &format!("{UNDELIVERED}{}", notice.key)).await, Ok(Some(_)))
+    }
+
+    /// Ends the delivery of the end of an incident of which nothing was delivered, without an attempt. Returns whether the
+    /// store took it.
+    async fn pass_over(&self, notice: &Notice) -> bool {
+        let receiver = self.receiver.name.clone();
+        tracing::info!(receiver, notice = notice.id, "an end is not sent: nothing of the incident was delivered");
+        let end = Delivery::Failed("not sent: nothing of the incident was delivered to this receiver".into());
+        let forgotten = MemoChange {
+            receiver: receiver.clone(),
+            key: format!("{UNDELIVERED}{}", notice.key),
+            memo: None,
+            at: Utc::now(),
+        };
+        let batch = Batch {
+            attempts: vec![(notice.id.clone(), AttemptChange::Finished(end), Utc::now())],
+            memos: vec![forgotten],
+            ..Batch::default()
+        };
+        let written = self.store.commit(&batch).await;
+        written.inspect_err(|error| tracing::error!(receiver, %error, "the end of a try could not be noted")).is_ok()
     }
 
     /// Says who takes nothing, and hands what is owed to the fallback.
@@ -288,7 +351,7 @@ impl Delivering {
     async fn resend(&self, refreshed: &mut DateTime<Utc>) {
         let receiver = &self.receiver.name;
         let memos = match self.store.memos(receiver).await {
-            Ok(memos) => memos.into_iter().filter(|(key, _)| !key.starts_with(HANDED_OVER)).collect::<Vec<_>>(),
+            Ok(memos) => memos.into_iter().filter(|(key, _)| is_of_notifier(key)).collect::<Vec<_>>(),
             Err(error) => return tracing::error!(receiver, %error, "what is remembered could not be read"),
         };
         if memos.is_empty() {
@@ -313,11 +376,16 @@ impl Delivering {
     }
 }
 
+/// Whether something kept for a receiver is its notifier's.
+fn is_of_notifier(key: &str) -> bool {
+    !key.starts_with(HANDED_OVER) && !key.starts_with(UNDELIVERED)
+}
+
 /// A notice that is delivered late says when it was true.
-fn late(notice: &Notice) -> Notice {
+fn late(notice: Notice) -> Notice {
     let when = format!("delivered late: true at {}", notice.owed_at.format("%FT%TZ"));
     let note = notice.note.as_ref().map_or_else(|| when.clone(), |said| format!("{said}; {when}"));
-    Notice { note: Some(note), ..notice.clone() }
+    Notice { note: Some(note), ..notice }
 }
 
 /// The next tick of an interval; never without one.

@@ -11,6 +11,7 @@ mod courier;
 pub mod credential;
 mod cut;
 mod delivering;
+pub mod during;
 mod email;
 mod exchange;
 mod headline;
@@ -45,10 +46,11 @@ use crate::store::evidence::EvidenceFolder;
 
 pub use alive::{Alive, keep_calling};
 pub use config::{
-    Alerting, Alertmanager, Begins, Causes, During, Email, Escalation, MailTls, Ntfy, PagerDuty, Receiver,
-    ReceiverKind, Route, Slack, Teams, Telegram, Webhook, WebhookFormat, Window,
+    Alerting, Alertmanager, Begins, Causes, Email, Escalation, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route,
+    Slack, Teams, Telegram, Webhook, WebhookFormat, Window, renamed,
 };
 pub use courier::{Courier, Metrics};
+pub use during::During;
 pub use email::is_mailbox;
 pub use headline::headline;
 pub use trial::{Trial, trial};

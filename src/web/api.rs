@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::State;
 use crate::incident::{Incident, Matchers, Notice, Subject};
+use crate::notify::During;
 use crate::scenario::units;
 use crate::store::{Incidents, NoticeState, Outbox, StoreError};
 
@@ -39,6 +40,8 @@ pub enum Asked {
         matches: Matchers,
         /// For how long from now.
         length: Duration,
+        /// The times within it that it is limited to.
+        during: Option<During>,
         /// Who asks.
         author: String,
         /// Why.
@@ -296,6 +299,9 @@ pub(super) struct MuteBody {
     pub(super) matches: Matchers,
     #[serde(rename = "for")]
     pub(super) length: String,
+    /// The times within it that it is limited to.
+    #[serde(default)]
+    pub(super) during: Option<During>,
     #[serde(default)]
     pub(super) author: String,
     #[serde(default)]
@@ -335,6 +341,7 @@ impl MuteBody {
             maintenance,
             matches: self.matches,
             length,
+            during: self.during,
             author: or(self.author, "the API"),
             reason: or(self.reason, "maintenance"),
             confirmed: self.confirmed,

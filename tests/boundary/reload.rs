@@ -10,7 +10,7 @@ use wachta::outcome::Outcome;
 use wachta::store::{History as _, Incidents as _, Runs as _, Sqlite};
 
 use crate::support::agent::Agent;
-use crate::support::receiver::Receiver;
+use crate::support::receiver::{Manners, Receiver};
 use crate::support::{Folder, until};
 
 /// How long a change may take to show on a busy machine.
@@ -327,4 +327,69 @@ async fn a_mistake_in_any_part_of_the_agents_file_keeps_the_version_before() {
     assert_eq!(agent.post("/-/reload").await.0, 200);
     has(&agent, "it is good again", SUCCESSFUL, &[], Some(1.0)).await;
     agent.stop().await;
+}
+
+/// The keys and events that a receiver was notified of.
+fn events(receiver: &Receiver) -> Vec<String> {
+    let word = |notice: &serde_json::Value, name: &str| notice[name].as_str().unwrap_or_default().to_owned();
+    receiver.heard().iter().map(|notice| format!("{} {}", word(notice, "dedup_key"), word(notice, "event"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_receiver_goes_on_with_what_is_queued_and_open() {
+    let stop = CancellationToken::new();
+    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let folder = Folder::new("renamed");
+    let receiver = Receiver::listen().await;
+    let named = |name: &str| {
+        folder.write(
+            "wachta.yaml",
+            &format!(
+                "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"]}}\nstore: sqlite:wachta.db\n\
+                 web: {{listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\"}}\n\
+                 alerting: {{receivers: {{{name}: {{webhook: {{url: \"http://{}/\"}}}}}}, \
+                 routes: [{{to: [{name}], group_by: [scenario], group_wait: 0s}}]}}\n",
+                receiver.address
+            ),
+        );
+    };
+    let hears = async |what: &str| {
+        until(what, SOON, async || events(&receiver).iter().any(|line| line == what).then_some(())).await;
+    };
+    // What it is given while it takes nothing.
+    let queues = async |name: &str| {
+        receiver.behave(Manners::Refuse);
+        let before = receiver.refused();
+        check(&folder, name, 418);
+        until("an attempt is refused", SOON, async || (receiver.refused() > before).then_some(())).await;
+    };
+
+    named("old");
+    check(&folder, "front", 418);
+    let agent = Agent::serve(folder.path(), &shop).await;
+    hears("front:1 opened").await;
+    queues("cart").await;
+    named("new");
+    assert_eq!(agent.post("/-/reload").await.0, 200);
+    receiver.behave(Manners::Polite);
+    hears("cart:1 opened").await;
+    check(&folder, "front", 200);
+    hears("front:1 resolved").await;
+
+    // The same while the agent is stopped.
+    queues("late").await;
+    agent.stop().await;
+    named("newest");
+    receiver.behave(Manners::Polite);
+    let agent = Agent::serve(folder.path(), &shop).await;
+    hears("late:1 opened").await;
+    check(&folder, "cart", 200);
+    hears("cart:1 resolved").await;
+    agent.stop().await;
+    let all = ["front:1 opened", "cart:1 opened", "front:1 resolved", "late:1 opened", "cart:1 resolved"];
+    assert_eq!(events(&receiver), all, "and nothing else");
+    let store = Sqlite::open_to_read(&format!("sqlite:{}", folder.path().join("wachta.db").display())).await.unwrap();
+    let open = store.incidents(10).await.unwrap().into_iter().find(wachta::incident::Incident::is_open).unwrap();
+    assert_eq!(open.receivers, ["newest"]);
+    store.close().await;
 }

@@ -44,7 +44,8 @@ impl Pipeline {
         mute.confirmed = true;
         let key = format!("{}{}", mute::PREFIX, mute.id);
         let hits = hits.unwrap_or_else(|| "nothing at present".into());
-        let done = format!("{} until {}: matches {hits}", mute.id, mute.until.format("%F %T"));
+        let during = mute.during.as_ref().map(|during| format!(", {during}")).unwrap_or_default();
+        let done = format!("{} until {}{during}: matches {hits}", mute.id, mute.until.format("%F %T"));
         self.timers.insert((mute.until, Subject(key.as_str().into())));
         self.mutes.insert(mute.id.clone(), mute);
         self.touched.insert(key);

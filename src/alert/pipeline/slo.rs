@@ -28,6 +28,11 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
+    /// The clock was set.
+    pub(super) fn clock_set(&mut self, by: TimeDelta) {
+        self.burns.values_mut().for_each(|burn| burn.clock_set(by));
+    }
+
     /// What is open of a subject.
     pub(super) fn open(&self, subject: &Subject) -> Option<&Incident> {
         self.watches.get(subject)?.open.as_ref()

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone as _, Timelike as _, Utc, Weekday};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 
 use super::receivers;
 use crate::incident::{FORMS, Matcher, Matchers};
+use crate::notify::during::{WEEKDAYS, every_day, first_instant, time_of_day, weekday};
 use crate::notify::{Alive, Begins, Causes, During, Escalation, Window};
 use crate::scenario::Severity;
 use crate::scenario::keys::{Key, Shape};
@@ -29,6 +30,7 @@ pub(super) const MAINTENANCE: &[Key] = &[
     ),
     super::key("until", Shape::Text, "when that ends"),
     super::key("timezone", Shape::Text, "the zone of its times, like Europe/Warsaw; default UTC"),
+    super::key("during", Shape::Keys(&[DURING]), "a time of the day on some weekdays, alone or within the rest"),
     super::key(
         "match",
         MATCH,
@@ -44,7 +46,7 @@ const MATCHER: &[Key] = &[
     super::key("matches", Shape::Text, "a regular expression matches somewhere in it"),
     super::key("not_matches", Shape::Text, "a regular expression matches nowhere in it"),
 ];
-/// `during` of a route.
+/// `during` of a route or of a window.
 pub(super) const DURING: &[Key] = &[
     super::key("weekdays", Shape::List(&Shape::Text), "mon, tue, wed, thu, fri, sat, sun; left out: every day"),
     super::key("from", Shape::Text, "when it begins, like 08:00; left out: at midnight"),
@@ -116,19 +118,18 @@ pub(super) fn causes(r: &mut Reader, fields: &Fields) -> Causes {
     }
 }
 
-/// `during` of a route.
+/// `during` of a route or of a window.
 pub(super) fn during(r: &mut Reader, node: &Node) -> Option<During> {
-    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     let fields = r.fields(node, "`during`", &[DURING])?;
     let errors = r.errors();
     let mut weekdays = Vec::new();
     match fields.get("weekdays") {
-        None => weekdays.extend(DAYS.iter().filter_map(|day| day.parse::<Weekday>().ok())),
+        None => weekdays = every_day(),
         Some(node) => {
             let items = r.list(node, "`weekdays`").unwrap_or_default();
             let is_empty = items.is_empty();
             for item in items {
-                weekdays.extend(r.word(item, "weekday", &DAYS).and_then(|day| day.parse::<Weekday>().ok()));
+                weekdays.extend(r.word(item, "weekday", &WEEKDAYS).and_then(|day| weekday(day).ok()));
             }
             if is_empty {
                 r.fail_with(node.span, "`weekdays` is empty", "leave it out if every day is meant");
@@ -138,7 +139,7 @@ pub(super) fn during(r: &mut Reader, node: &Node) -> Option<During> {
     let mut time = |name: &str| {
         let node = fields.get(name)?;
         let text = r.text(node, &format!("`{name}`"))?;
-        let time = NaiveTime::parse_from_str(&text, "%H:%M").ok();
+        let time = time_of_day(&text).ok();
         if time.is_none() {
             r.fail_with(node.span, format!("`{name}` is not a time of the day"), "write it like 08:00");
         }
@@ -211,6 +212,10 @@ pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
     let errors = r.errors();
     let matches = matches(r, &fields);
     let timezone = fields.get("timezone").map_or(Some(Tz::UTC), |node| timezone(r, node))?;
+    let during = match fields.get("during") {
+        Some(node) => Some(during(r, node)?),
+        None => None,
+    };
     let window = match [fields.get("cron"), fields.get("for"), fields.get("from"), fields.get("until")] {
         [Some(cron), Some(length), None, None] => {
             let expression = r.text(cron, "`cron`")?;
@@ -218,7 +223,13 @@ pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
                 r.fail(cron.span, format!("`cron` is not one: {}", bad.message));
             }
             let length = r.duration(length, "`for`")?;
-            Window { begins: Begins::Cron { expression: expression.value, timezone }, length, matches }
+            Window { begins: Begins::Cron { expression: expression.value, timezone }, length, during, matches }
+        }
+        [None, None, None, None] if during.is_some() => {
+            if let Some(node) = fields.get("timezone") {
+                r.fail(node.span, "the `timezone` of `during` is written in it");
+            }
+            Window { begins: Begins::Always, length: Duration::ZERO, during, matches }
         }
         [None, None, Some(from), Some(until)] => {
             let (begins, ends) = (instant(r, from, "`from`", timezone)?, instant(r, until, "`until`", timezone)?);
@@ -226,12 +237,12 @@ pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
                 r.fail(until.span, "`until` is before `from`");
                 return None;
             };
-            Window { begins: Begins::At(begins), length, matches }
+            Window { begins: Begins::At(begins), length, during, matches }
         }
         _ => {
             r.fail_with(
                 node.span,
-                "a window needs `cron` and `for`, or `from` and `until`",
+                "a window needs `cron` and `for`, `from` and `until`, or `during`",
                 "write {cron: \"0 2 * * SUN\", for: 2h}",
             );
             return None;
@@ -257,23 +268,6 @@ fn instant(r: &mut Reader, node: &Node, what: &str, timezone: Tz) -> Option<Date
         r.fail_with(node.span, format!("{what} is not a time"), "write it like 2026-12-24T20:00");
     }
     local.map(|local| local.to_utc())
-}
-
-/// The instant of a local time; of one that the clocks skip, the first after the gap.
-fn first_instant(timezone: Tz, local: NaiveDateTime) -> Option<DateTime<Tz>> {
-    let at = |local: NaiveDateTime| timezone.from_local_datetime(&local).earliest();
-    if let Some(found) = at(local) {
-        return Some(found);
-    }
-    // Gaps end at full minutes and are shorter than a day (Samoa left out a whole one).
-    let mut next = local.with_second(0)?;
-    for _ in 0..=24 * 60 {
-        next = next.checked_add_signed(TimeDelta::minutes(1))?;
-        if let Some(found) = at(next) {
-            return Some(found);
-        }
-    }
-    None
 }
 
 /// `group_by` and `group_wait` of a route.
@@ -311,6 +305,25 @@ mod tests {
         check("group_wait: 16m", &["wachta.yaml:5:31: `group_wait` must be at most 15m"]);
         check("group_wait: 30", &["wachta.yaml:5:31: `group_wait`: `30` has no unit"]);
         check("group_by: team", &["wachta.yaml:5:29: `group_by` must be a list, not text"]);
+    }
+
+    #[test]
+    fn a_window_is_by_cron_by_dates_or_by_times_of_the_day() {
+        let check = |window: &str, expected: &[&str]| {
+            let text = format!("location: a\nscenarios: []\nalerting:\n  maintenance:\n    - {{{window}}}\n");
+            let found = read("wachta.yaml", &text).1;
+            let shown: Vec<_> = found.iter().map(|found| format!("{}: {}", found.place(), found.message)).collect();
+            assert_eq!(shown, expected, "{window}");
+        };
+        check("during: {weekdays: [sat, sun]}", &[]);
+        check("during: {from: \"22:00\", until: \"06:00\", timezone: Europe/Warsaw}, match: {team: shop}", &[]);
+        check("cron: \"0 2 * * *\", for: 2h, during: {weekdays: [mon]}", &[]);
+        check("from: \"2026-12-24T20:00\", until: \"2026-12-27T20:00\", during: {from: \"08:00\"}", &[]);
+        check("during: {weekdays: []}", &["wachta.yaml:5:27: `weekdays` is empty"]);
+        let zone = "wachta.yaml:5:45: the `timezone` of `during` is written in it";
+        check("during: {weekdays: [sat]}, timezone: Europe/Warsaw", &[zone]);
+        let needs = "wachta.yaml:5:7: a window needs `cron` and `for`, `from` and `until`, or `during`";
+        check("match: {team: shop}", &[needs]);
     }
 
     #[test]

@@ -174,3 +174,69 @@ async fn a_message_is_found_again_after_a_restart() {
     stop.cancel();
     tasks.ended().await;
 }
+
+/// Another agent over the same store; the first one has stopped.
+async fn restarted(bench: &Bench, receiver: Receiver) -> (Courier, Tasks, CancellationToken) {
+    let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
+    let mut courier = Courier::new(Arc::new(bench.store.clone()), bench.metrics.clone(), tools(), &tasks, &stop);
+    courier.serve(&[receiver], &Links::default()).await;
+    (courier, tasks, stop)
+}
+
+/// An update of the incident.
+fn updated(opening: u64) -> Notice {
+    let incident = Incident { events: 2, ..incident(opening) };
+    Notice::new(&incident, Event::Updated, "tickets", Utc::now())
+}
+
+#[tokio::test]
+async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
+    for restart in [false, true] {
+        let mut bench = Bench::new(vec![notice(1), notice(2), notice(3)]).await;
+        // It takes the second only; an update of the third comes first, as an opening.
+        let rule = |request: &Request| {
+            let (key, event) = (request.json()["dedup_key"].clone(), request.json()["event"].clone());
+            let takes = key == "shop-checkout:2" || key == "shop-checkout:3" && request.json()["severity"] == "info";
+            assert!(event == "opened" || key != "shop-checkout:1", "an end of what it does not know");
+            Answer::Status(if takes || event == "resolved" { 200 } else { 400 })
+        };
+        let (address, mut requests) = serve(rule).await;
+        bench.serve(webhook(address)).await;
+        assert_eq!(heard(&mut requests, 3).await, ["1", "2", "3"]);
+        let mut third = updated(3);
+        third.incident.severity = Severity::Info;
+        let end_of_third = Notice { id: "3 is over".into(), ..resolved(3) };
+        let notices = vec![resolved(1), resolved(2), third, end_of_third];
+        let again = if restart {
+            bench.states(1..=1).await;
+            let again = restarted(&bench, webhook(address)).await;
+            bench.store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+            (again.0.waker())();
+            Some(again)
+        } else {
+            bench.store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+            (bench.courier.waker())();
+            None
+        };
+        assert_eq!(heard(&mut requests, 3).await, ["2 resolved", "3", "3 resolved"], "{restart}");
+        if let Some((_, tasks, stop)) = again {
+            stop.cancel();
+            tasks.ended().await;
+        }
+        let refused = "failed the receiver answered 400 Bad Request";
+        let not_sent = "failed not sent: nothing of the incident was delivered to this receiver";
+        assert_eq!(bench.states(1..=3).await, [refused, not_sent, "sent", "sent", refused, "sent", "sent"]);
+        // The attempts that failed; what was not attempted is none.
+        assert_eq!(bench.metrics.failed.with_label_values(&["tickets"]).get(), 2);
+        assert!(bench.store.memos("tickets").await.unwrap().is_empty(), "nothing is kept");
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_arrived_has_an_end() {
+    let mut bench = Bench::new(vec![notice(1), resolved(1)]).await;
+    // The first attempt is cut off, the second refused for good: nobody knows whether it arrived.
+    let (address, mut requests) = script([Answer::HangUp, Answer::Status(400), Answer::Status(200)]).await;
+    bench.serve(webhook(address)).await;
+    assert_eq!(heard(&mut requests, 3).await, ["1", "1 again", "1 resolved"]);
+}

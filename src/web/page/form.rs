@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::render::{Absent, Frame};
 use super::view::{Moment, incident_path};
 use crate::incident::{Incident, Matchers};
+use crate::notify::During;
 use crate::web::State;
 use crate::web::api::{self, Asked, MuteBody, Problem};
 
@@ -85,6 +86,7 @@ async fn carry_out(
             MuteBody {
                 matches,
                 length: said.length,
+                during: None,
                 author: said.author,
                 reason: said.reason,
                 confirmed: true,
@@ -143,6 +145,8 @@ pub(super) struct Muting {
     pub(super) matches: Matchers,
     from: DateTime<Utc>,
     until: DateTime<Utc>,
+    #[serde(default)]
+    during: Option<During>,
     author: String,
     reason: String,
 }
@@ -151,14 +155,18 @@ pub(super) struct Muting {
 pub(super) fn mutings(memory: &[(String, Json)], now: DateTime<Utc>) -> Vec<Muting> {
     let mutes = memory.iter().filter(|(key, _)| key.starts_with(crate::names::MUTES));
     let mutes = mutes.filter_map(|(_, mute)| serde_json::from_value::<Muting>(mute.clone()).ok());
-    mutes.filter(|mute| mute.from <= now && now < mute.until).collect()
+    let is_time = |mute: &Muting| mute.during.as_ref().is_none_or(|during| during.contains(now));
+    mutes.filter(|mute| mute.from <= now && now < mute.until && is_time(mute)).collect()
 }
 
 /// As a page shows them.
 pub(super) fn rows(mutings: Vec<Muting>, now: DateTime<Utc>) -> Vec<MuteRow> {
     let row = |mute: Muting| MuteRow {
         what: if mute.maintenance { "maintenance" } else { "silenced" },
-        pairs: mute.matches.to_string(),
+        pairs: match &mute.during {
+            Some(during) => format!("{}, {during}", mute.matches),
+            None => mute.matches.to_string(),
+        },
         until: Some(Moment::new(mute.until, now)),
         id: mute.id,
         author: mute.author,

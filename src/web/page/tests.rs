@@ -358,6 +358,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         maintenance: false,
         matches: [(key.to_owned(), value.to_owned())].into(),
         length,
+        during: None,
         author: author.into(),
         reason: reason.into(),
         confirmed: true,

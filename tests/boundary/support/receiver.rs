@@ -18,12 +18,15 @@ pub enum Manners {
     KillBefore,
     /// Answers, then kills the agent.
     KillAfter,
+    /// Is not there: answers 503, and notes nothing but that.
+    Refuse,
 }
 
 #[derive(Clone)]
 pub struct Receiver {
     pub address: SocketAddr,
     heard: Arc<Mutex<Vec<Value>>>,
+    refused: Arc<Mutex<usize>>,
     aim: Arc<Mutex<Aim>>,
 }
 
@@ -40,6 +43,7 @@ impl Receiver {
         let receiver = Self {
             address: listener.local_addr().unwrap(),
             heard: Arc::default(),
+            refused: Arc::default(),
             aim: Arc::new(Mutex::new(Aim { manners: Manners::Polite, victim: 0 })),
         };
         let server = receiver.clone();
@@ -61,6 +65,11 @@ impl Receiver {
 
     pub fn heard(&self) -> Vec<Value> {
         self.heard.lock().unwrap().clone()
+    }
+
+    /// How many attempts it has refused.
+    pub fn refused(&self) -> usize {
+        *self.refused.lock().unwrap()
     }
 
     async fn take(self, mut stream: TcpStream) {
@@ -88,6 +97,11 @@ impl Receiver {
         if let Some((key, store)) = notice["dedup_key"].as_str().and_then(|key| key.rsplit_once('@')) {
             assert_eq!(store.len(), 8, "{notice}");
             notice["dedup_key"] = key.into();
+        }
+        if self.aim.lock().unwrap().manners == Manners::Refuse {
+            *self.refused.lock().unwrap() += 1;
+            let _ = stream.write_all(b"HTTP/1.1 503 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            return;
         }
         self.heard.lock().unwrap().push(notice);
         if self.strike(Manners::KillBefore) {

@@ -1,0 +1,65 @@
+//! What the pipeline does when the wall clock is set.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Hold, Pipeline};
+use crate::alert::mute;
+use crate::alert::timers::{Timer, Timers, set_back};
+use crate::incident::Subject;
+
+impl Timers for Pipeline {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        self.watches.values_mut().for_each(|watch| watch.timers(visit));
+        self.agent.timers(visit);
+        self.former.values_mut().for_each(|watch| watch.timers(visit));
+        self.budgets.watches.values_mut().for_each(|watch| watch.timers(visit));
+        self.mutes.values_mut().for_each(|mute| mute.timers(visit));
+        self.held.values_mut().for_each(|waiting| waiting.timers(visit));
+        self.limits.timers(visit);
+        self.groups.timers(visit);
+    }
+}
+
+impl Pipeline {
+    /// The clock was set by so much, and shows `now`. Every timer ends after as much time as before.
+    pub fn clock_set(&mut self, by: TimeDelta, now: DateTime<Utc>) {
+        self.move_timers(by);
+        self.groups.timers_moved();
+        self.budgets.clock_set(by);
+        self.timers.clear();
+        for (subject, watch) in &self.watches {
+            self.timers.extend(watch.flapping.steady_at().map(|at| (at, subject.clone())));
+        }
+        for (id, mute) in &self.mutes {
+            self.timers.insert((mute.until, Subject(format!("{}{id}", mute::PREFIX).into())));
+        }
+        let muted = |subject: &Subject| mute::muted(&self.alerting, &self.mutes, self.incident(subject)?, now);
+        let until: Vec<_> = self.held.keys().filter_map(|subject| Some((subject.clone(), muted(subject)?))).collect();
+        for (subject, muted) in until {
+            if let Some(Hold::Muted { mute, until }) = self.held.get_mut(&subject).map(|waiting| &mut waiting.hold)
+                && *mute == muted.id
+            {
+                *until = muted.until;
+            }
+        }
+        self.timers
+            .extend(self.held.iter().filter_map(|(subject, waiting)| Some((waiting.hold.until()?, subject.clone()))));
+        // Windows of wall time may have begun or ended.
+        if self.ready {
+            let muted = self.held.iter().filter(|(_, waiting)| matches!(waiting.hold, Hold::Muted { .. }));
+            for subject in muted.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
+                self.reconsider(&subject, now);
+            }
+            self.limit(now);
+        }
+        self.touch_all();
+    }
+
+    /// Takes back what was written, at a start: if the clock was set back while the agent did not run, its timers go on
+    /// from where they were. Returns by how much it was set back at least.
+    pub fn restored(&mut self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let by = set_back(self.latest(), now)?;
+        self.clock_set(by, now);
+        Some(by)
+    }
+}
