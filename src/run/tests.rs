@@ -22,6 +22,7 @@ use crate::demo::{Demo, FAULTS, Fault, Surroundings};
 use crate::outcome::{StepStatus, Verdict};
 use crate::scenario::{LookupError, load};
 
+mod addresses;
 mod checks;
 mod history;
 

@@ -6,7 +6,7 @@
 mod salvage;
 mod write;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
@@ -58,6 +58,9 @@ macro_rules! good {
          AND verdict IN ('passed', 'degraded') ORDER BY ended_at DESC LIMIT ?4"
     };
 }
+
+/// What a database file begins with.
+const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
 /// Reads every page that alerting goes on from, and those that the next outcomes go to.
 const CHECKS: [&str; 8] = [
@@ -194,6 +197,24 @@ impl Sqlite {
         };
         let file = if memory { None } else { Some(place(&options)?) };
         Ok(Self { writer, readers, options, file })
+    }
+
+    /// Whether the file itself begins as it must. While there is a log, its copy of the first page is read instead; a start
+    /// after a crash needs the one in the file (<https://www.sqlite.org/fileformat.html#the_database_header>).
+    fn has_header(&self) -> Result<()> {
+        let Some((path, ..)) = &self.file else { return Ok(()) };
+        let mut header = [0; HEADER.len()];
+        let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+        match read {
+            Ok(()) if header == *HEADER => Ok(()),
+            // Nothing is in the file before the first checkpoint.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
+            Ok(()) => {
+                let message = format!("{}: the file does not begin as a database", path.display());
+                Err(StoreError { fault: StoreFault::Corrupt, message })
+            }
+            Err(error) => Err(StoreError::unavailable(error.to_string())),
+        }
     }
 
     /// Reads by a connection that is opened for it; a database in memory has no other than its own.
@@ -757,6 +778,7 @@ impl Database for Sqlite {
     }
 
     async fn last_commit(&self) -> Result<i64> {
+        self.has_header()?;
         let query = "SELECT last_commit FROM store";
         self.by_another_connection(async |connection| Ok(sqlx::query(query).fetch_one(connection).await?.try_get(0)?))
             .await

@@ -192,16 +192,28 @@ impl World {
         PathBuf::from(format!("{}{end}", self.file().display()))
     }
 
-    /// Waits until the store is written and nothing waits.
+    /// Waits until the store takes what is written and holds all that alerting goes on from: an agent that is killed before
+    /// has forgotten some of it.
     async fn well(&self, keeper: &mut Keeper<'_>) {
         until("the store is well", PATIENCE, async || {
             keeper.look().await;
-            let scrape = keeper.agent.get("/metrics").await;
-            let is =
-                |name: &str, value: f64| sample(&scrape, name, &[]).is_some_and(|found| (found - value).abs() < 0.5);
-            is("wachta_store_available", 1.0).then_some(())
+            let available = keeper.agent.sample("wachta_store_available", &[]).await?;
+            (available > 0.5 && self.is_whole().await).then_some(())
         })
         .await;
+    }
+
+    async fn is_whole(&self) -> bool {
+        let Ok(store) = sqlx::SqlitePool::connect(&self.url()).await else { return false };
+        let scenarios = "SELECT count(*) FROM watches WHERE subject LIKE 't%'";
+        let count: sqlx::Result<i64> = sqlx::query_scalar(scenarios).fetch_one(&store).await;
+        store.close().await;
+        count.is_ok_and(|count| count.unsigned_abs() == self.scenarios)
+    }
+
+    /// Whether the file begins as a database does.
+    fn has_header(&self) -> bool {
+        std::fs::read(self.file()).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3\0"))
     }
 
     async fn away(&self, keeper: &Keeper<'_>) {
@@ -256,7 +268,7 @@ impl World {
                 // What alerting goes on from is not left damaged. Pages of history may be: half of the time with the next
                 // fault on top.
                 until("the damage is found", PATIENCE, async || {
-                    (count(keeper, ASIDE) > found || self.reads(&STATE).await).then_some(())
+                    (count(keeper, ASIDE) > found || self.has_header() && self.reads(&STATE).await).then_some(())
                 })
                 .await;
                 if random(&mut self.seed, 2) == 0 && !self.reads(&["PRAGMA quick_check"]).await {

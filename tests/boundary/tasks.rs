@@ -23,7 +23,7 @@ enum Then {
     Again,
 }
 
-const TASKS: [(&str, Then); 14] = [
+const TASKS: [(&str, Then); 15] = [
     ("committer", Then::AgentEnds),
     ("reload", Then::AgentEnds),
     ("requests", Then::AgentEnds),
@@ -37,6 +37,7 @@ const TASKS: [(&str, Then); 14] = [
     ("outbound heartbeat", Then::Again),
     ("retention", Then::Again),
     ("watchdog", Then::Again),
+    ("web files", Then::Again),
     ("zabbix", Then::Again),
 ];
 

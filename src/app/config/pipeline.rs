@@ -416,7 +416,7 @@ mod tests {
         check("{cron: \"0 2 * * SUN\", for: 2h, match: {team: {not: shop}}}", Ok(("2026-01-11T02:00:00+00:00", 120)));
         let empty = "wachta.yaml:5:45: `match` is empty";
         check("{cron: \"0 2 * * SUN\", for: 2h, match: {}}", Err(&[empty]));
-        let form = "wachta.yaml:5:7: a window needs `cron` and `for`, or `from` and `until`";
+        let form = "wachta.yaml:5:7: a window needs `cron` and `for`, `from` and `until`, or `during`";
         check("{cron: \"0 2 * * SUN\"}", Err(&[form]));
         check("{for: 2h}", Err(&[form]));
         check("{cron: \"0 2 * * SUN\", for: 2h, from: \"2026-12-24T20:00\"}", Err(&[form]));

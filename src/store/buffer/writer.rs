@@ -211,18 +211,13 @@ impl Writer {
 
     /// Looks by another connection at what was written, and now and then at what was there before.
     async fn verify(&mut self, database: &dyn Database) -> Result<()> {
-        let expected = {
-            let state = self.shared.state();
-            state.unverified.last().map(|batch| batch.number)
-        };
-        if let Some(expected) = expected {
-            let seen = database.last_commit().await?;
-            if seen < expected {
-                return Err(StoreError {
-                    fault: StoreFault::Corrupt,
-                    message: format!("commit {expected} was taken, but another connection sees {seen}"),
-                });
-            }
+        let expected = self.shared.state().unverified.last().map(|batch| batch.number);
+        let seen = database.last_commit().await?;
+        if let Some(expected) = expected.filter(|expected| seen < *expected) {
+            return Err(StoreError {
+                fault: StoreFault::Corrupt,
+                message: format!("commit {expected} was taken, but another connection sees {seen}"),
+            });
         }
         let begun = Instant::now();
         if begun >= self.check_at || self.damaged > 0 {
