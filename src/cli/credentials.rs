@@ -16,10 +16,11 @@ pub(super) struct Credentials {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// A file with a certificate, where the agent asks for one
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(id = "client_cert", long = "cert", value_name = "FILE", requires = "client_key")]
     cert: Option<PathBuf>,
     /// A file with the private key of that certificate
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    // A name of its own: commands have a `key` as well.
+    #[arg(id = "client_key", long = "key", value_name = "FILE", requires = "client_cert")]
     key: Option<PathBuf>,
     /// A user of the agent
     #[arg(long, value_name = "NAME", env = "WACHTA_USER")]

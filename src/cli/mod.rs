@@ -190,3 +190,15 @@ fn stop_asked() -> impl Future<Output = ()> {
         futures_util::future::select_all(heard.map(Box::pin)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_command_has_two_arguments_of_one_name() {
+        Arguments::command().debug_assert();
+    }
+}

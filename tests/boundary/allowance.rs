@@ -365,7 +365,7 @@ async fn no_kind_of_check_reaches_a_closed_port() {
         format!("{{dns: example.com, server: \"tls://127.0.0.1:{port}\"}}"),
         format!("{{dns: example.com, server: \"https://127.0.0.1:{port}/dns-query\"}}"),
         format!("{{postgres: \"postgres://a:abcdefgh@127.0.0.1:{port}/a\"}}"),
-        format!("{{postgres: \"postgres://a:abcdefgh@localhost:{port}/a?host=127.0.0.1\"}}"),
+        format!("{{postgres: \"postgres://a:abcdefgh@localhost:{port}/a\"}}"),
         format!("{{redis: \"redis://127.0.0.1:{port}\"}}"),
         format!("{{redis: \"rediss://localhost:{port}\"}}"),
         format!("{{grpc: \"127.0.0.1:{port}\"}}"),

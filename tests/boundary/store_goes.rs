@@ -173,6 +173,8 @@ struct World {
     /// Runs that started, and those that were late, in the lives of agents that have ended.
     started: f64,
     late: f64,
+    /// What agents said, but for their runs.
+    log: Vec<String>,
     seen: BTreeMap<Fault, usize>,
     /// Outcomes of gaps that were found in the store, and gaps that another fault came upon before they were looked for.
     written: usize,
@@ -233,6 +235,11 @@ impl World {
         self.late += all - in_time;
     }
 
+    /// Keeps what an agent that has ended said, for the case that something is wrong in the end.
+    fn keep_log(&mut self, keeper: &Keeper<'_>) {
+        self.log.extend(keeper.agent.log().into_iter().filter(|line| !line.contains("run ended")));
+    }
+
     /// A moment: where in the agent's work it falls is what this is about.
     async fn moment(&mut self, limit: u64) {
         tokio::time::sleep(Duration::from_millis(random(&mut self.seed, limit))).await;
@@ -278,6 +285,7 @@ impl World {
             Fault::Killed => {
                 self.count_lag(keeper).await;
                 keeper.agent.kill();
+                self.keep_log(keeper);
             }
         }
     }
@@ -373,7 +381,7 @@ impl World {
     }
 
     /// Waits until the receiver's view is the truth.
-    async fn everybody_knows(&self, keeper: &mut Keeper<'_>) {
+    async fn everybody_knows(&mut self, keeper: &mut Keeper<'_>) {
         let begun = Instant::now();
         loop {
             keeper.look().await;
@@ -389,9 +397,8 @@ impl World {
             }
             if begun.elapsed() > PATIENCE {
                 let differ: Vec<&String> = known.symmetric_difference(&broken).collect();
-                for line in keeper.agent.log().iter().filter(|line| !line.contains("run ended")) {
-                    eprintln!("{line}");
-                }
+                self.keep_log(keeper);
+                self.log.iter().for_each(|line| eprintln!("{line}"));
                 for subject in &differ {
                     let about = notices.iter().filter(|notice| word(notice, "subject") == subject.as_str());
                     about.for_each(|notice| eprintln!("{notice}"));
@@ -457,6 +464,7 @@ async fn the_watch_stays_when_the_store_goes() {
         scenarios,
         started: 0.0,
         late: 0.0,
+        log: Vec::new(),
         seen: BTreeMap::new(),
         written: 0,
         overtaken: 0,
