@@ -133,7 +133,7 @@ struct Address {
     #[command(flatten)]
     credentials: Credentials,
     /// The store of an agent that does not run, like sqlite:wachta.db; what is asked for is done at its next start
-    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "ca", "cert"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "ca", "client_cert"])]
     store: Option<String>,
 }
 

@@ -280,7 +280,8 @@ async fn canary() -> (u16, Arc<Mutex<Vec<String>>>) {
 async fn helper() -> std::net::SocketAddr {
     async fn lead(mut client: tokio::net::TcpStream, own: String) -> std::io::Result<()> {
         let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") && client.read_buf(&mut head).await? > 0 {}
+        let ends = |head: &[u8]| head.windows(4).any(|window| window == b"\r\n\r\n");
+        while !ends(&head) && client.read_buf(&mut head).await? > 0 {}
         let text = String::from_utf8_lossy(&head).into_owned();
         let target = text.split(' ').nth(1).unwrap_or_default();
         let target = target.strip_prefix(&own).unwrap_or(target);
