@@ -282,7 +282,8 @@ async fn opened(url: &str) -> Result<Sqlite, String> {
 
 /// Leaves a request in a store.
 async fn left(url: &str, asked: Result<Asked, String>) -> Result<String, String> {
-    let (url, folder) = store_places(&checked(url)?, Path::new(""));
+    let url = checked(url)?;
+    let (_, folder) = store_places(&url, Path::new(""));
     let left = requests::leave(&url, &folder, asked?).await?;
     Ok(format!("{left}: at the next start of the agent\n"))
 }
