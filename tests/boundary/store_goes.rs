@@ -28,6 +28,8 @@ use crate::support::{Folder, until};
 
 /// Longer than flapping is quiet, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// Longer than the five minutes after which the agent's own incident ends, when runs were unknown.
+const PATIENCE_FOR_AGENT: Duration = Duration::from_secs(420);
 /// What the store's disk holds.
 const DISK_MIB: usize = 512;
 /// How many targets break with each round, and for how many rounds they stay broken.
@@ -200,17 +202,24 @@ impl World {
         until("the store is well", PATIENCE, async || {
             keeper.look().await;
             let available = keeper.agent.sample("wachta_store_available", &[]).await?;
-            (available > 0.5 && self.is_whole().await).then_some(())
+            let incidents: Value = serde_json::from_str(&keeper.agent.get("/api/v1/incidents").await).ok()?;
+            let open = incidents.as_array()?.iter().filter(|incident| incident["resolved_at"].is_null()).count();
+            (available > 0.5 && self.is_whole(open as u64).await).then_some(())
         })
         .await;
     }
 
-    async fn is_whole(&self) -> bool {
+    /// Whether the store holds the state of all scenarios, and a group for each of so many open incidents.
+    async fn is_whole(&self, open: u64) -> bool {
         let Ok(store) = sqlx::SqlitePool::connect(&self.url()).await else { return false };
-        let scenarios = "SELECT count(*) FROM watches WHERE subject LIKE 't%'";
-        let count: sqlx::Result<i64> = sqlx::query_scalar(scenarios).fetch_one(&store).await;
+        let rows = "SELECT (SELECT count(*) FROM watches WHERE subject LIKE 't%'),
+                    (SELECT count(*) FROM memory WHERE key LIKE 'group/%')";
+        let counted = sqlx::query(rows).fetch_one(&store).await;
         store.close().await;
-        count.is_ok_and(|count| count.unsigned_abs() == self.scenarios)
+        counted.is_ok_and(|row| {
+            let count = |column| row.try_get::<i64, _>(column).unwrap_or_default().unsigned_abs();
+            count(0) == self.scenarios && count(1) >= open
+        })
     }
 
     /// Whether the file begins as a database does.
@@ -395,7 +404,7 @@ impl World {
             if known == broken {
                 return;
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > PATIENCE_FOR_AGENT {
                 let differ: Vec<&String> = known.symmetric_difference(&broken).collect();
                 self.keep_log(keeper);
                 self.log.iter().for_each(|line| eprintln!("{line}"));
