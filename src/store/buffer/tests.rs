@@ -211,7 +211,14 @@ async fn a_store_that_is_damaged_under_the_agent_is_given_all_that_is_known() {
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     let identity = bench.buffer.identity();
     bench.buffer.accept(batch(1)).await;
-    // The first page: the file does not even open again, although the log still has a copy.
+    let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
+    let is_busy = async || {
+        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&other).await.unwrap();
+        sqlx::Row::get::<i64, _>(&row, 0) != 0
+    };
+    while is_busy().await {}
+    other.close().await;
+    // The first page, of which the log has no copy any more: the file does not even open again.
     std::fs::File::options().write(true).open(folder.file()).unwrap().write_all_at(&[7; 4096], 0).unwrap();
     let mut health = bench.buffer.health();
     tokio::time::timeout(Duration::from_secs(60), health.wait_for(|health| health.replaced == 1))
