@@ -9,6 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use serde::{Deserialize, Serialize};
 
+use crate::incident::Incident;
 use crate::names::Reason;
 use crate::outcome::{Outcome, StepResult, Verdict};
 use crate::scenario::{Kind, Scenario};
@@ -32,6 +33,12 @@ impl Cause {
     /// The cause of an agent's own incident: there is one at a time.
     pub fn of_agent() -> Self {
         Self { key: "agent".into(), brief: "agent".into(), host: None }
+    }
+
+    /// The cause of an incident of which no more is known than what it says of itself.
+    pub fn of_incident(incident: &Incident) -> Self {
+        let reason = incident.reason.map_or(incident.verdict.as_str(), Reason::as_str).to_owned();
+        Self { key: cut(&format!("{reason} · {}", incident.subject)), brief: reason, host: None }
     }
 
     /// The cause of an error budget's incident: those of one host are told together.

@@ -212,6 +212,9 @@ async fn restore(
             pipeline.adopt(incident);
         }
     }
+    for subject in pipeline.regroup(Utc::now()) {
+        tracing::warn!(%subject, "the group of its incident is lost: whoever was told of it is told of its end");
+    }
     Ok(())
 }
 
@@ -471,6 +474,7 @@ impl Committer {
         }
         let notices: Vec<Notice> = batch.notices.clone();
         self.store.accept(batch).await;
+        self.store.handed_over(self.replaced);
         for (reason, count) in effects.suppressed {
             self.metrics.suppressed.with_label_values(&[reason]).inc_by(count);
         }

@@ -198,6 +198,28 @@ impl Group {
         }
     }
 
+    /// The group of an incident that these receivers were told of and whose own group was lost: its end is told.
+    pub fn adopted(incident: &Incident, cause: Cause, now: DateTime<Utc>) -> Self {
+        let told_cause = Some(cause.clone());
+        let (severity, opened_at) = (incident.severity, Some(incident.opened_at));
+        let member =
+            Member { number: 0, severity, open: true, told: true, cause, told_cause, opened_at, candidate: None };
+        Self {
+            receivers: incident.receivers.clone(),
+            told: incident.receivers.iter().cloned().collect(),
+            told_at: Some(now),
+            first_told_at: Some(now),
+            unattended_since: Some(now),
+            // The ids of its notices are not to meet those of the group that was lost.
+            events: u32::try_from(now.timestamp()).unwrap_or(u32::MAX),
+            severity: Some(severity),
+            acknowledged: incident.acknowledged.clone(),
+            members: BTreeMap::from([(incident.subject.clone(), member)]),
+            open: 1,
+            ..Self::new(incident, None, false)
+        }
+    }
+
     /// The key under which receivers know it.
     pub fn key(&self) -> String {
         self.lead.dedup_key()

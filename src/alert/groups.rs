@@ -119,6 +119,16 @@ impl Groups {
         Ok(())
     }
 
+    /// Gives an incident that receivers were told of, and whose group was lost, a group of its own.
+    pub fn adopt(&mut self, incident: &Incident, now: DateTime<Utc>) {
+        let cause = Cause::of_incident(incident);
+        let id = Id { to: &incident.receivers, by: &[], cause: &incident.dedup_key() };
+        let id = serde_json::to_string(&id).expect("plain data becomes JSON");
+        self.of.insert(incident.subject.clone(), id.clone());
+        self.all.insert(id.clone(), Group::adopted(incident, cause, now));
+        self.touched.insert(id);
+    }
+
     /// The group that an incident is in.
     pub fn of(&self, subject: &Subject) -> Option<&Group> {
         self.all.get(self.of.get(subject)?)

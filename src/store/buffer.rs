@@ -38,6 +38,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long is waited between two attempts to open or write.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a store that turned out to be another file is not written to before alerting has handed over all its state: a
+/// file with a part of it would make an agent that starts with it forget the rest.
+const STATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the database that is written to, at the start and whenever it has to be opened again.
 #[async_trait]
@@ -106,6 +109,9 @@ struct State {
     accepted: u64,
     /// Since when something waits to be written.
     waiting_since: Option<Instant>,
+    /// Nothing is written before alerting has handed over its state for a new file: which of the replacements that was for,
+    /// and until when at most.
+    held: Option<(u64, Instant)>,
 }
 
 /// What a start found.
@@ -166,6 +172,7 @@ impl WriteBuffer {
             identity,
             accepted: 0,
             waiting_since: None,
+            held: None,
         };
         let shared = Arc::new(Shared {
             opener,
@@ -259,6 +266,15 @@ impl WriteBuffer {
             }
         };
         let _ = tokio::time::timeout(WRITE_TIMEOUT, done).await;
+    }
+
+    /// Says that all state of alerting was accepted since the store was replaced for the `replaced`th time
+    /// ([`Health::replaced`]): the new file may be written.
+    pub fn handed_over(&self, replaced: u64) {
+        let released = self.shared.state().held.take_if(|(asked, _)| replaced >= *asked);
+        if released.is_some() {
+            self.shared.work.notify_one();
+        }
     }
 
     /// Which store it is.

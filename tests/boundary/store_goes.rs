@@ -196,30 +196,14 @@ impl World {
         PathBuf::from(format!("{}{end}", self.file().display()))
     }
 
-    /// Waits until the store takes what is written and holds all that alerting goes on from: an agent that is killed before
-    /// has forgotten some of it.
+    /// Waits until the store takes what is written. It holds then all that alerting goes on from.
     async fn well(&self, keeper: &mut Keeper<'_>) {
         until("the store is well", PATIENCE, async || {
             keeper.look().await;
             let available = keeper.agent.sample("wachta_store_available", &[]).await?;
-            let incidents: Value = serde_json::from_str(&keeper.agent.get("/api/v1/incidents").await).ok()?;
-            let open = incidents.as_array()?.iter().filter(|incident| incident["resolved_at"].is_null()).count();
-            (available > 0.5 && self.is_whole(open as u64).await).then_some(())
+            (available > 0.5).then_some(())
         })
         .await;
-    }
-
-    /// Whether the store holds the state of all scenarios, and a group for each of so many open incidents.
-    async fn is_whole(&self, open: u64) -> bool {
-        let Ok(store) = sqlx::SqlitePool::connect(&self.url()).await else { return false };
-        let rows = "SELECT (SELECT count(*) FROM watches WHERE subject LIKE 't%'),
-                    (SELECT count(*) FROM memory WHERE key LIKE 'group/%')";
-        let counted = sqlx::query(rows).fetch_one(&store).await;
-        store.close().await;
-        counted.is_ok_and(|row| {
-            let count = |column| row.try_get::<i64, _>(column).unwrap_or_default().unsigned_abs();
-            count(0) == self.scenarios && count(1) >= open
-        })
     }
 
     /// Whether the file begins as a database does.

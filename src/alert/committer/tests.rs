@@ -467,6 +467,7 @@ on_both_stores! {
     restart => a_restart_goes_on_where_it_was;
     routes => who_heard_of_the_opening_hears_of_the_end;
     removal => what_is_removed_resolves;
+    lost_rows => who_was_told_is_told_of_the_end_though_rows_are_lost;
     plans => plans_are_written_and_withdrawn;
     own_fault => the_agent_has_an_incident_of_its_own;
 }
@@ -604,6 +605,34 @@ async fn what_is_removed_resolves(url: &str) {
     assert_eq!(why, ["brief", "removed", "opened"]);
     let left: Vec<String> = store.memory().await.unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, ["location", "receivers"], "nothing is left of what is over");
+}
+
+async fn who_was_told_is_told_of_the_end_though_rows_are_lost(url: &str) {
+    for lost in ["group/", "", "every watch"] {
+        let file = File::new();
+        let url = if url.contains("memory") { url.to_owned() } else { format!("sqlite:{}", file.0.display()) };
+        let store = store(&url).await;
+        let running = Agent::new(&store).await.start();
+        running.intake.alerting(alerting(&["a"], &[])).await;
+        running.intake.scenarios(scenarios("", &["shop", "blog"]), Idle::default()).await;
+        running.runs("FF", "shop", 0).await;
+        running.stop().await;
+        let memory = store.memory().await.unwrap().into_iter();
+        let memory: Vec<_> = memory.filter(|(key, _)| key.starts_with(lost) || lost == "every watch").collect();
+        let memory = memory.into_iter().map(|(key, _)| (key, None)).collect();
+        let watches: Vec<_> = store.watches().await.unwrap().into_iter().filter(|_| lost == "every watch").collect();
+        let watches = watches.into_iter().map(|(subject, _)| (subject, Json::Null)).collect();
+        store.commit(&Batch { watches, memory, ..Batch::default() }).await.unwrap();
+        for letters in ["FF", "PP"] {
+            let running = Agent::new(&store).await.start();
+            running.intake.alerting(alerting(&["a"], &[])).await;
+            running.intake.scenarios(scenarios("", &["shop", "blog"]), Idle::default()).await;
+            running.runs(letters, "shop", 120).await;
+            running.runs("PP", "blog", 120).await;
+            running.stop().await;
+        }
+        assert_eq!(owed(&store, "a").await, ["opened shop:1", "resolved shop:1"], "lost: {lost}");
+    }
 }
 
 async fn plans_are_written_and_withdrawn(url: &str) {

@@ -44,4 +44,18 @@ impl Pipeline {
         }
         self.count(None, Some(severity));
     }
+
+    /// Gives each open incident that receivers were told of, and whose group was lost, a group of its own: they are told
+    /// of its end.
+    pub fn regroup(&mut self, now: DateTime<Utc>) -> Vec<Subject> {
+        let open = self.watches.values().filter_map(|watch| watch.open.as_ref());
+        let open = open.chain(self.budgets.watches.values().filter_map(|watch| watch.open.as_ref()));
+        let open = open.chain(&self.agent.open).filter(|incident| !incident.receivers.is_empty());
+        let lost = |it: &&Incident| !self.held.contains_key(&it.subject) && self.groups.of(&it.subject).is_none();
+        let lost: Vec<Incident> = open.filter(lost).cloned().collect();
+        for incident in &lost {
+            self.groups.adopt(incident, now);
+        }
+        lost.into_iter().map(|incident| incident.subject).collect()
+    }
 }

@@ -172,6 +172,17 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
         bench.buffer.accept(batch(2)).await;
         health.wait_for(|health| health.replaced == 1).await.unwrap();
         bench.buffer.accept(batch(3)).await;
+        // A part of what is known is worse than nothing: an agent that is killed now would go on from it.
+        bench.buffer.handed_over(0);
+        let (written, _, _, watch) = stored(&folder).await;
+        // Where reading took longer than the writer waits for alerting, it says nothing.
+        let held = bench.buffer.shared.state().held;
+        if held.is_some_and(|(_, until)| Instant::now() < until) {
+            assert_eq!((written, watch), (0, None));
+            assert!(health.borrow().away.is_some());
+        }
+        bench.buffer.handed_over(1);
+        bench.back().await;
         bench.close().await;
         let (outcomes, notices, _, watch) = stored(&folder).await;
         // What was seen by another connection before belongs to the file that is gone.
@@ -226,6 +237,7 @@ async fn a_store_that_is_damaged_under_the_agent_is_given_all_that_is_known() {
         .unwrap()
         .unwrap();
     bench.buffer.accept(batch(2)).await;
+    bench.buffer.handed_over(1);
     bench.back().await;
     bench.close().await;
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;

@@ -7,7 +7,7 @@ use chrono::Utc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{RETRY_INTERVAL, Shared};
+use super::{RETRY_INTERVAL, STATE_TIMEOUT, Shared};
 use crate::store::buffer::backlog;
 use crate::store::{Batch, Database, Result, StoreError, StoreFault};
 
@@ -67,7 +67,7 @@ impl Writer {
                 biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
-                () = self.shared.work.notified(), if self.failures == 0 => {}
+                () = self.shared.work.notified(), if self.failures == 0 || self.held().is_some() => {}
             }
         }
         if let Some(database) = self.shared.database() {
@@ -79,9 +79,10 @@ impl Writer {
     async fn turn(&mut self) -> Duration {
         loop {
             let step = self.step().await;
+
             match step {
                 Ok(true) => {}
-                Ok(false) => return VERIFY_INTERVAL,
+                Ok(false) => return self.held().unwrap_or(VERIFY_INTERVAL),
                 Err(error) => {
                     self.failed(&error).await;
                     return RETRY_INTERVAL;
@@ -93,6 +94,9 @@ impl Writer {
     /// Writes one batch, or verifies what was written. Returns whether there is more to do at once.
     async fn step(&mut self) -> Result<bool> {
         let database = self.ready().await?;
+        if self.held().is_some() {
+            return Ok(false);
+        }
         let Some((batch, through)) = self.take() else {
             if self.verified_at.elapsed() >= VERIFY_INTERVAL || self.failures > 0 {
                 self.verify(&*database).await?;
@@ -122,6 +126,12 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// How long nothing is written yet, because alerting has not handed over its state for a new file.
+    fn held(&self) -> Option<Duration> {
+        let (_, until) = self.shared.state().held?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
     /// Notes that a batch is written. Returns whether everything is.
@@ -163,6 +173,8 @@ impl Writer {
             tracing::error!(
                 "the store's file was deleted, moved or replaced; it is opened again and given all that is known"
             );
+            let message = "its file was deleted, moved or replaced".to_owned();
+            self.note_failure(&StoreError { fault: StoreFault::Unavailable, message });
             self.replaced(Some(database));
         }
         let database = self.shared.opener.open().await?;
@@ -189,6 +201,7 @@ impl Writer {
         }
         {
             let mut state = self.shared.state();
+            state.held = Some((self.shared.health.borrow().replaced + 1, Instant::now() + STATE_TIMEOUT));
             self.rewind(&mut state);
             let mut all = state.outbox.rows();
             all.identity = Some(state.identity.clone());
