@@ -13,6 +13,7 @@ use wachta::names::Reason;
 use wachta::notify::{Alerting, Receiver};
 use wachta::outcome::{Failure, HttpResult, Outcome, RunId, StepResult, StepStatus, Verdict};
 use wachta::scenario::{Kind, Lookup, LookupError, load};
+use wachta::secret::Masked;
 
 const SCENARIOS: usize = 5000;
 const ROUNDS: usize = 40;
@@ -57,7 +58,15 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
     let url = format!("https://{host}.example.com/{n}");
     // A gateway that answers for all is one cause; a status of the application's own is one for each of its URLs.
     let status = if own_host { 500 } else { 503 };
-    let message = "the status is not 200";
+    let message = Masked::constant("the status is not 200");
+    let failure = Failure {
+        message: message.clone(),
+        reason: Reason::Status,
+        expected: None,
+        seen: None,
+        waited: None,
+        span: None,
+    };
     let step = StepResult {
         name: format!("GET {url}"),
         depth: 0,
@@ -68,7 +77,7 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
         duration: Duration::from_millis(12),
         status: if bad { StepStatus::Failed } else { StepStatus::Passed },
         place: "checks.yaml:2:3".into(),
-        failure: bad.then(|| Failure::new(Reason::Status, message)),
+        failure: bad.then_some(failure),
         http: Some(HttpResult { method: "GET".into(), url, status, bytes: 1, hops: Vec::new() }),
         certificate_expires_at: None,
         page: None,
@@ -85,7 +94,7 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
         duration: Duration::from_millis(12),
         verdict: if bad { Verdict::Failed } else { Verdict::Passed },
         reason: bad.then_some(Reason::Status),
-        message: bad.then(|| message.to_owned()),
+        message: bad.then_some(message),
         failed_step: bad.then_some(0),
         steps: vec![step],
         evidence: Vec::new(),

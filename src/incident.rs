@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{ScenarioId, Severity};
+use crate::secret::Masked;
 
 pub use matching::{FORMS, Matcher, Matchers};
 
@@ -101,8 +102,8 @@ pub struct Incident {
     pub last_run: RunId,
     /// The reason of the last bad run.
     pub reason: Option<Reason>,
-    /// The message of the last bad run; secrets masked.
-    pub message: Option<String>,
+    /// The message of the last bad run.
+    pub message: Option<Masked>,
     /// The name of the step that decided the last bad run.
     pub step: Option<String>,
     /// `file.yaml:LINE:COLUMN` of what did not hold.
@@ -315,8 +316,8 @@ pub struct Affected {
     pub location: String,
     /// The name of the step that decided its last bad run.
     pub step: Option<String>,
-    /// The message of its last bad run; secrets masked.
-    pub message: Option<String>,
+    /// The message of its last bad run.
+    pub message: Option<Masked>,
     /// When it opened.
     pub opened_at: DateTime<Utc>,
     /// When it resolved.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::names::Reason;
 use crate::scenario::{Kind, ScenarioId};
+use crate::secret::Masked;
 
 /// How a run ended: a word of the scenario language, since `alert.verdicts` names it.
 pub use crate::scenario::Verdict;
@@ -64,9 +65,9 @@ pub struct Outcome {
     /// Why it is not `passed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// One line for people; secrets masked.
+    /// One line for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub message: Option<Masked>,
     /// Position in `steps` of the step that decided the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_step: Option<usize>,
@@ -133,7 +134,7 @@ pub struct StepResult {
     pub place: String,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<Failure<Masked>>,
     /// What its answer was like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpResult>,
@@ -223,19 +224,19 @@ pub struct BrowserResult {
     pub warm: bool,
 }
 
-/// Why a step failed, for a person. Secrets are masked.
+/// Why a step failed, for a person. While a run goes on its texts are as they came; an outcome takes masked ones alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct Failure<T = String> {
     /// The bounded reason.
     pub reason: Reason,
     /// What is wrong: lower case, concise, no final period.
-    pub message: String,
+    pub message: T,
     /// What was expected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expected: Option<String>,
+    pub expected: Option<T>,
     /// What was seen last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<String>,
+    pub seen: Option<T>,
     /// How long it was waited for.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds_option")]
     pub waited: Option<Duration>,

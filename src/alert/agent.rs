@@ -10,13 +10,15 @@ use super::timers::{Timer, Timers};
 use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
+use crate::secret::Masked;
 
 /// Of an agent's incident the message says how much could not be tested.
 fn note_untested(incident: &mut Incident, outcome: &Outcome, detail: &str) {
     note_bad_run(incident, outcome);
+    let detail = Masked::own_words(detail);
     incident.message = Some(match &outcome.message {
-        Some(message) => format!("{detail}: {message}"),
-        None => detail.to_owned(),
+        Some(message) => detail.followed_by(": ", message),
+        None => detail,
     });
 }
 
@@ -62,7 +64,7 @@ pub struct AgentWatch {
     closed: bool,
     /// What could not be tested, for as long as it counts.
     #[serde(default)]
-    untested: Option<String>,
+    untested: Option<Masked>,
     /// What else is wrong, by what it is about.
     #[serde(default)]
     troubles: BTreeMap<String, Trouble>,
@@ -124,10 +126,11 @@ impl AgentWatch {
     /// Puts all that is wrong into the message of the incident that is open.
     fn describe(&mut self) {
         let Some(open) = &mut self.open else { return };
-        let told = self.troubles.values().filter(|trouble| trouble.told).map(|trouble| &trouble.message);
-        let all: Vec<&str> = self.untested.iter().chain(told).map(String::as_str).collect();
-        if !all.is_empty() {
-            open.message = Some(all.join("; "));
+        let told = self.troubles.values().filter(|trouble| trouble.told);
+        let told = told.map(|trouble| Masked::own_words(&trouble.message));
+        let all = self.untested.iter().cloned().chain(told).reduce(|all, next| all.followed_by("; ", &next));
+        if all.is_some() {
+            open.message = all;
         }
     }
 

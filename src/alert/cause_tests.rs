@@ -88,7 +88,7 @@ fn made(line: &str) -> (String, u64) {
     let failed = StepResult {
         name: step.into(),
         status: StepStatus::Failed,
-        failure: Some(Failure::new(reason, message)),
+        failure: Some(Failure::new(reason, message).into()),
         http: status.parse().ok().map(|status| HttpResult {
             method: "GET".into(),
             url,

@@ -59,7 +59,8 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         verdict,
         reason,
         // Of X each scenario has one of its own.
-        message: message.map(|text| if letter == 'X' { format!("{text}{scenario}") } else { text.to_owned() }),
+        message: message
+            .map(|text| if letter == 'X' { format!("{text}{scenario}").as_str().into() } else { text.into() }),
         failed_step: None,
         steps: Vec::new(),
         evidence: Vec::new(),

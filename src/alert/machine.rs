@@ -329,7 +329,9 @@ pub fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     incident.unwatched = None;
     let step = outcome.deciding_step();
     keep(&mut incident.target, step.and_then(target_of));
-    keep(&mut incident.message, outcome.message.as_deref());
+    if incident.message != outcome.message {
+        incident.message.clone_from(&outcome.message);
+    }
     keep(&mut incident.step, step.map(|step| step.name.as_str()));
     keep(&mut incident.place, step.map(|step| step.place.as_str()));
     let pictures = || outcome.evidence.iter().rev().filter(|piece| piece.kind == EvidenceKind::Screenshot);

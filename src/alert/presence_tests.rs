@@ -56,7 +56,7 @@ fn unreadable_scenarios_stay_open_and_the_agent_says_so_once() {
             run.play("", "1h");
             assert_eq!(run.told[2..], ["1:55 a opened agent/here:1 warning"], "{what}");
             let message = run.notices[2].incident.message.clone().unwrap_or_default();
-            assert_eq!(message, format!("shop is not watched: {what}: it does not read"));
+            assert_eq!(message.as_str(), format!("shop is not watched: {what}: it does not read"));
             let shop = run.pipeline.incident(&Subject("shop".into())).expect("is open").clone();
             let unwatched = shop.unwatched.expect("is marked");
             assert_eq!((unwatched.since, unwatched.reason), (at(60), format!("{what}: it does not read")));

@@ -13,6 +13,7 @@ use super::timers::{Timer, Timers};
 use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Pretty, Scenario, Severity, Slo};
+use crate::secret::Masked;
 
 /// What is remembered of an error budget between runs, beside the counts that the store's outcomes hold anyway.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -105,7 +106,7 @@ impl SloWatch {
             kind: "slo".into(),
             severity: rule.severity,
             reason: outcome.reason,
-            message: Some(told(slo, burn, rule)),
+            message: Some(Masked::own_words(told(slo, burn, rule))),
             place: Some(scenario.source.place(scenario.id.span)),
             runbook: scenario.alert.runbook.clone(),
             bad_runs: 1,
@@ -131,12 +132,12 @@ impl SloWatch {
             let detail = told(slo, burn, rule);
             if rule.severity > open.severity && failed {
                 let before = std::mem::replace(&mut open.severity, rule.severity);
-                open.message = Some(detail);
+                open.message = Some(Masked::own_words(detail));
                 let detail = format!("{before} became {}", rule.severity);
                 return Some(self.judged(outcome, Why::Raised, detail, Some(Event::Updated)));
             }
             // A reminder says how it stands now.
-            open.message = Some(detail.clone());
+            open.message = Some(Masked::own_words(detail.clone()));
             return failed.then(|| self.judged(outcome, Why::Repeat, detail, None));
         }
         if failed {
@@ -151,7 +152,7 @@ impl SloWatch {
         let budget = burn.budget(slo);
         let detail =
             format!("no rule holds any more; {} of the budget of {} is used", share(budget.used()), window(slo));
-        open.message = Some(detail.clone());
+        open.message = Some(Masked::own_words(detail.clone()));
         self.over = (open.severity == Severity::Critical).then_some(Over { at: outcome.ended_at, failed: 0 });
         self.until = None;
         Some(self.judged(outcome, Why::Resolved, detail, Some(Event::Resolved)))

@@ -105,7 +105,7 @@ impl Play {
             let minute = (now - self.set_by - at(0)).num_minutes() - WELL;
             self.told.push(format!("{minute} {event} {} {severity}", notice.incident.dedup_key()));
             self.headlines.push(crate::notify::headline(notice));
-            self.messages.push(notice.incident.message.clone().unwrap_or_default());
+            self.messages.push(notice.incident.message.clone().unwrap_or_default().into_inner());
         }
         self.remaining = effects.budgets.values().next().copied().or(self.remaining);
         for subject in effects.watches {

@@ -8,6 +8,7 @@ use super::{Parts, Resumed};
 use crate::alert::Intake;
 use crate::names::Reason;
 use crate::outcome::{Outcome, Verdict};
+use crate::secret::Masked;
 use crate::store::{Intent, Runs as _, StoreError};
 
 impl Parts {
@@ -46,7 +47,7 @@ fn lost(intent: Intent, now: DateTime<Utc>) -> Outcome {
         duration: std::time::Duration::ZERO,
         verdict: Verdict::Unknown,
         reason: Some(Reason::Lost),
-        message: Some("the agent went away before the run ended".into()),
+        message: Some(Masked::constant("the agent went away before the run ended")),
         failed_step: None,
         steps: Vec::new(),
         evidence: Vec::new(),

@@ -537,7 +537,7 @@ impl Parts {
         tracing::info!(
             run = %outcome.run, scenario = %outcome.scenario, verdict = outcome.verdict.as_str(),
             reason = outcome.reason.map(crate::names::Reason::as_str), seconds = outcome.duration.as_secs_f64(),
-            message = outcome.message, "run ended"
+            message = outcome.message.as_deref(), "run ended"
         );
         self.baseline.outcome(outcome);
         self.prometheus.outcome(outcome);

@@ -9,6 +9,7 @@ use super::cut;
 use super::message::Message;
 use crate::incident::{Incident, Notice};
 use crate::names::Reason;
+use crate::secret::Masked;
 
 /// The alert's name, the same for all: what failed is in the other labels.
 const NAME: &str = "WachtaIncident";
@@ -48,7 +49,7 @@ pub(super) fn annotations(notice: &Notice, message: &Message) -> Labels {
         ("description", Some(message.text.clone())),
         ("name", Some(name.clone())),
         ("step", step.clone()),
-        ("message", seen.clone()),
+        ("message", seen.clone().map(Masked::into_inner)),
         ("reason", reason.map(Reason::as_str).map(ToOwned::to_owned)),
         ("place", place.clone()),
         ("note", notice.note.clone()),

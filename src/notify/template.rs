@@ -15,6 +15,7 @@ use crate::incident::{Affected, Ending, Event, Incident, Notice, Subject};
 use crate::names::Reason;
 use crate::outcome::{RunId, Verdict};
 use crate::scenario::{Pretty, Severity};
+use crate::secret::Masked;
 
 /// What a template may do at most, in minijinja's fuel: an instruction costs one, and so do 64 bytes that it makes.
 const FUEL: u64 = 200_000;
@@ -220,7 +221,7 @@ fn names(notice: &Notice, links: &Links) -> Value {
     let other = |other: &Affected| {
         json!({
             "subject": other.subject, "name": text(&other.name), "severity": other.severity.as_str(),
-            "location": other.location, "step": some(&other.step), "message": some(&other.message),
+            "location": other.location, "step": some(&other.step), "message": other.message.as_deref().map(text),
             "opened_at": moment(other.opened_at), "resolved_at": other.resolved_at.map(moment),
             "run": links.run_of(other.last_run), "ending": other.ending.map(Ending::meaning),
         })
@@ -230,7 +231,7 @@ fn names(notice: &Notice, links: &Links) -> Value {
         "severity": incident.severity.as_str(), "name": text(&incident.name), "subject": incident.subject,
         "kind": incident.kind, "tags": incident.tags, "location": incident.location,
         "verdict": incident.verdict.as_str(), "reason": incident.reason.map(Reason::as_str),
-        "message": some(&incident.message), "step": some(&incident.step), "place": some(&incident.place),
+        "message": incident.message.as_deref().map(text), "step": some(&incident.step), "place": some(&incident.place),
         "run": incident.last_run.to_string(), "opened_at": moment(incident.opened_at),
         "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| Pretty(lasted).to_string()),
         "bad_runs": incident.bad_runs, "note": some(&notice.note),
@@ -282,7 +283,7 @@ pub(super) fn sample() -> Notice {
         verdict: Verdict::Failed,
         last_run: RunId(uuid::Uuid::nil()),
         reason: Some(Reason::NotFound),
-        message: Some("no such element".into()),
+        message: Some(Masked::constant("no such element")),
         step: Some("click button \"Pay now\"".into()),
         place: Some("scenarios/shop-checkout.yaml:31:9".into()),
         screenshot: None,
@@ -302,7 +303,7 @@ pub(super) fn sample() -> Notice {
         severity: Severity::Warning,
         location: "waw-1".into(),
         step: Some("open /search".into()),
-        message: Some("timeout".into()),
+        message: Some(Masked::constant("timeout")),
         opened_at: at(5),
         resolved_at: None,
         last_run: RunId(uuid::Uuid::nil()),

@@ -114,8 +114,9 @@ pub(super) fn alertmanager_body(
     })];
     for other in &notice.others {
         let labels = alerts::own(&other.subject.0, other.severity.as_str(), &other.location);
-        let texts = [("name", Some(&other.name)), ("step", other.step.as_ref()), ("message", other.message.as_ref())];
-        let annotations: Json = texts.into_iter().filter_map(|(name, text)| Some((name, text?.as_str()))).collect();
+        let texts =
+            [("name", Some(&*other.name)), ("step", other.step.as_deref()), ("message", other.message.as_deref())];
+        let annotations: Json = texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
         all.push(json!({
             "status": state(is_over || other.resolved_at.is_some()),
             "labels": labels,

@@ -35,6 +35,7 @@ use crate::clock::{self, ClockWatch};
 use crate::names::Reason;
 use crate::outcome::{Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Lookup, Pretty, Scenario};
+use crate::secret::Masked;
 use crate::store::evidence::EvidenceFolder;
 
 pub use baseline::{Baseline, Usuals};
@@ -116,7 +117,7 @@ pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Out
         return asleep(outcome, paused);
     }
     match tools.line.blame(&outcome, began).await {
-        Some(why) => ours(outcome, Reason::Network, &why),
+        Some(why) => ours(outcome, Reason::Network, &Masked::own_words(why)),
         None => outcome,
     }
 }
@@ -128,35 +129,45 @@ async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> 
         return outcome;
     }
     if kills.is_some_and(|kills| browser::out_of_memory_kills() > kills) {
-        return ours(outcome, Reason::Resources, "the kernel has ended a process for want of memory");
+        return ours(
+            outcome,
+            Reason::Resources,
+            &Masked::constant("the kernel has ended a process for want of memory"),
+        );
     }
     if ticket.cancel.is_cancelled() {
-        return ours(outcome, Reason::Browser, "the agent was stopped before the run could be repeated");
+        return ours(
+            outcome,
+            Reason::Browser,
+            &Masked::constant("the agent was stopped before the run could be repeated"),
+        );
     }
     let again = Ticket { run: RunId::new(), progress: None, ..ticket };
     let second = attempt(scenario, tools, &again, true).await;
     tools.evidence.forget(second.run).await;
     if second.reason == Some(Reason::Crash) && second.failed_step == outcome.failed_step {
-        let message = outcome.message.map(|message| format!("{message}, and again in a fresh browser"));
+        let again = Masked::constant("and again in a fresh browser");
+        let message = outcome.message.map(|message| message.followed_by(", ", &again));
         return Outcome { message, ..outcome };
     }
     let word = second.verdict.as_str();
-    ours(outcome, Reason::Browser, &format!("it did not when the run was repeated in a fresh browser, which {word}"))
+    let why = format!("it did not when the run was repeated in a fresh browser, which {word}");
+    ours(outcome, Reason::Browser, &Masked::own_words(why))
 }
 
 /// What ran while the agent was stopped: neither its times nor its failures say anything of the target.
 fn asleep(outcome: Outcome, paused: Duration) -> Outcome {
-    let why = format!("the agent was stopped for {} during the run", Pretty(paused));
+    let why = Masked::own_words(format!("the agent was stopped for {} during the run", Pretty(paused)));
     let outcome = if outcome.verdict == Verdict::Unknown { outcome } else { ours(outcome, Reason::Asleep, &why) };
     Outcome { message: Some(outcome.message.unwrap_or(why)), ..outcome }
 }
 
 /// A failure that is nobody's fault but ours.
-fn ours(mut outcome: Outcome, reason: Reason, why: &str) -> Outcome {
+fn ours(mut outcome: Outcome, reason: Reason, why: &Masked) -> Outcome {
     let was = outcome.reason;
     outcome.verdict = Verdict::Unknown;
     outcome.reason = Some(reason);
-    outcome.message = outcome.message.map(|message| format!("{message}; {why}"));
+    outcome.message = outcome.message.map(|message| message.followed_by("; ", why));
     for step in outcome.steps.iter_mut().filter(|step| step.status == StepStatus::Failed) {
         let Some(failure) = step.failure.as_mut().filter(|failure| Some(failure.reason) == was) else { continue };
         failure.reason = reason;

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::budget::{self, Totals};
-use super::expect::cut;
 use super::probe::{Case, CaseEnd};
 use super::{Progress, Stage, Ticket, Tools, Usuals};
 use crate::diagnostic::printable;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, PageResult, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Scenario, SlowerThanUsual, Step};
-use crate::secret::Masker;
+use crate::secret::{Masked, Masker};
 
 /// So much of what was expected and of what was seen is told, in characters.
 const LONGEST: usize = 300;
@@ -54,7 +53,7 @@ struct State {
 }
 
 /// What is wrong, and in which step.
-type Finding = (Option<usize>, Failure);
+type Finding = (Option<usize>, Failure<Masked>);
 
 impl Record {
     pub(super) fn begin(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket) -> Self {
@@ -256,17 +255,13 @@ impl Record {
         (state.pages, state.totals) = (pages, totals);
     }
 
-    fn masked(&self, failure: Failure) -> Failure {
+    fn masked(&self, failure: Failure) -> Failure<Masked> {
         // What a server says must not steer a terminal nor forge a line, wherever it is shown.
-        let mask = |text: String| printable(&self.masker.mask(&text)).into_owned();
-        // Cut after masking: half a secret is one as well.
-        let show = |text: String| cut(&mask(text), LONGEST);
-        Failure {
-            message: mask(failure.message),
-            expected: failure.expected.map(show),
-            seen: failure.seen.map(show),
-            ..failure
-        }
+        let mask = |text: String| self.masker.masked(&text).printable();
+        let show = |text: String| mask(text).cut(LONGEST);
+        let Failure { reason, message, expected, seen, waited, span } = failure;
+        let (message, expected, seen) = (mask(message), expected.map(show), seen.map(show));
+        Failure { reason, message, expected, seen, waited, span }
     }
 
     /// The outcome. What was begun and not ended (a panic, a cancelled run) counts as not tested.
@@ -333,7 +328,7 @@ fn span_id() -> String {
 
 /// The verdict, why, in words, and the step that decided. A failure goes before anything soft, which then says nothing;
 /// a run that is degraded by what `finally` left is so for that reason.
-fn conclude(decided: Option<&Finding>, soft: &[Finding]) -> (Verdict, Option<Reason>, Option<String>, Option<usize>) {
+fn conclude(decided: Option<&Finding>, soft: &[Finding]) -> (Verdict, Option<Reason>, Option<Masked>, Option<usize>) {
     let is_degraded = decided.is_none_or(|(_, failure)| failure.reason.class() == ReasonClass::Degraded);
     let soft = if is_degraded { soft } else { &[] };
     let mut findings = decided.into_iter().chain(soft);
@@ -343,21 +338,20 @@ fn conclude(decided: Option<&Finding>, soft: &[Finding]) -> (Verdict, Option<Rea
         ReasonClass::Unknown => Verdict::Unknown,
         ReasonClass::Degraded => Verdict::Degraded,
     };
-    let lines: Vec<String> = std::iter::once(sentence(first)).chain(findings.map(|(_, next)| sentence(next))).collect();
-    (verdict, Some(first.reason), Some(cut(&lines.join("; "), LONGEST_MESSAGE)), *step)
+    let message = findings.fold(sentence(first), |line, (_, next)| line.followed_by("; ", &sentence(next)));
+    (verdict, Some(first.reason), Some(message.cut(LONGEST_MESSAGE)), *step)
 }
 
 /// One line for people.
-fn sentence(failure: &Failure) -> String {
-    let mut line = failure.message.clone();
-    // A missed budget says both already.
-    if failure.reason == Reason::Budget {
-        return line;
+fn sentence(failure: &Failure<Masked>) -> Masked {
+    let line = failure.message.clone();
+    match (&failure.expected, &failure.seen) {
+        // A missed budget says both already.
+        (Some(expected), Some(seen)) if failure.reason != Reason::Budget => {
+            line.followed_by(": expected ", expected).followed_by(", saw ", seen)
+        }
+        _ => line,
     }
-    if let (Some(expected), Some(seen)) = (&failure.expected, &failure.seen) {
-        line.push_str(&format!(": expected {expected}, saw {seen}"));
-    }
-    line
 }
 
 /// What a failure under `finally` makes of the run.

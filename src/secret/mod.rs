@@ -5,12 +5,15 @@ mod find;
 mod tests;
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, RwLock, RwLockWriteGuard};
 
 use base64::Engine as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::diagnostic::printable;
 use find::{Finder, Form, Pattern};
 
 /// What stands where a secret stood.
@@ -50,15 +53,37 @@ impl<T> fmt::Display for Secret<T> {
     }
 }
 
-/// Text without secrets. Only [`Masker::masked`] makes one out of text that is not part of the program, so that what
+/// Text without secrets. Only [`Masker::masked`] makes one out of text that is not the program's own, so that what
 /// takes a `Masked` cannot be given anything else. It is cut here, after it was masked: half a secret is one as well.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// What is read back from the store was masked before it was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Masked<T = String>(T);
 
 impl Masked {
     /// Text of the program itself.
     pub fn constant(text: &'static str) -> Self {
         Self(text.to_owned())
+    }
+
+    /// What the program says in its own words, of ids, counts, times and places. Nothing that a target, a file or a person
+    /// wrote belongs here but by way of a `Masked`; the name makes each use easy to find.
+    pub fn own_words(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text with another one behind it, and words of the program between the two.
+    #[must_use]
+    pub fn followed_by(mut self, between: &'static str, next: &Self) -> Self {
+        self.0.push_str(between);
+        self.0.push_str(&next.0);
+        self
+    }
+
+    /// The text as terminals and lines of a log may show it ([`printable`]).
+    #[must_use]
+    pub fn printable(self) -> Self {
+        Self(printable(&self.0).into_owned())
     }
 
     /// The text, at most so many characters long, with `…` where it was cut.
@@ -97,6 +122,20 @@ impl<T> Masked<T> {
     /// The text or the bytes.
     pub fn into_inner(self) -> T {
         self.0
+    }
+}
+
+impl Deref for Masked {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Masked {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 

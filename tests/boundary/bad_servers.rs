@@ -518,7 +518,7 @@ async fn said(tools: &Tools, check: &str) -> (String, String) {
     assert!(!loaded.is_refused(), "{check}: {:#?}", loaded.diagnostics);
     let outcome = run(&loaded.scenarios[0], tools, Ticket::default()).await;
     let word = outcome.reason.map_or(outcome.verdict.as_str(), |reason| reason.as_str());
-    (word.to_owned(), outcome.message.unwrap_or_default())
+    (word.to_owned(), outcome.message.unwrap_or_default().into_inner())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

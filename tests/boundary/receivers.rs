@@ -13,6 +13,7 @@ use wachta::notify::credential::Credential;
 use wachta::notify::{Alertmanager as Api, Courier, Email, Links, MailTls, Metrics, Receiver, ReceiverKind, Tools};
 use wachta::outcome::{EvidenceKind, RunId, Verdict};
 use wachta::scenario::{Engine, Severity, load};
+use wachta::secret::Masked;
 use wachta::store::evidence::EvidenceFolder;
 use wachta::store::{Batch, Outbox as _, Runs as _, Sqlite};
 use wachta::tasks::Tasks;
@@ -42,7 +43,7 @@ fn incident(subject: &str, service: &str, opened_at: DateTime<Utc>) -> Incident 
         verdict: Verdict::Failed,
         last_run: RunId::new(),
         reason: Some(Reason::NotFound),
-        message: Some("no <button> \"Pay\" & no 🐢".into()),
+        message: Some(Masked::constant("no <button> \"Pay\" & no 🐢")),
         step: Some("click button \"Pay now\"".into()),
         place: Some("shop.yaml:31:9".into()),
         screenshot: None,

@@ -134,7 +134,7 @@ fn failure(
     }
     if outcome.verdict == Verdict::Degraded
         && let Some(more) =
-            outcome.message.as_ref().and_then(|message| message.strip_prefix(&failure.message)?.strip_prefix("; "))
+            outcome.message.as_ref().and_then(|message| message.strip_prefix(&*failure.message)?.strip_prefix("; "))
     {
         diagnostic = diagnostic.note(format!("also: {more}"));
     }

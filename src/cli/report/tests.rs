@@ -61,7 +61,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
                 Failure::new(Reason::Status, "DELETE answered 500").compared("a status from 200 to 299", "500");
             steps[2] = StepResult {
                 status: StepStatus::Failed,
-                failure: Some(failure),
+                failure: Some(failure.into()),
                 place: "orders.yaml:9:5".into(),
                 ..steps[2].clone()
             };
@@ -78,7 +78,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
                 .at(span);
             steps[0] = StepResult {
                 status: StepStatus::Failed,
-                failure: Some(failure),
+                failure: Some(failure.into()),
                 place: scenario.source.place(span),
                 http: Some(HttpResult {
                     method: "POST".into(),
@@ -90,7 +90,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
                 ..steps[0].clone()
             };
             let failure = Failure::new(Reason::Connect, "no connection: refused");
-            steps[1] = StepResult { status: StepStatus::Failed, failure: Some(failure), ..steps[1].clone() };
+            steps[1] = StepResult { status: StepStatus::Failed, failure: Some(failure.into()), ..steps[1].clone() };
             steps[2].status = StepStatus::Skipped;
             evidence.push(Evidence {
                 kind: EvidenceKind::Response,
@@ -119,7 +119,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
         duration: Duration::from_secs(1),
         verdict,
         reason: decided.map(|(_, reason, _)| reason),
-        message: decided.map(|(_, _, message)| message.to_owned()),
+        message: decided.map(|(_, _, message)| message.into()),
         failed_step: decided.and_then(|(step, _, _)| step),
         steps,
         evidence,
@@ -138,9 +138,9 @@ fn pages_and_missed_budgets_are_told() {
     let shown = human::outcome(&scenario, &outcome, Path::new("evidence"), Paint(false));
     assert_eq!(shown.lines().skip(1).collect::<Vec<_>>(), ["  http://shop/  ttfb 42ms, lcp 3s100ms, cls 0.250"]);
     let failure = Failure::new(Reason::Budget, "lcp 3.1s is above the budget of 2.5s").compared("at most 2.5s", "3.1s");
-    outcome.steps[0].failure = Some(failure.clone());
+    outcome.steps[0].failure = Some(failure.clone().into());
     (outcome.verdict, outcome.reason, outcome.failed_step) = (Verdict::Degraded, Some(Reason::Budget), Some(0));
-    outcome.message = Some(format!("{}; requests 3 is above the budget of 2", failure.message));
+    outcome.message = Some(format!("{}; requests 3 is above the budget of 2", failure.message).as_str().into());
     let shown = human::outcome(&scenario, &outcome, Path::new("evidence"), Paint(false));
     assert!(shown.contains("degraded: lcp 3.1s is above the budget of 2.5s (budget)"), "{shown}");
     assert!(shown.contains("also: requests 3 is above the budget of 2"), "{shown}");

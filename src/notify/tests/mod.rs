@@ -72,7 +72,8 @@ fn endless() -> Notice {
     let mut notice = template::sample();
     notice.key = format!("{}:1", "k".repeat(600));
     notice.note = Some(long.clone());
-    for text in [&mut notice.incident.message, &mut notice.incident.step, &mut notice.incident.place] {
+    notice.incident.message = Some(long.as_str().into());
+    for text in [&mut notice.incident.step, &mut notice.incident.place] {
         *text = Some(long.clone());
     }
     notice.incident.name.clone_from(&long);

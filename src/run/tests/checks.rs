@@ -769,7 +769,7 @@ async fn the_cases_of_a_suite_are_steps() {
     assert_eq!(names[1..], [("one", 1), ("two", 1), ("three", 1)]);
     assert_eq!(outcome.steps[1].duration, Duration::from_millis(250));
     assert_eq!(outcome.steps_of_file().count(), 1);
-    assert_eq!(outcome.steps[2].failure.as_ref().unwrap().message, "no ***");
+    assert_eq!(outcome.steps[2].failure.as_ref().unwrap().message.as_str(), "no ***");
     // A command that says that all is well does not outvote its report.
     check(&report(bad), failed, "FPFS").await;
     check(&report("<testcase name=\"one\"/>"), "passed", "PP").await;

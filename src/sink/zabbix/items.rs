@@ -345,7 +345,7 @@ pub mod tests {
         let names: Vec<_> = (0..1000).map(|n| format!("step {n} {}", "ż".repeat(150))).collect();
         let steps: Vec<_> = names.iter().map(|name| (name.as_str(), StepStatus::Passed)).collect();
         let mut long = outcome("shop", at(), Verdict::Failed, &steps);
-        long.message = Some("m".repeat(100_000));
+        long.message = Some("m".repeat(100_000).as_str().into());
         let text = run(&long);
         assert!((60_000..=MAX_TEXT).contains(&text.chars().count()), "{}", text.chars().count());
         let document: Value = serde_json::from_str(&text).unwrap();

@@ -39,7 +39,10 @@ pub(super) struct Backlog {
 
 /// Roughly how many bytes an outcome takes in memory: its strings are short, so its parts are counted.
 pub(super) fn approximate_bytes(outcome: &Outcome) -> usize {
-    1_024 + outcome.steps.len() * 768 + outcome.evidence.len() * 256 + outcome.message.as_ref().map_or(0, String::len)
+    1_024
+        + outcome.steps.len() * 768
+        + outcome.evidence.len() * 256
+        + outcome.message.as_ref().map_or(0, |message| message.len())
 }
 
 impl Backlog {

@@ -361,7 +361,7 @@ async fn an_unreadable_row_is_left_out() {
 fn what_memory_cannot_hold_is_shed_and_counted() {
     let mut backlog = Backlog::default();
     let large = |second| {
-        let message = Some("x".repeat(1 << 20));
+        let message = Some("x".repeat(1 << 20).as_str().into());
         Batch { outcomes: vec![Arc::new(Outcome { message, ..Outcome::clone(&outcome(second)) })], ..Batch::default() }
     };
     let shed: u64 = (0..200).map(|second| backlog.absorb(large(second))).sum();

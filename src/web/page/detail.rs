@@ -13,6 +13,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::names::path;
 use crate::outcome::{EvidenceKind, Outcome, StepResult, StepStatus, Verdict};
 use crate::scenario::{Action, DialogAnswer, PageAction, Pretty, Scenario, Scroll, Step};
+use crate::secret::Masked;
 
 /// A piece of evidence.
 #[derive(Debug, Serialize)]
@@ -182,9 +183,9 @@ pub struct StepView {
 #[derive(Debug, Serialize)]
 pub struct FailureView {
     reason: &'static str,
-    message: String,
-    expected: Option<String>,
-    seen: Option<String>,
+    message: Masked,
+    expected: Option<Masked>,
+    seen: Option<Masked>,
     waited: Option<String>,
     snippet: Option<String>,
 }

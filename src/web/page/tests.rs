@@ -61,7 +61,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         certificate_expires_at: Some(ended_at),
         page: None,
     };
-    let failure = Failure::new(Reason::Status, EVIL).compared(EVIL, EVIL).waited(Duration::from_secs(1));
+    let failure = Failure::new(Reason::Status, EVIL).compared(EVIL, EVIL).waited(Duration::from_secs(1)).into();
     let name = load("shop.yaml", FILE, &Nothing).scenarios[0].steps[0].name.clone();
     Outcome {
         run: RunId::new(),
@@ -493,7 +493,7 @@ async fn a_browser_run_shows_what_the_browser_saw() {
     let page =
         PageResult { url: EVIL.into(), status: Some(200), timing, requests: 12, bytes: 2048, ..PageResult::default() };
     run.steps[0].page = Some(Box::new(page));
-    run.steps[0].failure = Some(Failure::new(Reason::Budget, message).compared("at most 2.5s", "3.1s"));
+    run.steps[0].failure = Some(Failure::new(Reason::Budget, message).compared("at most 2.5s", "3.1s").into());
     let told = serde_json::json!({
         "url": EVIL, "title": EVIL,
         "console": [{"level": "error", "message": EVIL}, {"level": "warn", "message": "only a warning"}],

@@ -10,6 +10,7 @@ use crate::incident::{Incident, Subject};
 use crate::names::path;
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Pretty, Scenario};
+use crate::secret::Masked;
 use crate::store::{KeptDecision, NoticeState, Recent};
 
 /// What may not stand in a path as it is.
@@ -86,7 +87,7 @@ pub struct RunRow {
     name: String,
     verdict: &'static str,
     reason: Option<&'static str>,
-    message: Option<String>,
+    message: Option<Masked>,
     step: Option<String>,
     ended: Moment,
     duration: String,
@@ -231,7 +232,7 @@ pub struct IncidentView {
     lasted: String,
     verdict: &'static str,
     reason: Option<&'static str>,
-    message: Option<String>,
+    message: Option<Masked>,
     step: Option<String>,
     place: Option<String>,
     last_run: String,
