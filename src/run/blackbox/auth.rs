@@ -113,7 +113,7 @@ async fn ask(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<Granted, String> 
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
     let dialed = probe.dialer.dial(host, port, &Route::default()).await.map_err(|failure| failure.message)?;
     let stream = if url.scheme() == "https" {
-        let ready = Prepared::default().get(&Tls::default(), &probe.module.folder, probe.authorities)?;
+        let ready = Prepared::default().get(&Tls::default(), &probe.module.folder, &probe.files, probe.authorities)?;
         let name = server_name(host).map_err(|failure| failure.message)?;
         let secured = secure(dialed.stream, ready.config.clone(), name, Offer::Http1).await;
         Stream::Tls(Box::new(secured.map_err(|refused| refused.failure.message)?.stream))

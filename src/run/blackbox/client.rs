@@ -164,8 +164,7 @@ impl Reading<'_> {
                     values.push(Hidden::Inline(Secret::new(value)));
                 }
             }
-            let files = self.texts(fields.get("files"), "`files`");
-            values.extend(files.into_iter().map(|file| Hidden::File(file.into())));
+            values.extend(self.paths(fields.get("files"), "`files`").into_iter().map(Hidden::File));
             headers.push((entry.key.clone(), values));
         }
         headers

@@ -217,8 +217,8 @@ async fn first(probe: &mut Probe<'_>, http: &Http) -> Result<Hop, Stopped> {
     let body = match (&http.body, &http.body_file) {
         (Some(text), _) => Bytes::from(text.expose().clone()),
         (None, Some(path)) => {
-            let read = super::tls::file(&probe.module.folder.join(path));
-            Bytes::from(read.map_err(|why| probe.stop("Error creating request", &[("err", &why)]))?)
+            let read = probe.files.get(&probe.module.folder.join(path));
+            Bytes::from_owner(read.map_err(|why| probe.stop("Error creating request", &[("err", &why)]))?)
         }
         (None, None) => Bytes::new(),
     };

@@ -12,6 +12,7 @@ mod client;
 mod dialogue;
 mod dns;
 mod effective;
+mod files;
 mod grpc;
 mod http;
 mod icmp;
@@ -44,6 +45,7 @@ pub use module::{Module, Modules};
 pub use permit::{Pattern, Permit};
 pub use read::read;
 
+use files::Files;
 use module::Settings;
 use probe::{Probe, Stopped};
 use samples::Samples;
@@ -120,6 +122,7 @@ impl Prober {
             permit,
             authorities: &self.authorities,
             dialer: &self.dialer,
+            files: Files::default(),
             samples: Samples::default(),
             log: Log::begin(),
         };
@@ -133,6 +136,8 @@ impl Prober {
             return probe.report(false, began.elapsed(), timeout);
         };
         let (timeout_of_all, timeout) = (timeout, timeout.saturating_sub(began.elapsed()));
+        probe.files = Files::read(&module.files, self.limits.readers(), timeout).await;
+        let timeout = timeout_of_all.saturating_sub(began.elapsed());
         // One kind is as large as all of them unless each has a place of its own; http is asked for most.
         let verdict = match &module.settings {
             Settings::Http(settings) => http::http(&mut probe, settings, timeout).await,

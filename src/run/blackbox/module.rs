@@ -52,6 +52,8 @@ pub struct Module {
     pub masker: Masker,
     /// The folder of the file, which relative file names in it are relative to.
     pub folder: PathBuf,
+    /// The files that its prober's settings name.
+    pub(super) files: Vec<PathBuf>,
     /// Settings of TLS, made at the first probe.
     pub(super) prepared: Prepared,
     /// The token of `oauth2:`, kept until it expires.

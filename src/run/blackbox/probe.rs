@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::files::Files;
 use super::log::Log;
 use super::metric;
 use super::module::{Addresses, Hidden, Module, Tls};
 use super::permit::{Permit, Target};
 use super::samples::Samples;
-use super::tls::{Authorities, Ready, file};
+use super::tls::{Authorities, Ready};
 use crate::run::wire::{Dialer, Family, Route};
 
 /// The prober could not go on; the log says why.
@@ -28,6 +29,7 @@ pub(super) struct Probe<'a> {
     pub(super) permit: &'a Permit,
     pub(super) authorities: &'a Authorities,
     pub(super) dialer: &'a Dialer,
+    pub(super) files: Files,
     pub(super) samples: Samples,
     pub(super) log: Log,
 }
@@ -107,18 +109,19 @@ impl Probe<'_> {
 
     /// The settings of TLS.
     pub(super) fn tls(&mut self, tls: &Tls) -> Result<Arc<Ready>, Stopped> {
-        let ready = self.module.prepared.get(tls, &self.module.folder, self.authorities);
+        let ready = self.module.prepared.get(tls, &self.module.folder, &self.files, self.authorities);
         ready.map_err(|why| self.stop("Error creating TLS configuration", &[("err", &why)]))
     }
 
-    /// A secret, read where it is.
+    /// A secret, from where it is.
     pub(super) fn reveal(&mut self, hidden: &Hidden) -> Result<String, Stopped> {
         let path: PathBuf = match hidden {
             Hidden::Inline(secret) => return Ok(secret.expose().clone()),
             Hidden::File(path) => self.module.folder.join(path),
         };
-        let text = file(&path)
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display())));
+        let text = self.files.get(&path).and_then(|bytes| {
+            String::from_utf8(bytes.to_vec()).map_err(|_| format!("{} is not UTF-8", path.display()))
+        });
         match text {
             Ok(text) => {
                 let text = text.trim().to_owned();

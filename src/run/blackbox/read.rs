@@ -46,7 +46,7 @@ fn modules(r: &mut Reader, root: &Node, folder: &Path) -> Option<Modules> {
     let mut all = BTreeMap::new();
     for entry in r.entries(node, "`modules`")? {
         r.context = Some(format!("module {}", entry.key));
-        let mut reading = Reading { r, refused: None, masker: Masker::default() };
+        let mut reading = Reading { r, refused: None, masker: Masker::default(), files: Vec::new() };
         if let Some(module) = module(&mut reading, &entry.value, folder) {
             all.insert(entry.key.clone(), Arc::new(module));
         }
@@ -61,13 +61,15 @@ fn module(reading: &mut Reading<'_>, node: &Node, folder: &Path) -> Option<Modul
     let timeout = reading.duration(fields.get("timeout"), "`timeout`");
     // Every part is read, as the original reads it; what only another prober needs refuses nothing.
     let mut settings = None;
-    let mut refused = None;
+    let (mut refused, mut files) = (None, Vec::new());
     for name in ["http", "tcp", "unix", "dns", "icmp", "grpc", "websocket"] {
         reading.refused = None;
+        reading.files.clear();
         let read = part(reading, name, fields.get(name));
         if name == prober {
             settings = read;
             refused = reading.refused.take();
+            files = reading.files.iter().map(|file| folder.join(file)).collect();
         }
     }
     Some(Module {
@@ -77,6 +79,7 @@ fn module(reading: &mut Reading<'_>, node: &Node, folder: &Path) -> Option<Modul
         refused,
         masker: reading.masker.clone(),
         folder: folder.to_path_buf(),
+        files,
         prepared: Prepared::default(),
         token: Token::default(),
     })

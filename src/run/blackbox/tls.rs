@@ -1,9 +1,8 @@
 //! TLS as a module sets it, and what is told of the certificates that were seen.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,15 +11,13 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use x509_parser::x509::X509Name;
 
+use super::files::Files;
 use super::metric;
 use super::module::{Pem, Tls};
 use super::samples::Samples;
-use crate::bounded;
 use crate::run::tls::{Settings, Trusted};
 use crate::run::wire::Secured;
 
-/// The largest file with certificates or a secret, in bytes.
-const LARGEST_FILE: u64 = 4 << 20;
 /// What Go's zero time is in Unix time: the original says this of a chain that was not verified.
 const NO_TIME: f64 = -62_135_596_800.0;
 
@@ -59,42 +56,40 @@ pub(super) struct Ready {
     verified: bool,
 }
 
-/// A module's settings, kept as long as the files they come from do not change.
+/// A module's settings, kept as long as what they are made of does not change.
 #[derive(Debug, Default)]
-pub(super) struct Prepared(Mutex<Option<(Vec<Stamp>, Arc<Ready>)>>);
+pub(super) struct Prepared(Mutex<Option<(Vec<Part>, Arc<Ready>)>>);
 
-type Stamp = (PathBuf, Option<SystemTime>, u64);
-
-fn stamp(path: PathBuf) -> Stamp {
-    let metadata = std::fs::metadata(&path).ok();
-    let length = metadata.as_ref().map_or(0, std::fs::Metadata::len);
-    (path, metadata.and_then(|metadata| metadata.modified().ok()), length)
-}
+/// A file that settings are made of, as it was read.
+type Part = Result<Arc<[u8]>, String>;
 
 impl Prepared {
     /// The settings; the error says which file is not as it must be.
-    pub(super) fn get(&self, tls: &Tls, folder: &Path, authorities: &Authorities) -> Result<Arc<Ready>, String> {
-        let files = [&tls.ca, &tls.cert, &tls.key];
-        let stamps: Vec<Stamp> = files
-            .into_iter()
-            .filter_map(|pem| match pem {
-                Some(Pem::File(path)) => Some(stamp(folder.join(path))),
-                _ => None,
-            })
-            .collect();
+    pub(super) fn get(
+        &self,
+        tls: &Tls,
+        folder: &Path,
+        files: &Files,
+        authorities: &Authorities,
+    ) -> Result<Arc<Ready>, String> {
+        let named = [&tls.ca, &tls.cert, &tls.key].into_iter().filter_map(|pem| match pem {
+            Some(Pem::File(path)) => Some(files.get(&folder.join(path))),
+            _ => None,
+        });
+        let parts: Vec<Part> = named.collect();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, ready)) = kept.as_ref()
-            && *known == stamps
+            && *known == parts
         {
             return Ok(Arc::clone(ready));
         }
-        let ready = Arc::new(make(tls, folder, authorities)?);
-        *kept = Some((stamps, Arc::clone(&ready)));
+        let ready = Arc::new(make(tls, folder, files, authorities)?);
+        *kept = Some((parts, Arc::clone(&ready)));
         Ok(ready)
     }
 }
 
-fn make(tls: &Tls, folder: &Path, authorities: &Authorities) -> Result<Ready, String> {
+fn make(tls: &Tls, folder: &Path, files: &Files, authorities: &Authorities) -> Result<Ready, String> {
     let versions: Vec<_> = [(12, &rustls::version::TLS12), (13, &rustls::version::TLS13)]
         .into_iter()
         .filter(|(version, _)| tls.min_version.is_none_or(|min| *version >= min))
@@ -104,7 +99,7 @@ fn make(tls: &Tls, folder: &Path, authorities: &Authorities) -> Result<Ready, St
     let mut settings = Settings { insecure: tls.insecure_skip_verify, versions, ..Settings::default() };
     let mut expiries = Arc::clone(&authorities.expiries);
     if let Some(ca) = &tls.ca {
-        let instead = certificates(&pem(ca, folder)?, "ca")?;
+        let instead = certificates(&pem(ca, folder, files)?, "ca")?;
         let mut known = Expiries::new();
         for certificate in &instead {
             learn(&mut known, certificate);
@@ -112,22 +107,17 @@ fn make(tls: &Tls, folder: &Path, authorities: &Authorities) -> Result<Ready, St
         (settings.instead, expiries) = (Some(instead), Arc::new(known));
     }
     if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
-        let key = PrivateKeyDer::from_pem_slice(&pem(key, folder)?).map_err(|error| format!("`key`: {error}"))?;
-        settings.identity = Some((certificates(&pem(cert, folder)?, "cert")?, key));
+        let key =
+            PrivateKeyDer::from_pem_slice(&pem(key, folder, files)?).map_err(|error| format!("`key`: {error}"))?;
+        settings.identity = Some((certificates(&pem(cert, folder, files)?, "cert")?, key));
     }
     Ok(Ready { config: authorities.trusted.build(settings)?, expiries, verified: !tls.insecure_skip_verify })
 }
 
-/// A small file, as bytes.
-pub(super) fn file(path: &Path) -> Result<Vec<u8>, String> {
-    let said = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    bounded::read(path, LARGEST_FILE).map_err(said)
-}
-
-fn pem(pem: &Pem, folder: &Path) -> Result<Vec<u8>, String> {
+fn pem(pem: &Pem, folder: &Path, files: &Files) -> Result<Arc<[u8]>, String> {
     match pem {
-        Pem::Inline(text) => Ok(text.expose().clone().into_bytes()),
-        Pem::File(path) => file(&folder.join(path)),
+        Pem::Inline(text) => Ok(text.expose().as_bytes().into()),
+        Pem::File(path) => files.get(&folder.join(path)),
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Reading<'r> {
     pub(super) r: &'r mut Reader,
     pub(super) refused: Option<String>,
     pub(super) masker: Masker,
+    /// The files that the part being read names.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Reading<'_> {
@@ -111,9 +113,16 @@ impl Reading<'_> {
         Some(Secret::new(text))
     }
 
-    /// A file.
+    /// A file. Probes find what is in it among the files of the module.
     pub(super) fn path(&mut self, node: Option<&Node>, what: &str) -> Option<PathBuf> {
-        self.text(node, what).map(PathBuf::from)
+        let path = PathBuf::from(self.text(node, what)?);
+        self.files.push(path.clone());
+        Some(path)
+    }
+
+    /// A list of files.
+    pub(super) fn paths(&mut self, node: Option<&Node>, what: &str) -> Vec<PathBuf> {
+        self.list(node, what).iter().filter_map(|item| self.path(Some(item), what)).collect()
     }
 
     /// A list of texts.
