@@ -62,6 +62,8 @@ const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
 const INCIDENTS: u32 = 5000;
 /// How many scenarios may wait to be run at once because others hang on them.
 const LOOKS: usize = 1000;
+/// How many actions of operators at receivers may wait.
+const FEEDBACK: usize = 16;
 /// How often what is older is forgotten.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
@@ -244,7 +246,9 @@ impl App {
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
         let tools = notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve() };
         let at_hand: Arc<dyn Store> = Arc::new(store.clone());
+        let (feedback, received_feedback) = mpsc::channel(FEEDBACK);
         let courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
+        let courier = courier.with_feedback(feedback);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
         let (committer, intake) = Committer::new(store.clone(), &config.location, metrics, courier.waker()).await?;
         let (look, looked_for) = mpsc::channel(LOOKS);
@@ -356,6 +360,8 @@ impl App {
         let serving_requests =
             requests::serve(asked, intake.clone(), Arc::clone(&at_hand), tracker.clone(), stop.clone());
         tasks.essential("requests", &here, serving_requests);
+        let taking_feedback = requests::take_feedback(received_feedback, intake.clone(), stop.clone());
+        tasks.essential("feedback", &here, taking_feedback);
         let state = web::State {
             store: at_hand,
             evidence: parts.evidence.clone(),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::courier::Metrics;
 use super::credential::Credential;
+use super::feedback::{AT_RECEIVER, FEEDBACK};
 use super::pace::{Next, Pace};
 use super::{Notifier, Receiver, Tried, masker};
 use crate::incident::{Event, Notice};
@@ -182,7 +183,7 @@ impl Delivering {
         let mut memo = None;
         if self.notifier.remembers() {
             match self.store.memo(receiver, &notice.key).await {
-                Ok(found) => memo = found,
+                Ok(found) => memo = self.with_feedback(notice, found).await,
                 Err(error) => tracing::error!(receiver, %error, "what is remembered could not be read"),
             }
         }
@@ -238,6 +239,21 @@ impl Delivering {
             self.notifier.embellish(notice, tried.memo.as_ref().or(memo.as_ref())).await;
         }
         Some(tried)
+    }
+
+    /// Adds what operators did at the receiver to its state of a notice's key.
+    async fn with_feedback(&self, notice: &Notice, state: Option<Json>) -> Option<Json> {
+        if !self.notifier.has_feedback() {
+            return state;
+        }
+        let note = self.store.memo(&self.receiver.name, &format!("{FEEDBACK}{}", notice.key)).await;
+        match (state, note.ok().flatten()) {
+            (Some(mut state), Some(note)) if state.is_object() => {
+                state[AT_RECEIVER] = note;
+                Some(state)
+            }
+            (state, _) => state,
+        }
     }
 
     /// Whether nothing of the incident was delivered to this receiver, since what said that it opened was given up.
@@ -378,7 +394,7 @@ impl Delivering {
 
 /// Whether something kept for a receiver is its notifier's.
 fn is_of_notifier(key: &str) -> bool {
-    !key.starts_with(HANDED_OVER) && !key.starts_with(UNDELIVERED)
+    ![HANDED_OVER, UNDELIVERED, FEEDBACK].iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// A notice that is delivered late says when it was true.

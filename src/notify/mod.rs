@@ -14,12 +14,14 @@ mod delivering;
 pub mod during;
 mod email;
 mod exchange;
+mod feedback;
 mod headline;
 mod log;
 mod message;
 mod ntfy;
 mod pace;
 mod pagerduty;
+mod pagerduty_poll;
 mod slack;
 mod teams;
 mod telegram;
@@ -43,15 +45,17 @@ use crate::outcome::RunId;
 use crate::secret::Masker;
 use crate::store::Delivery;
 use crate::store::evidence::EvidenceFolder;
+use feedback::FeedbackChannel;
 
 pub use alive::{Alive, keep_calling};
 pub use config::{
-    Alerting, Alertmanager, Begins, Causes, Email, Escalation, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route,
-    Slack, Teams, Telegram, Webhook, WebhookFormat, Window, renamed,
+    Alerting, Alertmanager, Begins, Causes, Email, Escalation, MailTls, Ntfy, PagerDuty, PagerDutyApi, Receiver,
+    ReceiverKind, Route, Slack, Teams, Telegram, Webhook, WebhookFormat, Window, renamed,
 };
 pub use courier::{Courier, Metrics};
 pub use during::During;
 pub use email::is_mailbox;
+pub use feedback::{Feedback, OperatorAction};
 pub use headline::headline;
 pub use trial::{Trial, trial};
 
@@ -167,6 +171,16 @@ pub(crate) trait Notifier: Send + Sync {
     /// How often it is told again of all that is remembered.
     fn resends_every(&self) -> Option<Duration> {
         None
+    }
+
+    /// Whether it learns what operators do at the receiver.
+    fn has_feedback(&self) -> bool {
+        false
+    }
+
+    /// Hands over what operators do at the receiver, as long as it is polled; never returns.
+    async fn receive(&self, _channel: &FeedbackChannel) {
+        std::future::pending::<()>().await;
     }
 
     /// Tells it again of all that is remembered, by key; gives the keys that are over.

@@ -3,6 +3,7 @@
 mod courier;
 mod email;
 mod http;
+mod pagerduty;
 mod server;
 
 use std::net::SocketAddr;

@@ -21,7 +21,7 @@ fn every_kind_with_every_key() {
         "  receivers:
     a: {webhook: {url: {file: hook}, headers: {x-key: {env: KEY}}, format: alertmanager}}
     b: {alertmanager: {urls: [\"http://a:9093\", {file: /run/peer}], resend: 30s}}
-    c: {pagerduty: {routing_key: abcd, url: \"http://gateway/enqueue\"}}
+    c: {pagerduty: {routing_key: abcd, url: \"http://gateway/enqueue\", api_token: {file: pd}, api_url: \"https://api.eu.pagerduty.com\", api_interval: 1m}}
     d: {slack: {token: abcd, channel: \"#shop\", url: \"http://gateway/api\"}}
     e: {slack: {url: {env: HOOK}}}
     f: {teams: {url: \"https://x.example.com/workflows/1\"}}
@@ -47,7 +47,12 @@ fn every_kind_with_every_key() {
     );
     let urls = vec![Credential::text("http://a:9093/"), file("/run/peer")];
     assert_eq!(kinds[1], ReceiverKind::Alertmanager(Alertmanager { urls, resend: Duration::from_secs(30) }));
-    let pagerduty = PagerDuty { routing_key: text.clone(), url: url("http://gateway/enqueue") };
+    let api = PagerDutyApi {
+        token: file("conf/pd"),
+        url: url("https://api.eu.pagerduty.com"),
+        interval: Duration::from_mins(1),
+    };
+    let pagerduty = PagerDuty { routing_key: text.clone(), url: url("http://gateway/enqueue"), api: Some(api) };
     assert_eq!(kinds[2], ReceiverKind::PagerDuty(pagerduty));
     let slack = Slack::Token { token: text.clone(), channel: "#shop".into(), url: url("http://gateway/api/") };
     assert_eq!(kinds[3], ReceiverKind::Slack(slack));
@@ -97,6 +102,15 @@ fn every_mistake_is_told_with_its_place() {
     check("{webhook: {url: \"http://a\", headers: {\"a b\": abcd}}}", &["6:46: `a b` is no name of a header"]);
     check("{alertmanager: {urls: []}}", &["6:30: `urls` names nobody"]);
     check("{pagerduty: {}}", &["6:20: `pagerduty` needs `routing_key:`"]);
+    for key in ["api_url: \"http://a\"", "api_interval: 1m"] {
+        let (name, _) = key.split_once(':').unwrap();
+        let problem = format!("6:40: `{name}` needs `api_token:`");
+        check(&format!("{{pagerduty: {{routing_key: abcd, {key}}}}}"), &[&problem]);
+    }
+    check(
+        "{pagerduty: {routing_key: abcd, api_token: abcd, api_interval: 4s}}",
+        &["6:71: `api_interval` must be at least 5s"],
+    );
     check("{pagerduty: {routing_key: abc}}", &["6:34: `routing_key` must have at least 4 characters"]);
     check(
         "{slack: {}}",
