@@ -244,7 +244,8 @@ impl App {
         let writing = tasks.essential("store", &here, writer.run(finish.clone()));
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
-        let tools = notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve() };
+        let tools =
+            notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve(), tls: web_tls() };
         let at_hand: Arc<dyn Store> = Arc::new(store.clone());
         let (feedback, received_feedback) = mpsc::channel(FEEDBACK);
         let courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
@@ -460,6 +461,11 @@ pub fn resolve() -> notify::Resolve {
         let resolved = async move { dialer.resolve(&host, &run::wire::Route::default()).await };
         resolved.map(|resolved| resolved.map(|found| found.addresses).map_err(|failure| failure.message)).boxed()
     })
+}
+
+/// Settings of TLS for receivers that are not spoken to by HTTP alone.
+pub fn web_tls() -> Arc<rustls::ClientConfig> {
+    run::tls::Trusted::system().client_config()
 }
 
 /// What receivers of notices are told with.

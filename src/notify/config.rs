@@ -207,7 +207,7 @@ impl ReceiverKind {
             Self::PagerDuty(pagerduty) => {
                 std::iter::once(&pagerduty.routing_key).chain(pagerduty.api.iter().map(|api| &api.token)).collect()
             }
-            Self::Slack(Slack::Token { token, .. }) => vec![token],
+            Self::Slack(Slack::Token { token, app_token, .. }) => std::iter::once(token).chain(app_token).collect(),
             Self::Slack(Slack::Hook { url }) => vec![url],
             Self::Teams(teams) => vec![&teams.url],
             Self::Telegram(telegram) => vec![&telegram.token],
@@ -280,6 +280,8 @@ pub enum Slack {
         channel: String,
         /// What the API's methods are below.
         url: url::Url,
+        /// An app-level token: with it messages have a button to acknowledge.
+        app_token: Option<Credential>,
     },
     /// An incoming webhook: messages alone.
     Hook {

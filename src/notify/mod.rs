@@ -23,6 +23,7 @@ mod pace;
 mod pagerduty;
 mod pagerduty_poll;
 mod slack;
+mod slack_socket;
 mod teams;
 mod telegram;
 pub mod template;
@@ -71,6 +72,8 @@ pub struct Tools {
     pub evidence: EvidenceFolder,
     /// Resolves the names of hosts that are not reached by HTTP.
     pub resolve: Resolve,
+    /// Settings of TLS for connections that are not HTTP.
+    pub tls: Arc<rustls::ClientConfig>,
 }
 
 impl fmt::Debug for Tools {
@@ -199,7 +202,8 @@ fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifi
         ReceiverKind::Alertmanager(config) => Box::new(alertmanager::Peers { client, config, wording }),
         ReceiverKind::PagerDuty(config) => Box::new(pagerduty::Pager { client, config, wording }),
         ReceiverKind::Slack(config) => {
-            Box::new(slack::Channel { client, config, wording, evidence: tools.evidence.clone() })
+            let (evidence, resolve, tls) = (tools.evidence.clone(), Arc::clone(&tools.resolve), Arc::clone(&tools.tls));
+            Box::new(slack::Channel { client, config, wording, evidence, resolve, tls })
         }
         ReceiverKind::Teams(config) => Box::new(teams::Workflow { client, config, wording }),
         ReceiverKind::Telegram(config) => Box::new(telegram::Bot { client, config, wording }),

@@ -77,7 +77,11 @@ const SLACK: &[Key] = &[
     key("token", SECRET, "a bot's token, with chat:write and files:write"),
     key("channel", Shape::Text, "with `token`: a channel's id or \"#name\""),
     key("url", SECRET, "an incoming webhook; with `token`: what the API is below, default https://slack.com/api/"),
-    super::later("signing_secret", "what presses of a button are signed with"),
+    key(
+        "app_token",
+        SECRET,
+        "with `token`: an app-level token with connections:write; messages have a button to acknowledge",
+    ),
 ];
 const TEAMS: &[Key] = &[key("url", SECRET, "the workflow's URL")];
 const TELEGRAM: &[Key] = &[
@@ -283,6 +287,10 @@ fn slack(r: &mut Reader, node: &Node) -> Option<Slack> {
     let fields = r.fields(node, "`slack`", &[SLACK])?;
     let (token, channel) = (fields.entry("token"), fields.entry("channel"));
     if token.is_none() && channel.is_none() {
+        if let Some(entry) = fields.entry("app_token") {
+            r.fail_with(entry.key_span, "`app_token` needs `token:`", "an incoming webhook has no buttons");
+            return None;
+        }
         let Some(url) = fields.get("url") else {
             r.fail_with(
                 fields.span,
@@ -300,7 +308,11 @@ fn slack(r: &mut Reader, node: &Node) -> Option<Slack> {
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }
-    Some(Slack::Token { token: token?, channel: channel?, url })
+    let app_token = match fields.get("app_token") {
+        Some(node) => Some(secret(r, node, "`app_token`")?),
+        None => None,
+    };
+    Some(Slack::Token { token: token?, channel: channel?, url, app_token })
 }
 
 fn teams(r: &mut Reader, node: &Node) -> Option<Teams> {
