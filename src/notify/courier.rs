@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::delivering::{Delivering, Failing};
 use super::feedback::{Feedback, FeedbackChannel};
-use super::{LOG, Links, Receiver, Tools, notifier};
-use crate::store::{Delivery, Store};
+use super::{LOG, Links, Receiver, Tools, ends, notifier};
+use crate::store::{AttemptChange, Batch, Delivery, Store, undelivered};
 use crate::tasks::Tasks;
 
 /// Figures of notices.
@@ -211,10 +211,16 @@ impl Courier {
                     notice = notice.id,
                     "the receiver is no longer there; the notice is given up"
                 );
-                let _ = self
-                    .store
-                    .delivered(&notice.id, &Delivery::Failed("the receiver is no longer there".into()), Utc::now())
-                    .await;
+                let given_up = Delivery::Failed("the receiver is no longer there".into());
+                let mut batch = Batch::default();
+                if !notice.repeat {
+                    batch.memos.extend(undelivered(&notice, Utc::now()));
+                }
+                ends::end_at_fallback(&*self.store, &notice, &mut batch).await;
+                batch.attempts.push((notice.id, AttemptChange::Finished(given_up), Utc::now()));
+                if let Err(error) = self.store.commit(&batch).await {
+                    tracing::error!(receiver = name, %error, "the end of a try could not be noted");
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ mod cut;
 mod delivering;
 pub mod during;
 mod email;
+mod ends;
 mod exchange;
 mod feedback;
 mod headline;

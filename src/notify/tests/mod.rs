@@ -2,6 +2,7 @@
 
 mod courier;
 mod email;
+mod ends;
 mod http;
 mod pagerduty;
 mod server;
