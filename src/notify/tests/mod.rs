@@ -7,6 +7,7 @@ mod http;
 mod pagerduty;
 mod server;
 mod slack;
+mod texts;
 
 use std::net::SocketAddr;
 use std::path::Path;
