@@ -352,6 +352,9 @@ pub struct Notice {
     /// What is new, in a few words: `was timeout`, `warning became critical`, `is flapping: 6 changes in 10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The keys of the open incidents of which a digest is the first notice that its receiver gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<String>,
     /// Since when it is owed.
     pub owed_at: DateTime<Utc>,
     /// The identity of the store that it comes from, which its keys carry; empty for what receivers know without one.
@@ -392,6 +395,7 @@ impl Notice {
             others: Vec::new(),
             uncounted: 0,
             note: None,
+            opens: Vec::new(),
             owed_at,
             store: String::new(),
             repeat: false,
@@ -404,6 +408,12 @@ impl Notice {
             store.clone_into(&mut self.store);
             self.id = format!("{store}/{}", self.id);
         }
+    }
+
+    /// Returns the keys of which it is the first notice that its receiver gets.
+    pub fn opened_keys(&self) -> impl Iterator<Item = &str> {
+        let own = (self.event == Event::Opened).then_some(self.key.as_str());
+        own.into_iter().chain(self.opens.iter().map(String::as_str))
     }
 
     /// The dedup key under which receivers know the group: `<group id>:<opening>@<store>`.

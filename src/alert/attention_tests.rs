@@ -30,7 +30,7 @@ fn an_acknowledgement_is_told_shown_and_can_be_taken_back() {
         run.play("", "30m");
         assert_eq!(run.told.len(), 2, "no reminders: {:?}", run.told);
         run.ask("31m", ack("shop:1", "bob", None)).expect_err("ania has it");
-        let back = Request::Unacknowledge { key: "shop:1".into(), author: "ola".into() };
+        let back = Request::Unacknowledge { key: "shop:1".into(), author: "ola".into(), of: None };
         run.ask("32m", back.clone()).expect("is done");
         assert_eq!(run.told[2..], ["32:00 a updated shop:1 warning (no longer acknowledged by ania, says ola)"]);
         assert_eq!(who(&run), None);
@@ -83,6 +83,33 @@ fn what_was_resolved_by_hand_stays_so_until_it_was_good() {
         run.play("9m shop PF", "11m");
         assert_eq!(run.told[2..], ["10:00 a opened shop:2 warning"]);
     }
+}
+
+#[test]
+fn a_whole_notification_is_resolved_by_its_key() {
+    for restarts in [false, true] {
+        let mut run = Run::new(&checks("shop,blog", "after: 1, recover_after: 1"), &[AT_ONCE], restarts);
+        run.play("60s shop,blog F", "90s");
+        assert_eq!(run.told, ["1:00 a opened shop:1 warning +blog"]);
+        let resolve =
+            |key: &str| Request::ResolveGroup { key: key.into(), author: "ania".into(), reason: "known".into() };
+        run.ask("2m", resolve("blog:2")).expect_err("is not open");
+        assert_eq!(run.ask("2m", resolve("shop:1")).expect("is done"), "2 incidents of shop:1 resolved by ania: known");
+        assert_eq!(run.told[1..], ["2:00 a resolved shop:1 warning +blog"]);
+        run.ask("3m", resolve("shop:1")).expect_err("is over");
+        run.play("3m shop,blog FFF", "8m");
+        assert_eq!(run.told.len(), 2, "still bad, and quiet: {:?}", run.told);
+    }
+}
+
+#[test]
+fn only_the_acknowledgement_that_is_meant_is_taken_back() {
+    let mut run = run("after: 1, recover_after: 1", false);
+    run.play("60s shop F", "90s");
+    let back = |of: &str| Request::Unacknowledge { key: "shop:1".into(), author: "there".into(), of: Some(of.into()) };
+    run.ask("2m", ack("shop:1", "ania", None)).expect("is done");
+    run.ask("3m", back("bob")).expect_err("it is ania's");
+    run.ask("4m", back("ania")).expect("is done");
 }
 
 #[test]

@@ -252,6 +252,11 @@ fn digest(
         key: key.clone(),
         uncounted: not_listed + held.iter().map(|(_, kept)| kept.others).sum::<usize>(),
         others,
+        opens: held
+            .iter()
+            .filter(|(_, kept)| !kept.told && kept.incident.is_open())
+            .map(|(key, _)| key.clone())
+            .collect(),
         note: Some(format!("{} held back within the hour{also}", held.len())),
         ..Notice::new(&speaker.incident, Event::Digest, receiver, now)
     };

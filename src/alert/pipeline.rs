@@ -122,10 +122,22 @@ pub enum Request {
         key: String,
         /// Who says so.
         author: String,
+        /// The author of the acknowledgement that is meant; without it, any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
     },
     /// A person resolves an incident, which stays so until its scenario was good and is bad again.
     Resolve {
         /// The key of the incident or of its notice.
+        key: String,
+        /// Who.
+        author: String,
+        /// Why.
+        reason: String,
+    },
+    /// A person resolves all open incidents of a notification.
+    ResolveGroup {
+        /// The key of the notification.
         key: String,
         /// Who.
         author: String,
@@ -138,7 +150,10 @@ impl Request {
     /// The key of the incident that it is about, if it is about one.
     pub fn key_mut(&mut self) -> Option<&mut String> {
         match self {
-            Self::Acknowledge { key, .. } | Self::Unacknowledge { key, .. } | Self::Resolve { key, .. } => Some(key),
+            Self::Acknowledge { key, .. }
+            | Self::Unacknowledge { key, .. }
+            | Self::Resolve { key, .. }
+            | Self::ResolveGroup { key, .. } => Some(key),
             Self::Mute(_) | Self::Expire { .. } | Self::Preview { .. } => None,
         }
     }
@@ -159,8 +174,11 @@ impl fmt::Display for Request {
             Self::Expire { id } => write!(f, "the end of {id}"),
             Self::Preview { matches } => write!(f, "what {matches} is meant for"),
             Self::Acknowledge { key, author, .. } => write!(f, "{key} is acknowledged by {author}"),
-            Self::Unacknowledge { key, author } => write!(f, "{key} is no longer acknowledged, says {author}"),
+            Self::Unacknowledge { key, author, .. } => write!(f, "{key} is no longer acknowledged, says {author}"),
             Self::Resolve { key, author, reason } => write!(f, "{key} is resolved by {author}: {reason}"),
+            Self::ResolveGroup { key, author, reason } => {
+                write!(f, "all of {key} is resolved by {author}: {reason}")
+            }
         }
     }
 }

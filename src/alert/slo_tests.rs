@@ -297,7 +297,8 @@ fn the_notice_says_what_is_used_and_when_the_rest_is_gone() {
         ]
     );
     let opened = format!("[CRITICAL] Shop: the error budget burns: {}", play.messages[0]);
-    assert_eq!(play.headlines, [opened.as_str(), "[RESOLVED] Shop: the error budget no longer burns, after 1h46m"]);
+    let resolved = format!("[RESOLVED] Shop: the error budget no longer burns, after 1h46m; {}", play.messages[1]);
+    assert_eq!(play.headlines, [opened, resolved]);
     assert!(play.remaining.is_some_and(|remaining| remaining < -0.1), "{:?}", play.remaining);
 }
 

@@ -1,7 +1,8 @@
 //! Many incidents of one host or service, each with a cause of its own: a handful of notices.
 
 use super::timeline_tests::{AT_ONCE, Run, WAIT, checks};
-use crate::notify::Causes;
+use crate::incident::Notice;
+use crate::notify::{Causes, headline};
 
 /// Ids that differ by more than a number, since causes leave numbers out.
 fn ids(count: usize) -> Vec<String> {
@@ -114,10 +115,11 @@ fn a_route_may_keep_causes_apart_or_put_all_together() {
     with(Causes::Apart, &[], &apart.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
-/// Thirty checks of one host become bad one after the other, each changes how it fails twice, and all recover.
-fn degradation(seconds_apart: usize) -> Vec<String> {
+/// Thirty checks of one host become bad one after the other, each changes how it fails twice, and all recover: each
+/// notice with its line.
+fn degradation(seconds_apart: usize, restarts: bool) -> Vec<String> {
     let ids = ids(30);
-    let mut run = Run::new(&checks(&ids.join(","), "after: 1, recover_after: 1"), &[WAIT], true);
+    let mut run = Run::new(&checks(&ids.join(","), "after: 1, recover_after: 1"), &[WAIT], restarts);
     let mut lines = String::new();
     for (n, id) in ids.iter().enumerate() {
         let at = 60 + n * seconds_apart;
@@ -128,14 +130,34 @@ fn degradation(seconds_apart: usize) -> Vec<String> {
         lines += &format!("{}s {id} P\n", end + n);
     }
     run.play(&lines, "9h");
-    run.told
+    let without_others = |line: &String| {
+        let words: Vec<&str> = line.split(' ').filter(|word| !word.starts_with('+')).collect();
+        words.join(" ")
+    };
+    let line = |(told, notice): (&String, &Notice)| format!("{}\n    {}", without_others(told), headline(notice));
+    run.told.iter().zip(&run.notices).map(line).collect()
 }
 
 #[test]
 fn a_slow_degradation_of_thirty_checks_is_a_handful_of_notices() {
     for seconds_apart in [1, 10, 20, 60, 120, 240] {
-        let told = degradation(seconds_apart);
+        let told = degradation(seconds_apart, true);
         assert!(told.len() <= 10, "{seconds_apart} s apart: {} notices: {told:#?}", told.len());
         assert!(told.last().is_some_and(|line| line.contains("resolved")), "{told:#?}");
     }
+}
+
+#[test]
+fn every_notice_of_a_slow_degradation_reads_right() {
+    let mut shown = String::new();
+    for (seconds_apart, pace) in [(5, "every 5 s"), (60, "every minute"), (420, "every 7 minutes")] {
+        let told = degradation(seconds_apart, false);
+        assert_eq!(told, degradation(seconds_apart, true), "{pace}: a restart changes nothing");
+        shown += &format!("===== one more check fails {pace}\n{}\n", told.join("\n"));
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/degradation.txt");
+    if std::env::var_os("WACHTA_BLESS").is_some() {
+        std::fs::write(&path, &shown).expect("the golden file can be written");
+    }
+    assert_eq!(shown, std::fs::read_to_string(&path).unwrap_or_default());
 }

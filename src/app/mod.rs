@@ -62,6 +62,8 @@ const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
 const INCIDENTS: u32 = 5000;
 /// How many scenarios may wait to be run at once because others hang on them.
 const LOOKS: usize = 1000;
+/// How many actions of operators at receivers may wait.
+const FEEDBACK: usize = 16;
 /// How often what is older is forgotten.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
@@ -242,9 +244,12 @@ impl App {
         let writing = tasks.essential("store", &here, writer.run(finish.clone()));
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
-        let tools = notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve() };
+        let tools =
+            notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve(), tls: web_tls() };
         let at_hand: Arc<dyn Store> = Arc::new(store.clone());
+        let (feedback, received_feedback) = mpsc::channel(FEEDBACK);
         let courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
+        let courier = courier.with_feedback(feedback);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
         let (committer, intake) = Committer::new(store.clone(), &config.location, metrics, courier.waker()).await?;
         let (look, looked_for) = mpsc::channel(LOOKS);
@@ -356,6 +361,8 @@ impl App {
         let serving_requests =
             requests::serve(asked, intake.clone(), Arc::clone(&at_hand), tracker.clone(), stop.clone());
         tasks.essential("requests", &here, serving_requests);
+        let taking_feedback = requests::take_feedback(received_feedback, intake.clone(), stop.clone());
+        tasks.essential("feedback", &here, taking_feedback);
         let state = web::State {
             store: at_hand,
             evidence: parts.evidence.clone(),
@@ -454,6 +461,11 @@ pub fn resolve() -> notify::Resolve {
         let resolved = async move { dialer.resolve(&host, &run::wire::Route::default()).await };
         resolved.map(|resolved| resolved.map(|found| found.addresses).map_err(|failure| failure.message)).boxed()
     })
+}
+
+/// Settings of TLS for receivers that are not spoken to by HTTP alone.
+pub fn web_tls() -> Arc<rustls::ClientConfig> {
+    run::tls::Trusted::system().client_config()
 }
 
 /// What receivers of notices are told with.

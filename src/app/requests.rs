@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::lock::FolderLock;
 use crate::alert::{self, Intake};
 use crate::names::{MUTES, REQUESTS};
+use crate::notify::{Feedback, OperatorAction};
 use crate::store::{Batch, Incidents, NoticeState, Runs as _, Sqlite, Store, StoreError};
 use crate::web;
 
@@ -41,6 +42,25 @@ pub(super) async fn serve(
             }
             (_, answer) => request.answer(answer),
         }
+    }
+}
+
+/// Makes operator commands of what operators did at receivers.
+pub(super) async fn take_feedback(mut feedback: mpsc::Receiver<Feedback>, intake: Intake, stop: CancellationToken) {
+    loop {
+        let next = tokio::select! {
+            () = stop.cancelled() => return,
+            next = feedback.recv() => next,
+        };
+        // The courier has ended, which it does when the agent stops.
+        let Some(Feedback { key, action, author, answer }) = next else { return stop.cancelled().await };
+        let request = match action {
+            OperatorAction::Acknowledge => alert::Request::Acknowledge { key, author, length: None },
+            OperatorAction::Unacknowledge { of } => alert::Request::Unacknowledge { key, author, of: Some(of) },
+            OperatorAction::Resolve => alert::Request::ResolveGroup { key, author, reason: "resolved there".into() },
+        };
+        // The receiver's task may have ended meanwhile.
+        let _ = answer.send(intake.request(request).await);
     }
 }
 
@@ -88,7 +108,7 @@ fn of(asked: web::Asked) -> alert::Request {
         web::Asked::Expire { id } => alert::Request::Expire { id },
         web::Asked::Preview { matches } => alert::Request::Preview { matches },
         web::Asked::Acknowledge { key, author, length } => alert::Request::Acknowledge { key, author, length },
-        web::Asked::Unacknowledge { key, author } => alert::Request::Unacknowledge { key, author },
+        web::Asked::Unacknowledge { key, author } => alert::Request::Unacknowledge { key, author, of: None },
         web::Asked::Resolve { key, author, reason } => alert::Request::Resolve { key, author, reason },
     }
 }
@@ -113,6 +133,7 @@ async fn write(store: &Sqlite, request: alert::Request) -> Result<String, String
         alert::Request::Acknowledge { key, .. }
         | alert::Request::Unacknowledge { key, .. }
         | alert::Request::Resolve { key, .. }
+        | alert::Request::ResolveGroup { key, .. }
             if store.incident(key).await.map_err(told)?.is_none() =>
         {
             return Err(format!("no incident has the key `{key}`"));

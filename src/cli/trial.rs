@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
-use crate::app::{config, resolve, web_client};
+use crate::app::{config, resolve, web_client, web_tls};
 use crate::incident::Event;
 use crate::names::exit;
 use crate::notify::{LOG, Links, Receiver, Tools, Trial, trial};
@@ -59,7 +59,7 @@ async fn tried(args: &TestArgs) -> Result<Vec<Trial>, String> {
     let (config, receiver) = load(&args.config, &args.receiver)?;
     // Nothing has happened, so there is no picture.
     let client = web_client().map_err(|e| e.to_string())?;
-    let tools = Tools { client, evidence: EvidenceFolder::new(""), resolve: resolve() };
+    let tools = Tools { client, evidence: EvidenceFolder::new(""), resolve: resolve(), tls: web_tls() };
     let links = Links::new(config.web.external_url.clone());
     Ok(trial(&receiver, &links, &tools, &config.location, Utc::now()).await)
 }

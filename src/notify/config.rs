@@ -204,8 +204,10 @@ impl ReceiverKind {
                 std::iter::once(&webhook.url).chain(webhook.headers.iter().map(|(_, value)| value)).collect()
             }
             Self::Alertmanager(alertmanager) => alertmanager.urls.iter().collect(),
-            Self::PagerDuty(pagerduty) => vec![&pagerduty.routing_key],
-            Self::Slack(Slack::Token { token, .. }) => vec![token],
+            Self::PagerDuty(pagerduty) => {
+                std::iter::once(&pagerduty.routing_key).chain(pagerduty.api.iter().map(|api| &api.token)).collect()
+            }
+            Self::Slack(Slack::Token { token, app_token, .. }) => std::iter::once(token).chain(app_token).collect(),
             Self::Slack(Slack::Hook { url }) => vec![url],
             Self::Teams(teams) => vec![&teams.url],
             Self::Telegram(telegram) => vec![&telegram.token],
@@ -252,6 +254,19 @@ pub struct PagerDuty {
     pub routing_key: Credential,
     /// Where events are posted to.
     pub url: url::Url,
+    /// Where it is asked what operators do there; without it, that is not known here.
+    pub api: Option<PagerDutyApi>,
+}
+
+/// PagerDuty's REST API, version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PagerDutyApi {
+    /// An API key, which may be read-only.
+    pub token: Credential,
+    /// The URL below which its methods are.
+    pub url: url::Url,
+    /// How often it is asked.
+    pub interval: Duration,
 }
 
 /// Slack.
@@ -265,6 +280,8 @@ pub enum Slack {
         channel: String,
         /// What the API's methods are below.
         url: url::Url,
+        /// An app-level token: with it messages have a button to acknowledge.
+        app_token: Option<Credential>,
     },
     /// An incoming webhook: messages alone.
     Hook {

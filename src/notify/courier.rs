@@ -10,13 +10,14 @@ use std::time::Duration;
 use chrono::Utc;
 use prometheus::IntCounterVec;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::delivering::{Delivering, Failing};
-use super::{LOG, Links, Receiver, Tools, notifier};
-use crate::store::{Delivery, Store};
+use super::feedback::{Feedback, FeedbackChannel};
+use super::{LOG, Links, Receiver, Tools, ends, notifier};
+use crate::store::{AttemptChange, Batch, Delivery, Store, undelivered};
 use crate::tasks::Tasks;
 
 /// Figures of notices.
@@ -63,6 +64,8 @@ pub struct Courier {
     wake: watch::Sender<u64>,
     running: HashMap<String, Running>,
     failing: Failing,
+    /// Takes what operators do at receivers.
+    feedback: Option<mpsc::Sender<Feedback>>,
 }
 
 impl Courier {
@@ -77,7 +80,35 @@ impl Courier {
             wake: watch::Sender::new(0),
             running: HashMap::new(),
             failing: Failing::default(),
+            feedback: None,
         }
+    }
+
+    /// Hands what operators do at receivers to this; without it, no receiver is asked.
+    #[must_use]
+    pub fn with_feedback(mut self, feedback: mpsc::Sender<Feedback>) -> Self {
+        self.feedback = Some(feedback);
+        self
+    }
+
+    /// Starts the task that learns what operators do at a receiver, if it says so.
+    fn receive_feedback(&self, receiver: &Receiver, links: &Links, stop: &CancellationToken) {
+        let Some(sender) = self.feedback.clone() else { return };
+        if !notifier(receiver, links, &self.tools).has_feedback() {
+            return;
+        }
+        let (store, until) = (Arc::clone(&self.store), stop.clone());
+        let (receiver, links, tools) = (receiver.clone(), links.clone(), self.tools.clone());
+        let name = format!("feedback of {}", receiver.name);
+        self.tasks.restarted(&name, &Handle::current(), stop.clone(), move || {
+            let notifier = notifier(&receiver, &links, &tools);
+            let (receiver, store) = (receiver.name.clone(), Arc::clone(&store));
+            let channel = FeedbackChannel { receiver, store, sender: sender.clone() };
+            let until = until.clone();
+            async move {
+                let _ = until.run_until_cancelled(notifier.receive(&channel)).await;
+            }
+        });
     }
 
     /// Who has taken nothing for five minutes, now and later: each receiver's name, and what is to be said of it.
@@ -163,6 +194,7 @@ impl Courier {
                     delivering.run().await;
                 }
             });
+            self.receive_feedback(receiver, links, &stop);
             let running = Running { receiver: receiver.clone(), links: links.clone(), stop, task };
             self.running.insert(receiver.name.clone(), running);
         }
@@ -179,10 +211,16 @@ impl Courier {
                     notice = notice.id,
                     "the receiver is no longer there; the notice is given up"
                 );
-                let _ = self
-                    .store
-                    .delivered(&notice.id, &Delivery::Failed("the receiver is no longer there".into()), Utc::now())
-                    .await;
+                let given_up = Delivery::Failed("the receiver is no longer there".into());
+                let mut batch = Batch::default();
+                if !notice.repeat {
+                    batch.memos.extend(undelivered(&notice, Utc::now()));
+                }
+                ends::end_at_fallback(&*self.store, &notice, &mut batch).await;
+                batch.attempts.push((notice.id, AttemptChange::Finished(given_up), Utc::now()));
+                if let Err(error) = self.store.commit(&batch).await {
+                    tracing::error!(receiver = name, %error, "the end of a try could not be noted");
+                }
             }
         }
     }

@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::courier::Metrics;
 use super::credential::Credential;
+use super::ends::{self, AT_FALLBACK, HANDED_OVER};
+use super::feedback::{AT_RECEIVER, FEEDBACK};
 use super::pace::{Next, Pace};
 use super::{Notifier, Receiver, Tried, masker};
 use crate::incident::{Event, Notice};
-use crate::store::{AttemptChange, Batch, Delivery, MemoChange, Store};
+use crate::store::{AttemptChange, Batch, Delivery, MemoChange, Store, UNDELIVERED};
 
 /// A notice that nobody took for so long is given up: it would only confuse.
 const GIVE_UP: chrono::TimeDelta = chrono::TimeDelta::days(2);
@@ -27,10 +29,6 @@ const LATE: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 const FAILING_AFTER: Duration = Duration::from_mins(5);
 /// How often the files of credentials are looked at while attempts fail.
 const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(1);
-/// What keys of notices begin with that were handed to the fallback, among all that is kept for a receiver.
-const HANDED_OVER: &str = "fallback/";
-/// What keys of incidents begin with of which the receiver has taken nothing, since what said so was given up.
-const UNDELIVERED: &str = "undelivered/";
 /// How many notices are read at once, beside those that are held back.
 const READ: u32 = 100;
 /// How often what is told again and again is remembered anew.
@@ -42,7 +40,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) type Failing = Arc<Mutex<BTreeMap<String, (DateTime<Utc>, String)>>>;
 
 /// What is known of the attempts of one delivery task.
-struct Progress {
+pub(super) struct Progress {
     begun: Instant,
     /// How old notices were when they were first seen, and when that was.
     seen: HashMap<String, (TimeDelta, Instant)>,
@@ -51,6 +49,11 @@ struct Progress {
 }
 
 impl Progress {
+    /// Nothing was tried yet.
+    pub(super) fn new() -> Self {
+        Self { begun: Instant::now(), seen: HashMap::new(), failing_since: None }
+    }
+
     /// Sees what is queued: of each, how old it is by the wall clock, once. From then on time that passes counts.
     fn see(&mut self, queued: &[Notice], now: DateTime<Utc>) {
         let mut before = std::mem::take(&mut self.seen);
@@ -87,8 +90,7 @@ pub(super) struct Delivering {
 impl Delivering {
     /// Delivers until it is stopped.
     pub(super) async fn run(mut self) {
-        let begun = Instant::now();
-        let mut progress = Progress { begun, seen: HashMap::new(), failing_since: None };
+        let mut progress = Progress::new();
         let mut credentials = self.credentials();
         let mut pace = Pace::new(self.seed, self.notifier.gap());
         let mut refreshed = Utc::now();
@@ -114,7 +116,7 @@ impl Delivering {
     }
 
     /// Delivers what is owed and not held back. Gives how long to wait; none: for something new.
-    async fn deliver(&self, pace: &mut Pace, progress: &mut Progress) -> Option<Duration> {
+    pub(super) async fn deliver(&self, pace: &mut Pace, progress: &mut Progress) -> Option<Duration> {
         let begun = progress.begun;
         loop {
             let limit = READ.saturating_add(u32::try_from(pace.held()).unwrap_or(u32::MAX).saturating_mul(READ));
@@ -143,7 +145,7 @@ impl Delivering {
                     // All of it is done; there may be more.
                     Next::Wait(None) => break,
                 };
-                if owed[at].event == Event::Resolved && self.knows_nothing_of(&owed[at]).await {
+                if owed[at].event == Event::Resolved && ends::is_undelivered(&*self.store, &owed[at]).await {
                     if !self.pass_over(&owed.remove(at)).await {
                         return Some(STORE_PAUSE);
                     }
@@ -178,11 +180,11 @@ impl Delivering {
             tracing::error!(receiver, %error, "a try could not be noted");
             return None;
         }
-        let unknown = self.knows_nothing_of(notice).await;
+        let unknown = ends::is_undelivered(&*self.store, notice).await;
         let mut memo = None;
         if self.notifier.remembers() {
             match self.store.memo(receiver, &notice.key).await {
-                Ok(found) => memo = found,
+                Ok(found) => memo = self.with_feedback(notice, found).await,
                 Err(error) => tracing::error!(receiver, %error, "what is remembered could not be read"),
             }
         }
@@ -190,7 +192,7 @@ impl Delivering {
         if age > LATE {
             sent = late(sent);
         }
-        if unknown {
+        if unknown && sent.event != Event::Digest {
             // What it takes first is an opening.
             sent.event = Event::Opened;
         }
@@ -210,14 +212,6 @@ impl Delivering {
                 tracing::warn!(receiver, notice = notice.id, problem, "a notice was not delivered");
             }
         }
-        let is_lost = !notice.repeat && matches!(tried.delivery, Delivery::Failed(_)) && !was_uncertain;
-        if is_lost && notice.event == Event::Opened || unknown && tried.delivery == Delivery::Sent {
-            let memo = is_lost.then_some(Json::Bool(true));
-            let undelivered = format!("{UNDELIVERED}{}", notice.key);
-            if let Err(error) = self.store.keep_memo(receiver, &undelivered, memo.as_ref(), Utc::now()).await {
-                tracing::error!(receiver, %error, "cannot record whether the receiver knows of an incident");
-            }
-        }
         // Before it is marked: a crash in between then finds the message again instead of writing a second one.
         let forgotten = notice.event == Event::Resolved && matches!(tried.delivery, Delivery::Failed(_));
         if self.notifier.remembers() && (tried.memo.is_some() || forgotten) {
@@ -226,13 +220,21 @@ impl Delivering {
                 tracing::error!(receiver, %error, "what the receiver said could not be kept");
             }
         }
+        let attempts = vec![(notice.id.clone(), AttemptChange::Finished(tried.delivery.clone()), Utc::now())];
+        let mut batch = Batch { attempts, ..Batch::default() };
+        batch.memos = ends::notes(notice, &tried, unknown, notice.repeat || was_uncertain);
+        let is_final = matches!(tried.delivery, Delivery::Sent | Delivery::Failed(_));
+        let is_handed_over = is_final && ends::end_at_fallback(&*self.store, notice, &mut batch).await;
         // Marked in any case; while the store is away, the same notice is not sent over and over.
-        while let Err(error) = self.store.delivered(&notice.id, &tried.delivery, Utc::now()).await {
+        while let Err(error) = self.store.commit(&batch).await {
             tracing::error!(receiver, %error, "the end of a try could not be noted");
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 () = tokio::time::sleep(STORE_PAUSE) => {}
             }
+        }
+        if is_handed_over {
+            (self.wake_all)();
         }
         if tried.delivery == Delivery::Sent {
             self.notifier.embellish(notice, tried.memo.as_ref().or(memo.as_ref())).await;
@@ -240,9 +242,19 @@ impl Delivering {
         Some(tried)
     }
 
-    /// Whether nothing of the incident was delivered to this receiver, since what said that it opened was given up.
-    async fn knows_nothing_of(&self, notice: &Notice) -> bool {
-        matches!(self.store.memo(&self.receiver.name, &format!("{UNDELIVERED}{}", notice.key)).await, Ok(Some(_)))
+    /// Adds what operators did at the receiver to its state of a notice's key.
+    async fn with_feedback(&self, notice: &Notice, state: Option<Json>) -> Option<Json> {
+        if !self.notifier.has_feedback() {
+            return state;
+        }
+        let note = self.store.memo(&self.receiver.name, &format!("{FEEDBACK}{}", notice.key)).await;
+        match (state, note.ok().flatten()) {
+            (Some(mut state), Some(note)) if state.is_object() => {
+                state[AT_RECEIVER] = note;
+                Some(state)
+            }
+            (state, _) => state,
+        }
     }
 
     /// Ends the delivery of the end of an incident of which nothing was delivered, without an attempt. Returns whether the
@@ -257,12 +269,16 @@ impl Delivering {
             memo: None,
             at: Utc::now(),
         };
-        let batch = Batch {
+        let mut batch = Batch {
             attempts: vec![(notice.id.clone(), AttemptChange::Finished(end), Utc::now())],
             memos: vec![forgotten],
             ..Batch::default()
         };
+        let is_handed_over = ends::end_at_fallback(&*self.store, notice, &mut batch).await;
         let written = self.store.commit(&batch).await;
+        if is_handed_over {
+            (self.wake_all)();
+        }
         written.inspect_err(|error| tracing::error!(receiver, %error, "the end of a try could not be noted")).is_ok()
     }
 
@@ -288,37 +304,21 @@ impl Delivering {
         }
     }
 
-    /// Queues what is owed for the fallback as well, once.
-    async fn hand_over(&self, fallback: &str, since: DateTime<Utc>) {
+    /// Queues what is queued for the fallback as well.
+    pub(super) async fn hand_over(&self, fallback: &str, since: DateTime<Utc>) {
         let receiver = &self.receiver.name;
-        let Ok(owed) = self.store.owed(receiver, u32::MAX).await else { return };
         let mut batch = Batch::default();
-        for notice in owed {
-            let key = format!("{HANDED_OVER}{}", notice.id);
-            if !matches!(self.store.memo(receiver, &key).await, Ok(None)) {
-                continue;
-            }
-            batch.memos.push(MemoChange {
-                receiver: receiver.clone(),
-                key,
-                memo: Some(fallback.into()),
-                at: Utc::now(),
-            });
-            let note = format!("for `{receiver}`, which has taken nothing since {}", since.format("%T"));
-            let note = notice.note.as_ref().map_or_else(|| note.clone(), |said| format!("{said}; {note}"));
-            batch.notices.push(Notice {
-                id: format!("{}>{fallback}", notice.id),
-                receiver: fallback.to_owned(),
-                note: Some(note),
-                ..notice
-            });
-        }
-        if batch.notices.is_empty() {
+        let handed = ends::hand_over(&*self.store, receiver, fallback, since, &mut batch).await;
+        if handed.is_ok() && batch.notices.is_empty() {
             return;
         }
-        tracing::warn!(receiver, fallback, notices = batch.notices.len(), "handed to the fallback");
-        if let Err(error) = self.store.commit(&batch).await {
-            tracing::error!(receiver, %error, "what is owed could not be handed to the fallback");
+        let written = match handed {
+            Ok(()) => self.store.commit(&batch).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => tracing::warn!(receiver, fallback, notices = batch.notices.len(), "handed to the fallback"),
+            Err(error) => tracing::error!(receiver, %error, "cannot hand what is queued to the fallback"),
         }
         (self.wake_all)();
     }
@@ -378,7 +378,7 @@ impl Delivering {
 
 /// Whether something kept for a receiver is its notifier's.
 fn is_of_notifier(key: &str) -> bool {
-    !key.starts_with(HANDED_OVER) && !key.starts_with(UNDELIVERED)
+    ![HANDED_OVER, AT_FALLBACK, UNDELIVERED, FEEDBACK].iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// A notice that is delivered late says when it was true.

@@ -30,7 +30,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How long the whole exchange may take.
 const EXCHANGE: Duration = Duration::from_mins(2);
 /// Characters of a subject.
-const SUBJECT: usize = 200;
+pub(super) const MAX_SUBJECT_CHARS: usize = 200;
+/// Characters of the line that the text begins with.
+const MAX_TITLE_CHARS: usize = 500;
 /// Bytes of the text.
 const TEXT: usize = 60_000;
 /// Bytes of a picture that is sent along: many servers take 10 MB in all, and base64 adds a third.
@@ -84,7 +86,9 @@ impl Mailer {
         let domain = from.email.domain().to_owned();
         let id = |text: &str| format!("<{}@{domain}>", &cut::digest(text)[..32]);
         let thread = id(&format!("{} to {}", notice.dedup_key(), notice.receiver));
-        let mut builder = lettre::Message::builder().from(from).subject(&message.title).date_now();
+        let mut builder = lettre::Message::builder().from(from).date_now();
+        // A subject is shorter than the line that the text begins with.
+        builder = builder.subject(self.wording.marked(notice, MAX_SUBJECT_CHARS).title);
         for to in &self.config.to {
             builder = builder.to(to.parse().map_err(|e| format!("`to`: {e}"))?);
         }
@@ -245,7 +249,7 @@ impl Notifier for Mailer {
         let earlier = memo.filter(|memo| memo["notice"] == notice.id.as_str());
         let earlier = earlier.and_then(|memo| memo["done"].as_array()).into_iter().flatten();
         let mut done: BTreeSet<String> = earlier.filter_map(Json::as_str).map(ToOwned::to_owned).collect();
-        let mut message = self.wording.marked(notice, SUBJECT);
+        let mut message = self.wording.marked(notice, MAX_TITLE_CHARS);
         message.text = cut::bytes(&message.text, TEXT);
         // An end has no picture: it shows what no longer is.
         let picture = match notice.event {

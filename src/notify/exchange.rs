@@ -22,6 +22,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     /// How long the receiver wants to be left alone.
     pub(super) retry_after: Option<Duration>,
+    /// The time after which its rate limit begins again, where it is given in seconds.
+    pub(super) rate_limit_reset: Option<Duration>,
     /// As much of the body as came.
     pub(super) body: String,
 }
@@ -72,21 +74,29 @@ impl Reply {
 
 /// Sends a request. Without an answer, what that means for the notice.
 pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, Tried> {
+    exchange_within(request, LARGEST).await
+}
+
+/// As [`exchange`], with up to `max_bytes` of the answer's body.
+pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes: usize) -> Result<Reply, Tried> {
     match request.timeout(TIMEOUT).send().await {
         Ok(mut answer) => {
             let status = answer.status();
-            let header = answer.headers().get(reqwest::header::RETRY_AFTER);
-            let retry_after = header.and_then(|value| value.to_str().ok()).and_then(|text| wait(text, Utc::now()));
+            let header = |name: &str| {
+                let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+                value.and_then(|text| wait(text, Utc::now()))
+            };
+            let (retry_after, rate_limit_reset) = (header("retry-after"), header("ratelimit-reset"));
             let mut body = Vec::new();
             // The status has come and counts; a body that is cut off is as good as its beginning.
             while let Ok(Some(chunk)) = answer.chunk().await {
                 body.extend_from_slice(&chunk);
-                if body.len() >= LARGEST {
-                    body.truncate(LARGEST);
+                if body.len() >= max_bytes {
+                    body.truncate(max_bytes);
                     break;
                 }
             }
-            Ok(Reply { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
+            Ok(Reply { status, retry_after, rate_limit_reset, body: String::from_utf8_lossy(&body).into_owned() })
         }
         // Without a connection nothing can have arrived; any other error leaves a doubt. The URL may hold a token, so it
         // is not repeated.

@@ -26,21 +26,26 @@ pub fn headline(notice: &Notice) -> String {
     if notice.event == Event::Resolved {
         return resolved(notice, &name, more);
     }
-    // What an opening gathered stands below; that it flaps, or is late, is why it is told.
-    let is_news = |note: &&str| {
-        notice.event != Event::Opened || ["is flapping", "nobody has"].iter().any(|begin| note.starts_with(begin))
-    };
-    let note = notice.note.as_deref().filter(is_news).map(|note| format!(", {note}")).unwrap_or_default();
+    // What an opening gathered stands below; why it is sent at all, or now, stands here.
+    let is_news = |part: &&str| notice.event != Event::Opened || NEWS.iter().any(|begin| part.starts_with(begin));
+    let parts = notice.note.iter().flat_map(|note| note.split("; ")).filter(is_news);
+    let parts: Vec<String> = parts.map(beside_the_count).collect();
+    let note = if parts.is_empty() { String::new() } else { format!(", {}", parts.join("; ")) };
     let place = &incident.location;
     if notice.event == Event::Digest {
-        return format!("[{severity}] what was held back: {name} at {place}");
+        return digest(notice, &name);
+    }
+    if let Some(unwatched) = &incident.unwatched {
+        let wrong = wrong(incident).map(|wrong| format!("; was: {wrong}")).unwrap_or_default();
+        let since = minute(unwatched.since);
+        return format!("[{severity}] {name} at {place}: not watched, nothing is known since {since}{note}{wrong}");
     }
     let still = match notice.event {
         Event::Reminder => format!(" for {}, since {}", lasted(incident, notice.owed_at), minute(incident.opened_at)),
         _ => String::new(),
     };
     if incident.subject.is_agent() {
-        return format!("[{severity}] {name}{still}: {}", incident.message.as_deref().unwrap_or("cannot test"));
+        return format!("[{severity}] {name}{still}{note}: {}", incident.message.as_deref().unwrap_or("cannot test"));
     }
     if incident.subject.slo_of().is_some() {
         let wrong = incident.message.as_deref().map(|message| format!(": {message}"));
@@ -53,7 +58,29 @@ pub fn headline(notice: &Notice) -> String {
         (_, verdict) => verdict.as_str(),
     };
     let wrong = wrong(incident).map(|wrong| format!(": {wrong}")).unwrap_or_default();
-    format!("[{severity}] {name} {verb}{still} at {place}{note}{wrong}")
+    format!("[{severity}] {name} {verb} at {place}{still}{note}{wrong}")
+}
+
+/// A part of a note as it stands in the line, which says before how many there are in all.
+fn beside_the_count(part: &str) -> String {
+    let new = part.strip_suffix(" in all").and_then(|part| part.split_once(" more, "));
+    new.map_or_else(|| part.to_owned(), |(new, _)| format!("{new} of them new"))
+}
+
+/// What notes of an opening begin with that say why it is sent at all, or now.
+const NEWS: [&str; 5] = ["is flapping", "silent until", "nobody has", "delivered late", "for `"];
+
+/// The line of a digest: how much was held back, and what speaks for it.
+fn digest(notice: &Notice, name: &str) -> String {
+    let incident = &notice.incident;
+    let held = notice.note.as_deref().unwrap_or("held back");
+    let (severity, is) = if incident.is_open() {
+        (incident.severity.as_str().to_uppercase(), ": ")
+    } else {
+        ("RESOLVED".to_owned(), "; was: ")
+    };
+    let wrong = wrong(incident).map(|wrong| format!("{is}{wrong}")).unwrap_or_default();
+    format!("[{severity}] {held}: {name} at {}{wrong}", incident.location)
 }
 
 /// The line of the end: what had been wrong, and for how long.
@@ -85,7 +112,9 @@ fn resolved(notice: &Notice, name: &str, more: usize) -> String {
         }
         None if incident.subject.is_agent() => format!("[RESOLVED] {name} is well again after {after}{was}"),
         None if incident.subject.slo_of().is_some() => {
-            format!("[RESOLVED] {name}: the error budget no longer burns, after {after}")
+            // What is said of it then is how much of it is used.
+            let used = incident.message.as_deref().map(|message| format!("; {message}")).unwrap_or_default();
+            format!("[RESOLVED] {name}: the error budget no longer burns, after {after}{used}")
         }
         None => format!("[RESOLVED] {name} {works} again at {} after {after}{was}", incident.location),
     }
@@ -167,7 +196,7 @@ mod tests {
         check(
             &none,
             Event::Reminder,
-            &format!("[CRITICAL] Cart still failing for 2h2m, since 2027-01-15 08:00 UTC at waw-1: {wrong}"),
+            &format!("[CRITICAL] Cart still failing at waw-1 for 2h2m, since 2027-01-15 08:00 UTC: {wrong}"),
         );
         check(&none, Event::Resolved, &format!("[RESOLVED] Cart works again at waw-1 after 12m30s; was: {wrong}"));
         let ended = |ending: Ending| {
@@ -215,6 +244,51 @@ mod tests {
         );
         let noted = |notice: &mut Notice| notice.note = Some("was status 500, is timeout".into());
         check(&noted, Event::Updated, &format!("[CRITICAL] Cart failed at waw-1, was status 500, is timeout: {wrong}"));
+        let many = |note: &'static str| move |notice: &mut Notice| notice.note = Some(note.into());
+        let flaps = "is flapping: 5 changes in 4m; silent until nothing has changed for 4m";
+        check(&many(flaps), Event::Opened, &format!("[CRITICAL] Cart failed at waw-1, {flaps}: {wrong}"));
+        let widened = |notice: &mut Notice| {
+            notice.note = Some("9 more, 40 in all; causes: 38 × status 500, 2 × timeout".into());
+            notice.uncounted = 39;
+        };
+        let causes = "causes: 38 × status 500, 2 × timeout";
+        check(
+            &widened,
+            Event::Updated,
+            &format!("[CRITICAL] Cart and 39 more failed at waw-1, 9 of them new; {causes}: {wrong}"),
+        );
+        // Why an opening is sent at all, or now; what else is noted stands below.
+        check(
+            &many("causes: 2 × status 500, 1 × timeout; delivered late: true at 2027-01-15T08:00:00Z"),
+            Event::Opened,
+            &format!("[CRITICAL] Cart failed at waw-1, delivered late: true at 2027-01-15T08:00:00Z: {wrong}"),
+        );
+        check(
+            &many("2 held back within the hour, 1 of them over"),
+            Event::Digest,
+            &format!("[CRITICAL] 2 held back within the hour, 1 of them over: Cart at waw-1: {wrong}"),
+        );
+        let over = |notice: &mut Notice| {
+            notice.note = Some("1 held back within the hour, 1 of them over".into());
+            notice.incident.resolved_at = Some(at(750));
+        };
+        check(
+            &over,
+            Event::Digest,
+            &format!("[RESOLVED] 1 held back within the hour, 1 of them over: Cart at waw-1; was: {wrong}"),
+        );
+        // Nobody says that it still fails of what nobody looks at.
+        let unwatched = |notice: &mut Notice| {
+            notice.incident.unwatched =
+                Some(crate::incident::Unwatched { since: at(600), reason: "s/a.yaml: cannot be read".into() });
+        };
+        check(
+            &unwatched,
+            Event::Reminder,
+            &format!(
+                "[CRITICAL] Cart at waw-1: not watched, nothing is known since 2027-01-15 08:10 UTC; was: {wrong}"
+            ),
+        );
         let agent = |notice: &mut Notice| {
             notice.incident.subject = Subject::agent("waw-1");
             notice.incident.name = "wachta at waw-1".into();

@@ -13,14 +13,18 @@ mod cut;
 mod delivering;
 pub mod during;
 mod email;
+mod ends;
 mod exchange;
+mod feedback;
 mod headline;
 mod log;
 mod message;
 mod ntfy;
 mod pace;
 mod pagerduty;
+mod pagerduty_poll;
 mod slack;
+mod slack_socket;
 mod teams;
 mod telegram;
 pub mod template;
@@ -43,15 +47,17 @@ use crate::outcome::RunId;
 use crate::secret::Masker;
 use crate::store::Delivery;
 use crate::store::evidence::EvidenceFolder;
+use feedback::FeedbackChannel;
 
 pub use alive::{Alive, keep_calling};
 pub use config::{
-    Alerting, Alertmanager, Begins, Causes, Email, Escalation, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Route,
-    Slack, Teams, Telegram, Webhook, WebhookFormat, Window, renamed,
+    Alerting, Alertmanager, Begins, Causes, Email, Escalation, MailTls, Ntfy, PagerDuty, PagerDutyApi, Receiver,
+    ReceiverKind, Route, Slack, Teams, Telegram, Webhook, WebhookFormat, Window, renamed,
 };
 pub use courier::{Courier, Metrics};
 pub use during::During;
 pub use email::is_mailbox;
+pub use feedback::{Feedback, OperatorAction};
 pub use headline::headline;
 pub use trial::{Trial, trial};
 
@@ -67,6 +73,8 @@ pub struct Tools {
     pub evidence: EvidenceFolder,
     /// Resolves the names of hosts that are not reached by HTTP.
     pub resolve: Resolve,
+    /// Settings of TLS for connections that are not HTTP.
+    pub tls: Arc<rustls::ClientConfig>,
 }
 
 impl fmt::Debug for Tools {
@@ -169,6 +177,16 @@ pub(crate) trait Notifier: Send + Sync {
         None
     }
 
+    /// Whether it learns what operators do at the receiver.
+    fn has_feedback(&self) -> bool {
+        false
+    }
+
+    /// Hands over what operators do at the receiver, as long as it is polled; never returns.
+    async fn receive(&self, _channel: &FeedbackChannel) {
+        std::future::pending::<()>().await;
+    }
+
     /// Tells it again of all that is remembered, by key; gives the keys that are over.
     async fn resend(&self, _memos: &[(String, Json)], _now: DateTime<Utc>) -> Vec<String> {
         Vec::new()
@@ -185,7 +203,8 @@ fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifi
         ReceiverKind::Alertmanager(config) => Box::new(alertmanager::Peers { client, config, wording }),
         ReceiverKind::PagerDuty(config) => Box::new(pagerduty::Pager { client, config, wording }),
         ReceiverKind::Slack(config) => {
-            Box::new(slack::Channel { client, config, wording, evidence: tools.evidence.clone() })
+            let (evidence, resolve, tls) = (tools.evidence.clone(), Arc::clone(&tools.resolve), Arc::clone(&tools.tls));
+            Box::new(slack::Channel { client, config, wording, evidence, resolve, tls })
         }
         ReceiverKind::Teams(config) => Box::new(teams::Workflow { client, config, wording }),
         ReceiverKind::Telegram(config) => Box::new(telegram::Bot { client, config, wording }),

@@ -58,7 +58,11 @@ impl Notifier for Topic {
             Ok(topic) => topic,
             Err(problem) => return Tried::refused(problem),
         };
-        let mut body = body(&self.wording.marked(notice, TITLE / 2));
+        // The limit is one of bytes; where characters take more than one, half as many are left.
+        let message = self.wording.marked(notice, TITLE);
+        let is_short = message.title.len() <= TITLE;
+        let message = if is_short { message } else { self.wording.marked(notice, TITLE / 2) };
+        let mut body = body(&message);
         body["topic"] = topic.into();
         let mut request = self.client.post(self.config.url.clone()).json(&body);
         match self.config.token.as_ref().map(super::credential::Credential::read) {

@@ -3,7 +3,8 @@
 //! One alert per dedup key: what is told again of an open one is laid over it, and a resolve for one that is not open is
 //! dropped there, so that a repeat does no harm. What is laid over an open alert pages nobody; so what becomes louder is
 //! an alert of its own, whose key says how loud, and the quieter one is resolved after it.
-//! An incident that somebody has acknowledged is acknowledged there as well. The API has no event that takes this back, and
+//! An incident that somebody has acknowledged is acknowledged there as well, and with a token of the REST API the other
+//! way round (`pagerduty_poll`). The Events API has no event that takes this back, and
 //! an end has no words: why an incident ended (removed, paused, by hand) is not shown there.
 
 use std::time::Duration;
@@ -14,8 +15,9 @@ use serde_json::{Value as Json, json};
 use super::alerts::time;
 use super::config::PagerDuty;
 use super::exchange::{Reply, exchange};
+use super::feedback::{AT_RECEIVER, FeedbackChannel};
 use super::message::{Message, Wording};
-use super::{Notifier, Tried, cut};
+use super::{Notifier, Tried, cut, pagerduty_poll};
 use crate::incident::{Event, Notice};
 use crate::names::Reason;
 use crate::scenario::Severity;
@@ -56,7 +58,7 @@ pub(super) fn events(
     let (key, was) = known.unwrap_or((&first, notice.incident.severity));
     let is = notice.incident.severity;
     if notice.event == Event::Resolved {
-        return (vec![end(key)], None);
+        return (vec![end(key)], Some(json!({"key": key, "severity": was.as_str(), "over": true})));
     }
     // A digest of what is over already: nobody has to get up for it.
     if notice.event == Event::Digest && !notice.incident.is_open() {
@@ -66,7 +68,10 @@ pub(super) fn events(
         let mut events = vec![event(notice, key, message, wording)];
         let mut memo_after = json!({"key": key, "severity": was.as_str()});
         if notice.incident.acknowledged.is_some() {
-            if memo.is_none_or(|memo| memo["acknowledged"] != true) {
+            // What a person has acknowledged there is so already.
+            let there = memo.map(|memo| &memo[AT_RECEIVER]);
+            let is_from_there = there.is_some_and(|there| there["alert"] == *key);
+            if !is_from_there && memo.is_none_or(|memo| memo["acknowledged"] != true) {
                 events.push(json!({"event_action": "acknowledge", "dedup_key": key}));
             }
             memo_after["acknowledged"] = true.into();
@@ -173,5 +178,16 @@ impl Notifier for Pager {
 
     fn remembers(&self) -> bool {
         true
+    }
+
+    fn has_feedback(&self) -> bool {
+        self.config.api.is_some()
+    }
+
+    async fn receive(&self, channel: &FeedbackChannel) {
+        match &self.config.api {
+            Some(api) => pagerduty_poll::watch(&self.client, api, channel).await,
+            None => std::future::pending().await,
+        }
     }
 }

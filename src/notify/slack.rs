@@ -1,6 +1,7 @@
-//! Slack: by its Web API a message that is updated in place, with the screenshot below it; by an incoming webhook
-//! messages alone (`docs.slack.dev`: chat.postMessage, chat.update, files.getUploadURLExternal, rate limits).
+//! Slack: by its Web API a message that is updated in place, with the screenshot below it and, where an app-level token is
+//! given, a button to acknowledge (`slack_socket`); by an incoming webhook messages alone (`docs.slack.dev`: chat.postMessage, chat.update, files.getUploadURLExternal, rate limits).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,8 +9,10 @@ use serde_json::{Value as Json, json};
 
 use super::config::Slack;
 use super::exchange::{Reply, bounded, exchange};
+use super::feedback::FeedbackChannel;
 use super::message::{Message, Tone, Wording};
-use super::{Notifier, Tried, cut};
+use super::slack_socket::{ACKNOWLEDGE, Socket};
+use super::{Notifier, Resolve, Tried, cut};
 use crate::incident::{Event, Notice};
 use crate::scenario::Severity;
 use crate::store::Delivery;
@@ -17,6 +20,8 @@ use crate::store::evidence::{EvidenceFolder, LARGEST};
 
 /// Characters of a section's text.
 const SECTION: usize = 3000;
+/// Characters of a button's value.
+const MAX_BUTTON_VALUE_CHARS: usize = 2000;
 /// Characters of a title: with every one of them escaped it is still a short message.
 const TITLE: usize = 500;
 /// About one message a second per channel.
@@ -28,6 +33,8 @@ pub(super) struct Channel {
     pub(super) config: Slack,
     pub(super) wording: Wording,
     pub(super) evidence: EvidenceFolder,
+    pub(super) resolve: Resolve,
+    pub(super) tls: Arc<rustls::ClientConfig>,
 }
 
 /// A character as mrkdwn takes it (docs.slack.dev, formatting: only these three are escaped).
@@ -64,6 +71,18 @@ pub(super) fn content(message: &Message) -> Json {
     let title = title(message);
     // The title is also what notifications and screen readers say.
     json!({"text": title, "attachments": [{"color": colour, "fallback": title, "blocks": blocks}]})
+}
+
+/// The button to acknowledge; `None` where nothing is left to acknowledge.
+pub(super) fn button(notice: &Notice) -> Option<Json> {
+    let key = notice.dedup_key();
+    let is_open = notice.event != Event::Resolved && notice.incident.is_open();
+    if !is_open || notice.incident.acknowledged.is_some() || key.chars().count() > MAX_BUTTON_VALUE_CHARS {
+        return None;
+    }
+    let text = json!({"type": "plain_text", "text": "Acknowledge"});
+    let button = json!({"type": "button", "action_id": ACKNOWLEDGE, "text": text, "value": key});
+    Some(json!({"type": "actions", "elements": [button]}))
 }
 
 /// The title in bold; an asterisk in it would end that.
@@ -142,6 +161,12 @@ impl Channel {
     async fn tell(&self, notice: &Notice, memo: Option<&Json>, url: &url::Url, token: &str, channel: &str) -> Tried {
         let message = self.wording.marked(notice, TITLE);
         let mut content = content(&message);
+        if self.has_feedback()
+            && let Some(button) = button(notice)
+            && let Some(blocks) = content["attachments"][0]["blocks"].as_array_mut()
+        {
+            blocks.push(button);
+        }
         let known = memo.and_then(|memo| Some((memo["channel"].as_str()?, memo["ts"].as_str()?)));
         if let Some((channel, ts)) = known {
             let mut update = content.clone();
@@ -213,7 +238,7 @@ impl Channel {
 impl Notifier for Channel {
     async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
         match &self.config {
-            Slack::Token { token, channel, url } => match token.read() {
+            Slack::Token { token, channel, url, .. } => match token.read() {
                 Ok(token) => self.tell(notice, memo, url, &token, channel).await,
                 Err(problem) => Tried::refused(problem),
             },
@@ -233,6 +258,20 @@ impl Notifier for Channel {
 
     fn remembers(&self) -> bool {
         matches!(self.config, Slack::Token { .. })
+    }
+
+    fn has_feedback(&self) -> bool {
+        matches!(self.config, Slack::Token { app_token: Some(_), .. })
+    }
+
+    async fn receive(&self, channel: &FeedbackChannel) {
+        let (client, resolve, tls) = (&self.client, &self.resolve, &self.tls);
+        match &self.config {
+            Slack::Token { url, token, app_token: Some(app_token), .. } => {
+                Socket { client, resolve, tls, url, token, app_token }.receive(channel).await;
+            }
+            _ => std::future::pending().await,
+        }
     }
 
     /// The screenshot, once per message. The message is written already, so a failure is only logged.

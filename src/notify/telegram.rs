@@ -15,7 +15,7 @@ use crate::store::Delivery;
 /// UTF-16 units of a message. Counted with its markup, although Telegram counts without: never too long.
 const LARGEST: usize = 4096;
 /// Characters of a title: with every one of them escaped it still fits.
-const TITLE: usize = 160;
+const TITLE: usize = 500;
 /// At most 20 messages a minute to a group (core.telegram.org/bots/faq) …
 const GROUP_GAP: Duration = Duration::from_secs(3);
 /// … and one a second to a person.

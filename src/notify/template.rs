@@ -33,7 +33,7 @@ pub(super) const TEXT: &str = "\
 {% if unwatched %}
 not watched: nothing is known since {{ unwatched }}
 {% endif %}
-{% if acknowledged and event != 'resolved' %}
+{% if acknowledged and event != 'resolved' and ('acknowledged by ' ~ acknowledged) not in (note or '') %}
 acknowledged by: {{ acknowledged }}
 {% endif %}
 {% if ending %}
@@ -44,7 +44,7 @@ acknowledged by: {{ acknowledged }}
 step: {{ step }}
 {% endif %}
 {% if message %}
-{{ 'was' if event == 'resolved' else 'seen' }}: {{ message }}
+{{ 'was' if event == 'resolved' or event == 'digest' and resolved_at else 'seen' }}: {{ message }}
 {% endif %}
 {% if target and event != 'resolved' %}
 where: {{ target }}

@@ -11,7 +11,6 @@ mod outbox;
 mod reading;
 mod writer;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -319,11 +318,14 @@ impl Shared {
     }
 
     /// Takes a batch into memory and returns its number.
-    fn accept(&self, batch: Batch) -> u64 {
+    fn accept(&self, mut batch: Batch) -> u64 {
         let mut state = self.state();
-        let given_way: BTreeSet<String> = state.outbox.apply(&batch).into_iter().collect();
-        if !given_way.is_empty() {
-            tracing::error!(notices = given_way.len(), "too many notices are queued: the oldest were given up");
+        let given_way = state.outbox.apply(&batch);
+        if !given_way.attempts.is_empty() {
+            let notices = given_way.attempts.len();
+            tracing::error!(notices, "too many notices are queued: the oldest were given up");
+            batch.attempts.extend(given_way.attempts);
+            batch.memos.extend(given_way.memos);
         }
         let shed = state.pending.absorb(batch);
         state.accepted += 1;

@@ -101,7 +101,7 @@ fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outco
     }
 }
 
-fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> Incident {
+pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> Incident {
     Incident {
         subject: Subject(subject.into()),
         opening,

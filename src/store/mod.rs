@@ -109,6 +109,19 @@ pub struct MemoChange {
     pub at: DateTime<Utc>,
 }
 
+/// Prefix of the keys under which is noted, for a receiver, of which incidents nothing was delivered to it.
+pub const UNDELIVERED: &str = "undelivered/";
+
+/// Returns the notes that a notice was given up which surely did not arrive, of the incidents that it would have opened.
+pub fn undelivered(notice: &Notice, at: DateTime<Utc>) -> impl Iterator<Item = MemoChange> {
+    notice.opened_keys().map(move |key| MemoChange {
+        receiver: notice.receiver.clone(),
+        key: format!("{UNDELIVERED}{key}"),
+        memo: Some(Json::Bool(true)),
+        at,
+    })
+}
+
 /// Which store this is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {

@@ -216,13 +216,13 @@ async fn thirty_attempts_to_leave_the_allowance() {
         assert!(!ports.is_empty(), "no driver of {engine} was found");
         let listed = ports.join(",");
         let reach = format!(
-            "return (async () => {{ const seen = [];
-             const one = async (u, f) => {{ try {{ await f(u); seen.push(u) }} catch {{}} }};
+            "return (async () => {{ const seen = [], all = [];
+             const one = (u, f) => {{ all.push(f(u).then(() => seen.push(u), () => {{}})) }};
              for (const p of [{listed}]) for (const h of ['127.0.0.1', 'localhost', '[::1]']) {{
-               await one('http://' + h + ':' + p + '/status', u => fetch(u, {{mode: 'no-cors', signal: AbortSignal.timeout(2000)}}));
-               await one('ws://' + h + ':' + p + '/session', u => new Promise((good, bad) => {{
+               one('http://' + h + ':' + p + '/status', u => fetch(u, {{mode: 'no-cors', signal: AbortSignal.timeout(2000)}}));
+               one('ws://' + h + ':' + p + '/session', u => new Promise((good, bad) => {{
                  const w = new WebSocket(u); w.onopen = good; w.onerror = bad; setTimeout(bad, 2000); }}));
-             }} return 'reached ' + seen.length + ' ' + seen.join(' ') }})()"
+             }} await Promise.all(all); return 'reached ' + seen.length + ' ' + seen.join(' ') }})()"
         );
         let reach = serde_json::Value::from(reach);
         let text = format!(

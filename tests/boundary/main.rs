@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
+mod acknowledging;
 mod alerts;
 mod allowance;
 mod attacks;

@@ -23,8 +23,9 @@ enum Then {
     Again,
 }
 
-const TASKS: [(&str, Then); 15] = [
+const TASKS: [(&str, Then); 18] = [
     ("committer", Then::AgentEnds),
+    ("feedback", Then::AgentEnds),
     ("reload", Then::AgentEnds),
     ("requests", Then::AgentEnds),
     ("scheduler", Then::AgentEnds),
@@ -33,6 +34,8 @@ const TASKS: [(&str, Then); 15] = [
     ("connectivity", Then::Again),
     ("delivery to hook", Then::Again),
     ("delivery to log", Then::Again),
+    ("delivery to pager", Then::Again),
+    ("feedback of pager", Then::Again),
     ("files", Then::Again),
     ("outbound heartbeat", Then::Again),
     ("retention", Then::Again),
@@ -61,7 +64,9 @@ impl Place {
         let text = format!(
             "location: here\nscenarios: [scenarios/]\nweb: {{listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\"}}\n\
              zabbix: {{server: \"127.0.0.1:1\", host: here}}\n\
-             alerting: {{receivers: {{hook: {{webhook: {{url: \"http://{receiver}/\"}}}}}}, routes: [{{to: [hook]}}]}}\n"
+             alerting: {{receivers: {{hook: {{webhook: {{url: \"http://{receiver}/\"}}}}, \
+             pager: {{pagerduty: {{routing_key: none, api_token: none, api_url: \"http://127.0.0.1:1/\"}}}}}}, \
+             routes: [{{to: [hook]}}]}}\n"
         );
         self.folder.write("wachta.yaml", &text);
         let (read, problems) = config::read("wachta.yaml", &text);

@@ -22,8 +22,9 @@ impl Pipeline {
             }
             Request::Expire { id } => self.expire(&id, now),
             Request::Acknowledge { key, author, length } => self.acknowledge(&key, author, length, now),
-            Request::Unacknowledge { key, author } => self.unacknowledge(&key, &author, now),
+            Request::Unacknowledge { key, author, of } => self.unacknowledge(&key, &author, of.as_deref(), now),
             Request::Resolve { key, author, reason } => self.resolve_by_hand(&key, &author, &reason, now),
+            Request::ResolveGroup { key, author, reason } => self.resolve_group(&key, &author, &reason, now),
         };
         self.limit(now);
         done
@@ -137,11 +138,20 @@ impl Pipeline {
         Ok(format!("{key} is {note}"))
     }
 
-    fn unacknowledge(&mut self, key: &str, author: &str, now: DateTime<Utc>) -> Result<String, String> {
+    fn unacknowledge(
+        &mut self,
+        key: &str,
+        author: &str,
+        of: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<String, String> {
         let subject = self.told_subject(key)?;
         let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()).cloned() else {
             return Err(format!("nobody has acknowledged `{key}`"));
         };
+        if let Some(of) = of.filter(|of| *of != who.author) {
+            return Err(format!("`{key}` is acknowledged by {} and not by {of}", who.author));
+        }
         let note = format!("no longer acknowledged by {}, says {author}", who.author);
         for subject in self.groups.acknowledge(&subject, None, &note, now) {
             self.effects.decide(&subject, Why::Acknowledged, note.clone(), now);
@@ -152,21 +162,41 @@ impl Pipeline {
 
     fn resolve_by_hand(&mut self, key: &str, author: &str, reason: &str, now: DateTime<Utc>) -> Result<String, String> {
         let subject = self.subject_of(key)?;
-        let before = self.incident(&subject).map(|open| open.severity);
         let by = format!("{author}: {reason}");
-        let judgement = if subject.is_agent() {
-            self.agent.close(&by, now)
-        } else if subject.slo_of().is_some() {
-            self.budgets.watches.get_mut(&subject).and_then(|watch| watch.close(&by, now))
-        } else {
-            self.watches.get_mut(&subject).and_then(|watch| watch.close(&by, now))
-        };
-        let Some(judgement) = judgement else { return Err(format!("no open incident has the key `{key}`")) };
-        self.count(before, None);
-        self.effects.watches.insert(subject.clone());
         let others = self.groups.of(&subject).map_or(0, |group| group.open_members().count().saturating_sub(1));
-        self.take(judgement, None, now);
+        if !self.close_by_hand(&subject, &by, now) {
+            return Err(format!("no open incident has the key `{key}`"));
+        }
         let others = if others > 0 { format!("; {others} others of its notice are still open") } else { String::new() };
         Ok(format!("{key} is resolved by {by}{others}"))
+    }
+
+    /// Resolves all that is open of a notification.
+    fn resolve_group(&mut self, key: &str, author: &str, reason: &str, now: DateTime<Utc>) -> Result<String, String> {
+        let members = match self.groups.with_key(key) {
+            Some(group) => group.open_members().cloned().collect(),
+            None => vec![self.subject_of(key)?],
+        };
+        let by = format!("{author}: {reason}");
+        let closed = members.into_iter().filter(|subject| self.close_by_hand(subject, &by, now)).count();
+        let plural = if closed == 1 { "" } else { "s" };
+        Ok(format!("{closed} incident{plural} of {key} resolved by {by}"))
+    }
+
+    /// Resolves the open incident of a subject. Returns whether there was one.
+    fn close_by_hand(&mut self, subject: &Subject, by: &str, now: DateTime<Utc>) -> bool {
+        let before = self.incident(subject).map(|open| open.severity);
+        let judgement = if subject.is_agent() {
+            self.agent.close(by, now)
+        } else if subject.slo_of().is_some() {
+            self.budgets.watches.get_mut(subject).and_then(|watch| watch.close(by, now))
+        } else {
+            self.watches.get_mut(subject).and_then(|watch| watch.close(by, now))
+        };
+        let Some(judgement) = judgement else { return false };
+        self.count(before, None);
+        self.effects.watches.insert(subject.clone());
+        self.take(judgement, None, now);
+        true
     }
 }

@@ -8,8 +8,8 @@ use crate::diagnostic::credentials;
 use crate::notify::credential::Credential;
 use crate::notify::template::{self, Templates};
 use crate::notify::{
-    Alertmanager, Email, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, Slack, Teams, Telegram, Webhook,
-    WebhookFormat, is_mailbox,
+    Alertmanager, Email, MailTls, Ntfy, PagerDuty, PagerDutyApi, Receiver, ReceiverKind, Slack, Teams, Telegram,
+    Webhook, WebhookFormat, is_mailbox,
 };
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Fields, Reader};
@@ -43,6 +43,8 @@ pub(super) const RECEIVER: &[Key] = &[
 ];
 /// What stands beside a kind.
 const BESIDE: [&str; 3] = ["template", "limit", "fallback"];
+/// The shortest interval at which PagerDuty's REST API is asked.
+const MIN_API_INTERVAL: Duration = Duration::from_secs(5);
 /// The highest limit: beyond, it is none.
 const MOST: u32 = 1000;
 /// The keys of templates.
@@ -63,13 +65,23 @@ const ALERTMANAGER: &[Key] = &[
 const PAGERDUTY: &[Key] = &[
     key("routing_key", SECRET, "the integration key"),
     key("url", Shape::Text, "default https://events.pagerduty.com/v2/enqueue"),
-    super::later("api_token", "a token of the REST API, to take over what is acknowledged there"),
+    key("api_token", SECRET, "an API key of the REST API: what is acknowledged or resolved there is so here"),
+    key(
+        "api_url",
+        Shape::Text,
+        "with `api_token`: default https://api.pagerduty.com, in Europe https://api.eu.pagerduty.com",
+    ),
+    key("api_interval", Shape::Duration, "with `api_token`: how often it is asked while anything is open; default 30s"),
 ];
 const SLACK: &[Key] = &[
     key("token", SECRET, "a bot's token, with chat:write and files:write"),
     key("channel", Shape::Text, "with `token`: a channel's id or \"#name\""),
     key("url", SECRET, "an incoming webhook; with `token`: what the API is below, default https://slack.com/api/"),
-    super::later("signing_secret", "what presses of a button are signed with"),
+    key(
+        "app_token",
+        SECRET,
+        "with `token`: an app-level token with connections:write; messages have a button to acknowledge",
+    ),
 ];
 const TEAMS: &[Key] = &[key("url", SECRET, "the workflow's URL")];
 const TELEGRAM: &[Key] = &[
@@ -237,13 +249,48 @@ fn pagerduty(r: &mut Reader, node: &Node) -> Option<PagerDuty> {
     let fields = r.fields(node, "`pagerduty`", &[PAGERDUTY])?;
     let routing_key = needed(r, &fields, "pagerduty", "routing_key", secret);
     let url = url_or(r, &fields, "https://events.pagerduty.com/v2/enqueue");
-    Some(PagerDuty { routing_key: routing_key?, url: url? })
+    let api = pagerduty_api(r, &fields)?;
+    Some(PagerDuty { routing_key: routing_key?, url: url?, api })
+}
+
+/// The REST API, if there is a token for it; the outer `None` says that something is wrong.
+#[expect(clippy::option_option, reason = "absent and wrong are two things")]
+fn pagerduty_api(r: &mut Reader, fields: &Fields) -> Option<Option<PagerDutyApi>> {
+    let Some(node) = fields.get("api_token") else {
+        for name in ["api_url", "api_interval"] {
+            if let Some(entry) = fields.entry(name) {
+                r.fail(entry.key_span, format!("`{name}` needs `api_token:`"));
+                return None;
+            }
+        }
+        return Some(None);
+    };
+    let token = secret(r, node, "`api_token`");
+    let url = match fields.get("api_url") {
+        Some(node) => http_url(r, node, "`api_url`"),
+        None => url::Url::parse("https://api.pagerduty.com").ok(),
+    };
+    let interval = match fields.get("api_interval") {
+        None => Some(Duration::from_secs(30)),
+        Some(node) => r.duration(node, "`api_interval`").filter(|interval| {
+            let is_long_enough = *interval >= MIN_API_INTERVAL;
+            if !is_long_enough {
+                r.fail(node.span, "`api_interval` must be at least 5s");
+            }
+            is_long_enough
+        }),
+    };
+    Some(Some(PagerDutyApi { token: token?, url: url?, interval: interval? }))
 }
 
 fn slack(r: &mut Reader, node: &Node) -> Option<Slack> {
     let fields = r.fields(node, "`slack`", &[SLACK])?;
     let (token, channel) = (fields.entry("token"), fields.entry("channel"));
     if token.is_none() && channel.is_none() {
+        if let Some(entry) = fields.entry("app_token") {
+            r.fail_with(entry.key_span, "`app_token` needs `token:`", "an incoming webhook has no buttons");
+            return None;
+        }
         let Some(url) = fields.get("url") else {
             r.fail_with(
                 fields.span,
@@ -261,7 +308,11 @@ fn slack(r: &mut Reader, node: &Node) -> Option<Slack> {
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }
-    Some(Slack::Token { token: token?, channel: channel?, url })
+    let app_token = match fields.get("app_token") {
+        Some(node) => Some(secret(r, node, "`app_token`")?),
+        None => None,
+    };
+    Some(Slack::Token { token: token?, channel: channel?, url, app_token })
 }
 
 fn teams(r: &mut Reader, node: &Node) -> Option<Teams> {

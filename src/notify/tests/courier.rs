@@ -155,7 +155,12 @@ async fn a_receiver_that_changes_goes_on_where_it_was() {
 async fn a_message_is_found_again_after_a_restart() {
     let slack = |address| {
         let token = Credential::text("xoxb-hidden-token");
-        receiver(ReceiverKind::Slack(Slack::Token { token, channel: "#shop".into(), url: url(address, "/api/") }))
+        receiver(ReceiverKind::Slack(Slack::Token {
+            token,
+            channel: "#shop".into(),
+            url: url(address, "/api/"),
+            app_token: None,
+        }))
     };
     let mut bench = Bench::new(vec![notice(1)]).await;
     let rule = |_: &Request| Answer::ok(&json!({"ok": true, "channel": "C1", "ts": "17.5"}));

@@ -27,10 +27,18 @@ fn kinds(address: SocketAddr) -> Vec<(&'static str, ReceiverKind)> {
                 resend: Duration::from_mins(1),
             }),
         ),
-        ("/v2/enqueue", ReceiverKind::PagerDuty(PagerDuty { routing_key: token(), url: url(address, "/v2/enqueue") })),
+        (
+            "/v2/enqueue",
+            ReceiverKind::PagerDuty(PagerDuty { routing_key: token(), url: url(address, "/v2/enqueue"), api: None }),
+        ),
         (
             "/api/chat.postMessage",
-            ReceiverKind::Slack(Slack::Token { token: token(), channel: "#shop".into(), url: url(address, "/api/") }),
+            ReceiverKind::Slack(Slack::Token {
+                token: token(),
+                channel: "#shop".into(),
+                url: url(address, "/api/"),
+                app_token: None,
+            }),
         ),
         (hook_path, ReceiverKind::Slack(Slack::Hook { url: hook() })),
         (hook_path, ReceiverKind::Teams(Teams { url: hook() })),
@@ -213,8 +221,8 @@ async fn a_credential_that_is_not_there_is_waited_for() {
     for kind in [
         ReceiverKind::Webhook(Webhook { url: missing(), headers: Vec::new(), format: WebhookFormat::Wachta }),
         ReceiverKind::Alertmanager(Alertmanager { urls: vec![missing()], resend: Duration::from_mins(1) }),
-        ReceiverKind::PagerDuty(PagerDuty { routing_key: missing(), url: base.clone() }),
-        ReceiverKind::Slack(Slack::Token { token: missing(), channel: "c".into(), url: base.clone() }),
+        ReceiverKind::PagerDuty(PagerDuty { routing_key: missing(), url: base.clone(), api: None }),
+        ReceiverKind::Slack(Slack::Token { token: missing(), channel: "c".into(), url: base.clone(), app_token: None }),
         ReceiverKind::Slack(Slack::Hook { url: missing() }),
         ReceiverKind::Teams(Teams { url: missing() }),
         ReceiverKind::Telegram(Telegram { token: missing(), chat: "1".into(), thread: None, url: base.clone() }),

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
-use crate::incident::Notice;
-use crate::store::{AttemptChange, Batch, Beat, Delivery, Ended, Heard, MemoChange, Uncertainty, WorkingSet};
+use crate::incident::{Event, Notice};
+use crate::store::{
+    AttemptChange, Batch, Beat, Delivery, Ended, Heard, MemoChange, UNDELIVERED, Uncertainty, WorkingSet, undelivered,
+};
 
 /// How many notices are queued at most. Rate limits and groups keep real agents far below; beyond it, the oldest notices
-/// that no attempt was made for give way.
+/// that no attempt was made for give way, and the ends of what was delivered last of all.
 pub(super) const MAX_QUEUED: usize = 20_000;
 
 #[derive(Debug)]
@@ -64,8 +66,8 @@ impl Outbox {
         queued
     }
 
-    /// Applies a batch. Returns the ids of notices that had to give way.
-    pub(super) fn apply(&mut self, batch: &Batch) -> Vec<String> {
+    /// Applies a batch. Returns the changes that notices made which had to give way.
+    pub(super) fn apply(&mut self, batch: &Batch) -> Batch {
         for notice in &batch.notices {
             self.queue(notice.clone(), Uncertainty::None);
         }
@@ -81,13 +83,7 @@ impl Outbox {
                 }
             }
         }
-        for change in &batch.memos {
-            let key = (change.receiver.clone(), change.key.clone());
-            match &change.memo {
-                Some(memo) => drop(self.memos.insert(key, (memo.clone(), change.at))),
-                None => drop(self.memos.remove(&key)),
-            }
-        }
+        self.apply_memos(&batch.memos);
         for (name, beat, at) in &batch.check_ins {
             let heard = self.check_ins.entry(name.clone()).or_default();
             match *beat {
@@ -98,23 +94,39 @@ impl Outbox {
         self.give_way()
     }
 
-    fn give_way(&mut self) -> Vec<String> {
+    fn apply_memos(&mut self, changes: &[MemoChange]) {
+        for change in changes {
+            let key = (change.receiver.clone(), change.key.clone());
+            match &change.memo {
+                Some(memo) => drop(self.memos.insert(key, (memo.clone(), change.at))),
+                None => drop(self.memos.remove(&key)),
+            }
+        }
+    }
+
+    fn give_way(&mut self) -> Batch {
+        let mut changes = Batch::default();
         let excess = self.places.len().saturating_sub(MAX_QUEUED);
         if excess == 0 {
-            return Vec::new();
+            return changes;
         }
-        let untried = |queued: &&Queued| queued.uncertainty == Uncertainty::None;
-        let mut oldest: Vec<(u64, String)> = Vec::new();
-        for of_receiver in self.queued.values() {
-            let untried = of_receiver.iter().filter(|(_, queued)| untried(queued));
-            oldest.extend(untried.map(|(place, queued)| (*place, queued.notice.id.clone())));
-        }
+        let untried = self.queued.values().flatten().filter(|(_, queued)| queued.uncertainty == Uncertainty::None);
+        // A receiver that was given an incident must not show it for ever.
+        let is_end = |notice: &Notice| {
+            let note = (notice.receiver.clone(), format!("{UNDELIVERED}{}", notice.key));
+            notice.event == Event::Resolved && !self.memos.contains_key(&note)
+        };
+        let mut oldest: Vec<(bool, u64, String)> =
+            untried.map(|(place, queued)| (is_end(&queued.notice), *place, queued.notice.id.clone())).collect();
         oldest.sort_unstable();
-        let ids: Vec<String> = oldest.into_iter().take(excess).map(|(_, id)| id).collect();
-        for id in &ids {
-            self.remove(id);
+        for (_, _, id) in oldest.into_iter().take(excess) {
+            let Some(Queued { notice, .. }) = self.remove(&id) else { continue };
+            changes.memos.extend(undelivered(&notice, notice.owed_at));
+            let given_up = Delivery::Failed("given up: too many notices were queued".into());
+            changes.attempts.push((id, AttemptChange::Finished(given_up), notice.owed_at));
         }
-        ids
+        self.apply_memos(&changes.memos);
+        changes
     }
 
     /// Returns the notices that are queued for a receiver, oldest first.
@@ -172,5 +184,38 @@ impl Outbox {
             batch.check_ins.extend(heard.ended.as_ref().map(|end| (name.clone(), Beat::Ended(end.code), end.at)));
         }
         batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::incident;
+
+    fn notice(opening: u64, event: Event) -> Notice {
+        let incident = incident("shop", opening, 0, None);
+        Notice { id: format!("{opening} {}", event.as_str()), ..Notice::new(&incident, event, "a", incident.opened_at) }
+    }
+
+    #[test]
+    fn what_gives_way_has_no_end_and_ends_give_way_last() {
+        let mut outbox = Outbox::default();
+        let most = u64::try_from(MAX_QUEUED).unwrap();
+        // An end of what was delivered, a beginning with its end, and as many others as there is room for.
+        let first = vec![notice(1, Event::Resolved), notice(2, Event::Opened), notice(2, Event::Resolved)];
+        let others = (3..most).map(|opening| notice(opening, Event::Opened));
+        let batch = Batch { notices: first.into_iter().chain(others).collect(), ..Batch::default() };
+        assert!(outbox.apply(&batch).is_empty(), "there is room");
+        let more = Batch { notices: vec![notice(most, Event::Opened)], ..Batch::default() };
+        let changes = outbox.apply(&more);
+        let given_up: Vec<&str> = changes.attempts.iter().map(|(id, ..)| id.as_str()).collect();
+        assert_eq!(given_up, ["2 opened"]);
+        assert_eq!(outbox.memo("a", "undelivered/shop:2"), Some(Json::Bool(true)));
+        assert_eq!(changes.memos.len(), 1);
+        // The end of what gave way gives way as well, before what is newer.
+        let more = Batch { notices: vec![notice(most + 1, Event::Opened)], ..Batch::default() };
+        let changes = outbox.apply(&more);
+        assert_eq!((changes.attempts[0].0.as_str(), changes.memos.len()), ("2 resolved", 0));
+        assert_eq!(outbox.owed("a", 1)[0].id, "1 resolved");
     }
 }

@@ -21,8 +21,8 @@ fn every_kind_with_every_key() {
         "  receivers:
     a: {webhook: {url: {file: hook}, headers: {x-key: {env: KEY}}, format: alertmanager}}
     b: {alertmanager: {urls: [\"http://a:9093\", {file: /run/peer}], resend: 30s}}
-    c: {pagerduty: {routing_key: abcd, url: \"http://gateway/enqueue\"}}
-    d: {slack: {token: abcd, channel: \"#shop\", url: \"http://gateway/api\"}}
+    c: {pagerduty: {routing_key: abcd, url: \"http://gateway/enqueue\", api_token: {file: pd}, api_url: \"https://api.eu.pagerduty.com\", api_interval: 1m}}
+    d: {slack: {token: abcd, channel: \"#shop\", url: \"http://gateway/api\", app_token: {env: APP}}}
     e: {slack: {url: {env: HOOK}}}
     f: {teams: {url: \"https://x.example.com/workflows/1\"}}
     g: {telegram: {token: abcd, chat: -100123, thread: 7}}
@@ -47,9 +47,19 @@ fn every_kind_with_every_key() {
     );
     let urls = vec![Credential::text("http://a:9093/"), file("/run/peer")];
     assert_eq!(kinds[1], ReceiverKind::Alertmanager(Alertmanager { urls, resend: Duration::from_secs(30) }));
-    let pagerduty = PagerDuty { routing_key: text.clone(), url: url("http://gateway/enqueue") };
+    let api = PagerDutyApi {
+        token: file("conf/pd"),
+        url: url("https://api.eu.pagerduty.com"),
+        interval: Duration::from_mins(1),
+    };
+    let pagerduty = PagerDuty { routing_key: text.clone(), url: url("http://gateway/enqueue"), api: Some(api) };
     assert_eq!(kinds[2], ReceiverKind::PagerDuty(pagerduty));
-    let slack = Slack::Token { token: text.clone(), channel: "#shop".into(), url: url("http://gateway/api/") };
+    let slack = Slack::Token {
+        token: text.clone(),
+        channel: "#shop".into(),
+        url: url("http://gateway/api/"),
+        app_token: Some(Credential::Env("APP".into())),
+    };
     assert_eq!(kinds[3], ReceiverKind::Slack(slack));
     assert_eq!(kinds[4], ReceiverKind::Slack(Slack::Hook { url: Credential::Env("HOOK".into()) }));
     assert_eq!(kinds[5], ReceiverKind::Teams(Teams { url: Credential::text("https://x.example.com/workflows/1") }));
@@ -97,10 +107,23 @@ fn every_mistake_is_told_with_its_place() {
     check("{webhook: {url: \"http://a\", headers: {\"a b\": abcd}}}", &["6:46: `a b` is no name of a header"]);
     check("{alertmanager: {urls: []}}", &["6:30: `urls` names nobody"]);
     check("{pagerduty: {}}", &["6:20: `pagerduty` needs `routing_key:`"]);
+    for key in ["api_url: \"http://a\"", "api_interval: 1m"] {
+        let (name, _) = key.split_once(':').unwrap();
+        let problem = format!("6:40: `{name}` needs `api_token:`");
+        check(&format!("{{pagerduty: {{routing_key: abcd, {key}}}}}"), &[&problem]);
+    }
+    check(
+        "{pagerduty: {routing_key: abcd, api_token: abcd, api_interval: 4s}}",
+        &["6:71: `api_interval` must be at least 5s"],
+    );
     check("{pagerduty: {routing_key: abc}}", &["6:34: `routing_key` must have at least 4 characters"]);
     check(
         "{slack: {}}",
         &["6:16: `slack` needs `token:` and `channel:`, or `url:`; a token's messages are updated in place"],
+    );
+    check(
+        "{slack: {url: \"http://a\", app_token: abcd}}",
+        &["6:34: `app_token` needs `token:`; an incoming webhook has no buttons"],
     );
     check("{slack: {token: abcd}}", &["6:16: `slack` needs `channel:`"]);
     let chat = "6:39: `chat` is neither an id nor a channel; write it like -1001234567890 or \"@channel\"";

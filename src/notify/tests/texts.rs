@@ -1,0 +1,137 @@
+//! What people read: every receiver's words for every event, as a golden file.
+
+use std::fmt::Write as _;
+
+use super::*;
+use crate::incident::{Acknowledgement, Affected, Ending, Unwatched};
+use crate::notify::template::Templates;
+use crate::notify::{email, message, ntfy, pagerduty, slack, teams, telegram};
+
+/// Another incident of the group.
+fn other(name: &str, opening: u64, resolved: bool) -> Affected {
+    let incident = Incident {
+        name: name.into(),
+        subject: Subject(name.to_lowercase().into()),
+        step: Some(format!("GET https://shop.example.com/{}", name.to_lowercase())),
+        resolved_at: resolved.then(|| at(900)),
+        ..incident(opening)
+    };
+    Affected::of(&incident)
+}
+
+/// Every event, each with what makes it one.
+fn notices() -> Vec<(&'static str, Notice)> {
+    let cart = || Incident {
+        subject: Subject("cart".into()),
+        name: "Cart".into(),
+        step: Some("GET https://shop.example.com/cart".into()),
+        message: Some("GET answered 500: expected a status from 200 to 299, saw 500".into()),
+        target: Some("https://shop.example.com/cart".into()),
+        place: Some("scenarios/shop.yaml:12:5".into()),
+        runbook: Some("https://wiki.example.com/cart".into()),
+        reason: Some(Reason::Status),
+        ..incident(1)
+    };
+    let event = |event: Event, second: i64, incident: Incident| Notice::new(&incident, event, "tickets", at(second));
+    let noted = |note: &str, notice: Notice| Notice { note: Some(note.into()), ..notice };
+    let over = |ending: Option<Ending>| Incident {
+        resolved_at: Some(at(750)),
+        ending,
+        ending_reason: (ending == Some(Ending::ByHand)).then(|| "ania: known false alarm".to_owned()),
+        ..cart()
+    };
+    let taken = Acknowledgement { author: "Ania Nowak (PagerDuty)".into(), at: at(60), until: None };
+    let wide = |event: Event, note: Option<&str>| Notice {
+        others: vec![other("Search", 2, event == Event::Resolved), other("Login", 3, event == Event::Resolved)],
+        uncounted: 37,
+        note: note.map(ToOwned::to_owned),
+        ..Notice::new(&over(None), event, "tickets", at(900))
+    };
+    let open = |notice: Notice| Notice { incident: Incident { resolved_at: None, ..notice.incident }, ..notice };
+    let unwatched = Unwatched { since: at(600), reason: "scenarios/shop.yaml: cannot be read".into() };
+    let flaps = "is flapping: 5 changes in 4m; silent until nothing has changed for 4m";
+    vec![
+        ("opened", event(Event::Opened, 0, cart())),
+        ("opened, a browser's step", event(Event::Opened, 0, incident(1))),
+        (
+            "opened, degraded",
+            event(Event::Opened, 0, Incident { verdict: Verdict::Degraded, severity: Severity::Warning, ..cart() }),
+        ),
+        (
+            "opened, delivered late",
+            noted("delivered late: true at 2027-01-15T08:00:00Z", event(Event::Opened, 7200, cart())),
+        ),
+        (
+            "opened, for a receiver that is away",
+            noted("for `pager`, which has taken nothing since 08:05:00", event(Event::Opened, 400, cart())),
+        ),
+        ("opened, escalated", noted("nobody has acknowledged it within 15m", event(Event::Opened, 900, cart()))),
+        ("flapping", noted(flaps, event(Event::Opened, 300, cart()))),
+        ("updated, another cause", noted("was timeout, is status 500", event(Event::Updated, 300, cart()))),
+        ("updated, raised", noted("warning became critical", event(Event::Updated, 300, cart()))),
+        (
+            "updated, acknowledged",
+            noted(
+                "acknowledged by Ania Nowak (PagerDuty)",
+                event(Event::Updated, 60, Incident { acknowledged: Some(taken), ..cart() }),
+            ),
+        ),
+        (
+            "updated, widened",
+            open(wide(Event::Updated, Some("9 more, 40 in all; causes: 38 × status 500, 2 × timeout"))),
+        ),
+        ("updated, not watched", event(Event::Updated, 900, Incident { unwatched: Some(unwatched), ..cart() })),
+        ("reminder", event(Event::Reminder, 7320, cart())),
+        (
+            "digest",
+            open(noted("40 held back within the hour", Notice { event: Event::Digest, ..wide(Event::Digest, None) })),
+        ),
+        (
+            "digest, all over",
+            noted("1 held back within the hour, 1 of them over", event(Event::Digest, 3600, over(None))),
+        ),
+        ("resolved", event(Event::Resolved, 750, over(None))),
+        ("resolved, a group", wide(Event::Resolved, None)),
+        ("resolved by hand", event(Event::Resolved, 750, over(Some(Ending::ByHand)))),
+        ("removed", event(Event::Resolved, 750, over(Some(Ending::Removed)))),
+        ("paused", event(Event::Resolved, 750, over(Some(Ending::Paused)))),
+        (
+            "resolved, delivered late",
+            noted("delivered late: true at 2027-01-15T08:12:30Z", event(Event::Resolved, 7200, over(None))),
+        ),
+    ]
+}
+
+#[test]
+fn every_receiver_says_what_a_person_on_call_asks() {
+    let wording = message::Wording::new(&Templates::default(), &Links::default());
+    let mut shown = String::new();
+    for (name, notice) in notices() {
+        let message = wording.marked(&notice, 500);
+        let _ = writeln!(shown, "===== {name}\n{}\n\n{}\n", message.title, message.text);
+        let (events, _) = pagerduty::events(&notice, None, &message, &wording);
+        let summary = events.first().map_or("(nothing)", |event| {
+            event["payload"]["summary"].as_str().unwrap_or_else(|| event["event_action"].as_str().unwrap())
+        });
+        let _ = writeln!(shown, "pagerduty: {summary}");
+        let slack = slack::content(&message);
+        let texts =
+            |json: &Json, path: &str| json.pointer(path).and_then(Json::as_str).unwrap_or("(nothing)").to_owned();
+        let _ = writeln!(shown, "slack: {}", texts(&slack, "/text"));
+        assert_eq!(texts(&slack, "/attachments/0/blocks/0/text/text"), message.text);
+        let card = teams::card(&message);
+        let _ = writeln!(shown, "teams: {}", texts(&card, "/attachments/0/content/body/0/text"));
+        let _ = writeln!(shown, "telegram: {}", telegram::html(&message).lines().next().unwrap());
+        let ntfy = ntfy::body(&message);
+        let _ = writeln!(shown, "ntfy: {} {}", ntfy["priority"], texts(&ntfy, "/title"));
+        let _ = writeln!(shown, "mail: {}\n", wording.marked(&notice, email::MAX_SUBJECT_CHARS).title);
+        // The line stands whole where people look first.
+        for text in [&texts(&slack, "/text"), &texts(&ntfy, "/title")] {
+            assert!(!text.contains('…'), "{text}");
+        }
+        let line = &message.title;
+        assert!(line.starts_with('['), "{line}");
+        assert!(line.matches("shop.example.com").count() <= 1, "{line}");
+    }
+    golden("texts.txt", &shown);
+}
