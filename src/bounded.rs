@@ -11,7 +11,7 @@ use std::io::{Error, ErrorKind, Read as _, Result};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
@@ -164,6 +164,63 @@ impl Shared {
         self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A small file that is read again and again, since it may be renewed, on a thread of its own each time. While a read of it
+/// hangs no other begins, so that it takes one thread at most.
+#[derive(Debug, Clone)]
+pub struct SmallFile {
+    path: PathBuf,
+    readers: Readers,
+}
+
+/// What shows that a file was changed: when it was modified, and its length in bytes.
+pub type Stamp = (SystemTime, u64);
+
+impl SmallFile {
+    /// Maximum time of a read.
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its bytes, `max_bytes` at most.
+    pub async fn read(&self, max_bytes: u64) -> Result<Vec<u8>> {
+        let path = self.path.clone();
+        self.readers.file(&self.path, Self::TIMEOUT, move || read(&path, max_bytes)).await.flatten()
+    }
+
+    /// Its text, `max_bytes` at most.
+    pub async fn read_text(&self, max_bytes: u64) -> Result<String> {
+        let path = self.path.clone();
+        self.readers.file(&self.path, Self::TIMEOUT, move || read_text(&path, max_bytes)).await.flatten()
+    }
+
+    /// What shows that it was changed; `None` where there is no such file, or it does not answer.
+    pub async fn stamp(&self) -> Option<Stamp> {
+        let path = self.path.clone();
+        let stamp = move || {
+            let about = std::fs::metadata(path)?;
+            Ok((about.modified()?, about.len()))
+        };
+        self.readers.file(&self.path, Self::TIMEOUT, stamp).await.flatten().ok()
+    }
+}
+
+impl<P: Into<PathBuf>> From<P> for SmallFile {
+    fn from(path: P) -> Self {
+        Self { path: path.into(), readers: Readers::default() }
+    }
+}
+
+impl PartialEq for SmallFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for SmallFile {}
 
 /// Notes that nobody waits for a read any longer, in whatever way its waiting ends.
 struct Abandoned<'a> {

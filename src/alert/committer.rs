@@ -110,8 +110,9 @@ impl Intake {
     /// These are told from now on. The receiver hears when that is written: what was queued for a receiver that is called
     /// otherwise now is queued for its new name then.
     pub async fn alerting(&self, alerting: Arc<Alerting>) -> oneshot::Receiver<()> {
-        let of = |receiver: &crate::notify::Receiver| (receiver.name.clone(), receiver.address());
-        let addresses = alerting.receivers.iter().map(of).collect();
+        let of = async |receiver: &crate::notify::Receiver| (receiver.name.clone(), receiver.address().await);
+        let addresses = futures_util::future::join_all(alerting.receivers.iter().map(of)).await;
+        let addresses = addresses.into_iter().collect();
         let (done, heard) = oneshot::channel();
         let _ = self.queue.send(Message::Alerting(alerting, addresses, done)).await;
         heard

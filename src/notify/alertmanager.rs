@@ -87,7 +87,7 @@ impl Peers {
     /// Posts to every peer at the same time: taken when one of them took it, since the next resend reaches the others.
     async fn post(&self, alerts: &[Json]) -> Tried {
         let posts = self.config.urls.iter().map(async |peer| {
-            let url = match peer.url() {
+            let url = match peer.url().await {
                 Ok(url) => url,
                 Err(problem) => return Tried::refused(problem),
             };

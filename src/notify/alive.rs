@@ -118,7 +118,7 @@ where
 /// One GET, which every service of this kind takes.
 async fn call(client: reqwest::Client, alive: Alive) -> Result<(), Missed> {
     // A file that is being renewed is whole a moment later.
-    let url = alive.url.url().map_err(|why| Missed { why, again: true })?;
+    let url = alive.url.url().await.map_err(|why| Missed { why, again: true })?;
     match client.get(url).timeout(CALL).send().await {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => {

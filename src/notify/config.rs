@@ -1,13 +1,13 @@
 //! The agent's file, `alerting:`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::alive::Alive;
 use super::credential::Credential;
 use super::during::During;
 use super::template::Templates;
+use crate::bounded::SmallFile;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -139,11 +139,11 @@ pub enum ReceiverKind {
 impl Receiver {
     /// Returns what stands for where it sends to: its kind and its address, whatever it is called. A hash, since addresses
     /// may hold tokens. A credential that cannot be read now stands for itself by its place.
-    pub fn address(&self) -> String {
+    pub async fn address(&self) -> String {
         use sha2::{Digest as _, Sha256};
 
         let mut hash = Sha256::new();
-        for part in self.kind.address() {
+        for part in self.kind.address().await {
             // With its length, so that no two lists of parts are the same text.
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hash.update(part);
@@ -166,23 +166,25 @@ pub fn renamed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>
 
 impl ReceiverKind {
     /// The kind and what says where it sends to.
-    fn address(&self) -> Vec<String> {
-        let read = |credential: &Credential| credential.read().unwrap_or_else(|_| format!("{credential:?}"));
+    async fn address(&self) -> Vec<String> {
+        let read = async |credential: &Credential| {
+            credential.read().await.unwrap_or_else(|_| format!("{:?}", credential.place()))
+        };
         match self {
             Self::Log => vec!["log".into()],
-            Self::Webhook(webhook) => vec!["webhook".into(), read(&webhook.url)],
+            Self::Webhook(webhook) => vec!["webhook".into(), read(&webhook.url).await],
             Self::Alertmanager(alertmanager) => {
-                let mut urls: Vec<String> = alertmanager.urls.iter().map(read).collect();
+                let mut urls = futures_util::future::join_all(alertmanager.urls.iter().map(read)).await;
                 urls.sort_unstable();
                 urls.insert(0, "alertmanager".into());
                 urls
             }
             Self::PagerDuty(pagerduty) => {
-                vec!["pagerduty".into(), pagerduty.url.to_string(), read(&pagerduty.routing_key)]
+                vec!["pagerduty".into(), pagerduty.url.to_string(), read(&pagerduty.routing_key).await]
             }
             Self::Slack(Slack::Token { channel, url, .. }) => vec!["slack".into(), url.to_string(), channel.clone()],
-            Self::Slack(Slack::Hook { url }) => vec!["slack".into(), read(url)],
-            Self::Teams(teams) => vec!["teams".into(), read(&teams.url)],
+            Self::Slack(Slack::Hook { url }) => vec!["slack".into(), read(url).await],
+            Self::Teams(teams) => vec!["teams".into(), read(&teams.url).await],
             Self::Telegram(telegram) => {
                 let thread = telegram.thread.map(|thread| thread.to_string()).unwrap_or_default();
                 vec!["telegram".into(), telegram.url.to_string(), telegram.chat.clone(), thread]
@@ -192,7 +194,7 @@ impl ReceiverKind {
                 parts.extend(email.to.iter().cloned());
                 parts
             }
-            Self::Ntfy(ntfy) => vec!["ntfy".into(), ntfy.url.to_string(), read(&ntfy.topic)],
+            Self::Ntfy(ntfy) => vec!["ntfy".into(), ntfy.url.to_string(), read(&ntfy.topic).await],
         }
     }
 
@@ -320,7 +322,7 @@ pub struct Email {
     /// How the connection is encrypted.
     pub tls: MailTls,
     /// A PEM file with roots besides the system's.
-    pub ca: Option<PathBuf>,
+    pub ca: Option<SmallFile>,
     /// User and password; none: the server takes mail without.
     pub login: Option<(String, Credential)>,
     /// Who it is from, `Name <address>` or an address.

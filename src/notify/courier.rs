@@ -161,9 +161,6 @@ impl Courier {
             for counter in [&self.metrics.sent, &self.metrics.failed] {
                 counter.with_label_values(&[&receiver.name]);
             }
-            for problem in receiver.kind.credentials().iter().filter_map(|credential| credential.read().err()) {
-                tracing::error!(receiver = receiver.name, problem, "the receiver cannot be told");
-            }
             let stop = self.stop.child_token();
             // Two tasks must not deliver the same notice side by side.
             let before = Arc::new(Mutex::new(ending.remove(&receiver.name)));

@@ -1,8 +1,6 @@
 //! What must not be seen and is needed to tell somebody: tokens, keys, URLs that hold one.
 
-use std::path::{Path, PathBuf};
-
-use crate::bounded;
+use crate::bounded::SmallFile;
 use crate::secret::Secret;
 
 /// The largest file that is read for a credential.
@@ -14,7 +12,7 @@ pub enum Credential {
     /// It stands in the agent's file.
     Text(Secret<String>),
     /// A file; a line end at its end is not part of it.
-    File(PathBuf),
+    File(SmallFile),
     /// A variable of the agent's environment.
     Env(String),
 }
@@ -26,23 +24,23 @@ impl Credential {
     }
 
     /// The file that it comes from, if it does.
-    pub fn file(&self) -> Option<&Path> {
+    pub fn file(&self) -> Option<&SmallFile> {
         match self {
-            Self::File(path) => Some(path),
+            Self::File(file) => Some(file),
             Self::Text(_) | Self::Env(_) => None,
         }
     }
 
     /// Its value. The error names the place and never a value.
-    pub fn read(&self) -> Result<String, String> {
+    pub async fn read(&self) -> Result<String, String> {
         let value = match self {
             Self::Text(text) => text.expose().clone(),
             Self::Env(name) => {
                 std::env::var(name).map_err(|_| format!("the variable `{name}` is not set, or is not text"))?
             }
-            Self::File(path) => {
-                let shown = path.display();
-                bounded::read_text(path, LARGEST).map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?
+            Self::File(file) => {
+                let shown = file.path().display();
+                file.read_text(LARGEST).await.map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?
             }
         };
         let value = value.trim_end_matches(['\n', '\r']).to_owned();
@@ -50,17 +48,17 @@ impl Credential {
     }
 
     /// Its value as a URL.
-    pub fn url(&self) -> Result<url::Url, String> {
-        let url = url::Url::parse(self.read()?.trim()).ok();
+    pub async fn url(&self) -> Result<url::Url, String> {
+        let url = url::Url::parse(self.read().await?.trim()).ok();
         url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| format!("{} holds no URL that begins with http:// or https://", self.place()))
     }
 
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         match self {
             Self::Text(_) => "the text in the agent's file".to_owned(),
             Self::Env(name) => format!("the variable `{name}`"),
-            Self::File(path) => format!("the file `{}`", path.display()),
+            Self::File(file) => format!("the file `{}`", file.path().display()),
         }
     }
 }
@@ -69,28 +67,31 @@ impl Credential {
 mod tests {
     use super::*;
 
-    #[test]
-    fn values_come_from_their_places_and_errors_hold_none() {
+    #[tokio::test]
+    async fn values_come_from_their_places_and_errors_hold_none() {
         let path = std::env::temp_dir().join(format!("wachta-credential-{}", std::process::id()));
-        let file = Credential::File(path.clone());
-        assert!(file.read().unwrap_err().starts_with(&format!("the file `{}` cannot be read", path.display())));
+        let file = Credential::File(path.clone().into());
+        assert!(file.read().await.unwrap_err().starts_with(&format!("the file `{}` cannot be read", path.display())));
         std::fs::write(&path, "hidden token\r\n").unwrap();
-        assert_eq!(file.read(), Ok("hidden token".into()));
-        let problem = file.url().unwrap_err();
+        assert_eq!(file.read().await, Ok("hidden token".into()));
+        let problem = file.url().await.unwrap_err();
         assert!(problem.contains("holds no URL") && !problem.contains("hidden"), "{problem}");
         // A renewed one counts at once.
         std::fs::write(&path, "https://hooks.example.com/T/B/x\n").unwrap();
-        assert_eq!(file.url().unwrap().path(), "/T/B/x");
+        assert_eq!(file.url().await.unwrap().path(), "/T/B/x");
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(file.read(), Err(format!("the file `{}` is empty", path.display())));
+        assert_eq!(file.read().await, Err(format!("the file `{}` is empty", path.display())));
         std::fs::write(&path, "x".repeat(65 << 10)).unwrap();
-        assert_eq!(file.read(), Err(format!("the file `{}` cannot be read: it is larger than 64 KiB", path.display())));
+        assert_eq!(
+            file.read().await,
+            Err(format!("the file `{}` cannot be read: it is larger than 64 KiB", path.display()))
+        );
         std::fs::remove_file(path).unwrap();
         let variable = Credential::Env("WACHTA_NOT_SET".into());
-        assert_eq!(variable.read(), Err("the variable `WACHTA_NOT_SET` is not set, or is not text".into()));
+        assert_eq!(variable.read().await, Err("the variable `WACHTA_NOT_SET` is not set, or is not text".into()));
         let text = Credential::text("ftp://hidden");
         assert_eq!(
-            format!("{text:?} {:?}", text.url()),
+            format!("{text:?} {:?}", text.url().await),
             "Text(***) Err(\"the text in the agent's file holds no URL that begins with http:// or https://\")"
         );
     }

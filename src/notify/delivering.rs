@@ -2,7 +2,6 @@
 //! never will be.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::ends::{self, AT_FALLBACK, HANDED_OVER};
 use super::feedback::{AT_RECEIVER, FEEDBACK};
 use super::pace::{Next, Pace};
 use super::{Notifier, Receiver, Tried, masker};
+use crate::bounded::{SmallFile, Stamp};
 use crate::incident::{Event, Notice};
 use crate::store::{AttemptChange, Batch, Delivery, MemoChange, Store, UNDELIVERED};
 
@@ -91,7 +91,12 @@ impl Delivering {
     /// Delivers until it is stopped.
     pub(super) async fn run(mut self) {
         let mut progress = Progress::new();
-        let mut credentials = self.credentials();
+        let mut credentials = self.credentials().await;
+        for credential in self.receiver.kind.credentials() {
+            if let Err(problem) = credential.read().await {
+                tracing::error!(receiver = self.receiver.name, problem, "the receiver cannot be notified");
+            }
+        }
         let mut pace = Pace::new(self.seed, self.notifier.gap());
         let mut refreshed = Utc::now();
         let mut resends = self.notifier.resends_every().map(tokio::time::interval);
@@ -203,7 +208,7 @@ impl Delivering {
             tried.delivery = Delivery::Failed(format!("given up after two days: {problem}"));
         }
         if tried.delivery != Delivery::Sent {
-            tried = tried.masked(&masker(&self.receiver));
+            tried = tried.masked(&masker(&self.receiver).await);
         }
         match &tried.delivery {
             Delivery::Sent => self.metrics.sent.with_label_values(&[receiver]).inc(),
@@ -324,23 +329,16 @@ impl Delivering {
     }
 
     /// What the files of the receiver's credentials are like, as far as a change of them shows.
-    fn credentials(&self) -> Vec<Option<(std::time::SystemTime, u64)>> {
+    async fn credentials(&self) -> Vec<Option<Stamp>> {
         let files = self.receiver.kind.credentials().into_iter().filter_map(Credential::file);
-        let about = |file: &Path| {
-            let about = std::fs::metadata(file).ok()?;
-            Some((about.modified().ok()?, about.len()))
-        };
-        files.map(about).collect()
+        futures_util::future::join_all(files.map(SmallFile::stamp)).await
     }
 
     /// Comes back when a credential is no longer as it was.
-    async fn changed_credentials(
-        &self,
-        known: &Vec<Option<(std::time::SystemTime, u64)>>,
-    ) -> Vec<Option<(std::time::SystemTime, u64)>> {
+    async fn changed_credentials(&self, known: &Vec<Option<Stamp>>) -> Vec<Option<Stamp>> {
         loop {
             tokio::time::sleep(CREDENTIALS_INTERVAL).await;
-            let now = self.credentials();
+            let now = self.credentials().await;
             if now != *known {
                 return now;
             }

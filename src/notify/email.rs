@@ -147,7 +147,7 @@ impl Mailer {
             connection.starttls(encryption, &hello).await.map_err(away)?;
         }
         if let Some((user, password)) = login {
-            let password = password.read().map_err(Tried::refused)?;
+            let password = password.read().await.map_err(Tried::refused)?;
             let credentials = Credentials::new(user.clone(), password);
             connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(away)?;
         }
@@ -160,11 +160,9 @@ impl Mailer {
         if rustls_native_certs::load_native_certs().certs.is_empty() {
             builder = builder.certificate_store(CertificateStore::WebpkiRoots);
         }
-        if let Some(path) = &self.config.ca {
-            let shown = path.display();
-            let file = path.clone();
-            let pem = tokio::task::spawn_blocking(move || bounded::read(&file, bounded::MAX_SMALL_BYTES)).await;
-            let pem = pem.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        if let Some(file) = &self.config.ca {
+            let shown = file.path().display();
+            let pem = file.read(bounded::MAX_SMALL_BYTES).await;
             let pem = pem.map_err(|e| Tried::refused(format!("the file `{shown}` cannot be read: {e}")))?;
             let roots = Certificate::from_pem(&pem);
             builder = builder.add_root_certificate(roots.map_err(|e| Tried::refused(format!("`{shown}`: {e}")))?);

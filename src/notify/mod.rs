@@ -219,9 +219,10 @@ fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifi
 }
 
 /// Knows all that a receiver's answers must not show.
-fn masker(receiver: &Receiver) -> Masker {
+async fn masker(receiver: &Receiver) -> Masker {
     let masker = Masker::default();
-    for value in receiver.kind.credentials().into_iter().filter_map(|credential| credential.read().ok()) {
+    for credential in receiver.kind.credentials() {
+        let Ok(value) = credential.read().await else { continue };
         masker.add(&value);
         for part in credentials::parts_of_url(&value) {
             masker.add(&part);

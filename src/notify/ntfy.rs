@@ -54,7 +54,7 @@ pub(super) fn body(message: &Message) -> Json {
 #[async_trait]
 impl Notifier for Topic {
     async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
-        let topic = match self.config.topic.read() {
+        let topic = match self.config.topic.read().await {
             Ok(topic) => topic,
             Err(problem) => return Tried::refused(problem),
         };
@@ -65,10 +65,11 @@ impl Notifier for Topic {
         let mut body = body(&message);
         body["topic"] = topic.into();
         let mut request = self.client.post(self.config.url.clone()).json(&body);
-        match self.config.token.as_ref().map(super::credential::Credential::read) {
-            None => {}
-            Some(Ok(token)) => request = request.bearer_auth(token),
-            Some(Err(problem)) => return Tried::refused(problem),
+        if let Some(token) = &self.config.token {
+            match token.read().await {
+                Ok(token) => request = request.bearer_auth(token),
+                Err(problem) => return Tried::refused(problem),
+            }
         }
         match exchange(request).await {
             Ok(reply) => reply.judge(),

@@ -155,7 +155,7 @@ fn judge(reply: &Reply) -> Tried {
 #[async_trait]
 impl Notifier for Pager {
     async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
-        let routing_key = match self.config.routing_key.read() {
+        let routing_key = match self.config.routing_key.read().await {
             Ok(key) => key,
             Err(problem) => return Tried::refused(problem),
         };

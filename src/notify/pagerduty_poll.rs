@@ -124,7 +124,7 @@ pub(super) async fn round(
     if open.is_empty() {
         return Ok(());
     }
-    let token = api.token.read().map_err(Failure::new)?;
+    let token = api.token.read().await.map_err(Failure::new)?;
     for _ in 0..open.len().min(MAX_ALERTS_PER_ROUND) {
         let alert = open[*position % open.len()];
         *position = (*position + 1) % open.len();
@@ -273,7 +273,7 @@ fn standing(incident: &Json) -> Standing {
         Some("triggered") => Standing::Triggered,
         Some("acknowledged") => {
             let all = incident["acknowledgements"].as_array().into_iter().flatten();
-            let last = all.filter_map(|acknowledgement| person(&acknowledgement["acknowledger"])).last();
+            let last = all.rev().find_map(|acknowledgement| person(&acknowledgement["acknowledger"]));
             last.map_or(Standing::Automatic, Standing::Acknowledged)
         }
         Some("resolved") => person(&incident["last_status_change_by"]).map_or(Standing::Automatic, Standing::Resolved),

@@ -238,12 +238,12 @@ impl Channel {
 impl Notifier for Channel {
     async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
         match &self.config {
-            Slack::Token { token, channel, url, .. } => match token.read() {
+            Slack::Token { token, channel, url, .. } => match token.read().await {
                 Ok(token) => self.tell(notice, memo, url, &token, channel).await,
                 Err(problem) => Tried::refused(problem),
             },
             Slack::Hook { url } => {
-                let url = match url.url() {
+                let url = match url.url().await {
                     Ok(url) => url,
                     Err(problem) => return Tried::refused(problem),
                 };
@@ -279,7 +279,8 @@ impl Notifier for Channel {
         let (Slack::Token { token, url, .. }, Some(memo)) = (&self.config, memo) else { return };
         let (Event::Opened, Some(_)) = (notice.event, memo["screenshot"].as_str()) else { return };
         let picture = super::message::screenshot(&self.evidence, &notice.incident).await;
-        let (Ok(token), Some(picture)) = (token.read(), picture.filter(|picture| picture.len() <= LARGEST)) else {
+        let (Ok(token), Some(picture)) = (token.read().await, picture.filter(|picture| picture.len() <= LARGEST))
+        else {
             return;
         };
         if let Err(tried) = self.upload(url, &token, memo, picture).await {

@@ -153,7 +153,7 @@ impl Socket<'_> {
 
     /// Asks for the address of a connection.
     async fn address(&self) -> Result<url::Url, String> {
-        let token = self.app_token.read()?;
+        let token = self.app_token.read().await?;
         let url = self.url.join("apps.connections.open").map_err(|_| "`url` leads nowhere".to_owned())?;
         let reply = exchange(self.client.post(url).bearer_auth(&token).form(&[("", ""); 0])).await;
         let reply = reply.map_err(|tried| tried.said)?;
@@ -273,7 +273,7 @@ impl Socket<'_> {
             Some(Err(problem)) => problem,
         };
         tracing::info!(receiver, problem, "not taken over from Slack");
-        let (Some((place, user)), Ok(token)) = (press.place, self.token.read()) else { return };
+        let (Some((place, user)), Ok(token)) = (press.place, self.token.read().await) else { return };
         let Ok(url) = self.url.join("chat.postEphemeral") else { return };
         let body = json!({"channel": place, "user": user, "text": problem});
         let said = match exchange(self.client.post(url).bearer_auth(&token).json(&body)).await {

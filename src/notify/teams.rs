@@ -92,7 +92,7 @@ fn card_of(message: &Message, text: &str) -> Json {
 #[async_trait]
 impl Notifier for Workflow {
     async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
-        let url = match self.config.url.url() {
+        let url = match self.config.url.url().await {
             Ok(url) => url,
             Err(problem) => return Tried::refused(problem),
         };

@@ -80,7 +80,7 @@ pub(super) fn judge(reply: &Reply) -> Tried {
 #[async_trait]
 impl Notifier for Bot {
     async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
-        let token = match self.config.token.read() {
+        let token = match self.config.token.read().await {
             Ok(token) => token,
             Err(problem) => return Tried::refused(problem),
         };

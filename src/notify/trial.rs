@@ -46,7 +46,7 @@ pub async fn trial(
     now: DateTime<Utc>,
 ) -> Vec<Trial> {
     let notifier = notifier(receiver, links, tools);
-    let masker = masker(receiver);
+    let masker = masker(receiver).await;
     let mut incident = incident(&receiver.name, location, now);
     let mut memo: Option<Json> = None;
     let mut trials = Vec::new();

@@ -166,7 +166,7 @@ fn header_text(text: &str) -> String {
 #[async_trait]
 impl Notifier for Hook {
     async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
-        let url = match self.config.url.url() {
+        let url = match self.config.url.url().await {
             Ok(url) => url,
             Err(problem) => return Tried::refused(problem),
         };
@@ -180,7 +180,7 @@ impl Notifier for Hook {
         };
         let mut request = self.client.post(url).header("idempotency-key", header_text(&notice.id)).json(&body);
         for (name, value) in &self.config.headers {
-            match value.read() {
+            match value.read().await {
                 Ok(value) => request = request.header(name, value),
                 Err(problem) => return Tried::refused(problem),
             }

@@ -6,27 +6,21 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
 use sha2::{Digest as _, Sha256};
 
 use super::Config;
-use crate::bounded::Readers;
 use crate::names::path;
 use crate::notify::credential::Credential;
 
 /// Maximum length of a request's path and query, in bytes.
 const MAX_TARGET_BYTES: usize = 16 << 10;
 
-/// How long the token of heartbeats may take to be read.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What requests are held against. Clones share it; a reload replaces it.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     settings: Arc<RwLock<Settings>>,
-    readers: Readers,
 }
 
 #[derive(Debug, Default)]
@@ -82,9 +76,7 @@ impl Guard {
     /// none is configured.
     pub async fn check_beat_token(&self, uri: &Uri, headers: &HeaderMap) -> Option<Result<(), Refusal>> {
         let credential = self.settings.read().unwrap_or_else(PoisonError::into_inner).beat_token.clone()?;
-        // A file that does not answer holds up nobody but who calls.
-        let read = self.readers.within_async(READ_TIMEOUT, move || credential.read()).await;
-        let wanted = match read.map_err(|error| error.to_string()).flatten() {
+        let wanted = match credential.read().await {
             Ok(wanted) => wanted,
             Err(error) => {
                 tracing::error!(error, "`web.beat_token` cannot be read");

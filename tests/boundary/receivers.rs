@@ -72,7 +72,7 @@ impl Agent {
         _ = rustls::crypto::ring::default_provider().install_default();
         let (stop, tasks) = (CancellationToken::new(), Tasks::unregistered(CancellationToken::new()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let tools = Tools { client, evidence, resolve: wachta::app::resolve() };
+        let tools = Tools { client, evidence, resolve: wachta::app::resolve(), tls: wachta::app::web_tls() };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let mut courier = Courier::new(Arc::new(store.clone()), metrics, tools, &tasks, &stop);
         let links = Links::new(Some("https://wachta.example.com".parse().unwrap()));
@@ -201,7 +201,7 @@ async fn mail_arrives_as_one_thread_and_renders() {
         host: "127.0.0.1".into(),
         port: server.port,
         tls: MailTls::StartTls,
-        ca: Some(server.ca()),
+        ca: Some(server.ca().into()),
         login: Some((USER.into(), Credential::text(PASSWORD))),
         from: "Wachta w Łodzi <wachta@example.com>".into(),
         to: vec!["on-call@example.com".into()],

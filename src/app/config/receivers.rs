@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{http_url, key};
+use crate::bounded::SmallFile;
 use crate::diagnostic::credentials;
 use crate::notify::credential::Credential;
 use crate::notify::template::{self, Templates};
@@ -400,7 +401,7 @@ fn email(r: &mut Reader, node: &Node) -> Option<Email> {
         _ => Some(vec![address(r, node, what)?]),
     });
     let (host, port) = server?;
-    Some(Email { host, port, tls, ca, login, from: from?, to: to? })
+    Some(Email { host, port, tls, ca: ca.map(SmallFile::from), login, from: from?, to: to? })
 }
 
 fn ntfy(r: &mut Reader, node: &Node) -> Option<Ntfy> {
@@ -449,7 +450,7 @@ pub(super) fn secret(r: &mut Reader, node: &Node, what: &str) -> Option<Credenti
     match (entries.next(), entries.next()) {
         (Some(entry), None) => {
             let text = r.text(&entry.value, &format!("`{}`", entry.key))?.value;
-            Some(if entry.key == "env" { Credential::Env(text) } else { Credential::File(beside(r, &text)) })
+            Some(if entry.key == "env" { Credential::Env(text) } else { Credential::File(beside(r, &text).into()) })
         }
         _ => {
             r.fail_with(node.span, format!("{what} needs one source"), "write {file: PATH} or {env: VARIABLE}");

@@ -57,7 +57,7 @@ impl Server {
             host: "mail.test".into(),
             port: self.address.port(),
             tls,
-            ca: Some(self.ca.clone()),
+            ca: Some(self.ca.clone().into()),
             login: Some(("wachta".into(), Credential::text("hidden-password"))),
             from: "Wachta <wachta@example.com>".into(),
             to: vec!["on-call@example.com".into(), "Żółw <boss@example.com>".into()],

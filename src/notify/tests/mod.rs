@@ -134,7 +134,7 @@ fn webhook(address: SocketAddr) -> Receiver {
 
 /// One try.
 async fn try_once(receiver: &Receiver, notice: &Notice, memo: Option<&Json>) -> Tried {
-    notifier(receiver, &links(), &tools()).notify(notice, memo).await.masked(&masker(receiver))
+    notifier(receiver, &links(), &tools()).notify(notice, memo).await.masked(&masker(receiver).await)
 }
 
 /// How a try ended, in a word and a problem.

@@ -1,4 +1,4 @@
-//! Slack's button: a server that opens WebSockets as its Socket Mode does, and sends presses over them.
+//! Slack's button: a server that opens `WebSocket`s as its Socket Mode does, and sends presses over them.
 
 use std::sync::{Arc, Mutex};
 
