@@ -142,7 +142,7 @@ pub const REQUESTS: &str = "request/";
 pub mod path {
     /// The page.
     pub const PAGE: &str = "/";
-    /// Metrics in the Prometheus text format.
+    /// What Prometheus scrapes: `?scenario=ID`, `?tag=KEY:VALUE` and `?part=agent` select a part.
     pub const METRICS: &str = "/metrics";
     /// 200 while the process runs.
     pub const HEALTHY: &str = "/-/healthy";
@@ -208,12 +208,38 @@ pub mod metric {
     /// Labels of every scenario metric.
     pub const SCENARIO_LABELS: [&str; 2] = ["scenario", "location"];
 
-    /// Upper bounds of duration buckets, in seconds.
-    pub const DURATION_BUCKETS: [f64; 14] =
-        [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+    /// Upper bounds of duration buckets, in seconds. Few, since each one is a series of every scenario: a scraper that
+    /// asks for protobuf gets a native histogram beside them.
+    pub const DURATION_BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
 
     /// Upper bounds of the buckets of the schedule lag, in seconds.
     pub const LAG_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+    /// How much is exported of each scenario: `metrics.detail`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Detail {
+        /// What dashboards and rules need of a scenario.
+        Basic,
+        /// The histogram of durations, steps, phases, web vitals and the objective as well.
+        Full,
+    }
+
+    /// Metrics of scenarios that are exported at [`Detail::Basic`] too. The certificate is then that of the step whose
+    /// certificate expires first.
+    pub const BASIC: [&Metric; 12] = [
+        &SCENARIO_INFO,
+        &SCENARIO_SUCCESS,
+        &SCENARIO_VERDICT,
+        &SCENARIO_DURATION,
+        &SCENARIO_RUNS,
+        &SCENARIO_FAILURES,
+        &SCENARIO_UNKNOWNS,
+        &SCENARIO_DEGRADATIONS,
+        &SCENARIO_LAST_RUN,
+        &SCENARIO_LAST_SUCCESS,
+        &TLS_CERTIFICATE_EXPIRY,
+        &SLO_BUDGET_REMAINING,
+    ];
 
     macro_rules! metrics {
         ($($id:ident $name:literal $kind:ident [$($label:literal),*] $help:literal;)*) => {
@@ -263,11 +289,30 @@ pub mod metric {
         STORE_AVAILABLE "wachta_store_available" Gauge [] "1 while the store takes what is written, 0 while it is away and memory holds it.";
         STORE_WAITING "wachta_store_waiting_outcomes" Gauge [] "Outcomes in memory that are not written to the store yet.";
         STORE_ROWS_REFUSED "wachta_store_rows_refused_total" Counter [] "Rows that the store refused for good and that were set aside.";
+        SERIES_OMITTED "wachta_series_omitted_total" Counter [] "Series of steps that were not exported, counted in each run, since their scenario has as many as it may have.";
         TASK_RESTARTS "wachta_task_restarts_total" Counter ["task"] "Tasks of the agent that ended by a defect and were started again.";
         STALLED "wachta_agent_stalled" Gauge ["part"] "1 while a part of the agent has not moved for ten seconds.";
         CONFIG_RELOAD_SUCCESSFUL "wachta_config_last_reload_successful" Gauge [] "1 if the last load of the files took everything, 0 if something was refused.";
         CONFIG_RELOAD_TIMESTAMP "wachta_config_last_reload_success_timestamp_seconds" Gauge [] "When the files were last loaded without a problem.";
         BUILD_INFO "wachta_build_info" Gauge ["version", "revision"] "Always 1: which wachta this is.";
+    }
+}
+
+impl metric::Detail {
+    /// The word that the agent's file uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Full => "full",
+        }
+    }
+
+    /// Maximum number of series of a scenario, those of its steps aside.
+    pub fn max_series(self) -> usize {
+        match self {
+            Self::Basic => 12,
+            Self::Full => 30,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The agent's file: composed of the parts' own `Config` types.
 
+mod metrics;
 mod network;
 mod pipeline;
 mod receivers;
@@ -31,6 +32,8 @@ pub struct Config {
     pub browser: run::browser::Config,
     /// Zabbix, where there is one.
     pub zabbix: Option<sink::zabbix::Config>,
+    /// What `/metrics` exports.
+    pub metrics: sink::prometheus::Config,
     /// How much evidence is kept.
     pub evidence: Limits,
     /// `/probe`, where there are modules for it.
@@ -94,11 +97,11 @@ const TOP: &[Key] = &[
     key("web", Shape::Keys(&[WEB]), "where the agent listens"),
     key("browser", Shape::Keys(&[BROWSER]), "browsers"),
     key("evidence", Shape::Keys(&[EVIDENCE]), "how much evidence of runs is kept"),
+    key("metrics", Shape::Keys(&[metrics::METRICS]), "what /metrics exports of each scenario"),
     key("zabbix", Shape::Keys(&[ZABBIX]), "Zabbix"),
     key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
     key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
-    later("metrics", "which tags and details metrics have"),
     later("sentry", "Sentry"),
     later("ecs", "a log of outcomes"),
     later("otlp", "OpenTelemetry"),
@@ -200,6 +203,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     };
     let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
     let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
+    let metrics = fields.get("metrics").map(|node| metrics::metrics(r, node)).unwrap_or_default();
     let zabbix = fields.get("zabbix").and_then(|node| zabbix_config(r, node));
     let evidence = fields.get("evidence").map_or_else(Limits::default, |node| evidence_config(r, node));
     let probe = fields.get("probe").and_then(|node| probe_config(r, node, &web));
@@ -214,6 +218,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
         web,
         browser,
         zabbix,
+        metrics,
         evidence,
         probe,
         network,

@@ -15,10 +15,13 @@ use crate::alert::{Idle, Intake};
 use crate::bounded::Readers;
 use crate::diagnostic::{self, Diagnostic, Severity, Source, Span};
 use crate::incident::Ending;
-use crate::names::{Metric, metric};
+use crate::names::Metric;
+use crate::names::metric::{self, Detail};
 use crate::notify::{Courier, Links};
 use crate::run::blackbox;
 use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
+use crate::schedule::Scenarios;
+use crate::sink::prometheus::Config as MetricsConfig;
 use crate::sink::zabbix::Entry;
 use crate::web::{self, Overview, ReloadReport, ReloadRequest};
 
@@ -37,11 +40,13 @@ pub(super) struct State {
     catalog: Catalog,
     courier: Courier,
     links: Links,
+    /// How much is exported of each scenario.
+    detail: Option<Detail>,
 }
 
 impl State {
     pub(super) fn new(config: Config, courier: Courier, links: Links) -> Self {
-        Self { config, catalog: Catalog::default(), courier, links }
+        Self { config, catalog: Catalog::default(), courier, links, detail: None }
     }
 }
 
@@ -174,7 +179,7 @@ impl Parts {
             alive.clone_from(&config.alerting.alive);
             changed
         });
-        self.prometheus.scenarios(&scenarios);
+        self.load_metrics(&mut state, &scenarios, &config.metrics);
         self.baseline.retain(|id| scenarios.contains_key(id));
         if config.alerting != state.config.alerting || config.web.external_url != state.config.web.external_url {
             state.links = Links::new(config.web.external_url.clone());
@@ -243,6 +248,21 @@ impl Parts {
             loaded_at: Some(Utc::now()),
         }));
         ReloadReport { successful: !bad, scenarios: scenarios.len(), problems }
+    }
+
+    /// Exports these scenarios from now on, and says in the log where the detail is another one than before.
+    fn load_metrics(&self, state: &mut State, scenarios: &Scenarios, config: &MetricsConfig) {
+        let detail = self.prometheus.load(scenarios, config);
+        let before = state.detail.replace(detail);
+        let is_surprise = before.is_none() && config.detail.is_none() && detail == Detail::Basic;
+        if is_surprise || before.is_some_and(|before| before != detail) {
+            tracing::info!(
+                detail = detail.as_str(),
+                before = before.map(Detail::as_str),
+                scenarios = scenarios.len(),
+                "metrics have another detail: `metrics.detail` sets it, and without it the number of scenarios does"
+            );
+        }
     }
 
     /// What is not as safe as it could be.

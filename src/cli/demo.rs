@@ -80,6 +80,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         web: web::Config { listen: args.listen, external_url, ..web::Config::default() },
         browser: browser::Config { loopback_only: true, ..browser::Config::default() },
         zabbix: None,
+        metrics: crate::sink::prometheus::Config::default(),
         evidence: crate::store::evidence::Limits::default(),
         probe: None,
         network: crate::run::NetworkConfig::default(),

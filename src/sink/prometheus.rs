@@ -1,117 +1,133 @@
-//! Prometheus: the text of `/metrics`.
+//! Prometheus: what `/metrics` exports.
 //!
-//! Series of scenarios are built afresh for each scrape from the last outcomes, so that nothing stays after its
-//! scenario is gone. The agent's own metrics are the parts' own, in one registry. No push, no timestamps.
+//! There is no metric object per series: each scenario has one small state, which its outcomes advance, and a scrape
+//! writes samples from these states, so that nothing stays after its scenario is gone. The agent's own metrics are the
+//! parts' own, in one registry. No push, no timestamps.
+
+mod config;
+mod encoder;
+mod families;
+mod histogram;
+mod scrape;
+mod selection;
+mod state;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Registry, TextEncoder};
+use prometheus::core::Collector as _;
+use prometheus::{IntCounter, Registry};
+use tokio::sync::Semaphore;
 
-use crate::names::{self, MetricKind, Reason, ReasonClass, metric};
-use crate::outcome::{HttpResult, Outcome, PageTiming, Phases, StepStatus, Verdict};
-use crate::scenario::{Scenario, ScenarioId, Vital};
+use crate::names::metric::{self, Detail};
+use crate::outcome::Outcome;
+use crate::scenario::{Scenario, ScenarioId};
+
+use encoder::Encoder;
+use scrape::{Progress, Shown};
+use state::{Full, Rules, State};
+
+pub use config::Config;
+pub use encoder::Format;
+pub use scrape::{Scrape, ScrapeRequest};
+pub use selection::Selection;
+
+/// Maximum number of scrapes at once. Each holds a reference to every scenario.
+pub const MAX_SCRAPES: usize = 16;
+/// Maximum number of scrapers whose last scrape is known.
+const MAX_SCRAPERS: usize = 64;
 
 /// The view of outcomes that Prometheus scrapes.
 pub struct Prometheus {
     registry: Registry,
-    location: String,
-    scenarios: Mutex<BTreeMap<ScenarioId, Series>>,
+    location: Arc<str>,
+    /// Replaced as a whole when scenarios come or go.
+    catalog: RwLock<Arc<Catalog>>,
+    /// How many scrapes have begun.
+    epoch: AtomicU32,
+    scrapers: Arc<Scrapers>,
+    places: Arc<Semaphore>,
+    omitted: IntCounter,
 }
 
-/// What is exported of one scenario.
-struct Series {
+/// Every scenario that is exported.
+struct Catalog {
+    /// Sorted by id.
+    entries: Vec<Arc<Entry>>,
+    rules: Rules,
+    /// Labels that tags have on `wachta_scenario_info`, and the keys of the tags.
+    tags: Vec<(String, String)>,
+}
+
+/// One scenario that is exported.
+struct Entry {
+    id: ScenarioId,
+    current: Mutex<Current>,
+}
+
+struct Current {
     scenario: Arc<Scenario>,
-    last: Option<Last>,
-    success: Option<bool>,
-    last_success_at: Option<DateTime<Utc>>,
-    buckets: [u64; metric::DURATION_BUCKETS.len()],
-    sum: f64,
-    count: u64,
-    runs: BTreeMap<Verdict, u64>,
-    reasons: BTreeMap<Reason, u64>,
-    steps: BTreeMap<String, Step>,
-    /// The share of its error budget that remains.
-    budget: Option<f64>,
+    state: Arc<State>,
+    /// After which scrape the scenario appeared, and when, in seconds since 1970.
+    appeared: (u32, f64),
 }
 
-struct Last {
-    verdict: Verdict,
-    duration: f64,
-    ended_at: DateTime<Utc>,
+impl Entry {
+    fn new(id: ScenarioId, scenario: Arc<Scenario>, now: f64) -> Self {
+        let current = Current { scenario, state: Arc::default(), appeared: (0, now) };
+        Self { id, current: Mutex::new(current) }
+    }
+
+    /// Takes the scenario as it is now. Returns whether what only `full` has begins with it.
+    fn load(&self, scenario: &Arc<Scenario>, detail: Detail, now: f64) -> bool {
+        let mut current = self.current();
+        if !Arc::ptr_eq(&current.scenario, scenario) {
+            let before = std::mem::replace(&mut current.scenario, Arc::clone(scenario));
+            Arc::make_mut(&mut current.state).adapt(&before, scenario);
+        }
+        let is_full = detail == Detail::Full;
+        let begins = is_full && current.state.full.is_none();
+        if is_full != current.state.full.is_some() {
+            Arc::make_mut(&mut current.state).full = begins.then(|| Box::new(Full::new(now)));
+        }
+        begins
+    }
+
+    /// Held only to change the state, or to share it with a scrape.
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
+impl Catalog {
+    fn get(&self, id: &ScenarioId) -> Option<&Entry> {
+        self.entries.binary_search_by(|entry| entry.id.cmp(id)).ok().map(|at| &*self.entries[at])
+    }
+}
+
+/// The last scrape that each scraper has whole. Prometheus servers that scrape beside each other differ by address or
+/// user agent; those that do not are one scraper here, and only the first of them is shown where a counter began.
 #[derive(Default)]
-struct Step {
-    success: bool,
-    duration: f64,
-    status_code: Option<u16>,
-    phases: Option<Phases>,
-    certificate_expires_at: Option<DateTime<Utc>>,
-    /// Of the page that it opened.
-    timing: PageTiming,
-}
+struct Scrapers(Mutex<Vec<(u64, u32)>>);
 
-impl Series {
-    fn new(scenario: Arc<Scenario>) -> Self {
-        Self {
-            scenario,
-            last: None,
-            success: None,
-            last_success_at: None,
-            buckets: Default::default(),
-            sum: 0.0,
-            count: 0,
-            runs: BTreeMap::new(),
-            reasons: BTreeMap::new(),
-            steps: BTreeMap::new(),
-            budget: None,
-        }
+impl Scrapers {
+    fn known(&self) -> MutexGuard<'_, Vec<(u64, u32)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gauges begin with what the store remembers; counters begin at 0.
-    fn show(&mut self, outcome: &Outcome) {
-        self.last = Some(Last {
-            verdict: outcome.verdict,
-            duration: outcome.duration.as_secs_f64(),
-            ended_at: outcome.ended_at,
-        });
-        self.show_conclusion(outcome);
-        for step in outcome.steps_of_file() {
-            if !matches!(step.status, StepStatus::Passed | StepStatus::Failed) {
-                continue;
-            }
-            let series = self.steps.entry(step.name.clone()).or_default();
-            series.success = step.status == StepStatus::Passed;
-            series.duration = step.duration.as_secs_f64();
-            series.status_code = step.http.as_ref().map(|http| http.status);
-            series.phases = step.http.as_ref().filter(|http| !http.hops.is_empty()).map(HttpResult::phases);
-            series.timing = step.page.as_ref().map(|page| page.timing).unwrap_or_default();
-            series.certificate_expires_at = step.certificate_expires_at.or(series.certificate_expires_at);
-        }
+    fn last(&self, scraper: u64) -> Option<u32> {
+        self.known().iter().find(|(known, _)| *known == scraper).map(|(_, number)| *number)
     }
 
-    fn show_conclusion(&mut self, outcome: &Outcome) {
-        if outcome.verdict.is_conclusive() {
-            self.success = Some(outcome.verdict != Verdict::Failed);
-        }
-        if matches!(outcome.verdict, Verdict::Passed | Verdict::Degraded) {
-            self.last_success_at = Some(outcome.ended_at);
-        }
-    }
-
-    fn count(&mut self, outcome: &Outcome) {
-        let seconds = outcome.duration.as_secs_f64();
-        self.sum += seconds;
-        self.count += 1;
-        for (bucket, bound) in self.buckets.iter_mut().zip(metric::DURATION_BUCKETS) {
-            *bucket += u64::from(seconds <= bound);
-        }
-        *self.runs.entry(outcome.verdict).or_default() += 1;
-        if let Some(reason) = outcome.reason {
-            *self.reasons.entry(reason).or_default() += 1;
+    fn completed(&self, scraper: u64, number: u32) {
+        let mut known = self.known();
+        // Of two scrapes at once the earlier one may end last.
+        let before = known.iter().position(|(known, _)| *known == scraper).map(|at| known.remove(at).1);
+        known.push((scraper, before.map_or(number, |before| before.max(number))));
+        if known.len() > MAX_SCRAPERS {
+            known.remove(0);
         }
     }
 }
@@ -119,210 +135,149 @@ impl Series {
 impl Prometheus {
     /// A view without scenarios, beside a registry of the agent's own metrics.
     pub fn new(registry: Registry, location: &str) -> Self {
-        Self { registry, location: location.to_owned(), scenarios: Mutex::default() }
-    }
-
-    /// These scenarios are exported from now on; the series of others go.
-    pub fn scenarios(&self, scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>) {
-        let mut known = self.scenarios.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|id, _| scenarios.contains_key(id));
-        for (id, scenario) in scenarios {
-            let series = known.entry(id.clone()).or_insert_with(|| Series::new(Arc::clone(scenario)));
-            if !Arc::ptr_eq(&series.scenario, scenario) {
-                series.scenario = Arc::clone(scenario);
-                let names = scenario.step_names();
-                series.steps.retain(|step, _| names.contains(&step.as_str()));
-            }
+        let of = &metric::SERIES_OMITTED;
+        let rules = Rules { detail: Detail::Full, max_step_series: 0 };
+        Self {
+            registry,
+            location: location.into(),
+            catalog: RwLock::new(Arc::new(Catalog { entries: Vec::new(), rules, tags: Vec::new() })),
+            epoch: AtomicU32::new(0),
+            scrapers: Arc::default(),
+            places: Arc::new(Semaphore::new(MAX_SCRAPES)),
+            omitted: IntCounter::new(of.name, of.help).expect("a declared name is a valid one"),
         }
     }
 
-    /// What was before this process: gauges begin with it. A conclusive outcome older than the last one says
-    /// whether the scenario last succeeded.
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Exports these scenarios from now on; the series of others go. Returns the detail.
+    pub fn load(&self, scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, config: &Config) -> Detail {
+        let detail = config.detail_of(scenarios.len());
+        let rules = Rules { detail, max_step_series: config.max_step_series as usize };
+        let before = self.catalog();
+        let now = seconds(Utc::now());
+        let mut fresh = Vec::new();
+        let entries = scenarios.iter().map(|(id, scenario)| {
+            let known = before.entries.binary_search_by(|entry| entry.id.cmp(id)).ok();
+            let entry = known.map_or_else(
+                || Arc::new(Entry::new(id.clone(), Arc::clone(scenario), now)),
+                |at| Arc::clone(&before.entries[at]),
+            );
+            let has_begun = entry.load(scenario, detail, now);
+            if known.is_none() || has_begun {
+                fresh.push((Arc::clone(&entry), known.is_none()));
+            }
+            entry
+        });
+        let entries = entries.collect();
+        let tags = config.tags.iter().map(|tag| (Config::label_of(tag), tag.clone())).collect();
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        // A scrape that begins later than this waits for the catalog, and so has what is new.
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        for (entry, is_new) in fresh {
+            let current = &mut *entry.current();
+            if is_new {
+                current.appeared.0 = epoch;
+            }
+            if let Some(full) = &mut Arc::make_mut(&mut current.state).full {
+                full.since = epoch;
+            }
+        }
+        *catalog = Arc::new(Catalog { entries, rules, tags });
+        detail
+    }
+
+    /// Takes what was before this process: gauges begin with it, counters at 0. A conclusive outcome older than the last
+    /// one says whether the scenario last succeeded.
     pub fn seed(&self, latest: &[Outcome], conclusive: &[Outcome]) {
-        let mut known = self.scenarios.lock().unwrap_or_else(PoisonError::into_inner);
+        let catalog = self.catalog();
         for outcome in conclusive {
-            if let Some(series) = known.get_mut(&outcome.scenario) {
-                series.show_conclusion(outcome);
+            if let Some(entry) = catalog.get(&outcome.scenario) {
+                Arc::make_mut(&mut entry.current().state).show_conclusion(outcome);
             }
         }
         for outcome in latest {
-            if let Some(series) = known.get_mut(&outcome.scenario) {
-                series.show(outcome);
+            if let Some(entry) = catalog.get(&outcome.scenario) {
+                let current = &mut *entry.current();
+                Arc::make_mut(&mut current.state).show(outcome, &current.scenario, catalog.rules);
             }
         }
     }
 
-    /// A run ended.
+    /// Takes the outcome of a run that ended. One whose scenario is gone leaves nothing.
     pub fn outcome(&self, outcome: &Outcome) {
-        let mut known = self.scenarios.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = known.get_mut(&outcome.scenario) {
-            series.show(outcome);
-            series.count(outcome);
+        let catalog = self.catalog();
+        let Some(entry) = catalog.get(&outcome.scenario) else { return };
+        let mut current = entry.current();
+        let Current { scenario, state, .. } = &mut *current;
+        let state = Arc::make_mut(state);
+        let omitted = state.show(outcome, scenario, catalog.rules);
+        // Read while no scrape can share the state: what is counted after it is new to it.
+        state.count(outcome, scenario, catalog.rules, self.epoch.load(Ordering::SeqCst));
+        if omitted > 0 {
+            self.omitted.inc_by(omitted as u64);
+            if !std::mem::replace(&mut state.is_over_budget, true) {
+                drop(current);
+                let limit = catalog.rules.max_step_series;
+                tracing::warn!(
+                    scenario = %outcome.scenario, limit,
+                    "steps have more series than `metrics.max_step_series` allows: some of them are not exported"
+                );
+            }
         }
     }
 
     /// So much of a scenario's error budget remains.
     pub fn budget(&self, scenario: &ScenarioId, remaining: f64) {
-        let mut known = self.scenarios.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = known.get_mut(scenario) {
-            series.budget = Some(remaining);
+        if let Some(entry) = self.catalog().get(scenario) {
+            Arc::make_mut(&mut entry.current().state).budget = Some(remaining);
         }
     }
 
-    /// The text format, version 0.0.4.
-    pub fn render(&self) -> String {
-        let mut families = self.families();
-        families.extend(self.registry.gather());
-        families.retain(|family| !family.get_metric().is_empty());
-        families.sort_by(|a, b| a.name().cmp(b.name()));
-        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| format!("# not rendered: {error}\n"))
-    }
-
-    fn families(&self) -> Vec<MetricFamily> {
-        let known = self.scenarios.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut families = Families::default();
-        for (id, series) in known.iter() {
-            let labels = [id.as_str(), self.location.as_str()];
-            let scenario = &series.scenario;
-            families.gauge(
-                &metric::SCENARIO_INFO,
-                labels,
-                &[
-                    &scenario.name,
-                    scenario.kind.as_str(),
-                    &scenario.schedule.to_string(),
-                    scenario.alert.severity.as_str(),
-                ],
-                1.0,
-            );
-            for verdict in Verdict::ALL {
-                let runs = series.runs.get(&verdict).copied().unwrap_or_default();
-                families.counter(&metric::SCENARIO_RUNS, labels, &[verdict.as_str()], runs);
-            }
-            for reason in Reason::ALL {
-                let metric = match reason.class() {
-                    ReasonClass::Failed => &metric::SCENARIO_FAILURES,
-                    ReasonClass::Unknown => &metric::SCENARIO_UNKNOWNS,
-                    ReasonClass::Degraded => &metric::SCENARIO_DEGRADATIONS,
-                };
-                families.counter(
-                    metric,
-                    labels,
-                    &[reason.as_str()],
-                    series.reasons.get(reason).copied().unwrap_or_default(),
-                );
-            }
-            families.histogram(&metric::SCENARIO_RUN_DURATION, labels, series);
-            if let Some(last) = &series.last {
-                families.gauge(&metric::SCENARIO_DURATION, labels, &[], last.duration);
-                families.gauge(&metric::SCENARIO_LAST_RUN, labels, &[], seconds(last.ended_at));
-                for verdict in Verdict::ALL {
-                    let value = f64::from(u8::from(verdict == last.verdict));
-                    families.gauge(&metric::SCENARIO_VERDICT, labels, &[verdict.as_str()], value);
-                }
-            }
-            if let Some(success) = series.success {
-                families.gauge(&metric::SCENARIO_SUCCESS, labels, &[], f64::from(u8::from(success)));
-            }
-            if let Some(at) = series.last_success_at {
-                families.gauge(&metric::SCENARIO_LAST_SUCCESS, labels, &[], seconds(at));
-            }
-            if let Some(slo) = &scenario.slo {
-                families.gauge(&metric::SLO_OBJECTIVE, labels, &[], slo.objective());
-                if let Some(remaining) = series.budget {
-                    families.gauge(&metric::SLO_BUDGET_REMAINING, labels, &[], remaining);
-                }
-            }
-            for (name, step) in &series.steps {
-                families.gauge(&metric::STEP_SUCCESS, labels, &[name], f64::from(u8::from(step.success)));
-                families.gauge(&metric::STEP_DURATION, labels, &[name], step.duration);
-                if let Some(status) = step.status_code {
-                    families.gauge(&metric::HTTP_STATUS_CODE, labels, &[name], f64::from(status));
-                }
-                let phases = step.phases.iter().flat_map(Phases::named);
-                for (phase, took) in phases.filter_map(|(phase, took)| Some((phase, took?))) {
-                    families.gauge(&metric::HTTP_PHASE_DURATION, labels, &[name, phase], took.as_secs_f64());
-                }
-                if let Some(at) = step.certificate_expires_at {
-                    families.gauge(&metric::TLS_CERTIFICATE_EXPIRY, labels, &[name], seconds(at));
-                }
-                for vital in Vital::ALL {
-                    if let Some(value) = step.timing.vital(vital) {
-                        families.gauge(&metric::WEB_VITAL, labels, &[name, vital.as_str()], value);
-                    }
-                }
-                if let Some(score) = step.timing.cls {
-                    families.gauge(&metric::WEB_VITAL_LAYOUT_SHIFT, labels, &[name], score);
-                }
-            }
+    /// Begins to answer a scrape. Returns `None` while [`MAX_SCRAPES`] others are being answered.
+    pub fn scrape(&self, request: &ScrapeRequest) -> Option<Scrape> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let seen = self.scrapers.last(request.scraper);
+        let number = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        let catalog = self.catalog();
+        let shown = |entry: &Arc<Entry>| {
+            let current = entry.current();
+            let is_asked_for = request.selection.has(&current.scenario);
+            let (scenario, state) = (&current.scenario, &current.state);
+            is_asked_for.then(|| Shown {
+                scenario: Arc::clone(scenario),
+                state: Arc::clone(state),
+                appeared: current.appeared,
+            })
+        };
+        let subjects = catalog.entries.iter().filter_map(shown).collect();
+        let mut own = Vec::new();
+        if request.selection.has_agent() {
+            own = self.registry.gather();
+            own.extend(self.omitted.collect());
+            own.sort_by(|a, b| a.name().cmp(b.name()));
         }
-        families.0.into_values().collect()
+        Some(Scrape {
+            number,
+            scraper: request.scraper,
+            seen,
+            location: Arc::clone(&self.location),
+            catalog,
+            subjects,
+            own: own.into_iter(),
+            encoder: Encoder::new(request.format),
+            progress: Progress::Scenarios(0, 0),
+            scrapers: Arc::clone(&self.scrapers),
+            _place: place,
+        })
     }
 }
 
+/// Seconds since 1970.
 fn seconds(at: DateTime<Utc>) -> f64 {
     at.timestamp_micros() as f64 / 1e6
-}
-
-/// Families under construction, by name.
-#[derive(Default)]
-struct Families(BTreeMap<&'static str, MetricFamily>);
-
-impl Families {
-    fn push(&mut self, metric: &'static names::Metric, labels: [&str; 2], values: &[&str], mut sample: Metric) {
-        let names = metric::SCENARIO_LABELS.iter().chain(metric.labels);
-        let pairs = names.zip(labels.iter().chain(values)).map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        });
-        sample.set_label(pairs.collect());
-        let family = self.0.entry(metric.name).or_insert_with(|| {
-            let mut family = MetricFamily::default();
-            family.set_name(metric.name.to_owned());
-            family.set_help(metric.help.to_owned());
-            family.set_field_type(match metric.kind {
-                MetricKind::Gauge => MetricType::GAUGE,
-                MetricKind::Counter => MetricType::COUNTER,
-                MetricKind::Histogram => MetricType::HISTOGRAM,
-            });
-            family
-        });
-        family.mut_metric().push(sample);
-    }
-
-    fn gauge(&mut self, metric: &'static names::Metric, labels: [&str; 2], values: &[&str], value: f64) {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        let mut sample = Metric::default();
-        sample.set_gauge(gauge);
-        self.push(metric, labels, values, sample);
-    }
-
-    fn counter(&mut self, metric: &'static names::Metric, labels: [&str; 2], values: &[&str], value: u64) {
-        let mut counter = Counter::default();
-        counter.set_value(value as f64);
-        let mut sample = Metric::default();
-        sample.set_counter(counter);
-        self.push(metric, labels, values, sample);
-    }
-
-    fn histogram(&mut self, metric: &'static names::Metric, labels: [&str; 2], series: &Series) {
-        let buckets = series.buckets.iter().zip(metric::DURATION_BUCKETS).map(|(count, bound)| {
-            let mut bucket = Bucket::default();
-            bucket.set_cumulative_count(*count);
-            bucket.set_upper_bound(bound);
-            bucket
-        });
-        let mut histogram = Histogram::default();
-        histogram.set_bucket(buckets.collect());
-        histogram.set_sample_sum(series.sum);
-        histogram.set_sample_count(series.count);
-        let mut sample = Metric::default();
-        sample.set_histogram(histogram);
-        self.push(metric, labels, &[], sample);
-    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,11 @@
-//! Metrics, health and reload.
+//! Health and reload.
 
 use std::sync::Arc;
 
 use axum::extract::State as With;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode};
 
 use super::{ReloadRequest, State};
-
-/// Metrics in the Prometheus text format.
-pub(super) async fn metrics(With(state): With<Arc<State>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.prometheus.render())
-}
 
 /// The process runs.
 pub(super) async fn healthy() -> &'static str {

@@ -8,6 +8,7 @@ mod api;
 mod beat;
 mod config;
 mod guard;
+mod metrics;
 pub mod page;
 mod probe;
 mod security;
@@ -115,7 +116,7 @@ pub struct State {
     pub store: Arc<dyn Store>,
     /// Evidence of runs.
     pub evidence: EvidenceFolder,
-    /// The text of `/metrics`.
+    /// What `/metrics` exports.
     pub prometheus: Arc<Prometheus>,
     /// What is loaded.
     pub overview: watch::Receiver<Arc<Overview>>,
@@ -135,7 +136,7 @@ pub struct State {
 pub fn router(state: State) -> Router {
     Router::new()
         .merge(page::routes())
-        .route(path::METRICS, get(admin::metrics))
+        .route(path::METRICS, get(metrics::metrics))
         .route(path::HEALTHY, get(admin::healthy))
         .route(path::READY, get(admin::ready))
         .route(path::RELOAD, post(admin::reload))

@@ -30,6 +30,7 @@ use tower_service::Service as _;
 
 use super::guard::{Guard, Refusal};
 use super::harden;
+use super::metrics::Peer;
 use super::security::{Admission, Security};
 use crate::names::path;
 
@@ -228,7 +229,8 @@ impl Server {
             Err((status, text)) => refusal(status, &text),
             Ok(()) => match self.body(request).await {
                 Err((status, text)) => refusal(status, &text),
-                Ok(request) => {
+                Ok(mut request) => {
+                    request.extensions_mut().insert(Peer(peer));
                     let answered = self.router.call(request).await;
                     answered.unwrap_or_else(|never| match never {})
                 }

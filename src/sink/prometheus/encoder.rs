@@ -1,0 +1,143 @@
+//! Samples as bytes: the text format, OpenMetrics, or protobuf.
+
+mod protobuf;
+mod text;
+
+use crate::names::MetricKind;
+
+use super::histogram::Native;
+use super::state::Example;
+
+/// Names and values of labels.
+pub(super) type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+/// A format of expositions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The text format of Prometheus, version 0.0.4.
+    Text,
+    /// OpenMetrics 0.0.1.
+    OpenMetricsDraft,
+    /// OpenMetrics 1.0.0, with exemplars.
+    OpenMetrics,
+    /// Length-delimited messages of `io.prometheus.client.MetricFamily`, with exemplars and native histograms.
+    Protobuf,
+}
+
+impl Format {
+    /// The media type that answers have.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetricsDraft => "application/openmetrics-text; version=0.0.1; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+        }
+    }
+}
+
+/// What all samples of a family have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub name: &'a str,
+    pub help: &'a str,
+    pub kind: MetricKind,
+}
+
+/// A value of one sample.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Gauge(f64),
+    Counter(Counter<'a>),
+    Histogram(Histogram<'a>),
+}
+
+/// The value of a counter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counter<'a> {
+    pub total: f64,
+    /// When it was 0, in seconds since 1970.
+    pub created_at: Option<f64>,
+    /// A run that it counted.
+    pub example: Option<&'a Example>,
+}
+
+/// The value of a histogram.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Histogram<'a> {
+    /// Upper bounds, the one of the last bucket left out.
+    pub bounds: &'a [f64],
+    /// How many there are up to each bound, and in all.
+    pub cumulative: &'a [u64],
+    pub sum: f64,
+    /// The same in narrow buckets.
+    pub native: Option<&'a Native>,
+    /// When it was empty, in seconds since 1970.
+    pub created_at: Option<f64>,
+    /// A run that it counted.
+    pub example: Option<&'a Example>,
+}
+
+/// Writes families one after the other; the samples of a family follow it. A family without samples leaves nothing.
+pub(super) enum Encoder {
+    Text(text::Encoder),
+    Protobuf(protobuf::Encoder),
+}
+
+impl Encoder {
+    pub fn new(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text(text::Encoder::new(false)),
+            Format::OpenMetricsDraft | Format::OpenMetrics => Self::Text(text::Encoder::new(true)),
+            Format::Protobuf => Self::Protobuf(protobuf::Encoder::default()),
+        }
+    }
+
+    /// Begins a family.
+    pub fn begin(&mut self, head: Head) {
+        match self {
+            Self::Text(encoder) => encoder.begin(head),
+            Self::Protobuf(encoder) => encoder.begin(head),
+        }
+    }
+
+    /// Adds a sample with the labels of both lists.
+    pub fn sample(&mut self, base: Pairs, further: Pairs, value: Value) {
+        match self {
+            Self::Text(encoder) => encoder.sample(base, further, value),
+            Self::Protobuf(encoder) => encoder.sample(base, further, value),
+        }
+    }
+
+    /// Ends the last family and the exposition.
+    pub fn end(&mut self) {
+        match self {
+            Self::Text(encoder) => encoder.end(),
+            Self::Protobuf(encoder) => encoder.end(),
+        }
+    }
+
+    /// Number of bytes that can be taken.
+    pub fn ready(&self) -> usize {
+        match self {
+            Self::Text(encoder) => encoder.out.len(),
+            Self::Protobuf(encoder) => encoder.out.len(),
+        }
+    }
+
+    /// Takes what is written and leaves room for as much.
+    pub fn take(&mut self, capacity: usize) -> Vec<u8> {
+        let out = match self {
+            Self::Text(encoder) => &mut encoder.out,
+            Self::Protobuf(encoder) => &mut encoder.out,
+        };
+        std::mem::replace(out, Vec::with_capacity(capacity))
+    }
+}
+
+/// The trace id of a run in the form that exemplars have: 32 hexadecimal digits.
+fn trace_id<'a>(example: &Example, buffer: &'a mut [u8; 32]) -> &'a str {
+    example.run.0.simple().encode_lower(buffer)
+}
