@@ -79,7 +79,7 @@ fn outcome(scenario: &Scenario, n: usize) -> Outcome {
         resolve: micros(310),
         connect: micros(420),
         tls: Some(micros(1530)),
-        processing: took - micros(3000),
+        processing: took.saturating_sub(micros(3000)),
         transfer: micros(230),
     };
     let hop = Hop {
@@ -200,7 +200,7 @@ fn main() {
                     let _ = std::fs::write("/proc/self/clear_refs", "5");
                     let (rss, began) = (memory("VmRSS"), cpu());
                     let (bytes, series, sent) = scrape(&view, format, is_compressed);
-                    let (took, more) = (cpu() - began, memory("VmHWM").saturating_sub(rss));
+                    let (took, more) = (cpu().saturating_sub(began), memory("VmHWM").saturating_sub(rss));
                     println!(
                         "  {name:<18} {took:>10.3?} CPU {bytes:>10} bytes {sent:>10} sent {series:>8} lines {more:>6} kB more"
                     );

@@ -11,8 +11,11 @@ use super::encoder::{Counter, Encoder, Head, Histogram, Pairs, Value};
 use super::histogram;
 use super::state::{Full, State};
 
-/// Every family of scenarios, sorted by name, and what writes the samples of one scenario.
-pub(super) const FAMILIES: [(&names::Metric, fn(&Subject, &mut Encoder)); 20] = [
+/// A family of scenarios, and what writes the samples of one scenario.
+type Family = (&'static names::Metric, fn(&Subject, &mut Encoder));
+
+/// Every family of scenarios, sorted by name.
+pub(super) const FAMILIES: [Family; 20] = [
     (&metric::HTTP_PHASE_DURATION, http_phases),
     (&metric::HTTP_STATUS_CODE, http_status),
     (&metric::SCENARIO_DEGRADATIONS, |subject, out| reasons(subject, out, ReasonClass::Degraded)),

@@ -8,14 +8,14 @@ use super::*;
 use crate::scenario::{Lookup, LookupError, load};
 use crate::sink::prometheus::{Config, Prometheus};
 
-fn headers(name: HeaderName, values: &[&'static str]) -> HeaderMap {
+fn headers(name: &HeaderName, values: &[&'static str]) -> HeaderMap {
     values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
 }
 
 #[test]
 fn formats_are_those_that_are_asked_for() {
     let check = |accept: &[&'static str], expected: Format| {
-        assert_eq!(format(&headers(header::ACCEPT, accept)), expected, "{accept:?}");
+        assert_eq!(format(&headers(&header::ACCEPT, accept)), expected, "{accept:?}");
     };
     let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
     check(&[], Format::Text);
@@ -54,7 +54,7 @@ fn formats_are_those_that_are_asked_for() {
 #[test]
 fn encodings_are_those_that_are_asked_for() {
     let check = |accept: &[&'static str], expected: Encoding| {
-        assert_eq!(Encoding::of(&headers(header::ACCEPT_ENCODING, accept)), expected, "{accept:?}");
+        assert_eq!(Encoding::of(&headers(&header::ACCEPT_ENCODING, accept)), expected, "{accept:?}");
     };
     check(&[], Encoding::Identity);
     check(&["gzip"], Encoding::Gzip);
@@ -119,7 +119,7 @@ async fn answers_are_whole_in_every_encoding() {
 #[test]
 fn scrapers_differ_by_address_user_agent_and_part() {
     let of =
-        |peer: [u8; 4], agent, query| scraper(Some(&Peer(peer.into())), &headers(header::USER_AGENT, &[agent]), query);
+        |peer: [u8; 4], agent, query| scraper(Some(&Peer(peer.into())), &headers(&header::USER_AGENT, &[agent]), query);
     let one = of([127, 0, 0, 1], "Prometheus/3.5.0", "");
     assert_eq!(of([127, 0, 0, 1], "Prometheus/3.5.0", ""), one);
     assert_ne!(of([127, 0, 0, 2], "Prometheus/3.5.0", ""), one);

@@ -51,8 +51,9 @@ impl Encoder {
         self.out.append(&mut self.head);
         match value {
             Value::Gauge(value) => self.line("", base, further, None, value, None),
-            Value::Counter(counter) => {
-                self.line("", base, further, None, counter.total, counter.example.map(|e| (e, 1.0)))
+            Value::Counter(of) => {
+                let example = of.example.map(|example| (example, 1.0));
+                self.line("", base, further, None, of.total, example);
             }
             Value::Histogram(of) => {
                 let count = of.cumulative.last().copied().unwrap_or_default();
