@@ -274,6 +274,16 @@ impl Failure {
     }
 }
 
+/// Texts that tests make up hold no secrets.
+#[cfg(test)]
+impl From<Failure> for Failure<Masked> {
+    fn from(failure: Failure) -> Self {
+        let Failure { reason, message, expected, seen, waited, span } = failure;
+        let (message, expected) = (Masked::own_words(message), expected.map(Masked::own_words));
+        Self { reason, message, expected, seen: seen.map(Masked::own_words), waited, span }
+    }
+}
+
 /// What an HTTP answer was like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HttpResult {

@@ -257,7 +257,7 @@ impl Record {
 
     fn masked(&self, failure: Failure) -> Failure<Masked> {
         // What a server says must not steer a terminal nor forge a line, wherever it is shown.
-        let mask = |text: String| self.masker.masked(&text).printable();
+        let mask = |text: String| Masked::own_words(printable(&self.masker.masked(&text)));
         let show = |text: String| mask(text).cut(LONGEST);
         let Failure { reason, message, expected, seen, waited, span } = failure;
         let (message, expected, seen) = (mask(message), expected.map(show), seen.map(show));

@@ -13,7 +13,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::diagnostic::printable;
 use find::{Finder, Form, Pattern};
 
 /// What stands where a secret stood.
@@ -78,12 +77,6 @@ impl Masked {
         self.0.push_str(between);
         self.0.push_str(&next.0);
         self
-    }
-
-    /// The text as terminals and lines of a log may show it ([`printable`]).
-    #[must_use]
-    pub fn printable(self) -> Self {
-        Self(printable(&self.0).into_owned())
     }
 
     /// The text, at most so many characters long, with `…` where it was cut.
