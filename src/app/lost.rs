@@ -36,6 +36,7 @@ impl Parts {
 fn lost(intent: Intent, now: DateTime<Utc>) -> Outcome {
     Outcome {
         run: intent.run,
+        seq: 0,
         scenario: intent.scenario,
         name: intent.name,
         kind: intent.kind,

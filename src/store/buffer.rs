@@ -8,6 +8,7 @@
 
 mod backlog;
 mod outbox;
+mod positions;
 mod reading;
 mod writer;
 
@@ -104,6 +105,8 @@ struct State {
     identity: Identity,
     /// How many batches were accepted.
     accepted: u64,
+    /// The last number that an outcome has.
+    last_seq: u64,
     /// Since when something waits to be written.
     waiting_since: Option<Instant>,
 }
@@ -157,7 +160,7 @@ impl WriteBuffer {
     /// written.
     pub async fn open(opener: Arc<dyn Opener>, metrics: Metrics) -> Result<(Self, Writer)> {
         let Start { database, set, unwritable } = Self::start(&*opener).await?;
-        let identity = set.identity.clone();
+        let (identity, last_seq) = (set.identity.clone(), set.last_seq);
         let state = State {
             pending: Backlog::default(),
             in_flight: None,
@@ -165,6 +168,7 @@ impl WriteBuffer {
             outbox: Outbox::new(set),
             identity,
             accepted: 0,
+            last_seq,
             waiting_since: None,
         };
         let shared = Arc::new(Shared {
@@ -309,6 +313,8 @@ impl Shared {
         if !given_way.is_empty() {
             tracing::error!(notices = given_way.len(), "too many notices are queued: the oldest were given up");
         }
+        let newest = batch.outcomes.iter().map(|outcome| outcome.seq).max().unwrap_or_default();
+        state.last_seq = state.last_seq.max(newest);
         let shed = state.pending.absorb(batch);
         state.accepted += 1;
         state.waiting_since.get_or_insert_with(Instant::now);

@@ -42,6 +42,7 @@ fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Arc<Out
     };
     Arc::new(Outcome {
         run: RunId::new(),
+        seq: 0,
         scenario: scenario.into(),
         name: scenario.into(),
         kind: Kind::Browser,

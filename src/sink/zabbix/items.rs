@@ -283,6 +283,7 @@ pub mod tests {
             .collect::<Vec<_>>();
         Outcome {
             run: RunId("01935400-0000-7000-8000-000000000001".parse().unwrap()),
+            seq: 0,
             scenario: scenario.into(),
             name: "Shop".into(),
             kind: Kind::Browser,

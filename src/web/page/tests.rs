@@ -65,6 +65,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
     let name = load("shop.yaml", FILE, &Nothing).scenarios[0].steps[0].name.clone();
     Outcome {
         run: RunId::new(),
+        seq: 0,
         scenario: scenario.into(),
         name: EVIL.into(),
         kind: Kind::Api,
