@@ -29,8 +29,8 @@ pub struct Config {
     pub web: web::Config,
     /// Browsers.
     pub browser: run::browser::Config,
-    /// Zabbix, where there is one.
-    pub zabbix: Option<sink::zabbix::Config>,
+    /// Where outcomes are sent to.
+    pub sinks: Vec<sink::Destination>,
     /// How much evidence is kept.
     pub evidence: Limits,
     /// `/probe`, where there are modules for it.
@@ -73,7 +73,7 @@ pub fn read(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
 
 /// The JSON Schema of the agent's file.
 pub fn schema() -> serde_json::Value {
-    crate::scenario::schema::of_tables("wachta agent file", &[TOP], &["location", "scenarios"])
+    crate::scenario::schema::of_tables("wachta agent file", &[TOP, sink::KEYS], &["location", "scenarios"])
 }
 
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
@@ -94,7 +94,6 @@ const TOP: &[Key] = &[
     key("web", Shape::Keys(&[WEB]), "where the agent listens"),
     key("browser", Shape::Keys(&[BROWSER]), "browsers"),
     key("evidence", Shape::Keys(&[EVIDENCE]), "how much evidence of runs is kept"),
-    key("zabbix", Shape::Keys(&[ZABBIX]), "Zabbix"),
     key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
     key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
@@ -143,11 +142,6 @@ const EVIDENCE: &[Key] = &[
     key("max_size", Shape::Text, "all of it, like 500MB or 2GB; beyond, the oldest goes first; default 1GB"),
     key("keep", Shape::Duration, "how long at most; default and limit 30d, as runs themselves"),
 ];
-const ZABBIX: &[Key] = &[
-    key("server", Shape::Text, "HOST or HOST:PORT of the server's or proxy's trapper"),
-    key("host", Shape::Text, "the technical name of the host that the template is linked to"),
-    later("api", "the API, for provisioning"),
-];
 const PROBE: &[Key] = &[
     key("modules", Shape::Text, "a blackbox.yml, relative to this file"),
     key("targets", TEXTS, "what may be probed, like https://*.example.com/*; left out: anything, on loopback alone"),
@@ -181,7 +175,7 @@ const ROUTE: &[Key] = &[
 ];
 
 fn config(r: &mut Reader, root: &Node) -> Option<Config> {
-    let fields = r.fields(root, "the agent's file", &[TOP])?;
+    let fields = r.fields(root, "the agent's file", &[TOP, sink::KEYS])?;
     let mut required = |name: &str| {
         let found = fields.get(name);
         if found.is_none() && root.get(name).is_none() {
@@ -200,7 +194,8 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     };
     let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
     let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
-    let zabbix = fields.get("zabbix").and_then(|node| zabbix_config(r, node));
+    let sinks =
+        sink::KEYS.iter().filter_map(|key| sink::Destination::read(key.name, r, fields.get(key.name)?)).collect();
     let evidence = fields.get("evidence").map_or_else(Limits::default, |node| evidence_config(r, node));
     let probe = fields.get("probe").and_then(|node| probe_config(r, node, &web));
     let network = fields.get("network").map(|node| network::network(r, node)).unwrap_or_default();
@@ -213,7 +208,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
         store: store?,
         web,
         browser,
-        zabbix,
+        sinks,
         evidence,
         probe,
         network,
@@ -409,19 +404,6 @@ fn http_url(r: &mut Reader, node: &Node, what: &str) -> Option<url::Url> {
             None
         }
     }
-}
-
-fn zabbix_config(r: &mut Reader, node: &Node) -> Option<sink::zabbix::Config> {
-    let fields = r.fields(node, "`zabbix`", &[ZABBIX])?;
-    let mut field = |name: &str| {
-        if let Some(node) = fields.get(name) {
-            return r.text(node, &format!("`{name}`")).map(|text| text.value);
-        }
-        r.fail(node.span, format!("`zabbix` needs `{name}:`"));
-        None
-    };
-    let (server, host) = (field("server"), field("host"));
-    Some(sink::zabbix::Config { server: server?, host: host? })
 }
 
 fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alerting {

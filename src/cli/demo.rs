@@ -79,7 +79,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         store: store_url,
         web: web::Config { listen: args.listen, external_url, ..web::Config::default() },
         browser: browser::Config { loopback_only: true, ..browser::Config::default() },
-        zabbix: None,
+        sinks: Vec::new(),
         evidence: crate::store::evidence::Limits::default(),
         probe: None,
         network: crate::run::NetworkConfig::default(),

@@ -23,7 +23,7 @@ enum Then {
     Again,
 }
 
-const TASKS: [(&str, Then); 15] = [
+const TASKS: [(&str, Then); 16] = [
     ("committer", Then::AgentEnds),
     ("reload", Then::AgentEnds),
     ("requests", Then::AgentEnds),
@@ -35,6 +35,7 @@ const TASKS: [(&str, Then); 15] = [
     ("delivery to log", Then::Again),
     ("files", Then::Again),
     ("outbound heartbeat", Then::Again),
+    ("positions", Then::Again),
     ("retention", Then::Again),
     ("watchdog", Then::Again),
     ("web files", Then::Again),
