@@ -170,6 +170,8 @@ pub mod path {
     pub const API_WHY: &str = "/api/v1/why";
     /// Silences and maintenance that people asked for; followed by an id: ending one.
     pub const API_SILENCES: &str = "/api/v1/silences";
+    /// How the agent and its sinks are.
+    pub const API_STATUS: &str = "/api/v1/status";
     /// Opens a window of maintenance.
     pub const API_MAINTENANCE: &str = "/api/v1/maintenance";
     /// A piece of evidence, followed by run id and file name.

@@ -381,6 +381,7 @@ impl App {
             reload: reloads.clone(),
             alerts,
             works,
+            sinks: Arc::new(move || sinks.status()),
             stopping: stop.clone(),
         };
         let server = web::Server {
