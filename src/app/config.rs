@@ -99,7 +99,6 @@ const TOP: &[Key] = &[
     key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
     later("metrics", "which tags and details metrics have"),
     later("sentry", "Sentry"),
-    later("ecs", "a log of outcomes"),
     later("otlp", "OpenTelemetry"),
 ];
 const ALLOW: &[Key] = &[
@@ -532,6 +531,43 @@ alerting:
         assert_eq!(grouped(0), (&Vec::new(), None));
         assert_eq!(grouped(1), (&vec!["service".to_owned(), "location".to_owned()], Some(wait)));
         assert_eq!(config.alerting.receivers[1].kind, notify::ReceiverKind::Log);
+    }
+
+    #[test]
+    fn sinks_are_read_and_mistakes_of_theirs_reported() {
+        let check = |written: &str, expected: Result<&str, &str>| {
+            let text = format!("location: a\nscenarios: []\n{written}");
+            let (config, found) = read("conf/wachta.yaml", &text);
+            let shown = config.map(|config| {
+                let each = config.sinks.iter().map(|sink| format!("{}: {}", sink.name(), sink.describe()));
+                each.collect::<Vec<_>>().join("; ")
+            });
+            let problem = found.first().map_or("", |found| found.message.as_str());
+            assert_eq!(shown.as_deref().ok_or(problem), expected, "{written}");
+        };
+        check("", Ok(""));
+        check("zabbix: {server: z, host: h}", Ok("zabbix: host h at z:10051"));
+        check("zabbix: {server: z}", Err("`zabbix` needs `host:`"));
+        check("ecs: {file: o.ndjson, max_size: 1MB, keep: 0}", Ok("ecs: conf/o.ndjson"));
+        check("ecs: {}", Err("`ecs` needs `file:`"));
+        check("ecs: {file: \"\"}", Err("`file` names no file"));
+        check("ecs: {file: o, max_size: 0MB}", Err("`max_size` must be a size above 0"));
+        check("ecs: {file: o, keep: 5000}", Err("`keep` must be at most 1000"));
+        check("ecs: {file: o, kep: 5}", Err("unknown key `kep`"));
+        let elastic = |more: &str| format!("elasticsearch: {{url: \"https://e:9200/x\"{more}}}");
+        check(&elastic(""), Ok("elasticsearch: wachta at https://e:9200/x"));
+        check(&elastic(", data_stream: runs, api_key: {file: key}"), Ok("elasticsearch: runs at https://e:9200/x"));
+        check(&elastic(", user: u, password: correct-horse"), Ok("elasticsearch: wachta at https://e:9200/x"));
+        let both = "credentials are either `api_key`, or `user` and `password`";
+        check(&elastic(", user: u"), Err(both));
+        check(&elastic(", api_key: {env: K}, user: u, password: {env: P}"), Err(both));
+        check(&elastic(", index: a, data_stream: b"), Err("`index` and `data_stream` exclude each other"));
+        let plain = "`index` must be 1 to 200 of the characters a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
+        check(&elastic(", index: Runs"), Err(plain));
+        check(&elastic(", index: _runs"), Err(plain));
+        check("elasticsearch: {index: a}", Err("`elasticsearch` needs `url:`"));
+        check("elasticsearch: {url: \"ftp://e\"}", Err("`url` is not a URL"));
+        check("elasticsearch: {url: \"https://u:p@e\"}", Err("`url` must hold no credentials"));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! [`prometheus`] is no sink of this kind: it is asked, and sends nothing.
 
 mod driver;
+pub mod ecs;
+pub mod elasticsearch;
 #[cfg(test)]
 mod fixtures;
 pub mod prometheus;
@@ -88,6 +90,8 @@ macro_rules! sinks {
 
 sinks! {
     Zabbix zabbix "zabbix" "Zabbix";
+    Ecs ecs "ecs" "outcomes as ECS documents in a file";
+    Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
 }
 
 /// A run that ended, with the scenario that it was of.
