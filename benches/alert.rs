@@ -84,6 +84,7 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
     };
     Outcome {
         run: RunId::new(),
+        seq: 0,
         scenario: format!("s{n}").as_str().into(),
         name: format!("s{n}"),
         kind: Kind::Http,

@@ -111,6 +111,7 @@ fn outcomes() -> Vec<Arc<Outcome>> {
     let outcome = |_| {
         Arc::new(Outcome {
             run: RunId::new(),
+            seq: 0,
             scenario: "shop".into(),
             name: "Shop".into(),
             kind: Kind::Http,

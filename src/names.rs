@@ -170,6 +170,8 @@ pub mod path {
     pub const API_WHY: &str = "/api/v1/why";
     /// Silences and maintenance that people asked for; followed by an id: ending one.
     pub const API_SILENCES: &str = "/api/v1/silences";
+    /// How the agent and its sinks are.
+    pub const API_STATUS: &str = "/api/v1/status";
     /// Opens a window of maintenance.
     pub const API_MAINTENANCE: &str = "/api/v1/maintenance";
     /// A piece of evidence, followed by run id and file name.
@@ -282,10 +284,11 @@ pub mod metric {
         BROWSER_SESSIONS_STARTED "wachta_browser_sessions_started_total" Counter [] "Browser sessions that were started.";
         BROWSER_SANDBOX "wachta_browser_sandbox" Gauge [] "Whether browsers have a sandbox (1 or 0): Chromium has none when the agent runs as root.";
         BROWSER_SESSIONS_REAPED "wachta_browser_sessions_reaped_total" Counter ["cause"] "Browser sessions that did not end by themselves and were ended.";
-        SINK_QUEUE_LENGTH "wachta_sink_queue_length" Gauge ["sink"] "What waits to be sent.";
+        SINK_QUEUE_LENGTH "wachta_sink_queue_length" Gauge ["sink"] "Outcomes that the destination does not have yet, in memory and in the store.";
         SINK_SENT "wachta_sink_sent_total" Counter ["sink"] "Outcomes that the destination took.";
         SINK_FAILED "wachta_sink_failed_total" Counter ["sink"] "Tries to send that failed.";
-        SINK_DROPPED "wachta_sink_dropped_total" Counter ["sink"] "Outcomes that were given up.";
+        SINK_REFUSED "wachta_sink_refused_total" Counter ["sink"] "Outcomes that the destination refused for good and that were set aside.";
+        SINK_DROPPED "wachta_sink_dropped_total" Counter ["sink"] "Outcomes that were given up, those that were refused included.";
         STORE_AVAILABLE "wachta_store_available" Gauge [] "1 while the store takes what is written, 0 while it is away and memory holds it.";
         STORE_WAITING "wachta_store_waiting_outcomes" Gauge [] "Outcomes in memory that are not written to the store yet.";
         STORE_ROWS_REFUSED "wachta_store_rows_refused_total" Counter [] "Rows that the store refused for good and that were set aside.";

@@ -43,6 +43,10 @@ impl fmt::Display for RunId {
 pub struct Outcome {
     /// The run.
     pub run: RunId,
+    /// The number that the agent gave it when the run ended: one more than the outcome before it has, across restarts.
+    /// 0 for an outcome that has no number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seq: u64,
     /// Of which scenario.
     pub scenario: ScenarioId,
     /// The scenario's name.
@@ -80,7 +84,20 @@ pub struct Outcome {
     pub browser: Option<BrowserResult>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_zero(seq: &u64) -> bool {
+    *seq == 0
+}
+
 impl Outcome {
+    /// Roughly how many bytes the outcome takes in memory: its strings are short, so its parts are counted.
+    pub fn approximate_bytes(&self) -> usize {
+        1_024
+            + self.steps.len() * 768
+            + self.evidence.len() * 256
+            + self.message.as_ref().map_or(0, |message| message.len())
+    }
+
     /// Its steps as the scenario's file has them: what a suite adds has names that nobody bounds, and is no series.
     pub fn steps_of_file(&self) -> impl Iterator<Item = &StepResult> {
         self.steps.iter().filter(|step| self.kind != Kind::Exec || step.depth == 0)

@@ -30,10 +30,10 @@ pub struct Config {
     pub web: web::Config,
     /// Browsers.
     pub browser: run::browser::Config,
-    /// Zabbix, where there is one.
-    pub zabbix: Option<sink::zabbix::Config>,
     /// What `/metrics` exports.
     pub metrics: sink::prometheus::Config,
+    /// Where outcomes are sent to.
+    pub sinks: Vec<sink::Destination>,
     /// How much evidence is kept.
     pub evidence: Limits,
     /// `/probe`, where there are modules for it.
@@ -76,7 +76,7 @@ pub fn read(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
 
 /// The JSON Schema of the agent's file.
 pub fn schema() -> serde_json::Value {
-    crate::scenario::schema::of_tables("wachta agent file", &[TOP], &["location", "scenarios"])
+    crate::scenario::schema::of_tables("wachta agent file", &[TOP, sink::KEYS], &["location", "scenarios"])
 }
 
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
@@ -98,12 +98,10 @@ const TOP: &[Key] = &[
     key("browser", Shape::Keys(&[BROWSER]), "browsers"),
     key("evidence", Shape::Keys(&[EVIDENCE]), "how much evidence of runs is kept"),
     key("metrics", Shape::Keys(&[metrics::METRICS]), "what /metrics exports of each scenario"),
-    key("zabbix", Shape::Keys(&[ZABBIX]), "Zabbix"),
     key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
     key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
     later("sentry", "Sentry"),
-    later("ecs", "a log of outcomes"),
     later("otlp", "OpenTelemetry"),
 ];
 const ALLOW: &[Key] = &[
@@ -146,11 +144,6 @@ const EVIDENCE: &[Key] = &[
     key("max_size", Shape::Text, "all of it, like 500MB or 2GB; beyond, the oldest goes first; default 1GB"),
     key("keep", Shape::Duration, "how long at most; default and limit 30d, as runs themselves"),
 ];
-const ZABBIX: &[Key] = &[
-    key("server", Shape::Text, "HOST or HOST:PORT of the server's or proxy's trapper"),
-    key("host", Shape::Text, "the technical name of the host that the template is linked to"),
-    later("api", "the API, for provisioning"),
-];
 const PROBE: &[Key] = &[
     key("modules", Shape::Text, "a blackbox.yml, relative to this file"),
     key("targets", TEXTS, "what may be probed, like https://*.example.com/*; left out: anything, on loopback alone"),
@@ -184,7 +177,7 @@ const ROUTE: &[Key] = &[
 ];
 
 fn config(r: &mut Reader, root: &Node) -> Option<Config> {
-    let fields = r.fields(root, "the agent's file", &[TOP])?;
+    let fields = r.fields(root, "the agent's file", &[TOP, sink::KEYS])?;
     let mut required = |name: &str| {
         let found = fields.get(name);
         if found.is_none() && root.get(name).is_none() {
@@ -204,7 +197,8 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
     let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
     let metrics = fields.get("metrics").map(|node| metrics::metrics(r, node)).unwrap_or_default();
-    let zabbix = fields.get("zabbix").and_then(|node| zabbix_config(r, node));
+    let sinks =
+        sink::KEYS.iter().filter_map(|key| sink::Destination::read(key.name, r, fields.get(key.name)?)).collect();
     let evidence = fields.get("evidence").map_or_else(Limits::default, |node| evidence_config(r, node));
     let probe = fields.get("probe").and_then(|node| probe_config(r, node, &web));
     let network = fields.get("network").map(|node| network::network(r, node)).unwrap_or_default();
@@ -217,8 +211,8 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
         store: store?,
         web,
         browser,
-        zabbix,
         metrics,
+        sinks,
         evidence,
         probe,
         network,
@@ -416,19 +410,6 @@ fn http_url(r: &mut Reader, node: &Node, what: &str) -> Option<url::Url> {
     }
 }
 
-fn zabbix_config(r: &mut Reader, node: &Node) -> Option<sink::zabbix::Config> {
-    let fields = r.fields(node, "`zabbix`", &[ZABBIX])?;
-    let mut field = |name: &str| {
-        if let Some(node) = fields.get(name) {
-            return r.text(node, &format!("`{name}`")).map(|text| text.value);
-        }
-        r.fail(node.span, format!("`zabbix` needs `{name}:`"));
-        None
-    };
-    let (server, host) = (field("server"), field("host"));
-    Some(sink::zabbix::Config { server: server?, host: host? })
-}
-
 fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alerting {
     let mut alerting = notify::Alerting::default();
     let Some(fields) = r.fields(node, "`alerting`", &[ALERTING]) else { return alerting };
@@ -555,6 +536,43 @@ alerting:
         assert_eq!(grouped(0), (&Vec::new(), None));
         assert_eq!(grouped(1), (&vec!["service".to_owned(), "location".to_owned()], Some(wait)));
         assert_eq!(config.alerting.receivers[1].kind, notify::ReceiverKind::Log);
+    }
+
+    #[test]
+    fn sinks_are_read_and_mistakes_of_theirs_reported() {
+        let check = |written: &str, expected: Result<&str, &str>| {
+            let text = format!("location: a\nscenarios: []\n{written}");
+            let (config, found) = read("conf/wachta.yaml", &text);
+            let shown = config.map(|config| {
+                let each = config.sinks.iter().map(|sink| format!("{}: {}", sink.name(), sink.describe()));
+                each.collect::<Vec<_>>().join("; ")
+            });
+            let problem = found.first().map_or("", |found| found.message.as_str());
+            assert_eq!(shown.as_deref().ok_or(problem), expected, "{written}");
+        };
+        check("", Ok(""));
+        check("zabbix: {server: z, host: h}", Ok("zabbix: host h at z:10051"));
+        check("zabbix: {server: z}", Err("`zabbix` needs `host:`"));
+        check("ecs: {file: o.ndjson, max_size: 1MB, keep: 0}", Ok("ecs: conf/o.ndjson"));
+        check("ecs: {}", Err("`ecs` needs `file:`"));
+        check("ecs: {file: \"\"}", Err("`file` names no file"));
+        check("ecs: {file: o, max_size: 0MB}", Err("`max_size` must be a size above 0"));
+        check("ecs: {file: o, keep: 5000}", Err("`keep` must be at most 1000"));
+        check("ecs: {file: o, kep: 5}", Err("unknown key `kep`"));
+        let elastic = |more: &str| format!("elasticsearch: {{url: \"https://e:9200/x\"{more}}}");
+        check(&elastic(""), Ok("elasticsearch: wachta at https://e:9200/x"));
+        check(&elastic(", data_stream: runs, api_key: {file: key}"), Ok("elasticsearch: runs at https://e:9200/x"));
+        check(&elastic(", user: u, password: correct-horse"), Ok("elasticsearch: wachta at https://e:9200/x"));
+        let both = "credentials are either `api_key`, or `user` and `password`";
+        check(&elastic(", user: u"), Err(both));
+        check(&elastic(", api_key: {env: K}, user: u, password: {env: P}"), Err(both));
+        check(&elastic(", index: a, data_stream: b"), Err("`index` and `data_stream` exclude each other"));
+        let plain = "`index` must be 1 to 200 of the characters a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
+        check(&elastic(", index: Runs"), Err(plain));
+        check(&elastic(", index: _runs"), Err(plain));
+        check("elasticsearch: {index: a}", Err("`elasticsearch` needs `url:`"));
+        check("elasticsearch: {url: \"ftp://e\"}", Err("`url` is not a URL"));
+        check("elasticsearch: {url: \"https://u:p@e\"}", Err("`url` must hold no credentials"));
     }
 
     #[test]

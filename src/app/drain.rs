@@ -14,7 +14,7 @@ const CANCEL_RUNS: Duration = Duration::from_secs(10);
 const FLUSH: Duration = Duration::from_secs(5);
 
 impl App {
-    /// Stops the agent. Takes [`FINISH_RUNS`], [`CANCEL_RUNS`] and eight times [`FLUSH`] at most, whatever hangs; without
+    /// Stops the agent. Takes [`FINISH_RUNS`], [`CANCEL_RUNS`] and ten times [`FLUSH`] at most, whatever hangs; without
     /// anything that hangs, as long as the runs that go on.
     pub async fn stop(self) {
         let Self {
@@ -51,6 +51,8 @@ impl App {
         // The committer ends when the last one that may bring it something is gone; then nothing new is owed.
         within(FLUSH, "the committer", committing).await;
         within(FLUSH, "the delivery of notices", parts.delivered()).await;
+        // What sinks have by then is written with the rest.
+        within(FLUSH * 2, "the sinks", parts.sinks.stop()).await;
         within(FLUSH, "the store", parts.store.flushed()).await;
         finish.cancel();
         within(FLUSH, "the store's connections", writing).await;

@@ -1,7 +1,5 @@
 //! What a killed agent left behind: planned runs without an outcome.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 
 use super::{Parts, Resumed};
@@ -21,9 +19,8 @@ impl Parts {
             if intent.due_at > now {
                 resumed.insert((intent.scenario, intent.due_at), intent.run);
             } else {
-                let outcome = Arc::new(lost(intent, now));
-                self.fan_out(&outcome);
-                closing.push(intake.outcome(outcome));
+                let scenario = self.scenarios.borrow().get(&intent.scenario).cloned();
+                closing.extend(self.fan_out(lost(intent, now), scenario.as_ref(), intake));
             }
         }
         // All of them in one commit or few, and judged before anything new runs.
@@ -37,6 +34,7 @@ impl Parts {
 fn lost(intent: Intent, now: DateTime<Utc>) -> Outcome {
     Outcome {
         run: intent.run,
+        seq: 0,
         scenario: intent.scenario,
         name: intent.name,
         kind: intent.kind,

@@ -19,7 +19,7 @@ mod watchdog;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ use chrono::Utc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alert::{self, Committer, Intake};
-use crate::bounded::Readers;
+use crate::bounded::{self, Readers};
 use crate::clock::{self, ClockWatch};
 use crate::diagnostic::Diagnostic;
 use crate::notify::{self, Courier, Links};
@@ -40,11 +40,11 @@ use crate::outcome::Outcome;
 use crate::run::browser::{self, Browsers};
 use crate::run::wire::{ClosedPort, Dialer, Reach, Resolver};
 use crate::run::{self, Ticket, Tools};
-use crate::scenario::Lookup;
+use crate::scenario::{Lookup, Scenario};
 use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
 use crate::sink;
+use crate::sink::Sinks;
 use crate::sink::prometheus::Prometheus;
-use crate::sink::zabbix::{Timing, Zabbix};
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{self, History as _, Incidents as _, Intent, Opener, Runs as _, Store, StoreError, WriteBuffer};
 use crate::tasks::Tasks;
@@ -64,6 +64,8 @@ const INCIDENTS: u32 = 5000;
 const LOOKS: usize = 1000;
 /// How many actions of operators at receivers may wait.
 const FEEDBACK: usize = 16;
+/// A store that ends with the agent.
+const IN_MEMORY: &str = "sqlite::memory:";
 /// How often what is older is forgotten.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
@@ -185,7 +187,7 @@ struct Parts {
     alive: watch::Sender<Option<notify::Alive>>,
     baseline: run::Baseline,
     prometheus: Arc<Prometheus>,
-    zabbix: Option<Zabbix>,
+    sinks: Arc<Sinks>,
     probes: Arc<web::Probes>,
     scenarios: watch::Sender<Scenarios>,
     overview: watch::Sender<Arc<Overview>>,
@@ -267,10 +269,19 @@ impl App {
 
         let overview = watch::Sender::new(Arc::<Overview>::default());
         let config_location = config.location.clone();
-        let zabbix = config.zabbix.clone().map(|config| {
-            let state = agent_state(config_location.clone(), overview.subscribe());
-            Zabbix::start(config, Timing::default(), state, &sinks, &tasks, finish.clone())
+        let sinks = Sinks::open(sink::Parts {
+            store: Arc::new(store.clone()),
+            is_durable: config.store != IN_MEMORY,
+            context: sink::Context {
+                agent_state: Arc::new(agent_state(config_location.clone(), overview.subscribe())),
+                location: config_location,
+                http_client: Arc::new(sink_client),
+            },
+            metrics: sinks,
+            tasks: tasks.clone(),
+            timing: sink::Timing::default(),
         });
+        let sinks = Arc::new(sinks.await?);
         let lookup: Arc<dyn Lookup> = match &setup.lookup {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
@@ -306,7 +317,7 @@ impl App {
             alive: watch::Sender::default(),
             baseline: run::Baseline::new(history, &config.location),
             prometheus: Arc::clone(&prometheus),
-            zabbix,
+            sinks: Arc::clone(&sinks),
             scenarios: watch::Sender::new(Arc::default()),
             overview,
             lookup: watch::Sender::new(lookup),
@@ -354,6 +365,11 @@ impl App {
             let (watchdog, until) = (Arc::clone(&watchdog), until.clone());
             async move { watchdog.run(until).await }
         });
+        let (positions, until) = (Arc::clone(&sinks), finish.clone());
+        tasks.restarted("positions", &here, finish.clone(), move || {
+            let (sinks, until) = (Arc::clone(&positions), until.clone());
+            async move { sinks.save_regularly(until).await }
+        });
         let (line, until) = (parts.line.clone(), finish.clone());
         tasks.restarted("connectivity", &here, finish.clone(), move || line.clone().watch(until.clone()));
 
@@ -372,6 +388,7 @@ impl App {
             reload: reloads.clone(),
             alerts,
             works,
+            sinks: Arc::new(move || sinks.status()),
             stopping: stop.clone(),
         };
         let server = web::Server {
@@ -468,6 +485,22 @@ pub fn web_tls() -> Arc<rustls::ClientConfig> {
     run::tls::Trusted::system().client_config()
 }
 
+/// What sinks send with: a client that trusts the system's roots, and those of a file.
+fn sink_client(roots: Option<&Path>) -> Result<reqwest::Client, String> {
+    let trusted = run::tls::Trusted::system();
+    let tls = match roots {
+        None => trusted.client_config(),
+        Some(file) => {
+            let shown = file.display();
+            let pem = bounded::read_text(file, bounded::MAX_SMALL_BYTES)
+                .map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?;
+            let further = run::tls::certificates(pem.as_bytes()).map_err(|why| format!("the file `{shown}`: {why}"))?;
+            trusted.build(run::tls::Settings { further, ..Default::default() })?
+        }
+    };
+    web_client_with(&tls).map_err(|error| error.to_string())
+}
+
 /// What receivers of notices are told with.
 pub fn web_client() -> Result<reqwest::Client, StartError> {
     web_client_with(&run::tls::Trusted::system().client_config())
@@ -511,10 +544,9 @@ impl Parts {
             let needs_browser = due.scenario.needs_browser();
             let running = async move {
                 let ticket = Ticket { run: due.run, due_at: Some(due.due_at), cancel, progress: None };
-                let outcome = Arc::new(run::run(&due.scenario, &parts.tools(), ticket).await);
-                parts.fan_out(&outcome);
+                let outcome = run::run(&due.scenario, &parts.tools(), ticket).await;
                 // Nobody waits for it to be written: a run ends when its outcome is handed over.
-                drop(intake.outcome(outcome));
+                drop(parts.fan_out(outcome, Some(&due.scenario), &intake));
             };
             if needs_browser {
                 // What ends it early is told by the run itself.
@@ -544,8 +576,18 @@ impl Parts {
         }
     }
 
-    /// The sinks get the outcome whether or not the store answers.
-    fn fan_out(&self, outcome: &Arc<Outcome>) {
+    /// Numbers an outcome and hands it to everyone. The sinks get it whether or not the store answers; the receiver hears
+    /// when it is written and judged.
+    fn fan_out(
+        &self,
+        outcome: Outcome,
+        scenario: Option<&Arc<Scenario>>,
+        intake: &Intake,
+    ) -> Option<oneshot::Receiver<()>> {
+        let mut written = None;
+        let outcome =
+            self.sinks.outcome(outcome, scenario, |outcome| written = Some(intake.outcome(Arc::clone(outcome))));
+        let outcome = &outcome;
         tracing::info!(
             run = %outcome.run, scenario = %outcome.scenario, verdict = outcome.verdict.as_str(),
             reason = outcome.reason.map(crate::names::Reason::as_str), seconds = outcome.duration.as_secs_f64(),
@@ -553,12 +595,10 @@ impl Parts {
         );
         self.baseline.outcome(outcome);
         self.prometheus.outcome(outcome);
-        if let Some(zabbix) = &self.zabbix {
-            zabbix.outcome(Arc::clone(outcome));
-        }
         if let Some(listener) = &self.listener {
             listener(outcome);
         }
+        written
     }
 
     /// Keeps the evidence within its limits; that of open incidents is spared, since somebody will look at it.
@@ -602,7 +642,7 @@ impl Parts {
 fn agent_state(
     location: String,
     overview: watch::Receiver<Arc<Overview>>,
-) -> impl Fn() -> serde_json::Value + Send + 'static {
+) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
     move || {
         let overview = Arc::clone(&overview.borrow());
         serde_json::json!({

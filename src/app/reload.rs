@@ -21,8 +21,8 @@ use crate::notify::{Courier, Links};
 use crate::run::blackbox;
 use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
 use crate::schedule::Scenarios;
+use crate::sink::Absence;
 use crate::sink::prometheus::Config as MetricsConfig;
-use crate::sink::zabbix::Entry;
 use crate::web::{self, Overview, ReloadReport, ReloadRequest};
 
 /// What is said where browsers have no sandbox.
@@ -190,18 +190,19 @@ impl Parts {
         }
         let idle = Idle { refused: catalog.refused.clone(), paused: catalog.paused.keys().cloned().collect() };
         intake.scenarios(Arc::clone(&scenarios), idle).await;
-        if let Some(zabbix) = &self.zabbix {
-            let entries: Vec<Entry> = scenarios.values().map(|scenario| entry(scenario)).collect();
-            let absent = state.catalog.scenarios.keys().filter(|id| !scenarios.contains_key(*id));
-            for id in absent {
-                let is_paused = catalog.paused.contains_key(id);
-                let is_refused = catalog.refused.iter().any(|(known, _)| known.as_str() == id.as_str());
-                if !is_refused {
-                    zabbix.idle(id, &self.location, if is_paused { Ending::Paused } else { Ending::Removed });
-                }
-            }
-            zabbix.catalog(&entries);
-        }
+        let absent: Vec<Absence> = state
+            .catalog
+            .scenarios
+            .keys()
+            .filter(|id| !scenarios.contains_key(*id))
+            .filter(|id| catalog.refused.iter().all(|(known, _)| known.as_str() != id.as_str()))
+            .map(|id| Absence {
+                scenario: id.clone(),
+                why: if catalog.paused.contains_key(id) { Ending::Paused } else { Ending::Removed },
+                at: Utc::now(),
+            })
+            .collect();
+        self.sinks.load(&config.sinks, &scenarios, &absent).await;
         self.scenarios.send_replace(Arc::clone(&scenarios));
         let catalog_paused: Vec<Arc<Scenario>> = catalog.paused.values().cloned().collect();
         let maintenance = config.alerting.maintenance.clone();
@@ -343,7 +344,6 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, file: Option<&std::
     keep(new.store == old.store, "store");
     keep(new.web.listen == old.web.listen, "web.listen");
     keep(new.browser == old.browser, "browser");
-    keep(new.zabbix == old.zabbix, "zabbix");
     if new.scenarios != old.scenarios {
         let message = "`scenarios` changed: taken, but new folders are watched only after a restart";
         warnings.push(Diagnostic::warning(&source, Span::default(), message));
@@ -352,17 +352,5 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, file: Option<&std::
     new.store.clone_from(&old.store);
     new.web.listen = old.web.listen;
     new.browser.clone_from(&old.browser);
-    new.zabbix.clone_from(&old.zabbix);
     warnings
-}
-
-/// What Zabbix is told of a scenario.
-fn entry(scenario: &Scenario) -> Entry {
-    Entry {
-        id: scenario.id.value.clone(),
-        name: scenario.name.clone(),
-        severity: scenario.alert.severity,
-        tags: scenario.tags.clone(),
-        steps: scenario.step_names().into_iter().map(ToOwned::to_owned).collect(),
-    }
 }

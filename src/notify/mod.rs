@@ -8,7 +8,6 @@ mod alerts;
 mod alive;
 mod config;
 mod courier;
-pub mod credential;
 mod cut;
 mod delivering;
 pub mod during;
@@ -41,6 +40,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 
+pub use crate::bounded::credential;
 use crate::diagnostic::credentials;
 use crate::incident::{Event, Notice};
 use crate::outcome::RunId;

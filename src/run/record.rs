@@ -302,6 +302,7 @@ impl Record {
         let ended_at = started_at + chrono::TimeDelta::from_std(elapsed).unwrap_or_default();
         Outcome {
             run: self.run,
+            seq: 0,
             scenario: self.scenario.id.value.clone(),
             name: printable(&self.scenario.name).into_owned(),
             kind: self.scenario.kind,

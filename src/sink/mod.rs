@@ -1,15 +1,242 @@
-//! Where outcomes are shown to other systems: one folder or file per destination, a bounded queue and one task each.
+//! Where outcomes are shown to other systems: one file or folder per destination.
 //!
-//! A sink is given outcomes and never asks for them; when its queue is full the oldest is dropped and counted, so
-//! that a destination that is away costs neither memory nor time of the runs. Deliberately absent: a trait over the
-//! sinks. They have nothing in common but the metrics here.
+//! A sink says how its batches are cut and sends one: [`Sink::send`]. Everything else is the same for all of them and
+//! lives here: [`queue`] decides what is sent when (pure), [`driver`] is the task of one sink, [`Sinks`] holds those of an
+//! agent, numbers its outcomes, and keeps how far each destination has them. A destination that is slow, away, or refuses
+//! a row for ever holds up neither runs nor other sinks. A new sink is a file, and a line in the list below.
+//! [`prometheus`] is no sink of this kind: it is asked, and sends nothing.
 
+mod driver;
+pub mod ecs;
+pub mod elasticsearch;
+#[cfg(test)]
+mod fixtures;
 pub mod prometheus;
+pub mod queue;
+mod sinks;
 pub mod zabbix;
 
-use ::prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use ::prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::incident::Ending;
 use crate::names::{Metric, metric};
+use crate::outcome::Outcome;
+use crate::scenario::keys::{Key, Shape};
+use crate::scenario::reader::Reader;
+use crate::scenario::tree::Node;
+use crate::scenario::{Scenario, ScenarioId};
+
+pub use driver::{Refused, Status};
+pub use queue::Timing;
+pub use sinks::{Context, Parts, Sinks};
+
+/// The scenarios that are loaded.
+pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
+
+/// Declares the sinks that a configuration can name: for each its variant, its module, its key in the agent configuration,
+/// which is its name in metrics as well, and what it is. The module has a type `Config` with `KEYS`, `read`, `describe`
+/// and `build`.
+macro_rules! sinks {
+    ($($variant:ident $module:ident $key:literal $doc:literal;)*) => {
+        /// The configuration of one sink.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Destination {
+            $(#[doc = $doc] $variant($module::Config),)*
+        }
+
+        /// The keys of the agent configuration that name a sink.
+        pub const KEYS: &[Key] =
+            &[$(Key { name: $key, shape: Some(Shape::Keys(&[$module::Config::KEYS])), doc: $doc },)*];
+
+        impl Destination {
+            /// Reads the sink that stands under a key of the agent configuration. Problems are reported to the reader.
+            pub fn read(key: &str, r: &mut Reader, node: &Node) -> Option<Self> {
+                match key {
+                    $($key => $module::Config::read(r, node).map(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The sink's name, in metrics, in the store and on the page.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $key,)* }
+            }
+
+            /// Where the sink sends to, for people; without credentials.
+            pub fn describe(&self) -> String {
+                match self { $(Self::$variant(config) => config.describe(),)* }
+            }
+
+            /// Makes the sink. The error says what is missing for it.
+            ///
+            /// # Errors
+            ///
+            /// When something that the configuration names cannot be used, such as a file with a certificate.
+            pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
+                match self { $(Self::$variant(config) => config.build(context),)* }
+            }
+        }
+    };
+}
+
+sinks! {
+    Zabbix zabbix "zabbix" "Zabbix";
+    Ecs ecs "ecs" "outcomes as ECS documents in a file";
+    Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
+}
+
+/// A run that ended, with the scenario that it was of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// The scenario as it was when the run started; for an outcome that is read from the store, as it is now. `None` when
+    /// the scenario is gone.
+    pub scenario: Option<Arc<Scenario>>,
+    /// The outcome.
+    pub outcome: Arc<Outcome>,
+}
+
+/// What a sink is given.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A run ended.
+    Finished(Finished),
+}
+
+impl Event {
+    /// Its number: one more than the event before it has.
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Finished(finished) => finished.outcome.seq,
+        }
+    }
+
+    /// The scenario that it is about.
+    pub fn scenario(&self) -> &ScenarioId {
+        match self {
+            Self::Finished(finished) => &finished.outcome.scenario,
+        }
+    }
+
+    /// When it happened.
+    pub fn at(&self) -> DateTime<Utc> {
+        match self {
+            Self::Finished(finished) => finished.outcome.ended_at,
+        }
+    }
+
+    /// Roughly how many bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Finished(finished) => finished.outcome.approximate_bytes(),
+        }
+    }
+}
+
+/// How the batches of a sink are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most rows of a batch, as [`Sink::measure`] counts them.
+    pub rows: usize,
+    /// The most bytes of a batch, as [`Sink::measure`] counts them.
+    pub bytes: usize,
+    /// How long the first event of a batch waits for others.
+    pub age: Duration,
+    /// How long a batch may take to be sent. A destination that has not answered by then counts as away.
+    pub deadline: Duration,
+}
+
+/// How large an event is for a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// How many rows or documents it becomes.
+    pub rows: usize,
+    /// How many bytes these have, roughly.
+    pub bytes: usize,
+}
+
+/// An event of a batch that the destination did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its position in the batch.
+    pub index: usize,
+    /// Why, in the destination's words.
+    pub reason: String,
+    /// Whether the destination may take it later. Until then those of its scenario wait behind it; otherwise it is set
+    /// aside at once.
+    pub for_now: bool,
+}
+
+/// How the sending of a batch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// The destination has all of it.
+    Taken,
+    /// It may have none, some or all of it: the same batch is sent again.
+    Retry {
+        /// After which time at the earliest, where the destination says so.
+        after: Option<Duration>,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The destination has all of it but these.
+    Partial(Vec<Refusal>),
+    /// The destination has none of it, and sending it unchanged would not help: the batch is halved until the event is
+    /// found that is to blame. Only for what lies in the data; an answer that every batch would get is a [`Sent::Retry`].
+    Refused(String),
+}
+
+/// A scenario that no longer runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absence {
+    /// The scenario.
+    pub scenario: ScenarioId,
+    /// Why it does not run.
+    pub why: Ending,
+    /// Since when.
+    pub at: DateTime<Utc>,
+}
+
+/// One destination of outcomes. It keeps no queue, and neither waits nor tries again: [`driver`] does.
+#[async_trait]
+pub trait Sink: Send {
+    /// How its batches are cut.
+    fn limits(&self) -> Limits;
+
+    /// How large an event is.
+    fn measure(&self, event: &Event) -> Size;
+
+    /// Sends a batch. An event may have been sent before: it must have an identity that makes a repetition harmless.
+    /// Dropping the future, which happens at the deadline and when the agent stops, must leave nothing half done.
+    async fn send(&mut self, batch: &[Event]) -> Sent;
+
+    /// Takes note of the scenarios that are loaded now, and of those that no longer run.
+    fn set_scenarios(&mut self, _scenarios: &Scenarios, _absent: &[Absence]) {}
+
+    /// When [`Sink::upkeep`] is to be called next.
+    fn upkeep_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Sends what is of no event, such as what scenarios there are.
+    async fn upkeep(&mut self) -> Sent {
+        Sent::Taken
+    }
+}
+
+/// Makes an HTTP client that trusts the system's roots, and those of a PEM file where one is named.
+pub type HttpClient = Arc<dyn Fn(Option<&Path>) -> Result<reqwest::Client, String> + Send + Sync>;
+
+/// What gives the agent's own state.
+pub type AgentState = Arc<dyn Fn() -> Value + Send + Sync>;
 
 /// What all sinks count, by the label `sink`.
 #[derive(Debug, Clone)]
@@ -17,6 +244,7 @@ pub struct Metrics {
     queue_length: IntGaugeVec,
     sent: IntCounterVec,
     failed: IntCounterVec,
+    refused: IntCounterVec,
     dropped: IntCounterVec,
 }
 
@@ -39,6 +267,7 @@ impl Metrics {
             queue_length,
             sent: counter(&metric::SINK_SENT)?,
             failed: counter(&metric::SINK_FAILED)?,
+            refused: counter(&metric::SINK_REFUSED)?,
             dropped: counter(&metric::SINK_DROPPED)?,
         })
     }
@@ -54,7 +283,16 @@ impl Metrics {
             queue_length: self.queue_length.with_label_values(&[sink]),
             sent: self.sent.with_label_values(&[sink]),
             failed: self.failed.with_label_values(&[sink]),
+            refused: self.refused.with_label_values(&[sink]),
             dropped: self.dropped.with_label_values(&[sink]),
+        }
+    }
+
+    /// Ends the series of a sink that is configured no longer.
+    fn forget(&self, sink: &str) {
+        let _ = self.queue_length.remove_label_values(&[sink]);
+        for counter in [&self.sent, &self.failed, &self.refused, &self.dropped] {
+            let _ = counter.remove_label_values(&[sink]);
         }
     }
 }
@@ -65,5 +303,6 @@ struct Counts {
     queue_length: IntGauge,
     sent: IntCounter,
     failed: IntCounter,
+    refused: IntCounter,
     dropped: IntCounter,
 }

@@ -8,6 +8,7 @@
 
 mod backlog;
 mod outbox;
+mod positions;
 mod reading;
 mod writer;
 
@@ -106,6 +107,8 @@ struct State {
     identity: Identity,
     /// How many batches were accepted.
     accepted: u64,
+    /// The last number that an outcome has.
+    last_seq: u64,
     /// Since when something waits to be written.
     waiting_since: Option<Instant>,
     /// Nothing is written before alerting has handed over its state for a new file: which of the replacements that was for,
@@ -162,7 +165,7 @@ impl WriteBuffer {
     /// written.
     pub async fn open(opener: Arc<dyn Opener>, metrics: Metrics) -> Result<(Self, Writer)> {
         let Start { database, set, unwritable } = Self::start(&*opener).await?;
-        let identity = set.identity.clone();
+        let (identity, last_seq) = (set.identity.clone(), set.last_seq);
         let state = State {
             pending: Backlog::default(),
             in_flight: None,
@@ -170,6 +173,7 @@ impl WriteBuffer {
             outbox: Outbox::new(set),
             identity,
             accepted: 0,
+            last_seq,
             waiting_since: None,
             held: None,
         };
@@ -327,6 +331,8 @@ impl Shared {
             batch.attempts.extend(given_way.attempts);
             batch.memos.extend(given_way.memos);
         }
+        let newest = batch.outcomes.iter().map(|outcome| outcome.seq).max().unwrap_or_default();
+        state.last_seq = state.last_seq.max(newest);
         let shed = state.pending.absorb(batch);
         state.accepted += 1;
         state.waiting_since.get_or_insert_with(Instant::now);

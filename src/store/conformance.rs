@@ -70,6 +70,8 @@ conformance! {
     who_called_in_is_remembered
     memory_is_written_and_forgotten
     the_archive_is_read_in_pages
+    outcomes_are_read_by_their_numbers
+    positions_are_kept_and_forgotten
 }
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -83,6 +85,7 @@ fn run(number: u128) -> RunId {
 fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outcome {
     Outcome {
         run: run(number),
+        seq: 0,
         scenario: scenario.into(),
         name: "Shop \"checkout\" — ząb".into(),
         kind: Kind::Api,
@@ -628,4 +631,39 @@ async fn who_only_reads_changes_nothing() {
     let reader = Sqlite::open_to_read(&file.url()).await.unwrap();
     assert_eq!(numbers(&reader.ended(&page, None).await.unwrap()), [1]);
     reader.close().await;
+}
+
+async fn outcomes_are_read_by_their_numbers(store: &Sqlite) {
+    assert_eq!(store.last_seq().await.unwrap(), 0);
+    let numbered = |number: u64| Outcome { seq: number, ..outcome(number.into(), "a", 10, Verdict::Passed) };
+    // The third was lost; one from before has no number.
+    let rows = [1, 2, 4, 5, 6].map(numbered).into_iter().chain([outcome(99, "a", 1, Verdict::Passed)]);
+    store.commit(&outcomes(rows)).await.unwrap();
+    assert_eq!(store.last_seq().await.unwrap(), 6);
+    let check = async |from, to, limit, expected: &[u64], through| {
+        let found = store.numbered(from, to, limit).await.unwrap();
+        let seqs: Vec<u64> = found.outcomes.iter().map(|outcome| outcome.seq).collect();
+        assert_eq!((seqs.as_slice(), found.through), (expected, through), "{from} to {to}, at most {limit}");
+    };
+    check(1, 6, 10, &[1, 2, 4, 5, 6], 6).await;
+    check(2, 5, 10, &[2, 4, 5], 5).await;
+    check(1, 6, 2, &[1, 2], 2).await;
+    check(3, 6, 1, &[4], 4).await;
+    check(3, 3, 10, &[], 3).await;
+    check(7, 9, 10, &[], 9).await;
+}
+
+async fn positions_are_kept_and_forgotten(store: &Sqlite) {
+    let set = async |positions: &[(&str, Option<u64>)]| {
+        let positions = positions.iter().map(|(sink, seq)| ((*sink).to_owned(), *seq)).collect();
+        store.set_positions(positions).await.unwrap();
+        let kept = store.positions().await.unwrap();
+        kept.into_iter().map(|(sink, seq)| format!("{sink} {seq}")).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(set(&[]).await, "");
+    assert_eq!(set(&[("zabbix", Some(3)), ("ecs", Some(7))]).await, "ecs 7, zabbix 3");
+    assert_eq!(set(&[("zabbix", Some(4)), ("ecs", None)]).await, "zabbix 4");
+    // Numbers go on from the positions where the outcomes are gone.
+    assert_eq!(store.last_seq().await.unwrap(), 4);
+    assert_eq!(store.working_set().await.unwrap().positions, std::collections::BTreeMap::from([("zabbix".into(), 4)]));
 }

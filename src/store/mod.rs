@@ -7,7 +7,7 @@ mod buffer;
 pub mod evidence;
 mod sqlite;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,6 +163,8 @@ pub struct Batch {
     pub memos: Vec<MemoChange>,
     /// Check-ins: name, signal and time, in order.
     pub check_ins: Vec<(String, Beat, DateTime<Utc>)>,
+    /// How far the destinations of sinks have the outcomes, by the sink's name; without a number the sink is forgotten.
+    pub positions: BTreeMap<String, Option<u64>>,
     /// The identity that the store takes on, where it replaces another one.
     pub identity: Option<Identity>,
     /// The number of the commit, by which another connection recognises it; 0 for one without a number.
@@ -183,6 +185,7 @@ impl Batch {
             && self.attempts.is_empty()
             && self.memos.is_empty()
             && self.check_ins.is_empty()
+            && self.positions.is_empty()
             && self.identity.is_none()
             && self.number == 0
     }
@@ -406,6 +409,32 @@ pub trait Beats: Send + Sync {
     async fn beats(&self, name: &str) -> Result<Option<Heard>>;
 }
 
+/// Outcomes of a range of numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NumberedOutcomes {
+    /// The outcomes in the order of their numbers, which are their `seq`.
+    pub outcomes: Vec<Arc<Outcome>>,
+    /// The last number for which this is complete: what is absent up to here is not stored. One less than the first number
+    /// of the range where nothing can be said yet.
+    pub through: u64,
+}
+
+/// What sinks go on from: numbered outcomes, and how far each destination has them.
+#[async_trait]
+pub trait Positions: Send + Sync {
+    /// Returns the outcomes with the numbers from `from` to `to`, both included, at most `limit` of them, the first ones.
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<NumberedOutcomes>;
+
+    /// Returns the position of every sink, by its name.
+    async fn positions(&self) -> Result<BTreeMap<String, u64>>;
+
+    /// Returns the last number that was given to an outcome; 0 where there was none.
+    async fn last_seq(&self) -> Result<u64>;
+
+    /// Writes positions; a sink without a number is forgotten.
+    async fn set_positions(&self, positions: BTreeMap<String, Option<u64>>) -> Result<()>;
+}
+
 /// Which part of the archive is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
@@ -447,6 +476,10 @@ pub struct WorkingSet {
     pub memos: Vec<(String, String, Json, DateTime<Utc>)>,
     /// Who checked in.
     pub check_ins: Vec<(String, Heard)>,
+    /// How far the destinations of sinks have the outcomes.
+    pub positions: BTreeMap<String, u64>,
+    /// The last number that was given to an outcome.
+    pub last_seq: u64,
 }
 
 /// Whether attempts to deliver a notice may have reached the receiver.
@@ -476,7 +509,7 @@ impl Uncertainty {
 
 /// A database that a [`WriteBuffer`] writes to.
 #[async_trait]
-pub trait Database: Store {
+pub trait Database: Store + Positions {
     /// Reads what deliveries and heartbeats need at hand. Rows that cannot be read are logged and left out.
     async fn working_set(&self) -> Result<WorkingSet>;
 

@@ -6,6 +6,7 @@
 mod salvage;
 mod write;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -25,18 +26,19 @@ use sqlx::{Connection as _, Row as _, SqlSafeStr as _, SqliteConnection, SqliteP
 
 use super::{
     Archive, AttemptChange, Batch, Beat, Beats, Database, Delivery, Durations, Ended, Heard, History, Identity,
-    Incidents, Intent, KeptDecision, MemoChange, NoticeState, Opener, Outbox, Page, Recent, Result, Runs, StoreError,
-    StoreFault, Tallies, Tally, Uncertainty, WorkingSet,
+    Incidents, Intent, KeptDecision, MemoChange, NoticeState, NumberedOutcomes, Opener, Outbox, Page, Positions,
+    Recent, Result, Runs, StoreError, StoreFault, Tallies, Tally, Uncertainty, WorkingSet,
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::outcome::{Outcome, RunId};
 
 /// The version of the tables after all migrations; a file of a newer one is refused, not guessed at.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// How the tables came about, oldest first. A migration that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "tables", include_str!("migrations/sqlite/0001_tables.sql")),
     (2, "identity", include_str!("migrations/sqlite/0002_identity.sql")),
+    (3, "positions", include_str!("migrations/sqlite/0003_positions.sql")),
 ];
 /// How long a call waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -741,6 +743,44 @@ impl Archive for Sqlite {
 }
 
 #[async_trait]
+impl Positions for Sqlite {
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<NumberedOutcomes> {
+        let rows = sqlx::query("SELECT body, seq FROM outcomes WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?")
+            .bind(number(from))
+            .bind(number(to))
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
+        let last = rows.last().map(|row| row.try_get::<i64, _>(1)).transpose()?.map(i64::unsigned_abs);
+        let through = if rows.len() < limit as usize { to } else { last.unwrap_or(to) };
+        let outcomes = readable(&rows, "an outcome", |row| Ok(Arc::new(body::<Outcome>(row, 0)?)));
+        Ok(NumberedOutcomes { outcomes, through })
+    }
+
+    async fn positions(&self) -> Result<BTreeMap<String, u64>> {
+        let rows = sqlx::query("SELECT sink, seq FROM positions").fetch_all(&self.readers).await?;
+        let position = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()));
+        Ok(readable(&rows, "the position of a sink", position).into_iter().collect())
+    }
+
+    async fn last_seq(&self) -> Result<u64> {
+        // The newest outcome is never pruned, but a store in place of a damaged one has positions alone.
+        let query = "SELECT max(coalesce((SELECT max(seq) FROM outcomes WHERE seq IS NOT NULL), 0),
+                     coalesce((SELECT max(seq) FROM positions), 0))";
+        Ok(sqlx::query(query).fetch_one(&self.readers).await?.try_get::<i64, _>(0)?.unsigned_abs())
+    }
+
+    async fn set_positions(&self, positions: BTreeMap<String, Option<u64>>) -> Result<()> {
+        self.commit(&Batch { positions, ..Batch::default() }).await
+    }
+}
+
+/// A number of an outcome as the database has it.
+fn number(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+#[async_trait]
 impl Database for Sqlite {
     async fn working_set(&self) -> Result<WorkingSet> {
         let id: String = sqlx::query("SELECT identity FROM store").fetch_one(&self.readers).await?.try_get(0)?;
@@ -763,7 +803,8 @@ impl Database for Sqlite {
         });
         let rows = sqlx::query("SELECT name, started_at, ended_at, code FROM beats").fetch_all(&self.readers).await?;
         let check_ins = readable(&rows, "a check-in", |row| Ok((row.try_get(0)?, check_in(row, 1)?)));
-        Ok(WorkingSet { identity: Identity { id, unqualified }, queued, memos, check_ins })
+        let (positions, last_seq) = (self.positions().await?, self.last_seq().await?);
+        Ok(WorkingSet { identity: Identity { id, unqualified }, queued, memos, check_ins, positions, last_seq })
     }
 
     async fn check(&self) -> Result<()> {

@@ -18,6 +18,7 @@ use super::State;
 use crate::incident::{Incident, Matchers, Notice, Subject};
 use crate::notify::During;
 use crate::scenario::units;
+use crate::sink::Status;
 use crate::store::{Incidents, NoticeState, Outbox, StoreError};
 
 /// How many incidents and decisions are listed.
@@ -146,6 +147,39 @@ fn incident(incident: &Incident) -> Value {
     let mut body = serde_json::to_value(incident).expect("plain data becomes JSON");
     body["key"] = incident.dedup_key().into();
     body
+}
+
+/// How the agent and its sinks are: whether it does its work, how far behind each destination is, since when it fails, the
+/// last error, and what it refused for good.
+pub(super) async fn status(With(state): With<Arc<State>>) -> Answer {
+    let overview = Arc::clone(&state.overview.borrow());
+    let sinks: Vec<Value> = (state.sinks)().iter().map(sink).collect();
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "location": overview.location,
+        "problem": state.works.borrow().problem(),
+        "scenarios": {
+            "loaded": overview.scenarios.len(),
+            "paused": overview.paused.len(),
+            "refused": overview.refused.len(),
+        },
+        "loaded_at": overview.loaded_at,
+        "sinks": sinks,
+    })))
+}
+
+fn sink(status: &Status) -> Value {
+    json!({
+        "name": status.name,
+        "destination": status.destination,
+        "waiting": status.waiting,
+        "oldest": status.oldest,
+        "sent": status.sent,
+        "dropped": status.dropped,
+        "failing_since": status.failing_since,
+        "last_error": status.last_error.as_ref().map(|(at, error)| json!({"at": at, "error": error})),
+        "refused": status.refused,
+    })
 }
 
 /// Which decisions are asked for.

@@ -100,6 +100,7 @@ mod tests {
             reload: mpsc::channel(1).0,
             alerts: mpsc::channel(1).0,
             works: watch::Sender::default().subscribe(),
+            sinks: Arc::new(Vec::new),
             stopping: tokio_util::sync::CancellationToken::new(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

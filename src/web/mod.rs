@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::names::path;
 use crate::schedule::Scenarios;
-use crate::sink::prometheus::Prometheus;
+use crate::sink::{self, prometheus::Prometheus};
 use crate::store::Store;
 use crate::store::evidence::EvidenceFolder;
 
@@ -128,9 +128,14 @@ pub struct State {
     pub alerts: mpsc::Sender<AlertRequest>,
     /// Whether the agent does its work.
     pub works: watch::Receiver<Work>,
+    /// How the sinks are.
+    pub sinks: SinkStatus,
     /// Cancelled once the agent stops: from then on it is not ready.
     pub stopping: CancellationToken,
 }
+
+/// Returns how each sink is at present.
+pub type SinkStatus = Arc<dyn Fn() -> Vec<sink::Status> + Send + Sync>;
 
 /// Every path there is.
 pub fn router(state: State) -> Router {
@@ -152,6 +157,7 @@ pub fn router(state: State) -> Router {
         .route(path::API_SILENCES, get(api::silences).post(api::silence))
         .route(&format!("{}/{{id}}", path::API_SILENCES), delete(api::expire))
         .route(path::API_MAINTENANCE, post(api::maintain))
+        .route(path::API_STATUS, get(api::status))
         .layer(middleware::map_response(|response: Response| std::future::ready(harden(response))))
         // Below the layer, which costs as much as a part of a probe: it does the same by itself.
         .route(path::PROBE, get(probe::probe))

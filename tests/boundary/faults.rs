@@ -21,7 +21,8 @@ use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
     Batch, Beat, Beats, Database, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
-    Opener, Outbox, Recent, Runs, Sqlite, SqliteFile, StoreError, Tallies, Tally, WorkingSet,
+    NumberedOutcomes, Opener, Outbox, Positions, Recent, Runs, Sqlite, SqliteFile, StoreError, Tallies, Tally,
+    WorkingSet,
 };
 
 use crate::support::agent::Agent;
@@ -318,6 +319,24 @@ struct Dying {
     store: Arc<dyn Database>,
     writes: Arc<AtomicU64>,
     nth: u64,
+}
+
+#[async_trait]
+impl Positions for Dying {
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Kept<NumberedOutcomes> {
+        self.store.numbered(from, to, limit).await
+    }
+    async fn positions(&self) -> Kept<BTreeMap<String, u64>> {
+        self.store.positions().await
+    }
+    async fn last_seq(&self) -> Kept<u64> {
+        self.store.last_seq().await
+    }
+    async fn set_positions(&self, positions: BTreeMap<String, Option<u64>>) -> Kept<()> {
+        let done = self.store.set_positions(positions).await;
+        self.wrote();
+        done
+    }
 }
 
 #[async_trait]

@@ -216,6 +216,7 @@ wachta_browser_sessions_reaped_total counter cause
 wachta_sink_queue_length gauge sink
 wachta_sink_sent_total counter sink
 wachta_sink_failed_total counter sink
+wachta_sink_refused_total counter sink
 wachta_sink_dropped_total counter sink
 wachta_store_available gauge
 wachta_store_waiting_outcomes gauge

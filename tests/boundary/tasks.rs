@@ -23,7 +23,7 @@ enum Then {
     Again,
 }
 
-const TASKS: [(&str, Then); 18] = [
+const TASKS: [(&str, Then); 19] = [
     ("committer", Then::AgentEnds),
     ("feedback", Then::AgentEnds),
     ("reload", Then::AgentEnds),
@@ -38,6 +38,7 @@ const TASKS: [(&str, Then); 18] = [
     ("feedback of pager", Then::Again),
     ("files", Then::Again),
     ("outbound heartbeat", Then::Again),
+    ("positions", Then::Again),
     ("retention", Then::Again),
     ("watchdog", Then::Again),
     ("web files", Then::Again),

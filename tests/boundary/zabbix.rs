@@ -1,6 +1,5 @@
 //! The Zabbix sink and its template against a Zabbix 6.0 server that the test starts and ends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +8,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wachta::names::Reason;
 use wachta::outcome::{Outcome, RunId, StepResult, StepStatus, Verdict};
-use wachta::scenario::{Kind, Severity};
-use wachta::sink::Metrics;
-use wachta::sink::zabbix::{Config, Entry, Timing, Zabbix};
+use wachta::scenario::{Kind, Lookup, LookupError, Scenario, load};
+use wachta::sink::zabbix::Config;
+use wachta::sink::{Context, Destination, Metrics, Parts, Scenarios, Sinks, Timing};
+use wachta::store::Sqlite;
 use wachta::tasks::Tasks;
 
 use crate::support::zabbix::{Api, Server};
@@ -19,7 +19,7 @@ use crate::support::zabbix::{Api, Server};
 const QUOTED: &str = r#"click button "Sign in""#;
 const TEMPLATED: &str = "fill \"Card, number\" with ${secret.card} \\";
 
-fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Arc<Outcome> {
+fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Outcome {
     let step = |name: &str, status| StepResult {
         name: name.into(),
         depth: 0,
@@ -40,8 +40,9 @@ fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Arc<Out
         Verdict::Unknown => StepStatus::Unknown,
         Verdict::Passed | Verdict::Degraded => StepStatus::Passed,
     };
-    Arc::new(Outcome {
+    Outcome {
         run: RunId::new(),
+        seq: 0,
         scenario: scenario.into(),
         name: scenario.into(),
         kind: Kind::Browser,
@@ -61,17 +62,37 @@ fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Arc<Out
         steps: vec![step(QUOTED, StepStatus::Passed), step(TEMPLATED, end)],
         evidence: Vec::new(),
         browser: None,
-    })
+    }
 }
 
-fn entry(id: &str, severity: Severity) -> Entry {
-    Entry {
-        id: id.into(),
-        name: format!("The {id} \"failed\" scenario"),
-        severity,
-        tags: BTreeMap::from([("service".into(), "shop".into())]),
-        steps: vec![QUOTED.into(), TEMPLATED.into()],
+/// A machine that has the card's number, and no files.
+struct Card;
+
+impl Lookup for Card {
+    fn env(&self, _: &str) -> Result<String, LookupError> {
+        Ok("4111 1111 1111 1111".into())
     }
+
+    fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
+        Err(LookupError::Missing(path.display().to_string()))
+    }
+}
+
+/// Scenarios of these ids and severities, with the steps that the outcomes have.
+fn scenarios(severities: &[(&str, &str)]) -> Scenarios {
+    let one = |(id, severity): &(&str, &str)| -> Arc<Scenario> {
+        let text = format!(
+            "scenario: The {id} \"failed\" scenario\nid: {id}\nevery: 1m\ntags: {{service: shop}}\n\
+             alert: {{severity: {severity}}}\nsecrets: {{card: {{env: CARD}}}}\n\
+             steps:\n  - {{GET: \"http://127.0.0.1/\", name: {}}}\n  - {{GET: \"http://127.0.0.1/\", name: {}}}\n",
+            json!(QUOTED),
+            json!(TEMPLATED),
+        );
+        let loaded = load("wachta.yaml", &text, &Card);
+        let [scenario] = loaded.scenarios.as_slice() else { panic!("{:?}", loaded.diagnostics) };
+        Arc::clone(scenario)
+    };
+    Arc::new(severities.iter().map(|severity| (severity.0.into(), one(severity))).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,29 +102,34 @@ async fn values_arrive_and_problems_open_and_resolve() {
     api.provision().await;
 
     let registry = prometheus::Registry::new();
-    let metrics = Metrics::new(&registry).unwrap();
-    let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
-    let zabbix = Zabbix::start(
-        Config { server: server.trapper.clone(), host: api.host.clone() },
-        Timing { retry_first: Duration::from_millis(200), retry_most: Duration::from_millis(400), ..Timing::default() },
-        || json!({"version": "test"}),
-        &metrics,
-        &tasks,
-        stop.clone(),
-    );
-    let severities =
-        [("quiet", Severity::Info, "1"), ("shop", Severity::Critical, "4"), ("usual", Severity::Warning, "2")];
-    zabbix.catalog(&severities.map(|(id, severity, _)| entry(id, severity)));
+    let sinks = Sinks::open(Parts {
+        store: Arc::new(Sqlite::open("sqlite::memory:").await.unwrap()),
+        is_durable: false,
+        context: Context {
+            location: "waw-1".into(),
+            agent_state: Arc::new(|| json!({"version": "test"})),
+            http_client: Arc::new(|_| Err("no HTTP client is needed".into())),
+        },
+        metrics: Metrics::new(&registry).unwrap(),
+        tasks: Tasks::unregistered(CancellationToken::new()),
+        timing: Timing {
+            retry_first: Duration::from_millis(200),
+            retry_most: Duration::from_millis(400),
+            ..Timing::default()
+        },
+    });
+    let sinks = sinks.await.unwrap();
+    let destination = Destination::Zabbix(Config { server: server.trapper.clone(), host: api.host.clone() });
+    let severities = [("quiet", "info"), ("shop", "critical"), ("usual", "warning")];
+    sinks.load(&[destination], &scenarios(&severities), &[]).await;
 
     // The first outcomes come before Zabbix knows an item for them: nothing is lost.
     let start = DateTime::from_timestamp(Utc::now().timestamp() - 60, 7).unwrap();
     let at = |second| start + TimeDelta::seconds(second);
     let mut sent = 0;
     let mut push = |scenario: &str, second, verdict| {
-        let outcome = outcome(scenario, at(second), verdict);
-        zabbix.outcome(outcome.clone());
         sent += 1;
-        outcome
+        sinks.outcome(outcome(scenario, at(second), verdict), None, |_| {})
     };
     let first = push("shop", 0, Verdict::Passed);
     // Of two runs that ended in the same nanosecond both are kept.
@@ -187,8 +213,7 @@ async fn values_arrive_and_problems_open_and_resolve() {
 
     // What comes last is sent before the task ends.
     push("shop", 8, Verdict::Passed);
-    stop.cancel();
-    tokio::time::timeout(Duration::from_secs(10), tasks.ended()).await.expect("the task ends");
+    tokio::time::timeout(Duration::from_secs(10), sinks.stop()).await.expect("the task ends");
     assert_eq!(api.history(r#"wachta.status["shop"]"#, 3, 10).await.len(), 10);
     let counted = |name: &str| {
         let family = registry.gather().into_iter().find(|family| family.name() == name).unwrap();

@@ -233,6 +233,22 @@ impl Opener for Same {
 }
 
 #[async_trait]
+impl crate::store::Positions for Flaky {
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<crate::store::NumberedOutcomes> {
+        self.inner.numbered(from, to, limit).await
+    }
+    async fn positions(&self) -> Result<std::collections::BTreeMap<String, u64>> {
+        self.inner.positions().await
+    }
+    async fn last_seq(&self) -> Result<u64> {
+        self.inner.last_seq().await
+    }
+    async fn set_positions(&self, positions: std::collections::BTreeMap<String, Option<u64>>) -> Result<()> {
+        self.inner.set_positions(positions).await
+    }
+}
+
+#[async_trait]
 impl Database for Flaky {
     async fn working_set(&self) -> Result<WorkingSet> {
         self.inner.working_set().await
@@ -338,6 +354,7 @@ fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
     };
     Outcome {
         run: RunId::new(),
+        seq: 0,
         scenario: scenario.into(),
         name: scenario.into(),
         kind: Kind::Tcp,

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::{http_url, key};
 use crate::bounded::SmallFile;
-use crate::diagnostic::credentials;
-use crate::notify::credential::Credential;
+use crate::bounded::credential::{self, Credential};
 use crate::notify::template::{self, Templates};
 use crate::notify::{
     Alertmanager, Email, MailTls, Ntfy, PagerDuty, PagerDutyApi, Receiver, ReceiverKind, Slack, Teams, Telegram,
@@ -15,13 +14,8 @@ use crate::notify::{
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node, NodeKind};
-use crate::secret::SHORTEST;
 
-pub(super) const SECRET: Shape = Shape::Either(&[Shape::Text, Shape::Keys(&[FROM])]);
-const FROM: &[Key] = &[
-    key("file", Shape::Text, "a file, relative to this one; a line end at its end is not part of it"),
-    key("env", Shape::Text, "a variable of the agent's environment"),
-];
+pub(super) use crate::bounded::credential::SECRET;
 
 /// The keys of a receiver: one kind, and what goes beside it.
 pub(super) const RECEIVER: &[Key] = &[
@@ -434,29 +428,9 @@ fn url_or(r: &mut Reader, fields: &Fields, default: &str) -> Option<url::Url> {
     }
 }
 
-/// A value that has to stay hidden: text, `{file: …}` or `{env: …}`.
+/// Reads a credential.
 pub(super) fn secret(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
-    if !matches!(node.kind, NodeKind::Map(_)) {
-        let text = r.text(node, what)?;
-        if text.chars().count() < SHORTEST {
-            r.fail(node.span, format!("{what} must have at least {SHORTEST} characters"));
-            return None;
-        }
-        hide(r, &text);
-        return Some(Credential::text(text.value));
-    }
-    let fields = r.fields(node, what, &[FROM])?;
-    let mut entries = fields.iter();
-    match (entries.next(), entries.next()) {
-        (Some(entry), None) => {
-            let text = r.text(&entry.value, &format!("`{}`", entry.key))?.value;
-            Some(if entry.key == "env" { Credential::Env(text) } else { Credential::File(beside(r, &text).into()) })
-        }
-        _ => {
-            r.fail_with(node.span, format!("{what} needs one source"), "write {file: PATH} or {env: VARIABLE}");
-            None
-        }
-    }
+    Credential::from_config(r, node, what)
 }
 
 /// A URL that may have to stay hidden.
@@ -465,16 +439,8 @@ pub(super) fn secret_url(r: &mut Reader, node: &Node, what: &str) -> Option<Cred
         return secret(r, node, what);
     }
     let url = http_url(r, node, what)?;
-    hide(r, node.scalar().map_or("", |scalar| &scalar.text));
+    credential::hide(r, node.scalar().map_or("", |scalar| &scalar.text));
     Some(Credential::text(url.as_str()))
-}
-
-/// What is written out as a credential is shown nowhere, nor are the parts of it that are telling by themselves.
-fn hide(r: &Reader, text: &str) {
-    r.source.credentials.add(text);
-    for part in credentials::parts_of_url(text) {
-        r.source.credentials.add(&part);
-    }
 }
 
 /// A path relative to the agent's file.

@@ -68,6 +68,7 @@ fn failed(browser: bool) -> Outcome {
     });
     Outcome {
         run: RunId::new(),
+        seq: 0,
         scenario: "shop".into(),
         name: "Shop".into(),
         kind: Kind::Tcp,

@@ -1,5 +1,11 @@
 //! The agent's file, `zabbix:`.
 
+use super::{Timing, Zabbix};
+use crate::scenario::keys::{Key, Shape};
+use crate::scenario::reader::Reader;
+use crate::scenario::tree::Node;
+use crate::sink::{Context, Sink};
+
 /// Where values go and for which host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -10,6 +16,46 @@ pub struct Config {
 }
 
 impl Config {
+    /// The keys of `zabbix:`.
+    pub const KEYS: &[Key] = &[
+        Key { name: "server", shape: Some(Shape::Text), doc: "HOST or HOST:PORT of the server's or proxy's trapper" },
+        Key {
+            name: "host",
+            shape: Some(Shape::Text),
+            doc: "the technical name of the host that the template is linked to",
+        },
+        Key { name: "api", shape: None, doc: "the API, for provisioning" },
+    ];
+
+    /// Reads `zabbix:`.
+    pub fn read(r: &mut Reader, node: &Node) -> Option<Self> {
+        let fields = r.fields(node, "`zabbix`", &[Self::KEYS])?;
+        let mut field = |name: &str| {
+            if let Some(node) = fields.get(name) {
+                return r.text(node, &format!("`{name}`")).map(|text| text.value);
+            }
+            r.fail(node.span, format!("`zabbix` needs `{name}:`"));
+            None
+        };
+        let (server, host) = (field("server"), field("host"));
+        Some(Self { server: server?, host: host? })
+    }
+
+    /// Where values go to.
+    pub fn describe(&self) -> String {
+        format!("host {} at {}", self.host, self.address())
+    }
+
+    /// Makes the sink.
+    ///
+    /// # Errors
+    ///
+    /// Never: nothing but the configuration is needed.
+    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
+        let state = context.agent_state.clone();
+        Ok(Box::new(Zabbix::new(self.clone(), Timing::default(), &context.location, state)))
+    }
+
     /// The trapper's address, with its port.
     pub fn address(&self) -> String {
         let server = self.server.trim();

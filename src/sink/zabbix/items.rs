@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::incident::Ending;
 use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
-use crate::scenario::{ScenarioId, Severity};
+use crate::scenario::{Scenario, ScenarioId, Severity};
 
 /// The agent's own state.
 pub const AGENT: &str = "wachta.agent";
@@ -46,6 +46,17 @@ pub struct Entry {
     pub tags: BTreeMap<String, String>,
     /// Names of its steps, with those in groups and under `finally`.
     pub steps: Vec<String>,
+}
+
+/// What Zabbix is told of a scenario.
+pub fn entry(scenario: &Scenario) -> Entry {
+    Entry {
+        id: scenario.id.value.clone(),
+        name: scenario.name.clone(),
+        severity: scenario.alert.severity,
+        tags: scenario.tags.clone(),
+        steps: scenario.step_names().into_iter().map(ToOwned::to_owned).collect(),
+    }
 }
 
 /// A value for an item.
@@ -283,6 +294,7 @@ pub mod tests {
             .collect::<Vec<_>>();
         Outcome {
             run: RunId("01935400-0000-7000-8000-000000000001".parse().unwrap()),
+            seq: 0,
             scenario: scenario.into(),
             name: "Shop".into(),
             kind: Kind::Browser,

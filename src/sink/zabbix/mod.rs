@@ -1,223 +1,215 @@
 //! Zabbix, by the trapper protocol (6.0 and later; a server or a proxy).
 //!
 //! Values go to the items of `deploy/zabbix/template-wachta-6.0.yaml`, which discovery makes. [`items`] says what
-//! Zabbix is shown (pure), [`outbox`] what is sent when (pure), [`protocol`] how; the one task here joins them.
-//! An outcome counts as sent or dropped by its `wachta.run` row; its step rows are details of it.
+//! Zabbix is shown (pure), [`rows`] what goes beside outcomes, and when (pure), [`protocol`] how.
+//! An outcome is taken or refused by its `wachta.run` row; its step rows are details of it, and wait by themselves for
+//! items that Zabbix does not know yet. What makes sending a row again harmless is its key, clock and ns.
 //! Deliberately absent: TLS and the JSON-RPC API.
 
 mod config;
 mod items;
-mod outbox;
 mod protocol;
+mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::time::Duration;
 
-use chrono::Utc;
-use serde_json::Value;
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use items::Entry;
-pub use outbox::Timing;
+pub use rows::Timing;
 
-use super::{Counts, Metrics};
-use crate::incident::Ending;
-use crate::outcome::Outcome;
+use super::{Absence, AgentState, Event, Finished, Limits, Refusal, Scenarios, Sent, Sink, Size};
+use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
-use crate::tasks::Tasks;
-use outbox::{Next, Outbox};
+use items::{Row, Weight};
+use rows::{BATCH, Rows};
 
-/// The sink. Clones are handles to the same queue.
-#[derive(Debug, Clone)]
+/// How long a batch may take: that of a server that refuses rows is sent in parts.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// The most bytes of a batch: so many rows of the longest text.
+const MAX_BYTES: usize = 16 << 20;
+/// How many runs of the same nanosecond are remembered.
+const MAX_STAMPS: usize = 10_000;
+
+/// The sink.
 pub struct Zabbix {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    outbox: Mutex<Outbox>,
-    wake: Notify,
-    counts: Counts,
+    config: Config,
+    address: String,
+    location: String,
+    timing: Timing,
+    state: AgentState,
+    /// When the agent's state is sent next.
+    agent_at: Instant,
+    rows: Rows,
+    stamps: Stamps,
 }
 
 impl Zabbix {
-    /// Starts the task. `state` is asked every minute for the value of `wachta.agent`. When `stop` is cancelled what
-    /// is queued is still sent, for as long as `timing.flush` allows.
-    pub fn start(
-        config: Config,
-        timing: Timing,
-        state: impl Fn() -> Value + Send + Sync + 'static,
-        metrics: &Metrics,
-        tasks: &Tasks,
-        stop: CancellationToken,
-    ) -> Self {
-        let shared = Arc::new(Shared {
-            outbox: Mutex::new(Outbox::new(timing.clone())),
-            wake: Notify::new(),
-            counts: metrics.of("zabbix"),
-        });
-        let (sending, state) = (Arc::clone(&shared), Arc::new(state));
-        tasks.restarted("zabbix", &Handle::current(), stop.clone(), move || {
-            let (address, config, timing) = (config.address(), config.clone(), timing.clone());
-            let sender = Sender { shared: Arc::clone(&sending), address, config, timing, away: false };
-            let state = Arc::clone(&state);
-            sender.run(move || state(), stop.clone())
-        });
-        Self { shared }
-    }
-
-    /// Queues an outcome. Never blocks; when the queue is full the oldest is dropped and counted.
-    pub fn outcome(&self, outcome: Arc<Outcome>) {
-        let mut outbox = self.shared.outbox();
-        outbox.outcome(outcome);
-        self.shared.report(&mut outbox);
-        drop(outbox);
-        self.shared.wake.notify_one();
-    }
-
-    /// Says of a scenario that it is no longer monitored, or not for now.
-    pub fn idle(&self, id: &ScenarioId, location: &str, why: Ending) {
-        self.shared.outbox().upkeep(items::idle_row(id, location, why, Utc::now()));
-        self.shared.wake.notify_one();
-    }
-
-    /// Says which scenarios there are: discovery is sent now, and again every hour, since Zabbix forgets what it does
-    /// not hear of.
-    pub fn catalog(&self, entries: &[Entry]) {
-        self.shared.outbox().catalog(entries, Instant::now());
-        self.shared.wake.notify_one();
-    }
-}
-
-impl Shared {
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows what the outbox did in metrics and in the log.
-    fn report(&self, outbox: &mut Outbox) {
-        self.counts.queue_length.set(i64::try_from(outbox.len()).unwrap_or(i64::MAX));
-        self.counts.dropped.inc_by(outbox.take_dropped());
-        for key in outbox.take_refused() {
-            tracing::warn!(
-                key,
-                "zabbix does not take values of this item: \
-                 is the template linked to the host, the host enabled and not behind a proxy, the item not disabled, \
-                 this agent among the item's allowed hosts"
-            );
-        }
-    }
-}
-
-/// The task.
-struct Sender {
-    shared: Arc<Shared>,
-    config: Config,
-    address: String,
-    timing: Timing,
-    /// Whether the last try did not reach the server.
-    away: bool,
-}
-
-impl Sender {
-    async fn run(mut self, state: impl Fn() -> Value, stop: CancellationToken) {
-        tokio::select! {
-            () = self.work(state) => {}
-            () = stop.cancelled() => {}
-        }
-        // An interrupted request is in the outbox still, and harmless to repeat.
-        let flush = self.timing.flush;
-        _ = tokio::time::timeout(flush, self.flush()).await;
-        let mut outbox = self.shared.outbox();
-        let left = outbox.clear();
-        self.shared.report(&mut outbox);
-        if left > 0 {
-            self.shared.counts.dropped.inc_by(left);
-            tracing::warn!(outcomes = left, "stopped before zabbix took everything");
+    /// Makes the sink. `state` gives the value of `wachta.agent`, every minute.
+    pub fn new(config: Config, timing: Timing, location: &str, state: AgentState) -> Self {
+        Self {
+            address: config.address(),
+            config,
+            location: location.to_owned(),
+            rows: Rows::new(timing.clone()),
+            timing,
+            state,
+            agent_at: Instant::now(),
+            stamps: Stamps::default(),
         }
     }
 
-    async fn work(&mut self, state: impl Fn() -> Value) {
-        let shared = self.shared.clone();
-        let mut agent_at = Instant::now();
-        loop {
-            let now = Instant::now();
-            if agent_at <= now {
-                agent_at = now + self.timing.agent_every;
-                shared.outbox().upkeep(items::agent(&state()));
-            }
-            let next = shared.outbox().next(now);
-            match next {
-                Next::Send(rows) => self.send(&rows).await,
-                Next::Wait(until) => {
-                    let until = until.map_or(agent_at, |until| until.min(agent_at));
-                    tokio::select! {
-                        () = tokio::time::sleep_until(until) => {}
-                        () = shared.wake.notified() => {}
-                    }
-                }
+    /// Which rows the server takes. An answer only counts them: what is taken in part is sent again in halves.
+    async fn deliver(&self, rows: &[Row]) -> Result<Vec<bool>, protocol::Error> {
+        let mut taken = vec![false; rows.len()];
+        let mut parts: Vec<_> = std::iter::once(0..rows.len()).collect();
+        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
+            let count = self.exchange(&rows[part.clone()]).await?;
+            if count >= part.len() {
+                taken[part].fill(true);
+            } else if count > 0 {
+                let middle = part.start + part.len() / 2;
+                parts.extend([middle..part.end, part.start..middle]);
             }
         }
+        Ok(taken)
     }
 
-    /// Sends what does not have to wait for the server to learn of items; gives up when the server is away.
-    async fn flush(&mut self) {
-        let shared = self.shared.clone();
-        shared.outbox().hurry();
-        loop {
-            let next = shared.outbox().next(Instant::now());
-            match next {
-                Next::Send(rows) => self.send(&rows).await,
-                Next::Wait(_) => break,
-            }
-        }
-    }
-
-    /// Sends a batch and tells the outbox what became of it.
-    async fn send(&mut self, rows: &[items::Row]) {
-        let answer = self.deliver(rows).await;
-        let now = Instant::now();
-        let mut outbox = self.shared.outbox();
-        match answer {
-            Ok(taken) => {
-                if taken.contains(&false) {
-                    self.shared.counts.failed.inc();
-                }
-                self.shared.counts.sent.inc_by(outbox.answered(&taken, now));
-                if std::mem::take(&mut self.away) {
-                    tracing::info!(server = self.address, "zabbix answers again");
-                }
-            }
-            Err(error) => {
-                self.shared.counts.failed.inc();
-                outbox.failed(now);
-                if !std::mem::replace(&mut self.away, true) {
-                    tracing::warn!(server = self.address, %error, "zabbix does not answer, values are kept");
-                }
-            }
-        }
-        self.shared.report(&mut outbox);
-    }
-
-    /// Which rows the server takes. An answer only counts them, so that when it took some each is asked for alone.
-    async fn deliver(&self, rows: &[items::Row]) -> Result<Vec<bool>, protocol::Error> {
-        let taken = self.exchange(rows).await?;
-        if taken >= rows.len() || taken == 0 {
-            return Ok(vec![taken > 0; rows.len()]);
-        }
-        let mut each = Vec::with_capacity(rows.len());
-        for row in rows {
-            each.push(self.exchange(std::slice::from_ref(row)).await? > 0);
-        }
-        Ok(each)
-    }
-
-    async fn exchange(&self, rows: &[items::Row]) -> Result<usize, protocol::Error> {
+    async fn exchange(&self, rows: &[Row]) -> Result<usize, protocol::Error> {
         protocol::send(&self.address, &self.config.host, rows, self.timing.connect, self.timing.answer).await
+    }
+
+    fn report(&mut self) {
+        for key in self.rows.take_refused() {
+            tracing::warn!(key, "zabbix takes no values of this item: {WHY_REFUSED}");
+        }
+    }
+}
+
+/// What may be wrong where Zabbix refuses values.
+const WHY_REFUSED: &str = "is the template linked to the host, the host enabled and not behind a proxy, the item not \
+     disabled, this agent among the item's allowed hosts";
+
+fn away(error: &protocol::Error) -> Sent {
+    Sent::Retry { after: None, reason: error.to_string() }
+}
+
+#[async_trait]
+impl Sink for Zabbix {
+    fn limits(&self) -> Limits {
+        Limits { rows: BATCH, bytes: MAX_BYTES, age: Duration::ZERO, deadline: DEADLINE }
+    }
+
+    fn measure(&self, event: &Event) -> Size {
+        let Event::Finished(Finished { outcome, .. }) = event;
+        let rows = 1 + 2 * outcome.steps_of_file().count();
+        Size { rows, bytes: outcome.approximate_bytes() }
+    }
+
+    async fn send(&mut self, batch: &[Event]) -> Sent {
+        let now = Instant::now();
+        let (mut rows, mut owner) = (Vec::new(), Vec::new());
+        for (index, event) in batch.iter().enumerate() {
+            let Event::Finished(Finished { outcome, .. }) = event;
+            let at = self.stamps.of(outcome);
+            for row in self.rows.sendable(items::rows(outcome, at), now) {
+                rows.push(row);
+                owner.push(index);
+            }
+        }
+        let taken = match self.deliver(&rows).await {
+            Ok(taken) => taken,
+            Err(error) => return away(&error),
+        };
+        let refused = |index: usize| rows[index].weight == Weight::Run && !taken[index];
+        let refusals: Vec<Refusal> = (0..rows.len())
+            .filter(|index| refused(*index))
+            .map(|index| Refusal {
+                index: owner[index],
+                reason: format!("no value of `{}` is taken: {WHY_REFUSED}", rows[index].key),
+                for_now: true,
+            })
+            .collect();
+        if !refusals.is_empty() {
+            self.rows.rediscover(now);
+        }
+        // The details of a run that is refused come again with it.
+        let is_refused = |index: usize| refusals.iter().any(|refusal| refusal.index == index);
+        for index in 0..rows.len() {
+            if rows[index].weight == Weight::Detail && !is_refused(owner[index]) {
+                self.rows.answered(&rows[index..=index], &taken[index..=index], now);
+            }
+        }
+        if refusals.is_empty() { Sent::Taken } else { Sent::Partial(refusals) }
+    }
+
+    fn set_scenarios(&mut self, scenarios: &Scenarios, absent: &[Absence]) {
+        let entries: Vec<_> = scenarios.values().map(|scenario| items::entry(scenario)).collect();
+        self.rows.set_catalog(&entries, Instant::now());
+        self.stamps.last.retain(|id, _| scenarios.contains_key(id));
+        for Absence { scenario, why, at } in absent {
+            self.rows.upkeep(items::idle_row(scenario, &self.location, *why, *at));
+        }
+    }
+
+    fn upkeep_at(&self) -> Option<Instant> {
+        let rows_at = self.rows.next_at(Instant::now());
+        Some(rows_at.map_or(self.agent_at, |at| at.min(self.agent_at)))
+    }
+
+    async fn upkeep(&mut self) -> Sent {
+        let now = Instant::now();
+        if self.agent_at <= now {
+            self.agent_at = now + self.timing.agent_every;
+            self.rows.upkeep(items::agent(&(self.state)()));
+        }
+        let rows = self.rows.next(now);
+        self.report();
+        match self.deliver(&rows).await {
+            Ok(taken) => {
+                self.rows.answered(&rows, &taken, Instant::now());
+                Sent::Taken
+            }
+            Err(error) => away(&error),
+        }
+    }
+}
+
+/// The times that are sent for runs: two runs of one scenario never have the same, since Zabbix would keep only the first;
+/// and a run that is sent again has the one that it had.
+#[derive(Debug, Default)]
+struct Stamps {
+    /// Of each scenario the last run, when it ended, and the time that was sent for it.
+    last: HashMap<ScenarioId, (RunId, DateTime<Utc>, DateTime<Utc>)>,
+    /// Of runs that ended in the same nanosecond.
+    of_run: HashMap<RunId, DateTime<Utc>>,
+}
+
+impl Stamps {
+    fn of(&mut self, outcome: &Outcome) -> DateTime<Utc> {
+        if let Some(at) = self.of_run.get(&outcome.run) {
+            return *at;
+        }
+        let (run, ended) = (outcome.run, outcome.ended_at);
+        let at = match self.last.get(&outcome.scenario) {
+            Some((last, _, at)) if *last == run => *at,
+            Some((last, last_ended, at)) if *last_ended == ended => {
+                if self.of_run.len() >= MAX_STAMPS {
+                    self.of_run.clear();
+                }
+                self.of_run.insert(*last, *at);
+                let next = *at + TimeDelta::nanoseconds(1);
+                self.of_run.insert(run, next);
+                next
+            }
+            _ => ended,
+        };
+        self.last.insert(outcome.scenario.clone(), (run, ended, at));
+        at
     }
 }

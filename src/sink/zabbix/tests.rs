@@ -1,6 +1,7 @@
-//! The task against a trapper that behaves badly.
+//! The sink, run by its driver, against a trapper that behaves badly.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,9 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
 use super::items::tests::outcome;
 use super::*;
 use crate::outcome::{StepStatus, Verdict};
+use crate::sink::fixtures::{self, Shelf};
+use crate::sink::{self, Destination, Metrics, Sinks};
 use crate::tasks::Tasks;
 
 /// What the trapper does with a request.
@@ -85,41 +91,50 @@ async fn read(stream: &mut TcpStream) -> Vec<String> {
 }
 
 struct Running {
-    zabbix: Zabbix,
+    sinks: Sinks,
     metrics: Metrics,
-    tasks: Tasks,
-    stop: CancellationToken,
 }
 
 impl Running {
-    fn start(address: &str) -> Self {
+    async fn start(address: &str) -> Self {
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
-        let config = Config { server: address.into(), host: "waw-1".into() };
-        let timing = Timing {
-            answer: Duration::from_millis(200),
-            retry_first: Duration::from_millis(1),
-            retry_most: Duration::from_millis(1),
-            flush: Duration::from_millis(500),
-            ..Timing::default()
-        };
-        let zabbix = Zabbix::start(config, timing, || json!({}), &metrics, &tasks, stop.clone());
-        Self { zabbix, metrics, tasks, stop }
+        let sinks = Sinks::open(sink::Parts {
+            store: Arc::<Shelf>::default(),
+            is_durable: false,
+            context: sink::Context {
+                location: "here".into(),
+                agent_state: Arc::new(|| json!({})),
+                http_client: fixtures::no_http(),
+            },
+            metrics: metrics.clone(),
+            tasks: Tasks::unregistered(CancellationToken::new()),
+            timing: sink::Timing {
+                retry_first: Duration::from_millis(1),
+                retry_most: Duration::from_millis(1),
+                flush: Duration::from_millis(500),
+                ..sink::Timing::default()
+            },
+        });
+        let sinks = sinks.await.unwrap();
+        let destination = Destination::Zabbix(Config { server: address.into(), host: "waw-1".into() });
+        sinks.load(&[destination], &Scenarios::default(), &[]).await;
+        Self { sinks, metrics }
     }
 
     fn push(&self, scenario: &str) {
         let steps = [("open", StepStatus::Passed)];
-        self.zabbix.outcome(Arc::new(outcome(scenario, chrono::Utc::now(), Verdict::Passed, &steps)));
+        self.sinks.outcome(outcome(scenario, chrono::Utc::now(), Verdict::Passed, &steps), None, |_| {});
     }
 
     async fn stop(self) -> String {
-        self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(5), self.tasks.ended()).await.expect("the task keeps its deadline");
+        tokio::time::timeout(Duration::from_secs(5), self.sinks.stop()).await.expect("the task keeps its deadline");
         let counts = self.metrics.of("zabbix");
         let (sent, failed, dropped) = (counts.sent.get(), counts.failed.get(), counts.dropped.get());
         format!("sent {sent}, failed {failed}, dropped {dropped}, queued {}", counts.queue_length.get())
     }
 }
+
+const FIRST: &str = "agent discovery discovery.steps";
 
 #[tokio::test]
 async fn a_batch_outlives_everything_that_is_not_an_answer() {
@@ -130,37 +145,66 @@ async fn a_batch_outlives_everything_that_is_not_an_answer() {
         Do::Say(b"ZBXD\x01\xff\xff\xff\xff\0\0\0\0"),
         Do::Say(b"ZBXD\x01\x08\0\0\0\0\0\0\0nonsense"),
         Do::Say(b"ZBXD\x01\x28\0\0\0\0\0\0\0{\"response\":\"failed\",\"info\":\"too early\"}"),
-        Do::Hang,
     ];
     let mut trapper = Trapper::start(plan).await;
-    let running = Running::start(&trapper.address);
-    assert_eq!(trapper.see(1).await, ["agent"]);
+    let running = Running::start(&trapper.address).await;
+    assert_eq!(trapper.see(1).await, [FIRST]);
     running.push("shop");
     let batch = "run[shop] step.success[shop,open] step.duration[shop,open]";
-    assert_eq!(trapper.see(7).await, [batch; 7]);
-    assert_eq!(running.stop().await, "sent 1, failed 6, dropped 0, queued 0");
+    assert_eq!(trapper.see(6).await, [batch; 6]);
+    assert_eq!(running.stop().await, "sent 1, failed 5, dropped 0, queued 0");
 }
 
 #[tokio::test]
-async fn a_batch_that_is_taken_in_part_is_asked_for_row_by_row() {
-    let plan = (0..10).map(|_| Do::TakeBut("success")).collect();
+async fn a_batch_that_is_taken_in_part_is_sent_again_in_halves() {
+    let plan = (0..5).map(|_| Do::TakeBut("run[\"new")).collect();
     let mut trapper = Trapper::start(plan).await;
-    let running = Running::start(&trapper.address);
-    assert_eq!(trapper.see(1).await, ["agent"]);
+    let running = Running::start(&trapper.address).await;
+    assert_eq!(trapper.see(1).await, [FIRST]);
+    running.push("new");
+    let rows = ["run[new]", "step.success[new,open]", "step.duration[new,open]"];
+    let batch = rows.join(" ");
+    // Its run was refused: it comes again as a whole, until it is taken.
+    let halves = rows[1..].join(" ");
+    assert_eq!(trapper.see(5).await, [&batch, rows[0], &halves, &batch, rows[0]]);
+    assert_eq!(trapper.see(1).await, [halves.as_str()]);
+    assert_eq!(running.stop().await, "sent 1, failed 1, dropped 0, queued 0");
+}
+
+#[tokio::test]
+async fn a_detail_that_is_refused_holds_up_nothing() {
+    let plan = (0..6).map(|_| Do::TakeBut("success")).collect();
+    let mut trapper = Trapper::start(plan).await;
+    let running = Running::start(&trapper.address).await;
+    assert_eq!(trapper.see(1).await, [FIRST]);
     running.push("shop");
     let rows = ["run[shop]", "step.success[shop,open]", "step.duration[shop,open]"];
     let batch = rows.join(" ");
-    assert_eq!(trapper.see(4).await, [&batch, rows[0], rows[1], rows[2]]);
-    // The refused one is tried alone from now on, until it is taken.
-    assert_eq!(trapper.see(6).await, [rows[1]; 6]);
-    assert_eq!(running.stop().await, "sent 1, failed 6, dropped 0, queued 0");
+    let halves = rows[1..].join(" ");
+    assert_eq!(trapper.see(5).await, [&batch, rows[0], &halves, rows[1], rows[2]]);
+    // Later values of the item line up behind it.
+    running.push("shop");
+    assert_eq!(trapper.see(1).await, [[rows[0], rows[2]].join(" ")]);
+    assert_eq!(running.stop().await, "sent 2, failed 0, dropped 0, queued 0");
 }
 
 #[tokio::test]
 async fn stopping_takes_no_longer_than_it_may() {
     let trapper = Trapper::start((0..100).map(|_| Do::Hang).collect()).await;
-    let running = Running::start(&trapper.address);
+    let running = Running::start(&trapper.address).await;
     running.push("shop");
     let counts = running.stop().await;
     assert!(counts.starts_with("sent 0, ") && counts.ends_with(", dropped 1, queued 0"), "{counts}");
+}
+
+#[test]
+fn runs_that_ended_together_get_times_of_their_own() {
+    let at: chrono::DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
+    let run = |at| Outcome { run: RunId::new(), ..outcome("shop", at, Verdict::Passed, &[]) };
+    let runs = [run(at), run(at), run(at), run(at + TimeDelta::seconds(1))];
+    let mut stamps = Stamps::default();
+    let mut times = || runs.each_ref().map(|run| (stamps.of(run) - at).num_nanoseconds().unwrap());
+    assert_eq!(times(), [0, 1, 2, 1_000_000_000]);
+    // What is sent again has the time that it had.
+    assert_eq!(times(), [0, 1, 2, 1_000_000_000]);
 }

@@ -13,7 +13,7 @@ use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::outcome::{Outcome, RunId};
 use crate::store::{AttemptChange, Batch, Beat, Identity, Intent, MemoChange};
 
-/// How many bytes of outcomes wait at most, by [`approximate_bytes`].
+/// How many bytes of outcomes wait at most, by [`Outcome::approximate_bytes`].
 pub(super) const MAX_OUTCOME_BYTES: usize = 128 << 20;
 /// How many decisions wait at most: they explain what happened, and nothing depends on them.
 pub(super) const MAX_DECISIONS: usize = 50_000;
@@ -34,15 +34,8 @@ pub(super) struct Backlog {
     memos: BTreeMap<(String, String), MemoChange>,
     /// By name, and whether it is the end of some work.
     check_ins: BTreeMap<(String, bool), (Beat, DateTime<Utc>)>,
+    positions: BTreeMap<String, Option<u64>>,
     identity: Option<Identity>,
-}
-
-/// Roughly how many bytes an outcome takes in memory: its strings are short, so its parts are counted.
-pub(super) fn approximate_bytes(outcome: &Outcome) -> usize {
-    1_024
-        + outcome.steps.len() * 768
-        + outcome.evidence.len() * 256
-        + outcome.message.as_ref().map_or(0, |message| message.len())
 }
 
 impl Backlog {
@@ -59,6 +52,7 @@ impl Backlog {
             && self.attempts.is_empty()
             && self.memos.is_empty()
             && self.check_ins.is_empty()
+            && self.positions.is_empty()
             && self.identity.is_none()
     }
 
@@ -69,7 +63,7 @@ impl Backlog {
         }
         self.withdrawn.extend(batch.withdrawn);
         self.intents.extend(batch.intents.into_iter().map(|intent| (intent.run, intent)));
-        self.bytes += batch.outcomes.iter().map(|outcome| approximate_bytes(outcome)).sum::<usize>();
+        self.bytes += batch.outcomes.iter().map(|outcome| outcome.approximate_bytes()).sum::<usize>();
         self.outcomes.extend(batch.outcomes);
         self.watches.extend(batch.watches);
         self.memory.extend(batch.memory);
@@ -81,6 +75,7 @@ impl Backlog {
         for (name, beat, at) in batch.check_ins {
             self.check_ins.insert((name, matches!(beat, Beat::Ended(_))), (beat, at));
         }
+        self.positions.extend(batch.positions);
         self.identity = batch.identity.or(self.identity.take());
         self.shed()
     }
@@ -94,7 +89,7 @@ impl Backlog {
             self.intents.entry(intent.run).or_insert(intent);
         }
         self.withdrawn.extend(batch.withdrawn);
-        self.bytes += batch.outcomes.iter().map(|outcome| approximate_bytes(outcome)).sum::<usize>();
+        self.bytes += batch.outcomes.iter().map(|outcome| outcome.approximate_bytes()).sum::<usize>();
         prepend(&mut self.outcomes, batch.outcomes);
         for (subject, watch) in batch.watches {
             self.watches.entry(subject).or_insert(watch);
@@ -114,6 +109,9 @@ impl Backlog {
         for (name, beat, at) in batch.check_ins {
             self.check_ins.entry((name, matches!(beat, Beat::Ended(_)))).or_insert((beat, at));
         }
+        for (sink, seq) in batch.positions {
+            self.positions.entry(sink).or_insert(seq);
+        }
         self.identity = self.identity.take().or(batch.identity);
         self.shed()
     }
@@ -129,7 +127,7 @@ impl Backlog {
         while self.bytes > MAX_OUTCOME_BYTES
             && let Some(outcome) = self.outcomes.pop_front()
         {
-            self.bytes -= approximate_bytes(&outcome);
+            self.bytes -= outcome.approximate_bytes();
             shed += 1;
         }
         let excess = self.decisions.len().saturating_sub(MAX_DECISIONS);
@@ -141,7 +139,7 @@ impl Backlog {
     /// loses history at most; of each other kind so many rows.
     pub(super) fn take(&mut self, rows: usize) -> Batch {
         let outcomes: Vec<_> = self.outcomes.drain(..rows.min(self.outcomes.len())).collect();
-        self.bytes -= outcomes.iter().map(|outcome| approximate_bytes(outcome)).sum::<usize>();
+        self.bytes -= outcomes.iter().map(|outcome| outcome.approximate_bytes()).sum::<usize>();
         Batch {
             intents: std::mem::take(&mut self.intents).into_values().collect(),
             withdrawn: std::mem::take(&mut self.withdrawn),
@@ -157,6 +155,7 @@ impl Backlog {
                 .into_iter()
                 .map(|((name, _), (beat, at))| (name, beat, at))
                 .collect(),
+            positions: std::mem::take(&mut self.positions),
             identity: self.identity.take(),
             number: 0,
         }
@@ -187,6 +186,8 @@ pub(super) fn halve(batch: &Batch) -> Option<(Batch, Batch)> {
     }
     share!(intents withdrawn watches memory incidents notices attempts memos check_ins decisions outcomes);
     let _ = left;
+    // The database takes every position.
+    first.positions.clone_from(&batch.positions);
     second.identity.clone_from(&batch.identity);
     Some((first, second))
 }
@@ -232,6 +233,6 @@ pub(super) fn name(batch: &Batch) -> String {
     } else if let Some((name, ..)) = batch.check_ins.first() {
         format!("a check-in of `{name}`")
     } else {
-        "the store's identity".to_owned()
+        "the store's identity, or positions of sinks".to_owned()
     }
 }

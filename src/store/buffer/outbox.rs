@@ -1,4 +1,5 @@
-//! What deliveries and heartbeats need at hand, in memory: queued notices, what is kept for receivers, check-ins. The
+//! What deliveries and heartbeats need at hand, in memory: queued notices, what is kept for receivers, check-ins, and the
+//! positions of sinks. The
 //! store holds a copy of it, so a store that is away holds up no delivery.
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +31,8 @@ pub(super) struct Outbox {
     next: u64,
     memos: BTreeMap<(String, String), (Json, DateTime<Utc>)>,
     check_ins: HashMap<String, Heard>,
+    /// By sink.
+    positions: BTreeMap<String, u64>,
 }
 
 impl Outbox {
@@ -38,6 +41,7 @@ impl Outbox {
         let mut outbox = Self {
             memos: set.memos.into_iter().map(|(receiver, key, memo, at)| ((receiver, key), (memo, at))).collect(),
             check_ins: set.check_ins.into_iter().collect(),
+            positions: set.positions,
             ..Self::default()
         };
         for (notice, uncertainty) in set.queued {
@@ -89,6 +93,12 @@ impl Outbox {
             match *beat {
                 Beat::Started => heard.started_at = Some(*at),
                 Beat::Ended(code) => heard.ended = Some(Ended { at: *at, code }),
+            }
+        }
+        for (sink, seq) in &batch.positions {
+            match seq {
+                Some(seq) => drop(self.positions.insert(sink.clone(), *seq)),
+                None => drop(self.positions.remove(sink)),
             }
         }
         self.give_way()
@@ -155,6 +165,11 @@ impl Outbox {
         self.check_ins.get(name).cloned()
     }
 
+    /// Returns the positions of sinks.
+    pub(super) fn positions(&self) -> BTreeMap<String, u64> {
+        self.positions.clone()
+    }
+
     /// Forgets what was kept for receivers before.
     pub(super) fn prune(&mut self, before: DateTime<Utc>) {
         self.memos.retain(|_, (_, at)| *at >= before);
@@ -183,6 +198,7 @@ impl Outbox {
             batch.check_ins.extend(heard.started_at.map(|at| (name.clone(), Beat::Started, at)));
             batch.check_ins.extend(heard.ended.as_ref().map(|end| (name.clone(), Beat::Ended(end.code), end.at)));
         }
+        batch.positions = self.positions.iter().map(|(sink, seq)| (sink.clone(), Some(*seq))).collect();
         batch
     }
 }

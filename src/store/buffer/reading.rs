@@ -18,7 +18,7 @@ use crate::store::{
 };
 
 impl WriteBuffer {
-    fn at_hand(&self) -> Result<Arc<dyn Database>> {
+    pub(super) fn at_hand(&self) -> Result<Arc<dyn Database>> {
         self.database().ok_or_else(|| StoreError::unavailable("it is being opened again"))
     }
 

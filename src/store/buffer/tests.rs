@@ -8,7 +8,9 @@ use super::*;
 use crate::incident::{Event, Incident, Notice, Subject};
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::Kind;
-use crate::store::{Delivery, History as _, Incidents as _, Outbox as _, Runs as _, Sqlite, SqliteFile};
+use crate::store::{
+    Delivery, History as _, Incidents as _, Outbox as _, Positions as _, Runs as _, Sqlite, SqliteFile,
+};
 
 /// A folder for a store, gone with the test.
 struct Folder(PathBuf);
@@ -74,9 +76,10 @@ fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
 }
 
-fn outcome(second: i64) -> Arc<Outcome> {
+pub(super) fn outcome(second: i64) -> Arc<Outcome> {
     Arc::new(Outcome {
         run: RunId::new(),
+        seq: 0,
         scenario: "shop".into(),
         name: "Shop".into(),
         kind: Kind::Tcp,
@@ -420,6 +423,66 @@ fn what_is_put_back_is_older_than_what_waits() {
     assert_eq!(seconds, [1, 2, 0, 3]);
     assert_eq!(all.notices.iter().map(|notice| notice.owed_at).collect::<Vec<_>>(), [at(1), at(2)]);
     assert_eq!(all.outcomes.len(), 4);
+}
+
+#[tokio::test]
+async fn outcomes_without_numbers_are_taken_along() {
+    let folder = Folder::new();
+    let old = sqlx::SqlitePool::connect(&format!("{}?mode=rwc", folder.url())).await.unwrap();
+    sqlx::raw_sql(include_str!("../../../tests/golden/store/v2.sql")).execute(&old).await.unwrap();
+    old.close().await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
+    let buffer = &bench.buffer;
+    assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 4);
+    assert_eq!((buffer.last_seq().await.unwrap(), buffer.positions().await.unwrap().len()), (0, 0));
+    // What has no number is nothing that a sink was to be given.
+    let none = buffer.numbered(1, 100, 10).await.unwrap();
+    assert_eq!((none.outcomes.len(), none.through), (0, 0));
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn numbered_outcomes_are_read_while_the_store_is_away() {
+    let folder = Folder::new();
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
+    let buffer = bench.buffer.clone();
+    let numbered = |seq: u64| Arc::new(Outcome { seq, ..Outcome::clone(&outcome(seq.try_into().unwrap())) });
+    let accept = async |seqs: std::ops::RangeInclusive<u64>| {
+        buffer.accept(Batch { outcomes: seqs.map(numbered).collect(), ..Batch::default() }).await;
+    };
+    let read = async |from, to| {
+        let found = buffer.numbered(from, to, 100).await?;
+        Ok::<_, StoreError>((found.outcomes.iter().map(|outcome| outcome.seq).collect::<Vec<_>>(), found.through))
+    };
+    accept(1..=3).await;
+    buffer.set_positions([("zabbix".to_owned(), Some(2))].into()).await.unwrap();
+    buffer.flushed().await;
+    assert_eq!(read(1, 9).await.unwrap(), (vec![1, 2, 3], 3));
+    let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
+    let mut lock = other.acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut *lock).await.unwrap();
+    accept(4..=6).await;
+    bench.away().await;
+    assert_eq!(read(2, 5).await.unwrap(), (vec![2, 3, 4, 5], 5));
+    assert_eq!(read(5, 9).await.unwrap(), (vec![5, 6], 6));
+    // Nothing is known of what was not accepted yet.
+    assert_eq!(read(7, 9).await.unwrap(), (vec![], 6));
+    // A store that is replaced is given the positions as well.
+    sqlx::raw_sql("ROLLBACK").execute(&mut *lock).await.unwrap();
+    drop(lock);
+    other.close().await;
+    bench.back().await;
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", folder.file().display()));
+    }
+    let mut health = buffer.health();
+    accept(7..=7).await;
+    health.wait_for(|health| health.replaced == 1).await.unwrap();
+    buffer.flushed().await;
+    let store = Sqlite::open(&folder.url()).await.unwrap();
+    assert_eq!(store.positions().await.unwrap(), [("zabbix".to_owned(), 2)].into());
+    store.close().await;
+    bench.close().await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 use super::Result;
 
 /// The tables that are taken over, each with the columns of its primary key.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("unqualified_keys", "key"),
     ("watches", "subject"),
     ("memory", "key"),
@@ -16,6 +16,7 @@ const TABLES: [(&str, &str); 8] = [
     ("notices", "seq"),
     ("memos", "receiver, key"),
     ("beats", "name"),
+    ("positions", "sink"),
     ("intents", "run"),
 ];
 /// How many rows are copied at once while nothing is damaged.

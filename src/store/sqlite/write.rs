@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::query_builder::Separated;
 use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite as Db, SqliteConnection};
 
-use super::{json, micros};
+use super::{json, micros, number};
 use crate::incident::{Decision, Subject};
 use crate::names::Reason;
 use crate::store::{AttemptChange, Batch, Beat, Delivery, Identity, MemoChange, Result};
@@ -39,6 +39,9 @@ pub(super) async fn batch(connection: &mut SqliteConnection, batch: &Batch) -> R
     for (name, beat, at) in &batch.check_ins {
         check_in(&mut tx, name, *beat, *at).await?;
     }
+    for (sink, seq) in &batch.positions {
+        position(&mut tx, sink, *seq).await?;
+    }
     if let Some(new) = &batch.identity {
         identity(&mut tx, new).await?;
     }
@@ -60,11 +63,13 @@ async fn runs(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
     })
     .await?;
     let outcomes: Vec<_> = batch.outcomes.iter().map(|outcome| Ok((outcome, json(outcome)?))).collect::<Result<_>>()?;
-    let into = "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body) ";
+    let into =
+        "INSERT OR IGNORE INTO outcomes (run, scenario, location, ended_at, verdict, reason, seconds, body, seq) ";
     insert(connection, into, &outcomes, |mut row, (outcome, body)| {
         row.push_bind(outcome.run.to_string()).push_bind(outcome.scenario.as_str()).push_bind(&outcome.location);
         row.push_bind(micros(outcome.ended_at)).push_bind(outcome.verdict.as_str());
         row.push_bind(outcome.reason.map(Reason::as_str)).push_bind(outcome.duration.as_secs_f64()).push_bind(body);
+        row.push_bind((outcome.seq > 0).then(|| number(outcome.seq)));
     })
     .await?;
     let over: Vec<_> = batch.withdrawn.iter().chain(batch.outcomes.iter().map(|outcome| &outcome.run)).collect();
@@ -172,6 +177,19 @@ async fn check_in(connection: &mut SqliteConnection, name: &str, beat: Beat, at:
         .bind(name)
         .bind(micros(at))
         .bind(code),
+    };
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// Notes how far the destination of a sink has the outcomes, or forgets the sink.
+async fn position(connection: &mut SqliteConnection, sink: &str, seq: Option<u64>) -> Result<()> {
+    let query = match seq {
+        Some(seq) => {
+            let query = "INSERT OR REPLACE INTO positions (sink, seq) VALUES (?, ?)";
+            sqlx::query(query).bind(sink.to_owned()).bind(number(seq))
+        }
+        None => sqlx::query("DELETE FROM positions WHERE sink = ?").bind(sink.to_owned()),
     };
     query.execute(connection).await?;
     Ok(())

@@ -12,7 +12,7 @@ use minijinja::context;
 use super::detail;
 use super::render::{Absent, Frame, page, shown};
 use super::svg;
-use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, ProbeRow, RunRow, ScenarioRow};
+use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, ProbeRow, RunRow, ScenarioRow, SinkRow};
 use crate::incident::{Incident, Subject, Why};
 use crate::notify::Window;
 use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
@@ -80,6 +80,7 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
         passed => count(Verdict::Passed),
         waiting,
         probes => shown(state.probes.recent().iter().map(|kept| ProbeRow::new(kept, now)).collect::<Vec<_>>()),
+        sinks => shown((state.sinks)().iter().map(|status| SinkRow::new(status, now)).collect::<Vec<_>>()),
         runs => shown(latest.iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>()),
     };
     Ok(page(StatusCode::OK, "overview.html", frame, content))

@@ -65,6 +65,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
     let name = load("shop.yaml", FILE, &Nothing).scenarios[0].steps[0].name.clone();
     Outcome {
         run: RunId::new(),
+        seq: 0,
         scenario: scenario.into(),
         name: EVIL.into(),
         kind: Kind::Api,
@@ -131,6 +132,7 @@ async fn fixture() -> Fixture {
         reload,
         alerts: mpsc::channel(1).0,
         works: watch::Sender::default().subscribe(),
+        sinks: Arc::new(Vec::new),
         stopping: tokio_util::sync::CancellationToken::new(),
     };
     Fixture { state, store, overview: sender, _reload: requests, folder }
@@ -534,4 +536,40 @@ async fn a_browser_run_shows_what_the_browser_saw() {
     assert!(at("frame-000500ms.jpg") < at("frame-001500ms.jpg"), "{page}");
     let (_, headers, _) = fixture.get(&format!("/evidence/{}/frame-000500ms.jpg", run.run)).await;
     assert_eq!(headers["content-type"], "image/jpeg");
+}
+
+#[tokio::test]
+async fn sinks_are_shown_with_what_is_wrong() {
+    let mut fixture = fixture().await;
+    let overview = fixture.page("/", StatusCode::OK).await;
+    assert!(!overview.contains(">Sinks<"), "there is none");
+    let failing = crate::sink::Status {
+        name: "zabbix",
+        destination: "host <b>waw at 10.0.0.1:10051".into(),
+        waiting: 1234,
+        oldest: Some(now()),
+        sent: 5,
+        dropped: 1,
+        failing_since: Some(now()),
+        last_error: Some((now(), "no <answer>".into())),
+        refused: vec![crate::sink::Refused {
+            run: RunId::new(),
+            scenario: "shop".into(),
+            ended_at: now(),
+            reason: "too <long>".into(),
+        }],
+    };
+    let status = vec![failing];
+    fixture.state.sinks = Arc::new(move || status.clone());
+    let overview = fixture.page("/", StatusCode::OK).await;
+    for part in ["host &lt;b&gt;waw", "failing since", "1234", "no &lt;answer&gt;", "too &lt;long&gt;"] {
+        assert!(overview.contains(part), "{part} in {overview}");
+    }
+    let (code, _, body) = fixture.get("/api/v1/status").await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let sink = &body["sinks"][0];
+    assert_eq!(code, StatusCode::OK);
+    assert_eq!((&sink["name"], &sink["waiting"]), (&"zabbix".into(), &1234.into()));
+    assert_eq!(sink["last_error"]["error"], "no <answer>");
+    assert_eq!((&sink["refused"][0]["scenario"], &body["scenarios"]["loaded"]), (&"shop".into(), &1.into()));
 }

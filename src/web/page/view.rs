@@ -110,6 +110,48 @@ impl RunRow {
     }
 }
 
+/// A sink in a list.
+#[derive(Debug, Serialize)]
+pub struct SinkRow {
+    name: &'static str,
+    destination: String,
+    waiting: u64,
+    oldest: Option<Moment>,
+    failing_since: Option<Moment>,
+    error: Option<(Moment, String)>,
+    refused: Vec<RefusedRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusedRow {
+    scenario: String,
+    run: String,
+    ended: Moment,
+    reason: String,
+}
+
+impl SinkRow {
+    /// A row of a sink.
+    pub fn new(status: &crate::sink::Status, now: DateTime<Utc>) -> Self {
+        let moment = |at: &DateTime<Utc>| Moment::new(*at, now);
+        let refused = status.refused.iter().rev().map(|refused| RefusedRow {
+            scenario: refused.scenario.to_string(),
+            run: refused.run.to_string(),
+            ended: moment(&refused.ended_at),
+            reason: refused.reason.clone(),
+        });
+        Self {
+            name: status.name,
+            destination: status.destination.clone(),
+            waiting: status.waiting,
+            oldest: status.oldest.as_ref().map(moment),
+            failing_since: status.failing_since.as_ref().map(moment),
+            error: status.last_error.as_ref().map(|(at, error)| (moment(at), error.clone())),
+            refused: refused.collect(),
+        }
+    }
+}
+
 /// A probe in a table.
 #[derive(Debug, Serialize)]
 pub struct ProbeRow {

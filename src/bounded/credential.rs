@@ -1,7 +1,24 @@
-//! What must not be seen and is needed to tell somebody: tokens, keys, URLs that hold one.
+//! Credentials of the agent configuration: tokens, passwords, URLs that hold one. None of them is ever shown.
+
+use std::path::Path;
 
 use crate::bounded::SmallFile;
-use crate::secret::Secret;
+use crate::diagnostic::credentials;
+use crate::scenario::keys::{Key, Shape};
+use crate::scenario::reader::Reader;
+use crate::scenario::tree::{Node, NodeKind};
+use crate::secret::{SHORTEST, Secret};
+
+/// What a credential looks like in the agent configuration.
+pub const SECRET: Shape = Shape::Either(&[Shape::Text, Shape::Keys(&[FROM])]);
+const FROM: &[Key] = &[
+    Key {
+        name: "file",
+        shape: Some(Shape::Text),
+        doc: "a file, relative to this one; a line end at its end is not part of it",
+    },
+    Key { name: "env", shape: Some(Shape::Text), doc: "a variable of the agent's environment" },
+];
 
 /// The largest file that is read for a credential.
 const LARGEST: u64 = 64 << 10;
@@ -18,6 +35,32 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// Reads a credential of the agent configuration, and says of what is written out that it must be shown nowhere.
+    pub fn from_config(r: &mut Reader, node: &Node, what: &str) -> Option<Self> {
+        if !matches!(node.kind, NodeKind::Map(_)) {
+            let text = r.text(node, what)?;
+            if text.chars().count() < SHORTEST {
+                r.fail(node.span, format!("{what} must have at least {SHORTEST} characters"));
+                return None;
+            }
+            hide(r, &text);
+            return Some(Self::text(text.value));
+        }
+        let fields = r.fields(node, what, &[FROM])?;
+        let mut entries = fields.iter();
+        match (entries.next(), entries.next()) {
+            (Some(entry), None) => {
+                let text = r.text(&entry.value, &format!("`{}`", entry.key))?.value;
+                let beside = |path: &str| Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(path);
+                Some(if entry.key == "env" { Self::Env(text) } else { Self::File(beside(&text).into()) })
+            }
+            _ => {
+                r.fail_with(node.span, format!("{what} needs one source"), "write {file: PATH} or {env: VARIABLE}");
+                None
+            }
+        }
+    }
+
     /// One that is known.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(Secret::new(text.into()))
@@ -54,12 +97,21 @@ impl Credential {
             .ok_or_else(|| format!("{} holds no URL that begins with http:// or https://", self.place()))
     }
 
-    pub(super) fn place(&self) -> String {
+    /// Where it comes from, in words.
+    pub fn place(&self) -> String {
         match self {
             Self::Text(_) => "the text in the agent's file".to_owned(),
             Self::Env(name) => format!("the variable `{name}`"),
             Self::File(file) => format!("the file `{}`", file.path().display()),
         }
+    }
+}
+
+/// Marks text, and the parts of it that are telling by themselves, as a credential: it is shown nowhere.
+pub fn hide(r: &Reader, text: &str) {
+    r.source.credentials.add(text);
+    for part in credentials::parts_of_url(text) {
+        r.source.credentials.add(&part);
     }
 }
 

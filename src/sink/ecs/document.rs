@@ -1,0 +1,368 @@
+//! The documents of a run in the Elastic Common Schema. Pure.
+//!
+//! One document for the run and one for each of its steps that was reached, with the field names that Heartbeat and
+//! Elastic's synthetics agent use (`monitor.*`, `summary.*`, `state.*`, `url.*`, `http.*`, `tls.*`, `synthetics.*`;
+//! <https://www.elastic.co/docs/reference/beats/heartbeat/exported-fields>), so that views made for these fit. What only
+//! wachta knows is under `wachta.*`. A run that could not test its target is neither up nor down: its status is
+//! `unknown`, and it leaves `state` as it is. Deliberately absent: evidence, which is files of the agent.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use crate::outcome::{HttpResult, Outcome, RunId, StepResult, StepStatus, Verdict};
+use crate::scenario::{Kind, Scenario, ScenarioId};
+use crate::sink::Finished;
+
+/// The version of the schema that the documents follow.
+const ECS_VERSION: &str = "8.17.0";
+/// How many states are remembered for runs that are sent again.
+const MAX_REMEMBERED: usize = 20_000;
+
+/// A document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// What makes a repetition recognisable: the run's id, for a step with its position.
+    pub id: String,
+    /// The fields.
+    pub body: Value,
+}
+
+/// Since when scenarios are up or down, as Heartbeat's `state` says it; from the start of the agent on.
+#[derive(Debug, Default)]
+pub struct States {
+    current: HashMap<ScenarioId, State>,
+    /// What was said of a run, in case that it is sent again.
+    said: HashMap<RunId, Option<Value>>,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    id: String,
+    is_up: bool,
+    started_at: DateTime<Utc>,
+    up: u64,
+    down: u64,
+}
+
+impl States {
+    /// The state after a run; without one before the first conclusive run.
+    pub fn after(&mut self, outcome: &Outcome) -> Option<Value> {
+        if let Some(said) = self.said.get(&outcome.run) {
+            return said.clone();
+        }
+        if self.said.len() >= MAX_REMEMBERED {
+            self.said.clear();
+        }
+        let state = self.advance(outcome);
+        self.said.insert(outcome.run, state.clone());
+        state
+    }
+
+    fn advance(&mut self, outcome: &Outcome) -> Option<Value> {
+        if let Some(is_up) = is_up(outcome.verdict) {
+            let state = self.current.get(&outcome.scenario).filter(|state| state.is_up == is_up).cloned();
+            let mut state = state.unwrap_or_else(|| State {
+                id: format!("{}-{}", outcome.scenario, outcome.run),
+                is_up,
+                started_at: outcome.started_at,
+                up: 0,
+                down: 0,
+            });
+            state.up += u64::from(is_up);
+            state.down += u64::from(!is_up);
+            self.current.insert(outcome.scenario.clone(), state);
+        }
+        let state = self.current.get(&outcome.scenario)?;
+        Some(json!({
+            "id": state.id,
+            "status": if state.is_up { "up" } else { "down" },
+            "started_at": time(state.started_at),
+            "duration_ms": (outcome.ended_at - state.started_at).num_milliseconds().max(0),
+            "checks": state.up + state.down,
+            "up": state.up,
+            "down": state.down,
+        }))
+    }
+
+    /// Forgets scenarios that are gone.
+    pub fn retain(&mut self, is_there: impl Fn(&ScenarioId) -> bool) {
+        self.current.retain(|id, _| is_there(id));
+    }
+}
+
+fn is_up(verdict: Verdict) -> Option<bool> {
+    match verdict {
+        Verdict::Passed | Verdict::Degraded => Some(true),
+        Verdict::Failed => Some(false),
+        Verdict::Unknown => None,
+    }
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Nanos, true)
+}
+
+fn micros(duration: Duration) -> Value {
+    json!({"us": u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)})
+}
+
+/// The documents of a run: its own first.
+pub fn documents(finished: &Finished, states: &mut States) -> Vec<Document> {
+    let outcome = &*finished.outcome;
+    let base = base(outcome, finished.scenario.as_deref());
+    let state = states.after(outcome);
+    let run = Document { id: outcome.run.to_string(), body: run(outcome, base.clone(), state) };
+    let steps = outcome.steps.iter().enumerate().filter(|(_, step)| step.status != StepStatus::Skipped);
+    let steps = steps.map(|(index, step)| Document {
+        id: format!("{}-{index}", outcome.run),
+        body: step_document(outcome, step, index, base.clone()),
+    });
+    std::iter::once(run).chain(steps).collect()
+}
+
+/// What all documents of a run have.
+fn base(outcome: &Outcome, scenario: Option<&Scenario>) -> Map<String, Value> {
+    let tags = scenario.map(|scenario| &scenario.tags);
+    let labels: BTreeMap<String, &String> =
+        tags.into_iter().flatten().map(|(name, value)| (name.replace('.', "_"), value)).collect();
+    let service = tags.and_then(|tags| tags.get("service"));
+    let policy = scenario.map(|scenario| &scenario.alert);
+    let mut base = object(json!({
+        "@timestamp": time(outcome.ended_at),
+        "ecs": {"version": ECS_VERSION},
+        "agent": {"type": "wachta", "version": env!("CARGO_PKG_VERSION"), "name": outcome.location},
+        "observer": {"name": outcome.location, "geo": {"name": outcome.location}, "product": "wachta"},
+        "monitor": {
+            "id": outcome.scenario.as_str(),
+            "name": outcome.name,
+            "type": monitor_type(outcome.kind),
+            "check_group": outcome.run.to_string(),
+            "timespan": {"gte": time(outcome.started_at), "lt": time(outcome.ended_at)},
+        },
+        "trace": {"id": outcome.run.0.simple().to_string()},
+        "wachta": {
+            "run": outcome.run.to_string(),
+            "kind": outcome.kind.as_str(),
+            "verdict": outcome.verdict.as_str(),
+            "due_at": time(outcome.due_at),
+        },
+    }));
+    if !labels.is_empty() {
+        base.insert("labels".into(), json!(labels));
+    }
+    if let Some(service) = service {
+        base.insert("service".into(), json!({"name": service}));
+    }
+    let wachta = &mut base["wachta"];
+    if let Some(reason) = outcome.reason {
+        wachta["reason"] = reason.as_str().into();
+    }
+    if let Some(policy) = policy {
+        wachta["severity"] = policy.severity.as_str().into();
+        if let Some(runbook) = &policy.runbook {
+            wachta["runbook"] = runbook.as_str().into();
+        }
+    }
+    if let Some(scenario) = scenario {
+        wachta["file"] = scenario.source.path.as_str().into();
+    }
+    base
+}
+
+/// Heartbeat has four types of monitors; what is none of them has its own name.
+fn monitor_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ping => "icmp",
+        Kind::Api | Kind::Browser => "browser",
+        kind => kind.as_str(),
+    }
+}
+
+fn run(outcome: &Outcome, mut body: Map<String, Value>, state: Option<Value>) -> Value {
+    let up = is_up(outcome.verdict);
+    let status = up.map_or("unknown", |up| if up { "up" } else { "down" });
+    body["monitor"]["status"] = status.into();
+    body["monitor"]["duration"] = micros(outcome.duration);
+    let run = outcome.run.to_string();
+    body.insert("event".into(), event(outcome, &run, up, outcome.started_at, outcome.ended_at, outcome.duration));
+    body.insert(
+        "summary".into(),
+        json!({
+            "up": u8::from(up == Some(true)),
+            "down": u8::from(up == Some(false)),
+            "status": status,
+            "attempt": 1,
+            "max_attempts": 1,
+            "final_attempt": true,
+            "retry_group": run,
+        }),
+    );
+    if let Some(state) = state {
+        body.insert("state".into(), state);
+    }
+    if matches!(outcome.kind, Kind::Api | Kind::Browser) {
+        body.insert("synthetics".into(), json!({"type": "heartbeat/summary", "journey": journey(outcome)}));
+    }
+    if let Some(step) = outcome.deciding_step() {
+        body["wachta"]["step"] = step.name.as_str().into();
+        body["wachta"]["place"] = step.place.as_str().into();
+    }
+    if let Some(message) = &outcome.message {
+        let reason = outcome.reason.map_or("", |reason| reason.as_str());
+        body.insert("error".into(), json!({"type": reason, "message": message}));
+    }
+    // Of a flow the request that decided it, or its last.
+    let told = outcome.deciding_step().filter(|step| step.http.is_some());
+    let told = told.or_else(|| outcome.steps.iter().rev().find(|step| step.http.is_some() || step.page.is_some()));
+    if let Some(step) = told {
+        observed(step, &mut body);
+    }
+    let expires_at = outcome.steps.iter().filter_map(|step| step.certificate_expires_at).min();
+    certificate(expires_at, &mut body);
+    Value::Object(body)
+}
+
+fn step_document(outcome: &Outcome, step: &StepResult, index: usize, mut body: Map<String, Value>) -> Value {
+    let (up, status) = match step.status {
+        StepStatus::Passed => (Some(true), "succeeded"),
+        StepStatus::Failed => (Some(false), "failed"),
+        StepStatus::Unknown => (None, "unknown"),
+        StepStatus::Skipped => (None, "skipped"),
+    };
+    let offset =
+        |by: Duration| chrono::TimeDelta::from_std(by).ok().and_then(|by| outcome.started_at.checked_add_signed(by));
+    let started = offset(step.offset).unwrap_or(outcome.started_at);
+    let ended = offset(step.offset + step.duration).unwrap_or(outcome.ended_at);
+    body.insert("@timestamp".into(), time(ended).into());
+    let id = format!("{}-{index}", outcome.run);
+    body.insert("event".into(), event(outcome, &id, up, started, ended, step.duration));
+    body.insert("span".into(), json!({"id": step.span_id}));
+    body.insert(
+        "synthetics".into(),
+        json!({
+            "type": "step/end",
+            "journey": journey(outcome),
+            "step": {"name": step.name, "index": index + 1, "status": status, "duration": micros(step.duration)},
+        }),
+    );
+    body["wachta"]["place"] = step.place.as_str().into();
+    if let Some(failure) = &step.failure {
+        body.insert("error".into(), json!({"type": failure.reason.as_str(), "message": failure.message}));
+    }
+    observed(step, &mut body);
+    certificate(step.certificate_expires_at, &mut body);
+    Value::Object(body)
+}
+
+fn event(
+    outcome: &Outcome,
+    id: &str,
+    up: Option<bool>,
+    started: DateTime<Utc>,
+    ended: DateTime<Utc>,
+    duration: Duration,
+) -> Value {
+    json!({
+        "kind": "event",
+        "module": "wachta",
+        "dataset": monitor_type(outcome.kind),
+        "id": id,
+        "outcome": up.map_or("unknown", |up| if up { "success" } else { "failure" }),
+        "start": time(started),
+        "end": time(ended),
+        "duration": u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+    })
+}
+
+fn journey(outcome: &Outcome) -> Value {
+    json!({"id": outcome.scenario.as_str(), "name": outcome.name})
+}
+
+/// What a step saw of its target.
+fn observed(step: &StepResult, body: &mut Map<String, Value>) {
+    if let Some(http) = &step.http {
+        body.insert("url".into(), url(&http.url));
+        request(http, body);
+    } else if let Some(page) = &step.page {
+        body.insert("url".into(), url(&page.url));
+        if let Some(status) = page.status {
+            body.insert("http".into(), json!({"response": {"status_code": status}}));
+        }
+        let timing = &page.timing;
+        let vitals = [("ttfb", timing.ttfb), ("fcp", timing.fcp), ("lcp", timing.lcp), ("inp", timing.inp)];
+        let mut metrics: Map<String, Value> =
+            vitals.into_iter().filter_map(|(name, seconds)| Some((name.to_owned(), seconds_us(seconds?)))).collect();
+        if let Some(shift) = timing.cls {
+            metrics.insert("cls".into(), shift.into());
+        }
+        if !metrics.is_empty() {
+            body.insert("browser".into(), json!({"experience": metrics}));
+        }
+    }
+}
+
+fn seconds_us(seconds: f64) -> Value {
+    micros(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+fn request(http: &HttpResult, body: &mut Map<String, Value>) {
+    let phases = http.phases();
+    let total = phases.connect + phases.tls.unwrap_or_default() + phases.processing + phases.transfer;
+    body.insert(
+        "http".into(),
+        json!({
+            "request": {"method": http.method},
+            "response": {"status_code": http.status, "body": {"bytes": http.bytes}},
+            "rtt": {
+                "total": micros(total),
+                "response_header": micros(phases.processing),
+                "content": micros(phases.transfer),
+            },
+        }),
+    );
+    body.insert("resolve".into(), json!({"rtt": micros(phases.resolve)}));
+    body.insert("tcp".into(), json!({"rtt": {"connect": micros(phases.connect)}}));
+    if let Some(handshake) = phases.tls {
+        body.insert("tls".into(), json!({"rtt": {"handshake": micros(handshake)}}));
+    }
+    if let Some(address) = http.hops.last().and_then(|hop| hop.address) {
+        body["monitor"]["ip"] = address.ip().to_string().into();
+    }
+}
+
+fn certificate(expires_at: Option<DateTime<Utc>>, body: &mut Map<String, Value>) {
+    let Some(expires_at) = expires_at else { return };
+    let tls = body.entry("tls").or_insert_with(|| json!({}));
+    tls["certificate_not_valid_after"] = time(expires_at).into();
+    tls["server"] = json!({"x509": {"not_after": time(expires_at)}});
+}
+
+/// The parts of a URL; one that does not parse has its text alone.
+fn url(text: &str) -> Value {
+    let Ok(url) = Url::parse(text) else { return json!({"full": text}) };
+    let mut parts = object(json!({"full": text, "scheme": url.scheme()}));
+    if let Some(host) = url.host_str() {
+        parts.insert("domain".into(), host.into());
+    }
+    if let Some(port) = url.port_or_known_default() {
+        parts.insert("port".into(), port.into());
+    }
+    if !url.cannot_be_a_base() {
+        parts.insert("path".into(), url.path().into());
+    }
+    Value::Object(parts)
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Outcomes as documents of the Elastic Common Schema in a file of lines, for Filebeat, rsyslog, Vector or another shipper.
+//!
+//! [`document`] says what is written (pure), [`file`] how. A line that comes twice, after a crash, has the same `event.id`.
+
+pub(super) mod document;
+mod file;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::document::{States, documents};
+use self::file::RotatedFile;
+use super::{Absence, Context, Event, Limits, Scenarios, Sent, Sink, Size};
+use crate::scenario::keys::{Key, Shape};
+use crate::scenario::reader::Reader;
+use crate::scenario::tree::Node;
+
+/// How large the file becomes when nothing else is said.
+const MAX_SIZE: u64 = 100_000_000;
+/// How many older files are kept when nothing else is said.
+const KEEP: u32 = 5;
+
+/// `ecs:` of the agent configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file.
+    pub file: PathBuf,
+    /// How large it becomes before it is rotated, in bytes.
+    pub max_size: u64,
+    /// How many older files are kept beside it.
+    pub keep: u32,
+}
+
+impl Config {
+    /// The keys of `ecs:`.
+    pub const KEYS: &[Key] = &[
+        Key {
+            name: "file",
+            shape: Some(Shape::Text),
+            doc: "a file for one JSON document a line, relative to this file",
+        },
+        Key {
+            name: "max_size",
+            shape: Some(Shape::Text),
+            doc: "size like 100MB at which the file is rotated (default: 100MB)",
+        },
+        Key {
+            name: "keep",
+            shape: Some(Shape::Whole),
+            doc: "number of older files that are kept beside it (default: 5)",
+        },
+    ];
+
+    /// Reads `ecs:`.
+    pub fn read(r: &mut Reader, node: &Node) -> Option<Self> {
+        let fields = r.fields(node, "`ecs`", &[Self::KEYS])?;
+        let Some(file) = fields.get("file") else {
+            r.fail_with(node.span, "`ecs` needs `file:`", "name the file that a shipper reads");
+            return None;
+        };
+        let name = r.text(file, "`file`")?;
+        if name.is_empty() {
+            r.fail(file.span, "`file` names no file");
+            return None;
+        }
+        let beside = Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(&name.value);
+        let mut config = Self { file: beside, max_size: MAX_SIZE, keep: KEEP };
+        if let Some(node) = fields.get("max_size") {
+            match r.size(node, "`max_size`")? {
+                0 => {
+                    r.fail_with(node.span, "`max_size` must be a size above 0", "write it like 100MB");
+                    return None;
+                }
+                size => config.max_size = size,
+            }
+        }
+        if let Some(node) = fields.get("keep") {
+            let keep = r.whole(node, "`keep`")?;
+            let Some(keep) = u32::try_from(keep).ok().filter(|keep| *keep <= 1000) else {
+                r.fail(node.span, "`keep` must be at most 1000");
+                return None;
+            };
+            config.keep = keep;
+        }
+        Some(config)
+    }
+
+    /// Where documents go to.
+    pub fn describe(&self) -> String {
+        self.file.display().to_string()
+    }
+
+    /// Makes the sink. The file is opened when there is something to write.
+    ///
+    /// # Errors
+    ///
+    /// Never.
+    pub fn build(&self, _context: &Context) -> Result<Box<dyn Sink>, String> {
+        let file = RotatedFile::new(self.file.clone(), self.max_size, self.keep);
+        let shown = self.describe();
+        Ok(Box::new(Ecs { file: Arc::new(Mutex::new(file)), shown, states: States::default() }))
+    }
+}
+
+struct Ecs {
+    /// Shared with the thread that writes, which goes on when this is dropped.
+    file: Arc<Mutex<RotatedFile>>,
+    shown: String,
+    states: States,
+}
+
+#[async_trait]
+impl Sink for Ecs {
+    fn limits(&self) -> Limits {
+        Limits { rows: 5000, bytes: 8 << 20, age: Duration::from_secs(1), deadline: Duration::from_secs(30) }
+    }
+
+    fn measure(&self, event: &Event) -> Size {
+        let Event::Finished(finished) = event;
+        let rows = 1 + finished.outcome.steps.len();
+        Size { rows, bytes: rows * 1500 }
+    }
+
+    async fn send(&mut self, batch: &[Event]) -> Sent {
+        let mut lines = Vec::new();
+        for event in batch {
+            let Event::Finished(finished) = event;
+            for document in documents(finished, &mut self.states) {
+                serde_json::to_writer(&mut lines, &document.body).expect("plain data becomes JSON");
+                lines.push(b'\n');
+            }
+        }
+        let file = Arc::clone(&self.file);
+        let written =
+            tokio::task::spawn_blocking(move || file.lock().unwrap_or_else(PoisonError::into_inner).append(&lines));
+        let error = match written.await {
+            Ok(Ok(())) => return Sent::Taken,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Sent::Retry { after: None, reason: format!("{} is not written: {error}", self.shown) }
+    }
+
+    fn set_scenarios(&mut self, scenarios: &Scenarios, _: &[Absence]) {
+        self.states.retain(|id| scenarios.contains_key(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::sink::fixtures::{self, event};
+
+    #[tokio::test]
+    async fn every_run_is_a_line_that_reads_back() {
+        let path = std::env::temp_dir().join(format!("wachta-ecs-{}.ndjson", crate::outcome::RunId::new()));
+        let config = Config { file: path.clone(), max_size: MAX_SIZE, keep: KEEP };
+        let context =
+            Context { location: "here".into(), agent_state: Arc::new(|| json!({})), http_client: fixtures::no_http() };
+        let mut sink = config.build(&context).unwrap();
+        assert_eq!(sink.send(&[event(1, "shop"), event(2, "cart")]).await, Sent::Taken);
+        assert_eq!(sink.send(&[event(3, "shop")]).await, Sent::Taken);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let monitors: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["monitor"]["id"].clone()).collect();
+        assert_eq!(monitors, ["shop", "cart", "shop"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_is_tried_again() {
+        let config = Config { file: "/proc/none/outcomes.ndjson".into(), max_size: MAX_SIZE, keep: KEEP };
+        let context =
+            Context { location: "here".into(), agent_state: Arc::new(|| json!({})), http_client: fixtures::no_http() };
+        let mut sink = config.build(&context).unwrap();
+        let Sent::Retry { after: None, reason } = sink.send(&[event(1, "shop")]).await else { panic!("it is written") };
+        assert!(reason.starts_with("/proc/none/outcomes.ndjson is not written: "), "{reason}");
+    }
+}

@@ -1,0 +1,154 @@
+//! What the answers of a cluster mean. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::sink::{Refusal, Sent};
+
+/// The longest part of an answer that is kept as a reason, in characters.
+const MAX_REASON: usize = 300;
+
+/// What the answer to a bulk request means. `owner` says of each document of which event of the batch it is.
+///
+/// A document that is there already was taken before. Only 400 lies in the document itself (it does not fit the mapping);
+/// what every document would get (no index, no right, an overloaded or read-only cluster) is tried again, all of the
+/// batch: those that were taken are answered with 409 then.
+pub(super) fn of_bulk(status: u16, retry_after: Option<Duration>, body: &[u8], owner: &[usize]) -> Sent {
+    let retry = |reason: String| Sent::Retry { after: retry_after, reason };
+    match status {
+        200 => {}
+        413 => return Sent::Refused(problem(status, body)),
+        _ => return retry(problem(status, body)),
+    }
+    let Ok(answer) = serde_json::from_slice::<Value>(body) else {
+        return retry("the answer to _bulk is no JSON".into());
+    };
+    if answer["errors"] == false {
+        return Sent::Taken;
+    }
+    let Some(items) = answer["items"].as_array().filter(|items| items.len() == owner.len()) else {
+        return retry("the answer to _bulk does not have an item for each document".into());
+    };
+    let mut refusals: Vec<Refusal> = Vec::new();
+    for (item, index) in items.iter().zip(owner) {
+        let item = item.as_object().and_then(|item| item.values().next()).unwrap_or(item);
+        match item["status"].as_u64() {
+            Some(200..=299 | 409) => {}
+            Some(400) => {
+                let is_known = refusals.last().is_some_and(|refusal| refusal.index == *index);
+                if !is_known {
+                    refusals.push(Refusal { index: *index, reason: reason(&item["error"]), for_now: false });
+                }
+            }
+            Some(status) => return retry(format!("status {status} for a document: {}", reason(&item["error"]))),
+            None => return retry("an item of the answer to _bulk has no status".into()),
+        }
+    }
+    if refusals.is_empty() { Sent::Taken } else { Sent::Partial(refusals) }
+}
+
+/// What is wrong where a whole request is not taken.
+pub(super) fn problem(status: u16, body: &[u8]) -> String {
+    let error = serde_json::from_slice::<Value>(body).map(|body| body["error"].clone()).unwrap_or_default();
+    if error.is_null() {
+        return format!("status {status}");
+    }
+    format!("status {status}: {}", reason(&error))
+}
+
+/// The reason of an error as the cluster gives it, with its cause.
+fn reason(error: &Value) -> String {
+    let of = |error: &Value| error["reason"].as_str().map(str::to_owned);
+    let text = match (of(error), of(&error["caused_by"]), error.as_str()) {
+        (Some(reason), Some(cause), _) => format!("{reason}: {cause}"),
+        (Some(reason), None, _) => reason,
+        (None, _, Some(text)) => text.to_owned(),
+        (None, _, None) => "no reason is given".to_owned(),
+    };
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect()
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+pub(super) fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let text = text.trim();
+    match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some((DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The answer to a batch of two events, of which the first has two documents.
+    fn check(status: u16, body: &Value, expected: &str) {
+        let after = Some(Duration::from_secs(7));
+        let shown = match of_bulk(status, after, body.to_string().as_bytes(), &[0, 0, 1]) {
+            Sent::Taken => "taken".to_owned(),
+            Sent::Retry { after: seen, reason } => {
+                assert_eq!(seen, after);
+                format!("retry: {reason}")
+            }
+            Sent::Refused(reason) => format!("refused: {reason}"),
+            Sent::Partial(refusals) => {
+                let refusal = |refusal: &Refusal| {
+                    assert!(!refusal.for_now);
+                    format!("{} {}", refusal.index, refusal.reason)
+                };
+                refusals.iter().map(refusal).collect::<Vec<_>>().join("; ")
+            }
+        };
+        assert_eq!(shown, expected, "{status} {body}");
+    }
+
+    fn items(statuses: [u16; 3]) -> Value {
+        let item = |status: &u16| match status {
+            200..=299 => json!({"create": {"status": status}}),
+            _ => {
+                json!({"create": {"status": status, "error": {"type": "t", "reason": "no", "caused_by": {"reason": "why"}}}})
+            }
+        };
+        json!({"errors": true, "items": statuses.iter().map(item).collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn answers_to_a_bulk_request_are_understood() {
+        check(200, &json!({"errors": false, "items": []}), "taken");
+        // What is there already was sent before.
+        check(200, &items([201, 409, 201]), "taken");
+        // A document that does not fit is set aside with its event, once.
+        check(200, &items([400, 400, 201]), "0 no: why");
+        check(200, &items([201, 201, 400]), "1 no: why");
+        check(200, &items([201, 400, 400]), "0 no: why; 1 no: why");
+        // What every document would get is no fault of the document.
+        check(200, &items([400, 429, 201]), "retry: status 429 for a document: no: why");
+        check(200, &items([404, 404, 404]), "retry: status 404 for a document: no: why");
+        check(200, &items([201, 403, 201]), "retry: status 403 for a document: no: why");
+        check(200, &items([503, 201, 201]), "retry: status 503 for a document: no: why");
+        let short = json!({"errors": true, "items": [{"create": {"status": 201}}]});
+        check(200, &short, "retry: the answer to _bulk does not have an item for each document");
+        check(200, &json!("busy"), "retry: the answer to _bulk does not have an item for each document");
+        check(401, &json!({"error": {"reason": "who are you"}}), "retry: status 401: who are you");
+        check(429, &json!({"error": "slow down"}), "retry: status 429: slow down");
+        check(503, &json!(null), "retry: status 503");
+        check(400, &json!({"error": {}}), "retry: status 400: no reason is given");
+        check(413, &json!(null), "refused: status 413");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
+        let check = |text: &str, seconds: Option<u64>| {
+            assert_eq!(retry_after(text, now), seconds.map(Duration::from_secs), "{text}");
+        };
+        check(" 30 ", Some(30));
+        check("Sun, 22 Nov 2026 12:01:00 GMT", Some(60));
+        check("Sun, 22 Nov 2026 11:00:00 GMT", Some(0));
+        check("soon", None);
+    }
+}

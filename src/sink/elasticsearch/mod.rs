@@ -1,0 +1,211 @@
+//! Outcomes as documents of the Elastic Common Schema, sent to Elasticsearch or OpenSearch by `_bulk`
+//! (<https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk>,
+//! <https://docs.opensearch.org/latest/api-reference/document-apis/bulk/>).
+//!
+//! Every document is created under an id of its own (the run's, for a step with its position), so that one that is sent
+//! again is answered with 409, which counts as taken. The template of the index is put before the first batch. What an
+//! answer means is decided in [`answer`] (pure). Deliberately absent: lifecycle policies, which differ between the two
+//! and belong to whoever runs the cluster.
+
+mod answer;
+mod config;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use reqwest::{Method, RequestBuilder, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::Url;
+
+pub use config::{Authentication, Config, Target};
+
+use super::ecs::document::{States, documents};
+use super::{Absence, Event, Limits, Scenarios, Sent, Sink, Size};
+
+/// The most documents of a batch.
+const MAX_ROWS: usize = 2_000;
+/// The most bytes of a batch, roughly; clusters refuse requests above 100 MB.
+const MAX_BYTES: usize = 8 << 20;
+/// The longest answer that is read, in bytes: an item of it has about 300.
+const MAX_ANSWER: usize = 16 << 20;
+/// How long a batch may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The sink.
+struct Elasticsearch {
+    config: Config,
+    client: reqwest::Client,
+    states: States,
+    /// Whether the template is still to be put.
+    is_without_template: bool,
+}
+
+/// What came back.
+struct Reply {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
+}
+
+impl Elasticsearch {
+    /// A request to a path of the cluster, with credentials, which are read anew each time.
+    async fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, String> {
+        let mut url: Url = self.config.url.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}/{path}"));
+        let request = self.client.request(method, url);
+        Ok(match &self.config.authentication {
+            None => request,
+            Some(Authentication::ApiKey(key)) => {
+                let mut value = header::HeaderValue::try_from(format!("ApiKey {}", key.read().await?))
+                    .map_err(|_| "the API key has characters that no header can have".to_owned())?;
+                value.set_sensitive(true);
+                request.header(header::AUTHORIZATION, value)
+            }
+            Some(Authentication::Basic(user, password)) => request.basic_auth(user, Some(password.read().await?)),
+        })
+    }
+
+    async fn exchange(&self, request: RequestBuilder) -> Result<Reply, String> {
+        let mut response = request.send().await.map_err(|error| root(&error.without_url()))?;
+        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| answer::retry_after(text, Utc::now()));
+        let (status, mut body) = (response.status(), Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(|error| root(&error.without_url()))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(format!("the answer is larger than {MAX_ANSWER} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Reply { status, retry_after, body })
+    }
+
+    /// Puts the template of the index or data stream. What is there already under its name is replaced.
+    async fn put_template(&self) -> Result<Reply, String> {
+        let path = format!("_index_template/{}", self.config.target.name());
+        let request = self.request(Method::PUT, &path).await?;
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        self.exchange(request.body(template(&self.config.target).to_string())).await
+    }
+}
+
+/// The innermost cause of an error: the outer ones only say that a request failed.
+fn root(error: &reqwest::Error) -> String {
+    let mut last = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(inner) = next {
+        last = inner.to_string();
+        next = inner.source();
+    }
+    last
+}
+
+/// The template of an index or data stream: texts are keywords but for messages, and times and addresses are what they are.
+fn template(target: &Target) -> Value {
+    let name = target.name();
+    let mut body = json!({
+        "index_patterns": [name],
+        "priority": 200,
+        "template": {
+            "settings": {"index": {"mapping": {"total_fields": {"limit": 2000}}}},
+            "mappings": {
+                "dynamic_templates": [
+                    {"texts": {"match_mapping_type": "string", "mapping": {"type": "keyword", "ignore_above": 1024}}}
+                ],
+                "properties": {
+                    "@timestamp": {"type": "date_nanos"},
+                    "event": {"properties": {
+                        "start": {"type": "date_nanos"},
+                        "end": {"type": "date_nanos"},
+                        "duration": {"type": "long"}
+                    }},
+                    "error": {"properties": {"message": {"type": "text"}}},
+                    "monitor": {"properties": {
+                        "duration": {"properties": {"us": {"type": "long"}}},
+                        "ip": {"type": "ip"},
+                        "timespan": {"type": "date_range"}
+                    }},
+                    "state": {"properties": {"started_at": {"type": "date_nanos"}}},
+                    "tls": {"properties": {
+                        "certificate_not_valid_after": {"type": "date"},
+                        "server": {"properties": {"x509": {"properties": {"not_after": {"type": "date"}}}}}
+                    }},
+                    "wachta": {"properties": {"due_at": {"type": "date_nanos"}}}
+                }
+            }
+        }
+    });
+    if matches!(target, Target::DataStream(_)) {
+        body["data_stream"] = json!({});
+    }
+    body
+}
+
+/// The lines of a bulk request, and of each document which event of the batch it is of.
+fn lines(batch: &[Event], target: &Target, states: &mut States) -> (Vec<u8>, Vec<usize>) {
+    let (mut lines, mut owner) = (Vec::new(), Vec::new());
+    for (index, event) in batch.iter().enumerate() {
+        let Event::Finished(finished) = event;
+        for document in documents(finished, states) {
+            let action = json!({"create": {"_index": target.name(), "_id": document.id}});
+            for line in [&action, &document.body] {
+                serde_json::to_writer(&mut lines, line).expect("plain data becomes JSON");
+                lines.push(b'\n');
+            }
+            owner.push(index);
+        }
+    }
+    (lines, owner)
+}
+
+#[async_trait]
+impl Sink for Elasticsearch {
+    fn limits(&self) -> Limits {
+        Limits { rows: MAX_ROWS, bytes: MAX_BYTES, age: Duration::from_secs(1), deadline: DEADLINE }
+    }
+
+    fn measure(&self, event: &Event) -> Size {
+        let Event::Finished(finished) = event;
+        let rows = 1 + finished.outcome.steps.len();
+        Size { rows, bytes: rows * 1700 }
+    }
+
+    async fn send(&mut self, batch: &[Event]) -> Sent {
+        let (lines, owner) = lines(batch, &self.config.target, &mut self.states);
+        let request = match self.request(Method::POST, "_bulk").await {
+            Ok(request) => request.header(header::CONTENT_TYPE, "application/x-ndjson").body(lines),
+            Err(reason) => return Sent::Retry { after: None, reason },
+        };
+        match self.exchange(request).await {
+            Ok(reply) => answer::of_bulk(reply.status.as_u16(), reply.retry_after, &reply.body, &owner),
+            Err(reason) => Sent::Retry { after: None, reason },
+        }
+    }
+
+    fn set_scenarios(&mut self, scenarios: &Scenarios, _: &[Absence]) {
+        self.states.retain(|id| scenarios.contains_key(id));
+    }
+
+    fn upkeep_at(&self) -> Option<Instant> {
+        self.is_without_template.then(Instant::now)
+    }
+
+    async fn upkeep(&mut self) -> Sent {
+        match self.put_template().await {
+            Ok(reply) if reply.status.is_success() => {
+                self.is_without_template = false;
+                Sent::Taken
+            }
+            Ok(reply) => {
+                let reason = answer::problem(reply.status.as_u16(), &reply.body);
+                Sent::Retry { after: reply.retry_after, reason: format!("the index template is not taken: {reason}") }
+            }
+            Err(reason) => Sent::Retry { after: None, reason },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

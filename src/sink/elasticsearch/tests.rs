@@ -1,0 +1,135 @@
+//! The sink against a cluster that answers by a plan.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::IntoResponse as _;
+use http_body_util::BodyExt as _;
+
+use super::*;
+use crate::bounded::credential::Credential;
+use crate::sink::Context;
+use crate::sink::fixtures::event;
+
+/// A request as it came: what it asks for, its credentials, its body.
+type Asked = (String, String, String);
+
+/// A cluster that gives these answers, one a request, and takes everything afterwards.
+struct Cluster {
+    url: Url,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Cluster {
+    async fn start(plan: Vec<(u16, &'static str, &'static str)>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/base/", listener.local_addr().unwrap()).parse().unwrap();
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let (plan, log) = (Arc::new(Mutex::new(VecDeque::from(plan))), Arc::clone(&asked));
+        let router = Router::new().fallback(move |request: Request| async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let credentials = head.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+            let line = format!("{} {}", head.method, head.uri);
+            log.lock().unwrap().push((
+                line,
+                credentials.unwrap_or_default(),
+                String::from_utf8_lossy(&body).into_owned(),
+            ));
+            let (status, retry_after, body) =
+                plan.lock().unwrap().pop_front().unwrap_or((200, "", r#"{"errors":false,"items":[]}"#));
+            let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+            if !retry_after.is_empty() {
+                response.headers_mut().insert("retry-after", retry_after.parse().unwrap());
+            }
+            response
+        });
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, asked, task }
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn sink(url: &Url, target: Target, authentication: Option<Authentication>) -> Box<dyn Sink> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let context = Context {
+        location: "here".into(),
+        agent_state: Arc::new(|| json!({})),
+        http_client: Arc::new(|_| reqwest::Client::builder().build().map_err(|error| error.to_string())),
+    };
+    let config = Config { url: url.clone(), target, authentication, ca: None, puts_template: true };
+    config.build(&context).unwrap()
+}
+
+#[tokio::test]
+async fn a_batch_is_one_request_with_ids_that_make_repetition_harmless() {
+    let cluster = Cluster::start(Vec::new()).await;
+    let key = Authentication::ApiKey(Credential::text("c2VjcmV0"));
+    let mut sink = sink(&cluster.url, Target::Index("runs".into()), Some(key));
+    let batch = [event(1, "shop"), event(2, "cart")];
+    assert_eq!(sink.send(&batch).await, Sent::Taken);
+    let first = cluster.asked();
+    let [(line, credentials, body)] = first.as_slice() else { panic!("{first:?}") };
+    assert_eq!((line.as_str(), credentials.as_str()), ("POST /base/_bulk", "ApiKey c2VjcmV0"));
+    let lines: Vec<Value> = body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4);
+    for (pair, event) in lines.chunks(2).zip(&batch) {
+        let Event::Finished(finished) = event;
+        assert_eq!(pair[0], json!({"create": {"_index": "runs", "_id": finished.outcome.run.to_string()}}));
+        assert_eq!(pair[1]["monitor"]["id"], event.scenario().as_str());
+    }
+    // The same batch is the same request.
+    assert_eq!(sink.send(&batch).await, Sent::Taken);
+    assert_eq!(cluster.asked(), first);
+}
+
+#[tokio::test]
+async fn the_template_is_put_first_and_once() {
+    let cluster = Cluster::start(vec![(503, "9", r#"{"error":{"reason":"not yet"}}"#), (200, "", "{}")]).await;
+    let basic = Authentication::Basic("agent".into(), Credential::text("open sesame"));
+    let mut sink = sink(&cluster.url, Target::DataStream("runs".into()), Some(basic));
+    assert!(sink.upkeep_at().is_some());
+    let reason = "the index template is not taken: status 503: not yet".to_owned();
+    assert_eq!(sink.upkeep().await, Sent::Retry { after: Some(Duration::from_secs(9)), reason });
+    assert!(sink.upkeep_at().is_some());
+    assert_eq!((sink.upkeep().await, sink.upkeep_at()), (Sent::Taken, None));
+    let (line, credentials, body) = cluster.asked().remove(1);
+    assert_eq!(
+        (line.as_str(), credentials.as_str()),
+        ("PUT /base/_index_template/runs", "Basic YWdlbnQ6b3BlbiBzZXNhbWU=")
+    );
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&body["index_patterns"], &body["data_stream"]), (&json!(["runs"]), &json!({})));
+}
+
+#[tokio::test]
+async fn a_cluster_that_does_not_take_it_is_tried_again() {
+    let items =
+        r#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":400,"error":{"reason":"no date"}}}]}"#;
+    let plan = vec![(429, "30", "slow down"), (200, "", items), (413, "", ""), (200, "", "no JSON")];
+    let cluster = Cluster::start(plan).await;
+    let mut sink = sink(&cluster.url, Target::Index("runs".into()), None);
+    let batch = [event(1, "shop"), event(2, "cart")];
+    let retry =
+        |after: Option<u64>, reason: &str| Sent::Retry { after: after.map(Duration::from_secs), reason: reason.into() };
+    assert_eq!(sink.send(&batch).await, retry(Some(30), "status 429"));
+    let refusal = super::super::Refusal { index: 1, reason: "no date".into(), for_now: false };
+    assert_eq!(sink.send(&batch).await, Sent::Partial(vec![refusal]));
+    assert_eq!(sink.send(&batch).await, Sent::Refused("status 413".into()));
+    assert_eq!(sink.send(&batch).await, retry(None, "the answer to _bulk is no JSON"));
+    let nobody: Url = "http://127.0.0.1:1/".parse().unwrap();
+    let mut sink = self::sink(&nobody, Target::Index("runs".into()), None);
+    assert!(matches!(sink.send(&batch).await, Sent::Retry { after: None, .. }));
+}

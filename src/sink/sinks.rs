@@ -1,0 +1,259 @@
+//! The sinks of an agent: which there are, what they are given, and how far their destinations are.
+//!
+//! An outcome is numbered, handed to the store and queued for every sink under one lock, so that all of them see outcomes
+//! in the order of their numbers, which have no gaps. A sink that is configured for the first time begins with what
+//! happens from then on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::driver::{Driver, Status, Waiting};
+use super::queue::Queue;
+use super::{Absence, AgentState, Destination, Event, Finished, HttpClient, Limits, Metrics, Scenarios, Timing};
+use crate::outcome::Outcome;
+use crate::scenario::Scenario;
+use crate::store::{Positions, StoreError};
+use crate::tasks::Tasks;
+
+/// How often positions are written. What was sent in between is sent again after a crash, which is harmless.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a sink whose configuration changed may take to end.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How batches are cut before a sink says how its own are.
+const NO_LIMITS: Limits = Limits { rows: 1, bytes: 1, age: Duration::ZERO, deadline: Duration::ZERO };
+
+/// What sinks are made of besides their configuration.
+#[derive(Clone)]
+pub struct Context {
+    /// The agent's location.
+    pub location: String,
+    /// What gives the agent's own state.
+    pub agent_state: AgentState,
+    /// Makes HTTP clients.
+    pub http_client: HttpClient,
+}
+
+/// What sinks need to run.
+pub struct Parts {
+    /// Where numbered outcomes and positions are.
+    pub store: Arc<dyn Positions>,
+    /// Whether the store outlives the agent, so that what waits at the end is made up by the next one.
+    pub is_durable: bool,
+    /// What sinks are made of.
+    pub context: Context,
+    /// What sinks count.
+    pub metrics: Metrics,
+    /// Where their tasks are spawned.
+    pub tasks: Tasks,
+    /// How long things are waited for.
+    pub timing: Timing,
+}
+
+/// The sinks of an agent.
+pub struct Sinks {
+    parts: Parts,
+    inner: Mutex<Inner>,
+    /// One reload at a time.
+    loading: tokio::sync::Mutex<()>,
+    stop: CancellationToken,
+}
+
+struct Inner {
+    /// The last number that an outcome has.
+    last: u64,
+    running: Vec<Running>,
+    /// The positions in the store.
+    written: BTreeMap<String, u64>,
+}
+
+struct Running {
+    destination: Destination,
+    waiting: Arc<Waiting>,
+    replaced: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Sinks {
+    /// Reads how far sinks were. [`Sinks::load`] starts them.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn open(parts: Parts) -> Result<Self, StoreError> {
+        let (last, written) = (parts.store.last_seq().await?, parts.store.positions().await?);
+        let inner = Inner { last, running: Vec::new(), written };
+        let (loading, stop) = (tokio::sync::Mutex::default(), CancellationToken::new());
+        Ok(Self { parts, inner: Mutex::new(inner), loading, stop })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Numbers an outcome, hands it to `store`, and queues it for every sink. Never blocks.
+    pub fn outcome(
+        &self,
+        mut outcome: Outcome,
+        scenario: Option<&Arc<Scenario>>,
+        store: impl FnOnce(&Arc<Outcome>),
+    ) -> Arc<Outcome> {
+        let mut inner = self.inner();
+        inner.last += 1;
+        outcome.seq = inner.last;
+        let outcome = Arc::new(outcome);
+        store(&outcome);
+        for running in &inner.running {
+            let finished = Finished { scenario: scenario.cloned(), outcome: Arc::clone(&outcome) };
+            running.waiting.push(Event::Finished(finished));
+        }
+        outcome
+    }
+
+    /// Makes the sinks what the configuration says, by difference: what did not change goes on, what changed goes on with
+    /// the same position, and what is gone is forgotten with its position. Then shows them the scenarios.
+    pub async fn load(&self, wanted: &[Destination], scenarios: &Scenarios, absent: &[Absence]) {
+        let _one_at_a_time = self.loading.lock().await;
+        let mut ended = Vec::new();
+        let mut forgotten = BTreeMap::new();
+        {
+            let mut inner = self.inner();
+            let names: Vec<&str> = wanted.iter().map(Destination::name).collect();
+            inner.running.retain_mut(|running| {
+                let name = running.destination.name();
+                if wanted.contains(&running.destination) {
+                    return true;
+                }
+                running.replaced.cancel();
+                ended.extend(running.task.take());
+                let stays = names.contains(&name);
+                if !stays {
+                    self.parts.metrics.forget(name);
+                }
+                stays
+            });
+            // A position that belongs to no sink would make one that comes back much later send all of its past.
+            let known: Vec<String> = inner.written.keys().cloned().collect();
+            for name in known.into_iter().filter(|name| !names.contains(&name.as_str())) {
+                inner.written.remove(&name);
+                forgotten.insert(name, None);
+            }
+        }
+        for task in ended {
+            let _ = tokio::time::timeout(REPLACE_TIMEOUT, task).await;
+        }
+        for destination in wanted {
+            self.start(destination, scenarios);
+        }
+        for running in &self.inner().running {
+            running.waiting.set_scenarios(scenarios, absent);
+        }
+        if !forgotten.is_empty() {
+            self.write(forgotten).await;
+        }
+        self.save().await;
+    }
+
+    /// Starts a sink that does not run.
+    fn start(&self, destination: &Destination, scenarios: &Scenarios) {
+        let mut inner = self.inner();
+        let name = destination.name();
+        let old = inner.running.iter().position(|running| running.destination.name() == name);
+        let waiting = match old {
+            Some(index) if inner.running[index].task.is_some() => return,
+            Some(index) => inner.running.remove(index).waiting,
+            None => {
+                let position = inner.written.get(name).copied().unwrap_or(inner.last);
+                let queue = Queue::new(self.parts.timing.clone(), NO_LIMITS, position, inner.last);
+                let waiting = Waiting::new(name, queue, self.parts.metrics.of(name));
+                // It must not begin with none: that would say that all scenarios are gone.
+                waiting.set_scenarios(scenarios, &[]);
+                Arc::new(waiting)
+            }
+        };
+        let (context, made) = (self.parts.context.clone(), destination.clone());
+        let driver = Driver {
+            waiting: Arc::clone(&waiting),
+            build: Arc::new(move || made.build(&context)),
+            store: Arc::clone(&self.parts.store),
+            timing: self.parts.timing.clone(),
+        };
+        let replaced = self.stop.child_token();
+        let (ends, stop) = (replaced.clone(), self.stop.clone());
+        let task = self.parts.tasks.restarted(name, &Handle::current(), replaced.clone(), move || {
+            driver.clone().run(ends.clone(), stop.clone())
+        });
+        inner.running.push(Running { destination: destination.clone(), waiting, replaced, task: Some(task) });
+    }
+
+    /// How each sink stands.
+    pub fn status(&self) -> Vec<Status> {
+        let of = |running: &Running| running.waiting.status(running.destination.describe());
+        self.inner().running.iter().map(of).collect()
+    }
+
+    /// Writes positions regularly until `stop`.
+    pub async fn save_regularly(&self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(WRITE_INTERVAL) => self.save().await,
+            }
+        }
+    }
+
+    /// Writes the positions that changed.
+    async fn save(&self) {
+        let changed = {
+            let mut inner = self.inner();
+            let now: Vec<_> =
+                inner.running.iter().map(|running| (running.destination.name(), running.waiting.position())).collect();
+            let mut changed = BTreeMap::new();
+            for (name, position) in now {
+                if inner.written.insert(name.to_owned(), position) != Some(position) {
+                    changed.insert(name.to_owned(), Some(position));
+                }
+            }
+            changed
+        };
+        if !changed.is_empty() {
+            self.write(changed).await;
+        }
+    }
+
+    async fn write(&self, positions: BTreeMap<String, Option<u64>>) {
+        if let Err(error) = self.parts.store.set_positions(positions).await {
+            tracing::error!(%error, "the positions of sinks were not written; after a restart some is sent again");
+        }
+    }
+
+    /// Stops the sinks: what is in memory is still sent, for as long as [`Timing::flush`] allows; then positions are
+    /// written. What is left is made up by the next agent, or given up where the store ends with this one.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        let tasks: Vec<_> = self.inner().running.iter_mut().filter_map(|running| running.task.take()).collect();
+        for task in tasks {
+            let _ = task.await;
+        }
+        self.save().await;
+        for running in &self.inner().running {
+            let (sink, outcomes) = (running.destination.name(), running.waiting.len());
+            if outcomes == 0 {
+                continue;
+            }
+            if self.parts.is_durable {
+                tracing::info!(sink, outcomes, "stopped before the destination had everything: the next start goes on");
+            } else {
+                running.waiting.give_up();
+                tracing::warn!(sink, outcomes, "stopped before the destination had everything: outcomes were given up");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The sinks of an agent: numbers, reloads by difference, positions across restarts.
+
+use serde_json::json;
+
+use super::*;
+use crate::sink::fixtures::{self, Shelf, outcome};
+use crate::sink::zabbix;
+
+async fn open(shelf: &Arc<Shelf>, metrics: &Metrics) -> Sinks {
+    let parts = Parts {
+        store: Arc::clone(shelf) as _,
+        is_durable: true,
+        context: Context {
+            location: "here".into(),
+            agent_state: Arc::new(|| json!({})),
+            http_client: fixtures::no_http(),
+        },
+        metrics: metrics.clone(),
+        tasks: Tasks::unregistered(CancellationToken::new()),
+        timing: Timing { flush: Duration::ZERO, ..Timing::default() },
+    };
+    Sinks::open(parts).await.unwrap()
+}
+
+/// A sink to a port where nobody listens.
+fn nowhere(host: &str) -> Destination {
+    Destination::Zabbix(zabbix::Config { server: "127.0.0.1:1".into(), host: host.into() })
+}
+
+fn run(sinks: &Sinks, shelf: &Shelf) -> u64 {
+    sinks.outcome(outcome("shop"), None, |outcome| shelf.put(outcome)).seq
+}
+
+fn waiting(sinks: &Sinks) -> Vec<(&'static str, u64)> {
+    sinks.status().iter().map(|status| (status.name, status.waiting)).collect()
+}
+
+#[tokio::test]
+async fn numbers_and_positions_outlive_the_agent() {
+    let (shelf, metrics) = (Arc::<Shelf>::default(), Metrics::new(&prometheus::Registry::new()).unwrap());
+    let none = Scenarios::default();
+    let sinks = open(&shelf, &metrics).await;
+    sinks.load(&[], &none, &[]).await;
+    assert_eq!((run(&sinks, &shelf), run(&sinks, &shelf)), (1, 2));
+    // A sink that is new begins with what happens from then on.
+    sinks.load(&[nowhere("a")], &none, &[]).await;
+    assert_eq!(shelf.positions().await.unwrap(), [("zabbix".to_owned(), 2)].into());
+    assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (3, vec![("zabbix", 1)]));
+    sinks.stop().await;
+    // The next agent goes on: with the numbers, and where the destination was.
+    let sinks = open(&shelf, &metrics).await;
+    sinks.load(&[nowhere("a")], &none, &[]).await;
+    assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (4, vec![("zabbix", 2)]));
+    sinks.stop().await;
+    assert_eq!(shelf.positions().await.unwrap(), [("zabbix".to_owned(), 2)].into());
+}
+
+#[tokio::test]
+async fn a_reload_changes_what_is_different() {
+    let (shelf, metrics) = (Arc::<Shelf>::default(), Metrics::new(&prometheus::Registry::new()).unwrap());
+    let none = Scenarios::default();
+    let sinks = open(&shelf, &metrics).await;
+    sinks.load(&[nowhere("a")], &none, &[]).await;
+    run(&sinks, &shelf);
+    let task = |sinks: &Sinks| sinks.inner().running[0].task.as_ref().map(tokio::task::JoinHandle::id);
+    let first = task(&sinks);
+    sinks.load(&[nowhere("a")], &none, &[]).await;
+    assert_eq!(task(&sinks), first, "the same goes on");
+    sinks.load(&[nowhere("b")], &none, &[]).await;
+    assert_ne!(task(&sinks), first);
+    // What waited waits for the new configuration.
+    assert_eq!(waiting(&sinks), [("zabbix", 1)]);
+    assert_eq!(sinks.status()[0].destination, "host b at 127.0.0.1:1");
+    // What is gone is forgotten: what comes back begins anew.
+    sinks.load(&[], &none, &[]).await;
+    assert_eq!((waiting(&sinks), shelf.positions().await.unwrap().len()), (vec![], 0));
+    run(&sinks, &shelf);
+    sinks.load(&[nowhere("a")], &none, &[]).await;
+    assert_eq!(waiting(&sinks), [("zabbix", 0)]);
+    sinks.stop().await;
+}
+
+#[tokio::test]
+async fn what_ends_with_the_agent_is_given_up() {
+    let (shelf, metrics) = (Arc::<Shelf>::default(), Metrics::new(&prometheus::Registry::new()).unwrap());
+    let mut sinks = open(&shelf, &metrics).await;
+    sinks.parts.is_durable = false;
+    sinks.load(&[nowhere("a")], &Scenarios::default(), &[]).await;
+    run(&sinks, &shelf);
+    sinks.stop().await;
+    assert_eq!(metrics.of("zabbix").dropped.get(), 1);
+}
