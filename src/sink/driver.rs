@@ -242,7 +242,10 @@ impl Driver {
         // Whatever stops the agent replaces the sink as well.
         let built = tokio::select! {
             biased;
-            () = stop.cancelled() => (self.build)().ok().map(Running::new),
+            () = stop.cancelled() => {
+                let built = tokio::time::timeout(self.timing.flush, self.build()).await;
+                built.ok().and_then(Result::ok).map(Running::new)
+            }
             () = replaced.cancelled() => return,
             running = self.sink() => Some(running),
         };
@@ -257,10 +260,17 @@ impl Driver {
         let _ = tokio::time::timeout(self.timing.flush, self.flush(&mut running)).await;
     }
 
+    /// Makes the sink on a thread of its own, since the files that it needs may not answer.
+    async fn build(&self) -> Result<Box<dyn Sink>, String> {
+        let build = Arc::clone(&self.build);
+        let built = tokio::task::spawn_blocking(move || build()).await;
+        built.unwrap_or_else(|error| Err(format!("making it ended by a defect of this sink: {error}")))
+    }
+
     /// Makes the sink, however long that takes, and shows it the scenarios.
     async fn sink(&self) -> Running {
         loop {
-            match (self.build)() {
+            match self.build().await {
                 Ok(sink) => {
                     lock(&self.waiting.news).is_new = true;
                     lock(&self.waiting.queue).set_limits(sink.limits());

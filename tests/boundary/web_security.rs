@@ -147,7 +147,9 @@ where
             let text = String::from_utf8_lossy(&answer).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
                 let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-                if length.is_some_and(|length: usize| body.len() >= length) {
+                // What is streamed has no length: its last chunk is empty.
+                let is_whole = head.contains("transfer-encoding: chunked") && body.ends_with("\r\n0\r\n\r\n");
+                if is_whole || length.is_some_and(|length: usize| body.len() >= length) {
                     return Ok(text);
                 }
             }
