@@ -61,6 +61,9 @@ fn what_is_louder_or_something_else_pages_anew() {
         "1:10 a updated shop:1 critical by pay:1 +shop (warning became critical; 1 more, 2 in all)",
     ];
     check(&mixed, &[AT_ONCE], "60s shop F\n70s pay F", "2m", &told);
+    // At the end, who spoke in between is among the others.
+    let told = [told[0], told[1], "3:10 a resolved shop:1 warning +pay"];
+    check(&mixed, &[AT_ONCE], "60s shop FPP\n70s pay FPP", "10m", &told);
     let told = ["1:00 a opened shop:1 warning", "1:20 a opened blog:1 warning"];
     check(&mixed, &[AT_ONCE], "60s shop F\n80s blog C", "2m", &told);
 }

@@ -87,7 +87,7 @@ pub struct Group {
     open: usize,
     /// Open and not told.
     untold: usize,
-    /// The others of the last notice.
+    /// The incidents of the last notice.
     shown: Vec<Affected>,
     /// When the last of its incidents resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -654,11 +654,12 @@ impl Group {
             incident.resolved_at = self.ended_at.or(incident.resolved_at);
         }
         if event != Event::Resolved {
-            self.shown = found.take(OTHERS).map(Affected::of).collect();
+            // With the one that speaks now: at the end another may.
+            self.shown = std::iter::once(&incident).chain(found.take(OTHERS)).map(Affected::of).collect();
         }
         let all = if event == Event::Resolved { self.members.len() } else { open.len() };
         let others: Vec<Affected> =
-            self.shown.iter().filter(|other| other.subject != incident.subject).cloned().collect();
+            self.shown.iter().filter(|other| other.subject != incident.subject).take(OTHERS).cloned().collect();
         let uncounted = all.saturating_sub(1 + others.len());
         if event == Event::Updated {
             if let (Some(was), Some(is)) = (self.severity, severity)
