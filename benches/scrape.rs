@@ -134,7 +134,7 @@ fn outcome(scenario: &Scenario, n: usize) -> Outcome {
     }
 }
 
-/// Ends runs until told to stop. Returns how long handing over an outcome took, sorted.
+/// Hands over outcomes until `stop` is set. Returns how long handing over an outcome took, sorted.
 fn keep_running(view: &Prometheus, known: &[Arc<Scenario>], stop: &AtomicBool) -> Vec<Duration> {
     let (began, mut took) = (Instant::now(), Vec::new());
     for n in 0.. {

@@ -118,7 +118,7 @@ struct Member {
 pub struct Escalation {
     /// Seconds after the first notice.
     pub after: u64,
-    /// Who.
+    /// Names of the receivers.
     pub to: Vec<String>,
 }
 
@@ -198,7 +198,7 @@ impl Group {
         }
     }
 
-    /// The group of an incident that these receivers were told of and whose own group was lost: its end is told.
+    /// Creates a group for an incident whose receivers were notified and whose own group was lost.
     pub fn adopted(incident: &Incident, cause: Cause, now: DateTime<Utc>) -> Self {
         let told_cause = Some(cause.clone());
         let (severity, opened_at) = (incident.severity, Some(incident.opened_at));

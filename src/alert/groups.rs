@@ -119,7 +119,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Gives an incident that receivers were told of, and whose group was lost, a group of its own.
+    /// Creates and stores a group for an incident whose receivers were notified and whose own group was lost.
     pub fn adopt(&mut self, incident: &Incident, now: DateTime<Utc>) {
         let cause = Cause::of_incident(incident);
         let id = Id { to: &incident.receivers, by: &[], cause: &incident.dedup_key() };

@@ -110,7 +110,7 @@ pub enum Request {
     Acknowledge {
         /// The key of the incident or of its notice.
         key: String,
-        /// Who.
+        /// Name of the person who asks.
         author: String,
         /// For how long; none: until it is over.
         #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub enum Request {
     Resolve {
         /// The key of the incident or of its notice.
         key: String,
-        /// Who.
+        /// Name of the person who asks.
         author: String,
         /// Why.
         reason: String,
@@ -139,7 +139,7 @@ pub enum Request {
     ResolveGroup {
         /// The key of the notification.
         key: String,
-        /// Who.
+        /// Name of the person who asks.
         author: String,
         /// Why.
         reason: String,

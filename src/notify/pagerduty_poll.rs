@@ -36,7 +36,7 @@ const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(1);
 /// How an alert stands at PagerDuty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Standing {
-    /// Not known there, or not to be told from what was answered.
+    /// PagerDuty does not know the incident, or its response does not say how it is.
     Absent,
     /// Nobody has acknowledged it.
     Triggered,

@@ -54,7 +54,7 @@ pub(super) struct Socket<'a> {
     pub(super) tls: &'a Arc<rustls::ClientConfig>,
     /// The URL below which the Web API's methods are.
     pub(super) url: &'a url::Url,
-    /// The bot's token, with which whoever pressed is answered.
+    /// The bot's token, which sends the reply to the person who pressed the button.
     pub(super) token: &'a Credential,
     /// The app-level token.
     pub(super) app_token: &'a Credential,
@@ -264,7 +264,7 @@ impl Socket<'_> {
         }
     }
 
-    /// Acknowledges, and tells whoever pressed why it was refused, if it was.
+    /// Acknowledges the incident. If that is refused, sends the reason to the person who pressed the button.
     async fn carry_out(&self, press: Press, channel: &FeedbackChannel) {
         let receiver = &channel.receiver;
         let problem = match channel.send(&press.key, OperatorAction::Acknowledge, press.author).await {

@@ -45,8 +45,8 @@ impl Pipeline {
         self.count(None, Some(severity));
     }
 
-    /// Gives each open incident that receivers were told of, and whose group was lost, a group of its own: they are told
-    /// of its end.
+    /// Creates a group for each open incident whose receivers were notified and whose group was lost, so that they are
+    /// notified of its end. Returns the subjects of these incidents.
     pub fn regroup(&mut self, now: DateTime<Utc>) -> Vec<Subject> {
         let open = self.watches.values().filter_map(|watch| watch.open.as_ref());
         let open = open.chain(self.budgets.watches.values().filter_map(|watch| watch.open.as_ref()));

@@ -5,7 +5,7 @@
 //! Every document is created under an id of its own (the run's, for a step with its position), so that one that is sent
 //! again is answered with 409, which counts as taken. The template of the index is put before the first batch. What an
 //! answer means is decided in [`answer`] (pure). Deliberately absent: lifecycle policies, which differ between the two
-//! and belong to whoever runs the cluster.
+//! and belong to those who run the cluster.
 
 mod answer;
 mod config;
