@@ -476,6 +476,18 @@ async fn a_notice_that_may_have_arrived_is_a_repeat(store: &Sqlite) {
 }
 
 #[tokio::test]
+async fn any_number_may_open_a_new_file_at_once() {
+    for _ in 0..20 {
+        let file = File::new();
+        let url = file.url();
+        let stores = futures_util::future::join_all((0..4).map(|_| Sqlite::open(&url))).await;
+        for store in stores {
+            store.unwrap().close().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_newer_file_is_refused() {
     let file = File::new();
     let store = Sqlite::open(&file.url()).await.unwrap();

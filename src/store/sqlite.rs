@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -42,6 +42,8 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
 ];
 /// How long a call waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long opening pauses before it tries again where SQLite does not wait by itself.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// How long a call waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -170,7 +172,16 @@ impl Opener for SqliteFile {
 impl Sqlite {
     /// Opens `sqlite:FILE` or `sqlite::memory:`, and makes its tables or brings them up to date.
     pub async fn open(url: &str) -> Result<Self> {
-        Self::open_tables(url).await.map_err(|error| does_not_open(url, &error))
+        let until = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match Self::open_tables(url).await {
+                // SQLite does not wait when another connection changes the journal of the file.
+                Err(error) if error.fault == StoreFault::Locked && Instant::now() < until => {
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                opened => return opened.map_err(|error| does_not_open(url, &error)),
+            }
+        }
     }
 
     async fn open_tables(url: &str) -> Result<Self> {
@@ -190,7 +201,7 @@ impl Sqlite {
         if version > SCHEMA_VERSION {
             return Err(newer(version));
         }
-        migrate(&writer).await?;
+        migrate(&writer, version).await?;
         // A database in memory belongs to its one connection.
         let readers = if memory {
             writer.clone()
@@ -340,12 +351,25 @@ fn does_not_open(url: &str, error: &StoreError) -> StoreError {
     StoreError { message: format!("{url} does not open: {}", error.message), fault: error.fault }
 }
 
-/// Brings the tables up to date.
-async fn migrate(pool: &SqlitePool) -> Result<()> {
+/// Brings the tables up to date, in one transaction that keeps others out: the migrator takes no lock of SQLite's, and
+/// of two that open one new file each would make its tables. `version` is that of the tables.
+async fn migrate(pool: &SqlitePool, version: i64) -> Result<()> {
     let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect()).run(pool).await.map_err(|error| match error {
+    let migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
+    let done = if version == SCHEMA_VERSION {
+        // Only compared, without a lock to wait for.
+        migrator.run_direct(None, &mut *pool.acquire().await?, false).await
+    } else {
+        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let done = migrator.run_direct(None, &mut *transaction, false).await;
+        if done.is_ok() {
+            transaction.commit().await?;
+        }
+        done
+    };
+    done.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         MigrateError::VersionMissing(version) => newer(version),
         other => StoreError::unavailable(format!("the tables cannot be brought up to date: {other}")),
