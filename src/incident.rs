@@ -1,6 +1,7 @@
 //! What outcomes mean: incidents, the notices that tell of them, and the decisions that led to them.
 //! Plain data; who decides is `alert`.
 
+mod change;
 mod matching;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{ScenarioId, Severity};
 use crate::secret::Masked;
 
+pub use change::{Change, Transition};
 pub use matching::{FORMS, Matcher, Matchers};
 
 /// What begins the subject of an error budget.

@@ -14,10 +14,11 @@ use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::changes::Changes;
 use super::pipeline::{Idle, Pipeline, Request, Scenarios, readdressed};
 use super::timers::ClockChanges;
 use crate::clock::elapsed;
-use crate::incident::{Incident, Notice, Subject};
+use crate::incident::{Change, Incident, Notice, Subject};
 use crate::names::{REQUESTS, metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
@@ -148,6 +149,9 @@ impl Intake {
     }
 }
 
+/// Numbers a change of an incident, and hands it to those that record it.
+type Recorder = Box<dyn Fn(Change) -> Arc<Change> + Send + Sync>;
+
 /// Hears how much of a scenario's error budget remains.
 type Remaining = Box<dyn Fn(&ScenarioId, f64) + Send + Sync>;
 
@@ -167,6 +171,9 @@ pub struct Committer {
     look: Box<dyn Fn(ScenarioId) + Send + Sync>,
     /// Hears how much of an error budget remains.
     budget: Remaining,
+    /// Numbers the changes of incidents, where somebody records them.
+    recorder: Option<Recorder>,
+    changes: Changes,
     /// Where those who wait for a commit are, if they are in one place.
     answers: Option<Handle>,
     pipeline: Pipeline,
@@ -196,7 +203,7 @@ async fn restore(
     pipeline: &mut Pipeline,
     store: &WriteBuffer,
     memory: Vec<(String, serde_json::Value)>,
-) -> Result<(), StoreError> {
+) -> Result<Changes, StoreError> {
     let mut restored = HashSet::new();
     for (subject, body) in store.watches().await? {
         match pipeline.restore(vec![(subject.clone(), body)], Vec::new()) {
@@ -207,7 +214,9 @@ async fn restore(
     for row in memory {
         pipeline.restore(Vec::new(), vec![row]).map_err(StoreError::refused).unwrap_or_else(|error| left_out(&error));
     }
-    for incident in store.incidents(u32::MAX).await?.into_iter().filter(Incident::is_open) {
+    let open: Vec<_> = store.incidents(u32::MAX).await?.into_iter().filter(Incident::is_open).collect();
+    let changes = Changes::new(&open);
+    for incident in open {
         if !restored.contains(&incident.subject) {
             tracing::warn!(incident = incident.dedup_key(), "its alerting state is lost: it goes on from the incident");
             pipeline.adopt(incident);
@@ -216,7 +225,7 @@ async fn restore(
     for subject in pipeline.regroup(Utc::now()) {
         tracing::warn!(%subject, "the group of its incident is lost: whoever was told of it is told of its end");
     }
-    Ok(())
+    Ok(changes)
 }
 
 impl Committer {
@@ -233,7 +242,7 @@ impl Committer {
         let memory = store.memory().await?;
         let (left, memory): (Vec<_>, Vec<_>) = memory.into_iter().partition(|(key, _)| key.starts_with(REQUESTS));
         let left = left.into_iter().filter_map(|row| requests(&[row]).inspect_err(left_out).ok()).flatten().collect();
-        restore(&mut pipeline, &store, memory).await?;
+        let changes = restore(&mut pipeline, &store, memory).await?;
         let now = Utc::now();
         if let Some(by) = pipeline.restored(now) {
             let seconds = by.as_seconds_f64();
@@ -254,6 +263,8 @@ impl Committer {
             wake,
             look,
             budget,
+            recorder: None,
+            changes,
             answers: None,
             pipeline,
             clock: ClockChanges::new(now, elapsed()),
@@ -275,6 +286,13 @@ impl Committer {
     #[must_use]
     pub fn budgeting(mut self, budget: impl Fn(&ScenarioId, f64) + Send + Sync + 'static) -> Self {
         self.budget = Box::new(budget);
+        self
+    }
+
+    /// Who numbers what becomes of incidents, and records it.
+    #[must_use]
+    pub fn recording(mut self, recorder: impl Fn(Change) -> Arc<Change> + Send + Sync + 'static) -> Self {
+        self.recorder = Some(Box::new(recorder));
         self
     }
 
@@ -467,6 +485,11 @@ impl Committer {
         batch.incidents = effects.over;
         batch.incidents.extend(effects.watches.iter().filter_map(|subject| self.pipeline.incident(subject).cloned()));
         batch.watches = effects.watches.into_iter().map(watch).collect();
+        if let Some(recorder) = &self.recorder {
+            let now = Utc::now();
+            let changes = batch.incidents.iter().flat_map(|incident| self.changes.of(incident, now));
+            batch.changes = changes.map(recorder).collect();
+        }
         batch.memory.extend(self.pipeline.memory());
         batch.decisions = effects.decisions;
         batch.notices.extend(effects.notices);

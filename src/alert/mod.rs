@@ -4,6 +4,7 @@
 mod agent;
 mod burn;
 mod cause;
+mod changes;
 mod committer;
 mod effects;
 mod flapping;

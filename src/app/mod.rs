@@ -282,6 +282,8 @@ impl App {
             timing: sink::Timing::default(),
         });
         let sinks = Arc::new(sinks.await?);
+        let recorders = Arc::clone(&sinks);
+        let committer = committer.recording(move |change| recorders.change(change));
         let lookup: Arc<dyn Lookup> = match &setup.lookup {
             Some(lookup) => Arc::clone(lookup),
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),

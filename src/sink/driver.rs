@@ -19,8 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::queue::{Next, Queue, READ, SetAside};
 use super::{Absence, Counts, Event, Finished, Limits, Scenarios, Sent, Sink, Size, Timing};
 use crate::outcome::RunId;
-use crate::scenario::ScenarioId;
-use crate::store::Positions;
+use crate::store::{Positions, Recorded};
 
 /// How long the store may take to be read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,12 +33,12 @@ const MAX_REASON: usize = 500;
 /// An event that a destination refuses for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// The run.
+    /// The run; of a change of an incident the last bad one.
     pub run: RunId,
-    /// The scenario that the run was of.
-    pub scenario: ScenarioId,
-    /// When the run ended.
-    pub ended_at: DateTime<Utc>,
+    /// The id of the scenario, or the subject of the incident.
+    pub about: Arc<str>,
+    /// When it happened.
+    pub at: DateTime<Utc>,
     /// Why the destination refuses it, in its own words.
     pub reason: String,
 }
@@ -206,15 +205,15 @@ impl Waiting {
         self.counts.refused.inc_by(count);
         self.counts.dropped.inc_by(count);
         tracing::error!(
-            sink = self.name, scenario = %first.event.scenario(), reason = first.reason, outcomes = count,
+            sink = self.name, about = %first.event.about(), reason = first.reason, outcomes = count,
             "the destination refuses outcomes; they are set aside"
         );
         let mut health = lock(&self.health);
-        for SetAside { event: Event::Finished(finished), reason } in rows {
+        for SetAside { event, reason } in rows {
             health.refused.push_back(Refused {
-                run: finished.outcome.run,
-                scenario: finished.outcome.scenario.clone(),
-                ended_at: finished.outcome.ended_at,
+                run: event.run(),
+                about: Arc::clone(event.about()),
+                at: event.at(),
                 reason: reason.chars().take(MAX_REASON).collect(),
             });
         }
@@ -413,10 +412,13 @@ impl Driver {
         let now = Instant::now().into_std();
         match read {
             Ok(Ok(found)) => {
-                let event = |outcome: Arc<crate::outcome::Outcome>| {
-                    Event::Finished(Finished { scenario: scenarios.get(&outcome.scenario).cloned(), outcome })
+                let event = |record| match record {
+                    Recorded::Outcome(outcome) => {
+                        Event::Finished(Finished { scenario: scenarios.get(&outcome.scenario).cloned(), outcome })
+                    }
+                    Recorded::Change(change) => Event::Changed(change),
                 };
-                queue.read(found.outcomes.into_iter().map(event).collect(), found.through, now);
+                queue.read(found.records.into_iter().map(event).collect(), found.through, now);
             }
             Ok(Err(error)) => {
                 tracing::debug!(sink = self.waiting.name, %error, "older outcomes cannot be read now");

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Event, Finished, HttpClient, Limits, Sent, Sink, Size};
 use crate::outcome::{Outcome, RunId};
-use crate::store::{NumberedOutcomes, Positions, Result, StoreError};
+use crate::store::{Numbered, Positions, Recorded, Result, StoreError};
 
 /// An outcome of `scenario` without a number.
 pub fn outcome(scenario: &str) -> Outcome {
@@ -58,16 +58,16 @@ impl Shelf {
 
 #[async_trait]
 impl Positions for Shelf {
-    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<NumberedOutcomes> {
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<Numbered> {
         if *self.is_away.lock().unwrap() {
             return Err(StoreError::unavailable("away"));
         }
         let known = self.outcomes.lock().unwrap();
-        let outcomes: Vec<_> =
-            known.range(from..=to).take(limit as usize).map(|(_, outcome)| outcome.clone()).collect();
-        let is_whole = outcomes.len() < limit as usize;
-        let through = outcomes.last().filter(|_| !is_whole).map_or(to, |outcome| outcome.seq);
-        Ok(NumberedOutcomes { outcomes, through })
+        let records = known.range(from..=to).take(limit as usize);
+        let records: Vec<_> = records.map(|(_, outcome)| Recorded::Outcome(outcome.clone())).collect();
+        let is_whole = records.len() < limit as usize;
+        let through = records.last().filter(|_| !is_whole).map_or(to, Recorded::seq);
+        Ok(Numbered { records, through })
     }
 
     async fn positions(&self) -> Result<BTreeMap<String, u64>> {

@@ -27,9 +27,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::incident::Ending;
+use crate::incident::{Change, Ending};
 use crate::names::{Metric, metric};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RunId};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
@@ -109,6 +109,8 @@ pub struct Finished {
 pub enum Event {
     /// A run ended.
     Finished(Finished),
+    /// An incident changed. Sinks that do not show incidents pass it over.
+    Changed(Arc<Change>),
 }
 
 impl Event {
@@ -116,13 +118,31 @@ impl Event {
     pub fn seq(&self) -> u64 {
         match self {
             Self::Finished(finished) => finished.outcome.seq,
+            Self::Changed(change) => change.seq,
         }
     }
 
-    /// The scenario that it is about.
-    pub fn scenario(&self) -> &ScenarioId {
+    /// The run that ended, if it is that.
+    pub fn finished(&self) -> Option<&Finished> {
         match self {
-            Self::Finished(finished) => &finished.outcome.scenario,
+            Self::Finished(finished) => Some(finished),
+            Self::Changed(_) => None,
+        }
+    }
+
+    /// What it is about: the id of a scenario, or the subject of an incident.
+    pub fn about(&self) -> &Arc<str> {
+        match self {
+            Self::Finished(finished) => &finished.outcome.scenario.0,
+            Self::Changed(change) => &change.incident.subject.0,
+        }
+    }
+
+    /// The run that it is of; for an incident the last bad one.
+    pub fn run(&self) -> RunId {
+        match self {
+            Self::Finished(finished) => finished.outcome.run,
+            Self::Changed(change) => change.incident.last_run,
         }
     }
 
@@ -130,6 +150,7 @@ impl Event {
     pub fn at(&self) -> DateTime<Utc> {
         match self {
             Self::Finished(finished) => finished.outcome.ended_at,
+            Self::Changed(change) => change.at,
         }
     }
 
@@ -137,6 +158,7 @@ impl Event {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Finished(finished) => finished.outcome.approximate_bytes(),
+            Self::Changed(change) => change.approximate_bytes(),
         }
     }
 }
@@ -154,8 +176,8 @@ pub struct Limits {
     pub deadline: Duration,
 }
 
-/// How large an event is for a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How large an event is for a destination; nothing, where it passes it over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Size {
     /// How many rows or documents it becomes.
     pub rows: usize,

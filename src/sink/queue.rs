@@ -7,12 +7,12 @@
 //! Invariant: every number above [`Queue::position`] is here, in a range, or counted as given up.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::{Event, Limits, Refusal, Sent, Size};
-use crate::scenario::ScenarioId;
 
 /// How many outcomes wait in memory at most.
 pub const MAX_OUTCOMES: usize = 10_000;
@@ -137,7 +137,7 @@ pub struct Queue {
     /// The newest.
     recent: VecDeque<Entry>,
     recent_bytes: usize,
-    held: BTreeMap<ScenarioId, Held>,
+    held: BTreeMap<Arc<str>, Held>,
     held_count: usize,
     /// The pause after the destination did not answer or asked for one.
     away: Option<Pause>,
@@ -287,7 +287,7 @@ impl Queue {
             let may_be_recent = is_ready && (self.missing.is_empty() || !may_read);
             let front = self.released.front().or_else(|| self.older.front());
             let Some(front) = front.or_else(|| self.recent.front().filter(|_| may_be_recent)) else { break };
-            let is_held = self.held.contains_key(front.event.scenario());
+            let is_held = self.held.contains_key(front.event.about());
             if !is_held && !room.takes(measure(&front.event)) {
                 break;
             }
@@ -354,7 +354,7 @@ impl Queue {
 
     fn taken(&mut self, entry: &Entry, done: &mut Done) {
         done.sent += 1;
-        if let Some(held) = self.held.remove(entry.event.scenario()) {
+        if let Some(held) = self.held.remove(entry.event.about()) {
             self.held_count -= held.entries.len();
             self.released.extend(held.entries);
         }
@@ -363,7 +363,7 @@ impl Queue {
     /// Puts a row among those of its scenario that are refused for now: for the first time, or again.
     fn refuse_for_now(&mut self, entry: Entry, reason: String, now: Instant) {
         let timing = &self.timing;
-        let held = self.held.entry(entry.event.scenario().clone());
+        let held = self.held.entry(entry.event.about().clone());
         let held = held.or_insert_with(|| Held {
             entries: VecDeque::new(),
             pause: Pause { length: Duration::ZERO, until: now },
@@ -379,7 +379,7 @@ impl Queue {
 
     /// Puts a row where its number belongs among those of its scenario.
     fn hold(&mut self, mut entry: Entry, now: Instant) {
-        let Some(held) = self.held.get_mut(entry.event.scenario()) else { return };
+        let Some(held) = self.held.get_mut(entry.event.about()) else { return };
         entry.held_since.get_or_insert(now);
         let at = held.entries.partition_point(|held| held.seq() < entry.seq());
         held.entries.insert(at, entry);

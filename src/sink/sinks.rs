@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::{Driver, Status, Waiting};
 use super::queue::Queue;
 use super::{Absence, AgentState, Destination, Event, Finished, HttpClient, Limits, Metrics, Scenarios, Timing};
+use crate::incident::Change;
 use crate::outcome::Outcome;
 use crate::scenario::Scenario;
 use crate::store::{Positions, StoreError};
@@ -64,7 +65,7 @@ pub struct Sinks {
 }
 
 struct Inner {
-    /// The last number that an outcome has.
+    /// The last number that an outcome or a change has.
     last: u64,
     running: Vec<Running>,
     /// The positions in the store.
@@ -112,6 +113,18 @@ impl Sinks {
             running.waiting.push(Event::Finished(finished));
         }
         outcome
+    }
+
+    /// Numbers a change of an incident and queues it for every sink. Never blocks.
+    pub fn change(&self, mut change: Change) -> Arc<Change> {
+        let mut inner = self.inner();
+        inner.last += 1;
+        change.seq = inner.last;
+        let change = Arc::new(change);
+        for running in &inner.running {
+            running.waiting.push(Event::Changed(Arc::clone(&change)));
+        }
+        change
     }
 
     /// Makes the sinks what the configuration says, by difference: what did not change goes on, what changed goes on with

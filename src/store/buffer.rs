@@ -107,7 +107,7 @@ struct State {
     identity: Identity,
     /// How many batches were accepted.
     accepted: u64,
-    /// The last number that an outcome has.
+    /// The last number up to which nothing can come any more.
     last_seq: u64,
     /// Since when something waits to be written.
     waiting_since: Option<Instant>,

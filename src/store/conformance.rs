@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::*;
-use crate::incident::{Event, Why};
+use crate::incident::{Change, Event, Transition, Why};
 use crate::names::Reason;
 use crate::outcome::{StepResult, StepStatus, Verdict};
 use crate::scenario::Severity;
@@ -648,13 +648,16 @@ async fn who_only_reads_changes_nothing() {
 async fn outcomes_are_read_by_their_numbers(store: &Sqlite) {
     assert_eq!(store.last_seq().await.unwrap(), 0);
     let numbered = |number: u64| Outcome { seq: number, ..outcome(number.into(), "a", 10, Verdict::Passed) };
-    // The third was lost; one from before has no number.
-    let rows = [1, 2, 4, 5, 6].map(numbered).into_iter().chain([outcome(99, "a", 1, Verdict::Passed)]);
-    store.commit(&outcomes(rows)).await.unwrap();
+    // The third was lost; the fifth is a change of an incident; one from before has no number.
+    let rows = [1, 2, 4, 6].map(numbered).into_iter().chain([outcome(99, "a", 1, Verdict::Passed)]);
+    let incident = incident("a", 1, 10, None);
+    let change = |seq| Arc::new(Change { seq, transition: Transition::Opened, at: at(10), incident: incident.clone() });
+    let batch = Batch { changes: vec![change(5)], ..outcomes(rows) };
+    store.commit(&batch).await.unwrap();
     assert_eq!(store.last_seq().await.unwrap(), 6);
     let check = async |from, to, limit, expected: &[u64], through| {
         let found = store.numbered(from, to, limit).await.unwrap();
-        let seqs: Vec<u64> = found.outcomes.iter().map(|outcome| outcome.seq).collect();
+        let seqs: Vec<u64> = found.records.iter().map(Recorded::seq).collect();
         assert_eq!((seqs.as_slice(), found.through), (expected, through), "{from} to {to}, at most {limit}");
     };
     check(1, 6, 10, &[1, 2, 4, 5, 6], 6).await;
@@ -663,6 +666,11 @@ async fn outcomes_are_read_by_their_numbers(store: &Sqlite) {
     check(3, 6, 1, &[4], 4).await;
     check(3, 3, 10, &[], 3).await;
     check(7, 9, 10, &[], 9).await;
+    assert_eq!(store.numbered(5, 5, 1).await.unwrap().records, [Recorded::Change(change(5))]);
+    store.commit(&Batch { changes: vec![change(7)], ..Batch::default() }).await.unwrap();
+    assert_eq!(store.last_seq().await.unwrap(), 7);
+    store.prune(at(11)).await.unwrap();
+    check(5, 7, 10, &[6], 7).await;
 }
 
 async fn positions_are_kept_and_forgotten(store: &Sqlite) {

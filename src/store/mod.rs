@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
-use crate::incident::{Decision, Incident, Notice, Subject};
+use crate::incident::{Change, Decision, Incident, Notice, Subject};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{Kind, ScenarioId};
@@ -153,6 +153,8 @@ pub struct Batch {
     pub memory: Vec<(String, Option<Json>)>,
     /// Incidents that opened, changed or resolved.
     pub incidents: Vec<Incident>,
+    /// What became of incidents, with numbers, in order.
+    pub changes: Vec<Arc<Change>>,
     /// What was decided, in order.
     pub decisions: Vec<Decision>,
     /// What is owed, in order.
@@ -180,6 +182,7 @@ impl Batch {
             && self.watches.is_empty()
             && self.memory.is_empty()
             && self.incidents.is_empty()
+            && self.changes.is_empty()
             && self.decisions.is_empty()
             && self.notices.is_empty()
             && self.attempts.is_empty()
@@ -409,26 +412,45 @@ pub trait Beats: Send + Sync {
     async fn beats(&self, name: &str) -> Result<Option<Heard>>;
 }
 
-/// Outcomes of a range of numbers.
+/// What has a number: outcomes, and changes of incidents.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NumberedOutcomes {
-    /// The outcomes in the order of their numbers, which are their `seq`.
-    pub outcomes: Vec<Arc<Outcome>>,
+pub enum Recorded {
+    /// A run ended.
+    Outcome(Arc<Outcome>),
+    /// An incident changed.
+    Change(Arc<Change>),
+}
+
+impl Recorded {
+    /// Its number.
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Outcome(outcome) => outcome.seq,
+            Self::Change(change) => change.seq,
+        }
+    }
+}
+
+/// What was recorded of a range of numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbered {
+    /// Outcomes and changes in the order of their numbers, which are their `seq`.
+    pub records: Vec<Recorded>,
     /// The last number for which this is complete: what is absent up to here is not stored. One less than the first number
     /// of the range where nothing can be said yet.
     pub through: u64,
 }
 
-/// What sinks go on from: numbered outcomes, and how far each destination has them.
+/// What sinks go on from: numbered outcomes and changes, and how far each destination has them.
 #[async_trait]
 pub trait Positions: Send + Sync {
-    /// Returns the outcomes with the numbers from `from` to `to`, both included, at most `limit` of them, the first ones.
-    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<NumberedOutcomes>;
+    /// Returns what has the numbers from `from` to `to`, both included, at most `limit` records, the first ones.
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<Numbered>;
 
     /// Returns the position of every sink, by its name.
     async fn positions(&self) -> Result<BTreeMap<String, u64>>;
 
-    /// Returns the last number that was given to an outcome; 0 where there was none.
+    /// Returns the last number that was given to an outcome or a change; 0 where there was none.
     async fn last_seq(&self) -> Result<u64>;
 
     /// Writes positions; a sink without a number is forgotten.

@@ -26,19 +26,20 @@ use sqlx::{Connection as _, Row as _, SqlSafeStr as _, SqliteConnection, SqliteP
 
 use super::{
     Archive, AttemptChange, Batch, Beat, Beats, Database, Delivery, Durations, Ended, Heard, History, Identity,
-    Incidents, Intent, KeptDecision, MemoChange, NoticeState, NumberedOutcomes, Opener, Outbox, Page, Positions,
-    Recent, Result, Runs, StoreError, StoreFault, Tallies, Tally, Uncertainty, WorkingSet,
+    Incidents, Intent, KeptDecision, MemoChange, NoticeState, Numbered, Opener, Outbox, Page, Positions, Recent,
+    Recorded, Result, Runs, StoreError, StoreFault, Tallies, Tally, Uncertainty, WorkingSet,
 };
 use crate::incident::{Decision, Incident, Notice, Subject};
 use crate::outcome::{Outcome, RunId};
 
 /// The version of the tables after all migrations; a file of a newer one is refused, not guessed at.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// How the tables came about, oldest first. A migration that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "tables", include_str!("migrations/sqlite/0001_tables.sql")),
     (2, "identity", include_str!("migrations/sqlite/0002_identity.sql")),
     (3, "positions", include_str!("migrations/sqlite/0003_positions.sql")),
+    (4, "changes", include_str!("migrations/sqlite/0004_changes.sql")),
 ];
 /// How long a call waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -485,6 +486,7 @@ async fn prune(connection: &mut SqliteConnection, before: DateTime<Utc>) -> Resu
     for query in [
         "DELETE FROM notices WHERE state <> 'owed' AND incident IN (SELECT id FROM incidents WHERE resolved_at < ?)",
         "DELETE FROM incidents WHERE resolved_at < ? AND NOT EXISTS (SELECT 1 FROM notices WHERE notices.incident = incidents.id)",
+        "DELETE FROM incident_changes WHERE at < ?",
         "DELETE FROM decisions WHERE last_at < ?",
         "DELETE FROM memos WHERE kept_at < ?",
     ] {
@@ -768,17 +770,21 @@ impl Archive for Sqlite {
 
 #[async_trait]
 impl Positions for Sqlite {
-    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<NumberedOutcomes> {
-        let rows = sqlx::query("SELECT body, seq FROM outcomes WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?")
-            .bind(number(from))
-            .bind(number(to))
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await?;
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<Numbered> {
+        let query = "SELECT body, seq, 0 FROM outcomes WHERE seq BETWEEN ?1 AND ?2
+                     UNION ALL SELECT body, seq, 1 FROM incident_changes WHERE seq BETWEEN ?1 AND ?2
+                     ORDER BY seq LIMIT ?3";
+        let query = sqlx::query(query).bind(number(from)).bind(number(to)).bind(limit);
+        let rows = query.fetch_all(&self.readers).await?;
         let last = rows.last().map(|row| row.try_get::<i64, _>(1)).transpose()?.map(i64::unsigned_abs);
         let through = if rows.len() < limit as usize { to } else { last.unwrap_or(to) };
-        let outcomes = readable(&rows, "an outcome", |row| Ok(Arc::new(body::<Outcome>(row, 0)?)));
-        Ok(NumberedOutcomes { outcomes, through })
+        let records = readable(&rows, "an outcome or a change of an incident", |row| {
+            Ok(match row.try_get::<i64, _>(2)? {
+                0 => Recorded::Outcome(Arc::new(body(row, 0)?)),
+                _ => Recorded::Change(Arc::new(body(row, 0)?)),
+            })
+        });
+        Ok(Numbered { records, through })
     }
 
     async fn positions(&self) -> Result<BTreeMap<String, u64>> {
@@ -790,6 +796,7 @@ impl Positions for Sqlite {
     async fn last_seq(&self) -> Result<u64> {
         // The newest outcome is never pruned, but a store in place of a damaged one has positions alone.
         let query = "SELECT max(coalesce((SELECT max(seq) FROM outcomes WHERE seq IS NOT NULL), 0),
+                     coalesce((SELECT max(seq) FROM incident_changes), 0),
                      coalesce((SELECT max(seq) FROM positions), 0))";
         Ok(sqlx::query(query).fetch_one(&self.readers).await?.try_get::<i64, _>(0)?.unsigned_abs())
     }

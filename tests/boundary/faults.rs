@@ -21,8 +21,7 @@ use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
     Batch, Beat, Beats, Database, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
-    NumberedOutcomes, Opener, Outbox, Positions, Recent, Runs, Sqlite, SqliteFile, StoreError, Tallies, Tally,
-    WorkingSet,
+    Numbered, Opener, Outbox, Positions, Recent, Runs, Sqlite, SqliteFile, StoreError, Tallies, Tally, WorkingSet,
 };
 
 use crate::support::agent::Agent;
@@ -323,7 +322,7 @@ struct Dying {
 
 #[async_trait]
 impl Positions for Dying {
-    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Kept<NumberedOutcomes> {
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Kept<Numbered> {
         self.store.numbered(from, to, limit).await
     }
     async fn positions(&self) -> Kept<BTreeMap<String, u64>> {

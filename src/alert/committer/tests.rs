@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -16,8 +16,8 @@ use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::outcome::Verdict;
 use crate::scenario::{Kind, Lookup, LookupError, Scenario, load};
 use crate::store::{
-    Beat, Beats, Database, Delivery, Heard, History, Incidents, KeptDecision, NoticeState, Opener, Outbox, Runs,
-    Sqlite, WorkingSet,
+    Beat, Beats, Database, Delivery, Heard, History, Incidents, KeptDecision, NoticeState, Opener, Outbox,
+    Positions as _, Recorded, Runs, Sqlite, WorkingSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -234,7 +234,7 @@ impl Opener for Same {
 
 #[async_trait]
 impl crate::store::Positions for Flaky {
-    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<crate::store::NumberedOutcomes> {
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<crate::store::Numbered> {
         self.inner.numbered(from, to, limit).await
     }
     async fn positions(&self) -> Result<std::collections::BTreeMap<String, u64>> {
@@ -280,6 +280,12 @@ impl Agent {
         let (stop, metrics) = (CancellationToken::new(), Metrics::new(&registry, dropped).unwrap());
         let writing = tokio::spawn(writer.run(stop.clone()));
         let (committer, intake) = Committer::new(buffer.clone(), "here", metrics, wake).await.unwrap();
+        let numbers = AtomicU64::new(buffer.last_seq().await.unwrap());
+        let number = move |mut change: Change| {
+            change.seq = numbers.fetch_add(1, Ordering::Relaxed) + 1;
+            Arc::new(change)
+        };
+        let committer = committer.recording(number);
         Self { intake, committer, woken, written: Written { buffer, stop, writing } }
     }
 
@@ -480,6 +486,7 @@ macro_rules! on_both_stores {
 
 on_both_stores! {
     one_commit => one_commit_holds_all_that_belongs_together;
+    changes => what_becomes_of_an_incident_is_recorded_once;
     away => a_store_that_is_away_loses_nothing;
     restart => a_restart_goes_on_where_it_was;
     routes => who_heard_of_the_opening_hears_of_the_end;
@@ -515,6 +522,36 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     let metrics = running.intake.dropped.get();
     assert_eq!(metrics, 0);
     running.stop().await;
+}
+
+async fn what_becomes_of_an_incident_is_recorded_once(url: &str) {
+    let store = store(url).await;
+    let recorded = async || {
+        let found = store.inner.numbered(1, 100, 100).await.unwrap().records;
+        let word = |record| match record {
+            Recorded::Change(change) => format!("{} {}", change.incident.dedup_key(), change.transition.as_str()),
+            Recorded::Outcome(outcome) => format!("outcome {}", outcome.seq),
+        };
+        found.into_iter().map(word).collect::<Vec<_>>().join(", ")
+    };
+    let agent = async || {
+        let running = Agent::new(&store).await.start();
+        running.intake.scenarios(scenarios("", &["shop"]), Idle::default()).await;
+        running.intake.alerting(alerting(&["on-call"], &[])).await;
+        running
+    };
+    let running = agent().await;
+    running.runs("FFFF", "shop", 0).await;
+    running.stop().await;
+    assert_eq!(recorded().await, "shop:1 opened");
+    // Another agent goes on from there.
+    let running = agent().await;
+    running.runs("FF", "shop", 300).await;
+    let request = Request::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None };
+    running.intake.request(request).await.unwrap();
+    running.runs("PPP", "shop", 600).await;
+    running.stop().await;
+    assert_eq!(recorded().await, "shop:1 opened, shop:1 acknowledged, shop:1 resolved");
 }
 
 async fn a_store_that_is_away_loses_nothing(url: &str) {

@@ -78,8 +78,7 @@ async fn a_destination_that_never_answers_is_tried_again() {
 async fn an_event_that_panics_is_set_aside() {
     let mut bench = Bench::start(vec![Do::Panic, Do::Say(Sent::Taken), Do::Panic], 0, 2);
     for seq in [1, 2] {
-        let Event::Finished(finished) = event(seq, "shop");
-        bench.shelf.put(&finished.outcome);
+        bench.shelf.put(&event(seq, "shop").finished().unwrap().outcome);
     }
     assert_eq!(bench.see().await, "0: 1 2");
     assert_eq!(bench.see().await, "0: 1");
@@ -100,8 +99,7 @@ async fn what_the_store_has_is_sent_before_what_is_new() {
     assert_eq!(bench.see().await, "0: 6");
     assert_eq!(bench.waiting.position(), 2);
     for seq in [3, 5] {
-        let Event::Finished(finished) = event(seq, "shop");
-        bench.shelf.put(&finished.outcome);
+        bench.shelf.put(&event(seq, "shop").finished().unwrap().outcome);
     }
     bench.shelf.set_away(false);
     assert_eq!(bench.see().await, "1: 3 5");

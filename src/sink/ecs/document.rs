@@ -1,6 +1,6 @@
 //! The documents of a run in the Elastic Common Schema. Pure.
 //!
-//! One document for the run and one for each of its steps that was reached, with the field names that Heartbeat and
+//! One document for the run, one for each of its steps that was reached, and one for each change of an incident, with the field names that Heartbeat and
 //! Elastic's synthetics agent use (`monitor.*`, `summary.*`, `state.*`, `url.*`, `http.*`, `tls.*`, `synthetics.*`;
 //! <https://www.elastic.co/docs/reference/beats/heartbeat/exported-fields>), so that views made for these fit. What only
 //! wachta knows is under `wachta.*`. A run that could not test its target is neither up nor down: its status is
@@ -13,9 +13,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use crate::incident::{Change, Ending, Transition};
+use crate::names::Reason;
 use crate::outcome::{HttpResult, Outcome, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Kind, Scenario, ScenarioId};
-use crate::sink::Finished;
+use crate::sink::{Event, Finished};
 
 /// The version of the schema that the documents follow.
 const ECS_VERSION: &str = "8.17.0";
@@ -110,8 +112,74 @@ fn micros(duration: Duration) -> Value {
     json!({"us": u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)})
 }
 
+/// The documents of an event.
+pub fn documents(event: &Event, states: &mut States) -> Vec<Document> {
+    match event {
+        Event::Finished(finished) => of_run(finished, states),
+        Event::Changed(change) => vec![of_change(change)],
+    }
+}
+
+/// The document of a change of an incident.
+fn of_change(change: &Change) -> Document {
+    let incident = &change.incident;
+    let transition = change.transition.as_str();
+    let id = match change.transition {
+        Transition::Opened => format!("{}-opened", incident.opened_by),
+        // An agent's incidents have no run.
+        _ => format!("{}-{}-{transition}", incident.dedup_key(), change.at.timestamp_micros()),
+    };
+    let labels: BTreeMap<String, &String> =
+        incident.tags.iter().map(|(name, value)| (name.replace('.', "_"), value)).collect();
+    let message = incident.message.as_deref();
+    let body = json!({
+        "@timestamp": time(change.at),
+        "ecs": {"version": ECS_VERSION},
+        "agent": {"type": "wachta", "version": env!("CARGO_PKG_VERSION")},
+        "observer": {"name": incident.location, "product": "wachta"},
+        "monitor": {"id": incident.subject.scenario(), "name": incident.name, "type": incident.kind},
+        "labels": labels,
+        "message": message,
+        "error": {"message": message, "type": incident.reason.map(Reason::as_str)},
+        "url": {"full": incident.target},
+        "event": {
+            "kind": "alert",
+            "dataset": "wachta.incident",
+            "module": "wachta",
+            "action": format!("incident-{transition}"),
+            "id": id,
+            "start": time(incident.opened_at),
+            "end": incident.resolved_at.map(time),
+            "reference": incident.runbook,
+            "severity": incident.severity as u8 + 1,
+        },
+        "synthetics": {"step": {"name": incident.step}},
+        "wachta": {
+            "incident": {
+                "key": incident.dedup_key(),
+                "subject": incident.subject.as_str(),
+                "severity": incident.severity.as_str(),
+                "verdict": incident.verdict.as_str(),
+                "bad_runs": incident.bad_runs,
+                "last_run": incident.last_run.to_string(),
+                "ending": incident.ending.map(Ending::as_str),
+                "acknowledged_by": incident.acknowledged.as_ref().map(|by| &by.author),
+            },
+        },
+    });
+    Document { id, body: known(body) }
+}
+
+/// Leaves out what is null or an empty object.
+fn known(value: Value) -> Value {
+    let Value::Object(fields) = value else { return value };
+    let fields = fields.into_iter().map(|(name, value)| (name, known(value)));
+    let is_known = |value: &Value| !value.is_null() && value.as_object().is_none_or(|fields| !fields.is_empty());
+    Value::Object(fields.filter(|(_, value)| is_known(value)).collect())
+}
+
 /// The documents of a run: its own first.
-pub fn documents(finished: &Finished, states: &mut States) -> Vec<Document> {
+fn of_run(finished: &Finished, states: &mut States) -> Vec<Document> {
     let outcome = &*finished.outcome;
     let base = base(outcome, finished.scenario.as_deref());
     let state = states.after(outcome);

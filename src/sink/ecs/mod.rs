@@ -119,16 +119,14 @@ impl Sink for Ecs {
     }
 
     fn measure(&self, event: &Event) -> Size {
-        let Event::Finished(finished) = event;
-        let rows = 1 + finished.outcome.steps.len();
+        let rows = event.finished().map_or(1, |finished| 1 + finished.outcome.steps.len());
         Size { rows, bytes: rows * 1500 }
     }
 
     async fn send(&mut self, batch: &[Event]) -> Sent {
         let mut lines = Vec::new();
         for event in batch {
-            let Event::Finished(finished) = event;
-            for document in documents(finished, &mut self.states) {
+            for document in documents(event, &mut self.states) {
                 serde_json::to_writer(&mut lines, &document.body).expect("plain data becomes JSON");
                 lines.push(b'\n');
             }

@@ -147,8 +147,7 @@ fn template(target: &Target) -> Value {
 fn lines(batch: &[Event], target: &Target, states: &mut States) -> (Vec<u8>, Vec<usize>) {
     let (mut lines, mut owner) = (Vec::new(), Vec::new());
     for (index, event) in batch.iter().enumerate() {
-        let Event::Finished(finished) = event;
-        for document in documents(finished, states) {
+        for document in documents(event, states) {
             let action = json!({"create": {"_index": target.name(), "_id": document.id}});
             for line in [&action, &document.body] {
                 serde_json::to_writer(&mut lines, line).expect("plain data becomes JSON");
@@ -167,8 +166,7 @@ impl Sink for Elasticsearch {
     }
 
     fn measure(&self, event: &Event) -> Size {
-        let Event::Finished(finished) = event;
-        let rows = 1 + finished.outcome.steps.len();
+        let rows = event.finished().map_or(1, |finished| 1 + finished.outcome.steps.len());
         Size { rows, bytes: rows * 1700 }
     }
 

@@ -86,9 +86,8 @@ async fn a_batch_is_one_request_with_ids_that_make_repetition_harmless() {
     let lines: Vec<Value> = body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 4);
     for (pair, event) in lines.chunks(2).zip(&batch) {
-        let Event::Finished(finished) = event;
-        assert_eq!(pair[0], json!({"create": {"_index": "runs", "_id": finished.outcome.run.to_string()}}));
-        assert_eq!(pair[1]["monitor"]["id"], event.scenario().as_str());
+        assert_eq!(pair[0], json!({"create": {"_index": "runs", "_id": event.run().to_string()}}));
+        assert_eq!(pair[1]["monitor"]["id"], &**event.about());
     }
     // The same batch is the same request.
     assert_eq!(sink.send(&batch).await, Sent::Taken);

@@ -106,7 +106,7 @@ impl Sink for Zabbix {
     }
 
     fn measure(&self, event: &Event) -> Size {
-        let Event::Finished(Finished { outcome, .. }) = event;
+        let Some(Finished { outcome, .. }) = event.finished() else { return Size::default() };
         let rows = 1 + 2 * outcome.steps_of_file().count();
         Size { rows, bytes: outcome.approximate_bytes() }
     }
@@ -115,7 +115,7 @@ impl Sink for Zabbix {
         let now = Instant::now();
         let (mut rows, mut owner) = (Vec::new(), Vec::new());
         for (index, event) in batch.iter().enumerate() {
-            let Event::Finished(Finished { outcome, .. }) = event;
+            let Some(Finished { outcome, .. }) = event.finished() else { continue };
             let at = self.stamps.of(outcome);
             for row in self.rows.sendable(items::rows(outcome, at), now) {
                 rows.push(row);

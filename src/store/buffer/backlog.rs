@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
-use crate::incident::{Decision, Incident, Notice, Subject};
+use crate::incident::{Change, Decision, Incident, Notice, Subject};
 use crate::outcome::{Outcome, RunId};
 use crate::store::{AttemptChange, Batch, Beat, Identity, Intent, MemoChange};
 
@@ -17,6 +17,8 @@ use crate::store::{AttemptChange, Batch, Beat, Identity, Intent, MemoChange};
 pub(super) const MAX_OUTCOME_BYTES: usize = 128 << 20;
 /// How many decisions wait at most: they explain what happened, and nothing depends on them.
 pub(super) const MAX_DECISIONS: usize = 50_000;
+/// How many changes of incidents wait at most; sinks have the newest in memory as well.
+pub(super) const MAX_CHANGES: usize = 20_000;
 
 /// Rows that wait to be written.
 #[derive(Debug, Default)]
@@ -28,6 +30,7 @@ pub(super) struct Backlog {
     watches: HashMap<Subject, Json>,
     memory: BTreeMap<String, Option<Json>>,
     pub(super) incidents: BTreeMap<String, Incident>,
+    pub(super) changes: VecDeque<Arc<Change>>,
     pub(super) decisions: VecDeque<Decision>,
     pub(super) notices: VecDeque<Notice>,
     pub(super) attempts: VecDeque<(String, AttemptChange, DateTime<Utc>)>,
@@ -47,6 +50,7 @@ impl Backlog {
             && self.watches.is_empty()
             && self.memory.is_empty()
             && self.incidents.is_empty()
+            && self.changes.is_empty()
             && self.decisions.is_empty()
             && self.notices.is_empty()
             && self.attempts.is_empty()
@@ -68,6 +72,7 @@ impl Backlog {
         self.watches.extend(batch.watches);
         self.memory.extend(batch.memory);
         self.incidents.extend(batch.incidents.into_iter().map(|incident| (incident.dedup_key(), incident)));
+        self.changes.extend(batch.changes);
         self.decisions.extend(batch.decisions);
         self.notices.extend(batch.notices);
         self.attempts.extend(batch.attempts);
@@ -100,6 +105,7 @@ impl Backlog {
         for incident in batch.incidents {
             self.incidents.entry(incident.dedup_key()).or_insert(incident);
         }
+        prepend(&mut self.changes, batch.changes);
         prepend(&mut self.decisions, batch.decisions);
         prepend(&mut self.notices, batch.notices);
         prepend(&mut self.attempts, batch.attempts);
@@ -132,6 +138,8 @@ impl Backlog {
         }
         let excess = self.decisions.len().saturating_sub(MAX_DECISIONS);
         self.decisions.drain(..excess);
+        let excess = self.changes.len().saturating_sub(MAX_CHANGES);
+        self.changes.drain(..excess);
         shed
     }
 
@@ -147,6 +155,7 @@ impl Backlog {
             watches: std::mem::take(&mut self.watches).into_iter().collect(),
             memory: std::mem::take(&mut self.memory).into_iter().collect(),
             incidents: std::mem::take(&mut self.incidents).into_values().collect(),
+            changes: std::mem::take(&mut self.changes).into(),
             decisions: self.decisions.drain(..rows.min(self.decisions.len())).collect(),
             notices: std::mem::take(&mut self.notices).into(),
             attempts: std::mem::take(&mut self.attempts).into(),
@@ -184,7 +193,7 @@ pub(super) fn halve(batch: &Batch) -> Option<(Batch, Batch)> {
             left -= at;
         )*};
     }
-    share!(intents withdrawn watches memory incidents notices attempts memos check_ins decisions outcomes);
+    share!(intents withdrawn watches memory incidents changes notices attempts memos check_ins decisions outcomes);
     let _ = left;
     // The database takes every position.
     first.positions.clone_from(&batch.positions);
@@ -200,6 +209,7 @@ pub(super) fn rows(batch: &Batch) -> usize {
         + batch.watches.len()
         + batch.memory.len()
         + batch.incidents.len()
+        + batch.changes.len()
         + batch.decisions.len()
         + batch.notices.len()
         + batch.attempts.len()
@@ -222,6 +232,8 @@ pub(super) fn name(batch: &Batch) -> String {
         format!("the alerting entry `{key}`")
     } else if let Some(incident) = batch.incidents.first() {
         format!("the incident {}", incident.dedup_key())
+    } else if let Some(change) = batch.changes.first() {
+        format!("a change of the incident {}", change.incident.dedup_key())
     } else if let Some(decision) = batch.decisions.first() {
         format!("a decision about `{}`", decision.subject)
     } else if let Some(notice) = batch.notices.first() {

@@ -1,7 +1,8 @@
 //! Numbered outcomes and positions of sinks, read through the buffer.
 //!
-//! Outcomes are accepted in the order of their numbers. So whatever has a number up to the last one that was accepted
-//! and is neither here nor in the database is lost.
+//! Outcomes are accepted in the order of their numbers, and a change of an incident before every outcome with a higher
+//! number. So whatever has a number up to that of the last outcome that was accepted and is neither here nor in the
+//! database is lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,40 +10,38 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{State, WriteBuffer};
-use crate::outcome::Outcome;
-use crate::store::{Batch, NumberedOutcomes, Positions, Result};
+use crate::store::{Batch, Numbered, Positions, Recorded, Result};
 
-/// Returns the outcomes of a range of numbers that are in memory: those that wait, and those that were written and may
-/// have to be written again.
-fn in_memory(state: &State, from: u64, to: u64) -> BTreeMap<u64, Arc<Outcome>> {
-    let written = state.unverified.iter().chain(state.in_flight.iter()).flat_map(|batch| batch.outcomes.iter());
-    let all = written.chain(&state.pending.outcomes);
-    all.filter(|outcome| (from..=to).contains(&outcome.seq)).map(|outcome| (outcome.seq, Arc::clone(outcome))).collect()
+/// Returns what of a range of numbers is in memory: what waits, and what was written and may have to be written again.
+fn in_memory(state: &State, from: u64, to: u64) -> BTreeMap<u64, Recorded> {
+    let written = || state.unverified.iter().chain(state.in_flight.iter());
+    let outcomes = written().flat_map(|batch| &batch.outcomes).chain(&state.pending.outcomes);
+    let outcomes = outcomes.filter(|outcome| (from..=to).contains(&outcome.seq));
+    let changes = written().flat_map(|batch| &batch.changes).chain(&state.pending.changes);
+    let changes = changes.filter(|change| (from..=to).contains(&change.seq));
+    let outcomes = outcomes.map(|outcome| Recorded::Outcome(Arc::clone(outcome)));
+    let changes = changes.map(|change| Recorded::Change(Arc::clone(change)));
+    outcomes.chain(changes).map(|record| (record.seq(), record)).collect()
 }
 
 /// Joins what is stored with what is in memory.
-pub(super) fn join(
-    stored: NumberedOutcomes,
-    mut memory: BTreeMap<u64, Arc<Outcome>>,
-    from: u64,
-    limit: u32,
-) -> NumberedOutcomes {
+pub(super) fn join(stored: Numbered, mut memory: BTreeMap<u64, Recorded>, from: u64, limit: u32) -> Numbered {
     memory.retain(|seq, _| *seq <= stored.through);
-    memory.extend(stored.outcomes.into_iter().map(|outcome| (outcome.seq, outcome)));
+    memory.extend(stored.records.into_iter().map(|record| (record.seq(), record)));
     let limit = limit as usize;
     let is_cut = memory.len() > limit;
-    let outcomes: Vec<_> = memory.into_values().take(limit).collect();
-    let through = match outcomes.last() {
-        Some(last) if is_cut => last.seq,
+    let records: Vec<_> = memory.into_values().take(limit).collect();
+    let through = match records.last() {
+        Some(last) if is_cut => last.seq(),
         None if is_cut => from.saturating_sub(1),
         _ => stored.through,
     };
-    NumberedOutcomes { outcomes, through }
+    Numbered { records, through }
 }
 
 #[async_trait]
 impl Positions for WriteBuffer {
-    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<NumberedOutcomes> {
+    async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<Numbered> {
         // Memory is read first: what is written in between is then in both.
         let (memory, to) = {
             let state = self.shared.state();
@@ -50,15 +49,15 @@ impl Positions for WriteBuffer {
             (in_memory(&state, from, to), to)
         };
         if to < from {
-            return Ok(NumberedOutcomes { outcomes: Vec::new(), through: from.saturating_sub(1) });
+            return Ok(Numbered { records: Vec::new(), through: from.saturating_sub(1) });
         }
         // Numbers have no gaps: what follows the first one in memory needs no database.
         let at_hand: Vec<_> =
-            memory.values().zip(from..).take_while(|(outcome, seq)| outcome.seq == *seq).take(limit as usize).collect();
+            memory.values().zip(from..).take_while(|(record, seq)| record.seq() == *seq).take(limit as usize).collect();
         if let Some((_, through)) = at_hand.last() {
             let through = *through;
-            let outcomes = at_hand.into_iter().map(|(outcome, _)| Arc::clone(outcome)).collect();
-            return Ok(NumberedOutcomes { outcomes, through });
+            let records = at_hand.into_iter().map(|(record, _)| record.clone()).collect();
+            return Ok(Numbered { records, through });
         }
         let stored = self.at_hand()?.numbered(from, to, limit).await?;
         Ok(join(stored, memory, from, limit))
@@ -81,20 +80,21 @@ impl Positions for WriteBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Outcome;
     use crate::store::buffer::tests::outcome;
 
-    fn numbered(numbers: &[u64]) -> Vec<Arc<Outcome>> {
-        let of = |seq: &u64| Arc::new(Outcome { seq: *seq, ..Outcome::clone(&outcome(0)) });
+    fn numbered(numbers: &[u64]) -> Vec<Recorded> {
+        let of = |seq: &u64| Recorded::Outcome(Arc::new(Outcome { seq: *seq, ..Outcome::clone(&outcome(0)) }));
         numbers.iter().map(of).collect()
     }
 
     #[test]
     fn stored_and_waiting_outcomes_are_joined_in_order() {
         let check = |stored: &[u64], through, memory: &[u64], limit, expected: &[u64], expected_through| {
-            let stored = NumberedOutcomes { outcomes: numbered(stored), through };
-            let memory = numbered(memory).into_iter().map(|outcome| (outcome.seq, outcome)).collect();
+            let stored = Numbered { records: numbered(stored), through };
+            let memory = numbered(memory).into_iter().map(|record| (record.seq(), record)).collect();
             let joined = join(stored, memory, 1, limit);
-            let seqs: Vec<u64> = joined.outcomes.iter().map(|outcome| outcome.seq).collect();
+            let seqs: Vec<u64> = joined.records.iter().map(Recorded::seq).collect();
             assert_eq!((seqs.as_slice(), joined.through), (expected, expected_through));
         };
         // The database was read to its end: what waits follows, and what is in both counts once.

@@ -437,7 +437,7 @@ async fn outcomes_without_numbers_are_taken_along() {
     assert_eq!((buffer.last_seq().await.unwrap(), buffer.positions().await.unwrap().len()), (0, 0));
     // What has no number is nothing that a sink was to be given.
     let none = buffer.numbered(1, 100, 10).await.unwrap();
-    assert_eq!((none.outcomes.len(), none.through), (0, 0));
+    assert_eq!((none.records.len(), none.through), (0, 0));
     bench.close().await;
 }
 
@@ -452,7 +452,7 @@ async fn numbered_outcomes_are_read_while_the_store_is_away() {
     };
     let read = async |from, to| {
         let found = buffer.numbered(from, to, 100).await?;
-        Ok::<_, StoreError>((found.outcomes.iter().map(|outcome| outcome.seq).collect::<Vec<_>>(), found.through))
+        Ok::<_, StoreError>((found.records.iter().map(crate::store::Recorded::seq).collect::<Vec<_>>(), found.through))
     };
     accept(1..=3).await;
     buffer.set_positions([("zabbix".to_owned(), Some(2))].into()).await.unwrap();

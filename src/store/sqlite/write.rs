@@ -19,6 +19,14 @@ pub(super) async fn batch(connection: &mut SqliteConnection, batch: &Batch) -> R
     let mut tx = connection.begin().await?;
     runs(&mut tx, batch).await?;
     alerting(&mut tx, batch).await?;
+    for change in &batch.changes {
+        sqlx::query("INSERT OR IGNORE INTO incident_changes (seq, at, body) VALUES (?, ?, ?)")
+            .bind(number(change.seq))
+            .bind(micros(change.at))
+            .bind(json(change)?)
+            .execute(&mut *tx)
+            .await?;
+    }
     keep(&mut tx, &batch.decisions).await?;
     for notice in &batch.notices {
         sqlx::query("INSERT OR IGNORE INTO notices (id, receiver, incident, owed_at, body) VALUES (?, ?, ?, ?, ?)")

@@ -554,8 +554,8 @@ async fn sinks_are_shown_with_what_is_wrong() {
         last_error: Some((now(), "no <answer>".into())),
         refused: vec![crate::sink::Refused {
             run: RunId::new(),
-            scenario: "shop".into(),
-            ended_at: now(),
+            about: "shop".into(),
+            at: now(),
             reason: "too <long>".into(),
         }],
     };
@@ -571,5 +571,5 @@ async fn sinks_are_shown_with_what_is_wrong() {
     assert_eq!(code, StatusCode::OK);
     assert_eq!((&sink["name"], &sink["waiting"]), (&"zabbix".into(), &1234.into()));
     assert_eq!(sink["last_error"]["error"], "no <answer>");
-    assert_eq!((&sink["refused"][0]["scenario"], &body["scenarios"]["loaded"]), (&"shop".into(), &1.into()));
+    assert_eq!((&sink["refused"][0]["about"], &body["scenarios"]["loaded"]), (&"shop".into(), &1.into()));
 }

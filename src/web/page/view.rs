@@ -135,9 +135,9 @@ impl SinkRow {
     pub fn new(status: &crate::sink::Status, now: DateTime<Utc>) -> Self {
         let moment = |at: &DateTime<Utc>| Moment::new(*at, now);
         let refused = status.refused.iter().rev().map(|refused| RefusedRow {
-            scenario: refused.scenario.to_string(),
+            scenario: refused.about.to_string(),
             run: refused.run.to_string(),
-            ended: moment(&refused.ended_at),
+            ended: moment(&refused.at),
             reason: refused.reason.clone(),
         });
         Self {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::names::Reason;
+use crate::incident::{Incident, Subject};
 use crate::scenario::{Lookup, LookupError, load};
 use crate::sink::fixtures;
 
@@ -63,7 +63,7 @@ fn finished(outcome: Outcome) -> Finished {
 
 #[test]
 fn a_failed_flow_is_a_document_for_the_run_and_one_for_each_step_that_was_reached() {
-    let documents = documents(&finished(outcome(Verdict::Failed)), &mut States::default());
+    let documents = documents(&Event::Finished(finished(outcome(Verdict::Failed))), &mut States::default());
     let ids: Vec<_> = documents.iter().map(|document| document.id.as_str()).collect();
     let run = "01935400-0000-7000-8000-000000000001";
     assert_eq!(ids, [run, &format!("{run}-0"), &format!("{run}-1")]);
@@ -146,9 +146,40 @@ fn a_state_lasts_as_long_as_the_scenario_is_as_it_was() {
 #[test]
 fn what_tested_nothing_is_neither_up_nor_down() {
     let outcome = outcome(Verdict::Unknown);
-    let documents = documents(&Finished { scenario: None, outcome: Arc::new(outcome) }, &mut States::default());
+    let finished = Finished { scenario: None, outcome: Arc::new(outcome) };
+    let documents = documents(&Event::Finished(finished), &mut States::default());
     let body = &documents[0].body;
     assert_eq!((&body["summary"]["up"], &body["summary"]["down"]), (&json!(0), &json!(0)));
     assert_eq!((&body["monitor"]["status"], &body["event"]["outcome"]), (&json!("unknown"), &json!("unknown")));
     assert!(body.get("state").is_none() && body.get("labels").is_none());
+}
+
+#[test]
+fn a_change_of_an_incident_is_a_document() {
+    let outcome = outcome(Verdict::Failed);
+    let incident = Incident::opened(Subject("shop".into()), 3, &outcome);
+    let incident = Incident { message: outcome.message.clone(), target: Some("http://shop/".into()), ..incident };
+    let change = Change { seq: 9, transition: Transition::Opened, at: incident.opened_at, incident };
+    let documents = documents(&Event::Changed(Arc::new(change)), &mut States::default());
+    let [document] = documents.as_slice() else { panic!("{documents:?}") };
+    assert_eq!(document.id, "01935400-0000-7000-8000-000000000001-opened");
+    let expected = json!({
+        "@timestamp": "2026-11-22T12:00:02.000000000Z",
+        "ecs": {"version": "8.17.0"},
+        "agent": {"type": "wachta", "version": env!("CARGO_PKG_VERSION")},
+        "observer": {"name": "waw-1", "product": "wachta"},
+        "monitor": {"id": "shop", "name": "Shop", "type": "api"},
+        "message": "answered 500",
+        "error": {"message": "answered 500"},
+        "url": {"full": "http://shop/"},
+        "event": {
+            "kind": "alert", "dataset": "wachta.incident", "module": "wachta", "action": "incident-opened",
+            "id": document.id, "start": "2026-11-22T12:00:02.000000000Z", "severity": 2,
+        },
+        "wachta": {"incident": {
+            "key": "shop:3", "subject": "shop", "severity": "warning", "verdict": "failed", "bad_runs": 0,
+            "last_run": "01935400-0000-7000-8000-000000000001",
+        }},
+    });
+    assert_eq!(document.body, expected, "{:#}", document.body);
 }
