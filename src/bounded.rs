@@ -5,6 +5,7 @@
 //! size is looked at before memory is taken. A read that hangs, as on a network mount whose server is gone, holds up
 //! nobody: [`Readers`] gives it up after a time and bounds the threads that hang.
 
+pub mod answer;
 pub mod credential;
 
 use std::collections::HashMap;

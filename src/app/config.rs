@@ -553,6 +553,16 @@ alerting:
         check("", Ok(""));
         check("zabbix: {server: z, host: h}", Ok("zabbix: host h at z:10051"));
         check("zabbix: {server: z}", Err("`zabbix` needs `host:`"));
+        let zabbix = |api: &str| format!("zabbix: {{server: z, host: h, api: {{{api}}}}}");
+        check(&zabbix("url: \"https://z/zabbix\", token: {file: t}"), Ok("zabbix: host h at z:10051"));
+        check(&zabbix("url: \"https://z\", user: u, password: {env: P}, ca: c.pem"), Ok("zabbix: host h at z:10051"));
+        check(&zabbix("token: {file: t}"), Err("`api` needs `url:`"));
+        check(&zabbix("url: z, token: {file: t}"), Err("`url` is not a URL"));
+        check(&zabbix("url: \"https://u:p@z\", token: {file: t}"), Err("`url` must hold no credentials"));
+        let login = "`api` needs either `token`, or `user` and `password`";
+        check(&zabbix("url: \"https://z\""), Err(login));
+        check(&zabbix("url: \"https://z\", user: u"), Err(login));
+        check(&zabbix("url: \"https://z\", token: {env: T}, user: u, password: {env: P}"), Err(login));
         check("ecs: {file: o.ndjson, max_size: 1MB, keep: 0}", Ok("ecs: conf/o.ndjson"));
         check("ecs: {}", Err("`ecs` needs `file:`"));
         check("ecs: {file: \"\"}", Err("`file` names no file"));

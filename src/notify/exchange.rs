@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 use serde_json::Value as Json;
 
 use super::{Tried, cut};
+use crate::bounded::answer::{self, root};
 
 /// How long a receiver may take to answer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,15 +88,8 @@ pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes:
                 value.and_then(|text| wait(text, Utc::now()))
             };
             let (retry_after, rate_limit_reset) = (header("retry-after"), header("ratelimit-reset"));
-            let mut body = Vec::new();
             // The status has come and counts; a body that is cut off is as good as its beginning.
-            while let Ok(Some(chunk)) = answer.chunk().await {
-                body.extend_from_slice(&chunk);
-                if body.len() >= max_bytes {
-                    body.truncate(max_bytes);
-                    break;
-                }
-            }
+            let body = answer::body(&mut answer, max_bytes).await.bytes;
             Ok(Reply { status, retry_after, rate_limit_reset, body: String::from_utf8_lossy(&body).into_owned() })
         }
         // Without a connection nothing can have arrived; any other error leaves a doubt. The URL may hold a token, so it
@@ -123,16 +117,6 @@ fn wait(text: &str, now: DateTime<Utc>) -> Option<Duration> {
 /// A wait that somebody asks for, within reason.
 pub(super) fn bounded(wait: Duration) -> Duration {
     wait.min(LONGEST_WAIT)
-}
-
-fn root(error: &reqwest::Error) -> String {
-    let mut last = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(inner) = next {
-        last = inner.to_string();
-        next = inner.source();
-    }
-    last
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ async fn values_arrive_and_problems_open_and_resolve() {
         },
     });
     let sinks = sinks.await.unwrap();
-    let destination = Destination::Zabbix(Config { server: server.trapper.clone(), host: api.host.clone() });
+    let destination = Destination::Zabbix(Config { server: server.trapper.clone(), host: api.host.clone(), api: None });
     let severities = [("quiet", "info"), ("shop", "critical"), ("usual", "warning")];
     sinks.load(&[destination], &scenarios(&severities), &[]).await;
 

@@ -23,6 +23,7 @@ pub use config::{Authentication, Config, Target};
 
 use super::ecs::document::{States, documents};
 use super::{Absence, Event, Limits, Scenarios, Sent, Sink, Size};
+use crate::bounded::answer::{self as bounded, End, root};
 
 /// The most documents of a batch.
 const MAX_ROWS: usize = 2_000;
@@ -72,14 +73,13 @@ impl Elasticsearch {
         let mut response = request.send().await.map_err(|error| root(&error.without_url()))?;
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| answer::retry_after(text, Utc::now()));
-        let (status, mut body) = (response.status(), Vec::new());
-        while let Some(chunk) = response.chunk().await.map_err(|error| root(&error.without_url()))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(format!("the answer is larger than {MAX_ANSWER} bytes"));
-            }
-            body.extend_from_slice(&chunk);
+        let status = response.status();
+        let body = bounded::body(&mut response, MAX_ANSWER).await;
+        match body.end {
+            End::Whole => Ok(Reply { status, retry_after, body: body.bytes }),
+            End::Cut => Err(format!("the answer is larger than {MAX_ANSWER} bytes")),
+            End::Broken(error) => Err(root(&error.without_url())),
         }
-        Ok(Reply { status, retry_after, body })
     }
 
     /// Puts the template of the index or data stream. What is there already under its name is replaced.
@@ -89,17 +89,6 @@ impl Elasticsearch {
         let request = request.header(header::CONTENT_TYPE, "application/json");
         self.exchange(request.body(template(&self.config.target).to_string())).await
     }
-}
-
-/// The innermost cause of an error: the outer ones only say that a request failed.
-fn root(error: &reqwest::Error) -> String {
-    let mut last = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(inner) = next {
-        last = inner.to_string();
-        next = inner.source();
-    }
-    last
 }
 
 /// The template of an index or data stream: texts are keywords but for messages, and times and addresses are what they are.

@@ -1,6 +1,6 @@
 //! The agent's file, `zabbix:`.
 
-use super::{Timing, Zabbix};
+use super::{Timing, Zabbix, api};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
@@ -13,6 +13,8 @@ pub struct Config {
     pub server: String,
     /// The technical name of the host that the template is linked to.
     pub host: String,
+    /// The API of the frontend, where it is used.
+    pub api: Option<api::Config>,
 }
 
 impl Config {
@@ -24,7 +26,7 @@ impl Config {
             shape: Some(Shape::Text),
             doc: "the technical name of the host that the template is linked to",
         },
-        Key { name: "api", shape: None, doc: "the API, for provisioning" },
+        Key { name: "api", shape: Some(Shape::Keys(&[api::Config::KEYS])), doc: "the API of the frontend" },
     ];
 
     /// Reads `zabbix:`.
@@ -38,7 +40,11 @@ impl Config {
             None
         };
         let (server, host) = (field("server"), field("host"));
-        Some(Self { server: server?, host: host? })
+        let api = match fields.get("api") {
+            Some(node) => Some(api::Config::read(r, node)?),
+            None => None,
+        };
+        Some(Self { server: server?, host: host?, api })
     }
 
     /// Where values go to.
@@ -82,7 +88,7 @@ mod tests {
     #[test]
     fn a_port_is_added_where_there_is_none() {
         let check = |server: &str, address: &str| {
-            let config = Config { server: server.into(), host: "h".into() };
+            let config = Config { server: server.into(), host: "h".into(), api: None };
             assert_eq!(config.address(), address, "{server}");
         };
         check("zabbix.internal", "zabbix.internal:10051");

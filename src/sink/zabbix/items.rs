@@ -2,7 +2,9 @@
 //!
 //! One text item has the run as JSON, so that all that depends on it is of one run. Step values cannot depend on it
 //! (Zabbix refuses a master prototype of another discovery rule): they are rows of their own, with the same clock and
-//! ns. Keys are the contract with `deploy/zabbix/template-wachta-6.0.yaml`.
+//! ns. The items are declared in [`declaration`]; keys are the contract with `deploy/zabbix/template-wachta-6.0.yaml`.
+
+pub mod declaration;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,11 +14,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::incident::Ending;
-use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
-use crate::scenario::{Scenario, ScenarioId, Severity};
+use crate::outcome::{HttpResult, Outcome, PageTiming, StepResult, StepStatus, Verdict};
+use crate::scenario::{Action, Check, Scenario, ScenarioId, Severity, Step, Vital};
 
 /// The agent's own state.
 pub const AGENT: &str = "wachta.agent";
+/// The document of a run.
+pub const RUN: &str = "wachta.run";
 /// Low-level discovery of scenarios.
 pub const DISCOVERY: &str = "wachta.discovery";
 /// Low-level discovery of steps.
@@ -46,6 +50,33 @@ pub struct Entry {
     pub tags: BTreeMap<String, String>,
     /// Names of its steps, with those in groups and under `finally`.
     pub steps: Vec<String>,
+    /// What its runs may show.
+    pub shows: Shows,
+}
+
+/// What the runs of a scenario may show, by which it has further items or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shows {
+    /// HTTP responses to requests of its own.
+    pub http: bool,
+    /// Certificates.
+    pub certificate: bool,
+    /// Pages in a browser.
+    pub page: bool,
+}
+
+impl Shows {
+    /// Adds what steps may show.
+    fn add(&mut self, steps: &[Step]) {
+        for step in steps {
+            match &step.action {
+                Action::Request(_) => (self.http, self.certificate) = (true, true),
+                Action::Page(_) => self.page = true,
+                Action::Group(steps) => self.add(steps),
+                Action::Check(check) => self.certificate |= matches!(**check, Check::Tls(_)),
+            }
+        }
+    }
 }
 
 /// What Zabbix is told of a scenario.
@@ -56,7 +87,15 @@ pub fn entry(scenario: &Scenario) -> Entry {
         severity: scenario.alert.severity,
         tags: scenario.tags.clone(),
         steps: scenario.step_names().into_iter().map(ToOwned::to_owned).collect(),
+        shows: shows(scenario),
     }
+}
+
+fn shows(scenario: &Scenario) -> Shows {
+    let mut shows = Shows::default();
+    shows.add(&scenario.steps);
+    shows.add(&scenario.finally);
+    shows
 }
 
 /// A value for an item.
@@ -109,16 +148,21 @@ pub enum Weight {
 pub fn rows(outcome: &Outcome, at: DateTime<Utc>) -> Vec<Row> {
     let at = Stamp::of(at);
     let id = outcome.scenario.as_str();
-    let run = Row { key: key("wachta.run", &[id]), value: run(outcome), at, weight: Weight::Run };
+    let run = Row { key: key(RUN, &[id]), value: run(outcome), at, weight: Weight::Run };
     let steps = outcome.steps_of_file().filter_map(|step| Some((step, success(step)?))).flat_map(|(step, success)| {
         let name = step_parameter(&step.name);
-        [("wachta.step.success", success.to_string()), ("wachta.step.duration", seconds(step.duration).to_string())]
-            .map(|(item, value)| Row { key: key(item, &[id, &name]), value, at, weight: Weight::Detail })
+        let values = [success.to_string(), seconds(step.duration).to_string()];
+        declaration::OF_STEP.iter().zip(values).map(move |(item, value)| Row {
+            key: item.key_of(&[id, &name]),
+            value,
+            at,
+            weight: Weight::Detail,
+        })
     });
     std::iter::once(run).chain(steps).collect()
 }
 
-/// The run as JSON. Every key is always there, so that no preprocessing misses its path.
+/// The run as JSON, with what [`declaration::OF_SCENARIO`] looks for in it.
 fn run(outcome: &Outcome) -> String {
     let mut document = json!({
         "run": outcome.run.to_string(),
@@ -129,8 +173,18 @@ fn run(outcome: &Outcome) -> String {
         "duration": seconds(outcome.duration),
         "failed_step": outcome.deciding_step().map_or("", |step| step.name.as_str()),
         "message": cut(outcome.message.as_deref().unwrap_or_default(), MAX_MESSAGE),
-        "steps": [],
     });
+    if let Some(http) = outcome.steps.iter().rev().find_map(|step| step.http.as_ref()) {
+        document["http"] = response(http);
+    }
+    if let Some(days) = certificate_days(outcome) {
+        document["certificate_days"] = days.into();
+    }
+    let vitals = vitals(outcome);
+    if !vitals.is_empty() {
+        document["vitals"] = vitals.into();
+    }
+    document["steps"] = Value::Array(Vec::new());
     // Zabbix cuts what is too long, which would leave half a document: leave out the last steps instead.
     let mut room = MAX_TEXT.saturating_sub(document.to_string().chars().count());
     let steps: Vec<Value> = outcome
@@ -151,6 +205,40 @@ fn run(outcome: &Outcome) -> String {
     document.to_string()
 }
 
+/// The status of a response, and how long the phases of its request took. What took no part is absent.
+fn response(http: &HttpResult) -> Value {
+    let phases = http.phases();
+    let took = phases.named().into_iter().filter(|_| !http.hops.is_empty());
+    let took = took.filter_map(|(phase, took)| Some((phase.to_owned(), seconds(took?).into())));
+    let status = std::iter::once(("status".to_owned(), http.status.into()));
+    Value::Object(status.chain(took).collect())
+}
+
+/// How many days the certificate that expires first has left, to the hundredth.
+fn certificate_days(outcome: &Outcome) -> Option<f64> {
+    let expires_at = outcome.steps.iter().filter_map(|step| step.certificate_expires_at).min()?;
+    let left = (expires_at - outcome.ended_at).num_seconds() as f64;
+    Some((left / 864.0).floor() / 100.0)
+}
+
+/// The worst of each web vital among the pages of a run.
+fn vitals(outcome: &Outcome) -> Map<String, Value> {
+    type Read = fn(&PageTiming) -> Option<f64>;
+    const VITALS: [(&str, Read); 5] = [
+        ("ttfb", |timing| timing.vital(Vital::Ttfb)),
+        ("fcp", |timing| timing.vital(Vital::Fcp)),
+        ("lcp", |timing| timing.vital(Vital::Lcp)),
+        ("inp", |timing| timing.vital(Vital::Inp)),
+        ("cls", |timing| timing.cls),
+    ];
+    let pages = || outcome.steps.iter().filter_map(|step| step.page.as_deref());
+    let worst = VITALS.into_iter().filter_map(|(name, read)| {
+        let worst = pages().filter_map(|page| read(&page.timing)).max_by(f64::total_cmp)?;
+        Some((name.to_owned(), ((worst * 1e6).round() / 1e6).into()))
+    });
+    worst.collect()
+}
+
 /// The last row of a scenario that is gone or paused: `unknown`, with `why` as its reason. Triggers on conclusive values
 /// stay as they are until Zabbix forgets the item, since nobody knows that it works.
 pub fn idle_row(id: &ScenarioId, location: &str, why: Ending, at: DateTime<Utc>) -> Row {
@@ -165,12 +253,7 @@ pub fn idle_row(id: &ScenarioId, location: &str, why: Ending, at: DateTime<Utc>)
         "message": why.meaning(),
         "steps": [],
     });
-    Row {
-        key: key("wachta.run", &[id.as_str()]),
-        value: document.to_string(),
-        at: Stamp::of(at),
-        weight: Weight::Upkeep,
-    }
+    Row { key: key(RUN, &[id.as_str()]), value: document.to_string(), at: Stamp::of(at), weight: Weight::Upkeep }
 }
 
 /// 1 or 0 for a step that was tested, none for another.
@@ -220,6 +303,15 @@ fn macros(entry: &Entry) -> Map<String, Value> {
     macros.insert("{#ID}".into(), entry.id.as_str().into());
     macros.insert("{#NAME}".into(), cut(&entry.name, MAX_LABEL).into());
     macros.insert("{#SEVERITY}".into(), severity.into());
+    let shows = entry.shows;
+    let further = [
+        (declaration::HTTP, shows.http),
+        (declaration::CERTIFICATE, shows.certificate),
+        (declaration::PAGE, shows.page),
+    ];
+    for (name, is_shown) in further {
+        macros.insert(name.into(), if is_shown { "1" } else { "0" }.into());
+    }
     for (name, value) in &entry.tags {
         // Names of macros have capitals, digits, `_` and `.` only.
         let name: String = name
@@ -264,132 +356,4 @@ fn cut(text: &str, limit: usize) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::names::Reason;
-    use crate::outcome::{RunId, Verdict};
-    use crate::scenario::Kind;
-
-    /// An outcome of `scenario` with steps of these names and ends, that ended at `at`.
-    pub fn outcome(scenario: &str, at: DateTime<Utc>, verdict: Verdict, steps: &[(&str, StepStatus)]) -> Outcome {
-        let steps = steps
-            .iter()
-            .map(|(name, status)| StepResult {
-                name: (*name).into(),
-                depth: 0,
-                finally: false,
-                optional: false,
-                span_id: "0123456789abcdef".into(),
-                offset: Duration::ZERO,
-                duration: Duration::from_millis(250),
-                status: *status,
-                place: "shop.yaml:3:5".into(),
-                failure: None,
-                http: None,
-                certificate_expires_at: None,
-                page: None,
-            })
-            .collect::<Vec<_>>();
-        Outcome {
-            run: RunId("01935400-0000-7000-8000-000000000001".parse().unwrap()),
-            seq: 0,
-            scenario: scenario.into(),
-            name: "Shop".into(),
-            kind: Kind::Browser,
-            location: "waw-1".into(),
-            due_at: at,
-            started_at: at,
-            ended_at: at,
-            duration: Duration::from_millis(1500),
-            verdict,
-            reason: (verdict == Verdict::Failed).then_some(Reason::NotFound),
-            message: (verdict == Verdict::Failed).then(|| "no element matches".into()),
-            failed_step: steps.iter().position(|step| step.status == StepStatus::Failed),
-            steps,
-            evidence: Vec::new(),
-            browser: None,
-        }
-    }
-
-    fn at() -> DateTime<Utc> {
-        "2026-11-22T12:00:00.000000123Z".parse().unwrap()
-    }
-
-    #[test]
-    fn an_outcome_is_a_run_and_two_values_for_each_tested_step() {
-        let steps = [
-            (r#"click button "Sign in""#, StepStatus::Passed),
-            ("expect", StepStatus::Failed),
-            ("goto /", StepStatus::Skipped),
-        ];
-        let rows = rows(&outcome("shop", at(), Verdict::Failed, &steps), at());
-        let shown: Vec<_> = rows.iter().map(|row| format!("{} {}", row.key, row.value)).collect();
-        assert_eq!(
-            shown,
-            [
-                concat!(
-                    r#"wachta.run["shop"] {"run":"01935400-0000-7000-8000-000000000001","location":"waw-1","#,
-                    r#""verdict":"failed","status":2,"reason":"not_found","duration":1.5,"failed_step":"expect","#,
-                    r#""message":"no element matches","steps":["#,
-                    r#"{"name":"click button \"Sign in\"","success":1,"duration":0.25},"#,
-                    r#"{"name":"expect","success":0,"duration":0.25}]}"#
-                ),
-                r#"wachta.step.success["shop","click button \"Sign in\""] 1"#,
-                r#"wachta.step.duration["shop","click button \"Sign in\""] 0.25"#,
-                r#"wachta.step.success["shop","expect"] 0"#,
-                r#"wachta.step.duration["shop","expect"] 0.25"#,
-            ]
-        );
-        assert!(rows.iter().all(|row| row.at == Some(Stamp { clock: at().timestamp(), ns: 123 })));
-    }
-
-    #[test]
-    fn a_passed_run_has_empty_words_instead_of_missing_ones() {
-        let rows = rows(&outcome("shop", at(), Verdict::Passed, &[]), at());
-        let run: Value = serde_json::from_str(&rows[0].value).unwrap();
-        assert_eq!((&run["status"], &run["reason"], &run["message"]), (&json!(0), &json!(""), &json!("")));
-    }
-
-    #[test]
-    fn a_run_stays_a_document_however_long_it_is() {
-        let names: Vec<_> = (0..1000).map(|n| format!("step {n} {}", "ż".repeat(150))).collect();
-        let steps: Vec<_> = names.iter().map(|name| (name.as_str(), StepStatus::Passed)).collect();
-        let mut long = outcome("shop", at(), Verdict::Failed, &steps);
-        long.message = Some("m".repeat(100_000).as_str().into());
-        let text = run(&long);
-        assert!((60_000..=MAX_TEXT).contains(&text.chars().count()), "{}", text.chars().count());
-        let document: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(document["message"].as_str().unwrap().chars().count(), MAX_MESSAGE);
-    }
-
-    #[test]
-    fn discovery_has_a_macro_for_each_tag_and_a_row_for_each_step() {
-        let entry = Entry {
-            id: "shop".into(),
-            name: "Shop".into(),
-            severity: Severity::Critical,
-            tags: BTreeMap::from([("service".into(), "checkout".into()), ("on-call".into(), "a \"b\"".into())]),
-            steps: vec!["goto /".into(), "say \"hi\"\\".into()],
-        };
-        let [scenarios, steps] = discovery(&[entry]);
-        let common = r#""{#ID}":"shop","{#NAME}":"Shop","{#SEVERITY}":"4","{#TAG.ON_CALL}":"a \"b\"","{#TAG.SERVICE}":"checkout""#;
-        assert_eq!((scenarios.key.as_str(), scenarios.value), (DISCOVERY, format!("[{{{common}}}]")));
-        assert_eq!(
-            (steps.key.as_str(), steps.value),
-            (
-                DISCOVERY_STEPS,
-                format!(
-                    r#"[{{{common},"{{#STEP}}":"goto /","{{#STEP.NAME}}":"goto /"}},{{{common},"{{#STEP}}":"say \"hi\"","{{#STEP.NAME}}":"say \"hi\"\\"}}]"#
-                )
-            )
-        );
-    }
-
-    #[test]
-    fn a_clock_that_is_not_set_is_left_to_the_server() {
-        assert_eq!(Stamp::of(DateTime::UNIX_EPOCH), None);
-        assert_eq!(Stamp::of(at()), Some(Stamp { clock: 1_795_348_800, ns: 123 }));
-    }
-}
+pub mod tests;

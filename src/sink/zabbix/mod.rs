@@ -4,8 +4,9 @@
 //! Zabbix is shown (pure), [`rows`] what goes beside outcomes, and when (pure), [`protocol`] how.
 //! An outcome is taken or refused by its `wachta.run` row; its step rows are details of it, and wait by themselves for
 //! items that Zabbix does not know yet. What makes sending a row again harmless is its key, clock and ns.
-//! Deliberately absent: TLS and the JSON-RPC API.
+//! [`api`] is the client of the JSON-RPC API. Deliberately absent: TLS of the trapper protocol.
 
+pub mod api;
 mod config;
 mod items;
 mod protocol;
