@@ -101,7 +101,6 @@ const TOP: &[Key] = &[
     key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
     key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
-    later("sentry", "Sentry"),
     later("otlp", "OpenTelemetry"),
 ];
 const ALLOW: &[Key] = &[

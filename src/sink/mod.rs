@@ -13,6 +13,7 @@ pub mod elasticsearch;
 mod fixtures;
 pub mod prometheus;
 pub mod queue;
+pub mod sentry;
 mod sinks;
 pub mod zabbix;
 
@@ -92,6 +93,7 @@ sinks! {
     Zabbix zabbix "zabbix" "Zabbix";
     Ecs ecs "ecs" "outcomes as ECS documents in a file";
     Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
+    Sentry sentry "sentry" "incidents as issues, and scenarios as cron monitors, in Sentry or Bugsink";
 }
 
 /// A run that ended, with the scenario that it was of.

@@ -25,6 +25,7 @@ mod operators;
 mod planted;
 mod receivers;
 mod reload;
+mod sentry;
 mod store_goes;
 mod storm;
 mod support;
