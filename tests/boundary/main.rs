@@ -22,6 +22,7 @@ mod har;
 mod httpbin;
 mod one_run;
 mod operators;
+mod outage;
 mod planted;
 mod receivers;
 mod reload;

@@ -2,11 +2,11 @@
 # Installs what the tests use and Debian has no package of; does nothing, quickly, when all is there.
 # usage: tools.sh        installs; prints the folder that it is all in
 #        tools.sh where  prints the folder, and installs nothing
-# In the folder: bin/geckodriver, selenium-server.jar, bugsink/, httpbin/ and mail/ (Python environments), har/ (a Node package).
+# In the folder: bin/geckodriver, selenium-server.jar, bugsink/, httpbin/, mail/ and osmem/ (Python environments), har/ (a Node package).
 set -euo pipefail
 umask 022
 
-GECKODRIVER=0.37.1 GRID=4.48.0 BUGSINK=2.6.1 HAR=5.1.5 HTTPBIN=0.10.4 GUNICORN=27.0.1 AIOSMTPD=1.4.6
+GECKODRIVER=0.37.1 GRID=4.48.0 BUGSINK=2.6.1 HAR=5.1.5 HTTPBIN=0.10.4 GUNICORN=27.0.1 AIOSMTPD=1.4.6 OSMEM=0.1.6
 
 # Outside of the checkout, so that a fresh clone finds it again.
 tools=${WACHTA_TOOLS:-$HOME/.cache/wachta-tools}
@@ -82,9 +82,18 @@ mail() {
   mark mail "$AIOSMTPD"
 }
 
+osmem() {
+  have osmem "$OSMEM" && return
+  rm -rf "$tools/osmem"
+  python3 -m venv "$tools/osmem"
+  "$tools/osmem/bin/pip" install --quiet --disable-pip-version-check "osmem-server==$OSMEM" >&2
+  ln -sf "$(find "$tools/osmem/lib" -path '*osmem_server/bin/osmem-server')" "$tools/osmem/bin/osmem-server"
+  mark osmem "$OSMEM"
+}
+
 # The driver is compiled while the rest comes over the network.
 driver 9>&- & compiling=$!
-(grid; har; bugsink; httpbin; mail) 9>&- & fetching=$!
+(grid; har; bugsink; httpbin; mail; osmem) 9>&- & fetching=$!
 failed=0
 wait "$compiling" || { echo "geckodriver $GECKODRIVER could not be installed" >&2; failed=1; }
 wait "$fetching" || { echo "the tools of the tests could not be installed" >&2; failed=1; }

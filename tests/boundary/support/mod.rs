@@ -3,10 +3,12 @@
 pub mod agent;
 pub mod alertmanager;
 pub mod bugsink;
+pub mod gate;
 pub mod grid;
 pub mod group;
 pub mod leases;
 pub mod mail;
+pub mod osmem;
 pub mod places;
 pub mod receiver;
 pub mod site;

@@ -1,0 +1,234 @@
+//! Destinations are away while the agent runs on and is killed: afterwards each has every outcome once, with its own time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use wachta::demo::Demo;
+use wachta::store::{Archive as _, Page, Sqlite};
+
+use crate::support::agent::{Agent, sample};
+use crate::support::gate::{Gate, Way};
+use crate::support::osmem::Osmem;
+use crate::support::zabbix::{Api, Server};
+use crate::support::{Folder, until};
+
+/// How many scenarios there are, each with a run a second and six values a run.
+const SCENARIOS: usize = 40;
+const PATIENCE: Duration = Duration::from_secs(240);
+
+fn name(number: usize) -> String {
+    format!("t{number:02}")
+}
+
+/// How long the destinations are away: ten minutes in the long form.
+fn outage() -> Duration {
+    let seconds = std::env::var("WACHTA_SOAK_OUTAGE").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(12))
+}
+
+/// Of each sink how many outcomes wait.
+async fn waiting(agent: &Agent) -> BTreeMap<String, u64> {
+    let status: Value = serde_json::from_str(&agent.get("/api/v1/status").await).unwrap_or_default();
+    let sinks = status["sinks"].as_array().into_iter().flatten();
+    sinks.map(|sink| (sink["name"].as_str().unwrap().to_owned(), sink["waiting"].as_u64().unwrap())).collect()
+}
+
+/// When the runs of a scenario ended, by run.
+type Ends = BTreeMap<String, DateTime<Utc>>;
+
+/// All outcomes that the store has, by scenario.
+async fn stored(folder: &Folder) -> BTreeMap<String, Ends> {
+    let store = Sqlite::open(&format!("sqlite:{}", folder.path().join("wachta.db").display())).await.unwrap();
+    let now = Utc::now();
+    let page = Page { since: now - TimeDelta::days(1), until: now + TimeDelta::days(1), limit: 1000 };
+    let (mut all, mut last) = (BTreeMap::<String, Ends>::new(), None);
+    loop {
+        let outcomes = store.ended(&page, last.as_ref()).await.unwrap();
+        let Some(newest) = outcomes.last().cloned() else { break };
+        for outcome in outcomes {
+            all.entry(outcome.scenario.to_string()).or_default().insert(outcome.run.to_string(), outcome.ended_at);
+        }
+        last = Some(newest);
+    }
+    store.close().await;
+    all
+}
+
+/// What Zabbix has of a scenario: every value by its run, checked to be there once.
+async fn in_zabbix(api: &Api, scenario: &str) -> Ends {
+    let mut ends = Ends::new();
+    for value in api.history(&format!("wachta.run[\"{scenario}\"]"), 4, 1).await {
+        let run: Value = serde_json::from_str(value["value"].as_str().unwrap()).unwrap();
+        let number = |name: &str| value[name].as_str().unwrap().parse::<i64>().unwrap();
+        let at = DateTime::from_timestamp(number("clock"), u32::try_from(number("ns")).unwrap()).unwrap();
+        assert_eq!(ends.insert(run["run"].as_str().unwrap().to_owned(), at), None, "twice: {run}");
+    }
+    ends
+}
+
+/// What the index has of a scenario.
+async fn in_index(osmem: &Osmem, scenario: &str) -> Ends {
+    let mut ends = Ends::new();
+    for document in osmem.documents("wachta", "monitor.id", scenario).await {
+        if document["event"]["dataset"] == "wachta.incident" || document["summary"].is_null() {
+            continue;
+        }
+        let at = document["@timestamp"].as_str().unwrap().parse().unwrap();
+        assert_eq!(ends.insert(document["event"]["id"].as_str().unwrap().to_owned(), at), None, "twice: {document}");
+    }
+    ends
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_destinations_missed_is_made_up_once() {
+    let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
+    let api = Api::login(&server).await;
+    api.provision().await;
+    let stop = CancellationToken::new();
+    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let (osmem, zabbix) = tokio::join!(Osmem::up(), Gate::to(&server.trapper));
+    let index = Gate::to(&osmem.address).await;
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = target.local_addr().unwrap().port();
+    let accepting = tokio::spawn(async move { while target.accept().await.is_ok() {} });
+    let folder = Folder::new("outage");
+    let checks = (0..SCENARIOS).map(|number| format!("  {}: {{tcp: \"127.0.0.1:{port}\", every: 1s}}\n", name(number)));
+    folder.write("scenarios/checks.yaml", &format!("checks:\n{}", checks.collect::<String>()));
+    folder.write(
+        "wachta.yaml",
+        &format!(
+            "location: here\nscenarios: [scenarios/]\nstore: sqlite:wachta.db\nweb: {{listen: \"127.0.0.1:0\"}}\n\
+             zabbix: {{server: \"{}\", host: {}}}\nelasticsearch: {{url: \"http://{}\"}}\n",
+            zabbix.address, api.host, index.address
+        ),
+    );
+    let mut agent = Agent::serve(folder.path(), &shop).await;
+    let items = json!({"host": api.host, "search": {"key_": "wachta.run["}, "countOutput": true});
+    api.until("item.get", items, |count| *count == json!(SCENARIOS.to_string())).await;
+    until("both have everything", PATIENCE, async || {
+        let waiting = waiting(&agent).await;
+        (waiting.len() == 2 && waiting.values().all(|waiting| *waiting < 2 * SCENARIOS as u64)).then_some(())
+    })
+    .await;
+
+    let began = Instant::now();
+    for gate in [&zabbix, &index] {
+        gate.set(Way::Closed);
+    }
+    for third in 1..=2 {
+        until("a third of the outage is over", outage() * 2, async || {
+            (began.elapsed() >= outage() / 3 * third).then_some(())
+        })
+        .await;
+        agent.kill();
+        agent = Agent::serve(folder.path(), &shop).await;
+    }
+    until("the outage is over", outage() * 2, async || (began.elapsed() >= outage()).then_some(())).await;
+    let missed = waiting(&agent).await;
+    for gate in [&zabbix, &index] {
+        gate.set(Way::Open);
+    }
+    until("both have everything again", PATIENCE + outage(), async || {
+        let waiting = waiting(&agent).await;
+        (waiting.len() == 2 && waiting.values().all(|waiting| *waiting < 2 * SCENARIOS as u64)).then_some(())
+    })
+    .await;
+    eprintln!("waiting at the end of {} s: {missed:?}", outage().as_secs());
+    assert_eq!(agent.stop().await, Some(0));
+    accepting.abort();
+
+    let stored = stored(&folder).await;
+    assert_eq!(stored.len(), SCENARIOS);
+    let mut runs = 0;
+    for (scenario, expected) in &stored {
+        runs += expected.len();
+        until("Zabbix has written all of it", Duration::from_secs(30), async || {
+            (in_zabbix(&api, scenario).await.len() >= expected.len()).then_some(())
+        })
+        .await;
+        assert_eq!(&in_zabbix(&api, scenario).await, expected, "{scenario} in Zabbix");
+        assert_eq!(&in_index(&osmem, scenario).await, expected, "{scenario} in the index");
+    }
+    eprintln!("{runs} runs");
+    assert!(runs as u64 > outage().as_secs() * SCENARIOS as u64 / 2, "{runs}");
+    tokio::task::spawn_blocking(move || drop((server, osmem))).await.unwrap();
+}
+
+/// The end of the last run that the file has.
+fn last_line(folder: &Folder) -> Option<DateTime<Utc>> {
+    let text = std::fs::read_to_string(folder.path().join("outcomes.ndjson")).ok()?;
+    let line: Value = serde_json::from_str(text.lines().last()?).ok()?;
+    line["@timestamp"].as_str()?.parse().ok()
+}
+
+/// How late runs were started so far: all of them, and those that were at most 0.1 s late.
+async fn lags(agent: &Agent) -> (f64, f64) {
+    let scrape = agent.get("/metrics").await;
+    let of = |bound| sample(&scrape, "wachta_schedule_lag_seconds_bucket", &[("le", bound)]).unwrap();
+    (of("+Inf"), of("0.1"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_destination_holds_up_nobody() {
+    let stop = CancellationToken::new();
+    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let osmem = Osmem::up().await;
+    let (silent, slow, gone) =
+        tokio::join!(Gate::to(&osmem.address), Gate::to(&osmem.address), Gate::to(&osmem.address));
+    silent.set(Way::Silent);
+    slow.set(Way::Slow(Duration::from_secs(2)));
+    gone.set(Way::Closed);
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = target.local_addr().unwrap().port();
+    let accepting = tokio::spawn(async move { while target.accept().await.is_ok() {} });
+    let folder = Folder::new("bad-destinations");
+    let checks = (0..SCENARIOS).map(|number| format!("  {}: {{tcp: \"127.0.0.1:{port}\", every: 1s}}\n", name(number)));
+    folder.write("scenarios/checks.yaml", &format!("checks:\n{}", checks.collect::<String>()));
+    let bad = format!(
+        "zabbix: {{server: \"{}\", host: here}}\nelasticsearch: {{url: \"http://{}\"}}\n\
+         sentry: {{dsn: \"http://key@{}/1\", monitors: true}}\n",
+        silent.address, slow.address, gone.address
+    );
+    let config = |sinks: &str| {
+        format!(
+            "location: here\nscenarios: [scenarios/]\nstore: sqlite:wachta.db\nweb: {{listen: \"127.0.0.1:0\"}}\n\
+             ecs: {{file: outcomes.ndjson}}\n{sinks}"
+        )
+    };
+    folder.write("wachta.yaml", &config(""));
+    let agent = Agent::serve(folder.path(), &shop).await;
+    // The same span alone, and beside three bad ones: how late runs start, and how late the file has them.
+    let mut spans = Vec::new();
+    for sinks in ["", bad.as_str()] {
+        folder.write("wachta.yaml", &config(sinks));
+        agent.signal(Signal::SIGHUP);
+        until("the sinks are there", PATIENCE, async || {
+            (waiting(&agent).await.len() == if sinks.is_empty() { 1 } else { 4 }).then_some(())
+        })
+        .await;
+        let (before, began) = (lags(&agent).await, Instant::now());
+        let mut latest = TimeDelta::zero();
+        until("the span is over", outage() * 2, async || {
+            latest = latest.max(Utc::now() - last_line(&folder).unwrap_or_else(Utc::now));
+            (began.elapsed() >= outage()).then_some(())
+        })
+        .await;
+        let after = lags(&agent).await;
+        let (runs, in_time) = (after.0 - before.0, after.1 - before.1);
+        eprintln!("{runs} runs, {in_time} of them at most 0.1 s late; the file at most {latest} behind");
+        assert!(latest < TimeDelta::seconds(10), "the file is {latest} behind");
+        spans.push(runs);
+    }
+    let waiting = waiting(&agent).await;
+    eprintln!("{waiting:?}");
+    assert!(spans[1] > spans[0] * 0.8, "{spans:?} runs");
+    assert!(waiting["zabbix"] > SCENARIOS as u64 && waiting["ecs"] < 5 * SCENARIOS as u64, "{waiting:?}");
+    agent.stop().await;
+    accepting.abort();
+    tokio::task::spawn_blocking(move || drop(osmem)).await.unwrap();
+}
