@@ -11,13 +11,14 @@ pub mod ecs;
 pub mod elasticsearch;
 #[cfg(test)]
 mod fixtures;
+mod http;
+pub mod otlp;
 pub mod prometheus;
 pub mod queue;
 mod sinks;
 pub mod zabbix;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use crate::scenario::tree::Node;
 use crate::scenario::{Scenario, ScenarioId};
 
 pub use driver::{Refused, Status};
+pub use http::{HttpClient, HttpSettings, retry_after};
 pub use queue::Timing;
 pub use sinks::{Context, Parts, Sinks};
 
@@ -92,6 +94,14 @@ sinks! {
     Zabbix zabbix "zabbix" "Zabbix";
     Ecs ecs "ecs" "outcomes as ECS documents in a file";
     Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
+    Otlp otlp "otlp" "runs as traces and logs of OpenTelemetry";
+}
+
+impl Destination {
+    /// Whether the sink exports runs as traces.
+    pub fn exports_traces(&self) -> bool {
+        matches!(self, Self::Otlp(config) if config.exports_traces())
+    }
 }
 
 /// A run that ended, with the scenario that it was of.
@@ -253,9 +263,6 @@ pub trait Sink: Send {
         Sent::Taken
     }
 }
-
-/// Makes an HTTP client that trusts the system's roots, and those of a PEM file where one is named.
-pub type HttpClient = Arc<dyn Fn(Option<&Path>) -> Result<reqwest::Client, String> + Send + Sync>;
 
 /// What gives the agent's own state.
 pub type AgentState = Arc<dyn Fn() -> Value + Send + Sync>;

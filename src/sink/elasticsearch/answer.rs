@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::sink::{Refusal, Sent};
@@ -70,15 +69,6 @@ fn reason(error: &Value) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect()
 }
 
-/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
-pub(super) fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
-    let text = text.trim();
-    match text.parse::<u64>() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some((DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().unwrap_or_default()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -138,17 +128,5 @@ mod tests {
         check(503, &json!(null), "retry: status 503");
         check(400, &json!({"error": {}}), "retry: status 400: no reason is given");
         check(413, &json!(null), "refused: status 413");
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
-        let check = |text: &str, seconds: Option<u64>| {
-            assert_eq!(retry_after(text, now), seconds.map(Duration::from_secs), "{text}");
-        };
-        check(" 30 ", Some(30));
-        check("Sun, 22 Nov 2026 12:01:00 GMT", Some(60));
-        check("Sun, 22 Nov 2026 11:00:00 GMT", Some(0));
-        check("soon", None);
     }
 }
