@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! files ─load→ Catalog ─schedule→ due Scenario ─run→ Outcome ─judge→ Incident ─notify→ people
-//!                                                       └─fan out→ { prometheus · zabbix }
+//!                                                       └─fan out→ { prometheus · zabbix · ecs · sentry … }
 //! ```
 //!
 //! Imports point down only (`tests/architecture.rs` holds this table):
@@ -16,7 +16,7 @@
 //!  4  assembly   app
 //!  3  reaction   web   alert
 //!  2  engines    schedule   run   sink   notify   demo
-//!  1  ground     store   clock   tasks   bounded
+//!  1  ground     store   clock   tasks   bounded   own_errors
 //!  0  words      scenario ← outcome ← incident; names; diagnostic; secret
 //! ```
 //!
@@ -41,6 +41,7 @@ pub mod incident;
 pub mod names;
 pub mod notify;
 pub mod outcome;
+pub mod own_errors;
 pub mod run;
 pub mod scenario;
 pub mod schedule;

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use crate::incident::{Acknowledgement, Change, Incident, Subject, Transition};
-use crate::names::Reason;
 use crate::scenario::Severity;
+
+/// How many causes of one incident are told apart.
+const MAX_CAUSES: usize = 8;
 
 /// The open incidents as they were last recorded.
 #[derive(Debug, Default)]
@@ -14,60 +16,72 @@ pub struct Changes {
     known: HashMap<Subject, Known>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Known {
     opening: u64,
-    cause: (Severity, Option<Reason>, Option<String>),
+    severity: Severity,
     acknowledged: Option<Acknowledgement>,
+    /// The causes that it had, at least one.
+    causes: Vec<String>,
 }
 
 impl Known {
-    fn of(incident: &Incident) -> Self {
+    fn of(incident: &Incident, cause: &str) -> Self {
         Self {
             opening: incident.opening,
-            cause: (incident.severity, incident.reason, incident.step.clone()),
+            severity: incident.severity,
             acknowledged: incident.acknowledged.clone(),
+            causes: vec![cause.to_owned()],
         }
     }
 }
 
 impl Changes {
-    /// Begins with what was recorded before: the incidents that are open.
-    pub fn new<'a>(open: impl IntoIterator<Item = &'a Incident>) -> Self {
-        Self { known: open.into_iter().map(|incident| (incident.subject.clone(), Known::of(incident))).collect() }
+    /// Begins with what was recorded before: the incidents that are open, with their causes.
+    pub fn new<'a>(open: impl IntoIterator<Item = (&'a Incident, String)>) -> Self {
+        let known = |(incident, cause): (&Incident, String)| (incident.subject.clone(), Known::of(incident, &cause));
+        Self { known: open.into_iter().map(known).collect() }
     }
 
-    /// Returns what changed of an incident since it was last asked about, in order, without numbers.
-    pub fn of(&mut self, incident: &Incident, now: DateTime<Utc>) -> Vec<Change> {
-        let change = |transition, at| Change { seq: 0, transition, at, incident: incident.clone() };
-        let known = self.known.get(&incident.subject).filter(|known| known.opening == incident.opening);
+    /// Returns what changed of an incident with this cause since it was last asked about, in order, without numbers.
+    pub fn of(&mut self, incident: &Incident, cause: &str, now: DateTime<Utc>) -> Vec<Change> {
+        let change = |transition, at| Change {
+            seq: 0,
+            transition,
+            at,
+            incident: incident.clone(),
+            cause: cause.to_owned(),
+            ended_causes: Vec::new(),
+        };
         let mut changes = Vec::new();
-        match known {
-            None => changes.push(change(Transition::Opened, incident.opened_at)),
-            Some(known) => {
-                if known.cause.0 != incident.severity
-                    || known.cause.1 != incident.reason
-                    || known.cause.2 != incident.step
-                {
-                    changes.push(change(Transition::Updated, now));
-                }
-            }
+        if self.known.get(&incident.subject).is_none_or(|known| known.opening != incident.opening) {
+            changes.push(change(Transition::Opened, incident.opened_at));
+            let known = Known { acknowledged: None, ..Known::of(incident, cause) };
+            self.known.insert(incident.subject.clone(), known);
         }
-        if known.and_then(|known| known.acknowledged.as_ref()) != incident.acknowledged.as_ref() {
+        let Some(known) = self.known.get_mut(&incident.subject) else { return changes };
+        if let Some(at) = incident.resolved_at {
+            let ended = self.known.remove(&incident.subject).map(|known| known.causes).unwrap_or_default();
+            let is_over = |cause: &String| !self.known.values().any(|known| known.causes.contains(cause));
+            let ended_causes = ended.into_iter().filter(is_over).collect();
+            changes.push(Change { ended_causes, ..change(Transition::Resolved, at) });
+            return changes;
+        }
+        let is_new = !known.causes.iter().any(|known| known == cause) && known.causes.len() < MAX_CAUSES;
+        if is_new {
+            known.causes.push(cause.to_owned());
+        }
+        if is_new || known.severity != incident.severity {
+            known.severity = incident.severity;
+            changes.push(change(Transition::Updated, now));
+        }
+        if known.acknowledged != incident.acknowledged {
+            known.acknowledged.clone_from(&incident.acknowledged);
             let transition = match &incident.acknowledged {
                 Some(_) => Transition::Acknowledged,
                 None => Transition::Unacknowledged,
             };
             changes.push(change(transition, now));
-        }
-        match incident.resolved_at {
-            Some(at) => {
-                changes.retain(|change| change.transition == Transition::Opened);
-                changes.push(change(Transition::Resolved, at));
-                self.known.remove(&incident.subject);
-            }
-            None if changes.is_empty() => {}
-            None => drop(self.known.insert(incident.subject.clone(), Known::of(incident))),
         }
         changes
     }
@@ -85,34 +99,48 @@ mod tests {
         let ania = Acknowledgement { author: "ania".into(), at: now, until: None };
         let worse = Incident { severity: Severity::Critical, bad_runs: 2, ..first.clone() };
         let taken = Incident { acknowledged: Some(ania.clone()), ..worse.clone() };
-        let over = Incident { resolved_at: Some(now), ..worse.clone() };
         let second = Incident { opening: 2, ..first.clone() };
         let both = Incident { severity: Severity::Info, acknowledged: Some(ania), ..second.clone() };
-        let short = Incident { opening: 3, resolved_at: Some(now), ..first.clone() };
-        let steps: [(&str, &Incident, &[&str]); 11] = [
-            ("it opens", &first, &["opened"]),
-            ("the same", &first, &[]),
-            ("another bad run", &Incident { bad_runs: 2, ..first.clone() }, &[]),
-            ("louder", &worse, &["updated"]),
-            ("somebody has it", &taken, &["acknowledged"]),
-            ("nobody has it", &worse, &["unacknowledged"]),
-            ("it resolves", &over, &["resolved"]),
-            ("the next one", &second, &["opened"]),
-            ("two things at once", &both, &["updated", "acknowledged"]),
-            (
-                "it resolves as something else changes",
-                &Incident { resolved_at: Some(now), ..second.clone() },
-                &["resolved"],
-            ),
-            ("it opened and resolved in between", &short, &["opened", "resolved"]),
+        let resolved = |incident: &Incident| Incident { resolved_at: Some(now), ..incident.clone() };
+        let short = Incident { opening: 3, ..first.clone() };
+        let steps: [(&str, &Incident, &str, &[&str]); 13] = [
+            ("it opens", &first, "a", &["opened"]),
+            ("the same", &first, "a", &[]),
+            ("another bad run", &Incident { bad_runs: 2, ..first.clone() }, "a", &[]),
+            ("louder", &worse, "a", &["updated"]),
+            ("another cause", &worse, "b", &["updated"]),
+            ("a cause that it had", &worse, "a", &[]),
+            ("somebody has it", &taken, "a", &["acknowledged"]),
+            ("nobody has it", &worse, "a", &["unacknowledged"]),
+            ("it resolves", &resolved(&worse), "a", &["resolved a b"]),
+            ("the next one", &second, "a", &["opened"]),
+            ("two things at once", &both, "a", &["updated", "acknowledged"]),
+            ("it resolves as something else changes", &resolved(&second), "a", &["resolved a"]),
+            ("it opened and resolved in between", &resolved(&short), "a", &["opened", "resolved a"]),
         ];
         let mut changes = Changes::default();
-        for (what, incident, expected) in steps {
-            let found = changes.of(incident, now);
-            let found: Vec<_> = found.iter().map(|change| change.transition.as_str()).collect();
-            assert_eq!(found, expected, "{what}");
+        for (what, incident, cause, expected) in steps {
+            let found = changes.of(incident, cause, now);
+            let word = |change: &Change| {
+                let causes = change.ended_causes.iter().map(String::as_str);
+                std::iter::once(change.transition.as_str()).chain(causes).collect::<Vec<_>>().join(" ")
+            };
+            assert_eq!(found.iter().map(word).collect::<Vec<_>>(), expected, "{what}");
         }
         // What was open before the start is known.
-        assert_eq!(Changes::new([&first]).of(&first, now), []);
+        assert_eq!(Changes::new([(&first, "a".to_owned())]).of(&first, "a", now), []);
+    }
+
+    #[test]
+    fn a_cause_ends_with_the_last_incident_that_has_it() {
+        let now = DateTime::UNIX_EPOCH;
+        let mut changes = Changes::default();
+        let incident = |subject: &str| Incident::opened(Subject(subject.into()), 1, &outcome(subject, 'F', 0));
+        let resolved = |subject: &str| Incident { resolved_at: Some(now), ..incident(subject) };
+        for subject in ["shop", "cart"] {
+            changes.of(&incident(subject), "host down", now);
+        }
+        assert_eq!(changes.of(&resolved("shop"), "host down", now)[0].ended_causes, Vec::<String>::new());
+        assert_eq!(changes.of(&resolved("cart"), "host down", now)[0].ended_causes, ["host down"]);
     }
 }

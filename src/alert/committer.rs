@@ -215,17 +215,16 @@ async fn restore(
         pipeline.restore(Vec::new(), vec![row]).map_err(StoreError::refused).unwrap_or_else(|error| left_out(&error));
     }
     let open: Vec<_> = store.incidents(u32::MAX).await?.into_iter().filter(Incident::is_open).collect();
-    let changes = Changes::new(&open);
-    for incident in open {
+    for incident in &open {
         if !restored.contains(&incident.subject) {
             tracing::warn!(incident = incident.dedup_key(), "its alerting state is lost: it goes on from the incident");
-            pipeline.adopt(incident);
+            pipeline.adopt(incident.clone());
         }
     }
     for subject in pipeline.regroup(Utc::now()) {
         tracing::warn!(%subject, "the group of its incident is lost: whoever was told of it is told of its end");
     }
-    Ok(changes)
+    Ok(Changes::new(open.iter().map(|incident| (incident, pipeline.cause_of(incident).key.clone()))))
 }
 
 impl Committer {
@@ -487,7 +486,11 @@ impl Committer {
         batch.watches = effects.watches.into_iter().map(watch).collect();
         if let Some(recorder) = &self.recorder {
             let now = Utc::now();
-            let changes = batch.incidents.iter().flat_map(|incident| self.changes.of(incident, now));
+            let pipeline = &self.pipeline;
+            let changes = batch
+                .incidents
+                .iter()
+                .flat_map(|incident| self.changes.of(incident, &pipeline.cause_of(incident).key, now));
             batch.changes = changes.map(recorder).collect();
         }
         batch.memory.extend(self.pipeline.memory());

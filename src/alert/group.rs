@@ -245,6 +245,11 @@ impl Group {
         self.place = place;
     }
 
+    /// The cause of one of its incidents.
+    pub fn cause_of(&self, subject: &Subject) -> Option<&Cause> {
+        self.members.get(subject).map(|member| &member.cause)
+    }
+
     /// The place that it has in common with others.
     pub fn place(&self) -> Option<&String> {
         self.place.as_ref()

@@ -19,6 +19,7 @@ mod requests;
 mod slo;
 mod upkeep;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -406,6 +407,14 @@ impl Pipeline {
     /// The incident of a subject that is open.
     pub fn incident(&self, subject: &Subject) -> Option<&Incident> {
         find(&self.watches, &self.budgets, &self.agent)(subject)
+    }
+
+    /// The cause that an incident was last seen to have.
+    pub fn cause_of(&self, incident: &Incident) -> Cow<'_, Cause> {
+        let subject = &incident.subject;
+        let held = self.held.get(subject).map(|waiting| &waiting.cause);
+        let known = held.or_else(|| self.groups.of(subject)?.cause_of(subject));
+        known.map_or_else(|| Cow::Owned(Cause::of_incident(incident)), Cow::Borrowed)
     }
 
     /// What else changed since this was last asked, to be written; none: to be forgotten.

@@ -83,10 +83,6 @@ const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape: Some(shape), doc }
 }
 
-const fn later(name: &'static str, doc: &'static str) -> Key {
-    Key { name, shape: None, doc }
-}
-
 const TEXTS: Shape = Shape::List(&Shape::Text);
 
 const TOP: &[Key] = &[
@@ -101,7 +97,6 @@ const TOP: &[Key] = &[
     key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
     key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
-    later("sentry", "Sentry"),
 ];
 const ALLOW: &[Key] = &[
     key("env", TEXTS, "names of variables, with * for any characters"),

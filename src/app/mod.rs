@@ -279,6 +279,7 @@ impl App {
                 agent_state: Arc::new(agent_state(config_location.clone(), overview.subscribe())),
                 location: config_location,
                 http_client: Arc::new(sink_client),
+                evidence: evidence.clone(),
             },
             metrics: sinks,
             tasks: tasks.clone(),

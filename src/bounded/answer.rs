@@ -1,4 +1,9 @@
-//! The body of an HTTP answer, read within a bound, and the cause of an error of the HTTP client.
+//! The body of an HTTP answer, read within a bound, how long its sender wants to be left alone, and the cause of an error
+//! of the HTTP client.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 /// A body, as far as it was read.
 #[derive(Debug)]
@@ -46,4 +51,33 @@ pub fn root(error: &reqwest::Error) -> String {
         next = inner.source();
     }
     last
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3). Not bounded.
+pub fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let text = text.trim();
+    match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some((DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
+        let check = |text: &str, seconds: Option<u64>| {
+            assert_eq!(retry_after(text, now), seconds.map(Duration::from_secs), "{text}");
+        };
+        check(" 30 ", Some(30));
+        check("0", Some(0));
+        check("18446744073709551615", Some(u64::MAX));
+        check("Sun, 22 Nov 2026 12:01:00 GMT", Some(60));
+        check("Sun, 22 Nov 2026 11:00:00 GMT", Some(0));
+        check("soon", None);
+        check("-1", None);
+    }
 }

@@ -18,12 +18,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::app::config;
 use crate::app::lookup::Environment;
 use crate::bounded;
 use crate::diagnostic::Severity;
 use crate::names::exit;
+use crate::own_errors;
 use crate::scenario::tree::MAX_BYTES;
 
 /// How long work that hangs may hold up the end of the process.
@@ -138,12 +141,10 @@ fn logging(default: &str, terminal: bool) -> tracing_appender::non_blocking::Wor
     let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
         .buffered_lines_limit(LOG_LINES)
         .finish(std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    if terminal {
-        log.with_ansi(true).init();
-    } else {
-        log.json().flatten_event(true).init();
-    }
+    let log = tracing_subscriber::fmt::layer().with_writer(writer);
+    let log = if terminal { log.with_ansi(true).boxed() } else { log.json().flatten_event(true).boxed() };
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(own_errors::Layer).init();
+    own_errors::log_panics();
     guard
 }
 

@@ -45,6 +45,11 @@ pub struct Change {
     pub at: DateTime<Utc>,
     /// The incident as it was then.
     pub incident: Incident,
+    /// What its failures have in common with others that one thing broke, as text: equal for equal causes.
+    pub cause: String,
+    /// The causes that no open incident has any longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended_causes: Vec<String>,
 }
 
 impl Change {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use reqwest::StatusCode;
 use serde_json::Value as Json;
 
@@ -85,7 +85,7 @@ pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes:
             let status = answer.status();
             let header = |name: &str| {
                 let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
-                value.and_then(|text| wait(text, Utc::now()))
+                value.and_then(|text| answer::retry_after(text, Utc::now())).map(bounded)
             };
             let (retry_after, rate_limit_reset) = (header("retry-after"), header("ratelimit-reset"));
             // The status has come and counts; a body that is cut off is as good as its beginning.
@@ -104,39 +104,7 @@ pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes:
     }
 }
 
-/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
-fn wait(text: &str, now: DateTime<Utc>) -> Option<Duration> {
-    let text = text.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds.min(LONGEST_WAIT.as_secs())),
-        Err(_) => (DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().unwrap_or_default(),
-    };
-    Some(bounded(wait))
-}
-
 /// A wait that somebody asks for, within reason.
 pub(super) fn bounded(wait: Duration) -> Duration {
     wait.min(LONGEST_WAIT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
-        for (text, seconds) in [
-            ("30", Some(30)),
-            (" 0 ", Some(0)),
-            ("Sun, 22 Nov 2026 12:01:00 GMT", Some(60)),
-            ("Sun, 22 Nov 2026 11:00:00 GMT", Some(0)),
-            ("86400", Some(3600)),
-            ("99999999999999999999", None),
-            ("soon", None),
-            ("-5", None),
-        ] {
-            assert_eq!(wait(text, now), seconds.map(Duration::from_secs), "{text}");
-        }
-    }
 }

@@ -5,11 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, StatusCode};
+use axum::response::IntoResponse as _;
+use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Event, Finished, HttpClient, Limits, Sent, Sink, Size};
+use super::{Context, Event, Finished, HttpSettings, Limits, Sent, Sink, Size};
 use crate::outcome::{Outcome, RunId};
+use crate::store::evidence::EvidenceFolder;
 use crate::store::{Numbered, Positions, Recorded, Result, StoreError};
 
 /// An outcome of `scenario` without a number.
@@ -22,9 +28,70 @@ pub fn outcome(scenario: &str) -> Outcome {
     .expect("this is an outcome")
 }
 
-/// For sinks that need no HTTP client.
-pub fn no_http() -> HttpClient {
-    Arc::new(|_| Err("there is no HTTP client here".into()))
+/// What sinks are made of that need no HTTP client.
+pub fn context() -> Context {
+    Context {
+        location: "here".into(),
+        agent_state: Arc::new(|| json!({})),
+        http_client: Arc::new(|_| Err("there is no HTTP client here".into())),
+        evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
+    }
+}
+
+/// What sinks are made of that speak HTTP.
+pub fn context_with_http() -> Context {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http_client =
+        Arc::new(|_: HttpSettings<'_>| reqwest::Client::builder().build().map_err(|error| error.to_string()));
+    Context { http_client, ..context() }
+}
+
+/// A request as it came: what it asks for, its credentials, its body.
+pub type Asked = (String, String, String);
+
+/// A server that gives the answers of a plan, one a request (status, one header as `NAME: VALUE`, body), and 200 with the
+/// same body afterwards.
+pub struct Answerer {
+    pub url: url::Url,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Answerer {
+    pub async fn start(path: &str, plan: Vec<(u16, &'static str, &'static str)>, then: &'static str) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/{path}", listener.local_addr().unwrap()).parse().unwrap();
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let (plan, log) = (Arc::new(Mutex::new(VecDeque::from(plan))), Arc::clone(&asked));
+        let router = Router::new().fallback(move |request: Request| async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let header = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            let credentials = header("authorization").or_else(|| header("x-sentry-auth"));
+            let line = format!("{} {}", head.method, head.uri);
+            let body = String::from_utf8_lossy(&body).into_owned();
+            log.lock().unwrap().push((line, credentials.unwrap_or_default(), body));
+            let (status, header, body) = plan.lock().unwrap().pop_front().unwrap_or((200, "", then));
+            let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+            if let Some((name, value)) = header.split_once(": ") {
+                response.headers_mut().insert(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+            }
+            response
+        });
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, asked, task }
+    }
+
+    /// What was asked since this was last called.
+    pub fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+impl Drop for Answerer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// The event with this number.

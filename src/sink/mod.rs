@@ -15,6 +15,7 @@ mod http;
 pub mod otlp;
 pub mod prometheus;
 pub mod queue;
+pub mod sentry;
 mod sinks;
 pub mod zabbix;
 
@@ -37,7 +38,7 @@ use crate::scenario::tree::Node;
 use crate::scenario::{Scenario, ScenarioId};
 
 pub use driver::{Refused, Status};
-pub use http::{HttpClient, HttpSettings, retry_after};
+pub use http::{HttpClient, HttpSettings};
 pub use queue::Timing;
 pub use sinks::{Context, Parts, Sinks};
 
@@ -94,6 +95,7 @@ sinks! {
     Zabbix zabbix "zabbix" "Zabbix";
     Ecs ecs "ecs" "outcomes as ECS documents in a file";
     Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
+    Sentry sentry "sentry" "incidents as issues, and scenarios as cron monitors, in Sentry or Bugsink";
     Otlp otlp "otlp" "runs as traces and logs of OpenTelemetry";
 }
 

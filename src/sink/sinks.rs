@@ -18,6 +18,7 @@ use super::{Absence, AgentState, Destination, Event, Finished, HttpClient, Limit
 use crate::incident::Change;
 use crate::outcome::Outcome;
 use crate::scenario::Scenario;
+use crate::store::evidence::EvidenceFolder;
 use crate::store::{Positions, StoreError};
 use crate::tasks::Tasks;
 
@@ -37,6 +38,8 @@ pub struct Context {
     pub agent_state: AgentState,
     /// Makes HTTP clients.
     pub http_client: HttpClient,
+    /// Where the evidence of runs is.
+    pub evidence: EvidenceFolder,
 }
 
 /// What sinks need to run.

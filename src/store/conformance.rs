@@ -652,7 +652,16 @@ async fn outcomes_are_read_by_their_numbers(store: &Sqlite) {
     // The third was lost; the fifth is a change of an incident; one from before has no number.
     let rows = [1, 2, 4, 6].map(numbered).into_iter().chain([outcome(99, "a", 1, Verdict::Passed)]);
     let incident = incident("a", 1, 10, None);
-    let change = |seq| Arc::new(Change { seq, transition: Transition::Opened, at: at(10), incident: incident.clone() });
+    let change = |seq| {
+        Arc::new(Change {
+            seq,
+            transition: Transition::Opened,
+            at: at(10),
+            incident: incident.clone(),
+            cause: "cause".into(),
+            ended_causes: Vec::new(),
+        })
+    };
     let batch = Batch { changes: vec![change(5)], ..outcomes(rows) };
     store.commit(&batch).await.unwrap();
     assert_eq!(store.last_seq().await.unwrap(), 6);

@@ -26,6 +26,7 @@ mod operators;
 mod planted;
 mod receivers;
 mod reload;
+mod sentry;
 mod store_goes;
 mod storm;
 mod support;

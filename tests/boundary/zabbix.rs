@@ -12,6 +12,7 @@ use wachta::scenario::{Kind, Lookup, LookupError, Scenario, load};
 use wachta::sink::zabbix::Config;
 use wachta::sink::{Context, Destination, Metrics, Parts, Scenarios, Sinks, Timing};
 use wachta::store::Sqlite;
+use wachta::store::evidence::EvidenceFolder;
 use wachta::tasks::Tasks;
 
 use crate::support::zabbix::{Api, Server};
@@ -110,6 +111,7 @@ async fn values_arrive_and_problems_open_and_resolve() {
             location: "waw-1".into(),
             agent_state: Arc::new(|| json!({"version": "test"})),
             http_client: Arc::new(|_| Err("no HTTP client is needed".into())),
+            evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
         },
         metrics: Metrics::new(&registry).unwrap(),
         tasks: Tasks::unregistered(CancellationToken::new()),

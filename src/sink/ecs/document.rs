@@ -161,6 +161,7 @@ fn of_change(change: &Change) -> Document {
                 "severity": incident.severity.as_str(),
                 "verdict": incident.verdict.as_str(),
                 "bad_runs": incident.bad_runs,
+                "cause": change.cause,
                 "last_run": incident.last_run.to_string(),
                 "ending": incident.ending.map(Ending::as_str),
                 "acknowledged_by": incident.acknowledged.as_ref().map(|by| &by.author),

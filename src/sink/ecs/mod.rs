@@ -149,7 +149,7 @@ impl Sink for Ecs {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
     use crate::sink::fixtures::{self, event};
@@ -158,9 +158,7 @@ mod tests {
     async fn every_run_is_a_line_that_reads_back() {
         let path = std::env::temp_dir().join(format!("wachta-ecs-{}.ndjson", crate::outcome::RunId::new()));
         let config = Config { file: path.clone(), max_size: MAX_SIZE, keep: KEEP };
-        let context =
-            Context { location: "here".into(), agent_state: Arc::new(|| json!({})), http_client: fixtures::no_http() };
-        let mut sink = config.build(&context).unwrap();
+        let mut sink = config.build(&fixtures::context()).unwrap();
         assert_eq!(sink.send(&[event(1, "shop"), event(2, "cart")]).await, Sent::Taken);
         assert_eq!(sink.send(&[event(3, "shop")]).await, Sent::Taken);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -173,9 +171,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_cannot_be_written_is_tried_again() {
         let config = Config { file: "/proc/none/outcomes.ndjson".into(), max_size: MAX_SIZE, keep: KEEP };
-        let context =
-            Context { location: "here".into(), agent_state: Arc::new(|| json!({})), http_client: fixtures::no_http() };
-        let mut sink = config.build(&context).unwrap();
+        let mut sink = config.build(&fixtures::context()).unwrap();
         let Sent::Retry { after: None, reason } = sink.send(&[event(1, "shop")]).await else { panic!("it is written") };
         assert!(reason.starts_with("/proc/none/outcomes.ndjson is not written: "), "{reason}");
     }

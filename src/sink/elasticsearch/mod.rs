@@ -72,7 +72,7 @@ impl Elasticsearch {
     async fn exchange(&self, request: RequestBuilder) -> Result<Reply, String> {
         let mut response = request.send().await.map_err(|error| root(&error.without_url()))?;
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|text| super::retry_after(text, Utc::now()));
+        let retry_after = retry_after.and_then(|text| bounded::retry_after(text, Utc::now()));
         let status = response.status();
         let body = bounded::body(&mut response, MAX_ANSWER).await;
         match body.end {

@@ -1,81 +1,21 @@
 //! The sink against a cluster that answers by a plan.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-
-use axum::Router;
-use axum::extract::Request;
-use axum::response::IntoResponse as _;
-use http_body_util::BodyExt as _;
-
 use super::*;
 use crate::bounded::credential::Credential;
-use crate::sink::Context;
-use crate::sink::fixtures::event;
+use crate::sink::fixtures::{self, Answerer, event};
 
-/// A request as it came: what it asks for, its credentials, its body.
-type Asked = (String, String, String);
-
-/// A cluster that gives these answers, one a request, and takes everything afterwards.
-struct Cluster {
-    url: Url,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Cluster {
-    async fn start(plan: Vec<(u16, &'static str, &'static str)>) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/base/", listener.local_addr().unwrap()).parse().unwrap();
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
-        let (plan, log) = (Arc::new(Mutex::new(VecDeque::from(plan))), Arc::clone(&asked));
-        let router = Router::new().fallback(move |request: Request| async move {
-            let (head, body) = request.into_parts();
-            let body = body.collect().await.unwrap().to_bytes();
-            let credentials = head.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-            let line = format!("{} {}", head.method, head.uri);
-            log.lock().unwrap().push((
-                line,
-                credentials.unwrap_or_default(),
-                String::from_utf8_lossy(&body).into_owned(),
-            ));
-            let (status, retry_after, body) =
-                plan.lock().unwrap().pop_front().unwrap_or((200, "", r#"{"errors":false,"items":[]}"#));
-            let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
-            if !retry_after.is_empty() {
-                response.headers_mut().insert("retry-after", retry_after.parse().unwrap());
-            }
-            response
-        });
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, asked, task }
-    }
-
-    fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap())
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+async fn cluster(plan: Vec<(u16, &'static str, &'static str)>) -> Answerer {
+    Answerer::start("base/", plan, r#"{"errors":false,"items":[]}"#).await
 }
 
 fn sink(url: &Url, target: Target, authentication: Option<Authentication>) -> Box<dyn Sink> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let context = Context {
-        location: "here".into(),
-        agent_state: Arc::new(|| json!({})),
-        http_client: Arc::new(|_| reqwest::Client::builder().build().map_err(|error| error.to_string())),
-    };
     let config = Config { url: url.clone(), target, authentication, ca: None, puts_template: true };
-    config.build(&context).unwrap()
+    config.build(&fixtures::context_with_http()).unwrap()
 }
 
 #[tokio::test]
 async fn a_batch_is_one_request_with_ids_that_make_repetition_harmless() {
-    let cluster = Cluster::start(Vec::new()).await;
+    let cluster = cluster(Vec::new()).await;
     let key = Authentication::ApiKey(Credential::text("c2VjcmV0"));
     let mut sink = sink(&cluster.url, Target::Index("runs".into()), Some(key));
     let batch = [event(1, "shop"), event(2, "cart")];
@@ -96,7 +36,7 @@ async fn a_batch_is_one_request_with_ids_that_make_repetition_harmless() {
 
 #[tokio::test]
 async fn the_template_is_put_first_and_once() {
-    let cluster = Cluster::start(vec![(503, "9", r#"{"error":{"reason":"not yet"}}"#), (200, "", "{}")]).await;
+    let cluster = cluster(vec![(503, "retry-after: 9", r#"{"error":{"reason":"not yet"}}"#), (200, "", "{}")]).await;
     let basic = Authentication::Basic("agent".into(), Credential::text("open sesame"));
     let mut sink = sink(&cluster.url, Target::DataStream("runs".into()), Some(basic));
     assert!(sink.upkeep_at().is_some());
@@ -117,8 +57,8 @@ async fn the_template_is_put_first_and_once() {
 async fn a_cluster_that_does_not_take_it_is_tried_again() {
     let items =
         r#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":400,"error":{"reason":"no date"}}}]}"#;
-    let plan = vec![(429, "30", "slow down"), (200, "", items), (413, "", ""), (200, "", "no JSON")];
-    let cluster = Cluster::start(plan).await;
+    let plan = vec![(429, "retry-after: 30", "slow down"), (200, "", items), (413, "", ""), (200, "", "no JSON")];
+    let cluster = cluster(plan).await;
     let mut sink = sink(&cluster.url, Target::Index("runs".into()), None);
     let batch = [event(1, "shop"), event(2, "cart")];
     let retry =

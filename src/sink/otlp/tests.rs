@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::*;
 use crate::bounded::credential::Credential;
-use crate::sink::fixtures::event;
+use crate::sink::fixtures::{self, event};
 use crate::sink::{Context, HttpSettings};
 
 /// What a receiver answers: for HTTP a status, for gRPC a code; headers or trailers; and a message.
@@ -178,8 +178,7 @@ fn sink(config: &Config) -> Box<dyn Sink> {
         let builder = if settings.only_http2 { builder.http2_prior_knowledge() } else { builder };
         builder.build().map_err(|error| error.to_string())
     };
-    let context =
-        Context { location: "waw-1".into(), agent_state: Arc::new(|| json!({})), http_client: Arc::new(client) };
+    let context = Context { location: "waw-1".into(), http_client: Arc::new(client), ..fixtures::context() };
     config.build(&context).unwrap()
 }
 

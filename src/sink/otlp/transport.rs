@@ -18,9 +18,8 @@ use url::Url;
 
 use super::answer::{Export, GrpcAnswer, HttpAnswer, of_grpc, of_http};
 use super::config::{Config, Protocol, Signal};
-use crate::bounded::answer::root;
+use crate::bounded::answer::{retry_after, root};
 use crate::bounded::credential::Credential;
-use crate::sink::retry_after;
 
 /// The most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 1 << 20;

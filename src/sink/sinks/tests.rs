@@ -1,7 +1,5 @@
 //! The sinks of an agent: numbers, reloads by difference, positions across restarts.
 
-use serde_json::json;
-
 use super::*;
 use crate::sink::fixtures::{self, Shelf, outcome};
 use crate::sink::zabbix;
@@ -10,11 +8,7 @@ async fn open(shelf: &Arc<Shelf>, metrics: &Metrics) -> Sinks {
     let parts = Parts {
         store: Arc::clone(shelf) as _,
         is_durable: true,
-        context: Context {
-            location: "here".into(),
-            agent_state: Arc::new(|| json!({})),
-            http_client: fixtures::no_http(),
-        },
+        context: fixtures::context(),
         metrics: metrics.clone(),
         tasks: Tasks::unregistered(CancellationToken::new()),
         timing: Timing { flush: Duration::ZERO, ..Timing::default() },

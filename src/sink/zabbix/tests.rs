@@ -104,7 +104,7 @@ impl Running {
             context: sink::Context {
                 location: "here".into(),
                 agent_state: Arc::new(|| json!({})),
-                http_client: fixtures::no_http(),
+                ..fixtures::context()
             },
             metrics: metrics.clone(),
             tasks: Tasks::unregistered(CancellationToken::new()),

@@ -11,6 +11,13 @@ use super::{Folder, until};
 pub struct Bugsink {
     _group: Group,
     pub url: String,
+    /// Where events of its project go.
+    pub dsn: String,
+    /// The number of its project.
+    pub project: String,
+    /// A token of its API.
+    pub token: String,
+    http: reqwest::Client,
     _folder: Folder,
 }
 
@@ -19,7 +26,7 @@ impl Bugsink {
         let (folder, tools, port) = (Folder::new("bugsink"), tools("bugsink/bin/gunicorn"), free_port());
         let programs = tools.join("bugsink/bin");
         let run = |program: &str, arguments: &[&str], input: Option<&str>| {
-            run(&programs, folder.path(), program, arguments, input);
+            run(&programs, folder.path(), program, arguments, input)
         };
         run(
             "bugsink-create-conf",
@@ -39,9 +46,13 @@ impl Bugsink {
         let made = format!(
             "from django.contrib.auth import get_user_model as user\nfrom teams.models import Team\nfrom projects.models import Project\n\
              user().objects.create_superuser(username='admin', email='admin@example.org', password='admin')\n\
-             Project.objects.create(name='{project}', team=Team.objects.create(name='{project}'))\n"
+             project = Project.objects.create(name='{project}', team=Team.objects.create(name='{project}'))\n\
+             open('project', 'w').write(f'{{project.id}} {{project.dsn}}')\n"
         );
         run("bugsink-manage", &["shell"], Some(&made));
+        let made = std::fs::read_to_string(folder.path().join("project")).unwrap();
+        let (project, dsn) = made.split_once(' ').map(|(id, dsn)| (id.to_owned(), dsn.to_owned())).unwrap();
+        let token = run("bugsink-manage", &["create_auth_token"], None).lines().last().unwrap().trim().to_owned();
         let mut command = Command::new(programs.join("gunicorn"));
         command
             .args(["--bind", &format!("127.0.0.1:{port}"), "--workers", "1", "--threads", "4", "--no-control-socket"])
@@ -60,11 +71,36 @@ impl Bugsink {
             http.get(format!("{url}/health/ready")).send().await.ok()?.status().is_success().then_some(())
         })
         .await;
-        Self { _group: group, url, _folder: folder }
+        Self { _group: group, url, dsn, project, token, http, _folder: folder }
+    }
+
+    /// What its API has under a path.
+    pub async fn get(&self, path: &str) -> serde_json::Value {
+        let url = format!("{}/api/canonical/0/{path}", self.url);
+        let answer = self.http.get(&url).bearer_auth(&self.token).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{url}: {status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The issues of its project, the first one first.
+    pub async fn issues(&self) -> Vec<serde_json::Value> {
+        let issues = self.get(&format!("issues/?project={}", self.project)).await;
+        issues["results"].as_array().unwrap().clone()
+    }
+
+    /// The events of an issue with all that they say, the first one first.
+    pub async fn events(&self, issue: &serde_json::Value) -> Vec<serde_json::Value> {
+        let listed = self.get(&format!("events/?issue={}&order=asc", issue["id"].as_str().unwrap())).await;
+        let mut events = Vec::new();
+        for event in listed["results"].as_array().unwrap() {
+            events.push(self.get(&format!("events/{}/", event["id"].as_str().unwrap())).await["data"].clone());
+        }
+        events
     }
 }
 
-fn run(programs: &Path, folder: &Path, program: &str, arguments: &[&str], input: Option<&str>) {
+fn run(programs: &Path, folder: &Path, program: &str, arguments: &[&str], input: Option<&str>) -> String {
     let mut command = Command::new(programs.join(program));
     command.args(arguments).current_dir(folder).env("DJANGO_SETTINGS_MODULE", "bugsink_conf").env("PYTHONPATH", folder);
     if let Some(input) = input {
@@ -74,4 +110,5 @@ fn run(programs: &Path, folder: &Path, program: &str, arguments: &[&str], input:
     let output = command.output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -159,7 +159,14 @@ fn a_change_of_an_incident_is_a_document() {
     let outcome = outcome(Verdict::Failed);
     let incident = Incident::opened(Subject("shop".into()), 3, &outcome);
     let incident = Incident { message: outcome.message.clone(), target: Some("http://shop/".into()), ..incident };
-    let change = Change { seq: 9, transition: Transition::Opened, at: incident.opened_at, incident };
+    let change = Change {
+        seq: 9,
+        transition: Transition::Opened,
+        at: incident.opened_at,
+        incident,
+        cause: "timeout · shop".into(),
+        ended_causes: Vec::new(),
+    };
     let documents = documents(&Event::Changed(Arc::new(change)), &mut States::default());
     let [document] = documents.as_slice() else { panic!("{documents:?}") };
     assert_eq!(document.id, "01935400-0000-7000-8000-000000000001-opened");
@@ -178,7 +185,7 @@ fn a_change_of_an_incident_is_a_document() {
         },
         "wachta": {"incident": {
             "key": "shop:3", "subject": "shop", "severity": "warning", "verdict": "failed", "bad_runs": 0,
-            "last_run": "01935400-0000-7000-8000-000000000001",
+            "cause": "timeout · shop", "last_run": "01935400-0000-7000-8000-000000000001",
         }},
     });
     assert_eq!(document.body, expected, "{:#}", document.body);

@@ -1,0 +1,174 @@
+//! `sentry:` of the agent configuration.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use super::Sentry;
+use super::item::Labels;
+use crate::bounded::credential::{Credential, SECRET};
+use crate::scenario::keys::{Key, Shape};
+use crate::scenario::reader::Reader;
+use crate::scenario::tree::Node;
+use crate::sink::{Context, HttpSettings, Sink};
+
+/// The environment when nothing else is said, as in Sentry's own clients.
+const ENVIRONMENT: &str = "production";
+
+const API: &[Key] = &[
+    Key { name: "url", shape: Some(Shape::Text), doc: "base URL of the server's API, such as https://sentry.io" },
+    Key { name: "token", shape: Some(SECRET), doc: "token that may read and change issues" },
+    Key { name: "organization", shape: Some(Shape::Text), doc: "slug of the organization; none: Bugsink" },
+    Key { name: "project", shape: Some(Shape::Text), doc: "slug of the project; for Bugsink its number" },
+];
+
+/// A project of Sentry, or of a server that takes what Sentry takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where events go, with a key that lets them in.
+    pub dsn: Credential,
+    /// The environment of all events whose scenario does not name one.
+    pub environment: String,
+    /// The release of all events whose scenario does not name one.
+    pub release: Option<String>,
+    /// Whether scenarios are monitors that check in.
+    pub has_monitors: bool,
+    /// Whether errors of the agent itself are reported.
+    pub has_own_errors: bool,
+    /// A PEM file with roots that are trusted besides the system's.
+    pub ca: Option<PathBuf>,
+    /// How issues are resolved.
+    pub api: Option<Api>,
+}
+
+/// The API of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// Its base URL.
+    pub url: Url,
+    /// A token that may read and change issues.
+    pub token: Credential,
+    /// The slug of the organization; `None` for Bugsink.
+    pub organization: Option<String>,
+    /// The project's slug, or its number.
+    pub project: String,
+}
+
+impl Config {
+    /// The keys of `sentry:`.
+    pub const KEYS: &[Key] = &[
+        Key { name: "dsn", shape: Some(SECRET), doc: "DSN of the project" },
+        Key { name: "environment", shape: Some(Shape::Text), doc: "environment of events (default: production)" },
+        Key { name: "release", shape: Some(Shape::Text), doc: "release of what is watched" },
+        Key {
+            name: "monitors",
+            shape: Some(Shape::Bool),
+            doc: "whether each scenario is a cron monitor that checks in (default: false)",
+        },
+        Key {
+            name: "own_errors",
+            shape: Some(Shape::Bool),
+            doc: "whether errors and panics of the agent itself are reported (default: true)",
+        },
+        Key {
+            name: "ca",
+            shape: Some(Shape::Text),
+            doc: "PEM file with roots besides the system's, relative to this file",
+        },
+        Key { name: "api", shape: Some(Shape::Keys(&[API])), doc: "how issues are resolved when incidents resolve" },
+    ];
+
+    /// Reads `sentry:`.
+    pub fn read(r: &mut Reader, node: &Node) -> Option<Self> {
+        let fields = r.fields(node, "`sentry`", &[Self::KEYS])?;
+        let errors = r.errors();
+        let dsn = match fields.get("dsn") {
+            Some(node) => Credential::from_config(r, node, "`dsn`"),
+            None => {
+                r.fail_with(node.span, "`sentry` needs `dsn:`", "write it like {env: SENTRY_DSN}");
+                None
+            }
+        };
+        let mut name = |key: &str| -> Option<String> {
+            let node = fields.get(key)?;
+            let text = r.text(node, &format!("`{key}`"))?;
+            if text.is_empty() || text.contains(['\n', '/', '\\']) && key == "environment" || text.len() > 200 {
+                r.fail(node.span, format!("`{key}` must have 1 to 200 characters, and no line end or slash"));
+            }
+            Some(text.value)
+        };
+        let (environment, release) = (name("environment"), name("release"));
+        let mut flag = |key: &str, default: bool| {
+            fields.get(key).map_or(default, |node| r.boolean(node, &format!("`{key}`")) == Some(true))
+        };
+        let (has_monitors, has_own_errors) = (flag("monitors", false), flag("own_errors", true));
+        let ca = fields.get("ca").and_then(|node| r.text(node, "`ca`"));
+        let ca = ca.map(|ca| Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(&ca.value));
+        let api = fields.get("api").and_then(|node| Api::read(r, node));
+        if r.errors() > errors {
+            return None;
+        }
+        let environment = environment.unwrap_or_else(|| ENVIRONMENT.to_owned());
+        Some(Self { dsn: dsn?, environment, release, has_monitors, has_own_errors, ca, api })
+    }
+
+    /// Where events go to.
+    pub fn describe(&self) -> String {
+        format!("the project of {}", self.dsn.place())
+    }
+
+    /// Makes the sink.
+    ///
+    /// # Errors
+    ///
+    /// When the file with roots cannot be read or has none.
+    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
+        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
+        let labels = Labels {
+            location: context.location.clone(),
+            environment: self.environment.clone(),
+            release: self.release.clone(),
+        };
+        Ok(Box::new(Sentry::new(self.clone(), client, labels, context.evidence.clone())))
+    }
+}
+
+impl Api {
+    fn read(r: &mut Reader, node: &Node) -> Option<Self> {
+        let fields = r.fields(node, "`api`", &[API])?;
+        let errors = r.errors();
+        let mut needed = |key: &str, example: &str| {
+            let found = fields.get(key);
+            if found.is_none() {
+                r.fail_with(node.span, format!("`api` needs `{key}:`"), format!("write it like {example}"));
+            }
+            found
+        };
+        let url = needed("url", "https://sentry.io");
+        let token = needed("token", "{env: SENTRY_TOKEN}");
+        let project = needed("project", "shop");
+        let url = url.and_then(|node| {
+            let text = r.text(node, "`url`")?;
+            let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            if url.is_none() {
+                r.fail_with(node.span, "`url` is not a URL", "write it like https://sentry.io");
+            }
+            url
+        });
+        let token = token.and_then(|node| Credential::from_config(r, node, "`token`"));
+        let mut slug = |node: &Node, key: &str| -> Option<String> {
+            let text = r.text(node, &format!("`{key}`"))?;
+            let is_slug = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            if text.is_empty() || !text.chars().all(is_slug) {
+                r.fail(node.span, format!("`{key}` is a slug: letters, digits, `-` and `_`"));
+            }
+            Some(text.value)
+        };
+        let organization = fields.get("organization").and_then(|node| slug(node, "organization"));
+        let project = project.and_then(|node| slug(node, "project"));
+        if r.errors() > errors {
+            return None;
+        }
+        Some(Self { url: url?, token: token?, organization, project: project? })
+    }
+}

@@ -1,0 +1,374 @@
+//! Sentry, or a server that takes what Sentry takes: incidents as issues, scenarios as cron monitors, and the errors of
+//! the agent itself.
+//!
+//! An incident that opens, or gets another cause or severity, is an event; its fingerprint is the cause, so that
+//! incidents of one cause are one issue. What the last bad run did step by step is its breadcrumbs, its screenshot is
+//! attached. When no open incident has the cause any longer, the issue is resolved through the API, where one is
+//! configured. Of Sentry's own client only the protocol (`sentry-types`) is used: its transport gives up what a server
+//! does not take, and stamps it with the present time.
+
+mod api;
+mod config;
+mod item;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
+use reqwest::StatusCode;
+use reqwest::header::{self, HeaderMap};
+use sentry_types::protocol::v7::{Attachment, Envelope, EnvelopeItem, Event as Report, MonitorCheckIn};
+use sentry_types::{Auth, Dsn};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Absence, Event, Finished, Limits, Refusal, Scenarios, Sent, Sink, Size};
+use crate::bounded::answer;
+use crate::incident::{Change, Transition};
+use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
+use crate::own_errors::{self, OwnError};
+use crate::scenario::ScenarioId;
+use crate::store::evidence::EvidenceFolder;
+use item::Labels;
+
+pub use config::{Api, Config};
+
+/// How many events are sent one after the other before the driver is asked again.
+const MAX_ROWS: usize = 50;
+/// How long a batch may take.
+const DEADLINE: Duration = Duration::from_mins(2);
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// No more of an answer is read.
+const MAX_ANSWER: usize = 64 << 10;
+/// How often the agent's own errors are looked for.
+const OWN_ERRORS_INTERVAL: Duration = Duration::from_secs(5);
+/// A check-in that is older is not sent: the server has long counted it as missed.
+const MAX_CHECK_IN_AGE: TimeDelta = TimeDelta::minutes(5);
+/// How long a limit lasts of which the server does not say how long.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
+/// The largest answer that is attached.
+const MAX_RESPONSE: usize = 1 << 20;
+/// The longest reason that is kept, in characters.
+const MAX_REASON: usize = 300;
+
+struct Sentry {
+    config: Config,
+    client: reqwest::Client,
+    labels: Labels,
+    evidence: EvidenceFolder,
+    /// The last bad run of each scenario.
+    bad: HashMap<ScenarioId, Arc<Outcome>>,
+    /// What of the batch under way was taken when it was sent before.
+    taken: BTreeSet<u64>,
+    /// The agent's own errors that are to be sent.
+    own_errors: Vec<OwnError>,
+    own_errors_at: Instant,
+    limits: ServerLimits,
+}
+
+/// Until when the server wants to have no more of a kind.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct ServerLimits {
+    errors: Option<Instant>,
+    monitors: Option<Instant>,
+}
+
+/// What became of one request.
+#[derive(Debug, PartialEq, Eq)]
+enum Posted {
+    Taken,
+    TooLarge,
+    Refused(String),
+    Retry(Option<Duration>, String),
+}
+
+impl ServerLimits {
+    /// Takes note of `X-Sentry-Rate-Limits`, entries such as `60:error;monitor:organization` of which the categories may
+    /// be missing, and of a 429 without one.
+    fn note(&mut self, status: StatusCode, headers: &HeaderMap, now: Instant) {
+        let value = headers.get("x-sentry-rate-limits").and_then(|value| value.to_str().ok());
+        match value {
+            Some(value) => {
+                for entry in value.split(',') {
+                    let mut parts = entry.trim().split(':');
+                    let seconds = parts.next().and_then(|seconds| seconds.parse::<f64>().ok());
+                    let length = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                    let Some(until) = now.checked_add(length.unwrap_or(DEFAULT_LIMIT)) else { continue };
+                    let categories: Vec<&str> = parts.next().unwrap_or_default().split(';').collect();
+                    let covers =
+                        |wanted: &[&str]| categories.iter().any(|name| name.is_empty() || wanted.contains(name));
+                    if covers(&["error", "default"]) {
+                        self.errors = self.errors.max(Some(until));
+                    }
+                    if covers(&["monitor"]) {
+                        self.monitors = self.monitors.max(Some(until));
+                    }
+                }
+            }
+            None if status == StatusCode::TOO_MANY_REQUESTS => {
+                let until = now.checked_add(retry_after(headers).unwrap_or(DEFAULT_LIMIT));
+                (self.errors, self.monitors) = (until, until);
+            }
+            None => {}
+        }
+    }
+}
+
+/// How long the server wants to be left alone.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())?;
+    answer::retry_after(value, Utc::now())
+}
+
+/// The status, and what the server says of it, on one line.
+fn said(status: StatusCode, body: &[u8]) -> String {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let detail = ["detail", "error", "message"].into_iter().find_map(|name| answer[name].as_str());
+    let text = detail.map_or_else(|| String::from_utf8_lossy(body).into_owned(), ToOwned::to_owned);
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_REASON).collect();
+    if line.is_empty() { format!("status {}", status.as_u16()) } else { format!("status {}: {line}", status.as_u16()) }
+}
+
+/// An envelope that holds this.
+fn envelope(item: impl Into<EnvelopeItem>) -> Envelope {
+    let mut envelope = Envelope::new();
+    envelope.add_item(item);
+    envelope
+}
+
+/// What one step towards the end of a batch led to.
+enum Step {
+    Done,
+    Refused(String),
+    Retry(Option<Duration>, String),
+}
+
+impl Sentry {
+    fn new(config: Config, client: reqwest::Client, labels: Labels, evidence: EvidenceFolder) -> Self {
+        Self {
+            config,
+            client,
+            labels,
+            evidence,
+            bad: HashMap::new(),
+            taken: BTreeSet::new(),
+            own_errors: Vec::new(),
+            own_errors_at: Instant::now(),
+            limits: ServerLimits::default(),
+        }
+    }
+
+    /// Where envelopes go, and what lets them in. Read each time, so that a renewed DSN counts at once.
+    async fn project(&self) -> Result<(Dsn, Auth), String> {
+        let text = self.config.dsn.read().await?;
+        let dsn: Dsn = text
+            .trim()
+            .parse()
+            .map_err(|_| format!("{} holds no DSN such as https://KEY@HOST/PROJECT", self.config.dsn.place()))?;
+        let auth = dsn.to_auth(Some(concat!("wachta/", env!("CARGO_PKG_VERSION"))));
+        Ok((dsn, auth))
+    }
+
+    async fn post(&mut self, envelope: &Envelope) -> Posted {
+        let (dsn, auth) = match self.project().await {
+            Ok(project) => project,
+            Err(reason) => return Posted::Retry(None, reason),
+        };
+        let mut body = Vec::new();
+        if let Err(error) = envelope.to_writer(&mut body) {
+            return Posted::Refused(error.to_string());
+        }
+        let request = self.client.post(dsn.envelope_api_url()).timeout(REQUEST_TIMEOUT).body(body);
+        let request = request.header("x-sentry-auth", auth.to_string());
+        let request = request.header(header::CONTENT_TYPE, "application/x-sentry-envelope");
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Posted::Retry(None, answer::root(&error.without_url())),
+        };
+        let status = response.status();
+        self.limits.note(status, response.headers(), Instant::now());
+        let after = retry_after(response.headers());
+        if status.is_success() {
+            return Posted::Taken;
+        }
+        let body = answer::body(&mut response, MAX_ANSWER).await.bytes;
+        match status.as_u16() {
+            413 => Posted::TooLarge,
+            400 | 422 => Posted::Refused(said(status, &body)),
+            _ => Posted::Retry(after, said(status, &body)),
+        }
+    }
+
+    /// Sends an event with what is attached; what is too large goes without.
+    async fn report(&mut self, report: Report<'static>, attachments: Vec<Attachment>) -> Step {
+        let now = Instant::now();
+        if let Some(until) = self.limits.errors.filter(|until| now < *until) {
+            return Step::Retry(Some(until - now), "the server takes no more errors for now (rate limit)".into());
+        }
+        let has_attachments = !attachments.is_empty();
+        let mut envelope = envelope(report.clone());
+        for attachment in attachments {
+            envelope.add_item(attachment);
+        }
+        let posted = match self.post(&envelope).await {
+            Posted::TooLarge if has_attachments => self.post(&self::envelope(report)).await,
+            posted => posted,
+        };
+        match posted {
+            Posted::Taken => Step::Done,
+            Posted::TooLarge => Step::Refused("status 413: the event is too large".into()),
+            Posted::Refused(reason) => Step::Refused(reason),
+            Posted::Retry(after, reason) => Step::Retry(after, reason),
+        }
+    }
+
+    async fn finished(&mut self, finished: &Finished) -> Step {
+        let outcome = &finished.outcome;
+        if outcome.verdict == Verdict::Passed {
+            self.bad.remove(&outcome.scenario);
+        } else {
+            self.bad.insert(outcome.scenario.clone(), Arc::clone(outcome));
+        }
+        let is_late = Utc::now() - outcome.ended_at > MAX_CHECK_IN_AGE;
+        let is_limited = self.limits.monitors.is_some_and(|until| Instant::now() < until);
+        let check_in = self.check_in(finished).filter(|_| !is_late && !is_limited);
+        let Some(check_in) = check_in else { return Step::Done };
+        match self.post(&envelope(check_in)).await {
+            Posted::Taken => Step::Done,
+            // A limit of monitors is no reason to hold up anything: what is not checked in counts as missed.
+            Posted::Retry(..) if self.limits.monitors.is_some_and(|until| Instant::now() < until) => Step::Done,
+            Posted::TooLarge => Step::Refused("status 413: the check-in is too large".into()),
+            Posted::Refused(reason) => Step::Refused(reason),
+            Posted::Retry(after, reason) => Step::Retry(after, reason),
+        }
+    }
+
+    fn check_in(&self, finished: &Finished) -> Option<MonitorCheckIn> {
+        let scenario = finished.scenario.as_deref().filter(|_| self.config.has_monitors)?;
+        item::check_in(scenario, &finished.outcome, &self.labels)
+    }
+
+    async fn changed(&mut self, change: &Change) -> Step {
+        match change.transition {
+            Transition::Opened | Transition::Updated => {
+                let scenario = ScenarioId(Arc::clone(&change.incident.subject.0));
+                let outcome =
+                    self.bad.get(&scenario).filter(|outcome| outcome.run == change.incident.last_run).cloned();
+                let attachments = self.attachments(change, outcome.as_deref()).await;
+                self.report(item::event(change, outcome.as_deref(), &self.labels), attachments).await
+            }
+            Transition::Resolved => self.resolve(change).await,
+            Transition::Acknowledged | Transition::Unacknowledged => Step::Done,
+        }
+    }
+
+    async fn resolve(&self, change: &Change) -> Step {
+        let Some(api) = &self.config.api else { return Step::Done };
+        for cause in &change.ended_causes {
+            match api::resolve(&self.client, api, cause).await {
+                Ok(issues) => tracing::debug!(issues, cause, "issues were resolved"),
+                Err(problem) if problem.is_final => return Step::Refused(problem.reason),
+                Err(problem) => return Step::Retry(problem.after, problem.reason),
+            }
+        }
+        Step::Done
+    }
+
+    /// The screenshot of the failure, and the beginning of the answer that decided.
+    async fn attachments(&self, change: &Change, outcome: Option<&Outcome>) -> Vec<Attachment> {
+        let mut attachments = Vec::new();
+        let shot = change.incident.screenshot.as_deref().and_then(|path| path.split_once('/'));
+        if let Some((run, name)) = shot
+            && let Ok(run) = run.parse()
+            && let Some(buffer) = self.evidence.read(RunId(run), name).await
+        {
+            attachments.push(Attachment {
+                buffer,
+                filename: "screenshot.png".into(),
+                content_type: Some("image/png".into()),
+                ty: None,
+            });
+        }
+        let response = outcome.and_then(|outcome| {
+            let is_shown = |kind, step| kind == EvidenceKind::Response && step == outcome.failed_step;
+            let piece = outcome.evidence.iter().find(|piece| is_shown(piece.kind, piece.step))?;
+            Some((outcome.run, piece.name.clone()))
+        });
+        if let Some((run, name)) = response
+            && let Some(buffer) = self.evidence.read(run, &name).await
+            && buffer.len() <= MAX_RESPONSE
+        {
+            attachments.push(Attachment {
+                buffer,
+                filename: "response.txt".into(),
+                content_type: Some("text/plain".into()),
+                ty: None,
+            });
+        }
+        attachments
+    }
+}
+
+#[async_trait]
+impl Sink for Sentry {
+    fn limits(&self) -> Limits {
+        Limits { rows: MAX_ROWS, bytes: 16 << 20, age: Duration::ZERO, deadline: DEADLINE }
+    }
+
+    fn measure(&self, event: &Event) -> Size {
+        let rows = match event {
+            Event::Finished(finished) => usize::from(self.check_in(finished).is_some()),
+            Event::Changed(change) => usize::from(change.transition != Transition::Acknowledged),
+        };
+        Size { rows, bytes: rows * 4096 }
+    }
+
+    async fn send(&mut self, batch: &[Event]) -> Sent {
+        let mut refusals = Vec::new();
+        for (index, event) in batch.iter().enumerate() {
+            if self.taken.contains(&event.seq()) {
+                continue;
+            }
+            let step = match event {
+                Event::Finished(finished) => self.finished(finished).await,
+                Event::Changed(change) => self.changed(change).await,
+            };
+            match step {
+                Step::Done => {
+                    self.taken.insert(event.seq());
+                }
+                Step::Refused(reason) => refusals.push(Refusal { index, reason, for_now: false }),
+                Step::Retry(after, reason) => return Sent::Retry { after, reason },
+            }
+        }
+        self.taken.clear();
+        if refusals.is_empty() { Sent::Taken } else { Sent::Partial(refusals) }
+    }
+
+    fn set_scenarios(&mut self, scenarios: &Scenarios, _: &[Absence]) {
+        self.bad.retain(|id, _| scenarios.contains_key(id));
+    }
+
+    fn upkeep_at(&self) -> Option<Instant> {
+        self.config.has_own_errors.then_some(self.own_errors_at)
+    }
+
+    async fn upkeep(&mut self) -> Sent {
+        self.own_errors.extend(own_errors::take(Utc::now()));
+        while let Some(error) = self.own_errors.first() {
+            match self.report(item::own_error(error, &self.labels), Vec::new()).await {
+                // An error about what is refused would be the next one.
+                Step::Done | Step::Refused(_) => drop(self.own_errors.remove(0)),
+                Step::Retry(after, reason) => return Sent::Retry { after, reason },
+            }
+        }
+        self.own_errors_at = Instant::now() + OWN_ERRORS_INTERVAL;
+        Sent::Taken
+    }
+}
+
+#[cfg(test)]
+mod tests;
