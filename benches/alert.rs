@@ -80,6 +80,7 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
         failure: bad.then_some(failure),
         http: Some(HttpResult { method: "GET".into(), url, status, bytes: 1, hops: Vec::new() }),
         certificate_expires_at: None,
+        earlier_requests: Vec::new(),
         page: None,
     };
     Outcome {

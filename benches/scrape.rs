@@ -86,10 +86,8 @@ fn outcome(scenario: &Scenario, n: usize) -> Outcome {
         method: "GET".into(),
         url: "https://shop.example.com/health".into(),
         status: Some(200),
-        address: None,
-        http_version: None,
-        withheld: Vec::new(),
         phases,
+        ..Hop::default()
     };
     let http = HttpResult {
         method: "GET".into(),
@@ -111,6 +109,7 @@ fn outcome(scenario: &Scenario, n: usize) -> Outcome {
         failure: None,
         http: Some(http),
         certificate_expires_at: Some(Utc::now()),
+        earlier_requests: Vec::new(),
         page: None,
     };
     Outcome {

@@ -85,6 +85,11 @@ pub struct Outcome {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_first(attempt: &u32) -> bool {
+    *attempt == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
 fn is_zero(seq: &u64) -> bool {
     *seq == 0
 }
@@ -94,6 +99,7 @@ impl Outcome {
     pub fn approximate_bytes(&self) -> usize {
         1_024
             + self.steps.len() * 768
+            + self.steps.iter().map(|step| step.earlier_requests.len() * 384).sum::<usize>()
             + self.evidence.len() * 256
             + self.message.as_ref().map_or(0, |message| message.len())
     }
@@ -155,12 +161,23 @@ pub struct StepResult {
     /// What its answer was like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpResult>,
+    /// The requests that it sent and that are not in `http`, in order: those of earlier tries, and those of a last try
+    /// that has no answer. Of very many tries those in the middle are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_requests: Vec<Hop>,
     /// When the certificate that it saw expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_expires_at: Option<DateTime<Utc>>,
     /// What is known of the document that it opened, up to the end of the run or to the next document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Box<PageResult>>,
+}
+
+impl StepResult {
+    /// Every request that it sent, in order, as far as the outcome has them.
+    pub fn requests(&self) -> impl Iterator<Item = &Hop> {
+        self.earlier_requests.iter().chain(self.http.iter().flat_map(|http| &http.hops))
+    }
 }
 
 /// What is known of one document: it belongs to the step that opened it.
@@ -329,8 +346,18 @@ impl HttpResult {
 }
 
 /// One request and what came back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Hop {
+    /// Its span id, 16 hexadecimal digits: the one in the `traceparent` that went with it. Empty in outcomes of agents
+    /// that did not keep it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub span_id: String,
+    /// From the start of the step to its own.
+    #[serde(with = "seconds", default, skip_serializing_if = "Duration::is_zero")]
+    pub offset: Duration,
+    /// Which try of the step it belongs to, counted from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub attempt: u32,
     /// The method.
     pub method: String,
     /// The URL; secrets masked.
@@ -346,6 +373,9 @@ pub struct Hop {
     pub http_version: Option<String>,
     /// How long each part took.
     pub phases: Phases,
+    /// Why it has no complete answer, or why nothing could be made of its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// What a redirect to another origin left out of this request, since it is secret: headers in backquotes, `the body`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub withheld: Vec<String>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::alert::fixtures::{outcome, scenario_text};
-use crate::outcome::{Failure, Hop, HttpResult, Phases, StepStatus};
+use crate::outcome::{Failure, Hop, HttpResult, StepStatus};
 
 #[test]
 fn a_message_keeps_what_is_the_same_in_every_run() {
@@ -60,15 +60,7 @@ fn made(line: &str) -> (String, u64) {
     outcome.kind = Kind::Api;
     outcome.reason = Some(reason);
     let url = format!("{base}{}", step.split_whitespace().nth(1).unwrap_or_default());
-    let hop = Hop {
-        method: "GET".into(),
-        url: url.clone(),
-        status: None,
-        address: None,
-        http_version: None,
-        withheld: Vec::new(),
-        phases: Phases::default(),
-    };
+    let hop = Hop { method: "GET".into(), url: url.clone(), ..Hop::default() };
     outcome.failed_step = Some(1);
     let passed = StepResult {
         name: "GET /".into(),
@@ -83,6 +75,7 @@ fn made(line: &str) -> (String, u64) {
         failure: None,
         http: None,
         certificate_expires_at: None,
+        earlier_requests: Vec::new(),
         page: None,
     };
     let failed = StepResult {

@@ -83,10 +83,6 @@ const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape: Some(shape), doc }
 }
 
-const fn later(name: &'static str, doc: &'static str) -> Key {
-    Key { name, shape: None, doc }
-}
-
 const TEXTS: Shape = Shape::List(&Shape::Text);
 
 const TOP: &[Key] = &[
@@ -101,7 +97,6 @@ const TOP: &[Key] = &[
     key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
     key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
     key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
-    later("otlp", "OpenTelemetry"),
 ];
 const ALLOW: &[Key] = &[
     key("env", TEXTS, "names of variables, with * for any characters"),
@@ -582,6 +577,28 @@ alerting:
         check("elasticsearch: {index: a}", Err("`elasticsearch` needs `url:`"));
         check("elasticsearch: {url: \"ftp://e\"}", Err("`url` is not a URL"));
         check("elasticsearch: {url: \"https://u:p@e\"}", Err("`url` must hold no credentials"));
+        let otlp = |more: &str| format!("otlp: {{endpoint: \"http://c:4318\"{more}}}");
+        check(&otlp(""), Ok("otlp: traces and logs by HTTP to http://c:4318/"));
+        check(
+            &otlp(", protocol: grpc, signals: [logs], compression: gzip, timeout: 5s, ca: r.pem"),
+            Ok("otlp: logs by gRPC to http://c:4318/"),
+        );
+        check(
+            &otlp(", headers: {X-Tenant: a, Authorization: {env: TOKEN}}, resource: {a.b: c}"),
+            Ok("otlp: traces and logs by HTTP to http://c:4318/"),
+        );
+        check("otlp: {}", Err("`otlp` needs `endpoint:`"));
+        check("otlp: {endpoint: \"collector:4318\"}", Err("`endpoint` is not a URL"));
+        check("otlp: {endpoint: \"https://u:p@c\"}", Err("`endpoint` must hold no credentials"));
+        check("otlp: {endpoint: \"https://c/?key=1\"}", Err("`endpoint` must have neither a query nor a fragment"));
+        check("otlp: {endpoint: \"https://c/otlp/v1/traces\"}", Err("`endpoint` must be the base URL"));
+        check("otlp: {endpoint: \"https://c/x\", protocol: grpc}", Err("`endpoint` must have no path with gRPC"));
+        check(&otlp(", signals: []"), Err("`signals` names nothing to send"));
+        check(&otlp(", signals: [logs, logs]"), Err("`logs` stands here twice"));
+        check(&otlp(", headers: {Content-Type: text}"), Err("`content-type` is the protocol's own header"));
+        check(&otlp(", headers: {\"a b\": text}"), Err("`a b` is not the name of a header"));
+        check(&otlp(", timeout: 10m"), Err("`timeout` must be above 0 and at most 5m"));
+        check(&otlp(", compression: brotli"), Err("unknown compression `brotli`"));
     }
 
     #[test]

@@ -19,8 +19,9 @@ mod watchdog;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -188,6 +189,8 @@ struct Parts {
     baseline: run::Baseline,
     prometheus: Arc<Prometheus>,
     sinks: Arc<Sinks>,
+    /// Whether a sink exports traces, so that requests of runs say which they belong to.
+    exports_traces: AtomicBool,
     probes: Arc<web::Probes>,
     scenarios: watch::Sender<Scenarios>,
     overview: watch::Sender<Arc<Overview>>,
@@ -321,6 +324,7 @@ impl App {
             baseline: run::Baseline::new(history, &config.location),
             prometheus: Arc::clone(&prometheus),
             sinks: Arc::clone(&sinks),
+            exports_traces: AtomicBool::default(),
             scenarios: watch::Sender::new(Arc::default()),
             overview,
             lookup: watch::Sender::new(lookup),
@@ -489,9 +493,9 @@ pub fn web_tls() -> Arc<rustls::ClientConfig> {
 }
 
 /// What sinks send with: a client that trusts the system's roots, and those of a file.
-fn sink_client(roots: Option<&Path>) -> Result<reqwest::Client, String> {
+fn sink_client(settings: sink::HttpSettings<'_>) -> Result<reqwest::Client, String> {
     let trusted = run::tls::Trusted::system();
-    let tls = match roots {
+    let mut tls = match settings.roots {
         None => trusted.client_config(),
         Some(file) => {
             let shown = file.display();
@@ -501,7 +505,12 @@ fn sink_client(roots: Option<&Path>) -> Result<reqwest::Client, String> {
             trusted.build(run::tls::Settings { further, ..Default::default() })?
         }
     };
-    web_client_with(&tls).map_err(|error| error.to_string())
+    let mut builder = reqwest::Client::builder();
+    if settings.only_http2 {
+        Arc::make_mut(&mut tls).alpn_protocols = vec![b"h2".to_vec()];
+        builder = builder.http2_prior_knowledge();
+    }
+    client_of(builder, &tls).map_err(|error| error.to_string())
 }
 
 /// What receivers of notices are told with.
@@ -511,7 +520,11 @@ pub fn web_client() -> Result<reqwest::Client, StartError> {
 
 /// As [`web_client`], with other settings of TLS.
 pub fn web_client_with(tls: &rustls::ClientConfig) -> Result<reqwest::Client, StartError> {
-    reqwest::Client::builder()
+    client_of(reqwest::Client::builder(), tls)
+}
+
+fn client_of(builder: reqwest::ClientBuilder, tls: &rustls::ClientConfig) -> Result<reqwest::Client, StartError> {
+    builder
         .tls_backend_preconfigured(tls.clone())
         .user_agent(concat!("wachta/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -545,8 +558,9 @@ impl Parts {
         let run = move |due: Due| {
             let (parts, intake, cancel) = (Arc::clone(&parts), to_store.clone(), cancel.clone());
             let needs_browser = due.scenario.needs_browser();
+            let traceparent = parts.exports_traces.load(Ordering::Relaxed);
             let running = async move {
-                let ticket = Ticket { run: due.run, due_at: Some(due.due_at), cancel, progress: None };
+                let ticket = Ticket { run: due.run, due_at: Some(due.due_at), cancel, progress: None, traceparent };
                 let outcome = run::run(&due.scenario, &parts.tools(), ticket).await;
                 // Nobody waits for it to be written: a run ends when its outcome is handed over.
                 drop(parts.fan_out(outcome, Some(&due.scenario), &intake));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -21,8 +22,8 @@ use crate::notify::{Courier, Links};
 use crate::run::blackbox;
 use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
 use crate::schedule::Scenarios;
-use crate::sink::Absence;
 use crate::sink::prometheus::Config as MetricsConfig;
+use crate::sink::{Absence, Destination};
 use crate::web::{self, Overview, ReloadReport, ReloadRequest};
 
 /// What is said where browsers have no sandbox.
@@ -203,6 +204,7 @@ impl Parts {
             })
             .collect();
         self.sinks.load(&config.sinks, &scenarios, &absent).await;
+        self.exports_traces.store(config.sinks.iter().any(Destination::exports_traces), Ordering::Relaxed);
         self.scenarios.send_replace(Arc::clone(&scenarios));
         let catalog_paused: Vec<Arc<Scenario>> = catalog.paused.values().cloned().collect();
         let maintenance = config.alerting.maintenance.clone();

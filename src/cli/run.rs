@@ -285,7 +285,13 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
                     return None;
                 }
                 let progress = shown.begin(scenario);
-                let ticket = Ticket { run: RunId::new(), due_at: None, cancel, progress: Some(progress.listener()) };
+                let ticket = Ticket {
+                    run: RunId::new(),
+                    due_at: None,
+                    cancel,
+                    progress: Some(progress.listener()),
+                    ..Ticket::default()
+                };
                 let outcome = run::run(scenario, tools, ticket).await;
                 progress.end(scenario, &outcome, &args.evidence);
                 Some(outcome)

@@ -73,7 +73,8 @@ impl<'a> Flow<'a> {
             &tools.location,
         )
         .reading_by(tools.limits.readers());
-        Self { scenario, tools, ticket, record, values, session: http::Session::new(tools), page: None, fresh }
+        let session = http::Session::new(tools, http::Trace { run: record.run(), is_sent: ticket.traceparent });
+        Self { scenario, tools, ticket, record, values, session, page: None, fresh }
     }
 
     pub(super) async fn run(mut self) {
@@ -292,13 +293,14 @@ impl<'a> Flow<'a> {
         match &step.action {
             Action::Page(action) => self.page_action(step, action, index, timeout).await,
             Action::Request(request) => {
-                let (saved, mut held) = self.session.ask(request, &self.values, timeout, whole).await;
+                let began = self.record.began(index);
+                let (saved, mut held) = self.session.ask(request, &self.values, timeout, whole, began).await;
                 for (name, value, secret) in saved {
                     held = held.and(self.values.save(&name, value, secret));
                 }
                 // After that: what is secret from now on is masked here as well.
                 self.record.note(index, |result| {
-                    result.http = self.session.result(&self.values);
+                    (result.http, result.earlier_requests) = self.session.result(&self.values);
                     result.certificate_expires_at = self.session.certificate_expires_at();
                 });
                 held?;

@@ -84,6 +84,8 @@ pub struct Ticket {
     pub cancel: CancellationToken,
     /// Is told of each step as it begins and ends.
     pub progress: Option<Progress>,
+    /// Whether requests of steps carry a `traceparent` where the scenario does not say: so it is where traces are exported.
+    pub traceparent: bool,
 }
 
 /// A listener to the steps of a run.
@@ -142,7 +144,8 @@ async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> 
             &Masked::constant("the agent was stopped before the run could be repeated"),
         );
     }
-    let again = Ticket { run: RunId::new(), progress: None, ..ticket };
+    // The trace of the first try is the one that is exported.
+    let again = Ticket { run: RunId::new(), progress: None, traceparent: false, ..ticket };
     let second = attempt(scenario, tools, &again, true).await;
     tools.evidence.forget(second.run).await;
     if second.reason == Some(Reason::Crash) && second.failed_step == outcome.failed_step {

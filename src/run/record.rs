@@ -151,6 +151,7 @@ impl Record {
             failure: None,
             http: None,
             certificate_expires_at: None,
+            earlier_requests: Vec::new(),
             page: None,
         });
         state.steps.len() - 1
@@ -205,6 +206,12 @@ impl Record {
                 Err(failure.compared(slow.expected, slow.seen).waited(took))
             }
         }
+    }
+
+    /// When a step began.
+    pub(super) fn began(&self, step: usize) -> Instant {
+        let offset = self.state().steps.get(step).map(|result| result.offset).unwrap_or_default();
+        self.clock().started + offset
     }
 
     /// The span of a step.
@@ -323,7 +330,7 @@ impl Record {
 }
 
 /// The random end of a fresh id: span ids need to be unique within the trace only.
-fn span_id() -> String {
+pub(super) fn span_id() -> String {
     RunId::new().0.as_bytes()[8..].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

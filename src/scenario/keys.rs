@@ -122,7 +122,10 @@ pub const FRAGMENT: &[Key] = &[
 ];
 
 /// `defaults` of a scenario.
-pub const SCENARIO_DEFAULTS: &[Key] = &[key("timeout", Shape::Duration, "how long one attempt of a step may take")];
+pub const SCENARIO_DEFAULTS: &[Key] = &[
+    key("timeout", Shape::Duration, "how long one attempt of a step may take"),
+    key("traceparent", Shape::Bool, "whether requests carry a trace header; default: where the agent exports traces"),
+];
 
 /// `defaults` of checks.
 pub const CHECK_DEFAULTS: &[Key] = &[
@@ -133,6 +136,7 @@ pub const CHECK_DEFAULTS: &[Key] = &[
     key("timeout", Shape::Duration, "how long each may take; default 10s"),
     key("tags", TEXTS, "key: value pairs that routes and dashboards go by"),
     key("alert", Shape::Keys(&[ALERT]), "when an incident opens and how loud it is"),
+    key("traceparent", Shape::Bool, "whether requests carry a trace header; default: where the agent exports traces"),
     later("locations", "the agents that run them"),
 ];
 
@@ -406,6 +410,7 @@ pub const REQUEST: &[Key] = &[
     ),
     key("redirect", Shape::Bool, "false: redirects are not followed; default: up to 10 are"),
     key("resolve", Shape::Text, "the address to connect to, whatever the name: 10.0.0.1 or 10.0.0.1:8443"),
+    key("traceparent", Shape::Bool, "whether it carries a trace header; default: where the agent exports traces"),
     key("eventually", Shape::Keys(&[EVENTUALLY]), "asks again until what is expected holds"),
     key("give_up_if", Shape::Keys(&[RESPONSE_FACTS]), "what ends the asking: takes what expect takes"),
 ];

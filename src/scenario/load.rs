@@ -124,6 +124,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     let slo = fields.get("slo").and_then(|node| slo::read(r, node));
     if let Some(defaults) = fields.get("defaults").and_then(|node| r.fields(node, "`defaults`", &[SCENARIO_DEFAULTS])) {
         scope.timeout = defaults.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
+        scope.traceparent = defaults.get("traceparent").and_then(|node| r.boolean(node, "`traceparent`"));
     }
     let steps = if let Some(node) = fields.get("steps") {
         step::steps(r, node, &mut scope, "step ")
@@ -196,6 +197,7 @@ fn checks(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
             alert: alert(r, fields.get("alert"), AlertParts::default()),
             timezone: fields.get("timezone").and_then(|node| timezone(r, node)),
             paused: !enabled(r, fields, true),
+            traceparent: fields.get("traceparent").and_then(|node| r.boolean(node, "`traceparent`")),
         };
     }
     let Some(node) = fields.get("checks") else { return Vec::new() };
@@ -239,6 +241,7 @@ struct Defaults {
     tags: BTreeMap<String, String>,
     alert: AlertParts,
     paused: bool,
+    traceparent: Option<bool>,
 }
 
 /// Whether a scenario runs.
@@ -283,9 +286,13 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
     all_tags.extend(tags(r, fields.get("tags")));
     let enabled = enabled(r, &fields, !common.paused);
     let alert = alert(r, fields.get("alert"), common.alert.clone());
-    let (kind, action) = probe::check(r, kind_entry, &fields)?;
-    let grace = match &action {
+    let (kind, mut action) = probe::check(r, kind_entry, &fields)?;
+    let grace = match &mut action {
         Action::Check(check) => check.grace(),
+        Action::Request(request) => {
+            request.traceparent = request.traceparent.or(common.traceparent);
+            Duration::ZERO
+        }
         _ => Duration::ZERO,
     };
     let step = Step {

@@ -1038,6 +1038,8 @@ pub struct Request {
     pub redirect: bool,
     /// The address to connect to, whatever the name: `10.0.0.1` or `10.0.0.1:8443`.
     pub resolve: Option<At<Template>>,
+    /// Whether it carries a `traceparent`; left out, it does where the agent exports traces.
+    pub traceparent: Option<bool>,
     /// What must hold.
     pub expect: Vec<ResponseExpectation>,
     /// What to keep.

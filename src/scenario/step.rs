@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{GROUP, Key, METHODS, MODIFIERS, PAGE_ACTIONS, PAGE_MODIFIERS, REQUEST, USE};
-use super::model::{Action, Lookup, Step};
+use super::model::{Action, Lookup, Request, Step};
 use super::naming::{self, Unique};
 use super::reader::{Reader, cut};
 use super::target::target;
@@ -24,6 +24,8 @@ pub struct Scope<'l> {
     pub base_url: Option<At<Template>>,
     /// What holds for steps without a timeout of their own.
     pub timeout: Option<Duration>,
+    /// What holds for requests that say nothing of a `traceparent`.
+    pub traceparent: Option<bool>,
     /// The names of steps so far.
     pub names: Unique,
     /// The used files that are being read, outermost first.
@@ -44,7 +46,8 @@ impl<'l> Scope<'l> {
     /// What the first step of a scenario knows.
     pub fn new(lookup: &'l dyn Lookup, scenario: &Arc<Source>) -> Self {
         let (names, scenario) = (Unique::default(), Arc::clone(scenario));
-        Self { lookup, scenario, base_url: None, timeout: None, names, files: Vec::new(), uses: 0 }
+        let (base_url, timeout, traceparent) = (None, None, None);
+        Self { lookup, scenario, base_url, timeout, traceparent, names, files: Vec::new(), uses: 0 }
     }
 }
 
@@ -140,8 +143,10 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
         None => Some(Vec::new()),
     };
     let action = if method {
-        http::request(r, key, &action.value, &fields, scope.base_url.as_ref())
-            .map(|request| Action::Request(Box::new(request)))
+        http::request(r, key, &action.value, &fields, scope.base_url.as_ref()).map(|request| {
+            let traceparent = request.traceparent.or(scope.traceparent);
+            Action::Request(Box::new(Request { traceparent, ..request }))
+        })
     } else if key == "group" {
         r.text(&action.value, "`group`");
         if let Some(node) = fields.get("steps") {

@@ -1,7 +1,6 @@
 //! What tests of sinks share: events, a store in memory, and a sink that does as it is told.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Context, Event, Finished, Limits, Sent, Sink, Size};
+use super::{Context, Event, Finished, HttpSettings, Limits, Sent, Sink, Size};
 use crate::outcome::{Outcome, RunId};
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Numbered, Positions, Recorded, Result, StoreError};
@@ -43,7 +42,7 @@ pub fn context() -> Context {
 pub fn context_with_http() -> Context {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http_client =
-        Arc::new(|_: Option<&Path>| reqwest::Client::builder().build().map_err(|error| error.to_string()));
+        Arc::new(|_: HttpSettings<'_>| reqwest::Client::builder().build().map_err(|error| error.to_string()));
     Context { http_client, ..context() }
 }
 

@@ -11,6 +11,8 @@ pub mod ecs;
 pub mod elasticsearch;
 #[cfg(test)]
 mod fixtures;
+mod http;
+pub mod otlp;
 pub mod prometheus;
 pub mod queue;
 pub mod sentry;
@@ -18,7 +20,6 @@ mod sinks;
 pub mod zabbix;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ use crate::scenario::tree::Node;
 use crate::scenario::{Scenario, ScenarioId};
 
 pub use driver::{Refused, Status};
+pub use http::{HttpClient, HttpSettings};
 pub use queue::Timing;
 pub use sinks::{Context, Parts, Sinks};
 
@@ -94,6 +96,14 @@ sinks! {
     Ecs ecs "ecs" "outcomes as ECS documents in a file";
     Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
     Sentry sentry "sentry" "incidents as issues, and scenarios as cron monitors, in Sentry or Bugsink";
+    Otlp otlp "otlp" "runs as traces and logs of OpenTelemetry";
+}
+
+impl Destination {
+    /// Whether the sink exports runs as traces.
+    pub fn exports_traces(&self) -> bool {
+        matches!(self, Self::Otlp(config) if config.exports_traces())
+    }
 }
 
 /// A run that ended, with the scenario that it was of.
@@ -255,9 +265,6 @@ pub trait Sink: Send {
         Sent::Taken
     }
 }
-
-/// Makes an HTTP client that trusts the system's roots, and those of a PEM file where one is named.
-pub type HttpClient = Arc<dyn Fn(Option<&Path>) -> Result<reqwest::Client, String> + Send + Sync>;
 
 /// What gives the agent's own state.
 pub type AgentState = Arc<dyn Fn() -> Value + Send + Sync>;

@@ -241,6 +241,7 @@ async fn durations_are_those_of_good_runs(store: &Sqlite) {
         failure: None,
         http: None,
         certificate_expires_at: None,
+        earlier_requests: Vec::new(),
         page: None,
     };
     let run = |number: u128, second, verdict, status| Outcome {

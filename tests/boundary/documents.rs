@@ -90,6 +90,7 @@ fn every_key_is_documented() {
     let sections = [
         ("A scenario", rows(keys::SCENARIO)),
         ("A file of checks", rows(keys::CHECKS)),
+        ("`defaults` of a scenario", rows(keys::SCENARIO_DEFAULTS)),
         ("`defaults` of checks", rows(keys::CHECK_DEFAULTS)),
         ("Any check", rows(keys::CHECK)),
         ("Kinds of checks", kinds(keys::CHECK_KINDS)),
@@ -142,7 +143,7 @@ fn every_key_is_documented() {
 #[test]
 fn every_example_in_the_documents_loads() {
     let mut seen = 0;
-    for document in ["README.md", "docs/scenarios.md", "docs/checks.md"] {
+    for document in ["README.md", "docs/scenarios.md", "docs/checks.md", "docs/opentelemetry.md"] {
         let text = read(document);
         for yaml in examples(&text) {
             if yaml.starts_with("location:") {

@@ -21,6 +21,7 @@ mod foreign_pages;
 mod har;
 mod httpbin;
 mod one_run;
+mod open_telemetry;
 mod operators;
 mod outage;
 mod planted;

@@ -34,6 +34,7 @@ fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Outcome
         failure: None,
         http: None,
         certificate_expires_at: None,
+        earlier_requests: Vec::new(),
         page: None,
     };
     let end = match verdict {

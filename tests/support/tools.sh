@@ -2,7 +2,8 @@
 # Installs what the tests use and Debian has no package of; does nothing, quickly, when all is there.
 # usage: tools.sh        installs; prints the folder that it is all in
 #        tools.sh where  prints the folder, and installs nothing
-# In the folder: bin/geckodriver, selenium-server.jar, bugsink/, httpbin/, mail/ and osmem/ (Python environments), har/ (a Node package).
+# In the folder: bin/geckodriver, bin/otel-collector, selenium-server.jar, bugsink/, httpbin/, mail/ and osmem/ (Python
+# environments), har/ (a Node package).
 set -euo pipefail
 umask 022
 
@@ -91,9 +92,28 @@ osmem() {
   mark osmem "$OSMEM"
 }
 
+# Two components of the OpenTelemetry Collector, from the Go module proxy: go.mod and go.sum say which. Two minutes of one
+# core; the tests of them are skipped where there is no Go.
+collector() {
+  local source version go
+  source=$(cd "$(dirname "$0")/collector" && pwd)
+  version=$(cat "$source"/go.mod "$source"/go.sum "$source"/main.go | sha256sum | cut -c 1-12)
+  have collector "$version" && return
+  go=$(command -v go || true)
+  [ -n "$go" ] || [ ! -x /usr/local/go/bin/go ] || go=/usr/local/go/bin/go
+  [ -n "$go" ] || { echo "no Go here: the tests against the OpenTelemetry Collector will be skipped" >&2; return; }
+  mkdir -p "$tools/bin"
+  (cd "$source" && CGO_ENABLED=0 "$go" build -mod=readonly -trimpath -ldflags='-s -w' -o "$tools/bin/.otel-collector" .) >&2 || {
+    echo "the OpenTelemetry Collector could not be built: the tests against it will be skipped" >&2
+    return 0
+  }
+  mv "$tools/bin/.otel-collector" "$tools/bin/otel-collector"
+  mark collector "$version"
+}
+
 # The driver is compiled while the rest comes over the network.
 driver 9>&- & compiling=$!
-(grid; har; bugsink; httpbin; mail; osmem) 9>&- & fetching=$!
+(grid; har; bugsink; httpbin; mail; osmem; collector) 9>&- & fetching=$!
 failed=0
 wait "$compiling" || { echo "geckodriver $GECKODRIVER could not be installed" >&2; failed=1; }
 wait "$fetching" || { echo "the tools of the tests could not be installed" >&2; failed=1; }

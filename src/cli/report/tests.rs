@@ -46,6 +46,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
         failure: None,
         http: None,
         certificate_expires_at: None,
+        earlier_requests: Vec::new(),
         page: None,
     };
     let mut steps = vec![

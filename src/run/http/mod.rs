@@ -31,11 +31,12 @@ use self::link::{Agreed, Link};
 use self::plan::{Ask, Plan, Proof};
 use super::limits::{self, Limits, Room, UNCOUNTED};
 use super::probe::certificate::Shown;
+use super::record::span_id;
 use super::wire::{Dialer, Protocol, too_large};
 use super::xpath::Found;
 use super::{Tools, Values, tls};
 use crate::names::{Reason, ReasonClass};
-use crate::outcome::{Failure, Hop, HttpResult};
+use crate::outcome::{Failure, Hop, HttpResult, RunId};
 use crate::scenario::{Eventually, Pretty, Request};
 
 pub use self::tokens::Tokens;
@@ -46,6 +47,8 @@ const LARGEST_BODY: usize = 10 << 20;
 const LARGEST_ASIDE: usize = 64 << 10;
 /// How many redirects are followed.
 const REDIRECTS: usize = 10;
+/// How many requests of earlier tries of a step its result has at most.
+const MAX_EARLIER: usize = 64;
 /// How many connections are kept between two requests.
 const KEPT: usize = 8;
 /// How long a connection is kept that nobody uses: many servers close theirs after a minute at most.
@@ -63,8 +66,16 @@ pub(super) struct Session {
     cookies: CookieStore,
     /// Connections that wait for the next request. Locked by nobody else: it is what makes the session fit to be shared.
     kept: Mutex<Vec<Link>>,
-    /// Every request that the last step has sent.
+    /// The run's trace, and whether requests say so that ask for nothing else.
+    trace: Trace,
+    /// When the step began that sends requests now.
+    step_began: Instant,
+    /// Which try of the step this is, from 0.
+    attempt: u32,
+    /// Every request of the last try.
     trail: Vec<Hop>,
+    /// Those of the tries of the step before it.
+    earlier: Vec<Hop>,
     stage: Stage,
     last: Option<Answer>,
     /// The memory that the last answer's body takes, where it is counted.
@@ -75,6 +86,15 @@ pub(super) struct Session {
     agreed: Option<Agreed>,
     /// What is known of the last answer beside itself.
     around: Option<Around>,
+}
+
+/// The trace that the requests of a run belong to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trace {
+    /// The run, whose id is the trace id.
+    pub(super) run: RunId,
+    /// Whether requests carry a `traceparent` where the scenario does not say.
+    pub(super) is_sent: bool,
 }
 
 /// What is waited for.
@@ -106,8 +126,9 @@ impl Stage {
 }
 
 impl Session {
-    pub(super) fn new(tools: &Tools) -> Self {
-        Self::of(tools.tls.clone(), tools.dialer.clone(), tools.limits.clone(), tools.tokens.clone())
+    pub(super) fn new(tools: &Tools, trace: Trace) -> Self {
+        let session = Self::of(tools.tls.clone(), tools.dialer.clone(), tools.limits.clone(), tools.tokens.clone());
+        Self { trace, ..session }
     }
 
     /// Returns a session of the same run that shares neither cookies nor connections with this one.
@@ -123,7 +144,11 @@ impl Session {
             tokens,
             cookies: CookieStore::default(),
             kept: Mutex::default(),
+            trace: Trace::default(),
+            step_began: Instant::now(),
+            attempt: 0,
             trail: Vec::new(),
+            earlier: Vec::new(),
             stage: Stage::Token,
             last: None,
             room: None,
@@ -135,14 +160,19 @@ impl Session {
 
     /// Sends a request, again and again where that is asked for, and holds its answer against what is expected. Gives
     /// what is to be saved. What is there is saved also when an expectation did not hold: `finally` needs it to clean up,
-    /// and a secret in it must be masked in the evidence. `timeout` is for one try, `left` for all of them.
+    /// and a secret in it must be masked in the evidence. `timeout` is for one try, `left` for all of them; `began` is when
+    /// the step did.
     pub(super) async fn ask(
         &mut self,
         request: &Request,
         values: &Values,
         timeout: Duration,
         left: Duration,
+        began: Instant,
     ) -> (Vec<Saved>, Result<(), Failure>) {
+        (self.step_began, self.attempt) = (began, 0);
+        self.trail.clear();
+        self.earlier.clear();
         match request.eventually {
             None => self.attempt(request, values, timeout).await,
             Some(Eventually { every, within }) => self.poll(request, values, timeout, every, within.min(left)).await,
@@ -234,6 +264,7 @@ impl Session {
         let mut before: Option<Failure> = None;
         loop {
             let left = within.saturating_sub(began.elapsed());
+            self.attempt = tries;
             let (saved, held) = self.attempt(request, values, timeout.min(left)).await;
             tries += 1;
             let Err(failure) = held else { return (saved, held) };
@@ -274,19 +305,30 @@ impl Session {
         self.last = None;
         self.room = None;
         self.around = None;
-        self.trail.clear();
+        self.set_trail_aside();
         self.chain.clear();
-        let plan = Plan::new(request, values, &self.tls)?;
+        let mut plan = Plan::new(request, values, &self.tls)?;
+        plan.traceparent = request.traceparent.unwrap_or(self.trace.is_sent);
         let began = Instant::now();
         let ended = tokio::time::timeout(timeout, self.follow(&plan, values, began)).await;
-        ended.unwrap_or_else(|_| {
+        let ended = ended.unwrap_or_else(|_| {
             self.account_for_the_rest();
             if matches!(self.stage, Stage::Room) {
                 return Err(no_memory(timeout));
             }
             let message = format!("no complete answer within {}: still {}", Pretty(timeout), self.stage.name());
             Err(Failure::new(Reason::Timeout, message).waited(timeout))
-        })
+        });
+        if let (Err(failure), Some(hop)) = (&ended, self.trail.last_mut()) {
+            hop.reason = Some(failure.reason);
+        }
+        ended
+    }
+
+    /// Keeps the requests of the try before this one.
+    fn set_trail_aside(&mut self) {
+        self.earlier.append(&mut self.trail);
+        keep_ends(&mut self.earlier, MAX_EARLIER);
     }
 
     /// The time that went into what was not finished.
@@ -364,12 +406,16 @@ impl Session {
         let mut fresh = false;
         loop {
             self.trail.push(Hop {
+                span_id: span_id(),
+                offset: self.step_began.elapsed(),
+                attempt: self.attempt,
                 method: ask.method.to_string(),
                 url: values.masker().mask(ask.url.as_str()),
                 status: None,
                 address: None,
                 http_version: None,
                 phases: crate::outcome::Phases::default(),
+                reason: None,
                 withheld: ask.withheld.clone(),
             });
             let kept = if fresh { None } else { self.take(plan, ask) };
@@ -382,7 +428,13 @@ impl Session {
             hop.address = Some(link.peer);
             self.chain.clone_from(&link.chain);
             self.agreed = link.agreed;
-            let request = ask.request(&link, &self.cookies)?;
+            let mut request = ask.request(&link, &self.cookies)?;
+            if plan.traceparent && plan.is_home(&ask.url) {
+                let value = format!("00-{}-{}-01", self.trace.run.0.simple(), hop.span_id);
+                let value = HeaderValue::from_str(&value).expect("it has hexadecimal digits alone");
+                // One that the scenario has written counts.
+                request.headers_mut().entry("traceparent").or_insert(value);
+            }
             self.stage = Stage::Answer(Instant::now());
             let mut answer = match link.connection.exchange(request).await {
                 Ok(answer) => answer,
@@ -479,15 +531,23 @@ impl Session {
         kept.push(link);
     }
 
-    /// What the last answer was like.
-    pub(super) fn result(&self, values: &Values) -> Option<HttpResult> {
-        self.last.as_ref().map(|answer| HttpResult {
+    /// What the last answer was like, and the requests of the step that did not lead to it.
+    pub(super) fn result(&self, values: &Values) -> (Option<HttpResult>, Vec<Hop>) {
+        let masked = |hop: &Hop| Hop { url: values.masker().mask(&hop.url), ..hop.clone() };
+        let mut earlier: Vec<Hop> = self.earlier.iter().map(masked).collect();
+        let trail: Vec<Hop> = self.trail.iter().map(masked).collect();
+        let Some(answer) = &self.last else {
+            earlier.extend(trail);
+            return (None, earlier);
+        };
+        let result = HttpResult {
             method: answer.method.clone(),
             url: values.masker().mask(answer.url.as_str()),
             status: answer.status,
             bytes: answer.body.len() as u64,
-            hops: self.trail.iter().map(|hop| Hop { url: values.masker().mask(&hop.url), ..hop.clone() }).collect(),
-        })
+            hops: trail,
+        };
+        (Some(result), earlier)
     }
 
     /// When the certificate that was shown last expires, accepted or not.
@@ -498,6 +558,13 @@ impl Session {
     /// The last answer for people: the hops that led to it, its head and the beginning of its body.
     pub(super) fn evidence(&self, values: &Values) -> Option<Vec<u8>> {
         answer::evidence(&self.trail, self.last.as_ref(), values.masker())
+    }
+}
+
+/// Keeps the first and the last items of a list that is longer than `most`, half each.
+fn keep_ends<T>(items: &mut Vec<T>, most: usize) {
+    if let Some(excess) = items.len().checked_sub(most) {
+        items.drain(most / 2..most / 2 + excess);
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Plan {
     pub(super) config: Arc<ClientConfig>,
     pub(super) version: Option<HttpVersion>,
     pub(super) proxy: Option<Proxy>,
+    /// Whether requests to the origin that the scenario has named carry a `traceparent` (W3C Trace Context).
+    pub(super) traceparent: bool,
     pinned: Option<(IpAddr, Option<u16>)>,
     home: Url,
 }
@@ -149,6 +151,7 @@ impl Plan {
             config: trusted.config(&request.trust, values)?,
             version: request.http_version,
             proxy,
+            traceparent: false,
             pinned,
         })
     }
@@ -163,6 +166,7 @@ impl Plan {
             config: Arc::clone(&self.config),
             version: None,
             proxy: self.proxy.clone(),
+            traceparent: false,
             pinned: None,
         }
     }

@@ -800,3 +800,107 @@ async fn xpaths() {
     let polled = "    eventually: {every: 10ms, within: 20s}\n    give_up_if: {xpath: {//state: done}}\n    expect: {status: 201}\n";
     bench.fails(&flow("feed", polled), Reason::GaveUp, "gave up").await;
 }
+
+/// The `traceparent` of a request, taken apart: the trace id and the span id.
+fn traceparent(asked: &Asked) -> Option<(String, String)> {
+    let parts: Vec<_> = asked.header("traceparent")?.split('-').collect();
+    let [version, trace, span, flags] = parts.as_slice() else { panic!("{parts:?}") };
+    assert_eq!((*version, *flags), ("00", "01"));
+    Some(((*trace).to_owned(), (*span).to_owned()))
+}
+
+#[tokio::test]
+async fn requests_carry_the_span_that_the_outcome_has_for_them() {
+    let other = Server::open(|_| answer(200, "", "other")).await;
+    let to = other.address;
+    let server = Server::open(move |asked| match asked.line.as_str() {
+        "GET /in" => redirect(302, "/end"),
+        "GET /out" => redirect(302, &format!("http://{to}/x")),
+        "GET /poll" if asked.connection < 3 => answer(404, "connection: close\r\n", ""),
+        _ => answer(200, "", "end"),
+    })
+    .await;
+    let bench = Bench::new();
+    let run = async |text: &str, traceparent: bool| {
+        let loaded = load("t.yaml", text, &*bench.tools.lookup);
+        assert!(!loaded.is_refused(), "{text}\n{:#?}", loaded.diagnostics);
+        run(&loaded.scenarios[0], &bench.tools, Ticket { traceparent, ..Ticket::default() }).await
+    };
+    // Every request of every try has its own span, and none goes to another origin with it.
+    let polled = "  - GET: /poll\n    eventually: {every: 10ms, within: 20s}\n    expect: {status: 200}\n";
+    let outcome = run(&server.flow(&format!("{polled}  - GET: /in\n  - GET: /out\n")), true).await;
+    assert_eq!(outcome.verdict, Verdict::Passed, "{:?}", outcome.message);
+    let trace = outcome.run.0.simple().to_string();
+    let sent: Vec<_> = server.asked().iter().map(|asked| traceparent(asked).unwrap()).collect();
+    let requests: Vec<_> = outcome.steps.iter().flat_map(crate::outcome::StepResult::requests).collect();
+    let expected: Vec<_> = requests.iter().map(|hop| (trace.clone(), hop.span_id.clone())).collect();
+    assert_eq!(sent, expected[..expected.len() - 1]);
+    assert_eq!(other.asked().iter().map(traceparent).collect::<Vec<_>>(), [None]);
+    let spans: std::collections::BTreeSet<_> = requests.iter().map(|hop| &hop.span_id).collect();
+    assert_eq!(spans.len(), requests.len());
+    // The tries and hops of a step begin one after the other, within the step.
+    let poll = &outcome.steps[0];
+    let tries: Vec<_> = poll.requests().map(|hop| (hop.attempt, hop.status)).collect();
+    assert_eq!(tries, [(0, Some(404)), (1, Some(404)), (2, Some(200))]);
+    assert_eq!((poll.earlier_requests.len(), poll.http.as_ref().unwrap().hops.len()), (2, 1));
+    for step in &outcome.steps {
+        let mut before = Duration::ZERO;
+        for hop in step.requests() {
+            assert!(hop.offset >= before && hop.offset <= step.duration, "{hop:?}");
+            before = hop.offset + hop.phases.processing;
+        }
+    }
+
+    // Who says nothing follows the agent; a header of one's own counts.
+    let check = async |agent: bool, defaults: &str, of_step: &str, expected: bool| {
+        let text = server.flow(&format!("  - GET: /end\n{of_step}")).replace("steps:", &format!("{defaults}steps:"));
+        run(&text, agent).await;
+        assert_eq!(traceparent(&server.asked()[0]).is_some(), expected, "{agent} {text}");
+    };
+    check(true, "", "", true).await;
+    check(false, "", "", false).await;
+    check(true, "defaults: {traceparent: false}\n", "", false).await;
+    check(false, "defaults: {traceparent: true}\n", "", true).await;
+    check(false, "defaults: {traceparent: true}\n", "    traceparent: false\n", false).await;
+    check(true, "defaults: {traceparent: false}\n", "    traceparent: true\n", true).await;
+    let own = "00-11111111111111111111111111111111-2222222222222222-01";
+    run(&server.flow(&format!("  - GET: /end\n    headers: {{Traceparent: {own}}}\n")), true).await;
+    assert_eq!(server.asked()[0].header("traceparent"), Some(own));
+    for (defaults, of_check, expected) in [
+        ("false", "", false),
+        ("true", "", true),
+        ("true", ", traceparent: false", false),
+        ("false", ", traceparent: true", true),
+    ] {
+        let address = server.address;
+        let text = format!(
+            "defaults: {{traceparent: {defaults}}}\nchecks:\n  c: {{http: \"http://{address}/end\"{of_check}}}\n"
+        );
+        run(&text, !expected).await;
+        assert_eq!(traceparent(&server.asked()[0]).is_some(), expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn requests_without_an_answer_are_in_the_outcome() {
+    let bench = Bench::new();
+    let server = Server::open(|asked| match asked.line.as_str() {
+        "GET /out" => redirect(302, "http://127.0.0.1:1/x"),
+        _ => Vec::new(),
+    })
+    .await;
+    let outcome = bench.run(&server.flow("  - GET: /out\n")).await;
+    let step = &outcome.steps[0];
+    assert_eq!((&step.http, step.earlier_requests.len()), (&None, 2));
+    let reasons: Vec<_> = step.requests().map(|hop| (hop.status, hop.reason)).collect();
+    assert_eq!(reasons, [(Some(302), None), (None, outcome.reason)]);
+    // Of very many the first and the last are kept.
+    let check = |given: Vec<u8>, expected: &[u8]| {
+        let mut items = given;
+        super::keep_ends(&mut items, 4);
+        assert_eq!(items, expected);
+    };
+    check(vec![1, 2, 3], &[1, 2, 3]);
+    check(vec![1, 2, 3, 4], &[1, 2, 3, 4]);
+    check(vec![1, 2, 3, 4, 5, 6, 7], &[1, 2, 6, 7]);
+}

@@ -46,6 +46,7 @@ fn earlier(scenario: &Scenario, minutes: i64, took: Duration, verdict: Verdict) 
         failure: None,
         http: None,
         certificate_expires_at: None,
+        earlier_requests: Vec::new(),
         page: None,
     };
     Arc::new(Outcome {

@@ -35,6 +35,7 @@ pub fn request(
     let http_version = given(fields, "http_version", |node| r.word(node, "version of HTTP", HTTP_VERSIONS));
     let redirect = given(fields, "redirect", |node| r.boolean(node, "`redirect`"));
     let resolve = given(fields, "resolve", |node| url::pinned(r, node));
+    let traceparent = given(fields, "traceparent", |node| r.boolean(node, "`traceparent`"));
     let eventually = given(fields, "eventually", |node| eventually(r, node));
     let expect = given(fields, "expect", |node| expectations(r, node));
     let give_up_if = given(fields, "give_up_if", |node| expectations(r, node));
@@ -65,6 +66,7 @@ pub fn request(
         http_version: http_version?.map(|version| if version == "2" { HttpVersion::Two } else { HttpVersion::One }),
         redirect: redirect?.unwrap_or(true),
         resolve: resolve?,
+        traceparent: traceparent?,
         expect: expect?.unwrap_or_default(),
         save: save?.unwrap_or_default(),
         eventually: eventually?,

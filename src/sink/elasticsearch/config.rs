@@ -10,7 +10,7 @@ use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
 use crate::sink::ecs::document::States;
-use crate::sink::{Context, Sink};
+use crate::sink::{Context, HttpSettings, Sink};
 
 /// The index when nothing else is said.
 const INDEX: &str = "wachta";
@@ -135,7 +135,7 @@ impl Config {
     ///
     /// When the file with roots cannot be read or has none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
-        let client = (context.http_client)(self.ca.as_deref())?;
+        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
         Ok(Box::new(Elasticsearch {
             config: self.clone(),
             client,

@@ -37,9 +37,7 @@ fn hop(status: u16) -> Hop {
         method: "GET".into(),
         url: "http://shop/".into(),
         status: Some(status),
-        address: None,
         http_version: Some("1.1".into()),
-        withheld: Vec::new(),
         phases: Phases {
             resolve: Duration::from_millis(1),
             connect: Duration::from_millis(2),
@@ -47,6 +45,7 @@ fn hop(status: u16) -> Hop {
             processing: Duration::from_millis(4),
             transfer: Duration::from_millis(5),
         },
+        ..Hop::default()
     }
 }
 
@@ -75,6 +74,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         place: "checks.yaml:2:3".into(),
         failure: None,
         http,
+        earlier_requests: Vec::new(),
         certificate_expires_at: verdict.is_conclusive().then(|| at(86_400)),
         page: verdict.is_conclusive().then(|| Box::new(page(millis))),
     };

@@ -10,7 +10,7 @@ use crate::bounded::credential::{Credential, SECRET};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
-use crate::sink::{Context, Sink};
+use crate::sink::{Context, HttpSettings, Sink};
 
 /// The environment when nothing else is said, as in Sentry's own clients.
 const ENVIRONMENT: &str = "production";
@@ -123,7 +123,7 @@ impl Config {
     ///
     /// When the file with roots cannot be read or has none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
-        let client = (context.http_client)(self.ca.as_deref())?;
+        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
         let labels = Labels {
             location: context.location.clone(),
             environment: self.environment.clone(),

@@ -6,6 +6,7 @@ use super::*;
 use crate::bounded::credential::Credential;
 use crate::incident::{Incident, Subject};
 use crate::scenario::{Lookup, LookupError, Scenario, load};
+use crate::sink::HttpSettings;
 use crate::sink::fixtures::{self, Answerer};
 
 struct Nothing;
@@ -279,7 +280,7 @@ async fn own_errors_are_reported() {
         ca: None,
         api: None,
     };
-    let client = (fixtures::context_with_http().http_client)(None).unwrap();
+    let client = (fixtures::context_with_http().http_client)(HttpSettings::default()).unwrap();
     let mut sink = Sentry::new(config, client, labels(), fixtures::context().evidence);
     sink.own_errors = vec![error];
     assert!(sink.upkeep_at().is_some());

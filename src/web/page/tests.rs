@@ -59,6 +59,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         failure,
         http: Some(HttpResult { method: "GET".into(), url: EVIL.into(), status: 500, bytes: 1, hops: Vec::new() }),
         certificate_expires_at: Some(ended_at),
+        earlier_requests: Vec::new(),
         page: None,
     };
     let failure = Failure::new(Reason::Status, EVIL).compared(EVIL, EVIL).waited(Duration::from_secs(1)).into();

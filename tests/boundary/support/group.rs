@@ -64,11 +64,16 @@ pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// The folder of `tests/support/tools.sh`, with what it has to hold.
-pub fn tools(needed: &str) -> PathBuf {
+/// The folder of `tests/support/tools.sh`.
+pub fn tools_folder() -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/tools.sh");
     let output = Command::new(script).arg("where").output().unwrap();
-    let folder = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// The folder of `tests/support/tools.sh`, with what it has to hold.
+pub fn tools(needed: &str) -> PathBuf {
+    let folder = tools_folder();
     assert!(folder.join(needed).exists(), "{needed} is missing: run tests/support/tools.sh");
     folder
 }

@@ -37,6 +37,7 @@ pub fn outcome(scenario: &str, at: DateTime<Utc>, verdict: Verdict, steps: &[(&s
             failure: None,
             http: None,
             certificate_expires_at: None,
+            earlier_requests: Vec::new(),
             page: None,
         })
         .collect::<Vec<_>>();

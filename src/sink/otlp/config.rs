@@ -1,0 +1,265 @@
+//! `otlp:` of the agent configuration.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, TE, TRANSFER_ENCODING};
+use url::Url;
+
+use super::{Otlp, transport};
+use crate::bounded::credential::{Credential, SECRET};
+use crate::scenario::keys::{Key, Shape};
+use crate::scenario::reader::Reader;
+use crate::scenario::tree::{Node, NodeKind};
+use crate::sink::{Context, HttpSettings, Sink};
+
+/// How long a batch may take when nothing else is said.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time that a batch may be given.
+const MAX_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Headers that belong to the protocol.
+const RESERVED: [HeaderName; 6] = [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING, TE, HOST];
+
+/// A receiver of OTLP, and what it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The base URL, below which the paths of the protocol are.
+    pub endpoint: Url,
+    /// How the receiver is spoken to.
+    pub protocol: Protocol,
+    /// What is sent.
+    pub signals: Vec<Signal>,
+    /// Headers of every request, in gRPC its metadata.
+    pub headers: Vec<(String, Credential)>,
+    /// A PEM file with roots that are trusted besides the system's.
+    pub ca: Option<PathBuf>,
+    /// Whether requests are compressed.
+    pub is_compressed: bool,
+    /// How long a batch may take to be sent.
+    pub timeout: Duration,
+    /// Attributes of the resource, besides those that it has anyway.
+    pub resource: BTreeMap<String, String>,
+}
+
+/// How OTLP is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Protobuf in the bodies of HTTP requests.
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+/// A kind of telemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// A trace of each run.
+    Traces,
+    /// A log record of each run.
+    Logs,
+}
+
+impl Signal {
+    const ALL: [Self; 2] = [Self::Traces, Self::Logs];
+
+    /// Its name in the configuration, and in the path of its requests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+impl Config {
+    /// The keys of `otlp:`.
+    pub const KEYS: &[Key] = &[
+        Key {
+            name: "endpoint",
+            shape: Some(Shape::Text),
+            doc: "base URL of the receiver, such as http://collector:4318, or http://collector:4317 for gRPC",
+        },
+        Key {
+            name: "protocol",
+            shape: Some(Shape::Words(&["http", "grpc"])),
+            doc: "http: protobuf over HTTP (the default); or grpc",
+        },
+        Key {
+            name: "signals",
+            shape: Some(Shape::List(&Shape::Words(&["traces", "logs"]))),
+            doc: "what is sent (default: [traces, logs])",
+        },
+        Key {
+            name: "headers",
+            shape: Some(Shape::Map(&SECRET)),
+            doc: "headers of every request; values may be secrets",
+        },
+        Key {
+            name: "ca",
+            shape: Some(Shape::Text),
+            doc: "PEM file with roots besides the system's, relative to this file",
+        },
+        Key {
+            name: "compression",
+            shape: Some(Shape::Words(&["none", "gzip"])),
+            doc: "how requests are compressed (default: none)",
+        },
+        Key { name: "timeout", shape: Some(Shape::Duration), doc: "how long a batch may take (default: 30s)" },
+        Key {
+            name: "resource",
+            shape: Some(Shape::Map(&Shape::Text)),
+            doc: "further attributes of the resource, such as deployment.environment.name",
+        },
+    ];
+
+    /// Reads `otlp:`.
+    pub fn read(r: &mut Reader, node: &Node) -> Option<Self> {
+        let fields = r.fields(node, "`otlp`", &[Self::KEYS])?;
+        let errors = r.errors();
+        let protocol = fields.get("protocol").and_then(|node| r.word(node, "protocol", &["http", "grpc"]));
+        let protocol = if protocol == Some("grpc") { Protocol::Grpc } else { Protocol::Http };
+        let endpoint = match fields.get("endpoint") {
+            Some(node) => endpoint(r, node, protocol),
+            None => {
+                r.fail_with(node.span, "`otlp` needs `endpoint:`", "write it like http://collector:4318");
+                None
+            }
+        };
+        let signals = match fields.get("signals") {
+            Some(node) => signals(r, node),
+            None => Signal::ALL.to_vec(),
+        };
+        let headers = fields.get("headers").map(|node| headers(r, node)).unwrap_or_default();
+        let ca = fields.get("ca").and_then(|node| r.text(node, "`ca`"));
+        let ca = ca.map(|ca| Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(&ca.value));
+        let compression = fields.get("compression").and_then(|node| r.word(node, "compression", &["none", "gzip"]));
+        let timeout = match fields.get("timeout") {
+            Some(node) => {
+                let timeout = r.duration(node, "`timeout`")?;
+                if timeout.is_zero() || timeout > MAX_TIMEOUT {
+                    r.fail(node.span, "`timeout` must be above 0 and at most 5m");
+                }
+                timeout
+            }
+            None => DEFAULT_TIMEOUT,
+        };
+        let resource = fields.get("resource").map(|node| resource(r, node)).unwrap_or_default();
+        if r.errors() > errors {
+            return None;
+        }
+        Some(Self {
+            endpoint: endpoint?,
+            protocol,
+            signals,
+            headers,
+            ca,
+            is_compressed: compression == Some("gzip"),
+            timeout,
+            resource,
+        })
+    }
+
+    /// Where it is sent to.
+    pub fn describe(&self) -> String {
+        let protocol = match self.protocol {
+            Protocol::Http => "HTTP",
+            Protocol::Grpc => "gRPC",
+        };
+        let signals: Vec<_> = self.signals.iter().map(|signal| signal.as_str()).collect();
+        format!("{} by {protocol} to {}", signals.join(" and "), self.endpoint)
+    }
+
+    /// Whether traces are exported: then requests of scenarios carry a `traceparent` unless they say otherwise.
+    pub fn exports_traces(&self) -> bool {
+        self.signals.contains(&Signal::Traces)
+    }
+
+    /// Makes the sink.
+    ///
+    /// # Errors
+    ///
+    /// When the file with roots cannot be read or has none.
+    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
+        let is_grpc = self.protocol == Protocol::Grpc;
+        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), only_http2: is_grpc })?;
+        Ok(Box::new(Otlp::new(self.clone(), &context.location, transport::Transport::new(self, client))))
+    }
+}
+
+fn endpoint(r: &mut Reader, node: &Node, protocol: Protocol) -> Option<Url> {
+    let text = r.text(node, "`endpoint`")?;
+    let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let Some(url) = url else {
+        r.fail_with(node.span, "`endpoint` is not a URL", "write it like http://collector:4318");
+        return None;
+    };
+    let path = url.path().trim_matches('/');
+    if !url.username().is_empty() || url.password().is_some() {
+        r.fail_with(node.span, "`endpoint` must hold no credentials", "write them under `headers`");
+    } else if url.query().is_some() || url.fragment().is_some() {
+        r.fail(node.span, "`endpoint` must have neither a query nor a fragment");
+    } else if protocol == Protocol::Grpc && !path.is_empty() {
+        r.fail_with(node.span, "`endpoint` must have no path with gRPC", "write it like http://collector:4317");
+    } else if let Some(base) =
+        Signal::ALL.iter().find_map(|signal| path.strip_suffix(&format!("v1/{}", signal.as_str())))
+    {
+        let base = base.trim_matches('/');
+        let label = format!("end it with `/{base}`: the paths of the signals are added to it");
+        r.fail_with(node.span, "`endpoint` must be the base URL", label);
+    } else {
+        return Some(url);
+    }
+    None
+}
+
+fn signals(r: &mut Reader, node: &Node) -> Vec<Signal> {
+    let items = r.list(node, "`signals`").unwrap_or_default();
+    let mut signals = Vec::new();
+    for item in items {
+        let word = r.word(item, "signal", &Signal::ALL.map(Signal::as_str));
+        let Some(signal) = word.and_then(|word| Signal::ALL.into_iter().find(|signal| signal.as_str() == word)) else {
+            continue;
+        };
+        if signals.contains(&signal) {
+            r.fail(item.span, format!("`{}` stands here twice", signal.as_str()));
+        }
+        signals.push(signal);
+    }
+    if signals.is_empty() {
+        r.fail(node.span, "`signals` names nothing to send");
+    }
+    signals
+}
+
+fn headers(r: &mut Reader, node: &Node) -> Vec<(String, Credential)> {
+    let mut headers = Vec::new();
+    for entry in r.entries(node, "`headers`").unwrap_or_default() {
+        match HeaderName::from_bytes(entry.key.as_bytes()) {
+            Err(_) => r.fail(entry.key_span, format!("`{}` is not the name of a header", entry.key)),
+            Ok(name) if RESERVED.contains(&name) || name.as_str().starts_with("grpc-") => {
+                r.fail(entry.key_span, format!("`{name}` is the protocol's own header"));
+            }
+            Ok(_) => {
+                // Short values that are written out are no secrets: a tenant, for instance.
+                let is_short = |node: &Node| node.scalar().is_some_and(|scalar| scalar.text.chars().count() < 4);
+                let value = if !matches!(entry.value.kind, NodeKind::Map(_)) && is_short(&entry.value) {
+                    r.text(&entry.value, &format!("`{}`", entry.key)).map(|text| Credential::text(text.value))
+                } else {
+                    Credential::from_config(r, &entry.value, &format!("`{}`", entry.key))
+                };
+                headers.extend(value.map(|value| (entry.key.clone(), value)));
+            }
+        }
+    }
+    headers
+}
+
+fn resource(r: &mut Reader, node: &Node) -> BTreeMap<String, String> {
+    let entries = r.entries(node, "`resource`").unwrap_or_default();
+    entries
+        .into_iter()
+        .filter_map(|entry| Some((entry.key.clone(), r.text(&entry.value, &format!("`{}`", entry.key))?.value)))
+        .collect()
+}

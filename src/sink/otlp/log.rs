@@ -1,0 +1,44 @@
+//! The log record of a run: one line for people, with what the run's span says. Pure.
+
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
+
+use super::attributes::{nanos, of_run, text, trace_id};
+use super::trace::root_id;
+use crate::outcome::{Outcome, Verdict};
+use crate::scenario::Pretty;
+use crate::sink::Finished;
+
+/// The name of the event.
+pub(super) const EVENT: &str = "wachta.run";
+
+/// The record of a run, at its end. It has no id of its own: the span id is the run's.
+pub(super) fn record(finished: &Finished) -> LogRecord {
+    let outcome = &*finished.outcome;
+    let (severity, name) = match outcome.verdict {
+        Verdict::Passed => (SeverityNumber::Info, "INFO"),
+        Verdict::Degraded | Verdict::Unknown => (SeverityNumber::Warn, "WARN"),
+        Verdict::Failed => (SeverityNumber::Error, "ERROR"),
+    };
+    LogRecord {
+        time_unix_nano: nanos(outcome.ended_at),
+        observed_time_unix_nano: nanos(outcome.ended_at),
+        severity_number: severity.into(),
+        severity_text: name.into(),
+        body: Some(text(line(outcome))),
+        attributes: of_run(outcome, finished.scenario.as_deref()).0,
+        flags: 1,
+        trace_id: trace_id(outcome.run),
+        span_id: root_id(outcome.run).to_vec(),
+        event_name: EVENT.into(),
+        ..LogRecord::default()
+    }
+}
+
+/// `shop-checkout failed after 2.1s: …`
+fn line(outcome: &Outcome) -> String {
+    let head = format!("{} {} after {}", outcome.scenario, outcome.verdict.as_str(), Pretty(outcome.duration));
+    match &outcome.message {
+        Some(message) => format!("{head}: {message}").replace(['\n', '\r'], " "),
+        None => head,
+    }
+}

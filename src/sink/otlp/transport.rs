@@ -1,0 +1,160 @@
+//! Sends one request of OTLP and reads its answer: over HTTP, or as a unary call of gRPC.
+//!
+//! Both go by the same HTTP client. A unary call is a POST over HTTP/2 whose message has a frame of five bytes ahead and
+//! whose status comes in the trailers
+//! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>), so that no other stack is needed for it.
+
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use chrono::Utc;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::{BodyExt as _, Limited};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::answer::{Export, GrpcAnswer, HttpAnswer, of_grpc, of_http};
+use super::config::{Config, Protocol, Signal};
+use crate::bounded::answer::{retry_after, root};
+use crate::bounded::credential::Credential;
+
+/// The most bytes of an answer that are read.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Metadata in gRPC may have padding or none.
+const METADATA: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The way to a receiver.
+pub(super) struct Transport {
+    endpoint: Url,
+    protocol: Protocol,
+    headers: Vec<(String, Credential)>,
+    is_compressed: bool,
+    client: reqwest::Client,
+}
+
+impl Transport {
+    pub(super) fn new(config: &Config, client: reqwest::Client) -> Self {
+        Self {
+            endpoint: config.endpoint.clone(),
+            protocol: config.protocol,
+            headers: config.headers.clone(),
+            is_compressed: config.is_compressed,
+            client,
+        }
+    }
+
+    /// Sends a message that was encoded.
+    pub(super) async fn export(&self, signal: Signal, message: Vec<u8>) -> Export {
+        match self.exchange(signal, message).await {
+            Ok(export) => export,
+            Err(reason) => Export::Retry { after: None, reason },
+        }
+    }
+
+    async fn exchange(&self, signal: Signal, message: Vec<u8>) -> Result<Export, String> {
+        let message = if self.is_compressed { gzip(&message) } else { message };
+        let mut request = self.client.post(self.url(signal)).headers(self.headers().await?);
+        request = match self.protocol {
+            Protocol::Http => {
+                let request = request.header(header::CONTENT_TYPE, "application/x-protobuf").body(message);
+                if self.is_compressed { request.header(header::CONTENT_ENCODING, "gzip") } else { request }
+            }
+            Protocol::Grpc => {
+                let request = request
+                    .header(header::CONTENT_TYPE, "application/grpc")
+                    .header(header::TE, "trailers")
+                    .body(frame(&message, self.is_compressed));
+                if self.is_compressed { request.header("grpc-encoding", "gzip") } else { request }
+            }
+        };
+        let response = request.send().await.map_err(|error| root(&error.without_url()))?;
+        let head = response.headers().clone();
+        let status = response.status().as_u16();
+        let text = |headers: &HeaderMap, name: &str| {
+            headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let body = Limited::new(reqwest::Body::from(response), MAX_ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| format!("the answer broke off: {error}"))?;
+        match self.protocol {
+            Protocol::Http => Ok(of_http(
+                signal,
+                &HttpAnswer {
+                    status,
+                    content_type: text(&head, header::CONTENT_TYPE.as_str()).unwrap_or_default(),
+                    retry_after: text(&head, header::RETRY_AFTER.as_str())
+                        .and_then(|text| retry_after(&text, Utc::now())),
+                    body: body.to_bytes().to_vec(),
+                },
+            )),
+            Protocol::Grpc => {
+                // A receiver that fails at once sends its status in the head.
+                let trailers = body.trailers().cloned().unwrap_or_default();
+                let ends = if trailers.contains_key("grpc-status") { &trailers } else { &head };
+                let message = text(ends, "grpc-message").unwrap_or_default();
+                let message = percent_encoding::percent_decode_str(&message).decode_utf8_lossy().into_owned();
+                let details = text(ends, "grpc-status-details-bin").unwrap_or_default();
+                let answer = GrpcAnswer {
+                    http_status: status,
+                    code: text(ends, "grpc-status").and_then(|code| code.parse().ok()),
+                    message,
+                    details: METADATA.decode(details).unwrap_or_default(),
+                    body: unframed(&body.to_bytes()).unwrap_or_default().to_vec(),
+                };
+                Ok(of_grpc(signal, &answer))
+            }
+        }
+    }
+
+    fn url(&self, signal: Signal) -> Url {
+        let mut url = self.endpoint.clone();
+        let base = url.path().trim_end_matches('/');
+        let path = match (self.protocol, signal) {
+            (Protocol::Http, signal) => format!("{base}/v1/{}", signal.as_str()),
+            (Protocol::Grpc, Signal::Traces) => {
+                "/opentelemetry.proto.collector.trace.v1.TraceService/Export".to_owned()
+            }
+            (Protocol::Grpc, Signal::Logs) => "/opentelemetry.proto.collector.logs.v1.LogsService/Export".to_owned(),
+        };
+        url.set_path(&path);
+        url
+    }
+
+    /// The headers of the configuration. Credentials are read for each request, so that a renewed one counts at once.
+    async fn headers(&self) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let bad = |_| format!("header `{name}`: {} cannot stand in a header", value.place());
+            let mut filled = HeaderValue::from_str(&value.read().await?).map_err(bad)?;
+            filled.set_sensitive(true);
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?, filled);
+        }
+        Ok(headers)
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).expect("memory takes what is written to it");
+    encoder.finish().expect("memory takes what is written to it")
+}
+
+/// A message of gRPC in its frame.
+fn frame(message: &[u8], is_compressed: bool) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(5 + message.len());
+    frame.push(u8::from(is_compressed));
+    frame.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    frame.extend_from_slice(message);
+    frame
+}
+
+/// The message in a frame of gRPC that is not compressed, which nobody was asked for.
+fn unframed(frame: &[u8]) -> Option<&[u8]> {
+    let (&[compressed, a, b, c, d], message) = frame.split_first_chunk()?;
+    (compressed == 0 && u32::from_be_bytes([a, b, c, d]) as usize == message.len()).then_some(message)
+}
