@@ -12,7 +12,7 @@ run:
 test:
 	tests/support/packages.sh
 	tests/support/tools.sh
-	$(CARGO) test --locked
+	$(CARGO) test --locked --features zabbix-psk
 
 # What is quick: format, lints, and the example scenarios.
 check:

@@ -191,13 +191,16 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
     let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
     let metrics = fields.get("metrics").map(|node| metrics::metrics(r, node)).unwrap_or_default();
-    let sinks =
+    let sinks: Vec<_> =
         sink::KEYS.iter().filter_map(|key| sink::Destination::read(key.name, r, fields.get(key.name)?)).collect();
     let evidence = fields.get("evidence").map_or_else(Limits::default, |node| evidence_config(r, node));
     let probe = fields.get("probe").and_then(|node| probe_config(r, node, &web));
     let network = fields.get("network").map(|node| network::network(r, node)).unwrap_or_default();
     let linked = web.external_url.is_some();
-    let alerting = fields.get("alerting").map(|node| alerting_config(r, node, linked)).unwrap_or_default();
+    let mut alerting = fields.get("alerting").map(|node| alerting_config(r, node, linked)).unwrap_or_default();
+    if let Some(node) = fields.get("alerting") {
+        receivers::connect_zabbix(r, node, &sinks, &mut alerting.receivers);
+    }
     Some(Config {
         location: location?,
         scenarios: scenarios?,

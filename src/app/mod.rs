@@ -43,9 +43,9 @@ use crate::run::wire::{ClosedPort, Dialer, Reach, Resolver};
 use crate::run::{self, Ticket, Tools};
 use crate::scenario::{Lookup, Scenario};
 use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
-use crate::sink;
-use crate::sink::Sinks;
 use crate::sink::prometheus::Prometheus;
+use crate::sink::zabbix::api::{self, Api};
+use crate::sink::{self, Sinks};
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{self, History as _, Incidents as _, Intent, Opener, Runs as _, Store, StoreError, WriteBuffer};
 use crate::tasks::Tasks;
@@ -249,8 +249,13 @@ impl App {
         let writing = tasks.essential("store", &here, writer.run(finish.clone()));
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
-        let tools =
-            notify::Tools { client: web_client()?, evidence: evidence.clone(), resolve: resolve(), tls: web_tls() };
+        let tools = notify::Tools {
+            client: web_client()?,
+            evidence: evidence.clone(),
+            resolve: resolve(),
+            tls: web_tls(),
+            zabbix: zabbix_api(),
+        };
         let at_hand: Arc<dyn Store> = Arc::new(store.clone());
         let (feedback, received_feedback) = mpsc::channel(FEEDBACK);
         let courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
@@ -511,6 +516,41 @@ fn sink_client(settings: sink::HttpSettings<'_>) -> Result<reqwest::Client, Stri
         builder = builder.http2_prior_knowledge();
     }
     client_of(builder, &tls).map_err(|error| error.to_string())
+}
+
+/// How receivers reach the API of Zabbix.
+pub fn zabbix_api() -> notify::ZabbixConnect {
+    struct Frontend(Api);
+
+    impl notify::ZabbixApi for Frontend {
+        fn call<'a>(
+            &'a self,
+            method: &'static str,
+            params: serde_json::Value,
+        ) -> BoxFuture<'a, Result<serde_json::Value, String>> {
+            async move { self.0.call(method, &params).await.map_err(|error| error.to_string()) }.boxed()
+        }
+
+        fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+            // A session that is not ended ends by itself.
+            async move { drop(self.0.close().await) }.boxed()
+        }
+    }
+
+    Arc::new(|access| {
+        async move {
+            let notify::ZabbixAccess { url, user, credential, ca } = access;
+            let login = match user {
+                Some(user) => api::Login::User(user, credential),
+                None => api::Login::Token(credential),
+            };
+            let client = sink_client(ca.as_deref())?;
+            let opened = Api::connect(&api::Config { url, login, ca }, client).await;
+            let opened = opened.map_err(|error| error.to_string())?;
+            Ok(Box::new(Frontend(opened)) as Box<dyn notify::ZabbixApi>)
+        }
+        .boxed()
+    })
 }
 
 /// What receivers of notices are told with.

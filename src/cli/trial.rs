@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
-use crate::app::{config, resolve, web_client, web_tls};
+use crate::app::{config, resolve, web_client, web_tls, zabbix_api};
 use crate::incident::Event;
 use crate::names::exit;
 use crate::notify::{LOG, Links, Receiver, Tools, Trial, trial};
@@ -59,7 +59,8 @@ async fn tried(args: &TestArgs) -> Result<Vec<Trial>, String> {
     let (config, receiver) = load(&args.config, &args.receiver)?;
     // Nothing has happened, so there is no picture.
     let client = web_client().map_err(|e| e.to_string())?;
-    let tools = Tools { client, evidence: EvidenceFolder::new(""), resolve: resolve(), tls: web_tls() };
+    let tools =
+        Tools { client, evidence: EvidenceFolder::new(""), resolve: resolve(), tls: web_tls(), zabbix: zabbix_api() };
     let links = Links::new(config.web.external_url.clone());
     Ok(trial(&receiver, &links, &tools, &config.location, Utc::now()).await)
 }

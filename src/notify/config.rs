@@ -134,6 +134,8 @@ pub enum ReceiverKind {
     Email(Email),
     /// ntfy.
     Ntfy(Ntfy),
+    /// Problems in Zabbix.
+    Zabbix(Zabbix),
 }
 
 impl Receiver {
@@ -195,6 +197,10 @@ impl ReceiverKind {
                 parts
             }
             Self::Ntfy(ntfy) => vec!["ntfy".into(), ntfy.url.to_string(), read(&ntfy.topic).await],
+            Self::Zabbix(zabbix) => {
+                let url = zabbix.access.as_ref().map(|access| access.url.to_string()).unwrap_or_default();
+                vec!["zabbix".into(), url, zabbix.host.clone()]
+            }
         }
     }
 
@@ -215,6 +221,7 @@ impl ReceiverKind {
             Self::Telegram(telegram) => vec![&telegram.token],
             Self::Email(email) => email.login.iter().map(|(_, password)| password).collect(),
             Self::Ntfy(ntfy) => std::iter::once(&ntfy.topic).chain(&ntfy.token).collect(),
+            Self::Zabbix(zabbix) => zabbix.access.iter().map(|access| &access.credential).collect(),
         }
     }
 }
@@ -352,6 +359,17 @@ pub struct Ntfy {
     pub topic: Credential,
     /// An access token.
     pub token: Option<Credential>,
+}
+
+/// Problems in Zabbix, which it opens by itself: acknowledgements to and from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zabbix {
+    /// The technical name of the host that has the problems.
+    pub host: String,
+    /// The API; the agent configuration has it beside the receivers.
+    pub access: Option<super::ZabbixAccess>,
+    /// How often it is asked.
+    pub interval: Duration,
 }
 
 /// Whether different causes are different groups.

@@ -29,6 +29,7 @@ mod telegram;
 pub mod template;
 mod trial;
 mod webhook;
+mod zabbix;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -52,7 +53,7 @@ use feedback::FeedbackChannel;
 pub use alive::{Alive, keep_calling};
 pub use config::{
     Alerting, Alertmanager, Begins, Causes, Email, Escalation, MailTls, Ntfy, PagerDuty, PagerDutyApi, Receiver,
-    ReceiverKind, Route, Slack, Teams, Telegram, Webhook, WebhookFormat, Window, renamed,
+    ReceiverKind, Route, Slack, Teams, Telegram, Webhook, WebhookFormat, Window, Zabbix, renamed,
 };
 pub use courier::{Courier, Metrics};
 pub use during::During;
@@ -60,6 +61,7 @@ pub use email::is_mailbox;
 pub use feedback::{Feedback, OperatorAction};
 pub use headline::headline;
 pub use trial::{Trial, trial};
+pub use zabbix::{DEFAULT_INTERVAL as ZABBIX_INTERVAL, ZabbixAccess, ZabbixApi, ZabbixConnect};
 
 /// The name of the receiver that is always there.
 pub const LOG: &str = "log";
@@ -75,6 +77,8 @@ pub struct Tools {
     pub resolve: Resolve,
     /// Settings of TLS for connections that are not HTTP.
     pub tls: Arc<rustls::ClientConfig>,
+    /// Opens the API of Zabbix.
+    pub zabbix: ZabbixConnect,
 }
 
 impl fmt::Debug for Tools {
@@ -215,6 +219,7 @@ fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifi
             resolve: Arc::clone(&tools.resolve),
         }),
         ReceiverKind::Ntfy(config) => Box::new(ntfy::Topic { client, config, wording }),
+        ReceiverKind::Zabbix(config) => Box::new(zabbix::Problems { config, connect: Arc::clone(&tools.zabbix) }),
     }
 }
 

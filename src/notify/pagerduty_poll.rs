@@ -16,6 +16,8 @@ use super::cut;
 use super::exchange::{Reply, exchange_within};
 use super::feedback::{FEEDBACK, FeedbackChannel, OperatorAction};
 
+/// Where people are said to have acknowledged.
+const PLACE: &str = "PagerDuty";
 /// The largest page that is read.
 const MAX_PAGE_BYTES: usize = 2 << 20;
 /// How many alerts are asked about in one round; the others follow in the next ones.
@@ -35,7 +37,7 @@ const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(1);
 
 /// How an alert stands at PagerDuty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     /// PagerDuty does not know the incident, or its response does not say how it is.
     Absent,
     /// Nobody has acknowledged it.
@@ -50,7 +52,7 @@ enum Standing {
 
 /// What is to be done about an alert: a command with its author, if one is due, and the note to keep afterwards.
 #[derive(Debug, Clone, PartialEq)]
-struct Change {
+pub(super) struct Change {
     command: Option<(OperatorAction, String)>,
     note: Option<Json>,
 }
@@ -63,16 +65,16 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn new(problem: impl Into<String>) -> Self {
+    pub(super) fn new(problem: impl Into<String>) -> Self {
         Self { problem: problem.into(), wait: None }
     }
 }
 
 /// An open alert of ours.
 #[derive(Debug, Clone, Copy)]
-struct Alert<'a> {
+pub(super) struct Alert<'a> {
     /// The key of the notification here.
-    key: &'a str,
+    pub(super) key: &'a str,
     /// The dedup key there.
     dedup_key: &'a str,
     /// Whether wachta has acknowledged it there.
@@ -135,25 +137,31 @@ pub(super) async fn round(
             wait,
         });
         if let Some(change) = asked? {
-            carry_out(channel, alert.key, change).await?;
+            carry_out(channel, alert.key, change, PLACE).await?;
         }
     }
     Ok(())
 }
 
 /// The alert that is open there by what is stored under a key, if it is a notifier's state of one.
-fn alert<'a>(key: &'a str, state: &'a Json) -> Option<Alert<'a>> {
+pub(super) fn alert<'a>(key: &'a str, state: &'a Json) -> Option<Alert<'a>> {
     let is_open = !key.starts_with(FEEDBACK) && state["over"] != true;
     let dedup_key = state["key"].as_str().filter(|_| is_open)?;
     Some(Alert { key, dedup_key, is_acknowledged: state["acknowledged"] == true })
 }
 
-async fn keep(channel: &FeedbackChannel, key: &str, note: Option<&Json>) -> Result<(), Failure> {
+pub(super) async fn keep(channel: &FeedbackChannel, key: &str, note: Option<&Json>) -> Result<(), Failure> {
     channel.note(key, note).await.map_err(|error| Failure::new(format!("the store does not answer: {error}")))
 }
 
 /// Hands a command over, noted before, so that its own consequences are not sent back, and after.
-async fn carry_out(channel: &FeedbackChannel, key: &str, change: Change) -> Result<(), Failure> {
+/// `place` is the name of the receiver's kind.
+pub(super) async fn carry_out(
+    channel: &FeedbackChannel,
+    key: &str,
+    change: Change,
+    place: &str,
+) -> Result<(), Failure> {
     if let Some((action, author)) = change.command {
         if let Some(note) = &change.note {
             let mut pending = note.clone();
@@ -163,8 +171,12 @@ async fn carry_out(channel: &FeedbackChannel, key: &str, change: Change) -> Resu
         let receiver = &channel.receiver;
         match channel.send(key, action, author).await {
             None => return Ok(()),
-            Some(Ok(done)) => tracing::info!(receiver, done, "taken over from PagerDuty"),
-            Some(Err(problem)) => tracing::info!(receiver, problem, "not taken over from PagerDuty"),
+            Some(Ok(done)) => {
+                tracing::info!(receiver, done, place, "an action of an operator was taken over");
+            }
+            Some(Err(problem)) => {
+                tracing::info!(receiver, problem, place, "an action of an operator was not taken over");
+            }
         }
     }
     keep(channel, key, change.note.as_ref()).await
@@ -182,7 +194,7 @@ async fn change(
     let mut incidents = list(client, api, token, &["incidents"], &query).await?;
     for _ in 0..MAX_CANDIDATES {
         let Some(at) = decisive(&incidents) else { return Ok(None) };
-        let Some(change) = decide(alert, note, &standing(&incidents[at])) else { return Ok(None) };
+        let Some(change) = decide(alert, note, &standing(&incidents[at]), PLACE) else { return Ok(None) };
         if has_alert(client, api, token, &incidents[at], alert.dedup_key).await? {
             return Ok(Some(change));
         }
@@ -289,14 +301,14 @@ fn person(who: &Json) -> Option<String> {
     name.filter(|_| is_person)
 }
 
-/// What is new of an alert: how it stands against what was noted.
-fn decide(alert: Alert<'_>, note: Option<&Json>, standing: &Standing) -> Option<Change> {
+/// What is new of an alert: how it stands against what was noted. `place` is the name of the receiver's kind.
+pub(super) fn decide(alert: Alert<'_>, note: Option<&Json>, standing: &Standing, place: &str) -> Option<Change> {
     // What was noted of another alert of the same notification, before its severity was raised, says nothing of this one.
     let note = note.filter(|note| note["alert"] == alert.dedup_key);
     let by = note.and_then(|note| note["by"].as_str());
     let is_pending = note.is_some_and(|note| note["pending"] == true);
     let was_resolved = note.is_some_and(|note| note["resolved"] == true);
-    let author = |name: &str| format!("{name} (PagerDuty)");
+    let author = |name: &str| format!("{name} ({place})");
     let noted = |author: &str, resolved: bool| {
         let mut note = json!({"alert": alert.dedup_key, "by": author});
         if resolved {
@@ -315,7 +327,7 @@ fn decide(alert: Alert<'_>, note: Option<&Json>, standing: &Standing) -> Option<
         }
         Standing::Triggered => {
             let of = by?.to_owned();
-            let back = (OperatorAction::Unacknowledge { of }, "PagerDuty".to_owned());
+            let back = (OperatorAction::Unacknowledge { of }, place.to_owned());
             Some(Change { command: (!was_resolved).then_some(back), note: None })
         }
         _ => None,

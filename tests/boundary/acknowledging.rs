@@ -1,4 +1,4 @@
-//! An agent and PagerDuty: what a person does there is done here, is sent to everyone, and never back.
+//! An agent with PagerDuty, and one with Zabbix: what a person does there is done here, is sent to everyone, and never back.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use wachta::app::{App, Setup};
 use wachta::store::SqliteFile;
 
 use crate::support::receiver::Receiver;
+use crate::support::zabbix::{Api, Server};
 use crate::support::{Folder, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +48,25 @@ async fn answer(State(account): State<Arc<Mutex<Account>>>, request: Request) ->
     }
 }
 
+/// An agent with this configuration, and the scenarios of the folder.
+async fn start(folder: &Folder, text: &str) -> App {
+    let (read, problems) = config::read("wachta.yaml", text);
+    let mut config = read.unwrap_or_else(|| panic!("{problems:?}"));
+    config.scenarios = vec![folder.path().join("scenarios").display().to_string()];
+    App::start(Setup {
+        config,
+        config_file: None,
+        library: Arc::new(Disk::new(folder.path())),
+        lookup: None,
+        store: Arc::new(SqliteFile::new(&format!("sqlite:{}/w.db", folder.path().display()), true)),
+        folder: folder.path().join("w.state"),
+        executable: env!("CARGO_BIN_EXE_wachta").into(),
+        listener: None,
+    })
+    .await
+    .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_does_at_pagerduty_is_done_here() {
     _ = rustls::crypto::ring::default_provider().install_default();
@@ -65,21 +85,7 @@ async fn what_a_person_does_at_pagerduty_is_done_here() {
          routes: [{{to: [hook, pager], group_wait: 0s}}]\n",
         receiver.address
     );
-    let (read, problems) = config::read("wachta.yaml", &text);
-    let mut config = read.unwrap_or_else(|| panic!("{problems:?}"));
-    config.scenarios = vec![folder.path().join("scenarios").display().to_string()];
-    let app = App::start(Setup {
-        config,
-        config_file: None,
-        library: Arc::new(Disk::new(folder.path())),
-        lookup: None,
-        store: Arc::new(SqliteFile::new(&format!("sqlite:{}/w.db", folder.path().display()), true)),
-        folder: folder.path().join("w.state"),
-        executable: env!("CARGO_BIN_EXE_wachta").into(),
-        listener: None,
-    })
-    .await
-    .unwrap();
+    let app = start(&folder, &text).await;
     until("PagerDuty has the alert", PATIENCE, async || account.lock().unwrap().key.clone()).await;
     let notified = async |what: &str, find: &dyn Fn(&Value) -> bool| {
         until(what, PATIENCE, async || receiver.heard().into_iter().find(|body| find(body))).await
@@ -104,4 +110,61 @@ async fn what_a_person_does_at_pagerduty_is_done_here() {
     // It still fails, and stays as the person left it.
     let events: Vec<_> = receiver.heard().iter().map(|body| body["event"].clone()).collect();
     assert_eq!(events, ["opened", "updated", "resolved"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_go_between_zabbix_and_here() {
+    let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
+    let api = Api::login(&server).await;
+    api.provision().await;
+    let receiver = Receiver::listen().await;
+    let folder = Folder::new("acknowledging-zabbix");
+    folder.write("scenarios/one.yaml", "checks: {one: {tcp: \"127.0.0.1:1\", every: 1s, alert: {after: 1}}}\n");
+    let text = format!(
+        "location: here\nscenarios: [scenarios/]\nweb: {{listen: \"127.0.0.1:0\", external_url: \"http://127.0.0.1:1/\"}}\n\
+         zabbix: {{server: \"{}\", host: {}, api: {{url: \"{}\", user: Admin, password: zabbix}}}}\n\
+         alerting:\n  receivers:\n    hook: {{webhook: {{url: \"http://{}/\"}}}}\n    noc: {{zabbix: {{interval: 5s}}}}\n  \
+         routes: [{{to: [hook, noc], group_wait: 0s}}]\n",
+        server.trapper, api.host, server.api, receiver.address
+    );
+    let app = start(&folder, &text).await;
+    let hosts = api.call("host.get", json!({"filter": {"host": api.host}, "output": ["hostid"]})).await;
+    let problems = json!({
+        "hostids": hosts[0]["hostid"], "search": {"name": "one: failed"}, "output": ["eventid", "acknowledged"],
+        "selectAcknowledges": ["message"],
+    });
+    let open = api.until("problem.get", problems.clone(), |open| open[0]["eventid"].is_string()).await;
+    let act = async |action: u64| {
+        let act = json!({"eventids": [open[0]["eventid"]], "action": action, "message": ""});
+        api.call("event.acknowledge", act).await;
+    };
+    let notified = async |what: &str, find: &dyn Fn(&Value) -> bool| {
+        until(what, PATIENCE, async || receiver.heard().into_iter().find(|body| find(body))).await
+    };
+
+    act(2).await;
+    let update = notified("everyone is told who works on it", &|body| body["event"] == "updated").await;
+    assert_eq!(update["acknowledged"]["author"], "Zabbix Administrator (Zabbix)");
+    act(16).await;
+    let is_back = |body: &Value| body["event"] == "updated" && body["acknowledged"].is_null();
+    notified("everyone is told that nobody does any longer", &is_back).await;
+    let messages = |open: &Value| -> Vec<String> {
+        let actions = open[0]["acknowledges"].as_array().unwrap();
+        actions.iter().filter_map(|action| action["message"].as_str()).map(str::to_owned).collect()
+    };
+    let there = api.call("problem.get", problems.clone()).await;
+    assert_eq!(messages(&there), ["", ""], "nothing is sent back");
+
+    let key = update["dedup_key"].as_str().unwrap();
+    let url = format!("http://{}/api/v1/incidents/{key}/ack", app.address());
+    let answer = reqwest::Client::new().post(url).json(&json!({"author": "bob"})).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    let is_ours = |open: &Value| messages(open).contains(&"wachta: acknowledged by bob".to_owned());
+    let there = api.until("problem.get", problems.clone(), is_ours).await;
+    assert_eq!(there[0]["acknowledged"], "1");
+    // One incident is one problem.
+    assert_eq!(there.as_array().unwrap().len(), 1);
+    tokio::time::timeout(PATIENCE, app.stop()).await.expect("it stops");
+    let authors = receiver.heard().iter().map(|body| body["acknowledged"]["author"].clone()).collect::<Vec<_>>();
+    assert_eq!(authors, [Value::Null, json!("Zabbix Administrator (Zabbix)"), Value::Null, json!("bob")]);
 }

@@ -72,7 +72,13 @@ impl Agent {
         _ = rustls::crypto::ring::default_provider().install_default();
         let (stop, tasks) = (CancellationToken::new(), Tasks::unregistered(CancellationToken::new()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let tools = Tools { client, evidence, resolve: wachta::app::resolve(), tls: wachta::app::web_tls() };
+        let tools = Tools {
+            client,
+            evidence,
+            resolve: wachta::app::resolve(),
+            tls: wachta::app::web_tls(),
+            zabbix: wachta::app::zabbix_api(),
+        };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let mut courier = Courier::new(Arc::new(store.clone()), metrics, tools, &tasks, &stop);
         let links = Links::new(Some("https://wachta.example.com".parse().unwrap()));

@@ -6,10 +6,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use wachta::bounded::credential::Credential;
 use wachta::names::Reason;
 use wachta::outcome::{Outcome, RunId, StepResult, StepStatus, Verdict};
 use wachta::scenario::{Kind, Lookup, LookupError, Scenario, load};
-use wachta::sink::zabbix::Config;
+use wachta::sink::zabbix::{Certificate, Config, Psk, Security};
 use wachta::sink::{Context, Destination, Metrics, Parts, Scenarios, Sinks, Timing};
 use wachta::store::Sqlite;
 use wachta::store::evidence::EvidenceFolder;
@@ -97,13 +98,8 @@ fn scenarios(severities: &[(&str, &str)]) -> Scenarios {
     Arc::new(severities.iter().map(|severity| (severity.0.into(), one(severity))).collect())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_arrive_and_problems_open_and_resolve() {
-    let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
-    let api = Api::login(&server).await;
-    api.provision().await;
-
-    let registry = prometheus::Registry::new();
+/// Sinks that try again soon.
+async fn sinks(registry: &prometheus::Registry) -> Sinks {
     let sinks = Sinks::open(Parts {
         store: Arc::new(Sqlite::open("sqlite::memory:").await.unwrap()),
         is_durable: false,
@@ -113,7 +109,7 @@ async fn values_arrive_and_problems_open_and_resolve() {
             http_client: Arc::new(|_| Err("no HTTP client is needed".into())),
             evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
         },
-        metrics: Metrics::new(&registry).unwrap(),
+        metrics: Metrics::new(registry).unwrap(),
         tasks: Tasks::unregistered(CancellationToken::new()),
         timing: Timing {
             retry_first: Duration::from_millis(200),
@@ -121,8 +117,22 @@ async fn values_arrive_and_problems_open_and_resolve() {
             ..Timing::default()
         },
     });
-    let sinks = sinks.await.unwrap();
-    let destination = Destination::Zabbix(Config { server: server.trapper.clone(), host: api.host.clone(), api: None });
+    sinks.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_arrive_and_problems_open_and_resolve() {
+    let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
+    let api = Api::login(&server).await;
+    api.provision().await;
+
+    let registry = prometheus::Registry::new();
+    let sinks = sinks(&registry).await;
+    let destination = Destination::Zabbix(Config {
+        servers: vec![server.trapper.clone()],
+        host: api.host.clone(),
+        ..Config::default()
+    });
     let severities = [("quiet", "info"), ("shop", "critical"), ("usual", "warning")];
     sinks.load(&[destination], &scenarios(&severities), &[]).await;
 
@@ -225,4 +235,91 @@ async fn values_arrive_and_problems_open_and_resolve() {
     };
     assert_eq!(counted("wachta_sink_sent_total").to_bits(), f64::from(sent).to_bits());
     assert_eq!((counted("wachta_sink_dropped_total"), counted("wachta_sink_queue_length")), (0.0, 0.0));
+}
+
+/// The last error of the only sink, once there is one since then that contains `part`.
+async fn error_with(sinks: &Sinks, since: DateTime<Utc>, part: &str) -> String {
+    let mut last = None;
+    let seen = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            last.clone_from(&sinks.status()[0].last_error);
+            if let Some((_, error)) = last.as_ref().filter(|(at, error)| *at > since && error.contains(part)) {
+                return error.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let seen = seen.await;
+    seen.unwrap_or_else(|_| panic!("no error with {part:?}: {last:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_protected_as_the_host_asks_for() {
+    let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
+    let api = Api::login(&server).await;
+    api.provision().await;
+    let hosts = api.call("host.get", json!({"filter": {"host": api.host}, "output": ["hostid"]})).await;
+    let host = hosts[0]["hostid"].clone();
+
+    let key = "0123456789abcdef".repeat(4);
+    let certificate = |subject: &str| {
+        Security::Certificate(Box::new(Certificate {
+            ca: server.tls.join("ca.pem"),
+            cert: server.tls.join("agent.pem"),
+            key: server.tls.join("agent.key"),
+            server_issuer: Some("CN=Signing CA,O=Wachta tests".into()),
+            server_subject: Some(subject.into()),
+        }))
+    };
+    let psk = |key: &str| Security::Psk(Psk { identity: "wachta-1".into(), key: Credential::text(key) });
+    let certificates = json!({
+        "hostid": host, "tls_accept": 4, "tls_issuer": "CN=Signing CA,O=Wachta tests",
+        "tls_subject": "CN=agent,O=Wachta tests",
+    });
+    let keys = json!({"hostid": host, "tls_accept": 2, "tls_psk_identity": "wachta-1", "tls_psk": key});
+    // What the host asks for, what fits, what does not, and what is said of that.
+    let mut ways = vec![(
+        certificates,
+        certificate("CN=server,O=Wachta tests"),
+        certificate("CN=other"),
+        "the subject of the server's certificate is `CN=server,O=Wachta tests`",
+    )];
+    if cfg!(feature = "zabbix-psk") {
+        ways.push((keys, psk(&key), psk(&"00".repeat(32)), "no connection with the pre-shared key"));
+    } else {
+        eprintln!("pre-shared keys are not tested: they need `--features zabbix-psk`");
+    }
+
+    let scenarios = scenarios(&[("shop", "critical")]);
+    let start = Utc::now() - TimeDelta::seconds(60);
+    let mut sent = 0;
+    for (fields, fitting, wrong, problem) in ways {
+        api.call("host.update", fields).await;
+        let sinks = sinks(&prometheus::Registry::new()).await;
+        let destination = |security| {
+            let (servers, host) = (vec![server.trapper.clone()], api.host.clone());
+            [Destination::Zabbix(Config { servers, host, security, ..Config::default() })]
+        };
+        let mut push = || {
+            sent += 1;
+            sinks.outcome(outcome("shop", start + TimeDelta::seconds(sent), Verdict::Passed), None, |_| {});
+            usize::try_from(sent).unwrap()
+        };
+        sinks.load(&destination(wrong), &scenarios, &[]).await;
+        push();
+        let error = error_with(&sinks, start, problem).await;
+        assert!(!error.contains("0000") && !error.contains(&key), "{error}");
+        sinks.load(&destination(fitting), &scenarios, &[]).await;
+        let count = push();
+        assert_eq!(api.history(r#"wachta.run["shop"]"#, 4, count).await.len(), count);
+        // The items are known now: what is refused is the connection.
+        sinks.load(&destination(Security::None), &scenarios, &[]).await;
+        let since = Utc::now();
+        push();
+        let error = error_with(&sinks, since, "no value of").await;
+        assert!(error.contains("encryption"), "{error}");
+        sinks.load(&[], &scenarios, &[]).await;
+        sent -= 1;
+        sinks.stop().await;
+    }
 }

@@ -5,6 +5,7 @@
 # `up` installs what is missing, sets up the database once, starts what does not run, and prints
 #   ZABBIX_TRAPPER=127.0.0.1:PORT
 #   ZABBIX_API=http://127.0.0.1:PORT/api_jsonrpc.php        user Admin, password zabbix
+#   ZABBIX_TLS=FOLDER        ca.pem, agent.pem, agent.key: the server's authority, and what it signed for an agent
 # Both may be repeated. Ports come from ZABBIX_TRAPPER_PORT, ZABBIX_API_PORT and ZABBIX_DB_PORT, or are free ones.
 # State is kept under ${WACHTA_TEST_STATE:-target/test-state}/zabbix, or under /var/tmp where
 # the service users cannot reach that.
@@ -114,6 +115,27 @@ if [ ! -e "$data/complete" ]; then
   install -o postgres -g postgres /dev/null "$data/complete"
 fi
 
+# An authority of its own, which has signed a certificate for the server and one for an agent. Keys are RSA, since Debian's
+# server (GnuTLS) has no suites for others.
+tls=$state/tls
+if [ ! -e "$tls/complete" ]; then
+  rm -rf "$tls"
+  mkdir "$tls"
+  new=(openssl req -newkey rsa:2048 -nodes)
+  {
+    "${new[@]}" -x509 -days 3650 -subj "/O=Wachta tests/CN=Signing CA" -keyout "$tls/ca.key" -out "$tls/ca.pem"
+    echo basicConstraints=CA:FALSE > "$tls/extensions"
+    for who in server agent; do
+      "${new[@]}" -subj "/O=Wachta tests/CN=$who" -keyout "$tls/$who.key" -out "$tls/$who.csr"
+      openssl x509 -req -in "$tls/$who.csr" -CA "$tls/ca.pem" -CAkey "$tls/ca.key" -CAcreateserial -days 3650 \
+        -extfile "$tls/extensions" -out "$tls/$who.pem"
+    done
+  } 2> "$state/tls.log"
+  # These keys are nobody's secret.
+  chmod 644 "$tls"/*
+  touch "$tls/complete"
+fi
+
 # The server. It learns of new items within a second instead of a minute.
 run=$state/run
 install -d -o zabbix -g zabbix "$run"
@@ -133,6 +155,9 @@ StartPingers=0
 StartDiscoverers=0
 StartTrappers=3
 StartDBSyncers=1
+TLSCAFile=$tls/ca.pem
+TLSCertFile=$tls/server.pem
+TLSKeyFile=$tls/server.key
 CONF
 if ! running server; then
   rm -f "$run/server.pid"
@@ -176,3 +201,4 @@ fi
 
 echo "ZABBIX_TRAPPER=127.0.0.1:$trapper_port"
 echo "ZABBIX_API=$api"
+echo "ZABBIX_TLS=$tls"

@@ -9,11 +9,13 @@ use crate::bounded::credential::{self, Credential};
 use crate::notify::template::{self, Templates};
 use crate::notify::{
     Alertmanager, Email, MailTls, Ntfy, PagerDuty, PagerDutyApi, Receiver, ReceiverKind, Slack, Teams, Telegram,
-    Webhook, WebhookFormat, is_mailbox,
+    Webhook, WebhookFormat, ZABBIX_INTERVAL, Zabbix, ZabbixAccess, is_mailbox,
 };
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node, NodeKind};
+use crate::sink::Destination;
+use crate::sink::zabbix::api::Login;
 
 pub(super) use crate::bounded::credential::SECRET;
 
@@ -27,6 +29,7 @@ pub(super) const RECEIVER: &[Key] = &[
     key("telegram", Shape::Keys(&[TELEGRAM]), "Telegram, by a bot"),
     key("email", Shape::Keys(&[EMAIL]), "e-mail by SMTP"),
     key("ntfy", Shape::Keys(&[NTFY]), "ntfy"),
+    key("zabbix", Shape::Keys(&[ZABBIX]), "acknowledgements to and from Zabbix, by `zabbix.api`"),
     key("log", Shape::Keys(&[&[]]), "a line in the agent's log"),
     key("template", Shape::Keys(&[TEMPLATES]), "its own words"),
     key("limit", Shape::Text, "how many pages an hour at most: 6 per hour; what is more is told in one digest"),
@@ -101,6 +104,9 @@ const NTFY: &[Key] = &[
     key("token", SECRET, "an access token"),
 ];
 
+const ZABBIX: &[Key] =
+    &[key("interval", Shape::Duration, "how often Zabbix is asked while anything is open (default: 30s)")];
+
 /// Reads a receiver.
 pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Templates) -> Option<Receiver> {
     let fields = r.fields(&entry.value, "a receiver", &[RECEIVER])?;
@@ -126,6 +132,7 @@ pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Temp
         "telegram" => telegram(r, node).map(ReceiverKind::Telegram),
         "email" => email(r, node).map(ReceiverKind::Email),
         "ntfy" => ntfy(r, node).map(ReceiverKind::Ntfy),
+        "zabbix" => zabbix(r, node).map(ReceiverKind::Zabbix),
         _ => r.fields(node, "`log`", &[&[]]).map(|_| ReceiverKind::Log),
     };
     let read = read?;
@@ -136,6 +143,38 @@ pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Temp
         Templates { title: own.title.or_else(|| words.title.clone()), text: own.text.or_else(|| words.text.clone()) };
     let fallback = fields.get("fallback").and_then(|node| r.text(node, "`fallback`")).map(|text| text.value);
     Some(Receiver { name: entry.key.clone(), kind: read, templates, limit, fallback })
+}
+
+fn zabbix(r: &mut Reader, node: &Node) -> Option<Zabbix> {
+    let fields = r.fields(node, "`zabbix`", &[ZABBIX])?;
+    let interval = fields.get("interval").and_then(|node| Some((node, r.duration(node, "`interval`")?)));
+    if let Some((node, _)) = interval.filter(|(_, interval)| *interval < MIN_API_INTERVAL) {
+        r.fail(node.span, format!("`interval` must be at least {}s", MIN_API_INTERVAL.as_secs()));
+    }
+    let interval = interval.map_or(ZABBIX_INTERVAL, |(_, interval)| interval);
+    Some(Zabbix { host: String::new(), access: None, interval })
+}
+
+/// Gives receivers of the kind `zabbix` the API that the sink of that name has.
+pub(super) fn connect_zabbix(r: &mut Reader, node: &Node, sinks: &[Destination], receivers: &mut [Receiver]) {
+    let zabbix = sinks.iter().find_map(|sink| match sink {
+        Destination::Zabbix(config) => Some((config, config.api.as_ref()?)),
+        _ => None,
+    });
+    for receiver in receivers {
+        let ReceiverKind::Zabbix(config) = &mut receiver.kind else { continue };
+        let Some((sink, api)) = zabbix else {
+            let message = format!("receiver `{}` needs the API of Zabbix", receiver.name);
+            r.fail_with(node.span, message, "add `zabbix: {host: …, api: {url: …, token: …}}`");
+            continue;
+        };
+        config.host.clone_from(&sink.host);
+        let (user, credential) = match &api.login {
+            Login::Token(token) => (None, token.clone()),
+            Login::User(user, password) => (Some(user.clone()), password.clone()),
+        };
+        config.access = Some(ZabbixAccess { url: api.url.clone(), user, credential, ca: api.ca.clone() });
+    }
 }
 
 /// `6 per hour`

@@ -18,7 +18,11 @@ async fn open(shelf: &Arc<Shelf>, metrics: &Metrics) -> Sinks {
 
 /// A sink to a port where nobody listens.
 fn nowhere(host: &str) -> Destination {
-    Destination::Zabbix(zabbix::Config { server: "127.0.0.1:1".into(), host: host.into(), api: None })
+    Destination::Zabbix(zabbix::Config {
+        servers: vec!["127.0.0.1:1".into()],
+        host: host.into(),
+        ..zabbix::Config::default()
+    })
 }
 
 fn run(sinks: &Sinks, shelf: &Shelf) -> u64 {

@@ -1,15 +1,21 @@
-//! Zabbix, by the trapper protocol (6.0 and later; a server or a proxy).
+//! Zabbix (6.0 and later; a server, the nodes of a cluster, or a proxy), by the trapper protocol or by `history.push`.
 //!
 //! Values go to the items of `deploy/zabbix/template-wachta-6.0.yaml`, which discovery makes. [`items`] says what
-//! Zabbix is shown (pure), [`rows`] what goes beside outcomes, and when (pure), [`protocol`] how.
+//! Zabbix is shown (pure), [`rows`] what goes beside outcomes, and when (pure); [`protocol`], [`nodes`] and
+//! [`connection`] are the trapper's side of it, which [`client`] holds together, and [`push`] the API's.
 //! An outcome is taken or refused by its `wachta.run` row; its step rows are details of it, and wait by themselves for
 //! items that Zabbix does not know yet. What makes sending a row again harmless is its key, clock and ns.
-//! [`api`] is the client of the JSON-RPC API. Deliberately absent: TLS of the trapper protocol.
 
 pub mod api;
+mod client;
 mod config;
-mod items;
+mod connection;
+mod delivery;
+pub mod items;
+mod nodes;
 mod protocol;
+mod psk;
+mod push;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -21,26 +27,28 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-pub use config::Config;
+pub use config::{Config, Via};
+pub use connection::{Certificate, Security};
+pub use psk::Psk;
 pub use rows::Timing;
 
 use super::{Absence, AgentState, Event, Finished, Limits, Refusal, Scenarios, Sent, Sink, Size};
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
-use items::{Row, Weight};
+use delivery::Delivery;
+use items::Weight;
 use rows::{BATCH, Rows};
 
 /// How long a batch may take: that of a server that refuses rows is sent in parts.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// The most bytes of a batch: so many rows of the longest text.
+/// The most bytes of a batch.
 const MAX_BYTES: usize = 16 << 20;
 /// How many runs of the same nanosecond are remembered.
 const MAX_STAMPS: usize = 10_000;
 
 /// The sink.
 pub struct Zabbix {
-    config: Config,
-    address: String,
+    delivery: Delivery,
     location: String,
     timing: Timing,
     state: AgentState,
@@ -52,10 +60,9 @@ pub struct Zabbix {
 
 impl Zabbix {
     /// Makes the sink. `state` gives the value of `wachta.agent`, every minute.
-    pub fn new(config: Config, timing: Timing, location: &str, state: AgentState) -> Self {
+    fn new(delivery: Delivery, timing: Timing, location: &str, state: AgentState) -> Self {
         Self {
-            address: config.address(),
-            config,
+            delivery,
             location: location.to_owned(),
             rows: Rows::new(timing.clone()),
             timing,
@@ -63,26 +70,6 @@ impl Zabbix {
             agent_at: Instant::now(),
             stamps: Stamps::default(),
         }
-    }
-
-    /// Which rows the server takes. An answer only counts them: what is taken in part is sent again in halves.
-    async fn deliver(&self, rows: &[Row]) -> Result<Vec<bool>, protocol::Error> {
-        let mut taken = vec![false; rows.len()];
-        let mut parts: Vec<_> = std::iter::once(0..rows.len()).collect();
-        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
-            let count = self.exchange(&rows[part.clone()]).await?;
-            if count >= part.len() {
-                taken[part].fill(true);
-            } else if count > 0 {
-                let middle = part.start + part.len() / 2;
-                parts.extend([middle..part.end, part.start..middle]);
-            }
-        }
-        Ok(taken)
-    }
-
-    async fn exchange(&self, rows: &[Row]) -> Result<usize, protocol::Error> {
-        protocol::send(&self.address, &self.config.host, rows, self.timing.connect, self.timing.answer).await
     }
 
     fn report(&mut self) {
@@ -94,10 +81,10 @@ impl Zabbix {
 
 /// What may be wrong where Zabbix refuses values.
 const WHY_REFUSED: &str = "is the template linked to the host, the host enabled and not behind a proxy, the item not \
-     disabled, this agent among the item's allowed hosts";
+     disabled, this agent among the item's allowed hosts, the host's encryption that of the connection";
 
-fn away(error: &protocol::Error) -> Sent {
-    Sent::Retry { after: None, reason: error.to_string() }
+fn away(reason: String) -> Sent {
+    Sent::Retry { after: None, reason }
 }
 
 #[async_trait]
@@ -123,17 +110,17 @@ impl Sink for Zabbix {
                 owner.push(index);
             }
         }
-        let taken = match self.deliver(&rows).await {
-            Ok(taken) => taken,
-            Err(error) => return away(&error),
+        let refused = match self.delivery.send(&rows).await {
+            Ok(refused) => refused,
+            Err(reason) => return away(reason),
         };
-        let refused = |index: usize| rows[index].weight == Weight::Run && !taken[index];
+        let taken: Vec<bool> = refused.iter().map(Option::is_none).collect();
         let refusals: Vec<Refusal> = (0..rows.len())
-            .filter(|index| refused(*index))
-            .map(|index| Refusal {
-                index: owner[index],
-                reason: format!("no value of `{}` is taken: {WHY_REFUSED}", rows[index].key),
-                for_now: true,
+            .filter(|index| rows[*index].weight == Weight::Run)
+            .filter_map(|index| {
+                let why = refused[index].as_deref()?;
+                let reason = format!("no value of `{}` is taken: {why}", rows[index].key);
+                Some(Refusal { index: owner[index], reason, for_now: true })
             })
             .collect();
         if !refusals.is_empty() {
@@ -171,12 +158,13 @@ impl Sink for Zabbix {
         }
         let rows = self.rows.next(now);
         self.report();
-        match self.deliver(&rows).await {
-            Ok(taken) => {
+        match self.delivery.send(&rows).await {
+            Ok(refused) => {
+                let taken: Vec<bool> = refused.iter().map(Option::is_none).collect();
                 self.rows.answered(&rows, &taken, Instant::now());
                 Sent::Taken
             }
-            Err(error) => away(&error),
+            Err(reason) => away(reason),
         }
     }
 }

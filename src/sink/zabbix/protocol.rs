@@ -1,89 +1,66 @@
-//! The trapper protocol: one request and one answer on one TCP connection.
+//! The trapper protocol: one request and one answer on one connection. Encoding and decoding; pure.
 //!
 //! A frame is `ZBXD`, a byte of flags, the payload's length and a reserved word (both 32 bits, little endian), and
-//! the payload, which is JSON (Zabbix manual, "Header and data length" and "Sender protocol"). Requests are sent as
-//! they are, so answers are not compressed either. Deliberately absent: `session` and `id` of rows, since 7.0 ignores
-//! them and 6.0 refuses what it takes for a repetition; a row's identity is its clock and ns, which makes sending a
-//! request again unchanged harmless.
+//! the payload, which is JSON (Zabbix manual, "Header and data length" and "Sender protocol"). A payload of more than
+//! [`COMPRESSED_FROM`] bytes is compressed with zlib, which every server since 4.0 takes; the reserved word is then its
+//! uncompressed length, and the answer may be compressed as well. Deliberately absent: `session` and `id` of rows, since
+//! 7.0 ignores them and 6.0 refuses what it takes for a repetition; a row's identity is its clock and ns, which makes
+//! sending a request again unchanged harmless.
 
-use std::time::Duration;
+use std::io::Read as _;
 
+use flate2::Compression;
+use flate2::read::{ZlibDecoder, ZlibEncoder};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::items::Row;
 
 /// How every frame begins.
 const MAGIC: &[u8; 4] = b"ZBXD";
 /// Bytes before the payload.
-const HEADER: usize = 13;
+pub const HEADER: usize = 13;
 /// The flag that every frame has.
 const FLAG_PROTOCOL: u8 = 0x01;
-/// The longest answer that is read, in bytes; a real one has about a hundred.
+/// The flag of a payload that is compressed with zlib.
+const FLAG_COMPRESSED: u8 = 0x02;
+/// Payloads of more bytes are compressed.
+const COMPRESSED_FROM: usize = 1024;
+/// The longest answer that is read, in bytes, compressed or not; a real one has about a hundred.
 const MAX_ANSWER: u32 = 64 * 1024;
 
-/// Why a request got no usable answer. All of these are worth another try.
-#[derive(Debug)]
-pub enum Error {
-    /// No connection, or it broke.
-    Io(std::io::Error),
-    /// Nothing came in time.
-    Timeout(&'static str),
-    /// What came is not an answer of a trapper.
-    Answer(String),
-    /// The server took the request for a bad one; its own words.
+/// What a server says to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// How many rows it took. Which of them, and why not the others, it does not say.
+    Processed(usize),
+    /// Another member of its proxy group has the host (7.0 and later).
+    Redirect {
+        /// The member, as `host:port`.
+        address: String,
+        /// Increases with every change of the group's assignments.
+        revision: u64,
+    },
+    /// It has no member to name any more: another address must be tried.
+    Reset,
+    /// It took the request for a bad one; its own words.
     Rejected(String),
 }
 
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "{error}"),
-            Self::Timeout(what) => write!(f, "{what} took too long"),
-            Self::Answer(what) => write!(f, "not an answer of a Zabbix trapper: {what}"),
-            Self::Rejected(info) => write!(f, "the server rejected the request: {info}"),
-        }
-    }
+/// The length of an answer's payload, and how it is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes that follow.
+    pub length: usize,
+    is_compressed: bool,
 }
 
-impl std::error::Error for Error {}
-
-impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
-    }
+/// Encodes a request that sends rows for a host.
+pub fn request(host: &str, rows: &[Row]) -> Vec<u8> {
+    frame(&payload(host, rows))
 }
 
-/// Sends rows for a host to `address` (`host:port`) and returns how many the server took.
-///
-/// # Errors
-///
-/// When there is no connection within `connect`, no answer within `answer`, or the answer is not one.
-pub async fn send(
-    address: &str,
-    host: &str,
-    rows: &[Row],
-    connect: Duration,
-    answer: Duration,
-) -> Result<usize, Error> {
-    let mut stream =
-        timeout(connect, TcpStream::connect(address)).await.map_err(|_| Error::Timeout("connecting"))??;
-    let exchange = async {
-        stream.write_all(&frame(&request(host, rows))).await?;
-        let mut header = [0; HEADER];
-        stream.read_exact(&mut header).await?;
-        let mut payload = vec![0; payload_length(&header)?];
-        stream.read_exact(&mut payload).await?;
-        processed(&payload)
-    };
-    timeout(answer, exchange).await.map_err(|_| Error::Timeout("the answer"))?
-}
-
-/// The JSON of a request.
-fn request(host: &str, rows: &[Row]) -> Vec<u8> {
+fn payload(host: &str, rows: &[Row]) -> Vec<u8> {
     #[derive(Serialize)]
     struct Request<'a> {
         request: &'static str,
@@ -101,44 +78,77 @@ fn request(host: &str, rows: &[Row]) -> Vec<u8> {
 
 /// A payload with its header.
 fn frame(payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a batch is far below four gigabytes");
+    let word = |length: usize| u32::try_from(length).expect("a batch is far below four gigabytes").to_le_bytes();
     let mut frame = Vec::with_capacity(HEADER + payload.len());
     frame.extend_from_slice(MAGIC);
-    frame.push(FLAG_PROTOCOL);
-    frame.extend_from_slice(&length.to_le_bytes());
-    frame.extend_from_slice(&0u32.to_le_bytes());
-    frame.extend_from_slice(payload);
+    if payload.len() <= COMPRESSED_FROM {
+        frame.push(FLAG_PROTOCOL);
+        frame.extend_from_slice(&word(payload.len()));
+        frame.extend_from_slice(&word(0));
+        frame.extend_from_slice(payload);
+        return frame;
+    }
+    frame.push(FLAG_PROTOCOL | FLAG_COMPRESSED);
+    frame.extend_from_slice(&word(0));
+    frame.extend_from_slice(&word(payload.len()));
+    ZlibEncoder::new(payload, Compression::fast()).read_to_end(&mut frame).expect("memory can be read");
+    let length = word(frame.len() - HEADER);
+    frame[5..9].copy_from_slice(&length);
     frame
 }
 
-/// How many bytes follow a header; refused before anything is allocated for them.
-fn payload_length(header: &[u8; HEADER]) -> Result<usize, Error> {
-    let [m0, m1, m2, m3, flags, l0, l1, l2, l3, ..] = *header;
+/// Decodes a header. What is too long is refused before anything is allocated for it; the error says what is wrong.
+pub fn header(header: &[u8; HEADER]) -> Result<Header, String> {
+    let [m0, m1, m2, m3, flags, l0, l1, l2, l3, r0, r1, r2, r3] = *header;
     if [m0, m1, m2, m3] != *MAGIC {
-        return Err(Error::Answer("it does not begin with ZBXD".into()));
+        return Err("it does not begin with ZBXD".into());
     }
-    if flags != FLAG_PROTOCOL {
-        return Err(Error::Answer(format!("flags {flags:#04x} were not asked for")));
+    if flags & !FLAG_COMPRESSED != FLAG_PROTOCOL {
+        return Err(format!("flags {flags:#04x} were not asked for"));
     }
+    let is_compressed = flags & FLAG_COMPRESSED != 0;
     let length = u32::from_le_bytes([l0, l1, l2, l3]);
-    if length > MAX_ANSWER {
-        return Err(Error::Answer(format!("{length} bytes, more than {MAX_ANSWER}")));
+    let decoded = if is_compressed { u32::from_le_bytes([r0, r1, r2, r3]) } else { length };
+    let longest = length.max(decoded);
+    if longest > MAX_ANSWER {
+        return Err(format!("{longest} bytes, more than {MAX_ANSWER}"));
     }
-    usize::try_from(length).map_err(|_| Error::Answer(format!("{length} bytes")))
+    let length = usize::try_from(length).map_err(|_| format!("{length} bytes"))?;
+    Ok(Header { length, is_compressed })
 }
 
-/// The number of rows taken, from `processed: 3; failed: 0; total: 3; seconds spent: 0.000123`.
-fn processed(payload: &[u8]) -> Result<usize, Error> {
-    let answer: Value = serde_json::from_slice(payload).map_err(|error| Error::Answer(error.to_string()))?;
-    let info = answer["info"].as_str().unwrap_or_default();
-    if answer["response"] != "success" {
-        let words = if info.is_empty() { answer.to_string() } else { info.to_owned() };
-        return Err(Error::Rejected(words));
+/// Decodes the payload of an answer; the error says what is wrong with it.
+pub fn answer(header: Header, payload: &[u8]) -> Result<Answer, String> {
+    if !header.is_compressed {
+        return parse(payload);
     }
-    info.split(';')
-        .find_map(|part| part.trim().strip_prefix("processed:"))
-        .and_then(|count| count.trim().parse().ok())
-        .ok_or_else(|| Error::Answer(format!("no number of processed rows in {info:?}")))
+    let mut decoded = Vec::new();
+    let decoder = ZlibDecoder::new(payload);
+    let read = decoder.take(u64::from(MAX_ANSWER) + 1).read_to_end(&mut decoded);
+    read.map_err(|error| format!("its compression is broken: {error}"))?;
+    if decoded.len() as u64 > u64::from(MAX_ANSWER) {
+        return Err(format!("more than {MAX_ANSWER} bytes"));
+    }
+    parse(&decoded)
+}
+
+fn parse(payload: &[u8]) -> Result<Answer, String> {
+    let answer: Value = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+    let info = answer["info"].as_str().unwrap_or_default();
+    if answer["response"] == "success" {
+        // As in `processed: 3; failed: 0; total: 3; seconds spent: 0.000123`.
+        let count = info.split(';').find_map(|part| part.trim().strip_prefix("processed:"));
+        let count = count.and_then(|count| count.trim().parse().ok());
+        return count.map(Answer::Processed).ok_or_else(|| format!("no number of processed rows in {info:?}"));
+    }
+    let redirect = &answer["redirect"];
+    if redirect["reset"] == true || redirect["reset"] == "true" {
+        return Ok(Answer::Reset);
+    }
+    if let (Some(address), Some(revision)) = (redirect["address"].as_str(), redirect["revision"].as_u64()) {
+        return Ok(Answer::Redirect { address: address.to_owned(), revision });
+    }
+    Ok(Answer::Rejected(if info.is_empty() { answer.to_string() } else { info.to_owned() }))
 }
 
 #[cfg(test)]
@@ -155,47 +165,76 @@ mod tests {
             weight: Weight::Detail,
         };
         let clockless = Row { key: "wachta.agent".into(), value: "{}".into(), at: None, weight: Weight::Upkeep };
-        let payload = concat!(
+        let expected = concat!(
             r#"{"request":"sender data","data":[{"host":"waw-1","#,
             r#""key":"wachta.step.success[\"shop\",\"click \\\"Buy\\\"\"]","value":"1","clock":1795352834,"ns":999999999},"#,
             r#"{"host":"waw-1","key":"wachta.agent","value":"{}"}]}"#
         );
-        let sent = frame(&request("waw-1", &[row, clockless]));
-        let length = u8::try_from(payload.len()).unwrap();
+        let sent = request("waw-1", &[row, clockless]);
+        let length = u8::try_from(expected.len()).unwrap();
         assert_eq!(sent[..HEADER], [b'Z', b'B', b'X', b'D', 1, length, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(String::from_utf8_lossy(&sent[HEADER..]), payload);
+        assert_eq!(String::from_utf8_lossy(&sent[HEADER..]), expected);
+    }
+
+    #[test]
+    fn a_long_payload_is_compressed() {
+        let payload = vec![b'a'; COMPRESSED_FROM + 1];
+        let sent = frame(&payload);
+        let length = u32::from_le_bytes(sent[5..9].try_into().unwrap());
+        assert_eq!((sent[4], usize::try_from(length).unwrap()), (3, sent.len() - HEADER));
+        assert_eq!(sent[9..13], u32::try_from(payload.len()).unwrap().to_le_bytes());
+        let mut decoded = Vec::new();
+        ZlibDecoder::new(&sent[HEADER..]).read_to_end(&mut decoded).unwrap();
+        assert_eq!(decoded, payload);
+        assert_eq!(frame(&payload[1..])[4], 1);
     }
 
     #[test]
     fn answers_are_read_and_others_refused() {
-        let check = |payload: &str, expected: &str| {
-            let shown = match processed(payload.as_bytes()) {
-                Ok(count) => count.to_string(),
-                Err(error) => error.to_string(),
-            };
-            assert_eq!(shown, expected);
+        let check = |payload: &str, expected: Result<Answer, &str>| {
+            assert_eq!(parse(payload.as_bytes()), expected.map_err(str::to_owned), "{payload}");
         };
-        check(r#"{"response":"success","info":"processed: 3; failed: 1; total: 4; seconds spent: 0.000123"}"#, "3");
+        let rejected = |words: &str| Ok(Answer::Rejected(words.into()));
+        let taken = r#"{"response":"success","info":"processed: 3; failed: 1; total: 4; seconds spent: 0.000123"}"#;
+        check(taken, Ok(Answer::Processed(3)));
+        check(r#"{"response":"failed","info":"cannot find pair"}"#, rejected("cannot find pair"));
+        check(r#"{"response":"failed"}"#, rejected(r#"{"response":"failed"}"#));
+        let redirect = Answer::Redirect { address: "10.0.0.2:10051".into(), revision: 17 };
+        check(r#"{"response":"failed","redirect":{"revision":17,"address":"10.0.0.2:10051"}}"#, Ok(redirect));
+        check(r#"{"response":"failed","redirect":{"reset":true}}"#, Ok(Answer::Reset));
+        check(r#"{"response":"failed","redirect":{"reset":"true"}}"#, Ok(Answer::Reset));
         check(
-            r#"{"response":"failed","info":"cannot find pair"}"#,
-            "the server rejected the request: cannot find pair",
+            r#"{"response":"failed","redirect":{"address":"10.0.0.2"}}"#,
+            rejected(r#"{"response":"failed","redirect":{"address":"10.0.0.2"}}"#),
         );
-        check(
-            r#"{"response":"failed","redirect":{"reset":true}}"#,
-            r#"the server rejected the request: {"response":"failed","redirect":{"reset":true}}"#,
-        );
-        check(r#"{"response":"success"}"#, r#"not an answer of a Zabbix trapper: no number of processed rows in """#);
-        check("nonsense", "not an answer of a Zabbix trapper: expected ident at line 1 column 2");
+        check(r#"{"response":"success"}"#, Err(r#"no number of processed rows in """#));
+        check("nonsense", Err("expected ident at line 1 column 2"));
     }
 
     #[test]
     fn a_header_is_refused_before_anything_is_allocated() {
-        let check = |header: &[u8; HEADER], expected: Option<usize>| {
-            assert_eq!(payload_length(header).ok(), expected, "{header:?}");
+        let check = |bytes: &[u8; HEADER], expected: Option<(usize, bool)>| {
+            let read = header(bytes).ok().map(|header| (header.length, header.is_compressed));
+            assert_eq!(read, expected, "{bytes:?}");
         };
-        check(b"ZBXD\x01\x5a\0\0\0\0\0\0\0", Some(90));
+        check(b"ZBXD\x01\x5a\0\0\0\0\0\0\0", Some((90, false)));
         check(b"ZBXD\x01\xff\xff\xff\x7f\0\0\0\0", None);
-        check(b"ZBXD\x03\x5a\0\0\0\0\0\0\0", None);
+        check(b"ZBXD\x03\x5a\0\0\0\x60\0\0\0", Some((90, true)));
+        check(b"ZBXD\x03\x5a\0\0\0\0\0\x02\0", None);
+        check(b"ZBXD\x05\x5a\0\0\0\0\0\0\0", None);
         check(b"HTTP/1.1 400 ", None);
+    }
+
+    #[test]
+    fn an_answer_that_says_less_than_it_unpacks_to_is_refused() {
+        let bomb = frame(&vec![b' '; 1 << 20]);
+        let read = answer(Header { length: 0, is_compressed: true }, &bomb[HEADER..]);
+        assert_eq!(read, Err("more than 65536 bytes".into()));
+        let good = br#"{"response":"success","info":"processed: 1; failed: 0; total: 1"}"#;
+        let padded: Vec<u8> = good.iter().copied().chain(vec![b' '; COMPRESSED_FROM]).collect();
+        let read = answer(Header { length: 0, is_compressed: true }, &frame(&padded)[HEADER..]);
+        assert_eq!(read, Ok(Answer::Processed(1)));
+        let broken = answer(Header { length: 0, is_compressed: true }, b"nonsense").unwrap_err();
+        assert!(broken.starts_with("its compression is broken: "), "{broken}");
     }
 }

@@ -1,6 +1,7 @@
 //! The sink, run by its driver, against a trapper that behaves badly.
 
 use std::collections::VecDeque;
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::items::tests::outcome;
 use super::*;
+use crate::bounded::credential::Credential;
 use crate::outcome::{StepStatus, Verdict};
-use crate::sink::fixtures::{self, Shelf};
+use crate::sink::fixtures::Shelf;
 use crate::sink::{self, Destination, Metrics, Sinks};
 use crate::tasks::Tasks;
 
@@ -84,6 +86,11 @@ async fn read(stream: &mut TcpStream) -> Vec<String> {
     let length = u32::from_le_bytes([header[5], header[6], header[7], header[8]]);
     let mut payload = vec![0; length.try_into().unwrap()];
     stream.read_exact(&mut payload).await.unwrap();
+    if header[4] == 3 {
+        let mut decoded = Vec::new();
+        flate2::read::ZlibDecoder::new(payload.as_slice()).read_to_end(&mut decoded).unwrap();
+        payload = decoded;
+    }
     let request: Value = serde_json::from_slice(&payload).unwrap();
     assert_eq!(request["request"], "sender data");
     let rows = request["data"].as_array().unwrap();
@@ -97,6 +104,15 @@ struct Running {
 
 impl Running {
     async fn start(address: &str) -> Self {
+        Self::with(&[address]).await
+    }
+
+    async fn with(servers: &[&str]) -> Self {
+        let servers = servers.iter().map(|server| (*server).to_owned()).collect();
+        Self::configured(Config { servers, host: "waw-1".into(), ..Config::default() }).await
+    }
+
+    async fn configured(config: Config) -> Self {
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let sinks = Sinks::open(sink::Parts {
             store: Arc::<Shelf>::default(),
@@ -104,7 +120,7 @@ impl Running {
             context: sink::Context {
                 location: "here".into(),
                 agent_state: Arc::new(|| json!({})),
-                ..fixtures::context()
+                ..fixtures::context_with_http()
             },
             metrics: metrics.clone(),
             tasks: Tasks::unregistered(CancellationToken::new()),
@@ -116,8 +132,7 @@ impl Running {
             },
         });
         let sinks = sinks.await.unwrap();
-        let destination = Destination::Zabbix(Config { server: address.into(), host: "waw-1".into(), api: None });
-        sinks.load(&[destination], &Scenarios::default(), &[]).await;
+        sinks.load(&[Destination::Zabbix(config)], &Scenarios::default(), &[]).await;
         Self { sinks, metrics }
     }
 
@@ -189,6 +204,45 @@ async fn a_detail_that_is_refused_holds_up_nothing() {
 }
 
 #[tokio::test]
+async fn the_next_node_is_tried_where_one_has_no_connection() {
+    // Nobody listens where this one did.
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let mut trapper = Trapper::start(Vec::new()).await;
+    let running = Running::with(&[&closed, &trapper.address]).await;
+    assert_eq!(trapper.see(1).await, [FIRST]);
+    running.push("shop");
+    trapper.see(1).await;
+    assert_eq!(running.stop().await, "sent 1, failed 0, dropped 0, queued 0");
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_and_remembered() {
+    let mut member = Trapper::start(Vec::new()).await;
+    let answer = json!({"response": "failed", "redirect": {"revision": 17, "address": member.address}}).to_string();
+    let length = u64::try_from(answer.len()).unwrap().to_le_bytes();
+    let redirect = [b"ZBXD\x01".as_slice(), &length, answer.as_bytes()].concat().leak();
+    let mut first = Trapper::start(vec![Do::Say(redirect)]).await;
+    let running = Running::start(&first.address).await;
+    assert_eq!((first.see(1).await, member.see(1).await), (vec![FIRST.to_owned()], vec![FIRST.to_owned()]));
+    running.push("shop");
+    assert_eq!(member.see(1).await, ["run[shop] step.success[shop,open] step.duration[shop,open]"]);
+    assert_eq!(running.stop().await, "sent 1, failed 0, dropped 0, queued 0");
+    assert!(first.requests.try_recv().is_err(), "the second batch goes to the member at once");
+}
+
+#[tokio::test]
+async fn a_batch_of_thousands_is_one_request() {
+    let mut trapper = Trapper::start(Vec::new()).await;
+    let running = Running::start(&trapper.address).await;
+    assert_eq!(trapper.see(1).await, [FIRST]);
+    for scenario in 0..1_000 {
+        running.push(&format!("shop-{scenario}"));
+    }
+    assert_eq!(trapper.see(1).await[0].split(' ').count(), 3_000);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn stopping_takes_no_longer_than_it_may() {
     let trapper = Trapper::start((0..100).map(|_| Do::Hang).collect()).await;
     let running = Running::start(&trapper.address).await;
@@ -207,4 +261,70 @@ fn runs_that_ended_together_get_times_of_their_own() {
     assert_eq!(times(), [0, 1, 2, 1_000_000_000]);
     // What is sent again has the time that it had.
     assert_eq!(times(), [0, 1, 2, 1_000_000_000]);
+}
+
+/// A frontend of a version, whose `history.push` knows no item whose key contains `unknown`; what it was sent.
+async fn frontend(version: &'static str, unknown: &'static str) -> (api::Config, mpsc::UnboundedReceiver<String>) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (told, pushed) = mpsc::unbounded_channel();
+    let answer = move |text: String| async move {
+        let call: Value = serde_json::from_str(&text).unwrap();
+        if call["method"] == "apiinfo.version" {
+            return json!({"result": version}).to_string();
+        }
+        assert_eq!(call["method"], "history.push");
+        let rows = call["params"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["host"] == "waw-1"));
+        let keys = rows.iter().map(|row| row["key"].as_str().unwrap());
+        let answers = keys.clone().map(|key| {
+            if key.contains(unknown) { json!({"error": "Item is disabled."}) } else { json!({"itemid": 1}) }
+        });
+        let answer = json!({"result": {"response": "success", "data": answers.collect::<Vec<_>>()}});
+        let _ = told.send(keys.collect::<Vec<_>>().join(" ").replace("wachta.", "").replace('"', ""));
+        answer.to_string()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = api::url_of(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let router = axum::Router::new().route("/api_jsonrpc.php", axum::routing::post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let login = api::Login::Token(Credential::text("0123456789abcdef"));
+    (api::Config { url, login, ca: None }, pushed)
+}
+
+async fn next(pushed: &mut mpsc::UnboundedReceiver<String>) -> String {
+    tokio::time::timeout(Duration::from_secs(10), pushed.recv()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn history_push_says_of_each_value_why_it_is_refused() {
+    let (api, mut pushed) = frontend("7.0.22", "run[\"new").await;
+    let config = Config { host: "waw-1".into(), api: Some(api), via: Via::Api, ..Config::default() };
+    let running = Running::configured(config).await;
+    assert_eq!(next(&mut pushed).await, FIRST);
+    running.push("new");
+    // The run comes again as a whole, and what is behind it goes on.
+    let batch = "run[new] step.success[new,open] step.duration[new,open]";
+    assert_eq!((next(&mut pushed).await, next(&mut pushed).await), (batch.into(), batch.into()));
+    running.push("shop");
+    while next(&mut pushed).await == batch {}
+    let error = running.sinks.status()[0].last_error.clone().unwrap().1;
+    assert_eq!(error, r#"no value of `wachta.run["new"]` is taken: Item is disabled"#);
+    let counts = running.stop().await;
+    assert!(counts.starts_with("sent 1, ") && counts.ends_with(", dropped 1, queued 0"), "{counts}");
+}
+
+#[tokio::test]
+async fn the_api_is_used_where_the_server_has_the_method() {
+    for (version, is_pushed) in [("7.0.22", true), ("6.0.14", false)] {
+        let (api, mut pushed) = frontend(version, "nothing").await;
+        let mut trapper = Trapper::start(Vec::new()).await;
+        let (servers, api) = (vec![trapper.address.clone()], Some(api));
+        let config = Config { servers, host: "waw-1".into(), api, via: Via::Auto, ..Config::default() };
+        let running = Running::configured(config).await;
+        let first = if is_pushed { next(&mut pushed).await } else { trapper.see(1).await.remove(0) };
+        assert_eq!(first, FIRST, "{version}");
+        assert!(running.stop().await.starts_with("sent 0, failed 0, "));
+        let other = (pushed.try_recv().is_ok(), trapper.requests.try_recv().is_ok());
+        assert_eq!(other, (false, false), "{version}");
+    }
 }

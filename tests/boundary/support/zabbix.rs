@@ -20,6 +20,8 @@ static ONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 pub struct Server {
     pub trapper: String,
     pub api: String,
+    /// The folder with the authority, and a certificate of an agent that it signed.
+    pub tls: PathBuf,
     _mine: OwnedMutexGuard<()>,
 }
 
@@ -35,7 +37,12 @@ impl Server {
                 text.lines().find_map(|line| line.strip_prefix(key)).expect("the script says where the server is");
             line.trim_start_matches('=').to_owned()
         };
-        Self { trapper: value("ZABBIX_TRAPPER"), api: value("ZABBIX_API"), _mine: mine }
+        Self {
+            trapper: value("ZABBIX_TRAPPER"),
+            api: value("ZABBIX_API"),
+            tls: value("ZABBIX_TLS").into(),
+            _mine: mine,
+        }
     }
 }
 

@@ -93,7 +93,7 @@ fn every_mistake_is_told_with_its_place() {
         let (_, problems) = check(&format!("  receivers:\n    a: {receiver}\n"));
         assert_eq!(problems, expected, "{receiver}");
     };
-    let kinds = "one of webhook, alertmanager, pagerduty, slack, teams, telegram, email, ntfy, log";
+    let kinds = "one of webhook, alertmanager, pagerduty, slack, teams, telegram, email, ntfy, zabbix, log";
     check("{template: {}}", &[&format!("6:5: receiver `a` needs one kind; {kinds}")]);
     check("{log: {}, ntfy: {topic: abcd}}", &[&format!("6:5: receiver `a` needs one kind; {kinds}")]);
     check("{limit: 6 per hour, log: {}}", &[]);

@@ -1,0 +1,313 @@
+//! Acknowledgements to and from Zabbix, by its API.
+//!
+//! What is wrong is shown in Zabbix as problems of the triggers of wachta's template, which its values open and resolve, one
+//! for each scenario. So this receiver shows nothing again: it writes an acknowledgement made here to the problem
+//! (`event.acknowledge`), and takes over one made there (`problem.get`, in rounds). A problem belongs to an incident when it
+//! is open on the agent's host and its tags are `scope: availability` and `scenario: ID`.
+//!
+//! It asks in rounds since a webhook media type would need an action and a media of a user set up in Zabbix, and a way from
+//! its server to the agent. A problem that is closed by hand there is no end here: values would open it again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use serde_json::{Value as Json, json};
+use url::Url;
+
+use super::config::Zabbix;
+use super::feedback::{AT_RECEIVER, FEEDBACK, FeedbackChannel};
+use super::pagerduty_poll::{Alert, Failure, Standing, alert, carry_out, decide, keep, pause};
+use super::{Notifier, Tried, cut};
+use crate::bounded::credential::Credential;
+use crate::incident::{Event, Notice};
+
+/// How messages begin that wachta writes to problems.
+const OURS: &str = "wachta: ";
+/// Where people are said to have acknowledged.
+const PLACE: &str = "Zabbix";
+/// Acknowledges the event, of the bits of an action.
+const ACKNOWLEDGE: u64 = 2;
+/// Adds a message.
+const ADD_MESSAGE: u64 = 4;
+/// Takes the acknowledgement back.
+const UNACKNOWLEDGE: u64 = 16;
+/// How many characters of a person's name are kept.
+const MAX_NAME_CHARS: usize = 100;
+/// The longest message that Zabbix takes, in characters.
+const MAX_MESSAGE_CHARS: usize = 2_000;
+
+/// Where the API is, and as whom it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZabbixAccess {
+    /// The URL of `api_jsonrpc.php`.
+    pub url: Url,
+    /// The user, where it is not that of a token.
+    pub user: Option<String>,
+    /// The API token, or the password of the user.
+    pub credential: Credential,
+    /// A PEM file with roots that are trusted besides the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// The API, as one user.
+pub trait ZabbixApi: Send + Sync {
+    /// Calls a method and returns its result; the error is for people and holds no credential.
+    fn call<'a>(&'a self, method: &'static str, params: Json) -> BoxFuture<'a, Result<Json, String>>;
+
+    /// Ends a session, where one was opened.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// Opens the API.
+pub type ZabbixConnect =
+    std::sync::Arc<dyn Fn(ZabbixAccess) -> BoxFuture<'static, Result<Box<dyn ZabbixApi>, String>> + Send + Sync>;
+
+/// Carries acknowledgements.
+pub(super) struct Problems {
+    pub(super) config: Zabbix,
+    pub(super) connect: ZabbixConnect,
+}
+
+impl Problems {
+    async fn open(&self) -> Result<Box<dyn ZabbixApi>, String> {
+        let access = self.config.access.clone().ok_or("`zabbix` of the agent configuration has no `api`")?;
+        (self.connect)(access).await
+    }
+
+    /// Writes to the open problems of scenarios; those that have none are passed over. Returns to how many.
+    async fn write(&self, subjects: &[String], action: u64, message: &str) -> Result<usize, String> {
+        let api = self.open().await?;
+        let written = async {
+            let problems = problems(&*api, &self.config.host).await?;
+            let events: Vec<_> = problems.iter().filter(|problem| subjects.contains(&problem.scenario)).collect();
+            let events: Vec<_> = events.into_iter().map(|problem| problem.event.clone()).collect();
+            write(&*api, &events, action, message).await
+        };
+        let written = written.await;
+        api.close().await;
+        written
+    }
+
+    /// Asks once how the problems of open incidents stand.
+    pub(super) async fn round(&self, channel: &FeedbackChannel) -> Result<(), Failure> {
+        let stored =
+            channel.stored().await.map_err(|error| Failure::new(format!("the store does not answer: {error}")))?;
+        let open: Vec<(Alert<'_>, &Json)> =
+            stored.iter().filter_map(|(key, state)| Some((alert(key, state)?, state))).collect();
+        let notes = || stored.iter().filter_map(|(key, note)| Some((key.strip_prefix(FEEDBACK)?, note)));
+        for (key, _) in notes().filter(|(key, _)| !open.iter().any(|(alert, _)| alert.key == *key)) {
+            keep(channel, key, None).await?;
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        let api = self.open().await.map_err(Failure::new)?;
+        let asked = async {
+            let problems = problems(&*api, &self.config.host).await?;
+            let mut changes = Vec::new();
+            for (alert, state) in &open {
+                let subjects = subjects(state);
+                let of = || problems.iter().filter(|problem| subjects.contains(&problem.scenario.as_str()));
+                // The problem may have opened after the acknowledgement.
+                if let Some(by) = state["acknowledged_by"].as_str() {
+                    let new: Vec<_> = of().filter(|one| !one.is_ours_known).map(|one| one.event.clone()).collect();
+                    write(&*api, &new, ACKNOWLEDGE | ADD_MESSAGE, &acknowledged(by)).await?;
+                    if !new.is_empty() {
+                        continue;
+                    }
+                }
+                let note = notes().find(|(key, _)| *key == alert.key).map(|(_, note)| note);
+                let mut standing = standing(of());
+                if let Standing::Acknowledged(user) = &standing {
+                    standing = Standing::Acknowledged(name(&*api, user).await);
+                }
+                changes.extend(decide(*alert, note, &standing, PLACE).map(|change| (alert.key, change)));
+            }
+            Ok(changes)
+        };
+        let changes: Result<_, String> = asked.await;
+        api.close().await;
+        for (key, change) in changes.map_err(Failure::new)? {
+            carry_out(channel, key, change, PLACE).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Who has acknowledged a problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Acknowledger {
+    /// Nobody, or it was taken back.
+    Nobody,
+    /// wachta.
+    Wachta,
+    /// A user, by its id.
+    User(String),
+}
+
+/// An open problem of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Problem {
+    event: String,
+    scenario: String,
+    /// Who has acknowledged it.
+    acknowledged: Acknowledger,
+    /// Whether wachta has ever acknowledged it.
+    is_ours_known: bool,
+}
+
+/// The open problems of a host's scenarios.
+async fn problems(api: &dyn ZabbixApi, host: &str) -> Result<Vec<Problem>, String> {
+    let hosts = api.call("host.get", json!({"filter": {"host": host}, "output": ["hostid"]})).await?;
+    let Some(id) = hosts[0]["hostid"].as_str() else {
+        return Err(format!("Zabbix has no host `{host}` that this user may read"));
+    };
+    let params = json!({
+        "hostids": [id], "source": 0, "object": 0, "output": ["eventid", "acknowledged"], "selectTags": "extend",
+        "selectAcknowledges": ["userid", "clock", "message", "action"],
+        "tags": [{"tag": "scope", "value": "availability", "operator": 1}],
+    });
+    let found = api.call("problem.get", params).await?;
+    Ok(found.as_array().into_iter().flatten().filter_map(problem).collect())
+}
+
+fn problem(json: &Json) -> Option<Problem> {
+    let tags = json["tags"].as_array()?;
+    let scenario = tags.iter().find(|tag| tag["tag"] == "scenario")?["value"].as_str()?;
+    let number = |value: &Json| value.as_str().and_then(|text| text.parse().ok()).or(value.as_u64()).unwrap_or(0);
+    let mut actions: Vec<&Json> = json["acknowledges"].as_array().into_iter().flatten().collect();
+    actions.sort_by_key(|action| number(&action["clock"]));
+    let is_ours = |action: &&Json| action["message"].as_str().is_some_and(|text| text.starts_with(OURS));
+    let mut acknowledging = actions.into_iter().filter(|action| number(&action["action"]) & ACKNOWLEDGE != 0);
+    let is_ours_known = acknowledging.clone().any(|action| is_ours(&action));
+    let last = acknowledging.next_back().filter(|_| number(&json["acknowledged"]) == 1);
+    let acknowledged = match last {
+        None => Acknowledger::Nobody,
+        Some(action) if is_ours(&action) => Acknowledger::Wachta,
+        Some(action) => Acknowledger::User(number(&action["userid"]).to_string()),
+    };
+    let event = json["eventid"].as_str()?.to_owned();
+    Some(Problem { event, scenario: scenario.to_owned(), acknowledged, is_ours_known })
+}
+
+/// How an incident stands by its problems: it is acknowledged when all of them are.
+fn standing<'a>(problems: impl Iterator<Item = &'a Problem>) -> Standing {
+    let all: Vec<_> = problems.map(|problem| &problem.acknowledged).collect();
+    let nobody = all.iter().filter(|by| ***by == Acknowledger::Nobody).count();
+    let user = all.iter().find_map(|by| match by {
+        Acknowledger::User(user) => Some(user.clone()),
+        Acknowledger::Nobody | Acknowledger::Wachta => None,
+    });
+    match user {
+        _ if all.is_empty() => Standing::Absent,
+        _ if nobody == all.len() => Standing::Triggered,
+        _ if nobody > 0 => Standing::Absent,
+        Some(user) => Standing::Acknowledged(user),
+        None => Standing::Automatic,
+    }
+}
+
+/// The name of a user, as far as it may be read.
+async fn name(api: &dyn ZabbixApi, user: &str) -> String {
+    let params = json!({"userids": [user], "output": ["username", "name", "surname"]});
+    let found = api.call("user.get", params).await.unwrap_or_default();
+    let text = |field: &str| found[0][field].as_str().unwrap_or_default().trim().to_owned();
+    let full = format!("{} {}", text("name"), text("surname")).trim().to_owned();
+    let names = [full, text("username"), format!("user {user}")];
+    let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+    cut::chars(&cut::line(&name), MAX_NAME_CHARS)
+}
+
+async fn write(api: &dyn ZabbixApi, events: &[String], action: u64, message: &str) -> Result<usize, String> {
+    if !events.is_empty() {
+        let message = cut::chars(message, MAX_MESSAGE_CHARS);
+        api.call("event.acknowledge", json!({"eventids": events, "action": action, "message": message})).await?;
+    }
+    Ok(events.len())
+}
+
+fn acknowledged(by: &str) -> String {
+    format!("{OURS}acknowledged by {by}")
+}
+
+/// The scenarios of an incident's group, as its state has them.
+fn subjects(state: &Json) -> Vec<&str> {
+    state["subjects"].as_array().into_iter().flatten().filter_map(Json::as_str).collect()
+}
+
+#[async_trait]
+impl Notifier for Problems {
+    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
+        let incident = &notice.incident;
+        let others = notice.others.iter().filter(|other| other.resolved_at.is_none()).map(|other| &other.subject);
+        let subjects: Vec<String> =
+            std::iter::once(&incident.subject).chain(others).map(|subject| subject.as_str().to_owned()).collect();
+        let mut state = json!({"key": notice.key, "subjects": subjects});
+        if notice.event == Event::Resolved {
+            state["over"] = true.into();
+            return Tried::sent("Zabbix resolves its problem by itself").remember(state);
+        }
+        let there = memo.map(|memo| &memo[AT_RECEIVER]).filter(|there| there["alert"] == notice.key);
+        // Only what was written here is taken back from here.
+        let is_written = memo.is_some_and(|memo| memo["acknowledged_by"].is_string());
+        let said = match &incident.acknowledged {
+            Some(acknowledgement) => {
+                state["acknowledged"] = true.into();
+                if there.is_some() {
+                    Ok("it was acknowledged in Zabbix".to_owned())
+                } else {
+                    let by = acknowledgement.author.as_str();
+                    state["acknowledged_by"] = by.into();
+                    if is_written {
+                        Ok("it is acknowledged in Zabbix already".to_owned())
+                    } else {
+                        let written = self.write(&subjects, ACKNOWLEDGE | ADD_MESSAGE, &acknowledged(by)).await;
+                        written.map(|count| format!("acknowledged {count} problems in Zabbix"))
+                    }
+                }
+            }
+            None if is_written && there.is_none() => {
+                let message = format!("{OURS}the acknowledgement was taken back");
+                let written = self.write(&subjects, UNACKNOWLEDGE | ADD_MESSAGE, &message).await;
+                written.map(|count| format!("took the acknowledgement of {count} problems in Zabbix back"))
+            }
+            // Nothing is to be written, but what stands in the way is found now.
+            None => self.write(&[], 0, "").await.map(|_| "Zabbix opens its problem by itself".to_owned()),
+        };
+        match said {
+            Ok(said) => Tried::sent(said).remember(state),
+            Err(problem) => Tried::refused(problem).holds_all(None),
+        }
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    fn has_feedback(&self) -> bool {
+        true
+    }
+
+    async fn receive(&self, channel: &FeedbackChannel) {
+        let (mut failures, mut reported) = (0_u32, None);
+        loop {
+            let problem = self.round(channel).await.err().map(|failure| failure.problem);
+            failures = if problem.is_some() { failures.saturating_add(1) } else { 0 };
+            // Once for each problem, and once when it is over.
+            if problem != reported {
+                let receiver = &channel.receiver;
+                match &problem {
+                    Some(problem) => tracing::warn!(receiver, problem, "cannot read acknowledgements from Zabbix"),
+                    None => tracing::info!(receiver, "acknowledgements are read from Zabbix again"),
+                }
+                reported = problem;
+            }
+            tokio::time::sleep(pause(self.config.interval, failures, None)).await;
+        }
+    }
+}
+
+/// How often Zabbix is asked when nothing else is said.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);

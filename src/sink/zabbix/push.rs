@@ -1,0 +1,146 @@
+//! Values by the method `history.push` of the API (7.0 and later): for agents that reach the frontend by HTTPS alone, and
+//! for hosts behind proxies, which this way does not ask about.
+//!
+//! Each row has an answer of its own. A row that was sent before is taken and not stored twice, as with the trapper; so a
+//! row that has the time of another one in the same call counts as taken as well. The server checks types later, so a
+//! value of a wrong type is taken, too.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::api::{self, Api, Version};
+use super::items::Row;
+
+/// Maximum number of rows of a call.
+const MAX_ROWS: usize = 1_000;
+/// Maximum size of the values of a call, in bytes: web servers refuse bodies above 1 MB where nobody has changed that.
+const MAX_BYTES: usize = 600_000;
+/// The first version with the method.
+const FIRST_VERSION: Version = Version::new(7, 0);
+/// The answer to a row whose time another row of the call has.
+const DUPLICATE: &str = "Duplicate timestamp found";
+
+/// A client of the API that sends values of one host.
+pub struct Push {
+    host: String,
+    config: api::Config,
+    http: reqwest::Client,
+    /// The API, once it answered.
+    api: Option<Api>,
+}
+
+impl Push {
+    /// Sends values of `host` by an API.
+    pub fn new(host: &str, config: api::Config, http: reqwest::Client) -> Self {
+        Self { host: host.to_owned(), config, http, api: None }
+    }
+
+    /// Whether the server has the method.
+    ///
+    /// # Errors
+    ///
+    /// When the API does not answer.
+    pub async fn is_possible(&mut self) -> Result<bool, String> {
+        self.api().await.map(|api| api.version() >= FIRST_VERSION).map_err(|error| error.to_string())
+    }
+
+    async fn api(&mut self) -> Result<&Api, api::Error> {
+        let api = match self.api.take() {
+            Some(api) => api,
+            None => Api::connect(&self.config, self.http.clone()).await?,
+        };
+        Ok(self.api.insert(api))
+    }
+
+    /// Sends rows and returns for each why it was refused, or `None` where it was taken.
+    ///
+    /// # Errors
+    ///
+    /// When a call has no usable answer.
+    pub async fn send(&mut self, rows: &[Row]) -> Result<Vec<Option<String>>, String> {
+        let mut refusals = Vec::with_capacity(rows.len());
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (call, behind) = rest.split_at(calls_rows(rest));
+            rest = behind;
+            match self.call(call).await {
+                Ok(answers) => refusals.extend(answers),
+                Err(error) => {
+                    // A session may have ended, or a token may have been renewed.
+                    self.api = None;
+                    return Err(error.to_string());
+                }
+            }
+        }
+        Ok(refusals)
+    }
+
+    async fn call(&mut self, rows: &[Row]) -> Result<Vec<Option<String>>, api::Error> {
+        #[derive(Serialize)]
+        struct Value<'a> {
+            host: &'a str,
+            #[serde(flatten)]
+            row: &'a Row,
+        }
+        let values: Vec<_> = rows.iter().map(|row| Value { host: &self.host, row }).collect();
+        let values = serde_json::to_value(values).expect("strings and integers always serialize");
+        let result = self.api().await?.call("history.push", &values).await?;
+        answers(&result, rows.len()).map_err(api::Error::NotApi)
+    }
+}
+
+/// How many of the first rows go into one call.
+fn calls_rows(rows: &[Row]) -> usize {
+    let mut bytes = 0;
+    let fitting = rows.iter().take(MAX_ROWS).take_while(|row| {
+        bytes += row.key.len() + row.value.len() + 100;
+        bytes <= MAX_BYTES
+    });
+    fitting.count().max(1)
+}
+
+/// What a result says of each of `count` rows.
+fn answers(result: &Value, count: usize) -> Result<Vec<Option<String>>, String> {
+    let data = result["data"].as_array().filter(|data| result["response"] == "success" && data.len() == count);
+    let data = data.ok_or_else(|| {
+        let shown: String = result.to_string().chars().take(200).collect();
+        format!("history.push gave no answer for each of {count} values: {shown}")
+    })?;
+    let refusal = |answer: &Value| {
+        let error = answer["error"].as_str()?.trim_end_matches('.');
+        (error != DUPLICATE).then(|| error.to_owned())
+    };
+    Ok(data.iter().map(refusal).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sink::zabbix::items::Weight;
+
+    #[test]
+    fn a_row_is_taken_unless_its_answer_says_why_not() {
+        let result = json!({"response": "success", "data": [
+            {"itemid": 51145}, {"itemid": "51146", "error": "Item is disabled."},
+            {"error": "No permissions to referred object or it does not exist."},
+            {"itemid": 51145, "error": "Duplicate timestamp found."},
+        ]});
+        let disabled = Some("Item is disabled".to_owned());
+        let unknown = Some("No permissions to referred object or it does not exist".to_owned());
+        assert_eq!(answers(&result, 4), Ok(vec![None, disabled, unknown, None]));
+        assert!(answers(&result, 3).unwrap_err().starts_with("history.push gave no answer for each of 3 values"));
+        assert!(answers(&json!({"response": "failed"}), 1).is_err());
+    }
+
+    #[test]
+    fn calls_are_bounded_by_rows_and_by_bytes() {
+        let row = |length| Row { key: "k".into(), value: "v".repeat(length), at: None, weight: Weight::Run };
+        let check = |rows: &[Row], expected: usize| assert_eq!(calls_rows(rows), expected);
+        check(&vec![row(1); 2_500], 1_000);
+        check(&vec![row(60_000); 20], 9);
+        check(&[row(2_000_000), row(1)], 1);
+        check(&[row(1)], 1);
+    }
+}
