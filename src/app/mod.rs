@@ -486,7 +486,11 @@ pub fn web_tls() -> Arc<rustls::ClientConfig> {
 }
 
 /// What sinks send with: a client that trusts the system's roots, and those of a file.
-fn sink_client(roots: Option<&Path>) -> Result<reqwest::Client, String> {
+///
+/// # Errors
+///
+/// When the file cannot be read or has no certificates.
+pub fn sink_client(roots: Option<&Path>) -> Result<reqwest::Client, String> {
     let trusted = run::tls::Trusted::system();
     let tls = match roots {
         None => trusted.client_config(),

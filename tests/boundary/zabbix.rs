@@ -119,7 +119,12 @@ async fn values_arrive_and_problems_open_and_resolve() {
         },
     });
     let sinks = sinks.await.unwrap();
-    let destination = Destination::Zabbix(Config { server: server.trapper.clone(), host: api.host.clone(), api: None });
+    let destination = Destination::Zabbix(Config {
+        server: server.trapper.clone(),
+        host: api.host.clone(),
+        tags: Vec::new(),
+        api: None,
+    });
     let severities = [("quiet", "info"), ("shop", "critical"), ("usual", "warning")];
     sinks.load(&[destination], &scenarios(&severities), &[]).await;
 

@@ -24,7 +24,7 @@ async fn open(shelf: &Arc<Shelf>, metrics: &Metrics) -> Sinks {
 
 /// A sink to a port where nobody listens.
 fn nowhere(host: &str) -> Destination {
-    Destination::Zabbix(zabbix::Config { server: "127.0.0.1:1".into(), host: host.into(), api: None })
+    Destination::Zabbix(zabbix::Config { server: "127.0.0.1:1".into(), host: host.into(), tags: Vec::new(), api: None })
 }
 
 fn run(sinks: &Sinks, shelf: &Shelf) -> u64 {

@@ -13,6 +13,9 @@ pub struct Config {
     pub server: String,
     /// The technical name of the host that the template is linked to.
     pub host: String,
+    /// Names of the tags of scenarios that items and problems have in Zabbix.
+    // Discovery gives every scenario a value for each of them, and provisioning puts them into the template.
+    pub tags: Vec<String>,
     /// The API of the frontend, where it is used.
     pub api: Option<api::Config>,
 }
@@ -25,6 +28,11 @@ impl Config {
             name: "host",
             shape: Some(Shape::Text),
             doc: "the technical name of the host that the template is linked to",
+        },
+        Key {
+            name: "tags",
+            shape: Some(Shape::List(&Shape::Text)),
+            doc: "names of the tags of scenarios that items and problems have in Zabbix (default: none)",
         },
         Key { name: "api", shape: Some(Shape::Keys(&[api::Config::KEYS])), doc: "the API of the frontend" },
     ];
@@ -40,11 +48,15 @@ impl Config {
             None
         };
         let (server, host) = (field("server"), field("host"));
+        let mut tags = Vec::new();
+        for item in fields.get("tags").and_then(|node| r.list(node, "`tags`")).unwrap_or_default() {
+            tags.extend(r.text(item, "`tags`").map(|text| text.value));
+        }
         let api = match fields.get("api") {
             Some(node) => Some(api::Config::read(r, node)?),
             None => None,
         };
-        Some(Self { server: server?, host: host?, api })
+        Some(Self { server: server?, host: host?, tags, api })
     }
 
     /// Where values go to.
@@ -88,7 +100,7 @@ mod tests {
     #[test]
     fn a_port_is_added_where_there_is_none() {
         let check = |server: &str, address: &str| {
-            let config = Config { server: server.into(), host: "h".into(), api: None };
+            let config = Config { server: server.into(), host: "h".into(), tags: Vec::new(), api: None };
             assert_eq!(config.address(), address, "{server}");
         };
         check("zabbix.internal", "zabbix.internal:10051");

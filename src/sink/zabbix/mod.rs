@@ -4,13 +4,19 @@
 //! Zabbix is shown (pure), [`rows`] what goes beside outcomes, and when (pure), [`protocol`] how.
 //! An outcome is taken or refused by its `wachta.run` row; its step rows are details of it, and wait by themselves for
 //! items that Zabbix does not know yet. What makes sending a row again harmless is its key, clock and ns.
-//! [`api`] is the client of the JSON-RPC API. Deliberately absent: TLS of the trapper protocol.
+//! [`api`] is the client of the JSON-RPC API; with it [`provision`] makes what wachta needs in Zabbix, of which [`template`]
+//! is the largest part, and [`doctor`] finds out why values are refused. Deliberately absent: TLS of the trapper protocol.
 
 pub mod api;
 mod config;
-mod items;
+mod dashboard;
+mod difference;
+pub mod doctor;
+pub mod items;
 mod protocol;
+pub mod provision;
 mod rows;
+pub mod template;
 #[cfg(test)]
 mod tests;
 
@@ -150,7 +156,12 @@ impl Sink for Zabbix {
     }
 
     fn set_scenarios(&mut self, scenarios: &Scenarios, absent: &[Absence]) {
-        let entries: Vec<_> = scenarios.values().map(|scenario| items::entry(scenario)).collect();
+        let mut entries: Vec<_> = scenarios.values().map(|scenario| items::entry(scenario)).collect();
+        for entry in &mut entries {
+            for tag in &self.config.tags {
+                entry.tags.entry(tag.clone()).or_default();
+            }
+        }
         self.rows.set_catalog(&entries, Instant::now());
         self.stamps.last.retain(|id, _| scenarios.contains_key(id));
         for Absence { scenario, why, at } in absent {

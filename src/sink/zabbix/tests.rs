@@ -116,7 +116,8 @@ impl Running {
             },
         });
         let sinks = sinks.await.unwrap();
-        let destination = Destination::Zabbix(Config { server: address.into(), host: "waw-1".into(), api: None });
+        let destination =
+            Destination::Zabbix(Config { server: address.into(), host: "waw-1".into(), tags: Vec::new(), api: None });
         sinks.load(&[destination], &Scenarios::default(), &[]).await;
         Self { sinks, metrics }
     }
