@@ -31,3 +31,4 @@ mod support;
 mod tasks;
 mod web_security;
 mod zabbix;
+mod zabbix_setup;
