@@ -498,7 +498,11 @@ pub fn web_tls() -> Arc<rustls::ClientConfig> {
 }
 
 /// What sinks send with: a client that trusts the system's roots, and those of a file.
-fn sink_client(settings: sink::HttpSettings<'_>) -> Result<reqwest::Client, String> {
+///
+/// # Errors
+///
+/// When the file cannot be read or has no certificates.
+pub fn sink_client(settings: sink::HttpSettings<'_>) -> Result<reqwest::Client, String> {
     let trusted = run::tls::Trusted::system();
     let mut tls = match settings.roots {
         None => trusted.client_config(),
@@ -544,7 +548,7 @@ pub fn zabbix_api() -> notify::ZabbixConnect {
                 Some(user) => api::Login::User(user, credential),
                 None => api::Login::Token(credential),
             };
-            let client = sink_client(ca.as_deref())?;
+            let client = sink_client(sink::HttpSettings { roots: ca.as_deref(), ..Default::default() })?;
             let opened = Api::connect(&api::Config { url, login, ca }, client).await;
             let opened = opened.map_err(|error| error.to_string())?;
             Ok(Box::new(Frontend(opened)) as Box<dyn notify::ZabbixApi>)

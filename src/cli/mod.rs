@@ -12,6 +12,7 @@ pub mod schema;
 mod scratch;
 mod serve;
 mod trial;
+mod zabbix;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -58,6 +59,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// List incidents, say why, take over, silence; try a receiver, or another configuration on what happened
     Alerts(Box<alerts::AlertsArgs>),
+    /// Set Zabbix up, write its template, find out why it takes no values
+    Zabbix(Box<zabbix::ZabbixArgs>),
     /// Ends browsers when the agent that started them is gone; started by the agent itself
     #[command(hide = true)]
     Guard,
@@ -98,6 +101,11 @@ pub fn main() -> ExitCode {
             drop(out);
             let _log = logging("warn", std::io::stderr().is_terminal());
             return wait(alerts::alerts(*args));
+        }
+        Command::Zabbix(args) => {
+            drop(out);
+            let _log = logging("warn", std::io::stderr().is_terminal());
+            return wait(zabbix::zabbix(*args));
         }
         Command::Demo(args) => {
             drop(out);

@@ -34,3 +34,4 @@ mod support;
 mod tasks;
 mod web_security;
 mod zabbix;
+mod zabbix_setup;

@@ -16,12 +16,12 @@ use wachta::store::Sqlite;
 use wachta::store::evidence::EvidenceFolder;
 use wachta::tasks::Tasks;
 
-use crate::support::zabbix::{Api, Server};
+use crate::support::zabbix::{Api, Server, Version};
 
 const QUOTED: &str = r#"click button "Sign in""#;
 const TEMPLATED: &str = "fill \"Card, number\" with ${secret.card} \\";
 
-fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Outcome {
+pub fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Outcome {
     let step = |name: &str, status| StepResult {
         name: name.into(),
         depth: 0,
@@ -82,7 +82,7 @@ impl Lookup for Card {
 }
 
 /// Scenarios of these ids and severities, with the steps that the outcomes have.
-fn scenarios(severities: &[(&str, &str)]) -> Scenarios {
+pub fn scenarios(severities: &[(&str, &str)]) -> Scenarios {
     let one = |(id, severity): &(&str, &str)| -> Arc<Scenario> {
         let text = format!(
             "scenario: The {id} \"failed\" scenario\nid: {id}\nevery: 1m\ntags: {{service: shop}}\n\
@@ -122,8 +122,17 @@ async fn sinks(registry: &prometheus::Registry) -> Sinks {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_arrive_and_problems_open_and_resolve() {
-    let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
-    let api = Api::login(&server).await;
+    for version in Version::ALL {
+        let server = tokio::task::spawn_blocking(move || Server::start(version)).await.unwrap();
+        if let Some(server) = server {
+            values_arrive(&server).await;
+            tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+        }
+    }
+}
+
+async fn values_arrive(server: &Server) {
+    let api = Api::login(server).await;
     api.provision().await;
 
     let registry = prometheus::Registry::new();

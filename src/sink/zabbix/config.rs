@@ -13,7 +13,7 @@ use crate::bounded::credential::{Credential, SECRET};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
-use crate::sink::{Context, Sink};
+use crate::sink::{Context, HttpSettings, Sink};
 
 /// Where values go and for which host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +24,9 @@ pub struct Config {
     pub host: String,
     /// How connections to the trapper are protected.
     pub security: Security,
+    /// Names of the tags of scenarios that items and problems have in Zabbix.
+    // Discovery gives every scenario a value for each of them, and provisioning puts them into the template.
+    pub tags: Vec<String>,
     /// The API of the frontend, where it is used.
     pub api: Option<api::Config>,
     /// The way that values take.
@@ -86,6 +89,11 @@ impl Config {
         },
         Key { name: "tls", shape: Some(Shape::Keys(&[TLS])), doc: "TLS with certificates, to the trapper" },
         Key { name: "psk", shape: Some(Shape::Keys(&[PSK])), doc: "TLS with a pre-shared key, to the trapper" },
+        Key {
+            name: "tags",
+            shape: Some(Shape::List(&Shape::Text)),
+            doc: "names of the tags of scenarios that items and problems have in Zabbix (default: none)",
+        },
         Key { name: "api", shape: Some(Shape::Keys(&[api::Config::KEYS])), doc: "the API of the frontend" },
         Key {
             name: "via",
@@ -131,14 +139,23 @@ impl Config {
             (None, Some(psk)) => Security::Psk(psk),
             (None, None) => Security::None,
         };
-        Some(Self { servers, host: host?, security, api, via })
+        let mut tags = Vec::new();
+        for item in fields.get("tags").and_then(|node| r.list(node, "`tags`")).unwrap_or_default() {
+            tags.extend(r.text(item, "`tags`").map(|text| text.value));
+        }
+        Some(Self { servers, host: host?, security, tags, api, via })
+    }
+
+    /// The addresses that values go to, for people.
+    pub fn place(&self) -> String {
+        let api = self.api.as_ref().filter(|_| self.via != Via::Trapper).map(|api| api.url.to_string());
+        let places: Vec<_> = api.into_iter().chain(self.servers.iter().cloned()).collect();
+        places.join("; ")
     }
 
     /// Where values go to.
     pub fn describe(&self) -> String {
-        let api = self.api.as_ref().filter(|_| self.via != Via::Trapper).map(|api| api.url.to_string());
-        let places: Vec<_> = api.into_iter().chain(self.servers.iter().cloned()).collect();
-        format!("host {} at {}", self.host, places.join("; "))
+        format!("host {} at {}", self.host, self.place())
     }
 
     /// Makes the sink.
@@ -154,7 +171,8 @@ impl Config {
         };
         let push = || -> Result<Push, String> {
             let api = self.api.as_ref().ok_or("the configuration has no API")?;
-            Ok(Push::new(&self.host, api.clone(), (context.http_client)(api.ca.as_deref())?))
+            let settings = HttpSettings { roots: api.ca.as_deref(), ..HttpSettings::default() };
+            Ok(Push::new(&self.host, api.clone(), (context.http_client)(settings)?))
         };
         let delivery = match self.via {
             Via::Trapper => Delivery::Trapper(client()),
@@ -162,7 +180,7 @@ impl Config {
             Via::Auto => Delivery::Auto(Box::new((client(), push()?))),
         };
         let state = context.agent_state.clone();
-        Ok(Box::new(Zabbix::new(delivery, timing, &context.location, state)))
+        Ok(Box::new(Zabbix::new(delivery, timing, &context.location, self.tags.clone(), state)))
     }
 }
 

@@ -6,7 +6,7 @@
 
 pub mod declaration;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
@@ -103,7 +103,8 @@ fn shows(scenario: &Scenario) -> Shows {
 pub struct Row {
     /// The item's key.
     pub key: String,
-    /// The value as text.
+    /// The value as text. A row without one stores nothing: it asks whether the server would take a value.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub value: String,
     /// When it was; none: the server's time.
     #[serde(flatten)]
@@ -271,7 +272,11 @@ fn seconds(duration: std::time::Duration) -> f64 {
 }
 
 /// The rows of discovery: one for the scenarios, one for their steps.
+///
+/// Every scenario has a macro for each tag that any has, since Zabbix leaves a macro without a value as it is written.
 pub fn discovery(entries: &[Entry]) -> [Row; 2] {
+    let names: BTreeSet<_> = entries.iter().flat_map(|entry| entry.tags.keys()).map(|name| tag_macro(name)).collect();
+    let macros = |entry: &Entry| macros(entry, &names);
     let scenarios = entries.iter().map(|entry| Value::Object(macros(entry))).collect();
     let steps = entries
         .iter()
@@ -292,8 +297,18 @@ pub fn discovery(entries: &[Entry]) -> [Row; 2] {
     })
 }
 
-/// The macros of a scenario.
-fn macros(entry: &Entry) -> Map<String, Value> {
+/// The macro with the value of a tag. Names of macros have capitals, digits, `_` and `.` only.
+pub fn tag_macro(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|c| c.to_ascii_uppercase())
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
+        .collect();
+    format!("{{#TAG.{name}}}")
+}
+
+/// The macros of a scenario, with those of tags that only others have.
+fn macros(entry: &Entry, tags: &BTreeSet<String>) -> Map<String, Value> {
     let severity = match entry.severity {
         Severity::Info => "1",
         Severity::Warning => "2",
@@ -312,15 +327,8 @@ fn macros(entry: &Entry) -> Map<String, Value> {
     for (name, is_shown) in further {
         macros.insert(name.into(), if is_shown { "1" } else { "0" }.into());
     }
-    for (name, value) in &entry.tags {
-        // Names of macros have capitals, digits, `_` and `.` only.
-        let name: String = name
-            .chars()
-            .map(|c| c.to_ascii_uppercase())
-            .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
-            .collect();
-        macros.insert(format!("{{#TAG.{name}}}"), value.as_str().into());
-    }
+    macros.extend(tags.iter().map(|name| (name.clone(), "".into())));
+    macros.extend(entry.tags.iter().map(|(name, value)| (tag_macro(name), value.as_str().into())));
     macros
 }
 
@@ -330,14 +338,14 @@ pub fn agent(state: &Value) -> Row {
 }
 
 /// A step's name as a parameter of a key, the same in discovery and in rows.
-fn step_parameter(name: &str) -> String {
+pub fn step_parameter(name: &str) -> String {
     let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_STEP).collect();
     // Zabbix cannot quote a parameter that ends with a backslash: it would escape the closing quote.
     name.trim_end_matches('\\').to_owned()
 }
 
 /// A key with quoted parameters. Zabbix knows one escape, `\"`.
-fn key(item: &str, parameters: &[&str]) -> String {
+pub fn key(item: &str, parameters: &[&str]) -> String {
     let mut key = String::from(item);
     for (index, parameter) in parameters.iter().enumerate() {
         let before = if index == 0 { '[' } else { ',' };

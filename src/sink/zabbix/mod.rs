@@ -5,18 +5,25 @@
 //! [`connection`] are the trapper's side of it, which [`client`] holds together, and [`push`] the API's.
 //! An outcome is taken or refused by its `wachta.run` row; its step rows are details of it, and wait by themselves for
 //! items that Zabbix does not know yet. What makes sending a row again harmless is its key, clock and ns.
+//! [`api`] is the client of the JSON-RPC API; with it [`provision`] makes what wachta needs in Zabbix, of which [`template`]
+//! is the largest part, and [`doctor`] finds out why values are refused.
 
 pub mod api;
 mod client;
 mod config;
 mod connection;
+mod dashboard;
 mod delivery;
+mod difference;
+pub mod doctor;
 pub mod items;
 mod nodes;
 mod protocol;
+pub mod provision;
 mod psk;
 mod push;
 mod rows;
+pub mod template;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +58,8 @@ pub struct Zabbix {
     delivery: Delivery,
     location: String,
     timing: Timing,
+    /// Names of tags that every scenario has a value of, in Zabbix.
+    tags: Vec<String>,
     state: AgentState,
     /// When the agent's state is sent next.
     agent_at: Instant,
@@ -60,9 +69,10 @@ pub struct Zabbix {
 
 impl Zabbix {
     /// Makes the sink. `state` gives the value of `wachta.agent`, every minute.
-    fn new(delivery: Delivery, timing: Timing, location: &str, state: AgentState) -> Self {
+    fn new(delivery: Delivery, timing: Timing, location: &str, tags: Vec<String>, state: AgentState) -> Self {
         Self {
             delivery,
+            tags,
             location: location.to_owned(),
             rows: Rows::new(timing.clone()),
             timing,
@@ -137,7 +147,12 @@ impl Sink for Zabbix {
     }
 
     fn set_scenarios(&mut self, scenarios: &Scenarios, absent: &[Absence]) {
-        let entries: Vec<_> = scenarios.values().map(|scenario| items::entry(scenario)).collect();
+        let mut entries: Vec<_> = scenarios.values().map(|scenario| items::entry(scenario)).collect();
+        for entry in &mut entries {
+            for tag in &self.tags {
+                entry.tags.entry(tag.clone()).or_default();
+            }
+        }
         self.rows.set_catalog(&entries, Instant::now());
         self.stamps.last.retain(|id, _| scenarios.contains_key(id));
         for Absence { scenario, why, at } in absent {

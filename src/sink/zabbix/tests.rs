@@ -17,7 +17,7 @@ use super::items::tests::outcome;
 use super::*;
 use crate::bounded::credential::Credential;
 use crate::outcome::{StepStatus, Verdict};
-use crate::sink::fixtures::Shelf;
+use crate::sink::fixtures::{self, Shelf};
 use crate::sink::{self, Destination, Metrics, Sinks};
 use crate::tasks::Tasks;
 
@@ -117,11 +117,7 @@ impl Running {
         let sinks = Sinks::open(sink::Parts {
             store: Arc::<Shelf>::default(),
             is_durable: false,
-            context: sink::Context {
-                location: "here".into(),
-                agent_state: Arc::new(|| json!({})),
-                ..fixtures::context_with_http()
-            },
+            context: fixtures::context_with_http(),
             metrics: metrics.clone(),
             tasks: Tasks::unregistered(CancellationToken::new()),
             timing: sink::Timing {

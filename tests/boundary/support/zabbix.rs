@@ -1,4 +1,4 @@
-//! A Zabbix 6.0 server with its API, and a host that the template is linked to.
+//! A Zabbix server with its API, 6.0 or 7.0, and a host that the template is linked to.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use wachta::bounded::credential::Credential;
+use wachta::sink::zabbix::api::{self, Login};
+use wachta::sink::zabbix::provision::{self, Wanted};
 
 /// The host's technical name.
 /// How the hosts of tests begin. Each test has a host of its own: to one that was made anew under the same name the
@@ -16,8 +19,27 @@ const HOSTS: &str = "wachta-test-";
 /// There is one server, and one host: one test has them at a time.
 static ONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
+/// A version of Zabbix that tests run against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    V6_0,
+    V7_0,
+}
+
+impl Version {
+    pub const ALL: [Self; 2] = [Self::V6_0, Self::V7_0];
+
+    fn script(self) -> PathBuf {
+        root().join(match self {
+            Self::V6_0 => "tests/support/zabbix.sh",
+            Self::V7_0 => "tests/support/zabbix7.sh",
+        })
+    }
+}
+
 /// A running server; ended when the test is over, however it ends.
 pub struct Server {
+    pub version: Version,
     pub trapper: String,
     pub api: String,
     /// The folder with the authority, and a certificate of an agent that it signed.
@@ -26,29 +48,39 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it, when no other test has it. Blocks.
+    /// Starts 6.0, when no other test has a server. Blocks.
     pub fn up() -> Self {
+        Self::start(Version::V6_0).expect("6.0 can be had on every Debian")
+    }
+
+    /// Starts a version, when no other test has a server; `None`, said loudly, where it cannot be had. Blocks.
+    pub fn start(version: Version) -> Option<Self> {
         let mine = Arc::clone(&ONE).blocking_lock_owned();
-        let output = Command::new(script()).arg("up").output().expect("the script runs");
+        let output = Command::new(version.script()).arg("up").output().expect("the script runs");
         let text = String::from_utf8_lossy(&output.stdout);
+        if output.status.code() == Some(NOT_TO_BE_HAD) {
+            eprintln!("NOT TESTED against {version:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            return None;
+        }
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         let value = |key: &str| {
             let line =
                 text.lines().find_map(|line| line.strip_prefix(key)).expect("the script says where the server is");
             line.trim_start_matches('=').to_owned()
         };
-        Self {
+        Some(Self {
+            version,
             trapper: value("ZABBIX_TRAPPER"),
             api: value("ZABBIX_API"),
             tls: value("ZABBIX_TLS").into(),
             _mine: mine,
-        }
+        })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        _ = Command::new(script()).arg("down").status();
+        _ = Command::new(self.version.script()).arg("down").status();
     }
 }
 
@@ -56,11 +88,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn script() -> PathBuf {
-    root().join("tests/support/zabbix.sh")
-}
+/// The exit code of a script whose server cannot be had on this machine.
+const NOT_TO_BE_HAD: i32 = 77;
 
-/// The JSON-RPC API of 6.0, logged in.
+/// The JSON-RPC API, logged in.
 pub struct Api {
     /// The technical name of this test's host.
     pub host: String,
@@ -120,32 +151,36 @@ impl Api {
         values
     }
 
-    /// A host with the template, as an operator would make it.
+    /// A host with the template, as `wachta zabbix provision` makes it.
     pub async fn provision(&self) {
-        let template = std::fs::read_to_string(root().join("deploy/zabbix/template-wachta-6.0.yaml")).unwrap();
-        let all = json!({"createMissing": true, "updateExisting": true});
-        let rules = json!({
-            "groups": {"createMissing": true}, "templates": all, "valueMaps": all, "items": all, "triggers": all,
-            "graphs": all, "discoveryRules": all, "templateDashboards": all,
-        });
-        let import = json!({"format": "yaml", "source": template, "rules": rules});
-        self.call("configuration.import", import.clone()).await;
-        // A new version of the template goes over an old one.
-        self.call("configuration.import", import).await;
-
         let old =
             self.call("host.get", json!({"search": {"host": HOSTS}, "startSearch": true, "output": ["hostid"]})).await;
         let ids: Vec<_> = old.as_array().unwrap().iter().map(|host| host["hostid"].clone()).collect();
         if !ids.is_empty() {
             self.call("host.delete", json!(ids)).await;
         }
-        let template = self.call("template.get", json!({"filter": {"host": "wachta"}, "output": ["templateid"]})).await;
-        let groups = self.call("hostgroup.get", json!({"filter": {"name": "Discovered hosts"}})).await;
-        let host = json!({
-            "host": self.host,
-            "groups": [{"groupid": groups[0]["groupid"]}],
-            "templates": [{"templateid": template[0]["templateid"]}],
-        });
-        self.call("host.create", host).await;
+        let wanted = self.wanted();
+        provision::provision(&self.ours().await, &wanted, false).await.unwrap();
+    }
+
+    /// What tests want of provisioning.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            host: self.host.clone(),
+            group: "Watched by tests".into(),
+            tags: vec!["service".into()],
+            allowed_hosts: None,
+        }
+    }
+
+    /// How the agent's own client is told of this API.
+    pub fn config(&self) -> api::Config {
+        let login = Login::User("Admin".into(), Credential::text("zabbix"));
+        api::Config { url: api::url_of(&self.url).unwrap(), login, ca: None }
+    }
+
+    /// The agent's own client.
+    pub async fn ours(&self) -> api::Api {
+        api::Api::connect(&self.config(), self.http.clone()).await.unwrap()
     }
 }

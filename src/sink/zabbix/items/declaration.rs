@@ -17,6 +17,18 @@ pub enum ValueType {
     Text,
 }
 
+impl ValueType {
+    /// Its number in the API (`value_type` of items).
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::Float => "0",
+            Self::Char => "1",
+            Self::Unsigned => "3",
+            Self::Text => "4",
+        }
+    }
+}
+
 /// Where an item's values come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -151,7 +163,7 @@ pub const OF_SCENARIO: &[Item] = &[
                       problem of the target.",
         ..sent("wachta.status.conclusive", "status of conclusive runs", ValueType::Unsigned)
     },
-    Item { units: "s", ..of_run("wachta.duration", "duration", ValueType::Float, "$.duration") },
+    Item { units: "s", ..of_run("wachta.duration", "run duration", ValueType::Float, "$.duration") },
     Item {
         description: "Why the last run did not pass; empty when it did.",
         ..of_run("wachta.reason", "reason", ValueType::Char, "$.reason")
@@ -189,7 +201,7 @@ pub const OF_STEP: &[Item] = &[
     Item {
         value_map: Some(STEP_MAP.0),
         description: "1 if the step passed in the run, 0 if it failed; nothing from runs that did not reach it.",
-        ..sent("wachta.step.success", "success", ValueType::Unsigned)
+        ..sent("wachta.step.success", "step success", ValueType::Unsigned)
     },
-    Item { units: "s", ..sent("wachta.step.duration", "duration", ValueType::Float) },
+    Item { units: "s", ..sent("wachta.step.duration", "step duration", ValueType::Float) },
 ];

@@ -242,6 +242,22 @@ fn shipped(item: &Value) -> Shown {
 }
 
 #[test]
+fn discovery_has_every_tag_for_every_scenario() {
+    let entry = |id: &str, tag: &str| Entry {
+        id: id.into(),
+        name: id.into(),
+        severity: Severity::Info,
+        tags: BTreeMap::from([(tag.into(), "x".into())]),
+        steps: Vec::new(),
+        shows: Shows::default(),
+    };
+    let [scenarios, _] = discovery(&[entry("a", "team"), entry("b", "on-call")]);
+    let rows: Value = serde_json::from_str(&scenarios.value).unwrap();
+    let tags = |n: usize| (rows[n]["{#TAG.ON_CALL}"].as_str(), rows[n]["{#TAG.TEAM}"].as_str());
+    assert_eq!((tags(0), tags(1)), ((Some(""), Some("x")), (Some("x"), Some(""))));
+}
+
+#[test]
 fn the_shipped_template_has_the_declared_items() {
     use declaration::{OF_AGENT, OF_SCENARIO, OF_STEP, Scope};
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/zabbix/template-wachta-6.0.yaml");
