@@ -728,7 +728,7 @@ alerting:
                 "wachta.yaml:3:8: `store: postgres://…` is not supported yet",
                 "wachta.yaml:4:25: unknown key `evn`",
                 "wachta.yaml:5:15: `listen` must be an address and a port",
-                "wachta.yaml:6:1: `otlp` is not supported yet",
+                "wachta.yaml:6:18: `endpoint` is not a URL",
                 "wachta.yaml:9:5: links in its notices lead nowhere",
                 "wachta.yaml:10:12: unknown key `slak`",
                 "wachta.yaml:12:26: unknown severity `loud`",

@@ -69,6 +69,7 @@ async fn sinks() -> Sinks {
 /// Takes away what an earlier test has made.
 async fn clear(api: &Api) {
     for (get, delete, id) in [
+        ("maintenance.get", "maintenance.delete", "maintenanceid"),
         ("host.get", "host.delete", "hostid"),
         ("template.get", "template.delete", "templateid"),
         ("dashboard.get", "dashboard.delete", "dashboardid"),
@@ -370,7 +371,7 @@ async fn broken(server: &Server, api: &Api, good: &Config) -> Vec<Broken> {
     let api_address = server.api.trim_start_matches("http://").split('/').next().unwrap().to_owned();
     vec![
         Broken { config: at("127.0.0.1:1"), ..like("nothing listens", "no connection to 127.0.0.1:1", vec![], vec![]) },
-        Broken { config: at(&api_address), ..like("wrong port", "is no Zabbix server or proxy", vec![], vec![]) },
+        Broken { config: at(&api_address), ..like("wrong port", "no answer of a Zabbix server or proxy", vec![], vec![]) },
         Broken { config: named("nobody"), ..like("no host", "there is no host `nobody`", vec![], vec![]) },
         Broken { config: named("wachta"), ..like("template", "`wachta` is a template, not a host", vec![], vec![]) },
         Broken {
@@ -431,7 +432,7 @@ async fn broken(server: &Server, api: &Api, good: &Config) -> Vec<Broken> {
         ),
         like(
             "encryption",
-            "takes only encrypted connections (PSK)",
+            "takes only connections with a pre-shared key",
             vec![update(psk)],
             vec![update(json!({"hostid": host, "tls_accept": 1}))],
         ),

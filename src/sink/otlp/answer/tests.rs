@@ -1,3 +1,5 @@
+//! What the answers of OTLP receivers mean, and traces of partial success.
+
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsPartialSuccess;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 use serde_json::json;

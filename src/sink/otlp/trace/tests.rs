@@ -1,3 +1,5 @@
+//! The shape of traces: spans, their parents, times and ids.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
