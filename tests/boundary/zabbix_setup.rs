@@ -76,6 +76,7 @@ async fn clear(api: &Api) {
     ] {
         let filter = match get {
             "host.get" => json!({"search": {"host": "wachta-test-"}, "startSearch": true, "output": [id]}),
+            "maintenance.get" => json!({"search": {"name": "wachta-test-"}, "startSearch": true, "output": [id]}),
             "template.get" => json!({"filter": {"host": "wachta"}, "output": [id]}),
             _ => json!({"filter": {"name": "wachta"}, "output": [id]}),
         };
@@ -371,7 +372,10 @@ async fn broken(server: &Server, api: &Api, good: &Config) -> Vec<Broken> {
     let api_address = server.api.trim_start_matches("http://").split('/').next().unwrap().to_owned();
     vec![
         Broken { config: at("127.0.0.1:1"), ..like("nothing listens", "no connection to 127.0.0.1:1", vec![], vec![]) },
-        Broken { config: at(&api_address), ..like("wrong port", "no answer of a Zabbix server or proxy", vec![], vec![]) },
+        Broken {
+            config: at(&api_address),
+            ..like("wrong port", "no answer of a Zabbix server or proxy", vec![], vec![])
+        },
         Broken { config: named("nobody"), ..like("no host", "there is no host `nobody`", vec![], vec![]) },
         Broken { config: named("wachta"), ..like("template", "`wachta` is a template, not a host", vec![], vec![]) },
         Broken {
