@@ -19,6 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -151,7 +152,9 @@ fn logging(default: &str, terminal: bool) -> tracing_appender::non_blocking::Wor
         .finish(std::io::stderr());
     let log = tracing_subscriber::fmt::layer().with_writer(writer);
     let log = if terminal { log.with_ansi(true).boxed() } else { log.json().flatten_event(true).boxed() };
-    tracing_subscriber::registry().with(log.with_filter(filter)).with(own_errors::Layer).init();
+    // Filtered as well: a layer that may want everything would have everything made that is logged anywhere.
+    let errors = own_errors::Layer.with_filter(LevelFilter::ERROR);
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(errors).init();
     own_errors::log_panics();
     guard
 }
