@@ -1,4 +1,4 @@
-//! The agent's own errors and panics, kept for whoever reports them.
+//! The agent's own errors and panics, kept for the sink that reports them.
 //!
 //! What is logged as an error is kept, bounded, from the moment at which [`Layer`] is installed; equal ones are kept
 //! once and counted. A panic is logged as an error of the target [`PANIC`].

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::incident::{Acknowledgement, Change, Incident, Subject, Transition};
 use crate::scenario::Severity;
 
-/// How many causes of one incident are told apart.
+/// Maximum number of causes that are kept for one incident.
 const MAX_CAUSES: usize = 8;
 
 /// The open incidents as they were last recorded.

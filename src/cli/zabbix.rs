@@ -55,7 +55,7 @@ enum TemplateVersion {
     V7_0,
 }
 
-/// Which Zabbix, and as whom.
+/// The Zabbix API to use, and the credentials for it.
 #[derive(clap::Args)]
 struct Frontend {
     /// The agent configuration, of which `zabbix:` is used

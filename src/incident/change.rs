@@ -34,7 +34,7 @@ impl Transition {
     }
 }
 
-/// A change of an incident, whoever is notified of it.
+/// A change of an incident, recorded regardless of notifications.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Its number among all outcomes and changes of the agent.

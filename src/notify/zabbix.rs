@@ -38,7 +38,7 @@ const MAX_NAME_CHARS: usize = 100;
 /// The longest message that Zabbix takes, in characters.
 const MAX_MESSAGE_CHARS: usize = 2_000;
 
-/// Where the API is, and as whom it is used.
+/// The URL of the API, and the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZabbixAccess {
     /// The URL of `api_jsonrpc.php`.

@@ -42,7 +42,7 @@ pub(super) struct HttpAnswer {
 pub(super) struct GrpcAnswer {
     /// The status of HTTP below it.
     pub(super) http_status: u16,
-    /// `grpc-status`; none where there is none, as there is where a proxy answers.
+    /// `grpc-status`; `None` if the answer has none, for example one from a proxy.
     pub(super) code: Option<u32>,
     /// `grpc-message`, decoded.
     pub(super) message: String,

@@ -34,7 +34,7 @@ use transport::Transport;
 
 /// The most spans of a request.
 const MAX_SPANS: usize = 2_000;
-/// The most bytes of a batch, roughly; receivers of gRPC refuse messages above 4 MiB unless they are told otherwise.
+/// The most bytes of a batch, roughly; receivers of gRPC refuse messages above 4 MiB by default.
 const MAX_BYTES: usize = 1 << 20;
 /// What a span takes, in bytes, roughly.
 const SPAN_BYTES: usize = 500;

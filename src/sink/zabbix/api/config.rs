@@ -12,7 +12,7 @@ use crate::scenario::tree::Node;
 /// The path of the API below the address of the frontend.
 const PATH: &str = "api_jsonrpc.php";
 
-/// Where the API is, and as whom it is used.
+/// The URL of the API, and the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The URL of `api_jsonrpc.php`.
