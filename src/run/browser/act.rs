@@ -73,6 +73,13 @@ impl Page {
         let since = Instant::now();
         let wanted_status = wanted_status.map(|matcher| Filled::new(matcher, values)).transpose()?;
         let wanted = values.url(url).map_err(|failure| failure.at(url.span))?;
+        if let Some(kept) = self.browsers.kept_ports(&wanted) {
+            let text = format!(
+                "`{wanted}` cannot be opened: ports {kept} are kept for the drivers of browsers, where no page may go; \
+                 serve the page at another port, or start the agent again, which then keeps others"
+            );
+            return Err(Failure::new(Reason::Configuration, text).at(url.span));
+        }
         let arrived = match self.navigate(wanted.as_str(), deadline).await {
             Ok(arrived) => arrived,
             Err(Trouble::Timeout(_)) => {

@@ -433,6 +433,13 @@ impl Browsers {
         Ok(self.connect(lease, setup, &endpoint, &output, local, left).await?)
     }
 
+    /// The ports kept for drivers, if a page at `url` cannot be opened because of them.
+    pub(super) fn kept_ports(&self, url: &Url) -> Option<String> {
+        let inner = &self.0;
+        let is_kept = url.port().is_some_and(|port| inner.ports.contains(port));
+        (inner.config.webdriver.is_none() && is_kept).then(|| inner.ports.range())
+    }
+
     /// What the pages of a browser that is started now cannot reach.
     fn closed(&self) -> engine::Closed {
         let inner = &self.0;

@@ -3,19 +3,23 @@
 //! Whoever can speak to a driver can run programs as the agent. Chromedriver's WebSocket asks for no more than the
 //! port, and takes every page of this machine for a friend. So all ports of all drivers of an agent lie in one block
 //! that is chosen when the agent starts, and every browser is told at its start that there is nothing in that block:
-//! Chromium by a rule for names, Firefox by a list of ports that are banned. Neither costs a request anything. The
-//! block lies below the ports that the system gives out by itself.
+//! Chromium by a rule for names, Firefox by a list of ports that are banned. Neither costs a request anything.
+//!
+//! A page on a port of the block cannot be opened, whoever serves it. So the block lies where a site is least likely: below
+//! the ports that the system gives out by itself and those that Kubernetes gives to services, and where nobody listens
+//! when it is chosen. Who opens such a page all the same is told why.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::run::wire::{ClosedPort, ClosedPorts};
 
 /// The first port that a block may begin at.
-const LOWEST: u16 = 10_000;
-/// Where the system's own ports begin when it does not say so.
-const DEFAULT_EPHEMERAL: u16 = 32_768;
+const LOWEST: u16 = 20_000;
+/// The port that a block ends before: where Kubernetes begins with the ports of its services.
+const END: u16 = 30_000;
 /// How many ports the driver of one session and its browser listen on, at most.
 const PER_SESSION: usize = 3;
 
@@ -46,11 +50,11 @@ impl PortBlock {
         let size: u16 = if max_sessions.saturating_mul(2 * PER_SESSION) <= 100 { 100 } else { 1000 };
         let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
         let ephemeral = range.split_whitespace().next().and_then(|first| first.parse().ok());
-        let end = ephemeral.unwrap_or(DEFAULT_EPHEMERAL).max(LOWEST + 10 * size);
-        let blocks = u128::from((end - LOWEST) / size);
+        let end = ephemeral.unwrap_or(END).clamp(LOWEST + 10 * size, END);
+        let blocks = (end - LOWEST) / size;
         // Agents on one machine should not choose the same.
-        let chosen = u16::try_from(uuid::Uuid::now_v7().as_u128() % blocks).unwrap_or(0);
-        let first = LOWEST + chosen * size;
+        let begin = u16::try_from(uuid::Uuid::now_v7().as_u128() % u128::from(blocks)).unwrap_or(0);
+        let first = choose_first(size, blocks, begin, is_free);
         Self(Arc::new(Block { first, size, used: Mutex::default(), closed }))
     }
 
@@ -74,6 +78,27 @@ impl PortBlock {
     pub(super) fn range(&self) -> String {
         format!("{}-{}", self.0.first, self.0.first + self.0.size - 1)
     }
+
+    /// Whether a port lies in the block.
+    pub(super) fn contains(&self, port: u16) -> bool {
+        port / self.0.size == self.0.first / self.0.size
+    }
+}
+
+/// The first port of the first block of `size` ports, from number `begin` of `blocks` on, whose ports are all free; of that
+/// block if there is none.
+fn choose_first(size: u16, blocks: u16, begin: u16, is_free: impl Fn(u16) -> bool) -> u16 {
+    let first = |number: u16| LOWEST + (begin + number) % blocks * size;
+    (0..blocks).map(first).find(|first| (*first..first + size).all(&is_free)).unwrap_or(first(0))
+}
+
+/// Whether nobody listens on a port, at any address of this machine.
+fn is_free(port: u16) -> bool {
+    let free = |address: IpAddr| match TcpListener::bind((address, port)) {
+        Err(error) => error.kind() != ErrorKind::AddrInUse,
+        Ok(_) => true,
+    };
+    free(Ipv4Addr::UNSPECIFIED.into()) && free(Ipv6Addr::UNSPECIFIED.into())
 }
 
 impl Block {
@@ -136,6 +161,27 @@ mod tests {
             drop(one);
             assert_eq!(closed.owner(number), None);
             assert_eq!(block.take().unwrap().number(), number);
+        }
+    }
+
+    #[test]
+    fn a_block_lies_where_nobody_listens() {
+        let taken = |port: u16| !(29_900..30_000).contains(&port) && port != 20_050;
+        for (size, blocks, begin, first) in
+            [(100, 100, 98, 29_800), (100, 100, 99, 20_100), (1000, 10, 8, 28_000), (1000, 10, 9, 21_000)]
+        {
+            assert_eq!(choose_first(size, blocks, begin, taken), first, "{size} {begin}");
+        }
+        assert_eq!(choose_first(100, 100, 3, |_| false), 20_300);
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            assert!(!is_free(listener.local_addr().unwrap().port()), "{address}");
+        }
+        let block = PortBlock::choose(1, ClosedPorts::default());
+        let first: u16 = block.range().split_once('-').unwrap().0.parse().unwrap();
+        assert!((LOWEST..END).contains(&first), "{first}");
+        for (port, is_inside) in [(first - 1, false), (first, true), (first + 99, true), (first + 100, false)] {
+            assert_eq!(block.contains(port), is_inside, "{first} {port}");
         }
     }
 
