@@ -1,7 +1,9 @@
-//! What runs notice when the store goes: the schedule's lag of an agent with 1,000 HTTP checks, each every second, in one
-//! call: a minute with the store, a minute while another process holds its lock, a minute after that.
+//! What runs notice when the store goes, and when very many checks are scraped: the schedule's lag of an agent that does 1,000
+//! HTTP checks a second. With 1,000 checks, each every second: a minute with the store, a minute while another process holds
+//! its lock, a minute after that. With 100,000 checks (`WACHTA_BENCH_CHECKS`): a minute without scrapes, and one with a scrape
+//! every ten seconds.
 //!
-//! No limits: the three rows are to be the same. The lag is exported in buckets; a percentile is taken by straight lines
+//! No limits: the rows of an agent are to be the same. The lag is exported in buckets; a percentile is taken by straight lines
 //! within one, as Prometheus does.
 
 use std::error::Error;
@@ -15,7 +17,11 @@ use tokio::net::TcpListener;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const CHECKS: usize = 1000;
+/// Runs a second.
+const RATE: usize = 1000;
+/// How many checks are loaded where they are scraped, when nothing else is said.
+const MANY: usize = 100_000;
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(10);
 const PHASE: Duration = Duration::from_secs(60);
 /// In which the agent starts and everything has run a few times.
 const WARM: Duration = Duration::from_secs(10);
@@ -36,17 +42,21 @@ impl Drop for Agent {
 }
 
 impl Agent {
-    fn start(target: &str) -> Outcome<Self> {
+    fn start(target: &str, checks: usize) -> Outcome<Self> {
         let folder = std::env::temp_dir().join(format!("wachta-bench-store-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("scenarios"))?;
-        let mut text = "checks:\n".to_owned();
-        for n in 0..CHECKS {
-            writeln!(
-                text,
-                "  c{n}: {{http: \"http://{target}/{n}\", status: 200, contains: well, every: 1s, timeout: 900ms}}"
-            )?;
+        let every = checks / RATE;
+        for first in (0..checks).step_by(RATE) {
+            let mut text = "checks:\n".to_owned();
+            for n in first..checks.min(first + RATE) {
+                let url = format!("http://{target}/{n}");
+                writeln!(
+                    text,
+                    "  c{n}: {{http: \"{url}\", status: 200, contains: well, every: {every}s, timeout: 900ms}}"
+                )?;
+            }
+            std::fs::write(folder.join(format!("scenarios/{first}.yaml")), text)?;
         }
-        std::fs::write(folder.join("scenarios/all.yaml"), text)?;
         let config = "location: here\nscenarios: [scenarios/]\nstore: sqlite:w.db\nweb: {listen: \"127.0.0.1:0\"}\n";
         std::fs::write(folder.join("wachta.yaml"), config)?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_wachta"))
@@ -138,9 +148,23 @@ async fn main() -> Outcome<()> {
     let target = listener.local_addr()?.to_string();
     let router = axum::Router::new().fallback(|| async { "all is well" });
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let agent = Agent::start(&target)?;
-    tokio::time::sleep(WARM).await;
+    store_goes(&Agent::start(&target, RATE)?).await?;
+    let checks = std::env::var("WACHTA_BENCH_CHECKS").ok().and_then(|text| text.parse().ok()).unwrap_or(MANY);
+    scraped(&Agent::start(&target, checks)?, checks).await
+}
 
+/// A row: how late runs were since `before`, which becomes now.
+async fn row(agent: &Agent, name: &str, before: &mut Lag) -> Outcome<()> {
+    let now = agent.lag().await?;
+    let lag = now.since(before);
+    let (p50, p99) = (lag.quantile(0.5), lag.quantile(0.99));
+    println!("{name:<34} {:>8} {p50:>10.2} {p99:>10.2} {:>10.0}", lag.runs(), agent.memory()?);
+    *before = now;
+    Ok(())
+}
+
+async fn store_goes(agent: &Agent) -> Outcome<()> {
+    tokio::time::sleep(WARM).await;
     println!("{:<34} {:>8} {:>10} {:>10} {:>10}", "the store", "runs", "p50 ms", "p99 ms", "RSS MiB");
     let mut before = agent.lag().await?;
     for phase in ["takes what is written", "is locked by another process", "is back"] {
@@ -152,11 +176,7 @@ async fn main() -> Outcome<()> {
             lock = Some((other, connection));
         }
         tokio::time::sleep(PHASE).await;
-        let now = agent.lag().await?;
-        let lag = now.since(&before);
-        let (p50, p99) = (lag.quantile(0.5), lag.quantile(0.99));
-        println!("{phase:<34} {:>8} {p50:>10.2} {p99:>10.2} {:>10.0}", lag.runs(), agent.memory()?);
-        before = now;
+        row(agent, phase, &mut before).await?;
         if let Some((other, mut connection)) = lock {
             sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
             drop(connection);
@@ -165,5 +185,34 @@ async fn main() -> Outcome<()> {
     }
     let (runs, written) = (agent.lag().await?.runs(), agent.outcomes().await?);
     println!("{runs} runs were started, and {written} outcomes are in the store");
+    Ok(())
+}
+
+async fn scraped(agent: &Agent, checks: usize) -> Outcome<()> {
+    // Every check has run once: then it has all its series.
+    let all = Duration::from_secs((checks / RATE) as u64);
+    tokio::time::sleep(all + 3 * WARM).await;
+    println!("{:<34} {:>8} {:>10} {:>10} {:>10}", format!("{checks} checks"), "runs", "p50 ms", "p99 ms", "RSS MiB");
+    let mut before = agent.lag().await?;
+    tokio::time::sleep(PHASE).await;
+    row(agent, "without scrapes", &mut before).await?;
+    let end = tokio::time::Instant::now() + PHASE;
+    let mut ticks = tokio::time::interval(SCRAPE_INTERVAL);
+    let client = reqwest::Client::builder().build()?;
+    let mut longest = Duration::ZERO;
+    while tokio::time::Instant::now() < end {
+        ticks.tick().await;
+        let since = std::time::Instant::now();
+        // It is taken as a scraper takes it, compressed and not read by this program: that would cost more than making it.
+        let asked = client.get(format!("http://{}/metrics", agent.address)).header("Accept-Encoding", "gzip");
+        let bytes = asked.send().await?.bytes().await?.len();
+        longest = longest.max(since.elapsed());
+        if bytes == 0 {
+            return Err("a scrape was empty".into());
+        }
+    }
+    tokio::time::sleep_until(end).await;
+    row(agent, "scraped every ten seconds", &mut before).await?;
+    println!("the longest scrape took {longest:.2?}");
     Ok(())
 }
