@@ -24,7 +24,7 @@ check:
 bench:
 	tests/support/packages.sh bench
 	benches/peers/install.sh target/peers
-	$(CARGO) bench --locked --bench spine --bench alert --bench store --bench sinks --bench scrape --bench zabbix --bench browser --bench probe
+	$(CARGO) bench --locked --bench spine --bench alert --bench store --bench sinks --bench scrape --bench zabbix --bench remote_write --bench browser --bench probe
 
 # The long proofs: browsers that are killed, stopped and filled at random, users who never meet, an agent that dies after
 # every n-th write, one that is killed in a storm, one whose store goes in every way, and one whose destinations are away.

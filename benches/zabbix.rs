@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wachta::bounded::credential::Credential;
 use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::{Lookup, LookupError, Scenario, load};
+use wachta::sink::prometheus::Prometheus;
 use wachta::sink::zabbix::Config;
 use wachta::sink::zabbix::api::{self, Api};
 use wachta::sink::{Context, Destination, Metrics, Parts, Scenarios, Sinks, Timing};
@@ -166,6 +167,7 @@ async fn run() -> Result<()> {
             agent_state: Arc::new(|| json!({})),
             http_client: Arc::new(|_| Err("no HTTP client is needed".into())),
             evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
+            prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "here")),
         },
         metrics,
         tasks: Tasks::unregistered(CancellationToken::new()),

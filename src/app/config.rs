@@ -580,6 +580,30 @@ alerting:
         check("elasticsearch: {index: a}", Err("`elasticsearch` needs `url:`"));
         check("elasticsearch: {url: \"ftp://e\"}", Err("`url` is not a URL"));
         check("elasticsearch: {url: \"https://u:p@e\"}", Err("`url` must hold no credentials"));
+        let written = |more: &str| format!("remote_write: {{url: \"https://p/api/v1/write?db=a\"{more}}}");
+        check(&written(""), Ok("remote_write: https://p/api/v1/write"));
+        check(
+            &written(
+                ", user: u, password: {env: P}, ca: r.pem, headers: {X-Scope-OrgID: a}, labels: {instance: b, job: \"\"}",
+            ),
+            Ok("remote_write: https://p/api/v1/write"),
+        );
+        check(&written(", token: {file: t}, detail: basic, repeat: 3m"), Ok("remote_write: https://p/api/v1/write"));
+        let both = "credentials are either `token`, or `user` and `password`";
+        check(&written(", user: u"), Err(both));
+        check(&written(", token: {env: T}, user: u, password: {env: P}"), Err(both));
+        check(
+            &written(", token: {env: T}, headers: {Authorization: {env: T}}"),
+            Err("`authorization` is the protocol's own header"),
+        );
+        check(&written(", headers: {Content-Type: text}"), Err("`content-type` is the protocol's own header"));
+        check(&written(", labels: {a-b: c}"), Err("`a-b` is not the name of a label"));
+        check(&written(", labels: {__a: c}"), Err("`__a` is not the name of a label"));
+        check(&written(", repeat: 4m"), Err("`repeat` must be from 10s to 3m"));
+        check(&written(", repeat: 5s"), Err("`repeat` must be from 10s to 3m"));
+        check("remote_write: {token: {env: T}}", Err("`remote_write` needs `url:`"));
+        check("remote_write: {url: \"ftp://p\"}", Err("`url` is not a URL"));
+        check("remote_write: {url: \"https://u:p@p\"}", Err("`url` must hold no credentials"));
         let otlp = |more: &str| format!("otlp: {{endpoint: \"http://c:4318\"{more}}}");
         check(&otlp(""), Ok("otlp: traces and logs by HTTP to http://c:4318/"));
         check(

@@ -285,6 +285,7 @@ impl App {
                 location: config_location,
                 http_client: Arc::new(sink_client),
                 evidence: evidence.clone(),
+                prometheus: Arc::clone(&prometheus),
             },
             metrics: sinks,
             tasks: tasks.clone(),

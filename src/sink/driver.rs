@@ -308,15 +308,15 @@ impl Driver {
         let upkeep_at = running.sink.upkeep_at();
         let is_away = lock(&waiting.queue).away_until(now.into_std()).is_some();
         if !is_away && upkeep_at.is_some_and(|at| at <= now) {
-            let answer = self.attempt(running, None).await;
-            match answer {
-                Sent::Retry { ref reason, .. } => {
-                    waiting.failed(reason);
-                    lock(&waiting.queue).answered(answer, Instant::now().into_std(), chance());
-                }
-                _ => waiting.succeeded(),
-            }
-            return Step::Again;
+            return self.maintain(running, Work::Upkeep).await;
+        }
+        let complete_until = lock(&waiting.queue).complete_until(Utc::now());
+        let refresh_at = running.sink.refresh_at().filter(|_| complete_until.is_some());
+        if let Some(until) = complete_until
+            && !is_away
+            && refresh_at.is_some_and(|at| at <= now)
+        {
+            return self.maintain(running, Work::Refresh(until)).await;
         }
         let next = {
             let mut queue = lock(&waiting.queue);
@@ -327,7 +327,7 @@ impl Driver {
         };
         match next {
             Next::Send(batch) => {
-                let answer = self.attempt(running, Some(&batch)).await;
+                let answer = self.attempt(running, Work::Batch(&batch)).await;
                 self.answered(answer);
                 Step::Again
             }
@@ -338,9 +338,22 @@ impl Driver {
             Next::Wait(until) => {
                 let until = until.map(Instant::from_std);
                 // Upkeep waits for a destination that is away as everything else does.
-                Step::Wait(if is_away { until } else { [until, upkeep_at].into_iter().flatten().min() })
+                Step::Wait(if is_away { until } else { [until, upkeep_at, refresh_at].into_iter().flatten().min() })
             }
         }
+    }
+
+    /// Sends what is of no event.
+    async fn maintain(&self, running: &mut Running, work: Work<'_>) -> Step {
+        let answer = self.attempt(running, work).await;
+        match answer {
+            Sent::Retry { ref reason, .. } => {
+                self.waiting.failed(reason);
+                lock(&self.waiting.queue).answered(answer, Instant::now().into_std(), chance());
+            }
+            _ => self.waiting.succeeded(),
+        }
+        Step::Again
     }
 
     fn show_scenarios(&self, running: &mut Running) {
@@ -354,13 +367,14 @@ impl Driver {
         lock(&self.waiting.queue).forgive();
     }
 
-    /// Sends a batch, or without one what is of no event. A sink that panics is made anew.
-    async fn attempt(&self, running: &mut Running, batch: Option<&[Event]>) -> Sent {
+    /// Sends a batch, or what is of no event. A sink that panics is made again.
+    async fn attempt(&self, running: &mut Running, work: Work<'_>) -> Sent {
         let deadline = running.limits.deadline;
         let sending = async {
-            match batch {
-                Some(batch) => running.sink.send(batch).await,
-                None => running.sink.upkeep().await,
+            match work {
+                Work::Batch(batch) => running.sink.send(batch).await,
+                Work::Upkeep => running.sink.upkeep().await,
+                Work::Refresh(until) => running.sink.refresh(until).await,
             }
         };
         let sent = tokio::time::timeout(deadline, AssertUnwindSafe(sending).catch_unwind()).await;
@@ -368,9 +382,11 @@ impl Driver {
             Ok(Ok(sent)) => sent,
             Ok(Err(_)) => {
                 *running = self.sink().await;
-                match batch {
-                    Some(_) => Sent::Refused("sending it ended by a defect of this sink".into()),
-                    None => Sent::Retry { after: None, reason: "upkeep ended by a defect of this sink".into() },
+                match work {
+                    Work::Batch(_) => Sent::Refused("sending it ended by a defect of this sink".into()),
+                    Work::Upkeep | Work::Refresh(_) => {
+                        Sent::Retry { after: None, reason: "upkeep ended by a defect of this sink".into() }
+                    }
                 }
             }
             Err(_) => Sent::Retry { after: None, reason: format!("no answer within {} s", deadline.as_secs_f64()) },
@@ -428,6 +444,14 @@ impl Driver {
         }
         self.waiting.report(&mut queue);
     }
+}
+
+/// What a sink is asked to send.
+#[derive(Clone, Copy)]
+enum Work<'a> {
+    Batch(&'a [Event]),
+    Upkeep,
+    Refresh(DateTime<Utc>),
 }
 
 /// What follows a step.

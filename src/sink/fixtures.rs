@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::prometheus::Prometheus;
 use super::{Context, Event, Finished, HttpSettings, Limits, Sent, Sink, Size};
 use crate::outcome::{Outcome, RunId};
 use crate::store::evidence::EvidenceFolder;
@@ -35,6 +36,7 @@ pub fn context() -> Context {
         agent_state: Arc::new(|| json!({})),
         http_client: Arc::new(|_| Err("there is no HTTP client here".into())),
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
+        prometheus: Arc::new(Prometheus::new(::prometheus::Registry::new(), "here")),
     }
 }
 

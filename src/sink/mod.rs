@@ -15,6 +15,7 @@ mod http;
 pub mod otlp;
 pub mod prometheus;
 pub mod queue;
+pub mod remote_write;
 pub mod sentry;
 mod sinks;
 pub mod zabbix;
@@ -95,6 +96,7 @@ sinks! {
     Zabbix zabbix "zabbix" "Zabbix";
     Ecs ecs "ecs" "outcomes as ECS documents in a file";
     Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
+    RemoteWrite remote_write "remote_write" "what /metrics shows, sent by Prometheus remote write";
     Sentry sentry "sentry" "incidents as issues, and scenarios as cron monitors, in Sentry or Bugsink";
     Otlp otlp "otlp" "runs as traces and logs of OpenTelemetry";
 }
@@ -262,6 +264,17 @@ pub trait Sink: Send {
 
     /// Sends what is of no event, such as what scenarios there are.
     async fn upkeep(&mut self) -> Sent {
+        Sent::Taken
+    }
+
+    /// When [`Sink::refresh`] is to be called next.
+    fn refresh_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Sends what must not overtake events, such as values that are repeated: no event waits that happened before `until`.
+    /// Not called while events wait in the store.
+    async fn refresh(&mut self, _until: DateTime<Utc>) -> Sent {
         Sent::Taken
     }
 }

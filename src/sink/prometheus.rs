@@ -2,22 +2,26 @@
 //!
 //! There is no metric object per series: each scenario has one small state, which its outcomes advance, and a scrape
 //! writes samples from these states, so that nothing stays after its scenario is gone. The agent's own metrics are the
-//! parts' own, in one registry. No push, no timestamps.
+//! parts' own, in one registry. No timestamps. What is sent instead of scraped has states of its own ([`pushed`]), which
+//! follow what the receiver has taken.
 
 mod config;
 mod encoder;
 mod families;
 mod histogram;
+mod pushed;
 mod scrape;
 mod selection;
 mod state;
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use prometheus::core::Collector as _;
+use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, Registry};
 use tokio::sync::Semaphore;
 
@@ -31,6 +35,8 @@ use state::{Full, Rules, State};
 
 pub use config::Config;
 pub use encoder::Format;
+pub(super) use encoder::{Exemplar, Series};
+pub(super) use pushed::{Moment, Part, Pushed, Sample};
 pub use scrape::{Scrape, ScrapeRequest};
 pub use selection::Selection;
 
@@ -38,6 +44,8 @@ pub use selection::Selection;
 pub const MAX_SCRAPES: usize = 16;
 /// Maximum number of scrapers whose last scrape is known.
 const MAX_SCRAPERS: usize = 64;
+/// Age of the last run from which on nobody has the series of a scenario that is gone.
+const GONE_FOR: TimeDelta = TimeDelta::days(1);
 
 /// The view of outcomes that Prometheus scrapes.
 pub struct Prometheus {
@@ -50,6 +58,8 @@ pub struct Prometheus {
     scrapers: Arc<Scrapers>,
     places: Arc<Semaphore>,
     omitted: IntCounter,
+    /// Scenarios that ran before this process and are not loaded.
+    gone: Mutex<Vec<ScenarioId>>,
 }
 
 /// Every scenario that is exported.
@@ -145,6 +155,7 @@ impl Prometheus {
             scrapers: Arc::default(),
             places: Arc::new(Semaphore::new(MAX_SCRAPES)),
             omitted: IntCounter::new(of.name, of.help).expect("a declared name is a valid one"),
+            gone: Mutex::default(),
         }
     }
 
@@ -204,6 +215,39 @@ impl Prometheus {
                 Arc::make_mut(&mut current.state).show(outcome, &current.scenario, catalog.rules);
             }
         }
+        let now = Utc::now();
+        let is_gone = |outcome: &&Outcome| {
+            let is_recent = outcome.location == *self.location && outcome.ended_at > now - GONE_FOR;
+            is_recent && catalog.get(&outcome.scenario).is_none()
+        };
+        self.gone().extend(latest.iter().filter(is_gone).map(|outcome| outcome.scenario.clone()));
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Vec<ScenarioId>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the scenarios that ran within the day before this process and are not loaded, once.
+    fn take_gone(&self) -> Vec<ScenarioId> {
+        mem::take(&mut *self.gone())
+    }
+
+    /// Returns what the gauges of a scenario show now, with every counter at 0.
+    fn shown(&self, scenario: &ScenarioId, detail: Detail, now: f64) -> Option<State> {
+        Some(self.catalog().get(scenario)?.current().state.uncounted(detail, now))
+    }
+
+    /// Returns the share of a scenario's error budget that remains, where it is known.
+    fn budget_of(&self, scenario: &ScenarioId) -> Option<f64> {
+        self.catalog().get(scenario)?.current().state.budget
+    }
+
+    /// Returns the families of the agent's own metrics, sorted by name.
+    fn own(&self) -> Vec<MetricFamily> {
+        let mut own = self.registry.gather();
+        own.extend(self.omitted.collect());
+        own.sort_by(|a, b| a.name().cmp(b.name()));
+        own
     }
 
     /// Takes the outcome of a run that ended. One whose scenario is gone leaves nothing.
@@ -253,12 +297,7 @@ impl Prometheus {
             })
         };
         let subjects = catalog.entries.iter().filter_map(shown).collect();
-        let mut own = Vec::new();
-        if request.selection.has_agent() {
-            own = self.registry.gather();
-            own.extend(self.omitted.collect());
-            own.sort_by(|a, b| a.name().cmp(b.name()));
-        }
+        let own = if request.selection.has_agent() { self.own() } else { Vec::new() };
         Some(Scrape {
             number,
             scraper: request.scraper,

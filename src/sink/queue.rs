@@ -446,6 +446,11 @@ impl Queue {
         in_memory as u64 + self.missing.iter().map(|(from, to)| to - from + 1).sum::<u64>()
     }
 
+    /// The time before which no event waits: that of the oldest one, or `now`. `None` while some are in the store alone.
+    pub fn complete_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.missing.is_empty().then(|| self.oldest().map_or(now, |oldest| oldest.min(now)))
+    }
+
     /// When the oldest run ended of those in memory.
     pub fn oldest(&self) -> Option<DateTime<Utc>> {
         self.entries().map(|entry| entry.event.at()).min()

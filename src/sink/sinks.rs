@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Status, Waiting};
+use super::prometheus::Prometheus;
 use super::queue::Queue;
 use super::{Absence, AgentState, Destination, Event, Finished, HttpClient, Limits, Metrics, Scenarios, Timing};
 use crate::incident::Change;
@@ -40,6 +41,8 @@ pub struct Context {
     pub http_client: HttpClient,
     /// Where the evidence of runs is.
     pub evidence: EvidenceFolder,
+    /// What `/metrics` shows.
+    pub prometheus: Arc<Prometheus>,
 }
 
 /// What sinks need to run.

@@ -1,6 +1,6 @@
 //! Destinations are away while the agent runs on and is killed: afterwards each has every outcome once, with its own time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,6 +14,7 @@ use wachta::store::{Archive as _, Page, Sqlite};
 use crate::support::agent::{Agent, sample};
 use crate::support::gate::{Gate, Way};
 use crate::support::osmem::Osmem;
+use crate::support::prometheus::Prometheus;
 use crate::support::zabbix::{Api, Server};
 use crate::support::{Folder, until};
 
@@ -84,6 +85,27 @@ async fn in_index(osmem: &Osmem, scenario: &str) -> Ends {
     ends
 }
 
+/// What Prometheus has of a scenario: when its runs ended, in milliseconds, and how many its counters have seen.
+async fn in_prometheus(prometheus: &Prometheus, scenario: &str) -> (Vec<i64>, f64) {
+    let millis = |value: f64| (value * 1e6).round() as i64 / 1000;
+    let of = |name: &str| format!("{name}{{scenario=\"{scenario}\"}}[1d]");
+    let ends = prometheus.samples(&of("wachta_scenario_last_run_timestamp_seconds")).await;
+    assert_eq!(ends.len(), 1, "one series of {scenario}");
+    // A run has its own time; a value that was repeated has another one.
+    let own = ends[0].iter().filter(|(at, value)| (millis(*at) - millis(*value)).abs() < 10);
+    let own = own.map(|(_, value)| millis(*value)).collect();
+    let mut counted = 0.0;
+    for samples in prometheus.samples(&of("wachta_scenario_runs_total")).await {
+        let (_, mut last) = samples[0];
+        assert!(last.abs() < f64::EPSILON, "a counter begins at 0: {samples:?}");
+        for (_, value) in samples {
+            counted += if value < last { value } else { value - last };
+            last = value;
+        }
+    }
+    (own, counted)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_destinations_missed_is_made_up_once() {
     let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
@@ -92,7 +114,8 @@ async fn what_destinations_missed_is_made_up_once() {
     let stop = CancellationToken::new();
     let shop = Demo::open(0, 0, &stop).await.unwrap();
     let (osmem, zabbix) = tokio::join!(Osmem::up(), Gate::to(&server.trapper));
-    let index = Gate::to(&osmem.address).await;
+    let prometheus = Prometheus::up().await;
+    let (index, series) = tokio::join!(Gate::to(&osmem.address), Gate::to(&prometheus.address));
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = target.local_addr().unwrap().port();
     let accepting = tokio::spawn(async move { while target.accept().await.is_ok() {} });
@@ -103,21 +126,22 @@ async fn what_destinations_missed_is_made_up_once() {
         "wachta.yaml",
         &format!(
             "location: here\nscenarios: [scenarios/]\nstore: sqlite:wachta.db\nweb: {{listen: \"127.0.0.1:0\"}}\n\
-             zabbix: {{server: \"{}\", host: {}}}\nelasticsearch: {{url: \"http://{}\"}}\n",
-            zabbix.address, api.host, index.address
+             zabbix: {{server: \"{}\", host: {}}}\nelasticsearch: {{url: \"http://{}\"}}\n\
+             remote_write: {{url: \"http://{}/api/v1/write\"}}\n",
+            zabbix.address, api.host, index.address, series.address
         ),
     );
     let mut agent = Agent::serve(folder.path(), &shop).await;
     let items = json!({"host": api.host, "search": {"key_": "wachta.run["}, "countOutput": true});
     api.until("item.get", items, |count| *count == json!(SCENARIOS.to_string())).await;
-    until("both have everything", PATIENCE, async || {
+    until("all have everything", PATIENCE, async || {
         let waiting = waiting(&agent).await;
-        (waiting.len() == 2 && waiting.values().all(|waiting| *waiting < 2 * SCENARIOS as u64)).then_some(())
+        (waiting.len() == 3 && waiting.values().all(|waiting| *waiting < 2 * SCENARIOS as u64)).then_some(())
     })
     .await;
 
     let began = Instant::now();
-    for gate in [&zabbix, &index] {
+    for gate in [&zabbix, &index, &series] {
         gate.set(Way::Closed);
     }
     for third in 1..=2 {
@@ -130,12 +154,12 @@ async fn what_destinations_missed_is_made_up_once() {
     }
     until("the outage is over", outage() * 2, async || (began.elapsed() >= outage()).then_some(())).await;
     let missed = waiting(&agent).await;
-    for gate in [&zabbix, &index] {
+    for gate in [&zabbix, &index, &series] {
         gate.set(Way::Open);
     }
-    until("both have everything again", PATIENCE + outage(), async || {
+    until("all have everything again", PATIENCE + outage(), async || {
         let waiting = waiting(&agent).await;
-        (waiting.len() == 2 && waiting.values().all(|waiting| *waiting < 2 * SCENARIOS as u64)).then_some(())
+        (waiting.len() == 3 && waiting.values().all(|waiting| *waiting < 2 * SCENARIOS as u64)).then_some(())
     })
     .await;
     eprintln!("waiting at the end of {} s: {missed:?}", outage().as_secs());
@@ -153,10 +177,18 @@ async fn what_destinations_missed_is_made_up_once() {
         .await;
         assert_eq!(&in_zabbix(&api, scenario).await, expected, "{scenario} in Zabbix");
         assert_eq!(&in_index(&osmem, scenario).await, expected, "{scenario} in the index");
+        let mut ends: Vec<i64> = expected.values().map(DateTime::timestamp_millis).collect();
+        ends.sort_unstable();
+        let (own, counted) = in_prometheus(&prometheus, scenario).await;
+        assert_eq!(own, ends, "{scenario} in Prometheus");
+        assert!((counted - ends.len() as f64).abs() < 0.5, "{scenario}: {counted} of {} runs counted", ends.len());
+        let traces = prometheus.traces(&format!("wachta_scenario_runs_total{{scenario=\"{scenario}\"}}")).await;
+        let runs: BTreeSet<String> = expected.keys().map(|run| run.replace('-', "")).collect();
+        assert!(!traces.is_empty() && traces.is_subset(&runs), "exemplars of {scenario}: {traces:?}");
     }
     eprintln!("{runs} runs");
     assert!(runs as u64 > outage().as_secs() * SCENARIOS as u64 / 2, "{runs}");
-    tokio::task::spawn_blocking(move || drop((server, osmem))).await.unwrap();
+    tokio::task::spawn_blocking(move || drop((server, osmem, prometheus))).await.unwrap();
 }
 
 /// The end of the last run that the file has.

@@ -10,6 +10,7 @@ use wachta::bounded::credential::Credential;
 use wachta::names::Reason;
 use wachta::outcome::{Outcome, RunId, StepResult, StepStatus, Verdict};
 use wachta::scenario::{Kind, Lookup, LookupError, Scenario, load};
+use wachta::sink::prometheus::Prometheus;
 use wachta::sink::zabbix::{Certificate, Config, Psk, Security};
 use wachta::sink::{Context, Destination, Metrics, Parts, Scenarios, Sinks, Timing};
 use wachta::store::Sqlite;
@@ -108,6 +109,7 @@ async fn sinks(registry: &prometheus::Registry) -> Sinks {
             agent_state: Arc::new(|| json!({"version": "test"})),
             http_client: Arc::new(|_| Err("no HTTP client is needed".into())),
             evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
+            prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "waw-1")),
         },
         metrics: Metrics::new(registry).unwrap(),
         tasks: Tasks::unregistered(CancellationToken::new()),

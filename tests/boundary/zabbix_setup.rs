@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wachta::bounded::credential::Credential;
 use wachta::outcome::Verdict;
+use wachta::sink::prometheus::Prometheus;
 use wachta::sink::zabbix::Config;
 use wachta::sink::zabbix::api::{self, Login};
 use wachta::sink::zabbix::doctor::{Expected, Finding, examine};
@@ -54,6 +55,7 @@ async fn sinks() -> Sinks {
             agent_state: Arc::new(|| json!({"version": "test"})),
             http_client: Arc::new(|_| Err("no HTTP client is needed".into())),
             evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
+            prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "waw-1")),
         },
         metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
         tasks: Tasks::unregistered(CancellationToken::new()),

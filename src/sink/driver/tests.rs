@@ -20,14 +20,22 @@ struct Bench {
 
 impl Bench {
     fn start(plan: Vec<Do>, position: u64, last: u64) -> Self {
+        let plan = Arc::new(Mutex::new(VecDeque::from(plan)));
+        Self::built(position, last, move |given| Box::new(Puppet { plan: Arc::clone(&plan), given }))
+    }
+
+    fn built(
+        position: u64,
+        last: u64,
+        make: impl Fn(mpsc::UnboundedSender<String>) -> Box<dyn Sink> + Send + Sync + 'static,
+    ) -> Self {
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let limits = Limits { rows: 1, bytes: 1, age: Duration::ZERO, deadline: Duration::ZERO };
         let queue = Queue::new(Timing::default(), limits, position, last);
         let waiting = Arc::new(Waiting::new("puppet", queue, metrics.of("puppet")));
         let (tell, given) = mpsc::unbounded_channel();
-        let plan = Arc::new(Mutex::new(VecDeque::from(plan)));
         let shelf = Arc::<Shelf>::default();
-        let build: Build = Arc::new(move || Ok(Box::new(Puppet { plan: Arc::clone(&plan), given: tell.clone() })));
+        let build: Build = Arc::new(move || Ok(make(tell.clone())));
         let store: Arc<dyn Positions> = Arc::clone(&shelf) as _;
         let driver = Driver { waiting: Arc::clone(&waiting), build, store, timing: Timing::default() };
         let stop = CancellationToken::new();
@@ -123,4 +131,54 @@ async fn stopping_sends_what_waits_for_as_long_as_it_may() {
     let waiting = Arc::clone(&bench.waiting);
     assert_eq!(bench.stop().await, "sent 0, failed 0, refused 0, dropped 0, queued 1");
     assert_eq!((start.elapsed().as_secs(), waiting.position()), (Timing::default().flush.as_secs(), 0));
+}
+
+/// A sink that repeats something every ten seconds.
+struct Repeater {
+    given: mpsc::UnboundedSender<String>,
+    refresh_at: Instant,
+}
+
+#[async_trait::async_trait]
+impl Sink for Repeater {
+    fn limits(&self) -> Limits {
+        Limits { rows: 4, bytes: usize::MAX, age: Duration::ZERO, deadline: Duration::from_secs(10) }
+    }
+
+    fn measure(&self, _: &Event) -> Size {
+        Size { rows: 1, bytes: 1 }
+    }
+
+    async fn send(&mut self, batch: &[Event]) -> Sent {
+        self.given.send(crate::sink::fixtures::numbers(batch)).unwrap();
+        Sent::Taken
+    }
+
+    fn refresh_at(&self) -> Option<Instant> {
+        Some(self.refresh_at)
+    }
+
+    async fn refresh(&mut self, until: DateTime<Utc>) -> Sent {
+        self.refresh_at = Instant::now() + Duration::from_secs(10);
+        let is_now = Utc::now() - until < chrono::TimeDelta::minutes(1);
+        self.given.send(if is_now { "repeated" } else { "repeated, as before the oldest that waits" }.into()).unwrap();
+        Sent::Taken
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_are_not_repeated_while_events_wait_in_the_store() {
+    let mut bench = Bench::built(0, 2, |given| Box::new(Repeater { given, refresh_at: Instant::now() }));
+    bench.shelf.set_away(true);
+    bench.waiting.push(event(3, "shop"));
+    assert_eq!(bench.see().await, "0: 3");
+    for seq in [1, 2] {
+        bench.shelf.put(&event(seq, "shop").finished().unwrap().outcome);
+    }
+    bench.shelf.set_away(false);
+    // What was read waits in memory now.
+    assert_eq!(bench.see().await, "1: repeated, as before the oldest that waits");
+    assert_eq!(bench.see().await, "1: 1 2");
+    assert_eq!(bench.see().await, "11: repeated");
+    assert_eq!(bench.stop().await, "sent 3, failed 0, refused 0, dropped 0, queued 0");
 }

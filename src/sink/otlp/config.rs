@@ -8,10 +8,11 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, Head
 use url::Url;
 
 use super::{Otlp, transport};
-use crate::bounded::credential::{Credential, SECRET};
+use crate::bounded::credential::SECRET;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
-use crate::scenario::tree::{Node, NodeKind};
+use crate::scenario::tree::Node;
+use crate::sink::http::{Headers, read_headers};
 use crate::sink::{Context, HttpSettings, Sink};
 
 /// How long a batch may take when nothing else is said.
@@ -32,7 +33,7 @@ pub struct Config {
     /// What is sent.
     pub signals: Vec<Signal>,
     /// Headers of every request, in gRPC its metadata.
-    pub headers: Vec<(String, Credential)>,
+    pub headers: Headers,
     /// A PEM file with roots that are trusted besides the system's.
     pub ca: Option<PathBuf>,
     /// Whether requests are compressed.
@@ -131,7 +132,8 @@ impl Config {
             Some(node) => signals(r, node),
             None => Signal::ALL.to_vec(),
         };
-        let headers = fields.get("headers").map(|node| headers(r, node)).unwrap_or_default();
+        let is_reserved = |name: &HeaderName| RESERVED.contains(name) || name.as_str().starts_with("grpc-");
+        let headers = fields.get("headers").map(|node| read_headers(r, node, is_reserved)).unwrap_or_default();
         let ca = fields.get("ca").and_then(|node| r.text(node, "`ca`"));
         let ca = ca.map(|ca| Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(&ca.value));
         let compression = fields.get("compression").and_then(|node| r.word(node, "compression", &["none", "gzip"]));
@@ -231,29 +233,6 @@ fn signals(r: &mut Reader, node: &Node) -> Vec<Signal> {
         r.fail(node.span, "`signals` names nothing to send");
     }
     signals
-}
-
-fn headers(r: &mut Reader, node: &Node) -> Vec<(String, Credential)> {
-    let mut headers = Vec::new();
-    for entry in r.entries(node, "`headers`").unwrap_or_default() {
-        match HeaderName::from_bytes(entry.key.as_bytes()) {
-            Err(_) => r.fail(entry.key_span, format!("`{}` is not the name of a header", entry.key)),
-            Ok(name) if RESERVED.contains(&name) || name.as_str().starts_with("grpc-") => {
-                r.fail(entry.key_span, format!("`{name}` is the protocol's own header"));
-            }
-            Ok(_) => {
-                // Short values that are written out are no secrets: a tenant, for instance.
-                let is_short = |node: &Node| node.scalar().is_some_and(|scalar| scalar.text.chars().count() < 4);
-                let value = if !matches!(entry.value.kind, NodeKind::Map(_)) && is_short(&entry.value) {
-                    r.text(&entry.value, &format!("`{}`", entry.key)).map(|text| Credential::text(text.value))
-                } else {
-                    Credential::from_config(r, &entry.value, &format!("`{}`", entry.key))
-                };
-                headers.extend(value.map(|value| (entry.key.clone(), value)));
-            }
-        }
-    }
-    headers
 }
 
 fn resource(r: &mut Reader, node: &Node) -> BTreeMap<String, String> {

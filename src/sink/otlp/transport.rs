@@ -13,13 +13,13 @@ use chrono::Utc;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::{BodyExt as _, Limited};
-use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{self, HeaderMap};
 use url::Url;
 
 use super::answer::{Export, GrpcAnswer, HttpAnswer, of_grpc, of_http};
 use super::config::{Config, Protocol, Signal};
 use crate::bounded::answer::{retry_after, root};
-use crate::bounded::credential::Credential;
+use crate::sink::http::{Headers, header_map};
 
 /// The most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -33,7 +33,7 @@ const METADATA: GeneralPurpose = GeneralPurpose::new(
 pub(super) struct Transport {
     endpoint: Url,
     protocol: Protocol,
-    headers: Vec<(String, Credential)>,
+    headers: Headers,
     is_compressed: bool,
     client: reqwest::Client,
 }
@@ -59,7 +59,7 @@ impl Transport {
 
     async fn exchange(&self, signal: Signal, message: Vec<u8>) -> Result<Export, String> {
         let message = if self.is_compressed { gzip(&message) } else { message };
-        let mut request = self.client.post(self.url(signal)).headers(self.headers().await?);
+        let mut request = self.client.post(self.url(signal)).headers(header_map(&self.headers).await?);
         request = match self.protocol {
             Protocol::Http => {
                 let request = request.header(header::CONTENT_TYPE, "application/x-protobuf").body(message);
@@ -123,18 +123,6 @@ impl Transport {
         };
         url.set_path(&path);
         url
-    }
-
-    /// The headers of the configuration. Credentials are read for each request, so that a renewed one counts at once.
-    async fn headers(&self) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let bad = |_| format!("header `{name}`: {} cannot stand in a header", value.place());
-            let mut filled = HeaderValue::from_str(&value.read().await?).map_err(bad)?;
-            filled.set_sensitive(true);
-            headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?, filled);
-        }
-        Ok(headers)
     }
 }
 

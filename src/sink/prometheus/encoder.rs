@@ -1,9 +1,12 @@
 //! Samples as bytes: the text format, OpenMetrics, or protobuf.
 
 mod protobuf;
+mod series;
 mod text;
 
 use crate::names::MetricKind;
+
+pub use series::{Exemplar, Series};
 
 use super::histogram::Native;
 use super::state::Example;
@@ -84,6 +87,7 @@ pub(super) struct Histogram<'a> {
 pub(super) enum Encoder {
     Text(text::Encoder),
     Protobuf(protobuf::Encoder),
+    Series(series::Encoder),
 }
 
 impl Encoder {
@@ -95,11 +99,26 @@ impl Encoder {
         }
     }
 
+    /// Collects samples one by one, each with these labels where it has no own ones of the same names.
+    /// [`Encoder::take_series`] returns them.
+    pub fn series(labels: &[(String, String)]) -> Self {
+        Self::Series(series::Encoder::new(labels))
+    }
+
+    /// Returns the samples that were collected.
+    pub fn take_series(&mut self) -> Vec<Series> {
+        match self {
+            Self::Series(encoder) => std::mem::take(&mut encoder.out),
+            Self::Text(_) | Self::Protobuf(_) => Vec::new(),
+        }
+    }
+
     /// Begins a family.
     pub fn begin(&mut self, head: Head) {
         match self {
             Self::Text(encoder) => encoder.begin(head),
             Self::Protobuf(encoder) => encoder.begin(head),
+            Self::Series(encoder) => encoder.begin(head),
         }
     }
 
@@ -108,6 +127,7 @@ impl Encoder {
         match self {
             Self::Text(encoder) => encoder.sample(base, further, value),
             Self::Protobuf(encoder) => encoder.sample(base, further, value),
+            Self::Series(encoder) => encoder.sample(base, further, value),
         }
     }
 
@@ -116,6 +136,7 @@ impl Encoder {
         match self {
             Self::Text(encoder) => encoder.end(),
             Self::Protobuf(encoder) => encoder.end(),
+            Self::Series(_) => {}
         }
     }
 
@@ -124,6 +145,7 @@ impl Encoder {
         match self {
             Self::Text(encoder) => encoder.out.len(),
             Self::Protobuf(encoder) => encoder.out.len(),
+            Self::Series(_) => 0,
         }
     }
 
@@ -132,6 +154,7 @@ impl Encoder {
         let out = match self {
             Self::Text(encoder) => &mut encoder.out,
             Self::Protobuf(encoder) => &mut encoder.out,
+            Self::Series(_) => return Vec::new(),
         };
         std::mem::replace(out, Vec::with_capacity(capacity))
     }

@@ -238,6 +238,19 @@ impl State {
         };
     }
 
+    /// Returns what the gauges show, with every counter at 0. The detail decides what of it there is.
+    pub fn uncounted(&self, detail: Detail, now: f64) -> Self {
+        let steps = self.full.as_ref().map(|full| full.steps.clone()).unwrap_or_default();
+        Self {
+            last: self.last.map(|last| Last { is_counted: false, ..last }),
+            success: self.success,
+            last_success_at: self.last_success_at,
+            certificate: self.certificate,
+            full: (detail == Detail::Full).then(|| Box::new(Full { steps, ..Full::new(now) })),
+            ..Self::default()
+        }
+    }
+
     /// Follows a change of the scenario: what belongs to steps that are gone goes.
     pub fn adapt(&mut self, before: &Scenario, now: &Scenario) {
         let names = now.step_names();

@@ -293,3 +293,20 @@ fn batches_are_cut_by_rows_bytes_and_age() {
     // One that is larger than a batch goes alone.
     assert_eq!(cut(Size { rows: 9, bytes: 9_000_000 }), "1");
 }
+
+#[test]
+fn queue_is_complete_until_the_oldest_event_that_waits() {
+    let now: DateTime<Utc> = "2026-11-22T13:00:00Z".parse().unwrap();
+    let oldest: DateTime<Utc> = "2026-11-22T12:00:01Z".parse().unwrap();
+    let mut bench = Bench::new(LIMITS, 0, 0);
+    assert_eq!(bench.queue.complete_until(now), Some(now));
+    bench.push("shop", [1]);
+    assert_eq!(bench.queue.complete_until(now), Some(oldest));
+    // One that is under way waits as well.
+    assert_eq!(bench.next(), "1");
+    assert_eq!(bench.queue.complete_until(now), Some(oldest));
+    bench.answer(Sent::Taken);
+    assert_eq!(bench.queue.complete_until(now), Some(now));
+    // What the store has may be of any time.
+    assert_eq!(Bench::new(LIMITS, 0, 2).queue.complete_until(now), None);
+}

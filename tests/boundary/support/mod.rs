@@ -10,6 +10,7 @@ pub mod leases;
 pub mod mail;
 pub mod osmem;
 pub mod places;
+pub mod prometheus;
 pub mod receiver;
 pub mod site;
 pub mod slow;

@@ -1,0 +1,217 @@
+//! Prometheus remote write: what `/metrics` shows, sent to a receiver, for agents that nobody can scrape.
+//!
+//! Each run is samples with the time of its end ([`Pushed`]), so that what is made up after an outage has its own times.
+//! Receivers forget a value after five minutes: between runs values are repeated, with a time that no run still to be sent
+//! can have. Version 2.0 of the protocol is tried first, and 1.0 where the receiver does not take it; what an answer means
+//! is decided in [`answer`] (pure).
+//! Deliberately absent: native histograms, since a receiver of 1.0 may not take them.
+
+mod answer;
+mod config;
+mod message;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header;
+use tokio::time::Instant;
+
+use super::http::header_map;
+use super::prometheus::{Moment, Part, Pushed, Sample};
+use super::{Absence, Event, Finished, Limits, Scenarios, Sent, Sink, Size};
+use crate::bounded::answer::{self as bounded, root};
+use answer::{Answer, Written};
+use message::Version;
+
+pub use config::{Authentication, Config};
+
+/// The most events of a batch.
+const MAX_ROWS: usize = 500;
+/// The most bytes of a batch before it is compressed, roughly.
+const MAX_BYTES: usize = 2 << 20;
+/// The most samples that are repeated in one request, roughly.
+const MAX_REPEATED: usize = 5_000;
+/// How long sending a batch may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The most bytes of an answer that are read.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// The age of repeated values, so that a run that has just ended is younger.
+const LAG: Duration = Duration::from_secs(5);
+/// The pause between two requests with repeated values, in which events are sent.
+const REPEAT_PAUSE: Duration = Duration::from_millis(50);
+
+struct RemoteWrite {
+    config: Config,
+    client: reqwest::Client,
+    pushed: Pushed,
+    version: Version,
+    /// Whether the receiver has confirmed what it wrote, as 2.0 asks for.
+    has_confirmed: bool,
+    refresh_at: Instant,
+    /// Whether the log says that repeated values are refused.
+    is_refusal_logged: bool,
+}
+
+impl RemoteWrite {
+    fn new(config: Config, client: reqwest::Client, pushed: Pushed) -> Self {
+        Self {
+            config,
+            client,
+            pushed,
+            version: Version::V2,
+            has_confirmed: false,
+            // By then the first values are younger than all that an agent before this one sent.
+            refresh_at: Instant::now() + LAG + Duration::from_secs(1),
+            is_refusal_logged: false,
+        }
+    }
+
+    /// Sends samples in one version of the protocol.
+    async fn post(&mut self, samples: &[&Sample], version: Version) -> Answer {
+        match self.exchange(samples, version).await {
+            Ok(answer) => answer,
+            Err(reason) => Answer::Written(Written::Retry { after: None, reason }),
+        }
+    }
+
+    async fn exchange(&mut self, samples: &[&Sample], version: Version) -> Result<Answer, String> {
+        let request = self.client.post(self.config.url.clone()).headers(header_map(&self.config.headers).await?);
+        let request = match &self.config.authentication {
+            None => request,
+            Some(Authentication::Token(token)) => request.bearer_auth(token.read().await?),
+            Some(Authentication::Basic(user, password)) => request.basic_auth(user, Some(password.read().await?)),
+        };
+        let request = request
+            .header(header::CONTENT_TYPE, version.content_type())
+            .header(header::CONTENT_ENCODING, "snappy")
+            .header("X-Prometheus-Remote-Write-Version", version.number())
+            .body(message::body(samples, version));
+        let mut response = request.send().await.map_err(|error| root(&error.without_url()))?;
+        let status = response.status().as_u16();
+        let head = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let after = head("retry-after").and_then(|text| bounded::retry_after(text, Utc::now()));
+        self.has_confirmed |= head("x-prometheus-remote-write-samples-written").is_some();
+        let is_confirmed = head("x-prometheus-remote-write-samples-written").is_some();
+        let body = bounded::body(&mut response, MAX_ANSWER_BYTES).await.bytes;
+        let has_confirmed = self.has_confirmed;
+        Ok(answer::answer(&answer::Response { version, status, after, is_confirmed, has_confirmed, body: &body }))
+    }
+
+    /// Sends samples in the version that the receiver takes.
+    async fn write(&mut self, samples: &[&Sample]) -> Written {
+        if samples.is_empty() {
+            return Written::Taken;
+        }
+        let other = self.version.other();
+        let first = match self.post(samples, self.version).await {
+            Answer::Written(written) => return written,
+            Answer::OtherVersion(reason) => reason,
+        };
+        match self.post(samples, other).await {
+            Answer::Written(written) => {
+                if !matches!(written, Written::Retry { .. }) {
+                    self.version = other;
+                }
+                written
+            }
+            Answer::OtherVersion(second) => {
+                let reason = format!("the receiver takes no version of remote write: {first}; {second}");
+                Written::Retry { after: None, reason }
+            }
+        }
+    }
+
+    /// Sends the samples of parts. Where some are refused the others are found by halves.
+    async fn write_parts(&mut self, parts: &[Part]) -> Result<(), Sent> {
+        let mut rest = vec![parts];
+        while let Some(parts) = rest.pop() {
+            let samples: Vec<&Sample> = parts.iter().flat_map(|part| &part.samples).collect();
+            match self.write(&samples).await {
+                Written::Late(_) | Written::Refused(_) if parts.len() > 1 => {
+                    let (first, second) = parts.split_at(parts.len() / 2);
+                    rest.extend([second, first]);
+                }
+                // Of a late one the receiver has a younger value.
+                Written::Taken | Written::Late(_) => {}
+                Written::Refused(reason) => {
+                    if !std::mem::replace(&mut self.is_refusal_logged, true) {
+                        tracing::warn!(sink = "remote_write", reason, "the receiver refuses repeated values");
+                    }
+                }
+                Written::Retry { after, reason } => return Err(Sent::Retry { after, reason }),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sink for RemoteWrite {
+    fn limits(&self) -> Limits {
+        Limits { rows: MAX_ROWS, bytes: MAX_BYTES, age: Duration::ZERO, deadline: DEADLINE }
+    }
+
+    fn measure(&self, event: &Event) -> Size {
+        let size = |run: &Finished| Size { rows: 1, bytes: 4_000 + 800 * run.outcome.steps.len() };
+        event.finished().map_or(Size::default(), size)
+    }
+
+    async fn send(&mut self, batch: &[Event]) -> Sent {
+        let runs: Vec<&Finished> = batch.iter().filter_map(Event::finished).collect();
+        let advance = self.pushed.advance(runs.iter().map(|run| &*run.outcome));
+        let samples: Vec<&Sample> = advance.samples.iter().collect();
+        let mut written = self.write(&samples).await;
+        if matches!(written, Written::Late(_)) && runs.len() == 1 {
+            // Where counters begin may be what is too late: two runs of a scenario that ended together, for instance.
+            let plain: Vec<&Sample> = samples.iter().copied().filter(|sample| !sample.is_origin).collect();
+            if plain.len() < samples.len() {
+                written = self.write(&plain).await;
+            }
+        }
+        match (written, &runs[..]) {
+            (Written::Taken, _) => {
+                self.pushed.commit(advance);
+                Sent::Taken
+            }
+            // The receiver has this run, since events go in order: it was sent before a crash, and counted there.
+            (Written::Late(_), [run]) => {
+                self.pushed.pass_over(&run.outcome, false);
+                Sent::Taken
+            }
+            (Written::Late(reason) | Written::Refused(reason), runs) => {
+                // A single event is not sent again, a larger batch is, in halves.
+                if let ([run], 1) = (runs, batch.len()) {
+                    self.pushed.pass_over(&run.outcome, true);
+                }
+                Sent::Refused(reason)
+            }
+            (Written::Retry { after, reason }, _) => Sent::Retry { after, reason },
+        }
+    }
+
+    fn set_scenarios(&mut self, scenarios: &Scenarios, _: &[Absence]) {
+        self.pushed.load(scenarios, Utc::now());
+    }
+
+    fn refresh_at(&self) -> Option<Instant> {
+        Some(self.refresh_at)
+    }
+
+    async fn refresh(&mut self, until: DateTime<Utc>) -> Sent {
+        let now = Utc::now().min(until);
+        let before = |span: Duration| (now - TimeDelta::from_std(span).unwrap_or_default()).timestamp_millis();
+        let moment = Moment { now: now.timestamp_millis(), at: before(LAG), since: before(self.config.repeat) };
+        let repeat = self.pushed.due(moment, MAX_REPEATED);
+        if let Err(retry) = self.write_parts(&repeat.parts).await {
+            return retry;
+        }
+        // Checked four times as often, so that no value is much older than it may be.
+        self.refresh_at = Instant::now() + if repeat.is_whole { self.config.repeat / 4 } else { REPEAT_PAUSE };
+        self.pushed.repeated(repeat);
+        Sent::Taken
+    }
+}
+
+#[cfg(test)]
+mod tests;
