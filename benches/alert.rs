@@ -86,6 +86,7 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
     Outcome {
         run: RunId::new(),
         seq: 0,
+        streak: None,
         scenario: format!("s{n}").as_str().into(),
         name: format!("s{n}"),
         kind: Kind::Http,

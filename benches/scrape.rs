@@ -130,6 +130,7 @@ fn outcome(scenario: &Scenario, n: usize) -> Outcome {
         evidence: Vec::new(),
         browser: None,
         seq: 0,
+        streak: None,
     }
 }
 

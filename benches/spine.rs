@@ -112,6 +112,7 @@ fn outcomes() -> Vec<Arc<Outcome>> {
         Arc::new(Outcome {
             run: RunId::new(),
             seq: 0,
+            streak: None,
             scenario: "shop".into(),
             name: "Shop".into(),
             kind: Kind::Http,

@@ -47,6 +47,10 @@ pub struct Outcome {
     /// 0 for an outcome that has no number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub seq: u64,
+    /// The streak that the scenario is in after this run, set with the number. `None` for an outcome that has no number,
+    /// and before the first conclusive run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streak: Option<Streak>,
     /// Of which scenario.
     pub scenario: ScenarioId,
     /// The scenario's name.
@@ -109,9 +113,43 @@ impl Outcome {
         self.steps.iter().filter(|step| self.kind != Kind::Exec || step.depth == 0)
     }
 
+    /// Returns whether the target was up (`passed`, `degraded`) or down (`failed`); `None` if the run did not test it.
+    pub fn is_up(&self) -> Option<bool> {
+        match self.verdict {
+            Verdict::Passed | Verdict::Degraded => Some(true),
+            Verdict::Failed => Some(false),
+            Verdict::Unknown => None,
+        }
+    }
+
     /// The step that decided the verdict.
     pub fn deciding_step(&self) -> Option<&StepResult> {
         self.failed_step.and_then(|index| self.steps.get(index))
+    }
+}
+
+/// The conclusive runs of a scenario, one after another, in which its target was up, or in which it was down. Runs that
+/// are `unknown` neither end a streak nor count in it. It is stored with each outcome, so it survives restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streak {
+    /// Whether the target was up in these runs.
+    pub is_up: bool,
+    /// The first run of the streak.
+    pub first_run: RunId,
+    /// Start of the first run.
+    pub started_at: DateTime<Utc>,
+    /// Number of conclusive runs so far, the first one included.
+    pub runs: u64,
+}
+
+impl Streak {
+    /// Returns the streak after a run, given the one before it.
+    #[must_use]
+    pub fn after(before: Option<Self>, outcome: &Outcome) -> Option<Self> {
+        let Some(is_up) = outcome.is_up() else { return before };
+        let new = Self { is_up, first_run: outcome.run, started_at: outcome.started_at, runs: 0 };
+        let streak = before.filter(|before| before.is_up == is_up).unwrap_or(new);
+        Some(Self { runs: streak.runs + 1, ..streak })
     }
 }
 

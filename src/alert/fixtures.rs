@@ -49,6 +49,7 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
     Outcome {
         run: RunId::new(),
         seq: 0,
+        streak: None,
         scenario: scenario.into(),
         name: scenario.into(),
         kind: Kind::Tcp,

@@ -51,6 +51,7 @@ fn outcome(scenario: &str, letter: char, number: u128, second: i64) -> Outcome {
     Outcome {
         run: run(number),
         seq: 0,
+        streak: None,
         scenario: scenario.into(),
         name: scenario.into(),
         kind: Kind::Tcp,

@@ -35,6 +35,7 @@ fn lost(intent: Intent, now: DateTime<Utc>) -> Outcome {
     Outcome {
         run: intent.run,
         seq: 0,
+        streak: None,
         scenario: intent.scenario,
         name: intent.name,
         kind: intent.kind,

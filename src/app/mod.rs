@@ -343,7 +343,9 @@ impl App {
         parts.begin_delivery(&intake).await;
 
         parts.reload(&intake).await;
-        prometheus.seed(&store.latest().await?, &store.latest_conclusive().await?);
+        let latest = store.latest().await?;
+        sinks.seed(&latest);
+        prometheus.seed(&latest, &store.latest_conclusive().await?);
         let resumed = parts.close_lost(&intake).await?;
 
         // Runs have a tracker of their own, so that a drain can wait for them first.

@@ -42,8 +42,12 @@ pub async fn body(answer: &mut reqwest::Response, max_bytes: usize) -> Body {
     Body { bytes, end }
 }
 
-/// The innermost cause of an error: the outer ones only say that a request failed.
+/// The innermost cause of an error: the outer ones only say that a request failed. For a certificate it says why it is not
+/// accepted.
 pub fn root(error: &reqwest::Error) -> String {
+    if let Some(rustls::Error::InvalidCertificate(problem)) = rustls_error(error) {
+        return format!("the certificate is not accepted: {}", certificate_problem(problem));
+    }
     let mut last = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(inner) = next {
@@ -51,6 +55,36 @@ pub fn root(error: &reqwest::Error) -> String {
         next = inner.source();
     }
     last
+}
+
+/// Why a certificate is not accepted, in words.
+pub fn certificate_problem(problem: &rustls::CertificateError) -> String {
+    use rustls::CertificateError as E;
+    match problem {
+        E::Expired | E::ExpiredContext { .. } => "it has expired".into(),
+        E::NotValidYet | E::NotValidYetContext { .. } => "it is not valid yet".into(),
+        E::UnknownIssuer => "its issuer is not trusted".into(),
+        E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name".into(),
+        E::Revoked => "it was revoked".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The error of rustls inside a chain of errors, if there is one.
+pub fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An io::Error hides what it wraps from `source`.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = inner.and_then(|inner| rustls_error(inner)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3). Not bounded.

@@ -310,6 +310,7 @@ impl Record {
         Outcome {
             run: self.run,
             seq: 0,
+            streak: None,
             scenario: self.scenario.id.value.clone(),
             name: printable(&self.scenario.name).into_owned(),
             kind: self.scenario.kind,

@@ -19,9 +19,12 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use sha2::{Digest as _, Sha256};
 
 use super::Values;
+use crate::bounded::answer;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::Trust;
+
+pub use crate::bounded::answer::rustls_error;
 
 /// So many settings are kept; beyond that all are built anew.
 const KEPT: usize = 256;
@@ -253,37 +256,8 @@ pub fn failure(error: &rustls::Error) -> Failure {
     match error {
         rustls::Error::InvalidCertificate(problem) => Failure::new(
             Reason::Certificate,
-            format!("the certificate is not accepted: {}", certificate_problem(problem)),
+            format!("the certificate is not accepted: {}", answer::certificate_problem(problem)),
         ),
         other => Failure::new(Reason::Tls, format!("the TLS handshake failed: {other}")),
     }
-}
-
-fn certificate_problem(problem: &rustls::CertificateError) -> String {
-    use rustls::CertificateError as E;
-    match problem {
-        E::Expired | E::ExpiredContext { .. } => "it has expired".into(),
-        E::NotValidYet | E::NotValidYetContext { .. } => "it is not valid yet".into(),
-        E::UnknownIssuer => "its issuer is not trusted".into(),
-        E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name".into(),
-        E::Revoked => "it was revoked".into(),
-        other => other.to_string(),
-    }
-}
-
-/// The error of rustls inside a chain of errors, if there is one.
-pub fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        // An io::Error hides what it wraps from `source`.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = inner.and_then(|inner| rustls_error(inner)) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

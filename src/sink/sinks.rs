@@ -1,10 +1,11 @@
 //! The sinks of an agent: which there are, what they are given, and how far their destinations are.
 //!
 //! An outcome is numbered, handed to the store and queued for every sink under one lock, so that all of them see outcomes
-//! in the order of their numbers, which have no gaps. A sink that is configured for the first time begins with what
-//! happens from then on.
+//! in the order of their numbers, which have no gaps. There each outcome also gets the streak that its scenario is in, so
+//! that what is read back from the store or sent again says the same. A sink that is configured for the first time begins
+//! with what happens from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +17,9 @@ use super::driver::{Driver, Status, Waiting};
 use super::prometheus::Prometheus;
 use super::queue::Queue;
 use super::{Absence, AgentState, Destination, Event, Finished, HttpClient, Limits, Metrics, Scenarios, Timing};
-use crate::incident::Change;
-use crate::outcome::Outcome;
-use crate::scenario::Scenario;
+use crate::incident::{Change, Ending};
+use crate::outcome::{Outcome, Streak};
+use crate::scenario::{Scenario, ScenarioId};
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Positions, StoreError};
 use crate::tasks::Tasks;
@@ -73,6 +74,8 @@ pub struct Sinks {
 struct Inner {
     /// The last number that an outcome or a change has.
     last: u64,
+    /// The streak that each scenario is in.
+    streaks: HashMap<ScenarioId, Streak>,
     running: Vec<Running>,
     /// The positions in the store.
     written: BTreeMap<String, u64>,
@@ -93,13 +96,19 @@ impl Sinks {
     /// When the store cannot be read.
     pub async fn open(parts: Parts) -> Result<Self, StoreError> {
         let (last, written) = (parts.store.last_seq().await?, parts.store.positions().await?);
-        let inner = Inner { last, running: Vec::new(), written };
+        let inner = Inner { last, streaks: HashMap::new(), running: Vec::new(), written };
         let (loading, stop) = (tokio::sync::Mutex::default(), CancellationToken::new());
         Ok(Self { parts, inner: Mutex::new(inner), loading, stop })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Continues the streaks of an earlier agent, given the last outcome of each scenario.
+    pub fn seed(&self, latest: &[Outcome]) {
+        let streaks = latest.iter().filter_map(|outcome| Some((outcome.scenario.clone(), outcome.streak?)));
+        self.inner().streaks.extend(streaks);
     }
 
     /// Numbers an outcome, hands it to `store`, and queues it for every sink. Never blocks.
@@ -112,6 +121,10 @@ impl Sinks {
         let mut inner = self.inner();
         inner.last += 1;
         outcome.seq = inner.last;
+        outcome.streak = Streak::after(inner.streaks.get(&outcome.scenario).copied(), &outcome);
+        if let Some(streak) = outcome.streak {
+            inner.streaks.insert(outcome.scenario.clone(), streak);
+        }
         let outcome = Arc::new(outcome);
         store(&outcome);
         for running in &inner.running {
@@ -141,6 +154,9 @@ impl Sinks {
         let mut forgotten = BTreeMap::new();
         {
             let mut inner = self.inner();
+            for gone in absent.iter().filter(|absence| absence.why == Ending::Removed) {
+                inner.streaks.remove(&gone.scenario);
+            }
             let names: Vec<&str> = wanted.iter().map(Destination::name).collect();
             inner.running.retain_mut(|running| {
                 let name = running.destination.name();

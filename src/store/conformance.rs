@@ -86,6 +86,7 @@ fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outco
     Outcome {
         run: run(number),
         seq: 0,
+        streak: None,
         scenario: scenario.into(),
         name: "Shop \"checkout\" — ząb".into(),
         kind: Kind::Api,

@@ -13,8 +13,8 @@ use wachta::store::{Archive as _, Page, Sqlite};
 
 use crate::support::agent::{Agent, sample};
 use crate::support::gate::{Gate, Way};
-use crate::support::osmem::Osmem;
 use crate::support::prometheus::Prometheus;
+use crate::support::search::SearchServer;
 use crate::support::zabbix::{Api, Server};
 use crate::support::{Folder, until};
 
@@ -73,7 +73,7 @@ async fn in_zabbix(api: &Api, scenario: &str) -> Ends {
 }
 
 /// What the index has of a scenario.
-async fn in_index(osmem: &Osmem, scenario: &str) -> Ends {
+async fn in_index(osmem: &SearchServer, scenario: &str) -> Ends {
     let mut ends = Ends::new();
     for document in osmem.documents("wachta", "monitor.id", scenario).await {
         if document["event"]["dataset"] == "wachta.incident" || document["summary"].is_null() {
@@ -113,7 +113,7 @@ async fn what_destinations_missed_is_made_up_once() {
     api.provision().await;
     let stop = CancellationToken::new();
     let shop = Demo::open(0, 0, &stop).await.unwrap();
-    let (osmem, zabbix) = tokio::join!(Osmem::up(), Gate::to(&server.trapper));
+    let (osmem, zabbix) = tokio::join!(SearchServer::osmem(), Gate::to(&server.trapper));
     let prometheus = Prometheus::up().await;
     let (index, series) = tokio::join!(Gate::to(&osmem.address), Gate::to(&prometheus.address));
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -209,7 +209,7 @@ async fn lags(agent: &Agent) -> (f64, f64) {
 async fn a_bad_destination_holds_up_nobody() {
     let stop = CancellationToken::new();
     let shop = Demo::open(0, 0, &stop).await.unwrap();
-    let osmem = Osmem::up().await;
+    let osmem = SearchServer::osmem().await;
     let (silent, slow, gone) =
         tokio::join!(Gate::to(&osmem.address), Gate::to(&osmem.address), Gate::to(&osmem.address));
     silent.set(Way::Silent);

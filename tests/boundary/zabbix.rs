@@ -47,6 +47,7 @@ pub fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Out
     Outcome {
         run: RunId::new(),
         seq: 0,
+        streak: None,
         scenario: scenario.into(),
         name: scenario.into(),
         kind: Kind::Browser,

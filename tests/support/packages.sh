@@ -13,7 +13,7 @@ if [ "${1:-}" = bench ]; then
   [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx-light)
 elif [ "${1:-}" != run ]; then
   packages+=(curl procps prometheus prometheus-alertmanager prometheus-blackbox-exporter postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
-  packages+=(libssl-dev openssl pkg-config)
+  packages+=(libssl-dev openssl pkg-config rsyslog rsyslog-elasticsearch)
   packages+=(firefox-esr openjdk-17-jre-headless python3-venv)
   # Whoever has a newer Node has it from elsewhere, with npm in the same package.
   command -v node >/dev/null || packages+=(nodejs)

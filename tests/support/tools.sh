@@ -3,7 +3,7 @@
 # usage: tools.sh        installs; prints the folder that it is all in
 #        tools.sh where  prints the folder, and installs nothing
 # In the folder: bin/geckodriver, bin/otel-collector, selenium-server.jar, bugsink/, httpbin/, mail/ and osmem/ (Python
-# environments), har/ (a Node package).
+# environments), har/ (a Node package), opensearch/ (jars, and a class that starts a node).
 set -euo pipefail
 umask 022
 
@@ -111,9 +111,33 @@ collector() {
   mark collector "$version"
 }
 
+# An OpenSearch node: its jars from Maven Central (pom.xml says which, jars.sha256 what is in them; 45 MB) and the class
+# that starts it. The tests of it are skipped where there is no Maven or no Java compiler.
+opensearch() {
+  local source version folder=$tools/opensearch
+  source=$(cd "$(dirname "$0")/opensearch" && pwd)
+  version=$(cat "$source"/* | sha256sum | cut -c 1-12)
+  have opensearch "$version" && return
+  command -v mvn >/dev/null && command -v javac >/dev/null || {
+    echo "no Maven or no Java compiler here: the tests against OpenSearch will be skipped" >&2
+    return 0
+  }
+  rm -rf "$folder"
+  mvn --batch-mode --quiet -Dstyle.color=never --file "$source/pom.xml" \
+    org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$folder/lib" >&2 &&
+    (cd "$folder/lib" && sha256sum --check --strict --quiet "$source/jars.sha256") >&2 &&
+    javac -nowarn -cp "$folder/lib/*" -d "$folder/classes" "$source/OpenSearchNode.java" >&2 || {
+    echo "the OpenSearch node could not be built: the tests against it will be skipped" >&2
+    rm -rf "$folder"
+    return 0
+  }
+  mark opensearch "$version"
+}
+
 # The driver is compiled while the rest comes over the network.
 driver 9>&- & compiling=$!
-(grid; har; bugsink; httpbin; mail; osmem; collector) 9>&- & fetching=$!
+(opensearch & grid; har; bugsink; httpbin; mail; osmem; collector; wait) 9>&- & fetching=$!
 failed=0
 wait "$compiling" || { echo "geckodriver $GECKODRIVER could not be installed" >&2; failed=1; }
 wait "$fetching" || { echo "the tools of the tests could not be installed" >&2; failed=1; }

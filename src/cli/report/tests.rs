@@ -111,6 +111,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
     Outcome {
         run: RunId(uuid::Uuid::from_u128(number.into())),
         seq: 0,
+        streak: None,
         scenario: scenario.id.value.clone(),
         name: scenario.name.clone(),
         kind: scenario.kind,

@@ -69,6 +69,7 @@ fn failed(browser: bool) -> Outcome {
     Outcome {
         run: RunId::new(),
         seq: 0,
+        streak: None,
         scenario: "shop".into(),
         name: "Shop".into(),
         kind: Kind::Tcp,

@@ -52,6 +52,7 @@ fn earlier(scenario: &Scenario, minutes: i64, took: Duration, verdict: Verdict) 
     Arc::new(Outcome {
         run: RunId::new(),
         seq: 0,
+        streak: None,
         scenario: scenario.id.value.clone(),
         name: scenario.name.clone(),
         kind: Kind::Api,

@@ -6,7 +6,7 @@
 //! wachta knows is under `wachta.*`. A run that could not test its target is neither up nor down: its status is
 //! `unknown`, and it leaves `state` as it is. Deliberately absent: evidence, which is files of the agent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -15,14 +15,12 @@ use url::Url;
 
 use crate::incident::{Change, Ending, Transition};
 use crate::names::Reason;
-use crate::outcome::{HttpResult, Outcome, RunId, StepResult, StepStatus, Verdict};
-use crate::scenario::{Kind, Scenario, ScenarioId};
+use crate::outcome::{HttpResult, Outcome, StepResult, StepStatus};
+use crate::scenario::{Kind, Scenario};
 use crate::sink::{Event, Finished};
 
 /// The version of the schema that the documents follow.
 const ECS_VERSION: &str = "8.17.0";
-/// How many states are remembered for runs that are sent again.
-const MAX_REMEMBERED: usize = 20_000;
 
 /// A document.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,75 +31,18 @@ pub struct Document {
     pub body: Value,
 }
 
-/// Since when scenarios are up or down, as Heartbeat's `state` says it; from the start of the agent on.
-#[derive(Debug, Default)]
-pub struct States {
-    current: HashMap<ScenarioId, State>,
-    /// What was said of a run, in case that it is sent again.
-    said: HashMap<RunId, Option<Value>>,
-}
-
-#[derive(Debug, Clone)]
-struct State {
-    id: String,
-    is_up: bool,
-    started_at: DateTime<Utc>,
-    up: u64,
-    down: u64,
-}
-
-impl States {
-    /// The state after a run; without one before the first conclusive run.
-    pub fn after(&mut self, outcome: &Outcome) -> Option<Value> {
-        if let Some(said) = self.said.get(&outcome.run) {
-            return said.clone();
-        }
-        if self.said.len() >= MAX_REMEMBERED {
-            self.said.clear();
-        }
-        let state = self.advance(outcome);
-        self.said.insert(outcome.run, state.clone());
-        state
-    }
-
-    fn advance(&mut self, outcome: &Outcome) -> Option<Value> {
-        if let Some(is_up) = is_up(outcome.verdict) {
-            let state = self.current.get(&outcome.scenario).filter(|state| state.is_up == is_up).cloned();
-            let mut state = state.unwrap_or_else(|| State {
-                id: format!("{}-{}", outcome.scenario, outcome.run),
-                is_up,
-                started_at: outcome.started_at,
-                up: 0,
-                down: 0,
-            });
-            state.up += u64::from(is_up);
-            state.down += u64::from(!is_up);
-            self.current.insert(outcome.scenario.clone(), state);
-        }
-        let state = self.current.get(&outcome.scenario)?;
-        Some(json!({
-            "id": state.id,
-            "status": if state.is_up { "up" } else { "down" },
-            "started_at": time(state.started_at),
-            "duration_ms": (outcome.ended_at - state.started_at).num_milliseconds().max(0),
-            "checks": state.up + state.down,
-            "up": state.up,
-            "down": state.down,
-        }))
-    }
-
-    /// Forgets scenarios that are gone.
-    pub fn retain(&mut self, is_there: impl Fn(&ScenarioId) -> bool) {
-        self.current.retain(|id, _| is_there(id));
-    }
-}
-
-fn is_up(verdict: Verdict) -> Option<bool> {
-    match verdict {
-        Verdict::Passed | Verdict::Degraded => Some(true),
-        Verdict::Failed => Some(false),
-        Verdict::Unknown => None,
-    }
+/// Heartbeat's `state` after a run: since when the target has been up or down.
+fn state(outcome: &Outcome) -> Option<Value> {
+    let streak = outcome.streak?;
+    Some(json!({
+        "id": format!("{}-{}", outcome.scenario, streak.first_run),
+        "status": if streak.is_up { "up" } else { "down" },
+        "started_at": time(streak.started_at),
+        "duration_ms": (outcome.ended_at - streak.started_at).num_milliseconds().max(0),
+        "checks": streak.runs,
+        "up": if streak.is_up { streak.runs } else { 0 },
+        "down": if streak.is_up { 0 } else { streak.runs },
+    }))
 }
 
 fn time(at: DateTime<Utc>) -> String {
@@ -113,9 +54,9 @@ fn micros(duration: Duration) -> Value {
 }
 
 /// The documents of an event.
-pub fn documents(event: &Event, states: &mut States) -> Vec<Document> {
+pub fn documents(event: &Event) -> Vec<Document> {
     match event {
-        Event::Finished(finished) => of_run(finished, states),
+        Event::Finished(finished) => of_run(finished),
         Event::Changed(change) => vec![of_change(change)],
     }
 }
@@ -180,11 +121,10 @@ fn known(value: Value) -> Value {
 }
 
 /// The documents of a run: its own first.
-fn of_run(finished: &Finished, states: &mut States) -> Vec<Document> {
+fn of_run(finished: &Finished) -> Vec<Document> {
     let outcome = &*finished.outcome;
     let base = base(outcome, finished.scenario.as_deref());
-    let state = states.after(outcome);
-    let run = Document { id: outcome.run.to_string(), body: run(outcome, base.clone(), state) };
+    let run = Document { id: outcome.run.to_string(), body: run(outcome, base.clone()) };
     let steps = outcome.steps.iter().enumerate().filter(|(_, step)| step.status != StepStatus::Skipped);
     let steps = steps.map(|(index, step)| Document {
         id: format!("{}-{index}", outcome.run),
@@ -251,8 +191,8 @@ fn monitor_type(kind: Kind) -> &'static str {
     }
 }
 
-fn run(outcome: &Outcome, mut body: Map<String, Value>, state: Option<Value>) -> Value {
-    let up = is_up(outcome.verdict);
+fn run(outcome: &Outcome, mut body: Map<String, Value>) -> Value {
+    let up = outcome.is_up();
     let status = up.map_or("unknown", |up| if up { "up" } else { "down" });
     body["monitor"]["status"] = status.into();
     body["monitor"]["duration"] = micros(outcome.duration);
@@ -270,7 +210,7 @@ fn run(outcome: &Outcome, mut body: Map<String, Value>, state: Option<Value>) ->
             "retry_group": run,
         }),
     );
-    if let Some(state) = state {
+    if let Some(state) = state(outcome) {
         body.insert("state".into(), state);
     }
     if matches!(outcome.kind, Kind::Api | Kind::Browser) {

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::document::{States, documents};
+use self::document::documents;
 use self::file::RotatedFile;
-use super::{Absence, Context, Event, Limits, Scenarios, Sent, Sink, Size};
+use super::{Context, Event, Limits, Sent, Sink, Size};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
@@ -101,7 +101,7 @@ impl Config {
     pub fn build(&self, _context: &Context) -> Result<Box<dyn Sink>, String> {
         let file = RotatedFile::new(self.file.clone(), self.max_size, self.keep);
         let shown = self.describe();
-        Ok(Box::new(Ecs { file: Arc::new(Mutex::new(file)), shown, states: States::default() }))
+        Ok(Box::new(Ecs { file: Arc::new(Mutex::new(file)), shown }))
     }
 }
 
@@ -109,7 +109,6 @@ struct Ecs {
     /// Shared with the thread that writes, which goes on when this is dropped.
     file: Arc<Mutex<RotatedFile>>,
     shown: String,
-    states: States,
 }
 
 #[async_trait]
@@ -126,7 +125,7 @@ impl Sink for Ecs {
     async fn send(&mut self, batch: &[Event]) -> Sent {
         let mut lines = Vec::new();
         for event in batch {
-            for document in documents(event, &mut self.states) {
+            for document in documents(event) {
                 serde_json::to_writer(&mut lines, &document.body).expect("plain data becomes JSON");
                 lines.push(b'\n');
             }
@@ -140,10 +139,6 @@ impl Sink for Ecs {
             Err(error) => error.to_string(),
         };
         Sent::Retry { after: None, reason: format!("{} is not written: {error}", self.shown) }
-    }
-
-    fn set_scenarios(&mut self, scenarios: &Scenarios, _: &[Absence]) {
-        self.states.retain(|id| scenarios.contains_key(id));
     }
 }
 

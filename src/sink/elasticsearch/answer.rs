@@ -51,10 +51,12 @@ pub(super) fn of_bulk(status: u16, retry_after: Option<Duration>, body: &[u8], o
 /// What is wrong where a whole request is not taken.
 pub(super) fn problem(status: u16, body: &[u8]) -> String {
     let error = serde_json::from_slice::<Value>(body).map(|body| body["error"].clone()).unwrap_or_default();
-    if error.is_null() {
-        return format!("status {status}");
+    match status {
+        _ if !error.is_null() => format!("status {status}: {}", reason(&error)),
+        401 => "status 401: the credentials are missing or not accepted".into(),
+        403 => "status 403: the credentials do not permit this".into(),
+        _ => format!("status {status}"),
     }
-    format!("status {status}: {}", reason(&error))
 }
 
 /// The reason of an error as the cluster gives it, with its cause.
@@ -125,6 +127,8 @@ mod tests {
         check(200, &json!("busy"), "retry: the answer to _bulk does not have an item for each document");
         check(401, &json!({"error": {"reason": "who are you"}}), "retry: status 401: who are you");
         check(429, &json!({"error": "slow down"}), "retry: status 429: slow down");
+        check(401, &json!(null), "retry: status 401: the credentials are missing or not accepted");
+        check(403, &json!(null), "retry: status 403: the credentials do not permit this");
         check(503, &json!(null), "retry: status 503");
         check(400, &json!({"error": {}}), "retry: status 400: no reason is given");
         check(413, &json!(null), "refused: status 413");

@@ -9,7 +9,6 @@ use crate::bounded::credential::{Credential, SECRET};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
-use crate::sink::ecs::document::States;
 use crate::sink::{Context, HttpSettings, Sink};
 
 /// The index when nothing else is said.
@@ -136,12 +135,7 @@ impl Config {
     /// When the file with roots cannot be read or has none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
         let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
-        Ok(Box::new(Elasticsearch {
-            config: self.clone(),
-            client,
-            states: States::default(),
-            is_without_template: self.puts_template,
-        }))
+        Ok(Box::new(Elasticsearch { config: self.clone(), client, is_without_template: self.puts_template }))
     }
 }
 

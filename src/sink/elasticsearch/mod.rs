@@ -21,8 +21,8 @@ use url::Url;
 
 pub use config::{Authentication, Config, Target};
 
-use super::ecs::document::{States, documents};
-use super::{Absence, Event, Limits, Scenarios, Sent, Sink, Size};
+use super::ecs::document::documents;
+use super::{Event, Limits, Sent, Sink, Size};
 use crate::bounded::answer::{self as bounded, End, root};
 
 /// The most documents of a batch.
@@ -38,7 +38,6 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Elasticsearch {
     config: Config,
     client: reqwest::Client,
-    states: States,
     /// Whether the template is still to be put.
     is_without_template: bool,
 }
@@ -133,10 +132,10 @@ fn template(target: &Target) -> Value {
 }
 
 /// The lines of a bulk request, and of each document which event of the batch it is of.
-fn lines(batch: &[Event], target: &Target, states: &mut States) -> (Vec<u8>, Vec<usize>) {
+fn lines(batch: &[Event], target: &Target) -> (Vec<u8>, Vec<usize>) {
     let (mut lines, mut owner) = (Vec::new(), Vec::new());
     for (index, event) in batch.iter().enumerate() {
-        for document in documents(event, states) {
+        for document in documents(event) {
             let action = json!({"create": {"_index": target.name(), "_id": document.id}});
             for line in [&action, &document.body] {
                 serde_json::to_writer(&mut lines, line).expect("plain data becomes JSON");
@@ -160,7 +159,7 @@ impl Sink for Elasticsearch {
     }
 
     async fn send(&mut self, batch: &[Event]) -> Sent {
-        let (lines, owner) = lines(batch, &self.config.target, &mut self.states);
+        let (lines, owner) = lines(batch, &self.config.target);
         let request = match self.request(Method::POST, "_bulk").await {
             Ok(request) => request.header(header::CONTENT_TYPE, "application/x-ndjson").body(lines),
             Err(reason) => return Sent::Retry { after: None, reason },
@@ -169,10 +168,6 @@ impl Sink for Elasticsearch {
             Ok(reply) => answer::of_bulk(reply.status.as_u16(), reply.retry_after, &reply.body, &owner),
             Err(reason) => Sent::Retry { after: None, reason },
         }
-    }
-
-    fn set_scenarios(&mut self, scenarios: &Scenarios, _: &[Absence]) {
-        self.states.retain(|id| scenarios.contains_key(id));
     }
 
     fn upkeep_at(&self) -> Option<Instant> {

@@ -81,6 +81,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
     Outcome {
         run: RunId::new(),
         seq: 0,
+        streak: None,
         scenario: scenario.id.value.clone(),
         name: scenario.name.clone(),
         kind: scenario.kind,

@@ -1,6 +1,7 @@
 //! The sinks of an agent: numbers, reloads by difference, positions across restarts.
 
 use super::*;
+use crate::outcome::Verdict;
 use crate::sink::fixtures::{self, Shelf, outcome};
 use crate::sink::zabbix;
 
@@ -51,6 +52,34 @@ async fn numbers_and_positions_outlive_the_agent() {
     assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (4, vec![("zabbix", 2)]));
     sinks.stop().await;
     assert_eq!(shelf.positions().await.unwrap(), [("zabbix".to_owned(), 2)].into());
+}
+
+#[tokio::test]
+async fn streaks_outlive_the_agent() {
+    let (shelf, metrics) = (Arc::<Shelf>::default(), Metrics::new(&prometheus::Registry::new()).unwrap());
+    let record = |sinks: &Sinks, verdict| {
+        let outcome = Outcome { verdict, ..outcome("shop") };
+        let outcome = sinks.outcome(outcome, None, |outcome| shelf.put(outcome));
+        outcome.streak.map(|streak| (streak.is_up, streak.runs, streak.first_run == outcome.run))
+    };
+    let sinks = open(&shelf, &metrics).await;
+    sinks.seed(&[]);
+    assert_eq!(record(&sinks, Verdict::Unknown), None);
+    assert_eq!(record(&sinks, Verdict::Failed), Some((false, 1, true)));
+    assert_eq!(record(&sinks, Verdict::Failed), Some((false, 2, false)));
+    assert_eq!(record(&sinks, Verdict::Unknown), Some((false, 2, false)));
+    // The next agent has the last outcome of the scenario as the store gives it back, which is as JSON.
+    let last = shelf.outcomes.lock().unwrap().last_key_value().map(|(_, outcome)| (**outcome).clone()).unwrap();
+    let last: Outcome = serde_json::from_value(serde_json::to_value(&last).unwrap()).unwrap();
+    let sinks = open(&shelf, &metrics).await;
+    sinks.seed(std::slice::from_ref(&last));
+    assert_eq!(record(&sinks, Verdict::Failed), Some((false, 3, false)));
+    // A pause does not end a streak; removing the scenario does.
+    for (why, expected) in [(Ending::Paused, (false, 4, false)), (Ending::Removed, (false, 1, true))] {
+        let absence = Absence { scenario: last.scenario.clone(), why, at: last.ended_at };
+        sinks.load(&[], &Scenarios::default(), &[absence]).await;
+        assert_eq!(record(&sinks, Verdict::Failed), Some(expected), "{why:?}");
+    }
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ pub(super) fn outcome(second: i64) -> Arc<Outcome> {
     Arc::new(Outcome {
         run: RunId::new(),
         seq: 0,
+        streak: None,
         scenario: "shop".into(),
         name: "Shop".into(),
         kind: Kind::Tcp,

@@ -67,6 +67,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
     Outcome {
         run: RunId::new(),
         seq: 0,
+        streak: None,
         scenario: scenario.into(),
         name: EVIL.into(),
         kind: Kind::Api,

@@ -3,15 +3,16 @@
 pub mod agent;
 pub mod alertmanager;
 pub mod bugsink;
+pub mod front;
 pub mod gate;
 pub mod grid;
 pub mod group;
 pub mod leases;
 pub mod mail;
-pub mod osmem;
 pub mod places;
 pub mod prometheus;
 pub mod receiver;
+pub mod search;
 pub mod site;
 pub mod slow;
 pub mod zabbix;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::incident::{Incident, Subject};
+use crate::outcome::{Streak, Verdict};
 use crate::scenario::{Lookup, LookupError, load};
 use crate::sink::fixtures;
 
@@ -54,6 +55,7 @@ fn outcome(verdict: Verdict) -> Outcome {
 }
 
 fn finished(outcome: Outcome) -> Finished {
+    let outcome = Outcome { streak: Streak::after(None, &outcome), ..outcome };
     let text = "scenario: Shop\ntags: {service: shop, team.name: web}\n\
                 alert: {severity: critical, runbook: \"https://wiki/shop\"}\nsteps: [{GET: \"http://shop/\"}]\n";
     let loaded = load("shop.yaml", text, &Nothing);
@@ -63,7 +65,7 @@ fn finished(outcome: Outcome) -> Finished {
 
 #[test]
 fn a_failed_flow_is_a_document_for_the_run_and_one_for_each_step_that_was_reached() {
-    let documents = documents(&Event::Finished(finished(outcome(Verdict::Failed))), &mut States::default());
+    let documents = documents(&Event::Finished(finished(outcome(Verdict::Failed))));
     let ids: Vec<_> = documents.iter().map(|document| document.id.as_str()).collect();
     let run = "01935400-0000-7000-8000-000000000001";
     assert_eq!(ids, [run, &format!("{run}-0"), &format!("{run}-1")]);
@@ -121,33 +123,35 @@ fn a_failed_flow_is_a_document_for_the_run_and_one_for_each_step_that_was_reache
 }
 
 #[test]
-fn a_state_lasts_as_long_as_the_scenario_is_as_it_was() {
-    let mut states = States::default();
+fn a_streak_is_the_state_of_heartbeat() {
+    let mut streak = None;
     let mut run = |verdict, second: i64| {
         let at = DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap();
-        let outcome = Outcome { verdict, started_at: at, ended_at: at, ..fixtures::outcome("shop") };
-        let said = states.after(&outcome);
-        // A run that is sent again says the same.
-        assert_eq!(states.after(&outcome), said);
-        said.map(|state| {
+        let mut outcome = Outcome { verdict, started_at: at, ended_at: at, ..fixtures::outcome("shop") };
+        streak = Streak::after(streak, &outcome);
+        outcome.streak = streak;
+        state(&outcome).map(|state| {
+            let first = streak.unwrap();
+            assert_eq!(state["id"], format!("shop-{}", first.first_run));
+            assert_eq!(state["started_at"], time(first.started_at));
             let of = |field: &str| state[field].to_string();
-            format!("{} {} {} {}", of("status"), of("up"), of("down"), of("duration_ms"))
+            format!("{} {} {} {} {}", of("status"), of("checks"), of("up"), of("down"), of("duration_ms"))
         })
     };
     assert_eq!(run(Verdict::Unknown, 0), None);
-    assert_eq!(run(Verdict::Passed, 10).as_deref(), Some("\"up\" 1 0 0"));
-    assert_eq!(run(Verdict::Degraded, 20).as_deref(), Some("\"up\" 2 0 10000"));
-    assert_eq!(run(Verdict::Unknown, 30).as_deref(), Some("\"up\" 2 0 20000"));
-    assert_eq!(run(Verdict::Failed, 40).as_deref(), Some("\"down\" 0 1 0"));
-    assert_eq!(run(Verdict::Failed, 50).as_deref(), Some("\"down\" 0 2 10000"));
-    assert_eq!(run(Verdict::Passed, 60).as_deref(), Some("\"up\" 1 0 0"));
+    assert_eq!(run(Verdict::Passed, 10).as_deref(), Some("\"up\" 1 1 0 0"));
+    assert_eq!(run(Verdict::Degraded, 20).as_deref(), Some("\"up\" 2 2 0 10000"));
+    assert_eq!(run(Verdict::Unknown, 30).as_deref(), Some("\"up\" 2 2 0 20000"));
+    assert_eq!(run(Verdict::Failed, 40).as_deref(), Some("\"down\" 1 0 1 0"));
+    assert_eq!(run(Verdict::Failed, 50).as_deref(), Some("\"down\" 2 0 2 10000"));
+    assert_eq!(run(Verdict::Passed, 60).as_deref(), Some("\"up\" 1 1 0 0"));
 }
 
 #[test]
 fn what_tested_nothing_is_neither_up_nor_down() {
     let outcome = outcome(Verdict::Unknown);
     let finished = Finished { scenario: None, outcome: Arc::new(outcome) };
-    let documents = documents(&Event::Finished(finished), &mut States::default());
+    let documents = documents(&Event::Finished(finished));
     let body = &documents[0].body;
     assert_eq!((&body["summary"]["up"], &body["summary"]["down"]), (&json!(0), &json!(0)));
     assert_eq!((&body["monitor"]["status"], &body["event"]["outcome"]), (&json!("unknown"), &json!("unknown")));
@@ -167,7 +171,7 @@ fn a_change_of_an_incident_is_a_document() {
         cause: "timeout · shop".into(),
         ended_causes: Vec::new(),
     };
-    let documents = documents(&Event::Changed(Arc::new(change)), &mut States::default());
+    let documents = documents(&Event::Changed(Arc::new(change)));
     let [document] = documents.as_slice() else { panic!("{documents:?}") };
     assert_eq!(document.id, "01935400-0000-7000-8000-000000000001-opened");
     let expected = json!({

@@ -44,6 +44,7 @@ pub fn outcome(scenario: &str, at: DateTime<Utc>, verdict: Verdict, steps: &[(&s
     Outcome {
         run: RunId("01935400-0000-7000-8000-000000000001".parse().unwrap()),
         seq: 0,
+        streak: None,
         scenario: scenario.into(),
         name: "Shop".into(),
         kind: Kind::Browser,
