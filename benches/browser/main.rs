@@ -14,7 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ::wachta::demo::{Demo, PASSWORD, Surroundings, USER};
-use ::wachta::scenario::{Engine, Lookup, Scenario, load};
+use ::wachta::scenario::{Engine, Headless, Lookup, Scenario, load};
 use tokio_util::sync::CancellationToken;
 
 use self::peers::Peer;
@@ -215,18 +215,20 @@ fn arguments() -> Vec<String> {
 async fn peers(url: &str) -> Vec<Variant> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
     let (Some(chromium), Some(driver)) = (find("chromium"), find("chromedriver")) else { return Vec::new() };
+    let shell = find("chromium-headless-shell").unwrap_or_else(|| chromium.clone());
     let flow = [url, USER, PASSWORD].map(ToOwned::to_owned);
-    let [chromium, driver] = [chromium, driver].map(|path| path.display().to_string());
+    let [chromium, shell, driver] = [chromium, shell, driver].map(|path| path.display().to_string());
     let with = |front: &[&str], back: &[String]| -> Vec<String> {
         let front = front.iter().map(ToString::to_string);
         front.chain(flow.clone()).chain(back.iter().cloned()).chain(arguments()).collect()
     };
-    let browser = std::slice::from_ref(&chromium);
+    let (full, browser) = (std::slice::from_ref(&chromium), std::slice::from_ref(&shell));
     let mut found = Vec::new();
     for (row, script, arguments) in [
-        (Row::new("Playwright, new context", report::PLAYWRIGHT), "with_playwright.py", with(&["context"], browser)),
-        (Row::new("Playwright, fresh browser", "Chromium"), "with_playwright.py", with(&["fresh"], browser)),
-        (Row::new("Selenium, fresh session", "Chromium"), "with_selenium.py", with(&[], &[chromium.clone(), driver])),
+        (Row::new("Playwright, new context", report::SHELL), "with_playwright.py", with(&["context"], browser)),
+        (Row::new("Playwright, new context", report::FULL), "with_playwright.py", with(&["context"], full)),
+        (Row::new("Playwright, fresh browser", report::SHELL), "with_playwright.py", with(&["fresh"], browser)),
+        (Row::new("Selenium, fresh session", report::SHELL), "with_selenium.py", with(&[], &[shell.clone(), driver])),
     ] {
         match Peer::start(&folder, script, &arguments).await {
             Ok(peer) => found.push(Variant { tool: Tool::Peer(Box::new(peer)), row }),
@@ -238,16 +240,19 @@ async fn peers(url: &str) -> Vec<Variant> {
 
 fn agents(folder: &Path, lookup: &Arc<dyn Lookup>) -> Vec<Variant> {
     let mut found = Vec::new();
-    for (engine, browser, driver) in
-        [(Engine::Chromium, "Chromium", "chromedriver"), (Engine::Firefox, "Firefox", "geckodriver")]
-    {
+    let (shell, full) = (Headless::Shell, Headless::Full);
+    for (engine, headless, browser, driver) in [
+        (Engine::Chromium, shell, report::SHELL, "chromedriver"),
+        (Engine::Chromium, full, report::FULL, "chromedriver"),
+        (Engine::Firefox, shell, "Firefox", "geckodriver"),
+    ] {
         if find(driver).is_none() {
             eprintln!("wachta on {browser} is left out: there is no {driver}");
             continue;
         }
         for (name, warm) in [("wachta, warm", true), ("wachta, fresh", false)] {
             let own = folder.join(format!("{browser}-{warm}"));
-            let tool = Tool::Wachta(Box::new(Agent::new(engine, warm, &own, Arc::clone(lookup))));
+            let tool = Tool::Wachta(Box::new(Agent::new(engine, headless, warm, &own, Arc::clone(lookup))));
             found.push(Variant { tool, row: Row::new(name, browser) });
         }
     }

@@ -2,8 +2,10 @@
 
 use crate::steps::Steps;
 
-/// The browser of Playwright's row that the goals speak of.
-pub const PLAYWRIGHT: &str = "Chromium";
+/// Chromium's headless shell, as tables name it.
+pub const SHELL: &str = "headless shell";
+/// The whole Chromium, as tables name it.
+pub const FULL: &str = "Chromium";
 
 /// When a run is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,11 @@ impl Row {
         self.weights.push(weight);
     }
 
+    /// Memory of the driver and the browser, in MiB.
+    fn weight(&self) -> f64 {
+        median(&self.weights.iter().map(|one| one.1).collect::<Vec<_>>())
+    }
+
     fn wall(&self, mode: Mode) -> f64 {
         median(&self.of(mode).walls)
     }
@@ -106,7 +113,7 @@ fn find<'a>(rows: &'a [Row], name: &str, browser: &str) -> Option<&'a Row> {
 pub fn flows(rows: &[Row], rounds: usize) {
     println!("\nFive steps on the demo shop, {rounds} rounds in turn; times from due to outcome\n");
     println!(
-        "| {:<26} | {:<8} | {:<12} | {:>9} | {:>13} | {:>20} | {:>16} | {:>12} |",
+        "| {:<26} | {:<14} | {:<12} | {:>9} | {:>13} | {:>20} | {:>16} | {:>12} |",
         "", "browser", "mode", "median ms", "min–max ms", "CPU ms own + browser", "PSS MiB own + br.", "/ wachta warm"
     );
     println!("|---|---|---|--:|--:|--:|--:|--:|");
@@ -120,10 +127,10 @@ pub fn flows(rows: &[Row], rounds: usize) {
             let high = walls.iter().copied().fold(0.0, f64::max);
             let (own, browser) = row.cpu(mode);
             let own_weight = median(&row.weights.iter().map(|one| one.0).collect::<Vec<_>>());
-            let weight = median(&row.weights.iter().map(|one| one.1).collect::<Vec<_>>());
+            let weight = row.weight();
             let ratio = find(rows, "wachta, warm", row.browser).map_or(0.0, |warm| row.wall(mode) / warm.wall(mode));
             println!(
-                "| {:<26} | {:<8} | {called:<12} | {:>9.0} | {:>13} | {:>20} | {:>16} | {ratio:>12.2} |",
+                "| {:<26} | {:<14} | {called:<12} | {:>9.0} | {:>13} | {:>20} | {:>16} | {ratio:>12.2} |",
                 row.name,
                 row.browser,
                 row.wall(mode),
@@ -156,7 +163,7 @@ impl Step {
 
 /// The second table.
 pub fn steps(steps: &Steps) {
-    println!("\nSteps of wachta, Chromium, warm: medians\n");
+    println!("\nSteps of wachta, headless shell, warm: medians\n");
     println!("| {:<36} | {:>8} | {:>10} | {:>7} |", "step", "commands", "own CPU ms", "wall ms");
     println!("|---|--:|--:|--:|");
     for step in &steps.kinds {
@@ -193,16 +200,22 @@ pub fn goals(rows: &[Row], steps: &Steps) {
         Some(fresh.wall(mode) / warm.wall(mode))
     };
     for (browser, mode, called, limit) in [
-        ("Chromium", Mode::IdleGaps, "with idle gaps", 1.8),
+        (SHELL, Mode::IdleGaps, "with idle gaps", 1.8),
         ("Firefox", Mode::IdleGaps, "with idle gaps", 5.0),
-        ("Chromium", Mode::BackToBack, "back to back", 1.4),
+        (SHELL, Mode::BackToBack, "back to back", 1.4),
         ("Firefox", Mode::BackToBack, "back to back", 4.0),
     ] {
         let what = format!("warm is faster than fresh, {browser}, {called}, times");
         say(&what, times(browser, mode), limit, true);
     }
-    let warm = find(rows, "wachta, warm", "Chromium");
-    let theirs = find(rows, "Playwright, new context", PLAYWRIGHT);
+    let (warm, full) = (find(rows, "wachta, warm", SHELL), find(rows, "wachta, warm", FULL));
+    let of_full = |shell: fn(&Row) -> f64| warm.zip(full).map(|(warm, full)| shell(warm) / shell(full));
+    say("memory of the headless shell's session against Chromium's", of_full(Row::weight), 0.55, false);
+    let cpu = of_full(|row| row.cpu(Mode::IdleGaps).0 + row.cpu(Mode::IdleGaps).1);
+    say("CPU of the headless shell's runs against Chromium's, with idle gaps", cpu, 0.8, false);
+    let time = of_full(|row| row.wall(Mode::IdleGaps));
+    say("time of the headless shell's runs against Chromium's, with idle gaps", time, 1.0, false);
+    let theirs = find(rows, "Playwright, new context", SHELL);
     for (mode, called) in [(Mode::IdleGaps, "with idle gaps"), (Mode::BackToBack, "back to back")] {
         let both = warm.zip(theirs);
         let time = both.map(|(warm, theirs)| warm.wall(mode) / theirs.wall(mode));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ::wachta::run::{Progress, Stage};
-use ::wachta::scenario::{Engine, Lookup};
+use ::wachta::scenario::{Engine, Headless, Lookup};
 use fantoccini::{ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
@@ -100,7 +100,7 @@ struct Seen {
 /// Runs one scenario of all kinds again and again.
 pub async fn measure(folder: &Path, lookup: &Arc<dyn Lookup>, url: &str, shop: i32, rounds: usize) -> Steps {
     let kinds = scenario(KINDS, lookup);
-    let agent = Agent::new(Engine::Chromium, true, &folder.join("steps"), Arc::clone(lookup));
+    let agent = Agent::new(Engine::Chromium, Headless::Shell, true, &folder.join("steps"), Arc::clone(lookup));
     let seen: Arc<Mutex<BTreeMap<String, Seen>>> = Arc::default();
     let mut order: Vec<String> = Vec::new();
     for step in &kinds.steps {

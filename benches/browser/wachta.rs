@@ -8,7 +8,7 @@ use std::time::Duration;
 use wachta::outcome::{Outcome, Verdict};
 use wachta::run::browser::{Browsers, Config, Metrics};
 use wachta::run::{Line, Progress, Ticket, Tokens, Tools, run, tls};
-use wachta::scenario::{Engine, Lookup, Scenario};
+use wachta::scenario::{Engine, Headless, Lookup, Scenario};
 use wachta::store::evidence::EvidenceFolder;
 
 use crate::processes;
@@ -25,10 +25,11 @@ pub struct Agent {
 
 impl Agent {
     /// `folder`: for its state.
-    pub fn new(engine: Engine, warm: bool, folder: &Path, lookup: Arc<dyn Lookup>) -> Self {
+    pub fn new(engine: Engine, headless: Headless, warm: bool, folder: &Path, lookup: Arc<dyn Lookup>) -> Self {
         // Only one browser, as the peers have: a run waits until the session is ready for it.
         let max_sessions = 1;
-        let config = Config { engine: Some(engine), warm, max_sessions, loopback_only: true, ..Config::default() };
+        let config =
+            Config { engine: Some(engine), headless, warm, max_sessions, loopback_only: true, ..Config::default() };
         let metrics = Metrics::new(&prometheus::Registry::new()).expect("an empty registry");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.to_owned(), program, metrics);

@@ -127,6 +127,11 @@ const WEB: &[Key] = &[
 const BROWSER: &[Key] = &[
     key("max_sessions", Shape::Count, "how many sessions may exist at once; default 2"),
     key("webdriver", Shape::Text, "a WebDriver endpoint; left out: chromedriver or geckodriver is found and run"),
+    key(
+        "headless",
+        Shape::Words(crate::scenario::Headless::WORDS),
+        "shell: Chromium's headless shell where it is installed; full: the whole browser; default shell",
+    ),
     key("capabilities", Shape::Any, "laid over the capabilities that are asked for; a null takes one away"),
     key("warm", Shape::Bool, "false: a browser of its own for every run; default true"),
     key("max_runs", Shape::Count, "so many runs, then a browser is replaced; default 200"),
@@ -304,6 +309,9 @@ fn browser_config(r: &mut Reader, node: &Node) -> run::browser::Config {
         config.max_sessions = count as usize;
     }
     config.webdriver = fields.get("webdriver").and_then(|node| http_url(r, node, "`webdriver`"));
+    if let Some(headless) = fields.get("headless").and_then(|node| crate::scenario::headless(r, node)) {
+        config.headless = headless;
+    }
     if let Some(node) = fields.get("capabilities") {
         match json(node) {
             serde_json::Value::Object(wanted) => config.capabilities = wanted,

@@ -156,6 +156,11 @@ pub const CHECK: &[Key] = &[
 /// `browser`.
 pub const BROWSER: &[Key] = &[
     key("engine", Shape::Words(&["chromium", "firefox"]), "which browser; default chromium"),
+    key(
+        "headless",
+        Shape::Words(super::model::Headless::WORDS),
+        "full: the whole Chromium, for what its headless shell lacks; default shell, where it is installed",
+    ),
     key("viewport", Shape::Text, "the size of the page, such as 1280x800"),
     key("device", Shape::Text, "a device to emulate, such as iPhone 15 or Pixel 8"),
     key("locale", Shape::Text, "the browser's language, such as pl-PL"),

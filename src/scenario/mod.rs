@@ -38,6 +38,7 @@ pub use dependency::{Parents, parents};
 pub use load::{Loaded, load};
 pub use model::*;
 pub use probe::Check;
+pub use settings::headless;
 pub use slo::Slo;
 pub use template::{Reference, Template, Value};
 pub use url::{address_of, proxy_url};

@@ -272,6 +272,8 @@ impl fmt::Display for Pretty {
 pub struct BrowserSettings {
     /// Which browser; none: the agent's own choice, Chromium.
     pub engine: Option<Engine>,
+    /// Which program of Chromium; none: the agent's own choice.
+    pub headless: Option<Headless>,
     /// How large the page is shown.
     pub viewport: Option<Viewport>,
     /// A device to emulate; `viewport` and `user_agent` beside it go first.
@@ -323,6 +325,26 @@ impl Engine {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Which program of Chromium runs without a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Headless {
+    /// The headless shell, which costs half, where it is installed; else the whole browser.
+    #[default]
+    Shell,
+    /// The whole browser.
+    Full,
+}
+
+impl Headless {
+    /// Every program, by its word in files.
+    pub const WORDS: &'static [&'static str] = &["shell", "full"];
+
+    /// The program of that word.
+    pub fn of(word: &str) -> Self {
+        if word == "full" { Self::Full } else { Self::Shell }
     }
 }
 

@@ -6,7 +6,7 @@ use super::device::{DEVICES, Device};
 use super::keys::{BASIC_AUTH, BROWSER, BROWSER_TRUST, BUDGET, EVIDENCE, GEOLOCATION, PRESET_COOKIE, TOTP};
 use super::load::{plain_name, timezone};
 use super::model::{
-    BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, PresetCookie, Trust, Viewport, Vital,
+    BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, Headless, PresetCookie, Trust, Viewport, Vital,
 };
 use super::reader::{Fields, Reader, cut};
 use super::template::Template;
@@ -24,6 +24,7 @@ pub fn browser(r: &mut Reader, node: &Node, base_url: bool) -> BrowserSettings {
     let user_agent = template("user_agent");
     BrowserSettings {
         engine: fields.get("engine").and_then(|node| engine(r, node)),
+        headless: fields.get("headless").and_then(|node| headless(r, node)),
         viewport: fields.get("viewport").and_then(|node| viewport(r, node)),
         device: fields.get("device").and_then(|node| device(r, node)),
         locale: fields.get("locale").and_then(|node| locale(r, node)),
@@ -45,6 +46,11 @@ fn engine(r: &mut Reader, node: &Node) -> Option<Engine> {
     }
     let word = r.word(node, "engine", &Engine::ALL.map(Engine::as_str))?;
     Engine::ALL.into_iter().find(|engine| engine.as_str() == word)
+}
+
+/// Reads `headless`, which the agent configuration has as well.
+pub fn headless(r: &mut Reader, node: &Node) -> Option<Headless> {
+    r.word(node, "`headless`", Headless::WORDS).map(Headless::of)
 }
 
 fn viewport(r: &mut Reader, node: &Node) -> Option<Viewport> {

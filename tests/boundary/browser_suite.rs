@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use wachta::app::lookup::Environment;
 use wachta::demo::{Demo, Surroundings};
 use wachta::outcome::Verdict;
-use wachta::scenario::Engine;
+use wachta::scenario::{Engine, Headless};
 
 use crate::support::grid::Grid;
 use crate::support::places::{AT_ONCE, Place, scenarios, told};
@@ -64,17 +64,29 @@ async fn every_browser_does_every_step() {
     let mut wrong = Vec::new();
     let since = Instant::now();
     let mut grid = None;
-    for (engine, through_grid) in
-        [(Engine::Chromium, false), (Engine::Firefox, false), (Engine::Chromium, true), (Engine::Firefox, true)]
-    {
-        if !only(&format!("{engine}{}", if through_grid { " of the Grid" } else { "" })) {
+    let (shell, full) = (Headless::Shell, Headless::Full);
+    for (engine, headless, through_grid) in [
+        (Engine::Chromium, shell, false),
+        (Engine::Chromium, full, false),
+        (Engine::Firefox, shell, false),
+        (Engine::Chromium, full, true),
+        (Engine::Firefox, shell, true),
+    ] {
+        let part = if through_grid {
+            " of the Grid"
+        } else if headless == full {
+            ", full"
+        } else {
+            ""
+        };
+        if !only(&format!("{engine}{part}")) {
             continue;
         }
         if through_grid && grid.is_none() {
             grid = Some(Grid::up("grid", AT_ONCE).await);
             eprintln!("{:>8.2?} the Grid is up", since.elapsed());
         }
-        let place = Place::new(engine, grid.as_ref().filter(|_| through_grid), environment.clone());
+        let place = Place::with(engine, headless, grid.as_ref().filter(|_| through_grid), environment.clone());
         for (file, outcome) in files.iter().zip(place.run(&runs).await) {
             let (verdict, why) = expected(file, &place.name);
             if outcome.verdict != verdict {

@@ -6,7 +6,7 @@
 # Nothing that is installed here is started as a service. As another user than root it asks sudo.
 set -euo pipefail
 
-packages=(ca-certificates chromium chromium-driver fonts-dejavu-core libnss3-tools)
+packages=(ca-certificates chromium chromium-driver chromium-headless-shell fonts-dejavu-core libnss3-tools)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 if [ "${1:-}" = bench ]; then
   packages+=(prometheus-blackbox-exporter)

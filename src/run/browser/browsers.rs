@@ -181,7 +181,12 @@ impl Browsers {
         if let (Some(roots), Some(_)) = (&spec.roots, &inner.config.webdriver) {
             return Err(trust::elsewhere().at(roots.span));
         }
-        let setup = Setup { engine, roots: spec.roots.as_ref().map(|roots| roots.value.clone()) };
+        let headless = spec.headless.unwrap_or(inner.config.headless);
+        let setup = Setup {
+            engine,
+            program: engine::program(engine, headless, &inner.config),
+            roots: spec.roots.as_ref().map(|roots| roots.value.clone()),
+        };
         let permit = self.place(deadline).await?;
         let (mut session, warm) = match self.take_idle(&setup, &spec).await {
             Some(session) => {
@@ -477,7 +482,8 @@ impl Browsers {
         let mut builder = ClientBuilder::new(inner.connector.clone());
         let (group, folder) = local.unzip();
         let store = folder.as_ref().filter(|_| setup.roots.is_some()).map(|home| home.join(kind.store));
-        builder.capabilities(engine::capabilities(engine, &inner.config, store.as_deref(), &self.closed()));
+        let wanted = engine::capabilities(setup, &inner.config, store.as_deref(), &self.closed());
+        builder.capabilities(wanted);
         let connecting = builder.connect(endpoint.as_str());
         let connected = match group {
             Some(group) => processes::while_alive(group, starting, STARTING, connecting).await,
@@ -526,6 +532,7 @@ impl Browsers {
         let status = endpoint.join("status").expect("`status` makes no URL invalid");
         Ok(Session {
             engine,
+            program: setup.program.clone(),
             roots: setup.roots.clone(),
             version,
             client,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
-use crate::scenario::Engine;
+use crate::scenario::{Engine, Headless};
 
 /// Where browser sessions come from, how many there may be, and when one is replaced.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Config {
     pub webdriver: Option<url::Url>,
     /// The browser for every scenario, whatever it says itself; none: its own choice, else Chromium.
     pub engine: Option<Engine>,
+    /// Which program of Chromium runs where a scenario says nothing.
+    pub headless: Headless,
     /// Laid over the capabilities that wachta asks for; a null takes one away.
     pub capabilities: Map<String, Json>,
     /// Whether sessions are kept and each run gets a user of its own in one; else each run starts a browser.
@@ -40,6 +42,7 @@ impl Default for Config {
             max_sessions: 2,
             webdriver: None,
             engine: None,
+            headless: Headless::default(),
             capabilities: Map::new(),
             warm: true,
             max_runs: 200,

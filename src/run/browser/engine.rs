@@ -12,10 +12,16 @@ use super::bidi::Bidi;
 use super::ports::Port;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::Engine;
+use super::trust::Setup;
+use crate::scenario::{Engine, Headless};
 
 /// Below this much shared memory Chromium's tabs crash, as in a container with its 64 MiB.
 const ENOUGH_SHARED_MEMORY: u64 = 512 * 1024 * 1024;
+
+/// Where Debian has Chromium's headless shell: the program itself, which `/usr/bin` has a script for.
+const DEBIAN_SHELL: &str = "/usr/lib/chromium/chromium-headless-shell";
+/// Its names in PATH: as others install it, and as Chrome for Testing has it.
+const SHELLS: [&str; 3] = ["chromium-headless-shell", "chrome-headless-shell", "headless_shell"];
 
 /// The driver of an engine.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -190,10 +196,21 @@ pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, lim
     }
 }
 
+/// The browser's program, where it is not the one that its driver finds: Chromium's headless shell, if it is wanted and
+/// installed. An endpoint that is not ours knows its own.
+pub(super) fn program(engine: Engine, headless: Headless, config: &Config) -> Option<PathBuf> {
+    if engine != Engine::Chromium || headless == Headless::Full || config.headed || config.webdriver.is_some() {
+        return None;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).flat_map(|folder| SHELLS.map(|name| folder.join(name)));
+    std::iter::once(PathBuf::from(DEBIAN_SHELL)).chain(in_path).find(|candidate| candidate.is_file())
+}
+
 /// What a session is asked for. The agent's own capabilities go first; nothing here shuts out another endpoint.
 /// `store`: where its database of certificates is, if it has one of its own. `closed`: what its pages cannot reach.
 pub(super) fn capabilities(
-    engine: Engine,
+    setup: &Setup,
     config: &Config,
     store: Option<&Path>,
     closed: &Closed,
@@ -206,7 +223,7 @@ pub(super) fn capabilities(
         "timeouts": {"implicit": 0, "script": 10_000},
         "webSocketUrl": true,
     });
-    let own = match engine {
+    let own = match setup.engine {
         Engine::Chromium => json!({
             "browserName": "chrome",
             "goog:chromeOptions": {"args": chromium_arguments(config)},
@@ -220,8 +237,11 @@ pub(super) fn capabilities(
         }),
     };
     merge(&mut wanted, own);
+    if let Some(program) = &setup.program {
+        wanted["goog:chromeOptions"]["binary"] = program.to_string_lossy().into();
+    }
     merge(&mut wanted, Json::Object(config.capabilities.clone()));
-    if engine == Engine::Chromium {
+    if setup.engine == Engine::Chromium {
         close_ports(&mut wanted["goog:chromeOptions"]["args"], config, closed);
     }
     let Json::Object(mut wanted) = wanted else { unreachable!("it was made as an object") };
@@ -407,12 +427,32 @@ mod tests {
             unreachable!()
         };
         let config = Config { capabilities: own, ..Config::default() };
-        let made = capabilities(Engine::Chromium, &config, None, &Closed::default());
+        let mut setup = Setup { engine: Engine::Chromium, program: Some("/opt/shell".into()), roots: None };
+        let made = capabilities(&setup, &config, None, &Closed::default());
         assert_eq!(made["goog:chromeOptions"]["binary"], "/opt/chrome");
         let arguments = made["goog:chromeOptions"]["args"].as_array().unwrap();
         assert!(arguments.contains(&json!("--headless")) && arguments.contains(&json!("--lang=pl")));
         assert_eq!((&made["acceptInsecureCerts"], &made["se:name"]), (&json!(true), &json!("wachta")));
         assert!(!made.contains_key("webSocketUrl"));
+        let made = capabilities(&setup, &Config::default(), None, &Closed::default());
+        assert_eq!(made["goog:chromeOptions"]["binary"], "/opt/shell");
+        setup.program = None;
+        let made = capabilities(&setup, &Config::default(), None, &Closed::default());
+        assert_eq!(made["goog:chromeOptions"].get("binary"), None);
+    }
+
+    #[test]
+    fn the_shell_is_for_headless_runs_of_our_own_chromium() {
+        let endpoint = Config { webdriver: "http://grid:4444".parse().ok(), ..Config::default() };
+        let headed = Config { headed: true, ..Config::default() };
+        for (engine, headless, config) in [
+            (Engine::Firefox, Headless::Shell, &Config::default()),
+            (Engine::Chromium, Headless::Full, &Config::default()),
+            (Engine::Chromium, Headless::Shell, &headed),
+            (Engine::Chromium, Headless::Shell, &endpoint),
+        ] {
+            assert_eq!(program(engine, headless, config), None, "{engine} {headless:?}");
+        }
     }
 
     #[test]
@@ -421,7 +461,8 @@ mod tests {
             let Json::Object(own) = json!({"goog:chromeOptions": {"args": [own]}}) else { unreachable!() };
             let config = Config { capabilities: own, loopback_only, ..Config::default() };
             let closed = Closed { patterns: vec!["*:215??".into()], ports: vec!["21500-21599".into()] };
-            let made = capabilities(Engine::Chromium, &config, None, &closed);
+            let setup = Setup { engine: Engine::Chromium, program: None, roots: None };
+            let made = capabilities(&setup, &config, None, &closed);
             let arguments = made["goog:chromeOptions"]["args"].as_array().unwrap();
             let found = arguments.iter().filter_map(Json::as_str);
             let found: Vec<_> = found.filter(|text| text.contains("rules") || text.contains("debugging")).collect();

@@ -30,6 +30,8 @@ pub(super) const VIEWPORT: Viewport = Viewport { width: 1280, height: 800 };
 /// A browser session: it lives as long as its lease.
 pub(super) struct Session {
     pub(super) engine: Engine,
+    /// The browser's program, where it is not the one that its driver finds.
+    pub(super) program: Option<std::path::PathBuf>,
     /// What it trusts besides its own roots, from its start to its end.
     pub(super) roots: Option<Roots>,
     pub(super) version: String,
@@ -108,7 +110,7 @@ pub(super) const DEFAULT_USER: &str = "default";
 impl Session {
     /// What it was started as.
     pub(super) fn setup(&self) -> Setup {
-        Setup { engine: self.engine, roots: self.roots.clone() }
+        Setup { engine: self.engine, program: self.program.clone(), roots: self.roots.clone() }
     }
 
     /// Makes a user context for the next run, with one window that is the current one.

@@ -12,7 +12,7 @@ use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::run::Values;
 use crate::scenario::device::Device;
-use crate::scenario::{Engine, FINALLY_TIMEOUT, Geolocation, Scenario, Viewport};
+use crate::scenario::{Engine, FINALLY_TIMEOUT, Geolocation, Headless, Scenario, Viewport};
 
 /// How long a run may take for its evidence.
 const AFTERWARDS: std::time::Duration = std::time::Duration::from_secs(30);
@@ -22,6 +22,8 @@ const AFTERWARDS: std::time::Duration = std::time::Duration::from_secs(30);
 pub struct Spec {
     /// Which; none: the agent's choice.
     pub engine: Option<Engine>,
+    /// Which program of Chromium; none: the agent's choice.
+    pub headless: Option<Headless>,
     /// The size of the page; none: the device's, else 1280x800.
     pub viewport: Option<Viewport>,
     /// A device to emulate.
@@ -89,6 +91,7 @@ impl Spec {
         };
         let mut spec = Self {
             engine: settings.engine,
+            headless: settings.headless,
             viewport: settings.viewport,
             device: settings.device,
             locale: settings.locale.as_ref().map(|locale| locale.value.clone()),

@@ -5,7 +5,7 @@
 //! certificate is deliberately absent: Chromium takes one by a policy of the whole machine alone.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,8 @@ const CERTUTIL: &str = "certutil";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setup {
     pub(super) engine: Engine,
+    /// The browser's program, where it is not the one that its driver finds.
+    pub(super) program: Option<PathBuf>,
     pub(super) roots: Option<Roots>,
 }
 

@@ -9,7 +9,7 @@ use wachta::app::lookup::Environment;
 use wachta::outcome::{Outcome, RunId, Verdict};
 use wachta::run::browser::{Browsers, Config, Metrics};
 use wachta::run::{Ticket, Tokens, Tools, run, tls};
-use wachta::scenario::{Engine, Scenario, load};
+use wachta::scenario::{Engine, Headless, Scenario, load};
 use wachta::store::evidence::EvidenceFolder;
 
 use super::Folder;
@@ -28,10 +28,21 @@ pub struct Place {
 
 impl Place {
     pub fn new(engine: Engine, grid: Option<&Grid>, environment: Environment) -> Self {
-        let name = format!("{engine}{}", if grid.is_some() { " of the Grid" } else { "" });
+        Self::with(engine, Headless::Shell, grid, environment)
+    }
+
+    /// A place with one of Chromium's programs.
+    pub fn with(engine: Engine, headless: Headless, grid: Option<&Grid>, environment: Environment) -> Self {
+        let which = match (grid, headless) {
+            (Some(_), _) => " of the Grid",
+            (None, Headless::Full) => ", full",
+            (None, Headless::Shell) => "",
+        };
+        let name = format!("{engine}{which}");
         let config = Config {
             max_sessions: AT_ONCE,
             engine: Some(engine),
+            headless,
             webdriver: grid.map(|grid| grid.url.clone()),
             capabilities: match (grid, engine) {
                 (Some(_), Engine::Chromium) => Grid::capabilities(),
