@@ -6,7 +6,8 @@ use super::device::{DEVICES, Device};
 use super::keys::{BASIC_AUTH, BROWSER, BROWSER_TRUST, BUDGET, EVIDENCE, GEOLOCATION, PRESET_COOKIE, TOTP};
 use super::load::{plain_name, timezone};
 use super::model::{
-    BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, Headless, PresetCookie, Trust, Viewport, Vital,
+    BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, Headless, PresetCookie, Trust, Viewport,
+    Vital,
 };
 use super::reader::{Fields, Reader, cut};
 use super::template::Template;

@@ -35,5 +35,6 @@ mod storm;
 mod support;
 mod tasks;
 mod web_security;
+mod windows;
 mod zabbix;
 mod zabbix_setup;

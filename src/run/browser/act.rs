@@ -223,9 +223,20 @@ impl Page {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.call(Command::post("actions", chord), left).await {
             // The key was pressed; what it led to is for the next step to see.
-            Ok(_) | Err(Trouble::Again(_)) => self.let_begin(deadline).await,
+            Ok(_) | Err(Trouble::Again(_) | Trouble::Closed) => self.let_begin(deadline).await,
             Err(trouble) => Err(trouble.failure()),
         }
+    }
+
+    /// Comes back where a window has closed while something was looked for in it. In a frame nothing goes on: the step
+    /// speaks of one of the window that is gone.
+    pub(super) async fn come_back_within(&mut self) -> Result<(), Failure> {
+        if !self.place.path.is_empty() {
+            return Err(Trouble::Closed.failure());
+        }
+        // The driver has said so; the events say it in a moment.
+        self.watch.closes(&self.window, Instant::now() + PROMPT).await;
+        self.come_back().await.map_err(Trouble::failure)
     }
 
     /// Does to the element what the script cannot do. False when it is not ready.
@@ -236,7 +247,11 @@ impl Page {
         let Some(element) = answer.element() else { return Ok(false) };
         let Some(command) = then(answer, &element) else { return Ok(true) };
         let left = deadline.saturating_duration_since(Instant::now());
-        self.call(command, left).await.map(|_| true)
+        match self.call(command, left).await {
+            // What was done has closed the window.
+            Ok(_) | Err(Trouble::Closed) => Ok(true),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// Looks until the element is ready, and acts on it; what the page refuses because it has just changed is tried
@@ -276,6 +291,7 @@ impl Page {
                     let text = format!("the page was not ready in time: {text}");
                     return Err(verdict::hung(text, last).waited(since.elapsed()));
                 }
+                Err(Trouble::Closed) => self.come_back_within().await.map_err(|failure| query.placed(failure))?,
                 Err(trouble) => return Err(trouble.failure()),
             }
             self.look_anew();

@@ -10,9 +10,9 @@ use serde_json::{Map, Value as Json, json};
 use super::Config;
 use super::bidi::Bidi;
 use super::ports::Port;
+use super::trust::Setup;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use super::trust::Setup;
 use crate::scenario::{Engine, Headless};
 
 /// Below this much shared memory Chromium's tabs crash, as in a container with its 64 MiB.
@@ -209,17 +209,11 @@ pub(super) fn program(engine: Engine, headless: Headless, config: &Config) -> Op
 
 /// What a session is asked for. The agent's own capabilities go first; nothing here shuts out another endpoint.
 /// `store`: where its database of certificates is, if it has one of its own. `closed`: what its pages cannot reach.
-pub(super) fn capabilities(
-    setup: &Setup,
-    config: &Config,
-    store: Option<&Path>,
-    closed: &Closed,
-) -> Map<String, Json> {
+pub(super) fn capabilities(setup: &Setup, config: &Config, store: Option<&Path>, closed: &Closed) -> Map<String, Json> {
     let mut wanted = json!({
         "pageLoadStrategy": "eager",
         "acceptInsecureCerts": false,
-        // A dialog is answered by the run, never behind its back.
-        "unhandledPromptBehavior": "ignore",
+        "unhandledPromptBehavior": prompts(config),
         "timeouts": {"implicit": 0, "script": 10_000},
         "webSocketUrl": true,
     });
@@ -248,6 +242,12 @@ pub(super) fn capabilities(
     // A capability that is null in the agent's file is not asked for.
     wanted.retain(|_, value| !value.is_null());
     wanted
+}
+
+/// A dialog is answered by the run, never behind its back. A word alone leaves out the question before a page is left, which
+/// the driver then answers; endpoints of others may not know the longer form yet.
+fn prompts(config: &Config) -> Json {
+    if config.webdriver.is_some() { json!("ignore") } else { json!({"default": "ignore", "beforeUnload": "ignore"}) }
 }
 
 /// Lays `more` over `base`, map by map; lists are appended.

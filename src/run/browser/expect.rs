@@ -174,6 +174,7 @@ impl Page {
                     last.get_or_insert_with(|| Trouble::Again(text).failure());
                 }
                 Err(Trouble::Timeout(text)) => return Err(verdict::hung(text, last).waited(since.elapsed())),
+                Err(Trouble::Closed) => self.come_back_within().await?,
                 Err(trouble) => return Err(trouble.failure()),
             }
             self.look_anew();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fantoccini::error::{CmdError, ErrorStatus};
 use serde_json::{Value as Json, json};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ use crate::names::Reason;
 use crate::outcome::{BrowserResult, Failure, PageResult};
 use crate::run::Values;
 use crate::run::budget::Totals;
-use crate::scenario::{Engine, PageAction, Target, Viewport};
+use crate::scenario::{Engine, PageAction, Target, Viewport, WindowChange};
 use crate::secret::Masker;
 
 /// How long the measures of a page are waited for after its run.
@@ -34,11 +35,16 @@ const SETTLING: Duration = Duration::from_millis(300);
 /// How long a command may still take once a dialog has opened.
 const DIALOG_LOOK: Duration = Duration::from_millis(200);
 
+/// How long after the driver misses a window it may be told that it has closed.
+const CLOSE_NOTICE: Duration = Duration::from_millis(500);
+/// What `BiDi` says of a command to a window or frame that is gone.
+const NO_SUCH_FRAME: &str = "no such frame";
+
 /// More dialogs than a page opens by mistake.
 const MANY_DIALOGS: u32 = 3;
 
 /// How much later than the driver we lose patience.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a command may take that has nothing to wait for.
 pub(super) const PROMPT: Duration = Duration::from_secs(10);
@@ -59,6 +65,8 @@ pub struct Page {
     pub(super) window: String,
     /// Windows that were current before, the last one at the end.
     pub(super) before: Vec<String>,
+    /// Whether the flow is in this window because a page has closed the one it was in.
+    pub(super) came_back: bool,
     /// Whether the next step answers a dialog; else one that opens is sent away at once.
     pub(super) dialog_is_awaited: bool,
     /// How many dialogs were sent away, and what the last one said.
@@ -107,6 +115,7 @@ impl Page {
             browsers,
             window: context.top.clone(),
             before: Vec::new(),
+            came_back: false,
             session: Some(session),
             context,
             watch,
@@ -166,10 +175,20 @@ impl Page {
         timeout: Duration,
     ) -> Result<Vec<Saved>, Failure> {
         let deadline = Instant::now() + timeout;
+        if let PageAction::Window(WindowChange::Close) = action
+            && self.window_is_gone()
+        {
+            return self.come_back().await.map(|()| Vec::new()).map_err(Trouble::failure);
+        }
+        self.come_back().await.map_err(Trouble::failure)?;
         self.go_into(within_frame, values).await?;
         let done = self.do_action(action, values, deadline).await;
         // The next step begins at the top. A session that is lost says so when it is asked for more.
-        let back = self.leave_frames().await.map_err(Trouble::failure);
+        let back = match self.leave_frames().await {
+            // The next step goes where the flow goes on.
+            Err(Trouble::Closed) => Ok(()),
+            left => left.map_err(Trouble::failure),
+        };
         if let Some(url) = self.watch.trespass() {
             let text =
                 format!("the page led to `{url}`, which no scenario may see; only http: and https: can be opened");
@@ -310,6 +329,8 @@ impl Page {
         let since = Instant::now();
         match self.heed(client.issue_cmd(command), limit).await? {
             Heard::Answer(Ok(answer)) => Ok(answer),
+            // It opened before the command came.
+            Heard::Answer(Err(error)) if self.dialog_is_awaited && is_for_a_dialog(&error) => Ok(Json::Null),
             Heard::Answer(Err(error)) => {
                 let trouble = match Trouble::from(error) {
                     // Some changes of the page under a script are called so as well, long before its time is up.
@@ -323,10 +344,13 @@ impl Page {
                 if matches!(trouble, Trouble::Again(_)) {
                     self.place.entered = false;
                 }
-                if let Trouble::Gone(Reason::Browser, text) = &trouble
-                    && self.only_the_frame_is_gone().await
-                {
-                    return Err(Trouble::Again(text.clone()));
+                if let Trouble::Gone(Reason::Browser, text) = &trouble {
+                    if self.closes_now().await {
+                        return Err(Trouble::Closed);
+                    }
+                    if self.only_the_frame_is_gone().await {
+                        return Err(Trouble::Again(text.clone()));
+                    }
                 }
                 Err(self.look_into(trouble))
             }
@@ -334,6 +358,12 @@ impl Page {
             Heard::Dialog => Ok(Json::Null),
             Heard::Nothing => Err(self.silence().await),
         }
+    }
+
+    /// Whether the window is gone or goes in a moment: the driver may know of it before the events say so.
+    async fn closes_now(&self) -> bool {
+        self.bidi().is_some_and(|bidi| !bidi.is_closed())
+            && self.watch.closes(&self.window, Instant::now() + CLOSE_NOTICE).await
     }
 
     /// As [`Page::call`], by `BiDi`.
@@ -344,6 +374,9 @@ impl Page {
         match self.heed(bidi.call(method, params, limit), limit).await? {
             Heard::Answer(Ok(answer)) => Ok(answer),
             Heard::Answer(Err(BidiError::Refused(code, message))) => {
+                if self.window_is_gone() || code == NO_SUCH_FRAME && self.closes_now().await {
+                    return Err(Trouble::Closed);
+                }
                 let trouble = verdict::refused(&code, &message);
                 Err(self.look_into(trouble))
             }
@@ -404,7 +437,7 @@ impl Page {
 
     /// What it means that there is no answer. The session is of no more use: the client sends one command after the
     /// other, so that another one would only wait behind this one.
-    async fn silence(&mut self) -> Trouble {
+    pub(super) async fn silence(&mut self) -> Trouble {
         let trouble = self.why_silent().await;
         let trouble = self.look_into(trouble);
         self.lost.get_or_insert(trouble).clone()
@@ -499,6 +532,11 @@ enum Heard<T> {
     Dialog,
     /// No answer in time, or the browser is gone.
     Nothing,
+}
+
+/// Whether a command was refused because a dialog is open.
+fn is_for_a_dialog(error: &CmdError) -> bool {
+    matches!(error, CmdError::Standard(error) if error.error == ErrorStatus::UnexpectedAlertOpen)
 }
 
 async fn closed(closing: Option<CancellationToken>) {

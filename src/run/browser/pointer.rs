@@ -90,8 +90,9 @@ impl Page {
 
     /// Lets the page begin what an event has led to: a form is sent, a link followed, a little after the event.
     pub(super) async fn let_begin(&mut self, deadline: Instant) -> Result<(), Failure> {
-        // A page that shows a dialog does nothing else.
-        if self.watch.prompt.borrow().is_some() {
+        // A page that shows a dialog does nothing else. One that is to show one is waited for by the next step, and left alone:
+        // a driver may answer the question before a page is left when it is asked for something else.
+        if self.dialog_is_awaited || self.watch.prompt.borrow().is_some() {
             return Ok(());
         }
         let since = Instant::now();

@@ -20,6 +20,8 @@ pub(super) enum Trouble {
     Net(String),
     /// The page's renderer is gone.
     Crash(String),
+    /// The window that it was said to has closed; the browser goes on.
+    Closed,
     /// Ours: the browser or the driver is gone.
     Gone(Reason, String),
     /// Anything else the driver says of the command.
@@ -35,6 +37,7 @@ impl Trouble {
             Self::Timeout(text) => Failure::new(Reason::Timeout, text),
             Self::Net(code) => net(&code),
             Self::Crash(text) => Failure::new(Reason::Crash, format!("the page's process crashed: {text}")),
+            Self::Closed => Failure::new(Reason::NotFound, "the page closed its window"),
             Self::Gone(reason, text) => Failure::new(reason, text),
             Self::Other(text) => Failure::new(Reason::Protocol, text),
         }

@@ -1,7 +1,7 @@
 //! What a run hears of its browser while it drives it: dialogs, windows, requests that wait for our word, and all that
 //! is kept of the traffic. Fed by the events of one session, which has one run at a time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -89,7 +89,9 @@ pub(super) struct Watch {
     /// The dialog that is open.
     pub(super) prompt: watch::Sender<Option<Prompt>>,
     /// Windows of the run, in the order they were opened.
-    windows: Mutex<Vec<String>>,
+    windows: watch::Sender<Vec<String>>,
+    /// The window that each was opened by, also of those that have closed.
+    openers: Mutex<HashMap<String, String>>,
     /// How many downloads have begun.
     downloads: watch::Sender<usize>,
     observed: Mutex<super::observe::Observed>,
@@ -110,7 +112,8 @@ impl Watch {
     pub(super) fn new(engine: crate::scenario::Engine, top: &str) -> Self {
         Self {
             prompt: watch::Sender::new(None),
-            windows: Mutex::new(vec![top.to_owned()]),
+            windows: watch::Sender::new(vec![top.to_owned()]),
+            openers: Mutex::default(),
             downloads: watch::Sender::new(0),
             observed: Mutex::new(super::observe::Observed::new(engine)),
             additions: Mutex::default(),
@@ -138,7 +141,19 @@ impl Watch {
 
     /// Windows that are open, in the order they were opened.
     pub(super) fn windows(&self) -> Vec<String> {
-        lock(&self.windows).clone()
+        self.windows.borrow().clone()
+    }
+
+    /// The window that opened this one, where it is known.
+    pub(super) fn opener(&self, window: &str) -> Option<String> {
+        lock(&self.openers).get(window).cloned()
+    }
+
+    /// Whether a window is gone, or goes until then.
+    pub(super) async fn closes(&self, window: &str, deadline: tokio::time::Instant) -> bool {
+        let mut windows = self.windows.subscribe();
+        let gone = windows.wait_for(|all| !all.iter().any(|one| one == window));
+        tokio::time::timeout_at(deadline, gone).await.is_ok_and(|gone| gone.is_ok())
     }
 
     /// How many downloads have begun.
@@ -167,11 +182,17 @@ impl Watch {
         let text = |key: &str| params[key].as_str().unwrap_or_default().to_owned();
         match method {
             "browsingContext.contextCreated" if params["parent"].is_null() => {
-                let mut windows = lock(&self.windows);
                 let context = text("context");
-                if !windows.contains(&context) {
-                    windows.push(context);
+                if let Some(opener) = params["originalOpener"].as_str() {
+                    lock(&self.openers).insert(context.clone(), opener.to_owned());
                 }
+                self.windows.send_if_modified(|windows| {
+                    let is_new = !windows.contains(&context);
+                    if is_new {
+                        windows.push(context);
+                    }
+                    is_new
+                });
             }
             "browsingContext.navigationCommitted" | "browsingContext.domContentLoaded" | "browsingContext.load"
                 if !is_open(&text("url")) =>
@@ -180,7 +201,7 @@ impl Watch {
             }
             "browsingContext.contextDestroyed" => {
                 let context = text("context");
-                lock(&self.windows).retain(|window| *window != context);
+                self.windows.send_modify(|windows| windows.retain(|window| *window != context));
             }
             "browsingContext.userPromptOpened" => {
                 let prompt = Prompt { context: text("context"), kind: text("type"), message: text("message") };

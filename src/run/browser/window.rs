@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::act::Pauses;
 use super::command::Command;
 use super::locate::Query;
-use super::page::{PROMPT, Page};
+use super::page::{GRACE, PROMPT, Page};
 use super::verdict::Trouble;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -41,6 +41,7 @@ impl Page {
         loop {
             match self.find_window(&wanted, &begin, deadline).await {
                 Ok(Found::Window) => {
+                    self.came_back = false;
                     if self.window != begin {
                         self.before.retain(|window| *window != self.window && *window != begin);
                         self.before.push(begin);
@@ -61,7 +62,7 @@ impl Page {
                         .compared(expected, seen.join("; "))
                         .waited(since.elapsed()));
                 }
-                Err(Trouble::Again(_) | Trouble::Timeout(_)) if pauses.wait(deadline).await => {}
+                Err(Trouble::Again(_) | Trouble::Timeout(_) | Trouble::Closed) if pauses.wait(deadline).await => {}
                 Err(trouble) => return Err(trouble.failure()),
             }
         }
@@ -105,6 +106,48 @@ impl Page {
         Ok(handles.as_array().into_iter().flatten().filter_map(Json::as_str).map(ToOwned::to_owned).collect())
     }
 
+    /// Whether the window that commands are about has closed. Only `BiDi` tells it without being asked.
+    pub(super) fn window_is_gone(&self) -> bool {
+        self.bidi().is_some() && !self.watch.windows().contains(&self.window)
+    }
+
+    /// Goes on where a person would, when a page has closed its window: in the window that opened it, else in the one that
+    /// was current before, else in the youngest.
+    pub(super) async fn come_back(&mut self) -> Result<(), Trouble> {
+        if !self.window_is_gone() {
+            return Ok(());
+        }
+        let mut gone = self.window.clone();
+        loop {
+            let windows = self.watch.windows();
+            let open = |window: &String| windows.contains(window);
+            let opener = self.watch.opener(&gone).filter(open);
+            let before = || self.before.iter().rev().find(|window| open(window)).cloned();
+            let Some(next) = opener.or_else(before).or_else(|| windows.last().cloned()) else {
+                return Err(self.last_window_gone().await);
+            };
+            self.before.retain(|window| *window != next && *window != gone);
+            match self.switch(&next).await {
+                // It closes as well.
+                Err(Trouble::Closed) if self.watch.closes(&next, Instant::now() + PROMPT).await => gone = next,
+                Ok(()) => {
+                    self.came_back = true;
+                    return Ok(());
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+    }
+
+    /// The run has no window any more: a page has closed it, or the browser is going away with all of them.
+    async fn last_window_gone(&mut self) -> Trouble {
+        let closing = self.bidi().map(|bidi| bidi.closing());
+        match closing {
+            Some(closing) if tokio::time::timeout(GRACE, closing.cancelled()).await.is_ok() => self.silence().await,
+            _ => Trouble::Closed,
+        }
+    }
+
     async fn switch(&mut self, window: &str) -> Result<(), Trouble> {
         self.call(Command::post("window", json!({"handle": window})), PROMPT).await?;
         window.clone_into(&mut self.window);
@@ -129,7 +172,12 @@ impl Page {
             .chain(windows.iter())
             .find(|window| **window != current && windows.contains(window));
         let Some(next) = left.cloned() else {
-            return Err(Trouble::Other("the only window cannot be closed".into()));
+            // The flow is here because the window that was meant has closed by itself.
+            if self.came_back {
+                return Ok(());
+            }
+            let text = "the only window of a flow cannot be closed";
+            return Err(Trouble::Absent(Box::new(Failure::new(Reason::NotFound, text))));
         };
         self.call(Command::delete("window"), PROMPT).await?;
         self.before.retain(|window| *window != next && *window != current);

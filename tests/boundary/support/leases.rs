@@ -42,11 +42,16 @@ pub fn signal(lease: &str, victim: &str, signal: nix::sys::signal::Signal) -> bo
         let line = String::from_utf8_lossy(&line).into_owned();
         let program = line.split(['\0', ' ']).next().unwrap_or_default();
         line.contains(victim)
-            && (victim != "chromium" || (program.ends_with("/chromium") && !line.contains("--type=")))
+            && (victim != "chromium" || (is_chromium(program) && !line.contains("--type=")))
             && (victim != "firefox" || (program.contains("firefox") && !line.contains("-contentproc")))
             && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).is_ok()
     });
     struck.count() > 0
+}
+
+/// Whether a program is Chromium or its headless shell, and not its driver.
+fn is_chromium(program: &str) -> bool {
+    ["/chromium", "/chromium-headless-shell"].iter().any(|name| program.ends_with(name))
 }
 
 /// The processes of a session. Children of the browser overwrite their environment: they are known by the group of

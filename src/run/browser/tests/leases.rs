@@ -191,7 +191,7 @@ fn kill(group: i32, victim: &str) -> bool {
             let program = line.split(['\0', ' ']).next().unwrap_or_default();
             of == Some(group)
                 && line.contains(victim)
-                && (victim != "chromium" || (program.ends_with("/chromium") && !line.contains("--type=")))
+                && (victim != "chromium" || (is_chromium(program) && !line.contains("--type=")))
         })
         .collect();
     // One renderer may be a spare that nobody would miss.
@@ -199,4 +199,9 @@ fn kill(group: i32, victim: &str) -> bool {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
     });
     !pids.is_empty()
+}
+
+/// Whether a program is Chromium or its headless shell, and not its driver.
+fn is_chromium(program: &str) -> bool {
+    ["/chromium", "/chromium-headless-shell"].iter().any(|name| program.ends_with(name))
 }

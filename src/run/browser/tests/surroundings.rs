@@ -154,7 +154,10 @@ async fn windows_are_found_and_closed() {
         bench.act(&title("first")).await;
         bench.act(&window(WindowChange::Close)).await;
         bench.act(&title("second")).await;
-        assert_eq!(bench.fail(&window(WindowChange::Close)).await.message, "the only window cannot be closed");
+        assert_eq!(
+            bench.fail(&window(WindowChange::Close)).await.message,
+            "the only window of a flow cannot be closed"
+        );
         bench.end().await;
     }
 }
