@@ -187,6 +187,7 @@ fn targets(step: &Step) -> Vec<(&'static str, &Target)> {
             })
             .collect(),
         PageAction::Goto { .. }
+        | PageAction::Travel(_)
         | PageAction::Scroll(Scroll::By(_))
         | PageAction::Dialog { .. }
         | PageAction::Window(_)

@@ -2,12 +2,12 @@
 
 use super::expect::{On, matcher, strict_template, value};
 use super::keys::{
-    DIALOG, DIALOG_ANSWERS, DOWNLOAD, ELEMENT_FACTS, MOUSE_BUTTONS, OPTION, PAGE_FACTS, PAGE_SOURCES, POSITION, SCROLL,
-    WINDOW,
+    DIALOG, DIALOG_ANSWERS, DOWNLOAD, ELEMENT_FACTS, MOUSE_BUTTONS, OPTION, PAGE_FACTS, PAGE_SOURCES, POSITION,
+    REQUESTS, SCROLL, SENT, WINDOW,
 };
 use super::model::{
     DialogAnswer, ElementFact, Matcher, MouseButton, PageAction, PageExpectation, PageFact, PageSave, PageSource,
-    Scroll, SelectOption, Target, WindowChange,
+    Scroll, SelectOption, SentRequest, Target, Travel, WindowChange,
 };
 use super::reader::{Fields, Reader, cut};
 use super::step::saved_as;
@@ -32,6 +32,17 @@ pub fn action(
             let url = url::read(r, value, "`goto`", base_url, Use::Page);
             let status = given(fields, "status", |node| matcher(r, node, "`status`", On::Number));
             PageAction::Goto { url: url?, status: status? }
+        }
+        "back" | "forward" | "reload" => {
+            if !r.boolean(value, &format!("`{key}`"))? {
+                r.fail_with(value.span, format!("`{key}: false` does nothing"), "leave the step out");
+                return None;
+            }
+            PageAction::Travel(match key {
+                "back" => Travel::Back,
+                "forward" => Travel::Forward,
+                _ => Travel::Reload,
+            })
         }
         "click" => {
             let target = target(r, value, key);
@@ -369,7 +380,9 @@ fn facts(r: &mut Reader, map: &Node, what: &str) -> Option<Vec<PageExpectation>>
             "visible" => target(r, node, "visible").map(PageFact::Visible),
             "hidden" => target(r, node, "hidden").map(PageFact::Hidden),
             "console" => r.word(node, "expectation of the console", &["no_errors"]).map(|_| PageFact::Console),
-            "requests" => r.word(node, "expectation of requests", &["no_failures"]).map(|_| PageFact::Requests),
+            "requests" => requests(r, node),
+            "request" => sent(r, node, "`request`").map(PageFact::Request),
+            "script" => script(r, node).map(PageFact::Script),
             "download" => download(r, node),
             "cookie" => {
                 let read = cookies(r, node);
@@ -418,6 +431,43 @@ fn facts(r: &mut Reader, map: &Node, what: &str) -> Option<Vec<PageExpectation>>
         (None, None) => {}
     }
     complete.then_some(out)
+}
+
+fn requests(r: &mut Reader, node: &Node) -> Option<PageFact> {
+    if node.entries().is_none() {
+        let word = r.word(node, "expectation of requests", &["no_failures"]);
+        return word.map(|_| PageFact::Requests { except: Vec::new() });
+    }
+    let fields = r.fields(node, "`requests`", &[REQUESTS])?;
+    let Some(list) = fields.get("except") else {
+        r.fail_with(node.span, "`requests` says nothing", "write no_failures, or {except: [{url: {contains: …}}]}");
+        return None;
+    };
+    let read: Vec<_> = r.list(list, "`except`")?.iter().map(|item| sent(r, item, "`except`")).collect();
+    Some(PageFact::Requests { except: read.into_iter().collect::<Option<_>>()? })
+}
+
+fn sent(r: &mut Reader, node: &Node, what: &str) -> Option<SentRequest> {
+    let fields = r.fields(node, what, &[SENT])?;
+    if fields.iter().next().is_none() {
+        r.fail_with(
+            node.span,
+            format!("{what} says nothing of a request"),
+            "write it like {method: POST, url: {contains: /orders}}",
+        );
+        return None;
+    }
+    let method = given(&fields, "method", |node| {
+        let text = r.text(node, "`method`")?;
+        if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphabetic()) {
+            r.fail_with(node.span, format!("`{}` is not a method", cut(&text)), "write it like POST");
+            return None;
+        }
+        Some(text.to_ascii_uppercase())
+    });
+    let url = given(&fields, "url", |node| matcher(r, node, "`url`", On::Text));
+    let status = given(&fields, "status", |node| matcher(r, node, "`status`", On::Number));
+    Some(SentRequest { method: method?, url: url?, status: status? })
 }
 
 fn download(r: &mut Reader, node: &Node) -> Option<PageFact> {

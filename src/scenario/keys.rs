@@ -284,6 +284,9 @@ pub const PAGE_ACTIONS: &[Kind] = &[
         "opens a path or URL",
         &[key("status", MATCHER, "what the document's status must be; default: below 400")],
     ),
+    page("back", Shape::Bool, "true: goes back to the page before, as the browser's button does", &[]),
+    page("forward", Shape::Bool, "true: goes forward again", &[]),
+    page("reload", Shape::Bool, "true: loads the page again", &[]),
     page(
         "click",
         TARGET,
@@ -554,9 +557,26 @@ pub const PAGE_FACTS: &[Key] = &[
     key("hidden", TARGET, "no visible element matches"),
     key("element", TARGET, "the element that the keys beside it are about"),
     key("console", Shape::Words(&["no_errors"]), "no errors on the console since the run began"),
-    key("requests", Shape::Words(&["no_failures"]), "no failed requests since the run began"),
+    key(
+        "requests",
+        Shape::Either(&[Shape::Words(&["no_failures"]), Shape::Keys(&[REQUESTS])]),
+        "no failed requests since the run began: no_failures, or {except: …}",
+    ),
+    key("request", Shape::Keys(&[SENT]), "a page sent a request like this since the run began"),
+    key("script", Shape::Text, "a function body that must return true"),
     key("download", Shape::Keys(&[DOWNLOAD]), "a file was downloaded that fits"),
     key("cookie", Shape::Map(&MATCHER), "cookies of the page, by name"),
+];
+
+/// What `requests` takes.
+pub const REQUESTS: &[Key] =
+    &[key("except", Shape::List(&Shape::Keys(&[SENT])), "requests that may fail, each by any of these")];
+
+/// What can be said of a request that a page sent.
+pub const SENT: &[Key] = &[
+    key("method", Shape::Text, "its method; left out: any"),
+    key("url", MATCHER, "its URL; left out: any"),
+    key("status", MATCHER, "what was answered; left out: below 400 for `request`, anything for `except`"),
 ];
 
 /// What can be said of a download.

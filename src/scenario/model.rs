@@ -561,7 +561,7 @@ impl Step {
     /// The step's own timeout, or what its kind has by default.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(match self.action {
-            Action::Page(PageAction::Goto { .. }) => DEFAULT_GOTO_TIMEOUT,
+            Action::Page(PageAction::Goto { .. } | PageAction::Travel(_)) => DEFAULT_GOTO_TIMEOUT,
             _ => DEFAULT_STEP_TIMEOUT,
         })
     }
@@ -614,6 +614,8 @@ pub enum PageAction {
         /// What the document's status must be; none: below 400.
         status: Option<Matcher>,
     },
+    /// Goes back, forward, or loads the page again.
+    Travel(Travel),
     /// Clicks an element.
     Click {
         /// Which.
@@ -972,7 +974,14 @@ pub enum PageFact {
     /// No errors on the console and no uncaught exceptions since the run began.
     Console,
     /// No failed requests since the run began: no answer, or a status of 400 and more.
-    Requests,
+    Requests {
+        /// Those that may fail.
+        except: Vec<SentRequest>,
+    },
+    /// A page sent such a request since the run began, and it was answered.
+    Request(SentRequest),
+    /// A function body that must return true.
+    Script(At<String>),
     /// A file was downloaded in this run that fits.
     Download {
         /// Its name.
@@ -984,6 +993,28 @@ pub enum PageFact {
     },
     /// A cookie of the page, by name.
     Cookie(String, Matcher),
+}
+
+/// What can be said of a request that a page sent. What is left out may be anything.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SentRequest {
+    /// Its method, in capitals.
+    pub method: Option<String>,
+    /// Its URL.
+    pub url: Option<Matcher>,
+    /// The status of its answer.
+    pub status: Option<Matcher>,
+}
+
+/// Where a browser goes in its history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Travel {
+    /// To the page before.
+    Back,
+    /// To the page after.
+    Forward,
+    /// To the same page again.
+    Reload,
 }
 
 /// What can be said of an element.

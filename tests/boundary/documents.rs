@@ -123,6 +123,7 @@ fn every_key_is_documented() {
         ("`expect` on a page", rows(keys::PAGE_FACTS)),
         ("`expect: {element: …}`", rows(keys::ELEMENT_FACTS)),
         ("`expect: {download: …}`", rows(keys::DOWNLOAD)),
+        ("`expect: {request: …}`", rows(keys::SENT)),
         ("`expect` on an answer", rows(keys::RESPONSE_FACTS)),
         ("`save` on a page", rows(keys::PAGE_SOURCES)),
         ("`save` on an answer", rows(keys::RESPONSE_SOURCES)),

@@ -16,7 +16,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
 use crate::run::expect::{Filled, Seen};
-use crate::scenario::{Matcher, SelectOption, Target, Template};
+use crate::scenario::{Matcher, SelectOption, Target, Template, Travel};
 
 /// How much longer a page that has loaded may take to say how.
 const ASKING: Duration = Duration::from_secs(2);
@@ -33,6 +33,11 @@ const ARRIVED: &str = "
     const data = failed && typeof loadTimeDataRaw !== 'undefined' ? loadTimeDataRaw.errorCode : null;
     return {url: document.URL, status: entry ? entry.responseStatus : 0, origin: performance.timeOrigin, failed,
             error: failed ? (shown && shown.textContent) || data || 'ERR_FAILED' : null};";
+
+/// Which entry of its history the page is, and which document.
+const ENTRY: &str = "
+    const entry = globalThis.navigation && navigation.currentEntry;
+    return {url: document.URL, origin: performance.timeOrigin, key: entry ? entry.key : null};";
 
 /// Pauses between two looks, growing.
 pub(super) struct Pauses(Duration);
@@ -125,6 +130,71 @@ impl Page {
                 Reason::Protocol,
                 format!("{wanted} answered with no page: a download, or nothing"),
             ));
+        }
+        Ok(())
+    }
+
+    /// Goes back or forward as the browser's buttons do, or loads the page again.
+    pub(super) async fn travel(&mut self, travel: Travel, deadline: Instant) -> Result<(), Failure> {
+        let since = Instant::now();
+        let left = deadline.saturating_duration_since(since);
+        let (delta, word, classic) = match travel {
+            Travel::Back => (-1, "back", "back"),
+            Travel::Forward => (1, "forward", "forward"),
+            Travel::Reload => (0, "again", "refresh"),
+        };
+        let before = self.script(ENTRY, &Json::Null, deadline).await.map_err(Trouble::failure)?;
+        let asked = match (self.bidi().is_some(), travel) {
+            (true, Travel::Reload) => {
+                let params = json!({"context": self.window, "wait": "interactive"});
+                self.ask("browsingContext.reload", params, left).await
+            }
+            (true, _) => {
+                let params = json!({"context": self.window, "delta": delta});
+                self.ask("browsingContext.traverseHistory", params, left).await
+            }
+            (false, _) => {
+                self.patience(deadline).await.map_err(Trouble::failure)?;
+                self.call(Command::post(classic, json!({})), left).await
+            }
+        };
+        let mut pauses = Pauses::new();
+        match asked {
+            Ok(_) | Err(Trouble::Again(_)) => {}
+            Err(Trouble::Other(_)) if travel != Travel::Reload => {
+                return Err(Failure::new(Reason::NotFound, format!("there is no page to go {word} to")));
+            }
+            Err(trouble) => return Err(trouble.failure()),
+        }
+        loop {
+            let now = match self.script(ENTRY, &Json::Null, deadline).await {
+                Ok(now) => now,
+                Err(Trouble::Again(_)) => before.clone(),
+                Err(trouble) => return Err(trouble.failure()),
+            };
+            // A dialog is in the way, which the next step answers.
+            if now.is_null() && self.dialog_is_awaited {
+                return Ok(());
+            }
+            if !now.is_null() && now != before {
+                break;
+            }
+            if !pauses.wait(deadline).await {
+                let text = format!("the page did not load {word}");
+                let text = if travel == Travel::Reload { text } else { format!("the browser did not go {word}") };
+                return Err(Failure::new(Reason::Timeout, text).waited(since.elapsed()));
+            }
+        }
+        let arrived = self.script(ARRIVED, &Json::Null, deadline + ASKING).await.map_err(Trouble::failure)?;
+        self.origin = arrived["origin"].as_f64().unwrap_or_default();
+        let url = arrived["url"].as_str().unwrap_or_default();
+        if let Some(error) = arrived["error"].as_str() {
+            return Err(verdict::net(error.trim().trim_start_matches("net::")));
+        }
+        let status = arrived["status"].as_u64().unwrap_or(0);
+        if status >= 400 {
+            return Err(Failure::new(Reason::Status, format!("{url} answered {status}"))
+                .compared("a status below 400", status.to_string()));
         }
         Ok(())
     }

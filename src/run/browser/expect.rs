@@ -34,6 +34,7 @@ enum What {
     Hidden,
     Element(Vec<Fact>),
     Cookie(Filled),
+    Script,
     Heard(Heard),
 }
 
@@ -213,7 +214,8 @@ impl Prepared {
                 (query, What::Element(facts))
             }
             PageFact::Cookie(name, matcher) => (Query::cookie(name), What::Cookie(Filled::new(matcher, values)?)),
-            PageFact::Console | PageFact::Requests | PageFact::Download { .. } => {
+            PageFact::Script(body) => (Query::script(&body.value), What::Script),
+            PageFact::Console | PageFact::Requests { .. } | PageFact::Request(_) | PageFact::Download { .. } => {
                 unreachable!("what is heard was taken above")
             }
         };
@@ -234,6 +236,12 @@ impl Prepared {
             What::Hidden => Err(Failure::new(Reason::Assertion, format!("{shown} is visible"))
                 .compared(format!("no visible {shown}"), self.query.list(answer))),
             What::Element(facts) => facts.iter().try_for_each(|fact| fact.check(answer, &self.query)),
+            What::Script => match (answer.threw(), answer.value()) {
+                (Some(text), _) => Err(Failure::new(Reason::Script, format!("the script threw {text}"))),
+                (None, Json::Bool(true)) => Ok(()),
+                (None, other) => Err(Failure::new(Reason::Assertion, "the script did not return true")
+                    .compared("true", Seen::One(other.clone()).show())),
+            },
             What::Cookie(filled) => held(filled, &seen(answer.value()), shown),
             What::Heard(heard) => match watch {
                 Some(watch) => heard.check(&watch.observed()),

@@ -7,7 +7,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
 use crate::run::expect::{Filled, Seen, cut};
-use crate::scenario::PageFact;
+use crate::scenario::{PageFact, SentRequest};
 
 use super::observe::{Download, DownloadStatus, Observed};
 
@@ -21,8 +21,10 @@ const LARGEST: u64 = 64 << 20;
 pub(super) enum Heard {
     /// No errors on the console.
     Console,
-    /// No failed requests.
-    Requests,
+    /// No failed requests, but for those that may fail.
+    Requests(Vec<Sent>),
+    /// A request was sent, and answered.
+    Request(Sent),
     /// A file came.
     Download { name: Option<Filled>, size: Option<Filled>, contains: Option<String> },
 }
@@ -33,7 +35,10 @@ impl Heard {
         let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| Filled::new(one, values)).transpose();
         Ok(Some(match fact {
             PageFact::Console => Self::Console,
-            PageFact::Requests => Self::Requests,
+            PageFact::Requests { except } => {
+                Self::Requests(except.iter().map(|one| Sent::new(one, values)).collect::<Result<_, _>>()?)
+            }
+            PageFact::Request(sent) => Self::Request(Sent::new(sent, values)?),
             PageFact::Download { name, size, contains } => Self::Download {
                 name: filled(name)?,
                 size: filled(size)?,
@@ -47,11 +52,69 @@ impl Heard {
     pub(super) fn check(&self, observed: &Observed) -> Result<(), Failure> {
         match self {
             Self::Console => none_of(Reason::Console, "errors on the console", &observed.console_errors()),
-            Self::Requests => none_of(Reason::Requests, "failed requests", &observed.failed_requests()),
+            Self::Requests(except) => {
+                let mut failed = observed.failed_requests();
+                failed.retain(|one| !except.iter().any(|may| may.fits(&one.method, &one.url, one.status)));
+                none_of(Reason::Requests, "failed requests", &failed)
+            }
+            Self::Request(sent) => sent.was_sent(observed),
             Self::Download { name, size, contains } => {
                 download(observed.downloads(), name.as_ref(), size.as_ref(), contains.as_deref())
             }
         }
+    }
+}
+
+/// What is said of a request, with its names filled in.
+pub(super) struct Sent {
+    method: Option<String>,
+    url: Option<Filled>,
+    status: Option<Filled>,
+}
+
+impl Sent {
+    fn new(sent: &SentRequest, values: &Values) -> Result<Self, Failure> {
+        let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| Filled::new(one, values)).transpose();
+        Ok(Self { method: sent.method.clone(), url: filled(&sent.url)?, status: filled(&sent.status)? })
+    }
+
+    fn is_to(&self, method: &str, url: &str) -> bool {
+        self.method.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
+            && self.url.as_ref().is_none_or(|wanted| wanted.holds(&Seen::text(url)))
+    }
+
+    fn fits(&self, method: &str, url: &str, status: Option<u16>) -> bool {
+        let seen = status.map_or(Seen::Nothing, |status| Seen::One(status.into()));
+        self.is_to(method, url) && self.status.as_ref().is_none_or(|wanted| wanted.holds(&seen))
+    }
+
+    /// Whether a page has sent it and got the answer: the one that is wanted, else one below 400.
+    fn was_sent(&self, observed: &Observed) -> Result<(), Failure> {
+        let good = |status: Option<u16>| self.status.is_some() || status.is_some_and(|status| status < 400);
+        let mut seen = Vec::new();
+        for one in observed.asked() {
+            if self.fits(one.method, one.url, one.status) && good(one.status) {
+                return Ok(());
+            }
+            if self.is_to(one.method, one.url) {
+                let answer = one.status.map_or_else(|| "not answered".into(), |status| format!("answered {status}"));
+                seen.push(format!("{} {}: {answer}", one.method, cut(one.url, 200)));
+            }
+        }
+        let mut expected: Vec<String> = self.method.iter().cloned().collect();
+        expected.extend(self.url.as_ref().map(|url| format!("to {}", url.show())));
+        expected.push(
+            self.status.as_ref().map_or_else(
+                || "answered with a status below 400".into(),
+                |status| format!("answered {}", status.show()),
+            ),
+        );
+        let (message, seen) = if seen.is_empty() {
+            ("no such request was sent", "none".to_owned())
+        } else {
+            ("the request was not answered as it should be", seen[seen.len().saturating_sub(NAMED)..].join("; "))
+        };
+        Err(Failure::new(Reason::Assertion, message).compared(expected.join(" "), seen))
     }
 }
 

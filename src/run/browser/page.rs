@@ -208,6 +208,7 @@ impl Page {
     ) -> Result<Vec<Saved>, Failure> {
         match action {
             PageAction::Goto { url, status } => self.goto(url, status.as_ref(), values, deadline).await?,
+            PageAction::Travel(travel) => self.travel(*travel, deadline).await?,
             PageAction::Click { target, button, position } => {
                 self.click(target, *button, *position, values, deadline).await?;
             }

@@ -315,7 +315,10 @@ fn page_spans(action: &PageAction) -> Vec<Span> {
             [script.span].into_iter().chain(save.iter().map(|save| save.span)).collect()
         }
         PageAction::Dialog { answer: DialogAnswer::Accept(Some(text)), .. } => vec![text.span],
-        PageAction::Scroll(Scroll::By(_)) | PageAction::Dialog { .. } | PageAction::Window(_) => Vec::new(),
+        PageAction::Travel(_)
+        | PageAction::Scroll(Scroll::By(_))
+        | PageAction::Dialog { .. }
+        | PageAction::Window(_) => Vec::new(),
     }
 }
 

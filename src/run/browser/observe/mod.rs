@@ -30,7 +30,7 @@ use serde_json::{Value as Json, json};
 pub use self::console::ConsoleError;
 pub use self::documents::DocumentStatus;
 pub use self::downloads::{Download, DownloadStatus};
-pub use self::traffic::FailedRequest;
+pub use self::traffic::{Asked, FailedRequest};
 pub use self::vitals::{CHANNEL, SCRIPT};
 use crate::outcome::{BrowserResult, PageResult};
 use crate::run::budget::Totals;
@@ -121,6 +121,11 @@ impl Observed {
     /// still under way, and what the browser asks for by itself.
     pub fn failed_requests(&self) -> Vec<FailedRequest> {
         self.traffic.failed()
+    }
+
+    /// Requests of pages, oldest first, each as it stands.
+    pub fn asked(&self) -> impl Iterator<Item = Asked<'_>> {
+        self.traffic.asked()
     }
 
     /// Downloads, oldest first.

@@ -109,6 +109,17 @@ pub(super) struct Answered {
     pub(super) error: Option<String>,
 }
 
+/// A request of a page, as it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// Its URL; not masked.
+    pub url: &'a str,
+    /// The status of its answer, as soon as that has come.
+    pub status: Option<u16>,
+}
+
 /// A request that did not get what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedRequest {
@@ -242,6 +253,14 @@ impl Traffic {
     /// Events of requests beyond those that are kept.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    pub(super) fn asked(&self) -> impl Iterator<Item = Asked<'_>> {
+        self.exchanges.iter().filter(|exchange| !exchange.background).map(|exchange| Asked {
+            method: &exchange.method,
+            url: &exchange.url,
+            status: exchange.response.as_ref().map(|response| response.status).filter(|status| *status > 0),
+        })
     }
 
     pub(super) fn failed(&self) -> Vec<FailedRequest> {
