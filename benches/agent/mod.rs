@@ -1,5 +1,7 @@
 //! What benchmarks of a whole agent share: the agent, with HTTP checks of one server, and how late its runs start.
 
+#![allow(dead_code, reason = "each benchmark uses some of it")]
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
