@@ -1,6 +1,8 @@
 //! What a killed agent left behind: planned runs without an outcome.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Parts, Resumed};
 use crate::alert::Intake;
@@ -15,12 +17,17 @@ impl Parts {
         let now = Utc::now();
         let mut resumed = Resumed::new();
         let mut closing = Vec::new();
+        let mut closed = BTreeMap::new();
         for intent in self.store.open_intents(&self.location).await? {
             if intent.due_at > now {
                 resumed.insert((intent.scenario, intent.due_at), intent.run);
             } else {
                 let scenario = self.scenarios.borrow().get(&intent.scenario).cloned();
-                closing.extend(self.fan_out(lost(intent, now), scenario.as_ref(), intake));
+                // Destinations tell the runs of a scenario apart by when they ended.
+                let before = closed.entry(intent.scenario.clone()).or_insert(0);
+                let ended_at = now + TimeDelta::milliseconds(*before);
+                *before += 1;
+                closing.extend(self.fan_out(lost(intent, ended_at), scenario.as_ref(), intake));
             }
         }
         // All of them in one commit or few, and judged before anything new runs.
@@ -31,7 +38,7 @@ impl Parts {
     }
 }
 
-fn lost(intent: Intent, now: DateTime<Utc>) -> Outcome {
+fn lost(intent: Intent, ended_at: DateTime<Utc>) -> Outcome {
     Outcome {
         run: intent.run,
         seq: 0,
@@ -42,7 +49,7 @@ fn lost(intent: Intent, now: DateTime<Utc>) -> Outcome {
         location: intent.location,
         due_at: intent.due_at,
         started_at: intent.due_at,
-        ended_at: now,
+        ended_at,
         duration: std::time::Duration::ZERO,
         verdict: Verdict::Unknown,
         reason: Some(Reason::Lost),
