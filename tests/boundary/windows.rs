@@ -13,7 +13,7 @@ use crate::support::site::Site;
 
 /// How often each browser walks through the windows of the suite.
 fn rounds() -> usize {
-    std::env::var("WACHTA_SOAK_WINDOWS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+    std::env::var("WACHTA_SOAK_WINDOWS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
