@@ -87,6 +87,7 @@ async fn in_index(osmem: &SearchServer, scenario: &str) -> Ends {
 
 /// What Prometheus has of a scenario: when its runs ended, in milliseconds, and how many its counters have seen.
 async fn in_prometheus(prometheus: &Prometheus, scenario: &str) -> (Vec<i64>, f64) {
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970 fit")]
     let millis = |value: f64| (value * 1e6).round() as i64 / 1000;
     let of = |name: &str| format!("{name}{{scenario=\"{scenario}\"}}[1d]");
     let ends = prometheus.samples(&of("wachta_scenario_last_run_timestamp_seconds")).await;
