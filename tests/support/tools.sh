@@ -123,7 +123,7 @@ opensearch() {
     return 0
   }
   rm -rf "$folder"
-  mvn --batch-mode --quiet -Dstyle.color=never --file "$source/pom.xml" \
+  timeout 600 mvn --batch-mode --quiet -Dstyle.color=never --file "$source/pom.xml" \
     org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$folder/lib" >&2 &&
     (cd "$folder/lib" && sha256sum --check --strict --quiet "$source/jars.sha256") >&2 &&
