@@ -106,7 +106,7 @@ fn outcome(number: usize) -> Result<Outcome> {
     }))?)
 }
 
-/// Makes the host anew, with the template.
+/// Deletes the host if it exists, and creates it with the template.
 async fn provision(api: &Api) -> Result<String> {
     let template = std::fs::read_to_string(root().join("deploy/zabbix/template-wachta-6.0.yaml"))?;
     let all = json!({"createMissing": true, "updateExisting": true});

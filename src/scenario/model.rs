@@ -272,7 +272,7 @@ impl fmt::Display for Pretty {
 pub struct BrowserSettings {
     /// Which browser; none: the agent's own choice, Chromium.
     pub engine: Option<Engine>,
-    /// Which program of Chromium; none: the agent's own choice.
+    /// Which program Chromium runs as; `None` when the agent configuration decides.
     pub headless: Option<Headless>,
     /// How large the page is shown.
     pub viewport: Option<Viewport>,

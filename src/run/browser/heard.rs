@@ -21,7 +21,7 @@ const LARGEST: u64 = 64 << 20;
 pub(super) enum Heard {
     /// No errors on the console.
     Console,
-    /// No failed requests, but for those that may fail.
+    /// No failed requests except the ones that match this list.
     Requests(Vec<Sent>),
     /// A request was sent, and answered.
     Request(Sent),

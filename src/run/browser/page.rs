@@ -35,7 +35,7 @@ const SETTLING: Duration = Duration::from_millis(300);
 /// How long a command may still take once a dialog has opened.
 const DIALOG_LOOK: Duration = Duration::from_millis(200);
 
-/// How long after the driver misses a window it may be told that it has closed.
+/// How long to wait for the event that says a window has closed, after the driver reports that it is missing.
 const CLOSE_NOTICE: Duration = Duration::from_millis(500);
 /// What `BiDi` says of a command to a window or frame that is gone.
 const NO_SUCH_FRAME: &str = "no such frame";

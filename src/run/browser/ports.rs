@@ -5,9 +5,9 @@
 //! that is chosen when the agent starts, and every browser is told at its start that there is nothing in that block:
 //! Chromium by a rule for names, Firefox by a list of ports that are banned. Neither costs a request anything.
 //!
-//! A page on a port of the block cannot be opened, whoever serves it. So the block lies where a site is least likely: below
+//! No page on a port in the block can be opened. So the block is placed where a site is least likely: below
 //! the ports that the system gives out by itself and those that Kubernetes gives to services, and where nobody listens
-//! when it is chosen. Who opens such a page all the same is told why.
+//! when it is chosen. A step that opens such a page fails with a message that names the block.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -85,8 +85,8 @@ impl PortBlock {
     }
 }
 
-/// The first port of the first block of `size` ports, from number `begin` of `blocks` on, whose ports are all free; of that
-/// block if there is none.
+/// The first port of a block of `size` ports that are all free. The search starts at block number `begin` and covers all
+/// `blocks`; when no block is free, the result is the first port of block `begin`.
 fn choose_first(size: u16, blocks: u16, begin: u16, is_free: impl Fn(u16) -> bool) -> u16 {
     let first = |number: u16| LOWEST + (begin + number) % blocks * size;
     (0..blocks).map(first).find(|first| (*first..first + size).all(&is_free)).unwrap_or(first(0))

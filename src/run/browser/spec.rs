@@ -22,7 +22,7 @@ const AFTERWARDS: std::time::Duration = std::time::Duration::from_secs(30);
 pub struct Spec {
     /// Which; none: the agent's choice.
     pub engine: Option<Engine>,
-    /// Which program of Chromium; none: the agent's choice.
+    /// Which program Chromium runs as; `None` when the agent configuration decides.
     pub headless: Option<Headless>,
     /// The size of the page; none: the device's, else 1280x800.
     pub viewport: Option<Viewport>,
