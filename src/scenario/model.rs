@@ -331,7 +331,7 @@ impl fmt::Display for Engine {
 /// Which program of Chromium runs without a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Headless {
-    /// The headless shell, which costs half, where it is installed; else the whole browser.
+    /// The headless shell, which needs less memory, where it is installed; else the whole browser.
     #[default]
     Shell,
     /// The whole browser.
