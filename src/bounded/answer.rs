@@ -66,6 +66,11 @@ pub fn certificate_problem(problem: &rustls::CertificateError) -> String {
         E::UnknownIssuer => "its issuer is not trusted".into(),
         E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name".into(),
         E::Revoked => "it was revoked".into(),
+        E::BadSignature => {
+            "it is not signed by the authority that is trusted: one of the same name has another key".into()
+        }
+        E::BadEncoding => "it cannot be read".into(),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "it is not for a server".into(),
         other => other.to_string(),
     }
 }

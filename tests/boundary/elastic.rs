@@ -194,13 +194,16 @@ async fn is_reached_by_tls(server: &SearchServer) {
     let front = Front::before(&server.address, &["ApiKey c2VjcmV0LWtleQ==", &basic]).await;
     let stranger = Front::before(&server.address, &[]).await;
     let folder = Folder::new("elastic-tls");
-    for (name, text) in [("ca.pem", &front.ca), ("other.pem", &stranger.ca), ("empty.pem", &String::new())] {
+    let nothing = String::new();
+    for (name, text) in
+        [("ca.pem", &front.ca), ("other.pem", &stranger.ca), ("twin.pem", &front.twin), ("empty.pem", &nothing)]
+    {
         folder.write(name, text);
     }
     folder.write("key", "c2VjcmV0LWtleQ==\n");
     folder.write("wrong-key", "d3Jvbmcta2V5\n");
     let path = |name: &str| folder.path().join(name);
-    let (ca, other) = (path("ca.pem"), path("other.pem"));
+    let (ca, other, twin) = (path("ca.pem"), path("other.pem"), path("twin.pem"));
     let key = |name: &str| Some(Authentication::ApiKey(Credential::File(path(name).into())));
     let user = |password: &str| Some(Authentication::Basic("agent".into(), Credential::text(password)));
     let retry = |reason: &str| Ok(Sent::Retry { after: None, reason: reason.to_owned() });
@@ -212,6 +215,14 @@ async fn is_reached_by_tls(server: &SearchServer) {
         (Some(&ca), user("guess"), retry("status 401: the credentials are missing or not accepted")),
         (None, key("key"), retry("the certificate is not accepted: its issuer is not trusted")),
         (Some(&other), key("key"), retry("the certificate is not accepted: its issuer is not trusted")),
+        (
+            Some(&twin),
+            key("key"),
+            retry(
+                "the certificate is not accepted: it is not signed by the authority that is trusted: one of the same \
+                 name has another key",
+            ),
+        ),
     ] {
         let shown = format!("{ca:?} {authentication:?}");
         assert_eq!(answer(&front, ca.map(std::path::PathBuf::as_path), authentication).await, expected, "{shown}");

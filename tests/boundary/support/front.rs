@@ -41,6 +41,8 @@ pub struct Front {
     pub url: String,
     /// The certificate of its authority, as PEM.
     pub ca: String,
+    /// The certificate of another authority of the same name, as PEM.
+    pub twin: String,
     inner: Arc<Mutex<Inner>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -48,7 +50,7 @@ pub struct Front {
 impl Front {
     /// Starts it before a server (`ADDRESS:PORT`), with the values of `Authorization` that it accepts.
     pub async fn before(server: &str, accepted: &[&str]) -> Self {
-        let (acceptor, ca) = acceptor();
+        let (acceptor, ca, twin) = acceptor();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let accepted = accepted.iter().map(|value| (*value).to_owned()).collect();
@@ -69,7 +71,7 @@ impl Front {
         });
         let listener = TlsListener { listener, acceptor };
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, ca, inner, task }
+        Self { url, ca, twin, inner, task }
     }
 
     /// Answers that many bulk requests with 429 and this `Retry-After`, in seconds.
@@ -118,13 +120,14 @@ async fn forward(http: &reqwest::Client, server: &str, request: Request) -> Resp
 }
 
 /// TLS with a certificate of an authority that nobody else knows, and the certificate of that authority.
-fn acceptor() -> (TlsAcceptor, String) {
+fn acceptor() -> (TlsAcceptor, String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
-    // Authorities of one name would be taken for one another, until the signature is looked at.
+    // Authorities of one name are taken for one another, until the signature is looked at.
     params.distinguished_name.push(DnType::CommonName, RunId::new().to_string());
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = params.self_signed(&key).unwrap().pem();
+    let twin = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().unwrap();
     let certificate =
@@ -136,7 +139,7 @@ fn acceptor() -> (TlsAcceptor, String) {
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), ca)
+    (TlsAcceptor::from(Arc::new(config)), ca, twin)
 }
 
 struct TlsListener {
