@@ -17,8 +17,9 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Starts a thread of that name.
-    pub(super) fn start(name: &str) -> std::io::Result<Self> {
+    /// Starts a thread of that name. `niceness` above 0 lets the agent's other threads go first where there is more to do
+    /// than the processors can, up to 19.
+    pub(super) fn start(name: &str, niceness: i32) -> std::io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let until = CancellationToken::new();
@@ -33,7 +34,15 @@ impl Lane {
                 })
                 .await;
         };
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(standing))?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // On Linux it is the thread's own. Where it is refused, the work is done all the same.
+            if niceness > 0
+                && let Err(error) = rustix::process::nice(niceness)
+            {
+                tracing::debug!(%error, "the priority of a thread was not lowered");
+            }
+            runtime.block_on(standing);
+        })?;
         Ok(Self { handle, _until: until.drop_guard() })
     }
 

@@ -57,6 +57,8 @@ use watchdog::Watchdog;
 pub use config::Config;
 pub use library::Library;
 
+/// How much the thread of the page and of `/metrics` gives way to runs.
+const WEB_NICENESS: i32 = 5;
 /// How long outcomes and evidence are kept.
 const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
 /// How many incidents are looked through for open ones, whose evidence is spared.
@@ -264,8 +266,11 @@ impl App {
         let (committer, intake) = Committer::new(store.clone(), &config.location, metrics, courier.waker()).await?;
         let (look, looked_for) = mpsc::channel(LOOKS);
         // When the dispatcher is that far behind, whoever waits for the look gives up after a while.
-        let lane = |name| Lane::start(name).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")));
-        let lanes = [lane("probes")?, lane("web")?];
+        let lane = |name, niceness| {
+            Lane::start(name, niceness).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")))
+        };
+        // A scrape of very many scenarios takes a second of a processor: runs go first.
+        let lanes = [lane("probes", 0)?, lane("web", WEB_NICENESS)?];
         let [probes_lane, web_lane] = &lanes;
         let committer = committer.watching_clock(clock.set_by()).answering_on(probes_lane.handle().clone());
         let committer = committer.looking(move |scenario| drop(look.try_send(scenario)));
