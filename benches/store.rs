@@ -98,5 +98,10 @@ async fn scraped(agent: &Agent, checks: usize) -> Outcome<()> {
     tokio::time::sleep_until(end).await;
     row(agent, "scraped every ten seconds", &mut before).await?;
     println!("the longest scrape took {longest:.2?}");
+    let checked = format!("curl -sS {} | promtool check metrics", agent.url("/metrics"));
+    let checked = std::process::Command::new("sh").args(["-c", &checked]).output()?;
+    let said = String::from_utf8_lossy(&checked.stderr);
+    let silent = checked.status.success() && said.is_empty() && checked.stdout.is_empty();
+    println!("promtool check metrics {}", if silent { "has nothing to say" } else { &said });
     Ok(())
 }
