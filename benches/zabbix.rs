@@ -175,7 +175,7 @@ async fn run() -> Result<()> {
     })
     .await?;
     let config = Config { servers: vec![value("ZABBIX_TRAPPER=")], host: HOST.into(), ..Config::default() };
-    sinks.load(&[Destination::Zabbix(config)], &scenarios()?, &[]).await;
+    sinks.load(&[Destination::from(config)], &scenarios()?, &[]).await;
     let waiting = || sinks.status().first().map_or(0, |status| status.waiting);
 
     // The first runs wait until the server knows all items.

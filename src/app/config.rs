@@ -196,8 +196,12 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
     let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
     let metrics = fields.get("metrics").map(|node| metrics::metrics(r, node)).unwrap_or_default();
-    let sinks: Vec<_> =
-        sink::KEYS.iter().filter_map(|key| sink::Destination::read(key.name, r, fields.get(key.name)?)).collect();
+    let mut sinks = Vec::new();
+    for key in sink::KEYS {
+        sinks.extend(
+            fields.get(key.name).map(|node| sink::Destination::read_all(key.name, r, node)).unwrap_or_default(),
+        );
+    }
     let evidence = fields.get("evidence").map_or_else(Limits::default, |node| evidence_config(r, node));
     let probe = fields.get("probe").and_then(|node| probe_config(r, node, &web));
     let network = fields.get("network").map(|node| network::network(r, node)).unwrap_or_default();
@@ -549,7 +553,7 @@ alerting:
             let text = format!("location: a\nscenarios: []\n{written}");
             let (config, found) = read("conf/wachta.yaml", &text);
             let shown = config.map(|config| {
-                let each = config.sinks.iter().map(|sink| format!("{}: {}", sink.name(), sink.describe()));
+                let each = config.sinks.iter().map(|sink| format!("{}: {}", sink.name, sink.config.describe()));
                 each.collect::<Vec<_>>().join("; ")
             });
             let problem = found.first().map_or("", |found| found.message.as_str());
@@ -558,6 +562,17 @@ alerting:
         check("", Ok(""));
         check("zabbix: {server: z, host: h}", Ok("zabbix: host h at z:10051"));
         check("zabbix: {server: z}", Err("`zabbix` needs `host:`"));
+        let two = |second: &str| format!("zabbix: [{{server: z, host: h}}, {{server: y, host: h{second}}}]");
+        check(&two(", name: dr"), Ok("zabbix: host h at z:10051; zabbix/dr: host h at y:10051"));
+        check(&two(""), Err("there is a second `zabbix`"));
+        check(&two(", name: d/r"), Err("`name` must be 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`"));
+        check(&two(", name: dr, hosts: d"), Err("unknown key `hosts`"));
+        check("zabbix: [{name: a, server: z, host: h}]", Ok("zabbix/a: host h at z:10051"));
+        check(
+            "zabbix: [{name: a, server: z, host: h}, {name: b, server: z, host: h}]",
+            Err("`zabbix/b` is the same destination as `zabbix/a`"),
+        );
+        check("zabbix: []", Ok(""));
         let zabbix = |api: &str| format!("zabbix: {{server: z, host: h, api: {{{api}}}}}");
         check(&zabbix("url: \"https://z/zabbix\", token: {file: t}"), Ok("zabbix: host h at z:10051"));
         check(&zabbix("url: \"https://z\", user: u, password: {env: P}, ca: c.pem"), Ok("zabbix: host h at z:10051"));

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::serve::folder_of;
 use crate::app::library::{Disk, Library as _};
@@ -15,7 +16,7 @@ use crate::sink::zabbix::doctor::{self, Expected, Finding};
 use crate::sink::zabbix::provision::{self, Change, Wanted};
 use crate::sink::zabbix::template::{self, Format};
 use crate::sink::zabbix::{Config, items};
-use crate::sink::{Destination, HttpSettings};
+use crate::sink::{HttpSettings, SinkConfig};
 
 /// The variable that a token is taken from where none is named.
 const TOKEN: &str = "ZABBIX_TOKEN";
@@ -61,6 +62,9 @@ struct Frontend {
     /// The agent configuration, of which `zabbix:` is used
     #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
     config: PathBuf,
+    /// The sink that is meant, such as zabbix/NAME, where the configuration has several; left out: each of them
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
     /// URL of the frontend, instead of `zabbix.api.url`
     #[arg(long, value_name = "URL")]
     api_url: Option<String>,
@@ -99,8 +103,8 @@ struct DoctorArgs {
 pub(super) async fn zabbix(args: ZabbixArgs) -> u8 {
     let done = match args.what {
         What::Template { version, tags, output } => write_template(version, &tags, output.as_deref()),
-        What::Provision(args) => provision(&args).await,
-        What::Doctor(args) => doctor(&args).await,
+        What::Provision(args) => of_each(&args.frontend, async |config, _| provision(&args, &config).await).await,
+        What::Doctor(args) => of_each(&args.frontend, async |config, roots| doctor(&args, &config, &roots).await).await,
     };
     match done {
         Ok(code) => code,
@@ -109,6 +113,23 @@ pub(super) async fn zabbix(args: ZabbixArgs) -> u8 {
             exit::USAGE
         }
     }
+}
+
+/// Does something with each Zabbix that is meant, and says which where there are several. The exit code is the worst one.
+async fn of_each(
+    frontend: &Frontend,
+    mut work: impl AsyncFnMut(Config, Vec<String>) -> Result<u8, String>,
+) -> Result<u8, String> {
+    let (meant, roots) = frontend.read()?;
+    let several = meant.len() > 1;
+    let mut worst = exit::PASSED;
+    for (name, config) in meant {
+        if several {
+            print(&format!("{name}:\n"))?;
+        }
+        worst = worst.max(work(config, roots.clone()).await?);
+    }
+    Ok(worst)
 }
 
 fn write_template(version: TemplateVersion, tags: &[String], output: Option<&Path>) -> Result<u8, String> {
@@ -124,9 +145,8 @@ fn write_template(version: TemplateVersion, tags: &[String], output: Option<&Pat
     Ok(exit::PASSED)
 }
 
-async fn provision(args: &ProvisionArgs) -> Result<u8, String> {
-    let (config, _) = args.frontend.read()?;
-    let api = match connect(&config).await {
+async fn provision(args: &ProvisionArgs, config: &Config) -> Result<u8, String> {
+    let api = match connect(config).await {
         Ok(api) => api,
         Err(error) => return Ok(failed(&error)),
     };
@@ -157,20 +177,19 @@ async fn provision(args: &ProvisionArgs) -> Result<u8, String> {
     Ok(exit::PASSED)
 }
 
-async fn doctor(args: &DoctorArgs) -> Result<u8, String> {
-    let (config, roots) = args.frontend.read()?;
-    let expected = expected(&args.frontend.config, &roots, &args.scenarios)?;
-    let api = match connect(&config).await {
+async fn doctor(args: &DoctorArgs, config: &Config, roots: &[String]) -> Result<u8, String> {
+    let expected = expected(&args.frontend.config, roots, &args.scenarios)?;
+    let api = match connect(config).await {
         Ok(api) => api,
         Err(error) => {
             // What the server itself says is worth something without the API.
-            let mut findings: Vec<_> = doctor::examine_server(&config).await.into_iter().collect();
+            let mut findings: Vec<_> = doctor::examine_server(config).await.into_iter().collect();
             findings.push(no_api(&error));
             return report(&findings, "");
         }
     };
     let version = api.version();
-    let examined = doctor::examine(&api, &config, &expected).await;
+    let examined = doctor::examine(&api, config, &expected).await;
     close(api).await;
     let well = format!(
         "Zabbix {version} takes values of host `{}` at {}: {} {}\n",
@@ -234,15 +253,36 @@ async fn close(api: Api) {
 }
 
 impl Frontend {
-    /// What the configuration says of Zabbix, with what the arguments say instead, and where scenarios are.
-    fn read(&self) -> Result<(Config, Vec<String>), String> {
+    /// What the configuration says of each Zabbix that is meant, by the sink's name, and where scenarios are.
+    fn read(&self) -> Result<(Vec<(Arc<str>, Config)>, Vec<String>), String> {
         let config = super::agents_file(&self.config)?;
         let shown = self.config.display();
-        let zabbix = config.sinks.into_iter().find_map(|sink| match sink {
-            Destination::Zabbix(zabbix) => Some(zabbix),
+        let sinks = config.sinks.into_iter().filter_map(|sink| match sink.config {
+            SinkConfig::Zabbix(zabbix) => Some((sink.name, zabbix)),
             _ => None,
         });
-        let mut zabbix = zabbix.ok_or_else(|| format!("{shown} has no `zabbix:`; write where Zabbix is"))?;
+        let mut meant: Vec<_> = sinks.collect();
+        if meant.is_empty() {
+            return Err(format!("{shown} has no `zabbix:`; write where Zabbix is"));
+        }
+        if let Some(wanted) = &self.sink {
+            let names: Vec<_> = meant.iter().map(|(name, _)| name.to_string()).collect();
+            meant.retain(|(name, _)| **name == **wanted);
+            if meant.is_empty() {
+                return Err(format!("{shown} has no sink `{wanted}`; it has {}", names.join(", ")));
+            }
+        }
+        if meant.len() > 1 && (self.api_url.is_some() || self.token_file.is_some()) {
+            return Err(format!("{shown} has several Zabbix: say by --sink for which --api-url and --token-file are"));
+        }
+        for (_, zabbix) in &mut meant {
+            self.overrule(zabbix)?;
+        }
+        Ok((meant, config.scenarios))
+    }
+
+    /// Puts what the arguments say in the place of what the configuration says.
+    fn overrule(&self, zabbix: &mut Config) -> Result<(), String> {
         let token = self.token_file.as_ref().map(|file| Credential::File(file.clone().into()));
         if let Some(url) = &self.api_url {
             let url = url_of(url)
@@ -255,10 +295,11 @@ impl Frontend {
         }
         if zabbix.api.is_none() {
             return Err(format!(
-                "{shown} says nothing of the Zabbix API; write `api: {{url: https://zabbix.example.com/, token: {{file: PATH}}}}` below `zabbix:`, or give --api-url and --token-file"
+                "{} says nothing of the Zabbix API; write `api: {{url: https://zabbix.example.com/, token: {{file: PATH}}}}` below `zabbix:`, or give --api-url and --token-file",
+                self.config.display()
             ));
         }
-        Ok((zabbix, config.scenarios))
+        Ok(())
     }
 }
 

@@ -364,6 +364,8 @@ pub struct Ntfy {
 /// Problems in Zabbix, which it opens by itself: acknowledgements to and from them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zabbix {
+    /// The name of the sink whose API it uses; none for the first one that has an API.
+    pub sink: Option<String>,
     /// The technical name of the host that has the problems.
     pub host: String,
     /// The API; the agent configuration has it beside the receivers.

@@ -47,7 +47,7 @@ pub struct Refused {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     /// Its name.
-    pub name: &'static str,
+    pub name: Arc<str>,
     /// Where it sends to.
     pub destination: String,
     /// How many outcomes the destination does not have yet.
@@ -83,7 +83,7 @@ struct News {
 /// What waits for one destination, and how that stands.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    name: &'static str,
+    name: Arc<str>,
     queue: Mutex<Queue>,
     wake: Notify,
     counts: Counts,
@@ -97,7 +97,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Waiting {
-    pub(super) fn new(name: &'static str, queue: Queue, counts: Counts) -> Self {
+    pub(super) fn new(name: Arc<str>, queue: Queue, counts: Counts) -> Self {
         let waiting = Self {
             name,
             queue: Mutex::new(queue),
@@ -154,7 +154,7 @@ impl Waiting {
         };
         let health = lock(&self.health);
         Status {
-            name: self.name,
+            name: Arc::clone(&self.name),
             destination,
             waiting,
             oldest,
@@ -172,7 +172,7 @@ impl Waiting {
         if dropped > 0 {
             self.counts.dropped.inc_by(dropped);
             tracing::error!(
-                sink = self.name,
+                sink = &*self.name,
                 outcomes = dropped,
                 "outcomes were given up: too many wait, or the store lost them"
             );
@@ -186,7 +186,7 @@ impl Waiting {
         let mut health = lock(&self.health);
         if health.failing_since.is_none() {
             health.failing_since = Some(Utc::now());
-            tracing::warn!(sink = self.name, error, "the destination does not take outcomes; they are kept for it");
+            tracing::warn!(sink = &*self.name, error, "the destination does not take outcomes; they are kept for it");
         }
         health.last_error = Some((Utc::now(), error));
     }
@@ -194,7 +194,7 @@ impl Waiting {
     /// Notes that the destination answered.
     fn succeeded(&self) {
         if lock(&self.health).failing_since.take().is_some() {
-            tracing::info!(sink = self.name, "the destination takes outcomes again");
+            tracing::info!(sink = &*self.name, "the destination takes outcomes again");
         }
     }
 
@@ -205,7 +205,7 @@ impl Waiting {
         self.counts.refused.inc_by(count);
         self.counts.dropped.inc_by(count);
         tracing::error!(
-            sink = self.name, about = %first.event.about(), reason = first.reason, outcomes = count,
+            sink = &*self.name, about = %first.event.about(), reason = first.reason, outcomes = count,
             "the destination refuses outcomes; they are set aside"
         );
         let mut health = lock(&self.health);
@@ -437,7 +437,7 @@ impl Driver {
                 queue.read(found.records.into_iter().map(event).collect(), found.through, now);
             }
             Ok(Err(error)) => {
-                tracing::debug!(sink = self.waiting.name, %error, "older outcomes cannot be read now");
+                tracing::debug!(sink = &*self.waiting.name, %error, "older outcomes cannot be read now");
                 queue.unreadable(now);
             }
             Err(_) => queue.unreadable(now),

@@ -35,7 +35,7 @@ use crate::names::{Metric, metric};
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
-use crate::scenario::tree::Node;
+use crate::scenario::tree::{Node, NodeKind};
 use crate::scenario::{Scenario, ScenarioId};
 
 pub use driver::{Refused, Status};
@@ -47,32 +47,36 @@ pub use sinks::{Context, Parts, Sinks};
 pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
 
 /// Declares the sinks that a configuration can name: for each its variant, its module, its key in the agent configuration,
-/// which is its name in metrics as well, and what it is. The module has a type `Config` with `KEYS`, `read`, `describe`
-/// and `build`.
+/// and what it is. The module has a type `Config` with `KEYS`, `read`, `describe` and `build`.
 macro_rules! sinks {
     ($($variant:ident $module:ident $key:literal $doc:literal;)*) => {
-        /// The configuration of one sink.
+        /// The configuration of one sink, by its kind.
         #[derive(Debug, Clone, PartialEq)]
-        pub enum Destination {
+        pub enum SinkConfig {
             $(#[doc = $doc] $variant($module::Config),)*
         }
 
         /// The keys of the agent configuration that name a sink.
-        pub const KEYS: &[Key] =
-            &[$(Key { name: $key, shape: Some(Shape::Keys(&[$module::Config::KEYS])), doc: $doc },)*];
+        pub const KEYS: &[Key] = &[$(Key {
+            name: $key,
+            shape: Some(Shape::OneOrMany(&Shape::Keys(&[NAME, $module::Config::KEYS]))),
+            doc: $doc,
+        },)*];
 
-        impl Destination {
+        $(impl From<$module::Config> for Destination {
+            /// The only sink of its kind.
+            fn from(config: $module::Config) -> Self {
+                Self { name: $key.into(), config: SinkConfig::$variant(config) }
+            }
+        })*
+
+        impl SinkConfig {
             /// Reads the sink that stands under a key of the agent configuration. Problems are reported to the reader.
-            pub fn read(key: &str, r: &mut Reader, node: &Node) -> Option<Self> {
+            fn read(key: &str, r: &mut Reader, node: &Node) -> Option<Self> {
                 match key {
                     $($key => $module::Config::read(r, node).map(Self::$variant),)*
                     _ => None,
                 }
-            }
-
-            /// The sink's name, in metrics, in the store and on the page.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $key,)* }
             }
 
             /// Where the sink sends to, for people; without credentials.
@@ -101,11 +105,71 @@ sinks! {
     Otlp otlp "otlp" "runs as traces and logs of OpenTelemetry";
 }
 
+/// What every sink may have besides its own keys.
+const NAME: &[Key] =
+    &[Key { name: "name", shape: Some(Shape::Text), doc: "where there are several of one kind, which one this is" }];
+
+/// A sink of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Destination {
+    /// Its name in metrics, in the store and on the page: the key of its kind, and its own name where it has one, such as
+    /// `zabbix` or `zabbix/warsaw`.
+    pub name: Arc<str>,
+    /// What it is.
+    pub config: SinkConfig,
+}
+
 impl Destination {
+    /// Reads all sinks of one kind: one, or a list of them, in which all but one have names. Problems are reported to the
+    /// reader.
+    pub fn read_all(key: &str, r: &mut Reader, node: &Node) -> Vec<Self> {
+        let nodes = match &node.kind {
+            NodeKind::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let mut all: Vec<Self> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let (own, rest) = without_name(node);
+            let name = match own {
+                None => Some(key.into()),
+                Some(own) => own_name(r, own).map(|own| format!("{key}/{own}").into()),
+            };
+            let config = SinkConfig::read(key, r, &rest);
+            let (Some(name), Some(config)) = (name, config) else { continue };
+            if all.iter().any(|other| other.name == name) {
+                let message = format!("there is a second `{name}`");
+                r.fail_with(own.unwrap_or(node).span, message, "give each a `name:` of its own");
+            } else if let Some(other) = all.iter().find(|other| other.config == config) {
+                let message = format!("`{name}` is the same destination as `{}`", other.name);
+                r.fail_with(node.span, message, "take one of them out");
+            }
+            all.push(Self { name, config });
+        }
+        all
+    }
+
     /// Whether the sink exports runs as traces.
     pub fn exports_traces(&self) -> bool {
-        matches!(self, Self::Otlp(config) if config.exports_traces())
+        matches!(&self.config, SinkConfig::Otlp(config) if config.exports_traces())
     }
+}
+
+/// What stands at `name`, and the map without it.
+fn without_name(node: &Node) -> (Option<&Node>, Node) {
+    let NodeKind::Map(entries) = &node.kind else { return (None, node.clone()) };
+    let own = entries.iter().find(|entry| entry.key == NAME[0].name).map(|entry| &entry.value);
+    let rest = entries.iter().filter(|entry| own.is_none_or(|own| !std::ptr::eq(own, &raw const entry.value)));
+    (own, Node { kind: NodeKind::Map(rest.cloned().collect()), span: node.span })
+}
+
+/// The name is a label and part of a name: kept to characters that need no quoting.
+fn own_name(r: &mut Reader, node: &Node) -> Option<String> {
+    let text = r.text(node, "`name`")?.value;
+    let plain = (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if !plain {
+        r.fail(node.span, "`name` must be 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`");
+    }
+    plain.then_some(text)
 }
 
 /// A run that ended, with the scenario that it was of.

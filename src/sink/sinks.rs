@@ -157,9 +157,9 @@ impl Sinks {
             for gone in absent.iter().filter(|absence| absence.why == Ending::Removed) {
                 inner.streaks.remove(&gone.scenario);
             }
-            let names: Vec<&str> = wanted.iter().map(Destination::name).collect();
+            let names: Vec<&str> = wanted.iter().map(|destination| &*destination.name).collect();
             inner.running.retain_mut(|running| {
-                let name = running.destination.name();
+                let name = &*running.destination.name;
                 if wanted.contains(&running.destination) {
                     return true;
                 }
@@ -196,15 +196,15 @@ impl Sinks {
     /// Starts a sink that does not run.
     fn start(&self, destination: &Destination, scenarios: &Scenarios) {
         let mut inner = self.inner();
-        let name = destination.name();
-        let old = inner.running.iter().position(|running| running.destination.name() == name);
+        let name = &destination.name;
+        let old = inner.running.iter().position(|running| running.destination.name == *name);
         let waiting = match old {
             Some(index) if inner.running[index].task.is_some() => return,
             Some(index) => inner.running.remove(index).waiting,
             None => {
-                let position = inner.written.get(name).copied().unwrap_or(inner.last);
+                let position = inner.written.get(&**name).copied().unwrap_or(inner.last);
                 let queue = Queue::new(self.parts.timing.clone(), NO_LIMITS, position, inner.last);
-                let waiting = Waiting::new(name, queue, self.parts.metrics.of(name));
+                let waiting = Waiting::new(Arc::clone(name), queue, self.parts.metrics.of(name));
                 // It must not begin with none: that would say that all scenarios are gone.
                 waiting.set_scenarios(scenarios, &[]);
                 Arc::new(waiting)
@@ -213,7 +213,7 @@ impl Sinks {
         let (context, made) = (self.parts.context.clone(), destination.clone());
         let driver = Driver {
             waiting: Arc::clone(&waiting),
-            build: Arc::new(move || made.build(&context)),
+            build: Arc::new(move || made.config.build(&context)),
             store: Arc::clone(&self.parts.store),
             timing: self.parts.timing.clone(),
         };
@@ -227,7 +227,7 @@ impl Sinks {
 
     /// How each sink stands.
     pub fn status(&self) -> Vec<Status> {
-        let of = |running: &Running| running.waiting.status(running.destination.describe());
+        let of = |running: &Running| running.waiting.status(running.destination.config.describe());
         self.inner().running.iter().map(of).collect()
     }
 
@@ -245,12 +245,12 @@ impl Sinks {
     async fn save(&self) {
         let changed = {
             let mut inner = self.inner();
-            let now: Vec<_> =
-                inner.running.iter().map(|running| (running.destination.name(), running.waiting.position())).collect();
+            let of = |running: &Running| (running.destination.name.to_string(), running.waiting.position());
+            let now: Vec<_> = inner.running.iter().map(of).collect();
             let mut changed = BTreeMap::new();
             for (name, position) in now {
-                if inner.written.insert(name.to_owned(), position) != Some(position) {
-                    changed.insert(name.to_owned(), Some(position));
+                if inner.written.insert(name.clone(), position) != Some(position) {
+                    changed.insert(name, Some(position));
                 }
             }
             changed
@@ -276,7 +276,7 @@ impl Sinks {
         }
         self.save().await;
         for running in &self.inner().running {
-            let (sink, outcomes) = (running.destination.name(), running.waiting.len());
+            let (sink, outcomes) = (&*running.destination.name, running.waiting.len());
             if outcomes == 0 {
                 continue;
             }

@@ -140,7 +140,7 @@ async fn values_arrive(server: &Server) {
 
     let registry = prometheus::Registry::new();
     let sinks = sinks(&registry).await;
-    let destination = Destination::Zabbix(Config {
+    let destination = Destination::from(Config {
         servers: vec![server.trapper.clone()],
         host: api.host.clone(),
         ..Config::default()
@@ -310,7 +310,7 @@ async fn connections_are_protected_as_the_host_asks_for() {
         let sinks = sinks(&prometheus::Registry::new()).await;
         let destination = |security| {
             let (servers, host) = (vec![server.trapper.clone()], api.host.clone());
-            [Destination::Zabbix(Config { servers, host, security, ..Config::default() })]
+            [Destination::from(Config { servers, host, security, ..Config::default() })]
         };
         let mut push = || {
             sent += 1;

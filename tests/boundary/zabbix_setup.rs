@@ -194,7 +194,7 @@ async fn two_hundred_scenarios_appear() {
         let ids: Vec<_> = (0..200).map(|n| format!("s{n:03}")).collect();
         let severities: Vec<_> = ids.iter().map(|id| (id.as_str(), "critical")).collect();
         let sinks = sinks().await;
-        sinks.load(&[Destination::Zabbix(config(server, api))], &scenarios(&severities), &[]).await;
+        sinks.load(&[Destination::from(config(server, api))], &scenarios(&severities), &[]).await;
         let hosts = api.call("host.get", json!({"filter": {"host": api.host}, "output": ["hostid"]})).await;
         let host = &hosts[0]["hostid"];
         let runs =
@@ -251,7 +251,7 @@ async fn each_of_many_broken_set_ups_is_explained() {
         api.provision().await;
         let good = config(server, api);
         let sinks = sinks().await;
-        sinks.load(&[Destination::Zabbix(good.clone())], &scenarios(&[("shop", "critical")]), &[]).await;
+        sinks.load(&[Destination::from(good.clone())], &scenarios(&[("shop", "critical")]), &[]).await;
         // Nothing is found where all is well, once the server knows its items.
         until_found(api, &good, "shop", "").await;
 

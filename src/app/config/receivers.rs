@@ -14,8 +14,8 @@ use crate::notify::{
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node, NodeKind};
-use crate::sink::Destination;
 use crate::sink::zabbix::api::Login;
+use crate::sink::{Destination, SinkConfig};
 
 pub(super) use crate::bounded::credential::SECRET;
 
@@ -104,8 +104,10 @@ const NTFY: &[Key] = &[
     key("token", SECRET, "an access token"),
 ];
 
-const ZABBIX: &[Key] =
-    &[key("interval", Shape::Duration, "how often Zabbix is asked while anything is open (default: 30s)")];
+const ZABBIX: &[Key] = &[
+    key("sink", Shape::Text, "the sink whose `api` is used, where there are several: zabbix/NAME (default: the first)"),
+    key("interval", Shape::Duration, "how often Zabbix is asked while anything is open (default: 30s)"),
+];
 
 /// Reads a receiver.
 pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Templates) -> Option<Receiver> {
@@ -152,20 +154,32 @@ fn zabbix(r: &mut Reader, node: &Node) -> Option<Zabbix> {
         r.fail(node.span, format!("`interval` must be at least {}s", MIN_API_INTERVAL.as_secs()));
     }
     let interval = interval.map_or(ZABBIX_INTERVAL, |(_, interval)| interval);
-    Some(Zabbix { host: String::new(), access: None, interval })
+    let sink = fields.get("sink").and_then(|node| r.text(node, "`sink`")).map(|text| text.value);
+    Some(Zabbix { sink, host: String::new(), access: None, interval })
 }
 
-/// Gives receivers of the kind `zabbix` the API that the sink of that name has.
+/// Gives each receiver of the kind `zabbix` the API that its sink has.
 pub(super) fn connect_zabbix(r: &mut Reader, node: &Node, sinks: &[Destination], receivers: &mut [Receiver]) {
-    let zabbix = sinks.iter().find_map(|sink| match sink {
-        Destination::Zabbix(config) => Some((config, config.api.as_ref()?)),
+    let with_api = |destination: &'_ Destination| match &destination.config {
+        SinkConfig::Zabbix(config) => Some((destination.name.to_string(), config.clone(), config.api.clone()?)),
         _ => None,
-    });
+    };
+    let known: Vec<_> = sinks.iter().filter_map(with_api).collect();
     for receiver in receivers {
         let ReceiverKind::Zabbix(config) = &mut receiver.kind else { continue };
-        let Some((sink, api)) = zabbix else {
-            let message = format!("receiver `{}` needs the API of Zabbix", receiver.name);
-            r.fail_with(node.span, message, "add `zabbix: {host: …, api: {url: …, token: …}}`");
+        let wanted = config.sink.as_deref();
+        let found = known.iter().find(|(name, ..)| wanted.is_none_or(|wanted| wanted == name));
+        let Some((_, sink, api)) = found else {
+            let message = match wanted {
+                None => format!("receiver `{}` needs the API of Zabbix", receiver.name),
+                Some(wanted) => format!("receiver `{}`: there is no sink `{wanted}` with an `api`", receiver.name),
+            };
+            let names: Vec<_> = known.iter().map(|(name, ..)| name.as_str()).collect();
+            let advice = match names.as_slice() {
+                [] => "add `zabbix: {host: …, api: {url: …, token: …}}`".to_owned(),
+                names => format!("those with one: {}", names.join(", ")),
+            };
+            r.fail_with(node.span, message, advice);
             continue;
         };
         config.host.clone_from(&sink.host);

@@ -95,7 +95,8 @@ impl Bench {
         });
         let url = "http://127.0.0.1/api_jsonrpc.php".parse().unwrap();
         let access = ZabbixAccess { url, user: None, credential: Credential::text("hidden-token"), ca: None };
-        let config = Zabbix { host: "waw-1".into(), access: Some(access), interval: Duration::from_secs(30) };
+        let config =
+            Zabbix { sink: None, host: "waw-1".into(), access: Some(access), interval: Duration::from_secs(30) };
         let store = Sqlite::open("sqlite::memory:").await.unwrap();
         let (sender, feedback) = mpsc::channel(16);
         let channel = FeedbackChannel { receiver: "tickets".into(), store: Arc::new(store.clone()), sender };

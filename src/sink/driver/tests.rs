@@ -32,7 +32,7 @@ impl Bench {
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let limits = Limits { rows: 1, bytes: 1, age: Duration::ZERO, deadline: Duration::ZERO };
         let queue = Queue::new(Timing::default(), limits, position, last);
-        let waiting = Arc::new(Waiting::new("puppet", queue, metrics.of("puppet")));
+        let waiting = Arc::new(Waiting::new("puppet".into(), queue, metrics.of("puppet")));
         let (tell, given) = mpsc::unbounded_channel();
         let shelf = Arc::<Shelf>::default();
         let build: Build = Arc::new(move || Ok(make(tell.clone())));

@@ -19,7 +19,7 @@ async fn open(shelf: &Arc<Shelf>, metrics: &Metrics) -> Sinks {
 
 /// A sink to a port where nobody listens.
 fn nowhere(host: &str) -> Destination {
-    Destination::Zabbix(zabbix::Config {
+    Destination::from(zabbix::Config {
         servers: vec!["127.0.0.1:1".into()],
         host: host.into(),
         ..zabbix::Config::default()
@@ -30,8 +30,8 @@ fn run(sinks: &Sinks, shelf: &Shelf) -> u64 {
     sinks.outcome(outcome("shop"), None, |outcome| shelf.put(outcome)).seq
 }
 
-fn waiting(sinks: &Sinks) -> Vec<(&'static str, u64)> {
-    sinks.status().iter().map(|status| (status.name, status.waiting)).collect()
+fn waiting(sinks: &Sinks) -> Vec<(String, u64)> {
+    sinks.status().iter().map(|status| (status.name.to_string(), status.waiting)).collect()
 }
 
 #[tokio::test]
@@ -44,12 +44,12 @@ async fn numbers_and_positions_outlive_the_agent() {
     // A sink that is new begins with what happens from then on.
     sinks.load(&[nowhere("a")], &none, &[]).await;
     assert_eq!(shelf.positions().await.unwrap(), [("zabbix".to_owned(), 2)].into());
-    assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (3, vec![("zabbix", 1)]));
+    assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (3, vec![("zabbix".into(), 1)]));
     sinks.stop().await;
     // The next agent goes on: with the numbers, and where the destination was.
     let sinks = open(&shelf, &metrics).await;
     sinks.load(&[nowhere("a")], &none, &[]).await;
-    assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (4, vec![("zabbix", 2)]));
+    assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (4, vec![("zabbix".into(), 2)]));
     sinks.stop().await;
     assert_eq!(shelf.positions().await.unwrap(), [("zabbix".to_owned(), 2)].into());
 }
@@ -96,14 +96,14 @@ async fn a_reload_changes_what_is_different() {
     sinks.load(&[nowhere("b")], &none, &[]).await;
     assert_ne!(task(&sinks), first);
     // What waited waits for the new configuration.
-    assert_eq!(waiting(&sinks), [("zabbix", 1)]);
+    assert_eq!(waiting(&sinks), [("zabbix".into(), 1)]);
     assert_eq!(sinks.status()[0].destination, "host b at 127.0.0.1:1");
     // What is gone is forgotten: what comes back begins anew.
     sinks.load(&[], &none, &[]).await;
     assert_eq!((waiting(&sinks), shelf.positions().await.unwrap().len()), (vec![], 0));
     run(&sinks, &shelf);
     sinks.load(&[nowhere("a")], &none, &[]).await;
-    assert_eq!(waiting(&sinks), [("zabbix", 0)]);
+    assert_eq!(waiting(&sinks), [("zabbix".into(), 0)]);
     sinks.stop().await;
 }
 

@@ -203,8 +203,9 @@ fn servers(r: &mut Reader, node: &Node) -> Vec<String> {
     if text.contains(',') {
         r.fail_with(
             node.span,
-            "values go to one Zabbix: `server` takes no list with `,`",
-            "write `;` between the nodes of one cluster; for a second Zabbix run a second agent",
+            "`server` is one Zabbix and takes no list with `,`",
+            "write `;` between the nodes of one cluster; a second Zabbix is a second entry: \
+             zabbix: [{server: …}, {name: second, server: …}]",
         );
         return Vec::new();
     }
@@ -284,7 +285,7 @@ mod tests {
         check("zabbix.internal", Ok(&["zabbix.internal:10051"]));
         check("one;[fd00::1]:20051 ; two:1", Ok(&["one:10051", "[fd00::1]:20051", "two:1"]));
         check("one;", Err("`server` has an empty address"));
-        check("one,two", Err("values go to one Zabbix: `server` takes no list with `,`"));
+        check("one,two", Err("`server` is one Zabbix and takes no list with `,`"));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Running {
             },
         });
         let sinks = sinks.await.unwrap();
-        sinks.load(&[Destination::Zabbix(config)], &Scenarios::default(), &[]).await;
+        sinks.load(&[Destination::from(config)], &Scenarios::default(), &[]).await;
         Self { sinks, metrics }
     }
 

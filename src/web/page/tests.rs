@@ -546,7 +546,7 @@ async fn sinks_are_shown_with_what_is_wrong() {
     let overview = fixture.page("/", StatusCode::OK).await;
     assert!(!overview.contains(">Sinks<"), "there is none");
     let failing = crate::sink::Status {
-        name: "zabbix",
+        name: "zabbix".into(),
         destination: "host <b>waw at 10.0.0.1:10051".into(),
         waiting: 1234,
         oldest: Some(now()),

@@ -113,7 +113,7 @@ impl RunRow {
 /// A sink in a list.
 #[derive(Debug, Serialize)]
 pub struct SinkRow {
-    name: &'static str,
+    name: String,
     destination: String,
     waiting: u64,
     oldest: Option<Moment>,
@@ -141,7 +141,7 @@ impl SinkRow {
             reason: refused.reason.clone(),
         });
         Self {
-            name: status.name,
+            name: status.name.to_string(),
             destination: status.destination.clone(),
             waiting: status.waiting,
             oldest: status.oldest.as_ref().map(moment),
