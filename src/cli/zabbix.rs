@@ -252,9 +252,12 @@ async fn close(api: Api) {
     }
 }
 
+/// Zabbix configurations by the names of their sinks.
+type Meant = Vec<(Arc<str>, Config)>;
+
 impl Frontend {
     /// What the configuration says of each Zabbix that is meant, by the sink's name, and where scenarios are.
-    fn read(&self) -> Result<(Vec<(Arc<str>, Config)>, Vec<String>), String> {
+    fn read(&self) -> Result<(Meant, Vec<String>), String> {
         let config = super::agents_file(&self.config)?;
         let shown = self.config.display();
         let sinks = config.sinks.into_iter().filter_map(|sink| match sink.config {
