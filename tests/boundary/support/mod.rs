@@ -3,7 +3,6 @@
 pub mod agent;
 pub mod alertmanager;
 pub mod bugsink;
-pub mod collector;
 pub mod front;
 pub mod gate;
 pub mod grid;
