@@ -38,8 +38,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Elasticsearch {
     config: Config,
     client: reqwest::Client,
-    /// Since when the template is to be put; none: it is there, or nobody wants it.
-    template_at: Option<Instant>,
+    /// Whether the template is still to be put.
+    is_without_template: bool,
 }
 
 /// What came back.
@@ -171,13 +171,13 @@ impl Sink for Elasticsearch {
     }
 
     fn upkeep_at(&self) -> Option<Instant> {
-        self.template_at
+        self.is_without_template.then(Instant::now)
     }
 
     async fn upkeep(&mut self) -> Sent {
         match self.put_template().await {
             Ok(reply) if reply.status.is_success() => {
-                self.template_at = None;
+                self.is_without_template = false;
                 Sent::Taken
             }
             Ok(reply) => {
