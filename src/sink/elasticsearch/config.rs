@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::time::Instant;
 use url::Url;
 
 use super::Elasticsearch;
@@ -135,7 +136,8 @@ impl Config {
     /// When the file with roots cannot be read or has none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
         let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
-        Ok(Box::new(Elasticsearch { config: self.clone(), client, is_without_template: self.puts_template }))
+        let template_at = self.puts_template.then(Instant::now);
+        Ok(Box::new(Elasticsearch { config: self.clone(), client, template_at }))
     }
 }
 

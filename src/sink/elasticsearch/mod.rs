@@ -38,8 +38,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Elasticsearch {
     config: Config,
     client: reqwest::Client,
-    /// Whether the template is still to be put.
-    is_without_template: bool,
+    /// Since when the template is to be put; none: it is there, or nobody wants it.
+    template_at: Option<Instant>,
 }
 
 /// What came back.
@@ -171,13 +171,13 @@ impl Sink for Elasticsearch {
     }
 
     fn upkeep_at(&self) -> Option<Instant> {
-        self.is_without_template.then(Instant::now)
+        self.template_at
     }
 
     async fn upkeep(&mut self) -> Sent {
         match self.put_template().await {
             Ok(reply) if reply.status.is_success() => {
-                self.is_without_template = false;
+                self.template_at = None;
                 Sent::Taken
             }
             Ok(reply) => {
