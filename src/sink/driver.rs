@@ -304,14 +304,15 @@ impl Driver {
     async fn step(&self, running: &mut Running) -> Step {
         let waiting = &self.waiting;
         self.show_scenarios(running);
+        // A sink that wants something at once may say "now": that is over when it is compared.
+        let (upkeep_at, refresh_at) = (running.sink.upkeep_at(), running.sink.refresh_at());
         let now = Instant::now();
-        let upkeep_at = running.sink.upkeep_at();
         let is_away = lock(&waiting.queue).away_until(now.into_std()).is_some();
         if !is_away && upkeep_at.is_some_and(|at| at <= now) {
             return self.maintain(running, Work::Upkeep).await;
         }
         let complete_until = lock(&waiting.queue).complete_until(Utc::now());
-        let refresh_at = running.sink.refresh_at().filter(|_| complete_until.is_some());
+        let refresh_at = refresh_at.filter(|_| complete_until.is_some());
         if let Some(until) = complete_until
             && !is_away
             && refresh_at.is_some_and(|at| at <= now)

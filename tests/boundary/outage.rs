@@ -164,6 +164,8 @@ async fn what_destinations_missed_is_made_up_once() {
     })
     .await;
     eprintln!("waiting at the end of {} s: {missed:?}", outage().as_secs());
+    let (status, _) = osmem.call(reqwest::Method::GET, "_index_template/wachta", &Value::Null).await;
+    assert_eq!(status, 200, "the agent has put the template");
     assert_eq!(agent.stop().await, Some(0));
     accepting.abort();
 

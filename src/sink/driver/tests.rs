@@ -166,6 +166,47 @@ impl Sink for Repeater {
     }
 }
 
+/// A sink that has something to do before its first event, at once.
+struct Preparer {
+    given: mpsc::UnboundedSender<String>,
+    is_ready: bool,
+}
+
+#[async_trait::async_trait]
+impl Sink for Preparer {
+    fn limits(&self) -> Limits {
+        Limits { rows: 4, bytes: usize::MAX, age: Duration::ZERO, deadline: Duration::from_secs(10) }
+    }
+
+    fn measure(&self, _: &Event) -> Size {
+        Size { rows: 1, bytes: 1 }
+    }
+
+    async fn send(&mut self, batch: &[Event]) -> Sent {
+        self.given.send(crate::sink::fixtures::numbers(batch)).unwrap();
+        Sent::Taken
+    }
+
+    fn upkeep_at(&self) -> Option<Instant> {
+        (!self.is_ready).then(Instant::now)
+    }
+
+    async fn upkeep(&mut self) -> Sent {
+        self.is_ready = true;
+        self.given.send("ready".into()).unwrap();
+        Sent::Taken
+    }
+}
+
+// With a clock that goes on: on a paused one "now" is never later than "now".
+#[tokio::test]
+async fn what_is_to_be_done_at_once_is_done_before_the_first_event() {
+    let mut bench = Bench::built(0, 1, |given| Box::new(Preparer { given, is_ready: false }));
+    bench.shelf.put(&event(1, "shop").finished().unwrap().outcome);
+    assert_eq!([bench.see().await, bench.see().await], ["0: ready", "0: 1"]);
+    assert_eq!(bench.stop().await, "sent 1, failed 0, refused 0, dropped 0, queued 0");
+}
+
 #[tokio::test(start_paused = true)]
 async fn values_are_not_repeated_while_events_wait_in_the_store() {
     let mut bench = Bench::built(0, 2, |given| Box::new(Repeater { given, refresh_at: Instant::now() }));

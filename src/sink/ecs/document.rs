@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -133,6 +133,14 @@ fn of_run(finished: &Finished) -> Vec<Document> {
     std::iter::once(run).chain(steps).collect()
 }
 
+/// Until when a run says how its target is: until the next one is due, as in Heartbeat, or until its end where none is.
+/// A range of dates has milliseconds in Elasticsearch, which refuses one that is empty.
+fn valid_until(outcome: &Outcome, scenario: Option<&Scenario>) -> DateTime<Utc> {
+    let next = scenario.and_then(|scenario| scenario.next_after(outcome.due_at));
+    let shortest = outcome.started_at + TimeDelta::milliseconds(1);
+    next.unwrap_or(outcome.ended_at).max(outcome.ended_at).max(shortest)
+}
+
 /// What all documents of a run have.
 fn base(outcome: &Outcome, scenario: Option<&Scenario>) -> Map<String, Value> {
     let tags = scenario.map(|scenario| &scenario.tags);
@@ -150,7 +158,7 @@ fn base(outcome: &Outcome, scenario: Option<&Scenario>) -> Map<String, Value> {
             "name": outcome.name,
             "type": monitor_type(outcome.kind),
             "check_group": outcome.run.to_string(),
-            "timespan": {"gte": time(outcome.started_at), "lt": time(outcome.ended_at)},
+            "timespan": {"gte": time(outcome.started_at), "lt": time(valid_until(outcome, scenario))},
         },
         "trace": {"id": outcome.run.0.simple().to_string()},
         "wachta": {

@@ -148,6 +148,27 @@ fn a_streak_is_the_state_of_heartbeat() {
 }
 
 #[test]
+fn a_run_says_how_its_target_is_until_the_next_one() {
+    let timespan = |finished: &Finished| {
+        let body = documents(&Event::Finished(finished.clone())).remove(0).body;
+        let end = |name: &str| body["monitor"]["timespan"][name].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+        (end("gte"), end("lt"))
+    };
+    let known = finished(outcome(Verdict::Passed));
+    let next = known.scenario.as_ref().unwrap().next_after(known.outcome.due_at).unwrap();
+    assert_eq!(timespan(&known), (known.outcome.started_at, next));
+    let gone = Finished { scenario: None, ..known.clone() };
+    assert_eq!(timespan(&gone), (gone.outcome.started_at, gone.outcome.ended_at));
+    let ended_at = next + TimeDelta::minutes(1);
+    let late = Finished { outcome: Arc::new(Outcome { ended_at, ..(*known.outcome).clone() }), ..known };
+    assert_eq!(timespan(&late), (late.outcome.started_at, ended_at));
+    // A range of dates must not be empty in milliseconds.
+    let ended_at = gone.outcome.started_at + TimeDelta::microseconds(80);
+    let quick = Finished { outcome: Arc::new(Outcome { ended_at, ..(*gone.outcome).clone() }), ..gone };
+    assert_eq!(timespan(&quick), (quick.outcome.started_at, quick.outcome.started_at + TimeDelta::milliseconds(1)));
+}
+
+#[test]
 fn what_tested_nothing_is_neither_up_nor_down() {
     let outcome = outcome(Verdict::Unknown);
     let finished = Finished { scenario: None, outcome: Arc::new(outcome) };
