@@ -84,6 +84,8 @@ reasons! {
 
     /// The browser did not start or went away.
     Browser "browser" Unknown;
+    /// The agent's own script failed in the page.
+    Inspection "inspection" Unknown;
     /// The WebDriver endpoint did not start or went away.
     Driver "driver" Unknown;
     /// Something that this machine lacks: memory, file descriptors, ports, processes, a free browser session.

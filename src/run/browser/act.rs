@@ -310,16 +310,17 @@ impl Page {
     }
 
     /// Does to the element what the script cannot do. False when it is not ready.
-    async fn finish(&mut self, answer: &Answer, then: Then<'_>, deadline: Instant) -> Result<bool, Trouble> {
+    async fn finish(&mut self, answer: &mut Answer, then: Then<'_>, deadline: Instant) -> Result<bool, Trouble> {
         if answer.done() {
             return Ok(true);
         }
+        self.point_outward(answer, deadline).await?;
         let Some(element) = answer.element() else { return Ok(false) };
         let Some(command) = then(answer, &element) else { return Ok(true) };
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.call(command, left).await {
+        match self.point(command, answer, left).await {
             // What was done has closed the window.
-            Ok(_) | Err(Trouble::Closed) => Ok(true),
+            Ok(()) | Err(Trouble::Closed) => Ok(true),
             Err(trouble) => Err(trouble),
         }
     }
@@ -332,17 +333,19 @@ impl Page {
         let mut last: Option<Failure> = None;
         loop {
             let tried = match self.look(std::slice::from_ref(query), deadline).await.map(|mut all| all.pop()) {
-                Ok(Some(answer)) => {
+                Ok(Some(mut answer)) => {
                     if let Some(failure) = query.wrong(&answer) {
                         return Err(query.placed(failure));
                     }
-                    match self.finish(&answer, then, deadline).await {
+                    match self.finish(&mut answer, then, deadline).await {
                         Ok(true) => {
                             self.note_drift(query, &answer);
                             return Ok(answer);
                         }
                         Ok(false) => {
-                            last = Some(query.refusal(&answer));
+                            if last.is_none() || !answer.is_partial() {
+                                last = Some(query.refusal(&answer));
+                            }
                             Ok(())
                         }
                         Err(trouble) => Err(trouble),
@@ -367,6 +370,7 @@ impl Page {
             self.look_anew();
             if !pauses.wait(deadline).await {
                 let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
+                let failure = self.look_into_frames(query, failure).await;
                 return Err(query.placed(failure.waited(since.elapsed())));
             }
         }

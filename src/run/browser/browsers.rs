@@ -27,7 +27,7 @@ use super::page::Page;
 use super::ports::{self, PortBlock};
 use super::session::{BRISK, Context, Session, VIEWPORT};
 use super::trust::{self, Setup};
-use super::{Config, Spec, engine, processes, verdict};
+use super::{Config, Spec, engine, processes, verdict, world};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::wire::{ClosedPort, Reach};
@@ -514,6 +514,10 @@ impl Browsers {
                     let params = serde_json::json!({"phases": ["authRequired"]});
                     if let Err(error) = bidi.call("network.addIntercept", params, BRISK).await {
                         tracing::debug!(%error, "users and passwords are not asked for here");
+                    }
+                    // Where it does not take them, each document gets the scripts when it is first asked.
+                    if let Err(error) = world::prepare(&bidi).await {
+                        tracing::debug!(%error, "documents do not begin with our scripts");
                     }
                     Some(bidi)
                 }

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use url::Url;
 
 /// The key under which W3C WebDriver hands out elements.
-const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+pub(super) const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// One command of a session. fantoccini sends it as `application/json; charset=utf-8`, which Selenium Grid insists on.
 #[derive(Debug, Clone)]
@@ -38,6 +38,11 @@ impl Command {
         let mouse =
             json!({"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": actions});
         Self::post("actions", json!({"actions": [mouse]}))
+    }
+
+    /// What the mouse does, where the command is that.
+    pub(super) fn actions(&self) -> Option<&Json> {
+        self.body.as_ref().filter(|_| self.path == "actions").map(|body| &body["actions"])
     }
 
     /// Asks for something of an element.

@@ -51,6 +51,10 @@ pub(super) struct Kind {
     /// Whether a click is better made with pointer actions than with the driver's own command, which asks the page some
     /// seventy things that are known already: 80 ms against 12. Firefox's takes no longer, and waits for the page it opens.
     pub(super) clicks_by_pointer: bool,
+    /// Whether the driver keeps a classic command back until a navigation that has begun is through.
+    pub(super) holds_back: bool,
+    /// Whether what is pointed at in a page reaches a frame of another origin in it.
+    pub(super) points_into_other_origins: bool,
 }
 
 /// The driver of an engine.
@@ -75,6 +79,8 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             tells_cookies: true,
             has_a_window_for_each_user: true,
             clicks_by_pointer: true,
+            holds_back: true,
+            points_into_other_origins: true,
         },
         Engine::Firefox => &Kind {
             program: "geckodriver",
@@ -90,6 +96,8 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             tells_cookies: false,
             has_a_window_for_each_user: false,
             clicks_by_pointer: false,
+            holds_back: false,
+            points_into_other_origins: false,
         },
     }
 }

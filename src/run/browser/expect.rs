@@ -168,7 +168,11 @@ impl Page {
                     {
                         return Err(failure.waited(since.elapsed()));
                     }
-                    Err(failure) => last = Some(failure),
+                    Err(failure) => {
+                        if last.is_none() || !answers.iter().any(Answer::is_partial) {
+                            last = Some(failure);
+                        }
+                    }
                 },
                 Err(Trouble::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
                 Err(Trouble::Again(text)) => {
@@ -180,7 +184,10 @@ impl Page {
             }
             self.look_anew();
             if !pauses.wait(deadline).await {
-                let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
+                let mut failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
+                if let [query] = queries {
+                    failure = self.look_into_frames(query, failure).await;
+                }
                 return Err(failure.waited(since.elapsed()));
             }
         }
@@ -226,6 +233,9 @@ impl Prepared {
         let shown = &self.query.shown;
         if let Some(failure) = self.query.wrong(answer) {
             return Err(failure);
+        }
+        if answer.is_partial() {
+            return Err(self.query.refusal(answer));
         }
         match &self.what {
             What::Url(filled) => held(filled, &Seen::text(answer.text("url")), "the URL"),

@@ -13,6 +13,7 @@ use super::keys::{BACKSPACE, END, SELECT_ALL};
 use super::locate::Query;
 use super::page::Page;
 use super::picture::Typed;
+use super::pointer::{is_own, left_click};
 use super::verdict::Trouble;
 use crate::diagnostic::At;
 use crate::outcome::Failure;
@@ -99,11 +100,12 @@ impl Page {
     ) -> Result<(), Failure> {
         let query = Query::new(target, values)?.with(json!({"then": "check", "on": on, "unseen": true}));
         self.patience(deadline).await.map_err(Trouble::failure)?;
-        let answer =
-            self.once(&query, deadline, &|_, element| Some(Command::element(element, "click", json!({})))).await?;
+        let engine = self.session().engine;
+        let answer = self.once(&query, deadline, &|answer, element| Some(left_click(engine, answer, element))).await?;
         if answer.done() {
             return Ok(());
         }
+        self.see_who_got_it(&query, is_own(engine, &answer), deadline).await?;
         self.once(&query.with(json!({"look": true})), deadline, NOTHING).await.map(drop)
     }
 }

@@ -3,16 +3,22 @@
 //! A frame is found by its targets, outermost first, each time it is entered; one that is replaced meanwhile is found
 //! anew. Frames of other origins are no different for WebDriver.
 
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::command::Command;
-use super::locate::Query;
+use super::command::{Command, ElementId};
+use super::locate::{Query, SCRIPT};
 use super::page::{PROMPT, Page};
 use super::verdict::Trouble;
+use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
 use crate::scenario::Target;
+
+/// How long frames may be looked into for what was not found.
+const HINT: Duration = Duration::from_millis(400);
 
 /// Where the driver is, and where the step wants it to be.
 #[derive(Debug, Default)]
@@ -23,6 +29,21 @@ pub(super) struct Place {
     pub(super) entered: bool,
     /// Whether the driver may be in any frame.
     pub(super) away: bool,
+    /// The context of the frame that it is in, where `BiDi` names it.
+    pub(super) context: Option<String>,
+    /// The frames that were entered, outermost first.
+    pub(super) chain: Vec<Level>,
+}
+
+/// A frame that was entered.
+#[derive(Debug, Clone)]
+pub(super) struct Level {
+    /// The context of the document that it is in.
+    pub(super) outer: String,
+    /// Its element.
+    pub(super) element: ElementId,
+    /// Whether both documents are of one origin.
+    pub(super) same: bool,
 }
 
 impl Page {
@@ -41,8 +62,7 @@ impl Page {
         self.place.path.clear();
         self.place.entered = false;
         if self.place.away {
-            self.call(Command::post("frame", json!({"id": Json::Null})), PROMPT).await?;
-            self.place.away = false;
+            self.go_to_the_top().await?;
         }
         Ok(())
     }
@@ -53,8 +73,7 @@ impl Page {
             return Ok(());
         }
         if self.place.away {
-            self.call(Command::post("frame", json!({"id": Json::Null})), PROMPT).await?;
-            self.place.away = false;
+            self.go_to_the_top().await?;
         }
         for query in self.place.path.clone() {
             let Some(answer) = self.look_here(std::slice::from_ref(&query), deadline).await?.pop() else { continue };
@@ -66,10 +85,60 @@ impl Page {
             };
             self.place.away = true;
             self.call(Command::post("frame", json!({"id": element.json()})), PROMPT).await?;
+            if self.bidi().is_some() && answer.frame().is_none() {
+                return Err(Trouble::Again("the frame has no document".into()));
+            }
+            let outer = self.document();
+            self.place.chain.push(Level { outer, element, same: answer.is("same") });
+            self.place.context = answer.frame();
             self.note_drift(&query, &answer);
         }
         self.place.entered = true;
         Ok(())
+    }
+
+    async fn go_to_the_top(&mut self) -> Result<(), Trouble> {
+        self.call(Command::post("frame", json!({"id": Json::Null})), PROMPT).await?;
+        self.place.away = false;
+        self.place.context = None;
+        self.place.chain.clear();
+        Ok(())
+    }
+
+    /// The context of the document that the driver is in.
+    pub(super) fn document(&self) -> String {
+        self.place.context.clone().unwrap_or_else(|| self.window.clone())
+    }
+
+    /// Says of what was not found in which frame of the document it is.
+    pub(super) async fn look_into_frames(&mut self, query: &Query, failure: Failure) -> Failure {
+        let deadline = Instant::now() + HINT;
+        let Some(bare) = query.bare().filter(|_| failure.reason == Reason::NotFound && self.bidi().is_some()) else {
+            return failure;
+        };
+        let document = self.document();
+        let Ok(frames) = self.in_document(&document, "return wachta.frames();", &Json::Null, deadline).await else {
+            return failure;
+        };
+        for frame in frames.as_array().into_iter().flatten() {
+            let Some(context) = frame["element"]["context"].as_str() else { continue };
+            let question = json!({"queries": [bare], "budget": 200});
+            let Ok(answer) = self.in_document(context, SCRIPT, &question, deadline).await else { continue };
+            if answer[0]["visible"].as_u64().unwrap_or(0) > 0 {
+                let text = |key: &str| frame[key].as_str().filter(|text| !text.is_empty());
+                let how = match (text("title"), text("id"), text("name")) {
+                    (Some(title), ..) => format!("{{title: {}}}", Json::from(query.masked(title))),
+                    (_, Some(id), _) => format!("{{id: {}}}", Json::from(query.masked(id))),
+                    (.., Some(name)) => format!("{{css: {}}}", Json::from(query.masked(&format!("[name=\"{name}\"]")))),
+                    _ => "{css: iframe}".to_owned(),
+                };
+                let called = text("title").or(text("name")).or(text("id")).unwrap_or("without a title");
+                let hint = format!("it is in frame {}: add `within_frame: {how}`", query.masked(called));
+                let seen = failure.seen.map_or_else(|| hint.clone(), |seen| format!("{seen}; {hint}"));
+                return Failure { seen: Some(seen), ..failure };
+            }
+        }
+        failure
     }
 
     /// What was looked for was not there: the frame is entered anew for the next look. A frame that was entered before its
@@ -84,6 +153,8 @@ impl Page {
             return false;
         }
         self.place.entered = false;
+        self.place.context = None;
+        self.place.chain.clear();
         let top = self.raw(Command::post("frame", json!({"id": Json::Null}))).await.is_ok();
         top && self.raw(Command::get("url")).await.is_ok()
     }

@@ -1,127 +1,258 @@
-// Runs in the page, after names.js: finds elements as their users know them. Called with {queries}; returns one
-// answer for each. Nothing is left behind in the page. What is for people to read goes back in pieces and
-// uncut: texts are masked first, and cut where that is done.
+// Runs in the page, after names.js and ready.js: finds elements as their users know them. Nothing is left behind in the
+// page. What is for people to read goes back in pieces and uncut: texts are masked first, and cut where that is done.
 
-const frame = () => new Promise(done => {
-  requestAnimationFrame(done);
-  setTimeout(done, 250); // a page that is not painted has no frames
-});
+// How long the page may be looked through, and how much of it there is.
+let until = Infinity;
+function hurry() {
+  if (performance.now() > until) throw {slow: all(document, '*').length};
+}
 
 // All elements in document order, those of open shadow roots after their host.
 function everything() {
+  if (everywhere().length === 1) return [...all(document, '*')];
   const found = [];
   const walk = root => {
-    for (const element of root.querySelectorAll('*')) {
+    for (const element of all(root, '*')) {
       found.push(element);
-      if (element.shadowRoot) walk(element.shadowRoot);
+      if (shadowOf(element)) walk(shadowOf(element));
     }
   };
   walk(document);
   return found;
 }
+function select(selector) {
+  all(document, selector); // an invalid selector throws here, also on an empty page
+  return everywhere().length === 1 ? [...all(document, selector)] : everything().filter(element => is(element, selector));
+}
 
 function visible(element) {
-  if (element.localName === 'option' || element.localName === 'optgroup') return !!element.closest('select') && visible(element.closest('select'));
+  if (tag(element) === 'option' || tag(element) === 'optgroup') return !!closest(element, 'select') && visible(closest(element, 'select'));
+  if (tag(element) === 'area') return !!pictureOf(element) && visible(pictureOf(element));
   if (!shown(element)) return false;
-  const box = element.getBoundingClientRect();
+  const box = boxOf(element);
   if (box.width > 0 && box.height > 0) return true;
-  if (getComputedStyle(element).display !== 'contents') return false;
-  return [...element.childNodes].some(node => node.nodeType === 1 ? visible(node) : node.nodeType === 3 && !!fold(node.data));
+  // Without a box of its own, or with an empty one that what is in it stands out of, it is seen as that is.
+  const {display, overflow} = getComputedStyle(element);
+  if (display !== 'contents' && overflow !== 'visible') return false;
+  return [...nodesIn(element)].some(node => typeOf(node) === 1 ? visible(node) : display === 'contents' && typeOf(node) === 3 && !!fold(node.data));
 }
 
-// The texts by which a query knows an element; none: it is not of this kind.
+// Whether a name is what a query asks for: one of several texts, or one with a part.
+const squeeze = text => text.replace(SHAPELESS, '').replace(/\s+/g, ' ');
+function fits(query, name) {
+  if (query.accept) return query.accept.includes(name);
+  if (!query.part) return true;
+  const {contains, starts, ends} = query.part;
+  return contains !== undefined ? name.includes(contains) : starts !== undefined ? name.startsWith(starts) : name.endsWith(ends);
+}
+// Words that every name has in it that fits; none: nothing is known of it.
+function wordsOf(query) {
+  const texts = query.accept || (query.part ? Object.values(query.part) : []);
+  return texts.length === 1 ? texts[0].toLowerCase().split(' ').filter(Boolean) : null;
+}
+
+// Whether styles put text before or behind elements; what cannot be read may.
+const WRITTEN = /content:[^;}]*(?:["'][^"'\\\ue000-\uf8ff]|attr\()/;
+const stylesWrite = () => once('writes', () => {
+  const reads = sheet => { try { return [...sheet.cssRules].some(rule => WRITTEN.test(rule.cssText)); } catch { return true; } };
+  return [...get(document, 'styleSheets'), ...get(document, 'adoptedStyleSheets') || []].some(reads);
+});
+// Elements whose name, or that of what they are in, may come from more than their text.
+const NAMED = '[aria-label],[aria-labelledby],[aria-owns],[aria-placeholder],[aria-valuenow],[aria-valuetext],[alt],[label],[placeholder],[title],'
+  + 'input,select,textarea,meter,progress,svg,img,slot,[role=textbox],[role=combobox],[role=listbox]';
+const richly = () => once('named', () => {
+  const found = new Set();
+  for (const label of all(document, 'label')) if (label.control) found.add(label.control);
+  for (const element of all(document, NAMED)) for (let node = element; node && !found.has(node); node = parent(node)) found.add(node);
+  return found;
+});
+// Among many elements, names are dear and texts are not. Where nothing but their text can name them, those are passed over
+// that have not all of the words, and a text without parts is the name.
+const MANY = 200;
+const textNames = elements => elements.length >= MANY && everywhere().length === 1 && !stylesWrite();
+function sieve(elements, query) {
+  const words = wordsOf(query);
+  if (!words || !words.length || !textNames(elements)) return elements;
+  return elements.filter(element => {
+    hurry();
+    if (richly().has(element)) return true;
+    const text = textOf(element).toLowerCase();
+    return words.every(word => text.includes(word)) || !/^[ -~]*$/.test(text) && words.every(word => squeeze(text).includes(word));
+  });
+}
+const quickName = element => richly().has(element) || firstIn(element) || !FROM_CONTENT.has(role(element)) ? name(element) : fold(textOf(element));
+
+// Where elements of a role are to be found.
+const SPECIAL = {
+  a: ['link'], area: ['link'], aside: ['complementary'], footer: ['contentinfo'], form: ['form'], header: ['banner'], img: ['img'],
+  input: [...Object.values(INPUTS), 'combobox'], li: ['listitem'], section: ['region'], select: ['listbox', 'combobox'], summary: ['button'],
+  td: ['cell', 'gridcell'], th: ['columnheader', 'rowheader', 'cell'],
+};
+function withRole(wanted) {
+  const tags = [...Object.keys(TAGS).filter(one => TAGS[one] === wanted), ...Object.keys(SPECIAL).filter(one => SPECIAL[one].includes(wanted))];
+  return select(['[role]', ...tags].join()).filter(element => role(element) === wanted);
+}
+
+// The texts by which a query knows an element.
 const LABELABLE = 'input:not([type=hidden]),select,textarea,button,meter,output,progress,[contenteditable],[role],[aria-label],[aria-labelledby]';
 const NAMES = {
-  role: (element, query) => role(element) === (SYNONYMS[query.role] || query.role) ? [name(element)] : null,
-  label: element => element.matches(LABELABLE) ? labelTexts(element) : null,
-  placeholder: element => element.hasAttribute('placeholder') ? [fold(element.getAttribute('placeholder'))] : null,
-  alt: element => element.hasAttribute('alt') ? [fold(element.getAttribute('alt'))] : null,
-  title: element => element.hasAttribute('title') ? [fold(element.getAttribute('title'))] : null,
-  testid: element => element.hasAttribute('data-testid') ? [fold(element.getAttribute('data-testid'))] : null,
-  text: (element, query) => {
-    if (['script', 'style', 'template', 'noscript', 'head', 'title', 'html'].includes(element.localName)) return null;
-    if (element.localName === 'input') return ['button', 'submit', 'reset'].includes(element.type) ? [fold(element.value)] : null;
-    const raw = element.textContent;
-    if (!raw || raw.length > 20000) return null;
-    const plain = fold(raw);
-    if (!plain) return null;
-    // What is shown differs by styles and hidden parts; asking for it is dear, so it is asked where it may matter.
-    const low = plain.toLowerCase();
-    const near = !query.accept || query.accept.some(wanted => wanted.toLowerCase().split(' ').every(word => low.includes(word)));
-    const seen = near ? fold(element.innerText) : plain;
-    return seen && seen !== plain ? [plain, seen] : [plain];
+  role: element => [name(element)],
+  label: labelTexts,
+  placeholder: element => [fold(attr(element, 'placeholder'))],
+  alt: element => [fold(attr(element, 'alt'))],
+  title: element => [fold(attr(element, 'title'))],
+  testid: element => [fold(attr(element, 'data-testid'))],
+  text: textsOf,
+};
+// Elements that a query is about, whatever they are called.
+const KINDS = {
+  role: query => withRole(SYNONYMS[query.role] || query.role),
+  label: () => select(LABELABLE),
+  placeholder: () => select('[placeholder]'),
+  alt: () => select('[alt]'),
+  title: () => select('[title]'),
+  testid: () => select('[data-testid]'),
+  text: () => everything().filter(element => !SILENT.has(tag(element))),
+  id: query => select(`[id="${CSS.escape(query.value)}"]`),
+  css: query => select(query.value),
+  xpath: query => {
+    const result = call(document, 'evaluate', query.value, document, null, XPathResult.ORDERED_NODE_SNAPSHOT_TYPE, null);
+    return Array.from({length: result.snapshotLength}, (_, index) => result.snapshotItem(index)).filter(node => typeOf(node) === 1);
   },
 };
-
-function bySelector(query) {
-  if (query.kind === 'xpath') {
-    const result = document.evaluate(query.value, document, null, XPathResult.ORDERED_NODE_SNAPSHOT_TYPE, null);
-    return Array.from({length: result.snapshotLength}, (_, index) => result.snapshotItem(index)).filter(node => node.nodeType === 1);
-  }
-  if (query.kind === 'id') return everything().filter(element => element.id === query.value);
-  document.querySelector(query.value); // an invalid selector throws here, also on an empty page
-  return everything().filter(element => element.matches(query.value));
-}
 function candidates(query) {
-  const of = NAMES[query.kind];
   try {
-    if (!of) return bySelector(query).map(element => ({element, names: []}));
+    return KINDS[query.kind](query);
   } catch (error) {
+    if (error.slow) throw error;
     throw {wrong: [`${query.kind} `, {text: query.value}, ` cannot be used: ${error.name}`]};
   }
-  const found = [];
-  for (const element of everything()) {
-    const names = of(element, query);
-    if (names) found.push({element, names});
-  }
-  return found;
 }
-function matches(query, found) {
-  let kept = found;
-  if (NAMES[query.kind] && query.accept) kept = found.filter(({names}) => names.some(one => query.accept.includes(one)));
-  kept = kept.map(({element}) => element);
-  if (query.kind === 'text') kept = kept.filter(element => !kept.some(other => other !== element && inside(other, element)));
+
+// Texts. What is shown differs from what is written by styles and hidden parts; asking for it is dear, so it is asked
+// where it may matter.
+const SILENT = new Set(['script', 'style', 'template', 'noscript', 'head', 'title', 'html']);
+const LONG = 20000;
+const buttonText = element => ['button', 'submit', 'reset'].includes(element.type) ? [fold(element.value)] : [];
+function textsOf(element, query) {
+  if (tag(element) === 'input') return buttonText(element);
+  const raw = textOf(element), plain = fold(raw);
+  if (!plain) return [];
+  const wanted = query.accept || (query.part ? Object.values(query.part) : null);
+  const low = plain.toLowerCase();
+  const near = !wanted || wanted.some(one => one.toLowerCase().split(' ').every(word => low.includes(word)));
+  if (!near || plain.length > LONG && !(wanted && wanted.some(one => one.length > plain.length / 4))) return [plain];
+  const seen = fold(innerTextOf(element));
+  return seen && seen !== plain ? [plain, seen] : [plain];
+}
+// The innermost elements with such a text. A part of the page that has not all of its words is not entered.
+function byText(query) {
+  const words = wordsOf(query), found = [];
+  const scan = element => {
+    hurry();
+    if (SILENT.has(tag(element)) && tag(element) !== 'html') return false;
+    if (words) {
+      const text = textOf(element).toLowerCase();
+      const has = word => text.includes(word);
+      if (!words.every(has) && !words.every(word => squeeze(text).includes(word))) return false;
+    }
+    let within = false;
+    for (const child of childrenIn(element)) within = scan(child) || within;
+    if (within) return true;
+    if (tag(element) === 'html' || !textsOf(element, query).some(one => fits(query, one))) return false;
+    return found.push(element);
+  };
+  for (const root of everywhere()) for (const child of get(root, 'children')) scan(child);
+  for (const input of select('input')) if (buttonText(input).some(one => fits(query, one))) found.push(input);
+  return inOrder(innermost(found));
+}
+const childrenIn2 = root => typeOf(root) === 1 ? childrenIn(root) : get(root, 'children');
+function innermost(elements) {
+  const around = new Set();
+  for (const element of elements) for (let node = parentOf(element); node && !around.has(node); node = parentOf(node)) around.add(node);
+  return elements.filter(element => !around.has(element));
+}
+function inOrder(elements) {
+  if (elements.length < 2) return elements;
+  const known = new Set(elements);
+  return everything().filter(element => known.has(element));
+}
+
+function matches(query) {
+  const of = NAMES[query.kind];
+  if (query.kind === 'text') return byText(query);
+  let kept = candidates(query);
+  if (query.kind === 'role' && (query.accept || query.part)) {
+    const quick = textNames(kept);
+    kept = sieve(kept, query).filter(element => {
+      hurry();
+      return fits(query, quick ? quickName(element) : name(element));
+    });
+  } else if (of && (query.accept || query.part)) {
+    kept = kept.filter(element => {
+      hurry();
+      return of(element, query).some(one => fits(query, one));
+    });
+  }
   if (query.kind === 'role') kept = kept.filter(element => !hiddenFromTree(element));
   return kept;
 }
 // What a query means: all matches, those that can be seen, and which alternatives were needed. `nth` counts what is seen.
 function resolve(query, accepts, used) {
-  let found = [], all, seen;
+  let found, seen;
   if ('choose' in query) query.accept = accepts[query.choose];
-  const outer = query.within && resolve(query.within, accepts, used).all;
-  const held = element => !outer || outer.some(one => one !== element && inside(element, one));
+  else if (query.accept) query.accept = query.accept.map(fold);
+  if (query.part) query.part = Object.fromEntries(Object.entries(query.part).map(([how, text]) => [how, squeeze(text)]));
+  const outer = query.within && resolve(query.within, accepts, used).found;
+  const around = outer && new Set(outer);
+  const held = element => {
+    if (!around) return true;
+    for (let node = parentOf(element); node; node = parentOf(node)) if (around.has(node)) return true;
+    return false;
+  };
   if (query.any) {
-    const tried = query.any.map(one => () => {
-      const needed = {};
-      const result = resolve(one, accepts, needed);
-      return {found: result.found, all: result.all.filter(held), seen: result.seen.filter(held), needed};
-    });
-    let first = null, index = -1, chosen = null;
-    for (const [at, resolveIt] of tried.entries()) {
-      const result = resolveIt();
-      first = first || result;
-      if (result.seen.length || (query.unseen && result.all.length)) { chosen = result; index = at; break; }
+    let best = null;
+    for (const [at, one] of query.any.entries()) {
+      const needed = {}, result = resolve(one, accepts, needed);
+      const kept = {found: result.found.filter(held), seen: result.seen.filter(held)};
+      best = best || kept;
+      if (kept.seen.length || (query.unseen && kept.found.length)) {
+        Object.assign(used, needed);
+        if (at > 0) used[query.id] = at;
+        best = kept;
+        break;
+      }
     }
-    if (chosen) Object.assign(used, chosen.needed);
-    if (index > 0) used[query.id] = index;
-    ({found, all, seen} = chosen || first);
+    ({found, seen} = best);
   } else {
-    found = candidates(query).filter(({element}) => held(element));
-    all = matches(query, found);
-    seen = all.filter(visible);
+    found = matches(query).filter(held);
+    seen = found.filter(element => {
+      hurry();
+      return visible(element);
+    });
   }
-  if (query.nth) {
-    const few = seen.length;
-    all = seen = seen.slice(query.nth - 1, query.nth);
-    return {found, all, seen, few, outer};
-  }
-  return {found, all, seen, outer};
+  if (!query.nth) return {found, seen, outer, held};
+  const few = seen.length;
+  found = seen = seen.slice(query.nth - 1, query.nth);
+  return {found, seen, few, outer, held};
 }
 // The names among which a query chooses, and those of the queries in it.
+const CHOICE = 8e6;
 function ask(query, names) {
   if ('choose' in query) {
-    const known = candidates(query).filter(({element}) => query.unseen || visible(element)).flatMap(one => one.names);
-    names[query.choose] = [...new Set(known)].slice(0, 5000);
+    const chosen = new Set(), of = NAMES[query.kind];
+    let size = 0;
+    const all = candidates(query), quick = query.kind === 'role' && textNames(all);
+    for (const element of all) {
+      hurry();
+      if (!query.unseen && !visible(element)) continue;
+      for (const one of quick ? [quickName(element)] : of(element, query)) {
+        if (one.length <= LONG * 10) chosen.add(one);
+        size += one.length;
+      }
+      if (size > CHOICE) throw {slow: everything().length};
+    }
+    names[query.choose] = [...chosen];
   }
   if (query.within) ask(query.within, names);
   for (const one of query.any || []) ask(one, names);
@@ -133,80 +264,157 @@ const LONGEST = 4000;
 const long = value => value.length > LONGEST ? value.slice(0, LONGEST) : value;
 function show(element) {
   const what = role(element);
-  const attributes = ['id', 'class', 'type', 'name', 'href'].filter(one => element.getAttribute(one))
-    .map(one => [one, long(element.getAttribute(one))]);
-  return {tag: element.localName, role: what, name: what ? long(name(element)) : '', attributes};
+  const attributes = ['id', 'class', 'type', 'name', 'href'].filter(one => attr(element, one))
+    .map(one => [one, long(attr(element, one))]);
+  return {tag: tag(element), role: what, name: what ? long(name(element)) : '', attributes};
 }
 const html = element => ({element: {...show(element), role: ''}});
 const PLURALS = {listbox: 'listboxes', combobox: 'comboboxes', checkbox: 'checkboxes', textbox: 'textboxes', searchbox: 'searchboxes', switch: 'switches'};
-function near(query, {found, few, outer}) {
-  const notes = [];
+// How two names differ, where it is little.
+function little(one, other) {
+  const ways = [
+    ['case', text => text.toLowerCase()],
+    ['a colon', text => text.replace(/\s*[:\uff1a]\s*/g, ' ').trim()],
+    ['white space', text => text.replace(/\s+/g, '')],
+    ['a mark at its end', text => text.replace(/[\s*.…!?]+$/, '')],
+  ];
+  const alone = ways.find(([, same]) => same(one) === same(other));
+  if (alone) return alone[0];
+  const letters = text => text.toLowerCase().replace(/[\s:\uff1a*.…!?]+/g, '');
+  return letters(one) && letters(one) === letters(other) ? 'case, white space and punctuation' : '';
+}
+// How unlike two names are, from 0: the share of their letters that must be changed (Levenshtein).
+function unlike(one, other) {
+  const [a, b] = [one.toLowerCase().slice(0, 60), other.toLowerCase().slice(0, 60)];
+  if (a.includes(b) || b.includes(a)) return Math.abs(a.length - b.length) / 200;
+  let row = Array.from({length: b.length + 1}, (_, at) => at);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next[j] = Math.min(next[j - 1] + 1, row[j] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length] / Math.max(a.length, b.length, 1);
+}
+// What there is instead, the most alike first. It is only said, so it takes a moment at most and a part of a large page.
+const NEAR = 300, SOME = 2000;
+function near(query, {few, outer, held}) {
+  const notes = [], end = Math.min(until, performance.now() + NEAR);
   if (outer && !outer.length) return [['what it is in is not there']];
   if (query.nth && few) notes.push([`${few} ${few === 1 ? 'element matches' : 'elements match'}`]);
-  if (query.any) return few ? notes : near(query.any[0], {found});
-  const wanted = query.accept || [];
-  if (!NAMES[query.kind] || few) return notes;
-  const list = (what, names) => {
-    const known = [...new Set(names.filter(Boolean))];
-    if (!names.length) notes.push([`no ${what[0]}`]);
-    else notes.push([`${names.length} ${names.length === 1 ? what[0] : what[1]}: `, {texts: known.slice(0, 8).map(long), more: known.length > 8}]);
+  if (query.any) return few ? notes : near(query.any[0], {held});
+  const wanted = query.accept || (query.part ? Object.values(query.part) : []), of = NAMES[query.kind];
+  if (!of || few) return notes;
+  const some = elements => {
+    const kept = [];
+    for (const element of elements) {
+      if (kept.length >= SOME || performance.now() > end) break;
+      if (held(element) && visible(element)) kept.push(element);
+    }
+    return kept;
   };
-  const seen = found.filter(({element}) => visible(element));
+  const rank = one => Math.min(1, ...wanted.map(other => little(one, other) ? 0 : unlike(one, other)));
+  const list = (what, names, count) => {
+    const ranks = new Map(names.filter(Boolean).map(one => [one, rank(one)]));
+    const sorted = [...ranks.keys()].sort((one, other) => ranks.get(one) - ranks.get(other));
+    for (const one of sorted.slice(0, 3)) {
+      const how = wanted.map(other => query.part ? '' : little(one, other)).find(Boolean);
+      if (how) notes.push([{text: long(one)}, ` differs only in ${how}`]);
+    }
+    if (!names.length) notes.push([`no ${what[0]}`]);
+    else notes.push([`${count} ${count === 1 ? what[0] : what[1]}: `, {texts: sorted.slice(0, 8).map(long), more: sorted.length > 8}]);
+  };
   if (query.kind === 'role') {
-    list([query.role, PLURALS[query.role] || query.role + 's'], seen.filter(({element}) => !hiddenFromTree(element)).map(({names}) => names[0]));
-    const others = everything().filter(element => { const is = role(element); return is && is !== query.role && wanted.includes(name(element)) && visible(element); });
-    for (const element of others.slice(0, 3)) notes.push(['but ', {element: show(element)}]);
+    const of = candidates(query), seen = some(of).filter(element => !hiddenFromTree(element));
+    const quick = textNames(of), names = seen.map(element => quick ? quickName(element) : name(element));
+    list([query.role, PLURALS[query.role] || query.role + 's'], names, of.length > SOME ? of.length : seen.length);
+    const others = [];
+    for (const element of everything()) {
+      if (others.length === 3 || performance.now() > end) break;
+      const what = role(element);
+      if (what && what !== query.role && wanted.includes(name(element)) && visible(element)) others.push(element);
+    }
+    for (const element of others) notes.push(['but ', {element: show(element)}]);
   } else if (query.kind === 'text') {
-    const some = seen.filter(({names}) => names.some(one => wanted.some(part => one.toLowerCase().includes(part.toLowerCase()))));
-    const inner = some.filter(({element}) => !some.some(other => other.element !== element && inside(other.element, element)));
-    for (const {element, names} of inner.slice(0, 3)) notes.push(['nearly: ', {text: long(names[names.length - 1])}, ' in ', html(element)]);
+    const longest = Math.max(200, ...wanted.map(one => 4 * one.length)), kept = [];
+    for (const element of wanted.some(Boolean) ? everything() : []) {
+      if (performance.now() > end) break;
+      if (SILENT.has(tag(element))) continue;
+      const text = textOf(element).length <= longest * 10 ? textsOf(element, query).at(-1) || '' : '';
+      const part = wanted.some(one => one && text.toLowerCase().includes(one.toLowerCase()));
+      if (text && (part || text.length <= longest && rank(text) < 0.4) && visible(element)) kept.push({element, text});
+    }
+    const inner = new Set(innermost(kept.map(one => one.element)));
+    const best = kept.filter(one => inner.has(one.element)).sort((one, other) => rank(one.text) - rank(other.text));
+    for (const {element, text} of best.slice(0, 3)) {
+      const how = wanted.map(other => query.part ? '' : little(text, other)).find(Boolean);
+      notes.push(['nearly: ', {text: long(text)}, ' in ', html(element), how ? `, which differs only in ${how}` : '']);
+    }
   } else {
     const words = {label: ['label', 'labels'], placeholder: ['placeholder', 'placeholders'], alt: ['alternative text', 'alternative texts'],
       title: ['title', 'titles'], testid: ['test id', 'test ids']}[query.kind];
-    list(words, seen.flatMap(({names}) => names));
+    const names = some(candidates(query)).flatMap(element => of(element, query));
+    list(words, names, names.length);
   }
   return notes;
 }
+// Where one of several matches is: whether it is on the screen, and what around it has a name of its own.
+function where(element) {
+  const box = boxOf(element);
+  const on = box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth;
+  const pieces = [on ? 'on screen' : 'off screen'];
+  for (let node = parentOf(element); node && tag(node) !== 'body'; node = parentOf(node)) {
+    const what = role(node);
+    if (!['row', 'listitem', 'article', 'region', 'dialog', 'alertdialog', 'form', 'navigation', 'group', 'tabpanel', 'menu', 'main', 'complementary', 'banner', 'contentinfo'].includes(what)) continue;
+    const called = name(node) || (['listitem', 'article'].includes(what) ? fold(textOf(node)) : '');
+    if (!called && !['main', 'banner', 'contentinfo'].includes(what)) continue;
+    pieces.push(` in ${what} `, ...called ? [{text: long(called)}] : []);
+    break;
+  }
+  return pieces;
+}
 
 function facts(element, attributes) {
-  const root = element.getRootNode();
+  const root = rootOf(element);
   return {
-    text: fold(element.innerText !== undefined ? element.innerText : element.textContent),
-    value: 'value' in element && element.localName !== 'li' ? String(element.value) : null,
+    text: fold(innerTextOf(element) ?? textOf(element)),
+    value: hasValue(element) && tag(element) !== 'li' ? String(element.value) : null,
     checked: checked(element),
     enabled: enabled(element),
-    focused: root.activeElement === element,
-    attributes: Object.fromEntries(attributes.map(one => [one, element.getAttribute(one)])),
+    focused: get(root, 'activeElement') === element,
+    attributes: Object.fromEntries(attributes.map(one => [one, attr(element, one)])),
   };
 }
 
 async function answer(query) {
-  moved.clear();
-  if (query.kind === 'page') return {url: document.URL, title: document.title};
+  cache = {};
+  if (query.kind === 'page') return {url: get(document, 'URL'), title: get(document, 'title')};
   if (query.kind === 'elsewhere') return {};
   if (query.ask) return {names: ask(query, [])};
-  const used = {}, meant = resolve(query, query.accepts || [], used), {all, seen} = meant;
-  const result = {attached: all.length, visible: seen.length, shown: seen.slice(0, 5).map(show), used};
+  const used = {}, meant = resolve(query, query.accepts || [], used), {found, seen} = meant;
+  const result = {attached: found.length, visible: seen.length, shown: seen.slice(0, 5).map(show), used};
+  if (seen.length > 1) result.places = seen.slice(0, 5).map(where);
   if (!seen.length) {
     result.near = near(query, meant);
-    if (all.length) result.hidden = show(all[0]);
+    if (found.length) result.hidden = show(found[0]);
   }
   // Some things can be asked of what is not shown, such as a <meta> or the field of an upload.
-  const pick = seen.length === 1 ? seen[0] : !seen.length && all.length === 1 && query.unseen ? all[0] : null;
+  const pick = seen.length === 1 ? seen[0] : !seen.length && found.length === 1 && query.unseen ? found[0] : null;
   if (query.then && pick) Object.assign(result, await prepare(pick, query));
   if (query.facts && pick) result.facts = facts(pick, query.facts);
   return result;
 }
 
-return (async ({queries}) => {
+// Finds elements as their users know them, and gets one ready: one answer for each query, within so many milliseconds.
+async function locate({queries, budget}) {
+  until = performance.now() + (budget || Infinity);
   const answers = [];
   for (const query of queries) {
     try {
       answers.push(await answer(query));
     } catch (error) {
-      if (!error.wrong) throw error;
+      if (!error.wrong && !error.slow) throw error;
       answers.push(error);
     }
   }
   return answers;
-})(arguments[0]);
+}

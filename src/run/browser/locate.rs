@@ -1,8 +1,7 @@
 //! Targets: which elements are meant, found in the page by one script, and what is said of them to people.
 //!
-//! The script compares names with a list of accepted ones. For a target whose name is the whole text that list is known
-//! beforehand; for any other matcher the script is first asked which names there are, and the matcher chooses here, so
-//! that a regular expression means the same everywhere.
+//! The script compares names with a text or a part of one. For any other matcher it is first asked which names there are,
+//! and the matcher chooses here, so that a regular expression means the same everywhere.
 
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
@@ -19,7 +18,11 @@ use crate::run::expect::{Filled, Seen, cut};
 use crate::scenario::{How, Matcher, Target};
 use crate::secret::Masker;
 
-const SCRIPT: &str = concat!(include_str!("names.js"), include_str!("ready.js"), include_str!("locate.js"));
+/// Asks the scripts in the page, see `locate.js`.
+pub(super) const SCRIPT: &str = "return wachta.locate(arguments[0]);";
+
+/// So many milliseconds a look has at least, also when the time of the step is up.
+const LEAST: u64 = 250;
 
 /// What the page is asked for: a target with its names filled in, and what to do with the element.
 #[derive(Debug, Clone)]
@@ -117,6 +120,9 @@ impl Reading<'_> {
         };
         Ok(match filled {
             Filled::Equals(Json::String(text)) => (json!({"kind": kind, "accept": [text]}), shown),
+            Filled::Contains(text) => (json!({"kind": kind, "part": {"contains": text}}), shown),
+            Filled::StartsWith(text) => (json!({"kind": kind, "part": {"starts": text}}), shown),
+            Filled::EndsWith(text) => (json!({"kind": kind, "part": {"ends": text}}), shown),
             filled => {
                 self.names.push(filled);
                 (json!({"kind": kind, "choose": self.names.len() - 1}), shown)
@@ -173,6 +179,15 @@ impl Query {
         self.json.clone()
     }
 
+    /// The same question without what follows from it; none where the answer needs more than one.
+    pub(super) fn bare(&self) -> Option<Json> {
+        let mut json = self.json.clone();
+        if let Json::Object(entries) = &mut json {
+            entries.retain(|key, _| key != "then" && key != "facts");
+        }
+        (self.names.is_empty() && self.elsewhere.is_none() && json["kind"] != "page").then_some(json)
+    }
+
     /// A failure of this target, with its place.
     pub(super) fn placed(&self, failure: Failure) -> Failure {
         match self.span {
@@ -185,9 +200,17 @@ impl Query {
     pub(super) fn refusal(&self, answer: &Answer) -> Failure {
         let (words, shown, answer) = (Words(&self.masker), &self.shown, &answer.0);
         let visible = answer["visible"].as_u64().unwrap_or(0);
+        if let Some(elements) = answer["slow"].as_u64() {
+            let text =
+                format!("the page has {elements} elements, too many to be looked through in the time of the step");
+            return Failure::new(Reason::Timeout, text).compared(
+                shown.as_str(),
+                "not all of them: name a part with `within`, or use `id`, `test_id` or `css`",
+            );
+        }
         if visible > 1 {
             return Failure::new(Reason::Ambiguous, format!("{visible} elements match {shown}"))
-                .compared("one element", self.list(&Answer(answer.clone())));
+                .compared("one element: choose it with `within` or `nth`", self.list(&Answer(answer.clone())));
         }
         let why = answer["why"].as_array().map(|_| words.sentence(&answer["why"]));
         if visible == 1 || why.is_some() {
@@ -220,11 +243,28 @@ impl Query {
             .as_array()
             .into_iter()
             .flatten()
-            .map(|element| Words(&self.masker).element(element))
+            .enumerate()
+            .map(|(at, element)| {
+                let element = Words(&self.masker).element(element);
+                match &answer.0["places"][at] {
+                    Json::Null => element,
+                    place => format!("{element} (nth {}, {})", at + 1, Words(&self.masker).sentence(place)),
+                }
+            })
             .collect();
         let more = answer.visible().saturating_sub(shown.len());
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
         format!("{}{more}", shown.join(", "))
+    }
+
+    /// A text of the page, fit to be shown.
+    pub(super) fn masked(&self, text: &str) -> String {
+        cut(&self.masker.mask(text), 60)
+    }
+
+    /// An element that a script has met, as people read it.
+    pub(super) fn element(&self, element: &Json) -> Option<String> {
+        element.is_object().then(|| Words(&self.masker).element(element))
     }
 
     /// Where another alternative was needed than the first.
@@ -256,6 +296,28 @@ impl Answer {
     /// The element, ready to be acted on.
     pub(super) fn element(&self) -> Option<ElementId> {
         ElementId::read(&self.0["element"])
+    }
+
+    /// The context in the element, where it is a frame and `BiDi` names it.
+    pub(super) fn frame(&self) -> Option<String> {
+        self.0["element"]["context"].as_str().map(ToOwned::to_owned)
+    }
+
+    /// Whether the page was not looked through, for want of time.
+    pub(super) fn is_partial(&self) -> bool {
+        self.0["slow"].is_number()
+    }
+
+    /// Where a pointer meets the element.
+    pub(super) fn point(&self) -> Option<[i64; 2]> {
+        Some([self.0["point"][0].as_i64()?, self.0["point"][1].as_i64()?])
+    }
+
+    /// Takes something from it.
+    pub(super) fn forget(&mut self, what: &str) {
+        if let Json::Object(entries) = &mut self.0 {
+            entries.remove(what);
+        }
     }
 
     /// Whether the script has done it already.
@@ -356,9 +418,11 @@ impl Page {
     }
 
     pub(super) async fn run(&mut self, queries: &[Json], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
-        match self.script(SCRIPT, &json!({"queries": queries}), deadline).await? {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let argument = json!({"queries": queries, "budget": u64::try_from(left).unwrap_or(u64::MAX).max(LEAST)});
+        match self.script(SCRIPT, &argument, deadline).await? {
             Json::Array(answers) if answers.len() == queries.len() => Ok(answers.into_iter().map(Answer).collect()),
-            // A page may replace what the script stands on; a navigation may take its answer away.
+            // A navigation may take its answer away.
             other => Err(Trouble::Again(format!("the page answered {}", cut(&other.to_string(), 100)))),
         }
     }

@@ -14,6 +14,7 @@
 //!     └─ trust                                      roots that a browser begins with
 //! page ─ act · pointer · field · upload · script · dialog · window · expect · picture · evidence   what is done with it
 //!     ├─ frame · locate ─ shown · cookie            which document and element it is done to
+//!     │            └─ world                         where our own scripts run
 //!     └─ command ─ verdict · engine                 what is said to the driver, and what its errors mean
 //! ```
 
@@ -54,6 +55,7 @@ mod upload;
 mod verdict;
 mod watch;
 mod window;
+mod world;
 
 pub use browsers::Browsers;
 pub use config::Config;

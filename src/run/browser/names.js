@@ -1,9 +1,13 @@
-// Runs in the page, ahead of other scripts: what a screen reader calls an element, its role and its name.
+// Runs in the page, after natives.js: what a screen reader calls an element, its role and its name.
 // Sources: https://www.w3.org/TR/accname-1.2/ and https://www.w3.org/TR/html-aam-1.0/. Names of open shadow roots are
 // looked into. Where the texts leave a choice it is Chromium's, so that names are those that its own tools show.
 
-const fold = text => (text || '').replace(/[\ue000-\uf8ff]/g, '').replace(/\s+/g, ' ').trim();
-const parentOf = node => node.assignedSlot || node.parentElement || (node.getRootNode() || {}).host || null;
+// A text as it is read: white space is one space, and what has no shape of its own is not there: soft hyphens, joiners,
+// marks of direction, and the private characters of icon fonts.
+const PLAIN = /^[!-~]+(?: [!-~]+)*$/;
+const SHAPELESS = /[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ue000-\uf8ff]/g;
+const fold = text => !text || PLAIN.test(text) ? text || '' : text.replace(SHAPELESS, '').replace(/\s+/g, ' ').trim();
+const parentOf = node => slotOf(node) || parent(node) || hostOf(rootOf(node));
 const inside = (node, ancestor) => {
   for (; node; node = parentOf(node)) if (node === ancestor) return true;
   return false;
@@ -11,45 +15,65 @@ const inside = (node, ancestor) => {
 
 // Whether an element has its place in what is rendered; those with `display: contents` have none of their own.
 function rendered(element) {
-  if (element.checkVisibility()) return true;
+  if (canBeSeen(element)) return true;
   if (getComputedStyle(element).display !== 'contents') return false;
   const parent = parentOf(element);
   return !parent || rendered(parent);
 }
+const VISIBLE = {visibilityProperty: true};
 function shown(element) {
-  const list = (element.localName === 'option' || element.localName === 'optgroup') && element.closest('select');
+  const list = (tag(element) === 'option' || tag(element) === 'optgroup') && closest(element, 'select');
   if (list) return shown(list);
-  return rendered(element) && getComputedStyle(element).visibility === 'visible';
+  return canBeSeen(element, VISIBLE) || rendered(element) && getComputedStyle(element).visibility === 'visible';
 }
 const hiddenFromTree = element => {
-  for (let node = element; node; node = parentOf(node)) if (node.getAttribute('aria-hidden') === 'true' || node.inert) return true;
+  if (!hides()) return false;
+  for (let node = element; node; node = parentOf(node)) if (attr(node, 'aria-hidden') === 'true' || get(node, 'inert')) return true;
   return false;
 };
 
+// What a question has found out of the whole document; forgotten with the next one, since pages change.
+let cache = {};
+const once = (what, find) => cache[what] ??= find();
+// Whether anything is hidden from screen readers.
+const hides = () => once('hides', () => everywhere().some(root => !!first(root, '[aria-hidden=true],[inert]'))) === true;
+// What is looked through: the document and its open shadow roots.
+const HOSTLESS = ':not(a,b,br,button,caption,col,dd,dl,dt,em,hr,i,iframe,img,input,label,li,link,meta,ol,option,path,pre,script,select,strong,style,'
+  + 'svg,table,tbody,td,textarea,tfoot,th,thead,tr,ul,use)';
+const everywhere = () => once('everywhere', () => {
+  const roots = [], walk = root => {
+    roots.push(root);
+    for (const element of all(root, HOSTLESS)) if (shadowOf(element)) walk(shadowOf(element));
+  };
+  walk(document);
+  return roots;
+});
+
 function byIds(element, attribute) {
-  const root = element.getRootNode();
-  return (element.getAttribute(attribute) || '').split(/\s+/).filter(Boolean)
-    .map(id => root.getElementById ? root.getElementById(id) : document.getElementById(id)).filter(Boolean);
+  const root = rootOf(element);
+  const ids = attr(element, attribute);
+  if (!ids) return [];
+  const within = typeOf(root) === 1 ? document : root;
+  return ids.split(/\s+/).filter(Boolean).map(id => call(within, 'getElementById', id)).filter(Boolean);
 }
-// Which elements `aria-owns` has moved, by root; forgotten with each question, since pages change.
-const moved = new Map();
+// Which elements `aria-owns` has moved, by root.
 function ownerOf(element) {
-  const root = element.getRootNode();
+  const root = rootOf(element), moved = once('moved', () => new Map());
   let owners = moved.get(root);
   if (!owners) {
     moved.set(root, owners = new Map());
-    for (const owner of root.querySelectorAll ? root.querySelectorAll('[aria-owns]') : []) {
-      for (const other of byIds(owner, 'aria-owns')) if (!owners.has(other) && !other.contains(owner)) owners.set(other, owner);
+    for (const owner of all(root, '[aria-owns]')) {
+      for (const other of byIds(owner, 'aria-owns')) if (!owners.has(other) && !holds(other, owner)) owners.set(other, owner);
     }
   }
   return owners.get(element);
 }
 // The nodes in an element as they are rendered: slots filled, shadow roots entered, owned ones moved.
 function childrenOf(element) {
-  const given = element.localName === 'slot' ? element.assignedNodes() : [];
-  const nodes = given.length ? given : element.shadowRoot ? element.shadowRoot.childNodes : element.childNodes;
-  const own = [...nodes].filter(node => node.nodeType === 3 || (node.nodeType === 1 && (ownerOf(node) || element) === element));
-  const owned = element.hasAttribute('aria-owns') ? byIds(element, 'aria-owns').filter(other => ownerOf(other) === element && !own.includes(other)) : [];
+  const given = tag(element) === 'slot' ? element.assignedNodes() : [];
+  const nodes = given.length ? given : nodesIn(shadowOf(element) || element);
+  const own = [...nodes].filter(node => typeOf(node) === 3 || (typeOf(node) === 1 && (ownerOf(node) || element) === element));
+  const owned = has(element, 'aria-owns') ? byIds(element, 'aria-owns').filter(other => ownerOf(other) === element && !own.includes(other)) : [];
   return own.concat(owned);
 }
 
@@ -79,14 +103,15 @@ const GLOBAL = ['atomic', 'busy', 'controls', 'current', 'describedby', 'details
 const SECTIONS = 'article,aside,main,nav,section,[role=article],[role=complementary],[role=main],[role=navigation],[role=region]';
 const TABLES = 'table,[role=table],[role=grid],[role=treegrid]';
 
-const said = element => fold(element.getAttribute('aria-label'));
-const focusable = element => element.hasAttribute('tabindex') || element.tabIndex >= 0;
-const named = element => !!(said(element) || byIds(element, 'aria-labelledby').length || element.getAttribute('title'));
+const said = element => fold(attr(element, 'aria-label'));
+const focusable = element => has(element, 'tabindex') || get(element, 'tabIndex') >= 0;
+const named = element => !!(said(element) || byIds(element, 'aria-labelledby').length || attr(element, 'title'));
 // Whether an element's word that it is of no meaning does not count.
-const meant = element => focusable(element) || GLOBAL.some(one => element.hasAttribute('aria-' + one));
+const meant = element => focusable(element) || GLOBAL.some(one => has(element, 'aria-' + one));
 
 function role(element) {
-  for (const word of (element.getAttribute('role') || '').toLowerCase().split(/\s+/).filter(Boolean)) {
+  const words = attr(element, 'role');
+  for (const word of words ? words.toLowerCase().split(/\s+/).filter(Boolean) : []) {
     const known = SYNONYMS[word] || word;
     if (!ROLES.has(known) && !/^(doc|graphics)-[a-z]/.test(known)) continue;
     if ((known === 'form' || known === 'region') && !named(element)) continue;
@@ -100,44 +125,45 @@ function role(element) {
   return found && partOfNothing(element) ? '' : found;
 }
 // Whether it is a part of a list or table that was said to be none.
+const WHOLES = {li: 'ul,ol,menu', tr: 'table', td: 'table', th: 'table', tbody: 'table', thead: 'table', tfoot: 'table', caption: 'table'};
 function partOfNothing(element) {
-  const whole = {li: 'ul,ol,menu', tr: 'table', td: 'table', th: 'table', tbody: 'table', thead: 'table', tfoot: 'table', caption: 'table'}[element.localName];
+  const whole = WHOLES[tag(element)];
   if (!whole || meant(element)) return false;
-  const list = element.localName === 'li' ? element.parentElement : element.closest(whole);
-  return !!list && list.matches(whole) && list.hasAttribute('role') && role(list) === '';
+  const list = tag(element) === 'li' ? parent(element) : closest(element, whole);
+  return !!list && is(list, whole) && has(list, 'role') && role(list) === '';
 }
 function nativeRole(element) {
-  const tag = element.localName;
-  switch (tag) {
+  const what = tag(element);
+  switch (what) {
     case 'a': case 'area':
-      return element.hasAttribute('href') || element.hasAttribute('xlink:href') ? 'link' : '';
+      return has(element, 'href') || has(element, 'xlink:href') ? 'link' : '';
     case 'aside':
-      return element.parentElement && element.parentElement.closest('article,aside,nav,section') && !named(element) ? '' : 'complementary';
+      return parent(element) && closest(parent(element), 'article,aside,nav,section') && !named(element) ? '' : 'complementary';
     case 'footer': case 'header':
-      return element.closest(SECTIONS) ? '' : tag === 'header' ? 'banner' : 'contentinfo';
+      return closest(element, SECTIONS) ? '' : what === 'header' ? 'banner' : 'contentinfo';
     case 'form':
       return named(element) ? 'form' : '';
     case 'img':
-      return element.getAttribute('alt') === '' && !meant(element) && !element.title ? '' : 'img';
+      return attr(element, 'alt') === '' && !meant(element) && !get(element, 'title') ? '' : 'img';
     case 'input': {
-      const found = INPUTS[element.type] || '';
-      return element.hasAttribute('list') && ['email', 'search', 'tel', 'text', 'url'].includes(element.type) ? 'combobox' : found;
+      const found = INPUTS[get(element, 'type')] || '';
+      return has(element, 'list') && ['email', 'search', 'tel', 'text', 'url'].includes(get(element, 'type')) ? 'combobox' : found;
     }
     case 'li':
-      return element.parentElement && element.parentElement.matches('ul,ol,menu,[role=list]') || element.getRootNode().host ? 'listitem' : '';
+      return parent(element) && is(parent(element), 'ul,ol,menu,[role=list]') || hostOf(rootOf(element)) ? 'listitem' : '';
     case 'section':
       return named(element) ? 'region' : '';
     case 'select':
       return element.multiple || element.size > 1 ? 'listbox' : 'combobox';
     case 'summary':
-      return element.parentElement && element.parentElement.localName === 'details' ? 'button' : '';
+      return parent(element) && tag(parent(element)) === 'details' ? 'button' : '';
     case 'td': case 'th': {
-      const table = element.closest(TABLES);
+      const table = closest(element, TABLES);
       if (!table) return '';
-      if (tag === 'th') return header(element);
-      return ['grid', 'treegrid'].includes(table.getAttribute('role')) ? 'gridcell' : 'cell';
+      if (what === 'th') return header(element);
+      return ['grid', 'treegrid'].includes(attr(table, 'role')) ? 'gridcell' : 'cell';
     }
-    default: return TAGS[tag] || '';
+    default: return TAGS[what] || '';
   }
 }
 // What a <th> heads: what it says, else what its neighbours are.
@@ -146,8 +172,8 @@ function header(element) {
   if (scope === 'row' || scope === 'rowgroup') return 'rowheader';
   if (scope === 'col' || scope === 'colgroup') return 'columnheader';
   const beside = [element.previousElementSibling, element.nextElementSibling].filter(Boolean);
-  const data = beside.filter(cell => cell.localName === 'td' && fold(cell.textContent));
-  const heads = beside.some(cell => cell.localName === 'th' && fold(cell.textContent));
+  const data = beside.filter(cell => tag(cell) === 'td' && fold(textOf(cell)));
+  const heads = beside.some(cell => tag(cell) === 'th' && fold(textOf(cell)));
   return data.length && (data.length === 2 || !heads) ? 'rowheader' : 'columnheader';
 }
 
@@ -171,7 +197,7 @@ function refer(other, how, labelledby) {
 function compute(element, how) {
   const part = {...how, root: false, referred: false};
   // A
-  if (!how.root && !how.referred && !how.deep && (element.getAttribute('aria-hidden') === 'true' || !shown(element))) return '';
+  if (!how.root && !how.referred && !how.deep && (attr(element, 'aria-hidden') === 'true' || !shown(element))) return '';
   if (how.seen.has(element)) return '';
   // B
   if (!how.labelledby) {
@@ -191,67 +217,67 @@ function compute(element, how) {
   const native = fromMarkup(element, part);
   if (native) return ` ${native} `;
   // F, H
-  const alone = ['listbox', 'combobox', 'textbox', 'searchbox', 'spinbutton', 'slider'].includes(what) || element.localName === 'iframe';
+  const alone = ['listbox', 'combobox', 'textbox', 'searchbox', 'spinbutton', 'slider'].includes(what) || tag(element) === 'iframe';
   if (how.root ? FROM_CONTENT.has(what) : !alone) {
     const inner = content(element, part);
     if (fold(inner)) return inner;
   }
   // I
-  const tip = fold(element.getAttribute('title')) || fold(element.getAttribute('placeholder')) || fold(element.getAttribute('aria-placeholder'));
+  const tip = fold(attr(element, 'title')) || fold(attr(element, 'placeholder')) || fold(attr(element, 'aria-placeholder'));
   return tip ? ` ${tip} ` : '';
 }
 // The value of a control in the middle of a label of another one; null: it is none, or has none.
 function embedded(element, what, how) {
-  if (what === 'textbox' || what === 'searchbox' || (what === 'combobox' && element.localName === 'input')) {
-    if (element.type === 'password') return '';
-    return fold('value' in element ? element.value : element.textContent) || null;
+  if (what === 'textbox' || what === 'searchbox' || (what === 'combobox' && tag(element) === 'input')) {
+    if (get(element, 'type') === 'password') return '';
+    return fold(hasValue(element) ? element.value : textOf(element)) || null;
   }
   if (what === 'combobox' || what === 'listbox') {
-    if (element.localName === 'select') return [...element.selectedOptions].map(option => fold(option.label)).join(' ');
+    if (tag(element) === 'select') return [...element.selectedOptions].map(option => fold(option.label)).join(' ');
     const lists = [element, ...byIds(element, 'aria-controls'), ...byIds(element, 'aria-owns')];
-    const chosen = lists.flatMap(list => [...list.querySelectorAll('[role=option]')]).filter(one => one.getAttribute('aria-selected') === 'true' || one.getAttribute('aria-checked') === 'true');
+    const chosen = lists.flatMap(list => [...all(list, '[role=option]')]).filter(one => attr(one, 'aria-selected') === 'true' || attr(one, 'aria-checked') === 'true');
     if (chosen.length) return chosen.map(one => compute(one, {...how, referred: true})).join(' ');
     if (what === 'listbox') return '';
-    return fold(element.textContent) || null;
+    return fold(textOf(element)) || null;
   }
   if (RANGES.has(what)) {
-    return fold(element.getAttribute('aria-valuetext')) || fold(element.getAttribute('aria-valuenow'))
-      || (typeof element.value === 'string' || typeof element.value === 'number' ? String(element.value) : null);
+    return fold(attr(element, 'aria-valuetext')) || fold(attr(element, 'aria-valuenow'))
+      || (hasValue(element) && ['string', 'number'].includes(typeof element.value) ? String(element.value) : null);
   }
   return null;
 }
-const childTagged = (element, tag) => [...element.children].find(other => other.localName === tag);
+const childTagged = (element, what) => [...childrenIn(element)].find(other => tag(other) === what);
 // What HTML and SVG say is the name of an element.
 function fromMarkup(element, how) {
-  const tag = element.localName;
-  const labels = [...(element.labels || [])].filter(label => !how.seen.has(label));
+  const what = tag(element);
+  const labels = [...(get(element, 'labels') || [])].filter(label => !how.seen.has(label));
   if (labels.length) {
     const joined = fold(labels.map(label => refer(label, how, false)).join(' '));
     if (joined) return joined;
   }
-  if (element.namespaceURI === SVG) {
+  if (spaceOf(element) === SVG) {
     const title = childTagged(element, 'title');
-    return title ? fold(title.textContent) : fold(element.getAttribute('xlink:title'));
+    return title ? fold(textOf(title)) : fold(attr(element, 'xlink:title'));
   }
-  switch (tag) {
+  switch (what) {
     case 'input':
-      if (['button', 'submit', 'reset'].includes(element.type)) return fold(element.value) || {submit: 'Submit', reset: 'Reset'}[element.type] || '';
-      return element.type === 'image' ? fold(element.alt) || fold(element.value) || fold(element.title) || 'Submit' : '';
-    case 'img': case 'area': return fold(element.getAttribute('alt'));
+      if (['button', 'submit', 'reset'].includes(get(element, 'type'))) return fold(get(element, 'value')) || {submit: 'Submit', reset: 'Reset'}[get(element, 'type')] || '';
+      return get(element, 'type') === 'image' ? fold(element.alt) || fold(get(element, 'value')) || fold(get(element, 'title')) || 'Submit' : '';
+    case 'img': case 'area': return fold(attr(element, 'alt'));
     case 'fieldset': case 'table': case 'figure': {
-      const title = childTagged(element, {fieldset: 'legend', table: 'caption', figure: 'figcaption'}[tag]);
+      const title = childTagged(element, {fieldset: 'legend', table: 'caption', figure: 'figcaption'}[what]);
       return title ? fold(refer(title, how, false)) : '';
     }
-    case 'option': case 'optgroup': return fold(element.getAttribute('label'));
+    case 'option': case 'optgroup': return fold(attr(element, 'label'));
     default: return alternative(getComputedStyle(element).content) || '';
   }
 }
 function content(element, how) {
   let result = generated(element, '::before');
   for (const node of childrenOf(element)) {
-    if (node.nodeType === 3) result += node.data;
-    else if (node.localName === 'br') result += ' ';
-    else if (!NO_TEXT.has(node.localName) && !(node.namespaceURI === SVG && node.localName === 'title')) {
+    if (typeOf(node) === 3) result += node.data;
+    else if (tag(node) === 'br') result += ' ';
+    else if (!NO_TEXT.has(tag(node)) && !(spaceOf(node) === SVG && tag(node) === 'title')) {
       const display = getComputedStyle(node).display;
       const text = compute(node, how);
       result += display.startsWith('inline') || display === 'contents' ? text : ` ${text} `;
@@ -268,21 +294,21 @@ function generated(element, which) {
   const style = getComputedStyle(element, which), value = style.content;
   if (!value || value === 'none' || value === 'normal' || style.display === 'none' || style.visibility === 'hidden') return '';
   const told = alternative(value) ?? (value.match(/"(?:[^"\\]|\\.)*"|attr\([^)]*\)/g) || [])
-    .map(one => one[0] === '"' ? one.slice(1, -1).replace(/\\(.)/g, '$1') : element.getAttribute(one.slice(5, -1).trim()) || '').join('');
+    .map(one => one[0] === '"' ? one.slice(1, -1).replace(/\\(.)/g, '$1') : attr(element, one.slice(5, -1).trim()) || '').join('');
   return style.display.startsWith('inline') ? told : ` ${told} `;
 }
 // Every text that labels an element.
 function labelTexts(element) {
   const how = {origin: element, seen: new Set()};
   const by = byIds(element, 'aria-labelledby').map(other => refer(other, how, true)).join(' ');
-  return [by, said(element), ...[...(element.labels || [])].map(label => refer(label, how, false))].map(fold).filter(Boolean);
+  return [by, said(element), ...[...(get(element, 'labels') || [])].map(label => refer(label, how, false))].map(fold).filter(Boolean);
 }
 
 // States, as people read them.
-const checked = element => 'checked' in element && element.localName === 'input' ? element.checked && !element.indeterminate
-  : element.getAttribute('aria-checked') === 'true' || element.getAttribute('aria-pressed') === 'true';
+const checked = element => tag(element) === 'input' ? element.checked && !element.indeterminate
+  : attr(element, 'aria-checked') === 'true' || attr(element, 'aria-pressed') === 'true';
 const enabled = element => {
-  if (element.matches(':disabled')) return false;
-  for (let node = element; node; node = parentOf(node)) if (node.getAttribute('aria-disabled') === 'true') return false;
+  if (is(element, ':disabled')) return false;
+  for (let node = element; node; node = parentOf(node)) if (attr(node, 'aria-disabled') === 'true') return false;
   return true;
 };

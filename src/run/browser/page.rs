@@ -21,6 +21,7 @@ use super::picture::Typed;
 use super::session::{Context, Session};
 use super::verdict::{self, Trouble};
 use super::watch::Watch;
+use super::world::{self, Called};
 use super::{engine, processes};
 use crate::names::Reason;
 use crate::outcome::{BrowserResult, Failure, PageResult};
@@ -519,10 +520,95 @@ impl Page {
         Some(self.silence().await)
     }
 
-    /// Runs a script within the time that is left.
+    /// Runs a script of ours in the document that the step is in, within the time that is left, unseen by the page.
     pub(super) async fn script(&mut self, script: &str, argument: &Json, deadline: Instant) -> Result<Json, Trouble> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.call(Command::script(script, argument), left).await
+        if self.bidi().is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            return self.call(Command::script(&world::classic(script), argument), left).await;
+        }
+        if self.hold_back(deadline).await? {
+            return Ok(Json::Null);
+        }
+        let document = self.document();
+        self.in_document(&document, script, argument, deadline).await
+    }
+
+    /// As [`Page::script`], in any document of the page, by `BiDi`.
+    pub(super) async fn in_document(
+        &mut self,
+        document: &str,
+        script: &str,
+        argument: &Json,
+        deadline: Instant,
+    ) -> Result<Json, Trouble> {
+        let (mut installed, mut again) = (false, false);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let params = world::call(document, script, argument);
+            let answer = self.call_function(params, left).await?;
+            if answer.is_null() {
+                // A dialog that the next step answers.
+                return Ok(Json::Null);
+            }
+            match world::result(&answer) {
+                Called::Result(value) => return Ok(value),
+                Called::NotInstalled if !installed => {
+                    self.call_function(world::install(document), left).await?;
+                    installed = true;
+                }
+                Called::NotInstalled => return Err(Trouble::Again("the document has changed".into())),
+                // A document that goes away under a script may make it throw once.
+                Called::Threw(_) if !again => again = true,
+                Called::Threw(text) => {
+                    let url = self.call(Command::get("url"), PROMPT).await?;
+                    let text = format!("wachta's own script failed on {}: {text}", url.as_str().unwrap_or("the page"));
+                    return Err(Trouble::Inspection(text));
+                }
+            }
+        }
+    }
+
+    /// Waits for a navigation that has begun, where the driver keeps commands back until then: what is asked by `BiDi` would
+    /// still meet the page before. The command is one that runs no script. True when a dialog is in the way that the next step answers.
+    pub(super) async fn hold_back(&mut self, deadline: Instant) -> Result<bool, Trouble> {
+        if engine::kind(self.session().engine).holds_back {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.call(Command::get("window/rect"), left).await?;
+        }
+        Ok(self.dialog_is_awaited && self.watch.prompt.borrow().is_some())
+    }
+
+    /// Calls a function in a document by `BiDi`; null when a dialog opened that the next step answers.
+    pub(super) async fn call_function(&mut self, params: Json, limit: Duration) -> Result<Json, Trouble> {
+        let Some(bidi) = self.bidi() else {
+            return Err(Trouble::Other("this browser session has no WebDriver BiDi".into()));
+        };
+        // As long as the driver has for a classic command.
+        match self.heed(bidi.call("script.callFunction", params, limit + GRACE / 2), limit).await? {
+            Heard::Answer(Ok(answer)) => Ok(answer),
+            Heard::Answer(Err(BidiError::Refused(code, message))) => {
+                let trouble = verdict::refused(&code, &message);
+                if matches!(trouble, Trouble::Again(_)) {
+                    if self.place.context.is_none() {
+                        // The classic command knows whether the window is gone. A page that was rendered ahead comes with
+                        // a window of its own, which takes the place of the one before.
+                        let handle = self.call(Command::get("window"), PROMPT).await?;
+                        if let Some(handle) = handle.as_str() {
+                            handle.clone_into(&mut self.window);
+                        }
+                    }
+                    self.place.entered = false;
+                }
+                Err(self.look_into(trouble))
+            }
+            Heard::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
+            Heard::Answer(Err(BidiError::Timeout)) => Err(match self.autopsy().await {
+                Some(trouble) => self.look_into(trouble),
+                None => Trouble::Timeout("the page does not answer: its scripts keep it busy".into()),
+            }),
+            Heard::Answer(Err(BidiError::Closed)) | Heard::Nothing => Err(self.silence().await),
+            Heard::Dialog => Ok(Json::Null),
+        }
     }
 }
 

@@ -37,25 +37,26 @@ pub(super) struct Typed {
 
 /// Hides the text of a field, and of others with the same; returns what their styles were. Passwords show nothing.
 const HIDE: &str = "
+    const {get, all} = wachta;
     const [known, text] = arguments[0], found = new Set(known ? [known] : []);
-    const walk = root => { for (const one of root.querySelectorAll('*')) {
-      if (one.shadowRoot) walk(one.shadowRoot);
-      const holds = 'value' in one ? typeof one.value === 'string' && one.value.includes(text)
-        : one.isContentEditable && one.textContent.includes(text);
-      if (holds && (one.localName === 'input' || one.localName === 'textarea' || one.isContentEditable)) found.add(one);
+    const walk = root => { for (const one of all(root, '*')) {
+      const shadow = get(one, 'shadowRoot'), kind = get(one, 'localName'), value = get(one, 'value');
+      if (shadow) walk(shadow);
+      const holds = typeof value === 'string' ? value.includes(text) : get(one, 'isContentEditable') && get(one, 'textContent').includes(text);
+      if (holds && (kind === 'input' || kind === 'textarea' || get(one, 'isContentEditable'))) found.add(one);
     } };
     walk(document);
-    return [...found].filter(one => one.type !== 'password').map(one => {
-      const before = one.getAttribute('style');
+    return [...found].filter(one => get(one, 'type') !== 'password').map(one => {
+      const before = wachta.call(one, 'getAttribute', 'style');
       const style = {'-webkit-text-security': 'disc', color: 'transparent', 'text-shadow': 'none', transition: 'none'};
-      if (!('value' in one)) style.opacity = '0';
-      for (const [name, value] of Object.entries(style)) one.style.setProperty(name, value, 'important');
+      if (typeof get(one, 'value') !== 'string') style.opacity = '0';
+      for (const [name, value] of Object.entries(style)) get(one, 'style').setProperty(name, value, 'important');
       return [one, before];
     });";
 
 /// Gives the fields their styles back.
 const UNHIDE: &str = "
-    for (const [one, before] of arguments[0]) before === null ? one.removeAttribute('style') : one.setAttribute('style', before);";
+    for (const [one, before] of arguments[0]) before === null ? wachta.call(one, 'removeAttribute', 'style') : wachta.call(one, 'setAttribute', 'style', before);";
 
 /// What was hidden: the frames, and the fields with their styles.
 type Hidden = Vec<(Vec<Query>, Json)>;

@@ -4,45 +4,113 @@
 const nearest = {block: 'nearest', inline: 'nearest', behavior: 'instant'};
 const middle = {block: 'center', inline: 'center', behavior: 'instant'};
 
-// Where on an element an action goes: its middle as far as it can be seen, or a place counted from its corner.
-function spot(element, position) {
-  const rects = element.getClientRects();
-  if (!rects.length) return {why: ['it has no place on the page']};
-  if (position) {
-    const box = element.getBoundingClientRect(), [left, top] = position;
-    if (left > box.width || top > box.height) return {why: [`it is ${Math.round(box.width)}x${Math.round(box.height)} pixels large only`]};
-    return {x: box.left + left, y: box.top + top};
-  }
-  const box = rects[0];
-  const left = Math.max(0, box.left), right = Math.min(innerWidth, box.right);
-  const top = Math.max(0, box.top), bottom = Math.min(innerHeight, box.bottom);
-  if (left >= right || top >= bottom) return {why: ['it is outside of the visible page']};
-  return {x: Math.floor((left + right) / 2), y: Math.floor((top + bottom) / 2)};
+// The picture that an area of an image map is drawn on.
+function pictureOf(area) {
+  const map = closest(area, 'map'), called = map && (attr(map, 'name') || attr(map, 'id'));
+  return called ? first(document, `img[usemap="#${CSS.escape(called)}"]`) : null;
 }
-// Why a pointer would not reach an element there.
-function hit(element, position) {
-  const {x, y, why} = spot(element, position);
-  if (why) return why;
-  let at = document.elementFromPoint(x, y);
-  while (at && at.shadowRoot) {
-    const inner = at.shadowRoot.elementFromPoint(x, y);
+function areaBox(area) {
+  const picture = pictureOf(area);
+  if (!picture) return [];
+  const {left, top, width, height} = boxOf(picture), at = (attr(area, 'coords') || '').split(',').map(Number);
+  const mean = rest => at.filter((_, index) => index % 2 === rest).reduce((sum, one) => sum + one, 0) / (at.length / 2);
+  const [x, y] = {circle: () => at, default: () => [width / 2, height / 2]}[attr(area, 'shape')]?.() || [mean(0), mean(1)];
+  return [{left: left + x - 1, right: left + x + 1, top: top + y - 1, bottom: top + y + 1, width: 2, height: 2}];
+}
+// The boxes of an element; where it has none of its own, or empty ones, those of what is in it.
+function boxesOf(element) {
+  if (tag(element) === 'area') return areaBox(element);
+  const filled = boxes => [...boxes].filter(box => box.width > 0 && box.height > 0);
+  const own = filled(rectsOf(element));
+  if (own.length) return own;
+  return childrenOf(element).flatMap(node => {
+    if (typeOf(node) === 1) return boxesOf(node);
+    if (!fold(node.data)) return [];
+    const range = call(document, 'createRange');
+    range.selectNodeContents(node);
+    return filled(range.getClientRects());
+  });
+}
+// What is to be scrolled into sight for an element.
+const boxed = element => tag(element) === 'area' ? pictureOf(element) || element
+  : rectsOf(element).length ? element : [...childrenIn(element)].map(boxed).find(one => rectsOf(one).length) || element;
+
+// What a pointer meets there.
+function met(x, y) {
+  let at = call(document, 'elementFromPoint', x, y);
+  while (at && shadowOf(at)) {
+    const inner = shadowOf(at).elementFromPoint(x, y);
     if (!inner || inner === at) break;
     at = inner;
   }
-  if (!at) return ['it is outside of the visible page'];
-  return inside(at, element) ? null : [html(at), ' covers it'];
+  return at;
+}
+// Whether what is done to one element is done to the other: it is in it, it is its label, or its picture.
+function belongs(at, element) {
+  if (inside(at, element)) return true;
+  const label = closest(at, 'label');
+  return !!label && label.control === element || tag(element) === 'area' && pictureOf(element) === at;
+}
+// Whether something within an element would take a click for itself.
+const TAKERS = 'a[href],button,input,select,textarea,summary,[role=button],[role=link],[role=checkbox],[role=tab],iframe';
+function taken(at, element) {
+  for (let node = at; node && node !== element; node = parentOf(node)) if (is(node, TAKERS) && node !== element.control) return true;
+  return false;
+}
+const OUTSIDE = ['it is outside of the visible page'];
+function cover(at, element) {
+  if (!at) return OUTSIDE;
+  if (getComputedStyle(element).pointerEvents === 'none') return ['its style keeps the pointer from it: pointer-events: none'];
+  return [html(at), ' covers it'];
+}
+// Where on an element an action goes: a place counted from its corner, or the middle of what can be seen of it; another
+// place of it where something in its middle would take the click for itself. Else why a pointer would not reach it.
+const PLACES = [[.5, .5], [.25, .5], [.75, .5], [.1, .5], [.9, .5], [.5, .2], [.5, .8], [.03, .5], [.97, .5]];
+function aim(element, position) {
+  const reach = (x, y) => {
+    const at = met(x, y);
+    return at && belongs(at, element) ? {x, y, taken: taken(at, element)} : {why: cover(at, element)};
+  };
+  if (position) {
+    const box = boxOf(element), [left, top] = position;
+    if (left > box.width || top > box.height) return {why: [`it is ${Math.round(box.width)}x${Math.round(box.height)} pixels large only`]};
+    return reach(box.left + left, box.top + top);
+  }
+  const boxes = boxesOf(element).slice(0, 8);
+  if (!boxes.length) return {why: ['it has no place on the page']};
+  let second = null, why = null;
+  for (const box of boxes) {
+    const left = Math.max(0, box.left), right = Math.min(innerWidth, box.right);
+    const top = Math.max(0, box.top), bottom = Math.min(innerHeight, box.bottom);
+    if (left >= right || top >= bottom) {
+      why = why || OUTSIDE;
+      continue;
+    }
+    for (const [across, down] of PLACES) {
+      const found = reach(Math.floor(left + (right - left) * across), Math.floor(top + (bottom - top) * down));
+      if (found.why) {
+        why = why || found.why;
+        if (across === .5 && down === .5) break;
+      } else if (!found.taken) return found;
+      second = second || !found.why && found;
+    }
+    if (second || rectsOf(element).length) break;
+  }
+  return second || {why};
 }
 // Brings a place of an element into sight.
 function reveal(element, position) {
-  element.scrollIntoView(nearest);
-  if (!hit(element, position)) return;
-  element.scrollIntoView(middle);
-  const {x, y} = spot(element, position);
-  if (position && x !== undefined && (x < 0 || y < 0 || x >= innerWidth || y >= innerHeight)) {
+  const seen = boxed(element);
+  call(seen, 'scrollIntoView', nearest);
+  if (!aim(element, position).why) return;
+  call(seen, 'scrollIntoView', middle);
+  if (!position) return;
+  const box = boxOf(element), [x, y] = [box.left + position[0], box.top + position[1]];
+  if (x < 0 || y < 0 || x >= innerWidth || y >= innerHeight) {
     scrollBy({left: x - innerWidth / 2, top: y - innerHeight / 2, behavior: 'instant'});
   }
 }
-const box = element => { const {x, y, width, height} = element.getBoundingClientRect(); return [x, y, width, height].join(); };
+const box = element => { const {x, y, width, height} = boxOf(boxed(element)); return [x, y, width, height].join(); };
 async function reachable(element, position) {
   reveal(element, position);
   await frame();
@@ -52,35 +120,90 @@ async function reachable(element, position) {
   do {
     before = now;
     await frame();
-    if (!element.isConnected) return {why: ['it left the page']};
+    if (!isConnected(element)) return {why: ['it left the page']};
     now = box(element);
   } while (now !== before && performance.now() < end);
   if (now !== before) return {why: ['it is moving']};
-  const why = hit(element, position);
+  const {x, y, why} = aim(element, position);
   if (why) return {why};
-  const point = spot(element, position);
   // An option is chosen and a file's field refuses: the driver's own click knows that, a mouse does not.
-  const own = element.localName === 'option' || element.localName === 'input' && element.type === 'file';
-  const ready = {element, own, point: [Math.round(point.x), Math.round(point.y)]};
-  if (!position) return ready;
+  const own = tag(element) === 'option' || tag(element) === 'input' && element.type === 'file';
+  watchFor(own ? null : element);
+  // A place of ours that the driver's own click would not choose.
+  const [first] = [...rectsOf(element)];
+  const odd = tag(element) === 'area' || !first || !first.width || !first.height || !!taken(met(x, y), element) || !isMiddle(first, x, y);
+  const ready = {element, own, odd, point: [Math.round(x), Math.round(y)]};
   // WebDriver counts from the middle of what can be seen.
-  const centre = spot(element);
-  return {...ready, at: [Math.round(point.x - (centre.x ?? 0)), Math.round(point.y - (centre.y ?? 0))]};
+  return position ? {...ready, at: [Math.round(x - middleOf(first)[0]), Math.round(y - middleOf(first)[1])]} : ready;
 }
+const middleOf = box => box ? [(Math.max(0, box.left) + Math.min(innerWidth, box.right)) / 2, (Math.max(0, box.top) + Math.min(innerHeight, box.bottom)) / 2] : [0, 0];
+const isMiddle = (box, x, y) => Math.abs(middleOf(box)[0] - x) < 2 && Math.abs(middleOf(box)[1] - y) < 2;
+
+// Who gets what the pointer does, from when somebody is aimed at: the first event tells.
+let aimed = null, got = null, listens = false;
+function watchFor(element) {
+  [aimed, got] = [element, null];
+  if (listens) return;
+  listens = true;
+  const note = event => {
+    const at = event.composedPath()[0];
+    if (!event.isTrusted || !aimed || got || !(at instanceof Element)) return;
+    got = belongs(at, aimed) || !isConnected(aimed) ? {} : {other: at};
+  };
+  for (const kind of ['pointerdown', 'mousedown', 'click', 'auxclick', 'contextmenu']) addEventListener(kind, note, {capture: true, passive: true});
+}
+// Nothing where nobody saw an event.
+function received() {
+  aimed = null;
+  return got && (got.other ? {seen: true, other: show(got.other)} : {seen: true});
+}
+
+// The point of a frame's page as one of the page around it, through whatever the frame is scaled, zoomed or turned by; or
+// why a pointer would not reach it. Sizes and middles of boxes are asked of the browser, directions of the styles.
+function through(element, [x, y]) {
+  let turned = new DOMMatrix();
+  for (let node = element; node; node = parentOf(node)) {
+    const {rotate, scale, transform} = getComputedStyle(node);
+    const own = new DOMMatrix();
+    if (rotate && rotate !== 'none') own.multiplySelf(new DOMMatrix(/^[xyz\d.-]+ /.test(rotate) ? 'none' : `rotate(${rotate})`));
+    if (scale && scale !== 'none') own.multiplySelf(new DOMMatrix(`scale(${scale.split(' ').slice(0, 2).join()})`));
+    if (transform && transform !== 'none') own.multiplySelf(new DOMMatrix(transform));
+    turned = own.multiply(turned);
+  }
+  const zoom = element.currentCSSZoom || 1, style = getComputedStyle(element), box = boxOf(element);
+  const width = element.offsetWidth * zoom, height = element.offsetHeight * zoom;
+  const near = (one, other) => Math.abs(one - other) <= 2 + other / 50;
+  const {a, b, c, d} = turned;
+  if (!near(Math.abs(a * width) + Math.abs(c * height), box.width) || !near(Math.abs(b * width) + Math.abs(d * height), box.height)) {
+    return {why: ['it is in a frame that is turned in space']};
+  }
+  const right = (element.clientLeft + parseFloat(style.paddingLeft) + x) * zoom - width / 2;
+  const down = (element.clientTop + parseFloat(style.paddingTop) + y) * zoom - height / 2;
+  const [left, top] = [box.x + box.width / 2 + a * right + c * down, box.y + box.height / 2 + b * right + d * down];
+  const at = met(left, top);
+  if (!at || !inside(at, element)) return {why: at ? [html(at), ' covers its frame'] : OUTSIDE};
+  watchFor(element);
+  return {point: [Math.round(left), Math.round(top)]};
+}
+
 const changed = element => {
-  element.dispatchEvent(new Event('input', {bubbles: true, composed: true}));
-  element.dispatchEvent(new Event('change', {bubbles: true}));
+  call(element, 'dispatchEvent', new Event('input', {bubbles: true, composed: true}));
+  call(element, 'dispatchEvent', new Event('change', {bubbles: true}));
 };
 // The control that a label is for.
-const controlOf = element => element.localName === 'label' && element.control || element;
+const controlOf = element => tag(element) === 'label' && get(element, 'control') || element;
 
+// The document in a frame, where it is of the same origin.
+function sameOf(element) {
+  try { return element.contentDocument; } catch { return null; }
+}
 async function prepare(element, query) {
   const at = query.position;
   switch (query.then) {
     case 'frame':
-      return ['iframe', 'frame', 'object', 'embed'].includes(element.localName) ? {element} : {wrong: [html(element), ' is not a frame']};
+      return ['iframe', 'frame', 'object', 'embed'].includes(tag(element)) ? {element, same: !!sameOf(element)} : {wrong: [html(element), ' is not a frame']};
     case 'scroll':
-      element.scrollIntoView(middle);
+      call(element, 'scrollIntoView', middle);
       await frame();
       return {element};
     case 'hover': return reachable(element, at);
@@ -97,64 +220,64 @@ async function prepare(element, query) {
       if (done) return done;
     }
   }
-  element.scrollIntoView(nearest);
-  element.focus();
+  call(element, 'scrollIntoView', nearest);
+  call(element, 'focus');
   if (query.then === 'focus') return {element};
-  await new Promise(done => setTimeout(done)); // what the page does on focus may move the caret
-  return select(element, query.append);
+  await turn(); // what the page does on focus may move the caret
+  return selectText(element, query.append);
 }
 
 // Fields that a locale or a picker stands before: their value is set as a script of a framework would see it.
 const PICKED = ['date', 'time', 'datetime-local', 'month', 'week', 'color', 'range'];
 function typeable(element, query) {
-  const area = element.localName === 'textarea', input = element.localName === 'input';
-  if (!area && !input && !element.isContentEditable) return {wrong: [html(element), ' is not a field that can be filled']};
-  if (input && ['checkbox', 'radio', 'file', 'button', 'submit', 'reset', 'image', 'hidden'].includes(element.type)) {
+  const area = tag(element) === 'textarea', input = tag(element) === 'input';
+  if (!area && !input && !get(element, 'isContentEditable')) return {wrong: [html(element), ' is not a field that can be filled']};
+  if (input && ['checkbox', 'radio', 'file', 'button', 'submit', 'reset', 'image', 'hidden'].includes(get(element, 'type'))) {
     return {wrong: [html(element), ' is not a field that can be filled']};
   }
-  if (element.readOnly || element.getAttribute('aria-readonly') === 'true') return {why: ['it is read-only']};
-  if (!input || !PICKED.includes(element.type)) return null;
-  if (query.append) return {wrong: [`nothing can be added to a field of type ${element.type}`]};
-  const wanted = element.type === 'datetime-local' ? query.text.replace(' ', 'T') : query.text;
-  element.scrollIntoView(nearest);
-  element.focus();
+  if (get(element, 'readOnly') || attr(element, 'aria-readonly') === 'true') return {why: ['it is read-only']};
+  if (!input || !PICKED.includes(get(element, 'type'))) return null;
+  if (query.append) return {wrong: [`nothing can be added to a field of type ${get(element, 'type')}`]};
+  const wanted = get(element, 'type') === 'datetime-local' ? query.text.replace(' ', 'T') : query.text;
+  call(element, 'scrollIntoView', nearest);
+  call(element, 'focus');
   Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(element, wanted);
-  const same = {color: () => element.value === wanted.toLowerCase() || wanted === '', range: () => Number(element.value) === Number(wanted) || wanted === ''}[element.type];
-  if (!(same ? same() : element.value === wanted || Date.parse('2000-01-01T' + element.value) === Date.parse('2000-01-01T' + wanted))) {
-    return {wrong: [`a field of type ${element.type} does not take `, {text: query.text}]};
+  const same = {color: () => get(element, 'value') === wanted.toLowerCase() || wanted === '', range: () => Number(get(element, 'value')) === Number(wanted) || wanted === ''}[get(element, 'type')];
+  if (!(same ? same() : get(element, 'value') === wanted || Date.parse('2000-01-01T' + get(element, 'value')) === Date.parse('2000-01-01T' + wanted))) {
+    return {wrong: [`a field of type ${get(element, 'type')} does not take `, {text: query.text}]};
   }
   changed(element);
   return {done: true};
 }
 // Selects what is typed over, or puts the caret behind it. In a shadow root the driver moves the caret once more.
-function select(element, append) {
+function selectText(element, append) {
   const ready = caret(element, append);
-  ready.password = element.type === 'password';
+  ready.password = get(element, 'type') === 'password';
   ready.origin = location.origin;
-  return {...ready, shadow: element.getRootNode() !== document};
+  return {...ready, shadow: rootOf(element) !== document};
 }
 function caret(element, append) {
-  if ('value' in element) {
+  if (hasValue(element)) {
     if (!append) {
       element.select();
-      return {element, empty: element.value === ''};
+      return {element, empty: get(element, 'value') === ''};
     }
     try {
-      element.setSelectionRange(element.value.length, element.value.length);
+      element.setSelectionRange(get(element, 'value').length, get(element, 'value').length);
       return {element, caret: true};
     } catch {
       return {element, caret: false}; // a number or an e-mail address: the key End does it
     }
   }
-  const selection = element.getRootNode().getSelection ? element.getRootNode().getSelection() : getSelection();
+  const selection = typeOf(rootOf(element)) === 11 && rootOf(element).getSelection ? rootOf(element).getSelection() : getSelection();
   selection.selectAllChildren(element);
   if (append) selection.collapseToEnd();
-  return {element, empty: element.textContent === '' && !element.querySelector('img,table,hr'), caret: true};
+  return {element, empty: textOf(element) === '' && !first(element, 'img,table,hr'), caret: true};
 }
 
 function choose(element, wanted) {
   element = controlOf(element);
-  if (element.localName !== 'select') return {wrong: [html(element), ' is not a <select> list']};
+  if (tag(element) !== 'select') return {wrong: [html(element), ' is not a <select> list']};
   if (wanted.length > 1 && !element.multiple) return {wrong: ['the list takes one option only']};
   const options = [...element.options], chosen = [];
   for (const {text, value} of wanted) {
@@ -164,10 +287,10 @@ function choose(element, wanted) {
       const has = options.slice(0, 10).map(one => long(value === undefined ? fold(one.label) : one.value));
       return {why: ['it has no option ', ...shown, ', but ', has.length ? {texts: has, more: options.length > 10} : 'none at all']};
     }
-    if (option.disabled || option.closest('optgroup:disabled')) return {why: ['its option ', ...shown, ' is disabled']};
+    if (option.disabled || closest(option, 'optgroup:disabled')) return {why: ['its option ', ...shown, ' is disabled']};
     chosen.push(option);
   }
-  element.focus();
+  call(element, 'focus');
   for (const option of options) {
     const on = chosen.includes(option);
     if (option.selected !== on) option.selected = on;
@@ -181,14 +304,14 @@ const BOXES = ['checkbox', 'switch', 'radio', 'menuitemcheckbox', 'menuitemradio
 async function check(element, on, look) {
   const control = controlOf(element);
   if (!BOXES.includes(role(control))) return {wrong: [html(element), ' is not a box that can be checked']};
-  const half = control.indeterminate || control.getAttribute('aria-checked') === 'mixed';
+  const half = get(control, 'indeterminate') || attr(control, 'aria-checked') === 'mixed';
   if (!half && checked(control) === on) return {done: true};
   if (look) return {why: [`it is ${half ? 'half ' : on ? 'not ' : ''}checked`]};
   if (!on && ['radio', 'menuitemradio'].includes(role(control))) return {wrong: ['a radio button cannot be unchecked, only another one be checked']};
   if (!enabled(control)) return {why: ['it is disabled']};
   // A box with a style of its own is often hidden: then it is its label that people click.
   let last = {why: ['it is not visible']};
-  for (const one of [element, control, ...(control.labels || [])]) {
+  for (const one of [element, control, ...(get(control, 'labels') || [])]) {
     if (!visible(one)) continue;
     const ready = await reachable(one);
     if (ready.element) return ready;
@@ -201,15 +324,15 @@ async function check(element, on, look) {
 const FILES = 'input[type=file]';
 function fileInput(element) {
   const control = controlOf(element);
-  if (control.matches(FILES)) return control;
-  const label = element.closest('label');
-  if (label && label.control && label.control.matches(FILES)) return label.control;
-  const pointed = [...byIds(element, 'aria-controls'), ...byIds(element, 'aria-owns')].find(one => one.matches(FILES));
+  if (is(control, FILES)) return control;
+  const label = closest(element, 'label');
+  if (label && label.control && is(label.control, FILES)) return label.control;
+  const pointed = [...byIds(element, 'aria-controls'), ...byIds(element, 'aria-owns')].find(one => is(one, FILES));
   if (pointed) return pointed;
-  for (let node = element; node && node.localName !== 'body'; node = node.parentElement) {
-    const found = node.querySelectorAll(FILES);
+  for (let node = element; node && tag(node) !== 'body'; node = parent(node)) {
+    const found = all(node, FILES);
     if (found.length) return found.length === 1 ? found[0] : null;
-    if (node.localName === 'form') break;
+    if (tag(node) === 'form') break;
   }
   return null;
 }

@@ -9,11 +9,31 @@ use super::command::Command;
 use super::locate::Query;
 use super::page::{PROMPT, Page, Saved};
 use super::verdict::Trouble;
+use super::world;
 use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::Values;
 use crate::scenario::Value;
+
+/// A value as it is sent: what has a form of its own for JSON, as a rectangle has, in that form. In the page's own world, so
+/// that it stands on words of the language alone.
+const PLAIN: &str = "const wachtaPlain = (value, deep) => {
+  if (value === null || typeof value !== 'object' || deep > 20 || value.nodeType) return value;
+  if (value[Symbol.toStringTag] !== undefined) return typeof value.toJSON === 'function' ? value.toJSON() : value;
+  if (typeof value.length === 'number') {
+    const copy = [];
+    for (let at = 0; at < value.length; at++) copy[at] = wachtaPlain(value[at], deep + 1);
+    return copy;
+  }
+  if (value.constructor && value.constructor !== Object) return value;
+  const copy = {};
+  for (const key in value) if ({}.hasOwnProperty.call(value, key)) copy[key] = wachtaPlain(value[key], deep + 1);
+  return copy;
+};";
+
+/// What a script has thrown, in words.
+const CATCH: &str = "catch (error) { return [null, error instanceof Error || typeof error !== 'object' ? `${error}` : JSON.stringify(error)]; }";
 
 /// How long the driver lets a script run when it was told nothing else.
 const USUAL: Duration = Duration::from_secs(10);
@@ -35,7 +55,7 @@ impl Page {
             self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
         }
         let left = Duration::from_secs(deadline.saturating_duration_since(Instant::now()).as_secs() + 1);
-        let other = (left != USUAL).then_some(left);
+        let other = (left != USUAL && self.bidi().is_none()).then_some(left);
         if let Some(left) = other {
             self.script_time(left).await.map_err(Trouble::failure)?;
         }
@@ -52,7 +72,9 @@ impl Page {
             // It has sent the browser to another page.
             Err(Trouble::Again(_)) if save.is_none() => Json::Null,
             Err(Trouble::Timeout(_)) => return Err(failed(Reason::Timeout, "the script did not end in time".into())),
-            Err(Trouble::Other(text)) => return Err(failed(Reason::Script, format!("the script failed: {text}"))),
+            Err(Trouble::Other(text) | Trouble::Inspection(text)) => {
+                return Err(failed(Reason::Script, format!("the script failed: {text}")));
+            }
             Err(trouble) => return Err(trouble.failure().at(script.span)),
         };
         Ok(save.map(|name| (name.value.clone(), value, false)).into_iter().collect())
@@ -61,12 +83,35 @@ impl Page {
     /// The result of a function body under `value`, or what it threw under `threw`.
     pub(super) async fn evaluate(&mut self, body: &str, args: &[Json], deadline: Instant) -> Result<Json, Trouble> {
         // The body stands in the script as it is: a page's security policy may forbid to make functions of texts.
-        let script = format!(
-            "return (async function () {{\n{body}\n}}).apply(window, arguments[0]).then(
-               value => ({{value: value === undefined ? null : value}}),
-               error => ({{threw: error instanceof Error ? String(error) : typeof error === 'object' ? JSON.stringify(error) : String(error)}}));"
+        if self.bidi().is_none() {
+            let script = format!(
+                "return (async function () {{\n{body}\n}}).apply(window, arguments[0]).then(
+                   value => ({{value: value === undefined ? null : value}}),
+                   error => ({{threw: error instanceof Error ? String(error) : typeof error === 'object' ? JSON.stringify(error) : String(error)}}));"
+            );
+            let left = deadline.saturating_duration_since(Instant::now());
+            return self.call(Command::script(&script, &Json::from(args)), left).await;
+        }
+        let declaration = format!(
+            "async function () {{\n{PLAIN}\ntry {{ return [wachtaPlain(await (async () => {{\n{body}\n}})(), 0)]; }} {CATCH} }}"
         );
-        self.script(&script, &Json::from(args), deadline).await
+        let params = json!({
+            "functionDeclaration": declaration,
+            "awaitPromise": true,
+            "arguments": args.iter().map(world::local).collect::<Vec<_>>(),
+            "target": {"context": self.document()},
+        });
+        self.hold_back(deadline).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = self.call_function(params, left).await?;
+        if let Some(text) = world::thrown(&answer) {
+            return Err(Trouble::Other(text));
+        }
+        let parts = &answer["result"]["value"];
+        Ok(match parts[1]["value"].as_str() {
+            Some(text) => json!({"threw": text}),
+            None => json!({"value": world::plain(&parts[0])}),
+        })
     }
 
     async fn script_time(&mut self, limit: Duration) -> Result<(), Trouble> {

@@ -22,6 +22,8 @@ pub(super) enum Trouble {
     Crash(String),
     /// The window that it was said to has closed; the browser goes on.
     Closed,
+    /// Ours: our own script failed in the page.
+    Inspection(String),
     /// Ours: the browser or the driver is gone.
     Gone(Reason, String),
     /// Anything else the driver says of the command.
@@ -38,6 +40,7 @@ impl Trouble {
             Self::Net(code) => net(&code),
             Self::Crash(text) => Failure::new(Reason::Crash, format!("the page's process crashed: {text}")),
             Self::Closed => Failure::new(Reason::NotFound, "the page closed its window"),
+            Self::Inspection(text) => Failure::new(Reason::Inspection, text),
             Self::Gone(reason, text) => Failure::new(reason, text),
             Self::Other(text) => Failure::new(Reason::Protocol, text),
         }
@@ -80,12 +83,24 @@ pub(super) fn refused(code: &str, message: &str) -> Trouble {
     }
     match code {
         "no such frame" | "no such node" | "stale element reference" | "no such alert" => Trouble::Again(text),
-        _ if message.contains("Cannot find context") || message.contains("navigated or closed") => Trouble::Again(text),
+        // A document that was replaced while it was asked, or a frame that moved to another process.
+        _ if REPLACED.iter().any(|words| message.contains(words)) => Trouble::Again(text),
         "invalid session id" => Trouble::Gone(Reason::Browser, format!("the browser went away: {text}")),
         "timeout" => Trouble::Timeout(text),
         _ => Trouble::Other(text),
     }
 }
+
+/// How Chromium says that the document of a command is gone.
+const REPLACED: [&str; 7] = [
+    "Cannot find context",
+    "navigated or closed",
+    "context was destroyed",
+    "Promise was collected",
+    "No frame for given id",
+    "Frame with the given",
+    "Session with given id not found",
+];
 
 fn standard(status: &ErrorStatus, message: &str) -> Trouble {
     let text = short(message);
@@ -126,6 +141,11 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
         // A dialog stood in the way; the driver has dismissed it.
         | ErrorStatus::UnexpectedAlertOpen => Trouble::Again(text),
         ErrorStatus::Timeout | ErrorStatus::ScriptTimeout => Trouble::Timeout(text),
+        // The driver's own scripts run in the page's world, which may have overwritten what they stand on.
+        ErrorStatus::JavascriptError => Trouble::Inspection(format!("the driver's own script failed in the page: {text}")),
+        _ if has(&["Runtime.callFunctionOn", "deepSerializedValue"]) => {
+            Trouble::Inspection(format!("the driver's own script failed in the page: {text}"))
+        }
         ErrorStatus::InvalidSessionId | ErrorStatus::NoSuchWindow | ErrorStatus::SessionNotCreated => {
             Trouble::Gone(Reason::Browser, format!("the browser went away: {text}"))
         }

@@ -339,14 +339,11 @@ fn plain(role: &str) -> &str {
 async fn roles_and_names_are_those_of_the_standards() {
     let mut bench = Bench::new(&[("/", "<title>names</title>")]).await;
     bench.act(&goto("/")).await;
-    let script = format!(
-        "{}; document.body.setHTMLUnsafe(arguments[0]); const x = document.getElementById('x'); return [x, role(x), name(x)];",
-        include_str!("../names.js")
-    );
+    let script = "document.body.setHTMLUnsafe(arguments[0]); const x = document.getElementById('x'); return [x, ...wachta.describe(x)];";
     let mut wrong = Vec::new();
     for (html, expected_role, expected_name, why) in CASES {
         let deadline = tokio::time::Instant::now() + PROMPT;
-        let found = bench.page.script(&script, &serde_json::Value::from(*html), deadline).await.unwrap();
+        let found = bench.page.script(script, &serde_json::Value::from(*html), deadline).await.unwrap();
         let (role, name) = (found[1].as_str().unwrap(), found[2].as_str().unwrap());
         if (role, name) != (*expected_role, *expected_name) {
             wrong.push(format!("{html}\n  expected {expected_role:?} {expected_name:?}, found {role:?} {name:?}"));

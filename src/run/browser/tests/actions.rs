@@ -168,8 +168,8 @@ async fn expectations_hold_or_say_what_was_seen() {
             PageFact::Visible(css("select")),
             Reason::Ambiguous,
             "2 elements match css `select`",
-            "one element",
-            r#"combobox "Size" <select id="size">, listbox "Extras" <select id="extras">"#,
+            "one element: choose it with `within` or `nth`",
+            r#"combobox "Size" <select id="size"> (nth 1, on screen), listbox "Extras" <select id="extras"> (nth 2, on screen)"#,
         ),
     ] {
         let failure = bench.fail(&expect(fact)).await;

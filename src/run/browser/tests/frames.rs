@@ -63,6 +63,11 @@ async fn steps_act_in_frames_and_come_back() {
     assert_eq!((failure.reason, failure.message.as_str()), (Reason::Configuration, "<p> is not a frame"));
     bench.act(&click(role("button", "Pay"))).await;
     assert_eq!(bench.js("return document.title").await, "clicked");
+    // What is in a frame of the document is said to be there, whosever frame it is.
+    let failure =
+        bench.page.act(&fill(label("Card number"), "1"), &frames[..1], &bench.values, short).await.unwrap_err();
+    let hint = r#"it is in frame Secure card form: add `within_frame: {title: "Secure card form"}`"#;
+    assert!(failure.seen.as_deref().is_some_and(|seen| seen.contains(hint)), "{failure:?}");
     bench.end().await;
 }
 

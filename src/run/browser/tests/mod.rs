@@ -5,6 +5,7 @@ mod actions;
 mod fields;
 mod frames;
 mod goto;
+mod hostile;
 mod leases;
 mod locating;
 mod pictures;
@@ -82,6 +83,11 @@ async fn site(pages: &[(&str, &str)]) -> String {
             "/download" => ([("content-disposition", "attachment; filename=a.bin")], "x").into_response(),
             "/no-content" => StatusCode::NO_CONTENT.into_response(),
             "/hang" => std::future::pending().await,
+            "/sandboxed" => {
+                let html = pages.get("/sandboxed").cloned().unwrap_or_default();
+                ([("content-security-policy", "sandbox allow-forms")], Html(format!("<!doctype html>{html}")))
+                    .into_response()
+            }
             path => match pages.get(path) {
                 Some(html) => Html(format!("<!doctype html><meta charset=utf-8>{html}")).into_response(),
                 None => (StatusCode::NOT_FOUND, Html("<h1>not found</h1>")).into_response(),
@@ -220,7 +226,9 @@ impl Bench {
     /// What a script finds in the page.
     async fn js(&mut self, body: &str) -> serde_json::Value {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        self.page.script(body, &serde_json::Value::Null, deadline).await.unwrap()
+        let found = self.page.evaluate(body, &[], deadline).await.unwrap();
+        assert!(found["threw"].is_null(), "{body}: {found}");
+        found["value"].clone()
     }
 
     async fn end(self) {

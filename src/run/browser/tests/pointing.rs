@@ -124,3 +124,91 @@ async fn pages_and_their_parts_are_scrolled() {
     assert_eq!(bench.js("return document.getElementById('part').scrollTop").await, 700);
     bench.end().await;
 }
+
+const INNER: &str = "<body style='margin:0'><button style='position:absolute;left:600px;top:300px;width:80px' onclick=\"top.postMessage('right','*')\">Inner</button>
+<button style='position:absolute;left:300px;top:150px;width:80px' onclick=\"top.postMessage('wrong','*')\">Trap</button>
+<label style='position:absolute;left:100px;top:400px'><input type=checkbox onchange=\"top.postMessage('checked','*')\"> Agree</label><div style='height:1500px'></div>";
+
+/// However a frame is scaled, zoomed or turned, and whosever page is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn clicks_in_frames_hit_what_they_name() {
+    let styles = [
+        "padding:0",
+        "transform:scale(.5)",
+        "transform:scale(.8)",
+        "zoom:.5",
+        "transform:translate(200px,0) rotate(20deg) scale(.6)",
+        "scale:.5;rotate:10deg;translate:150px",
+    ];
+    let far = site(&[("/inner", INNER)]).await.replace("127.0.0.1", "localhost");
+    let mut texts = Vec::new();
+    for (at, style) in styles.iter().enumerate() {
+        for (kind, source) in [("same", "/inner".to_owned()), ("cross", format!("{far}inner"))] {
+            let html = format!(
+                "<title>-</title><div style='{style};transform-origin:0 0;margin-top:50px'><iframe title=Scaled width=1000 height=600 style='padding:5px' src='{source}'></iframe></div>
+                 <script>onmessage = e => document.title += e.data</script>"
+            );
+            texts.push((format!("/{kind}{at}"), html));
+        }
+    }
+    let mut pages: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    pages.push(("/inner", INNER));
+    for engine in [Engine::Chromium, Engine::Firefox] {
+        let mut bench = Bench::of(engine, &pages).await;
+        let mut wrong = Vec::new();
+        for (path, _) in &texts {
+            bench.act(&goto(path)).await;
+            let frame = [target(How::Title(Matcher::text("Scaled")))];
+            let within = Duration::from_secs(20);
+            let agree = PageAction::Check { target: role("checkbox", "Agree"), on: true };
+            for step in [click(role("button", "Inner")), agree] {
+                if let Err(failure) = bench.page.act(&step, &frame, &bench.values, within).await {
+                    wrong.push(format!("{engine} {path}: {failure:?}"));
+                }
+            }
+            if bench.within(5.0, &expect(PageFact::Title(Matcher::text("-rightchecked")))).await.is_err() {
+                wrong.push(format!("{engine} {path}: {}", bench.js("return document.title").await));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        bench.end().await;
+    }
+}
+
+const AIMS: &str = "<title>-</title><style>button,a{font:16px sans-serif}#contents{display:contents}#flat{height:0}#flat b{float:left;width:80px;height:30px;background:#eee}</style>
+<label id=label style='display:block;width:400px;text-align:center'><input type=checkbox onchange=\"log('checked')\" style='position:absolute;left:0;opacity:0'>I agree to <a href='#terms' onclick=\"log('link')\">the terms of use and all that is in them</a></label>
+<div style='height:60px'></div><a id=contents href='#c' onclick=\"log('contents')\"><span>Contents</span></a>
+<div style='height:20px'></div><div id=flat role=button tabindex=0 onclick=\"log('flat')\"><b>Flat</b></div><div style='clear:both;height:60px'></div>
+<div style='transform:rotate(30deg) scale(.7);width:200px'><button onclick=\"log('turned')\">Turned</button></div>
+<img alt=Map usemap='#m' width=200 height=100 src=data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7><map name=m><area alt=East shape=rect coords='100,0,200,100' href='#e' onclick=\"log('east')\"><area alt=West shape=rect coords='0,0,100,100' href='#w' onclick=\"log('west')\"></map>
+<button id=none style='pointer-events:none' onclick=\"log('none')\">None</button>
+<button id=stolen onmouseover=\"document.getElementById('veil').style.display = 'block'\" onclick=\"log('stolen')\">Stolen</button><div id=veil style='display:none;position:fixed;inset:0'></div>
+<script>function log(text) { document.title += text; }</script>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clicks_are_got_by_what_they_name_or_fail() {
+    for engine in [Engine::Chromium, Engine::Firefox] {
+        let mut bench = Bench::of(engine, &[("/", AIMS)]).await;
+        for (target, logged) in [
+            (css("#label"), "-checked"),
+            (role("link", "Contents"), "-contents"),
+            (css("#flat"), "-flat"),
+            (role("button", "Turned"), "-turned"),
+            (role("link", "East"), "-east"),
+            (role("link", "West"), "-west"),
+        ] {
+            bench.act(&goto("/")).await;
+            if let Err(failure) = bench.within(10.0, &click(target)).await {
+                panic!("{engine} {logged}: {failure:?}");
+            }
+            assert_eq!(bench.js("return document.title").await, logged, "{engine}");
+        }
+        bench.act(&goto("/")).await;
+        let failure = bench.fail(&click(css("#none"))).await;
+        assert!(failure.message.contains("pointer-events: none"), "{engine} {failure:?}");
+        let failure = bench.within(5.0, &click(css("#stolen"))).await.unwrap_err();
+        assert_eq!(failure.message, r#"css `#stolen` did not get the click, but <div id="veil"> did"#, "{engine}");
+        assert_eq!(bench.js("return document.title").await, "-", "{engine}");
+        bench.end().await;
+    }
+}

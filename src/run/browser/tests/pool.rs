@@ -39,8 +39,7 @@ const ROUNDS: usize = 5;
 
 async fn traces(page: &mut Page) -> serde_json::Value {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    let script = format!("return (async () => {{{TRACES}}})()");
-    page.script(&script, &serde_json::Value::Null, deadline).await.unwrap()
+    page.evaluate(TRACES, &[], deadline).await.unwrap()["value"].take()
 }
 
 async fn leaves_nothing_to_the_next(engine: Engine) {
@@ -115,8 +114,8 @@ async fn a_run_does_not_see_the_user_that_is_made_for_the_next_one() {
         let window = page.change_window(&WindowChange::New, &values, deadline).await.unwrap_err();
         assert_eq!((window.reason, window.seen.as_deref()), (Reason::NotFound, Some("1 windows, none of them new")));
         let script = "return [document.hasFocus(), document.visibilityState, document.title]";
-        let seen = page.script(script, &serde_json::Value::Null, tokio::time::Instant::now() + SOON).await.unwrap();
-        assert_eq!(seen, serde_json::json!([true, "visible", "mine"]));
+        let seen = page.evaluate(script, &[], tokio::time::Instant::now() + SOON).await.unwrap();
+        assert_eq!(seen["value"], serde_json::json!([true, "visible", "mine"]));
         page.close().await;
     }
     assert_eq!(started(&browsers), 1);

@@ -44,7 +44,7 @@ async fn a_page_sees_what_the_scenario_says_of_its_browser() {
         page.step(0, "00000000000000ab", false);
         page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        let known = page.script(KNOWN, &serde_json::Value::Null, deadline).await.unwrap();
+        let known = page.evaluate(KNOWN, &[], deadline).await.unwrap()["value"].take();
         assert_eq!(known["size"], serde_json::json!([600, 700]), "{engine}: {known}");
         assert_eq!((&known["ratio"], &known["language"]), (&2.625.into(), &"pl-PL".into()), "{engine}: {known}");
         assert_eq!((&known["zone"], &known["cookie"]), (&"Asia/Tokyo".into(), &"a=b".into()), "{engine}: {known}");
