@@ -81,6 +81,9 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
         http: Some(HttpResult { method: "GET".into(), url, status, bytes: 1, hops: Vec::new() }),
         certificate_expires_at: None,
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         page: None,
     };
     Outcome {
@@ -102,6 +105,7 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
         steps: vec![step],
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }
 

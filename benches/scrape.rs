@@ -110,6 +110,9 @@ fn outcome(scenario: &Scenario, n: usize) -> Outcome {
         http: Some(http),
         certificate_expires_at: Some(Utc::now()),
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         page: None,
     };
     Outcome {
@@ -129,6 +132,7 @@ fn outcome(scenario: &Scenario, n: usize) -> Outcome {
         steps: vec![step],
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
         seq: 0,
         streak: None,
     }

@@ -128,6 +128,7 @@ fn outcomes() -> Vec<Arc<Outcome>> {
             steps: Vec::new(),
             evidence: Vec::new(),
             browser: None,
+            differences: Vec::new(),
         })
     };
     (0..500).map(outcome).collect()

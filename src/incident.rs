@@ -110,6 +110,9 @@ pub struct Incident {
     pub step: Option<String>,
     /// `file.yaml:LINE:COLUMN` of what did not hold.
     pub place: Option<String>,
+    /// What the last bad run did otherwise than the last good one, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Masked>,
     /// The screenshot of the last bad run's failure: its path, relative to the evidence folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screenshot: Option<String>,
@@ -213,6 +216,7 @@ impl Incident {
             message: None,
             step: None,
             place: None,
+            difference: None,
             screenshot: None,
             runbook: None,
             bad_runs: 0,
@@ -247,6 +251,7 @@ impl Incident {
             message: None,
             step: None,
             place: None,
+            difference: None,
             screenshot: None,
             runbook: None,
             bad_runs: 0,

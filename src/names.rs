@@ -283,6 +283,7 @@ pub mod metric {
         SCHEDULE_SKIPPED "wachta_schedule_skipped_total" Counter ["cause"] "Due runs that were not started.";
         BROWSER_SESSIONS "wachta_browser_sessions" Gauge ["state"] "Browser sessions.";
         BROWSER_WAITING "wachta_browser_waiting_runs" Gauge ["cause"] "Runs that wait: for a free session, or for memory to start one.";
+        BROWSER_WAIT "wachta_browser_wait_seconds" Histogram [] "How long runs waited for a browser, the start of one included.";
         BROWSER_SESSIONS_STARTED "wachta_browser_sessions_started_total" Counter [] "Browser sessions that were started.";
         BROWSER_SANDBOX "wachta_browser_sandbox" Gauge [] "Whether browsers have a sandbox (1 or 0): Chromium has none when the agent runs as root.";
         BROWSER_SESSIONS_REAPED "wachta_browser_sessions_reaped_total" Counter ["cause"] "Browser sessions that did not end by themselves and were ended.";

@@ -86,6 +86,32 @@ pub struct Outcome {
     /// The browser, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<BrowserResult>,
+    /// What it did otherwise than the last good run that was kept, the most telling first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+}
+
+/// Something that a run did otherwise than a good one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// What it is about.
+    pub kind: DifferenceKind,
+    /// It, for people: `POST /api/orders answers 500, was 201`.
+    pub text: Masked,
+}
+
+/// What a difference between two runs is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DifferenceKind {
+    /// A request that was answered otherwise, is new or missing.
+    Request,
+    /// An error on the console.
+    Console,
+    /// A step that took much longer.
+    Step,
+    /// What the page shows.
+    Page,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
@@ -104,13 +130,22 @@ impl Outcome {
         1_024
             + self.steps.len() * 768
             + self.steps.iter().map(|step| step.earlier_requests.len() * 384).sum::<usize>()
+            + self.steps.iter().flat_map(|step| &step.notes).map(|note| 64 + note.len()).sum::<usize>()
+            + self
+                .steps
+                .iter()
+                .filter_map(|step| step.snippet.as_ref())
+                .map(|snippet| 64 + snippet.len())
+                .sum::<usize>()
+            + self.differences.iter().map(|difference| 64 + difference.text.len()).sum::<usize>()
             + self.evidence.len() * 256
             + self.message.as_ref().map_or(0, |message| message.len())
     }
 
-    /// Its steps as the scenario's file has them: what a suite adds has names that nobody bounds, and is no series.
+    /// Its steps as the scenario's file has them, each once: what a suite adds has names that nobody bounds and is no
+    /// series, and of a group that was done again the last try counts.
     pub fn steps_of_file(&self) -> impl Iterator<Item = &StepResult> {
-        self.steps.iter().filter(|step| self.kind != Kind::Exec || step.depth == 0)
+        self.steps.iter().filter(|step| !step.retried && (self.kind != Kind::Exec || step.depth == 0))
     }
 
     /// Returns whether the target was up (`passed`, `degraded`) or down (`failed`); `None` if the run did not test it.
@@ -203,6 +238,15 @@ pub struct StepResult {
     /// that has no answer. Of very many tries those in the middle are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier_requests: Vec<Hop>,
+    /// What happened besides, for people: a dialog that nobody asked for, an overlay that was in the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Masked>,
+    /// The lines of the scenario's file that it failed at, as they were when it ran, with the place marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snippet: Option<Masked>,
+    /// Whether its group was done again later: what it did counts no longer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retried: bool,
     /// When the certificate that it saw expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_expires_at: Option<DateTime<Utc>>,
@@ -495,6 +539,8 @@ pub enum EvidenceKind {
     Page,
     /// HAR 1.2: the run's requests.
     Har,
+    /// A PNG with a frame around each part that differs from the picture of the last good run.
+    Difference,
     /// What a screen reader would say of the page, as text.
     Accessibility,
     /// A picture of a filmstrip: JPEG.
@@ -503,6 +549,8 @@ pub enum EvidenceKind {
     Response,
     /// The end of what a command wrote.
     Output,
+    /// The beginning of a file that was downloaded.
+    Download,
 }
 
 impl EvidenceKind {
@@ -513,10 +561,12 @@ impl EvidenceKind {
             Self::Source => "source",
             Self::Page => "page",
             Self::Har => "har",
+            Self::Difference => "difference",
             Self::Accessibility => "accessibility",
             Self::Frame => "frame",
             Self::Response => "response",
             Self::Output => "output",
+            Self::Download => "download",
         }
     }
 }

@@ -63,6 +63,7 @@ fn a_lack_of_descriptors_is_ours_for_every_kind() {
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: None,
         tokens: Tokens::default(),
         line: Line::default(),

@@ -76,6 +76,9 @@ fn made(line: &str) -> (String, u64) {
         http: None,
         certificate_expires_at: None,
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         page: None,
     };
     let failed = StepResult {

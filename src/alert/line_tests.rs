@@ -54,6 +54,7 @@ impl Agent {
             evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
             beats: None,
             baseline: None,
+            footprints: None,
             clock: None,
             tokens: Tokens::default(),
             line,

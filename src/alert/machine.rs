@@ -332,6 +332,10 @@ pub fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     if incident.message != outcome.message {
         incident.message.clone_from(&outcome.message);
     }
+    let difference = outcome.differences.first().map(|difference| &difference.text);
+    if incident.difference.as_ref() != difference {
+        incident.difference = difference.cloned();
+    }
     keep(&mut incident.step, step.map(|step| step.name.as_str()));
     keep(&mut incident.place, step.map(|step| step.place.as_str()));
     let pictures = || outcome.evidence.iter().rev().filter(|piece| piece.kind == EvidenceKind::Screenshot);

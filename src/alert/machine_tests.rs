@@ -67,6 +67,7 @@ fn outcome(scenario: &str, letter: char, number: u128, second: i64) -> Outcome {
         steps: Vec::new(),
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }
 

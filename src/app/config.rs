@@ -5,6 +5,9 @@ mod network;
 mod pipeline;
 mod receivers;
 
+use std::path::Path;
+
+use crate::bounded;
 use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
 use crate::notify::Route;
 use crate::run::blackbox::Pattern;
@@ -79,6 +82,8 @@ pub fn schema() -> serde_json::Value {
     crate::scenario::schema::of_tables("wachta agent file", &[TOP, sink::KEYS], &["location", "scenarios"])
 }
 
+/// The largest file of roots that is read, in bytes.
+const LARGEST_PEM: u64 = 4 << 20;
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape: Some(shape), doc }
 }
@@ -127,6 +132,7 @@ const WEB: &[Key] = &[
 const BROWSER: &[Key] = &[
     key("max_sessions", Shape::Count, "how many sessions may exist at once; default 2"),
     key("webdriver", Shape::Text, "a WebDriver endpoint; left out: chromedriver or geckodriver is found and run"),
+    key("trust", Shape::Keys(&[BROWSER_TRUST]), "whose certificate the endpoint may have, besides the system's roots"),
     key(
         "headless",
         Shape::Words(crate::scenario::Headless::WORDS),
@@ -139,6 +145,7 @@ const BROWSER: &[Key] = &[
     key("max_memory", Shape::Text, "what a browser may have for itself, like 2GiB; beyond, it is ended; default 2GiB"),
     key("min_free_memory", Shape::Text, "what must be free to start one; default 400MiB"),
 ];
+const BROWSER_TRUST: &[Key] = &[key("ca", Shape::Text, "a PEM file with further roots")];
 const EVIDENCE: &[Key] = &[
     key("max_size", Shape::Text, "all of it, like 500MB or 2GB; beyond, the oldest goes first; default 1GB"),
     key("keep", Shape::Duration, "how long at most; default and limit 30d, as runs themselves"),
@@ -313,6 +320,7 @@ fn browser_config(r: &mut Reader, node: &Node) -> run::browser::Config {
         config.max_sessions = count as usize;
     }
     config.webdriver = fields.get("webdriver").and_then(|node| http_url(r, node, "`webdriver`"));
+    config.roots = fields.get("trust").map(|node| roots(r, node)).unwrap_or_default();
     if let Some(headless) = fields.get("headless").and_then(|node| crate::scenario::headless(r, node)) {
         config.headless = headless;
     }
@@ -338,6 +346,22 @@ fn browser_config(r: &mut Reader, node: &Node) -> run::browser::Config {
         config.min_free_memory = bytes;
     }
     config
+}
+
+/// Reads `browser: {trust: …}`, and the file.
+fn roots(r: &mut Reader, node: &Node) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+    let Some(fields) = r.fields(node, "`trust`", &[BROWSER_TRUST]) else { return Vec::new() };
+    let Some((node, path)) = fields.get("ca").and_then(|node| Some((node, r.text(node, "`ca`")?))) else {
+        return Vec::new();
+    };
+    let read = bounded::read(Path::new(&path.value), LARGEST_PEM).map_err(|error| error.to_string());
+    match read.and_then(|pem| run::tls::certificates(&pem)) {
+        Ok(roots) => roots,
+        Err(why) => {
+            r.fail(node.span, format!("`{}` cannot be used: {why}", path.value));
+            Vec::new()
+        }
+    }
 }
 
 fn evidence_config(r: &mut Reader, node: &Node) -> Limits {

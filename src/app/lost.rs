@@ -58,5 +58,6 @@ fn lost(intent: Intent, ended_at: DateTime<Utc>) -> Outcome {
         steps: Vec::new(),
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }

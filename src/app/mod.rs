@@ -189,6 +189,7 @@ struct Parts {
     /// Who notices when the agent is gone.
     alive: watch::Sender<Option<notify::Alive>>,
     baseline: run::Baseline,
+    footprints: run::Footprints,
     prometheus: Arc<Prometheus>,
     sinks: Arc<Sinks>,
     /// Whether a sink exports traces, so that requests of runs say which they belong to.
@@ -251,6 +252,7 @@ impl App {
         let writing = tasks.essential("store", &here, writer.run(finish.clone()));
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
+        let footprints = run::Footprints::new(evidence.root().join("good"));
         let tools = notify::Tools {
             client: web_client()?,
             evidence: evidence.clone(),
@@ -333,6 +335,7 @@ impl App {
             line: run::Line::new(dialer.clone()),
             alive: watch::Sender::default(),
             baseline: run::Baseline::new(history, &config.location),
+            footprints,
             prometheus: Arc::clone(&prometheus),
             sinks: Arc::clone(&sinks),
             exports_traces: AtomicBool::default(),
@@ -598,6 +601,7 @@ impl Parts {
             evidence: self.evidence.clone(),
             beats: Some(self.beats.clone()),
             baseline: Some(self.baseline.clone()),
+            footprints: Some(self.footprints.clone()),
             clock: Some(self.clock.clone()),
             location: self.location.clone(),
         }

@@ -182,6 +182,8 @@ impl Parts {
         });
         self.load_metrics(&mut state, &scenarios, &config.metrics);
         self.baseline.retain(|id| scenarios.contains_key(id));
+        let paused = &catalog.paused;
+        self.footprints.retain(|id| scenarios.contains_key(id) || paused.contains_key(id)).await;
         if config.alerting != state.config.alerting || config.web.external_url != state.config.web.external_url {
             state.links = Links::new(config.web.external_url.clone());
             state.courier.retire(&config.alerting.receivers).await;

@@ -13,8 +13,8 @@ use crate::names::exit;
 use crate::scenario::model::Pretty;
 use crate::scenario::tree::MAX_BYTES;
 use crate::scenario::{
-    Action, How, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule, Scroll, Slo, Step, Target,
-    Value, load,
+    Action, Group, How, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule, Scroll, Slo, Step,
+    Target, Value, load,
 };
 
 /// Arguments of `wachta explain`.
@@ -135,17 +135,21 @@ fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
             (Action::Group(_), None) => String::new(),
             _ => format!("   timeout {}", Pretty(step.timeout())),
         };
+        let retry = match &step.action {
+            Action::Group(Group { retry: more @ 1.., .. }) => format!("   retry {more}"),
+            _ => String::new(),
+        };
         let optional = if step.optional { "   optional" } else { "" };
         let go_on = if step.go_on { "   continue" } else { "" };
         let when = if step.when.is_empty() { "" } else { "   when" };
-        writeln!(out, "    {number}. {}{timeout}{optional}{go_on}{when}", step.name)?;
+        writeln!(out, "    {number}. {}{timeout}{retry}{optional}{go_on}{when}", step.name)?;
         for frame in &step.within_frame {
             writeln!(out, "       frame  {}", show(frame))?;
         }
         for (word, target) in targets(step) {
             writeln!(out, "       {word:<6} {}", show(target))?;
         }
-        if let Action::Group(inner) = &step.action {
+        if let Action::Group(Group { steps: inner, .. }) = &step.action {
             steps(inner, &format!("{number}."), out)?;
         }
     }
@@ -164,7 +168,7 @@ fn targets(step: &Step) -> Vec<(&'static str, &Target)> {
         | PageAction::Fill { target, .. }
         | PageAction::Select { target, .. }
         | PageAction::Upload { target, .. }
-        | PageAction::Scroll(Scroll::To(target)) => vec![("target", target)],
+        | PageAction::Scroll(Scroll::To(target) | Scroll::Until(target)) => vec![("target", target)],
         PageAction::Press { into, .. } => into.iter().map(|into| ("target", into)).collect(),
         PageAction::Drag { target, to } => vec![("target", target), ("to", to)],
         PageAction::Screenshot { of, .. } => of.iter().map(|of| ("of", of)).collect(),
@@ -208,7 +212,7 @@ fn show(target: &Target) -> String {
         How::Id(t) => format!("id \"{}\"", t.raw()),
         How::Css(t) => format!("css {}", t.raw()),
         How::Xpath(t) => format!("xpath {}", t.raw()),
-        How::AnyOf(targets) => targets.iter().map(show).collect::<Vec<_>>().join("; else "),
+        How::AnyOf(targets) | How::OneOf(targets) => targets.iter().map(show).collect::<Vec<_>>().join("; else "),
     };
     if let Some(nth) = target.nth {
         shown.push_str(&format!(", number {nth}"));

@@ -270,6 +270,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         evidence: EvidenceFolder::new(&args.evidence),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: ClockWatch::start().ok(),
         location: "local".into(),
     };

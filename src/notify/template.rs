@@ -46,6 +46,9 @@ step: {{ step }}
 {% if message %}
 {{ 'was' if event == 'resolved' or event == 'digest' and resolved_at else 'seen' }}: {{ message }}
 {% endif %}
+{% if difference and event != 'resolved' %}
+since the last good run: {{ difference }}
+{% endif %}
 {% if target and event != 'resolved' %}
 where: {{ target }}
 {% endif %}
@@ -67,7 +70,7 @@ also affected ({{ others|length + uncounted }}):
 {% endif %}";
 
 /// The names that templates may use.
-pub const NAMES: [&str; 32] = [
+pub const NAMES: [&str; 33] = [
     "headline",
     "event",
     "severity",
@@ -79,6 +82,7 @@ pub const NAMES: [&str; 32] = [
     "verdict",
     "reason",
     "message",
+    "difference",
     "step",
     "place",
     "run",
@@ -232,6 +236,7 @@ fn names(notice: &Notice, links: &Links) -> Value {
         "kind": incident.kind, "tags": incident.tags, "location": incident.location,
         "verdict": incident.verdict.as_str(), "reason": incident.reason.map(Reason::as_str),
         "message": incident.message.as_deref().map(text), "step": some(&incident.step), "place": some(&incident.place),
+        "difference": incident.difference.as_deref().map(text),
         "run": incident.last_run.to_string(), "opened_at": moment(incident.opened_at),
         "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| Pretty(lasted).to_string()),
         "bad_runs": incident.bad_runs, "note": some(&notice.note),
@@ -286,6 +291,7 @@ pub(super) fn sample() -> Notice {
         message: Some(Masked::constant("no such element")),
         step: Some("click button \"Pay now\"".into()),
         place: Some("scenarios/shop-checkout.yaml:31:9".into()),
+        difference: None,
         screenshot: None,
         runbook: Some("https://wiki.example.com/checkout".into()),
         bad_runs: 3,

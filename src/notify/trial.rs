@@ -90,6 +90,7 @@ fn incident(receiver: &str, location: &str, now: DateTime<Utc>) -> Incident {
         message: None,
         step: None,
         place: None,
+        difference: None,
         screenshot: None,
         runbook: None,
         bad_runs: 1,

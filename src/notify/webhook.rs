@@ -62,6 +62,7 @@ pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
         "verdict": incident.verdict,
         "reason": incident.reason,
         "message": incident.message,
+        "difference": incident.difference,
         "step": incident.step,
         "place": incident.place,
         "run": incident.last_run,

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 
 use super::browser::{Page, Spec};
+use super::difference::RequestPrint;
 use super::limits::Place;
 use super::record::{Record, degraded_by_finally};
 use super::{Ticket, Tools, Values, http, probe};
 use crate::diagnostic::At;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{EvidenceKind, Failure, StepStatus};
-use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, PageAction, Pretty, ResponseFact, Scenario, Step};
+use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, Group, PageAction, Pretty, ResponseFact, Scenario, Step};
 use crate::secret::Masked;
 
 /// What a step's own timeout may be overrun by before it is cut off from outside: a step that keeps its own time
@@ -32,6 +33,8 @@ pub(super) struct Flow<'a> {
     page: Option<Page>,
     /// Whether the browser must be one that no other run has used.
     fresh: bool,
+    /// Whether the run keeps what its pages look like, for a later one that goes wrong to be compared with.
+    prints: bool,
 }
 
 /// Where in the scenario a list of steps stands.
@@ -74,7 +77,8 @@ impl<'a> Flow<'a> {
         )
         .reading_by(tools.limits.readers());
         let session = http::Session::new(tools, http::Trace { run: record.run(), is_sent: ticket.traceparent });
-        Self { scenario, tools, ticket, record, values, session, page: None, fresh }
+        let prints = tools.footprints.as_ref().is_some_and(|footprints| footprints.is_due(scenario));
+        Self { scenario, tools, ticket, record, values, session, page: None, fresh, prints }
     }
 
     pub(super) async fn run(mut self) {
@@ -180,6 +184,9 @@ impl<'a> Flow<'a> {
                 let ((from, failure), goes_on) = match self.step(step, index, within).await {
                     Ok(Done::Passed) => {
                         self.record.end_step(index, StepStatus::Passed, None);
+                        if self.prints && matches!(step.action, Action::Page(_)) {
+                            self.print_page(index).await;
+                        }
                         continue;
                     }
                     Ok(Done::PassedOver) => {
@@ -221,14 +228,14 @@ impl<'a> Flow<'a> {
             return Ok(Done::PassedOver);
         }
         let left = within.deadline.saturating_duration_since(Instant::now());
-        if let Action::Group(steps) = &step.action {
+        if let Action::Group(group) = &step.action {
             let own = step.timeout.map(|timeout| (Instant::now() + timeout, timeout));
             let (deadline, bound) = match own {
                 Some((deadline, timeout)) if deadline < within.deadline => (deadline, ("the group", timeout)),
                 _ => (within.deadline, within.bound),
             };
             let inner = Within { depth: within.depth + 1, deadline, bound, ..within };
-            return Ok(self.steps(steps, inner).await?.map_or(Done::Passed, Done::Failed));
+            return self.group(group, index, inner).await;
         }
         let cancel = self.ticket.cancel.clone();
         let timeout = step.timeout().min(left);
@@ -269,6 +276,27 @@ impl<'a> Flow<'a> {
             };
             (index, failure.at(step.span))
         })
+    }
+
+    /// Does the steps of a group, and does them again from the first one where it says so. What another try cannot mend
+    /// is not tried: when the time is up, the run is stopped, or the trouble is ours.
+    async fn group(&mut self, group: &'a Group, index: usize, within: Within) -> Result<Done, Left> {
+        let mut left = group.retry;
+        loop {
+            let first = self.record.steps();
+            let done = self.steps(&group.steps, within).await;
+            let (Ok(Some((from, failure))) | Err((from, failure))) = &done else { return Ok(Done::Passed) };
+            let is_final = left == 0
+                || Instant::now() >= within.deadline
+                || self.ticket.cancel.is_cancelled()
+                || failure.reason.class() == ReasonClass::Unknown;
+            if is_final {
+                return done.map(|left| left.map_or(Done::Passed, Done::Failed));
+            }
+            let number = group.retry - left + 1;
+            self.record.retry(index, first, number, &(*from, failure.clone()));
+            left -= 1;
+        }
     }
 
     /// Whether what `when` says holds: looked at once.
@@ -338,8 +366,9 @@ impl<'a> Flow<'a> {
             () = cancel.cancelled() => return Err(stopped()),
             page = browsers.open(spec, Instant::now() + self.scenario.timeout) => page?,
         });
-        if let Some(page) = &self.page {
+        if let Some(page) = &mut self.page {
             self.record.browser(page.browser());
+            page.expect_overlays(&self.scenario.overlays, &self.values)?;
         }
         Ok(())
     }
@@ -352,6 +381,17 @@ impl<'a> Flow<'a> {
         }
         let account = page.account();
         self.record.pages(account.pages, account.totals);
+        if self.tools.footprints.is_some() {
+            let masker = self.values.masker();
+            let requests = account.requests.into_iter().map(|(step, method, url, status)| RequestPrint {
+                step,
+                method,
+                url: masker.masked(&url),
+                status,
+            });
+            let console = account.console.iter().map(|error| masker.masked(&error.text)).collect();
+            self.record.heard(requests.collect(), console);
+        }
         let of_last_step = self.record.last_step();
         for (at, picture) in account.frames {
             let name = format!("frame-{:06}ms.jpg", at.as_millis());
@@ -378,6 +418,9 @@ impl<'a> Flow<'a> {
             return Ok(());
         }
         let done = page.act(action, &step.within_frame, &self.values, timeout).await;
+        for remark in page.take_remarks() {
+            self.record.remark(index, remark);
+        }
         for drift in page.take_drifts() {
             self.record.soften(Some(index), Failure::new(Reason::Drift, drift).at(step.span));
         }
@@ -392,6 +435,16 @@ impl<'a> Flow<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what the page looks like after a step.
+    async fn print_page(&mut self, index: usize) {
+        let began = Instant::now();
+        let Some(page) = &mut self.page else { return };
+        if let Some((title, tree, picture)) = page.print().await {
+            self.record.print(index, &title, &tree, picture);
+        }
+        self.record.exclude(began.elapsed());
     }
 
     /// What is there to see when a step failed.
@@ -412,6 +465,13 @@ impl<'a> Flow<'a> {
                 .collect(),
             _ => Vec::new(),
         };
+        if let (Some(_), Some(page), Action::Page(_)) = (&self.tools.footprints, &mut self.page, &step.action) {
+            let piece = |of| pieces.iter().find(|(kind, ..)| *kind == of).map(|(.., bytes)| bytes.clone());
+            let tree = piece(EvidenceKind::Accessibility).unwrap_or_default();
+            let title = page.title().await.unwrap_or_default();
+            let picture = piece(EvidenceKind::Screenshot);
+            self.record.print(index, &title, &String::from_utf8_lossy(&tree), picture);
+        }
         for (kind, name, bytes) in pieces {
             self.keep(index, kind, &format!("{index:03}-{name}"), bytes).await;
         }

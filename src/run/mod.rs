@@ -7,12 +7,15 @@ mod baseline;
 pub mod blackbox;
 pub mod browser;
 pub mod budget;
+mod difference;
 mod dns;
 pub mod expect;
 mod flow;
+mod footprints;
 mod http;
 pub mod limits;
 mod line;
+mod marked;
 mod number;
 pub mod probe;
 mod record;
@@ -33,12 +36,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, ClockWatch};
 use crate::names::Reason;
-use crate::outcome::{Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
-use crate::scenario::{Lookup, Pretty, Scenario};
+use crate::outcome::{EvidenceKind, Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
+use crate::scenario::{Kind, Lookup, Pretty, Scenario};
 use crate::secret::Masked;
 use crate::store::evidence::EvidenceFolder;
 
+use difference::Footprint;
+use record::Traces;
+
 pub use baseline::{Baseline, Usuals};
+pub use footprints::Footprints;
 pub use http::Tokens;
 pub use limits::Limits;
 pub use line::{Canary, Config as NetworkConfig, Line, Look};
@@ -63,6 +70,8 @@ pub struct Tools {
     pub beats: Option<probe::Beats>,
     /// What runs are compared with; none where there is no history.
     pub baseline: Option<Baseline>,
+    /// What good runs left for those that go wrong to be compared with; none where that is not done.
+    pub footprints: Option<Footprints>,
     /// Tokens for client credentials, kept between runs.
     pub tokens: Tokens,
     /// Our own line, which may be why something fails.
@@ -113,23 +122,80 @@ pub enum Stage<'a> {
 pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
     let began = tokio::time::Instant::now();
     let started = clock::elapsed();
-    let outcome = look_twice(scenario, tools, ticket).await;
+    let (outcome, traces) = look_twice(scenario, tools, ticket).await;
     let paused = tools.clock.as_ref().map(|clock| clock.paused_since(started)).unwrap_or_default();
     if !paused.is_zero() {
         return asleep(outcome, paused);
     }
     match tools.line.blame(&outcome, began).await {
         Some(why) => ours(outcome, Reason::Network, &Masked::own_words(why)),
-        None => outcome,
+        None => compared(scenario, tools, outcome, traces).await,
     }
 }
 
-async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
-    let kills = scenario.needs_browser().then(browser::out_of_memory_kills);
-    let outcome = attempt(scenario, tools, &ticket, false).await;
-    if outcome.reason != Some(Reason::Crash) {
+/// Says of a flow that went wrong what it did otherwise than the last good run; of a good one it keeps what is compared.
+async fn compared(scenario: &Scenario, tools: &Tools, mut outcome: Outcome, traces: Traces) -> Outcome {
+    let Some(footprints) = tools.footprints.as_ref().filter(|_| matches!(outcome.kind, Kind::Browser | Kind::Api))
+    else {
+        return outcome;
+    };
+    let Traces { requests, console, mut pages } = traces;
+    let is_good = outcome.verdict == Verdict::Passed;
+    if outcome.verdict == Verdict::Unknown || is_good && !footprints.is_due(scenario) {
         return outcome;
     }
+    let mut pictures = Vec::new();
+    for (at, (page, picture)) in pages.iter_mut().enumerate() {
+        if let Some(picture) = picture.take() {
+            let name = format!("{at:03}.png");
+            page.picture = Some(name.clone());
+            pictures.push((name, picture));
+        }
+    }
+    let pages = pages.into_iter().map(|(page, _)| page).collect();
+    let footprint = Footprint::new(&outcome, requests, console, pages);
+    if is_good {
+        footprints.keep(scenario, &footprint, pictures).await;
+        return outcome;
+    }
+    let Some(good) = footprints.last(scenario).await else { return outcome };
+    let failed = outcome.deciding_step().map(|step| (step.name.clone(), scenario.only_looks(&step.name)));
+    let failed = failed.as_ref().map(|(name, looked)| (name.as_str(), *looked));
+    outcome.differences = difference::between(&good, &footprint, failed);
+    let before = failed.and_then(|(name, looked)| good.page_for(name, looked)?.picture.clone());
+    if let (Some(before), Some((_, now)), Some(step)) = (before, pictures.pop(), outcome.failed_step)
+        && let Some(before) = footprints.picture(scenario, &before).await
+    {
+        let marked = tokio::task::spawn_blocking(move || marked::marked(&before, &now)).await.ok().flatten();
+        let name = format!("{step:03}-difference.png");
+        if let Some(picture) = marked
+            && let Ok(mut kept) =
+                tools.evidence.keep(outcome.run, EvidenceKind::Difference, &name, Masked::picture(picture)).await
+        {
+            kept.step = Some(step);
+            outcome.evidence.push(kept);
+        }
+    }
+    outcome
+}
+
+async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> (Outcome, Traces) {
+    let kills = scenario.needs_browser().then(browser::out_of_memory_kills);
+    let (outcome, traces) = attempt(scenario, tools, &ticket, false).await;
+    if outcome.reason != Some(Reason::Crash) {
+        return (outcome, traces);
+    }
+    (look_again(scenario, tools, ticket, outcome, kills).await, traces)
+}
+
+/// Repeats a run whose page has died in a fresh browser.
+async fn look_again(
+    scenario: &Arc<Scenario>,
+    tools: &Tools,
+    ticket: Ticket,
+    outcome: Outcome,
+    kills: Option<u64>,
+) -> Outcome {
     if kills.is_some_and(|kills| browser::out_of_memory_kills() > kills) {
         return ours(
             outcome,
@@ -146,7 +212,7 @@ async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> 
     }
     // The trace of the first try is the one that is exported.
     let again = Ticket { run: RunId::new(), progress: None, traceparent: false, ..ticket };
-    let second = attempt(scenario, tools, &again, true).await;
+    let (second, _) = attempt(scenario, tools, &again, true).await;
     tools.evidence.forget(second.run).await;
     if second.reason == Some(Reason::Crash) && second.failed_step == outcome.failed_step {
         let again = Masked::constant("and again in a fresh browser");
@@ -179,7 +245,7 @@ fn ours(mut outcome: Outcome, reason: Reason, why: &Masked) -> Outcome {
     outcome
 }
 
-async fn attempt(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket, fresh: bool) -> Outcome {
+async fn attempt(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket, fresh: bool) -> (Outcome, Traces) {
     let record = record::Record::begin(scenario, tools, ticket);
     let flow = flow::Flow::new(scenario, tools, ticket, &record, fresh);
     if let Err(panic) = AssertUnwindSafe(Box::pin(flow.run())).catch_unwind().await {
@@ -187,7 +253,8 @@ async fn attempt(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket, fresh
             panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
         record.decide(None, Failure::new(Reason::Panic, format!("wachta itself failed: {}", text.unwrap_or_default())));
     }
-    record.finish()
+    let traces = record.take_traces();
+    (record.finish(), traces)
 }
 
 #[cfg(test)]

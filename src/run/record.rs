@@ -1,14 +1,16 @@
 //! What is written down while a run goes on, so that an outcome can be made of it whatever ends the run.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::budget::{self, Totals};
+use super::difference::{PagePrint, RequestPrint};
 use super::probe::{Case, CaseEnd};
 use super::{Progress, Stage, Ticket, Tools, Usuals};
-use crate::diagnostic::printable;
+use crate::diagnostic::{Diagnostic, Span, printable};
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, PageResult, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Scenario, SlowerThanUsual, Step};
@@ -16,6 +18,9 @@ use crate::secret::{Masked, Masker};
 
 /// So much of what was expected and of what was seen is told, in characters.
 const LONGEST: usize = 300;
+
+/// So many lines of a page are kept for the comparison with another run.
+const MOST_LINES: usize = 400;
 
 /// So much is told of all that is wrong with a run, in characters.
 const LONGEST_MESSAGE: usize = 2000;
@@ -50,6 +55,18 @@ struct State {
     totals: Totals,
     browser: Option<BrowserResult>,
     usuals: Usuals,
+    traces: Traces,
+    /// Where the steps are written, by their position.
+    spans: HashMap<usize, Span>,
+}
+
+/// What of a run is compared with another one, besides its outcome.
+#[derive(Default)]
+pub(super) struct Traces {
+    pub(super) requests: Vec<RequestPrint>,
+    pub(super) console: Vec<Masked>,
+    /// Pages, each with its picture.
+    pub(super) pages: Vec<(PagePrint, Option<Vec<u8>>)>,
 }
 
 /// What is wrong, and in which step.
@@ -152,9 +169,73 @@ impl Record {
             http: None,
             certificate_expires_at: None,
             earlier_requests: Vec::new(),
+            notes: Vec::new(),
+            snippet: None,
+            retried: false,
             page: None,
         });
-        state.steps.len() - 1
+        let index = state.steps.len() - 1;
+        state.spans.insert(index, step.span);
+        index
+    }
+
+    /// What was done for later comparison is no part of what is measured.
+    pub(super) fn exclude(&self, spent: Duration) {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.started = clock.started.checked_add(spent).map_or(clock.started, |later| later.min(Instant::now()));
+    }
+
+    /// Keeps what was asked and told by the pages for the comparison with another run.
+    pub(super) fn heard(&self, requests: Vec<RequestPrint>, console: Vec<Masked>) {
+        let mut state = self.state();
+        (state.traces.requests, state.traces.console) = (requests, console);
+    }
+
+    /// Keeps what a page looked like after a step, with a picture.
+    pub(super) fn print(&self, step: usize, title: &str, tree: &str, picture: Option<Vec<u8>>) {
+        let line = |line: &str| Masked::own_words(printable(&self.masker.masked(line))).cut(LONGEST);
+        let tree = tree.lines().take(MOST_LINES).map(line).collect();
+        let mut state = self.state();
+        let Some(name) = state.steps.get(step).map(|step| step.name.clone()) else { return };
+        let page = PagePrint { step: name, title: line(title), tree, picture: None };
+        state.traces.pages.push((page, picture));
+    }
+
+    /// What was kept for the comparison with another run.
+    pub(super) fn take_traces(&self) -> Traces {
+        std::mem::take(&mut self.state().traces)
+    }
+
+    /// How many steps have begun.
+    pub(super) fn steps(&self) -> usize {
+        self.state().steps.len()
+    }
+
+    /// A group is done again: what its steps from `first` on did counts no longer, and the group says why.
+    pub(super) fn retry(&self, group: usize, first: usize, number: u32, (from, failure): &(usize, Failure)) {
+        let mut state = self.state();
+        for step in state.steps.iter_mut().skip(first) {
+            step.retried = true;
+        }
+        let name = state.steps.get(*from).map_or("a step", |step| &step.name);
+        let note = self.shown(format!("try {number} failed at {name}: {}", failure.message));
+        if let Some(group) = state.steps.get_mut(group) {
+            group.notes.push(note);
+        }
+    }
+
+    /// Notes something for people at a step.
+    pub(super) fn remark(&self, step: usize, note: String) {
+        let note = self.shown(note);
+        self.note(step, |result| {
+            if !result.notes.contains(&note) {
+                result.notes.push(note);
+            }
+        });
+    }
+
+    fn shown(&self, text: String) -> Masked {
+        Masked::own_words(printable(&self.masker.masked(&text))).cut(LONGEST)
     }
 
     /// Changes what is known of a step.
@@ -295,10 +376,20 @@ impl Record {
                 && result.failure.is_none()
             {
                 if let Some(span) = failure.span {
-                    result.place = self.scenario.source.place(span);
+                    // The step's file, whichever it is.
+                    result.place = self.scenario.source_of(&result.place).place(span);
                 }
                 result.failure = Some(failure);
             }
+        }
+        for (index, step) in state.steps.iter_mut().enumerate() {
+            let Some(failure) = step.failure.as_ref().filter(|_| step.status != StepStatus::Skipped) else { continue };
+            let Some(span) = failure.span.or_else(|| state.spans.get(&index).copied()) else { continue };
+            let source = self.scenario.source_of(&step.place);
+            let shown = Diagnostic::error(source, span, format!("{} ({})", failure.message, failure.reason))
+                .context(format!("step {}, {}", index + 1, step.name))
+                .render_as(verdict.as_str(), false);
+            step.snippet = Some(self.masker.masked(&shown));
         }
         for (step, page) in state.pages {
             if let Some(result) = state.steps.get_mut(step) {
@@ -326,6 +417,7 @@ impl Record {
             steps: state.steps,
             evidence: state.evidence,
             browser: state.browser,
+            differences: Vec::new(),
         }
     }
 }

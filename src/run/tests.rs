@@ -84,6 +84,7 @@ fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
         evidence: EvidenceFolder::new(&evidence.0),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: None,
         location: "here".into(),
     }
@@ -133,6 +134,10 @@ fn steps(outcome: &Outcome) -> String {
 #[derive(Default)]
 struct Asked {
     cleanups: AtomicUsize,
+    /// How often `/third` was asked: it answers from the third time on.
+    thirds: AtomicUsize,
+    /// Whether `/orders` answers with an error.
+    broken: std::sync::atomic::AtomicBool,
     hanging: Notify,
     secret: std::sync::Mutex<String>,
 }
@@ -159,6 +164,8 @@ impl Site {
             .route("/large", get(|| async { vec![b'x'; (10 << 20) + 1] }))
             .route("/gzip", get(|| async { ([(header::CONTENT_ENCODING, "gzip")], GZIP) }))
             .route("/hang", get(hang))
+            .route("/third", get(third))
+            .route("/orders", get(orders))
             .route("/whole/{*path}", any(whole))
             .route("/secret/{*path}", any(secret))
             .with_state(Arc::clone(&asked));
@@ -183,6 +190,14 @@ const GZIP: [u8; 31] = [
 async fn cleanup(State(asked): State<Arc<Asked>>) -> StatusCode {
     asked.cleanups.fetch_add(1, Ordering::Relaxed);
     StatusCode::NO_CONTENT
+}
+
+async fn third(State(asked): State<Arc<Asked>>) -> StatusCode {
+    if asked.thirds.fetch_add(1, Ordering::Relaxed) < 2 { StatusCode::CONFLICT } else { StatusCode::OK }
+}
+
+async fn orders(State(asked): State<Arc<Asked>>) -> StatusCode {
+    if asked.broken.load(Ordering::Relaxed) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
 }
 
 async fn hang(State(asked): State<Arc<Asked>>) -> StatusCode {
@@ -475,6 +490,8 @@ async fn flows() {
         0,
     )
     .await;
+    // A group is done again from its first step; the last try counts.
+    check("  - group: Pay\n    retry: 1\n    steps:\n      - GET: /missing\n", not_found, "FFF", 0).await;
     // `finally` runs whatever the steps did; its failure only degrades; all of it is tried.
     let finally = "finally:\n  - DELETE: /none\n  - DELETE: /missing\n  - DELETE: /none\n";
     let degraded = "degraded status: DELETE answered 405; expected a status from 200 to 299, saw 405";
@@ -508,6 +525,42 @@ async fn flows() {
         outcome.message
     );
     assert!(outcome.steps[1].finally && !outcome.steps[0].finally);
+}
+
+#[tokio::test]
+async fn every_try_of_a_group_is_told_and_the_last_one_counts() {
+    let site = Site::open().await;
+    let flow = "  - group: Pay\n    retry: 3\n    steps:\n      - GET: /text\n      - GET: /third\n  - GET: /text\n";
+    let outcome = run_text(&site.flow(flow)).await;
+    assert_eq!((shown(&outcome).as_str(), steps(&outcome).as_str()), ("passed", "PPFPFPPP"));
+    let notes: Vec<&str> = outcome.steps[0].notes.iter().map(|note| &**note).collect();
+    let told = |number| format!("try {number} failed at GET /third: GET answered 409");
+    assert_eq!(notes, [told(1), told(2)]);
+    let retried: String = outcome.steps.iter().map(|step| if step.retried { 'r' } else { '.' }).collect();
+    assert_eq!(retried, ".rrrr...");
+    // Metrics and Zabbix have each step once.
+    let names: Vec<&str> = outcome.steps_of_file().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["Pay", "GET /text", "GET /third", "GET /text (2)"]);
+}
+
+#[tokio::test]
+async fn what_differs_from_the_last_good_run_is_told() {
+    let (site, folder) = (Site::open().await, Folder::new());
+    let scenario = &scenarios(&site.flow("  - GET: /text\n  - GET: /orders\n"))[0];
+    let footprints = Some(crate::run::Footprints::new(folder.0.join("good")));
+    let tools = Tools { footprints, ..tools(Given::default(), &folder) };
+    let text = |outcome: &Outcome| {
+        outcome.differences.iter().map(|difference| difference.text.to_string()).collect::<Vec<_>>()
+    };
+    site.asked.broken.store(true, Ordering::Relaxed);
+    // There was no good run yet.
+    assert_eq!(text(&run(scenario, &tools, Ticket::default()).await), [""; 0]);
+    site.asked.broken.store(false, Ordering::Relaxed);
+    let good = run(scenario, &tools, Ticket::default()).await;
+    assert_eq!((good.verdict, text(&good).len()), (Verdict::Passed, 0));
+    site.asked.broken.store(true, Ordering::Relaxed);
+    let bad = run(scenario, &tools, Ticket::default()).await;
+    assert_eq!((bad.verdict, text(&bad)), (Verdict::Failed, vec!["GET /orders answers 500, was 200".to_owned()]));
 }
 
 #[tokio::test]

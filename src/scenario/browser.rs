@@ -48,7 +48,13 @@ pub fn action(
             let target = target(r, value, key);
             let button = given(fields, "button", |node| mouse_button(r, node));
             let position = given(fields, "position", |node| position(r, node));
-            PageAction::Click { target: target?, button: button?.unwrap_or_default(), position: position? }
+            let force = given(fields, "force", |node| r.boolean(node, "`force`"));
+            PageAction::Click {
+                target: target?,
+                button: button?.unwrap_or_default(),
+                position: position?,
+                force: force?.unwrap_or(false),
+            }
         }
         "double_click" => PageAction::DoubleClick(target(r, value, key)?),
         "hover" => PageAction::Hover(target(r, value, key)?),
@@ -58,7 +64,8 @@ pub fn action(
             let target = target(r, value, key);
             let with = beside(r, action, fields, "with").and_then(|node| r.template(node, "`with`"));
             let append = given(fields, "append", |node| r.boolean(node, "`append`"));
-            PageAction::Fill { target: target?, with: with?, append: append?.unwrap_or(false) }
+            let becomes = given(fields, "becomes", |node| matcher(r, node, "`becomes`", On::Text));
+            PageAction::Fill { target: target?, with: with?, append: append?.unwrap_or(false), becomes: becomes? }
         }
         "select" => {
             let target = target(r, value, key);
@@ -170,11 +177,18 @@ fn scroll(r: &mut Reader, node: &Node) -> Option<Scroll> {
         r.fail_with(node.span, "`scroll` takes a target or {by: …}", format!("write `scroll: {{by: {text}}}`"));
         return None;
     }
-    if node.get("by").is_none() {
+    if node.get("by").is_none() && node.get("until").is_none() {
         return target(r, node, "scroll").map(Scroll::To);
     }
     let fields = r.fields(node, "`scroll`", &[SCROLL])?;
-    let node = fields.get("by")?;
+    let node = match (fields.get("by"), fields.get("until")) {
+        (Some(node), None) => node,
+        (None, until) => return target(r, until?, "until").map(Scroll::Until),
+        (Some(_), Some(until)) => {
+            r.fail_with(until.span, "`scroll` goes `by` pixels or `until` something has come", "keep one of them");
+            return None;
+        }
+    };
     let text = r.text(node, "`by`")?;
     match units::pixels(&text) {
         Ok(pixels) => Some(Scroll::By(pixels)),
@@ -342,9 +356,39 @@ fn keys(r: &mut Reader, node: &Node) -> Option<At<Vec<String>>> {
     Some(At::new(keys, node.span))
 }
 
+/// What people call keys, and what they are called here.
+const ALIASES: [(&str, &str); 19] = [
+    ("Ctrl", "Control"),
+    ("Cmd", "Meta"),
+    ("Command", "Meta"),
+    ("Win", "Meta"),
+    ("Windows", "Meta"),
+    ("Super", "Meta"),
+    ("Opt", "Alt"),
+    ("Option", "Alt"),
+    ("AltGr", "Alt"),
+    ("Return", "Enter"),
+    ("Esc", "Escape"),
+    ("Del", "Delete"),
+    ("Ins", "Insert"),
+    ("Spacebar", "Space"),
+    ("PgUp", "PageUp"),
+    ("PgDn", "PageDown"),
+    ("PgDown", "PageDown"),
+    ("Back", "Backspace"),
+    ("Bksp", "Backspace"),
+];
+
+/// The name of the key that people may mean by another one: `Control` for `ctrl`.
+fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let named = |wanted: &str| known.iter().copied().find(|name| name.eq_ignore_ascii_case(wanted));
+    let alias = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(key));
+    named(key).or_else(|| named(alias?.1)).or_else(|| nearest(key, known.iter().copied()))
+}
+
 fn unknown_key(r: &mut Reader, node: &Node, key: &str, known: &[&'static str]) {
     let found = Diagnostic::error(&r.source, node.span, format!("unknown key on the keyboard `{}`", cut(key)));
-    let found = match nearest(key, known.iter().copied()) {
+    let found = match meant(key, known) {
         Some(near) => found.label(format!("did you mean `{near}`?")),
         None => found,
     };

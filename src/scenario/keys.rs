@@ -86,6 +86,7 @@ pub const SCENARIO: &[Key] = &[
     key("timeout", Shape::Duration, "how long all steps may take; default 120s with a browser, else 60s"),
     key("base_url", Shape::Text, "what relative URLs are relative to"),
     key("browser", Shape::Keys(&[BROWSER]), "how the browser is set up"),
+    key("overlays", Shape::List(&Shape::Keys(&[OVERLAY])), "what may get in the way at any time, and what to do then"),
     key("defaults", Shape::Keys(&[SCENARIO_DEFAULTS]), "what holds for every step that says nothing else"),
     key("secrets", Shape::Map(&Shape::Keys(&[SECRET])), "where secrets come from"),
     key("vars", CONSTANTS, "constants of the file, used as ${vars.name}"),
@@ -203,6 +204,13 @@ pub const BROWSER_TRUST: &[Key] = &[
     later("key", "a PEM file with its key"),
 ];
 
+/// One of `overlays`.
+pub const OVERLAY: &[Key] = &[
+    key("when", TARGET, "an element that is visible when it is in the way"),
+    key("click", TARGET, "what is clicked then; left out: the same element"),
+    key("within_frame", Shape::OneOrMany(&TARGET), "the frame in which both are, or a list of them, outermost first"),
+];
+
 /// `evidence`.
 pub const EVIDENCE: &[Key] = &[
     key(
@@ -294,6 +302,7 @@ pub const PAGE_ACTIONS: &[Kind] = &[
         &[
             key("button", Shape::Words(MOUSE_BUTTONS), "which mouse button; default left"),
             key("position", Shape::Keys(&[POSITION]), "where on it, in CSS pixels from its top left corner"),
+            key("force", Shape::Bool, "true: also where it moves or something covers it; the result says so"),
         ],
     ),
     page("double_click", TARGET, "clicks an element twice", &[]),
@@ -302,7 +311,11 @@ pub const PAGE_ACTIONS: &[Kind] = &[
         "fill",
         TARGET,
         "replaces the content of a field",
-        &[key("with", Shape::Text, "by what"), key("append", Shape::Bool, "true: adds instead of replacing")],
+        &[
+            key("with", Shape::Text, "by what"),
+            key("append", Shape::Bool, "true: adds instead of replacing"),
+            key("becomes", MATCHER, "what the field makes of it, where that is something else, as a mask does"),
+        ],
     ),
     page("clear", TARGET, "empties a field", &[]),
     page("check", TARGET, "sees to it that a box is checked", &[]),
@@ -329,7 +342,7 @@ pub const PAGE_ACTIONS: &[Kind] = &[
     page(
         "scroll",
         Shape::Either(&[TARGET, Shape::Keys(&[SCROLL])]),
-        "scrolls until an element is in sight, or {by: 800px}",
+        "scrolls to an element, {by: 800px}, or {until: …} an element has come",
         &[],
     ),
     page(
@@ -370,7 +383,10 @@ pub const MOUSE_BUTTONS: &[&str] = &["left", "middle", "right"];
 pub const POSITION: &[Key] = &[key("x", Shape::Number, "from the left"), key("y", Shape::Number, "from the top")];
 
 /// `scroll` without a target.
-pub const SCROLL: &[Key] = &[key("by", Shape::Pixels, "how far down, such as 800px; up when it is negative")];
+pub const SCROLL: &[Key] = &[
+    key("by", Shape::Pixels, "how far down, such as 800px; up when it is negative"),
+    key("until", TARGET, "the element that comes when there was enough scrolling, as in lists that grow"),
+];
 
 /// The answers to a dialog that are one word.
 pub const DIALOG_ANSWERS: &[&str] = &["accept", "dismiss"];
@@ -466,7 +482,10 @@ pub const EVENTUALLY: &[Key] = &[
 /// `group`.
 pub const GROUP: Kind = Kind {
     key: key("group", Shape::Text, "steps that belong together, under this name"),
-    beside: &[key("steps", Shape::Ref("steps"), "the steps")],
+    beside: &[
+        key("steps", Shape::Ref("steps"), "the steps"),
+        key("retry", Shape::Count, "how often they are done again from the first one when one fails"),
+    ],
 };
 
 /// `use`.
@@ -519,6 +538,7 @@ pub const HOW: &[Key] = &[
     key("xpath", Shape::Text, "by an XPath"),
     key("role", Shape::Text, "by any ARIA role"),
     key("any_of", Shape::List(&TARGET), "the first of several targets that is there; stands alone"),
+    key("one_of", Shape::List(&TARGET), "as any_of, where all are as good: another than the first is no drift"),
 ];
 
 /// Keys beside the "how" of a target.

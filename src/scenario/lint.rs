@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::model::{Action, Budget, Scenario, Step};
+use super::model::{Action, Budget, Group, Scenario, Step};
 use super::probe::Check;
 use super::reader::{Fields, Reader, cut};
 use super::template::{Reference, Template};
@@ -87,7 +87,7 @@ pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
         let message = format!("{what} is about pages, and no step of this scenario is");
         r.report(Diagnostic::warning(&r.source, span, message));
     };
-    for key in ["browser", "evidence"] {
+    for key in ["browser", "evidence", "overlays"] {
         if let Some(entry) = fields.entry(key) {
             warn(entry.key_span, &format!("`{key}`"));
         }
@@ -129,7 +129,7 @@ pub fn programs(scenario: &Scenario) -> Vec<(At<String>, Arc<Source>)> {
 fn walk(steps: &[Step], visit: &mut dyn FnMut(&Step)) {
     for step in steps {
         visit(step);
-        if let Action::Group(inner) = &step.action {
+        if let Action::Group(Group { steps: inner, .. }) = &step.action {
             walk(inner, visit);
         }
     }

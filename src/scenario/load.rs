@@ -119,6 +119,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     }
     let has_base = scope.base_url.is_some();
     let browser = fields.get("browser").map(|node| settings::browser(r, node, has_base)).unwrap_or_default();
+    let overlays = fields.get("overlays").map(|node| settings::overlays(r, node)).unwrap_or_default();
     let evidence = fields.get("evidence").map(|node| settings::evidence(r, node)).unwrap_or_default();
     let budget = fields.get("budget").map(|node| settings::budget(r, node)).unwrap_or_default();
     let slo = fields.get("slo").and_then(|node| slo::read(r, node));
@@ -154,6 +155,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         timeout: model::DEFAULT_SCENARIO_TIMEOUT,
         base_url: scope.base_url,
         browser,
+        overlays,
         evidence,
         budget,
         secrets,
@@ -319,6 +321,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         timeout,
         base_url: None,
         browser: BrowserSettings::default(),
+        overlays: Vec::new(),
         evidence: EvidencePolicy::default(),
         budget: Vec::new(),
         secrets: BTreeMap::new(),

@@ -73,6 +73,8 @@ pub struct Scenario {
     pub base_url: Option<At<Template>>,
     /// What its browser is like.
     pub browser: BrowserSettings,
+    /// What may get in the way of its steps on pages.
+    pub overlays: Vec<Overlay>,
     /// What is kept of a run.
     pub evidence: EvidencePolicy,
     /// Soft limits: missing one makes the run degraded.
@@ -101,7 +103,7 @@ impl Scenario {
                 !step.when.is_empty()
                     || match &step.action {
                         Action::Page(_) => true,
-                        Action::Group(steps) => any(steps),
+                        Action::Group(group) => any(&group.steps),
                         Action::Request(_) | Action::Check(_) => false,
                     }
             })
@@ -116,7 +118,7 @@ impl Scenario {
         fn find<'a>(steps: &'a [Step], path: &str) -> Option<&'a Arc<Source>> {
             steps.iter().find_map(|step| {
                 step.source.as_ref().filter(|source| source.path == path).or_else(|| match &step.action {
-                    Action::Group(steps) => find(steps, path),
+                    Action::Group(group) => find(&group.steps, path),
                     _ => None,
                 })
             })
@@ -145,12 +147,29 @@ impl Scenario {
         }
     }
 
+    /// Whether the step of a name only looks at the page or keeps something of it.
+    pub fn only_looks(&self, name: &str) -> bool {
+        fn find<'a>(steps: &'a [Step], name: &str) -> Option<&'a Step> {
+            steps.iter().find_map(|step| match &step.action {
+                Action::Group(group) => find(&group.steps, name),
+                _ => (step.name == name).then_some(step),
+            })
+        }
+        let step = find(&self.steps, name).or_else(|| find(&self.finally, name));
+        step.is_some_and(|step| {
+            matches!(
+                &step.action,
+                Action::Page(PageAction::Expect(_) | PageAction::Save(_) | PageAction::Screenshot { .. })
+            )
+        })
+    }
+
     /// The names of all steps, those in groups and under `finally` included.
     pub fn step_names(&self) -> Vec<&str> {
         fn walk<'a>(steps: &'a [Step], names: &mut Vec<&'a str>) {
             for step in steps {
                 names.push(&step.name);
-                if let Action::Group(steps) = &step.action {
+                if let Action::Group(Group { steps, .. }) = &step.action {
                     walk(steps, names);
                 }
             }
@@ -599,9 +618,29 @@ pub enum Action {
     /// A request.
     Request(Box<Request>),
     /// Steps that belong together.
-    Group(Vec<Step>),
+    Group(Group),
     /// A check of any kind but `http`.
     Check(Box<Check>),
+}
+
+/// Steps that belong together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// How often they are done again when one of them fails.
+    pub retry: u32,
+}
+
+/// What may get in the way at any time, and what is done then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overlay {
+    /// Visible when it is in the way.
+    pub when: Target,
+    /// What is clicked then.
+    pub click: Target,
+    /// The frames in which both are, outermost first.
+    pub within_frame: Vec<Target>,
 }
 
 /// What is done on a page.
@@ -624,6 +663,8 @@ pub enum PageAction {
         button: MouseButton,
         /// Where, in CSS pixels from its top left corner; none: in its middle.
         position: Option<(f64, f64)>,
+        /// Whether it is clicked without regard to what covers or moves it.
+        force: bool,
     },
     /// Clicks an element twice.
     DoubleClick(Target),
@@ -646,6 +687,8 @@ pub enum PageAction {
         with: At<Template>,
         /// Whether it is added to what is there.
         append: bool,
+        /// What stands in the field then; none: what was typed.
+        becomes: Option<Matcher>,
     },
     /// Chooses an option of a list.
     Select {
@@ -729,6 +772,8 @@ pub enum Scroll {
     To(Target),
     /// Down so many CSS pixels; up when it is negative.
     By(i32),
+    /// Down until this has come.
+    Until(Target),
 }
 
 /// The answer to a dialog.
@@ -805,6 +850,8 @@ pub enum How {
     Xpath(Template),
     /// The first of these that is there. Needing another than the first is drift.
     AnyOf(Vec<Target>),
+    /// The first of these that is there, whichever it is.
+    OneOf(Vec<Target>),
 }
 
 /// A one-key map that says what a value must be.

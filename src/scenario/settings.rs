@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::device::{DEVICES, Device};
-use super::keys::{BASIC_AUTH, BROWSER, BROWSER_TRUST, BUDGET, EVIDENCE, GEOLOCATION, PRESET_COOKIE, TOTP};
+use super::keys::{BASIC_AUTH, BROWSER, BROWSER_TRUST, BUDGET, EVIDENCE, GEOLOCATION, OVERLAY, PRESET_COOKIE, TOTP};
 use super::load::{plain_name, timezone};
 use super::model::{
-    BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, Headless, PresetCookie, Trust, Viewport,
-    Vital,
+    BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, Headless, Overlay, PresetCookie, Trust,
+    Viewport, Vital,
 };
 use super::reader::{Fields, Reader, cut};
+use super::target::target;
 use super::template::Template;
 use super::tree::{Entry, Node};
-use super::{http, usual};
+use super::{http, step, usual};
 use crate::diagnostic::{At, Diagnostic, nearest};
 
 /// Metres, when nothing else is said.
@@ -38,6 +39,27 @@ pub fn browser(r: &mut Reader, node: &Node, base_url: bool) -> BrowserSettings {
         trust: fields.get("trust").and_then(|node| trust(r, node)).unwrap_or_default(),
         traceparent: fields.get("traceparent").map(|node| origins(r, node)).unwrap_or_default(),
     }
+}
+
+/// Reads `overlays`.
+pub fn overlays(r: &mut Reader, node: &Node) -> Vec<Overlay> {
+    let items = r.list(node, "`overlays`").unwrap_or_default();
+    items.iter().filter_map(|item| overlay(r, item)).collect()
+}
+
+fn overlay(r: &mut Reader, node: &Node) -> Option<Overlay> {
+    let fields = r.fields(node, "an overlay", &[OVERLAY])?;
+    let Some(when) = fields.get("when") else {
+        r.fail_with(fields.span, "an overlay needs `when`", "a locator of what is visible when it is in the way");
+        return None;
+    };
+    let within_frame = fields.entry("within_frame").map(|entry| step::frames(r, "click", entry));
+    let when = target(r, when, "when");
+    let click = match fields.get("click") {
+        Some(node) => target(r, node, "click"),
+        None => when.clone(),
+    };
+    Some(Overlay { when: when?, click: click?, within_frame: within_frame.unwrap_or_else(|| Some(Vec::new()))? })
 }
 
 fn engine(r: &mut Reader, node: &Node) -> Option<Engine> {

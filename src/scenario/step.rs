@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{GROUP, Key, METHODS, MODIFIERS, PAGE_ACTIONS, PAGE_MODIFIERS, REQUEST, USE};
-use super::model::{Action, Lookup, Request, Step};
+use super::model::{Action, Group, Lookup, Request, Step};
 use super::naming::{self, Unique};
 use super::reader::{Reader, cut};
 use super::target::target;
@@ -150,13 +150,15 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
     } else if key == "group" {
         r.text(&action.value, "`group`");
         if let Some(node) = fields.get("steps") {
-            Some(Action::Group(steps(r, node, scope, &format!("{number}."))))
+            let retry = fields.get("retry").map(|node| r.count(node, "`retry`"));
+            let steps = steps(r, node, scope, &format!("{number}."));
+            retry.unwrap_or(Some(0)).map(|retry| Action::Group(Group { steps, retry }))
         } else {
             r.fail(action.key_span, "`group` needs `steps:` beside it");
             None
         }
     } else if key == "use" {
-        fragment::used(r, action, &fields, scope, number).map(Action::Group)
+        fragment::used(r, action, &fields, scope, number).map(|steps| Action::Group(Group { steps, retry: 0 }))
     } else {
         browser::action(r, action, &fields, scope.base_url.as_ref()).map(Action::Page)
     }
@@ -167,7 +169,7 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
 }
 
 /// The frame in which a step acts: one, or a list, outermost first.
-fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::model::Target>> {
+pub fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::model::Target>> {
     if matches!(action, "goto" | "dialog" | "window") {
         r.fail(entry.key_span, format!("`{action}` is about the whole page, not about a frame"));
         return None;

@@ -4,7 +4,7 @@ use super::expect::{On, matcher, strict_template};
 use super::keys::{HOW, ROLE_KEYS, ROLES, TARGET_BESIDE};
 use super::model::{How, Target};
 use super::reader::{Reader, cut};
-use super::tree::Node;
+use super::tree::{Entry, Node};
 use crate::diagnostic::Diagnostic;
 
 /// Reads a target; `key` is the key it is the value of.
@@ -62,16 +62,17 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     }
     let value = &entry.value;
     let what = format!("`{name}`");
-    if name == "any_of" {
+    if name == "any_of" || name == "one_of" {
         let beside: Vec<_> = fields.iter().filter(|other| other.key != name).collect();
         for other in &beside {
             r.fail_with(
                 other.key_span,
-                format!("`{}` cannot stand beside `any_of`", other.key),
+                format!("`{}` cannot stand beside `{name}`", other.key),
                 "put it into each of the targets",
             );
         }
-        let how = any_of(r, value)?;
+        let alternatives = alternatives(r, name, value)?;
+        let how = if name == "any_of" { How::AnyOf(alternatives) } else { How::OneOf(alternatives) };
         return beside.is_empty().then_some(Target { how, nth: None, within: None, span: node.span });
     }
     let nth = match fields.get("nth") {
@@ -111,21 +112,24 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     Some(Target { how, nth: nth?, within: within?, span: node.span })
 }
 
-fn any_of(r: &mut Reader, node: &Node) -> Option<How> {
-    let items = r.list(node, "`any_of`")?;
+/// Reads the list of `any_of` or `one_of`.
+fn alternatives(r: &mut Reader, key: &str, node: &Node) -> Option<Vec<Target>> {
+    let items = r.list(node, &format!("`{key}`"))?;
     if items.is_empty() {
-        r.fail(node.span, "`any_of` has no target");
+        r.fail(node.span, format!("`{key}` has no target"));
         return None;
     }
     let read: Vec<_> = items
         .iter()
         .map(|item| {
-            if let Some(inner) = item.entries().and_then(|all| all.iter().find(|entry| entry.key == "any_of")) {
-                r.fail_with(inner.key_span, "an `any_of` in an `any_of`", "put its targets into the outer list");
+            let inner = |entry: &&Entry| entry.key == "any_of" || entry.key == "one_of";
+            if let Some(inner) = item.entries().and_then(|all| all.iter().find(inner)) {
+                let message = format!("an `{}` in an `{key}`", inner.key);
+                r.fail_with(inner.key_span, message, "put its targets into the outer list");
                 return None;
             }
-            target(r, item, "any_of")
+            target(r, item, key)
         })
         .collect();
-    read.into_iter().collect::<Option<_>>().map(How::AnyOf)
+    read.into_iter().collect()
 }

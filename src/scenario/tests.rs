@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::schema;
-use super::{Action, Lookup, LookupError, Scenario, Step, load, tree};
+use super::{Action, Group, Lookup, LookupError, Scenario, Step, load, tree};
 use crate::diagnostic::Source;
 
 /// Knows every variable and file but those with `MISSING` or `missing` in their names.
@@ -69,7 +69,7 @@ fn steps(scenario: &Scenario, step: &Step, out: &mut Vec<String>) {
     let source = step.source.as_ref().unwrap_or(&scenario.source);
     let file = if step.source.is_some() { format!(" {}", source.path) } else { String::new() };
     out.push(format!("  {} {:?} {:?}{file}\n", step.name, step.timeout(), source.slice(step.span)));
-    if let (Action::Group(inner), true) = (&step.action, scenario.name.starts_with("Use")) {
+    if let (Action::Group(Group { steps: inner, .. }), true) = (&step.action, scenario.name.starts_with("Use")) {
         for step in inner {
             steps(scenario, step, out);
         }

@@ -70,7 +70,7 @@ impl Scenario {
         fn walk<'a>(steps: &'a [Step], found: &mut Vec<(Option<&'a Step>, SlowerThanUsual, Span)>) {
             for step in steps {
                 match &step.action {
-                    Action::Group(steps) => walk(steps, found),
+                    Action::Group(group) => walk(&group.steps, found),
                     Action::Request(request) => found.extend(request.expect.iter().filter_map(|one| match one.what {
                         ResponseFact::SlowerThanUsual(usual) => Some((Some(step), usual, one.span)),
                         _ => None,

@@ -102,6 +102,7 @@ fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outco
         steps: Vec::new(),
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }
 
@@ -124,6 +125,7 @@ pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Optio
         message: Some("it's 50% off; DROP TABLE".into()),
         step: None,
         place: None,
+        difference: None,
         screenshot: None,
         runbook: None,
         bad_runs: 1,
@@ -243,6 +245,9 @@ async fn durations_are_those_of_good_runs(store: &Sqlite) {
         http: None,
         certificate_expires_at: None,
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         page: None,
     };
     let run = |number: u128, second, verdict, status| Outcome {

@@ -68,7 +68,10 @@ impl EvidenceFolder {
         piece: Masked<Vec<u8>>,
     ) -> std::io::Result<Evidence> {
         // Half a picture shows nothing, and half a HAR is none.
-        let is_whole = matches!(kind, EvidenceKind::Screenshot | EvidenceKind::Frame | EvidenceKind::Har);
+        let is_whole = matches!(
+            kind,
+            EvidenceKind::Screenshot | EvidenceKind::Difference | EvidenceKind::Frame | EvidenceKind::Har
+        );
         if is_whole && piece.as_bytes().len() > LARGEST {
             return Err(std::io::Error::other(format!("the {} is larger than 8 MiB", kind.as_str())));
         }

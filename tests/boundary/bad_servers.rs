@@ -547,6 +547,7 @@ async fn what_servers_do_wrong_is_told_as_what_it_is() {
         line: wachta::run::Line::default(),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: None,
         location: "here".into(),
     };

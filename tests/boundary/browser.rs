@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use wachta::names::Reason;
 use wachta::run::browser::{Browsers, Config, Metrics, Spec};
+use wachta::run::tls;
 
+use crate::support::front::Front;
+use crate::support::grid::Grid;
 use crate::support::leases::{leases, processes, sessions};
 use crate::support::until;
 
@@ -98,4 +102,36 @@ async fn without_a_guard_the_next_start_does_it() {
     gone("the browser is gone", || processes(&leases) == 0).await;
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_of_a_private_authority_is_trusted_where_it_is_named() {
+    let grid = Grid::up("private-grid", 1).await;
+    let front = Front::before(grid.url.authority(), &[]).await;
+    let folder = temporary();
+    let open = async |roots| {
+        let mut capabilities = Grid::capabilities();
+        // The front passes on requests alone.
+        capabilities.insert("webSocketUrl".into(), serde_json::Value::Null);
+        let webdriver = Some(front.url.parse().unwrap());
+        let config = Config { loopback_only: true, webdriver, capabilities, roots, ..Config::default() };
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let browsers = Browsers::new(config, folder.clone(), PathBuf::from(env!("CARGO_BIN_EXE_wachta")), metrics);
+        let opened = browsers.open(Spec::default(), Instant::now() + Duration::from_secs(60)).await;
+        let told = match opened {
+            Ok(page) => {
+                page.close().await;
+                None
+            }
+            Err(failure) => Some((failure.reason, failure.message)),
+        };
+        browsers.shutdown().await;
+        told
+    };
+    assert_eq!(open(tls::certificates(front.ca.as_bytes()).unwrap()).await, None);
+    let (reason, message) = open(Vec::new()).await.expect("nobody vouches for it");
+    assert_eq!(reason, Reason::Driver);
+    assert!(message.contains("certificate"), "{message}");
+    tokio::task::spawn_blocking(move || drop(grid)).await.unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -91,6 +91,7 @@ async fn checked(check: &str) -> Outcome {
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence")),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: None,
         tokens: Tokens::default(),
         line: wachta::run::Line::default(),

@@ -141,6 +141,7 @@ fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
         evidence: EvidenceFolder::new(folder.join("evidence")),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: None,
         location: "here".into(),
     };

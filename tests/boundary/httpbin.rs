@@ -28,7 +28,7 @@ impl Lookup for Surroundings {
 /// How many things the steps expect of answers.
 fn assertions(steps: &[Step]) -> usize {
     let count = |step: &Step| match &step.action {
-        Action::Group(inner) => assertions(inner),
+        Action::Group(group) => assertions(&group.steps),
         Action::Request(request) => request.expect.len() + request.save.len(),
         _ => 0,
     };
@@ -67,6 +67,7 @@ async fn sixty_assertions_over_httpbin() {
         line: wachta::run::Line::default(),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: None,
         location: "here".into(),
     };

@@ -46,6 +46,7 @@ fn incident(subject: &str, service: &str, opened_at: DateTime<Utc>) -> Incident 
         message: Some(Masked::constant("no <button> \"Pay\" & no 🐢")),
         step: Some("click button \"Pay now\"".into()),
         place: Some("shop.yaml:31:9".into()),
+        difference: None,
         screenshot: None,
         runbook: Some("https://wiki.example.com/checkout?a=1&b=2".into()),
         bad_runs: 2,

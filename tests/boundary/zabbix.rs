@@ -37,6 +37,9 @@ pub fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Out
         http: None,
         certificate_expires_at: None,
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         page: None,
     };
     let end = match verdict {
@@ -67,6 +70,7 @@ pub fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Out
         steps: vec![step(QUOTED, StepStatus::Passed), step(TEMPLATED, end)],
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }
 

@@ -377,6 +377,7 @@ fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         steps: Vec::new(),
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }
 

@@ -46,6 +46,12 @@ pub fn outcome(scenario: &Scenario, outcome: &Outcome, evidence: &Path, paint: P
     } else if let Some(message) = &outcome.message {
         let _ = writeln!(out, "  {message}");
     }
+    if !outcome.differences.is_empty() {
+        let _ = writeln!(out, "  since the last good run:");
+        for difference in &outcome.differences {
+            let _ = writeln!(out, "    {}", difference.text);
+        }
+    }
     out
 }
 
@@ -79,6 +85,9 @@ fn waterfall(outcome: &Outcome, paint: Paint) -> String {
             paint.with(hue, &"▬".repeat(length)),
             paint.with("2", &Pretty(step.duration).to_string()),
         );
+        for note in &step.notes {
+            let _ = writeln!(out, "    {}{}", "  ".repeat(step.depth.into()), paint.with("2", &format!("({note})")));
+        }
     }
     out
 }
@@ -103,9 +112,10 @@ fn pages(outcome: &Outcome, paint: Paint) -> String {
 }
 
 fn shown_name(step: &StepResult) -> String {
-    let note = match (step.optional, step.finally) {
-        (true, _) => " (optional)",
-        (_, true) => " (finally)",
+    let note = match (step.retried, step.optional, step.finally) {
+        (true, ..) => " (done again)",
+        (_, true, _) => " (optional)",
+        (.., true) => " (finally)",
         _ => "",
     };
     format!("{}{}{note}", "  ".repeat(step.depth.into()), step.name)

@@ -47,6 +47,9 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
         http: None,
         certificate_expires_at: None,
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         page: None,
     };
     let mut steps = vec![
@@ -127,6 +130,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
         steps,
         evidence,
         browser: None,
+        differences: Vec::new(),
     }
 }
 

@@ -47,6 +47,7 @@ fn incident(opening: u64) -> Incident {
         message: Some("no such element".into()),
         step: Some("click button \"Pay now\"".into()),
         place: Some("scenarios/shop-checkout.yaml:31:9".into()),
+        difference: None,
         screenshot: None,
         runbook: None,
         bad_runs: 3,

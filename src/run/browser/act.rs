@@ -10,6 +10,7 @@ use super::command::{Command, ElementId};
 use super::keys;
 use super::locate::{Answer, Query};
 use super::page::{PROMPT, Page};
+use super::pointer::{is_own, left_click};
 use super::verdict::{self, Trouble};
 use crate::diagnostic::At;
 use crate::names::Reason;
@@ -38,6 +39,9 @@ const ARRIVED: &str = "
 const ENTRY: &str = "
     const entry = globalThis.navigation && navigation.currentEntry;
     return {url: document.URL, origin: performance.timeOrigin, key: entry ? entry.key : null};";
+
+/// More clicks than a choice in a list needs.
+const MOST_PICKED: usize = 200;
 
 /// Pauses between two looks, growing.
 pub(super) struct Pauses(Duration);
@@ -271,8 +275,29 @@ impl Page {
                 Ok(json!({key: values.fill(text).map_err(|failure| failure.at(text.span))?}))
             })
             .collect::<Result<Vec<_>, Failure>>()?;
+        self.patience(deadline).await.map_err(Trouble::failure)?;
+        let engine = self.session().engine;
         let query = Query::new(target, values)?.with(json!({"then": "choose", "options": options}));
-        self.once(&query, deadline, NOTHING).await.map(drop)
+        // Lists that a page has made are opened and chosen from by clicks, one at a time.
+        let (mut opened, mut picked) = (false, 0);
+        loop {
+            let query = query.clone().with(json!({"opened": opened, "picked": picked}));
+            let answer =
+                self.once(&query, deadline, &|answer, element| Some(left_click(engine, answer, element))).await?;
+            if answer.done() {
+                return Ok(());
+            }
+            self.see_who_got_it(&query, is_own(engine, &answer), deadline).await?;
+            if answer.is("opens") {
+                opened = true;
+            } else {
+                picked += 1;
+            }
+            if picked > MOST_PICKED {
+                let message = format!("{} does not take the choice", query.shown);
+                return Err(query.placed(Failure::new(Reason::Timeout, message)));
+            }
+        }
     }
 
     /// Presses a key or chord, in an element where one is named.
@@ -291,9 +316,9 @@ impl Page {
             self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.call(Command::post("actions", chord), left).await {
+        match self.point(Command::keys(chord), &Answer(Json::Null), left).await {
             // The key was pressed; what it led to is for the next step to see.
-            Ok(_) | Err(Trouble::Again(_) | Trouble::Closed) => self.let_begin(deadline).await,
+            Ok(()) | Err(Trouble::Again(_) | Trouble::Closed) => self.let_begin(deadline).await,
             Err(trouble) => Err(trouble.failure()),
         }
     }
@@ -367,6 +392,7 @@ impl Page {
                 Err(Trouble::Closed) => self.come_back_within().await.map_err(|failure| query.placed(failure))?,
                 Err(trouble) => return Err(trouble.failure()),
             }
+            self.clear_the_way(deadline).await;
             self.look_anew();
             if !pauses.wait(deadline).await {
                 let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));

@@ -30,6 +30,7 @@ use super::trust::{self, Setup};
 use super::{Config, Spec, engine, processes, verdict, world};
 use crate::names::Reason;
 use crate::outcome::Failure;
+use crate::run::tls::{Settings, Trusted};
 use crate::run::wire::{ClosedPort, Reach};
 
 /// How long a driver and its browser may show no sign of life while they start, and how long one at an endpoint may take.
@@ -96,6 +97,20 @@ impl From<Failure> for NotStarted {
     }
 }
 
+/// How the endpoint is spoken to: its certificate comes from the system's roots, or from those that the configuration names.
+fn of_endpoint(config: &Config) -> rustls::ClientConfig {
+    let trusted = Trusted::system();
+    let settings = Settings { further: config.roots.clone(), ..Settings::default() };
+    let built = trusted.build(settings).unwrap_or_else(|why| {
+        tracing::error!(why, "the roots of the WebDriver endpoint cannot be used; the system's are");
+        trusted.client_config()
+    });
+    let mut tls = rustls::ClientConfig::clone(&built);
+    // The connector says itself which protocols it speaks.
+    tls.alpn_protocols.clear();
+    tls
+}
+
 impl Browsers {
     /// `folder`: a folder for this agent's state, made when it is needed; every session has its temporary files there.
     /// `agent`: the wachta executable, which is also the guard process.
@@ -113,11 +128,7 @@ impl Browsers {
         reach: Reach,
         web_port: Option<u16>,
     ) -> Self {
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring knows the default versions")
-            .with_root_certificates(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<rustls::RootCertStore>())
-            .with_no_client_auth();
+        let tls = of_endpoint(&config);
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         // Commands are small and one waits for another.
@@ -187,6 +198,7 @@ impl Browsers {
             program: engine::program(engine, headless, &inner.config),
             roots: spec.roots.as_ref().map(|roots| roots.value.clone()),
         };
+        let began = Instant::now();
         let permit = self.place(deadline).await?;
         let (mut session, warm) = match self.take_idle(&setup, &spec).await {
             Some(session) => {
@@ -203,6 +215,7 @@ impl Browsers {
                 return Err(failure);
             }
         };
+        inner.metrics.wait_seconds.observe(began.elapsed().as_secs_f64());
         session.runs += 1;
         let mut context = context;
         // Headed, another window would be in front; Firefox has one window for all.

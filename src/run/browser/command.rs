@@ -40,7 +40,17 @@ impl Command {
         Self::post("actions", json!({"actions": [mouse]}))
     }
 
-    /// What the mouse does, where the command is that.
+    /// Presses keys, as [`super::keys::typed`] writes them down.
+    pub(super) fn keys(actions: Json) -> Self {
+        Self::post("actions", actions)
+    }
+
+    /// Whether it presses keys.
+    pub(super) fn is_keys(&self) -> bool {
+        self.actions().is_some_and(|actions| actions[0]["type"] == "key")
+    }
+
+    /// What mouse or keyboard do, where the command is that.
     pub(super) fn actions(&self) -> Option<&Json> {
         self.body.as_ref().filter(|_| self.path == "actions").map(|body| &body["actions"])
     }

@@ -13,6 +13,8 @@ pub struct Config {
     pub max_sessions: usize,
     /// A WebDriver endpoint; none: wachta finds and runs chromedriver or geckodriver itself.
     pub webdriver: Option<url::Url>,
+    /// Roots that the endpoint's certificate may come from, besides the system's.
+    pub roots: Vec<rustls::pki_types::CertificateDer<'static>>,
     /// The browser for every scenario, whatever it says itself; none: its own choice, else Chromium.
     pub engine: Option<Engine>,
     /// Which program of Chromium runs where a scenario says nothing.
@@ -41,6 +43,7 @@ impl Default for Config {
         Self {
             max_sessions: 2,
             webdriver: None,
+            roots: Vec::new(),
             engine: None,
             headless: Headless::default(),
             capabilities: Map::new(),

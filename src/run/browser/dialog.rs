@@ -25,6 +25,9 @@ impl Page {
     pub(super) async fn send_away(&mut self, prompt: &Prompt) {
         self.dialogs.0 += 1;
         self.dialogs.1 = cut(&prompt.message, 100);
+        let how = if prompt.kind == "beforeunload" { "confirmed" } else { "dismissed" };
+        let said = if prompt.message.is_empty() { String::new() } else { format!(" `{}`", self.dialogs.1) };
+        self.remark(format!("a dialog that no step asked for was {how}: {}{said}", prompt.kind));
         let Some(bidi) = self.bidi() else { return };
         let params = json!({"context": prompt.context, "accept": prompt.kind == "beforeunload"});
         // That it is gone already is fine; a browser that does not close it is found out by the command that waits.

@@ -53,6 +53,9 @@ pub(super) struct Kind {
     pub(super) clicks_by_pointer: bool,
     /// Whether the driver keeps a classic command back until a navigation that has begun is through.
     pub(super) holds_back: bool,
+    /// Whether the driver types, and enters frames, by scripts of its own in the page's world, where the page may have
+    /// changed what they need.
+    pub(super) acts_by_script: bool,
     /// Whether what is pointed at in a page reaches a frame of another origin in it.
     pub(super) points_into_other_origins: bool,
 }
@@ -80,6 +83,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             has_a_window_for_each_user: true,
             clicks_by_pointer: true,
             holds_back: true,
+            acts_by_script: true,
             points_into_other_origins: true,
         },
         Engine::Firefox => &Kind {
@@ -97,6 +101,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             has_a_window_for_each_user: false,
             clicks_by_pointer: false,
             holds_back: false,
+            acts_by_script: false,
             points_into_other_origins: false,
         },
     }

@@ -3,14 +3,28 @@
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::command::Command;
 use super::page::Page;
 use crate::outcome::EvidenceKind;
+use crate::store::evidence::LARGEST;
 
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// What the first files that were downloaded are called.
+const DOWNLOADS: [&str; 3] = ["download-1", "download-2", "download-3"];
+
+/// How long what a good run keeps of a page may take.
+const PRINT_LIMIT: Duration = Duration::from_secs(2);
+
+/// The document's title.
+const TITLE: &str = "return wachta.get(document, 'title');";
+
+/// The document as it is now.
+const SOURCE: &str = "return wachta.source();";
 
 /// What a screen reader finds in the page, see `tree.js`.
 const TREE: &str = "return wachta.tree();";
@@ -31,7 +45,8 @@ impl Page {
         if let Some(Json::String(tree)) = tree {
             found.push((EvidenceKind::Accessibility, "failure.aria.txt", tree.into_bytes()));
         }
-        if let Some(Json::String(source)) = self.obtain(Command::get("source"), end).await {
+        let source = timeout_at(end, self.script(SOURCE, &Json::Null, end)).await.ok().and_then(Result::ok);
+        if let Some(Json::String(source)) = source {
             found.push((EvidenceKind::Source, "failure.html", source.into_bytes()));
         }
         let url = self.obtain(Command::get("url"), end).await;
@@ -43,7 +58,39 @@ impl Page {
                 found.push((EvidenceKind::Page, "page.json", bytes));
             }
         }
+        let downloads = self.watch.observed().downloads().to_vec();
+        let files = downloads.iter().filter_map(|one| self.watch.file_of(one));
+        for (name, path) in DOWNLOADS.into_iter().zip(files) {
+            let mut bytes = Vec::new();
+            let read = tokio::fs::File::open(path).await;
+            if let Ok(file) = read
+                && file.take(LARGEST as u64).read_to_end(&mut bytes).await.is_ok()
+            {
+                found.push((EvidenceKind::Download, name, bytes));
+            }
+        }
         found
+    }
+
+    /// The document's title, what a screen reader finds in the page, and a picture of all of it. None while a dialog is
+    /// in the way, and where the page does not answer soon.
+    pub async fn print(&mut self) -> Option<(String, String, Option<Vec<u8>>)> {
+        if self.dialog_is_awaited {
+            return None;
+        }
+        let end = Instant::now() + PRINT_LIMIT;
+        timeout_at(end, self.leave_frames()).await.ok()?.ok()?;
+        let title = self.title().await?;
+        let tree = timeout_at(end, self.script(TREE, &Json::Null, end)).await.ok()?.ok()?;
+        let picture = timeout_at(end, self.of_the_page(true)).await.ok().and_then(Result::ok);
+        Some((title, tree.as_str()?.to_owned(), picture))
+    }
+
+    /// The document's title.
+    pub async fn title(&mut self) -> Option<String> {
+        let end = Instant::now() + PRINT_LIMIT;
+        let title = timeout_at(end, self.script(TITLE, &Json::Null, end)).await.ok()?.ok()?;
+        title.as_str().map(ToOwned::to_owned)
     }
 
     async fn obtain(&mut self, command: Command, end: Instant) -> Option<Json> {

@@ -182,6 +182,7 @@ impl Page {
                 Err(Trouble::Closed) => self.come_back_within().await?,
                 Err(trouble) => return Err(trouble.failure()),
             }
+            self.clear_the_way(deadline).await;
             self.look_anew();
             if !pauses.wait(deadline).await {
                 let mut failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
@@ -254,7 +255,7 @@ impl Prepared {
             },
             What::Cookie(filled) => held(filled, &seen(answer.value()), shown),
             What::Heard(heard) => match watch {
-                Some(watch) => heard.check(&watch.observed()),
+                Some(watch) => heard.check(watch),
                 None => Err(Failure::new(
                     Reason::Configuration,
                     "console, requests and downloads need WebDriver BiDi, which this browser session does not have",

@@ -20,16 +20,16 @@ use crate::scenario::Target;
 /// How long frames may be looked into for what was not found.
 const HINT: Duration = Duration::from_millis(400);
 
-/// Where the driver is, and where the step wants it to be.
+/// Where the step is, and where the driver is.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     /// The frames of the step, outermost first.
     pub(super) path: Vec<Query>,
     /// Whether the driver is in the innermost of them.
     pub(super) entered: bool,
-    /// Whether the driver may be in any frame.
+    /// Whether the driver itself may be in any frame.
     pub(super) away: bool,
-    /// The context of the frame that it is in, where `BiDi` names it.
+    /// The context of the frame that the step is in, where `BiDi` names it.
     pub(super) context: Option<String>,
     /// The frames that were entered, outermost first.
     pub(super) chain: Vec<Level>,
@@ -61,10 +61,7 @@ impl Page {
     pub(super) async fn leave_frames(&mut self) -> Result<(), Trouble> {
         self.place.path.clear();
         self.place.entered = false;
-        if self.place.away {
-            self.go_to_the_top().await?;
-        }
-        Ok(())
+        self.go_to_the_top().await
     }
 
     /// Goes into the frame of the step, where there is one and it is not there already.
@@ -72,9 +69,7 @@ impl Page {
         if self.place.entered || self.place.path.is_empty() {
             return Ok(());
         }
-        if self.place.away {
-            self.go_to_the_top().await?;
-        }
+        self.go_to_the_top().await?;
         for query in self.place.path.clone() {
             let Some(answer) = self.look_here(std::slice::from_ref(&query), deadline).await?.pop() else { continue };
             if let Some(failure) = query.wrong(&answer) {
@@ -83,9 +78,10 @@ impl Page {
             let Some(element) = answer.element() else {
                 return Err(Trouble::Absent(Box::new(query.placed(query.refusal(&answer)))));
             };
-            self.place.away = true;
-            self.call(Command::post("frame", json!({"id": element.json()})), PROMPT).await?;
-            if self.bidi().is_some() && answer.frame().is_none() {
+            if self.bidi().is_none() {
+                self.place.away = true;
+                self.call(Command::post("frame", json!({"id": element.json()})), PROMPT).await?;
+            } else if answer.frame().is_none() {
                 return Err(Trouble::Again("the frame has no document".into()));
             }
             let outer = self.document();
@@ -98,11 +94,25 @@ impl Page {
     }
 
     async fn go_to_the_top(&mut self) -> Result<(), Trouble> {
-        self.call(Command::post("frame", json!({"id": Json::Null})), PROMPT).await?;
-        self.place.away = false;
         self.place.context = None;
         self.place.chain.clear();
+        if self.place.away {
+            self.call(Command::post("frame", json!({"id": Json::Null})), PROMPT).await?;
+            self.place.away = false;
+        }
         Ok(())
+    }
+
+    /// Runs a command that the driver carries out where it is. By `BiDi` it is in no frame until it must be: entering one
+    /// takes time, and Chromium's driver does it by a script in the page's world.
+    pub(super) async fn call_in_frame(&mut self, command: Command, limit: Duration) -> Result<Json, Trouble> {
+        if !self.place.away {
+            for level in self.place.chain.clone() {
+                self.place.away = true;
+                self.call(Command::post("frame", json!({"id": level.element.json()})), PROMPT).await?;
+            }
+        }
+        self.call(command, limit).await
     }
 
     /// The context of the document that the driver is in.
@@ -120,6 +130,7 @@ impl Page {
         let Ok(frames) = self.in_document(&document, "return wachta.frames();", &Json::Null, deadline).await else {
             return failure;
         };
+        let beside = self.watch.windows().into_iter().find(|one| *one != self.window && !self.before.contains(one));
         for frame in frames.as_array().into_iter().flatten() {
             let Some(context) = frame["element"]["context"].as_str() else { continue };
             let question = json!({"queries": [bare], "budget": 200});
@@ -137,6 +148,11 @@ impl Page {
                 let seen = failure.seen.map_or_else(|| hint.clone(), |seen| format!("{seen}; {hint}"));
                 return Failure { seen: Some(seen), ..failure };
             }
+        }
+        if beside.is_some() {
+            let hint = "another window is open that no step has gone to: add `window: {new: true}` before";
+            let seen = failure.seen.map_or_else(|| hint.to_owned(), |seen| format!("{seen}; {hint}"));
+            return Failure { seen: Some(seen), ..failure };
         }
         failure
     }

@@ -1,7 +1,5 @@
 //! Expectations of what was heard of the pages and not seen in them: console, requests, downloads.
 
-use std::path::Path;
-
 use crate::bounded;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -10,6 +8,7 @@ use crate::run::expect::{Filled, Seen, cut};
 use crate::scenario::{PageFact, SentRequest};
 
 use super::observe::{Download, DownloadStatus, Observed};
+use super::watch::Watch;
 
 /// So many findings are named, the first ones.
 const NAMED: usize = 5;
@@ -49,17 +48,17 @@ impl Heard {
     }
 
     /// Whether it holds now.
-    pub(super) fn check(&self, observed: &Observed) -> Result<(), Failure> {
+    pub(super) fn check(&self, watch: &Watch) -> Result<(), Failure> {
         match self {
-            Self::Console => none_of(Reason::Console, "errors on the console", &observed.console_errors()),
+            Self::Console => none_of(Reason::Console, "errors on the console", &watch.observed().console_errors()),
             Self::Requests(except) => {
-                let mut failed = observed.failed_requests();
+                let mut failed = watch.observed().failed_requests();
                 failed.retain(|one| !except.iter().any(|may| may.fits(&one.method, &one.url, one.status)));
                 none_of(Reason::Requests, "failed requests", &failed)
             }
-            Self::Request(sent) => sent.was_sent(observed),
+            Self::Request(sent) => sent.was_sent(&watch.observed()),
             Self::Download { name, size, contains } => {
-                download(observed.downloads(), name.as_ref(), size.as_ref(), contains.as_deref())
+                download(watch, name.as_ref(), size.as_ref(), contains.as_deref())
             }
         }
     }
@@ -130,14 +129,20 @@ fn none_of<T: std::fmt::Display>(reason: Reason, what: &str, found: &[T]) -> Res
 }
 
 fn download(
-    all: &[Download],
+    watch: &Watch,
     name: Option<&Filled>,
     size: Option<&Filled>,
     contains: Option<&str>,
 ) -> Result<(), Failure> {
+    // Files are read after the events may go on.
+    let all: Vec<Arrived> = {
+        let observed = watch.observed();
+        let answer = |one: &Download| observed.asked().filter(|asked| asked.url == one.url).last()?.status;
+        observed.downloads().iter().map(|one| Arrived { one: one.clone(), status: answer(one) }).collect()
+    };
     let mut seen = Vec::new();
-    for one in all {
-        match fits(one, name, size, contains) {
+    for Arrived { one, status } in &all {
+        match fits(watch, one, *status, name, size, contains) {
             Ok(()) => return Ok(()),
             Err(failure) if failure.reason == Reason::Configuration => return Err(failure),
             Err(failure) => seen.push(format!("{} ({})", cut(&one.name, 100), failure.message)),
@@ -152,10 +157,26 @@ fn download(
     Err(Failure::new(Reason::Download, "no such file was downloaded").compared(expected, seen))
 }
 
-fn fits(one: &Download, name: Option<&Filled>, size: Option<&Filled>, contains: Option<&str>) -> Result<(), Failure> {
+/// A download, and how its request was answered.
+struct Arrived {
+    one: Download,
+    status: Option<u16>,
+}
+
+fn fits(
+    watch: &Watch,
+    one: &Download,
+    status: Option<u16>,
+    name: Option<&Filled>,
+    size: Option<&Filled>,
+    contains: Option<&str>,
+) -> Result<(), Failure> {
     let not = |why: &str| Err(Failure::new(Reason::Download, why));
     if name.is_some_and(|name| !name.holds(&Seen::text(&one.name))) {
         return not("another name");
+    }
+    if let Some(status) = status.filter(|status| *status >= 400) {
+        return not(&format!("its request answered {status}"));
     }
     match one.status {
         DownloadStatus::Complete => {}
@@ -165,8 +186,8 @@ fn fits(one: &Download, name: Option<&Filled>, size: Option<&Filled>, contains: 
     if size.is_none() && contains.is_none() {
         return Ok(());
     }
-    let file = one.path.as_deref().map(Path::new).and_then(|path| Some((path, std::fs::metadata(path).ok()?.len())));
-    let Some((path, bytes)) = file else {
+    let file = watch.file_of(one).and_then(|path| Some((std::fs::metadata(&path).ok()?.len(), path)));
+    let Some((bytes, path)) = file else {
         return Err(Failure::new(
             Reason::Configuration,
             "size and content of a download can only be seen where the browser runs on the agent's machine",
@@ -179,6 +200,6 @@ fn fits(one: &Download, name: Option<&Filled>, size: Option<&Filled>, contains: 
     if bytes > LARGEST {
         return not("it is too large to be looked into");
     }
-    let content = bounded::read(path, LARGEST).unwrap_or_default();
+    let content = bounded::read(&path, LARGEST).unwrap_or_default();
     if String::from_utf8_lossy(&content).contains(text) { Ok(()) } else { not("other content") }
 }

@@ -1,6 +1,7 @@
 //! Names of keys, and the code points that W3C WebDriver gives them (section 17.4.2, "Keyboard actions").
 
 use serde_json::{Value as Json, json};
+use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -49,6 +50,9 @@ const KEYS: [(&str, char); 37] = [
 /// What goes to the end of a line.
 pub(super) const END: &str = "\u{e010}";
 
+/// What goes to the end of a text of several lines.
+pub(super) const TO_THE_END: &str = "\u{e009}\u{e010}\u{e000}";
+
 /// What selects all of a field: Control, a, and Control let go.
 pub(super) const SELECT_ALL: &str = "\u{e009}a\u{e000}";
 
@@ -64,15 +68,54 @@ pub fn code(key: &str) -> Option<char> {
     characters.next().filter(|_| characters.next().is_none())
 }
 
-/// A chord as W3C actions: all keys down in order, then up in reverse.
+/// A chord as W3C actions: all keys down in order, then up in reverse. Beside another key a letter is the key of that
+/// letter: `Control+A` sends no Shift.
 pub(super) fn chord(keys: &[String]) -> Result<Json, Failure> {
     let codes = keys
         .iter()
         .map(|key| code(key).ok_or_else(|| Failure::new(Reason::Configuration, format!("`{key}` is not a key"))))
         .collect::<Result<Vec<_>, _>>()?;
+    let letter =
+        |code: char| if codes.len() > 1 && code.is_ascii_uppercase() { code.to_ascii_lowercase() } else { code };
+    let codes: Vec<char> = codes.iter().map(|code| letter(*code)).collect();
     let down = codes.iter().map(|code| json!({"type": "keyDown", "value": code}));
     let up = codes.iter().rev().map(|code| json!({"type": "keyUp", "value": code}));
-    Ok(json!({"actions": [{"type": "key", "id": "keyboard", "actions": down.chain(up).collect::<Vec<_>>()}]}))
+    Ok(keyboard(&down.chain(up).collect::<Vec<_>>()))
+}
+
+fn keyboard(actions: &[Json]) -> Json {
+    json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+}
+
+const SHIFT: &str = "\u{e008}";
+
+/// What needs Shift on the keyboard that most scripts of pages know.
+const SHIFTED: &str = "~!@#$%^&*()_+{}|:\"<>?";
+
+/// A text as W3C actions, key by key, as hands type it. Keys that are held ([`SELECT_ALL`]) are so until they are let go.
+/// A character is one key, with all that belongs to it.
+pub(super) fn typed(text: &str) -> Json {
+    let mut actions = Vec::new();
+    let mut held: Vec<char> = Vec::new();
+    let down = |key: &str| json!({"type": "keyDown", "value": key});
+    let up = |key: &str| json!({"type": "keyUp", "value": key});
+    for key in text.graphemes(true) {
+        let first = key.chars().next().unwrap_or_default();
+        match first {
+            '\u{e000}' => actions.extend(held.drain(..).rev().map(|key| up(&key.to_string()))),
+            '\u{e008}'..='\u{e00a}' | '\u{e03d}' => {
+                held.push(first);
+                actions.push(down(key));
+            }
+            '\n' | '\r' => actions.extend([down("\u{e007}"), up("\u{e007}")]),
+            _ if first.is_ascii_uppercase() || SHIFTED.contains(first) => {
+                actions.extend([down(SHIFT), down(key), up(key), up(SHIFT)]);
+            }
+            _ => actions.extend([down(key), up(key)]),
+        }
+    }
+    actions.extend(held.drain(..).rev().map(|key| up(&key.to_string())));
+    keyboard(&actions)
 }
 
 #[cfg(test)]
@@ -93,18 +136,40 @@ mod tests {
         }
     }
 
+    /// Keys that go down and up: `v` before one, or `^`.
+    fn told(actions: &Json) -> String {
+        let all = actions["actions"][0]["actions"].as_array().unwrap();
+        let one = |action: &Json| {
+            let (way, key) = (action["type"].as_str().unwrap(), action["value"].as_str().unwrap());
+            let name = KEYS.iter().find(|(_, code)| key.chars().eq([*code])).map_or(key, |(name, _)| name);
+            format!("{}{name}", if way == "keyDown" { "v" } else { "^" })
+        };
+        all.iter().map(one).collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
-    fn a_chord_is_released_in_reverse() {
-        let chord = chord(&["Shift".into(), "Tab".into()]).unwrap();
-        let order: Vec<_> = chord["actions"][0]["actions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|action| (action["type"].as_str().unwrap(), action["value"].as_str().unwrap()))
-            .collect();
-        assert_eq!(
-            order,
-            [("keyDown", "\u{e008}"), ("keyDown", "\u{e004}"), ("keyUp", "\u{e004}"), ("keyUp", "\u{e008}")]
-        );
+    fn a_chord_is_released_in_reverse_and_sends_no_shift_of_its_own() {
+        for (keys, expected) in [
+            (&["Shift", "Tab"][..], "vShift vTab ^Tab ^Shift"),
+            (&["Control", "A"], "vControl va ^a ^Control"),
+            (&["A"], "vA ^A"),
+            (&["Control", "Shift", "K"], "vControl vShift vk ^k ^Shift ^Control"),
+        ] {
+            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+            assert_eq!(told(&chord(&keys).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn a_text_is_typed_as_hands_do() {
+        for (text, expected) in [
+            ("aB", "va ^a vShift vB ^B ^Shift"),
+            ("!\n", "vShift v! ^! ^Shift vEnter ^Enter"),
+            ("e\u{301}👩\u{200d}💻", "ve\u{301} ^e\u{301} v👩\u{200d}💻 ^👩\u{200d}💻"),
+            ("\u{e009}a\u{e000}x", "vControl va ^a ^Control vx ^x"),
+            ("\u{e009}a", "vControl va ^a ^Control"),
+        ] {
+            assert_eq!(told(&typed(text)), expected, "{text:?}");
+        }
     }
 }

@@ -218,7 +218,7 @@ function resolve(query, accepts, used) {
       best = best || kept;
       if (kept.seen.length || (query.unseen && kept.found.length)) {
         Object.assign(used, needed);
-        if (at > 0) used[query.id] = at;
+        if (at > 0 && query.id !== undefined) used[query.id] = at;
         best = kept;
         break;
       }
@@ -286,7 +286,9 @@ function little(one, other) {
 // How unlike two names are, from 0: the share of their letters that must be changed (Levenshtein).
 function unlike(one, other) {
   const [a, b] = [one.toLowerCase().slice(0, 60), other.toLowerCase().slice(0, 60)];
-  if (a.includes(b) || b.includes(a)) return Math.abs(a.length - b.length) / 200;
+  // More than was wanted is nearer than a part of it.
+  if (a.includes(b)) return Math.min(.2, (a.length - b.length) / 200);
+  if (b.includes(a)) return .25 + (b.length - a.length) / 200;
   let row = Array.from({length: b.length + 1}, (_, at) => at);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
@@ -320,6 +322,8 @@ function near(query, {few, outer, held}) {
       const how = wanted.map(other => query.part ? '' : little(one, other)).find(Boolean);
       if (how) notes.push([{text: long(one)}, ` differs only in ${how}`]);
     }
+    const more = sorted.filter(one => !query.part && wanted.some(other => other && one !== other && one.includes(other)));
+    if (!notes.length && more.length) notes.push([{text: long(more[0])}, ' has more than that: `contains` takes a part']);
     if (!names.length) notes.push([`no ${what[0]}`]);
     else notes.push([`${count} ${count === 1 ? what[0] : what[1]}: `, {texts: sorted.slice(0, 8).map(long), more: sorted.length > 8}]);
   };
@@ -331,9 +335,19 @@ function near(query, {few, outer, held}) {
     for (const element of everything()) {
       if (others.length === 3 || performance.now() > end) break;
       const what = role(element);
-      if (what && what !== query.role && wanted.includes(name(element)) && visible(element)) others.push(element);
+      if (!what || what === query.role) continue;
+      const called = name(element);
+      if (called && wanted.some(other => called === other || !query.part && little(called, other)) && visible(element)) others.push(element);
     }
     for (const element of others) notes.push(['but ', {element: show(element)}]);
+    if (!others.length && wanted.some(Boolean)) {
+      const same = [];
+      for (const element of everything()) {
+        if (performance.now() > end) break;
+        if (!SILENT.has(tag(element)) && textOf(element).length < 500 && wanted.includes(fold(textOf(element))) && visible(element)) same.push(element);
+      }
+      for (const element of innermost(same).slice(0, 2)) notes.push(['but text ', {text: long(fold(textOf(element)))}, ' in ', html(element)]);
+    }
   } else if (query.kind === 'text') {
     const longest = Math.max(200, ...wanted.map(one => 4 * one.length)), kept = [];
     for (const element of wanted.some(Boolean) ? everything() : []) {

@@ -90,13 +90,16 @@ impl Reading<'_> {
             How::Id(text) => return by("id", self.values.fill(text)?),
             How::Css(text) => return by("css", self.values.fill(text)?),
             How::Xpath(text) => return by("xpath", self.values.fill(text)?),
-            How::AnyOf(targets) => {
+            How::AnyOf(targets) | How::OneOf(targets) => {
                 let mut queries = Vec::new();
                 let mut shown = Vec::new();
                 for target in targets {
                     let (query, called) = self.target(target)?;
                     queries.push(query);
                     shown.push(called);
+                }
+                if matches!(how, How::OneOf(_)) {
+                    return Ok((json!({"kind": "any", "any": queries}), format!("one of {}", shown.join(", "))));
                 }
                 let together = format!("any of {}", shown.join(", "));
                 self.alternatives.push(shown);

@@ -1,6 +1,6 @@
 //! What the browser engine counts.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::names::{Metric, metric};
 
@@ -11,6 +11,8 @@ pub struct Metrics {
     pub sessions: IntGaugeVec,
     /// Runs that wait for a browser, by what for: `session` a free one, `memory` enough of it to start one.
     pub waiting: IntGaugeVec,
+    /// How long runs waited for a browser, in seconds.
+    pub wait_seconds: Histogram,
     /// Sessions that were started.
     pub started: IntCounter,
     /// Sessions that did not end by themselves, by `cause`.
@@ -27,6 +29,10 @@ impl Metrics {
         }
         let sessions = IntGaugeVec::new(options(&metric::BROWSER_SESSIONS), metric::BROWSER_SESSIONS.labels)?;
         let waiting = IntGaugeVec::new(options(&metric::BROWSER_WAITING), metric::BROWSER_WAITING.labels)?;
+        let of_wait = &metric::BROWSER_WAIT;
+        let of_wait = HistogramOpts::new(of_wait.name, of_wait.help).buckets(metric::LAG_BUCKETS.to_vec());
+        let wait_seconds = Histogram::with_opts(of_wait)?;
+        registry.register(Box::new(wait_seconds.clone()))?;
         let started = IntCounter::with_opts(options(&metric::BROWSER_SESSIONS_STARTED))?;
         let reaped =
             IntCounterVec::new(options(&metric::BROWSER_SESSIONS_REAPED), metric::BROWSER_SESSIONS_REAPED.labels)?;
@@ -45,7 +51,7 @@ impl Metrics {
         for cause in Cause::ALL {
             reaped.with_label_values(&[cause.as_str()]).inc_by(0);
         }
-        Ok(Self { sessions, waiting, started, reaped, sandbox })
+        Ok(Self { sessions, waiting, wait_seconds, started, reaped, sandbox })
     }
 
     /// A session is in another state now.

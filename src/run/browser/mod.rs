@@ -13,6 +13,7 @@
 //!     ├─ spec                                       what a run wants of its browser
 //!     └─ trust                                      roots that a browser begins with
 //! page ─ act · pointer · field · upload · script · dialog · window · expect · picture · evidence   what is done with it
+//!     ├─ overlay                                    what gets in the way of it
 //!     ├─ frame · locate ─ shown · cookie            which document and element it is done to
 //!     │            └─ world                         where our own scripts run
 //!     └─ command ─ verdict · engine                 what is said to the driver, and what its errors mean
@@ -39,6 +40,7 @@ mod lease;
 mod locate;
 mod metrics;
 mod observe;
+mod overlay;
 mod page;
 mod picture;
 mod pointer;

@@ -39,6 +39,6 @@ const turn = () => new Promise(done => {
   requestAnimationFrame(() => requestAnimationFrame(done));
 });
 const frame = () => new Promise(done => {
-  requestAnimationFrame(done);
-  setTimeout(done, 250);
+  requestAnimationFrame(() => done(true));
+  setTimeout(() => done(false), 250);
 });

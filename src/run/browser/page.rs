@@ -17,6 +17,8 @@ use super::command::Command;
 use super::filmstrip::Filmstrip;
 use super::frame::Place;
 use super::locate::{Answer, Query};
+use super::observe::ConsoleError;
+use super::overlay::Overlays;
 use super::picture::Typed;
 use super::session::{Context, Session};
 use super::verdict::{self, Trouble};
@@ -40,6 +42,12 @@ const DIALOG_LOOK: Duration = Duration::from_millis(200);
 const CLOSE_NOTICE: Duration = Duration::from_millis(500);
 /// What `BiDi` says of a command to a window or frame that is gone.
 const NO_SUCH_FRAME: &str = "no such frame";
+
+/// So many requests of a run are compared with those of another one.
+const MOST_REQUESTS: usize = 2000;
+
+/// More is not said of what happened at a step besides.
+const MOST_REMARKS: usize = 20;
 
 /// More dialogs than a page opens by mistake.
 const MANY_DIALOGS: u32 = 3;
@@ -82,6 +90,10 @@ pub struct Page {
     pub(super) place: Place,
     /// Where another element was found than the one that a target means first.
     drifts: Vec<String>,
+    /// What happened at the step besides.
+    remarks: Vec<String>,
+    /// What may get in the way.
+    pub(super) overlays: Overlays,
     /// Fields that a secret was typed into.
     pub(super) typed: Vec<Typed>,
     /// Where files can be put for the browser to read; none: it runs elsewhere.
@@ -100,6 +112,10 @@ pub struct Account {
     pub totals: Totals,
     /// Pictures, and when they were taken.
     pub frames: Vec<(Duration, Vec<u8>)>,
+    /// Requests: the step during which each was sent, its method, its URL and the status of its answer. Not masked.
+    pub requests: Vec<(usize, String, String, Option<u16>)>,
+    /// Errors on the console.
+    pub console: Vec<ConsoleError>,
 }
 
 impl Page {
@@ -129,6 +145,8 @@ impl Page {
             origin: 0.0,
             place: Place::default(),
             drifts: Vec::new(),
+            remarks: Vec::new(),
+            overlays: Overlays::default(),
             typed: Vec::new(),
             folder,
             uploads: 0,
@@ -182,6 +200,7 @@ impl Page {
             return self.come_back().await.map(|()| Vec::new()).map_err(Trouble::failure);
         }
         self.come_back().await.map_err(Trouble::failure)?;
+        self.overlays.begin_step();
         self.go_into(within_frame, values).await?;
         let done = self.do_action(action, values, deadline).await;
         // The next step begins at the top. A session that is lost says so when it is asked for more.
@@ -210,14 +229,16 @@ impl Page {
         match action {
             PageAction::Goto { url, status } => self.goto(url, status.as_ref(), values, deadline).await?,
             PageAction::Travel(travel) => self.travel(*travel, deadline).await?,
-            PageAction::Click { target, button, position } => {
-                self.click(target, *button, *position, values, deadline).await?;
+            PageAction::Click { target, button, position, force } => {
+                self.click(target, *button, *position, *force, values, deadline).await?;
             }
             PageAction::DoubleClick(target) => self.double_click(target, values, deadline).await?,
             PageAction::Hover(target) => self.hover(target, values, deadline).await?,
             PageAction::Clear(target) => self.clear(target, values, deadline).await?,
             PageAction::Check { target, on } => self.check(target, *on, values, deadline).await?,
-            PageAction::Fill { target, with, append } => self.fill(target, with, *append, values, deadline).await?,
+            PageAction::Fill { target, with, append, becomes } => {
+                self.fill(target, with, *append, becomes.as_ref(), values, deadline).await?;
+            }
             PageAction::Select { target, options } => self.select(target, options, values, deadline).await?,
             PageAction::Press { keys, into } => self.press(keys, into.as_ref(), values, deadline).await?,
             PageAction::Dialog { answer, expect } => self.dialog(answer, expect.as_ref(), values, deadline).await?,
@@ -240,6 +261,18 @@ impl Page {
     /// Where a step's targets were found by another alternative than the first; since it was last asked.
     pub fn take_drifts(&mut self) -> Vec<String> {
         std::mem::take(&mut self.drifts)
+    }
+
+    /// What happened at a step besides what it asked for; since it was last asked.
+    pub fn take_remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
+    }
+
+    /// Remembers what happened besides.
+    pub(super) fn remark(&mut self, remark: String) {
+        if !self.remarks.contains(&remark) && self.remarks.len() < MOST_REMARKS {
+            self.remarks.push(remark);
+        }
     }
 
     /// Remembers it where an answer needed another alternative than the first.
@@ -270,7 +303,15 @@ impl Page {
     pub fn account(&self) -> Account {
         let observed = self.watch.observed();
         let frames = self.filmstrip.as_ref().map(Filmstrip::frames).unwrap_or_default();
-        Account { pages: observed.pages(), totals: observed.totals(), frames }
+        let asked = observed.asked().take(MOST_REQUESTS);
+        let requests = asked.map(|asked| (asked.step, asked.method.to_owned(), asked.url.to_owned(), asked.status));
+        Account {
+            pages: observed.pages(),
+            totals: observed.totals(),
+            frames,
+            requests: requests.collect(),
+            console: observed.console_errors(),
+        }
     }
 
     /// HAR 1.2 of all requests, masked; none without `BiDi`.
@@ -466,7 +507,7 @@ impl Page {
         if *dialogs > MANY_DIALOGS {
             return Trouble::Timeout(format!("the page has opened {dialogs} dialogs, the last one: {message}"));
         }
-        Trouble::Timeout("the page does not answer: its scripts keep it busy".into())
+        verdict::no_answer(processes::processor_pressure())
     }
 
     /// Whether the driver is there, busy or not.
@@ -604,7 +645,7 @@ impl Page {
             Heard::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
             Heard::Answer(Err(BidiError::Timeout)) => Err(match self.autopsy().await {
                 Some(trouble) => self.look_into(trouble),
-                None => Trouble::Timeout("the page does not answer: its scripts keep it busy".into()),
+                None => verdict::no_answer(processes::processor_pressure()),
             }),
             Heard::Answer(Err(BidiError::Closed)) | Heard::Nothing => Err(self.silence().await),
             Heard::Dialog => Ok(Json::Null),

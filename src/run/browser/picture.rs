@@ -101,7 +101,7 @@ impl Page {
         let answer = self.once(&query, deadline, &|_, _| None).await;
         let picture = match answer.map(|answer| answer.element()) {
             Ok(Some(element)) => self
-                .call(Command::of(&element, "screenshot"), PROMPT)
+                .call_in_frame(Command::of(&element, "screenshot"), PROMPT)
                 .await
                 .map_err(Trouble::failure)
                 .and_then(|answer| png(&answer)),

@@ -48,6 +48,15 @@ const SCROLL: &str = "
     wachta.call(part || root, 'scrollBy', {top: by, behavior: 'instant'});
     return frame();";
 
+/// How long a frame may take to say who has got an event.
+const FRAME_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Scrolls on by most of what can be seen.
+const SCROLL_ON: &str = "return wachta.scrollOn();";
+
+/// How long what a page adds to its end may take to come before it is scrolled further.
+const COMING: Duration = Duration::from_millis(400);
+
 fn move_to(element: &ElementId, at: &Json, milliseconds: u64) -> Json {
     let (x, y) = (at[0].as_i64().unwrap_or(0), at[1].as_i64().unwrap_or(0));
     json!({"type": "pointerMove", "duration": milliseconds, "origin": element.json(), "x": x, "y": y})
@@ -90,11 +99,12 @@ impl Page {
         target: &Target,
         button: MouseButton,
         position: Option<(f64, f64)>,
+        force: bool,
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
         let position = position.map(|(x, y)| [x, y]);
-        let query = Query::new(target, values)?.with(json!({"then": "click", "position": position}));
+        let query = Query::new(target, values)?.with(json!({"then": "click", "position": position, "force": force}));
         self.patience(deadline).await.map_err(Trouble::failure)?;
         let number = match button {
             MouseButton::Left => 0,
@@ -116,7 +126,13 @@ impl Page {
                 Some(Command::mouse(&[there, down, up]))
             })
             .await?;
-        self.see_who_got_it(&query, plain && is_own(engine, &answer), deadline).await
+        let seen = self.see_who_got_it(&query, plain && is_own(engine, &answer), deadline).await;
+        if !force {
+            return seen;
+        }
+        let got = seen.err().map(|failure| format!("; {}", failure.message));
+        self.remark(format!("{} was clicked by force{}", query.shown, got.unwrap_or_default()));
+        Ok(())
     }
 
     /// Lets the page begin what a click has led to, and sees who has got it.
@@ -186,12 +202,14 @@ impl Page {
 
     /// Runs a command on what an answer has found; the mouse goes where its point was counted to.
     pub(super) async fn point(&mut self, command: Command, answer: &Answer, limit: Duration) -> Result<(), Trouble> {
-        match (command.actions(), answer.0["pointed"].as_str()) {
+        // Keys go to whatever has the focus, in whichever frame of the window.
+        let of_keys = self.types_by_keys().filter(|_| command.is_keys());
+        match (command.actions(), of_keys.as_deref().or(answer.0["pointed"].as_str())) {
             (Some(actions), Some(context)) => {
                 let params = json!({"context": context, "actions": actions});
                 self.ask("input.performActions", params, limit).await.map(drop)
             }
-            _ => self.call(command, limit).await.map(drop),
+            _ => self.call_in_frame(command, limit).await.map(drop),
         }
     }
 
@@ -207,7 +225,11 @@ impl Page {
             return Ok(Json::Null);
         }
         let since = Instant::now();
-        match self.script(script, &Json::Null, deadline).await {
+        // A frame that goes with its page takes the answer along.
+        let in_frame = !self.place.chain.is_empty();
+        let until = if in_frame { deadline.min(since + FRAME_PATIENCE) } else { deadline };
+        match self.script(script, &Json::Null, until).await {
+            Err(Trouble::Timeout(_)) if in_frame => Ok(Json::Null),
             Err(Trouble::Timeout(text)) => {
                 let text = format!("the page was not ready in time: {text}");
                 Err(verdict::hung(text, None).waited(since.elapsed()))
@@ -256,7 +278,8 @@ impl Page {
     ) -> Result<(), Failure> {
         // Nothing is taken before it is known where to put it.
         self.once(&Query::new(to, values)?.with(json!({"then": "scroll"})), deadline, NOTHING).await?;
-        let from = Query::new(target, values)?.with(json!({"then": "hover"}));
+        // A text that is selected would be dragged instead.
+        let from = Query::new(target, values)?.with(json!({"then": "hover", "unselect": true}));
         // What opened under the pointer closes when it leaves, and moves what is below: it is looked at again after that.
         self.once(&from, deadline, &|answer, element| Some(Command::mouse(&[move_there(answer, element, [0, 0], 0)])))
             .await?;
@@ -275,9 +298,31 @@ impl Page {
             .await;
         if dropped.is_err() {
             // The button must not stay down for the steps that follow.
-            let _ = self.call(Command::delete("actions"), PROMPT).await;
+            let _ = match self.bidi() {
+                Some(_) => self.ask("input.releaseActions", json!({"context": self.window}), PROMPT).await,
+                None => self.call(Command::delete("actions"), PROMPT).await,
+            };
         }
         dropped.map(drop)
+    }
+
+    /// Scrolls on until an element has come. At the end of the page it waits for more of it.
+    async fn scroll_until(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
+        let query = Query::new(target, values)?;
+        loop {
+            let near = deadline.min(Instant::now() + COMING);
+            match self.once(&query.clone().with(json!({"then": "scroll"})), near, NOTHING).await {
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.reason != Reason::NotFound => return Err(failure),
+                Err(failure) if Instant::now() >= deadline => return Err(failure),
+                Err(_) => {}
+            }
+            self.enter(deadline).await.map_err(Trouble::failure)?;
+            match self.script(SCROLL_ON, &Json::Null, deadline).await {
+                Ok(_) | Err(Trouble::Again(_)) => {}
+                Err(trouble) => return Err(trouble.failure()),
+            }
+        }
     }
 
     /// Scrolls.
@@ -293,6 +338,7 @@ impl Page {
                 }
                 self.script(SCROLL, &json!(pixels), deadline).await.map(drop).map_err(Trouble::failure)
             }
+            Scroll::Until(target) => self.scroll_until(target, values, deadline).await,
         }
     }
 }

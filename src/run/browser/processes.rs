@@ -153,6 +153,14 @@ fn private_pages(pid: i32) -> Option<u64> {
     Some(resident.saturating_sub(shared))
 }
 
+/// For how many percent of the last ten seconds some process of this machine waited for a processor; none where the kernel
+/// does not say (`/proc/pressure/cpu`).
+pub(super) fn processor_pressure() -> Option<f64> {
+    let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let line = text.lines().find(|line| line.starts_with("some "))?;
+    line.split_whitespace().find_map(|part| part.strip_prefix("avg10=")?.parse().ok())
+}
+
 /// How many processes the kernel has killed for want of memory, on this machine and in our control group.
 pub fn out_of_memory_kills() -> u64 {
     let field = |path: &str, name: &str| -> u64 {

@@ -116,14 +116,16 @@ async function reachable(element, position) {
   await frame();
   // A page that has just come settles within a few frames: no need to ask again for that.
   const end = performance.now() + 300;
-  let before, now = box(element);
+  // Between two looks a frame must have been painted: what moves does so from frame to frame.
+  let before, now = box(element), rests;
   do {
     before = now;
-    await frame();
+    const painted = await frame();
     if (!isConnected(element)) return {why: ['it left the page']};
     now = box(element);
-  } while (now !== before && performance.now() < end);
-  if (now !== before) return {why: ['it is moving']};
+    rests = now === before && (painted || get(document, 'visibilityState') !== 'visible');
+  } while (!rests && performance.now() < end);
+  if (!rests) return {why: [now !== before ? 'it is moving' : 'the page is not painted']};
   const {x, y, why} = aim(element, position);
   if (why) return {why};
   // An option is chosen and a file's field refuses: the driver's own click knows that, a mouse does not.
@@ -131,9 +133,23 @@ async function reachable(element, position) {
   watchFor(own ? null : element);
   // A place of ours that the driver's own click would not choose.
   const [first] = [...rectsOf(element)];
-  const odd = tag(element) === 'area' || !first || !first.width || !first.height || !!taken(met(x, y), element) || !isMiddle(first, x, y);
+  const at = met(x, y);
+  const odd = tag(element) === 'area' || !first || !first.width || !first.height || !inside(at, element) || !!taken(at, element) || !isMiddle(first, x, y);
   const ready = {element, own, odd, point: [Math.round(x), Math.round(y)]};
   // WebDriver counts from the middle of what can be seen.
+  return position ? {...ready, at: [Math.round(x - middleOf(first)[0]), Math.round(y - middleOf(first)[1])]} : ready;
+}
+// Where an element is, whatever is before it or moves it.
+async function forced(element, position) {
+  call(boxed(element), 'scrollIntoView', middle);
+  await frame();
+  if (!isConnected(element)) return {why: ['it left the page']};
+  const [first] = boxesOf(element);
+  if (!first) return {why: ['it has no place on the page']};
+  const [x, y] = position ? [first.left + position[0], first.top + position[1]] : middleOf(first);
+  if (x < 0 || y < 0 || x >= innerWidth || y >= innerHeight) return {why: OUTSIDE};
+  watchFor(element);
+  const ready = {element, own: false, odd: true, point: [Math.round(x), Math.round(y)]};
   return position ? {...ready, at: [Math.round(x - middleOf(first)[0]), Math.round(y - middleOf(first)[1])]} : ready;
 }
 const middleOf = box => box ? [(Math.max(0, box.left) + Math.min(innerWidth, box.right)) / 2, (Math.max(0, box.top) + Math.min(innerHeight, box.bottom)) / 2] : [0, 0];
@@ -206,36 +222,105 @@ async function prepare(element, query) {
       call(element, 'scrollIntoView', middle);
       await frame();
       return {element};
-    case 'hover': return reachable(element, at);
-    case 'upload': return upload(element, query.files);
+    case 'hover':
+      if (query.unselect) getSelection()?.removeAllRanges();
+      return reachable(element, at);
+    case 'upload': return upload(element, query.files, query.chooser);
     case 'check': return check(element, query.on, query.look);
   }
-  element = query.then === 'type' || query.then === 'focus' ? controlOf(element) : element;
+  if (query.then === 'focus') element = controlOf(element);
+  if (query.then === 'type' || query.then === 'compare') element = fieldOf(element);
+  if (query.then === 'compare') return compare(element, query);
   if (query.then !== 'focus' && !enabled(element)) return {why: ['it is disabled']};
   switch (query.then) {
-    case 'click': return reachable(element, at);
-    case 'choose': return choose(element, query.options);
+    case 'click': return query.force ? forced(element, at) : reachable(element, at);
+    case 'choose': return choose(element, query);
     case 'type': {
-      const done = typeable(element, query);
+      const done = await typeable(element, query);
       if (done) return done;
     }
   }
   call(element, 'scrollIntoView', nearest);
+  if (query.then === 'type' && !closest(element, EDITORS)) {
+    const {left, right, top, bottom} = boxOf(element);
+    if (right <= 0 || bottom <= 0 || left >= innerWidth || top >= innerHeight) return {why: OUTSIDE};
+  }
   call(element, 'focus');
   if (query.then === 'focus') return {element};
   await turn(); // what the page does on focus may move the caret
-  return selectText(element, query.append);
+  if (closest(element, EDITORS)) return {element, editor: true, origin: location.origin};
+  const ready = selectText(element, query.append);
+  if (query.text && isPasted(query.text)) return insert(query.text) ? {...ready, pasted: true} : {why: ['it takes no text that is pasted']};
+  return ready;
 }
+
+// Editors that draw their text themselves and listen in a small field that nobody sees, or read the keyboard.
+const EDITORS = '.CodeMirror,.cm-editor,.monaco-editor,.ace_editor', EDITOR_LINES = '.CodeMirror-line,.cm-line,.view-line,.ace_line';
+const NO_FIELDS = ['checkbox', 'radio', 'file', 'button', 'submit', 'reset', 'image', 'hidden'];
+const takesText = element => tag(element) === 'textarea' || tag(element) === 'input' && !NO_FIELDS.includes(get(element, 'type'))
+  || get(element, 'isContentEditable') || !!element.editContext;
+// The field that is meant: the element, what it is the label of, or the only one in it.
+function fieldOf(element) {
+  const control = controlOf(element);
+  if (takesText(control)) return control;
+  const within = [control, shadowOf(control)].filter(Boolean).flatMap(root => [...all(root, 'textarea,input,[contenteditable],.native-edit-context')]).filter(takesText);
+  const outermost = within.filter(one => !within.some(other => other !== one && holds(other, one)));
+  return outermost.length === 1 ? outermost[0] : control;
+}
+const isLocked = element => !!get(element, 'readOnly') || attr(element, 'aria-readonly') === 'true';
+// What stands in a field, as people see it.
+function standing(element) {
+  const editor = closest(element, EDITORS);
+  if (!editor) return hasValue(element) ? String(element.value) : innerTextOf(element);
+  const lines = [...all(editor, EDITOR_LINES)].sort((one, other) => boxOf(one).top - boxOf(other).top);
+  return lines.map(textOf).join('\n');
+}
+const flat = text => fold(text.replace(/[\u200b\ufeff]/g, ''));
+const lined = text => text.replace(/\r\n?/g, '\n');
+// Whether the field holds what was typed. Of a long text an editor draws a part only.
+function holdsText(element, {text, append}) {
+  const is = standing(element), kind = tag(element) === 'input' ? get(element, 'type') : '';
+  if (closest(element, EDITORS)) return append ? flat(is).endsWith(flat(text)) || !!flat(is) : flat(is) === flat(text) || !!flat(is) && flat(text).length > 1000 && flat(text).includes(flat(is));
+  if (!hasValue(element)) return append ? flat(is).endsWith(flat(text)) : flat(is) === flat(text);
+  if (append) return lined(is).endsWith(lined(text));
+  if (kind === 'number') return is === text || is !== '' && Number(is) === Number(text);
+  if (kind === 'email' || kind === 'url') return is === text.trim();
+  return lined(is) === lined(text);
+}
+function compare(element, query) {
+  if (!takesText(element)) return {done: true, same: true};
+  const same = holdsText(element, query);
+  return {done: true, same, stands: get(element, 'type') === 'password' ? null : long(standing(element))};
+}
+// Puts a text where the caret is, as pasting does. Editors take it from the event; other fields from the browser.
+function insert(text) {
+  let at = get(document, 'activeElement');
+  while (at && shadowOf(at) && shadowOf(at).activeElement) at = shadowOf(at).activeElement;
+  if (!at) return false;
+  if (!hasValue(at)) {
+    const data = new DataTransfer();
+    data.setData('text/plain', text);
+    if (!call(at, 'dispatchEvent', new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true, composed: true}))) return true;
+  }
+  return call(document, 'execCommand', 'insertText', false, text);
+}
+// Longer texts, and those with a tab, which as a key would leave the field, are put in as a whole.
+const KEYED = 500;
+const isPasted = text => text.length > KEYED || text.includes('\t');
 
 // Fields that a locale or a picker stands before: their value is set as a script of a framework would see it.
 const PICKED = ['date', 'time', 'datetime-local', 'month', 'week', 'color', 'range'];
-function typeable(element, query) {
-  const area = tag(element) === 'textarea', input = tag(element) === 'input';
-  if (!area && !input && !get(element, 'isContentEditable')) return {wrong: [html(element), ' is not a field that can be filled']};
-  if (input && ['checkbox', 'radio', 'file', 'button', 'submit', 'reset', 'image', 'hidden'].includes(get(element, 'type'))) {
-    return {wrong: [html(element), ' is not a field that can be filled']};
+async function typeable(element, query) {
+  const input = tag(element) === 'input';
+  if (!takesText(element)) return {wrong: [html(element), ' is not a field that can be filled']};
+  if (input && query.text.includes('\n')) return {wrong: [html(element), ' has one line and takes no line break; `press: Enter` is a step of its own']};
+  if (isLocked(element)) {
+    // Some are so until somebody comes.
+    call(element, 'scrollIntoView', nearest);
+    call(element, 'focus');
+    await turn();
+    if (isLocked(element)) return {why: ['it is read-only']};
   }
-  if (get(element, 'readOnly') || attr(element, 'aria-readonly') === 'true') return {why: ['it is read-only']};
   if (!input || !PICKED.includes(get(element, 'type'))) return null;
   if (query.append) return {wrong: [`nothing can be added to a field of type ${get(element, 'type')}`]};
   const wanted = get(element, 'type') === 'datetime-local' ? query.text.replace(' ', 'T') : query.text;
@@ -275,14 +360,74 @@ function caret(element, append) {
   return {element, empty: textOf(element) === '' && !first(element, 'img,table,hr'), caret: true};
 }
 
-function choose(element, wanted) {
+async function choose(element, query) {
   element = controlOf(element);
-  if (tag(element) !== 'select') return {wrong: [html(element), ' is not a <select> list']};
+  if (tag(element) === 'select') return chooseNative(element, query.options);
+  const what = role(element);
+  if (what === 'listbox') return chooseIn(element, element, query);
+  if (what !== 'combobox' && attr(element, 'aria-haspopup') !== 'listbox') return {wrong: [html(element), ' is no list to select from']};
+  const shown = fold(innerTextOf(element) ?? '');
+  if (!query.opened && query.options.length === 1 && shown && shown === fold(query.options[0].text ?? '')) return {done: true};
+  const list = listOf(element);
+  if (list) return chooseIn(list, element, query);
+  if (query.picked) return shownAs(element, query);
+  if (query.opened) return {why: ['its list does not open']};
+  openBefore = lists(element);
+  const ready = await reachable(element);
+  return ready.element ? {...ready, opens: true} : ready;
+}
+// The lists that were open before a box was clicked.
+let openBefore = [];
+const lists = element => [...all(rootOf(element), '[role=listbox]')].filter(visible);
+// The open list of a box: the one that it names, has in it, or the only one that has come.
+function listOf(element) {
+  const inside = [...byIds(element, 'aria-controls'), ...byIds(element, 'aria-owns'), element].flatMap(one => [one, ...all(one, '[role=listbox]')]);
+  const named = inside.find(one => role(one) === 'listbox' && visible(one));
+  if (named || attr(element, 'aria-expanded') !== 'true') return named || null;
+  const open = lists(element), come = open.filter(one => !openBefore.includes(one));
+  return come.length === 1 ? come[0] : open.length === 1 ? open[0] : null;
+}
+const isChosen = option => attr(option, 'aria-selected') === 'true' || attr(option, 'aria-checked') === 'true';
+const isWanted = (option, {text, value}) => value === undefined ? fold(name(option)) === fold(text) : [attr(option, 'data-value'), attr(option, 'value'), attr(option, 'id')].includes(value);
+const optionsOf = list => [list, ...byIds(list, 'aria-owns')].flatMap(one => [...all(one, '[role=option]'), ...(role(one) === 'option' ? [one] : [])]).filter(visible);
+const told = ({text, value}) => value === undefined ? [{text}] : ['of value ', {text: value}];
+// One click of those that a list needs; done, when it needs none. Where several can be chosen, exactly those wanted are.
+async function chooseIn(list, element, query) {
+  const options = optionsOf(list), many = attr(list, 'aria-multiselectable') === 'true';
+  if (query.options.length > 1 && !many) return {wrong: ['the list takes one option only']};
+  const meant = query.options.map(one => options.find(option => isWanted(option, one)));
+  const missing = meant.findIndex(one => !one);
+  if (missing >= 0) {
+    if (query.picked) return shownAs(element, query);
+    const has = options.slice(0, 10).map(one => long(fold(name(one))));
+    return {why: ['it has no option ', ...told(query.options[missing]), ', but ', has.length ? {texts: has, more: options.length > 10} : 'none at all']};
+  }
+  const off = meant.findIndex(one => !enabled(one));
+  if (off >= 0) return {why: ['its option ', ...told(query.options[off]), ' is disabled']};
+  const wrong = many ? options.find(one => isChosen(one) !== meant.includes(one)) : !query.picked || isChosen(meant[0]) ? null : meant[0];
+  if (!many && !query.picked) {
+    if (isChosen(meant[0]) && element === list) return {done: true};
+    return reachable(meant[0]);
+  }
+  if (!wrong) return {done: true};
+  // Lists that do not say what is chosen cannot be asked.
+  if (!many && !options.some(one => has(one, 'aria-selected') || has(one, 'aria-checked'))) return {done: true};
+  if (many) return reachable(wrong);
+  return element === list ? {why: ['its option ', ...told(query.options[0]), ' was clicked and is not chosen']} : shownAs(element, query);
+}
+// After a choice a box shows it.
+function shownAs(element, query) {
+  const shown = fold(hasValue(element) ? String(element.value) : innerTextOf(element) ?? textOf(element));
+  const wanted = query.options[0];
+  if (wanted.value !== undefined || shown.includes(fold(wanted.text))) return {done: true};
+  return {why: ['it shows ', {text: long(shown)}, ' and not ', {text: wanted.text}, ', which was chosen']};
+}
+function chooseNative(element, wanted) {
   if (wanted.length > 1 && !element.multiple) return {wrong: ['the list takes one option only']};
   const options = [...element.options], chosen = [];
   for (const {text, value} of wanted) {
     const option = options.find(one => value === undefined ? fold(one.label) === fold(text) || fold(one.text) === fold(text) : one.value === value);
-    const shown = value === undefined ? [{text}] : ['of value ', {text: value}];
+    const shown = told({text, value});
     if (!option) {
       const has = options.slice(0, 10).map(one => long(value === undefined ? fold(one.label) : one.value));
       return {why: ['it has no option ', ...shown, ', but ', has.length ? {texts: has, more: options.length > 10} : 'none at all']};
@@ -336,9 +481,14 @@ function fileInput(element) {
   }
   return null;
 }
-function upload(element, files) {
+async function upload(element, files, chooser) {
   const input = fileInput(element);
-  if (!input) return {wrong: [html(element), ' is not a field for files, and has none with it']};
+  if (!input) {
+    if (!chooser) return {wrong: [html(element), ' is not a field for files, and has none with it']};
+    // A page may make its field when it is clicked.
+    const ready = await reachable(element);
+    return ready.element ? {...ready, opens: true} : ready;
+  }
   if (input.disabled) return {why: ['it is disabled']};
   if (files > 1 && !input.multiple) return {wrong: ['the field takes one file only']};
   if (input.files.length) input.value = '';

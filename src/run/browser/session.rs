@@ -260,7 +260,7 @@ impl Session {
 
     /// Begins to write the account of a run.
     pub(super) fn watch(&self, context: &Context, tasks: &TaskTracker) -> Arc<Watch> {
-        let watch = Arc::new(Watch::new(self.engine, &context.top));
+        let watch = Arc::new(Watch::new(self.engine, &context.top, self.folder.clone()));
         if let Some(bidi) = &self.bidi {
             bidi.listen(Some(watch.listener(bidi.clone(), tasks.clone())));
         }

@@ -9,9 +9,10 @@ use base64::Engine as _;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::command::Command;
+use super::command::{Command, ELEMENT};
 use super::locate::Query;
 use super::page::{PROMPT, Page};
+use super::pointer::{is_own, left_click};
 use super::verdict::Trouble;
 use crate::diagnostic::At;
 use crate::names::Reason;
@@ -29,7 +30,8 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let count = files.len();
-        let query = Query::new(target, values)?.with(json!({"then": "upload", "files": count, "unseen": true}));
+        let query = Query::new(target, values)?
+            .with(json!({"then": "upload", "files": count, "unseen": true, "chooser": self.bidi().is_some()}));
         let mut paths = Vec::new();
         for file in files {
             let path = values.fill(file).map_err(|failure| failure.at(file.span))?;
@@ -37,10 +39,35 @@ impl Page {
             let bytes = values.beside(Path::new(&path)).await.map_err(|failure| failure.at(file.span))?;
             paths.push(self.lay_down(name, &bytes).await?);
         }
-        let paths = paths.join("\n");
-        self.once(&query, deadline, &|_, element| Some(Command::element(element, "value", json!({"text": paths}))))
-            .await
-            .map(drop)
+        let engine = self.session().engine;
+        let (before, directly) = (self.watch.choosers(), self.types_by_keys().is_some());
+        let answer = self
+            .once(&query, deadline, &|answer, element| {
+                if answer.is("opens") {
+                    return Some(left_click(engine, answer, element));
+                }
+                (!directly).then(|| Command::element(element, "value", json!({"text": paths.join("\n")})))
+            })
+            .await?;
+        let (context, field) = if answer.is("opens") {
+            self.see_who_got_it(&query, is_own(engine, &answer), deadline).await?;
+            let Some(chooser) = self.watch.chooser_after(before, deadline).await else {
+                let message =
+                    format!("a click on {} opens no file chooser, and it has no field for files", query.shown);
+                return Err(query.placed(Failure::new(Reason::NotFound, message)));
+            };
+            if count > 1 && !chooser.is_multiple {
+                return Err(query.placed(Failure::new(Reason::Configuration, "the file chooser takes one file only")));
+            }
+            (chooser.context, json!({"sharedId": chooser.field}))
+        } else if directly {
+            (self.document(), json!({"sharedId": answer.element().map(|element| element.json()[ELEMENT].clone())}))
+        } else {
+            return Ok(());
+        };
+        let params = json!({"context": context, "element": field, "files": paths});
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.ask("input.setFiles", params, left).await.map(drop).map_err(Trouble::failure)
     }
 
     /// Puts a file where the browser can read it; returns its path there.

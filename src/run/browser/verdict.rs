@@ -91,6 +91,21 @@ pub(super) fn refused(code: &str, message: &str) -> Trouble {
     }
 }
 
+/// A machine whose processes wait for a processor for so many percent of the time may itself be why a page does not answer.
+const SHORT: f64 = 80.0;
+
+/// A page does not answer. `pressure`: how many percent of the last ten seconds processes of this machine waited for a
+/// processor.
+pub(super) fn no_answer(pressure: Option<f64>) -> Trouble {
+    Trouble::Timeout(match pressure {
+        Some(pressure) if pressure >= SHORT => format!(
+            "the page does not answer, and this machine is short of processors: processes wait for one {pressure:.0} % of \
+             the time"
+        ),
+        _ => "the page does not answer: its scripts keep it busy".into(),
+    })
+}
+
 /// How Chromium says that the document of a command is gone.
 const REPLACED: [&str; 7] = [
     "Cannot find context",

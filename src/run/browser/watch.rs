@@ -2,6 +2,7 @@
 //! is kept of the traffic. Fed by the events of one session, which has one run at a time.
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::bidi::{Bidi, Listener};
+use super::observe::Download;
 
 /// How long the browser may take to go on with a request that waited for us.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -27,6 +29,7 @@ pub(super) const EVENTS: &[&str] = &[
     "browsingContext.userPromptClosed",
     "browsingContext.downloadWillBegin",
     "browsingContext.downloadEnd",
+    "input.fileDialogOpened",
     "log.entryAdded",
     "network.beforeRequestSent",
     "network.responseStarted",
@@ -64,6 +67,17 @@ pub(super) struct Prompt {
     pub(super) message: String,
 }
 
+/// A question for files that a page has asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chooser {
+    /// The document of its field.
+    pub(super) context: String,
+    /// The field, which need not be in the document.
+    pub(super) field: Option<String>,
+    /// Whether it takes more than one file.
+    pub(super) is_multiple: bool,
+}
+
 /// What is said to requests that wait for us.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Additions {
@@ -94,6 +108,10 @@ pub(super) struct Watch {
     openers: Mutex<HashMap<String, String>>,
     /// How many downloads have begun.
     downloads: watch::Sender<usize>,
+    /// The questions for files so far.
+    choosers: watch::Sender<Vec<Chooser>>,
+    /// Where downloads are on this machine; none: the browser runs elsewhere.
+    folder: Option<PathBuf>,
     observed: Mutex<super::observe::Observed>,
     additions: Mutex<Additions>,
     /// The span of the step that runs.
@@ -109,12 +127,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Watch {
-    pub(super) fn new(engine: crate::scenario::Engine, top: &str) -> Self {
+    /// `folder`: the session's folder on this machine.
+    pub(super) fn new(engine: crate::scenario::Engine, top: &str, folder: Option<PathBuf>) -> Self {
         Self {
             prompt: watch::Sender::new(None),
             windows: watch::Sender::new(vec![top.to_owned()]),
             openers: Mutex::default(),
             downloads: watch::Sender::new(0),
+            choosers: watch::Sender::new(Vec::new()),
+            folder,
             observed: Mutex::new(super::observe::Observed::new(engine)),
             additions: Mutex::default(),
             span: Mutex::default(),
@@ -161,10 +182,30 @@ impl Watch {
         *self.downloads.borrow()
     }
 
+    /// The file of a download, where it is one of this session on this machine. What a browser says of its files is not
+    /// taken at its word: one that runs elsewhere may name any.
+    pub(super) fn file_of(&self, download: &Download) -> Option<PathBuf> {
+        let folder = self.folder.as_ref()?.canonicalize().ok()?;
+        let path = Path::new(download.path.as_deref()?).canonicalize().ok()?;
+        (path.starts_with(folder) && path.is_file()).then_some(path)
+    }
+
     /// Waits until there are more downloads than that.
     pub(super) async fn download_after(&self, count: usize, deadline: tokio::time::Instant) {
         let mut downloads = self.downloads.subscribe();
         let _ = tokio::time::timeout_at(deadline, downloads.wait_for(|now| *now > count)).await;
+    }
+
+    /// How many questions for files there were.
+    pub(super) fn choosers(&self) -> usize {
+        self.choosers.borrow().len()
+    }
+
+    /// The first question for files after so many, where one comes in time.
+    pub(super) async fn chooser_after(&self, count: usize, deadline: tokio::time::Instant) -> Option<Chooser> {
+        let mut choosers = self.choosers.subscribe();
+        let all = tokio::time::timeout_at(deadline, choosers.wait_for(|all| all.len() > count)).await.ok()?.ok()?;
+        all.get(count).cloned()
     }
 
     /// What is added to requests from now on.
@@ -209,6 +250,11 @@ impl Watch {
             }
             "browsingContext.userPromptClosed" => {
                 self.prompt.send_replace(None);
+            }
+            "input.fileDialogOpened" => {
+                let field = params["element"]["sharedId"].as_str().map(ToOwned::to_owned);
+                let chooser = Chooser { context: text("context"), field, is_multiple: params["multiple"] == true };
+                self.choosers.send_modify(|all| all.push(chooser));
             }
             "browsingContext.downloadWillBegin" => self.downloads.send_modify(|count| *count += 1),
             "network.beforeRequestSent" | "network.authRequired" if params["isBlocked"] == true => {

@@ -21,4 +21,21 @@ const describe = element => {
 const FRAMES = 8;
 const frames = () => [...all(document, 'iframe,frame')].slice(0, FRAMES)
   .map(element => ({element, title: attr(element, 'title'), id: attr(element, 'id'), name: attr(element, 'name')}));
-return {locate, frames, tree, describe, received, through, get, call, all, turn, frame, unpack, pack};
+// The document as it is now.
+function source() {
+  const kind = document.doctype;
+  return (kind ? new XMLSerializer().serializeToString(kind) + '\n' : '') + (get(document, 'documentElement')?.outerHTML ?? '');
+}
+// Scrolls on by most of what can be seen: the page, else the largest part of it that scrolls. Says whether it went on.
+function scrollOn() {
+  const parts = [get(document, 'scrollingElement') || get(document, 'documentElement'), ...all(document, '*')].filter(one => one && get(one, 'scrollHeight') > get(one, 'clientHeight') + 1
+    && (one === get(document, 'scrollingElement') || ['auto', 'scroll', 'overlay'].includes(getComputedStyle(one).overflowY)));
+  const size = one => one.clientWidth * one.clientHeight;
+  for (const part of parts.sort((one, other) => size(other) - size(one)).slice(0, 5)) {
+    const before = get(part, 'scrollTop');
+    call(part, 'scrollBy', {top: Math.max(50, get(part, 'clientHeight') * .8), behavior: 'instant'});
+    if (get(part, 'scrollTop') > before) return frame().then(() => true);
+  }
+  return frame().then(() => false);
+}
+return {locate, frames, tree, describe, received, through, insert, source, scrollOn, get, call, all, turn, frame, unpack, pack};

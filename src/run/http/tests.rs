@@ -52,6 +52,7 @@ impl Bench {
             line: crate::run::Line::default(),
             beats: None,
             baseline: None,
+            footprints: None,
             clock: None,
             location: "here".into(),
         };

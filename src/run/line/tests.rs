@@ -85,6 +85,7 @@ fn failed(browser: bool) -> Outcome {
         steps: Vec::new(),
         evidence: Vec::new(),
         browser,
+        differences: Vec::new(),
     }
 }
 

@@ -36,6 +36,7 @@ fn record() -> Record {
         evidence: EvidenceFolder::new("nowhere"),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: None,
         location: "here".into(),
     };

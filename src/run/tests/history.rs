@@ -47,6 +47,9 @@ fn earlier(scenario: &Scenario, minutes: i64, took: Duration, verdict: Verdict) 
         http: None,
         certificate_expires_at: None,
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         page: None,
     };
     Arc::new(Outcome {
@@ -68,6 +71,7 @@ fn earlier(scenario: &Scenario, minutes: i64, took: Duration, verdict: Verdict) 
         steps: scenario.step_names().into_iter().map(step).collect(),
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     })
 }
 

@@ -75,6 +75,9 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         failure: None,
         http,
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         certificate_expires_at: verdict.is_conclusive().then(|| at(86_400)),
         page: verdict.is_conclusive().then(|| Box::new(page(millis))),
     };
@@ -97,6 +100,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
         steps: vec![step],
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }
 

@@ -72,7 +72,7 @@ impl Shows {
             match &step.action {
                 Action::Request(_) => (self.http, self.certificate) = (true, true),
                 Action::Page(_) => self.page = true,
-                Action::Group(steps) => self.add(steps),
+                Action::Group(group) => self.add(&group.steps),
                 Action::Check(check) => self.certificate |= matches!(**check, Check::Tls(_)),
             }
         }

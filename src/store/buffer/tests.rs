@@ -96,6 +96,7 @@ pub(super) fn outcome(second: i64) -> Arc<Outcome> {
         steps: Vec::new(),
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     })
 }
 

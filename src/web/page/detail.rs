@@ -9,15 +9,15 @@ use serde_json::Value as Json;
 
 use super::svg;
 use super::view::{Moment, PATH, seconds_text, spent};
-use crate::diagnostic::{Diagnostic, Span};
 use crate::names::path;
-use crate::outcome::{EvidenceKind, Outcome, StepResult, StepStatus, Verdict};
-use crate::scenario::{Action, DialogAnswer, PageAction, Pretty, Scenario, Scroll, Step};
+use crate::outcome::{EvidenceKind, Outcome, StepStatus};
+use crate::scenario::{Action, Group, Pretty, Scenario, Step};
 use crate::secret::Masked;
 
 /// A piece of evidence.
 #[derive(Debug, Serialize)]
 pub struct EvidenceView {
+    kind: &'static str,
     what: &'static str,
     name: String,
     path: String,
@@ -32,20 +32,23 @@ pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
         .iter()
         .filter(|piece| piece.kind != EvidenceKind::Frame)
         .map(|piece| EvidenceView {
+            kind: piece.kind.as_str(),
             what: match piece.kind {
                 EvidenceKind::Screenshot => "Screenshot",
                 EvidenceKind::Source => "Page source",
                 EvidenceKind::Page => "URL, title and console of the page",
                 EvidenceKind::Response => "Answer",
                 EvidenceKind::Har => "Requests of the pages (HAR)",
+                EvidenceKind::Difference => "What differs from the last good run",
                 EvidenceKind::Accessibility => "What a screen reader finds",
                 EvidenceKind::Frame => "Picture of the filmstrip",
                 EvidenceKind::Output => "Output",
+                EvidenceKind::Download => "What was downloaded",
             },
             name: piece.name.clone(),
             path: evidence_path(outcome, &piece.name),
             size: size(piece.bytes),
-            picture: piece.kind == EvidenceKind::Screenshot,
+            picture: matches!(piece.kind, EvidenceKind::Screenshot | EvidenceKind::Difference),
         })
         .collect()
 }
@@ -175,6 +178,7 @@ pub struct StepView {
     place: String,
     http: Option<String>,
     certificate: Option<Moment>,
+    notes: Vec<Masked>,
     decided: bool,
     failure: Option<FailureView>,
 }
@@ -187,11 +191,11 @@ pub struct FailureView {
     expected: Option<Masked>,
     seen: Option<Masked>,
     waited: Option<String>,
-    snippet: Option<String>,
+    snippet: Option<Masked>,
 }
 
-/// The waterfall of a run. The scenario gives the lines of failed steps, where it is loaded still.
-pub fn steps(outcome: &Outcome, scenario: Option<&Scenario>, now: DateTime<Utc>) -> Vec<StepView> {
+/// The waterfall of a run.
+pub fn steps(outcome: &Outcome, now: DateTime<Utc>) -> Vec<StepView> {
     let total = outcome.duration.as_secs_f64();
     outcome
         .steps
@@ -201,7 +205,8 @@ pub fn steps(outcome: &Outcome, scenario: Option<&Scenario>, now: DateTime<Utc>)
             number: index + 1,
             name: step.name.clone(),
             depth: step.depth,
-            marks: [(step.optional, "optional"), (step.finally, "finally")]
+            notes: step.notes.clone(),
+            marks: [(step.optional, "optional"), (step.finally, "finally"), (step.retried, "done again")]
                 .into_iter()
                 .filter_map(|(holds, mark)| holds.then_some(mark))
                 .collect(),
@@ -220,7 +225,7 @@ pub fn steps(outcome: &Outcome, scenario: Option<&Scenario>, now: DateTime<Utc>)
                 expected: failure.expected.clone(),
                 seen: failure.seen.clone(),
                 waited: failure.waited.map(spent),
-                snippet: scenario.and_then(|scenario| snippet(scenario, step, index, outcome.verdict)),
+                snippet: step.snippet.clone(),
             }),
         })
         .collect()
@@ -243,85 +248,6 @@ fn status_text(status: StepStatus) -> &'static str {
     }
 }
 
-/// The line a step failed at, with its caret. None when the scenario has no such step at that place any more.
-fn snippet(scenario: &Scenario, step: &StepResult, index: usize, verdict: Verdict) -> Option<String> {
-    if !scenario.step_names().contains(&step.name.as_str()) {
-        return None;
-    }
-    let span = span_at(scenario, &step.place)?;
-    let failure = step.failure.as_ref()?;
-    let source = scenario.source_of(&step.place);
-    let shown = Diagnostic::error(source, span, format!("{} ({})", failure.message, failure.reason))
-        .context(format!("step {}, {}", index + 1, step.name))
-        .render_as(verdict.as_str(), false);
-    Some(shown)
-}
-
-/// The span that begins at `file.yaml:LINE:COLUMN`: a step's or an expectation's.
-fn span_at(scenario: &Scenario, place: &str) -> Option<Span> {
-    fn walk(steps: &[Step], fits: &dyn Fn(&Step, Span) -> bool) -> Option<Span> {
-        steps.iter().find_map(|step| {
-            let inner: Vec<Span> = match &step.action {
-                Action::Group(steps) => match walk(steps, fits) {
-                    Some(span) => return Some(span),
-                    None => Vec::new(),
-                },
-                Action::Page(action) => page_spans(action),
-                Action::Request(request) => {
-                    request.expect.iter().map(|fact| fact.span).chain([request.url.span]).collect()
-                }
-                Action::Check(check) => check.spans(),
-            };
-            let around = step.within_frame.iter().map(|frame| frame.span).chain(step.when.iter().map(|fact| fact.span));
-            inner.into_iter().chain(around).chain([step.span]).find(|span| fits(step, *span))
-        })
-    }
-    let source = scenario.source_of(place);
-    let (line, column) = place.strip_prefix(&source.path)?.strip_prefix(':')?.split_once(':')?;
-    let (line, column) = (line.parse().ok()?, column.parse().ok()?);
-    if line == 0 || column == 0 || source.line(line).is_empty() {
-        return None;
-    }
-    let fits = |step: &Step, span: Span| {
-        let of = step.source.as_ref().unwrap_or(&scenario.source);
-        of.path == source.path && span.line == line && span.column == column
-    };
-    // What is finer than an expectation has a place and no known end: one caret.
-    let point = Span { line, column, start: 0, end: 0 };
-    Some(walk(&scenario.steps, &fits).or_else(|| walk(&scenario.finally, &fits)).unwrap_or(point))
-}
-
-/// Where the parts of an action on a page are written that a failure may point at.
-fn page_spans(action: &PageAction) -> Vec<Span> {
-    match action {
-        PageAction::Expect(facts) => facts.iter().map(|fact| fact.span).collect(),
-        PageAction::Save(saves) => saves.iter().map(|save| save.name.span).collect(),
-        PageAction::Goto { url, .. } => vec![url.span],
-        PageAction::Fill { target, with, .. } => vec![target.span, with.span],
-        PageAction::Upload { target, files } => {
-            [target.span].into_iter().chain(files.iter().map(|file| file.span)).collect()
-        }
-        PageAction::Press { keys, into } => [keys.span].into_iter().chain(into.iter().map(|into| into.span)).collect(),
-        PageAction::Drag { target, to } => vec![target.span, to.span],
-        PageAction::Click { target, .. }
-        | PageAction::DoubleClick(target)
-        | PageAction::Hover(target)
-        | PageAction::Clear(target)
-        | PageAction::Check { target, .. }
-        | PageAction::Select { target, .. }
-        | PageAction::Scroll(Scroll::To(target)) => vec![target.span],
-        PageAction::Screenshot { name, of, .. } => [name.span].into_iter().chain(of.iter().map(|of| of.span)).collect(),
-        PageAction::Script { script, save, .. } => {
-            [script.span].into_iter().chain(save.iter().map(|save| save.span)).collect()
-        }
-        PageAction::Dialog { answer: DialogAnswer::Accept(Some(text)), .. } => vec![text.span],
-        PageAction::Travel(_)
-        | PageAction::Scroll(Scroll::By(_))
-        | PageAction::Dialog { .. }
-        | PageAction::Window(_) => Vec::new(),
-    }
-}
-
 /// A line of a scenario's file.
 #[derive(Debug, Serialize)]
 pub struct Line {
@@ -338,7 +264,7 @@ pub fn source(scenario: &Scenario) -> Vec<Line> {
             // What stands in another file does not lengthen this one.
             .filter(|step| step.source.is_none())
             .map(|step| match &step.action {
-                Action::Group(steps) => step.span.end.max(last(steps)),
+                Action::Group(group) => step.span.end.max(last(&group.steps)),
                 _ => step.span.end,
             })
             .max()
@@ -386,7 +312,7 @@ pub fn planned(scenario: &Scenario) -> Vec<PlannedStep> {
                 },
                 place: step.source.as_ref().unwrap_or(&scenario.source).place(step.span),
             });
-            if let Action::Group(steps) = &step.action {
+            if let Action::Group(Group { steps, .. }) = &step.action {
                 walk(scenario, steps, depth + 1, finally, out);
             }
         }

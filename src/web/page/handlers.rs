@@ -174,8 +174,6 @@ async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
     let missing = || Absent::Unknown(format!("There is no run “{id}”. Runs are forgotten after a while."));
     let run = RunId(id.parse().map_err(|_| missing())?);
     let outcome = state.store.run(run).await?.ok_or_else(missing)?;
-    let overview = state.overview.borrow().clone();
-    let scenario = overview.scenarios.get(&outcome.scenario).map(AsRef::as_ref);
     let total = outcome.duration.as_secs_f64();
     let lag = (outcome.started_at - outcome.due_at).to_std().unwrap_or_default();
     let content = context! {
@@ -186,7 +184,8 @@ async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
         started => shown(Moment::new(outcome.started_at, now)),
         lag => view::spent(lag),
         axis => svg::axis(total),
-        steps => shown(detail::steps(&outcome, scenario, now)),
+        steps => shown(detail::steps(&outcome, now)),
+        differences => shown(&outcome.differences),
         evidence => shown(detail::evidence(&outcome)),
         frames => shown(detail::filmstrip(&outcome)),
         pages => shown(detail::pages(&outcome)),

@@ -60,6 +60,9 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         http: Some(HttpResult { method: "GET".into(), url: EVIL.into(), status: 500, bytes: 1, hops: Vec::new() }),
         certificate_expires_at: Some(ended_at),
         earlier_requests: Vec::new(),
+        notes: Vec::new(),
+        snippet: None,
+        retried: false,
         page: None,
     };
     let failure = Failure::new(Reason::Status, EVIL).compared(EVIL, EVIL).waited(Duration::from_secs(1)).into();
@@ -86,6 +89,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         ],
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }
 
@@ -204,6 +208,7 @@ impl Fixture {
             message: run.message.clone(),
             step: Some(EVIL.into()),
             place: Some("shop.yaml:5:5".into()),
+            difference: None,
             screenshot: None,
             runbook: None,
             bad_runs: 2,

@@ -28,7 +28,7 @@ pub struct Entry {
 
 #[derive(Default)]
 struct Inner {
-    /// The values of `Authorization` that are accepted.
+    /// The values of `Authorization` that are accepted; none: anything is, and nothing as well.
     accepted: Vec<String>,
     /// How many of the next bulk requests are answered with 429, and with which `Retry-After` in seconds.
     busy: (usize, u64),
@@ -48,7 +48,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts it before a server (`ADDRESS:PORT`), with the values of `Authorization` that it accepts.
+    /// Starts it before a server (`ADDRESS:PORT`), with the values of `Authorization` that it accepts; none: anything.
     pub async fn before(server: &str, accepted: &[&str]) -> Self {
         let (acceptor, ca, twin) = acceptor();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -95,7 +95,8 @@ impl Drop for Front {
 fn refusal(inner: &Mutex<Inner>, request: &Request) -> Option<Response> {
     let mut inner = inner.lock().unwrap();
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if !inner.accepted.iter().any(|accepted| Some(accepted.as_str()) == given) {
+    let is_open = inner.accepted.is_empty();
+    if !is_open && !inner.accepted.iter().any(|accepted| Some(accepted.as_str()) == given) {
         return Some((StatusCode::UNAUTHORIZED, "Unauthorized").into_response());
     }
     if inner.busy.0 > 0 && request.uri().path() == "/_bulk" {

@@ -66,6 +66,7 @@ impl Place {
             evidence: EvidenceFolder::new(folder.path().join("evidence")),
             beats: None,
             baseline: None,
+            footprints: None,
             clock: None,
             location: "here".into(),
         };

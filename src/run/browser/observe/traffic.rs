@@ -112,6 +112,8 @@ pub(super) struct Answered {
 /// A request of a page, as it stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
+    /// Position in `Outcome.steps` of the step during which it was sent.
+    pub step: usize,
     /// Its method.
     pub method: &'a str,
     /// Its URL; not masked.
@@ -257,6 +259,7 @@ impl Traffic {
 
     pub(super) fn asked(&self) -> impl Iterator<Item = Asked<'_>> {
         self.exchanges.iter().filter(|exchange| !exchange.background).map(|exchange| Asked {
+            step: exchange.step,
             method: &exchange.method,
             url: &exchange.url,
             status: exchange.response.as_ref().map(|response| response.status).filter(|status| *status > 0),

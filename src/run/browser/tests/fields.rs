@@ -15,7 +15,7 @@ const FIELDS: &str = r"<title>Fields</title><label>Name <input id=name value=Ada
 root.innerHTML = '<label>Deep <input value=old></label><div contenteditable role=textbox aria-label=Editor>x</div>';</script>";
 
 fn append(target: Target, with: &str) -> PageAction {
-    PageAction::Fill { target, with: at(with), append: true }
+    PageAction::Fill { target, with: at(with), append: true, becomes: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,13 +134,15 @@ async fn files_are_given_to_fields_near_and_far() {
     assert_eq!(bench.js(&of("behind")).await, json!(["a.txt A"]));
     for (action, text) in [
         (upload(label("One"), &["files/a.txt", "files/b.txt"]), "one file only"),
-        (upload(role("button", "Lone"), &["files/a.txt"]), "is not a field for files"),
         (upload(label("One"), &["files/none"]), "not there"),
     ] {
         let failure = bench.fail(&action).await;
         assert!(failure.message.contains(text), "{failure:?}");
         assert_eq!(failure.reason, Reason::Configuration);
     }
+    let failure = bench.within(3.0, &upload(role("button", "Lone"), &["files/a.txt"])).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::NotFound);
+    assert!(failure.message.contains("opens no file chooser"), "{failure:?}");
     bench.end().await;
 }
 

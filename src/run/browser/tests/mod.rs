@@ -130,6 +130,7 @@ fn values(base: &str) -> Values {
         timeout: Duration::from_secs(60),
         base_url: Some(At::new(Template::literal(base), Span::default())),
         browser: crate::scenario::BrowserSettings::default(),
+        overlays: Vec::new(),
         evidence: crate::scenario::EvidencePolicy::default(),
         budget: Vec::new(),
         totp: std::collections::BTreeMap::new(),
@@ -173,11 +174,11 @@ fn goto(url: &str) -> PageAction {
 }
 
 fn click(target: Target) -> PageAction {
-    PageAction::Click { target, button: crate::scenario::MouseButton::Left, position: None }
+    PageAction::Click { target, button: crate::scenario::MouseButton::Left, position: None, force: false }
 }
 
 fn fill(target: Target, with: &str) -> PageAction {
-    PageAction::Fill { target, with: at(with), append: false }
+    PageAction::Fill { target, with: at(with), append: false, becomes: None }
 }
 
 fn expect(what: PageFact) -> PageAction {

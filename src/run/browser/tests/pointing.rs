@@ -16,7 +16,7 @@ async fn clicks_have_a_button_and_a_place() {
     let mut bench = Bench::new(&[("/", PAD), ("/tall", tall)]).await;
     bench.act(&goto("/")).await;
     let pad = || role("button", "Pad");
-    let click = |button, position| PageAction::Click { target: pad(), button, position };
+    let click = |button, position| PageAction::Click { target: pad(), button, position, force: false };
     bench.act(&click(MouseButton::Left, None)).await;
     bench.act(&click(MouseButton::Left, Some((10.0, 20.0)))).await;
     bench.act(&click(MouseButton::Right, None)).await;
@@ -33,8 +33,12 @@ async fn clicks_have_a_button_and_a_place() {
     assert!(failure.message.contains("200x100 pixels large only"), "{failure:?}");
 
     bench.act(&goto("/tall")).await;
-    let far =
-        PageAction::Click { target: role("link", "Tall"), button: MouseButton::Left, position: Some((5.0, 2500.0)) };
+    let far = PageAction::Click {
+        target: role("link", "Tall"),
+        button: MouseButton::Left,
+        position: Some((5.0, 2500.0)),
+        force: false,
+    };
     bench.act(&far).await;
     assert_eq!(bench.js("return document.title").await, "2500");
 

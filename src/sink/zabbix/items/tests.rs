@@ -38,6 +38,9 @@ pub fn outcome(scenario: &str, at: DateTime<Utc>, verdict: Verdict, steps: &[(&s
             http: None,
             certificate_expires_at: None,
             earlier_requests: Vec::new(),
+            notes: Vec::new(),
+            snippet: None,
+            retried: false,
             page: None,
         })
         .collect::<Vec<_>>();
@@ -60,6 +63,7 @@ pub fn outcome(scenario: &str, at: DateTime<Utc>, verdict: Verdict, steps: &[(&s
         steps,
         evidence: Vec::new(),
         browser: None,
+        differences: Vec::new(),
     }
 }
 

@@ -1,0 +1,372 @@
+//! What a run that went wrong did otherwise than the last good one that was kept: requests that were answered otherwise, are
+//! new or missing, errors on the console, steps that took much longer, and what the page shows. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::LazyLock;
+
+use chrono::{DateTime, Utc};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use super::expect::cut;
+use crate::outcome::{Difference, DifferenceKind, Outcome, RunId, StepStatus};
+use crate::secret::Masked;
+
+/// So many differences are told at most, the most telling first.
+const MOST: usize = 12;
+/// So many of one kind that says little by itself.
+const FEW: usize = 3;
+/// So much of a text is shown, in characters.
+const LONGEST: usize = 120;
+/// A step took much longer that took so many times as long …
+const MUCH_LONGER: f64 = 3.0;
+/// … and so many seconds more.
+const NOTICEABLE: f64 = 0.5;
+
+/// What a run looked like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// The run.
+    pub run: RunId,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// Its steps, in order.
+    pub steps: Vec<StepPrint>,
+    /// What its pages and its steps asked for, in order.
+    pub requests: Vec<RequestPrint>,
+    /// Errors on the console.
+    pub console: Vec<Masked>,
+    /// Its pages, each after a step: of a good run after every one, of a bad run at the one that failed.
+    pub pages: Vec<PagePrint>,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepPrint {
+    /// Its name.
+    pub name: String,
+    /// How long it took, in seconds.
+    pub duration: f64,
+    /// Whether it passed.
+    pub passed: bool,
+}
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestPrint {
+    /// Position in `steps` of the step during which it was sent.
+    pub step: usize,
+    /// Its method.
+    pub method: String,
+    /// Its URL.
+    pub url: Masked,
+    /// The status of its answer; none where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+/// A page after a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PagePrint {
+    /// The name of the step.
+    pub step: String,
+    /// The title of the document.
+    pub title: Masked,
+    /// What a screen reader finds in it, a line for each element.
+    pub tree: Vec<Masked>,
+    /// The name of its picture beside the footprint, where one was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<String>,
+}
+
+impl Footprint {
+    /// The footprint of an outcome, with what was heard and seen of its pages.
+    pub fn new(outcome: &Outcome, heard: Vec<RequestPrint>, console: Vec<Masked>, pages: Vec<PagePrint>) -> Self {
+        let steps = outcome.steps.iter().map(|step| StepPrint {
+            name: step.name.clone(),
+            duration: step.duration.as_secs_f64(),
+            passed: step.status == StepStatus::Passed,
+        });
+        let own = outcome.steps.iter().enumerate().filter_map(|(at, step)| {
+            let http = step.http.as_ref()?;
+            Some(RequestPrint {
+                step: at,
+                method: http.method.clone(),
+                url: Masked::own_words(http.url.clone()),
+                status: (http.status > 0).then_some(http.status),
+            })
+        });
+        let (requests, steps) = (own.chain(heard).collect(), steps.collect());
+        Self { run: outcome.run, ended_at: outcome.ended_at, steps, requests, console, pages }
+    }
+
+    /// The page that the failing step of another run is compared with: after that step where it only looked, else before it.
+    pub fn page_for(&self, step: &str, only_looked: bool) -> Option<&PagePrint> {
+        let order: HashMap<&str, usize> = self.steps.iter().enumerate().map(|(at, step)| (&*step.name, at)).collect();
+        let limit = *order.get(step)? + usize::from(only_looked);
+        self.pages.iter().rev().find(|page| order.get(&*page.step).is_some_and(|at| *at < limit))
+    }
+}
+
+/// What of a text changes from run to run without a meaning: numbers, ids, hashes.
+static CHANGING: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new("[0-9a-fA-F]{8}-[0-9a-fA-F-]{9,}|[0-9a-fA-F]*[0-9][0-9a-fA-F]{5,}|[0-9]+").expect("it is one")
+});
+
+fn shape(text: &str) -> String {
+    CHANGING.replace_all(text, "*").into_owned()
+}
+
+/// A request without what changes, and as people read it.
+fn named(request: &RequestPrint, site: Option<&str>) -> ((String, String), String) {
+    let url = request.url.as_str().split(['?', '#']).next().unwrap_or_default();
+    let (host, path) = url.split_once("://").map_or(("", url), |(_, rest)| {
+        let at = rest.find('/').unwrap_or(rest.len());
+        rest.split_at(at)
+    });
+    let shown = if Some(host) == site { path } else { url };
+    let shown = format!("{} {}", request.method, cut(if shown.is_empty() { "/" } else { shown }, LONGEST));
+    ((request.method.clone(), format!("{host}{}", shape(path))), shown)
+}
+
+fn told(status: Option<u16>) -> String {
+    status.map_or_else(|| "nothing".to_owned(), |status| status.to_string())
+}
+
+fn is_bad(status: Option<u16>) -> bool {
+    status.is_none_or(|status| status >= 400)
+}
+
+/// What one run did otherwise than a good one before it, the most telling first. `failed` is the name of the step that
+/// failed, and whether it only looked at the page.
+pub fn between(good: &Footprint, bad: &Footprint, failed: Option<(&str, bool)>) -> Vec<Difference> {
+    let mut found: Vec<(u8, Difference)> = Vec::new();
+    let mut say = |rank: u8, kind: DifferenceKind, text: String| {
+        let text = Masked::own_words(text);
+        if !found.iter().any(|(_, known)| known.text == text) {
+            found.push((rank, Difference { kind, text }));
+        }
+    };
+    requests(good, bad, failed, &mut say);
+    let known: BTreeSet<String> = good.console.iter().map(|error| shape(error.as_str())).collect();
+    for error in bad.console.iter().filter(|error| !known.contains(&shape(error.as_str()))).take(FEW) {
+        say(2, DifferenceKind::Console, format!("new on the console: {}", cut(error.as_str(), LONGEST)));
+    }
+    if let Some((name, only_looked)) = failed
+        && let (Some(before), Some(now)) = (good.page_for(name, only_looked), bad.pages.last())
+    {
+        page(before, now, &mut say);
+    }
+    for step in &bad.steps {
+        let of_name = good.steps.iter().find(|other| other.name == step.name && other.passed && step.passed);
+        let Some(before) = of_name else { continue };
+        if step.duration > before.duration * MUCH_LONGER && step.duration > before.duration + NOTICEABLE {
+            let text = format!("{} took {:.1} s, was {:.1} s", step.name, step.duration, before.duration);
+            say(4, DifferenceKind::Step, text);
+        }
+    }
+    found.sort_by_key(|(rank, _)| *rank);
+    found.into_iter().map(|(_, difference)| difference).take(MOST).collect()
+}
+
+fn requests(
+    good: &Footprint,
+    bad: &Footprint,
+    failed: Option<(&str, bool)>,
+    say: &mut impl FnMut(u8, DifferenceKind, String),
+) {
+    let host = |request: &RequestPrint| {
+        let rest = request.url.as_str().split_once("://")?.1;
+        Some(rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned())
+    };
+    // The site is what is asked most.
+    let mut hosts = BTreeMap::<String, usize>::new();
+    for host in good.requests.iter().filter_map(host) {
+        *hosts.entry(host).or_default() += 1;
+    }
+    let site = hosts.into_iter().max_by_key(|(_, count)| *count).map(|(host, _)| host);
+    let mut before = BTreeMap::<_, BTreeSet<Option<u16>>>::new();
+    for request in &good.requests {
+        before.entry(named(request, None).0).or_default().insert(request.status);
+    }
+    let mut seen = BTreeSet::new();
+    let (mut new, mut missing) = (0, 0);
+    for request in &bad.requests {
+        let (key, shown) = named(request, site.as_deref());
+        seen.insert(key.clone());
+        match before.get(&key) {
+            Some(known) if known.contains(&request.status) => {}
+            Some(known) => {
+                let was: Vec<String> = known.iter().map(|status| told(*status)).collect();
+                let text = format!("{shown} answers {}, was {}", told(request.status), was.join(" or "));
+                say(if is_bad(request.status) { 0 } else { 3 }, DifferenceKind::Request, text);
+            }
+            None if is_bad(request.status) => {
+                say(1, DifferenceKind::Request, format!("new: {shown} answers {}", told(request.status)));
+            }
+            None if new < FEW => {
+                new += 1;
+                say(6, DifferenceKind::Request, format!("new: {shown}"));
+            }
+            None => {}
+        }
+    }
+    // What would have come later is not missing.
+    let end = failed.and_then(|(name, _)| good.steps.iter().position(|step| step.name == name));
+    for request in good.requests.iter().filter(|request| end.is_none_or(|end| request.step < end)) {
+        let (key, shown) = named(request, site.as_deref());
+        if missing < FEW && host(request) == site && seen.insert(key) {
+            missing += 1;
+            say(5, DifferenceKind::Request, format!("missing: {shown}"));
+        }
+    }
+}
+
+fn page(before: &PagePrint, now: &PagePrint, say: &mut impl FnMut(u8, DifferenceKind, String)) {
+    if shape(before.title.as_str()) != shape(now.title.as_str()) {
+        let text = format!(
+            "the title is `{}`, was `{}`",
+            cut(now.title.as_str(), LONGEST),
+            cut(before.title.as_str(), LONGEST)
+        );
+        say(1, DifferenceKind::Page, text);
+    }
+    // Lines are counted, not placed: what only moved is no difference.
+    let count = |page: &PagePrint| {
+        let mut counts = HashMap::<String, usize>::new();
+        for line in &page.tree {
+            *counts.entry(shape(line.as_str().trim())).or_default() += 1;
+        }
+        counts
+    };
+    let mut told = |page: &PagePrint, mut others: HashMap<String, usize>, word: &str| {
+        let mut lines = 0;
+        for line in &page.tree {
+            let line = line.as_str().trim();
+            match others.get_mut(&shape(line)) {
+                Some(left) if *left > 0 => *left -= 1,
+                _ if lines < FEW + 1 => {
+                    lines += 1;
+                    say(3, DifferenceKind::Page, format!("{word} on the page: {}", cut(line, LONGEST)));
+                }
+                _ => {}
+            }
+        }
+    };
+    told(now, count(before), "new");
+    told(before, count(now), "gone");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(text: &str) -> Masked {
+        Masked::own_words(text)
+    }
+
+    fn footprint(steps: &[(&str, f64, bool)], requests: &[(usize, &str, &str, u16)], console: &[&str]) -> Footprint {
+        Footprint {
+            run: RunId::new(),
+            ended_at: Utc::now(),
+            steps: steps
+                .iter()
+                .map(|(name, duration, passed)| StepPrint {
+                    name: (*name).into(),
+                    duration: *duration,
+                    passed: *passed,
+                })
+                .collect(),
+            requests: requests
+                .iter()
+                .map(|(step, method, url, status)| RequestPrint {
+                    step: *step,
+                    method: (*method).into(),
+                    url: masked(url),
+                    status: (*status > 0).then_some(*status),
+                })
+                .collect(),
+            console: console.iter().map(|error| masked(error)).collect(),
+            pages: Vec::new(),
+        }
+    }
+
+    fn page(step: &str, title: &str, tree: &str) -> PagePrint {
+        PagePrint { step: step.into(), title: masked(title), tree: tree.lines().map(masked).collect(), picture: None }
+    }
+
+    fn texts(found: &[Difference]) -> Vec<&str> {
+        found.iter().map(|difference| difference.text.as_str()).collect()
+    }
+
+    const STEPS: [(&str, f64, bool); 3] = [("open", 0.2, true), ("pay", 0.4, true), ("thanks", 0.1, true)];
+    const SHOP: &str = "https://shop.example.com";
+
+    #[test]
+    fn requests_that_are_answered_otherwise_come_first() {
+        let url = |path: &str| format!("{SHOP}{path}");
+        let good = footprint(
+            &STEPS,
+            &[
+                (0, "GET", &url("/"), 200),
+                (0, "GET", &url("/app.3f2a1b9c.js"), 200),
+                (0, "GET", &url("/api/stock/17"), 200),
+                (1, "POST", &url("/api/orders"), 201),
+                (2, "GET", &url("/api/orders/981?full=1"), 200),
+                (0, "GET", "https://cdn.example.net/logo.svg", 200),
+            ],
+            &["slow image 12"],
+        );
+        let failing = [("open", 0.2, true), ("pay", 0.4, true), ("thanks", 8.0, false)];
+        let bad = footprint(
+            &failing,
+            &[
+                (0, "GET", &url("/"), 200),
+                (0, "GET", &url("/app.77aa01b2.js"), 200),
+                (1, "POST", &url("/api/orders"), 500),
+                (1, "POST", &url("/api/errors"), 204),
+                (0, "GET", "https://ads.example.org/pixel", 0),
+            ],
+            &["slow image 99", "TypeError: order is null"],
+        );
+        assert_eq!(
+            texts(&between(&good, &bad, Some(("thanks", true)))),
+            [
+                "POST /api/orders answers 500, was 201",
+                "new: GET https://ads.example.org/pixel answers nothing",
+                "new on the console: TypeError: order is null",
+                "missing: GET /api/stock/17",
+                "new: POST /api/errors",
+            ]
+        );
+        assert_eq!(between(&good, &good, None), []);
+    }
+
+    #[test]
+    fn steps_and_pages_are_compared() {
+        let mut good = footprint(&STEPS, &[], &[]);
+        good.pages = vec![
+            page("open", "Shop", "heading \"Shop\"\nbutton \"Pay\"\ntext \"3 left\""),
+            page("pay", "Thank you", "heading \"Thank you\"\nlink \"Invoice 12\""),
+            page("thanks", "Thank you", "heading \"Thank you\"\nlink \"Invoice 12\""),
+        ];
+        let mut bad = footprint(&[("open", 2.9, true), ("pay", 0.9, true), ("thanks", 9.0, false)], &[], &[]);
+        bad.pages = vec![page("thanks", "Sorry", "heading \"Sorry\"\nalert \"Card declined\"")];
+        assert_eq!(
+            texts(&between(&good, &bad, Some(("thanks", true)))),
+            [
+                "the title is `Sorry`, was `Thank you`",
+                "new on the page: heading \"Sorry\"",
+                "new on the page: alert \"Card declined\"",
+                "gone on the page: heading \"Thank you\"",
+                "gone on the page: link \"Invoice 12\"",
+                "open took 2.9 s, was 0.2 s",
+            ]
+        );
+        // A step that did not act is compared with the page before it.
+        bad.pages = vec![page("pay", "Shop", "heading \"Shop\"\ntext \"7 left\"")];
+        bad.steps[1].passed = false;
+        bad.steps[0].duration = 0.2;
+        assert_eq!(texts(&between(&good, &bad, Some(("pay", false)))), ["gone on the page: button \"Pay\""]);
+    }
+}
