@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what does not work in a test must end it")]
 
 mod acknowledging;
+mod actionability;
 mod alerts;
 mod allowance;
 mod attacks;
