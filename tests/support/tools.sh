@@ -3,7 +3,7 @@
 # usage: tools.sh        installs; prints the folder that it is all in
 #        tools.sh where  prints the folder, and installs nothing
 # In the folder: bin/geckodriver, bin/otel-collector, selenium-server.jar, bugsink/, httpbin/, mail/ and osmem/ (Python
-# environments), har/ (a Node package), opensearch/ (jars, and a class that starts a node).
+# environments), har/ (a Node package), opensearch/ (jars, and a class that starts a node), apps/ (see apps.sh).
 set -euo pipefail
 umask 022
 
@@ -138,8 +138,11 @@ opensearch() {
 # The driver is compiled while the rest comes over the network.
 driver 9>&- & compiling=$!
 (opensearch & grid; har; bugsink; httpbin; mail; osmem; collector; wait) 9>&- & fetching=$!
+# What is missing of these it says itself; the tests of them are skipped.
+"$(dirname "$0")/apps.sh" 9>&- & applications=$!
 failed=0
 wait "$compiling" || { echo "geckodriver $GECKODRIVER could not be installed" >&2; failed=1; }
 wait "$fetching" || { echo "the tools of the tests could not be installed" >&2; failed=1; }
+wait "$applications" || echo "the applications whose pages are used could not be installed" >&2
 [ "$failed" = 0 ] || exit 1
 echo "$tools"
