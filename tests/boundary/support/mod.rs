@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod alertmanager;
+pub mod apps;
 pub mod bugsink;
 pub mod front;
 pub mod gate;
