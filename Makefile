@@ -29,8 +29,9 @@ bench:
 # The long proofs: browsers that are killed, stopped and filled at random, users who never meet, an agent that dies after
 # every n-th write, one that is killed in a storm, one whose store goes in every way, and one whose destinations are away.
 soak:
-	tests/support/packages.sh
+	WACHTA_SOAK=1 tests/support/packages.sh
 	tests/support/tools.sh
+	tests/support/apps.sh
 	WACHTA_SOAK=1 WACHTA_SOAK_RUNS=$${WACHTA_SOAK_RUNS:-100} WACHTA_SOAK_DEATHS=$${WACHTA_SOAK_DEATHS:-1000} WACHTA_SOAK_USERS=$${WACHTA_SOAK_USERS:-500} WACHTA_SOAK_STORM=$${WACHTA_SOAK_STORM:-500} WACHTA_SOAK_STORE=$${WACHTA_SOAK_STORE:-200} WACHTA_SOAK_OUTAGE=$${WACHTA_SOAK_OUTAGE:-600} WACHTA_SOAK_WINDOWS=$${WACHTA_SOAK_WINDOWS:-200} $(CARGO) test --locked -- --test-threads=1
 
 fmt:

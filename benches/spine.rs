@@ -77,6 +77,7 @@ async fn requests() {
         evidence: EvidenceFolder::new(std::env::temp_dir().join("wachta-bench")),
         beats: None,
         baseline: None,
+        footprints: None,
         clock: None,
         location: "here".into(),
     };

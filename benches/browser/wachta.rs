@@ -44,6 +44,7 @@ impl Agent {
             evidence: EvidenceFolder::new(folder.join("evidence")),
             beats: None,
             baseline: None,
+            footprints: Some(wachta::run::Footprints::new(folder.join("good"))),
             clock: None,
             location: "here".into(),
         };

@@ -44,12 +44,12 @@ pub async fn body(answer: &mut reqwest::Response, max_bytes: usize) -> Body {
 
 /// The innermost cause of an error: the outer ones only say that a request failed. For a certificate it says why it is not
 /// accepted.
-pub fn root(error: &reqwest::Error) -> String {
+pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(rustls::Error::InvalidCertificate(problem)) = rustls_error(error) {
         return format!("the certificate is not accepted: {}", certificate_problem(problem));
     }
     let mut last = error.to_string();
-    let mut next = std::error::Error::source(error);
+    let mut next = error.source();
     while let Some(inner) = next {
         last = inner.to_string();
         next = inner.source();

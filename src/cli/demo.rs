@@ -147,7 +147,9 @@ async fn print_notices(mut notices: mpsc::UnboundedReceiver<Value>, printer: Arc
         let link = notice["links"]["incident"].as_str().unwrap_or_default();
         let repeat = if notice["repeat"] == true { " (repeated)" } else { "" };
         let hue = if notice["event"] == "resolved" { "1;32" } else { "1;31" };
-        Printer::say(&format!("{} {text}{repeat}\n         {link}", printer.paint(hue, "NOTICE ")));
+        let difference = notice["difference"].as_str().filter(|_| notice["event"] != "resolved");
+        let since = difference.map(|text| format!("         since the last good run: {text}\n")).unwrap_or_default();
+        Printer::say(&format!("{} {text}{repeat}\n{since}         {link}", printer.paint(hue, "NOTICE ")));
     }
 }
 

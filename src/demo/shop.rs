@@ -9,7 +9,7 @@ use super::Fault;
 /// The customer's e-mail address.
 pub const USER: &str = "anna@example.com";
 /// The customer's password. It guards nothing but this shop.
-pub const PASSWORD: &str = "blue-mug-4-anna";
+pub const PASSWORD: &str = "garden-gate-4-anna";
 
 /// Something to buy.
 pub(super) struct Product {

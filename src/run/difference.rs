@@ -68,8 +68,10 @@ pub struct RequestPrint {
 /// A page after a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PagePrint {
-    /// The name of the step.
-    pub step: String,
+    /// Position in `steps` of the step.
+    pub step: usize,
+    /// Whether the step only looked at the page, so that the page is also what it found.
+    pub looked: bool,
     /// The title of the document.
     pub title: Masked,
     /// What a screen reader finds in it, a line for each element.
@@ -100,11 +102,17 @@ impl Footprint {
         Self { run: outcome.run, ended_at: outcome.ended_at, steps, requests, console, pages }
     }
 
+    /// The position of a step of another run: its own where the runs took the same course, else that of the name.
+    fn position(&self, other: &Self, step: usize) -> Option<usize> {
+        let name = &other.steps.get(step)?.name;
+        let same = |at: &usize| self.steps.get(*at).is_some_and(|own| own.name == *name);
+        Some(step).filter(same).or_else(|| self.steps.iter().position(|own| own.name == *name))
+    }
+
     /// The page that the failing step of another run is compared with: after that step where it only looked, else before it.
-    pub fn page_for(&self, step: &str, only_looked: bool) -> Option<&PagePrint> {
-        let order: HashMap<&str, usize> = self.steps.iter().enumerate().map(|(at, step)| (&*step.name, at)).collect();
-        let limit = *order.get(step)? + usize::from(only_looked);
-        self.pages.iter().rev().find(|page| order.get(&*page.step).is_some_and(|at| *at < limit))
+    pub fn page_for(&self, other: &Self, failed: usize) -> Option<&PagePrint> {
+        let limit = self.position(other, failed)? + usize::from(other.pages.last()?.looked);
+        self.pages.iter().rev().find(|page| page.step < limit)
     }
 }
 
@@ -137,9 +145,9 @@ fn is_bad(status: Option<u16>) -> bool {
     status.is_none_or(|status| status >= 400)
 }
 
-/// What one run did otherwise than a good one before it, the most telling first. `failed` is the name of the step that
-/// failed, and whether it only looked at the page.
-pub fn between(good: &Footprint, bad: &Footprint, failed: Option<(&str, bool)>) -> Vec<Difference> {
+/// What one run did otherwise than a good one before it, the most telling first. `failed` is the position of the step that
+/// failed.
+pub fn between(good: &Footprint, bad: &Footprint, failed: Option<usize>) -> Vec<Difference> {
     let mut found: Vec<(u8, Difference)> = Vec::new();
     let mut say = |rank: u8, kind: DifferenceKind, text: String| {
         let text = Masked::own_words(text);
@@ -152,8 +160,8 @@ pub fn between(good: &Footprint, bad: &Footprint, failed: Option<(&str, bool)>) 
     for error in bad.console.iter().filter(|error| !known.contains(&shape(error.as_str()))).take(FEW) {
         say(2, DifferenceKind::Console, format!("new on the console: {}", cut(error.as_str(), LONGEST)));
     }
-    if let Some((name, only_looked)) = failed
-        && let (Some(before), Some(now)) = (good.page_for(name, only_looked), bad.pages.last())
+    if let Some(failed) = failed
+        && let (Some(before), Some(now)) = (good.page_for(bad, failed), bad.pages.last())
     {
         page(before, now, &mut say);
     }
@@ -172,7 +180,7 @@ pub fn between(good: &Footprint, bad: &Footprint, failed: Option<(&str, bool)>) 
 fn requests(
     good: &Footprint,
     bad: &Footprint,
-    failed: Option<(&str, bool)>,
+    failed: Option<usize>,
     say: &mut impl FnMut(u8, DifferenceKind, String),
 ) {
     let host = |request: &RequestPrint| {
@@ -212,7 +220,7 @@ fn requests(
         }
     }
     // What would have come later is not missing.
-    let end = failed.and_then(|(name, _)| good.steps.iter().position(|step| step.name == name));
+    let end = failed.and_then(|failed| good.position(bad, failed));
     for request in good.requests.iter().filter(|request| end.is_none_or(|end| request.step < end)) {
         let (key, shown) = named(request, site.as_deref());
         if missing < FEW && host(request) == site && seen.insert(key) {
@@ -291,8 +299,9 @@ mod tests {
         }
     }
 
-    fn page(step: &str, title: &str, tree: &str) -> PagePrint {
-        PagePrint { step: step.into(), title: masked(title), tree: tree.lines().map(masked).collect(), picture: None }
+    fn page((step, looked): (usize, bool), title: &str, tree: &str) -> PagePrint {
+        let tree = tree.lines().map(masked).collect();
+        PagePrint { step, looked, title: masked(title), tree, picture: None }
     }
 
     fn texts(found: &[Difference]) -> Vec<&str> {
@@ -330,7 +339,7 @@ mod tests {
             &["slow image 99", "TypeError: order is null"],
         );
         assert_eq!(
-            texts(&between(&good, &bad, Some(("thanks", true)))),
+            texts(&between(&good, &bad, Some(2))),
             [
                 "POST /api/orders answers 500, was 201",
                 "new: GET https://ads.example.org/pixel answers nothing",
@@ -346,14 +355,14 @@ mod tests {
     fn steps_and_pages_are_compared() {
         let mut good = footprint(&STEPS, &[], &[]);
         good.pages = vec![
-            page("open", "Shop", "heading \"Shop\"\nbutton \"Pay\"\ntext \"3 left\""),
-            page("pay", "Thank you", "heading \"Thank you\"\nlink \"Invoice 12\""),
-            page("thanks", "Thank you", "heading \"Thank you\"\nlink \"Invoice 12\""),
+            page((0, false), "Shop", "heading \"Shop\"\nbutton \"Pay\"\ntext \"3 left\""),
+            page((1, false), "Thank you", "heading \"Thank you\"\nlink \"Invoice 12\""),
+            page((2, true), "Thank you", "heading \"Thank you\"\nlink \"Invoice 12\""),
         ];
         let mut bad = footprint(&[("open", 2.9, true), ("pay", 0.9, true), ("thanks", 9.0, false)], &[], &[]);
-        bad.pages = vec![page("thanks", "Sorry", "heading \"Sorry\"\nalert \"Card declined\"")];
+        bad.pages = vec![page((2, true), "Sorry", "heading \"Sorry\"\nalert \"Card declined\"")];
         assert_eq!(
-            texts(&between(&good, &bad, Some(("thanks", true)))),
+            texts(&between(&good, &bad, Some(2))),
             [
                 "the title is `Sorry`, was `Thank you`",
                 "new on the page: heading \"Sorry\"",
@@ -364,9 +373,19 @@ mod tests {
             ]
         );
         // A step that did not act is compared with the page before it.
-        bad.pages = vec![page("pay", "Shop", "heading \"Shop\"\ntext \"7 left\"")];
+        bad.pages = vec![page((1, false), "Shop", "heading \"Shop\"\ntext \"7 left\"")];
         bad.steps[1].passed = false;
         bad.steps[0].duration = 0.2;
-        assert_eq!(texts(&between(&good, &bad, Some(("pay", false)))), ["gone on the page: button \"Pay\""]);
+        assert_eq!(texts(&between(&good, &bad, Some(1))), ["gone on the page: button \"Pay\""]);
+        // Steps of one name are told apart by their places, and found by the name where a run took another course.
+        let twice = [("open", 0.1, true), ("next", 0.1, true), ("next", 0.1, true), ("look", 0.1, true)];
+        let mut good = footprint(&twice, &[], &[]);
+        good.pages = vec![page((0, false), "One", ""), page((1, false), "Two", ""), page((2, false), "Three", "")];
+        let mut bad = footprint(&twice[..2], &[], &[]);
+        bad.pages = vec![page((1, false), "None", "")];
+        assert_eq!(texts(&between(&good, &bad, Some(1))), ["the title is `None`, was `One`"]);
+        let mut bad = footprint(&[("open", 0.1, true), ("look", 0.1, false)], &[], &[]);
+        bad.pages = vec![page((1, true), "None", "")];
+        assert_eq!(texts(&between(&good, &bad, Some(1))), ["the title is `None`, was `Three`"]);
     }
 }

@@ -185,7 +185,7 @@ impl<'a> Flow<'a> {
                     Ok(Done::Passed) => {
                         self.record.end_step(index, StepStatus::Passed, None);
                         if self.prints && matches!(step.action, Action::Page(_)) {
-                            self.print_page(index).await;
+                            self.print_page(index, step.action.only_looks()).await;
                         }
                         continue;
                     }
@@ -419,7 +419,7 @@ impl<'a> Flow<'a> {
         }
         let done = page.act(action, &step.within_frame, &self.values, timeout).await;
         for remark in page.take_remarks() {
-            self.record.remark(index, remark);
+            self.record.remark(index, &remark);
         }
         for drift in page.take_drifts() {
             self.record.soften(Some(index), Failure::new(Reason::Drift, drift).at(step.span));
@@ -438,11 +438,11 @@ impl<'a> Flow<'a> {
     }
 
     /// Keeps what the page looks like after a step.
-    async fn print_page(&mut self, index: usize) {
+    async fn print_page(&mut self, index: usize, looked: bool) {
         let began = Instant::now();
         let Some(page) = &mut self.page else { return };
         if let Some((title, tree, picture)) = page.print().await {
-            self.record.print(index, &title, &tree, picture);
+            self.record.print(index, looked, &title, &tree, picture);
         }
         self.record.exclude(began.elapsed());
     }
@@ -470,7 +470,7 @@ impl<'a> Flow<'a> {
             let tree = piece(EvidenceKind::Accessibility).unwrap_or_default();
             let title = page.title().await.unwrap_or_default();
             let picture = piece(EvidenceKind::Screenshot);
-            self.record.print(index, &title, &String::from_utf8_lossy(&tree), picture);
+            self.record.print(index, step.action.only_looks(), &title, &String::from_utf8_lossy(&tree), picture);
         }
         for (kind, name, bytes) in pieces {
             self.keep(index, kind, &format!("{index:03}-{name}"), bytes).await;

@@ -159,10 +159,8 @@ async fn compared(scenario: &Scenario, tools: &Tools, mut outcome: Outcome, trac
         return outcome;
     }
     let Some(good) = footprints.last(scenario).await else { return outcome };
-    let failed = outcome.deciding_step().map(|step| (step.name.clone(), scenario.only_looks(&step.name)));
-    let failed = failed.as_ref().map(|(name, looked)| (name.as_str(), *looked));
-    outcome.differences = difference::between(&good, &footprint, failed);
-    let before = failed.and_then(|(name, looked)| good.page_for(name, looked)?.picture.clone());
+    outcome.differences = difference::between(&good, &footprint, outcome.failed_step);
+    let before = outcome.failed_step.and_then(|failed| good.page_for(&footprint, failed)?.picture.clone());
     if let (Some(before), Some((_, now)), Some(step)) = (before, pictures.pop(), outcome.failed_step)
         && let Some(before) = footprints.picture(scenario, &before).await
     {

@@ -192,13 +192,11 @@ impl Record {
     }
 
     /// Keeps what a page looked like after a step, with a picture.
-    pub(super) fn print(&self, step: usize, title: &str, tree: &str, picture: Option<Vec<u8>>) {
+    pub(super) fn print(&self, step: usize, looked: bool, title: &str, tree: &str, picture: Option<Vec<u8>>) {
         let line = |line: &str| Masked::own_words(printable(&self.masker.masked(line))).cut(LONGEST);
         let tree = tree.lines().take(MOST_LINES).map(line).collect();
-        let mut state = self.state();
-        let Some(name) = state.steps.get(step).map(|step| step.name.clone()) else { return };
-        let page = PagePrint { step: name, title: line(title), tree, picture: None };
-        state.traces.pages.push((page, picture));
+        let page = PagePrint { step, looked, title: line(title), tree, picture: None };
+        self.state().traces.pages.push((page, picture));
     }
 
     /// What was kept for the comparison with another run.
@@ -218,14 +216,14 @@ impl Record {
             step.retried = true;
         }
         let name = state.steps.get(*from).map_or("a step", |step| &step.name);
-        let note = self.shown(format!("try {number} failed at {name}: {}", failure.message));
+        let note = self.shown(&format!("try {number} failed at {name}: {}", failure.message));
         if let Some(group) = state.steps.get_mut(group) {
             group.notes.push(note);
         }
     }
 
     /// Notes something for people at a step.
-    pub(super) fn remark(&self, step: usize, note: String) {
+    pub(super) fn remark(&self, step: usize, note: &str) {
         let note = self.shown(note);
         self.note(step, |result| {
             if !result.notes.contains(&note) {
@@ -234,8 +232,8 @@ impl Record {
         });
     }
 
-    fn shown(&self, text: String) -> Masked {
-        Masked::own_words(printable(&self.masker.masked(&text))).cut(LONGEST)
+    fn shown(&self, text: &str) -> Masked {
+        Masked::own_words(printable(&self.masker.masked(text))).cut(LONGEST)
     }
 
     /// Changes what is known of a step.

@@ -147,23 +147,6 @@ impl Scenario {
         }
     }
 
-    /// Whether the step of a name only looks at the page or keeps something of it.
-    pub fn only_looks(&self, name: &str) -> bool {
-        fn find<'a>(steps: &'a [Step], name: &str) -> Option<&'a Step> {
-            steps.iter().find_map(|step| match &step.action {
-                Action::Group(group) => find(&group.steps, name),
-                _ => (step.name == name).then_some(step),
-            })
-        }
-        let step = find(&self.steps, name).or_else(|| find(&self.finally, name));
-        step.is_some_and(|step| {
-            matches!(
-                &step.action,
-                Action::Page(PageAction::Expect(_) | PageAction::Save(_) | PageAction::Screenshot { .. })
-            )
-        })
-    }
-
     /// The names of all steps, those in groups and under `finally` included.
     pub fn step_names(&self) -> Vec<&str> {
         fn walk<'a>(steps: &'a [Step], names: &mut Vec<&'a str>) {
@@ -621,6 +604,13 @@ pub enum Action {
     Group(Group),
     /// A check of any kind but `http`.
     Check(Box<Check>),
+}
+
+impl Action {
+    /// Whether it only looks at the page, or keeps something of it.
+    pub fn only_looks(&self) -> bool {
+        matches!(self, Self::Page(PageAction::Expect(_) | PageAction::Save(_) | PageAction::Screenshot { .. }))
+    }
 }
 
 /// Steps that belong together.

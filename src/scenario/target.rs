@@ -124,7 +124,7 @@ fn alternatives(r: &mut Reader, key: &str, node: &Node) -> Option<Vec<Target>> {
         .map(|item| {
             let inner = |entry: &&Entry| entry.key == "any_of" || entry.key == "one_of";
             if let Some(inner) = item.entries().and_then(|all| all.iter().find(inner)) {
-                let message = format!("an `{}` in an `{key}`", inner.key);
+                let message = format!("`{}` cannot stand in `{key}`", inner.key);
                 r.fail_with(inner.key_span, message, "put its targets into the outer list");
                 return None;
             }

@@ -15,8 +15,8 @@ elif [ "${1:-}" != run ]; then
   packages+=(curl procps prometheus prometheus-alertmanager prometheus-blackbox-exporter postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
   packages+=(libssl-dev openssl pkg-config rsyslog rsyslog-elasticsearch)
   packages+=(firefox-esr openjdk-17-jre-headless python3-venv)
-  # A mail client in the browser, and the server that it reads from.
-  packages+=(roundcube-core roundcube-sqlite3 dovecot-imapd)
+  # For the long form: a mail client in the browser, and the server that it reads from.
+  [ -z "${WACHTA_SOAK:-}" ] || packages+=(roundcube-core roundcube-sqlite3 dovecot-imapd)
   # Whoever has a newer Node has it from elsewhere, with npm in the same package.
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)

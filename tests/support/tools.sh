@@ -138,11 +138,8 @@ opensearch() {
 # The driver is compiled while the rest comes over the network.
 driver 9>&- & compiling=$!
 (opensearch & grid; har; bugsink; httpbin; mail; osmem; collector; wait) 9>&- & fetching=$!
-# What is missing of these it says itself; the tests of them are skipped.
-"$(dirname "$0")/apps.sh" 9>&- & applications=$!
 failed=0
 wait "$compiling" || { echo "geckodriver $GECKODRIVER could not be installed" >&2; failed=1; }
 wait "$fetching" || { echo "the tools of the tests could not be installed" >&2; failed=1; }
-wait "$applications" || echo "the applications whose pages are used could not be installed" >&2
 [ "$failed" = 0 ] || exit 1
 echo "$tools"

@@ -83,7 +83,7 @@ impl Page {
 
     /// The window whose focus gets keys, where the driver does not type itself.
     pub(super) fn types_by_keys(&self) -> Option<String> {
-        let by_keys = self.bidi().is_some() && engine::kind(self.session().engine).acts_by_script;
+        let by_keys = self.has_realms() && engine::kind(self.session().engine).acts_by_script;
         by_keys.then(|| self.window.clone())
     }
 
@@ -111,9 +111,12 @@ impl Page {
                     blind();
                 }
                 let keys = if answer.is("editor") { in_editor(text, append) } else { in_field(text, append, answer) };
-                keys.map(|keys| match by_keys {
-                    true => Command::keys(keys::typed(&keys)),
-                    false => Command::element(element, "value", json!({"text": keys})),
+                keys.map(|keys| {
+                    if by_keys {
+                        Command::keys(keys::typed(&keys))
+                    } else {
+                        Command::element(element, "value", json!({"text": keys}))
+                    }
                 })
             })
             .await?;

@@ -78,7 +78,7 @@ impl Page {
             let Some(element) = answer.element() else {
                 return Err(Trouble::Absent(Box::new(query.placed(query.refusal(&answer)))));
             };
-            if self.bidi().is_none() {
+            if !self.has_realms() {
                 self.place.away = true;
                 self.call(Command::post("frame", json!({"id": element.json()})), PROMPT).await?;
             } else if answer.frame().is_none() {
@@ -123,7 +123,7 @@ impl Page {
     /// Says of what was not found in which frame of the document it is.
     pub(super) async fn look_into_frames(&mut self, query: &Query, failure: Failure) -> Failure {
         let deadline = Instant::now() + HINT;
-        let Some(bare) = query.bare().filter(|_| failure.reason == Reason::NotFound && self.bidi().is_some()) else {
+        let Some(bare) = query.bare().filter(|_| failure.reason == Reason::NotFound && self.has_realms()) else {
             return failure;
         };
         let document = self.document();

@@ -46,6 +46,9 @@ const NO_SUCH_FRAME: &str = "no such frame";
 /// So many requests of a run are compared with those of another one.
 const MOST_REQUESTS: usize = 2000;
 
+/// How long a window may take to show that it answers by `BiDi`. One that is only slow is asked in the classic way.
+const PROBE: Duration = Duration::from_millis(700);
+
 /// More is not said of what happened at a step besides.
 const MOST_REMARKS: usize = 20;
 
@@ -92,6 +95,8 @@ pub struct Page {
     drifts: Vec<String>,
     /// What happened at the step besides.
     remarks: Vec<String>,
+    /// Windows that do not answer by `BiDi`.
+    mute: HashSet<String>,
     /// What may get in the way.
     pub(super) overlays: Overlays,
     /// Fields that a secret was typed into.
@@ -146,6 +151,7 @@ impl Page {
             place: Place::default(),
             drifts: Vec::new(),
             remarks: Vec::new(),
+            mute: HashSet::new(),
             overlays: Overlays::default(),
             typed: Vec::new(),
             folder,
@@ -561,9 +567,30 @@ impl Page {
         Some(self.silence().await)
     }
 
+    /// Whether the window that commands are about can be asked by `BiDi`; else the driver's classic commands do, whose scripts run
+    /// in the page's own world.
+    pub(super) fn has_realms(&self) -> bool {
+        self.bidi().is_some() && !self.mute.contains(&self.window)
+    }
+
+    /// Finds out whether a window that a page has opened answers by `BiDi`: in Chromium one that knows its opener does not
+    /// until it has gone to another page.
+    pub(super) async fn probe_realms(&mut self) {
+        let Some(bidi) = self.bidi().filter(|_| engine::kind(self.session().engine).acts_by_script) else { return };
+        let params = json!({
+            "functionDeclaration": "function () { return 1; }",
+            "awaitPromise": false,
+            "target": {"context": self.window},
+        });
+        match bidi.call("script.callFunction", params, PROBE).await {
+            Err(BidiError::Timeout) => drop(self.mute.insert(self.window.clone())),
+            _ => drop(self.mute.remove(&self.window)),
+        }
+    }
+
     /// Runs a script of ours in the document that the step is in, within the time that is left, unseen by the page.
     pub(super) async fn script(&mut self, script: &str, argument: &Json, deadline: Instant) -> Result<Json, Trouble> {
-        if self.bidi().is_none() {
+        if !self.has_realms() {
             let left = deadline.saturating_duration_since(Instant::now());
             return self.call(Command::script(&world::classic(script), argument), left).await;
         }
@@ -601,7 +628,7 @@ impl Page {
                 // A document that goes away under a script may make it throw once.
                 Called::Threw(_) if !again => again = true,
                 Called::Threw(text) => {
-                    let url = self.call(Command::get("url"), PROMPT).await?;
+                    let url = self.call(Command::get("url"), PROMPT).await.unwrap_or_default();
                     let text = format!("wachta's own script failed on {}: {text}", url.as_str().unwrap_or("the page"));
                     return Err(Trouble::Inspection(text));
                 }
@@ -610,11 +637,12 @@ impl Page {
     }
 
     /// Waits for a navigation that has begun, where the driver keeps commands back until then: what is asked by `BiDi` would
-    /// still meet the page before. The command is one that runs no script. True when a dialog is in the way that the next step answers.
+    /// still meet the page before. The command lets go of keys, of which none is held, and runs no script. True when a dialog
+    /// is in the way that the next step answers.
     pub(super) async fn hold_back(&mut self, deadline: Instant) -> Result<bool, Trouble> {
         if engine::kind(self.session().engine).holds_back {
             let left = deadline.saturating_duration_since(Instant::now());
-            self.call(Command::get("window/rect"), left).await?;
+            self.call(Command::delete("actions"), left).await?;
         }
         Ok(self.dialog_is_awaited && self.watch.prompt.borrow().is_some())
     }

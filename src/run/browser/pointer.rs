@@ -54,6 +54,9 @@ const FRAME_PATIENCE: Duration = Duration::from_secs(2);
 /// Scrolls on by most of what can be seen.
 const SCROLL_ON: &str = "return wachta.scrollOn();";
 
+/// How long is looked for what was scrolled for before it is scrolled further.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// How long what a page adds to its end may take to come before it is scrolled further.
 const COMING: Duration = Duration::from_millis(400);
 
@@ -142,7 +145,7 @@ impl Page {
         by_driver: bool,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        if self.bidi().is_none() {
+        if !self.has_realms() {
             return if by_driver { Ok(()) } else { self.let_begin(deadline).await };
         }
         // Entering another frame asks other documents.
@@ -170,7 +173,7 @@ impl Page {
     /// element from an answer whose frame is not in reach.
     pub(super) async fn point_outward(&mut self, answer: &mut Answer, deadline: Instant) -> Result<(), Trouble> {
         let engine = engine::kind(self.session().engine);
-        if answer.point().is_none() || self.bidi().is_none() {
+        if answer.point().is_none() || !self.has_realms() {
             if !self.place.path.is_empty() {
                 // The driver's own way is all there is.
                 answer.forget("point");
@@ -309,8 +312,9 @@ impl Page {
     /// Scrolls on until an element has come. At the end of the page it waits for more of it.
     async fn scroll_until(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
         let query = Query::new(target, values)?;
+        let mut patience = LOOK;
         loop {
-            let near = deadline.min(Instant::now() + COMING);
+            let near = deadline.min(Instant::now() + patience);
             match self.once(&query.clone().with(json!({"then": "scroll"})), near, NOTHING).await {
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.reason != Reason::NotFound => return Err(failure),
@@ -319,7 +323,9 @@ impl Page {
             }
             self.enter(deadline).await.map_err(Trouble::failure)?;
             match self.script(SCROLL_ON, &Json::Null, deadline).await {
-                Ok(_) | Err(Trouble::Again(_)) => {}
+                // At the end more may come.
+                Ok(went_on) => patience = if went_on == true { LOOK } else { COMING },
+                Err(Trouble::Again(_)) => {}
                 Err(trouble) => return Err(trouble.failure()),
             }
         }

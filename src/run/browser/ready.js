@@ -304,9 +304,10 @@ function insert(text) {
   }
   return call(document, 'execCommand', 'insertText', false, text);
 }
-// Longer texts, and those with a tab, which as a key would leave the field, are put in as a whole.
+// Longer texts are put in as a whole, and those with what no key gives: a tab, which as a key would leave the field, and
+// what joins or varies other characters.
 const KEYED = 500;
-const isPasted = text => text.length > KEYED || text.includes('\t');
+const isPasted = text => text.length > KEYED || /[\t\u200d\ufe00-\ufe0f]/.test(text);
 
 // Fields that a locale or a picker stands before: their value is set as a script of a framework would see it.
 const PICKED = ['date', 'time', 'datetime-local', 'month', 'week', 'color', 'range'];

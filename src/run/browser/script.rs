@@ -27,8 +27,8 @@ const PLAIN: &str = "const wachtaPlain = (value, deep) => {
     return copy;
   }
   if (value.constructor && value.constructor !== Object) return value;
-  const copy = {};
-  for (const key in value) if ({}.hasOwnProperty.call(value, key)) copy[key] = wachtaPlain(value[key], deep + 1);
+  const copy = {}, keys = Object.keys(value);
+  for (let at = 0; at < keys.length; at++) copy[keys[at]] = wachtaPlain(value[keys[at]], deep + 1);
   return copy;
 };";
 
@@ -55,7 +55,7 @@ impl Page {
             self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
         }
         let left = Duration::from_secs(deadline.saturating_duration_since(Instant::now()).as_secs() + 1);
-        let other = (left != USUAL && self.bidi().is_none()).then_some(left);
+        let other = (left != USUAL && !self.has_realms()).then_some(left);
         if let Some(left) = other {
             self.script_time(left).await.map_err(Trouble::failure)?;
         }
@@ -83,7 +83,7 @@ impl Page {
     /// The result of a function body under `value`, or what it threw under `threw`.
     pub(super) async fn evaluate(&mut self, body: &str, args: &[Json], deadline: Instant) -> Result<Json, Trouble> {
         // The body stands in the script as it is: a page's security policy may forbid to make functions of texts.
-        if self.bidi().is_none() {
+        if !self.has_realms() {
             let script = format!(
                 "return (async function () {{\n{body}\n}}).apply(window, arguments[0]).then(
                    value => ({{value: value === undefined ? null : value}}),

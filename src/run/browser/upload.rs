@@ -20,6 +20,9 @@ use crate::outcome::Failure;
 use crate::run::Values;
 use crate::scenario::{Target, Template};
 
+/// The event by which a page that asks for files is known.
+const CHOOSER: &str = "input.fileDialogOpened";
+
 impl Page {
     /// Gives files to a field, in place of those that it has.
     pub(super) async fn upload(
@@ -29,9 +32,6 @@ impl Page {
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let count = files.len();
-        let query = Query::new(target, values)?
-            .with(json!({"then": "upload", "files": count, "unseen": true, "chooser": self.bidi().is_some()}));
         let mut paths = Vec::new();
         for file in files {
             let path = values.fill(file).map_err(|failure| failure.at(file.span))?;
@@ -39,6 +39,34 @@ impl Page {
             let bytes = values.beside(Path::new(&path)).await.map_err(|failure| failure.at(file.span))?;
             paths.push(self.lay_down(name, &bytes).await?);
         }
+        // A window that opens while choosers are told waits for ever in Chromium: they are so for this step alone.
+        let told = match self.bidi() {
+            Some(_) => {
+                let params = json!({"events": [CHOOSER], "contexts": [self.window]});
+                self.ask("session.subscribe", params, PROMPT).await.ok()
+            }
+            None => None,
+        };
+        let done = self.give(target, &paths, told.is_some(), values, deadline).await;
+        if let Some(id) = told.as_ref().and_then(|told| told["subscription"].as_str()) {
+            // A session that is lost says so to the next step.
+            let _ = self.ask("session.unsubscribe", json!({"subscriptions": [id]}), PROMPT).await;
+        }
+        done
+    }
+
+    /// Gives files that are laid down to the field, or to the chooser that a click opens where choosers are told.
+    async fn give(
+        &mut self,
+        target: &Target,
+        paths: &[String],
+        chooser: bool,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let count = paths.len();
+        let asked = json!({"then": "upload", "files": count, "unseen": true, "chooser": chooser});
+        let query = Query::new(target, values)?.with(asked);
         let engine = self.session().engine;
         let (before, directly) = (self.watch.choosers(), self.types_by_keys().is_some());
         let answer = self

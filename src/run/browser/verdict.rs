@@ -3,6 +3,7 @@
 use fantoccini::error::{CmdError, ErrorStatus, NewSessionError};
 
 use super::engine;
+use crate::bounded::answer::root;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::expect::cut;
@@ -196,7 +197,14 @@ pub(super) fn not_created(error: &NewSessionError, browser: &str, output: &str) 
             Failure::new(Reason::Browser, format!("{browser} did not start: {}{output}", cut(&text, 300)))
         }
         error => {
-            Failure::new(Reason::Driver, format!("no session from the WebDriver endpoint: {}{output}", root(error)))
+            // fantoccini does not give its causes as sources.
+            let cause = match error {
+                NewSessionError::Failed(cause) => root(cause),
+                NewSessionError::FailedC(cause) => root(cause),
+                NewSessionError::Lost(cause) => root(cause),
+                other => root(other),
+            };
+            Failure::new(Reason::Driver, format!("no session from the WebDriver endpoint: {cause}{output}"))
         }
     }
 }
@@ -227,15 +235,4 @@ pub(super) fn net(code: &str) -> Failure {
 fn short(message: &str) -> String {
     let text = message.split("\n  (Session info").next().unwrap_or(message);
     cut(text.split_whitespace().collect::<Vec<_>>().join(" ").trim_start_matches("unknown error: "), 300)
-}
-
-/// What lies at the bottom of an error.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = inner.to_string();
-        source = inner.source();
-    }
-    text
 }

@@ -29,7 +29,6 @@ pub(super) const EVENTS: &[&str] = &[
     "browsingContext.userPromptClosed",
     "browsingContext.downloadWillBegin",
     "browsingContext.downloadEnd",
-    "input.fileDialogOpened",
     "log.entryAdded",
     "network.beforeRequestSent",
     "network.responseStarted",

@@ -155,6 +155,9 @@ impl Page {
             strip.follow(window);
         }
         self.place = super::frame::Place::default();
+        if self.watch.opener(window).is_some() {
+            self.probe_realms().await;
+        }
         // Firefox shows all windows of a session as tabs of one: what is not in front is neither painted nor in a hurry.
         if self.bidi().is_some() {
             let _ = self.ask("browsingContext.activate", json!({"context": window}), PROMPT).await;

@@ -61,7 +61,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         certificate_expires_at: Some(ended_at),
         earlier_requests: Vec::new(),
         notes: Vec::new(),
-        snippet: None,
+        snippet: failed.then(|| Masked::own_words(format!("{EVIL}\n  ^^^"))),
         retried: false,
         page: None,
     };
@@ -208,7 +208,7 @@ impl Fixture {
             message: run.message.clone(),
             step: Some(EVIL.into()),
             place: Some("shop.yaml:5:5".into()),
-            difference: None,
+            difference: Some(Masked::own_words(format!("{EVIL} is new"))),
             screenshot: None,
             runbook: None,
             bad_runs: 2,
@@ -322,6 +322,7 @@ async fn an_incident_comes_first_and_every_page_escapes() {
     fixture.page(&format!("/run/{}", good.run), StatusCode::OK).await;
 
     let page = fixture.page("/incident/shop:1", StatusCode::OK).await;
+    assert!(page.contains("Since the last good run:") && page.contains(" is new</p>"), "{page}");
     assert!(page.contains("Still open") && page.contains("Raised") && page.contains("failed</span>"), "{page}");
     // However its key is written.
     assert!(fixture.page("/incident/shop%3A1", StatusCode::OK).await.contains("Still open"));

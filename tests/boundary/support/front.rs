@@ -115,7 +115,14 @@ async fn forward(http: &reqwest::Client, server: &str, request: Request) -> Resp
         forwarded = forwarded.header(header::CONTENT_TYPE, kind);
     }
     match forwarded.send().await {
-        Ok(answer) => (answer.status(), answer.bytes().await.unwrap()).into_response(),
+        Ok(answer) => {
+            let (status, kind) = (answer.status(), answer.headers().get(header::CONTENT_TYPE).cloned());
+            let mut response = (status, answer.bytes().await.unwrap()).into_response();
+            if let Some(kind) = kind {
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            }
+            response
+        }
         Err(_) => StatusCode::BAD_GATEWAY.into_response(),
     }
 }

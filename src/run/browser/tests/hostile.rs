@@ -66,6 +66,12 @@ async fn what_a_page_overwrites_does_not_matter() {
                     break;
                 }
             }
+            // A scenario's script is of the page's world, and so is what the drivers call it by and read its result with.
+            let is_of_driver = |text: &str| script.contains(text);
+            if is_of_driver("Function.prototype.apply") || engine == Engine::Firefox && is_of_driver("Symbol.iterator")
+            {
+                continue;
+            }
             let save = PageAction::Save(vec![PageSave {
                 name: self::at_name("v"),
                 source: PageSource::Script(At::new("return [1, {a: 'b'}]".into(), span(1))),
@@ -218,7 +224,7 @@ async fn pages_of_many_elements_are_looked_through() {
     let last = crate::scenario::Pattern::new(Template::literal("^Pay 2000{4}$|^Pay 20000$")).unwrap();
     bench.act(&click(named("button", Matcher::Matches(last)))).await;
     bench.act(&text_is("#out", "paid 15000 paid 19999 paid 20000")).await;
-    bench.act(&expect(PageFact::Visible(target(How::Text(Matcher::text(&format!("{long}end"))))))).await;
+    bench.act(&expect(PageFact::Visible(target(How::Text(Matcher::text(format!("{long}end"))))))).await;
     // What cannot be looked through in time is said to be that.
     let query = json!({"queries": [{"kind": "role", "role": "button", "accept": ["Pay 1"]}], "budget": 0.001});
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
