@@ -1,4 +1,5 @@
-//! One run is the same run wherever it is shown: metrics, Zabbix, the store, the page.
+//! One run is the same run wherever it is shown: Prometheus, Zabbix, OpenSearch, the OpenTelemetry Collector, Bugsink, the
+//! store, the page.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -7,10 +8,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wachta::demo::{Demo, Fault};
-use wachta::outcome::{Outcome, Verdict};
+use wachta::outcome::{Outcome, RunId, Verdict};
+use wachta::sink::zabbix::provision::provision;
 use wachta::store::{History as _, Sqlite};
 
 use crate::support::agent::{Agent, sample};
+use crate::support::bugsink::Bugsink;
+use crate::support::collector::{self, Collector, attribute, nanos};
+use crate::support::prometheus::Prometheus;
+use crate::support::search::SearchServer;
 use crate::support::zabbix::{Api, Server};
 use crate::support::{Folder, examples, until};
 
@@ -65,7 +71,97 @@ async fn shown_in_zabbix(api: &Api, outcome: &Outcome) {
     assert!((duration - outcome.duration.as_secs_f64()).abs() < 0.001, "{duration}");
 }
 
-/// The same run on the page. Until there is a page, this has nothing to look at.
+/// The same run in Prometheus: a scrape that has its numbers, and an exemplar with its id.
+async fn shown_in_prometheus(prometheus: &Prometheus, outcome: &Outcome) {
+    let ended_at = outcome.ended_at.timestamp_micros() as f64 / 1e6;
+    let samples = async |name: &str, labels: &str| {
+        let series = prometheus.samples(&format!("{name}{{scenario=\"{ID}\"{labels}}}[30m]")).await;
+        assert!(series.len() <= 1, "{name}: {series:?}");
+        series.into_iter().flatten().collect::<Vec<_>>()
+    };
+    // Samples of one scrape have one time.
+    let at = until("Prometheus has the run", SOON, async || {
+        let samples = samples("wachta_scenario_last_run_timestamp_seconds", "").await;
+        samples.into_iter().find(|(_, value)| (value - ended_at).abs() < 0.002).map(|(at, _)| at)
+    })
+    .await;
+    let value = async |name: &str, labels: &str| {
+        let samples = samples(name, labels).await;
+        let sample = samples.into_iter().find(|(time, _)| time.to_bits() == at.to_bits());
+        sample.unwrap_or_else(|| panic!("{name} has no sample at {at}")).1
+    };
+    for verdict in Verdict::ALL {
+        let expected = f64::from(u8::from(verdict == outcome.verdict));
+        let labels = format!(",verdict=\"{}\"", verdict.as_str());
+        assert_eq!(value("wachta_scenario_verdict", &labels).await.to_bits(), expected.to_bits(), "{verdict}");
+    }
+    let duration = value("wachta_scenario_duration_seconds", "").await;
+    assert!((duration - outcome.duration.as_secs_f64()).abs() < 1e-6, "{duration}");
+    let trace = outcome.run.0.simple().to_string();
+    until("Prometheus has the run as an exemplar", SOON, async || {
+        let of = format!("wachta_scenario_runs_total{{scenario=\"{ID}\",verdict=\"{}\"}}", outcome.verdict.as_str());
+        prometheus.traces(&of).await.contains(&trace).then_some(())
+    })
+    .await;
+}
+
+/// The same run in the index: one document, at the same nanosecond.
+async fn shown_in_index(server: &SearchServer, outcome: &Outcome) {
+    let run = outcome.run.to_string();
+    let documents = until("the index has the run", SOON, async || {
+        Some(server.documents("wachta", "event.id", &run).await).filter(|documents| !documents.is_empty())
+    })
+    .await;
+    let [document] = documents.as_slice() else { panic!("{documents:#?}") };
+    let at: chrono::DateTime<chrono::Utc> = document["@timestamp"].as_str().unwrap().parse().unwrap();
+    assert_eq!(at, outcome.ended_at);
+    assert_eq!(document["trace"]["id"], outcome.run.0.simple().to_string());
+    assert_eq!((&document["monitor"]["id"], &document["monitor"]["check_group"]), (&ID.into(), &run.as_str().into()));
+    assert_eq!(document["wachta"]["verdict"], outcome.verdict.as_str());
+    assert_eq!(document["wachta"]["reason"].as_str(), outcome.reason.map(wachta::names::Reason::as_str));
+    assert_eq!(document["monitor"]["duration"]["us"], json!(u64::try_from(outcome.duration.as_micros()).unwrap()));
+}
+
+/// The same run in the collector: a trace and a log record, from the same to the same nanosecond.
+async fn shown_in_collector(collector: &mut Collector, outcome: &Outcome) {
+    let trace = outcome.run.0.simple().to_string();
+    let (root, record) = until("the collector has the run", SOON, async || {
+        let is_root = |span: &Value| {
+            span["traceId"] == trace.as_str() && span["parentSpanId"].as_str().unwrap_or_default().is_empty()
+        };
+        let root = collector.spans().into_iter().find(is_root)?;
+        let record = collector.records().into_iter().find(|record| record["traceId"] == trace.as_str())?;
+        Some((root, record))
+    })
+    .await;
+    assert_eq!(nanos(&root, "startTimeUnixNano"), outcome.started_at.timestamp_nanos_opt().unwrap());
+    assert_eq!(nanos(&root, "endTimeUnixNano"), outcome.ended_at.timestamp_nanos_opt().unwrap());
+    assert_eq!(nanos(&record, "timeUnixNano"), outcome.ended_at.timestamp_nanos_opt().unwrap());
+    for of in [&root, &record] {
+        assert_eq!(attribute(of, "wachta.verdict"), outcome.verdict.as_str());
+        assert_eq!(attribute(of, "wachta.scenario.id"), ID);
+    }
+}
+
+/// The run that opened the incident, as Bugsink has it and as the store has it.
+async fn opened_in_bugsink(bugsink: &Bugsink, store: &Sqlite) -> Outcome {
+    let issue = until("Bugsink has an issue", SOON, async || bugsink.issues().await.pop()).await;
+    let event = until("the issue has its event", SOON, async || bugsink.events(&issue).await.into_iter().next()).await;
+    let run = RunId(event["tags"]["wachta.run"].as_str().unwrap().parse().unwrap());
+    let outcome = until("the store has that run", SOON, async || store.run(run).await.unwrap()).await;
+    let at = &event["timestamp"];
+    let at = at.as_f64().unwrap_or_else(|| {
+        at.as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap().timestamp_micros() as f64 / 1e6
+    });
+    assert!((at - outcome.ended_at.timestamp_micros() as f64 / 1e6).abs() < 0.001);
+    assert_eq!(event["contexts"]["trace"]["trace_id"], run.0.simple().to_string());
+    assert_eq!(event["tags"]["wachta.verdict"], outcome.verdict.as_str());
+    assert_eq!(event["tags"]["wachta.scenario"], ID);
+    assert_eq!(event["exception"]["values"][0]["value"].as_str(), outcome.message.as_deref());
+    outcome
+}
+
+/// The same run on the page.
 async fn shown_on_the_page(agent: &Agent, outcome: &Outcome) {
     let overview = agent.get("/").await;
     assert!(overview.contains(ID), "{overview}");
@@ -96,27 +192,64 @@ async fn a_run_is_the_same_everywhere() {
     let server = tokio::task::spawn_blocking(Server::up).await.unwrap();
     let api = Api::login(&server).await;
     api.provision().await;
+    // A host of another name stands for another server.
+    let second = Api::login(&server).await;
+    provision(&second.ours().await, &second.wanted(), false).await.expect("the second host is set up");
     let stop = CancellationToken::new();
-    let shop = Demo::open(0, 0, &stop).await.unwrap();
+    let (shop, bugsink, index) =
+        tokio::join!(Demo::open(0, 0, &stop), Bugsink::up("Orders"), SearchServer::best("one-run"));
+    let shop = shop.unwrap();
+    let mut collector = match collector::program() {
+        Some(program) => Some(Collector::up(&program, "one-run-collector", false).await),
+        None => None,
+    };
     let folder = Folder::new("one-run");
     examples(&folder, &["orders-api.yaml", "checks.yaml"]);
+    // Long enough between two runs that no scrape can miss one of them.
+    let scenario = std::fs::read_to_string(folder.path().join("scenarios/orders-api.yaml")).unwrap();
+    folder.write("scenarios/orders-api.yaml", &scenario.replacen("every: 1s", "every: 3s", 1));
+    let otlp =
+        collector.as_ref().map(|collector| format!("otlp: {{endpoint: \"http://127.0.0.1:{}\"}}\n", collector.http));
+    let entry = |name: &str, api: &Api| format!("{{{name}server: \"{}\", host: {}}}", server.trapper, api.host);
+    let zabbix = format!("zabbix: [{}, {}]\n", entry("", &api), entry("name: second, ", &second));
     folder.write(
         "wachta.yaml",
         &format!(
             "location: here\nscenarios: [scenarios/]\nallow: {{env: [\"SHOP_*\"], files: [\"{}/\"]}}\nstore: sqlite:wachta.db\n\
-             web: {{listen: \"127.0.0.1:0\"}}\nzabbix: {{server: \"{}\", host: {}}}\n",
+             web: {{listen: \"127.0.0.1:0\"}}\n{zabbix}elasticsearch: {{url: \"http://{}\"}}\n\
+             sentry: {{dsn: \"{}\"}}\n{}",
             folder.path().display(),
-            server.trapper,
-            api.host
+            index.address,
+            bugsink.dsn,
+            otlp.unwrap_or_default()
         ),
     );
     let agent = Agent::serve(folder.path(), &shop).await;
     let store = Sqlite::open(&format!("sqlite:{}", folder.path().join("wachta.db").display())).await.unwrap();
 
-    let passed = shown_in_metrics(&agent, &store, Verdict::Passed).await;
-    shown_in_zabbix(&api, &passed).await;
+    let prometheus = Prometheus::up(Some(agent.url("").trim_start_matches("http://"))).await;
+
+    let first = shown_in_metrics(&agent, &store, Verdict::Passed).await;
+    // Prometheus began later, perhaps after that run.
+    let passed = until("another run has passed", SOON, async || {
+        let outcomes = store.recent(Some(ID), 5).await.unwrap();
+        outcomes.into_iter().find(|outcome| outcome.started_at > first.ended_at && outcome.verdict == Verdict::Passed)
+    })
+    .await;
+    shown_in_zabbix(&api, &first).await;
     shop.shop.set(Fault::Error500, true);
-    let failed = shown_in_metrics(&agent, &store, Verdict::Failed).await;
+    let failed = opened_in_bugsink(&bugsink, &store).await;
+    assert_eq!(failed.verdict, Verdict::Failed);
+    for outcome in [&passed, &failed] {
+        shown_in_zabbix(&api, outcome).await;
+        shown_in_zabbix(&second, outcome).await;
+        shown_in_prometheus(&prometheus, outcome).await;
+        shown_in_index(&index, outcome).await;
+        if let Some(collector) = &mut collector {
+            shown_in_collector(collector, outcome).await;
+        }
+    }
+    let last = shown_in_metrics(&agent, &store, Verdict::Failed).await;
     promtool(&agent.get("/metrics").await);
 
     // Zabbix opens its problem with a failed run of ours.
@@ -135,7 +268,7 @@ async fn a_run_is_the_same_everywhere() {
         .await
     };
     assert_eq!(run_at(&open[0]).await.verdict, Verdict::Failed);
-    shown_in_zabbix(&api, &failed).await;
+    shown_in_zabbix(&api, &last).await;
 
     // And resolves it with one that passed.
     shop.shop.set(Fault::Error500, false);
@@ -154,5 +287,6 @@ async fn a_run_is_the_same_everywhere() {
         assert_eq!(store.run(outcome.run).await.unwrap(), Some(outcome));
     }
     store.close().await;
+    tokio::task::spawn_blocking(move || drop((bugsink, index, collector, prometheus))).await.unwrap();
     stop.cancel();
 }

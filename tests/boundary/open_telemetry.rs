@@ -1,8 +1,6 @@
 //! Runs of an agent in the OpenTelemetry Collector: its own receiver of OTLP, and what its file exporter writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,90 +9,11 @@ use wachta::demo::Demo;
 use wachta::store::{History as _, Sqlite};
 
 use crate::support::agent::Agent;
-use crate::support::group::{Group, free_port, tools_folder};
+use crate::support::collector::{Collector, attribute, nanos, program};
 use crate::support::{Folder, examples, until};
 
 /// How long something may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
-
-/// The program that `tests/support/tools.sh` builds. None where it cannot be built, which is said.
-fn program() -> Option<PathBuf> {
-    let program = tools_folder().join("bin/otel-collector");
-    if program.exists() {
-        return Some(program);
-    }
-    let has_go = Path::new("/usr/local/go/bin/go").exists() || Command::new("go").arg("version").output().is_ok();
-    assert!(!has_go, "bin/otel-collector is missing: run tests/support/tools.sh");
-    eprintln!("SKIPPED: the OpenTelemetry Collector needs Go to be built, which is not here");
-    None
-}
-
-/// A collector that writes what it takes to a file.
-struct Collector {
-    group: Group,
-    folder: Folder,
-    http: u16,
-    grpc: u16,
-}
-
-impl Collector {
-    async fn up(program: &Path, name: &str, has_tls: bool) -> Self {
-        let (folder, http, grpc) = (Folder::new(name), free_port(), free_port());
-        let file = folder.path().join("telemetry.json");
-        let mut command = Command::new(program);
-        command.args([format!("127.0.0.1:{http}"), format!("127.0.0.1:{grpc}")]).arg(&file);
-        if has_tls {
-            let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-            folder.write("ca.pem", &made.cert.pem());
-            folder.write("key.pem", &made.signing_key.serialize_pem());
-            command.args(["ca.pem", "key.pem"]).current_dir(folder.path());
-        }
-        let mut group = Group::start(&mut command, &folder.path().join("log"));
-        for port in [http, grpc] {
-            until("the collector listens", SOON, async || {
-                group.must_live();
-                tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
-            })
-            .await;
-        }
-        Self { group, folder, http, grpc }
-    }
-
-    /// Everything that was written so far, one request a line.
-    fn written(&mut self) -> Vec<Value> {
-        self.group.must_live();
-        let text = std::fs::read_to_string(self.folder.path().join("telemetry.json")).unwrap_or_default();
-        // The last line may be on its way.
-        text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    fn spans(&mut self) -> Vec<Value> {
-        parts(&self.written(), ["resourceSpans", "scopeSpans", "spans"])
-    }
-
-    fn records(&mut self) -> Vec<Value> {
-        parts(&self.written(), ["resourceLogs", "scopeLogs", "logRecords"])
-    }
-}
-
-/// What is in lists in lists.
-fn parts(requests: &[Value], keys: [&str; 3]) -> Vec<Value> {
-    let mut level = requests.to_vec();
-    for key in keys {
-        level = level.iter().flat_map(|value| value[key].as_array().cloned().unwrap_or_default()).collect();
-    }
-    level
-}
-
-fn attribute<'a>(of: &'a Value, key: &str) -> &'a Value {
-    let pair = of["attributes"].as_array().and_then(|all| all.iter().find(|pair| pair["key"] == key));
-    let value = pair.and_then(|pair| pair["value"].as_object()).and_then(|value| value.values().next());
-    value.unwrap_or(&Value::Null)
-}
-
-fn nanos(of: &Value, key: &str) -> i64 {
-    of[key].as_str().unwrap().parse().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_are_in_the_collector_under_their_ids_with_all_their_spans() {
@@ -105,7 +24,7 @@ async fn runs_are_in_the_collector_under_their_ids_with_all_their_spans() {
         let mut collector = Collector::up(&program, &format!("collector-{protocol}"), has_tls).await;
         let folder = Folder::new(&format!("otlp-{protocol}"));
         let (scheme, ca) = if has_tls {
-            ("https", format!(", ca: {}/ca.pem", collector.folder.path().display()))
+            ("https", format!(", ca: {}/ca.pem", collector.folder().display()))
         } else {
             ("http", String::new())
         };
@@ -174,7 +93,7 @@ async fn runs_are_in_the_collector_under_their_ids_with_all_their_spans() {
             "{verdicts:?}"
         );
         // The secret that the scenario sends is in none of it.
-        let text = std::fs::read_to_string(collector.folder.path().join("telemetry.json")).unwrap();
+        let text = std::fs::read_to_string(collector.folder().join("telemetry.json")).unwrap();
         assert!(!text.contains(wachta::demo::PASSWORD), "the file holds the password");
     }
     stop.cancel();

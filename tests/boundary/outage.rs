@@ -115,7 +115,7 @@ async fn what_destinations_missed_is_made_up_once() {
     let stop = CancellationToken::new();
     let shop = Demo::open(0, 0, &stop).await.unwrap();
     let (osmem, zabbix) = tokio::join!(SearchServer::osmem(), Gate::to(&server.trapper));
-    let prometheus = Prometheus::up().await;
+    let prometheus = Prometheus::up(None).await;
     let (index, series) = tokio::join!(Gate::to(&osmem.address), Gate::to(&prometheus.address));
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = target.local_addr().unwrap().port();

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod alertmanager;
 pub mod apps;
 pub mod bugsink;
+pub mod collector;
 pub mod front;
 pub mod gate;
 pub mod grid;

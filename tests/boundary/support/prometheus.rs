@@ -1,4 +1,4 @@
-//! A Prometheus server that takes remote write and scrapes nobody.
+//! A Prometheus server that takes remote write and, where asked, scrapes an agent several times for each run.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -19,10 +19,20 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    pub async fn up() -> Self {
+    /// A server that scrapes `/metrics` of a target (`ADDRESS:PORT`) every 200 ms, where one is given.
+    pub async fn up(target: Option<&str>) -> Self {
         let (folder, port) = (Folder::new("prometheus"), free_port());
         let address = format!("127.0.0.1:{port}");
-        folder.write("prometheus.yml", "scrape_configs: []\n");
+        let jobs = target.map(|target| {
+            format!("{{job_name: wachta, honor_labels: true, static_configs: [{{targets: [\"{target}\"]}}]}}")
+        });
+        folder.write(
+            "prometheus.yml",
+            &format!(
+                "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs: [{}]\n",
+                jobs.unwrap_or_default()
+            ),
+        );
         let mut command = Command::new("prometheus");
         command.current_dir(folder.path()).args([
             "--config.file=prometheus.yml",

@@ -57,6 +57,14 @@ impl SearchServer {
         Some(Self::ready("OpenSearch", None, group, folder).await)
     }
 
+    /// Starts OpenSearch where it can be had, otherwise osmem.
+    pub async fn best(test: &str) -> Self {
+        match Self::open_search(test).await {
+            Some(server) => server,
+            None => Self::osmem().await,
+        }
+    }
+
     /// Waits until the server answers. Without an address it is taken from the server's output.
     async fn ready(name: &'static str, address: Option<String>, mut group: Group, folder: Folder) -> Self {
         _ = rustls::crypto::ring::default_provider().install_default();
