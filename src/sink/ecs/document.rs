@@ -49,8 +49,9 @@ fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
+/// Rounded as the store keeps durations, so that a run which is read from there has the same.
 fn micros(duration: Duration) -> Value {
-    json!({"us": u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)})
+    json!({"us": u64::try_from((duration.as_nanos() + 500) / 1000).unwrap_or(u64::MAX)})
 }
 
 /// The documents of an event.

@@ -148,6 +148,15 @@ fn a_streak_is_the_state_of_heartbeat() {
 }
 
 #[test]
+fn a_run_that_is_read_from_the_store_took_as_long() {
+    let took =
+        |outcome: Outcome| documents(&Event::Finished(finished(outcome))).remove(0).body["monitor"]["duration"].take();
+    let outcome = Outcome { duration: Duration::from_nanos(10_286_600), ..outcome(Verdict::Passed) };
+    let stored: Outcome = serde_json::from_value(serde_json::to_value(&outcome).unwrap()).unwrap();
+    assert_eq!((took(outcome), took(stored)), (json!({"us": 10_287}), json!({"us": 10_287})));
+}
+
+#[test]
 fn a_run_says_how_its_target_is_until_the_next_one() {
     let timespan = |finished: &Finished| {
         let body = documents(&Event::Finished(finished.clone())).remove(0).body;
