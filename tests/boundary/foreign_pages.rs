@@ -4,6 +4,7 @@
 //! as they are first written, each with a mistake: the message of the failure has to name what mends it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use wachta::app::lookup::Environment;
 use wachta::outcome::{Outcome, Verdict};
@@ -51,11 +52,21 @@ async fn other_peoples_pages_are_used_by_role_label_and_text() {
     let (drafts, faulty) = of(DRAFTS);
     for engine in Engine::ALL {
         let place = Place::new(engine, None, environment.clone());
-        for (file, outcome) in files.iter().zip(place.run(&all).await) {
-            let (verdict, why) = expected(file, &place.name);
-            if outcome.verdict != verdict {
-                wrong.push(format!("{}: {file}: {verdict} was expected {why}\n  {}", place.name, told(&outcome)));
+        let mut times: Vec<Vec<Duration>> = vec![Vec::new(); files.len()];
+        for _ in 0..rounds() {
+            for (at, outcome) in place.run(&all).await.into_iter().enumerate() {
+                let file = &files[at];
+                let (verdict, why) = expected(file, &place.name);
+                if outcome.verdict != verdict {
+                    wrong.push(format!("{}: {file}: {verdict} was expected {why}\n  {}", place.name, told(&outcome)));
+                }
+                times[at].push(outcome.duration);
             }
+        }
+        for (file, mut times) in files.iter().zip(times) {
+            times.sort_unstable();
+            let (median, longest) = (times[times.len() / 2].as_secs_f64(), times[times.len() - 1].as_secs_f64());
+            eprintln!("{}: {file}: {} runs, median {median:.1} s, longest {longest:.1} s", place.name, times.len());
         }
         if engine == Engine::Chromium {
             for (file, outcome) in drafts.iter().zip(place.run(&faulty).await) {
@@ -77,6 +88,12 @@ async fn start_apps() -> Vec<App> {
         return Vec::new();
     }
     futures_util::future::join_all(apps::ALL.map(App::up)).await.into_iter().flatten().collect()
+}
+
+/// How often each scenario is run in each browser: 20 times in the long form.
+fn rounds() -> usize {
+    let rounds = std::env::var("WACHTA_SOAK_FOREIGN").ok().and_then(|text| text.parse().ok());
+    rounds.unwrap_or(1)
 }
 
 /// The verdict that a scenario must have at a place.
