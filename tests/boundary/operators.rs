@@ -210,6 +210,7 @@ wachta_schedule_lag_seconds histogram
 wachta_schedule_skipped_total counter cause
 wachta_browser_sessions gauge state
 wachta_browser_waiting_runs gauge cause
+wachta_browser_wait_seconds histogram
 wachta_browser_sessions_started_total counter
 wachta_browser_sandbox gauge
 wachta_browser_sessions_reaped_total counter cause
@@ -250,7 +251,7 @@ fn names_are_as_promised() {
     );
     assert_eq!(
         reasons(ReasonClass::Unknown),
-        "browser driver resources network store configuration lost panic not_seen asleep"
+        "browser inspection driver resources network store configuration lost panic not_seen asleep"
     );
     assert_eq!(reasons(ReasonClass::Degraded), "budget finally drift");
     assert_eq!(skipped::ALL.join(" "), "overlap capacity paused missed");
