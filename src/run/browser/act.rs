@@ -209,7 +209,7 @@ impl Page {
         self.locate_at(url).await?;
         let navigated = if self.bidi().is_some() {
             // The classic command reports some failed navigations as a success.
-            let params = json!({"context": self.window, "url": url, "wait": "complete"});
+            let params = json!({"context": self.window, "url": url, "wait": "interactive"});
             self.ask("browsingContext.navigate", params, left).await
         } else {
             self.patience(deadline).await?;

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 use crate::names::Reason;
+use crate::scenario::Engine;
 
 /// More than a request or a TLS greeting: what is left unread when a connection is closed makes a reset of its end.
 const REQUEST: usize = 16 * 1024;
@@ -96,4 +97,18 @@ async fn failed_navigations_have_their_reason() {
         }
     }
     bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_comes_to_a_page_holds_nobody_up() {
+    let page = "<title>x</title><h1>Here</h1><img src=/hang><iframe src=/hang></iframe>";
+    for engine in Engine::ALL {
+        let mut bench = Bench::of(engine, &[("/", page), ("/next", "<h1>Next</h1>")]).await;
+        for (url, heading) in [("/", "Here"), ("/next", "Next"), ("/", "Here")] {
+            bench.within(PATIENCE, &goto(url)).await.unwrap_or_else(|failure| panic!("{engine}: {url}: {failure:?}"));
+            let shown = PageFact::Visible(target(How::Text(Matcher::text(heading))));
+            bench.within(PATIENCE, &expect(shown)).await.unwrap();
+        }
+        bench.end().await;
+    }
 }
