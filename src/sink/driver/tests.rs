@@ -133,47 +133,15 @@ async fn stopping_sends_what_waits_for_as_long_as_it_may() {
     assert_eq!((start.elapsed().as_secs(), waiting.position()), (Timing::default().flush.as_secs(), 0));
 }
 
-/// A sink that repeats something every ten seconds.
-struct Repeater {
-    given: mpsc::UnboundedSender<String>,
-    refresh_at: Instant,
-}
-
-#[async_trait::async_trait]
-impl Sink for Repeater {
-    fn limits(&self) -> Limits {
-        Limits { rows: 4, bytes: usize::MAX, age: Duration::ZERO, deadline: Duration::from_secs(10) }
-    }
-
-    fn measure(&self, _: &Event) -> Size {
-        Size { rows: 1, bytes: 1 }
-    }
-
-    async fn send(&mut self, batch: &[Event]) -> Sent {
-        self.given.send(crate::sink::fixtures::numbers(batch)).unwrap();
-        Sent::Taken
-    }
-
-    fn refresh_at(&self) -> Option<Instant> {
-        Some(self.refresh_at)
-    }
-
-    async fn refresh(&mut self, until: DateTime<Utc>) -> Sent {
-        self.refresh_at = Instant::now() + Duration::from_secs(10);
-        let is_now = Utc::now() - until < chrono::TimeDelta::minutes(1);
-        self.given.send(if is_now { "repeated" } else { "repeated, as before the oldest that waits" }.into()).unwrap();
-        Sent::Taken
-    }
-}
-
-/// A sink that has something to do before its first event, at once.
-struct Preparer {
+/// A sink with work besides events: something to prepare at once, and something to repeat every ten seconds.
+struct Worker {
     given: mpsc::UnboundedSender<String>,
     is_ready: bool,
+    refresh_at: Option<Instant>,
 }
 
 #[async_trait::async_trait]
-impl Sink for Preparer {
+impl Sink for Worker {
     fn limits(&self) -> Limits {
         Limits { rows: 4, bytes: usize::MAX, age: Duration::ZERO, deadline: Duration::from_secs(10) }
     }
@@ -196,12 +164,23 @@ impl Sink for Preparer {
         self.given.send("ready".into()).unwrap();
         Sent::Taken
     }
+
+    fn refresh_at(&self) -> Option<Instant> {
+        self.refresh_at
+    }
+
+    async fn refresh(&mut self, until: DateTime<Utc>) -> Sent {
+        self.refresh_at = Some(Instant::now() + Duration::from_secs(10));
+        let is_now = Utc::now() - until < chrono::TimeDelta::minutes(1);
+        self.given.send(if is_now { "repeated" } else { "repeated, as before the oldest that waits" }.into()).unwrap();
+        Sent::Taken
+    }
 }
 
 // With a clock that goes on: on a paused one "now" is never later than "now".
 #[tokio::test]
 async fn what_is_to_be_done_at_once_is_done_before_the_first_event() {
-    let mut bench = Bench::built(0, 1, |given| Box::new(Preparer { given, is_ready: false }));
+    let mut bench = Bench::built(0, 1, |given| Box::new(Worker { given, is_ready: false, refresh_at: None }));
     bench.shelf.put(&event(1, "shop").finished().unwrap().outcome);
     assert_eq!([bench.see().await, bench.see().await], ["0: ready", "0: 1"]);
     assert_eq!(bench.stop().await, "sent 1, failed 0, refused 0, dropped 0, queued 0");
@@ -209,7 +188,8 @@ async fn what_is_to_be_done_at_once_is_done_before_the_first_event() {
 
 #[tokio::test(start_paused = true)]
 async fn values_are_not_repeated_while_events_wait_in_the_store() {
-    let mut bench = Bench::built(0, 2, |given| Box::new(Repeater { given, refresh_at: Instant::now() }));
+    let mut bench =
+        Bench::built(0, 2, |given| Box::new(Worker { given, is_ready: true, refresh_at: Some(Instant::now()) }));
     bench.shelf.set_away(true);
     bench.waiting.push(event(3, "shop"));
     assert_eq!(bench.see().await, "0: 3");
