@@ -12,15 +12,15 @@ use super::expect::cut;
 use crate::outcome::{Difference, DifferenceKind, Outcome, RunId, StepStatus};
 use crate::secret::Masked;
 
-/// So many differences are told at most, the most telling first.
+/// The largest number of differences that are reported. The most telling come first.
 const MOST: usize = 12;
-/// So many of one kind that says little by itself.
+/// The largest number of differences of a kind that says little by itself.
 const FEW: usize = 3;
-/// So much of a text is shown, in characters.
+/// The longest text that is shown, in characters.
 const LONGEST: usize = 120;
-/// A step took much longer that took so many times as long …
+/// A step took much longer when its duration grew by at least this factor …
 const MUCH_LONGER: f64 = 3.0;
-/// … and so many seconds more.
+/// … and by at least this many seconds.
 const NOTICEABLE: f64 = 0.5;
 
 /// What a run looked like.
@@ -82,7 +82,7 @@ pub struct PagePrint {
 }
 
 impl Footprint {
-    /// The footprint of an outcome, with what was heard and seen of its pages.
+    /// Makes the footprint of an outcome from its requests, its console errors and its pages.
     pub fn new(outcome: &Outcome, heard: Vec<RequestPrint>, console: Vec<Masked>, pages: Vec<PagePrint>) -> Self {
         let steps = outcome.steps.iter().map(|step| StepPrint {
             name: step.name.clone(),

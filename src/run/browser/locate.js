@@ -45,7 +45,7 @@ function fits(query, name) {
   const {contains, starts, ends} = query.part;
   return contains !== undefined ? name.includes(contains) : starts !== undefined ? name.startsWith(starts) : name.endsWith(ends);
 }
-// Words that every name has in it that fits; none: nothing is known of it.
+// Words that every fitting name must contain. An empty list means that nothing is known about the name.
 function wordsOf(query) {
   const texts = query.accept || (query.part ? Object.values(query.part) : []);
   return texts.length === 1 ? texts[0].toLowerCase().split(' ').filter(Boolean) : null;

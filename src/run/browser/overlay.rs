@@ -78,7 +78,7 @@ impl Page {
                 self.overlays.all[at].clicked += 1;
             }
         }
-        // What went wrong with a frame of an overlay is none of the step's.
+        // A problem with the frame of an overlay must not count against the step.
         let _ = self.leave_frames().await;
         self.place.path = path;
         self.overlays.busy = false;

@@ -39,7 +39,7 @@ impl Page {
             let bytes = values.beside(Path::new(&path)).await.map_err(|failure| failure.at(file.span))?;
             paths.push(self.lay_down(name, &bytes).await?);
         }
-        // A window that opens while choosers are told waits for ever in Chromium: they are so for this step alone.
+        // In Chromium a window that opens during this subscription waits for ever, so it lasts for this step only.
         let told = match self.bidi() {
             Some(_) => {
                 let params = json!({"events": [CHOOSER], "contexts": [self.window]});
@@ -55,7 +55,8 @@ impl Page {
         done
     }
 
-    /// Gives files that are laid down to the field, or to the chooser that a click opens where choosers are told.
+    /// Gives files that are already on disk to the field, or to the file chooser that a click opens. `chooser` says
+    /// whether the session is subscribed to events of choosers.
     async fn give(
         &mut self,
         target: &Target,

@@ -109,7 +109,7 @@ pub(super) struct Watch {
     downloads: watch::Sender<usize>,
     /// The questions for files so far.
     choosers: watch::Sender<Vec<Chooser>>,
-    /// Where downloads are on this machine; none: the browser runs elsewhere.
+    /// The folder of downloads on this machine, or `None` when the browser runs on another one.
     folder: Option<PathBuf>,
     observed: Mutex<super::observe::Observed>,
     additions: Mutex<Additions>,
