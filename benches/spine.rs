@@ -67,8 +67,8 @@ async fn requests() {
     let text = format!("checks:\n  a: {{http: \"http://{address}/\", status: 200, contains: well}}\n");
     let scenario = Arc::clone(&load("checks.yaml", &text, &Nothing).scenarios[0]);
     let tools = Tools {
-        dialer: wachta::run::wire::Dialer::default(),
-        limits: wachta::run::Limits::default(),
+        dialer: wachta::wire::Dialer::default(),
+        limits: wachta::wire::limits::Limits::default(),
         line: Line::default(),
         tokens: Tokens::default(),
         tls: tls::Trusted::system(),

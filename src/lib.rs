@@ -12,11 +12,13 @@
 //! Imports point down only (`tests/architecture.rs` holds this table):
 //!
 //! ```text
-//!  5  entry      main → cli
-//!  4  assembly   app
-//!  3  reaction   web   alert
-//!  2  engines    schedule   run   sink   notify   demo
-//!  1  ground     store   clock   tasks   bounded   own_errors
+//!  7  entry      main → cli                               arguments, exit codes, reports
+//!  6  assembly   app                                      the one place that knows every part
+//!  5  reaction   web   alert                              show outcomes; judge outcomes
+//!  4  running    run   blackbox                           one scenario in, one outcome out; one module and target in, metrics out
+//!  3  engines    browser   schedule   sink   notify   demo
+//!  2  ground     store   wire   values                    the store; every protocol; the values of a run and what they must be
+//!  1  tools      clock   tasks   bounded   own_errors
 //!  0  words      scenario ← outcome ← incident; names; diagnostic; secret
 //! ```
 //!
@@ -32,7 +34,9 @@
 
 pub mod alert;
 pub mod app;
+pub mod blackbox;
 pub mod bounded;
+pub mod browser;
 pub mod cli;
 pub mod clock;
 pub mod demo;
@@ -49,4 +53,6 @@ pub mod secret;
 pub mod sink;
 pub mod store;
 pub mod tasks;
+pub mod values;
 pub mod web;
+pub mod wire;

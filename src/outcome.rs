@@ -262,6 +262,19 @@ impl StepResult {
     }
 }
 
+/// Totals over all pages of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PageTotals {
+    /// Number of requests sent.
+    pub requests: u64,
+    /// Number of requests without an answer, or answered with a status of 400 or more.
+    pub failed_requests: u64,
+    /// Bytes received over the wire, headers included.
+    pub bytes: u64,
+    /// Number of errors on the console, uncaught exceptions included.
+    pub console_errors: u64,
+}
+
 /// What is known of one document: it belongs to the step that opened it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct PageResult {

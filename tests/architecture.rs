@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Row by row, what may import only from rows below its own, and from itself.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 8] = [
     &["scenario", "outcome", "incident", "names", "diagnostic", "secret"],
-    &["store", "clock", "tasks", "bounded", "own_errors"],
-    &["schedule", "run", "sink", "notify", "demo"],
+    &["clock", "tasks", "bounded", "own_errors"],
+    &["store", "wire", "values"],
+    &["browser", "schedule", "sink", "notify", "demo"],
+    &["run", "blackbox"],
     &["web", "alert"],
     &["app"],
     &["cli", "main"],
@@ -151,7 +153,7 @@ fn top(file: &str) -> &str {
     file.split('/').next().unwrap_or(file).trim_end_matches(".rs")
 }
 
-/// How many modules deep a file stands below `src`: `run/browser/mod.rs` is the module `run::browser`, 2.
+/// How many modules deep a file stands below `src`: `run/check/mod.rs` is the module `run::check`, 2.
 fn depth(file: &str) -> usize {
     file.trim_end_matches(".rs").trim_end_matches("/mod").split('/').count()
 }
@@ -281,14 +283,14 @@ fn a_wrong_import_is_found_and_a_right_one_is_not() {
     };
     // Down, within itself, and along the arrows of row 0.
     check("alert/committer.rs", "use crate::store::Batch;\nuse crate::{names::metric, notify};", &[]);
-    check("run/http.rs", "use super::tls;\nuse crate::run::expect;", &[]);
+    check("run/http.rs", "use super::flow;\nuse crate::values::expect;", &[]);
     check("incident.rs", "use crate::outcome::RunId;\nuse crate::scenario::Severity;", &[]);
-    check("run/tests.rs", "use crate::demo::Demo;", &[]);
-    check("run/http.rs", "use crate::demo::Demo;", &["src/run/http.rs:2: `run` must not use `demo`"]);
+    check("browser/tests.rs", "use crate::demo::Demo;", &[]);
+    check("browser/page.rs", "use crate::demo::Demo;", &["src/browser/page.rs:2: `browser` must not use `demo`"]);
     check("main.rs", "fn main() { wachta::cli::main() }", &[]);
     // Up, sideways, and against the arrows.
     check("store/mod.rs", "\nuse crate::alert::Committer;", &["src/store/mod.rs:3: `store` must not use `alert`"]);
-    check("run/http.rs", "use crate::sink::Metrics;", &["src/run/http.rs:2: `run` must not use `sink`"]);
+    check("browser/page.rs", "use crate::sink::Metrics;", &["src/browser/page.rs:2: `browser` must not use `sink`"]);
     check(
         "scenario/model.rs",
         "use crate::outcome::Verdict;",
@@ -302,15 +304,15 @@ fn a_wrong_import_is_found_and_a_right_one_is_not() {
     check("notify/log.rs", nested, &["src/notify/log.rs:2: `notify` must not use `web`"]);
     check("extra/mod.rs", "", &["src/extra/mod.rs:1: `extra` is in no row of the table"]);
     // Out by `super`.
-    check("run/mod.rs", "use super::sink;", &["src/run/mod.rs:2: `super` leads out of `run`"]);
-    check("run/http.rs", "use super::super::sink;", &["src/run/http.rs:2: `super` leads out of `run`"]);
+    check("browser/mod.rs", "use super::sink;", &["src/browser/mod.rs:2: `super` leads out of `browser`"]);
+    check("browser/act.rs", "use super::super::sink;", &["src/browser/act.rs:2: `super` leads out of `browser`"]);
     check("run/http.rs", "mod tests {\n    use super::super::tls;\n}", &[]);
     check(
         "names.rs",
         "pub mod metric {\n    use super::Metric;\n}\nuse super::web;",
         &["src/names.rs:5: `super` leads out of `names`"],
     );
-    check("run/browser/act.rs", "use super::super::expect::Seen;", &[]);
+    check("run/check/tcp.rs", "use super::super::flow::Flow;", &[]);
     // What stands in comments and strings is no import.
     check("store/mod.rs", "// use crate::alert;\n/* crate::web:: */ const A: &str = \"crate::cli::\";", &[]);
     check("store/mod.rs", "const A: &str = r#\"\"crate::cli::\"#; const Q: char = '\"'; // crate::app::", &[]);

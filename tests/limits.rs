@@ -7,10 +7,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use wachta::app::lookup::Environment;
 use wachta::names::Reason;
 use wachta::outcome::Verdict;
-use wachta::run::wire::{Dialer, Resolver};
 use wachta::run::{Limits, Line, Ticket, Tokens, Tools, run, tls};
 use wachta::scenario::load;
 use wachta::store::evidence::EvidenceFolder;
+use wachta::wire::{Dialer, Resolver};
 
 /// Nothing is reached, so nothing needs to listen there.
 const CHECKS: &str = r#"
@@ -77,8 +77,8 @@ fn a_lack_of_descriptors_is_ours_for_every_kind() {
     setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
     // With the files of the system read, and before that.
     let warm = tools.clone();
-    let _ = runtime.block_on(warm.dialer.resolve("localhost", &wachta::run::wire::Route::default()));
-    let cold = Tools { dialer: Dialer::new(wachta::run::wire::Reach::default(), Resolver::default()), ..tools };
+    let _ = runtime.block_on(warm.dialer.resolve("localhost", &wachta::wire::Route::default()));
+    let cold = Tools { dialer: Dialer::new(wachta::wire::Reach::default(), Resolver::default()), ..tools };
     let mut taken = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
         taken.push(file);

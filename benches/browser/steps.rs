@@ -27,7 +27,7 @@ struct Counter;
 
 impl<S: tracing::Subscriber> Layer<S> for Counter {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        ["wachta::run::browser::command", "wachta::run::browser::bidi"].contains(&metadata.target())
+        ["wachta::browser::command", "wachta::browser::bidi"].contains(&metadata.target())
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use wachta::browser::{Browsers, Config, Metrics};
 use wachta::outcome::{Outcome, Verdict};
-use wachta::run::browser::{Browsers, Config, Metrics};
 use wachta::run::{Line, Progress, Ticket, Tokens, Tools, run, tls};
 use wachta::scenario::{Engine, Headless, Lookup, Scenario};
 use wachta::store::evidence::EvidenceFolder;
@@ -34,8 +34,8 @@ impl Agent {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.to_owned(), program, metrics);
         let tools = Tools {
-            dialer: wachta::run::wire::Dialer::default(),
-            limits: wachta::run::Limits::default(),
+            dialer: wachta::wire::Dialer::default(),
+            limits: wachta::wire::limits::Limits::default(),
             line: Line::default(),
             tokens: Tokens::default(),
             tls: tls::Trusted::system(),

@@ -11,9 +11,10 @@ use tokio::net::TcpListener;
 use super::fixtures::{Nothing, at};
 use super::pipeline::Pipeline;
 use crate::notify::{Alerting, Receiver};
-use crate::run::{Canary, Line, NetworkConfig, Ticket, Tokens, Tools, run, tls};
+use crate::run::{Canary, Line, NetworkConfig, Ticket, Tokens, Tools, run};
 use crate::scenario::{Scenario, load};
 use crate::store::evidence::EvidenceFolder;
+use crate::wire::tls;
 
 /// Ten targets that do not answer, an agent that looks at them every minute, and its line.
 struct Agent {
@@ -46,8 +47,8 @@ impl Agent {
         let receiver = Receiver { name: "a".into(), ..Receiver::default() };
         pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
         let tools = Tools {
-            dialer: crate::run::wire::Dialer::default(),
-            limits: crate::run::Limits::default(),
+            dialer: crate::wire::Dialer::default(),
+            limits: crate::wire::limits::Limits::default(),
             tls: tls::Trusted::system(),
             browsers: None,
             lookup: Arc::new(Nothing),

@@ -7,16 +7,16 @@ mod receivers;
 
 use std::path::Path;
 
+use crate::blackbox::Pattern;
 use crate::bounded;
 use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
 use crate::notify::Route;
-use crate::run::blackbox::Pattern;
-use crate::run::wire::NetworkPattern;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Reader, cut};
 use crate::scenario::tree::{self, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
-use crate::{notify, run, sink, web};
+use crate::wire::NetworkPattern;
+use crate::{blackbox, browser, notify, run, sink, web, wire};
 
 /// The agent's file, read and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +32,7 @@ pub struct Config {
     /// Where the agent listens.
     pub web: web::Config,
     /// Browsers.
-    pub browser: run::browser::Config,
+    pub browser: browser::Config,
     /// What `/metrics` exports.
     pub metrics: sink::prometheus::Config,
     /// Where outcomes are sent to.
@@ -40,7 +40,7 @@ pub struct Config {
     /// How much evidence is kept.
     pub evidence: Limits,
     /// `/probe`, where there are modules for it.
-    pub probe: Option<run::blackbox::Config>,
+    pub probe: Option<blackbox::Config>,
     /// What tells our own line from theirs.
     pub network: run::NetworkConfig,
     /// Who is told.
@@ -201,7 +201,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
         None => Some("sqlite:wachta.db".to_owned()),
     };
     let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
-    let browser = fields.get("browser").map_or_else(run::browser::Config::default, |node| browser_config(r, node));
+    let browser = fields.get("browser").map_or_else(browser::Config::default, |node| browser_config(r, node));
     let metrics = fields.get("metrics").map(|node| metrics::metrics(r, node)).unwrap_or_default();
     let mut sinks = Vec::new();
     for key in sink::KEYS {
@@ -313,8 +313,8 @@ fn web_config(r: &mut Reader, node: &Node) -> web::Config {
     config
 }
 
-fn browser_config(r: &mut Reader, node: &Node) -> run::browser::Config {
-    let mut config = run::browser::Config::default();
+fn browser_config(r: &mut Reader, node: &Node) -> browser::Config {
+    let mut config = browser::Config::default();
     let Some(fields) = r.fields(node, "`browser`", &[BROWSER]) else { return config };
     if let Some(count) = fields.get("max_sessions").and_then(|node| r.count(node, "`max_sessions`")) {
         config.max_sessions = count as usize;
@@ -355,7 +355,7 @@ fn roots(r: &mut Reader, node: &Node) -> Vec<rustls::pki_types::CertificateDer<'
         return Vec::new();
     };
     let read = bounded::read(Path::new(&path.value), LARGEST_PEM).map_err(|error| error.to_string());
-    match read.and_then(|pem| run::tls::certificates(&pem)) {
+    match read.and_then(|pem| wire::tls::certificates(&pem)) {
         Ok(roots) => roots,
         Err(why) => {
             r.fail(node.span, format!("`{}` cannot be used: {why}", path.value));
@@ -386,7 +386,7 @@ fn evidence_config(r: &mut Reader, node: &Node) -> Limits {
     limits
 }
 
-fn probe_config(r: &mut Reader, node: &Node, web: &web::Config) -> Option<run::blackbox::Config> {
+fn probe_config(r: &mut Reader, node: &Node, web: &web::Config) -> Option<blackbox::Config> {
     let fields = r.fields(node, "`probe`", &[PROBE])?;
     let modules = match fields.get("modules") {
         Some(node) => r.text(node, "`modules`"),
@@ -414,8 +414,8 @@ fn probe_config(r: &mut Reader, node: &Node, web: &web::Config) -> Option<run::b
         r.fail_with(node.span, message, "list what may be probed under `targets`");
     }
     let max_probes = fields.get("max_probes").and_then(|node| r.count(node, "`max_probes`"));
-    let max_probes = max_probes.map_or(run::blackbox::Config::MAX_PROBES, |count| count as usize);
-    Some(run::blackbox::Config { modules: modules?.value, targets, max_probes })
+    let max_probes = max_probes.map_or(blackbox::Config::MAX_PROBES, |count| count as usize);
+    Some(blackbox::Config { modules: modules?.value, targets, max_probes })
 }
 
 /// A part of the file as JSON, for whoever it is passed on to.

@@ -33,13 +33,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alert::{self, Committer, Intake};
+use crate::blackbox;
 use crate::bounded::{self, Readers};
+use crate::browser::{self, Browsers};
 use crate::clock::{self, ClockWatch};
 use crate::diagnostic::Diagnostic;
 use crate::notify::{self, Courier, Links};
 use crate::outcome::Outcome;
-use crate::run::browser::{self, Browsers};
-use crate::run::wire::{ClosedPort, Dialer, Reach, Resolver};
 use crate::run::{self, Ticket, Tools};
 use crate::scenario::{Lookup, Scenario};
 use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
@@ -50,6 +50,7 @@ use crate::store::evidence::EvidenceFolder;
 use crate::store::{self, History as _, Incidents as _, Intent, Opener, Runs as _, Store, StoreError, WriteBuffer};
 use crate::tasks::Tasks;
 use crate::web::{self, Overview, ReloadReport};
+use crate::wire::{self, ClosedPort, Dialer, Reach, Resolver};
 
 use lane::Lane;
 use watchdog::Watchdog;
@@ -178,12 +179,12 @@ struct Parts {
     clock: ClockWatch,
     evidence: EvidenceFolder,
     browsers: Browsers,
-    tls: run::tls::Trusted,
+    tls: wire::tls::Trusted,
     dialer: Dialer,
-    limits: run::Limits,
+    limits: crate::wire::limits::Limits,
     /// Closed as long as the agent listens.
     _own_port: ClosedPort,
-    beats: run::probe::Beats,
+    beats: run::check::Beats,
     tokens: run::Tokens,
     line: run::Line,
     /// Who notices when the agent is gone.
@@ -307,11 +308,11 @@ impl App {
         };
         let history: Arc<dyn crate::store::History> = Arc::new(store.clone());
         let heard: Arc<dyn crate::store::Beats> = Arc::new(store.clone());
-        let tls = run::tls::Trusted::system();
-        let limits = run::Limits::default();
+        let tls = wire::tls::Trusted::system();
+        let limits = crate::wire::limits::Limits::default();
         let own_port = dialer.reach().closed().close(address.port(), "the agent's web server");
         let probes = Arc::new(web::Probes::new(
-            run::blackbox::Prober::new(tls.clone(), dialer.clone(), limits.clone()),
+            blackbox::Prober::new(tls.clone(), dialer.clone(), limits.clone()),
             registry.clone(),
         ));
         let parts = Arc::new(Parts {
@@ -329,7 +330,7 @@ impl App {
             dialer: dialer.clone(),
             limits: limits.clone(),
             _own_port: own_port,
-            beats: run::probe::Beats::new(heard, clock.awake_since()),
+            beats: run::check::Beats::new(heard, clock.awake_since()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
             line: run::Line::new(dialer.clone()),
@@ -498,14 +499,14 @@ pub fn resolve() -> notify::Resolve {
     let dialer = Dialer::default();
     Arc::new(move |host| {
         let dialer = dialer.clone();
-        let resolved = async move { dialer.resolve(&host, &run::wire::Route::default()).await };
+        let resolved = async move { dialer.resolve(&host, &wire::Route::default()).await };
         resolved.map(|resolved| resolved.map(|found| found.addresses).map_err(|failure| failure.message)).boxed()
     })
 }
 
 /// Settings of TLS for receivers that are not spoken to by HTTP alone.
 pub fn web_tls() -> Arc<rustls::ClientConfig> {
-    run::tls::Trusted::system().client_config()
+    wire::tls::Trusted::system().client_config()
 }
 
 /// What sinks send with: a client that trusts the system's roots, and those of a file.
@@ -514,15 +515,16 @@ pub fn web_tls() -> Arc<rustls::ClientConfig> {
 ///
 /// When the file cannot be read or has no certificates.
 pub fn sink_client(settings: sink::HttpSettings<'_>) -> Result<reqwest::Client, String> {
-    let trusted = run::tls::Trusted::system();
+    let trusted = wire::tls::Trusted::system();
     let mut tls = match settings.roots {
         None => trusted.client_config(),
         Some(file) => {
             let shown = file.display();
             let pem = bounded::read_text(file, bounded::MAX_SMALL_BYTES)
                 .map_err(|e| format!("the file `{shown}` cannot be read: {e}"))?;
-            let further = run::tls::certificates(pem.as_bytes()).map_err(|why| format!("the file `{shown}`: {why}"))?;
-            trusted.build(run::tls::Settings { further, ..Default::default() })?
+            let further =
+                wire::tls::certificates(pem.as_bytes()).map_err(|why| format!("the file `{shown}`: {why}"))?;
+            trusted.build(wire::tls::Settings { further, ..Default::default() })?
         }
     };
     let mut builder = reqwest::Client::builder();
@@ -570,7 +572,7 @@ pub fn zabbix_api() -> notify::ZabbixConnect {
 
 /// What receivers of notices are told with.
 pub fn web_client() -> Result<reqwest::Client, StartError> {
-    web_client_with(&run::tls::Trusted::system().client_config())
+    web_client_with(&wire::tls::Trusted::system().client_config())
 }
 
 /// As [`web_client`], with other settings of TLS.

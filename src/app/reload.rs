@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, Parts, config, library, lookup};
 use crate::alert::{Idle, Intake};
+use crate::blackbox;
 use crate::bounded::Readers;
 use crate::diagnostic::{self, Diagnostic, Severity, Source, Span};
 use crate::incident::Ending;
 use crate::names::Metric;
 use crate::names::metric::{self, Detail};
 use crate::notify::{Courier, Links};
-use crate::run::blackbox;
 use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
 use crate::schedule::Scenarios;
 use crate::sink::prometheus::Config as MetricsConfig;

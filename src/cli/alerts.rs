@@ -17,12 +17,12 @@ use crate::app::requests;
 use crate::incident::Matchers;
 use crate::names::{DEFAULT_LISTEN, exit, path};
 use crate::notify::During;
-use crate::run;
 use crate::store::{Sqlite, StoreError};
 use crate::web::{
     Asked, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
     unacknowledge_asked,
 };
+use crate::wire;
 
 /// How long the agent may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -268,8 +268,8 @@ fn without_password(url: &url::Url) -> String {
 
 /// Why there is no answer.
 fn not_answered(shown: &str, error: &reqwest::Error) -> String {
-    if let Some(error) = run::tls::rustls_error(error) {
-        let why = run::tls::failure(error).message;
+    if let Some(error) = wire::tls::rustls_error(error) {
+        let why = wire::tls::failure(error).message;
         return format!("{why} (at {shown}); --ca names its authority, --cert and --key what it asks clients for");
     }
     format!("no agent answers at {shown}; name where it listens with --url")

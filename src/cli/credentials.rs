@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::web_client_with;
 use crate::bounded;
-use crate::run::tls::{Settings, Trusted, certificates, private_key};
+use crate::wire::tls::{Settings, Trusted, certificates, private_key};
 
 /// Maximum size of a file with a certificate, a key or a password, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::scratch::scratch;
 use crate::app::library::Embedded;
 use crate::app::{App, Config, Setup, config::Allow};
+use crate::browser;
 use crate::demo::{Demo, Surroundings, receiver};
 use crate::names::exit;
 use crate::notify::credential::Credential;
 use crate::notify::{Alerting, Receiver, ReceiverKind, Route, Webhook, WebhookFormat};
 use crate::outcome::{Outcome, Verdict};
-use crate::run::browser;
 use crate::store::SqliteFile;
 use crate::web;
 

@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::schema(&args, &mut out),
         Command::Explain(args) => explain::explain(&args, &everything, chrono::Utc::now(), colour, &mut out),
         Command::Guard => {
-            crate::run::browser::guard::guard_main(std::io::stdin().lock());
+            crate::browser::guard::guard_main(std::io::stdin().lock());
             Ok(exit::PASSED)
         }
         Command::Run(args) => {

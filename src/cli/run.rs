@@ -15,15 +15,15 @@ use super::scratch::scratch;
 use crate::app::files::scenario_files;
 use crate::app::library;
 use crate::app::lookup::Environment;
-use crate::bounded;
+use crate::browser::{self, Browsers};
 use crate::clock::ClockWatch;
 use crate::diagnostic::{Severity, nearest};
 use crate::names::exit;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::run::browser::{self, Browsers};
 use crate::run::{self, Progress, Stage, Ticket, Tools};
 use crate::scenario::{Catalog, Engine, Lookup, LookupError, Scenario, SecretSource, Template, Value, assemble, load};
 use crate::store::evidence::EvidenceFolder;
+use crate::{bounded, wire};
 
 /// How many scenarios run at once. Browsers have a limit of their own.
 const AT_ONCE: usize = 4;
@@ -260,11 +260,11 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     };
     let browsers = Browsers::new(config, scratch.clone(), executable, metrics);
     let tools = Tools {
-        dialer: crate::run::wire::Dialer::default(),
-        limits: crate::run::Limits::default(),
+        dialer: crate::wire::Dialer::default(),
+        limits: crate::wire::limits::Limits::default(),
         tokens: run::Tokens::default(),
         line: run::Line::default(),
-        tls: run::tls::Trusted::system(),
+        tls: wire::tls::Trusted::system(),
         browsers: Some(browsers.clone()),
         lookup: Arc::new(prepared.environment),
         evidence: EvidenceFolder::new(&args.evidence),

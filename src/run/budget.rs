@@ -5,21 +5,8 @@ use std::time::Duration;
 use super::Usuals;
 use crate::diagnostic::At;
 use crate::names::Reason;
-use crate::outcome::{Failure, PageResult};
+use crate::outcome::{Failure, PageResult, PageTotals};
 use crate::scenario::{Budget, Pretty};
-
-/// What the pages of a whole run did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Requests that were sent.
-    pub requests: u64,
-    /// Those without an answer, or with a status of 400 and more.
-    pub failed_requests: u64,
-    /// Bytes that came over the wire, heads included.
-    pub bytes: u64,
-    /// Errors on the console, uncaught exceptions included.
-    pub console_errors: u64,
-}
 
 /// Every budget that was missed, with the step it was missed in, where there is one: for a limit of every page the page
 /// that missed it most. What the browser did not measure misses nothing.
@@ -27,7 +14,7 @@ pub fn missed(
     budget: &[At<Budget>],
     duration: Duration,
     pages: &[(usize, PageResult)],
-    totals: &Totals,
+    totals: &PageTotals,
     usuals: &Usuals,
 ) -> Vec<(Option<usize>, Failure)> {
     budget.iter().filter_map(|limit| miss(limit, duration, pages, totals, usuals)).collect()
@@ -37,7 +24,7 @@ fn miss(
     limit: &At<Budget>,
     duration: Duration,
     pages: &[(usize, PageResult)],
-    totals: &Totals,
+    totals: &PageTotals,
     usuals: &Usuals,
 ) -> Option<(Option<usize>, Failure)> {
     let told = |step, name: &str, seen: String, allowed: String| {

@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::expect::cut;
 use crate::outcome::{Difference, DifferenceKind, Outcome, RunId, StepStatus};
 use crate::secret::Masked;
+use crate::values::expect::cut;
 
 /// The largest number of differences that are reported. The most telling come first.
 const MOST: usize = 12;

@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
-use super::browser::{Page, Spec};
 use super::difference::RequestPrint;
-use super::limits::Place;
 use super::record::{Record, degraded_by_finally};
-use super::{Ticket, Tools, Values, http, probe};
+use super::{Ticket, Tools, check, http};
+use crate::browser::{Page, Spec};
 use crate::diagnostic::At;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{EvidenceKind, Failure, StepStatus};
 use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, Group, PageAction, Pretty, ResponseFact, Scenario, Step};
 use crate::secret::Masked;
+use crate::values::Values;
+use crate::wire::limits::Place;
 
 /// What a step's own timeout may be overrun by before it is cut off from outside: a step that keeps its own time
 /// says more about what it saw.
@@ -341,8 +342,8 @@ impl<'a> Flow<'a> {
             }
             Action::Check(check) => {
                 let due_at = self.record.due_at();
-                let around = probe::Surroundings::new(&self.values, self.tools, due_at, timeout);
-                let found = probe::check(check, &around).await;
+                let around = check::Surroundings::new(&self.values, self.tools, due_at, timeout);
+                let found = check::check(check, &around).await;
                 self.record.note(index, |result| result.certificate_expires_at = found.expires_at);
                 self.record.add_cases(index, found.cases);
                 if let Some((kind, name, bytes)) = found.evidence {

@@ -18,9 +18,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::wire::{Dialer, Route};
 use crate::names::Reason;
 use crate::outcome::{Outcome, Verdict};
+use crate::wire::{Dialer, Route};
 
 /// How long a canary may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

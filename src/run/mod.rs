@@ -4,26 +4,16 @@
 //! included. It needs neither scheduler nor store.
 
 mod baseline;
-pub mod blackbox;
-pub mod browser;
 pub mod budget;
+pub mod check;
 mod difference;
-mod dns;
-pub mod expect;
 mod flow;
 mod footprints;
 mod http;
-pub mod limits;
 mod line;
 mod marked;
-mod number;
-pub mod probe;
 mod record;
-mod text;
-pub mod tls;
 pub mod usual;
-pub mod values;
-pub mod wire;
 mod xpath;
 
 use std::panic::AssertUnwindSafe;
@@ -40,6 +30,8 @@ use crate::outcome::{EvidenceKind, Failure, Outcome, RunId, StepResult, StepStat
 use crate::scenario::{Kind, Lookup, Pretty, Scenario};
 use crate::secret::Masked;
 use crate::store::evidence::EvidenceFolder;
+use crate::wire::{self, tls};
+use crate::{browser, wire::limits::Limits};
 
 use difference::Footprint;
 use record::Traces;
@@ -47,9 +39,7 @@ use record::Traces;
 pub use baseline::{Baseline, Usuals};
 pub use footprints::Footprints;
 pub use http::Tokens;
-pub use limits::Limits;
 pub use line::{Canary, Config as NetworkConfig, Line, Look};
-pub use values::Values;
 
 /// What a run may use.
 #[derive(Clone)]
@@ -67,7 +57,7 @@ pub struct Tools {
     /// Where evidence is kept.
     pub evidence: EvidenceFolder,
     /// Who called in; none where nobody can.
-    pub beats: Option<probe::Beats>,
+    pub beats: Option<check::Beats>,
     /// What runs are compared with; none where there is no history.
     pub baseline: Option<Baseline>,
     /// What good runs left for those that go wrong to be compared with; none where that is not done.

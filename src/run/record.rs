@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::budget::{self, Totals};
+use super::budget;
+use super::check::{Case, CaseEnd};
 use super::difference::{PagePrint, RequestPrint};
-use super::probe::{Case, CaseEnd};
 use super::{Progress, Stage, Ticket, Tools, Usuals};
 use crate::diagnostic::{Diagnostic, Span, printable};
 use crate::names::{Reason, ReasonClass};
+use crate::outcome::PageTotals;
 use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, PageResult, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Scenario, SlowerThanUsual, Step};
 use crate::secret::{Masked, Masker};
@@ -52,7 +53,7 @@ struct State {
     /// What leaves a run degraded that passed otherwise.
     soft: Vec<Finding>,
     pages: Vec<(usize, PageResult)>,
-    totals: Totals,
+    totals: PageTotals,
     browser: Option<BrowserResult>,
     usuals: Usuals,
     traces: Traces,
@@ -332,7 +333,7 @@ impl Record {
     }
 
     /// What the browser's pages did: each with the step that opened it, and the sums over all of them.
-    pub(super) fn pages(&self, pages: Vec<(usize, PageResult)>, totals: Totals) {
+    pub(super) fn pages(&self, pages: Vec<(usize, PageResult)>, totals: PageTotals) {
         let masked = pages.into_iter().map(|(step, page)| {
             (step, PageResult { url: printable(&self.masker.mask(&page.url)).into_owned(), ..page })
         });

@@ -74,8 +74,8 @@ impl Drop for Folder {
 
 fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
     Tools {
-        dialer: crate::run::wire::Dialer::default(),
-        limits: crate::run::Limits::default(),
+        dialer: crate::wire::Dialer::default(),
+        limits: crate::wire::limits::Limits::default(),
         tokens: Tokens::default(),
         line: Line::default(),
         tls: tls::Trusted::system(),

@@ -1,7 +1,7 @@
 //! The keys of the language, one table per kind of map: what the reader, "allowed here", the JSON Schema and the
 //! docs come from.
 
-use super::{probe, usual};
+use super::{check, usual};
 
 /// A key that may stand in a map.
 #[derive(Debug, Clone, Copy)]
@@ -626,7 +626,7 @@ pub const RESPONSE_FACTS: &[Key] = &[
     key("contains", Shape::Text, "the body has this in it"),
     key("faster_than", Shape::Duration, "from sending to the last byte"),
     key("xpath", Shape::Map(&MATCHER), "what an XPath 1.0 expression finds in HTML or XML"),
-    key("certificate", Shape::Keys(&[probe::certificate::CERTIFICATE]), "the server's certificate and its session"),
+    key("certificate", Shape::Keys(&[check::certificate::CERTIFICATE]), "the server's certificate and its session"),
     key(
         "slower_than_usual",
         Shape::Keys(&[usual::USUAL]),
@@ -678,29 +678,29 @@ pub const HTTP: Kind = Kind {
 /// The kinds of checks, `http` first; its request's keys are [`REQUEST`].
 pub const CHECK_KINDS: &[Kind] = &[
     HTTP,
-    probe::tls::KIND,
-    probe::tcp::KIND,
-    probe::dns::KIND,
-    probe::ping::KIND,
-    probe::postgres::KIND,
-    probe::redis::KIND,
-    probe::grpc::KIND,
-    probe::websocket::KIND,
-    probe::ntp::KIND,
-    probe::s3::KIND,
-    probe::heartbeat::KIND,
-    probe::exec::KIND,
+    check::tls::KIND,
+    check::tcp::KIND,
+    check::dns::KIND,
+    check::ping::KIND,
+    check::postgres::KIND,
+    check::redis::KIND,
+    check::grpc::KIND,
+    check::websocket::KIND,
+    check::ntp::KIND,
+    check::s3::KIND,
+    check::heartbeat::KIND,
+    check::exec::KIND,
 ];
 
 /// What `expect` knows, by kind of check; that of `http` is [`RESPONSE_FACTS`].
 pub const CHECK_EXPECT: &[(&str, &[Key])] = &[
-    ("`certificate`", probe::certificate::CERTIFICATE),
-    ("`expect` of `dns`", probe::dns::EXPECT),
-    ("`expect` of `postgres`", probe::postgres::EXPECT),
-    ("`expect` of `redis`", probe::redis::EXPECT),
-    ("`expect` of `ntp`", probe::ntp::EXPECT),
-    ("`expect` of `s3`", probe::s3::EXPECT),
-    ("`credentials` of `s3`", probe::s3::CREDENTIALS),
+    ("`certificate`", check::certificate::CERTIFICATE),
+    ("`expect` of `dns`", check::dns::EXPECT),
+    ("`expect` of `postgres`", check::postgres::EXPECT),
+    ("`expect` of `redis`", check::redis::EXPECT),
+    ("`expect` of `ntp`", check::ntp::EXPECT),
+    ("`expect` of `s3`", check::s3::EXPECT),
+    ("`credentials` of `s3`", check::s3::CREDENTIALS),
 ];
 
 /// Every role word as a key; its value is the accessible name.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::check::Check;
 use super::model::{Action, Budget, Group, Scenario, Step};
-use super::probe::Check;
 use super::reader::{Fields, Reader, cut};
 use super::template::{Reference, Template};
 use crate::diagnostic::{At, Diagnostic, Source};

@@ -20,7 +20,7 @@ use super::timing::{Cron, reference};
 use super::tree::{self, Entry, Node, Resolved};
 use super::url::{self, Use};
 use super::verdict::Verdict;
-use super::{fragment, lint, probe, settings, slo, usual};
+use super::{check, fragment, lint, settings, slo, usual};
 use crate::diagnostic::{At, Diagnostic, Severity, Source, Span, nearest};
 
 /// How often a scenario with a browser runs when nothing else is said.
@@ -288,7 +288,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
     all_tags.extend(tags(r, fields.get("tags")));
     let enabled = enabled(r, &fields, !common.paused);
     let alert = alert(r, fields.get("alert"), common.alert.clone());
-    let (kind, mut action) = probe::check(r, kind_entry, &fields)?;
+    let (kind, mut action) = check::check(r, kind_entry, &fields)?;
     let grace = match &mut action {
         Action::Check(check) => check.grace(),
         Action::Request(request) => {
@@ -298,7 +298,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         _ => Duration::ZERO,
     };
     let step = Step {
-        name: probe::step_name(kind_entry, &fields),
+        name: check::step_name(kind_entry, &fields),
         span: kind_entry.span(),
         source: None,
         timeout: Some(timeout),

@@ -6,6 +6,7 @@
 
 mod browser;
 pub mod catalog;
+pub mod check;
 mod dependency;
 pub mod device;
 mod expect;
@@ -16,7 +17,6 @@ mod lint;
 pub mod load;
 pub mod model;
 mod naming;
-pub mod probe;
 pub mod reader;
 pub mod schema;
 mod settings;
@@ -34,10 +34,10 @@ mod verdict;
 pub mod xpath;
 
 pub use catalog::{Catalog, assemble};
+pub use check::Check;
 pub use dependency::{Parents, parents};
 pub use load::{Loaded, load};
 pub use model::*;
-pub use probe::Check;
 pub use settings::headless;
 pub use slo::Slo;
 pub use template::{Reference, Template, Value};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::probe::Check;
-use super::probe::certificate::CertificateFact;
-use super::probe::heartbeat::HeartbeatCheck;
+use super::check::Check;
+use super::check::certificate::CertificateFact;
+use super::check::heartbeat::HeartbeatCheck;
 use super::template::{Template, Value};
 use super::usual::SlowerThanUsual;
 use super::verdict::Verdict;

@@ -90,10 +90,10 @@ mod tests {
             prometheus: Arc::new(Prometheus::new(prometheus::Registry::new(), "here")),
             overview,
             probes: Arc::new(crate::web::Probes::new(
-                crate::run::blackbox::Prober::new(
-                    crate::run::tls::Trusted::system(),
-                    crate::run::wire::Dialer::default(),
-                    crate::run::Limits::default(),
+                crate::blackbox::Prober::new(
+                    crate::wire::tls::Trusted::system(),
+                    crate::wire::Dialer::default(),
+                    crate::wire::limits::Limits::default(),
                 ),
                 prometheus::Registry::new(),
             )),

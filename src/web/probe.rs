@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::State;
-use crate::run::blackbox::{Config, Log, Module, Modules, Permit, Prober, Request};
+use crate::blackbox::{Config, Log, Module, Modules, Permit, Prober, Request};
 
 /// So many results are kept.
 const KEPT: usize = 100;

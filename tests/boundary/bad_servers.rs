@@ -537,8 +537,8 @@ async fn what_servers_do_wrong_is_told_as_what_it_is() {
     rows.extend(http2());
     let folder = Folder::new("bad-servers");
     let tools = Tools {
-        dialer: wachta::run::wire::Dialer::default(),
-        limits: wachta::run::Limits::default(),
+        dialer: wachta::wire::Dialer::default(),
+        limits: wachta::wire::limits::Limits::default(),
         tls: tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(Surroundings(HashMap::from([("ca.pem", pem)]))),

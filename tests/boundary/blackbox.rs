@@ -21,8 +21,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _,
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use wachta::run::blackbox::{self, Permit, Prober};
-use wachta::run::tls::Trusted;
+use wachta::blackbox::{self, Permit, Prober};
+use wachta::wire::tls::Trusted;
 
 use crate::support::{Folder, until};
 
@@ -349,7 +349,8 @@ async fn answers_are_those_of_blackbox_exporter() {
     let (modules, problems) = blackbox::read("blackbox.yml", MODULES, folder.path());
     assert_eq!(problems, []);
     let modules = modules.unwrap();
-    let prober = Prober::new(Trusted::system(), wachta::run::wire::Dialer::default(), wachta::run::Limits::default());
+    let prober =
+        Prober::new(Trusted::system(), wachta::wire::Dialer::default(), wachta::wire::limits::Limits::default());
     let exporter = Exporter::start(folder.path()).await;
     let mut wrong = Vec::new();
     for (name, target, success) in cases {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use wachta::browser::{Browsers, Config, Metrics, Spec};
 use wachta::names::Reason;
-use wachta::run::browser::{Browsers, Config, Metrics, Spec};
-use wachta::run::tls;
+use wachta::wire::tls;
 
 use crate::support::front::Front;
 use crate::support::grid::Grid;

@@ -83,8 +83,8 @@ async fn checked(check: &str) -> Outcome {
     let loaded = load("t.yaml", &format!("checks:\n  a: {{{check}}}\n"), &environment);
     assert!(loaded.diagnostics.is_empty(), "{check}: {:?}", loaded.diagnostics);
     let tools = Tools {
-        dialer: wachta::run::wire::Dialer::default(),
-        limits: wachta::run::Limits::default(),
+        dialer: wachta::wire::Dialer::default(),
+        limits: wachta::wire::limits::Limits::default(),
         tls: tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(environment),

@@ -13,10 +13,10 @@ use axum::extract::Request;
 use axum::response::{Html, IntoResponse, Response};
 use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
+use wachta::browser::{Browsers, Config, Metrics};
 use wachta::demo::Demo;
 use wachta::names::Reason;
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::browser::{Browsers, Config, Metrics};
 use wachta::run::{self, Ticket, Tools};
 use wachta::scenario::{Engine, Lookup, LookupError, Scenario, load};
 use wachta::store::evidence::EvidenceFolder;
@@ -131,11 +131,11 @@ fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
     let config = Config { loopback_only: true, ..config };
     let browsers = Browsers::new(config, folder.join("browsers"), guard, metrics);
     let tools = Tools {
-        dialer: wachta::run::wire::Dialer::default(),
-        limits: wachta::run::Limits::default(),
+        dialer: wachta::wire::Dialer::default(),
+        limits: wachta::wire::limits::Limits::default(),
         tokens: run::Tokens::default(),
         line: run::Line::default(),
-        tls: run::tls::Trusted::system(),
+        tls: wire::tls::Trusted::system(),
         browsers: Some(browsers.clone()),
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new(folder.join("evidence")),

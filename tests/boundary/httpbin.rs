@@ -57,8 +57,8 @@ async fn sixty_assertions_over_httpbin() {
     let scenario = &loaded.scenarios[0];
     assert!(assertions(&scenario.steps) >= 60, "only {} assertions", assertions(&scenario.steps));
     let tools = Tools {
-        dialer: wachta::run::wire::Dialer::default(),
-        limits: wachta::run::Limits::default(),
+        dialer: wachta::wire::Dialer::default(),
+        limits: wachta::wire::limits::Limits::default(),
         tls: tls::Trusted::system(),
         browsers: None,
         lookup,

@@ -1,10 +1,10 @@
 //! The agent's file, `network`: what tells our own line from theirs.
 
-use crate::run::wire::NetworkPattern;
 use crate::run::{Canary, NetworkConfig};
 use crate::scenario::keys::Key;
 use crate::scenario::reader::{Reader, cut};
 use crate::scenario::tree::Node;
+use crate::wire::NetworkPattern;
 
 /// How many there may be: all are looked at at once.
 const MOST: usize = 10;

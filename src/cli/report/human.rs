@@ -76,7 +76,7 @@ fn waterfall(outcome: &Outcome, paint: Paint) -> String {
         };
         let start = columns(step.offset.as_secs_f64());
         let length = columns(step.duration.as_secs_f64()).clamp(1, 31 - start.min(30));
-        let name = crate::run::expect::cut(&shown_name(step), 60);
+        let name = crate::values::expect::cut(&shown_name(step), 60);
         let _ = writeln!(
             out,
             "  {} {name:<widest$}  {}{} {}",
@@ -104,7 +104,7 @@ fn pages(outcome: &Outcome, paint: Paint) -> String {
         let shift = t.cls.map(|score| format!("cls {score:.3}"));
         let measured: Vec<String> = times.chain(shift).collect();
         if !measured.is_empty() {
-            let url = crate::run::expect::cut(&page.url, 80);
+            let url = crate::values::expect::cut(&page.url, 80);
             let _ = writeln!(out, "  {url}  {}", paint.with("2", &measured.join(", ")));
         }
     }

@@ -12,7 +12,7 @@ fn page(lcp: Option<f64>, cls: Option<f64>) -> PageResult {
 #[test]
 fn what_is_above_a_limit_is_told_once_and_with_its_worst_page() {
     let pages = [(0, page(Some(2.6), Some(0.02))), (3, page(Some(3.1), None)), (5, page(None, Some(0.1001)))];
-    let totals = Totals { requests: 61, failed_requests: 2, bytes: 2_500_001, console_errors: 1 };
+    let totals = PageTotals { requests: 61, failed_requests: 2, bytes: 2_500_001, console_errors: 1 };
     let check = |budget: Budget, expected: Option<(Option<usize>, &str)>| {
         let span = Span { line: 7, column: 3, start: 0, end: 0 };
         let found =

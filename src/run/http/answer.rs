@@ -7,8 +7,8 @@ use url::Url;
 
 use super::decode;
 use crate::outcome::{Failure, Hop};
-use crate::run::text;
 use crate::secret::Masker;
+use crate::values::text;
 
 /// How much of a body is kept as evidence.
 const EVIDENCE_BODY: usize = 64 << 10;

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::plan::{fill, pairs};
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::Values;
 use crate::scenario::{Body, GraphQl, Part, PartContent};
+use crate::values::Values;
 
 /// The largest body that is sent.
 const LARGEST: usize = 64 << 20;

@@ -9,12 +9,12 @@ use super::Saved;
 use super::answer::Answer;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::Values;
-use crate::run::expect::{Filled, Seen, pattern_of};
-use crate::run::probe::certificate::Shown;
-use crate::run::text::look_alike;
+use crate::run::check::certificate::Shown;
 use crate::run::xpath::Found;
 use crate::scenario::{Body, Matcher, Pretty, Request, ResponseExpectation, ResponseFact, ResponseSource, XPath};
+use crate::values::Values;
+use crate::values::expect::{Filled, Seen, pattern_of};
+use crate::values::text::look_alike;
 
 /// Holds an answer against what is expected, and gives what is to be saved.
 pub(super) fn check(

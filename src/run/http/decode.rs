@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::wire::too_large;
+use crate::wire::too_large;
 
 /// So many encodings may lie upon each other.
 const LAYERS: usize = 4;

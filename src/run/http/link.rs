@@ -12,8 +12,8 @@ use super::plan::{Ask, Plan, Proxy, port_of};
 use super::{Session, Stage};
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::wire::{self, Connection, Offer, Protocol, Route, Stream};
 use crate::scenario::HttpVersion;
+use crate::wire::{self, Connection, Offer, Protocol, Route, Stream};
 
 /// What was agreed with a server on TLS.
 pub(super) type Agreed = (ProtocolVersion, CipherSuite);

@@ -29,15 +29,17 @@ use self::answer::Answer;
 use self::check::Around;
 use self::link::{Agreed, Link};
 use self::plan::{Ask, Plan, Proof};
-use super::limits::{self, Limits, Room, UNCOUNTED};
-use super::probe::certificate::Shown;
+use super::Tools;
+use super::check::certificate::Shown;
 use super::record::span_id;
-use super::wire::{Dialer, Protocol, too_large};
 use super::xpath::Found;
-use super::{Tools, Values, tls};
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{Failure, Hop, HttpResult, RunId};
 use crate::scenario::{Eventually, Pretty, Request};
+use crate::values::Values;
+use crate::wire::limits::{self, Limits, Room, UNCOUNTED};
+use crate::wire::tls;
+use crate::wire::{Dialer, Protocol, too_large};
 
 pub use self::tokens::Tokens;
 

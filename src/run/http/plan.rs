@@ -23,9 +23,10 @@ use super::{bearer, body};
 use crate::diagnostic::At;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::wire::{Protocol, Route};
-use crate::run::{Values, tls};
 use crate::scenario::{HttpVersion, Login, Request, Template, address_of, proxy_url};
+use crate::values::Values;
+use crate::wire::tls;
+use crate::wire::{Protocol, Route};
 
 /// What is sent when a scenario says nothing else.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("wachta/", env!("CARGO_PKG_VERSION")));
@@ -148,7 +149,7 @@ impl Plan {
             ask: Ask { method, url, headers, body, withheld: Vec::new() },
             proof,
             follow: request.redirect,
-            config: trusted.config(&request.trust, values)?,
+            config: trusted.config(&request.trust, |path| values.file(path))?,
             version: request.http_version,
             proxy,
             traceparent: false,

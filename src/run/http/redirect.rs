@@ -10,7 +10,7 @@ use hyper::header::{
 use super::plan::Ask;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::Values;
+use crate::values::Values;
 
 /// Whether an answer is a redirect that says where to.
 pub(super) fn leads_on(status: u16, headers: &HeaderMap) -> bool {

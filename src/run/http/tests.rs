@@ -11,9 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::run::{Ticket, Tokens, Tools, run, tls};
+use crate::run::{Ticket, Tokens, Tools, run};
 use crate::scenario::{Lookup, LookupError, load};
 use crate::store::evidence::EvidenceFolder;
+use crate::wire::tls;
 
 /// The files of a test.
 #[derive(Clone, Default)]
@@ -42,8 +43,8 @@ impl Bench {
     fn with(files: Files) -> Self {
         let folder = std::env::temp_dir().join(format!("wachta-http-{}", RunId::new()));
         let tools = Tools {
-            dialer: crate::run::wire::Dialer::default(),
-            limits: crate::run::Limits::default(),
+            dialer: crate::wire::Dialer::default(),
+            limits: crate::wire::limits::Limits::default(),
             tls: tls::Trusted::system(),
             browsers: None,
             lookup: Arc::new(files),
@@ -362,7 +363,7 @@ async fn without_memory_for_an_answer_nothing_is_said_of_its_server() {
     })
     .await;
     let mut bench = Bench::new();
-    bench.tools.limits = crate::run::Limits::new(10, 196 << 10, 100 << 10);
+    bench.tools.limits = crate::wire::limits::Limits::new(10, 196 << 10, 100 << 10);
     let large = server.flow("  - GET: /large\n    timeout: 300ms\n    expect: {status: 200}\n");
     let read = server.flow("  - GET: /large\n    timeout: 300ms\n    expect: {json: {\"$[0]\": 1}}\n");
     let small = server.flow("  - GET: /small\n    expect: {json: {$: {count: 0}}}\n");
@@ -385,7 +386,7 @@ async fn without_memory_for_an_answer_nothing_is_said_of_its_server() {
 async fn without_a_place_nothing_is_said_of_the_target() {
     let server = Server::open(|_| answer(200, "", "ok")).await;
     let mut bench = Bench::new();
-    bench.tools.limits = crate::run::Limits::new(1, 0, 0);
+    bench.tools.limits = crate::wire::limits::Limits::new(1, 0, 0);
     let text = server.flow("  - GET: /\n").replace("steps:", "timeout: 200ms\nsteps:");
     bench.passes(&text).await;
     let held = bench.tools.limits.place().await;

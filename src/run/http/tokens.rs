@@ -14,9 +14,9 @@ use super::{LARGEST_BODY, Session};
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::Values;
 use crate::scenario::OAuth2;
 use crate::secret::Secret;
+use crate::values::Values;
 
 /// So many tokens are kept; beyond that all are fetched anew.
 const KEPT: usize = 4096;

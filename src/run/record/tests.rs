@@ -26,8 +26,8 @@ fn record() -> Record {
     let at = |value, line| At { value, span: Span { line, column: 3, start: 0, end: 0 } };
     scenario.budget = vec![at(Budget::Vital(Vital::Lcp, Duration::from_millis(2500)), 8), at(Budget::Requests(2), 9)];
     let tools = Tools {
-        dialer: crate::run::wire::Dialer::default(),
-        limits: crate::run::Limits::default(),
+        dialer: crate::wire::Dialer::default(),
+        limits: crate::wire::limits::Limits::default(),
         tokens: crate::run::Tokens::default(),
         line: crate::run::Line::default(),
         tls: super::super::tls::Trusted::system(),
@@ -62,7 +62,7 @@ fn missed_budgets_degrade_a_run_that_passed() {
     let record = record();
     assert!(record.masker.add("hunter2"));
     record.browser(BrowserResult { engine: Engine::Firefox, version: "1".into(), warm: true });
-    record.pages(vec![(1, page(3.1))], Totals { requests: 3, ..Totals::default() });
+    record.pages(vec![(1, page(3.1))], PageTotals { requests: 3, ..PageTotals::default() });
     let outcome = record.finish();
     let message = "lcp 3.1s is above the budget of 2.5s; requests 3 is above the budget of 2";
     assert_eq!(told(&outcome), (Verdict::Degraded, Some(Reason::Budget), Some(message), Some(1)));
@@ -77,7 +77,7 @@ fn missed_budgets_degrade_a_run_that_passed() {
 #[test]
 fn what_was_kept_or_not_measured_changes_nothing() {
     let record = record();
-    record.pages(vec![(0, page(2.5)), (1, PageResult::default())], Totals { requests: 2, ..Totals::default() });
+    record.pages(vec![(0, page(2.5)), (1, PageResult::default())], PageTotals { requests: 2, ..PageTotals::default() });
     let outcome = record.finish();
     assert_eq!(told(&outcome), (Verdict::Passed, None, None, None));
     assert!(outcome.steps.iter().all(|step| step.page.is_some() && step.failure.is_none()));

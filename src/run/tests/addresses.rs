@@ -3,7 +3,7 @@
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::run::wire::{Dialer, Reach, Resolver};
+use crate::wire::{Dialer, Reach, Resolver};
 
 /// A port that takes no more connections: what is sent to it is dropped, as by a firewall. No packet leaves the machine.
 struct Hole {

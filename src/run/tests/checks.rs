@@ -921,7 +921,7 @@ async fn someone_calls_in() {
     let (awake_since, since) = tokio::sync::watch::channel(long_ago);
     let folder = Folder::new();
     let mut tools = tools(Given::default(), &folder);
-    tools.beats = Some(probe::Beats::new(Arc::clone(&store) as _, since));
+    tools.beats = Some(check::Beats::new(Arc::clone(&store) as _, since));
     let scenario = &scenarios("checks:\n  a: {heartbeat: job, every: 1h, grace: 5m}\n")[0];
     assert_eq!((scenario.alert.after, scenario.alert.of), (1, 1));
     // It is judged as much later than it is due as the grace is long.

@@ -17,10 +17,10 @@ use serde_json::Value as Json;
 use xpath_eval::{EvaluationContext, Value};
 
 use self::tree::{Spent, Tree};
-use super::expect::Seen;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::XPath;
+use crate::values::expect::Seen;
 
 /// So long a document may be read.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use quick_xml::{NsReader, XmlVersion};
 
 use super::tree::{Name, ROOT, Tree, What};
 use super::{Unread, XML_NAMESPACE};
-use crate::run::expect::cut;
+use crate::values::expect::cut;
 
 /// So many events are read between two looks at the clock.
 const PIECE: usize = 512;

@@ -1,10 +1,10 @@
 //! What is expected of an answer, and what is kept of it.
 
 use super::header_name;
+use crate::scenario::check::certificate::{self, CertificateExpectation};
 use crate::scenario::expect::{On, json_path, matcher, pattern, strict_template};
 use crate::scenario::keys::{BODY_SOURCE, RESPONSE_FACTS, RESPONSE_SOURCES};
 use crate::scenario::model::{ResponseExpectation, ResponseFact, ResponseSave, ResponseSource};
-use crate::scenario::probe::certificate::{self, CertificateExpectation};
 use crate::scenario::reader::{Reader, cut};
 use crate::scenario::step;
 use crate::scenario::tree::{Entry, Node, Resolved};

@@ -94,7 +94,7 @@ pub fn findings(outcome: &Outcome, name: &str, bytes: &[u8]) -> Option<PageFindi
     const SHOWN: usize = 20;
     let page: Json = serde_json::from_slice(bytes).ok()?;
     let list = |name: &str| page[name].as_array().map_or(&[][..], Vec::as_slice).iter();
-    let text = |value: &Json| value.as_str().map(|text| crate::run::expect::cut(text, 300));
+    let text = |value: &Json| value.as_str().map(|text| crate::values::expect::cut(text, 300));
     let is_error = |entry: &&Json| {
         entry["level"].as_str().is_some_and(|level| matches!(level.to_lowercase().as_str(), "error" | "severe"))
     };

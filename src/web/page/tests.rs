@@ -11,20 +11,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
+use crate::blackbox::Prober;
 use crate::incident::{Decision, Event, Incident, Notice, Subject, Why};
 use crate::names::Reason;
 use crate::outcome::{
     BrowserResult, EvidenceKind, Failure, HttpResult, Outcome, PageResult, PageTiming, RunId, StepResult, StepStatus,
     Verdict,
 };
-use crate::run::blackbox::Prober;
-use crate::run::tls::Trusted;
 use crate::scenario::{Engine, Kind, Lookup, LookupError, Severity, load};
 use crate::secret::{Masked, Masker};
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Batch, Delivery, History as _, Outbox as _, Runs as _, Sqlite};
 use crate::web::{Asked, Overview, Probes, State, router};
+use crate::wire::tls::Trusted;
 
 const EVIL: &str = "<script>alert(\"1\")</script> & 'it'";
 const FILE: &str = "scenario: \"Shop <script>alert(1)</script>\"\nid: shop\nevery: 1m\nsteps:\n  - GET: http://127.0.0.1/a?b=\"<i>\"\n    expect: {status: 200}\n  - GET: http://127.0.0.1/c\nfinally:\n  - DELETE: http://127.0.0.1/d\n";
@@ -128,7 +128,7 @@ async fn fixture() -> Fixture {
     let folder = std::env::temp_dir().join(format!("wachta-page-{}", RunId::new()));
     let state = State {
         probes: Arc::new(Probes::new(
-            Prober::new(Trusted::system(), crate::run::wire::Dialer::default(), crate::run::Limits::default()),
+            Prober::new(Trusted::system(), crate::wire::Dialer::default(), crate::wire::limits::Limits::default()),
             prometheus::Registry::new(),
         )),
         store: store.clone(),

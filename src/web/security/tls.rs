@@ -16,7 +16,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::run::tls::{certificates, private_key};
+use crate::wire::tls::{certificates, private_key};
 
 /// What is asked of clients, by the names of Go's `tls.ClientAuthType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use regex::Regex;
+use wachta::blackbox::{self, Modules};
 use wachta::diagnostic::Severity;
-use wachta::run::blackbox::{self, Modules};
 
 const FILE: &str = include_str!("../../blackbox/modules.yml");
 

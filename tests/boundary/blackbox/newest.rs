@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::UnixListener;
 use tokio_tungstenite::tungstenite::Message;
-use wachta::run::blackbox::Report;
+use wachta::blackbox::Report;
 
 use super::*;
 
@@ -116,7 +116,7 @@ fn label<'a>(found: &'a Scrape, name: &str, label: &str) -> &'a str {
 
 struct Probing {
     folder: Folder,
-    modules: wachta::run::blackbox::Modules,
+    modules: wachta::blackbox::Modules,
     prober: Prober,
 }
 
@@ -128,8 +128,8 @@ impl Probing {
             modules: modules.unwrap(),
             prober: Prober::new(
                 Trusted::system(),
-                wachta::run::wire::Dialer::default(),
-                wachta::run::Limits::default(),
+                wachta::wire::Dialer::default(),
+                wachta::wire::limits::Limits::default(),
             ),
             folder,
         }

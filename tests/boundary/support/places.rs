@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use wachta::app::lookup::Environment;
+use wachta::browser::{Browsers, Config, Metrics};
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::browser::{Browsers, Config, Metrics};
 use wachta::run::{Ticket, Tokens, Tools, run, tls};
 use wachta::scenario::{Engine, Headless, Scenario, load};
 use wachta::store::evidence::EvidenceFolder;
@@ -56,8 +56,8 @@ impl Place {
         let agent = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.path().join("browsers"), agent, metrics);
         let tools = Tools {
-            dialer: wachta::run::wire::Dialer::default(),
-            limits: wachta::run::Limits::default(),
+            dialer: wachta::wire::Dialer::default(),
+            limits: wachta::wire::limits::Limits::default(),
             tokens: Tokens::default(),
             line: wachta::run::Line::default(),
             tls: tls::Trusted::system(),
@@ -100,7 +100,7 @@ impl Place {
     }
 
     /// What its connections are made by.
-    pub fn dialer(&self) -> &wachta::run::wire::Dialer {
+    pub fn dialer(&self) -> &wachta::wire::Dialer {
         &self.tools.dialer
     }
 

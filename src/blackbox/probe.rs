@@ -1,0 +1,160 @@
+//! One probe under way: what it may do, what it measures, what it tells; and how a name becomes an address.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::files::Files;
+use super::log::Log;
+use super::metric;
+use super::module::{Addresses, Hidden, Module, Tls};
+use super::permit::{Permit, Target};
+use super::samples::Samples;
+use super::tls::{Authorities, Ready};
+use crate::wire::{Dialer, Family, Route};
+
+/// The prober could not go on; the log says why.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+/// What every prober gives: whether the target is well.
+pub(super) type Verdict = Result<bool, Stopped>;
+
+/// One probe under way.
+pub(super) struct Probe<'a> {
+    pub(super) module: &'a Module,
+    pub(super) target: &'a str,
+    pub(super) hostname: Option<&'a str>,
+    pub(super) permit: &'a Permit,
+    pub(super) authorities: &'a Authorities,
+    pub(super) dialer: &'a Dialer,
+    pub(super) files: Files,
+    pub(super) samples: Samples,
+    pub(super) log: Log,
+}
+
+impl Probe<'_> {
+    /// Says why the probe cannot go on.
+    pub(super) fn stop(&mut self, message: &'static str, values: &[(&'static str, &dyn std::fmt::Display)]) -> Stopped {
+        self.log.error(message, values);
+        Stopped
+    }
+
+    /// Whether the target may be probed.
+    pub(super) fn check(&mut self, target: &Target<'_>) -> Result<(), Stopped> {
+        if self.permit.allows(target) {
+            return Ok(());
+        }
+        Err(self.stop("The target is not one that `probe.targets` names", &[("host", &target.host)]))
+    }
+
+    /// Whether a Unix socket may be probed: one that `probe.targets` or `allow.network` names.
+    pub(super) fn check_path(&mut self, path: &str) -> Result<(), Stopped> {
+        if self.permit.names_path(path) {
+            return Ok(());
+        }
+        match self.dialer.reach().check_path(Path::new(path)) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.stop("The socket is not one that `probe.targets` names", &[("path", &path)])),
+        }
+    }
+
+    /// The address of the target that is probed, and how long finding it took. Its metrics are there in any case.
+    pub(super) async fn choose(
+        &mut self,
+        addresses: Addresses,
+        target: &Target<'_>,
+    ) -> Result<(IpAddr, Duration), Stopped> {
+        self.samples.set(metric::LOOKUP_TIME, 0.0);
+        self.samples.set(metric::IP_PROTOCOL, 0.0);
+        self.samples.set(metric::IP_ADDR_HASH, 0.0);
+        self.check(target)?;
+        let preferred = if addresses.prefer_ip4 { "ip4" } else { "ip6" };
+        self.log.info("Resolving target address", &[("target", &target.host), ("ip_protocol", &preferred)]);
+        let family = match (addresses.prefer_ip4, addresses.fallback) {
+            (true, true) => Family::Prefer4,
+            (true, false) => Family::Only4,
+            (false, true) => Family::Prefer6,
+            (false, false) => Family::Only6,
+        };
+        let began = std::time::Instant::now();
+        let found = self.dialer.resolve(target.host, &Route { family, ..Route::default() }).await;
+        let took = began.elapsed();
+        self.samples.set(metric::LOOKUP_TIME, took.as_secs_f64());
+        let address = match found {
+            Ok(found) => found.addresses.first().copied(),
+            Err(failure) => return Err(self.stop("Resolution with IP protocol failed", &[("err", &failure.message)])),
+        };
+        let Some(address) = address else { return Err(self.stop("Resolution gave no address", &[])) };
+        self.log.info("Resolved target address", &[("target", &target.host), ("ip", &address)]);
+        self.samples.set(metric::IP_PROTOCOL, if address.is_ipv4() { 4.0 } else { 6.0 });
+        self.samples.set(metric::IP_ADDR_HASH, f64::from(hash(address)));
+        self.check_address(target, address)?;
+        Ok((address, took))
+    }
+
+    /// Whether the target may be probed at this address.
+    pub(super) fn check_address(&mut self, target: &Target<'_>, address: IpAddr) -> Result<(), Stopped> {
+        if let Err(failure) = self.dialer.reach().check(target.host, SocketAddr::new(address, target.port.unwrap_or(0)))
+        {
+            return Err(self.stop("The target is closed to probes", &[("err", &failure.message)]));
+        }
+        if self.permit.allows_address(target, address) {
+            return Ok(());
+        }
+        let values: [(&'static str, &dyn std::fmt::Display); 2] = [("host", &target.host), ("ip", &address)];
+        Err(self.stop("The name leads to an address that `probe.targets` does not name", &values))
+    }
+
+    /// The settings of TLS.
+    pub(super) fn tls(&mut self, tls: &Tls) -> Result<Arc<Ready>, Stopped> {
+        let ready = self.module.prepared.get(tls, &self.module.folder, &self.files, self.authorities);
+        ready.map_err(|why| self.stop("Error creating TLS configuration", &[("err", &why)]))
+    }
+
+    /// A secret, from where it is.
+    pub(super) fn reveal(&mut self, hidden: &Hidden) -> Result<String, Stopped> {
+        let path: PathBuf = match hidden {
+            Hidden::Inline(secret) => return Ok(secret.expose().clone()),
+            Hidden::File(path) => self.module.folder.join(path),
+        };
+        let text = self.files.get(&path).and_then(|bytes| {
+            String::from_utf8(bytes.to_vec()).map_err(|_| format!("{} is not UTF-8", path.display()))
+        });
+        match text {
+            Ok(text) => {
+                let text = text.trim().to_owned();
+                // Learning costs more than looking, and files seldom change.
+                if self.module.masker.mask(&text) == text {
+                    self.module.masker.add(&text);
+                }
+                Ok(text)
+            }
+            Err(why) => Err(self.stop("Error reading a file", &[("err", &why)])),
+        }
+    }
+}
+
+/// FNV-1a, 32 bits, over the bytes of an address: what the original hashes.
+fn hash(address: IpAddr) -> u32 {
+    let over = |bytes: &[u8]| {
+        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    };
+    match address {
+        IpAddr::V4(v4) => over(&v4.octets()),
+        IpAddr::V6(v6) => over(&v6.octets()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_hash_as_in_the_original() {
+        // As blackbox_exporter 0.23 answers for 127.0.0.1.
+        assert_eq!(hash("127.0.0.1".parse().unwrap()), 3_668_918_509);
+        assert_ne!(hash("::1".parse().unwrap()), hash("::2".parse().unwrap()));
+    }
+}

@@ -1,0 +1,404 @@
+//! What actions have in common: each waits until its element is there, alone, visible, enabled, at rest and in reach,
+//! and then acts once. And those that are about no element, or little of it: `goto`, `press`, `select`.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::command::{Command, ElementId};
+use super::keys;
+use super::locate::{Answer, Query};
+use super::page::{PROMPT, Page};
+use super::pointer::{is_own, left_click};
+use super::verdict::{self, Trouble};
+use crate::diagnostic::At;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::{Matcher, SelectOption, Target, Template, Travel};
+use crate::values::Values;
+use crate::values::expect::{Filled, Seen};
+
+/// How much longer a page that has loaded may take to say how.
+const ASKING: Duration = Duration::from_secs(2);
+
+/// How long after an aborted navigation it may be told that it was a download.
+const DOWNLOAD_NOTICE: Duration = Duration::from_millis(500);
+
+/// What the document says of how it came to be. Chromium shows failed navigations as a page of its own, and its driver
+/// reports some of them as a success.
+const ARRIVED: &str = "
+    const entry = performance.getEntriesByType('navigation')[0];
+    const failed = document.URL.startsWith('chrome-error:');
+    const shown = failed && document.querySelector('#error-code, .error-code');
+    const data = failed && typeof loadTimeDataRaw !== 'undefined' ? loadTimeDataRaw.errorCode : null;
+    return {url: document.URL, status: entry ? entry.responseStatus : 0, origin: performance.timeOrigin, failed,
+            error: failed ? (shown && shown.textContent) || data || 'ERR_FAILED' : null};";
+
+/// Which entry of its history the page is, and which document.
+const ENTRY: &str = "
+    const entry = globalThis.navigation && navigation.currentEntry;
+    return {url: document.URL, origin: performance.timeOrigin, key: entry ? entry.key : null};";
+
+/// More clicks than a choice in a list needs.
+const MOST_PICKED: usize = 200;
+
+/// Pauses between two looks, growing.
+pub(super) struct Pauses(Duration);
+
+impl Pauses {
+    /// From 50 ms …
+    pub(super) fn new() -> Self {
+        Self(Duration::from_millis(50))
+    }
+
+    /// … to 200 ms. False when the time is up.
+    pub(super) async fn wait(&mut self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        if now >= deadline {
+            return false;
+        }
+        tokio::time::sleep_until((now + self.0).min(deadline)).await;
+        self.0 = (self.0 * 3 / 2).min(Duration::from_millis(200));
+        true
+    }
+}
+
+/// What is done to an element once the script has found it ready; none: the script does all of it.
+pub(super) type Then<'a> = &'a (dyn Fn(&Answer, &ElementId) -> Option<Command> + Sync);
+
+/// For actions that the script does.
+pub(super) const NOTHING: Then<'static> = &|_, _| None;
+
+impl Page {
+    /// Opens a URL and looks how that went.
+    pub(super) async fn goto(
+        &mut self,
+        url: &At<Template>,
+        wanted_status: Option<&Matcher>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let since = Instant::now();
+        let wanted_status = wanted_status.map(|matcher| Filled::new(matcher, values)).transpose()?;
+        let wanted = values.url(url).map_err(|failure| failure.at(url.span))?;
+        if let Some(kept) = self.browsers.kept_ports(&wanted) {
+            let text = format!(
+                "`{wanted}` cannot be opened: ports {kept} are kept for the drivers of browsers, where no page may go; \
+                 serve the page at another port, or start the agent again, which then keeps others"
+            );
+            return Err(Failure::new(Reason::Configuration, text).at(url.span));
+        }
+        let arrived = match self.navigate(wanted.as_str(), deadline).await {
+            Ok(arrived) => arrived,
+            Err(Trouble::Timeout(_)) => {
+                return Err(
+                    Failure::new(Reason::Timeout, format!("{wanted} did not load in time")).waited(since.elapsed())
+                );
+            }
+            Err(trouble) => return Err(trouble.failure()),
+        };
+        if arrived["download"] == true {
+            return Ok(());
+        }
+        if arrived.is_null() {
+            // The next step answers the dialog that is in the way.
+            return Ok(());
+        }
+        let origin = arrived["origin"].as_f64().unwrap_or_default();
+        let same_document = (origin - self.origin).abs() < f64::EPSILON;
+        self.origin = origin;
+        let status = arrived["status"].as_u64().unwrap_or(0);
+        if let Some(wanted_status) = &wanted_status
+            && status > 0
+        {
+            if !wanted_status.holds(&Seen::One(status.into())) {
+                return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
+                    .compared(wanted_status.show(), status.to_string()));
+            }
+        } else if status >= 400 {
+            return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
+                .compared("a status below 400", status.to_string()));
+        }
+        // Chromium shows an empty answer with such a status as an error of its own.
+        let expected = wanted_status.is_some() && status >= 400;
+        if let Some(error) = arrived["error"].as_str()
+            && !expected
+        {
+            return Err(verdict::net(error.trim().trim_start_matches("net::")));
+        }
+        let without_fragment = |url: &str| url.split('#').next().unwrap_or_default().to_owned();
+        if same_document && without_fragment(arrived["url"].as_str().unwrap_or("")) != without_fragment(wanted.as_str())
+        {
+            return Err(Failure::new(
+                Reason::Protocol,
+                format!("{wanted} answered with no page: a download, or nothing"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Goes back or forward as the browser's buttons do, or loads the page again.
+    pub(super) async fn travel(&mut self, travel: Travel, deadline: Instant) -> Result<(), Failure> {
+        let since = Instant::now();
+        let left = deadline.saturating_duration_since(since);
+        let (delta, word, classic) = match travel {
+            Travel::Back => (-1, "back", "back"),
+            Travel::Forward => (1, "forward", "forward"),
+            Travel::Reload => (0, "again", "refresh"),
+        };
+        let before = self.script(ENTRY, &Json::Null, deadline).await.map_err(Trouble::failure)?;
+        let asked = match (self.bidi().is_some(), travel) {
+            (true, Travel::Reload) => {
+                let params = json!({"context": self.window, "wait": "interactive"});
+                self.ask("browsingContext.reload", params, left).await
+            }
+            (true, _) => {
+                let params = json!({"context": self.window, "delta": delta});
+                self.ask("browsingContext.traverseHistory", params, left).await
+            }
+            (false, _) => {
+                self.patience(deadline).await.map_err(Trouble::failure)?;
+                self.call(Command::post(classic, json!({})), left).await
+            }
+        };
+        let mut pauses = Pauses::new();
+        match asked {
+            Ok(_) | Err(Trouble::Again(_)) => {}
+            Err(Trouble::Other(_)) if travel != Travel::Reload => {
+                return Err(Failure::new(Reason::NotFound, format!("there is no page to go {word} to")));
+            }
+            Err(trouble) => return Err(trouble.failure()),
+        }
+        loop {
+            let now = match self.script(ENTRY, &Json::Null, deadline).await {
+                Ok(now) => now,
+                Err(Trouble::Again(_)) => before.clone(),
+                Err(trouble) => return Err(trouble.failure()),
+            };
+            // A dialog is in the way, which the next step answers.
+            if now.is_null() && self.dialog_is_awaited {
+                return Ok(());
+            }
+            if !now.is_null() && now != before {
+                break;
+            }
+            if !pauses.wait(deadline).await {
+                let text = format!("the page did not load {word}");
+                let text = if travel == Travel::Reload { text } else { format!("the browser did not go {word}") };
+                return Err(Failure::new(Reason::Timeout, text).waited(since.elapsed()));
+            }
+        }
+        let arrived = self.script(ARRIVED, &Json::Null, deadline + ASKING).await.map_err(Trouble::failure)?;
+        self.origin = arrived["origin"].as_f64().unwrap_or_default();
+        let url = arrived["url"].as_str().unwrap_or_default();
+        if let Some(error) = arrived["error"].as_str() {
+            return Err(verdict::net(error.trim().trim_start_matches("net::")));
+        }
+        let status = arrived["status"].as_u64().unwrap_or(0);
+        if status >= 400 {
+            return Err(Failure::new(Reason::Status, format!("{url} answered {status}"))
+                .compared("a status below 400", status.to_string()));
+        }
+        Ok(())
+    }
+
+    async fn navigate(&mut self, url: &str, deadline: Instant) -> Result<Json, Trouble> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let downloads = self.watch.downloads();
+        self.locate_at(url).await?;
+        let navigated = if self.bidi().is_some() {
+            // The classic command reports some failed navigations as a success.
+            let params = json!({"context": self.window, "url": url, "wait": "interactive"});
+            self.ask("browsingContext.navigate", params, left).await
+        } else {
+            self.patience(deadline).await?;
+            self.call(Command::post("url", json!({"url": url})), left).await
+        };
+        match navigated {
+            // A page that sends on to another one while it loads.
+            Ok(_) | Err(Trouble::Again(_)) => {}
+            // A download, or an answer without a page; else another navigation has taken its place, or the document can
+            // tell its status.
+            Err(Trouble::Net(code)) if code == "ERR_ABORTED" => {
+                self.watch.download_after(downloads, Instant::now() + DOWNLOAD_NOTICE).await;
+            }
+            Err(Trouble::Net(code)) if code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => {}
+            // Nobody is there to be asked for a user and a password.
+            Err(Trouble::Net(code)) if code == "ERR_INVALID_AUTH_CREDENTIALS" => return Ok(json!({"status": 401})),
+            Err(trouble) => return Err(trouble),
+        }
+        if self.watch.downloads() > downloads {
+            return Ok(json!({"download": true}));
+        }
+        let mut pauses = Pauses::new();
+        loop {
+            let arrived = self.script(ARRIVED, &Json::Null, deadline + ASKING).await?;
+            // A script that a dialog has cut off answers with nothing.
+            if !arrived.is_null() || self.dialog_is_awaited {
+                return Ok(arrived);
+            }
+            if !pauses.wait(deadline).await {
+                let (count, last) = &self.dialogs;
+                return Err(Trouble::Again(format!("it has opened {count} dialogs, the last one: {last}")));
+            }
+        }
+    }
+
+    /// A place that the scenario names is no secret to the pages it opens: nobody is there to give the permission.
+    async fn locate_at(&mut self, url: &str) -> Result<(), Trouble> {
+        let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        let Some(located) = &mut self.located else { return Ok(()) };
+        if !located.insert(origin.clone()) {
+            return Ok(());
+        }
+        let params = json!({"descriptor": {"name": "geolocation"}, "state": "granted", "origin": origin,
+                            "userContext": self.context.user});
+        self.ask("permissions.setPermission", params, PROMPT).await.map(drop)
+    }
+
+    /// Chooses options of a list.
+    pub(super) async fn select(
+        &mut self,
+        target: &Target,
+        options: &[SelectOption],
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let options = options
+            .iter()
+            .map(|option| {
+                let (key, text) = match option {
+                    SelectOption::Text(text) => ("text", text),
+                    SelectOption::Value(text) => ("value", text),
+                };
+                Ok(json!({key: values.fill(text).map_err(|failure| failure.at(text.span))?}))
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        self.patience(deadline).await.map_err(Trouble::failure)?;
+        let engine = self.session().engine;
+        let query = Query::new(target, values)?.with(json!({"then": "choose", "options": options}));
+        // Lists that a page has made are opened and chosen from by clicks, one at a time.
+        let (mut opened, mut picked) = (false, 0);
+        loop {
+            let query = query.clone().with(json!({"opened": opened, "picked": picked}));
+            let answer =
+                self.once(&query, deadline, &|answer, element| Some(left_click(engine, answer, element))).await?;
+            if answer.done() {
+                return Ok(());
+            }
+            self.see_who_got_it(&query, is_own(engine, &answer), deadline).await?;
+            if answer.is("opens") {
+                opened = true;
+            } else {
+                picked += 1;
+            }
+            if picked > MOST_PICKED {
+                let message = format!("{} does not take the choice", query.shown);
+                return Err(query.placed(Failure::new(Reason::Timeout, message)));
+            }
+        }
+    }
+
+    /// Presses a key or chord, in an element where one is named.
+    pub(super) async fn press(
+        &mut self,
+        keys: &At<Vec<String>>,
+        into: Option<&Target>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let chord = keys::chord(keys).map_err(|failure| failure.at(keys.span))?;
+        if let Some(target) = into {
+            let query = Query::new(target, values)?.with(json!({"then": "focus"}));
+            self.once(&query, deadline, NOTHING).await?;
+        } else if !self.place.path.is_empty() {
+            self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.point(Command::keys(chord), &Answer(Json::Null), left).await {
+            // The key was pressed; what it led to is for the next step to see.
+            Ok(()) | Err(Trouble::Again(_) | Trouble::Closed) => self.let_begin(deadline).await,
+            Err(trouble) => Err(trouble.failure()),
+        }
+    }
+
+    /// Comes back where a window has closed while something was looked for in it. In a frame nothing goes on: the step
+    /// speaks of one of the window that is gone.
+    pub(super) async fn come_back_within(&mut self) -> Result<(), Failure> {
+        if !self.place.path.is_empty() {
+            return Err(Trouble::Closed.failure());
+        }
+        // The driver has said so; the events say it in a moment.
+        self.watch.closes(&self.window, Instant::now() + PROMPT).await;
+        self.come_back().await.map_err(Trouble::failure)
+    }
+
+    /// Does to the element what the script cannot do. False when it is not ready.
+    async fn finish(&mut self, answer: &mut Answer, then: Then<'_>, deadline: Instant) -> Result<bool, Trouble> {
+        if answer.done() {
+            return Ok(true);
+        }
+        self.point_outward(answer, deadline).await?;
+        let Some(element) = answer.element() else { return Ok(false) };
+        let Some(command) = then(answer, &element) else { return Ok(true) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.point(command, answer, left).await {
+            // What was done has closed the window.
+            Ok(()) | Err(Trouble::Closed) => Ok(true),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Looks until the element is ready, and acts on it; what the page refuses because it has just changed is tried
+    /// again. Returns what was seen of the element.
+    pub(super) async fn once(&mut self, query: &Query, deadline: Instant, then: Then<'_>) -> Result<Answer, Failure> {
+        let since = Instant::now();
+        let mut pauses = Pauses::new();
+        let mut last: Option<Failure> = None;
+        loop {
+            let tried = match self.look(std::slice::from_ref(query), deadline).await.map(|mut all| all.pop()) {
+                Ok(Some(mut answer)) => {
+                    if let Some(failure) = query.wrong(&answer) {
+                        return Err(query.placed(failure));
+                    }
+                    match self.finish(&mut answer, then, deadline).await {
+                        Ok(true) => {
+                            self.note_drift(query, &answer);
+                            return Ok(answer);
+                        }
+                        Ok(false) => {
+                            if last.is_none() || !answer.is_partial() {
+                                last = Some(query.refusal(&answer));
+                            }
+                            Ok(())
+                        }
+                        Err(trouble) => Err(trouble),
+                    }
+                }
+                Ok(None) => Ok(()),
+                Err(trouble) => Err(trouble),
+            };
+            match tried {
+                Ok(()) => {}
+                Err(Trouble::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
+                Err(Trouble::Again(text)) => {
+                    last.get_or_insert_with(|| Trouble::Again(text).failure());
+                }
+                Err(Trouble::Timeout(text)) => {
+                    let text = format!("the page was not ready in time: {text}");
+                    return Err(verdict::hung(text, last).waited(since.elapsed()));
+                }
+                Err(Trouble::Closed) => self.come_back_within().await.map_err(|failure| query.placed(failure))?,
+                Err(trouble) => return Err(trouble.failure()),
+            }
+            self.clear_the_way(deadline).await;
+            self.look_anew();
+            if !pauses.wait(deadline).await {
+                let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
+                let failure = self.look_into_frames(query, failure).await;
+                return Err(query.placed(failure.waited(since.elapsed())));
+            }
+        }
+    }
+}

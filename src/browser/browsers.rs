@@ -1,0 +1,755 @@
+//! Where sessions come from: a pool of warm browsers, never more than the agent allows.
+//!
+//! A run takes an idle session and finds a user context in it that was made for it; afterwards the context is removed,
+//! the next one is made, and the session waits. One that is old, large, much used or odd is replaced. Where a driver
+//! has no `BiDi`, and where it is asked for, a run starts a browser of its own.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fantoccini::ClientBuilder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::{Host, Url};
+
+use super::bidi::{Bidi, BidiError};
+use super::driver::{Driver, Output};
+use super::guard::Guard;
+use super::lease::{End, Folder, Lease, Local, Owner, reap};
+use super::metrics::{Cause, Metrics};
+use super::page::Page;
+use super::ports::{self, PortBlock};
+use super::session::{BRISK, Context, Session, VIEWPORT};
+use super::trust::{self, Setup};
+use super::{Config, Spec, engine, processes, verdict, world};
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::wire::tls::{Settings, Trusted};
+use crate::wire::{ClosedPort, Reach};
+
+/// How long a driver and its browser may show no sign of life while they start, and how long one at an endpoint may take.
+const STARTING: Duration = Duration::from_secs(30);
+
+/// How long a run may use its session when nothing is said.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How often free memory is looked at while there is not enough.
+const MEMORY_LOOKS: Duration = Duration::from_millis(250);
+
+/// A session that waited shorter for its run is busy: the next run is likely to follow as soon.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// A run that waits so long says why in the log.
+const WORTH_SAYING: Duration = Duration::from_secs(2);
+
+/// Where sessions come from. Clones share everything.
+#[derive(Clone)]
+pub struct Browsers(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    folder: PathBuf,
+    agent: PathBuf,
+    metrics: Metrics,
+    /// Where drivers listen.
+    ports: PortBlock,
+    /// Which ports of our own requests cannot reach, nor pages.
+    reach: Reach,
+    /// The port that the agent's web server listens on.
+    web_port: Option<u16>,
+    /// The port of a WebDriver endpoint on this machine that is not ours.
+    _endpoint: Option<ClosedPort>,
+    /// One for each run that may have a browser at the same time.
+    places: Arc<Semaphore>,
+    /// Sessions that wait for a run, the one that was used last at the end.
+    idle: Mutex<Vec<Session>>,
+    numbers: AtomicU64,
+    /// Made with the first session.
+    used: Mutex<Option<(Arc<Folder>, Guard)>>,
+    http: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
+    connector: hyper_rustls::HttpsConnector<HttpConnector>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What a driver says when the port that was free for one family of addresses is taken for the other.
+const PORT_TAKEN: &str = "Address already in use";
+/// How often a driver is started for one session before it is given up.
+const STARTS: usize = 5;
+
+/// Why a session was not started.
+struct NotStarted {
+    failure: Failure,
+    /// The place it was for, where another try may help.
+    again: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Failure> for NotStarted {
+    fn from(failure: Failure) -> Self {
+        Self { failure, again: None }
+    }
+}
+
+/// How the endpoint is spoken to: its certificate comes from the system's roots, or from those that the configuration names.
+fn of_endpoint(config: &Config) -> rustls::ClientConfig {
+    let trusted = Trusted::system();
+    let settings = Settings { further: config.roots.clone(), ..Settings::default() };
+    let built = trusted.build(settings).unwrap_or_else(|why| {
+        tracing::error!(why, "the roots of the WebDriver endpoint cannot be used; the system's are");
+        trusted.client_config()
+    });
+    let mut tls = rustls::ClientConfig::clone(&built);
+    // The connector says itself which protocols it speaks.
+    tls.alpn_protocols.clear();
+    tls
+}
+
+impl Browsers {
+    /// `folder`: a folder for this agent's state, made when it is needed; every session has its temporary files there.
+    /// `agent`: the wachta executable, which is also the guard process.
+    pub fn new(config: Config, folder: PathBuf, agent: PathBuf, metrics: Metrics) -> Self {
+        Self::closing(config, folder, agent, metrics, Reach::default(), None)
+    }
+
+    /// As [`Browsers::new`]. Ports of drivers are closed in `reach` to requests and probes. Pages reach neither them nor
+    /// the agent's web server at `web_port`, unless `reach` allows it when their browser is started.
+    pub fn closing(
+        config: Config,
+        folder: PathBuf,
+        agent: PathBuf,
+        metrics: Metrics,
+        reach: Reach,
+        web_port: Option<u16>,
+    ) -> Self {
+        let tls = of_endpoint(&config);
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // Commands are small and one waits for another.
+        tcp.set_nodelay(true);
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls.clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let tls_of_sockets = tls.clone();
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .build()
+            .expect("the client has nothing that could fail");
+        let endpoint = config.webdriver.as_ref().filter(|url| is_on_loopback(url));
+        let endpoint = endpoint.and_then(Url::port_or_known_default);
+        let browsers = Self(Arc::new(Inner {
+            ports: PortBlock::choose(config.max_sessions, reach.closed().clone()),
+            _endpoint: endpoint.map(|port| reach.closed().close(port, "the WebDriver endpoint")),
+            reach,
+            web_port,
+            places: Arc::new(Semaphore::new(config.max_sessions.max(1))),
+            config,
+            folder,
+            agent,
+            metrics,
+            numbers: AtomicU64::new(1),
+            used: Mutex::new(None),
+            http,
+            connector,
+            tls: Arc::new(tls_of_sockets),
+            idle: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }));
+        browsers.0.metrics.sandbox.set(i64::from(browsers.has_sandbox()));
+        browsers
+    }
+
+    /// Whether the browsers that are started here have a sandbox: Chromium has none for root, and browsers elsewhere are
+    /// not ours to say.
+    pub fn has_sandbox(&self) -> bool {
+        self.0.config.webdriver.is_some() || !nix::unistd::geteuid().is_root()
+    }
+
+    /// Ends what earlier agents with the same folder have left: their processes and folders, nobody else's. Returns how
+    /// many sessions that were. Agents that still run are left alone.
+    pub async fn reap_leftovers(&self) -> usize {
+        let folder = self.0.folder.clone();
+        let reaped = tokio::task::spawn_blocking(move || reap(&folder)).await.unwrap_or(0);
+        self.0.metrics.reaped.with_label_values(&[Cause::Leftover.as_str()]).inc_by(reaped as u64);
+        reaped
+    }
+
+    /// A page for one run. Waits for a free place, for memory and for the browser until `deadline`.
+    pub async fn open(&self, spec: Spec, deadline: Instant) -> Result<Page, Failure> {
+        let inner = &self.0;
+        let until = tokio::time::Instant::from_std(deadline) + spec.lasts.unwrap_or(LONGEST);
+        let engine = inner.config.engine.or(spec.engine).unwrap_or_default();
+        if let (Some(roots), Some(_)) = (&spec.roots, &inner.config.webdriver) {
+            return Err(trust::elsewhere().at(roots.span));
+        }
+        let headless = spec.headless.unwrap_or(inner.config.headless);
+        let setup = Setup {
+            engine,
+            program: engine::program(engine, headless, &inner.config),
+            roots: spec.roots.as_ref().map(|roots| roots.value.clone()),
+        };
+        let began = Instant::now();
+        let permit = self.place(deadline).await?;
+        let (mut session, warm) = match self.take_idle(&setup, &spec).await {
+            Some(session) => {
+                session.lease.busy(permit, until);
+                (session, true)
+            }
+            None => (Box::pin(self.start_one(&setup, permit, until, deadline)).await?, false),
+        };
+        let context = match self.context(&mut session, &spec).await {
+            Ok(context) => context,
+            Err(error) => {
+                let failure = Failure::new(Reason::Browser, format!("no user context in the browser: {error}"));
+                session.lease.end(End::Because(Cause::Crashed)).await;
+                return Err(failure);
+            }
+        };
+        inner.metrics.wait_seconds.observe(began.elapsed().as_secs_f64());
+        session.runs += 1;
+        let mut context = context;
+        // Headed, another window would be in front; Firefox has one window for all.
+        session.hurried = session.idle_since.take().is_some_and(|since| since.elapsed() < BUSY)
+            && !inner.config.headed
+            && engine::kind(engine).has_a_window_for_each_user;
+        let watch = session.watch(&context, &inner.tasks);
+        if let Err(failure) = spec.apply(&session, &mut context, &watch).await {
+            self.give_back(session, context, true).await;
+            return Err(failure);
+        }
+        let mut page = Page::new(self.clone(), session, context, watch, inner.http.clone(), warm);
+        page.located = spec.geolocation.map(|_| std::collections::HashSet::new());
+        if spec.filmstrip {
+            page.film(&inner.tasks);
+        }
+        // Without BiDi the size is Chromium's own business.
+        page.resize_alone(spec.viewport.unwrap_or(VIEWPORT)).await;
+        Ok(page)
+    }
+
+    /// A place among the runs that may have a browser.
+    async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        let inner = &self.0;
+        let since = Instant::now();
+        let waiting = inner.metrics.wait("session");
+        let said = async {
+            tokio::time::sleep(WORTH_SAYING).await;
+            tracing::info!(max_sessions = inner.config.max_sessions, "a run waits: all browser sessions are in use");
+            std::future::pending::<()>().await;
+        };
+        let left = deadline.saturating_duration_since(since);
+        let permit = tokio::select! {
+            permit = timeout(left, Arc::clone(&inner.places).acquire_owned()) => permit,
+            () = said => unreachable!("it waits for ever"),
+        };
+        drop(waiting);
+        match permit {
+            Ok(Ok(_)) if inner.stop.is_cancelled() => Err(stopping()),
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(stopping()),
+            Err(_) => Err(Failure::new(
+                Reason::Resources,
+                format!("no free browser session: all {} are in use", inner.config.max_sessions),
+            )
+            .waited(since.elapsed())),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle session of this engine, with these roots and no others, that is well.
+    async fn take_idle(&self, setup: &Setup, spec: &Spec) -> Option<Session> {
+        if spec.fresh {
+            return None;
+        }
+        loop {
+            let session = {
+                let mut idle = self.idle();
+                let at = idle.iter().rposition(|session| session.setup() == *setup)?;
+                idle.remove(at)
+            };
+            if session.is_well().await {
+                return Some(session);
+            }
+            session.lease.end(End::Because(Cause::Crashed)).await;
+        }
+    }
+
+    /// Ends an idle session, if there is one, so that another may be started.
+    async fn make_room(&self) -> bool {
+        let session = {
+            let mut idle = self.idle();
+            if idle.is_empty() { None } else { Some(idle.remove(0)) }
+        };
+        match session {
+            Some(session) => {
+                session.lease.end(End::Done).await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Waits until there is memory for a browser.
+    async fn memory(&self, deadline: Instant) -> Result<(), Failure> {
+        let needed = self.0.config.min_free_memory;
+        if self.0.config.webdriver.is_some() || processes::free_memory() >= needed {
+            return Ok(());
+        }
+        let since = Instant::now();
+        let _waiting = self.0.metrics.wait("memory");
+        tracing::info!(
+            needed,
+            free = processes::free_memory(),
+            "a run waits: there is not enough memory for a browser"
+        );
+        loop {
+            // Browsers that nobody uses are the first to go.
+            if !self.make_room().await {
+                tokio::time::sleep(MEMORY_LOOKS).await;
+            }
+            let free = processes::free_memory();
+            if free >= needed {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let mib = |bytes: u64| bytes >> 20;
+                return Err(Failure::new(
+                    Reason::Resources,
+                    format!("not enough memory for a browser: {} MiB are free, {} are needed", mib(free), mib(needed)),
+                )
+                .waited(since.elapsed()));
+            }
+        }
+    }
+
+    /// Starts a session for a run.
+    async fn start_one(
+        &self,
+        setup: &Setup,
+        permit: OwnedSemaphorePermit,
+        until: tokio::time::Instant,
+        deadline: Instant,
+    ) -> Result<Session, Failure> {
+        let places = &self.0.places;
+        // Idle ones count as well: there are never more browsers than allowed.
+        while self.idle().len() + self.0.config.max_sessions.saturating_sub(places.available_permits())
+            > self.0.config.max_sessions
+        {
+            if !self.make_room().await {
+                break;
+            }
+        }
+        self.memory(deadline).await?;
+        let mut permit = permit;
+        for _ in 1..STARTS {
+            match self.try_start(setup, permit, until, deadline).await {
+                Err(NotStarted { again: Some(place), failure }) => {
+                    tracing::info!(failure.message, "another driver is started");
+                    permit = place;
+                }
+                started => return started.map_err(|not| not.failure),
+            }
+        }
+        self.try_start(setup, permit, until, deadline).await.map_err(|not| not.failure)
+    }
+
+    async fn try_start(
+        &self,
+        setup: &Setup,
+        permit: OwnedSemaphorePermit,
+        until: tokio::time::Instant,
+        deadline: Instant,
+    ) -> Result<Session, NotStarted> {
+        let inner = &self.0;
+        let (folder, guard) = self.used()?;
+        let owner = Owner {
+            local: None,
+            metrics: inner.metrics.clone(),
+            guard,
+            http: inner.http.clone(),
+            max_memory: inner.config.max_memory,
+        };
+        let starting = deadline.saturating_duration_since(Instant::now());
+        match &inner.config.webdriver {
+            Some(endpoint) => {
+                let starting = starting.min(STARTING);
+                let lease = owner.hold(permit, until, &inner.tasks, inner.stop.clone());
+                Ok(self.connect(lease, setup, endpoint, &Output::default(), None, starting).await?)
+            }
+            None => self.start_local(owner, setup, permit, until, &folder, starting).await,
+        }
+    }
+
+    async fn start_local(
+        &self,
+        mut owner: Owner,
+        setup: &Setup,
+        permit: OwnedSemaphorePermit,
+        until: tokio::time::Instant,
+        folder: &Arc<Folder>,
+        starting: Duration,
+    ) -> Result<Session, NotStarted> {
+        let inner = &self.0;
+        let since = Instant::now();
+        let number = inner.numbers.fetch_add(1, Ordering::Relaxed);
+        let (path, short) = folder.session(number).map_err(|error| {
+            Failure::new(Reason::Configuration, format!("no folder for a browser session: {error}"))
+        })?;
+        let mark = format!("{}/{number}", folder.lease);
+        let kind = engine::kind(setup.engine);
+        let home = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        let own_home = setup.roots.as_ref().map(|_| home.as_path());
+        let driver = Driver::start(setup.engine, &short, &mark, own_home, &inner.ports).inspect_err(|_| {
+            processes::remove_folder(&path);
+        })?;
+        let command_path = driver.path.clone();
+        let (group, mut port, output) = (driver.group, driver.port.clone(), driver.output.clone());
+        let guard = owner.guard.clone();
+        owner.local = Some(Local { driver, path: path.clone(), _folder: Arc::clone(folder) });
+        // From here on the session has an owner: whatever becomes of this future, it ends.
+        let lease = owner.hold(permit, until, &inner.tasks, inner.stop.clone());
+        guard.add(group, &mark, &path).await;
+        let store = async {
+            match &setup.roots {
+                Some(roots) => roots.store(&home.join(kind.store), group, &mark, starting.min(STARTING)).await,
+                None => Ok(()),
+            }
+        };
+        let (port, stored) = tokio::join!(processes::while_alive(group, starting, STARTING, said(&mut port)), store);
+        let port = match port {
+            Some(Some(port)) => port,
+            other => {
+                let cause = if other.is_none() { Cause::Timeout } else { Cause::Crashed };
+                let text = format!("{} did not start: {}", kind.program, output.tail());
+                let failure = Failure::new(Reason::Driver, text);
+                let again = if failure.message.contains(PORT_TAKEN) { lease.take_place() } else { None };
+                lease.end(End::Because(cause)).await;
+                return Err(NotStarted { again, failure: failure.waited(since.elapsed()) });
+            }
+        };
+        if let Err(failure) = stored {
+            lease.end(End::Done).await;
+            return Err(failure.waited(since.elapsed()).into());
+        }
+        let endpoint =
+            Url::parse(&format!("http://127.0.0.1:{port}/{command_path}")).expect("a port makes no URL invalid");
+        let local = Some((group, home));
+        let left = starting.saturating_sub(since.elapsed());
+        Ok(self.connect(lease, setup, &endpoint, &output, local, left).await?)
+    }
+
+    /// The ports kept for drivers, if a page at `url` cannot be opened because of them.
+    pub(super) fn kept_ports(&self, url: &Url) -> Option<String> {
+        let inner = &self.0;
+        let is_kept = url.port().is_some_and(|port| inner.ports.contains(port));
+        (inner.config.webdriver.is_none() && is_kept).then(|| inner.ports.range())
+    }
+
+    /// What the pages of a browser that is started now cannot reach.
+    fn closed(&self) -> engine::Closed {
+        let inner = &self.0;
+        // At an endpoint that is not ours the ports of this machine are another machine's.
+        if inner.config.webdriver.is_some() {
+            return engine::Closed::default();
+        }
+        let mut closed = engine::Closed { patterns: vec![inner.ports.pattern()], ports: vec![inner.ports.range()] };
+        let own = |port: &u16| inner.reach.check("127.0.0.1", (Ipv4Addr::LOCALHOST, *port).into()).is_err();
+        if let Some(port) = inner.web_port.filter(own) {
+            closed.patterns.extend(ports::names_of_this_machine().map(|name| format!("{name}:{port}")));
+            closed.ports.push(port.to_string());
+        }
+        closed
+    }
+
+    /// Starts the browser at a driver.
+    async fn connect(
+        &self,
+        lease: Lease,
+        setup: &Setup,
+        endpoint: &Url,
+        output: &Output,
+        local: Option<(i32, PathBuf)>,
+        starting: Duration,
+    ) -> Result<Session, Failure> {
+        let inner = &self.0;
+        let since = Instant::now();
+        let (engine, kind) = (setup.engine, engine::kind(setup.engine));
+        let browser = kind.browser;
+        let mut endpoint = endpoint.clone();
+        if !endpoint.path().ends_with('/') {
+            endpoint.set_path(&format!("{}/", endpoint.path()));
+        }
+        let mut builder = ClientBuilder::new(inner.connector.clone());
+        let (group, folder) = local.unzip();
+        let store = folder.as_ref().filter(|_| setup.roots.is_some()).map(|home| home.join(kind.store));
+        let wanted = engine::capabilities(setup, &inner.config, store.as_deref(), &self.closed());
+        builder.capabilities(wanted);
+        let connecting = builder.connect(endpoint.as_str());
+        let connected = match group {
+            Some(group) => processes::while_alive(group, starting, STARTING, connecting).await,
+            None => timeout(starting, connecting).await.ok(),
+        };
+        let client = match connected {
+            Some(Ok(client)) => client,
+            Some(Err(error)) => {
+                let failure = verdict::not_created(&error, browser, &output.tail());
+                lease.end(End::Because(Cause::Crashed)).await;
+                return Err(failure.waited(since.elapsed()));
+            }
+            None => {
+                lease.end(End::Because(Cause::Timeout)).await;
+                let text = format!("{browser} did not start in time: {}", output.tail());
+                return Err(Failure::new(Reason::Browser, text).waited(since.elapsed()));
+            }
+        };
+        inner.metrics.started.inc();
+        let capability = |name: &str| {
+            client.capabilities().and_then(|all| all.get(name)).and_then(|value| value.as_str()).map(ToOwned::to_owned)
+        };
+        let version = capability("browserVersion").unwrap_or_default();
+        let bidi = match capability("webSocketUrl") {
+            Some(url) => match Bidi::connect(&url, &inner.tls, &inner.tasks, BRISK).await {
+                Ok(bidi) => {
+                    // Firefox would ask for a user and a password in a window of its own, and wait for ever.
+                    let params = serde_json::json!({"phases": ["authRequired"]});
+                    if let Err(error) = bidi.call("network.addIntercept", params, BRISK).await {
+                        tracing::debug!(%error, "users and passwords are not asked for here");
+                    }
+                    // Where it does not take them, each document gets the scripts when it is first asked.
+                    if let Err(error) = world::prepare(&bidi).await {
+                        tracing::debug!(%error, "documents do not begin with our scripts");
+                    }
+                    Some(bidi)
+                }
+                Err(error) => {
+                    tracing::warn!(url, %error, "this session works without WebDriver BiDi");
+                    None
+                }
+            },
+            None => None,
+        };
+        if let Some(id) = client.session_creation_response().map(|response| response.session_id().to_owned())
+            && let Ok(url) = endpoint.join(&format!("session/{id}"))
+        {
+            lease.named(url, bidi.as_ref().map(Bidi::closing));
+        }
+        let status = endpoint.join("status").expect("`status` makes no URL invalid");
+        Ok(Session {
+            engine,
+            program: setup.program.clone(),
+            roots: setup.roots.clone(),
+            version,
+            client,
+            bidi,
+            lease,
+            status,
+            group,
+            folder,
+            born: tokio::time::Instant::now(),
+            runs: 0,
+            patience: None,
+            next: None,
+            ahead: None,
+            removal: None,
+            hurried: false,
+            idle_since: None,
+        })
+    }
+
+    /// Where the run takes place: what was made ahead, if it fits.
+    async fn context(&self, session: &mut Session, spec: &Spec) -> Result<Context, BidiError> {
+        if let Some(context) = session.next.take() {
+            if !spec.insecure {
+                return Ok(context);
+            }
+            session.remove(&context).await?;
+        }
+        // A session that only one run has needs no second user, unless that one is to be another.
+        let alone = !self.0.config.warm || session.bidi.is_none();
+        if alone && !(spec.insecure && session.bidi.is_some()) {
+            return session.as_it_is().await;
+        }
+        session.prepare(spec.insecure).await
+    }
+
+    /// Makes a user for the next run while this one goes on, where runs follow one another: the next should not have to
+    /// wait for a window. Elsewhere this run would only be slower.
+    pub(super) fn look_ahead(&self, session: &mut Session) {
+        if std::mem::take(&mut session.hurried) {
+            session.make_ahead(&self.0.tasks);
+        }
+    }
+
+    /// Takes a session back in the background: the outcome does not wait for it. `fine`: nothing odd was seen.
+    pub(super) fn release(&self, session: Session, context: Context, fine: bool) -> tokio::task::JoinHandle<()> {
+        let browsers = self.clone();
+        session.lease.returning();
+        self.0.tasks.spawn(async move { browsers.give_back(session, context, fine).await })
+    }
+
+    async fn give_back(&self, mut session: Session, context: Context, fine: bool) {
+        let config = &self.0.config;
+        session.lease.returning();
+        if !fine {
+            return session.lease.end(End::Because(Cause::Crashed)).await;
+        }
+        if self.0.stop.is_cancelled() || !config.warm || session.bidi.is_none() {
+            return session.lease.end(End::Done).await;
+        }
+        let large = || session.group.is_some_and(|group| processes::Memory::of(group).bytes() > config.max_memory / 2);
+        if session.runs >= config.max_runs || session.born.elapsed() >= config.max_age || large() {
+            tracing::debug!(runs = session.runs, age = ?session.born.elapsed(), "a browser session is replaced");
+            let (setup, permit) = (session.setup(), session.lease.take_place());
+            session.lease.end(End::Done).await;
+            // The next run finds a warm one as well; those that wait already start their own.
+            if let Some(permit) = permit
+                && self.0.metrics.waiting.with_label_values(&["session"]).get() == 0
+            {
+                self.warm_up(&setup, permit).await;
+            }
+            return;
+        }
+        match self.make_ready(&mut session, Some(&context)).await {
+            Ok(()) => self.keep(session),
+            Err(error) => {
+                tracing::debug!(%error, "a browser session is not used again");
+                session.lease.end(End::Because(Cause::Crashed)).await;
+            }
+        }
+    }
+
+    /// Starts a session that nobody has asked for yet.
+    async fn warm_up(&self, setup: &Setup, permit: OwnedSemaphorePermit) {
+        let deadline = Instant::now() + STARTING;
+        let until = tokio::time::Instant::from_std(deadline) + BRISK;
+        match Box::pin(self.start_one(setup, permit, until, deadline)).await {
+            Ok(mut session) if session.bidi.is_some() => {
+                session.lease.returning();
+                match self.make_ready(&mut session, None).await {
+                    Ok(()) => self.keep(session),
+                    Err(_) => session.lease.end(End::Because(Cause::Crashed)).await,
+                }
+            }
+            Ok(session) => session.lease.end(End::Done).await,
+            Err(failure) => tracing::info!(failure.message, "no browser could be started ahead"),
+        }
+    }
+
+    async fn make_ready(&self, session: &mut Session, after: Option<&Context>) -> Result<(), BidiError> {
+        session.is_removed().await?;
+        let next = match (after, session.ahead.take()) {
+            (Some(context), Some(ahead)) => session.change_to(ahead, context, &self.0.tasks).await?,
+            (Some(context), None) if engine::kind(session.engine).has_a_window_for_each_user => {
+                let (removed, next) = tokio::join!(session.remove(context), session.prepare(false));
+                removed.and(next)?
+            }
+            // One after the other: in one window the driver may lose the current tab.
+            (Some(context), None) => {
+                session.remove(context).await?;
+                session.prepare(false).await?
+            }
+            (None, _) => session.prepare(false).await?,
+        };
+        session.next = Some(next);
+        session.idle_since = Some(tokio::time::Instant::now());
+        Ok(())
+    }
+
+    fn keep(&self, session: Session) {
+        let until = session.born + self.0.config.max_age;
+        let mut idle = self.idle();
+        idle.retain(|session| !session.lease.is_gone());
+        // Its place is free when it can be found, not before.
+        let place = session.lease.idle(until);
+        idle.push(session);
+        drop(idle);
+        drop(place);
+    }
+
+    pub(super) fn used(&self) -> Result<(Arc<Folder>, Guard), Failure> {
+        let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(used) = &*used {
+            return Ok(used.clone());
+        }
+        // A session that is still to begin must not bring back what a shutdown has put away, and waits for.
+        if self.0.stop.is_cancelled() {
+            return Err(stopping());
+        }
+        let folder = Folder::new(&self.0.folder).map_err(|error| {
+            Failure::new(
+                Reason::Configuration,
+                format!("{} cannot be used for browser sessions: {error}", self.0.folder.display()),
+            )
+        })?;
+        let folder = Arc::new(folder);
+        let (guard, owner) = Guard::new(self.0.agent.clone());
+        self.0.tasks.spawn(owner);
+        *used = Some((Arc::clone(&folder), guard.clone()));
+        Ok((folder, guard))
+    }
+
+    /// Ends every session and the guard, and waits until they are gone. No session can be opened afterwards.
+    pub async fn shutdown(&self) {
+        self.0.stop.cancel();
+        self.0.places.close();
+        self.0.tasks.close();
+        // The guard ends with the last handle to it, and the folder goes when the sessions in it are gone.
+        let folder = self.0.used.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(folder, _)| folder);
+        self.idle().clear();
+        self.0.tasks.wait().await;
+        self.idle().clear();
+        drop(folder);
+    }
+
+    /// The folder given at the start.
+    pub fn folder(&self) -> &Path {
+        &self.0.folder
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// How it was set up.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The mark of this agent's processes, once there was a session.
+    #[cfg(test)]
+    pub(super) fn lease(&self) -> Option<String> {
+        self.0.used.lock().unwrap().as_ref().map(|(folder, _)| folder.lease.clone())
+    }
+}
+
+fn is_on_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn stopping() -> Failure {
+    Failure::new(Reason::Lost, "the agent is stopping")
+}
+
+/// The port a driver has said it listens on; none when it ended before.
+async fn said(port: &mut watch::Receiver<Option<u16>>) -> Option<u16> {
+    port.wait_for(Option::is_some).await.ok().and_then(|port| *port)
+}

@@ -1,0 +1,110 @@
+//! Dialogs: `alert`, `confirm`, `prompt` and `beforeunload`. One that a step waits for is answered by it; any other is
+//! sent away at once, since it stops everything else.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::act::Pauses;
+use super::command::Command;
+use super::page::{PROMPT, Page};
+use super::verdict::Trouble;
+use super::watch::Prompt;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::{DialogAnswer, Matcher};
+use crate::values::Values;
+use crate::values::expect::{Filled, Seen, cut};
+
+/// How long the browser may take to close a dialog.
+const CLOSING: Duration = Duration::from_secs(2);
+
+impl Page {
+    /// Closes a dialog that no step waits for: leaving a page is confirmed, everything else is cancelled.
+    pub(super) async fn send_away(&mut self, prompt: &Prompt) {
+        self.dialogs.0 += 1;
+        self.dialogs.1 = cut(&prompt.message, 100);
+        let how = if prompt.kind == "beforeunload" { "confirmed" } else { "dismissed" };
+        let said = if prompt.message.is_empty() { String::new() } else { format!(" `{}`", self.dialogs.1) };
+        self.remark(format!("a dialog that no step asked for was {how}: {}{said}", prompt.kind));
+        let Some(bidi) = self.bidi() else { return };
+        let params = json!({"context": prompt.context, "accept": prompt.kind == "beforeunload"});
+        // That it is gone already is fine; a browser that does not close it is found out by the command that waits.
+        let _ = bidi.call("browsingContext.handleUserPrompt", params, CLOSING).await;
+        self.watch.prompt.send_if_modified(|open| {
+            let same = open.as_ref() == Some(prompt);
+            if same {
+                *open = None;
+            }
+            same
+        });
+    }
+
+    /// Waits for a dialog, looks at its message and answers it.
+    pub(super) async fn dialog(
+        &mut self,
+        answer: &DialogAnswer,
+        expect: Option<&Matcher>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        // From now on nothing sends it away.
+        self.dialog_is_awaited = true;
+        let filled = expect.map(|matcher| Filled::new(matcher, values)).transpose()?;
+        let text = match answer {
+            DialogAnswer::Accept(Some(text)) => Some(values.fill(text).map_err(|failure| failure.at(text.span))?),
+            _ => None,
+        };
+        let since = Instant::now();
+        let message = self.open_dialog(deadline).await.map_err(Trouble::failure)?.ok_or_else(|| {
+            Failure::new(Reason::NotFound, "no dialog has opened").compared("a dialog", "none").waited(since.elapsed())
+        })?;
+        // It is answered whatever it says: the page would stand still otherwise.
+        let accept = matches!(answer, DialogAnswer::Accept(_));
+        self.answer_dialog(accept, text.as_deref()).await.map_err(Trouble::failure)?;
+        match filled {
+            Some(filled) if !filled.holds(&Seen::text(&message)) => {
+                Err(Failure::new(Reason::Assertion, "the dialog does not say what was expected")
+                    .compared(filled.show(), Seen::text(&message).show()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The message of the dialog that is open or opens in time.
+    async fn open_dialog(&mut self, deadline: Instant) -> Result<Option<String>, Trouble> {
+        if self.bidi().is_some() {
+            let mut prompt = self.watch.prompt.subscribe();
+            let open = tokio::time::timeout_at(deadline, prompt.wait_for(Option::is_some)).await;
+            return Ok(open.ok().and_then(Result::ok).and_then(|open| open.clone()).map(|open| open.message));
+        }
+        let mut pauses = Pauses::new();
+        loop {
+            match self.call(Command::get("alert/text"), PROMPT).await {
+                Ok(text) => return Ok(Some(text.as_str().unwrap_or_default().to_owned())),
+                Err(trouble) if trouble.is_final() => return Err(trouble),
+                Err(_) if pauses.wait(deadline).await => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    async fn answer_dialog(&mut self, accept: bool, text: Option<&str>) -> Result<(), Trouble> {
+        let open = self.watch.prompt.borrow().clone();
+        if let (Some(bidi), Some(open)) = (self.bidi(), open) {
+            let mut params = json!({"context": open.context, "accept": accept});
+            if let Some(text) = text {
+                params["userText"] = text.into();
+            }
+            let answered = bidi.call("browsingContext.handleUserPrompt", params, PROMPT).await;
+            self.watch.prompt.send_replace(None);
+            return answered.map(drop).map_err(|error| Trouble::Other(error.to_string()));
+        }
+        if let Some(text) = text {
+            self.call(Command::post("alert/text", json!({"text": text})), PROMPT).await?;
+        }
+        let how = if accept { "alert/accept" } else { "alert/dismiss" };
+        self.call(Command::post(how, json!({})), PROMPT).await.map(drop)
+    }
+}

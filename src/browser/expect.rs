@@ -1,0 +1,361 @@
+//! Expectations and values of a page: looked at again and again until they hold.
+
+use std::time::Duration;
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::act::Pauses;
+use super::heard::Heard;
+use super::locate::{Answer, Query};
+use super::page::{Page, Saved};
+use super::verdict::{self, Trouble};
+use super::watch::Watch;
+use crate::diagnostic::Span;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::{ElementFact, PageExpectation, PageFact, PageSave, PageSource};
+use crate::values::Values;
+use crate::values::expect::{Filled, Seen};
+
+/// An expectation with its names filled in.
+struct Prepared {
+    span: Span,
+    query: Query,
+    what: What,
+}
+
+enum What {
+    Url(Filled),
+    Title(Filled),
+    Visible,
+    Hidden,
+    Element(Vec<Fact>),
+    Cookie(Filled),
+    Script,
+    Heard(Heard),
+}
+
+enum Fact {
+    Text(Filled),
+    Value(Filled),
+    Attribute(String, Filled),
+    Count(Filled),
+    Is(&'static str, bool),
+}
+
+impl Page {
+    /// Waits until all hold at once.
+    pub(super) async fn expect(
+        &mut self,
+        expectations: &[PageExpectation],
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let prepared = expectations
+            .iter()
+            .map(|one| Prepared::new(one, values).map_err(|failure| failure.at(one.span)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let queries: Vec<Query> = prepared.iter().map(|one| one.query.clone()).collect();
+        let watch = self.heard();
+        self.poll(&queries, deadline, |answers| {
+            for (one, answer) in prepared.iter().zip(answers) {
+                one.check(answer, watch.as_deref()).map_err(|failure| failure.at(one.span))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether all hold now. Asks again only while the page is not there to be asked.
+    pub async fn holds(
+        &mut self,
+        expectations: &[PageExpectation],
+        values: &Values,
+        timeout: Duration,
+    ) -> Result<bool, Failure> {
+        let deadline = Instant::now() + timeout;
+        self.leave_frames().await.map_err(Trouble::failure)?;
+        let prepared = expectations
+            .iter()
+            .map(|one| Prepared::new(one, values).map_err(|failure| failure.at(one.span)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let queries: Vec<Query> = prepared.iter().map(|one| one.query.clone()).collect();
+        let watch = self.heard();
+        self.poll(&queries, deadline, |answers| {
+            for (one, answer) in prepared.iter().zip(answers) {
+                match one.check(answer, watch.as_deref()) {
+                    Ok(()) => {}
+                    Err(failure) if failure.reason == Reason::Configuration => return Err(failure.at(one.span)),
+                    Err(_) => return Ok(false),
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// What was heard of the pages, where the browser tells anything.
+    fn heard(&self) -> Option<Arc<Watch>> {
+        self.bidi().map(|_| Arc::clone(&self.watch))
+    }
+
+    /// Waits until all values are there, and returns them.
+    pub(super) async fn save(
+        &mut self,
+        saves: &[PageSave],
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<Vec<Saved>, Failure> {
+        let mut queries = Vec::new();
+        let mut matchers = Vec::new();
+        for save in saves {
+            let query = match &save.source {
+                PageSource::Url => Query::page(),
+                PageSource::Cookie(name) => Query::cookie(name),
+                PageSource::Script(body) => Query::script(&body.value),
+                PageSource::Text(target) => Query::new(target, values)?.with(json!({"facts": []})),
+                PageSource::Value(target) => Query::new(target, values)?.with(json!({"facts": [], "unseen": true})),
+                PageSource::Attribute(target, name) => {
+                    Query::new(target, values)?.with(json!({"facts": [name], "unseen": true}))
+                }
+            };
+            queries.push(query);
+            let matcher = save.matcher.as_ref().map(|matcher| Filled::new(matcher, values)).transpose();
+            matchers.push(matcher.map_err(|failure| failure.at(save.name.span))?);
+        }
+        self.poll(&queries, deadline, |answers| {
+            let mut found = Vec::new();
+            for (((save, query), matcher), answer) in saves.iter().zip(&queries).zip(&matchers).zip(answers) {
+                let value = source(save, query, answer)
+                    .and_then(|seen| match (seen, &save.source, matcher) {
+                        // What a script returns keeps its type.
+                        (Seen::One(value), PageSource::Script(_), None) => Ok(value),
+                        (seen, ..) => part(&seen, matcher.as_ref(), &save.name).map(Json::String),
+                    })
+                    .map_err(|failure| failure.at(save.name.span))?;
+                found.push((save.name.value.clone(), value, save.secret));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Looks until `check` is content.
+    pub(super) async fn poll<T>(
+        &mut self,
+        queries: &[Query],
+        deadline: Instant,
+        check: impl Fn(&[Answer]) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let since = Instant::now();
+        let mut pauses = Pauses::new();
+        let mut last: Option<Failure> = None;
+        loop {
+            match self.look(queries, deadline).await {
+                Ok(answers) => match check(&answers) {
+                    Ok(found) => {
+                        for (query, answer) in queries.iter().zip(&answers) {
+                            self.note_drift(query, answer);
+                        }
+                        return Ok(found);
+                    }
+                    // What waiting cannot mend.
+                    Err(failure)
+                        if matches!(failure.reason, Reason::Configuration | Reason::Console | Reason::Requests) =>
+                    {
+                        return Err(failure.waited(since.elapsed()));
+                    }
+                    Err(failure) => {
+                        if last.is_none() || !answers.iter().any(Answer::is_partial) {
+                            last = Some(failure);
+                        }
+                    }
+                },
+                Err(Trouble::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
+                Err(Trouble::Again(text)) => {
+                    last.get_or_insert_with(|| Trouble::Again(text).failure());
+                }
+                Err(Trouble::Timeout(text)) => return Err(verdict::hung(text, last).waited(since.elapsed())),
+                Err(Trouble::Closed) => self.come_back_within().await?,
+                Err(trouble) => return Err(trouble.failure()),
+            }
+            self.clear_the_way(deadline).await;
+            self.look_anew();
+            if !pauses.wait(deadline).await {
+                let mut failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
+                if let [query] = queries {
+                    failure = self.look_into_frames(query, failure).await;
+                }
+                return Err(failure.waited(since.elapsed()));
+            }
+        }
+    }
+}
+
+impl Prepared {
+    fn new(expectation: &PageExpectation, values: &Values) -> Result<Self, Failure> {
+        if let Some(heard) = Heard::new(&expectation.what, values)? {
+            return Ok(Self { span: expectation.span, query: Query::page(), what: What::Heard(heard) });
+        }
+        let (query, what) = match &expectation.what {
+            PageFact::Url(matcher) => (Query::page(), What::Url(Filled::new(matcher, values)?)),
+            PageFact::Title(matcher) => (Query::page(), What::Title(Filled::new(matcher, values)?)),
+            PageFact::Visible(target) => (Query::new(target, values)?, What::Visible),
+            PageFact::Hidden(target) => (Query::new(target, values)?, What::Hidden),
+            PageFact::Element { target, facts } => {
+                let attributes: Vec<&str> = facts
+                    .iter()
+                    .filter_map(|fact| match fact {
+                        ElementFact::Attribute(name, _) => Some(name.as_str()),
+                        _ => None,
+                    })
+                    .collect();
+                // A box that a label is drawn for is itself not to be seen, as `check` knows, too.
+                let unseen = facts.iter().all(|fact| {
+                    matches!(fact, ElementFact::Attribute(..) | ElementFact::Value(_) | ElementFact::Checked(_))
+                });
+                let query = Query::new(target, values)?.with(json!({"facts": attributes, "unseen": unseen}));
+                let facts = facts.iter().map(|fact| Fact::new(fact, values)).collect::<Result<_, _>>()?;
+                (query, What::Element(facts))
+            }
+            PageFact::Cookie(name, matcher) => (Query::cookie(name), What::Cookie(Filled::new(matcher, values)?)),
+            PageFact::Script(body) => (Query::script(&body.value), What::Script),
+            PageFact::Console | PageFact::Requests { .. } | PageFact::Request(_) | PageFact::Download { .. } => {
+                unreachable!("what is heard was taken above")
+            }
+        };
+        Ok(Self { span: expectation.span, query, what })
+    }
+
+    fn check(&self, answer: &Answer, watch: Option<&Watch>) -> Result<(), Failure> {
+        let shown = &self.query.shown;
+        if let Some(failure) = self.query.wrong(answer) {
+            return Err(failure);
+        }
+        if answer.is_partial() {
+            return Err(self.query.refusal(answer));
+        }
+        match &self.what {
+            What::Url(filled) => held(filled, &Seen::text(answer.text("url")), "the URL"),
+            What::Title(filled) => held(filled, &Seen::text(answer.text("title")), "the title"),
+            What::Visible if answer.visible() == 1 => Ok(()),
+            What::Visible => Err(self.query.refusal(answer)),
+            What::Hidden if answer.visible() == 0 => Ok(()),
+            What::Hidden => Err(Failure::new(Reason::Assertion, format!("{shown} is visible"))
+                .compared(format!("no visible {shown}"), self.query.list(answer))),
+            What::Element(facts) => facts.iter().try_for_each(|fact| fact.check(answer, &self.query)),
+            What::Script => match (answer.threw(), answer.value()) {
+                (Some(text), _) => Err(Failure::new(Reason::Script, format!("the script threw {text}"))),
+                (None, Json::Bool(true)) => Ok(()),
+                (None, other) => Err(Failure::new(Reason::Assertion, "the script did not return true")
+                    .compared("true", Seen::One(other.clone()).show())),
+            },
+            What::Cookie(filled) => held(filled, &seen(answer.value()), shown),
+            What::Heard(heard) => match watch {
+                Some(watch) => heard.check(watch),
+                None => Err(Failure::new(
+                    Reason::Configuration,
+                    "console, requests and downloads need WebDriver BiDi, which this browser session does not have",
+                )),
+            },
+        }
+    }
+}
+
+impl Fact {
+    fn new(fact: &ElementFact, values: &Values) -> Result<Self, Failure> {
+        Ok(match fact {
+            ElementFact::Text(matcher) => Self::Text(Filled::new(matcher, values)?),
+            ElementFact::Value(matcher) => Self::Value(Filled::new(matcher, values)?),
+            ElementFact::Attribute(name, matcher) => Self::Attribute(name.clone(), Filled::new(matcher, values)?),
+            ElementFact::Count(matcher) => Self::Count(Filled::new(matcher, values)?),
+            ElementFact::Checked(is) => Self::Is("checked", *is),
+            ElementFact::Enabled(is) => Self::Is("enabled", *is),
+            ElementFact::Focused(is) => Self::Is("focused", *is),
+        })
+    }
+
+    fn check(&self, answer: &Answer, query: &Query) -> Result<(), Failure> {
+        let shown = &query.shown;
+        if let Self::Count(filled) = self {
+            return held(filled, &Seen::One(answer.visible().into()), &format!("the number of {shown}"));
+        }
+        let facts = answer.facts().ok_or_else(|| query.refusal(answer))?;
+        match self {
+            Self::Text(filled) => held(filled, &seen(&facts["text"]), &format!("the text of {shown}")),
+            Self::Value(filled) => held(filled, &seen(&facts["value"]), &format!("the value of {shown}")),
+            Self::Attribute(name, filled) => {
+                held(filled, &seen(&facts["attributes"][name]), &format!("the attribute `{name}` of {shown}"))
+            }
+            Self::Is(what, expected) => {
+                let is = facts[*what] == true;
+                let word = |is: bool| if is { (*what).to_owned() } else { format!("not {what}") };
+                if is == *expected {
+                    return Ok(());
+                }
+                Err(Failure::new(Reason::Assertion, format!("{shown} is {}", word(is)))
+                    .compared(word(*expected), word(is)))
+            }
+            Self::Count(_) => unreachable!("looked at above"),
+        }
+    }
+}
+
+fn seen(value: &Json) -> Seen {
+    if value.is_null() { Seen::Nothing } else { Seen::One(value.clone()) }
+}
+
+fn held(filled: &Filled, seen: &Seen, what: &str) -> Result<(), Failure> {
+    if filled.holds(seen) {
+        return Ok(());
+    }
+    Err(Failure::new(Reason::Assertion, format!("{what} is not what was expected"))
+        .compared(filled.show(), seen.show()))
+}
+
+fn source(save: &PageSave, query: &Query, answer: &Answer) -> Result<Seen, Failure> {
+    if let Some(failure) = query.wrong(answer) {
+        return Err(failure);
+    }
+    if let Some(text) = answer.threw() {
+        return Err(Failure::new(Reason::Script, format!("the script threw {text}")));
+    }
+    if matches!(save.source, PageSource::Cookie(_) | PageSource::Script(_)) {
+        return Ok(seen(answer.value()));
+    }
+    if save.source == PageSource::Url {
+        return Ok(Seen::text(answer.text("url")));
+    }
+    let facts = answer.facts().ok_or_else(|| query.refusal(answer))?;
+    Ok(seen(match &save.source {
+        PageSource::Text(_) | PageSource::Url | PageSource::Cookie(_) | PageSource::Script(_) => &facts["text"],
+        PageSource::Value(_) => &facts["value"],
+        PageSource::Attribute(_, name) => &facts["attributes"][name],
+    }))
+}
+
+/// What is kept of a value: all of it when the matcher holds, the first group of `matches` where it has one.
+fn part(seen: &Seen, matcher: Option<&Filled>, name: &str) -> Result<String, Failure> {
+    let missing = || {
+        Failure::new(Reason::Assertion, format!("there is nothing to save as `{name}`"))
+            .compared("a value", seen.show())
+    };
+    let text = match seen {
+        Seen::One(Json::String(text)) => text.clone(),
+        Seen::One(other) => other.to_string(),
+        Seen::Nothing | Seen::Many(_) => return Err(missing()),
+    };
+    match matcher {
+        None => Ok(text),
+        Some(Filled::Matches(pattern)) => match pattern.captures(&text) {
+            Some(groups) => {
+                Ok(groups.get(1).or_else(|| groups.get(0)).map(|group| group.as_str().to_owned()).unwrap_or_default())
+            }
+            None => held(&Filled::Matches(pattern.clone()), seen, &format!("what to save as `{name}`")).map(|()| text),
+        },
+        Some(filled) => held(filled, seen, &format!("what to save as `{name}`")).map(|()| text),
+    }
+}

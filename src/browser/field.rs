@@ -1,0 +1,210 @@
+//! Fields and boxes: `fill`, `clear`, `check`, `uncheck`.
+//!
+//! Text is typed, so that the page sees keys; only fields that a picker or a locale stands before get their value from
+//! the script, and long texts, tabs and what goes into an editor are put in as by pasting. Then the field must hold what
+//! was typed, or what `becomes` says. A field that a secret was typed into is remembered, so that no picture shows it.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::act::{NOTHING, Pauses};
+use super::command::Command;
+use super::engine;
+use super::filmstrip::Filmstrip;
+use super::keys::{self, BACKSPACE, END, SELECT_ALL, TO_THE_END};
+use super::locate::{Answer, Query};
+use super::page::Page;
+use super::picture::Typed;
+use super::pointer::{is_own, left_click};
+use super::verdict::Trouble;
+use crate::diagnostic::At;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::{Matcher, Target, Template};
+use crate::secret::Secret;
+use crate::values::Values;
+use crate::values::expect::{Filled, Seen};
+
+/// How long a page may take to take what was typed.
+const TAKING: Duration = Duration::from_secs(2);
+
+/// Puts a text where the caret is.
+const PASTE: &str = "return wachta.insert(arguments[0]);";
+
+/// The keys that put a text into a field whose content is selected, or whose caret is at its end.
+fn in_field(text: &str, append: bool, answer: &Answer) -> Option<String> {
+    Some(match (text, append) {
+        _ if answer.is("pasted") => return None,
+        ("", true) => return None,
+        ("", false) if answer.is("empty") => return None,
+        ("", false) if answer.is("shadow") => format!("{SELECT_ALL}{BACKSPACE}"),
+        ("", false) => BACKSPACE.to_owned(),
+        (text, false) if answer.is("shadow") && !answer.is("empty") => format!("{SELECT_ALL}{text}"),
+        // Where a script may not move the caret, a key does.
+        (text, true) if !answer.is("caret") => format!("{END}{text}"),
+        (text, _) => text.to_owned(),
+    })
+}
+
+/// The keys that make an editor ready for a text: all of it selected, or the caret at its end.
+fn in_editor(text: &str, append: bool) -> Option<String> {
+    Some(match (text, append) {
+        ("", true) => return None,
+        ("", false) => format!("{SELECT_ALL}{BACKSPACE}"),
+        (_, false) => SELECT_ALL.to_owned(),
+        (_, true) => TO_THE_END.to_owned(),
+    })
+}
+
+impl Page {
+    /// Replaces the content of a field, or adds to it.
+    pub(super) async fn fill(
+        &mut self,
+        target: &Target,
+        with: &At<Template>,
+        append: bool,
+        becomes: Option<&Matcher>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let text = values.fill(with).map_err(|failure| failure.at(with.span))?;
+        let becomes = becomes.map(|matcher| Filled::new(matcher, values)).transpose()?;
+        self.type_into(target, &text, append, values, deadline).await?;
+        self.compare(target, &text, append, becomes.as_ref(), values, deadline).await
+    }
+
+    /// Empties a field.
+    pub(super) async fn clear(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
+        self.type_into(target, "", false, values, deadline).await?;
+        self.compare(target, "", false, None, values, deadline).await
+    }
+
+    /// The window whose focus gets keys, where the driver does not type itself.
+    pub(super) fn types_by_keys(&self) -> Option<String> {
+        let by_keys = self.has_realms() && engine::kind(self.session().engine).acts_by_script;
+        by_keys.then(|| self.window.clone())
+    }
+
+    async fn type_into(
+        &mut self,
+        target: &Target,
+        text: &str,
+        append: bool,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let query = Query::new(target, values)?.with(json!({"then": "type", "text": text, "append": append}));
+        let secret = values.masker().is_secret(text);
+        if secret {
+            values.masker().typed(text);
+        }
+        let blind = self.filmstrip.as_ref().filter(|_| secret).map(Filmstrip::blind);
+        let by_keys = self.types_by_keys().is_some();
+        let answer = self
+            .once(&query, deadline, &|answer, element| {
+                // A password field shows nothing of it.
+                if let Some(blind) = &blind
+                    && !answer.is("password")
+                {
+                    blind();
+                }
+                let keys = if answer.is("editor") { in_editor(text, append) } else { in_field(text, append, answer) };
+                keys.map(|keys| {
+                    if by_keys {
+                        Command::keys(keys::typed(&keys))
+                    } else {
+                        Command::element(element, "value", json!({"text": keys}))
+                    }
+                })
+            })
+            .await?;
+        if answer.is("editor") && !text.is_empty() {
+            self.paste(&query, text, deadline).await?;
+        }
+        let (frames, element) = (self.place.path.clone(), answer.element());
+        if !append {
+            self.typed.retain(|typed| typed.element != element);
+        }
+        if secret {
+            let origin = match answer.origin() {
+                Some(origin) if frames.is_empty() => Some(origin),
+                // A page that has gone on meanwhile is not asked twice.
+                _ => self.origin_of_page().await.unwrap_or_default(),
+            };
+            self.typed.push(Typed { frames, element, text: Secret::new(text.to_owned()), origin });
+        }
+        Ok(())
+    }
+
+    /// Puts a text where the caret of an editor is, as a whole: key by key it would close brackets and indent lines.
+    async fn paste(&mut self, query: &Query, text: &str, deadline: Instant) -> Result<(), Failure> {
+        match self.script(PASTE, &json!(text), deadline).await {
+            Ok(Json::Bool(true)) => Ok(()),
+            Ok(_) => Err(query.placed(Failure::new(Reason::Timeout, format!("{} takes no text", query.shown)))),
+            Err(trouble) => Err(trouble.failure()),
+        }
+    }
+
+    /// Looks whether a field holds what was typed, or what that becomes. A page that has gone on has taken it.
+    async fn compare(
+        &mut self,
+        target: &Target,
+        text: &str,
+        append: bool,
+        becomes: Option<&Filled>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let query = Query::new(target, values)?.with(json!({"then": "compare", "text": text, "append": append}));
+        let (mut pauses, end) = (Pauses::new(), deadline.min(Instant::now() + TAKING));
+        loop {
+            let answer = match self.look(std::slice::from_ref(&query), deadline).await.map(|mut all| all.pop()) {
+                Ok(Some(answer)) => answer,
+                Ok(None) | Err(Trouble::Again(_) | Trouble::Closed | Trouble::Absent(_)) => return Ok(()),
+                Err(trouble) => return Err(trouble.failure()),
+            };
+            let stands = answer.0["stands"].as_str();
+            let holds = match (becomes, stands) {
+                (Some(becomes), Some(stands)) => becomes.holds(&Seen::text(stands)),
+                // Of a password only the page says whether it is there.
+                _ => answer.0["same"] != false,
+            };
+            if holds {
+                return Ok(());
+            }
+            self.look_anew();
+            if !pauses.wait(end).await {
+                let wanted = match becomes {
+                    Some(becomes) => becomes.show(),
+                    None => Seen::text(text).show(),
+                };
+                let seen = stands.map_or("another text".to_owned(), |stands| Seen::text(stands).show());
+                let hint = if becomes.is_some() { "" } else { "; if the page changes it, say to what with `becomes`" };
+                let message = format!("{} does not hold what was typed", query.shown);
+                let failure = Failure::new(Reason::Assertion, message).compared(wanted, format!("{seen}{hint}"));
+                return Err(query.placed(failure));
+            }
+        }
+    }
+
+    /// Sees to it that a box is checked, or is not: clicks it at most once, and looks whether that helped.
+    pub(super) async fn check(
+        &mut self,
+        target: &Target,
+        on: bool,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let query = Query::new(target, values)?.with(json!({"then": "check", "on": on, "unseen": true}));
+        self.patience(deadline).await.map_err(Trouble::failure)?;
+        let engine = self.session().engine;
+        let answer = self.once(&query, deadline, &|answer, element| Some(left_click(engine, answer, element))).await?;
+        if answer.done() {
+            return Ok(());
+        }
+        self.see_who_got_it(&query, is_own(engine, &answer), deadline).await?;
+        self.once(&query.with(json!({"look": true})), deadline, NOTHING).await.map(drop)
+    }
+}

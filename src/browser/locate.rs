@@ -1,0 +1,432 @@
+//! Targets: which elements are meant, found in the page by one script, and what is said of them to people.
+//!
+//! The script compares names with a text or a part of one. For any other matcher it is first asked which names there are,
+//! and the matcher chooses here, so that a regular expression means the same everywhere.
+
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::command::ElementId;
+use super::page::Page;
+use super::shown::Words;
+use super::verdict::Trouble;
+use crate::diagnostic::Span;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::{How, Matcher, Target};
+use crate::secret::Masker;
+use crate::values::Values;
+use crate::values::expect::{Filled, Seen, cut};
+
+/// Asks the scripts in the page, see `locate.js`.
+pub(super) const SCRIPT: &str = "return wachta.locate(arguments[0]);";
+
+/// So many milliseconds a look has at least, also when the time of the step is up.
+const LEAST: u64 = 250;
+
+/// What the page is asked for: a target with its names filled in, and what to do with the element.
+#[derive(Debug, Clone)]
+pub(super) struct Query {
+    /// As the script takes it.
+    json: Json,
+    /// What chooses among names where the script cannot; the script knows them by their position.
+    names: Vec<Filled>,
+    /// The alternatives of each `any_of`, as people read them.
+    alternatives: Vec<Vec<String>>,
+    /// What is not found by the script.
+    elsewhere: Option<Elsewhere>,
+    /// The target as people read it.
+    pub(super) shown: String,
+    /// Where it is written.
+    span: Option<Span>,
+    masker: Masker,
+}
+
+/// What of a page is asked for by other means.
+#[derive(Debug, Clone)]
+enum Elsewhere {
+    /// A cookie, by name.
+    Cookie(String),
+    /// What a function body returns.
+    Script(String),
+}
+
+/// Turns a target into what the script takes, and collects what stays here.
+struct Reading<'a> {
+    values: &'a Values,
+    names: Vec<Filled>,
+    alternatives: Vec<Vec<String>>,
+}
+
+impl Reading<'_> {
+    fn target(&mut self, target: &Target) -> Result<(Json, String), Failure> {
+        let (mut json, mut shown) = self.how(&target.how).map_err(|failure| failure.at(target.span))?;
+        if let Some(outer) = &target.within {
+            let (within, called) = self.target(outer)?;
+            json["within"] = within;
+            shown = format!("{shown} within {called}");
+        }
+        if let Some(nth) = target.nth {
+            json["nth"] = nth.into();
+            shown = format!("{shown}, nth {nth}");
+        }
+        Ok((json, shown))
+    }
+
+    fn how(&mut self, how: &How) -> Result<(Json, String), Failure> {
+        let by = |kind: &str, value: String| {
+            let shown = format!("{kind} `{value}`");
+            Ok((json!({"kind": kind, "value": value}), shown))
+        };
+        let (kind, matcher) = match how {
+            How::Role { role, name } => {
+                let (mut json, shown) = match name {
+                    Some(matcher) => self.named("role", role, matcher)?,
+                    None => (json!({"kind": "role"}), role.clone()),
+                };
+                json["role"] = Json::from(role.as_str());
+                return Ok((json, shown));
+            }
+            How::Id(text) => return by("id", self.values.fill(text)?),
+            How::Css(text) => return by("css", self.values.fill(text)?),
+            How::Xpath(text) => return by("xpath", self.values.fill(text)?),
+            How::AnyOf(targets) | How::OneOf(targets) => {
+                let mut queries = Vec::new();
+                let mut shown = Vec::new();
+                for target in targets {
+                    let (query, called) = self.target(target)?;
+                    queries.push(query);
+                    shown.push(called);
+                }
+                if matches!(how, How::OneOf(_)) {
+                    return Ok((json!({"kind": "any", "any": queries}), format!("one of {}", shown.join(", "))));
+                }
+                let together = format!("any of {}", shown.join(", "));
+                self.alternatives.push(shown);
+                return Ok((json!({"kind": "any", "any": queries, "id": self.alternatives.len() - 1}), together));
+            }
+            How::Label(matcher) => ("label", matcher),
+            How::Placeholder(matcher) => ("placeholder", matcher),
+            How::Text(matcher) => ("text", matcher),
+            How::Alt(matcher) => ("alt", matcher),
+            How::Title(matcher) => ("title", matcher),
+            How::TestId(matcher) => ("testid", matcher),
+        };
+        self.named(kind, kind, matcher)
+    }
+
+    fn named(&mut self, kind: &str, word: &str, matcher: &Matcher) -> Result<(Json, String), Failure> {
+        let filled = Filled::new(matcher, self.values)?;
+        let shown = match &filled {
+            Filled::Equals(_) => format!("{word} {}", filled.show()),
+            other => format!("{word} that {}", other.show()),
+        };
+        Ok(match filled {
+            Filled::Equals(Json::String(text)) => (json!({"kind": kind, "accept": [text]}), shown),
+            Filled::Contains(text) => (json!({"kind": kind, "part": {"contains": text}}), shown),
+            Filled::StartsWith(text) => (json!({"kind": kind, "part": {"starts": text}}), shown),
+            Filled::EndsWith(text) => (json!({"kind": kind, "part": {"ends": text}}), shown),
+            filled => {
+                self.names.push(filled);
+                (json!({"kind": kind, "choose": self.names.len() - 1}), shown)
+            }
+        })
+    }
+}
+
+impl Query {
+    /// The page's URL and title.
+    pub(super) fn page() -> Self {
+        Self {
+            json: json!({"kind": "page"}),
+            names: Vec::new(),
+            alternatives: Vec::new(),
+            elsewhere: None,
+            shown: "the page".into(),
+            span: None,
+            masker: Masker::default(),
+        }
+    }
+
+    /// A cookie of the page.
+    pub(super) fn cookie(name: &str) -> Self {
+        let elsewhere = Some(Elsewhere::Cookie(name.to_owned()));
+        Self { json: json!({"kind": "elsewhere"}), elsewhere, shown: format!("the cookie `{name}`"), ..Self::page() }
+    }
+
+    /// What a function body returns.
+    pub(super) fn script(body: &str) -> Self {
+        let elsewhere = Some(Elsewhere::Script(body.to_owned()));
+        Self { json: json!({"kind": "elsewhere"}), elsewhere, shown: "the script".into(), ..Self::page() }
+    }
+
+    /// The elements of a target.
+    pub(super) fn new(target: &Target, values: &Values) -> Result<Self, Failure> {
+        let mut reading = Reading { values, names: Vec::new(), alternatives: Vec::new() };
+        let (json, shown) = reading.target(target)?;
+        let Reading { names, alternatives, .. } = reading;
+        let masker = values.masker().clone();
+        Ok(Self { json, names, alternatives, elsewhere: None, shown, span: Some(target.span), masker })
+    }
+
+    /// Also asks for something: `then` and what belongs to it, or `facts`.
+    pub(super) fn with(mut self, more: Json) -> Self {
+        if let (Json::Object(json), Json::Object(more)) = (&mut self.json, more) {
+            json.extend(more);
+        }
+        self
+    }
+
+    /// As the script takes it.
+    pub(super) fn json(&self) -> Json {
+        self.json.clone()
+    }
+
+    /// The same question without what follows from it; none where the answer needs more than one.
+    pub(super) fn bare(&self) -> Option<Json> {
+        let mut json = self.json.clone();
+        if let Json::Object(entries) = &mut json {
+            entries.retain(|key, _| key != "then" && key != "facts");
+        }
+        (self.names.is_empty() && self.elsewhere.is_none() && json["kind"] != "page").then_some(json)
+    }
+
+    /// A failure of this target, with its place.
+    pub(super) fn placed(&self, failure: Failure) -> Failure {
+        match self.span {
+            Some(span) => failure.at(span),
+            None => failure,
+        }
+    }
+
+    /// Why the element is not there or not ready, at the end of the patience.
+    pub(super) fn refusal(&self, answer: &Answer) -> Failure {
+        let (words, shown, answer) = (Words(&self.masker), &self.shown, &answer.0);
+        let visible = answer["visible"].as_u64().unwrap_or(0);
+        if let Some(elements) = answer["slow"].as_u64() {
+            let text =
+                format!("the page has {elements} elements, too many to be looked through in the time of the step");
+            return Failure::new(Reason::Timeout, text).compared(
+                shown.as_str(),
+                "not all of them: name a part with `within`, or use `id`, `test_id` or `css`",
+            );
+        }
+        if visible > 1 {
+            return Failure::new(Reason::Ambiguous, format!("{visible} elements match {shown}"))
+                .compared("one element: choose it with `within` or `nth`", self.list(&Answer(answer.clone())));
+        }
+        let why = answer["why"].as_array().map(|_| words.sentence(&answer["why"]));
+        if visible == 1 || why.is_some() {
+            let why = why.unwrap_or_else(|| "it did not get ready".into());
+            let seen = if visible == 1 { self.list(&Answer(answer.clone())) } else { words.element(&answer["hidden"]) };
+            return Failure::new(Reason::Timeout, format!("{shown} is there, but {why}"))
+                .compared("an element that can be acted on", format!("{seen}: {why}"));
+        }
+        if answer["hidden"].is_object() {
+            let hidden = words.element(&answer["hidden"]);
+            return Failure::new(Reason::NotFound, format!("{shown} is not visible"))
+                .compared("a visible element", format!("{hidden}, which is not visible"));
+        }
+        let near: Vec<String> =
+            answer["near"].as_array().into_iter().flatten().map(|note| words.sentence(note)).collect();
+        let near = if near.is_empty() { "no such element".into() } else { near.join("; ") };
+        Failure::new(Reason::NotFound, format!("no element matches {shown}")).compared(shown.as_str(), near)
+    }
+
+    /// What waiting cannot mend: a selector that is none, text for a button.
+    pub(super) fn wrong(&self, answer: &Answer) -> Option<Failure> {
+        answer.0["wrong"].as_array()?;
+        let text = Words(&self.masker).sentence(&answer.0["wrong"]);
+        Some(Failure::new(Reason::Configuration, text))
+    }
+
+    /// The matches, a few of them, as people read them.
+    pub(super) fn list(&self, answer: &Answer) -> String {
+        let shown: Vec<String> = answer.0["shown"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .map(|(at, element)| {
+                let element = Words(&self.masker).element(element);
+                match &answer.0["places"][at] {
+                    Json::Null => element,
+                    place => format!("{element} (nth {}, {})", at + 1, Words(&self.masker).sentence(place)),
+                }
+            })
+            .collect();
+        let more = answer.visible().saturating_sub(shown.len());
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        format!("{}{more}", shown.join(", "))
+    }
+
+    /// A text of the page, fit to be shown.
+    pub(super) fn masked(&self, text: &str) -> String {
+        cut(&self.masker.mask(text), 60)
+    }
+
+    /// An element that a script has met, as people read it.
+    pub(super) fn element(&self, element: &Json) -> Option<String> {
+        element.is_object().then(|| Words(&self.masker).element(element))
+    }
+
+    /// Where another alternative was needed than the first.
+    pub(super) fn drift(&self, answer: &Answer) -> Vec<String> {
+        let mut found = Vec::new();
+        for (id, index) in answer.0["used"].as_object().into_iter().flatten() {
+            let alternatives = id.parse().ok().and_then(|id: usize| self.alternatives.get(id));
+            let used = index.as_u64().and_then(|index| usize::try_from(index).ok());
+            if let (Some(alternatives), Some(used)) = (alternatives, used)
+                && let (Some(first), Some(used)) = (alternatives.first(), alternatives.get(used))
+            {
+                found.push(self.masker.mask(&format!("{first} is not there any more; {used} was used")));
+            }
+        }
+        found
+    }
+}
+
+/// What the page said of one query.
+#[derive(Debug, Clone)]
+pub(super) struct Answer(pub(super) Json);
+
+impl Answer {
+    /// How many elements match and can be seen.
+    pub(super) fn visible(&self) -> usize {
+        self.0["visible"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
+    }
+
+    /// The element, ready to be acted on.
+    pub(super) fn element(&self) -> Option<ElementId> {
+        ElementId::read(&self.0["element"])
+    }
+
+    /// The context in the element, where it is a frame and `BiDi` names it.
+    pub(super) fn frame(&self) -> Option<String> {
+        self.0["element"]["context"].as_str().map(ToOwned::to_owned)
+    }
+
+    /// Whether the page was not looked through, for want of time.
+    pub(super) fn is_partial(&self) -> bool {
+        self.0["slow"].is_number()
+    }
+
+    /// Where a pointer meets the element.
+    pub(super) fn point(&self) -> Option<[i64; 2]> {
+        Some([self.0["point"][0].as_i64()?, self.0["point"][1].as_i64()?])
+    }
+
+    /// Takes something from it.
+    pub(super) fn forget(&mut self, what: &str) {
+        if let Json::Object(entries) = &mut self.0 {
+            entries.remove(what);
+        }
+    }
+
+    /// Whether the script has done it already.
+    pub(super) fn done(&self) -> bool {
+        self.0["done"] == true
+    }
+
+    /// Whether the script says so of a field.
+    pub(super) fn is(&self, what: &str) -> bool {
+        self.0[what] == true
+    }
+
+    /// The origin of the document that the element is in.
+    pub(super) fn origin(&self) -> Option<String> {
+        self.0["origin"].as_str().map(ToOwned::to_owned)
+    }
+
+    /// What was asked for under `facts`, where there is one element.
+    pub(super) fn facts(&self) -> Option<&Json> {
+        self.0.get("facts")
+    }
+
+    /// A part of the answer to [`Query::page`].
+    pub(super) fn text(&self, key: &str) -> &str {
+        self.0[key].as_str().unwrap_or("")
+    }
+
+    /// The answer to [`Query::cookie`] and [`Query::script`]; null: there is none.
+    pub(super) fn value(&self) -> &Json {
+        &self.0["value"]
+    }
+
+    /// What the script of [`Query::script`] has thrown.
+    pub(super) fn threw(&self) -> Option<&str> {
+        self.0["threw"].as_str()
+    }
+}
+
+impl Page {
+    /// Asks the page, once; in the frame of the step.
+    pub(super) async fn look(&mut self, queries: &[Query], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
+        self.enter(deadline).await?;
+        self.look_here(queries, deadline).await
+    }
+
+    /// Asks the document that the driver is in.
+    pub(super) async fn look_here(&mut self, queries: &[Query], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
+        let mut asked: Vec<Json> = queries.iter().map(|query| query.json.clone()).collect();
+        if queries.iter().any(|query| !query.names.is_empty()) {
+            let questions: Vec<Json> = queries
+                .iter()
+                .filter(|query| !query.names.is_empty())
+                .map(|query| {
+                    let mut question = query.json.clone();
+                    question["ask"] = true.into();
+                    question
+                })
+                .collect();
+            let mut answers = self.run(&questions, deadline).await?.into_iter();
+            for (query, asked) in queries.iter().zip(&mut asked) {
+                if query.names.is_empty() {
+                    continue;
+                }
+                let known = answers.next().map_or(Json::Null, |answer| answer.0);
+                let accepted: Vec<Json> = query
+                    .names
+                    .iter()
+                    .enumerate()
+                    .map(|(at, names)| {
+                        let known = known["names"][at].as_array().into_iter().flatten();
+                        known
+                            .filter(|name| names.holds(&Seen::One((*name).clone())))
+                            .cloned()
+                            .collect::<Vec<_>>()
+                            .into()
+                    })
+                    .collect();
+                asked["accepts"] = accepted.into();
+            }
+        }
+        let mut answers = self.run(&asked, deadline).await?;
+        let mut cookies: Option<Json> = None;
+        for (query, answer) in queries.iter().zip(&mut answers) {
+            match &query.elsewhere {
+                None => {}
+                Some(Elsewhere::Cookie(name)) => {
+                    if cookies.is_none() {
+                        cookies = Some(Box::pin(self.cookies(deadline)).await?);
+                    }
+                    let mut all = cookies.as_ref().and_then(Json::as_array).into_iter().flatten();
+                    let cookie = all.find(|cookie| cookie["name"] == name.as_str());
+                    *answer = Answer(json!({"value": cookie.map(|cookie| &cookie["value"])}));
+                }
+                Some(Elsewhere::Script(body)) => *answer = Answer(self.evaluate(body, &[], deadline).await?),
+            }
+        }
+        Ok(answers)
+    }
+
+    pub(super) async fn run(&mut self, queries: &[Json], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let argument = json!({"queries": queries, "budget": u64::try_from(left).unwrap_or(u64::MAX).max(LEAST)});
+        match self.script(SCRIPT, &argument, deadline).await? {
+            Json::Array(answers) if answers.len() == queries.len() => Ok(answers.into_iter().map(Answer).collect()),
+            // A navigation may take its answer away.
+            other => Err(Trouble::Again(format!("the page answered {}", cut(&other.to_string(), 100)))),
+        }
+    }
+}

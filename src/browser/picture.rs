@@ -1,0 +1,226 @@
+//! Pictures: of what is visible, of one element, of the whole page; none with a secret in it that was typed here.
+//!
+//! Before a picture the text of every field that a secret was typed into is hidden, and shown again afterwards. Where
+//! that cannot be done there is no picture.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+use url::Url;
+
+use super::command::{Command, ElementId};
+use super::locate::Query;
+use super::page::{PROMPT, Page, decode};
+use super::verdict::Trouble;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::{Engine, Target};
+use crate::secret::Secret;
+use crate::values::Values;
+
+/// The tallest picture of a whole page, in CSS pixels: taller ones take seconds, and beyond 16384 there are none.
+const TALLEST: f64 = 8_000.0;
+
+/// A field that a secret was typed into.
+#[derive(Debug, Clone)]
+pub(super) struct Typed {
+    /// The frames it is in.
+    pub(super) frames: Vec<Query>,
+    /// The field, as long as it is there.
+    pub(super) element: Option<ElementId>,
+    /// What was typed: a page may have put another field in its place.
+    pub(super) text: Secret<String>,
+    /// Whose page it was, where that is known: nobody else's is told the text.
+    pub(super) origin: Option<String>,
+}
+
+/// Hides the text of a field, and of others with the same; returns what their styles were. Passwords show nothing.
+const HIDE: &str = "
+    const {get, all} = wachta;
+    const [known, text] = arguments[0], found = new Set(known ? [known] : []);
+    const walk = root => { for (const one of all(root, '*')) {
+      const shadow = get(one, 'shadowRoot'), kind = get(one, 'localName'), value = get(one, 'value');
+      if (shadow) walk(shadow);
+      const holds = typeof value === 'string' ? value.includes(text) : get(one, 'isContentEditable') && get(one, 'textContent').includes(text);
+      if (holds && (kind === 'input' || kind === 'textarea' || get(one, 'isContentEditable'))) found.add(one);
+    } };
+    walk(document);
+    return [...found].filter(one => get(one, 'type') !== 'password').map(one => {
+      const before = wachta.call(one, 'getAttribute', 'style');
+      const style = {'-webkit-text-security': 'disc', color: 'transparent', 'text-shadow': 'none', transition: 'none'};
+      if (typeof get(one, 'value') !== 'string') style.opacity = '0';
+      for (const [name, value] of Object.entries(style)) get(one, 'style').setProperty(name, value, 'important');
+      return [one, before];
+    });";
+
+/// Gives the fields their styles back.
+const UNHIDE: &str = "
+    for (const [one, before] of arguments[0]) before === null ? wachta.call(one, 'removeAttribute', 'style') : wachta.call(one, 'setAttribute', 'style', before);";
+
+/// What was hidden: the frames, and the fields with their styles.
+type Hidden = Vec<(Vec<Query>, Json)>;
+
+impl Page {
+    /// A picture as PNG: of an element, of the whole page, or of what is visible of it.
+    pub async fn screenshot(
+        &mut self,
+        of: Option<&Target>,
+        full_page: bool,
+        within_frame: &[Target],
+        values: &Values,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let deadline = Instant::now() + timeout;
+        self.go_into(within_frame, values).await?;
+        let picture = self.picture(of, full_page, values, deadline).await;
+        let back = self.leave_frames().await.map_err(Trouble::failure);
+        let picture = picture?;
+        back.map(|()| picture)
+    }
+
+    pub(super) async fn picture(
+        &mut self,
+        of: Option<&Target>,
+        full_page: bool,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Failure> {
+        match of {
+            Some(target) => self.screenshot_of(target, values, deadline).await,
+            None => self.of_the_page(full_page).await.map_err(Trouble::failure),
+        }
+    }
+
+    /// Of one element.
+    async fn screenshot_of(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let query = Query::new(target, values)?.with(json!({"then": "scroll"}));
+        let path = self.place.path.clone();
+        let hidden = self.hide().await.map_err(Trouble::failure)?;
+        self.place.path = path;
+        let answer = self.once(&query, deadline, &|_, _| None).await;
+        let picture = match answer.map(|answer| answer.element()) {
+            Ok(Some(element)) => self
+                .call_in_frame(Command::of(&element, "screenshot"), PROMPT)
+                .await
+                .map_err(Trouble::failure)
+                .and_then(|answer| png(&answer)),
+            Ok(None) => Err(Failure::new(Reason::NotFound, format!("no element matches {}", query.shown))),
+            Err(failure) => Err(failure),
+        };
+        self.unhide(hidden).await;
+        picture
+    }
+
+    /// Of the page: all of it, or what is visible.
+    pub(super) async fn of_the_page(&mut self, full: bool) -> Result<Vec<u8>, Trouble> {
+        let hidden = self.hide().await?;
+        let picture = if full { self.whole().await } else { self.call(Command::get("screenshot"), PROMPT).await };
+        self.unhide(hidden).await;
+        picture.and_then(|answer| png(&answer).map_err(|failure| Trouble::Other(failure.message)))
+    }
+
+    /// All of the page: in Chromium's way, in Firefox's, or what is visible where there is neither.
+    async fn whole(&mut self) -> Result<Json, Trouble> {
+        if self.session().engine == Engine::Firefox {
+            return match self.call(Command::get("moz/screenshot/full"), PROMPT).await {
+                Err(Trouble::Other(_)) => self.call(Command::get("screenshot"), PROMPT).await,
+                answer => answer,
+            };
+        }
+        let metrics = Command::cdp("Page.getLayoutMetrics", &json!({}));
+        match self.call(metrics, PROMPT).await {
+            Ok(metrics) => {
+                let size = &metrics["cssContentSize"];
+                let (width, height) = (size["width"].as_f64(), size["height"].as_f64());
+                if let (Some(width), Some(height)) = (width, height) {
+                    let height = height.clamp(1.0, TALLEST);
+                    let clip = json!({"x": 0, "y": 0, "width": width.max(1.0), "height": height, "scale": 1});
+                    let asked = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
+                    match self.call(Command::cdp("Page.captureScreenshot", &asked), PROMPT).await {
+                        Ok(answer) => return Ok(answer["data"].clone()),
+                        Err(Trouble::Other(_)) => {}
+                        Err(trouble) => return Err(trouble),
+                    }
+                }
+            }
+            Err(Trouble::Other(_)) => {}
+            Err(trouble) => return Err(trouble),
+        }
+        self.call(Command::get("screenshot"), PROMPT).await
+    }
+
+    /// Hides every text that must not be seen. The driver is at the top afterwards.
+    async fn hide(&mut self) -> Result<Hidden, Trouble> {
+        let mut hidden = Vec::new();
+        let typed = std::mem::take(&mut self.typed);
+        let mut result = Ok(());
+        for (at, mut one) in typed.iter().cloned().enumerate() {
+            if result.is_ok() {
+                match self.hide_one(&mut one).await {
+                    Ok(Some(fields)) => hidden.push((one.frames.clone(), fields)),
+                    // Its frame or its document is gone.
+                    Ok(None) | Err(Trouble::Absent(_) | Trouble::Again(_)) => {}
+                    Err(trouble) => result = Err(trouble),
+                }
+            }
+            let known = typed[..at].iter().any(|other| other.element == one.element && other.text == one.text);
+            if !known {
+                self.typed.push(one);
+            }
+        }
+        let back = self.leave_frames().await;
+        if let Err(trouble) = result.and(back) {
+            self.unhide(hidden).await;
+            return Err(trouble);
+        }
+        Ok(hidden)
+    }
+
+    /// Whose page the current window shows.
+    pub(super) async fn origin_of_page(&mut self) -> Result<Option<String>, Trouble> {
+        let url = self.call(Command::get("url"), PROMPT).await?;
+        let url = url.as_str().and_then(|url| Url::parse(url).ok());
+        Ok(url.map(|url| url.origin().ascii_serialization()))
+    }
+
+    async fn hide_one(&mut self, typed: &mut Typed) -> Result<Option<Json>, Trouble> {
+        if typed.origin.is_some() && typed.origin != self.origin_of_page().await? {
+            return Ok(None);
+        }
+        self.stand_in(&typed.frames).await?;
+        let deadline = Instant::now() + PROMPT;
+        let element = typed.element.as_ref().map_or(Json::Null, ElementId::json);
+        let fields = match self.script(HIDE, &json!([element, typed.text.expose()]), deadline).await {
+            // The field is gone; one that looks like it may stand in its place.
+            Err(Trouble::Again(_)) if typed.element.take().is_some() => {
+                self.stand_in(&typed.frames).await?;
+                self.script(HIDE, &json!([Json::Null, typed.text.expose()]), deadline).await?
+            }
+            answer => answer?,
+        };
+        Ok(fields.as_array().is_some_and(|fields| !fields.is_empty()).then_some(fields))
+    }
+
+    /// Shows again what was hidden, last first. What is gone meanwhile needs it no more.
+    async fn unhide(&mut self, hidden: Hidden) {
+        let path = self.place.path.clone();
+        for (frames, fields) in hidden.into_iter().rev() {
+            if self.stand_in(&frames).await.is_ok() {
+                let _ = self.script(UNHIDE, &fields, Instant::now() + PROMPT).await;
+            }
+        }
+        let _ = self.leave_frames().await;
+        self.place.path = path;
+    }
+
+    async fn stand_in(&mut self, frames: &[Query]) -> Result<(), Trouble> {
+        self.leave_frames().await?;
+        self.place.path = frames.to_vec();
+        self.enter(Instant::now() + PROMPT).await
+    }
+}
+
+fn png(answer: &Json) -> Result<Vec<u8>, Failure> {
+    decode(answer).ok_or_else(|| Failure::new(Reason::Driver, "the driver's screenshot is not one"))
+}

@@ -1,0 +1,120 @@
+//! `script`: a function body of the scenario in the page.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::command::Command;
+use super::locate::Query;
+use super::page::{PROMPT, Page, Saved};
+use super::verdict::Trouble;
+use super::world;
+use crate::diagnostic::At;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::Value;
+use crate::values::Values;
+
+/// A value as it is sent: what has a form of its own for JSON, as a rectangle has, in that form. In the page's own world, so
+/// that it stands on words of the language alone.
+const PLAIN: &str = "const wachtaPlain = (value, deep) => {
+  if (value === null || typeof value !== 'object' || deep > 20 || value.nodeType) return value;
+  if (value[Symbol.toStringTag] !== undefined) return typeof value.toJSON === 'function' ? value.toJSON() : value;
+  if (typeof value.length === 'number') {
+    const copy = [];
+    for (let at = 0; at < value.length; at++) copy[at] = wachtaPlain(value[at], deep + 1);
+    return copy;
+  }
+  if (value.constructor && value.constructor !== Object) return value;
+  const copy = {}, keys = Object.keys(value);
+  for (let at = 0; at < keys.length; at++) copy[keys[at]] = wachtaPlain(value[keys[at]], deep + 1);
+  return copy;
+};";
+
+/// What a script has thrown, in words.
+const CATCH: &str = "catch (error) { return [null, error instanceof Error || typeof error !== 'object' ? `${error}` : JSON.stringify(error)]; }";
+
+/// How long the driver lets a script run when it was told nothing else.
+const USUAL: Duration = Duration::from_secs(10);
+
+impl Page {
+    /// Runs it once. A promise is awaited; what it throws is the failure.
+    pub(super) async fn run_script(
+        &mut self,
+        script: &At<String>,
+        args: &[Value],
+        save: Option<&At<String>>,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<Vec<Saved>, Failure> {
+        let since = Instant::now();
+        let args = args.iter().map(|value| values.fill_value(value)).collect::<Result<Vec<_>, _>>();
+        let args = args.map_err(|failure| failure.at(script.span))?;
+        if !self.place.path.is_empty() {
+            self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
+        }
+        let left = Duration::from_secs(deadline.saturating_duration_since(Instant::now()).as_secs() + 1);
+        let other = (left != USUAL && !self.has_realms()).then_some(left);
+        if let Some(left) = other {
+            self.script_time(left).await.map_err(Trouble::failure)?;
+        }
+        let result = self.evaluate(&script.value, &args, deadline).await;
+        if other.is_some() {
+            self.script_time(USUAL).await.map_err(Trouble::failure)?;
+        }
+        let failed = |reason, text: String| Failure::new(reason, text).waited(since.elapsed()).at(script.span);
+        let value = match result {
+            Ok(answer) => match answer["threw"].as_str() {
+                Some(text) => return Err(failed(Reason::Script, format!("the script threw {text}"))),
+                None => answer["value"].clone(),
+            },
+            // It has sent the browser to another page.
+            Err(Trouble::Again(_)) if save.is_none() => Json::Null,
+            Err(Trouble::Timeout(_)) => return Err(failed(Reason::Timeout, "the script did not end in time".into())),
+            Err(Trouble::Other(text) | Trouble::Inspection(text)) => {
+                return Err(failed(Reason::Script, format!("the script failed: {text}")));
+            }
+            Err(trouble) => return Err(trouble.failure().at(script.span)),
+        };
+        Ok(save.map(|name| (name.value.clone(), value, false)).into_iter().collect())
+    }
+
+    /// The result of a function body under `value`, or what it threw under `threw`.
+    pub(super) async fn evaluate(&mut self, body: &str, args: &[Json], deadline: Instant) -> Result<Json, Trouble> {
+        // The body stands in the script as it is: a page's security policy may forbid to make functions of texts.
+        if !self.has_realms() {
+            let script = format!(
+                "return (async function () {{\n{body}\n}}).apply(window, arguments[0]).then(
+                   value => ({{value: value === undefined ? null : value}}),
+                   error => ({{threw: error instanceof Error ? String(error) : typeof error === 'object' ? JSON.stringify(error) : String(error)}}));"
+            );
+            let left = deadline.saturating_duration_since(Instant::now());
+            return self.call(Command::script(&script, &Json::from(args)), left).await;
+        }
+        let declaration = format!(
+            "async function () {{\n{PLAIN}\ntry {{ return [wachtaPlain(await (async () => {{\n{body}\n}})(), 0)]; }} {CATCH} }}"
+        );
+        let params = json!({
+            "functionDeclaration": declaration,
+            "awaitPromise": true,
+            "arguments": args.iter().map(world::local).collect::<Vec<_>>(),
+            "target": {"context": self.document()},
+        });
+        self.hold_back(deadline).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = self.call_function(params, left).await?;
+        if let Some(text) = world::thrown(&answer) {
+            return Err(Trouble::Other(text));
+        }
+        let parts = &answer["result"]["value"];
+        Ok(match parts[1]["value"].as_str() {
+            Some(text) => json!({"threw": text}),
+            None => json!({"value": world::plain(&parts[0])}),
+        })
+    }
+
+    async fn script_time(&mut self, limit: Duration) -> Result<(), Trouble> {
+        self.call(Command::post("timeouts", json!({"script": limit.as_secs() * 1000})), PROMPT).await.map(drop)
+    }
+}

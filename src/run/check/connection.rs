@@ -1,0 +1,143 @@
+//! Connections of checks: names resolved, addresses tried beside each other, TLS on top where it is asked for.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, PoisonError};
+
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use url::{Position, Url};
+
+use super::Surroundings;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::wire::tls;
+use crate::wire::{self, Connection, Head, Offer, Protocol, Resolved, Route, of_io, server_name};
+
+/// What can be read from and written to.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection, over TLS or not.
+pub type Stream = Box<dyn Duplex>;
+
+impl Surroundings<'_> {
+    /// Notes what is waited for, to be said when the time runs out.
+    pub(super) fn waits_for(&self, what: String) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    async fn resolve(&self, host: &str) -> Result<Resolved, Failure> {
+        self.waits_for(format!("resolving `{host}`"));
+        let resolved = self.tools.dialer.resolve(host, &Route::default()).await?;
+        self.waits_for(format!("connecting to `{host}`"));
+        Ok(resolved)
+    }
+
+    /// Resolves and connects.
+    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
+        let resolved = self.resolve(host).await?;
+        let dialed = self.tools.dialer.connect(resolved, port, &Route::default()).await?;
+        self.waits_for(format!("waiting for {}", dialed.peer));
+        Ok(dialed.stream)
+    }
+
+    /// Resolves a host and makes attempts at its addresses, until one succeeds.
+    pub(super) async fn first<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        host: &str,
+        port: u16,
+        attempt: impl Fn(SocketAddr) -> F,
+    ) -> Result<T, Failure> {
+        let resolved = self.resolve(host).await?;
+        self.waits_for(format!("waiting for `{host}`"));
+        self.tools.dialer.first(resolved, port, attempt).await.map(|(done, _)| done)
+    }
+
+    /// Connects, over TLS where there are settings for it.
+    pub(super) async fn open(&self, host: &str, port: u16, tls: Option<Arc<ClientConfig>>) -> Result<Stream, Failure> {
+        let stream = self.connect(host, port).await?;
+        Ok(match tls {
+            Some(config) => Box::new(secure(stream, host, config).await?),
+            None => Box::new(stream),
+        })
+    }
+
+    /// Sends one HTTP request to a URL, whose path and host it takes, and reads the answer's body up to a limit. Redirects
+    /// are not followed.
+    pub(super) async fn fetch(
+        &self,
+        url: &Url,
+        mut request: Request<Full<Bytes>>,
+        limit: usize,
+    ) -> Result<(Head, Vec<u8>), Failure> {
+        let host = url.host_str().unwrap_or_default();
+        let stream = self.connect(host, url.port_or_known_default().unwrap_or(443)).await?;
+        let (stream, protocol) = if url.scheme() == "https" {
+            let config = self.tools.tls.client_config();
+            let secured = wire::secure(stream, config, server_name(host)?, Offer::Http).await;
+            let secured = secured.map_err(|refused| refused.failure)?;
+            let protocol = if secured.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
+            (wire::Stream::Tls(Box::new(secured.stream)), protocol)
+        } else {
+            (wire::Stream::Plain(stream), Protocol::Http1)
+        };
+        let unsendable = |error: &dyn std::fmt::Display| {
+            Failure::new(Reason::Configuration, format!("the URL cannot be sent: {error}"))
+        };
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
+        let path = &url[Position::BeforePath..Position::AfterQuery];
+        let uri = match protocol {
+            Protocol::Http1 => {
+                let host = authority.parse().map_err(|error| unsendable(&error))?;
+                request.headers_mut().insert(hyper::header::HOST, host);
+                path.parse()
+            }
+            Protocol::Http2 => format!("{}://{authority}{path}", url.scheme()).parse(),
+        };
+        *request.uri_mut() = uri.map_err(|error: hyper::http::uri::InvalidUri| unsendable(&error))?;
+        let mut connection = Connection::begin(stream, protocol).await?;
+        let mut answer = connection.exchange(request).await.map_err(|unanswered| unanswered.failure)?;
+        let mut body = Vec::new();
+        answer.read(&mut body, limit).await?;
+        Ok((answer.head, body))
+    }
+}
+
+/// Turns a connection to TLS; the certificate must be for this host.
+pub async fn secure<S: Duplex>(stream: S, host: &str, config: Arc<ClientConfig>) -> Result<TlsStream<S>, Failure> {
+    let name = server_name(host)?;
+    TlsConnector::from(config).connect(name, stream).await.map_err(|error| match tls::rustls_error(&error) {
+        Some(error) => tls::failure(error),
+        None => of_io(&error, Reason::Tls, format!("the TLS handshake failed: {error}")),
+    })
+}
+
+/// A socket that sends packets to one address and receives those that come from it.
+pub async fn packets(to: SocketAddr) -> Result<UdpSocket, Failure> {
+    let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(|error| {
+        // No port was asked for: all of them are taken.
+        let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+        let message = format!("no packet can be sent to {to}: {error}");
+        if taken { Failure::new(Reason::Resources, message) } else { unanswered(to, &error) }
+    })?;
+    socket.connect(to).await.map_err(|error| unanswered(to, &error))?;
+    Ok(socket)
+}
+
+/// What it means that a socket of packets fails.
+pub fn unanswered(from: SocketAddr, error: &std::io::Error) -> Failure {
+    of_io(error, Reason::Connect, format!("no answer from {from}: {error}"))
+}
+
+/// What a broken connection means.
+pub fn broken(error: &std::io::Error) -> Failure {
+    of_io(error, Reason::Protocol, format!("the connection broke: {error}"))
+}

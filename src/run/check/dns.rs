@@ -1,0 +1,236 @@
+//! A DNS check: one question to one server, over UDP, TCP, TLS or HTTPS.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use serde_json::Value as Json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::connection::{Duplex, broken, packets, unanswered};
+use super::message::{self, Answer};
+use super::{Surroundings, configuration, faster_than};
+use crate::names::Reason;
+use crate::outcome::{Failure, RunId};
+use crate::scenario::check::dns::{DnsCheck, Record, Server};
+use crate::values::expect::{Filled, Seen};
+
+/// How long an answer is waited for before the question is sent again.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs the check.
+pub async fn check(check: &DnsCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+    let (answer, took) = around.bounded(ask(check, around)).await?;
+    match &check.rcode {
+        Some(_) => around.held(check.rcode.as_ref(), "the response code", &Seen::text(&answer.rcode))?,
+        None if answer.rcode != "NOERROR" => {
+            let failure = Failure::new(Reason::Dns, "the name did not resolve");
+            return Err(failure.compared("NOERROR", answer.rcode).at(check.name.span));
+        }
+        None => {}
+    }
+    match &check.answer {
+        Some(expected) => {
+            let filled = Filled::new(&expected.matcher, around.values).map_err(|failure| failure.at(expected.span))?;
+            if !holds(&filled, &answer.records) {
+                let seen =
+                    if answer.records.is_empty() { "nothing".to_owned() } else { list(&answer.records).to_string() };
+                let failure = Failure::new(Reason::Assertion, format!("the {} records", check.record.as_str()));
+                return Err(failure.compared(filled.show(), seen).at(expected.span));
+            }
+        }
+        None if answer.records.is_empty() && check.rcode.is_none() => {
+            let failure = Failure::new(Reason::Dns, format!("the name has no {} records", check.record.as_str()));
+            return Err(failure.at(check.name.span));
+        }
+        None => {}
+    }
+    if let Some(wanted) = &check.dnssec
+        && wanted.value != answer.verified
+    {
+        let word = |verified| if verified { "verified (AD)" } else { "not verified" };
+        let failure = Failure::new(Reason::Assertion, "DNSSEC, as the server says it");
+        return Err(failure.compared(word(wanted.value), word(answer.verified)).at(wanted.span));
+    }
+    faster_than(check.faster_than.as_ref(), took)
+}
+
+/// Whether the answers are what is expected: servers give them in any order. What is said of a text is said of every one
+/// of them; `contains` finds one; a list is all of them.
+fn holds(filled: &Filled, answers: &[String]) -> bool {
+    match filled {
+        Filled::Not(inner) => !holds(inner, answers),
+        Filled::Count(_) => filled.holds(&Seen::Many(answers.iter().map(|one| Json::from(one.as_str())).collect())),
+        Filled::Exists(wanted) => answers.is_empty() != *wanted,
+        Filled::Equals(Json::Array(expected)) => {
+            let mut expected: Vec<_> = expected.iter().filter_map(Json::as_str).map(normal).collect();
+            let mut seen: Vec<_> = answers.iter().map(|one| normal(one)).collect();
+            expected.sort_unstable();
+            seen.sort_unstable();
+            expected == seen
+        }
+        Filled::Contains(_) => answers.iter().any(|one| one_holds(filled, one)),
+        _ => !answers.is_empty() && answers.iter().all(|one| one_holds(filled, one)),
+    }
+}
+
+fn one_holds(filled: &Filled, answer: &str) -> bool {
+    match filled {
+        Filled::Equals(Json::String(expected)) => normal(expected) == normal(answer),
+        Filled::OneOf(expected) => expected.iter().filter_map(Json::as_str).any(|one| normal(one) == normal(answer)),
+        _ => filled.holds(&Seen::text(answer)),
+    }
+}
+
+/// As names are compared: without regard to case, and to the dot at the end.
+fn normal(text: &str) -> String {
+    text.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with(' ')).unwrap_or(text).to_ascii_lowercase()
+}
+
+fn list(records: &[String]) -> Json {
+    Json::Array(records.iter().map(|one| Json::from(one.as_str())).collect())
+}
+
+async fn ask(check: &DnsCheck, around: &Surroundings<'_>) -> Result<Answer, Failure> {
+    let name = around.values.fill(&check.name)?;
+    let name = if check.record == Record::Ptr { reverse(&name) } else { name };
+    let server = match &check.server {
+        Some(server) => {
+            let text = around.values.fill(server)?;
+            Server::parse(&text).map_err(|problem| configuration("`server`", server, &problem))?
+        }
+        None => system_server()?,
+    };
+    let bytes = RunId::new().0.into_bytes();
+    // RFC 8484, section 4.1: over HTTPS an id of 0 lets answers be kept.
+    let id = if matches!(server, Server::Https(_)) { 0 } else { u16::from_be_bytes([bytes[14], bytes[15]]) };
+    let question = message::question(id, &name, check.record)
+        .ok_or_else(|| configuration("`dns`", &check.name, &format!("`{name}` is not a name")))?;
+    let wrong = || Failure::new(Reason::Protocol, "the server did not answer the question");
+    let read = |bytes: &[u8]| message::answer(bytes, &question, check.record);
+    match server {
+        Server::Plain(host, port) => {
+            let answer = around.first(&host, port, |address| udp(address, &question, read)).await?;
+            if !answer.truncated {
+                return Ok(answer);
+            }
+            let mut stream = around.connect(&host, port).await?;
+            read(&over_stream(&mut stream, &question).await?).ok_or_else(wrong)
+        }
+        Server::Tls(host, port) => {
+            let mut stream = around.open(&host, port, Some(around.tools.tls.client_config())).await?;
+            read(&over_stream(&mut stream, &question).await?).ok_or_else(wrong)
+        }
+        Server::Https(url) => read(&over_https(&url, question.clone(), around).await?).ok_or_else(wrong),
+    }
+}
+
+/// The name under which an address is looked up backwards; what is no address is such a name already.
+fn reverse(text: &str) -> String {
+    match text.parse() {
+        Ok(IpAddr::V4(address)) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        Ok(IpAddr::V6(address)) => {
+            let digits: String =
+                address.octets().iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 0xf, byte >> 4)).collect();
+            format!("{digits}ip6.arpa")
+        }
+        Err(_) => text.to_owned(),
+    }
+}
+
+fn system_server() -> Result<Server, Failure> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let first = text.lines().filter_map(|line| line.strip_prefix("nameserver")).map(str::trim).next();
+    first.and_then(|address| Server::parse(address).ok()).ok_or_else(|| {
+        Failure::new(Reason::Configuration, "this machine has no name server in /etc/resolv.conf; write `server:`")
+    })
+}
+
+/// Asks until there is an answer; what answers something else is passed over.
+async fn udp(address: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<Answer>) -> Result<Answer, Failure> {
+    let refused = |error: std::io::Error| unanswered(address, &error);
+    let socket = packets(address).await?;
+    let mut buffer = [0_u8; 4096];
+    loop {
+        let began = Instant::now();
+        socket.send(question).await.map_err(refused)?;
+        while let Ok(received) =
+            tokio::time::timeout(PATIENCE.saturating_sub(began.elapsed()), socket.recv(&mut buffer)).await
+        {
+            if let Some(answer) = read(&buffer[..received.map_err(refused)?]) {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+/// One message each way, with its length in front (RFC 1035, section 4.2.2).
+async fn over_stream(stream: &mut (impl Duplex + ?Sized), question: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut framed = u16::try_from(question.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
+    framed.extend_from_slice(question);
+    stream.write_all(&framed).await.map_err(|e| broken(&e))?;
+    stream.flush().await.map_err(|e| broken(&e))?;
+    let length = stream.read_u16().await.map_err(|e| broken(&e))?;
+    let mut answer = vec![0; usize::from(length)];
+    stream.read_exact(&mut answer).await.map_err(|e| broken(&e))?;
+    Ok(answer)
+}
+
+async fn over_https(url: &url::Url, question: Vec<u8>, around: &Surroundings<'_>) -> Result<Vec<u8>, Failure> {
+    let kind = "application/dns-message";
+    let request = hyper::Request::post("/")
+        .header("content-type", kind)
+        .header("accept", kind)
+        .header("user-agent", concat!("wachta/", env!("CARGO_PKG_VERSION")))
+        .body(Full::new(Bytes::from(question)))
+        .expect("every part of it is fixed");
+    let (head, body) = around.fetch(url, request, usize::from(u16::MAX)).await?;
+    if head.status != 200 {
+        let failure = Failure::new(Reason::Status, "the server refused");
+        return Err(failure.compared("status 200", head.status.as_str()));
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_compared_in_any_order() {
+        let check = |filled: Filled, answers: &[&str], expected: bool| {
+            let answers: Vec<_> = answers.iter().map(ToString::to_string).collect();
+            assert_eq!(holds(&filled, &answers), expected, "{} {answers:?}", filled.show());
+        };
+        let one = || Filled::Equals(json!("A.example."));
+        check(one(), &["a.example"], true);
+        check(one(), &["a.example", "a.example"], true);
+        check(one(), &["a.example", "b.example"], false);
+        check(one(), &[], false);
+        let all = || Filled::Equals(json!(["1.1.1.1", "1.0.0.1"]));
+        check(all(), &["1.0.0.1", "1.1.1.1"], true);
+        check(all(), &["1.0.0.1"], false);
+        check(Filled::Contains("1.0.0".into()), &["1.1.1.1", "1.0.0.1"], true);
+        check(Filled::Not(Box::new(Filled::Contains("9".into()))), &["1.1.1.1"], true);
+        check(Filled::OneOf(vec![json!("1.1.1.1"), json!("1.0.0.1")]), &["1.0.0.1"], true);
+        check(Filled::OneOf(vec![json!("1.1.1.1")]), &["1.1.1.1", "6.6.6.6"], false);
+        check(Filled::Count(Box::new(Filled::Equals(json!(2)))), &["a", "b"], true);
+        check(Filled::Exists(false), &[], true);
+        check(Filled::Exists(true), &[], false);
+        assert_eq!(normal("0 ."), "0 .");
+    }
+
+    #[test]
+    fn addresses_are_turned_around() {
+        assert_eq!(reverse("192.0.2.1"), "1.2.0.192.in-addr.arpa");
+        let six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
+        assert_eq!(reverse("2001:db8::1"), six);
+        assert_eq!(reverse("a.example"), "a.example");
+    }
+}

@@ -1,0 +1,134 @@
+//! A heartbeat: did someone call in, in the window that ends now?
+//!
+//! Who never called yet is unknown, not failed, and so is a window that the agent was not awake for: the call may have
+//! come while nobody listened.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use super::Surroundings;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::check::heartbeat::HeartbeatCheck;
+use crate::scenario::{Pretty, Schedule};
+use crate::store;
+
+/// Who called in, and since when somebody listens.
+#[derive(Clone)]
+pub struct Beats {
+    store: Arc<dyn store::Beats>,
+    awake_since: watch::Receiver<DateTime<Utc>>,
+}
+
+impl Beats {
+    /// Check-ins out of the store; the agent is awake since a time that its [`crate::clock::ClockWatch`] keeps.
+    pub fn new(store: Arc<dyn store::Beats>, awake_since: watch::Receiver<DateTime<Utc>>) -> Self {
+        Self { store, awake_since }
+    }
+}
+
+/// Runs the check.
+pub async fn check(check: &HeartbeatCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+    let Some(beats) = &around.tools.beats else {
+        return Err(Failure::new(Reason::Configuration, "nobody can call in here: heartbeats are for `wachta serve`"));
+    };
+    let asked = tokio::time::timeout(around.timeout, beats.store.beats(&check.name)).await;
+    let known = match asked {
+        Ok(Ok(known)) => known,
+        Ok(Err(error)) => return Err(Failure::new(Reason::Store, error.to_string())),
+        Err(_) => return Err(Failure::new(Reason::Store, "the store did not answer in time")),
+    };
+    let awake_since = *beats.awake_since.borrow();
+    judge(check, &around.values.scenario().schedule, known.as_ref(), awake_since, around.due_at)
+}
+
+/// Decides: pure.
+fn judge(
+    check: &HeartbeatCheck,
+    schedule: &Schedule,
+    known: Option<&store::Heard>,
+    awake_since: DateTime<Utc>,
+    judged_at: DateTime<Utc>,
+) -> Result<(), Failure> {
+    let name = &check.name.value;
+    let from = check.window(schedule, judged_at);
+    let ended = known.and_then(|known| known.ended.as_ref());
+    if let Some(ended) = ended.filter(|ended| ended.at >= from) {
+        return match ended.code {
+            0 => Ok(()),
+            code => {
+                let how = if code == store::FAILED { "it failed".to_owned() } else { format!("exit code {code}") };
+                Err(Failure::new(Reason::Heartbeat, format!("`{name}` called in and said that it failed"))
+                    .compared("success", format!("{how}, {}", ended.at.format("%F %T UTC"))))
+            }
+        };
+    }
+    let Some(known) = known else {
+        let message = format!("`{name}` has never called in; it does so by a request to /beat/{name}");
+        return Err(Failure::new(Reason::NotSeen, message));
+    };
+    if awake_since > from {
+        let message =
+            format!("`{name}` has not called in, but the agent listens only since {}", awake_since.format("%F %T UTC"));
+        return Err(Failure::new(Reason::Asleep, message));
+    }
+    let window = Pretty((judged_at - from).to_std().unwrap_or_default());
+    let last = match (ended, known.started_at.filter(|at| *at >= from)) {
+        (_, Some(started)) => format!("a start at {}, and no end", started.format("%F %T UTC")),
+        (Some(ended), None) => format!("the last call at {}", ended.at.format("%F %T UTC")),
+        (None, None) => "none".to_owned(),
+    };
+    Err(Failure::new(Reason::Heartbeat, format!("`{name}` has not called in"))
+        .compared(format!("a call within the {window} before {}", judged_at.format("%F %T UTC")), last))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::diagnostic::{At, Span};
+
+    #[test]
+    fn a_table_of_calls_and_what_they_mean() {
+        let at = |clock: &str| -> DateTime<Utc> { format!("2026-11-23T{clock}:00Z").parse().unwrap() };
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        let nightly = Schedule::Cron { expression: "0 3 * * *".into(), timezone: chrono_tz::UTC };
+        let hourly = Schedule::Every(minutes(60));
+        let judged = |schedule: &Schedule, end: Option<(&str, u8)>, start: Option<&str>, awake: &str| {
+            let check = HeartbeatCheck { name: At::new("job".into(), Span::default()), grace: minutes(60) };
+            let known = store::Heard {
+                started_at: start.map(at),
+                ended: end.map(|(clock, code)| store::Ended { at: at(clock), code }),
+            };
+            let known = (end.is_some() || start.is_some()).then_some(&known);
+            match judge(&check, schedule, known, at(awake), at("04:00")) {
+                Ok(()) => "passed".to_owned(),
+                Err(failure) => failure.reason.to_string(),
+            }
+        };
+        for (schedule, end, start, awake, expected) in [
+            // The job is due at 3:00 and judged at 4:00; a call counts from 2:00 on.
+            (&nightly, Some(("03:20", 0)), None, "00:00", "passed"),
+            (&nightly, Some(("02:59", 0)), None, "00:00", "passed"),
+            (&nightly, Some(("01:59", 0)), None, "00:00", "heartbeat"),
+            (&nightly, Some(("03:20", 3)), None, "00:00", "heartbeat"),
+            (&nightly, Some(("03:20", store::FAILED)), None, "00:00", "heartbeat"),
+            (&nightly, None, Some("03:00"), "00:00", "heartbeat"),
+            (&nightly, None, None, "00:00", "not_seen"),
+            // Whoever called was heard, however long the agent is awake.
+            (&nightly, Some(("03:20", 0)), None, "03:10", "passed"),
+            (&nightly, Some(("03:20", 1)), None, "03:10", "heartbeat"),
+            (&nightly, Some(("01:00", 0)), None, "03:10", "asleep"),
+            (&nightly, Some(("01:00", 1)), None, "02:00", "heartbeat"),
+            (&nightly, None, None, "03:10", "not_seen"),
+            // Every hour, whenever in it: one interval and the grace.
+            (&hourly, Some(("02:01", 0)), None, "00:00", "passed"),
+            (&hourly, Some(("01:59", 0)), None, "00:00", "heartbeat"),
+        ] {
+            assert_eq!(judged(schedule, end, start, awake), expected, "{schedule} {end:?} {start:?} {awake}");
+        }
+    }
+}

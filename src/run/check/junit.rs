@@ -1,0 +1,141 @@
+//! The report of a test suite (JUnit XML) as a list of its cases. Nobody has ever defined the format: whatever the tool,
+//! there are `testcase` elements, in suites that may stand in others or alone.
+
+use std::time::Duration;
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
+
+use super::{Case, CaseEnd};
+use crate::values::expect::cut;
+
+/// So many cases are kept.
+pub const MOST_CASES: usize = 500;
+/// So many are read; a report with more is refused.
+const MOST_READ: usize = 100_000;
+/// So much of a case's name is kept, in characters.
+const LONGEST_NAME: usize = 200;
+/// So much is kept of what is said of a failure, in characters.
+const LONGEST_MESSAGE: usize = 500;
+
+/// Reads a report; the error says what is wrong with it.
+pub fn cases(xml: &str) -> Result<Vec<Case>, String> {
+    let mut reader = Reader::from_str(xml);
+    let mut cases: Vec<Case> = Vec::new();
+    let (mut in_case, mut in_problem, mut suites, mut depth) = (false, false, false, 0_usize);
+    loop {
+        match reader.read_event().map_err(|error| cut(&error.to_string(), 200))? {
+            Event::Eof => break,
+            event @ (Event::Start(_) | Event::Empty(_)) => {
+                let opens = matches!(event, Event::Start(_));
+                let (Event::Start(element) | Event::Empty(element)) = event else { continue };
+                depth += usize::from(opens);
+                match element.local_name().as_ref() {
+                    b"testsuites" | b"testsuite" => suites = true,
+                    b"testcase" if cases.len() >= MOST_READ => return Err("it has too many cases".to_owned()),
+                    b"testcase" => {
+                        cases.push(case(&element)?);
+                        in_case = opens;
+                    }
+                    b"skipped" if in_case => end(&mut cases, CaseEnd::Skipped),
+                    word @ (b"failure" | b"error") if in_case => {
+                        let broke = word == b"error";
+                        let said = attribute(&element, "message")?.filter(|said| !said.trim().is_empty());
+                        in_problem = opens && said.is_none();
+                        let word = if broke { "it broke" } else { "it failed" };
+                        end(&mut cases, CaseEnd::Failed(cut(said.as_deref().unwrap_or(word).trim(), LONGEST_MESSAGE)));
+                    }
+                    _ => {}
+                }
+            }
+            Event::End(element) => {
+                depth = depth.saturating_sub(1);
+                match element.local_name().as_ref() {
+                    b"testcase" => in_case = false,
+                    b"failure" | b"error" => in_problem = false,
+                    _ => {}
+                }
+            }
+            Event::Text(text) if in_problem => {
+                in_problem = !tell(&mut cases, &text.decode().unwrap_or_default());
+            }
+            Event::CData(text) if in_problem => {
+                in_problem = !tell(&mut cases, &text.decode().unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+    if !suites || depth > 0 {
+        return Err(if suites { "it ends too early" } else { "there is no test suite in it" }.to_owned());
+    }
+    Ok(cases)
+}
+
+/// The case that is being read ended so.
+fn end(cases: &mut [Case], end: CaseEnd) {
+    if let Some(case) = cases.last_mut() {
+        case.end = end;
+    }
+}
+
+/// The text of a failure that has no message; its first line that says something.
+fn tell(cases: &mut [Case], text: &str) -> bool {
+    let Some(line) = text.lines().map(str::trim).find(|line| !line.is_empty()) else { return false };
+    end(cases, CaseEnd::Failed(cut(line, LONGEST_MESSAGE)));
+    true
+}
+
+fn case(element: &BytesStart<'_>) -> Result<Case, String> {
+    let name = attribute(element, "name")?.unwrap_or_default();
+    let class = attribute(element, "classname")?.filter(|class| !class.is_empty());
+    let name = class.map_or(name.clone(), |class| format!("{class} {name}"));
+    let time = attribute(element, "time")?.and_then(|time| time.replace(',', "").parse().ok());
+    let took = time.and_then(|time| Duration::try_from_secs_f64(time).ok()).unwrap_or_default();
+    Ok(Case { name: cut(name.trim(), LONGEST_NAME), took, end: CaseEnd::Passed })
+}
+
+fn attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>, String> {
+    let problem = |error: String| cut(&error, 200);
+    let Some(found) = element.try_get_attribute(name).map_err(|error| problem(error.to_string()))? else {
+        return Ok(None);
+    };
+    let value = found.normalized_value(XmlVersion::Implicit1_0).map_err(|error| problem(error.to_string()))?;
+    Ok(Some(value.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_several_tools() {
+        let check = |xml: &str, expected: &[(&str, u128, CaseEnd)]| {
+            let read = cases(xml).unwrap();
+            let read: Vec<_> = read.iter().map(|c| (c.name.as_str(), c.took.as_millis(), c.end.clone())).collect();
+            assert_eq!(read, expected, "{xml}");
+        };
+        let failed = |text: &str| CaseEnd::Failed(text.to_owned());
+        // As pytest writes it.
+        check(
+            r#"<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="0" failures="1" skipped="1" tests="3" time="0.031" timestamp="2026-11-23T00:00:00.000000" hostname="h"><testcase classname="test_a" name="test_good" time="0.5" /><testcase classname="test_a" name="test_bad" time="0.001"><failure message="assert 1 == 2&#10;of &lt;a&gt;">def test_bad(): ...</failure></testcase><testcase classname="test_a" name="test_skip" time="0.000"><skipped type="pytest.skip" message="why">there</skipped></testcase></testsuite></testsuites>"#,
+            &[
+                ("test_a test_good", 500, CaseEnd::Passed),
+                ("test_a test_bad", 1, failed("assert 1 == 2\nof <a>")),
+                ("test_a test_skip", 0, CaseEnd::Skipped),
+            ],
+        );
+        // A suite alone with a text, as Maven writes it; and suites in suites.
+        check(
+            "<testsuite name='a'><testcase name='one' time='1,234.5'><error><![CDATA[\n  boom\n at x]]></error></testcase></testsuite>",
+            &[("one", 1_234_500, failed("boom"))],
+        );
+        check(
+            "<testsuites><testsuite><testsuite><testcase name='a'><failure/></testcase><testcase name='b'><system-out>x</system-out></testcase></testsuite></testsuite></testsuites>",
+            &[("a", 0, failed("it failed")), ("b", 0, CaseEnd::Passed)],
+        );
+        check("<testsuites/>", &[]);
+        for bad in ["", "not xml", "<html><body/></html>", "<testsuite><testcase name='a'>", "<testsuite></x>"] {
+            assert!(cases(bad).is_err(), "{bad}");
+        }
+    }
+}

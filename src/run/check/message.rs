@@ -1,0 +1,169 @@
+//! What a DNS check asks, and what it makes of the answer: records as people write them.
+
+use crate::scenario::check::dns::Record;
+use crate::wire::dns::{self, Message};
+
+/// The class of the internet.
+const IN: u16 = 1;
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The response code by its name.
+    pub rcode: String,
+    /// Whether the answer was cut: it is to be asked for over TCP.
+    pub truncated: bool,
+    /// Whether the server says that it has verified the answer (AD, RFC 4035).
+    pub verified: bool,
+    /// The records of the type that was asked for, as people write them.
+    pub records: Vec<String>,
+}
+
+fn number(record: Record) -> u16 {
+    dns::kind(record.as_str()).expect("every type of a check is one of DNS")
+}
+
+/// A question, with recursion desired and room for 1232 bytes; none where the name is none.
+pub fn question(id: u16, name: &str, record: Record) -> Option<Vec<u8>> {
+    let mut bytes = dns::question(id, name, number(record), IN, true)?;
+    // AD: whoever verifies may say so (RFC 6840, section 5.7). One additional record.
+    (bytes[3], bytes[11]) = (0x20, 1);
+    // EDNS (RFC 6891): the root, OPT, 1232 bytes, and DO, without which AD is not computed by some.
+    bytes.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0]);
+    Some(bytes)
+}
+
+/// Reads the answer to a question; none where it answers another one, or does not read.
+pub fn answer(bytes: &[u8], question: &[u8], record: Record) -> Option<Answer> {
+    let (message, question) = (Message::parse(bytes)?, Message::parse(question)?);
+    // Who cannot even read the question may leave it out.
+    let repeated = message.asked == question.asked || message.asked.is_empty() && message.rcode != 0;
+    if !message.response || message.id != question.id || !repeated {
+        return None;
+    }
+    let wanted = number(record);
+    let of_type = message.answers.iter().filter(|one| (one.kind, one.class) == (wanted, IN));
+    let records = of_type.map(|one| Some(plain(record, one.data()?))).collect::<Option<Vec<_>>>()?;
+    let rcode = match dns::rcode_name(message.rcode) {
+        "unknown" => message.rcode.to_string(),
+        name => name.to_owned(),
+    };
+    Some(Answer { rcode, truncated: message.truncated, verified: message.verified, records })
+}
+
+/// The data of a zone file as people write it: names without the last dot, a text as one.
+fn plain(record: Record, data: &str) -> String {
+    let undotted = |name: &str| {
+        // The root is a dot.
+        let rest = name.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with(' '));
+        rest.unwrap_or(name).to_owned()
+    };
+    match record {
+        Record::A | Record::Aaaa | Record::Caa => data.to_owned(),
+        Record::Txt => unquoted(data),
+        Record::Cname | Record::Ns | Record::Ptr | Record::Mx | Record::Srv => undotted(data),
+        Record::Soa => {
+            let mut words: Vec<String> = data.split(' ').map(ToOwned::to_owned).collect();
+            for name in words.iter_mut().take(2) {
+                *name = undotted(name);
+            }
+            words.join(" ")
+        }
+    }
+}
+
+/// The strings of a TXT record as one text; what is no UTF-8 is replaced.
+fn unquoted(data: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = data.bytes();
+    let mut within = false;
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'"' => within = !within,
+            b'\\' => match rest.next() {
+                Some(digit) if digit.is_ascii_digit() => {
+                    let number = [Some(digit), rest.next(), rest.next()].into_iter().flatten();
+                    let number = number.fold(0_u32, |sum, digit| sum * 10 + u32::from(digit.wrapping_sub(b'0')));
+                    bytes.push(u8::try_from(number).unwrap_or(b'?'));
+                }
+                Some(other) => bytes.push(other),
+                None => {}
+            },
+            byte if within => bytes.push(byte),
+            _ => {}
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An answer of a real server, by hand out of RFC 1035: `example.com` with records of one type.
+    fn reply(question: &[u8], flags: u16, record: Record, data: &[&[u8]]) -> Vec<u8> {
+        let end = question.len() - 11;
+        let mut bytes = question[..2].to_vec();
+        bytes.extend_from_slice(&flags.to_be_bytes());
+        bytes.extend_from_slice(&[0, 1, 0, u8::try_from(data.len()).unwrap(), 0, 0, 0, 0]);
+        bytes.extend_from_slice(&question[12..end]);
+        for one in data {
+            bytes.extend_from_slice(&[0xc0, 12]);
+            bytes.extend_from_slice(&number(record).to_be_bytes());
+            bytes.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
+            bytes.extend_from_slice(&u16::try_from(one.len()).unwrap().to_be_bytes());
+            bytes.extend_from_slice(one);
+        }
+        bytes
+    }
+
+    #[test]
+    fn every_record_is_written_as_people_write_it() {
+        let check = |record: Record, data: &[u8], expected: &str| {
+            let question = question(7, "Example.com.", record).unwrap();
+            let read = answer(&reply(&question, 0x81a0, record, &[data]), &question, record).unwrap();
+            assert_eq!((read.rcode.as_str(), read.records.as_slice()), ("NOERROR", &[expected.to_owned()][..]));
+            assert!(read.verified && !read.truncated);
+        };
+        check(Record::A, &[203, 0, 113, 10], "203.0.113.10");
+        check(Record::Aaaa, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], "2001:db8::1");
+        check(Record::Cname, &[1, b'a', 0xc0, 12], "a.Example.com");
+        check(Record::Ns, &[3, b'n', b's', b'1', 0xc0, 12], "ns1.Example.com");
+        check(Record::Ptr, &[1, b'.', 0], "\\.");
+        check(Record::Mx, &[0, 10, 4, b'm', b'a', b'i', b'l', 0xc0, 12], "10 mail.Example.com");
+        check(Record::Mx, &[0, 0, 0], "0 .");
+        check(Record::Txt, &[3, b'a', b'=', b'1', 2, b';', b'b'], "a=1;b");
+        check(Record::Srv, &[0, 1, 0, 2, 0x1f, 0x90, 1, b's', 0], "1 2 8080 s");
+        check(Record::Caa, b"\x00\x05issueca.example", "0 issue \"ca.example\"");
+        let soa =
+            [&[1, b'm', 0, 1, b'r', 0][..], &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 1, 0][..]].concat();
+        check(Record::Soa, &soa, "m r 1 2 3 4 256");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_none() {
+        let question = question(7, "example.com", Record::A).unwrap();
+        let good = reply(&question, 0x8180, Record::A, &[&[1, 2, 3, 4], &[1, 2, 3, 5]]);
+        assert_eq!(answer(&good, &question, Record::A).unwrap().records.len(), 2);
+        // Cut anywhere it does not read, and nothing breaks.
+        for end in 0..good.len() {
+            assert_eq!(answer(&good[..end], &question, Record::A), None, "{end}");
+        }
+        let other = super::question(8, "example.com", Record::A).unwrap();
+        assert_eq!(answer(&good, &other, Record::A), None, "another id");
+        let other = super::question(7, "example.org", Record::A).unwrap();
+        assert_eq!(answer(&good, &other, Record::A), None, "another name");
+        assert_eq!(answer(&question, &question, Record::A), None, "a question");
+        // A name that points at itself, and one that points ahead.
+        for pointer in [[0xc0, 29 + 12], [0xc0, 0xff]] {
+            let lying = reply(&question, 0x8180, Record::Cname, &[&pointer]);
+            assert_eq!(answer(&lying, &question, Record::Cname), None);
+        }
+        assert_eq!(answer(&reply(&question, 0x8180, Record::A, &[&[1, 2, 3]]), &question, Record::A), None);
+        let refused = answer(&reply(&question, 0x8185, Record::A, &[]), &question, Record::A).unwrap();
+        assert_eq!((refused.rcode.as_str(), refused.records.len()), ("REFUSED", 0));
+        for bad in ["a..b", &"a".repeat(64), &"a.".repeat(200)] {
+            assert_eq!(super::question(1, bad, Record::A), None, "{bad}");
+        }
+    }
+}

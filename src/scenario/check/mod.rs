@@ -1,0 +1,274 @@
+//! The kinds of checks, one file each: its keys, its plain data and its reader. How a check is run stands in a file of
+//! the same name under `run/check`.
+
+pub mod certificate;
+pub mod dns;
+pub mod exec;
+pub mod grpc;
+pub mod heartbeat;
+mod http;
+pub mod ntp;
+pub mod ping;
+pub mod postgres;
+mod quantity;
+pub mod redis;
+pub mod s3;
+pub mod tcp;
+pub mod tls;
+pub mod websocket;
+
+use std::time::Duration;
+
+use super::expect::{On, matcher};
+use super::keys::{self, Key, METHODS};
+use super::model::{Action, Kind, Matcher};
+use super::reader::{Fields, Reader};
+use super::template::Template;
+use super::tree::{Entry, Node, NodeKind};
+use crate::diagnostic::{At, Span};
+
+/// A check of any kind but `http`, which is a request.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // It is kept in a box.
+pub enum Check {
+    /// A connection, and what is said on it.
+    Tcp(tcp::TcpCheck),
+    /// A handshake, and its certificates.
+    Tls(tls::TlsCheck),
+    /// A question to a name server.
+    Dns(dns::DnsCheck),
+    /// An echo.
+    Ping(ping::PingCheck),
+    /// A query.
+    Postgres(postgres::PostgresCheck),
+    /// A command to a Redis server.
+    Redis(redis::RedisCheck),
+    /// The health service of gRPC.
+    Grpc(grpc::GrpcCheck),
+    /// A WebSocket, and what is said on it.
+    Websocket(websocket::WebsocketCheck),
+    /// A time server.
+    Ntp(ntp::NtpCheck),
+    /// Objects in a bucket.
+    S3(s3::S3Check),
+    /// Someone who must call in.
+    Heartbeat(heartbeat::HeartbeatCheck),
+    /// A command on this machine.
+    Exec(exec::ExecCheck),
+}
+
+impl Check {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Tcp(_) => Kind::Tcp,
+            Self::Tls(_) => Kind::Tls,
+            Self::Dns(_) => Kind::Dns,
+            Self::Ping(_) => Kind::Ping,
+            Self::Postgres(_) => Kind::Postgres,
+            Self::Redis(_) => Kind::Redis,
+            Self::Grpc(_) => Kind::Grpc,
+            Self::Websocket(_) => Kind::Websocket,
+            Self::Ntp(_) => Kind::Ntp,
+            Self::S3(_) => Kind::S3,
+            Self::Heartbeat(_) => Kind::Heartbeat,
+            Self::Exec(_) => Kind::Exec,
+        }
+    }
+
+    /// How much later than it is due it is judged.
+    pub fn grace(&self) -> Duration {
+        match self {
+            Self::Heartbeat(check) => check.grace,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&At<Template>> {
+        let trust = match self {
+            Self::Tcp(check) => &check.trust,
+            Self::Tls(check) => &check.trust,
+            Self::Grpc(check) => match &check.trust {
+                Some(trust) => trust,
+                None => return Vec::new(),
+            },
+            _ => return Vec::new(),
+        };
+        trust.files()
+    }
+
+    /// Where its expectations stand: what a failure may point at.
+    pub fn spans(&self) -> Vec<Span> {
+        let (expected, limit): (Vec<&Expected>, _) = match self {
+            Self::Tcp(check) => (check.receive.iter().collect(), &check.faster_than),
+            Self::Tls(check) => {
+                let facts = check.expect.iter().map(|fact| fact.span);
+                return facts.chain(check.faster_than.iter().map(|limit| limit.span)).collect();
+            }
+            Self::Dns(check) => {
+                let mut spans: Vec<_> = check.answer.iter().chain(&check.rcode).map(|one| one.span).collect();
+                spans.extend(check.dnssec.iter().map(|one| one.span));
+                spans.extend(check.faster_than.iter().map(|one| one.span));
+                return spans;
+            }
+            Self::Ping(check) => (Vec::new(), &check.faster_than),
+            Self::Postgres(check) => (check.value.iter().collect(), &check.faster_than),
+            Self::Redis(check) => (check.value.iter().collect(), &check.faster_than),
+            Self::Grpc(check) => (Vec::new(), &check.faster_than),
+            Self::Websocket(check) => (check.receive.iter().collect(), &check.faster_than),
+            Self::Ntp(check) => (check.offset.iter().collect(), &check.faster_than),
+            Self::S3(check) => (check.age.iter().chain(&check.size).chain(&check.count).collect(), &None),
+            Self::Heartbeat(_) => (Vec::new(), &None),
+            Self::Exec(check) => (Vec::new(), &check.faster_than),
+        };
+        expected.into_iter().map(|one| one.span).chain(limit.iter().map(|limit| limit.span)).collect()
+    }
+}
+
+/// A matcher, and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expected {
+    /// What must hold.
+    pub matcher: Matcher,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// Reads a check; `kind` is its kind and target, `fields` what stands beside it.
+pub fn check(r: &mut Reader, kind: &Entry, fields: &Fields<'_>) -> Option<(Kind, Action)> {
+    let target = &kind.value;
+    let check = match kind.key.as_str() {
+        "http" => return http::read(r, target, fields).map(|action| (Kind::Http, action)),
+        "tcp" => Check::Tcp(tcp::read(r, target, fields)?),
+        "tls" => Check::Tls(tls::read(r, target, fields)?),
+        "dns" => Check::Dns(dns::read(r, target, fields)?),
+        "ping" => Check::Ping(ping::read(r, target, fields)?),
+        "postgres" => Check::Postgres(postgres::read(r, target, fields)?),
+        "redis" => Check::Redis(redis::read(r, target, fields)?),
+        "grpc" => Check::Grpc(grpc::read(r, target, fields)?),
+        "websocket" => Check::Websocket(websocket::read(r, target, fields)?),
+        "ntp" => Check::Ntp(ntp::read(r, target, fields)?),
+        "s3" => Check::S3(s3::read(r, target, fields)?),
+        "heartbeat" => Check::Heartbeat(heartbeat::read(r, target, fields)?),
+        _ => Check::Exec(exec::read(r, target, fields)?),
+    };
+    Some((check.kind(), Action::Check(Box::new(check))))
+}
+
+/// What the one step of a check is called: its kind, or the method of a request, and its target as it was written,
+/// without a password that stands in it.
+pub fn step_name(kind: &Entry, fields: &Fields<'_>) -> String {
+    let verb = if kind.key == keys::HTTP.key.name { method(fields.get("method")) } else { kind.key.as_str() };
+    let words: Vec<&str> = match &kind.value.kind {
+        NodeKind::List(items) => items.iter().filter_map(Node::scalar).map(|scalar| scalar.text.as_str()).collect(),
+        _ => kind.value.scalar().map(|scalar| scalar.text.as_str()).into_iter().collect(),
+    };
+    let target = words.join(" ");
+    let shown = match target.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('@'))) {
+        Some((scheme, Some((user, rest)))) if !user.contains('/') => format!("{scheme}://***@{rest}"),
+        _ => target,
+    };
+    format!("{verb} {}", super::reader::cut(&shown))
+}
+
+/// The method of an `http` check, as far as it can be told.
+fn method(node: Option<&Node>) -> &str {
+    node.and_then(Node::scalar).map(|scalar| scalar.text.as_str()).filter(|m| METHODS.contains(m)).unwrap_or("GET")
+}
+
+/// `host:port` taken apart, with the port that is meant where none is written; an IPv6 address with a port stands in
+/// brackets.
+pub fn host_and_port(text: &str, default: Option<u16>) -> Option<(String, u16)> {
+    let port_of = |port: &str| port.parse::<u16>().ok().filter(|port| *port > 0);
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        match rest.strip_prefix(':') {
+            Some(port) => (host, port_of(port)?),
+            None if rest.is_empty() => (host, default?),
+            None => return None,
+        }
+    } else {
+        match text.split_once(':') {
+            // More than one colon: an IPv6 address, whole.
+            Some((_, rest)) if rest.contains(':') => (text, default?),
+            Some((host, port)) => (host, port_of(port)?),
+            None => (text, default?),
+        }
+    };
+    let plain = !host.is_empty() && !host.contains(['/', '@', '[', ']']) && !host.contains(char::is_whitespace);
+    plain.then(|| (host.to_owned(), port))
+}
+
+/// The host of a URL as it is resolved: an IPv6 address without its brackets.
+pub fn host_of(url: &url::Url) -> Option<String> {
+    url.host_str().filter(|host| !host.is_empty()).map(|host| host.trim_matches(['[', ']']).to_owned())
+}
+
+/// Reads a value if it is there. The outer option says that an error was reported.
+#[allow(clippy::option_option)]
+fn given<T>(fields: &Fields<'_>, key: &str, read: impl FnOnce(&Node) -> Option<T>) -> Option<Option<T>> {
+    match fields.get(key) {
+        Some(node) => read(node).map(Some),
+        None => Some(None),
+    }
+}
+
+/// Reads a limit of time.
+#[allow(clippy::option_option)]
+fn limit(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<At<Duration>>> {
+    given(fields, key, |node| r.duration(node, &format!("`{key}`")).map(|limit| At::new(limit, node.span)))
+}
+
+/// Reads a matcher beside the kind, or under `expect`.
+#[allow(clippy::option_option)]
+fn expected(r: &mut Reader, fields: &Fields<'_>, key: &str, on: On) -> Option<Option<Expected>> {
+    let Some(entry) = fields.entry(key) else { return Some(None) };
+    let matcher = matcher(r, &entry.value, &format!("`{key}`"), on)?;
+    Some(Some(Expected { matcher, span: entry.span() }))
+}
+
+/// What stands under `expect`; nothing where there is none.
+fn under_expect<'a>(r: &mut Reader, fields: &Fields<'a>, table: &[Key]) -> Option<Fields<'a>> {
+    match fields.get("expect") {
+        Some(node) => r.fields(node, "`expect`", &[table]),
+        None => Some(Fields::of(Vec::new(), fields.span)),
+    }
+}
+
+/// Reads where a check goes to. What is written out must be what `parse` takes; its error says what to write.
+fn target<T>(
+    r: &mut Reader,
+    node: &Node,
+    what: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Option<At<Template>> {
+    let template = r.template(node, what)?;
+    if let Some(Err(problem)) = template.as_literal().map(parse) {
+        r.fail(node.span, format!("{what}: {problem}"));
+        return None;
+    }
+    Some(template)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_ports_are_taken_apart() {
+        let check = |text: &str, default, expected: Option<(&str, u16)>| {
+            assert_eq!(host_and_port(text, default), expected.map(|(host, port)| (host.to_owned(), port)), "{text}");
+        };
+        check("a.example:25", None, Some(("a.example", 25)));
+        check("a.example", Some(53), Some(("a.example", 53)));
+        check("[::1]:853", None, Some(("::1", 853)));
+        check("[::1]", Some(53), Some(("::1", 53)));
+        check("2001:db8::1", Some(53), Some(("2001:db8::1", 53)));
+        for bad in
+            ["a.example", "a.example:0", "a.example:x", "a.example:70000", ":1", "[::1", "[::1]x", "a b:1", "a/b:1"]
+        {
+            check(bad, None, None);
+        }
+    }
+}

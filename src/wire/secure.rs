@@ -1,0 +1,117 @@
+//! TLS on a connection.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CipherSuite, ClientConfig, ProtocolVersion};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::failure::of_io;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::wire::tls;
+
+/// Which protocols are offered within TLS (ALPN, RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Offer {
+    /// None: the extension is not sent.
+    #[default]
+    Nothing,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP/2, else HTTP/1.1.
+    Http,
+}
+
+impl Offer {
+    fn names(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Self::Nothing => &[],
+            Self::Http1 => &[b"http/1.1"],
+            Self::Http2 => &[b"h2"],
+            Self::Http => &[b"h2", b"http/1.1"],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
+/// A connection within TLS, and what is known of it.
+#[derive(Debug)]
+pub struct Secured {
+    /// The connection.
+    pub stream: TlsStream<TcpStream>,
+    /// How long the handshake took.
+    pub took: Duration,
+    /// The version of TLS.
+    pub version: Option<ProtocolVersion>,
+    /// The cipher suite.
+    pub cipher: Option<CipherSuite>,
+    /// The server's certificates, its own first, as it sent them.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The protocol that the server chose.
+    pub alpn: Option<Vec<u8>>,
+}
+
+impl Secured {
+    /// Whether the server chose HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.alpn.as_deref() == Some(b"h2")
+    }
+}
+
+/// A handshake that failed.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub failure: Failure,
+    /// The server's certificates, its own first, when it came so far: also those that were not accepted.
+    pub chain: Vec<CertificateDer<'static>>,
+}
+
+/// The name that a certificate must be for.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, Failure> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(bare.to_owned())
+        .map_err(|error| Failure::new(Reason::Configuration, format!("`{bare}` is not a name for TLS: {error}")))
+}
+
+/// Shakes hands. The settings come from [`tls`], so that the certificates are seen whether or not they are accepted.
+pub async fn secure(
+    stream: TcpStream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    offer: Offer,
+) -> Result<Secured, Refused> {
+    let began = Instant::now();
+    let connector = TlsConnector::from(config);
+    let (done, chain) = tls::watched(connector.with_alpn(offer.names()).connect(name, stream)).await;
+    let took = began.elapsed();
+    let stream = match done {
+        Ok(stream) => stream,
+        Err(error) => return Err(Refused { failure: refusal(&error), chain }),
+    };
+    let session = stream.get_ref().1;
+    let (version, cipher) = (session.protocol_version(), session.negotiated_cipher_suite().map(|suite| suite.suite()));
+    let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
+    let chain = if chain.is_empty() {
+        session.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect()
+    } else {
+        chain
+    };
+    Ok(Secured { stream, took, version, cipher, chain, alpn })
+}
+
+fn refusal(error: &std::io::Error) -> Failure {
+    match tls::rustls_error(error) {
+        Some(error) => tls::failure(error),
+        None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Failure::new(Reason::Tls, "the TLS handshake failed: the server closed the connection")
+        }
+        None => of_io(error, Reason::Tls, format!("the TLS handshake failed: {error}")),
+    }
+}

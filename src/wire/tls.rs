@@ -1,0 +1,265 @@
+//! Which certificates are trusted, and what a certificate or a TLS error says.
+//!
+//! Settings are built once for each kind of trust and kept. Sessions are never resumed: a resumed handshake would look
+//! faster than it is to customers, and would not show the certificate that is there now.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+use sha2::{Digest as _, Sha256};
+
+use crate::bounded::answer;
+use crate::names::Reason;
+use crate::outcome::Failure;
+use crate::scenario::{Template, Trust};
+
+pub use crate::bounded::answer::rustls_error;
+
+/// So many settings are kept; beyond that all are built anew.
+const KEPT: usize = 256;
+
+/// The roots that are trusted when a scenario names no others, read once, and the settings made from them.
+#[derive(Debug, Clone)]
+pub struct Trusted {
+    provider: Arc<CryptoProvider>,
+    roots: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
+    /// By a digest of what they were made from.
+    kept: Arc<Mutex<HashMap<[u8; 32], Arc<ClientConfig>>>>,
+}
+
+/// What a client trusts and shows, beyond the default.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// Roots besides the system's.
+    pub further: Vec<CertificateDer<'static>>,
+    /// Roots instead of the system's.
+    pub instead: Option<Vec<CertificateDer<'static>>>,
+    /// The client's own certificate, with those that vouch for it, and its key.
+    pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    /// Any certificate is taken.
+    pub insecure: bool,
+    /// Versions of TLS that are spoken; none: 1.2 and 1.3.
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+}
+
+impl Trusted {
+    /// The system's roots; where it has none (a bare container), those that browsers ship.
+    pub fn system() -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = Arc::new(roots);
+        let config = build(&provider, &roots, Settings::default()).expect("the defaults are in order");
+        Self { provider, roots, config, kept: Arc::default() }
+    }
+
+    /// The settings for a client that trusts the system's roots.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Settings of one's own. They are costly: build them once. The error says what is wrong, for people.
+    pub fn build(&self, settings: Settings) -> Result<Arc<ClientConfig>, String> {
+        build(&self.provider, &self.roots, settings)
+    }
+
+    /// The settings for a request or probe, with the scenario's own roots and certificate where it names them. Files are
+    /// read each time, so that a renewed certificate is used from the next run on.
+    pub fn config(
+        &self,
+        trust: &Trust,
+        file: impl Fn(&Template) -> Result<Vec<u8>, Failure>,
+    ) -> Result<Arc<ClientConfig>, Failure> {
+        if *trust == Trust::default() {
+            return Ok(Arc::clone(&self.config));
+        }
+        let ca = trust.ca.as_ref().map(|ca| file(&ca.value).map_err(|f| f.at(ca.span))).transpose()?;
+        let identity = match &trust.identity {
+            Some((cert, key)) => {
+                Some((file(&cert.value).map_err(|f| f.at(cert.span))?, file(&key.value).map_err(|f| f.at(key.span))?))
+            }
+            None => None,
+        };
+        let mut digest = Sha256::new();
+        digest.update([u8::from(trust.insecure), u8::from(ca.is_some()), u8::from(identity.is_some())]);
+        let (cert, key) = identity.as_ref().map(|(c, k)| (c.as_slice(), k.as_slice())).unwrap_or_default();
+        for part in [ca.as_deref().unwrap_or_default(), cert, key] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        let digest: [u8; 32] = digest.finalize().into();
+        if let Some(config) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+            return Ok(Arc::clone(config));
+        }
+        let mut settings = Settings { insecure: trust.insecure, ..Settings::default() };
+        if let (Some(pem), Some(at)) = (&ca, &trust.ca) {
+            settings.further = certificates(pem).map_err(|why| wrong("trust.ca", &why).at(at.span))?;
+        }
+        if let (Some((cert, key)), Some((cert_at, key_at))) = (&identity, &trust.identity) {
+            let chain = certificates(cert).map_err(|why| wrong("trust.cert", &why).at(cert_at.span))?;
+            let key = private_key(key).map_err(|why| wrong("trust.key", &why).at(key_at.span))?;
+            settings.identity = Some((chain, key));
+        }
+        let at = trust.ca.as_ref().or(trust.identity.as_ref().map(|(cert, _)| cert));
+        let config = self.build(settings).map_err(|why| {
+            let failure = wrong("trust", &why);
+            at.map_or(failure.clone(), |at| failure.at(at.span))
+        })?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(digest, Arc::clone(&config));
+        Ok(config)
+    }
+}
+
+fn wrong(key: &str, why: &str) -> Failure {
+    Failure::new(Reason::Configuration, format!("`{key}`: {why}"))
+}
+
+/// The certificates of a PEM file: at least one.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let all = all.map_err(|error| error.to_string())?;
+    if all.is_empty() { Err("no certificate in the file".into()) } else { Ok(all) }
+}
+
+/// The private key of a PEM file.
+pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => "no private key in the file".to_owned(),
+        error => error.to_string(),
+    })
+}
+
+fn build(
+    provider: &Arc<CryptoProvider>,
+    system: &Arc<RootCertStore>,
+    settings: Settings,
+) -> Result<Arc<ClientConfig>, String> {
+    let Settings { further, instead, identity, insecure, versions } = settings;
+    let mut roots = Arc::clone(system);
+    if let Some(instead) = instead {
+        let own = Arc::make_mut(&mut roots);
+        *own = RootCertStore::empty();
+        for certificate in instead {
+            own.add(certificate).map_err(|error| error.to_string())?;
+        }
+    }
+    for certificate in further {
+        Arc::make_mut(&mut roots).add(certificate).map_err(|error| error.to_string())?;
+    }
+    let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let verifier = Watching { inner, provider: Arc::clone(provider), insecure };
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider));
+    let builder = if versions.is_empty() {
+        builder.with_safe_default_protocol_versions()
+    } else {
+        builder.with_protocol_versions(&versions)
+    };
+    let builder =
+        builder.map_err(|error| error.to_string())?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?,
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+tokio::task_local! {
+    /// The certificates that the server of the current handshake has shown.
+    static SHOWN: RefCell<Vec<CertificateDer<'static>>>;
+}
+
+/// Runs a handshake; gives also the certificates that the server has shown, accepted or not.
+pub(super) async fn watched<F: Future>(handshake: F) -> (F::Output, Vec<CertificateDer<'static>>) {
+    let mut watched = pin!(SHOWN.scope(RefCell::default(), handshake));
+    let done = watched.as_mut().await;
+    (done, watched.take_value().map(RefCell::into_inner).unwrap_or_default())
+}
+
+/// Verifies as the standard says, or not at all, and tells [`watched`] what it was shown.
+#[derive(Debug)]
+struct Watching {
+    inner: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
+    insecure: bool,
+}
+
+impl ServerCertVerifier for Watching {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // Outside `watched` nobody wants to know.
+        let _ = SHOWN.try_with(|shown| {
+            let all = std::iter::once(end_entity).chain(intermediates);
+            *shown.borrow_mut() = all.map(|der| der.clone().into_owned()).collect();
+        });
+        if self.insecure {
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// When a certificate (DER) expires.
+pub fn expiry(der: &[u8]) -> Option<DateTime<Utc>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
+}
+
+/// What an error of rustls means for the target.
+pub fn failure(error: &rustls::Error) -> Failure {
+    match error {
+        rustls::Error::InvalidCertificate(problem) => Failure::new(
+            Reason::Certificate,
+            format!("the certificate is not accepted: {}", answer::certificate_problem(problem)),
+        ),
+        other => Failure::new(Reason::Tls, format!("the TLS handshake failed: {other}")),
+    }
+}
