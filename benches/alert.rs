@@ -112,7 +112,7 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
 fn measure(what: &str, own_host: bool, bad: impl Fn(usize, usize) -> bool) {
     for written in [false, true] {
         let mut pipeline = pipeline(own_host);
-        let (mut spent, mut slowest, mut notices, mut bytes) = (Duration::ZERO, Duration::ZERO, 0, 0);
+        let (mut spent, mut slowest, mut notifications, mut bytes) = (Duration::ZERO, Duration::ZERO, 0, 0);
         for round in 1..=ROUNDS {
             let outcomes: Vec<Outcome> = (0..SCENARIOS).map(|n| outcome(n, round, bad(n, round), own_host)).collect();
             for commit in outcomes.chunks(COMMIT) {
@@ -134,7 +134,7 @@ fn measure(what: &str, own_host: bool, bad: impl Fn(usize, usize) -> bool) {
                     bytes +=
                         memory.iter().filter_map(|(_, body)| body.as_ref()).map(|b| b.to_string().len()).sum::<usize>();
                 }
-                notices += effects.notices.len();
+                notifications += effects.notifications.len();
                 drop(effects);
                 let took = began.elapsed();
                 spent += took;
@@ -145,12 +145,15 @@ fn measure(what: &str, own_host: bool, bad: impl Fn(usize, usize) -> bool) {
         let rate = outcomes / spent.as_secs_f64();
         let what = if written { format!("{what}, as JSON") } else { what.to_owned() };
         let per_outcome = bytes as f64 / outcomes;
-        println!("{what:<52} {rate:>12.0} {:>8.2} {slowest:>12.3?} {notices:>8} {per_outcome:>8.0}", rate / GOAL);
+        println!("{what:<52} {rate:>12.0} {:>8.2} {slowest:>12.3?} {notifications:>8} {per_outcome:>8.0}", rate / GOAL);
     }
 }
 
 fn main() {
-    println!("{:<52} {:>12} {:>8} {:>12} {:>8} {:>8}", "", "outcomes/s", "/ goal", "slowest 500", "notices", "bytes");
+    println!(
+        "{:<52} {:>12} {:>8} {:>12} {:>8} {:>8}",
+        "", "outcomes/s", "/ goal", "slowest 500", "notifications", "bytes"
+    );
     measure("all good", false, |_, _| false);
     measure("1 % bad, each three times", false, |n, round| (n * 31 + round / 3 * 57) % 100 == 0);
     measure("a storm of 5,000 with one cause, and its end", false, |_, round| (round / 10) % 2 == 1);

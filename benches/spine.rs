@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tokio::net::TcpListener;
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{Line, Ticket, Tokens, Tools, run, tls};
+use wachta::run::{Line, Ticket, Tokens, Tools, run};
 use wachta::scenario::{Kind, Lookup, LookupError, load};
 use wachta::store::evidence::EvidenceFolder;
 use wachta::store::{Batch, Runs as _, Sqlite};
+use wachta::wire::tls;
 
 struct Nothing;
 

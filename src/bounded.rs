@@ -1,9 +1,9 @@
-//! Files, read within bounds: regular files only, no larger than the caller allows, and on threads of their own where a
-//! file system may not answer.
+//! Bounded reading of files: only regular files, not larger than the caller allows, and on separate threads where a
+//! file system may not respond.
 //!
-//! A named pipe, a device, a socket or a folder is refused by what the system says of it, before anything is read; a
-//! size is looked at before memory is taken. A read that hangs, as on a network mount whose server is gone, holds up
-//! nobody: [`Readers`] gives it up after a time and bounds the threads that hang.
+//! A named pipe, a device, a socket or a folder is rejected by its file type before anything is read; the size is
+//! checked before memory is allocated. A read that hangs, for example on a network mount whose server is down, blocks
+//! no other work: [`Readers`] abandons it after a timeout and limits the number of hanging threads.
 
 pub mod answer;
 pub mod credential;
@@ -21,17 +21,17 @@ use tokio::sync::Notify;
 /// Maximum size of a secret, a certificate or another small file, in bytes.
 pub const MAX_SMALL_BYTES: u64 = 1 << 20;
 
-/// Reads a regular file of at most `max_bytes`; links are followed.
+/// Reads a regular file of at most `max_bytes`. Symbolic links are followed.
 pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
-    // To open a device can have effects of its own.
+    // The check precedes opening the file because opening a device can have side effects.
     check(&std::fs::metadata(path)?, max_bytes)?;
-    // A pipe that has taken its place meanwhile must not be waited for.
+    // If a pipe has replaced the file in the meantime, opening it must not block.
     let flags = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
     let file: File = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     let about = file.metadata()?;
     check(&about, max_bytes)?;
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
-    // It may grow while it is read, and those below /proc say that they are empty.
+    // The file may grow while it is read, and files below /proc report a size of zero.
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes { Err(too_large(max_bytes)) } else { Ok(bytes) }
 }
@@ -69,30 +69,29 @@ fn too_large(max_bytes: u64) -> Error {
     Error::new(ErrorKind::FileTooLarge, format!("it is larger than {limit}"))
 }
 
-/// Threads that read what may not answer. Clones share the bound.
+/// Threads for reads that may hang. Clones share the limit.
 #[derive(Debug, Clone, Default)]
 pub struct Readers(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     reads: Mutex<Reads>,
-    /// Is notified when a thread ends.
+    /// Notified when a thread ends.
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Reads {
     next: u64,
-    /// What goes on, each with the file that it reads, where it reads a single one, and whether nobody waits for it any
-    /// longer.
+    /// Reads in progress, each with its file if it reads a single one, and whether its caller has given up waiting.
     going: HashMap<u64, (Option<PathBuf>, bool)>,
 }
 
 impl Readers {
-    /// Maximum number of threads at once; while so many hang, nothing more is read.
+    /// Maximum number of threads. While that many hang, nothing else is read.
     const MAX_THREADS: usize = 16;
 
-    /// Does some reading on a thread of its own and waits for it, `limit` at most. A thread that hangs is left alone.
+    /// Performs a read on a separate thread and waits for it, at most for `limit`. A hanging thread is abandoned.
     pub fn within<T: Send + 'static>(&self, limit: Duration, read: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let (done, answer) = mpsc::sync_channel(1);
         let place = self.place(None).ok_or_else(too_many)?;
@@ -103,7 +102,7 @@ impl Readers {
         })
     }
 
-    /// As [`Readers::within`], for tasks: the thread of the task goes on meanwhile.
+    /// Performs a read like [`Readers::within`] without blocking the thread of the calling task.
     pub async fn within_async<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -113,8 +112,8 @@ impl Readers {
         self.wait(place, tokio::time::Instant::now(), limit, read).await
     }
 
-    /// As [`Readers::within_async`], for what reads a single file. It waits for a thread where all are taken. While an
-    /// earlier read of the same file hangs, it is not tried again, so that one file takes one thread at most.
+    /// Performs a read of a single file like [`Readers::within_async`], and waits for a free thread if all are in use.
+    /// While an earlier read of the same file hangs, it is not retried, so that one file occupies at most one thread.
     pub async fn file<T: Send + 'static>(
         &self,
         file: &Path,
@@ -168,39 +167,39 @@ impl Shared {
     }
 }
 
-/// A small file that is read again and again, since it may be renewed, on a thread of its own each time. While a read of it
-/// hangs no other begins, so that it takes one thread at most.
+/// Small file that is read repeatedly because its content may be renewed, on a separate thread each time. While a read
+/// of it hangs, no other begins, so that it occupies at most one thread.
 #[derive(Debug, Clone)]
 pub struct SmallFile {
     path: PathBuf,
     readers: Readers,
 }
 
-/// What shows that a file was changed: when it was modified, and its length in bytes.
+/// Modification time and length in bytes, which reveal a change of the file.
 pub type Stamp = (SystemTime, u64);
 
 impl SmallFile {
-    /// Maximum time of a read.
+    /// Timeout of a read.
     const TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its bytes, `max_bytes` at most.
+    /// Reads the file, at most `max_bytes`.
     pub async fn read(&self, max_bytes: u64) -> Result<Vec<u8>> {
         let path = self.path.clone();
         self.readers.file(&self.path, Self::TIMEOUT, move || read(&path, max_bytes)).await.flatten()
     }
 
-    /// Its text, `max_bytes` at most.
+    /// Reads the file as text, at most `max_bytes`.
     pub async fn read_text(&self, max_bytes: u64) -> Result<String> {
         let path = self.path.clone();
         self.readers.file(&self.path, Self::TIMEOUT, move || read_text(&path, max_bytes)).await.flatten()
     }
 
-    /// What shows that it was changed; `None` where there is no such file, or it does not answer.
+    /// Returns the modification time and length, or `None` if the file does not exist or cannot be accessed in time.
     pub async fn stamp(&self) -> Option<Stamp> {
         let path = self.path.clone();
         let stamp = move || {
@@ -225,7 +224,7 @@ impl PartialEq for SmallFile {
 
 impl Eq for SmallFile {}
 
-/// Notes that nobody waits for a read any longer, in whatever way its waiting ends.
+/// Marks a read as abandoned as soon as its caller stops waiting, for any reason.
 struct Abandoned<'a> {
     shared: &'a Shared,
     id: Option<u64>,
@@ -249,7 +248,7 @@ fn start(place: Place, work: impl FnOnce() + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-/// One of the threads that there may be; given back when it ends, in whatever way.
+/// One of the available threads. It is released when the thread ends, for any reason.
 #[derive(Debug)]
 struct Place {
     shared: Arc<Shared>,

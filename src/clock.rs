@@ -1,7 +1,7 @@
-//! Time that passes, beside the time that clocks show: notices when the clock was set, and when the agent was stopped.
+//! Monotonic time besides the wall clock; detects changes of the wall clock and suspensions of the agent.
 //!
-//! Invariant: what lasts is measured by [`elapsed`], which goes on while the machine sleeps and is never set. What people
-//! and other systems read is the wall clock, [`Utc::now`].
+//! Invariant: durations are measured by [`elapsed`], which continues while the machine sleeps and is never set. Times
+//! shown to people and other systems come from the wall clock, [`Utc::now`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,29 +11,29 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
-/// How often the clocks are compared.
+/// Interval of comparing the clocks.
 const TICK: Duration = Duration::from_millis(250);
-/// How much later than planned a tick may come before the agent counts as stopped in between.
+/// Maximum delay of a tick. After a longer one the agent is considered to have been suspended.
 const MAX_DELAY: Duration = Duration::from_secs(2);
-/// How far the wall clock may go apart from the time that passes before it counts as set. Clocks that are slewed stay
-/// below.
+/// Maximum deviation of the wall clock from the elapsed time; a larger one means that the clock was set. Slewing a
+/// clock stays below.
 pub const MAX_DRIFT: TimeDelta = TimeDelta::seconds(1);
-/// How many pauses are remembered; runs are shorter than what lies between so many.
+/// Maximum number of pauses in the history, which covers more time than any run takes.
 const PAUSES: usize = 32;
 
-/// The time since the machine started, the time in which it slept included. Never set, never goes back.
+/// Returns the time since the machine was started, including sleep. This clock is never set and never goes back.
 pub fn elapsed() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
-/// By how much the wall clock went apart from the time that passed, if that means that it was set.
+/// Returns the deviation of the wall clock from the elapsed time if it is so large that the clock must have been set.
 pub fn drift(wall: TimeDelta, elapsed: Duration) -> Option<TimeDelta> {
     let elapsed = TimeDelta::from_std(elapsed).unwrap_or(TimeDelta::MAX);
     let drift = wall.checked_sub(&elapsed)?;
     (drift.abs() > MAX_DRIFT).then_some(drift)
 }
 
-/// Time in which the agent did not run, by [`elapsed`].
+/// Period in which the agent did not run, measured by [`elapsed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pause {
     from: Duration,
@@ -47,17 +47,17 @@ struct State {
     pauses: VecDeque<Pause>,
 }
 
-/// What the watch over the clocks noticed.
+/// Observation of the clock watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
-    /// The agent did not run for so long.
+    /// The agent did not run for this duration.
     Paused(Duration),
-    /// The wall clock was set by so much.
+    /// The wall clock was set by this amount.
     Set(TimeDelta),
 }
 
 impl State {
-    /// Compares the clocks with what they showed last.
+    /// Compares the clocks with their previous values.
     fn observe(&mut self, elapsed: Duration, wall: DateTime<Utc>) -> Vec<Event> {
         let mut events = Vec::new();
         let passed = elapsed.saturating_sub(self.elapsed);
@@ -73,7 +73,8 @@ impl State {
         events
     }
 
-    /// How long the agent did not run between two points in time. One that no tick has noticed yet counts as well.
+    /// Returns the total time that the agent did not run between two points in time, including a pause that has not
+    /// been noticed by a tick yet.
     fn paused_between(&self, from: Duration, until: Duration) -> Duration {
         let late = Pause { from: self.elapsed, until };
         let late = Some(late).filter(|late| late.until.saturating_sub(late.from) > TICK + MAX_DELAY);
@@ -82,7 +83,7 @@ impl State {
     }
 }
 
-/// Watches over the clocks, on a thread of its own, which nothing that the agent does can hold up. Cheap to clone.
+/// Watch of the clocks on a separate thread, which nothing else in the agent can block. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ClockWatch {
     state: Arc<Mutex<State>>,
@@ -92,7 +93,7 @@ pub struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Begins to watch. The thread ends with the last clone.
+    /// Starts the watch. The thread ends when the last clone is dropped.
     pub fn start() -> std::io::Result<Self> {
         let started = (elapsed(), Utc::now());
         let state = State { elapsed: started.0, wall: started.1, pauses: VecDeque::new() };
@@ -127,23 +128,23 @@ impl ClockWatch {
         Ok(Self { state, awake_since, set_by, started })
     }
 
-    /// Since when the agent has run without a pause, by the clock as it shows now.
+    /// Returns the time since which the agent has run without a pause, according to the present wall clock.
     pub fn awake_since(&self) -> watch::Receiver<DateTime<Utc>> {
         self.awake_since.clone()
     }
 
-    /// By how much the clock was set since the start, all changes added up.
+    /// Returns the sum of all changes of the wall clock since the start.
     pub fn set_by(&self) -> watch::Receiver<TimeDelta> {
         self.set_by.clone()
     }
 
-    /// Returns how long the agent did not run between a point in time, by [`elapsed`], and now.
+    /// Returns the total time that the agent did not run between a point in time, measured by [`elapsed`], and now.
     pub fn paused_since(&self, from: Duration) -> Duration {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).paused_between(from, elapsed())
     }
 
-    /// Returns the present time, but never later than what has passed since the start: what is deleted by age must not
-    /// go because the clock was set forward.
+    /// Returns the present time, but not more than the time elapsed since the start: setting the clock forward must not
+    /// cause deletions by age.
     pub fn cautious_now(&self) -> DateTime<Utc> {
         let (began, wall) = self.started;
         let passed = TimeDelta::from_std(elapsed().saturating_sub(began)).unwrap_or(TimeDelta::MAX);

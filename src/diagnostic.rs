@@ -1,7 +1,7 @@
-//! Where something stands in a file, and how a problem there is told.
+//! Source spans, and diagnostics of problems in files.
 //!
-//! Passwords and tokens that are written out in a file are hidden in everything that is shown of it
-//! ([`credentials`]). Pure data and rendering; whoever shows a [`Diagnostic`] decides where to and with colour or not.
+//! Passwords and tokens contained in a file are masked in everything that is shown of it ([`credentials`]). Pure data
+//! and rendering; the caller decides where a [`Diagnostic`] is shown and whether in color.
 
 pub mod credentials;
 
@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use crate::secret::Masker;
 
-/// A file as it was read: what a span points into, kept to run time so that a failure can print its line.
+/// File as it was read. Spans refer to it, and it is kept until run time so that a failure can show the line.
 #[derive(Debug)]
 pub struct Source {
-    /// The path as people know it, relative to where they started.
+    /// Path to show, relative to the working directory.
     pub path: String,
-    /// The whole text.
+    /// Complete text.
     pub text: String,
-    /// Passwords and tokens that are written out in it: what is shown of the file must not contain them.
+    /// Passwords and tokens contained in the text, which must not be shown.
     pub credentials: Masker,
 }
 
@@ -32,56 +32,56 @@ impl PartialEq for Source {
 impl Eq for Source {}
 
 impl Source {
-    /// A source shared by everything that was read from it.
+    /// Creates a source, which is shared by everything read from it.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         Arc::new(Self { path: path.into(), text: text.into(), credentials: Masker::default() })
     }
 
-    /// The line with this number (from 1), without its end.
+    /// Returns the line with this number (starting at 1) without its line break.
     pub fn line(&self, line: u32) -> &str {
         self.text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("")
     }
 
-    /// A line of the file as it may be shown: without the passwords and tokens that are written out in it.
+    /// Returns a part of the file in a form that can be shown, with passwords and tokens masked.
     pub fn shown(&self, part: &str) -> String {
         credentials::hide(&self.credentials.mask(part))
     }
 
-    /// The text a span covers; empty when the span does not fit.
+    /// Returns the text of a span, or an empty text if the span is out of range.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.start as usize..span.end as usize).unwrap_or("")
     }
 
-    /// `file.yaml:LINE:COLUMN`.
+    /// Formats the start of a span as `file.yaml:LINE:COLUMN`.
     pub fn place(&self, span: Span) -> String {
         format!("{}:{}:{}", self.path, span.line, span.column)
     }
 }
 
-/// A place in a [`Source`]. `line` and `column` count from 1 (column in characters), `start..end` are bytes.
+/// Range in a [`Source`]. `line` and `column` start at 1 (columns in characters); `start..end` are bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Span {
-    /// Line, from 1; 0 where there is no place.
+    /// Line, starting at 1; 0 for no particular line.
     pub line: u32,
-    /// Column in characters, from 1.
+    /// Column in characters, starting at 1.
     pub column: u32,
-    /// First byte.
+    /// Offset of the first byte.
     pub start: u32,
-    /// The byte after the last.
+    /// Offset after the last byte.
     pub end: u32,
 }
 
-/// A value with the place it was written at.
+/// Value with its source span.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct At<T> {
-    /// What was written.
+    /// Value as written.
     pub value: T,
-    /// Where.
+    /// Span of the value.
     pub span: Span,
 }
 
 impl<T> At<T> {
-    /// A value at a place.
+    /// Creates a value with its span.
     pub fn new(value: T, span: Span) -> Self {
         Self { value, span }
     }
@@ -94,33 +94,33 @@ impl<T> std::ops::Deref for At<T> {
     }
 }
 
-/// How bad a [`Diagnostic`] is.
+/// Level of a [`Diagnostic`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Works, but is probably not what was meant.
+    /// Valid, but probably not intended.
     Warning,
-    /// A variable or file that is not there (or not allowed) on this machine: a warning for
-    /// `check`, an error for `run`, and `serve` refuses the one scenario.
+    /// A variable or file that is missing or not allowed on this machine: a warning for `check`, an error for `run`,
+    /// and a reason for `serve` to reject that scenario only.
     Missing,
     /// The file cannot be used.
     Error,
 }
 
-/// Maximum number of errors of one file that are reported, and of warnings.
+/// Maximum number of reported errors of one file, and of warnings.
 pub const MAX_REPORTED: usize = 50;
 
-/// Maximum number of diagnostics of all files together that are shown.
+/// Maximum number of diagnostics shown for all files together.
 pub const MAX_SHOWN: usize = 500;
 
-/// Of diagnostics of many files those that are shown: the first [`MAX_REPORTED`] of each file and [`MAX_SHOWN`] in all;
-/// and how many others there are.
+/// Selects the diagnostics to show: the first [`MAX_REPORTED`] of each file and [`MAX_SHOWN`] in total. Returns them
+/// with the number of the others.
 pub fn shown(found: &[Diagnostic]) -> (Vec<&Diagnostic>, usize) {
     let mut of_file: HashMap<&str, usize> = HashMap::new();
     let mut shown = Vec::new();
     for one in found {
         let count = of_file.entry(one.source.path.as_str()).or_default();
         *count += 1;
-        // Beside errors and warnings there is the one that says how many were left out.
+        // In addition to errors and warnings, there is one diagnostic with the number of omitted ones.
         if *count <= 2 * MAX_REPORTED + 1 && shown.len() < MAX_SHOWN {
             shown.push(one);
         }
@@ -129,39 +129,39 @@ pub fn shown(found: &[Diagnostic]) -> (Vec<&Diagnostic>, usize) {
     (shown, others)
 }
 
-/// One problem in one file, with all a person needs to mend it.
+/// Problem in a file, with the information needed to correct it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad.
+    /// Level of the diagnostic.
     pub severity: Severity,
-    /// What is wrong: lower case, concise, no final period.
+    /// Message: lower case, concise, without a final period.
     pub message: String,
-    /// The file.
+    /// File that contains the problem.
     pub source: Arc<Source>,
-    /// Where in it.
+    /// Span of the problem.
     pub span: Span,
-    /// Which step, as people count it: `step 2, click button "Sign in"`.
+    /// Step with its number: `step 2, click button "Sign in"`.
     pub context: Option<String>,
-    /// What stands beside the caret, such as ``did you mean `timeout`?``.
+    /// Text next to the caret, such as ``did you mean `timeout`?``.
     pub label: Option<String>,
-    /// Further lines: `allowed here: …`, `help: …`.
+    /// Additional lines: `allowed here: …`, `help: …`.
     pub notes: Vec<String>,
-    /// The id of the scenario it belongs to, where it belongs to one.
+    /// Id of the scenario if the problem concerns a single one.
     pub scenario: Option<String>,
 }
 
 impl Diagnostic {
-    /// An error at a place.
+    /// Creates an error with a span.
     pub fn error(source: &Arc<Source>, span: Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, source, span, message)
     }
 
-    /// A warning at a place.
+    /// Creates a warning with a span.
     pub fn warning(source: &Arc<Source>, span: Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, source, span, message)
     }
 
-    /// A diagnostic of any severity at a place.
+    /// Creates a diagnostic of any level with a span.
     pub fn new(severity: Severity, source: &Arc<Source>, span: Span, message: impl Into<String>) -> Self {
         Self {
             severity,
@@ -175,14 +175,14 @@ impl Diagnostic {
         }
     }
 
-    /// Names the step.
+    /// Sets the step.
     #[must_use]
     pub fn context(mut self, context: impl Into<String>) -> Self {
         self.context = Some(context.into());
         self
     }
 
-    /// Puts words beside the caret.
+    /// Sets the text next to the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(self.source.credentials.mask(&label.into()));
@@ -196,12 +196,13 @@ impl Diagnostic {
         self
     }
 
-    /// `file.yaml:LINE:COLUMN`, or the path alone when it is about the whole file.
+    /// Returns the position as `file.yaml:LINE:COLUMN`, or only the path if the diagnostic concerns the whole file.
     pub fn place(&self) -> String {
         if self.span.line == 0 { self.source.path.clone() } else { self.source.place(self.span) }
     }
 
-    /// The text form, with the line, a caret below the place, and the notes; ends with a newline.
+    /// Formats the diagnostic as text with the source line, a caret below the span, and the notes. The text ends with a
+    /// line break.
     pub fn render(&self, color: bool) -> String {
         let word = match self.severity {
             Severity::Warning => "warning",
@@ -210,7 +211,8 @@ impl Diagnostic {
         self.render_as(word, color)
     }
 
-    /// As [`Diagnostic::render`], with another first word: `failed`, or `warning` for what is missing.
+    /// Formats the diagnostic like [`Diagnostic::render`] with another first word: `failed`, or `warning` for a missing
+    /// variable or file.
     pub fn render_as(&self, word: &str, color: bool) -> String {
         let paint = |code: &str, text: &str| {
             if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
@@ -228,7 +230,7 @@ impl Diagnostic {
         out.push('\n');
         if self.span.line > 0 {
             let whole = self.source.line(self.span.line);
-            // What stands before the place may be shorter when it is shown: a password in it is.
+            // The text before the span may become shorter, if it contains a password.
             let at = whole.char_indices().nth(self.span.column.saturating_sub(1) as usize);
             let (before, from) = whole.split_at(at.map_or(whole.len(), |(at, _)| at));
             let line = self.source.shown(whole);
@@ -245,7 +247,7 @@ impl Diagnostic {
             };
             let covered = covered.chars().count();
             let carets = "^".repeat(covered.clamp(1, rest));
-            // Tabs are kept in the indentation, so that the caret stands below its place.
+            // Tabs are preserved in the indentation, so that the caret is below its span.
             let indent: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             let _ = write!(out, "{pad} {bar} {indent}{}", paint(hue, &carets));
             if let Some(label) = &self.label {
@@ -262,9 +264,10 @@ impl Diagnostic {
     }
 }
 
-/// A text that neither moves a terminal's cursor nor forges a line: control characters, line ends among them, and those
-/// that turn the direction of writing are written as their code points. Every text of somebody else's goes through this
-/// before it becomes part of an outcome or a diagnostic, and with that of a report, a log or a notification.
+/// Escapes a text so that it can neither move the cursor of a terminal nor forge a line: control characters (including
+/// line breaks) and characters that change the writing direction are replaced by their code points. Every external text
+/// is passed through this function before it becomes part of an outcome or a diagnostic, and thereby of a report, a log
+/// or a notification.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_control) {
         return Cow::Borrowed(text);
@@ -283,14 +286,14 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Control characters of Unicode (C0 but for the tab, DEL, C1), separators of lines, and marks and overrides of direction
-/// (UAX 9).
+/// Returns whether a character is a Unicode control character (C0 except the tab, DEL, C1), a line separator, or a mark
+/// or override of the writing direction (UAX 9).
 fn is_control(c: char) -> bool {
     (c.is_control() && c != '\t')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The word out of `known` that `word` was most likely meant to be, if any is near enough.
+/// Returns the word of `known` that `word` most likely stands for, if any is similar enough.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = match word.chars().count() {
         0..=2 => 1,

@@ -1,5 +1,5 @@
-//! What outcomes mean: incidents, the notices that tell of them, and the decisions that led to them.
-//! Plain data; who decides is `alert`.
+//! Incidents, the notifications about them, and the decisions that led to them. Plain data; the decisions are made in
+//! `alert`.
 
 mod change;
 mod matching;
@@ -19,42 +19,42 @@ use crate::secret::Masked;
 pub use change::{Change, Transition};
 pub use matching::{FORMS, Matcher, Matchers};
 
-/// What begins the subject of an error budget.
+/// Prefix of the subject of a scenario's error budget.
 const SLO: &str = "slo/";
 
-/// What an incident is about: a scenario's id, `slo/<scenario>` for its error budget, or `agent/<location>`. No scenario
-/// id contains a slash.
+/// Subject of an incident: a scenario id, `slo/<scenario>` for the error budget of a scenario, or `agent/<location>`.
+/// Scenario ids contain no slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Subject(pub Arc<str>);
 
 impl Subject {
-    /// The agent itself.
+    /// Returns the subject of the agent at a location.
     pub fn agent(location: &str) -> Self {
         Self(format!("agent/{location}").into())
     }
 
-    /// The error budget of a scenario.
+    /// Returns the subject of a scenario's error budget.
     pub fn slo(scenario: &ScenarioId) -> Self {
         Self(format!("{SLO}{scenario}").into())
     }
 
-    /// As text.
+    /// Returns the subject as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is an agent and not a scenario.
+    /// Returns whether the subject is an agent.
     pub fn is_agent(&self) -> bool {
         self.0.starts_with("agent/")
     }
 
-    /// The scenario whose error budget it is, if it is one.
+    /// Returns the scenario if the subject is an error budget.
     pub fn slo_of(&self) -> Option<&str> {
         self.0.strip_prefix(SLO)
     }
 
-    /// The id of the scenario that it is about, itself or by its error budget; of an agent all of it.
+    /// Returns the id of the scenario that the subject or its error budget belongs to; for an agent, the whole subject.
     pub fn scenario(&self) -> &str {
         self.slo_of().unwrap_or(&self.0)
     }
@@ -72,90 +72,92 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Something is wrong with one scenario, or with one agent, from opening to resolving.
+/// A problem with a scenario, its error budget or an agent, from opening to resolving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
-    /// What it is about. While every group has one incident this is the group's id as well.
+    /// Subject of the incident. Also the id of its group, as long as every group has one incident.
     pub subject: Subject,
-    /// The how-manieth incident of its subject this is, from 1.
+    /// Sequence number of this incident for its subject, starting at 1.
     pub opening: u64,
-    /// The name people gave the scenario.
+    /// Name of the scenario.
     pub name: String,
-    /// The scenario's tags.
+    /// Tags of the scenario.
     pub tags: BTreeMap<String, String>,
-    /// What the scenario mainly is: `browser`, `api`, `http` …; `agent` for an agent, `slo` for an
-    /// error budget.
+    /// Kind of the scenario (`browser`, `api`, `http` …), `agent` for an agent, `slo` for an error budget.
     pub kind: String,
-    /// How loud it is.
+    /// Severity of the incident.
     pub severity: Severity,
-    /// Where the outcomes came from: all locations that saw it when it opened, sorted, with `, ` between them.
+    /// Location of the outcomes: all locations that reported the problem when the incident opened, sorted and joined
+    /// with `, `.
     pub location: String,
-    /// When it opened: the end of the run that opened it.
+    /// Opening time: the end of the run that opened the incident.
     pub opened_at: DateTime<Utc>,
-    /// The run that opened it.
+    /// Run that opened the incident.
     pub opened_by: RunId,
-    /// When it resolved.
+    /// Time of resolving; absent while the incident is open.
     pub resolved_at: Option<DateTime<Utc>>,
-    /// The run that resolved it; none when the scenario was removed, or for an agent.
+    /// Run that resolved the incident. Absent for an agent, and if the scenario was removed.
     pub resolved_by: Option<RunId>,
-    /// The verdict of the last bad run.
+    /// Verdict of the last bad run.
     pub verdict: Verdict,
-    /// The last bad run.
+    /// Last bad run.
     pub last_run: RunId,
-    /// The reason of the last bad run.
+    /// Reason of the last bad run.
     pub reason: Option<Reason>,
-    /// The message of the last bad run.
+    /// Message of the last bad run.
     pub message: Option<Masked>,
-    /// The name of the step that decided the last bad run.
+    /// Name of the step that determined the verdict of the last bad run.
     pub step: Option<String>,
-    /// `file.yaml:LINE:COLUMN` of what did not hold.
+    /// Source position of the failed step or expectation, as `file.yaml:LINE:COLUMN`.
     pub place: Option<String>,
-    /// What the last bad run did otherwise than the last good one, in one line.
+    /// Difference between the last bad run and the last good one, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Masked>,
-    /// The screenshot of the last bad run's failure: its path, relative to the evidence folder.
+    /// Screenshot of the failure in the last bad run, as a path relative to the evidence folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screenshot: Option<String>,
-    /// Where to read on, from the scenario's `alert.runbook`.
+    /// Runbook URL: `alert.runbook` of the scenario.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,
-    /// Bad runs while it has been open, the opening one included.
+    /// Number of bad runs since the opening run, which is included.
     pub bad_runs: u64,
-    /// How many events it has had that are told.
+    /// Number of events that caused notifications.
     pub events: u32,
-    /// Who was told that it opened, and is told what follows.
+    /// Receivers notified of the opening; they also receive all further notifications.
     pub receivers: Vec<String>,
-    /// The URL of the deciding step of the last bad run, or what the check names; without credentials and query.
+    /// URL of the step that determined the verdict of the last bad run, or the address that the check names, without
+    /// credentials and query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// How it ended, if not by good runs.
+    /// Cause of the end if the incident was not resolved by good runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
-    /// Who resolved it by hand, and why: `ania: known false alarm`.
+    /// Author and reason of a manual resolution: `ania: known false alarm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending_reason: Option<String>,
-    /// Why its scenario is not watched at present, while it is open. Nothing is known since the time given there.
+    /// Reason why the scenario of the open incident is not monitored at present, and the time since when nothing is
+    /// certain about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwatched: Option<Unwatched>,
-    /// Who works on it.
+    /// Acknowledgement of the incident, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Acknowledgement>,
 }
 
-/// How an incident ended, if not by good runs.
+/// Cause of the end of an incident that was not resolved by good runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// Its scenario, objective or agent is gone: nobody looks any longer.
+    /// The scenario, objective or agent was removed and is no longer monitored.
     Removed,
-    /// Its scenario has `enabled: false`: nobody looks for now.
+    /// The scenario has `enabled: false` and is not monitored for now.
     Paused,
-    /// A person resolved it by hand.
+    /// An operator resolved the incident.
     ByHand,
 }
 
 impl Ending {
-    /// The name others see.
+    /// Returns the name used in the API and in exports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Removed => "removed",
@@ -164,7 +166,7 @@ impl Ending {
         }
     }
 
-    /// What it means, for people.
+    /// Returns an explanation for people.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Removed => "removed: no longer monitored",
@@ -174,29 +176,29 @@ impl Ending {
     }
 }
 
-/// Why a scenario is not watched although nobody removed it.
+/// Reason why a scenario is not monitored although it was not removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unwatched {
-    /// The start of its last conclusive run; without one, when it was found not to be watched.
+    /// Start of the last conclusive run of the scenario. If there was none, the time when the problem was found.
     pub since: DateTime<Utc>,
-    /// The file or folder, and what is wrong with it.
+    /// File or folder, and the problem with it.
     pub reason: String,
 }
 
-/// Somebody works on an incident.
+/// Acknowledgement of an incident by a person who works on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledgement {
-    /// Who.
+    /// Person who works on the incident.
     pub author: String,
-    /// Since when.
+    /// Time of the acknowledgement.
     pub at: DateTime<Utc>,
-    /// When it expires, if it does.
+    /// Expiry time; absent if the acknowledgement does not expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
 }
 
 impl Incident {
-    /// One that an outcome opens: a warning of its scenario, of which nothing is known yet.
+    /// Creates an incident opened by `outcome`, with severity `warning` and without the details of the failure.
     pub fn opened(subject: Subject, opening: u64, outcome: &Outcome) -> Self {
         Self {
             subject,
@@ -230,7 +232,7 @@ impl Incident {
         }
     }
 
-    /// The incident of an agent that no run led to.
+    /// Creates an incident of an agent, which no run opened.
     pub fn of_agent(subject: Subject, opening: u64, location: &str, now: DateTime<Utc>) -> Self {
         let none = RunId(uuid::Uuid::nil());
         Self {
@@ -265,40 +267,42 @@ impl Incident {
         }
     }
 
-    /// The key under which receivers know it: `<group id>:<opening>`.
+    /// Returns the dedup key without the identity of the store: `<group id>:<opening>`.
     pub fn dedup_key(&self) -> String {
         format!("{}:{}", self.subject, self.opening)
     }
 
-    /// `open since 2027-01-15 08:00:00`: said of every bad run, so it does without a format that is read each time.
+    /// Returns a text like `open since 2027-01-15 08:00:00`. Called for every bad run, therefore without a format
+    /// string that has to be parsed each time.
     pub fn since(&self) -> String {
         format!("open since {}", self.opened_at.naive_utc().trunc_subsecs(0))
     }
 
-    /// Whether it is still open.
+    /// Returns whether the incident is still open.
     pub fn is_open(&self) -> bool {
         self.resolved_at.is_none()
     }
 }
 
-/// What a notice tells.
+/// Event that a notification reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// The incident opened.
     Opened,
-    /// It is still open, but otherwise than before: louder, another failure, flapping, more in its group.
+    /// The incident is still open, but changed: higher severity, another failure, flapping, or more incidents in its
+    /// group.
     Updated,
-    /// It is still open, unchanged, and somebody asked to be reminded.
+    /// The incident is still open and unchanged, and a reminder is configured.
     Reminder,
-    /// It resolved.
+    /// The incident resolved.
     Resolved,
-    /// What was held back because the receiver had had enough notices.
+    /// Summary of the notifications that the rate limit of the receiver suppressed.
     Digest,
 }
 
 impl Event {
-    /// The name others see.
+    /// Returns the name used in the API and in exports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Opened => "opened",
@@ -310,70 +314,70 @@ impl Event {
     }
 }
 
-/// Another incident of a notice's group.
+/// Another incident in the group of a notification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Affected {
-    /// What it is about.
+    /// Subject of the incident.
     pub subject: Subject,
-    /// The name people gave the scenario.
+    /// Name of the scenario.
     pub name: String,
-    /// How loud it is.
+    /// Severity of the incident.
     pub severity: Severity,
-    /// Where the outcomes came from.
+    /// Location of the outcomes.
     pub location: String,
-    /// The name of the step that decided its last bad run.
+    /// Name of the step that determined the verdict of the last bad run.
     pub step: Option<String>,
-    /// The message of its last bad run.
+    /// Message of the last bad run.
     pub message: Option<Masked>,
-    /// When it opened.
+    /// Opening time.
     pub opened_at: DateTime<Utc>,
-    /// When it resolved.
+    /// Time of resolving; absent while the incident is open.
     pub resolved_at: Option<DateTime<Utc>>,
-    /// Its last bad run.
+    /// Last bad run.
     pub last_run: RunId,
-    /// How it ended, if not by good runs.
+    /// Cause of the end if the incident was not resolved by good runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
 }
 
-/// One event of one group to one receiver: owed from the commit that decided it until it is sent.
+/// Notification of one event of a group to one receiver, queued by the commit that decided it until it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
-    /// `<dedup key>#<number of the event>@<receiver>`: the same after any crash.
+pub struct Notification {
+    /// `<dedup key>#<number of the event>@<receiver>`, the same after any crash.
     pub id: String,
-    /// To whom.
+    /// Name of the receiver.
     pub receiver: String,
-    /// What happened.
+    /// Reported event.
     pub event: Event,
-    /// The key under which the receiver knows the group: `<group id>:<opening>`.
+    /// Dedup key of the group without the identity of the store: `<group id>:<opening>`.
     pub key: String,
-    /// The incident that speaks for the group, as it was then: the loudest that is open, of equals the first; of a
-    /// group that is over, the one that its key is of.
+    /// Incident that represents the group, as of the event: the open incident with the highest severity, the first one
+    /// among equals. For a resolved group, the incident that the dedup key belongs to.
     pub incident: Incident,
-    /// The other incidents of the group, of a digest those that were held, the loudest first. Bounded.
+    /// Other incidents of the group, or those that a digest summarizes, highest severity first. Limited in number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Affected>,
-    /// How many incidents of the group are not in `others`, because they are too many.
+    /// Number of further incidents of the group that are omitted from `others`.
     #[serde(default)]
     pub uncounted: usize,
-    /// What is new, in a few words: `was timeout`, `warning became critical`, `is flapping: 6 changes in 10m`.
+    /// Change in a few words: `was timeout`, `warning became critical`, `is flapping: 6 changes in 10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The keys of the open incidents of which a digest is the first notice that its receiver gets.
+    /// Dedup keys of the open incidents of which this digest is the first notification to its receiver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opens: Vec<String>,
-    /// Since when it is owed.
-    pub owed_at: DateTime<Utc>,
-    /// The identity of the store that it comes from, which its keys carry; empty for what receivers know without one.
+    /// Time when the notification was queued.
+    pub queued_at: DateTime<Utc>,
+    /// Identity of the originating store, a part of the dedup keys. Empty for keys that receivers have without it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub store: String,
-    /// Whether an earlier try may have reached the receiver.
+    /// Whether an earlier attempt may have reached the receiver.
     #[serde(skip)]
     pub repeat: bool,
 }
 
 impl Affected {
-    /// An incident in few words.
+    /// Creates the summary of an incident.
     pub fn of(incident: &Incident) -> Self {
         Self {
             subject: incident.subject.clone(),
@@ -390,9 +394,9 @@ impl Affected {
     }
 }
 
-impl Notice {
-    /// A notice of the incident's latest event.
-    pub fn new(incident: &Incident, event: Event, receiver: &str, owed_at: DateTime<Utc>) -> Self {
+impl Notification {
+    /// Creates a notification of the latest event of an incident.
+    pub fn new(incident: &Incident, event: Event, receiver: &str, queued_at: DateTime<Utc>) -> Self {
         Self {
             id: format!("{}#{}@{receiver}", incident.dedup_key(), incident.events),
             receiver: receiver.to_owned(),
@@ -403,13 +407,14 @@ impl Notice {
             uncounted: 0,
             note: None,
             opens: Vec::new(),
-            owed_at,
+            queued_at,
             store: String::new(),
             repeat: false,
         }
     }
 
-    /// Notes the identity of the store that it comes from, once. Its id is that of no other store's notice then.
+    /// Sets the identity of the originating store, unless it is already set. The id of the notification is then unique
+    /// among all stores.
     pub fn qualify(&mut self, store: &str) {
         if self.store.is_empty() && !store.is_empty() {
             store.clone_into(&mut self.store);
@@ -417,116 +422,126 @@ impl Notice {
         }
     }
 
-    /// Returns the keys of which it is the first notice that its receiver gets.
+    /// Returns the keys of which this is the first notification to its receiver.
     pub fn opened_keys(&self) -> impl Iterator<Item = &str> {
         let own = (self.event == Event::Opened).then_some(self.key.as_str());
         own.into_iter().chain(self.opens.iter().map(String::as_str))
     }
 
-    /// The dedup key under which receivers know the group: `<group id>:<opening>@<store>`.
+    /// Returns the dedup key of the group as receivers have it: `<group id>:<opening>@<store>`.
     pub fn dedup_key(&self) -> String {
         if self.store.is_empty() { self.key.clone() } else { format!("{}@{}", self.key, self.store) }
     }
 }
 
-/// Why something was told, or why not. Kept when its reason changes; otherwise the last one counts up.
+/// Decision of the alert pipeline to notify or not. Stored if the reason differs from that of the last decision;
+/// otherwise the count of the last one is increased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// About what.
+    /// Subject of the decision.
     pub subject: Subject,
-    /// The bounded reason.
-    pub why: Why,
-    /// The figures behind it: `1 bad of the last 2, 2 needed`.
+    /// Bounded reason.
+    #[serde(alias = "why")]
+    pub reason: DecisionReason,
+    /// Figures behind the reason: `1 bad of the last 2, 2 needed`.
     pub detail: String,
-    /// The run that it was decided for.
+    /// Run that led to the decision; absent if no single run did.
     pub run: Option<RunId>,
-    /// When.
+    /// Time of the decision.
     pub at: DateTime<Utc>,
 }
 
-/// The bounded reason of a [`Decision`].
+/// Bounded reason of a [`Decision`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// Good, and nothing was wrong.
+pub enum DecisionReason {
+    /// A good run without an open incident.
     Good,
-    /// Bad, but at fewer locations than have to agree.
+    /// A bad run, but at fewer locations than the quorum.
     Quorum,
-    /// Bad, but not as often as `alert.after` asks for.
-    Count,
-    /// Bad often enough: opened.
+    /// A bad run, but fewer than the threshold `alert.after`.
+    #[serde(alias = "count")]
+    BelowThreshold,
+    /// The threshold of bad runs was reached and the incident opened.
     Opened,
-    /// Bad, and open already.
-    Repeat,
-    /// A failed run made a warning louder.
-    Raised,
-    /// Good, but not as often as `alert.recover_after` asks for.
+    /// A bad run while the incident is already open.
+    #[serde(alias = "repeat")]
+    AlreadyOpen,
+    /// A failed run raised the severity from `warning`.
+    #[serde(alias = "raised")]
+    SeverityRaised,
+    /// A good run, but fewer than the recovery threshold `alert.recover_after`.
     Recovering,
-    /// Good often enough: resolved.
+    /// The recovery threshold of good runs was reached and the incident resolved.
     Resolved,
-    /// The scenario was removed while its incident was open: resolved.
+    /// The scenario was removed while its incident was open, which resolved the incident.
     Removed,
-    /// The scenario was paused while its incident was open: resolved.
+    /// The scenario was paused while its incident was open, which resolved the incident.
     Paused,
-    /// Its file cannot be used: nobody looks, and what is open stays open.
+    /// The scenario file is unusable: the scenario is not monitored, and an open incident stays open.
     Unwatched,
-    /// `unknown`: says nothing of the target.
-    OwnFault,
-    /// Failed, where only degraded runs are to alert: neither good nor bad.
+    /// An `unknown` run: agent fault, without information about the target.
+    #[serde(alias = "own_fault")]
+    AgentFault,
+    /// A failed run of a scenario that alerts on degraded runs only: neither good nor bad.
     Ignored,
-    /// Opened, and its group gathers others before it is told.
-    Waiting,
-    /// Queued, in a notice of its own. Whether it has arrived is what the notice says.
-    Told,
-    /// Told in the notice of another incident with the same cause, or to be.
+    /// The incident opened; its group wait delays the notification.
+    #[serde(alias = "waiting")]
+    GroupWait,
+    /// A notification of its own was queued. Whether it arrived is recorded with the notification.
+    #[serde(alias = "told")]
+    Notified,
+    /// Included in a present or future notification of another incident with the same failure fingerprint.
     Grouped,
-    /// Over before anyone was told.
-    Brief,
-    /// Opens and resolves over and over: told once, then quiet until it is steady.
+    /// Resolved before a notification was sent.
+    #[serde(alias = "brief")]
+    ResolvedEarly,
+    /// The incident opens and resolves repeatedly: notified once, then suppressed until it is steady.
     Flapping,
-    /// A scenario that it depends on fails as well, or is looked at first.
+    /// A dependency fails as well, or has to run first.
     Dependency,
-    /// A window of maintenance is open.
+    /// A maintenance window is active.
     Maintenance,
-    /// Somebody silenced it.
+    /// A silence is active.
     Silence,
-    /// What held it is over: told if it is bad once more.
+    /// The suppression ended; the next bad run causes a notification.
     Released,
-    /// Somebody has taken it over: no reminders.
+    /// The incident is acknowledged: no reminders.
     Acknowledged,
-    /// Nobody has acknowledged it in time: others are told as well.
+    /// The incident was not acknowledged in time: further receivers are notified.
     Escalated,
-    /// A person resolved it by hand.
+    /// An operator resolved the incident.
     ByHand,
-    /// Still open, but otherwise than before: told as an update.
+    /// The incident is still open, but changed, which causes an update.
     Changed,
-    /// Its receiver was told as often as it wants to be within an hour: in its digest.
-    Limited,
-    /// Still open, unchanged, and told again because `alert.remind` asks for it.
+    /// The rate limit of the receiver is exhausted: reported in its digest.
+    #[serde(alias = "limited")]
+    RateLimited,
+    /// The incident is still open and unchanged: `alert.remind` causes a reminder.
     Reminded,
 }
 
-impl Why {
-    /// The name others see.
+impl DecisionReason {
+    /// Returns the name used in the API and in exports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::Quorum => "quorum",
-            Self::Count => "count",
+            Self::BelowThreshold => "below_threshold",
             Self::Opened => "opened",
-            Self::Repeat => "repeat",
-            Self::Raised => "raised",
+            Self::AlreadyOpen => "already_open",
+            Self::SeverityRaised => "severity_raised",
             Self::Recovering => "recovering",
             Self::Resolved => "resolved",
             Self::Removed => "removed",
             Self::Paused => "paused",
             Self::Unwatched => "unwatched",
-            Self::OwnFault => "own_fault",
+            Self::AgentFault => "agent_fault",
             Self::Ignored => "ignored",
-            Self::Waiting => "waiting",
-            Self::Told => "queued",
+            Self::GroupWait => "group_wait",
+            Self::Notified => "queued",
             Self::Grouped => "grouped",
-            Self::Brief => "brief",
+            Self::ResolvedEarly => "resolved_early",
             Self::Flapping => "flapping",
             Self::Dependency => "dependency",
             Self::Maintenance => "maintenance",
@@ -536,7 +551,7 @@ impl Why {
             Self::Escalated => "escalated",
             Self::ByHand => "by_hand",
             Self::Changed => "changed",
-            Self::Limited => "limited",
+            Self::RateLimited => "rate_limited",
             Self::Reminded => "reminded",
         }
     }

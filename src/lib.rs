@@ -1,36 +1,36 @@
 //! wachta: a synthetic monitoring agent.
 //!
-//! Three nouns of plain data carry the program: a [`scenario::Scenario`] says what to check,
-//! an [`outcome::Outcome`] what happened in one run, an [`incident::Incident`] what it means.
-//! Every module turns one into the next, or shows it to someone:
+//! The program is built on three types of plain data: a [`scenario::Scenario`] describes what to test, an
+//! [`outcome::Outcome`] is the result of one run, and an [`incident::Incident`] is a problem derived from outcomes.
+//! Every module converts one to the next or presents it:
 //!
 //! ```text
-//! files ─load→ Catalog ─schedule→ due Scenario ─run→ Outcome ─judge→ Incident ─notify→ people
+//! files ─load→ Catalog ─schedule→ due Scenario ─run→ Outcome ─evaluate→ Incident ─notify→ people
 //!                                                       └─fan out→ { prometheus · zabbix · ecs · sentry … }
 //! ```
 //!
-//! Imports point down only (`tests/architecture.rs` holds this table):
+//! Modules may import only from the rows below their own (`tests/architecture.rs` enforces this table):
 //!
 //! ```text
-//!  7  entry      main → cli                               arguments, exit codes, reports
-//!  6  assembly   app                                      the one place that knows every part
-//!  5  reaction   web   alert                              show outcomes; judge outcomes
-//!  4  running    run   blackbox                           one scenario in, one outcome out; one module and target in, metrics out
-//!  3  engines    browser   schedule   sink   notify   demo
-//!  2  ground     store   wire   values                    the store; every protocol; the values of a run and what they must be
-//!  1  tools      clock   tasks   bounded   own_errors
-//!  0  words      scenario ← outcome ← incident; names; diagnostic; secret
+//!  7  CLI             main → cli                              arguments, exit codes, reports
+//!  6  application     app                                     the only module that uses all others
+//!  5  alerting, web   web   alert                             outcomes presented; outcomes evaluated
+//!  4  runs            run   blackbox                          scenario to outcome; probe module and target to metrics
+//!  3  engines         browser   schedule   sink   notify   demo
+//!  2  foundation      store   wire   values                   storage; network protocols; values and matchers of a run
+//!  1  tools           clock   tasks   bounded   own_errors
+//!  0  domain          scenario ← outcome ← incident; names; diagnostic; secret
 //! ```
 //!
-//! The path of an outcome: `schedule` finds a scenario due and calls the function `app` gave it;
-//! that function is `run::run`. Its [`outcome::Outcome`] goes to `alert::Committer`, which writes it
-//! together with the advanced incident, the decision and the owed notices in one transaction, and to
-//! the sinks, each of which has a queue and a task of its own. `notify` delivers what is owed.
+//! Path of an outcome: `schedule` finds a due scenario and calls a function provided by `app`, which is `run::run`. The
+//! [`outcome::Outcome`] is sent to `alert::Committer`, which writes it together with the updated incident, the decision
+//! and the queued notifications in one transaction, and to the sinks, each of which has its own queue and task.
+//! `notify` delivers the queued notifications.
 //!
-//! Glossary: a *scenario* has *steps*; an *expectation* is what must hold; an *outcome* has a
-//! *verdict* (passed, degraded, failed, unknown) with a *reason* and *evidence*; an *incident* is
-//! opened and resolved by outcomes; a *notice* tells one *receiver* of one event of it; a *sink*
-//! shows outcomes to another system; a *location* is where an agent looks from.
+//! Glossary: a *scenario* has *steps*; an *expectation* is a condition that must hold; an *outcome* has a *verdict*
+//! (passed, degraded, failed, unknown) with a *reason* and *evidence*; an *incident* is opened and resolved by
+//! outcomes; a *notification* informs one *receiver* of one event of an incident; a *sink* exports outcomes to another
+//! system; a *location* is the place that an agent runs from.
 
 pub mod alert;
 pub mod app;

@@ -1,4 +1,4 @@
-//! The wachta binary.
+//! Binary of wachta.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Names that users, dashboards, rules and scripts depend on, each declared once.
+//! External names that users, dashboards, rules and scripts depend on, each declared once.
 
 use std::fmt;
 
@@ -6,20 +6,21 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident $text:literal $class:ident;)*) => {
-        /// Why an outcome is not `passed`: a bounded set, used as a metric label, in Zabbix, in the API.
+        /// Reason of a verdict other than `passed`: one of a bounded set, used as a metric label, in Zabbix and in the
+        /// API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Reason { $($(#[$doc])* #[serde(rename = $text)] $name,)* }
 
         impl Reason {
-            /// Every reason there is.
+            /// All reasons.
             pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
 
-            /// The name others see.
+            /// Returns the external name.
             pub fn as_str(self) -> &'static str {
                 match self { $(Reason::$name => $text,)* }
             }
 
-            /// Which verdict it explains.
+            /// Returns the class of the verdict that the reason explains.
             pub fn class(self) -> ReasonClass {
                 match self { $(Reason::$name => ReasonClass::$class,)* }
             }
@@ -27,89 +28,89 @@ macro_rules! reasons {
     };
 }
 
-/// Which verdict a [`Reason`] explains.
+/// Verdict that a [`Reason`] explains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReasonClass {
-    /// The target's fault.
+    /// A failure of the target.
     Failed,
-    /// Our own fault.
+    /// An agent fault.
     Unknown,
-    /// A soft limit was missed.
+    /// A violated soft limit.
     Degraded,
 }
 
 reasons! {
-    /// The time for a step or the scenario ran out.
+    /// The timeout of a step or the scenario expired.
     Timeout "timeout" Failed;
-    /// The answer's status was not the expected one.
+    /// The status of the response was not the expected one.
     Status "status" Failed;
     /// An expectation did not hold.
     Assertion "assertion" Failed;
-    /// `faster_than` was missed.
+    /// The limit of `faster_than` was exceeded.
     Slow "slow" Failed;
-    /// `give_up_if` held.
+    /// The conditions of `give_up_if` held.
     GaveUp "gave_up" Failed;
-    /// No element matched the target.
+    /// No element matched the locator.
     NotFound "not_found" Failed;
-    /// More than one element matched the target.
+    /// More than one element matched the locator.
     Ambiguous "ambiguous" Failed;
-    /// A name was used that no step of this run saved.
+    /// A reference named a value that no step of this run has saved.
     MissingValue "missing_value" Failed;
-    /// The name did not resolve.
+    /// The host name could not be resolved.
     Dns "dns" Failed;
-    /// No connection.
+    /// No connection could be established.
     Connect "connect" Failed;
     /// The TLS handshake failed.
     Tls "tls" Failed;
-    /// The certificate is not trusted, not for this name, or about to expire.
+    /// The certificate is not trusted, not valid for this name, or about to expire.
     Certificate "certificate" Failed;
-    /// The answer broke its protocol.
+    /// The response violated its protocol.
     Protocol "protocol" Failed;
-    /// The answer was larger than allowed.
+    /// The response exceeded the maximum size.
     TooLarge "too_large" Failed;
-    /// A `script` step threw.
+    /// A `script` step threw an exception.
     Script "script" Failed;
-    /// Errors on the page's console.
+    /// The console of the page contained errors.
     Console "console" Failed;
-    /// Failed requests of the page.
+    /// Requests of the page failed.
     Requests "requests" Failed;
-    /// A download did not come or was not the expected one.
+    /// A download did not arrive or did not match the expectation.
     Download "download" Failed;
-    /// The page killed its renderer.
+    /// The page crashed its renderer.
     Crash "crash" Failed;
-    /// A heartbeat did not come.
+    /// A check-in of a heartbeat did not arrive.
     Heartbeat "heartbeat" Failed;
     /// A command exited with an error.
     Exec "exec" Failed;
 
-    /// The browser did not start or went away.
+    /// The browser did not start or terminated unexpectedly.
     Browser "browser" Unknown;
     /// The agent's own script failed in the page.
     Inspection "inspection" Unknown;
-    /// The WebDriver endpoint did not start or went away.
+    /// The WebDriver endpoint did not start or terminated unexpectedly.
     Driver "driver" Unknown;
-    /// Something that this machine lacks: memory, file descriptors, ports, processes, a free browser session.
+    /// The machine lacked a resource: memory, file descriptors, ports, processes, or a free browser session.
     Resources "resources" Unknown;
-    /// Our own network was down.
+    /// The network of the agent was down.
     Network "network" Unknown;
-    /// The store did not answer.
+    /// The store did not respond.
     Store "store" Unknown;
-    /// Something of ours is not set up: a variable, a file, a right.
+    /// The agent is not set up completely: a variable, a file or a permission is missing.
     Configuration "configuration" Unknown;
-    /// The agent went away during the run.
+    /// The agent terminated during the run.
     Lost "lost" Unknown;
     /// A defect of wachta itself.
     Panic "panic" Unknown;
-    /// A heartbeat that was never seen yet.
+    /// No check-in of the heartbeat has ever arrived.
     NotSeen "not_seen" Unknown;
-    /// The agent was not awake in the window.
+    /// The agent was suspended during the check-in window.
     Asleep "asleep" Unknown;
 
-    /// A soft budget was missed.
+    /// A limit of `budget` was exceeded.
     Budget "budget" Degraded;
     /// A step under `finally` failed.
     Finally "finally" Degraded;
-    /// Another selector than the first one was needed.
+    /// A fallback locator matched instead of the first one.
     Drift "drift" Degraded;
 }
 
@@ -121,115 +122,115 @@ impl fmt::Display for Reason {
 
 /// Exit codes of `wachta run` and `wachta check`.
 pub mod exit {
-    /// All passed or degraded.
+    /// All scenarios passed or degraded.
     pub const PASSED: u8 = 0;
-    /// A scenario failed, also when others were unknown.
+    /// A scenario failed, regardless of unknown ones.
     pub const FAILED: u8 = 1;
-    /// Bad usage, or a file that does not load.
+    /// Invalid arguments, or a file that cannot be loaded.
     pub const USAGE: u8 = 2;
-    /// None failed, and at least one could not be tested.
+    /// No scenario failed, and at least one was unknown.
     pub const UNKNOWN: u8 = 3;
 }
 
-/// Where the agent listens when nothing else is said.
+/// Default address of the web server.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9815";
 
-/// What keys of silences and maintenance begin with, among all that alerting remembers in the store.
+/// Prefix of the store keys of silences and maintenance windows in the alerting state.
 pub const MUTES: &str = "mute/";
 
-/// What keys of requests begin with that were left in the store for the next start of an agent.
+/// Prefix of the store keys of commands deferred until the next start of an agent.
 pub const REQUESTS: &str = "request/";
 
 /// HTTP paths.
 pub mod path {
-    /// The page.
+    /// Overview page.
     pub const PAGE: &str = "/";
-    /// What Prometheus scrapes: `?scenario=ID`, `?tag=KEY:VALUE` and `?part=agent` select a part.
+    /// Metrics for Prometheus: `?scenario=ID`, `?tag=KEY:VALUE` and `?part=agent` select a part.
     pub const METRICS: &str = "/metrics";
-    /// 200 while the process runs.
+    /// Health: 200 while the process runs.
     pub const HEALTHY: &str = "/-/healthy";
-    /// 200 once the first catalog is loaded, 503 before and while draining.
+    /// Readiness: 200 once the first catalog is loaded, 503 before and while draining.
     pub const READY: &str = "/-/ready";
-    /// POST: load the files anew.
+    /// Reload of the files (POST).
     pub const RELOAD: &str = "/-/reload";
-    /// Someone who must call in does so, followed by a name, and perhaps `/start`, `/fail` or an exit code.
+    /// Check-ins of heartbeats, followed by a name and optionally `/start`, `/fail` or an exit code.
     pub const BEAT: &str = "/beat/";
-    /// A probe as `blackbox_exporter` makes it: `?target=&module=&hostname=&debug=`.
+    /// Probe compatible with `blackbox_exporter`: `?target=&module=&hostname=&debug=`.
     pub const PROBE: &str = "/probe";
-    /// The modules of `/probe` in effect.
+    /// Modules of `/probe` in effect.
     pub const CONFIG: &str = "/config";
-    /// The log of one of the last probes: `?id=`.
+    /// Log of a recent probe: `?id=`.
     pub const LOGS: &str = "/logs";
-    /// One scenario, followed by its id.
+    /// Page of a scenario, followed by its id.
     pub const SCENARIO: &str = "/scenario/";
-    /// One run, followed by its id.
+    /// Page of a run, followed by its id.
     pub const RUN: &str = "/run/";
-    /// One incident, followed by its id.
+    /// Page of an incident, followed by its dedup key.
     pub const INCIDENT: &str = "/incident/";
-    /// Incidents, the open ones first; followed by a key and `/ack`: taking one over.
+    /// Incidents, open ones first; followed by a key and `/ack`: acknowledgement of an incident.
     pub const API_INCIDENTS: &str = "/api/v1/incidents";
     /// Decisions, followed by the id of a scenario or the key of an incident.
     pub const API_WHY: &str = "/api/v1/why";
-    /// Silences and maintenance that people asked for; followed by an id: ending one.
+    /// Silences and maintenance windows created by operators; followed by an id: end of a silence.
     pub const API_SILENCES: &str = "/api/v1/silences";
-    /// How the agent and its sinks are.
+    /// Status of the agent and its sinks.
     pub const API_STATUS: &str = "/api/v1/status";
-    /// Opens a window of maintenance.
+    /// Creation of maintenance windows.
     pub const API_MAINTENANCE: &str = "/api/v1/maintenance";
-    /// A piece of evidence, followed by run id and file name.
+    /// Piece of evidence, followed by run id and file name.
     pub const EVIDENCE: &str = "/evidence/";
 }
 
-/// How a metric behaves.
+/// Type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Goes up and down.
+    /// A value that increases and decreases.
     Gauge,
-    /// Only goes up; starts at 0.
+    /// A value that only increases, starting at 0.
     Counter,
-    /// Counts in buckets.
+    /// Counts per bucket.
     Histogram,
 }
 
-/// A metric as others see it.
+/// Metric as exported.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// Its name, with the unit.
+    /// Name, including the unit.
     pub name: &'static str,
-    /// Its kind.
+    /// Type of the metric.
     pub kind: MetricKind,
-    /// Its labels, without those that every scenario metric has.
+    /// Labels, except those of every scenario metric.
     pub labels: &'static [&'static str],
-    /// One line of help.
+    /// Help text in one line.
     pub help: &'static str,
 }
 
-/// Metrics of wachta. Those that begin with `SCENARIO`, `STEP`, `HTTP`, `TLS`, `WEB` or `SLO` have the labels
-/// `scenario` and `location` as well.
+/// Metrics of wachta. Those that begin with `SCENARIO`, `STEP`, `HTTP`, `TLS`, `WEB` or `SLO` also have the labels
+/// `scenario` and `location`.
 pub mod metric {
     use super::{Metric, MetricKind};
 
     /// Labels of every scenario metric.
     pub const SCENARIO_LABELS: [&str; 2] = ["scenario", "location"];
 
-    /// Upper bounds of duration buckets, in seconds. Few, since each one is a series of every scenario: a scraper that
-    /// asks for protobuf gets a native histogram beside them.
+    /// Upper bounds of duration buckets, in seconds. Their number is small because each one is a time series per
+    /// scenario; a scraper that requests protobuf receives a native histogram as well.
     pub const DURATION_BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
 
     /// Upper bounds of the buckets of the schedule lag, in seconds.
     pub const LAG_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-    /// How much is exported of each scenario: `metrics.detail`.
+    /// Amount of metrics exported per scenario: `metrics.detail`.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     pub enum Detail {
-        /// What dashboards and rules need of a scenario.
+        /// Only the metrics that dashboards and rules need.
         Basic,
-        /// The histogram of durations, steps, phases, web vitals and the objective as well.
+        /// Additionally the duration histogram, steps, phases, web vitals and the objective.
         Full,
     }
 
-    /// Metrics of scenarios that are exported at [`Detail::Basic`] too. The certificate is then that of the step whose
-    /// certificate expires first.
+    /// Scenario metrics that are also exported at [`Detail::Basic`]. In that case the certificate metric covers the
+    /// step whose certificate expires first.
     pub const BASIC: [&Metric; 12] = [
         &SCENARIO_INFO,
         &SCENARIO_SUCCESS,
@@ -248,7 +249,7 @@ pub mod metric {
     macro_rules! metrics {
         ($($id:ident $name:literal $kind:ident [$($label:literal),*] $help:literal;)*) => {
             $(#[doc = $help] pub const $id: Metric = Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], help: $help };)*
-            /// Every metric that wachta exports.
+            /// All metrics exported by wachta.
             pub const ALL: &[&Metric] = &[$(&$id,)*];
         };
     }
@@ -276,9 +277,9 @@ pub mod metric {
         SLO_BUDGET_REMAINING "wachta_slo_error_budget_remaining_ratio" Gauge [] "The share of the failures that the objective allows within its window that is left; below 0 when there were more.";
         SCENARIOS "wachta_scenarios" Gauge ["state"] "Scenarios that are loaded, that are paused, and files or scenarios that were refused.";
         INCIDENTS_OPEN "wachta_incidents_open" Gauge ["severity"] "Open incidents.";
-        NOTICES_SENT "wachta_notices_sent_total" Counter ["receiver"] "Notices that the receiver took.";
-        NOTICES_FAILED "wachta_notices_failed_total" Counter ["receiver"] "Tries to send a notice that failed.";
-        NOTICES_SUPPRESSED "wachta_notices_suppressed_total" Counter ["reason"] "Bad outcomes that led to no notice.";
+        NOTIFICATIONS_SENT "wachta_notifications_sent_total" Counter ["receiver"] "Notifications that the receiver took.";
+        NOTIFICATIONS_FAILED "wachta_notifications_failed_total" Counter ["receiver"] "Tries to send a notification that failed.";
+        NOTIFICATIONS_SUPPRESSED "wachta_notifications_suppressed_total" Counter ["reason"] "Bad outcomes that led to no notification.";
         SCHEDULE_LAG "wachta_schedule_lag_seconds" Histogram [] "From the due time of a run to its start.";
         SCHEDULE_SKIPPED "wachta_schedule_skipped_total" Counter ["cause"] "Due runs that were not started.";
         BROWSER_SESSIONS "wachta_browser_sessions" Gauge ["state"] "Browser sessions.";
@@ -305,7 +306,7 @@ pub mod metric {
 }
 
 impl metric::Detail {
-    /// The word that the agent's file uses.
+    /// Returns the name in the agent configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Basic => "basic",
@@ -313,7 +314,7 @@ impl metric::Detail {
         }
     }
 
-    /// Maximum number of series of a scenario, those of its steps aside.
+    /// Returns the maximum number of time series of a scenario, without those of its steps.
     pub fn max_series(self) -> usize {
         match self {
             Self::Basic => 12,
@@ -322,55 +323,55 @@ impl metric::Detail {
     }
 }
 
-/// Why a due run was not started: the label `cause` of `wachta_schedule_skipped_total`.
+/// Causes of a skipped run: the label `cause` of `wachta_schedule_skipped_total`.
 pub mod skipped {
-    /// The one before still runs.
+    /// The previous run is still in progress.
     pub const OVERLAP: &str = "overlap";
-    /// The due time passed while the agent was not running or was stopped.
+    /// The due time passed while the agent was not running or was suspended.
     pub const MISSED: &str = "missed";
-    /// Every cause there is.
+    /// All causes.
     pub const ALL: [&str; 4] = [OVERLAP, "capacity", "paused", MISSED];
 }
 
-/// Why a bad outcome led to no notice: the label `reason` of `wachta_notices_suppressed_total`.
+/// Reasons why a bad outcome caused no notification: the label `reason` of `wachta_notifications_suppressed_total`.
 pub mod suppressed {
-    /// The verdict was `unknown`: our own fault.
-    pub const OWN_FAULT: &str = "own_fault";
-    /// Not yet as many bad runs as `alert.after` asks for.
-    pub const COUNT: &str = "count";
-    /// The incident is open and its notice is sent or owed.
-    pub const REPEAT: &str = "repeat";
-    /// It opens and resolves over and over, which was told.
+    /// The verdict was `unknown` because of an agent fault.
+    pub const AGENT_FAULT: &str = "agent_fault";
+    /// There were fewer bad runs than `alert.after` requires.
+    pub const BELOW_THRESHOLD: &str = "below_threshold";
+    /// The incident is open, and its notification is delivered or queued.
+    pub const ALREADY_OPEN: &str = "already_open";
+    /// The incident opens and resolves repeatedly, and a notification of that has been sent.
     pub const FLAPPING: &str = "flapping";
-    /// A scenario that it depends on fails as well, or has still to be looked at.
+    /// A scenario that this one depends on fails as well, or a run of it is pending.
     pub const DEPENDENCY: &str = "dependency";
-    /// A window of maintenance.
+    /// A maintenance window is active.
     pub const MAINTENANCE: &str = "maintenance";
-    /// Somebody silenced it.
+    /// A silence is active.
     pub const SILENCE: &str = "silence";
-    /// Somebody has taken it over: no reminder.
+    /// The incident is acknowledged, so no reminder is sent.
     pub const ACKNOWLEDGED: &str = "acknowledged";
-    /// Bad, but at fewer locations than have to agree.
+    /// The runs were bad at fewer locations than the quorum requires.
     pub const QUORUM: &str = "quorum";
-    /// It joined the notice of another incident with the same cause.
-    pub const CAUSE: &str = "cause";
-    /// It was over before its group had gathered.
-    pub const GROUP: &str = "group";
-    /// The receiver was told as often as it wants to be within an hour.
-    pub const LIMIT: &str = "limit";
-    /// Every reason there is.
+    /// The incident joined the notification of another one with the same failure fingerprint.
+    pub const GROUPED: &str = "grouped";
+    /// The incident was resolved before the group wait ended.
+    pub const RESOLVED_EARLY: &str = "resolved_early";
+    /// The rate limit of the receiver was reached.
+    pub const RATE_LIMITED: &str = "rate_limited";
+    /// All reasons.
     pub const ALL: [&str; 12] = [
-        OWN_FAULT,
+        AGENT_FAULT,
         QUORUM,
-        COUNT,
+        BELOW_THRESHOLD,
         FLAPPING,
         DEPENDENCY,
         MAINTENANCE,
         SILENCE,
         ACKNOWLEDGED,
-        CAUSE,
-        GROUP,
-        REPEAT,
-        LIMIT,
+        GROUPED,
+        RESOLVED_EARLY,
+        ALREADY_OPEN,
+        RATE_LIMITED,
     ];
 }

@@ -1,4 +1,4 @@
-//! What happened in one run. Plain data; every sink, the store and the page are views of it.
+//! Outcome of a run, as plain data. The sinks, the store and the web page are all views of it.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::names::Reason;
 use crate::scenario::{Kind, ScenarioId};
 use crate::secret::Masked;
 
-/// How a run ended: a word of the scenario language, since `alert.verdicts` names it.
+/// Verdict of a run. It is defined in the scenario language because `alert.verdicts` uses its names.
 pub use crate::scenario::Verdict;
 
-/// The id of a run: a `UUIDv7`, whose 16 bytes are also the trace id.
+/// Id of a run: a `UUIDv7`, whose 16 bytes also serve as the trace id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(pub Uuid);
 
 impl RunId {
-    /// A new id.
+    /// Creates a new id.
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -38,79 +38,79 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What happened in one run. Complete enough to draw its waterfall.
+/// Outcome of a run, complete enough to draw its waterfall.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The run.
+    /// Id of the run.
     pub run: RunId,
-    /// The number that the agent gave it when the run ended: one more than the outcome before it has, across restarts.
-    /// 0 for an outcome that has no number.
+    /// Sequence number, assigned by the agent when the run ends: one more than that of the previous outcome, across
+    /// restarts. 0 for an outcome without a number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub seq: u64,
-    /// The streak that the scenario is in after this run, set with the number. `None` for an outcome that has no number,
-    /// and before the first conclusive run.
+    /// Streak of the scenario after this run, set together with `seq`. `None` for an outcome without a number, and
+    /// before the first conclusive run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streak: Option<Streak>,
-    /// Of which scenario.
+    /// Id of the scenario.
     pub scenario: ScenarioId,
-    /// The scenario's name.
+    /// Display name of the scenario.
     pub name: String,
-    /// What the scenario mainly is.
+    /// Kind of the scenario as a whole.
     pub kind: Kind,
-    /// Where the agent looks from.
+    /// Location of the agent.
     pub location: String,
-    /// When it was due; for a run that was asked for, when it was asked for.
+    /// Due time of the run; for a run on request, the time of the request.
     pub due_at: DateTime<Utc>,
-    /// When it started.
+    /// Start of the run.
     pub started_at: DateTime<Utc>,
-    /// When it ended; the time that goes with every value made from this outcome.
+    /// End of the run; the timestamp of every value exported from this outcome.
     pub ended_at: DateTime<Utc>,
-    /// How long it took.
+    /// Duration of the run.
     #[serde(with = "seconds")]
     pub duration: Duration,
-    /// How it ended.
+    /// Verdict of the run.
     pub verdict: Verdict,
-    /// Why it is not `passed`.
+    /// Reason of a verdict other than `passed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// One line for people.
+    /// Summary in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Masked>,
     /// Position in `steps` of the step that decided the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_step: Option<usize>,
-    /// What the steps did, in the order they were reached; those of groups follow their group.
+    /// Results of the steps, in the order in which they were reached. The steps of a group follow the group.
     pub steps: Vec<StepResult>,
-    /// What was kept of the run.
+    /// Evidence stored for the run.
     pub evidence: Vec<Evidence>,
-    /// The browser, where there was one.
+    /// Browser of the run, if the scenario needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<BrowserResult>,
-    /// What it did otherwise than the last good run that was kept, the most telling first.
+    /// Differences from the most recent stored good run, most significant first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
 }
 
-/// Something that a run did otherwise than a good one.
+/// Difference between a run and a good one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// What it is about.
+    /// Subject of the difference.
     pub kind: DifferenceKind,
-    /// It, for people: `POST /api/orders answers 500, was 201`.
+    /// Description, such as `POST /api/orders answers 500, was 201`.
     pub text: Masked,
 }
 
-/// What a difference between two runs is about.
+/// Subject of a difference between two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DifferenceKind {
-    /// A request that was answered otherwise, is new or missing.
+    /// A request with a different response, a new request or a missing one.
     Request,
-    /// An error on the console.
+    /// A console error.
     Console,
     /// A step that took much longer.
     Step,
-    /// What the page shows.
+    /// The content of the page.
     Page,
 }
 
@@ -125,7 +125,8 @@ fn is_zero(seq: &u64) -> bool {
 }
 
 impl Outcome {
-    /// Roughly how many bytes the outcome takes in memory: its strings are short, so its parts are counted.
+    /// Returns the approximate memory use of the outcome in bytes, estimated from the number of its parts because the
+    /// strings are short.
     pub fn approximate_bytes(&self) -> usize {
         1_024
             + self.steps.len() * 768
@@ -142,8 +143,9 @@ impl Outcome {
             + self.message.as_ref().map_or(0, |message| message.len())
     }
 
-    /// Its steps as the scenario's file has them, each once: what a suite adds has names that nobody bounds and is no
-    /// series, and of a group that was done again the last try counts.
+    /// Returns the steps as defined in the scenario file, each once. Test cases added by a suite are left out because
+    /// their names are unbounded and must not become time series; of a repeated group only the last attempt is
+    /// returned.
     pub fn steps_of_file(&self) -> impl Iterator<Item = &StepResult> {
         self.steps.iter().filter(|step| !step.retried && (self.kind != Kind::Exec || step.depth == 0))
     }
@@ -157,28 +159,28 @@ impl Outcome {
         }
     }
 
-    /// The step that decided the verdict.
+    /// Returns the step that decided the verdict.
     pub fn deciding_step(&self) -> Option<&StepResult> {
         self.failed_step.and_then(|index| self.steps.get(index))
     }
 }
 
-/// The conclusive runs of a scenario, one after another, in which its target was up, or in which it was down. Runs that
-/// are `unknown` neither end a streak nor count in it. It is stored with each outcome, so it survives restarts.
+/// Consecutive conclusive runs of a scenario with the same state of the target, up or down. Runs that are `unknown`
+/// neither end a streak nor count in it. The streak is stored with each outcome and survives restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streak {
     /// Whether the target was up in these runs.
     pub is_up: bool,
-    /// The first run of the streak.
+    /// Id of the first run of the streak.
     pub first_run: RunId,
     /// Start of the first run.
     pub started_at: DateTime<Utc>,
-    /// Number of conclusive runs so far, the first one included.
+    /// Number of conclusive runs so far, including the first one.
     pub runs: u64,
 }
 
 impl Streak {
-    /// Returns the streak after a run, given the one before it.
+    /// Returns the streak after a run, given the previous streak.
     #[must_use]
     pub fn after(before: Option<Self>, outcome: &Outcome) -> Option<Self> {
         let Some(is_up) = outcome.is_up() else { return before };
@@ -188,75 +190,75 @@ impl Streak {
     }
 }
 
-/// How a step ended.
+/// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepStatus {
-    /// It did what it should.
+    /// The step succeeded.
     Passed,
-    /// It did not.
+    /// The step failed.
     Failed,
-    /// We could not try.
+    /// The step could not be tried because of an agent fault.
     Unknown,
-    /// It was passed over.
+    /// The step was not run.
     Skipped,
 }
 
-/// What one step did.
+/// Result of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepResult {
-    /// Its name, from the template text.
+    /// Name, from the text of the template.
     pub name: String,
-    /// How deep it is in groups; 0 at the top.
+    /// Nesting depth in groups; 0 at the top level.
     #[serde(default)]
     pub depth: u8,
-    /// Whether it stands under `finally`.
+    /// Whether the step is listed under `finally`.
     #[serde(default)]
     pub finally: bool,
-    /// Whether its failure leaves the verdict alone.
+    /// Whether the verdict ignores a failure of the step.
     #[serde(default)]
     pub optional: bool,
-    /// Its span id, as in a trace; 16 hexadecimal digits.
+    /// Span id for traces: 16 hexadecimal digits.
     pub span_id: String,
-    /// From the start of the run to its own.
+    /// Time from the start of the run to the start of the step.
     #[serde(with = "seconds")]
     pub offset: Duration,
-    /// How long it took.
+    /// Duration of the step.
     #[serde(with = "seconds")]
     pub duration: Duration,
-    /// How it ended.
+    /// Result of the step.
     pub status: StepStatus,
-    /// `file.yaml:LINE:COLUMN` of the step, or of the expectation that did not hold.
+    /// Position of the step, or of the expectation that did not hold, as `file.yaml:LINE:COLUMN`.
     pub place: String,
-    /// Why it failed.
+    /// Cause of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure<Masked>>,
-    /// What its answer was like.
+    /// Properties of the HTTP response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpResult>,
-    /// The requests that it sent and that are not in `http`, in order: those of earlier tries, and those of a last try
-    /// that has no answer. Of very many tries those in the middle are left out.
+    /// Requests of the step that are not in `http`, in the order sent: those of earlier attempts, and those of a last
+    /// attempt without a response. If there are very many attempts, the middle ones are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier_requests: Vec<Hop>,
-    /// What happened besides, for people: a dialog that nobody asked for, an overlay that was in the way.
+    /// Remarkable events during the step, such as an unexpected dialog or an overlay that covered an element.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Masked>,
-    /// The lines of the scenario's file that it failed at, as they were when it ran, with the place marked.
+    /// Lines of the scenario file at which the step failed, in the version that was run, with the position marked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snippet: Option<Masked>,
-    /// Whether its group was done again later: what it did counts no longer.
+    /// Whether the group of the step was repeated later, so that this result no longer counts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retried: bool,
-    /// When the certificate that it saw expires.
+    /// Expiry time of the certificate presented to the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_expires_at: Option<DateTime<Utc>>,
-    /// What is known of the document that it opened, up to the end of the run or to the next document.
+    /// Measurements of the document opened by the step, up to the end of the run or until the next document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Box<PageResult>>,
 }
 
 impl StepResult {
-    /// Every request that it sent, in order, as far as the outcome has them.
+    /// Returns every request of the step that the outcome contains, in the order sent.
     pub fn requests(&self) -> impl Iterator<Item = &Hop> {
         self.earlier_requests.iter().chain(self.http.iter().flat_map(|http| &http.hops))
     }
@@ -267,37 +269,37 @@ impl StepResult {
 pub struct PageTotals {
     /// Number of requests sent.
     pub requests: u64,
-    /// Number of requests without an answer, or answered with a status of 400 or more.
+    /// Number of requests without a response or with a status of 400 or higher.
     pub failed_requests: u64,
-    /// Bytes received over the wire, headers included.
+    /// Bytes received over the network, including headers.
     pub bytes: u64,
-    /// Number of errors on the console, uncaught exceptions included.
+    /// Number of console errors, including uncaught exceptions.
     pub console_errors: u64,
 }
 
-/// What is known of one document: it belongs to the step that opened it.
+/// Measurements of one document, assigned to the step that opened it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct PageResult {
-    /// Its URL; secrets masked.
+    /// URL with masked secrets.
     pub url: String,
-    /// The document's status, where the browser said it.
+    /// Status of the document, if the browser reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Web vitals and navigation timing, in seconds from the start of the navigation. What the browser does not give is
-    /// absent, never 0.
+    /// Web vitals and navigation timing, in seconds from the start of the navigation. A value that the browser does not
+    /// report is absent, never 0.
     #[serde(default)]
     pub timing: PageTiming,
-    /// Requests that were sent for it, the document's own included.
+    /// Number of requests sent for the document, including its own.
     pub requests: u64,
-    /// Those without an answer, or with a status of 400 and more.
+    /// Number of requests without a response or with a status of 400 or higher.
     pub failed_requests: u64,
-    /// Bytes that came over the wire, heads included.
+    /// Bytes received over the network, including headers.
     pub bytes: u64,
-    /// Errors on its console, uncaught exceptions included.
+    /// Number of console errors, including uncaught exceptions.
     pub console_errors: u64,
 }
 
-/// Times of one document, in seconds.
+/// Timing of one document, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 pub struct PageTiming {
     /// Time to first byte.
@@ -312,25 +314,25 @@ pub struct PageTiming {
     /// Interaction to next paint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inp: Option<f64>,
-    /// Cumulative layout shift; no time, a score.
+    /// Cumulative layout shift; a score without a unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cls: Option<f64>,
-    /// The end of the name's resolution.
+    /// End of the name resolution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<f64>,
-    /// The end of connecting, TLS included.
+    /// End of the connection setup, including TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connected: Option<f64>,
-    /// `DOMContentLoaded`.
+    /// `DOMContentLoaded` event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interactive: Option<f64>,
-    /// The end of `load`.
+    /// End of the `load` event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loaded: Option<f64>,
 }
 
 impl PageTiming {
-    /// A web vital that is a time, in seconds.
+    /// Returns a duration web vital, in seconds.
     pub fn vital(&self, vital: crate::scenario::Vital) -> Option<f64> {
         use crate::scenario::Vital;
         match vital {
@@ -342,45 +344,47 @@ impl PageTiming {
     }
 }
 
-/// Which browser a run was done with.
+/// Browser of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrowserResult {
-    /// The engine.
+    /// Browser engine.
     pub engine: crate::scenario::Engine,
-    /// Its version, as the driver says it.
+    /// Version as reported by the driver.
     pub version: String,
-    /// Whether the browser ran already and gave the run a user of its own; else it was started for this run.
+    /// Whether the run used a user context of a browser that was already running; otherwise the browser was started for
+    /// this run.
     pub warm: bool,
 }
 
-/// Why a step failed, for a person. While a run goes on its texts are as they came; an outcome takes masked ones alone.
+/// Cause of a failed step, in readable form. The texts are unmasked during the run; an outcome accepts only masked
+/// ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure<T = String> {
-    /// The bounded reason.
+    /// Reason, one of a bounded set.
     pub reason: Reason,
-    /// What is wrong: lower case, concise, no final period.
+    /// Error message: lower case, concise, without a final period.
     pub message: T,
-    /// What was expected.
+    /// Expected value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<T>,
-    /// What was seen last.
+    /// Last actual value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<T>,
-    /// How long it was waited for.
+    /// Time spent waiting.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds_option")]
     pub waited: Option<Duration>,
-    /// The place that did not hold, when it is finer than the step's.
+    /// Span that caused the failure, if it is narrower than that of the step.
     #[serde(skip)]
     pub span: Option<crate::diagnostic::Span>,
 }
 
 impl Failure {
-    /// A failure with a reason and a message.
+    /// Creates a failure with a reason and a message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), expected: None, seen: None, waited: None, span: None }
     }
 
-    /// Says what was expected and what was seen.
+    /// Sets the expected and the actual value.
     #[must_use]
     pub fn compared(mut self, expected: impl Into<String>, seen: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
@@ -388,14 +392,14 @@ impl Failure {
         self
     }
 
-    /// Says how long it was waited for.
+    /// Sets the time spent waiting.
     #[must_use]
     pub fn waited(mut self, waited: Duration) -> Self {
         self.waited = Some(waited);
         self
     }
 
-    /// Says what exactly did not hold.
+    /// Sets the span of the condition that did not hold.
     #[must_use]
     pub fn at(mut self, span: crate::diagnostic::Span) -> Self {
         self.span.get_or_insert(span);
@@ -403,7 +407,7 @@ impl Failure {
     }
 }
 
-/// Texts that tests make up hold no secrets.
+/// Allows tests to build outcomes from literal texts, which contain no secrets.
 #[cfg(test)]
 impl From<Failure> for Failure<Masked> {
     fn from(failure: Failure) -> Self {
@@ -413,24 +417,25 @@ impl From<Failure> for Failure<Masked> {
     }
 }
 
-/// What an HTTP answer was like.
+/// Properties of an HTTP response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HttpResult {
-    /// The method.
+    /// HTTP method.
     pub method: String,
-    /// The URL that answered, after redirects; secrets masked.
+    /// URL of the response, after redirects and with masked secrets.
     pub url: String,
-    /// The status code.
+    /// Status code.
     pub status: u16,
-    /// Bytes of the body, decoded.
+    /// Size of the decoded body in bytes.
     pub bytes: u64,
-    /// Every request that led to it, in order: redirects first, this answer last. With `eventually` those of the last try.
+    /// Requests that led to the response, in the order sent: first the redirects, then the final request. With
+    /// `eventually`, only those of the last attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<Hop>,
 }
 
 impl HttpResult {
-    /// How long each part took, over all hops.
+    /// Returns the sum of the phases of all hops.
     pub fn phases(&self) -> Phases {
         let mut all = Phases::default();
         for hop in &self.hops {
@@ -440,64 +445,66 @@ impl HttpResult {
     }
 }
 
-/// One request and what came back.
+/// Request and its response.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Hop {
-    /// Its span id, 16 hexadecimal digits: the one in the `traceparent` that went with it. Empty in outcomes of agents
-    /// that did not keep it.
+    /// Span id, 16 hexadecimal digits, as sent in the `traceparent` header. Empty in outcomes of older agents, which
+    /// did not store it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub span_id: String,
-    /// From the start of the step to its own.
+    /// Time from the start of the step to the start of the request.
     #[serde(with = "seconds", default, skip_serializing_if = "Duration::is_zero")]
     pub offset: Duration,
-    /// Which try of the step it belongs to, counted from 0.
+    /// Attempt of the step that the request belongs to, starting at 0.
     #[serde(default, skip_serializing_if = "is_first")]
     pub attempt: u32,
-    /// The method.
+    /// HTTP method.
     pub method: String,
-    /// The URL; secrets masked.
+    /// URL with masked secrets.
     pub url: String,
-    /// The status code; none when there was no answer.
+    /// Status code, or `None` without a response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The address that it was sent to; none when there was no connection.
+    /// Address that the request was sent to, or `None` without a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<core::net::SocketAddr>,
-    /// The version of HTTP of the answer: `1.0`, `1.1`, `2`.
+    /// HTTP version of the response: `1.0`, `1.1` or `2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_version: Option<String>,
-    /// How long each part took.
+    /// Duration of each phase.
     pub phases: Phases,
-    /// Why it has no complete answer, or why nothing could be made of its answer.
+    /// Reason for a missing, incomplete or unusable response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// What a redirect to another origin left out of this request, since it is secret: headers in backquotes, `the body`.
+    /// Secret parts left out of this request after a redirect to another origin: header names in backquotes, or `the
+    /// body`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub withheld: Vec<String>,
 }
 
-/// How long the parts of a request took. What a kept connection did not need again is zero, `tls` absent.
+/// Durations of the phases of a request. On a reused connection the phases that are not needed are zero, and `tls` is
+/// absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Phases {
-    /// The name's resolution.
+    /// Name resolution.
     #[serde(with = "seconds", default)]
     pub resolve: Duration,
-    /// Connecting, that of a tunnel through a proxy included.
+    /// Connection setup, including that of a tunnel through a proxy.
     #[serde(with = "seconds", default)]
     pub connect: Duration,
-    /// The TLS handshake, where there was one.
+    /// TLS handshake, if there was one.
     #[serde(with = "seconds_option", default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Duration>,
-    /// From the sending of the request to the head of the answer.
+    /// Time from sending the request to the head of the response.
     #[serde(with = "seconds", default)]
     pub processing: Duration,
-    /// From the head to the end of the body.
+    /// Time from the head of the response to the end of the body.
     #[serde(with = "seconds", default)]
     pub transfer: Duration,
 }
 
 impl Phases {
-    /// Every phase by its name, in the order in which they happen.
+    /// Returns every phase with its name, in chronological order.
     pub fn named(&self) -> [(&'static str, Option<Duration>); 5] {
         [
             ("resolve", Some(self.resolve)),
@@ -522,52 +529,52 @@ impl std::ops::AddAssign for Phases {
     }
 }
 
-/// Something kept of a run. Never the bytes.
+/// Description of a stored piece of evidence, without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// What it is.
+    /// Kind of evidence.
     pub kind: EvidenceKind,
-    /// File name within the run's folder.
+    /// File name within the folder of the run.
     pub name: String,
     /// Path, relative to the evidence folder.
     pub path: String,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// SHA-256 of the bytes, hexadecimal.
+    /// SHA-256 of the content, in hexadecimal.
     pub sha256: String,
-    /// Position in `steps` of the step it belongs to.
+    /// Position in `steps` of the step that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
 }
 
-/// What a piece of evidence is.
+/// Kind of a piece of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvidenceKind {
-    /// A PNG.
+    /// Screenshot as PNG.
     Screenshot,
-    /// The page's HTML.
+    /// HTML of the page.
     Source,
     /// URL, title and console messages, as JSON.
     Page,
-    /// HAR 1.2: the run's requests.
+    /// Requests of the run as HAR 1.2.
     Har,
-    /// A PNG with a frame around each part that differs from the picture of the last good run.
+    /// Screenshot as PNG with a frame around each part that differs from the last good run.
     Difference,
-    /// What a screen reader would say of the page, as text.
+    /// Accessibility tree of the page, as text.
     Accessibility,
-    /// A picture of a filmstrip: JPEG.
+    /// Frame of a filmstrip, as JPEG.
     Frame,
-    /// An answer's head and the beginning of its body.
+    /// Head of a response and the beginning of its body.
     Response,
-    /// The end of what a command wrote.
+    /// End of the output of a command.
     Output,
-    /// The beginning of a file that was downloaded.
+    /// Beginning of a downloaded file.
     Download,
 }
 
 impl EvidenceKind {
-    /// The name others see.
+    /// Returns the external name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Screenshot => "screenshot",
@@ -584,7 +591,7 @@ impl EvidenceKind {
     }
 }
 
-/// Durations as seconds in JSON.
+/// Serialization of durations as seconds in JSON.
 mod seconds {
     use std::time::Duration;
 
@@ -600,7 +607,7 @@ mod seconds {
     }
 }
 
-/// Durations as seconds in JSON, where there may be none.
+/// Serialization of optional durations as seconds in JSON.
 mod seconds_option {
     use std::time::Duration;
 

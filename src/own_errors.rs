@@ -1,7 +1,7 @@
-//! The agent's own errors and panics, kept for the sink that reports them.
+//! Errors and panics of the agent itself, collected for the sink that reports them.
 //!
-//! What is logged as an error is kept, bounded, from the moment at which [`Layer`] is installed; equal ones are kept
-//! once and counted. A panic is logged as an error of the target [`PANIC`].
+//! Events logged as errors are stored, up to a limit, from the installation of [`Layer`]; equal ones are stored once
+//! and counted. A panic is logged as an error with the target [`PANIC`].
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -12,35 +12,35 @@ use chrono::{DateTime, Utc};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 
-/// The target under which a panic is logged.
+/// Log target of panics.
 pub const PANIC: &str = "wachta::panic";
 
-/// How many different errors are kept.
+/// Maximum number of different errors.
 const MOST: usize = 100;
-/// For how long an error that was given away is only counted when it comes again.
+/// Time after an error was taken during which repetitions of it are only counted.
 const QUIET: Duration = Duration::from_mins(10);
-/// The longest text of the values of an error, in characters.
+/// Maximum length of the values of an error, in characters.
 const LONGEST: usize = 4_000;
 
 static ERRORS: Mutex<VecDeque<Kept>> = Mutex::new(VecDeque::new());
 
-/// An error of the agent itself.
+/// Error of the agent itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnError {
-    /// When it last happened.
+    /// Time of the last occurrence.
     pub at: DateTime<Utc>,
-    /// Which part of the agent says so.
+    /// Module of the agent that logged the error.
     pub target: &'static str,
-    /// What went wrong, without what differs from time to time.
+    /// Message without variable parts.
     pub message: String,
-    /// The values that go with the message, as `name=value`.
+    /// Fields of the event as `name=value`.
     pub values: String,
-    /// How often it happened since it was last given away.
+    /// Number of occurrences since the error was last taken.
     pub count: u64,
 }
 
 impl OwnError {
-    /// Whether a part of the agent ended by a defect.
+    /// Returns whether the error is a panic.
     pub fn is_panic(&self) -> bool {
         self.target == PANIC
     }
@@ -56,7 +56,7 @@ fn errors() -> MutexGuard<'static, VecDeque<Kept>> {
     ERRORS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps an error; the oldest gives way.
+/// Stores an error, and discards the oldest one if there are too many.
 fn keep(error: OwnError) {
     let mut errors = errors();
     let same = |kept: &&mut Kept| kept.error.target == error.target && kept.error.message == error.message;
@@ -71,8 +71,7 @@ fn keep(error: OwnError) {
     errors.push_back(Kept { error, given_at: None });
 }
 
-/// Takes what happened since this was last asked; of an error that was given away within the last ten minutes only its
-/// count goes on.
+/// Takes the errors since the last call. An error that was taken within the last ten minutes is only counted.
 pub fn take(now: DateTime<Utc>) -> Vec<OwnError> {
     let mut taken = Vec::new();
     for kept in errors().iter_mut().filter(|kept| kept.error.count > 0) {
@@ -86,7 +85,7 @@ pub fn take(now: DateTime<Utc>) -> Vec<OwnError> {
     taken
 }
 
-/// Logs panics as errors, besides what is done of them anyway.
+/// Logs panics as errors, in addition to the previous panic hook.
 pub fn log_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -97,7 +96,7 @@ pub fn log_panics() {
     }));
 }
 
-/// Keeps what is logged as an error.
+/// Layer that stores events logged as errors.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer;
 
@@ -114,7 +113,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
     }
 }
 
-/// What an event says.
+/// Text of an event.
 #[derive(Default)]
 struct Text {
     message: String,

@@ -1,7 +1,7 @@
-//! The agent's tasks: spawned in one place, watched until they end, awaited at a stop.
+//! Tasks of the agent: spawned in one place, monitored until they end, awaited on shutdown.
 //!
-//! Invariant: no task ends unnoticed. One that the agent cannot do without ends the agent with an error, so that whoever
-//! supervises the process starts it anew; any other is started again, and counted.
+//! Invariant: no task ends unnoticed. If an essential one ends, the agent stops with an error, so that its service
+//! manager restarts it; any other is restarted and counted.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,14 +17,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::names::metric;
 
-/// How long is waited before a task is started again.
+/// Delay before a task is restarted.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Spawns tasks and watches over them. Cheap to clone.
+/// Spawns and monitors tasks. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
-    /// Cancelled once the agent stops: from then on tasks may end.
+    /// Cancelled when the agent begins to stop; from then on tasks may end.
     stop: CancellationToken,
     restarts: IntCounterVec,
     failure: watch::Sender<Option<String>>,
@@ -32,14 +32,14 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Registers the count of restarts. From `stop` on, tasks may end.
+    /// Creates the task set and registers the restart counter. After `stop` is cancelled, tasks may end.
     pub fn new(registry: &Registry, stop: CancellationToken) -> prometheus::Result<Self> {
         let tasks = Self::unregistered(stop);
         registry.register(Box::new(tasks.restarts.clone()))?;
         Ok(tasks)
     }
 
-    /// Tasks whose restarts no registry shows.
+    /// Creates a task set whose restart counter is not registered.
     pub fn unregistered(stop: CancellationToken) -> Self {
         let counter = &metric::TASK_RESTARTS;
         let restarts = IntCounterVec::new(Opts::new(counter.name, counter.help), counter.labels);
@@ -52,7 +52,7 @@ impl Tasks {
         }
     }
 
-    /// Spawns a task that the agent cannot do without. The handle ends with it.
+    /// Spawns an essential task. The returned handle ends with it.
     pub fn essential(
         &self,
         name: &str,
@@ -66,7 +66,7 @@ impl Tasks {
             if !tasks.stop.is_cancelled() {
                 let how = how(ended);
                 tracing::error!(task = name, "a task that the agent cannot do without {how}");
-                // The first one is the cause; others may end because of it.
+                // The first failure is the cause; other tasks may end as a consequence.
                 tasks.failure.send_if_modified(|failure| {
                     let first = failure.is_none();
                     failure.get_or_insert_with(|| format!("the task `{name}` {how}"));
@@ -77,7 +77,7 @@ impl Tasks {
         })
     }
 
-    /// Spawns a task that is started again when it ends before the agent stops, or before its own `until`.
+    /// Spawns a task that is restarted if it ends before the agent stops and before its own `until`.
     pub fn restarted<W>(
         &self,
         name: &str,
@@ -115,39 +115,39 @@ impl Tasks {
 
     fn forget(&self, name: &str) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the same name another one may run by now.
+        // Another task with the same name may be running already.
         if running.get(name).is_some_and(AbortHandle::is_finished) {
             running.remove(name);
         }
     }
 
-    /// Returns the tasks that run, by name, each with what ends it.
+    /// Returns the running tasks by name, each with its abort handle.
     pub fn running(&self) -> BTreeMap<String, AbortHandle> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns when a task has ended that the agent cannot do without, and says which.
+    /// Waits until an essential task ends, and returns a description of it.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await {
             Ok(why) => why.clone().unwrap_or_default(),
-            // Not while there is a sender, which is this one.
+            // Unreachable while a sender exists, and this object is one.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Takes no further tasks, and returns when all have ended.
+    /// Closes the task set, and returns when all tasks have ended.
     pub async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
 
-    /// How many tasks there are.
+    /// Returns the number of tasks.
     pub fn len(&self) -> usize {
         self.tracker.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no tasks.
     pub fn is_empty(&self) -> bool {
         self.tracker.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The agent's own incident: when so much could not be tested that it must be its own fault. Pure.
+//! The incident of the agent itself, opened when so many runs are unknown that the agent must be at fault. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::{Judgement, closed, ended, note_bad_run, tell};
 use super::timers::{Timer, Timers};
-use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
+use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::secret::Masked;
 
-/// Of an agent's incident the message says how much could not be tested.
+/// Adds an unknown run to the agent's incident, with a message that states how much could not be tested.
 fn note_untested(incident: &mut Incident, outcome: &Outcome, detail: &str) {
     note_bad_run(incident, outcome);
     let detail = Masked::own_words(detail);
@@ -22,63 +22,63 @@ fn note_untested(incident: &mut Incident, outcome: &Outcome, detail: &str) {
     });
 }
 
-/// Whether an unknown outcome speaks against this agent. What was lost by a restart, a heartbeat not seen yet, and
-/// time in which the agent was stopped do not.
+/// Returns whether an outcome counts against the agent: any unknown one, except runs lost by a restart, heartbeats that
+/// were not seen yet, and time in which the agent was suspended.
 pub fn counts_against_agent(outcome: &Outcome) -> bool {
     outcome.verdict == Verdict::Unknown
         && !matches!(outcome.reason, Some(Reason::Lost | Reason::NotSeen | Reason::Asleep))
 }
 
-/// How long the agent's own unknown outcomes are looked back at, and how long it must be quiet to be well again.
+/// Period in which unknown outcomes are counted, and duration without any after which the incident resolves.
 const AGENT_WINDOW: TimeDelta = TimeDelta::minutes(5);
-/// So many unknown outcomes of one scenario in a row speak against the agent.
+/// Number of consecutive unknown outcomes of one scenario that opens the incident.
 const AGENT_IN_A_ROW: u32 = 3;
-/// At least so many scenarios must be unknown for the share of all to count.
+/// Minimum number of unknown scenarios for their share of all scenarios to open the incident.
 const AGENT_AT_LEAST: usize = 3;
 
-/// How long something must be wrong with the files before anyone is told: an editor, a checkout or a mount may still be
-/// at it.
+/// Minimum duration of a problem with the files before it is notified, because an editor, a checkout or a mount may
+/// still be in progress.
 const TROUBLE_GRACE: TimeDelta = TimeDelta::seconds(15);
 
-/// Something that is wrong with the agent itself until it is taken back.
+/// Problem with the agent itself, until it is withdrawn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Trouble {
     since: DateTime<Utc>,
-    /// For people: what is wrong, where, and what follows.
+    /// Text for people: what is wrong, where, and the consequence.
     message: String,
-    /// Whether people were told.
+    /// Whether the problem was notified.
     told: bool,
 }
 
-/// What is remembered of the agent itself.
+/// Alert state of the agent itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AgentWatch {
-    /// When each scenario was last unknown, within the window.
+    /// Time of the last unknown outcome of each scenario within the window.
     recent: BTreeMap<String, DateTime<Utc>>,
     last_run: Option<RunId>,
     openings: u64,
-    /// The incident that is open.
+    /// The open incident.
     pub open: Option<Incident>,
-    /// Its incident was resolved by hand: unknown runs open none until five minutes had none.
+    /// Whether the incident was resolved by hand. Unknown runs open none until there were five minutes without any.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     closed: bool,
-    /// What could not be tested, for as long as it counts.
+    /// Message about what could not be tested, as long as it counts.
     #[serde(default)]
     untested: Option<Masked>,
-    /// What else is wrong, by what it is about.
+    /// Other problems, by topic.
     #[serde(default)]
     troubles: BTreeMap<String, Trouble>,
-    /// When the last of these was taken back.
+    /// Time at which the last of these problems was withdrawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settled_at: Option<DateTime<Utc>>,
 }
 
-/// What time brings about.
+/// Result of a tick.
 #[derive(Debug)]
 pub enum Ticked {
     /// The incident opens or resolves.
     Judged(Box<Judgement>),
-    /// It is open already, and this is wrong as well.
+    /// The incident is already open, and there is a further problem.
     Also(String),
 }
 
@@ -92,14 +92,14 @@ impl Timers for AgentWatch {
 }
 
 impl AgentWatch {
-    /// The state of a subject of which nothing is known but the incident that is open.
+    /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
         let settled_at = Some(incident.opened_at);
         Self { openings: incident.opening, open: Some(incident), settled_at, ..Self::default() }
     }
 
-    /// Something is wrong with the agent itself, or no longer: `about` says what it is about, `message` what is wrong.
-    /// Gives whether something changed. [`AgentWatch::tick`] makes an incident of it.
+    /// Records a problem with the agent itself, or its end if `message` is `None`; `about` is its topic. Returns
+    /// whether something changed. [`AgentWatch::tick`] opens the incident.
     pub fn trouble(&mut self, about: &str, message: Option<String>, now: DateTime<Utc>) -> bool {
         let changed = match (self.troubles.get_mut(about), message) {
             (None, None) => false,
@@ -123,7 +123,7 @@ impl AgentWatch {
         changed
     }
 
-    /// Puts all that is wrong into the message of the incident that is open.
+    /// Updates the message of the open incident with all problems.
     fn describe(&mut self) {
         let Some(open) = &mut self.open else { return };
         let told = self.troubles.values().filter(|trouble| trouble.told);
@@ -134,18 +134,18 @@ impl AgentWatch {
         }
     }
 
-    /// When a trouble is to be told.
+    /// Returns the time at which the next problem has to be notified.
     fn due_at(&self) -> Option<DateTime<Utc>> {
         self.troubles.values().filter(|trouble| !trouble.told).map(|trouble| trouble.since + TROUBLE_GRACE).min()
     }
 
-    /// When [`AgentWatch::tick`] has something to do next.
+    /// Returns the time at which [`AgentWatch::tick`] has to be called next.
     pub fn next(&self) -> Option<DateTime<Utc>> {
         [self.due_at(), self.quiet_at()].into_iter().flatten().min()
     }
 
-    /// Advances by an outcome: `in_a_row` is how often its scenario was unknown in a row by now, `scenarios` how
-    /// many there are.
+    /// Processes an outcome. `in_a_row` is the number of consecutive unknown outcomes of its scenario, including this
+    /// one; `scenarios` is the number of all scenarios.
     pub fn advance(&mut self, outcome: &Outcome, in_a_row: u32, scenarios: usize) -> Option<Judgement> {
         if !counts_against_agent(outcome) || self.last_run == Some(outcome.run) {
             return None;
@@ -163,13 +163,18 @@ impl AgentWatch {
         } else {
             format!("{} of {scenarios} scenarios could not be tested within five minutes: {reason}", self.recent.len())
         };
-        let decision =
-            |why| Decision { subject: subject.clone(), why, detail: detail.clone(), run: Some(outcome.run), at: now };
+        let decision = |why| Decision {
+            subject: subject.clone(),
+            reason: why,
+            detail: detail.clone(),
+            run: Some(outcome.run),
+            at: now,
+        };
         if let Some(open) = &mut self.open {
             note_untested(open, outcome, &detail);
             self.untested.clone_from(&open.message);
             self.describe();
-            return Some(Judgement { decision: decision(Why::Repeat), bad: true, told: None });
+            return Some(Judgement { decision: decision(DecisionReason::AlreadyOpen), bad: true, told: None });
         }
         if self.closed || in_a_row < AGENT_IN_A_ROW && self.recent.len() < tenth {
             return None;
@@ -184,18 +189,18 @@ impl AgentWatch {
         self.untested.clone_from(&incident.message);
         self.open = Some(incident);
         let told = tell(&mut self.open, Event::Opened);
-        Some(Judgement { decision: decision(Why::Opened), bad: true, told })
+        Some(Judgement { decision: decision(DecisionReason::Opened), bad: true, told })
     }
 
-    /// When an open incident resolves if nothing more happens.
+    /// Returns the time at which the open incident resolves unless something happens before.
     fn quiet_at(&self) -> Option<DateTime<Utc>> {
         let open = self.open.as_ref().filter(|_| self.troubles.is_empty())?;
-        // What opened for another reason than runs ends with that.
+        // An incident that was opened by another problem than unknown runs ends with that problem.
         Some(self.recent.values().max().map_or(self.settled_at.unwrap_or(open.opened_at), |last| *last + AGENT_WINDOW))
     }
 
-    /// Opens the incident for what has been wrong for a while, and resolves it after five minutes without a counted
-    /// unknown outcome, once nothing else is wrong.
+    /// Opens the incident for problems that persist, and resolves it after five minutes without a counted unknown
+    /// outcome, if there is no other problem.
     pub fn tick(&mut self, location: &str, now: DateTime<Utc>) -> Option<Ticked> {
         if self.due_at().is_some_and(|at| at <= now) {
             return Some(self.tell_trouble(location, now));
@@ -209,7 +214,7 @@ impl AgentWatch {
         open.resolved_at = Some(now);
         let decision = Decision {
             subject: open.subject.clone(),
-            why: Why::Resolved,
+            reason: DecisionReason::Resolved,
             detail: "five minutes in which everything could be tested, and nothing else is wrong".into(),
             run: None,
             at: now,
@@ -232,12 +237,12 @@ impl AgentWatch {
         let subject = Subject::agent(location);
         self.open = Some(Incident::of_agent(subject.clone(), self.openings, location, now));
         self.describe();
-        let decision = Decision { subject, why: Why::Opened, detail: news, run: None, at: now };
+        let decision = Decision { subject, reason: DecisionReason::Opened, detail: news, run: None, at: now };
         let told = tell(&mut self.open, Event::Opened);
         Ticked::Judged(Box::new(Judgement { decision, bad: true, told }))
     }
 
-    /// A person resolves the incident that is open. What is wrong is not told again unless it changes.
+    /// Resolves the open incident on behalf of a person. Problems are not notified again unless they change.
     pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
         let judgement = closed(&mut self.open, by, now)?;
         self.closed = !self.recent.is_empty();
@@ -245,7 +250,7 @@ impl AgentWatch {
         Some(judgement)
     }
 
-    /// The location is no longer called so: its incident, if one is open, ends as removed.
+    /// Ends the open incident as removed, because the location was renamed.
     pub fn remove(&mut self, now: DateTime<Utc>) -> Option<Judgement> {
         *self = Self { openings: self.openings, open: self.open.take(), ..Self::default() };
         ended(&mut self.open, Ending::Removed, now)

@@ -76,7 +76,7 @@ fn what_was_resolved_by_hand_stays_so_until_it_was_good() {
         let by_hand = Request::Resolve { key: "shop:1".into(), author: "ania".into(), reason: "known".into() };
         run.ask("2m", by_hand.clone()).expect("is done");
         assert_eq!(run.told[1..], ["2:00 a resolved shop:1 warning"]);
-        assert_eq!(run.notices[1].incident.ending_reason.as_deref(), Some("ania: known"));
+        assert_eq!(run.notifications[1].incident.ending_reason.as_deref(), Some("ania: known"));
         run.play("3m shop FFFF", "8m");
         assert_eq!(run.told.len(), 2, "still bad, and quiet: {:?}", run.told);
         run.ask("8m", by_hand).expect_err("is over");

@@ -1,42 +1,44 @@
-//! How fast an error budget burns: counts of runs in windows, and the rules that look at them. Pure.
+//! Burn rate of an error budget: counts of runs in windows, and the rules that evaluate them. Pure.
 //!
-//! A burn rate is the share of failed runs divided by the share that the objective allows: at 1 the budget is used up
-//! at the end of its window, at 14.4 in a thirtieth of two days less. The three rules are those of the SRE Workbook
-//! (chapter 5, table 5-8), each with a minimum of failures: with one run a minute a single failure is a burn rate of 16 within an hour.
+//! A burn rate is the share of failed runs divided by the share that the objective allows. At 1 the budget is exhausted
+//! at the end of its window; at 14.4 a budget of 30 days is exhausted in about two days. The three rules are those of
+//! the SRE Workbook (chapter 5, table 5-8), each with a minimum number of failures: with one run a minute, a single
+//! failure is a burn rate of 16 within an hour.
 //!
-//! A window is a ring of slots, so that it costs the same however many runs it holds; it is longer than it says by a
-//! thirtieth at most.
+//! A window is a ring of slots, so that its cost does not depend on the number of runs. It is longer than its nominal
+//! length by a thirtieth at most.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::scenario::{Severity, Slo};
 
-/// So many whole slots make a window; one more is the one that fills.
+/// Number of complete slots in a window. There is one more slot, which is being filled.
 const SLOTS: i64 = 30;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
 const DAY: i64 = 86_400;
 
-/// Both windows of a rule must burn: the long one says that it matters, the short one that it goes on.
+/// Burn rate rule. Both windows must exceed the factor: the long one shows that the problem matters, the short one that
+/// it persists.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// The position of the long window.
+    /// Index of the long window.
     long: usize,
-    /// The position of the short window.
+    /// Index of the short window.
     short: usize,
-    /// The burn rate above which it holds.
+    /// Burn rate above which the rule holds.
     pub factor: f64,
-    /// The least failures in the long window.
+    /// Minimum number of failures in the long window.
     pub least: u64,
-    /// How loud it is.
+    /// Severity of the incident.
     pub severity: Severity,
 }
 
-/// The lengths of the rules' windows, in seconds.
+/// Lengths of the rules' windows, in seconds.
 const LENGTHS: [i64; 5] = [5 * MINUTE, 30 * MINUTE, HOUR, 6 * HOUR, 3 * DAY];
 
-/// The rules, the fastest first. `docs/alerting-slo.md` says where the minima come from.
+/// Rules, fastest first. `docs/alerting-slo.md` explains the minimum numbers of failures.
 pub const RULES: [Rule; 3] = [
     Rule { long: 2, short: 0, factor: 14.4, least: 3, severity: Severity::Critical },
     Rule { long: 3, short: 1, factor: 6.0, least: 5, severity: Severity::Critical },
@@ -44,23 +46,25 @@ pub const RULES: [Rule; 3] = [
 ];
 
 impl Rule {
-    /// How long its long window is.
+    /// Returns the length of the long window.
     pub fn long(&self) -> TimeDelta {
         TimeDelta::seconds(LENGTHS[self.long])
     }
 
-    /// How long its short window is.
+    /// Returns the length of the short window.
     pub fn short(&self) -> TimeDelta {
         TimeDelta::seconds(LENGTHS[self.short])
     }
 
-    /// How many of `runs` in the long window must fail for it to hold; none: not even all of them are enough.
+    /// Returns how many of `runs` in the long window must fail for the rule to hold, or `None` if not even all of them
+    /// are enough.
     pub fn needed(&self, allowed: f64, runs: u64) -> Option<u64> {
         let needed = more_than(self.factor * allowed, runs).max(self.least);
         (needed <= runs).then_some(needed)
     }
 
-    /// How many of `runs` in the short window must fail; none: not even all of them are enough.
+    /// Returns how many of `runs` in the short window must fail for the rule to hold, or `None` if not even all of them
+    /// are enough.
     pub fn needed_of_late(&self, allowed: f64, runs: u64) -> Option<u64> {
         let needed = more_than(self.factor * allowed, runs);
         (needed <= runs).then_some(needed)
@@ -73,27 +77,27 @@ impl Rule {
     }
 }
 
-/// The least whole number above a share of `runs`.
+/// Returns the smallest integer above a share of `runs`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count of runs is as small")]
 fn more_than(share: f64, runs: u64) -> u64 {
     (share * runs as f64).floor() as u64 + 1
 }
 
-/// Runs of a window that said something of the target.
+/// Conclusive runs of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// All of them.
+    /// Number of conclusive runs.
     pub runs: u64,
-    /// Those that failed.
+    /// Number of failed runs.
     pub failed: u64,
 }
 
-/// A window that moves with time.
+/// A sliding window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Window {
-    /// Seconds.
+    /// Length of a slot in seconds.
     slot: i64,
-    /// The number of the slot that fills: seconds since 1970 by the length of a slot.
+    /// Number of the slot being filled: seconds since 1970 divided by the slot length.
     head: i64,
     slots: Vec<[u32; 2]>,
     counts: Counts,
@@ -106,14 +110,14 @@ impl Window {
     }
 
     fn index(number: i64) -> usize {
-        // Not below 0, and below the number of slots.
+        // The result is at least 0 and below the number of slots.
         usize::try_from(number.rem_euclid(SLOTS + 1)).unwrap_or_default()
     }
 
-    /// Time has come to this slot: what is too old goes.
+    /// Advances the window to a slot and drops the slots that are too old.
     fn advance(&mut self, number: i64) {
         if number > self.head + SLOTS || number < self.head - SLOTS {
-            // All of it is too old; or the clock was set back and all of it is in the future.
+            // Everything is too old, or the clock was set back and everything is in the future.
             self.slots.fill([0; 2]);
             self.counts = Counts::default();
             self.head = number;
@@ -132,7 +136,7 @@ impl Window {
         self.advance(number);
         let index = Self::index(number);
         let [all, bad] = &mut self.slots[index];
-        // A slot that is full counts no further, rather than losing step with the sums.
+        // A full slot stops counting, so that it stays consistent with the sums.
         let (runs, failed) = (runs.min(u32::MAX - *all), failed.min(u32::MAX - *bad));
         *all += runs;
         *bad += failed;
@@ -141,69 +145,69 @@ impl Window {
     }
 }
 
-/// The windows of one scenario, the budget's own last.
+/// Windows of one scenario; the error budget's own window is the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Burn {
     windows: Vec<Window>,
-    /// How long the budget's window is, in seconds.
+    /// Length of the error budget's window, in seconds.
     length: i64,
-    /// How many runs there are within it by the schedule, where that is known.
+    /// Number of scheduled runs within the window, or 0 if unknown.
     planned: u64,
-    /// By how many seconds the clock was set since the windows were begun: their slots are numbered without it.
+    /// Total change of the clock since the windows were created, in seconds. Slots are numbered without it.
     set_by: i64,
 }
 
-/// What is to be read from the store to fill a window.
+/// Range of history to read from the store to fill a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The position of the window.
+    /// Index of the window.
     pub window: usize,
-    /// From when.
+    /// Start of the range.
     pub since: DateTime<Utc>,
-    /// In slots of so many seconds.
+    /// Length of a slot in seconds.
     pub slot: i64,
 }
 
-/// How an error budget stands.
+/// State of an error budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
-    /// How many runs may fail within its window.
+    /// Number of runs that may fail within the window.
     pub allowed: f64,
-    /// How many have.
+    /// Number of failed runs within the window.
     pub failed: u64,
 }
 
 impl Budget {
-    /// The share that is used; above 1 where it is gone.
+    /// Returns the used share of the budget, above 1 if it is exhausted.
     pub fn used(&self) -> f64 {
         self.failed as f64 / self.allowed
     }
 }
 
 impl Burn {
-    /// Without any runs. `planned`: how many there are within the objective's window by the schedule, or 0.
+    /// Creates empty windows. `planned` is the number of scheduled runs within the objective's window, or 0.
     pub fn new(slo: &Slo, planned: u64) -> Self {
         let length = i64::try_from(slo.window.as_secs()).unwrap_or(i64::MAX);
         let windows = LENGTHS.iter().copied().chain([length]).map(Window::new).collect();
         Self { windows, length, planned, set_by: 0 }
     }
 
-    /// Whether it counts for this objective.
+    /// Returns whether the windows fit an objective.
     pub fn is_for(&self, slo: &Slo) -> bool {
         i64::try_from(slo.window.as_secs()) == Ok(self.length)
     }
 
-    /// The clock was set: what was counted is as old as before.
+    /// Adjusts the windows after a change of the clock, so that the counts keep their age.
     pub fn clock_set(&mut self, by: TimeDelta) {
         self.set_by = self.set_by.saturating_add(by.num_seconds());
     }
 
-    /// The schedule has changed.
+    /// Sets the number of scheduled runs after a change of the schedule.
     pub fn plan(&mut self, planned: u64) {
         self.planned = planned;
     }
 
-    /// What is to be read from the store, for what was before `now`.
+    /// Returns the ranges of history before `now` to read from the store.
     pub fn spans(&self, now: DateTime<Utc>) -> Vec<Span> {
         let span = |(window, kept): (usize, &Window)| Span {
             window,
@@ -214,7 +218,7 @@ impl Burn {
         self.windows.iter().enumerate().map(span).collect()
     }
 
-    /// Takes what was read: runs of a slot of a window, by the slot's number.
+    /// Adds the stored runs of a slot, given by its number, to a window.
     pub fn restore(&mut self, window: usize, number: i64, runs: u64, failed: u64) {
         let fit = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         if let Some(window) = self.windows.get_mut(window) {
@@ -222,32 +226,33 @@ impl Burn {
         }
     }
 
-    /// A run ended that said something of its target.
+    /// Counts a conclusive run.
     pub fn add(&mut self, at: DateTime<Utc>, failed: bool) {
         for window in &mut self.windows {
             window.add(at.timestamp().saturating_sub(self.set_by), 1, u32::from(failed));
         }
     }
 
-    /// The rules that hold, by their position.
+    /// Evaluates the rules. The result states by index which of them hold.
     pub fn holds(&self, slo: &Slo) -> [bool; 3] {
         RULES.map(|rule| rule.holds(slo.allowed(), self))
     }
 
-    /// Runs of a rule's long window and of its short one.
+    /// Returns the counts of a rule's long window and short window.
     pub fn counts(&self, rule: &Rule) -> [Counts; 2] {
         [rule.long, rule.short].map(|window| self.windows[window].counts)
     }
 
-    /// How the budget stands. What a young scenario has not run yet counts as planned: one failure of ten runs is no
-    /// hundredth of what a month allows.
+    /// Returns the state of the budget. For a new scenario, scheduled runs that did not take place yet count as well:
+    /// one failure in ten runs is less than a hundredth of what a month allows.
     pub fn budget(&self, slo: &Slo) -> Budget {
         let counts = self.windows[LENGTHS.len()].counts;
         let runs = counts.runs.max(self.planned).max(1);
         Budget { allowed: slo.allowed() * runs as f64, failed: counts.failed }
     }
 
-    /// When the budget is gone if it burns on as it does in a rule's long window; none: it is gone.
+    /// Returns the time until the budget is exhausted at the burn rate of a rule's long window, or `None` if it is
+    /// already exhausted.
     #[expect(clippy::cast_possible_truncation, reason = "no longer than the window, in whole seconds")]
     pub fn lasts(&self, slo: &Slo, rule: &Rule) -> Option<TimeDelta> {
         let budget = self.budget(slo);

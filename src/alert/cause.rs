@@ -1,9 +1,9 @@
-//! The fingerprint of a failure: what two failures have in common when one thing broke both. Pure.
+//! Failure fingerprint: the common features of failures with one cause. Pure.
 //!
-//! Made of the reason, the host, the deciding step where it matters, and the message without what differs from run to
-//! run: numbers, durations, ids, quoted values. Where no connection came about, or a gateway answered for the
-//! application, the step is left out: whoever asked would have failed. The key is text, so that a person can read
-//! why two failures were taken for one.
+//! A fingerprint consists of the reason, the host, the failed step where it matters, and the message without everything
+//! that differs between runs: numbers, durations, ids and quoted values. If there was no connection, or a gateway
+//! responded in place of the application, the step is omitted, because every request would have failed. The key is
+//! text, so that a person can read why two failures were grouped.
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
@@ -14,41 +14,42 @@ use crate::names::Reason;
 use crate::outcome::{Outcome, StepResult, Verdict};
 use crate::scenario::{Kind, Scenario};
 
-/// The longest key, in characters.
+/// Maximum length of a key, in characters.
 const LONGEST: usize = 300;
 
-/// What a failure is taken for.
+/// Failure fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cause {
-    /// Equal for failures of one cause: `status · shop.example.com · POST /login · the status is N`.
+    /// Key, equal for failures with one cause: `status · shop.example.com · POST /login · the status is N`.
     pub key: String,
-    /// In a few words, for `was …, is …`: `timeout at step 3`.
+    /// Summary in a few words, for `was …, is …`: `timeout at step 3`.
     pub brief: String,
-    /// The host and port that it failed at, if it names one.
+    /// Host and port of the failed target, if the failure has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
 
 impl Cause {
-    /// The cause of an agent's own incident: there is one at a time.
+    /// Returns the fingerprint of an agent's own incident, the same for all of them, because there is only one at a
+    /// time.
     pub fn of_agent() -> Self {
         Self { key: "agent".into(), brief: "agent".into(), host: None }
     }
 
-    /// The cause of an incident of which no more is known than what it says of itself.
+    /// Derives the fingerprint of an incident from its own data, if nothing else is available.
     pub fn of_incident(incident: &Incident) -> Self {
         let reason = incident.reason.map_or(incident.verdict.as_str(), Reason::as_str).to_owned();
         Self { key: cut(&format!("{reason} · {}", incident.subject)), brief: reason, host: None }
     }
 
-    /// The cause of an error budget's incident: those of one host are told together.
+    /// Returns the fingerprint of an error budget's incident, which groups those of one host.
     pub fn of_budget(scenario: &Scenario) -> Self {
         let host = host_of_scenario(scenario).unwrap_or_else(|| scenario.id.value.to_string());
         Self { key: cut(&format!("error budget · {host}")), brief: "error budget".into(), host: None }
     }
 
-    /// A number of all that [`Cause::of`] looks at in an outcome: what has the same one has the same cause. Far
-    /// cheaper, for what fails in the same way minute by minute.
+    /// Returns a quick hash of everything that [`Cause::of`] reads from an outcome: equal hashes mean equal
+    /// fingerprints. Much cheaper for failures that repeat every minute.
     pub fn print(outcome: &Outcome) -> u64 {
         let mut hasher = DefaultHasher::new();
         (outcome.verdict.as_str(), outcome.reason.map(Reason::as_str), &outcome.message, outcome.failed_step)
@@ -61,7 +62,7 @@ impl Cause {
         hasher.finish()
     }
 
-    /// The cause of an outcome that is not good.
+    /// Returns the fingerprint of a bad outcome.
     pub fn of(scenario: &Scenario, outcome: &Outcome) -> Self {
         let step = outcome.deciding_step();
         let reason = outcome.reason.map_or(outcome.verdict.as_str(), Reason::as_str);
@@ -81,15 +82,15 @@ impl Cause {
         let mut parts = vec![reason.to_owned()];
         parts.extend(host.clone());
         if outcome.verdict == Verdict::Degraded {
-            // A budget is the scenario's own: two that miss theirs have that in common, no more.
+            // A soft limit belongs to its scenario: two scenarios that violate theirs have nothing else in common.
             parts.push(outcome.scenario.to_string());
         } else if let (false, Some(step)) = (whole_host, step) {
             parts.push(without_number(&step.name).to_owned());
         }
         match status {
-            // The message names the path that was asked for; the status says it all.
+            // The message contains the path of the request; the status alone is sufficient.
             Some(status) if outcome.reason == Some(Reason::Status) => parts.push(status.to_string()),
-            // Whether it was the name's lookup or the answer that took too long differs from run to run.
+            // The phase that timed out (name lookup, connection or response) differs between runs.
             _ if outcome.reason == Some(Reason::Timeout) && whole_host => {}
             _ => parts.push(normalised(message)),
         }
@@ -98,7 +99,8 @@ impl Cause {
     }
 }
 
-/// Whether the failure is that of a whole host: no connection, no answer at all, or a gateway that answered for it.
+/// Returns whether the failure concerns the whole host: no connection, no response at all, or a response by a gateway
+/// in place of the application.
 fn anybody_would_fail(outcome: &Outcome, status: Option<u16>) -> bool {
     match outcome.reason {
         Some(Reason::Dns | Reason::Connect | Reason::Tls | Reason::Certificate) => true,
@@ -117,7 +119,7 @@ fn host_of_step(step: &StepResult) -> Option<String> {
     host(url)
 }
 
-/// What a scenario is about, where its failed step does not say it.
+/// Returns the host of a scenario's target, for failed steps that do not name one.
 pub fn host_of_scenario(scenario: &Scenario) -> Option<String> {
     if let Some(base) = &scenario.base_url {
         return Some(host(base.raw()).unwrap_or_else(|| base.raw().to_owned()));
@@ -128,14 +130,14 @@ pub fn host_of_scenario(scenario: &Scenario) -> Option<String> {
     check.then(name).flatten().map(host_of)
 }
 
-/// Host and port of a URL.
+/// Returns the host and port of a URL.
 fn host(text: &str) -> Option<String> {
     let url = url::Url::parse(text).ok()?;
     let host = url.host_str()?;
     Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-/// A step's name without the ` (2)` of a repeat.
+/// Strips the ` (2)` of a repetition from the name of a step.
 fn without_number(name: &str) -> &str {
     let repeat = |number: &str| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     match name.strip_suffix(')').and_then(|rest| rest.rsplit_once(" (")) {
@@ -144,7 +146,7 @@ fn without_number(name: &str) -> &str {
     }
 }
 
-/// A message without what differs from run to run. Addresses stay: they are whom it is about.
+/// Removes everything that differs between runs from a message. Addresses are kept, because they identify the target.
 pub fn normalised(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     let mut quote: Option<char> = None;
@@ -189,7 +191,7 @@ fn closes(word: &str, end: char) -> bool {
     word.trim_end_matches([',', ';', ':', '.', ')', ']']).ends_with(end)
 }
 
-/// A number, with its unit if it has one, becomes N; what looks like an id becomes ID.
+/// Appends a word: numbers, with their units, are replaced by N, and apparent ids by ID.
 fn push_word(out: &mut String, word: &str) {
     let core = word.trim_matches(|c: char| !c.is_alphanumeric());
     let (digits, letters) =
@@ -208,7 +210,7 @@ fn push_word(out: &mut String, word: &str) {
         out.push('N');
         let number = &rest[at..];
         let end = number.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(number.len());
-        // A full stop or a comma behind a number is not part of it.
+        // A full stop or comma after a number is not part of it.
         let end = number[..end].trim_end_matches(['.', ',']).len();
         rest = &number[end..];
         let unit = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());

@@ -1,4 +1,4 @@
-//! Which changes of incidents are worth a record: not every bad run of an open incident is one.
+//! Selection of the incident changes to record: not every bad run of an open incident is a change.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 use crate::incident::{Acknowledgement, Change, Incident, Subject, Transition};
 use crate::scenario::Severity;
 
-/// Maximum number of causes that are kept for one incident.
+/// Maximum number of failure fingerprints stored per incident.
 const MAX_CAUSES: usize = 8;
 
-/// The open incidents as they were last recorded.
+/// Open incidents as last recorded.
 #[derive(Debug, Default)]
 pub struct Changes {
     known: HashMap<Subject, Known>,
@@ -21,7 +21,7 @@ struct Known {
     opening: u64,
     severity: Severity,
     acknowledged: Option<Acknowledgement>,
-    /// The causes that it had, at least one.
+    /// Failure fingerprints of the incident so far, at least one.
     causes: Vec<String>,
 }
 
@@ -37,13 +37,14 @@ impl Known {
 }
 
 impl Changes {
-    /// Begins with what was recorded before: the incidents that are open, with their causes.
+    /// Creates the state from the open incidents, with their failure fingerprints, as recorded before.
     pub fn new<'a>(open: impl IntoIterator<Item = (&'a Incident, String)>) -> Self {
         let known = |(incident, cause): (&Incident, String)| (incident.subject.clone(), Known::of(incident, &cause));
         Self { known: open.into_iter().map(known).collect() }
     }
 
-    /// Returns what changed of an incident with this cause since it was last asked about, in order, without numbers.
+    /// Returns the changes of an incident with this failure fingerprint since the last call, in order, still without
+    /// numbers.
     pub fn of(&mut self, incident: &Incident, cause: &str, now: DateTime<Utc>) -> Vec<Change> {
         let change = |transition, at| Change {
             seq: 0,

@@ -1,9 +1,9 @@
-//! The task that judges and writes. Alerting is no subscriber of the outcomes: what an outcome means is written in
-//! the same transaction as the outcome itself.
+//! The task that evaluates outcomes and stores them. Alerting does not subscribe to outcomes: the effects of an outcome
+//! are stored in the same transaction as the outcome itself.
 //!
-//! Invariants: while the store is well, nothing is delivered or answered before it is written; while it is away, judging
-//! and delivering go on from the memory of the [`WriteBuffer`]. The queue is bounded: when it is full, runs go on, and
-//! what does not fit is dropped, counted and logged.
+//! Invariants: while the store is healthy, nothing is delivered or confirmed before it is stored. While the store is
+//! unavailable, evaluation and delivery continue from the memory of the [`WriteBuffer`]. The queue is bounded: when it
+//! is full, runs continue, and messages that do not fit are dropped, counted and logged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::changes::Changes;
 use super::pipeline::{Idle, Pipeline, Request, Scenarios, readdressed};
 use super::timers::ClockChanges;
 use crate::clock::elapsed;
-use crate::incident::{Change, Incident, Notice, Subject};
+use crate::incident::{Change, Incident, Notification, Subject};
 use crate::names::{REQUESTS, metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
@@ -28,18 +28,18 @@ use crate::store::{
     StoreError, Tallies, WriteBuffer,
 };
 
-/// How many messages wait at most; some minutes of a large agent.
+/// Maximum number of queued messages, enough for some minutes of a large agent.
 const QUEUE: usize = 20_000;
-/// How many go into one commit at most.
+/// Maximum number of messages in one commit.
 pub(super) const BATCH: usize = 500;
-/// How long the first of a batch waits for others: a commit waits for the disk, and many runs share one.
+/// Time that the first message of a batch waits for others, so that many runs share one disk write.
 pub(super) const GATHER: Duration = Duration::from_millis(200);
-/// What the agent's own incident calls the store.
+/// Topic of problems with the store in the agent's own incident.
 const STORE: &str = "store";
-/// How long the store is left alone after it did not answer.
+/// Delay before the next attempt after the store did not respond.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Figures of alerting.
+/// Metrics of alerting.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     open: IntGaugeVec,
@@ -48,11 +48,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them. `dropped` counts what the full queue to the store did not take.
+    /// Registers the metrics. `dropped` counts the messages that did not fit into the queue to the store.
     pub fn new(registry: &prometheus::Registry, dropped: prometheus::IntCounter) -> prometheus::Result<Self> {
         let opts = |metric: &crate::names::Metric| prometheus::Opts::new(metric.name, metric.help);
         let open = IntGaugeVec::new(opts(&metric::INCIDENTS_OPEN), metric::INCIDENTS_OPEN.labels)?;
-        let counter = IntCounterVec::new(opts(&metric::NOTICES_SUPPRESSED), metric::NOTICES_SUPPRESSED.labels)?;
+        let counter =
+            IntCounterVec::new(opts(&metric::NOTIFICATIONS_SUPPRESSED), metric::NOTIFICATIONS_SUPPRESSED.labels)?;
         registry.register(Box::new(open.clone()))?;
         registry.register(Box::new(counter.clone()))?;
         for reason in suppressed::ALL {
@@ -73,10 +74,11 @@ enum Message {
     Trouble(String, Option<String>),
 }
 
-/// What was done of a request, or what is wrong with it.
+/// Result of an operator command: a confirmation or an error message.
 pub type Answer = Result<String, String>;
 
-/// The way in. Cheap to clone; when the last one is dropped, the [`Committer`] writes what is left and ends.
+/// Handle that sends messages to the [`Committer`]. Cheap to clone; when the last one is dropped, the committer stores
+/// what is left and ends.
 #[derive(Clone)]
 pub struct Intake {
     queue: mpsc::Sender<Message>,
@@ -84,32 +86,32 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// A run is planned. The receiver hears when that is written.
+    /// Adds a planned run. The receiver is notified once it is stored.
     pub fn plan(&self, intent: Intent) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
         self.push(Message::Plan(intent, done));
         heard
     }
 
-    /// A planned run will not take place.
+    /// Cancels a planned run.
     pub fn withdraw(&self, run: RunId) {
         self.push(Message::Withdraw(run));
     }
 
-    /// A run ended. The receiver hears when its outcome is written and judged.
+    /// Adds the outcome of a run. The receiver is notified once it is evaluated and stored.
     pub fn outcome(&self, outcome: Arc<Outcome>) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
         self.push(Message::Outcome(outcome, done));
         heard
     }
 
-    /// These scenarios are there from now on; of others it is known why they do not run.
+    /// Sets the loaded scenarios. `idle` has the reasons why others do not run.
     pub async fn scenarios(&self, scenarios: Scenarios, idle: Idle) {
         let _ = self.queue.send(Message::Scenarios(scenarios, idle)).await;
     }
 
-    /// These are told from now on. The receiver hears when that is written: what was queued for a receiver that is called
-    /// otherwise now is queued for its new name then.
+    /// Sets the alerting configuration. The receiver is notified once it is stored. By then, notifications for a
+    /// renamed receiver are queued under its new name.
     pub async fn alerting(&self, alerting: Arc<Alerting>) -> oneshot::Receiver<()> {
         let of = async |receiver: &crate::notify::Receiver| (receiver.name.clone(), receiver.address().await);
         let addresses = futures_util::future::join_all(alerting.receivers.iter().map(of)).await;
@@ -119,7 +121,7 @@ impl Intake {
         heard
     }
 
-    /// What people ask for. The answer comes when it is written.
+    /// Executes an operator command. Returns once the result is stored.
     pub async fn request(&self, request: Request) -> Answer {
         let stopping = || Err("the agent stops".to_owned());
         let (answer, heard) = oneshot::channel();
@@ -129,14 +131,14 @@ impl Intake {
         }
     }
 
-    /// Asks whether the committer still turns. The receiver is answered when everything before it is judged.
+    /// Checks whether the committer still works. The receiver is notified once all earlier messages are processed.
     pub fn pulse(&self) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
         self.push(Message::Pulse(done));
         heard
     }
 
-    /// Something is wrong with the agent itself, or, without a message, no longer: the agent's own incident says it.
+    /// Reports a problem with the agent itself, or its end if `message` is `None`, for the agent's own incident.
     pub fn trouble(&self, about: &str, message: Option<String>) {
         self.push(Message::Trouble(about.to_owned(), message));
     }
@@ -149,42 +151,42 @@ impl Intake {
     }
 }
 
-/// Numbers a change of an incident, and hands it to those that record it.
+/// Callback that numbers a change of an incident and passes it to the sinks.
 type Recorder = Box<dyn Fn(Change) -> Arc<Change> + Send + Sync>;
 
-/// Hears how much of a scenario's error budget remains.
+/// Callback that receives the remaining share of a scenario's error budget.
 type Remaining = Box<dyn Fn(&ScenarioId, f64) + Send + Sync>;
 
-/// Judges and writes.
+/// Task that evaluates outcomes and stores the results.
 pub struct Committer {
     store: WriteBuffer,
-    /// What receivers' keys carry of the store.
+    /// Identity of the store, a part of the dedup keys at receivers.
     identity: Identity,
     health: watch::Receiver<Health>,
-    /// How many times the store turned out to be another file.
+    /// Number of times that the store was replaced by another file.
     replaced: u64,
     queue: mpsc::Receiver<Message>,
     metrics: Metrics,
-    /// Is called after each commit that owes someone a notice.
+    /// Called after each commit with new notifications.
     wake: Box<dyn Fn() + Send + Sync>,
-    /// Is asked to run scenarios that others hang on.
+    /// Called to run scenarios that the suppression of others depends on.
     look: Box<dyn Fn(ScenarioId) + Send + Sync>,
-    /// Hears how much of an error budget remains.
+    /// Called with the remaining share of an error budget.
     budget: Remaining,
-    /// Numbers the changes of incidents, where somebody records them.
+    /// Numbers the changes of incidents; absent if nothing records them.
     recorder: Option<Recorder>,
     changes: Changes,
-    /// Where those who wait for a commit are, if they are in one place.
+    /// Runtime of the tasks that wait for a commit, if they share one.
     answers: Option<Handle>,
     pipeline: Pipeline,
     clock: ClockChanges,
-    /// Changes when the clock was set, so that whatever goes by wall time is looked at again.
+    /// Signals changes of the clock, after which everything based on wall time is checked again.
     clock_set: Option<watch::Receiver<TimeDelta>>,
-    /// What was asked for while no agent ran, by key.
+    /// Deferred commands by key, stored while no agent was running.
     left: Vec<(String, Request)>,
 }
 
-/// The requests among all that alerting remembers, in the order in which they were left for the next start.
+/// Returns the deferred commands among the stored alerting entries, in the order in which they were stored.
 pub fn requests(memory: &[(String, serde_json::Value)]) -> Result<Vec<(String, Request)>, StoreError> {
     let of = |(key, body): &(String, serde_json::Value)| {
         let unread = |e| StoreError::refused(format!("what alerting remembers under {key} does not read: {e}"));
@@ -197,8 +199,8 @@ fn left_out(error: &StoreError) {
     tracing::error!(%error, "left out");
 }
 
-/// Takes back what was written, row by row: one that cannot be read is left out, and what was open of its subject is
-/// taken from the incident itself.
+/// Restores the stored state entry by entry. Entries that cannot be read are skipped, and the open incidents of their
+/// subjects are adopted from the stored incidents.
 async fn restore(
     pipeline: &mut Pipeline,
     store: &WriteBuffer,
@@ -228,7 +230,7 @@ async fn restore(
 }
 
 impl Committer {
-    /// Reads what alerting remembers from the store. [`Committer::run`] does the work.
+    /// Creates a committer with the stored state of alerting. [`Committer::run`] does the work.
     pub async fn new(
         store: WriteBuffer,
         location: &str,
@@ -274,43 +276,43 @@ impl Committer {
         Ok((committer, intake))
     }
 
-    /// Whom to ask to run a scenario at once, because what others mean hangs on it.
+    /// Sets the callback that runs a scenario at once because decisions about others depend on it.
     #[must_use]
     pub fn looking(mut self, look: impl Fn(ScenarioId) + Send + Sync + 'static) -> Self {
         self.look = Box::new(look);
         self
     }
 
-    /// Whom to tell how much of a scenario's error budget remains.
+    /// Sets the callback that receives the remaining share of an error budget.
     #[must_use]
     pub fn budgeting(mut self, budget: impl Fn(&ScenarioId, f64) + Send + Sync + 'static) -> Self {
         self.budget = Box::new(budget);
         self
     }
 
-    /// Who numbers what becomes of incidents, and records it.
+    /// Sets the callback that numbers and records the changes of incidents.
     #[must_use]
     pub fn recording(mut self, recorder: impl Fn(Change) -> Arc<Change> + Send + Sync + 'static) -> Self {
         self.recorder = Some(Box::new(recorder));
         self
     }
 
-    /// Where those are who wait for a commit: they are told there, since each of them that is told from another thread
-    /// wakes that thread by a system call.
+    /// Sets the runtime of the tasks that wait for a commit. They are notified on it, because a notification from
+    /// another thread costs a system call per task.
     #[must_use]
     pub fn answering_on(mut self, answers: Handle) -> Self {
         self.answers = Some(answers);
         self
     }
 
-    /// What changes when the clock is set.
+    /// Sets the signal for changes of the clock.
     #[must_use]
     pub fn watching_clock(mut self, clock_set: watch::Receiver<TimeDelta>) -> Self {
         self.clock_set = Some(clock_set);
         self
     }
 
-    /// Returns the present time. If the clock was set since this was last asked, the timers of alerting are moved first.
+    /// Returns the current time. If the clock was set since the last call, the timers of alerting are moved first.
     fn now(&mut self) -> DateTime<Utc> {
         let now = Utc::now();
         if let Some(by) = self.clock.observe(now, elapsed()) {
@@ -319,7 +321,7 @@ impl Committer {
         now
     }
 
-    /// Works until every [`Intake`] is gone and what they brought is written.
+    /// Processes messages until every [`Intake`] is dropped and all messages are stored.
     pub async fn run(mut self) {
         self.carry_out().await;
         loop {
@@ -357,7 +359,7 @@ impl Committer {
         self.write(Batch::default()).await;
     }
 
-    /// Carries out what was asked for while no agent ran, and forgets it in the same commit.
+    /// Runs the deferred commands and deletes them in the same commit.
     async fn carry_out(&mut self) {
         let mut batch = Batch::default();
         for (key, request) in std::mem::take(&mut self.left) {
@@ -374,8 +376,8 @@ impl Committer {
         }
     }
 
-    /// Reads the runs of one scenario that has an objective and was not read yet. Between two commits nothing is on the
-    /// way: what was written is in the store, and what comes is counted.
+    /// Reads the history of one scenario with an objective whose history was not read yet. Between two commits no
+    /// outcome is in transit: earlier ones are in the store, and later ones are counted.
     async fn read_history(&mut self) {
         let Some((scenario, spans)) = self.pipeline.unread(Utc::now()) else { return };
         let mut history = Vec::new();
@@ -429,7 +431,7 @@ impl Committer {
                 Message::Pulse(heard) => done.push(heard),
                 Message::Trouble(about, message) => self.pipeline.trouble(&about, message, now),
                 Message::Request(mut request, heard) => {
-                    // Receivers show a key with the store that it is of; here there is one store.
+                    // Keys at receivers include the identity of the store, which is the same for all incidents here.
                     if let Some(key) = request.key_mut()
                         && let Some(short) = key.strip_suffix(&format!("@{}", self.identity.id))
                     {
@@ -439,12 +441,13 @@ impl Committer {
                 }
             }
         }
-        // All of the batch is judged before anyone is told: a storm in one commit is one notice.
+        // The whole batch is evaluated before any notification, so that an alert storm in one commit becomes one
+        // notification.
         self.pipeline.tick(now);
         self.write(batch).await;
         let tell = async move {
             for heard in done {
-                // Nobody has to listen.
+                // The receiver may have been dropped.
                 let _ = heard.send(());
             }
         };
@@ -457,18 +460,18 @@ impl Committer {
         }
     }
 
-    /// Queues what is queued for a receiver for the name that it has now, with what is kept for it.
+    /// Moves the queued notifications and the receiver state of a renamed receiver to its new name.
     async fn move_deliveries(&self, old: &str, new: &str, batch: &mut Batch, now: DateTime<Utc>) {
         let queued = self.store.owed(old, u32::MAX).await.unwrap_or_default();
-        for notice in queued {
+        for notification in queued {
             let end = Delivery::Failed(format!("its receiver was renamed; queued for `{new}`"));
-            batch.attempts.push((notice.id.clone(), AttemptChange::Finished(end), now));
-            let repeat = notice.repeat;
-            let notice = readdressed(notice, old, new);
+            batch.attempts.push((notification.id.clone(), AttemptChange::Finished(end), now));
+            let repeat = notification.repeat;
+            let notification = readdressed(notification, old, new);
             if repeat {
-                batch.attempts.push((notice.id.clone(), AttemptChange::Started, now));
+                batch.attempts.push((notification.id.clone(), AttemptChange::Started, now));
             }
-            batch.notices.push(notice);
+            batch.notifications.push(notification);
         }
         for (key, memo) in self.store.memos(old).await.unwrap_or_default() {
             let change =
@@ -477,7 +480,7 @@ impl Committer {
         }
     }
 
-    /// Writes a batch together with what it led to, however long the store takes to come back.
+    /// Stores a batch together with its effects, however long the store takes to recover.
     async fn write(&mut self, mut batch: Batch) {
         let effects = self.pipeline.effects();
         let watch = |subject: Subject| (subject.clone(), self.pipeline.watch(&subject));
@@ -495,22 +498,27 @@ impl Committer {
         }
         batch.memory.extend(self.pipeline.memory());
         batch.decisions = effects.decisions;
-        batch.notices.extend(effects.notices);
-        for notice in &mut batch.notices {
-            notice.qualify(self.identity.of_key(&notice.key));
+        batch.notifications.extend(effects.notifications);
+        for notification in &mut batch.notifications {
+            notification.qualify(self.identity.of_key(&notification.key));
         }
-        let notices: Vec<Notice> = batch.notices.clone();
+        let notifications: Vec<Notification> = batch.notifications.clone();
         self.store.accept(batch).await;
         self.store.handed_over(self.replaced);
         for (reason, count) in effects.suppressed {
             self.metrics.suppressed.with_label_values(&[reason]).inc_by(count);
         }
         self.count_open();
-        for notice in &notices {
-            let (event, note) = (notice.event.as_str(), &notice.note);
-            tracing::info!(notice = notice.id, severity = notice.incident.severity.as_str(), note, "owed: {event}");
+        for notification in &notifications {
+            let (event, note) = (notification.event.as_str(), &notification.note);
+            tracing::info!(
+                notification = notification.id,
+                severity = notification.incident.severity.as_str(),
+                note,
+                "owed: {event}"
+            );
         }
-        if !notices.is_empty() {
+        if !notifications.is_empty() {
             (self.wake)();
         }
         for (scenario, remaining) in &effects.budgets {
@@ -521,7 +529,8 @@ impl Committer {
         }
     }
 
-    /// A store that turned out to be another file is given all that alerting knows.
+    /// Reports whether the store is unavailable. If it was replaced by another file, all state of alerting is stored
+    /// again.
     fn store_changed(&mut self) {
         let (away, replaced) = {
             let health = self.health.borrow_and_update();
@@ -529,7 +538,7 @@ impl Committer {
         };
         let message = away.map(|(since, _)| {
             let since = since.format("%FT%TZ");
-            format!("the store is away since {since}: outcomes and notices are kept in memory until it is back")
+            format!("the store is away since {since}: outcomes and notifications are kept in memory until it is back")
         });
         let now = self.now();
         self.pipeline.trouble(STORE, message, now);
@@ -546,7 +555,7 @@ impl Committer {
     }
 }
 
-/// Comes back when the clock was set; never where nobody watches it.
+/// Waits until the clock is set, forever if no signal is configured.
 async fn changed(clock_set: Option<&mut watch::Receiver<TimeDelta>>) {
     if let Some(clock_set) = clock_set
         && clock_set.changed().await.is_ok()

@@ -109,7 +109,7 @@ fn one_run_that_could_not_be_made_says_nothing() {
 
 /// louislam/uptime-kuma#1089: one host is down and gives thirty messages.
 #[test]
-fn a_host_that_is_down_is_one_notice() {
+fn a_host_that_is_down_is_one_notification() {
     let ids: Vec<String> = (1..=30).map(|n| format!("s{n:02}")).collect();
     for routes in [&[][..], &[WAIT], &[AT_ONCE]] {
         let mut run = Run::new(&checks(&ids.join(","), "after: 1, recover_after: 1"), routes, true);
@@ -141,7 +141,7 @@ fn our_own_fault_is_one_incident_of_the_agent() {
 
 /// `TwiN/gatus#1708`: a gateway drops, and every endpoint alerts.
 #[test]
-fn a_gateway_that_drops_is_one_notice_and_what_stays_broken_is_told() {
+fn a_gateway_that_drops_is_one_notification_and_what_stays_broken_is_told() {
     let told = ["1:00 a opened gate:1 warning", "3:00 a resolved gate:1 warning", "3:10 a opened shop:1 warning"];
     check(BEHIND, &[AT_ONCE], "60s gate CCP\n70s shop FFF", "1h", &told);
 }

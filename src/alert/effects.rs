@@ -1,45 +1,51 @@
-//! What a step of the pipeline leads to: to be written, told and counted by whoever called it.
+//! Effects of a step of the pipeline, which its caller has to store, send and count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::incident::{Acknowledgement, Decision, Incident, Notice, Subject, Why};
+use crate::incident::{Acknowledgement, Decision, DecisionReason, Incident, Notification, Subject};
 use crate::scenario::ScenarioId;
 
-/// What is to be written and told since it was last asked for.
+/// Effects since they were last taken.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Subjects whose watch changed, and with it perhaps the incident that is open: a storm changes one over and over,
-    /// so it is taken from the pipeline only when it is written.
+    /// Subjects whose alert state changed, possibly with their open incident. The state itself is read from the
+    /// pipeline only when it is written, because an alert storm changes the same state many times.
     pub watches: BTreeSet<Subject>,
-    /// Incidents that are over.
+    /// Resolved incidents.
     pub over: Vec<Incident>,
-    /// Receivers that open incidents have reached beside those of their route.
+    /// Receivers that were notified of open incidents in addition to those of the route.
     pub reached: Vec<(Subject, Vec<String>)>,
-    /// Who works on open incidents, where that has changed.
+    /// Open incidents whose acknowledgement changed, with the new one.
     pub acknowledged: Vec<(Subject, Option<Acknowledgement>)>,
-    /// What was decided, in order.
+    /// Decisions in order.
     pub decisions: Vec<Decision>,
-    /// What is owed, in order, but for the stage of the limit.
-    pub told: Vec<Notice>,
-    /// What is owed, in order.
-    pub notices: Vec<Notice>,
-    /// What was not told, by reason.
+    /// Notifications in order, before the rate limit stage.
+    pub told: Vec<Notification>,
+    /// Notifications to queue, in order, after the rate limit stage.
+    pub notifications: Vec<Notification>,
+    /// Number of suppressed notifications by reason.
     pub suppressed: BTreeMap<&'static str, u64>,
-    /// What is to be run at once, because the state of others hangs on it.
+    /// Scenarios to run at once, because decisions about others depend on their state.
     pub look: BTreeSet<ScenarioId>,
-    /// The share of error budgets that remains; below 0 where more is used than there was.
+    /// Remaining share of each error budget, negative if it is overspent.
     pub budgets: BTreeMap<ScenarioId, f64>,
 }
 
 impl Effects {
-    /// Keeps a decision that no single run led to.
-    pub fn decide(&mut self, subject: &Subject, why: Why, detail: impl Into<String>, now: DateTime<Utc>) {
-        self.decisions.push(Decision { subject: subject.clone(), why, detail: detail.into(), run: None, at: now });
+    /// Adds a decision that no single run led to.
+    pub fn decide(&mut self, subject: &Subject, why: DecisionReason, detail: impl Into<String>, now: DateTime<Utc>) {
+        self.decisions.push(Decision {
+            subject: subject.clone(),
+            reason: why,
+            detail: detail.into(),
+            run: None,
+            at: now,
+        });
     }
 
-    /// Counts what was not told.
+    /// Counts suppressed notifications.
     pub fn suppress(&mut self, reason: &'static str, count: usize) {
         *self.suppressed.entry(reason).or_default() += count as u64;
     }

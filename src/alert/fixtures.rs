@@ -1,4 +1,4 @@
-//! What the tests of alerting have in common: scenarios as files say them, outcomes by a letter, points in time.
+//! Shared fixtures of the alerting tests: scenarios from YAML, outcomes by letter, points in time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{Kind, Lookup, LookupError, Scenario, load};
 
-/// An environment without anything in it.
+/// Empty environment.
 pub struct Nothing;
 
 impl Lookup for Nothing {
@@ -21,20 +21,20 @@ impl Lookup for Nothing {
     }
 }
 
-/// The first scenario of a file.
+/// Returns the first scenario of a file.
 pub fn scenario_text(text: &str) -> Scenario {
     let loaded = load("shop.yaml", text, &Nothing);
     assert_eq!(loaded.diagnostics, [], "{text}");
     (*loaded.scenarios[0]).clone()
 }
 
-/// A second of the tests' time.
+/// Returns a time in seconds after the start of the tests' time.
 pub fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).expect("a time")
 }
 
-/// An outcome of a letter: P passed, D degraded, F failed, T failed with a timeout, C without a connection, X in a
-/// way of its own, U unknown.
+/// Creates an outcome by letter: P passed, D degraded, F failed, T failed with a timeout, C without a connection, X
+/// with a failure of its own, U unknown.
 pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
     let (verdict, reason, message) = match letter {
         'P' => (Verdict::Passed, None, None),
@@ -60,7 +60,7 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         duration: Duration::ZERO,
         verdict,
         reason,
-        // Of X each scenario has one of its own.
+        // The message of X is different for each scenario.
         message: message
             .map(|text| if letter == 'X' { format!("{text}{scenario}").as_str().into() } else { text.into() }),
         failed_step: None,

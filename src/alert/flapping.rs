@@ -1,9 +1,9 @@
-//! Flapping: an incident that opens and resolves over and over. Pure.
+//! Detection of flapping: an incident that opens and resolves repeatedly. Pure.
 //!
-//! Decided by time and changes. The yardstick is a cycle: the shortest time in which a scenario can open an incident,
-//! resolve it and open the next one, `(after + recover_after) × its interval`. Five changes (the third opening) within
-//! four cycles are flapping; two cycles without a change are steady again. What changes at half of the fastest
-//! possible pace is still caught, and what is slower is worth a notice each time.
+//! The decision depends on times and changes only. The unit is a cycle: the shortest time in which a scenario can open
+//! an incident, resolve it and open the next one, `(after + recover_after) × interval`. Five changes (the third
+//! opening) within four cycles are flapping; after two cycles without a change the incident is steady again. This still
+//! detects changes at half of the fastest possible pace; slower changes justify a notification each.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use serde::{Deserialize, Serialize};
 use super::timers::{Timer, Timers};
 use crate::scenario::{AlertPolicy, Pretty};
 
-/// So many changes are flapping: the third opening is the first that is not told as such.
+/// Number of changes that count as flapping: the third opening is the first that is not notified as an opening.
 const CHANGES: usize = 5;
-/// Within so many cycles.
+/// Maximum time for this number of changes, in cycles.
 const WITHIN: i32 = 4;
-/// So many cycles without a change are steady.
+/// Time without a change after which the incident is steady, in cycles.
 const STEADY: i32 = 2;
-/// The shortest cycle, however often a scenario is run.
+/// Minimum length of a cycle, regardless of the interval of the scenario.
 const SHORTEST: TimeDelta = TimeDelta::seconds(30);
-/// The longest interval that is reckoned with: a night of silence is long enough for anyone.
+/// Maximum interval for the calculation of a cycle, so that notifications stay suppressed for hours at most.
 const LONGEST_GAP: Duration = Duration::from_hours(1);
 
-/// When an incident opened and resolved lately.
+/// Recent openings and resolutions of a subject's incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Flapping {
     changes: VecDeque<DateTime<Utc>>,
-    /// When it is steady if nothing changes before; none: it does not flap.
+    /// Time at which the subject is steady unless there is another change; absent if it does not flap.
     steady_at: Option<DateTime<Utc>>,
 }
 
-/// The shortest time from one opening to the next.
+/// Returns the length of a cycle: the shortest time from one opening to the next.
 pub fn cycle(policy: &AlertPolicy, gap: Option<Duration>) -> TimeDelta {
     let gap = TimeDelta::from_std(gap.unwrap_or(LONGEST_GAP).min(LONGEST_GAP)).unwrap_or(TimeDelta::hours(1));
     let runs = i32::try_from(policy.after + policy.recover_after).unwrap_or(i32::MAX);
@@ -48,7 +48,7 @@ impl Timers for Flapping {
 }
 
 impl Flapping {
-    /// An incident opened or resolved. Gives what is to be said when it begins to flap with this.
+    /// Adds an opening or a resolution. Returns the note for the notification if flapping starts with this change.
     pub fn change(&mut self, opened: bool, cycle: TimeDelta, now: DateTime<Utc>) -> Option<String> {
         self.changes.push_back(now);
         while self.changes.len() > CHANGES {
@@ -69,17 +69,17 @@ impl Flapping {
         Some(format!("is flapping: {CHANGES} changes in {within}; silent until nothing has changed for {quiet}"))
     }
 
-    /// Whether it flaps.
+    /// Returns whether the subject flaps.
     pub fn is_on(&self) -> bool {
         self.steady_at.is_some()
     }
 
-    /// When it is steady if nothing changes before.
+    /// Returns the time at which the subject is steady unless there is another change.
     pub fn steady_at(&self) -> Option<DateTime<Utc>> {
         self.steady_at
     }
 
-    /// Whether it has become steady by now; it does not flap from then on.
+    /// Ends the flapping if its time has come. Returns whether it ended.
     pub fn settle(&mut self, now: DateTime<Utc>) -> bool {
         let steady = self.steady_at.is_some_and(|at| at <= now);
         if steady {

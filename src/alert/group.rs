@@ -1,8 +1,9 @@
-//! One group: the incidents of one cause that one notice tells of. Pure.
+//! A notification group: incidents with one failure fingerprint, sent as one notification. Pure.
 //!
-//! A group gathers for its wait and is told once; what joins later is folded into updates, unless it is louder. Its
-//! outward key is the dedup key of the incident it began with: no incident is ever in two groups at once, so no two
-//! groups have one key, and a group of one has the key of its incident. It is over when all its incidents are.
+//! A group collects incidents during its group wait and is notified once. Incidents that join later are collected into
+//! updates, unless their severity is higher. The dedup key of a group is that of the incident it started with. No
+//! incident is ever in two groups at once, so no two groups share a key, and a group of one incident has the key of
+//! that incident. A group is resolved when all its incidents are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,115 +15,117 @@ use super::effects::Effects;
 use super::mute::Muted;
 use super::pipeline::rename_in;
 use super::timers::{Timer, Timers};
-use crate::incident::{Acknowledgement, Affected, Event, Incident, Notice, Subject, Why};
+use crate::incident::{Acknowledgement, Affected, DecisionReason, Event, Incident, Notification, Subject};
 use crate::names::suppressed;
 use crate::scenario::{Pretty, Severity};
 
-/// How long after the first notice the first update gathers what has joined, and the least time between an update
-/// and the next one that is not louder.
+/// Delay of the first update after the first notification, and minimum time between an update and the next one without
+/// a higher severity.
 const FOLD_FIRST: TimeDelta = TimeDelta::seconds(30);
-/// How long what joins later is gathered.
+/// Group interval: time for which incidents that join later are collected.
 const FOLD: TimeDelta = TimeDelta::minutes(5);
-/// A group of a whole host or service gathers four times as long with every update, at most so long: after an hour of
-/// updates nobody learns anything from the next one.
+/// Maximum group interval of a group for a whole host or service. Its interval is multiplied by four with every update,
+/// because after an hour of updates the next one has no news.
 const FOLD_LONGEST: TimeDelta = TimeDelta::hours(1);
-/// How many incidents a notice lists beside the one that speaks.
+/// Maximum number of incidents in a notification besides the one that represents the group.
 const OTHERS: usize = 50;
-/// How many causes of one group are told; more say nothing new.
+/// Maximum number of failure fingerprints of a group that are notified.
 const CAUSES: usize = 8;
-/// How many remarks an update has at most.
+/// Maximum number of notes in an update.
 const NOTES: usize = 5;
 
-/// A group of incidents, from the first that opens to the last that resolves.
+/// Group of incidents, from the first opening to the last resolution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// The incident that its key is of, as it was last seen.
+    /// Latest state of the incident that the dedup key belongs to.
     lead: Incident,
-    /// Who is to be told.
+    /// Receivers of the group's notifications.
     receivers: Vec<String>,
-    /// Who was told of it.
+    /// Receivers that were notified.
     told: BTreeSet<String>,
-    /// When they were last told.
+    /// Time of the last notification.
     told_at: Option<DateTime<Utc>>,
-    /// How often they were told.
+    /// Number of events notified so far, a part of the notification ids.
     events: u32,
-    /// How loud it was then.
+    /// Highest severity notified so far.
     severity: Option<Severity>,
-    /// The causes that it was told with.
+    /// Failure fingerprints notified so far.
     causes: Vec<String>,
-    /// When something is to be told.
+    /// Due time of the next notification.
     due: Option<DateTime<Utc>>,
-    /// What is new, in words.
+    /// Notes for the next notification.
     notes: Vec<String>,
-    /// How often it is told again while nothing changes, in seconds; the most frequent of its incidents.
+    /// Reminder interval in seconds: the shortest of the group's incidents.
     remind: Option<u64>,
-    /// Who works on it.
+    /// Acknowledgement of the group.
     #[serde(default, deserialize_with = "acknowledgement")]
     acknowledged: Option<Acknowledgement>,
-    /// When it was first told.
+    /// Time of the first notification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_told_at: Option<DateTime<Utc>>,
-    /// Since when nobody works on it: the first notice, or the end of an acknowledgement.
+    /// Start of the time without an acknowledgement: the first notification, or the end of the last acknowledgement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unattended_since: Option<DateTime<Utc>>,
-    /// Who is told as well while nobody works on it, after how many seconds, in order.
+    /// Escalation steps, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     escalate: Vec<Escalation>,
-    /// How many of these were told.
+    /// Number of escalation steps notified so far.
     #[serde(default)]
     escalated: usize,
-    /// The receivers, values and host or service that it has in common with others; none where it stays apart.
+    /// Place of the group: receivers, label values and host or service that it shares with other groups. Absent if the
+    /// group is never merged with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     place: Option<String>,
-    /// Another group takes whatever fails at its place: how its own incidents change is not told.
+    /// Whether another group includes everything that fails at this place, so that changes of this group's incidents
+    /// are not notified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     hushed: bool,
-    /// Whether it takes whatever fails at its place, and lists the causes.
+    /// Whether this group includes everything that fails at its place, and lists the failures.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     wide: bool,
-    /// Nothing is told before: all that is open is muted until then.
+    /// End of a mute of all open incidents. Nothing is notified before.
     #[serde(default)]
     quiet_until: Option<DateTime<Utc>>,
     members: BTreeMap<Subject, Member>,
     open: usize,
-    /// Open and not told.
+    /// Number of open incidents that were not notified.
     untold: usize,
-    /// The incidents of the last notice.
+    /// Incidents of the last notification.
     shown: Vec<Affected>,
-    /// When the last of its incidents resolved.
+    /// Time at which the last of the incidents resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Member {
-    /// When it joined, counted from 0.
+    /// Position in the order of joining, from 0.
     number: usize,
     severity: Severity,
     open: bool,
     told: bool,
     cause: Cause,
-    /// The cause that people were told last.
+    /// Failure fingerprint in the last notification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told_cause: Option<Cause>,
-    /// When it opened.
+    /// Opening time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     opened_at: Option<DateTime<Utc>>,
-    /// Another cause, and how often in a row it was seen.
+    /// A different failure fingerprint, and the number of consecutive runs with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     candidate: Option<(Cause, u32)>,
 }
 
-/// Who is told as well while nobody works on a group.
+/// Escalation step: further receivers to notify while a group is not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Escalation {
-    /// Seconds after the first notice.
+    /// Seconds after the first notification.
     pub after: u64,
     /// Names of the receivers.
     pub to: Vec<String>,
 }
 
-/// An acknowledgement, also as an earlier version wrote it: the author alone.
+/// Reads an acknowledgement, also in the format of an earlier version, which stored the author alone.
 fn acknowledgement<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Acknowledgement>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -136,22 +139,22 @@ fn acknowledgement<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
     }))
 }
 
-/// How an incident joins.
+/// Parameters of an incident that joins a group.
 #[derive(Debug, Clone)]
 pub struct Join {
-    /// When it opened, as a timer.
+    /// Opening time, adjusted after a clock change.
     pub opened_at: DateTime<Utc>,
-    /// Who is told.
+    /// Receivers to notify.
     pub receivers: Vec<String>,
-    /// How long the group gathers.
+    /// Group wait.
     pub wait: TimeDelta,
-    /// What it is taken for.
+    /// Failure fingerprint.
     pub cause: Cause,
-    /// `alert.remind`.
+    /// `alert.remind` of the scenario.
     pub remind: Option<std::time::Duration>,
-    /// What is to be said of it.
+    /// Note for the notification.
     pub note: Option<String>,
-    /// Who is told as well while nobody works on it.
+    /// Escalation steps.
     pub escalate: Vec<Escalation>,
 }
 
@@ -167,8 +170,8 @@ impl Timers for Group {
 }
 
 impl Group {
-    /// A group that begins with an incident, which has still to [`Group::join`]. A wide one takes whatever fails at its
-    /// place.
+    /// Creates a group for an incident, which still has to [`Group::join`]. A wide group includes everything that fails
+    /// at its place.
     pub fn new(lead: &Incident, place: Option<String>, wide: bool) -> Self {
         Self {
             place,
@@ -210,7 +213,7 @@ impl Group {
             told_at: Some(now),
             first_told_at: Some(now),
             unattended_since: Some(now),
-            // The ids of its notices are not to meet those of the group that was lost.
+            // The ids of its notifications must differ from those of the lost group.
             events: u32::try_from(now.timestamp()).unwrap_or(u32::MAX),
             severity: Some(severity),
             acknowledged: incident.acknowledged.clone(),
@@ -220,69 +223,70 @@ impl Group {
         }
     }
 
-    /// The key under which receivers know it.
+    /// Returns the dedup key of the group.
     pub fn key(&self) -> String {
         self.lead.dedup_key()
     }
 
-    /// Whether nothing in it is open.
+    /// Returns whether all incidents of the group are resolved.
     pub fn is_over(&self) -> bool {
         self.open == 0
     }
 
-    /// Whether nobody was told of it yet.
+    /// Returns whether the group was not notified yet.
     pub fn is_gathering(&self) -> bool {
         self.told_at.is_none()
     }
 
-    /// The incidents in it that are open.
+    /// Returns the subjects of the open incidents.
     pub fn open_members(&self) -> impl Iterator<Item = &Subject> {
         self.members.iter().filter(|(_, member)| member.open).map(|(subject, _)| subject)
     }
 
-    /// The place that it has in common with others, by the new names of its receivers.
+    /// Sets the place, after a receiver was renamed.
     pub fn set_place(&mut self, place: Option<String>) {
         self.place = place;
     }
 
-    /// The cause of one of its incidents.
+    /// Returns the failure fingerprint of an incident.
     pub fn cause_of(&self, subject: &Subject) -> Option<&Cause> {
         self.members.get(subject).map(|member| &member.cause)
     }
 
-    /// The place that it has in common with others.
+    /// Returns the place of the group.
     pub fn place(&self) -> Option<&String> {
         self.place.as_ref()
     }
 
-    /// Whether it takes whatever fails at its place.
+    /// Returns whether the group includes everything that fails at its place.
     pub fn is_wide(&self) -> bool {
         self.wide
     }
 
-    /// What decides which of several groups of one place goes on as that of all: the one told first, else the oldest.
+    /// Returns the sort key that selects which of several groups of one place includes the others: the one notified
+    /// first, otherwise the oldest.
     pub fn precedence(&self) -> (bool, Option<DateTime<Utc>>, DateTime<Utc>) {
         (self.first_told_at.is_none(), self.first_told_at, self.lead.opened_at)
     }
 
-    /// When its open incidents opened.
+    /// Returns the opening times of the open incidents.
     pub fn opened_at(&self) -> impl Iterator<Item = DateTime<Utc>> {
         self.members.values().filter(|member| member.open).filter_map(|member| member.opened_at)
     }
 
-    /// From now on it takes whatever fails at its place.
+    /// Makes the group include everything that fails at its place.
     pub fn widen(&mut self) {
         self.wide = true;
         self.causes = self.members.values().map(|member| member.cause.brief.clone()).collect();
         self.causes.dedup();
     }
 
-    /// Another group takes whatever fails at its place from now on.
+    /// Suppresses changes of the group, because another group now includes everything that fails at this place.
     pub fn hush(&mut self) {
         self.hushed = true;
     }
 
-    /// Takes in the incidents of a group that nobody was told of.
+    /// Adds the open incidents of a group that was not notified.
     pub fn absorb(&mut self, other: Self, now: DateTime<Utc>) {
         let number = self.members.len();
         let other_due = other.due;
@@ -301,7 +305,7 @@ impl Group {
         }
     }
 
-    /// The least time between the last notice and an update that is not louder.
+    /// Returns the minimum time between the last notification and an update without a higher severity.
     fn fold(&self) -> TimeDelta {
         let longer = 4_i32.pow(self.events.saturating_sub(2).min(3));
         match self.events {
@@ -311,20 +315,20 @@ impl Group {
         }
     }
 
-    /// When something is to be told next, if nothing happens before.
+    /// Returns the time of the next action, unless something happens before.
     pub fn next(&self) -> Option<DateTime<Utc>> {
         let expires = self.acknowledged.as_ref().and_then(|it| it.until).filter(|_| self.open > 0);
         let next = [self.due, self.remind_at(), self.escalate_at(), expires].into_iter().flatten().min()?;
         Some(self.quiet_until.map_or(next, |until| next.max(until)))
     }
 
-    /// Who works on it.
+    /// Returns the acknowledgement of the group.
     pub fn acknowledged(&self) -> Option<&Acknowledgement> {
         self.acknowledged.as_ref()
     }
 
-    /// Somebody works on it, or nobody any longer: no reminders and no escalation, or both again. Everyone who was told
-    /// is told that.
+    /// Replaces the acknowledgement, which stops reminders and escalation while there is one. Everyone notified so far
+    /// receives an update.
     pub fn acknowledge(&mut self, who: Option<Acknowledgement>, note: String, now: DateTime<Utc>) {
         if who.is_none() {
             self.unattended_since = Some(now);
@@ -337,14 +341,14 @@ impl Group {
         }
     }
 
-    /// When those are told who are told as well while nobody works on it.
+    /// Returns the due time of the next escalation step.
     fn escalate_at(&self) -> Option<DateTime<Utc>> {
         let next = self.escalate.get(self.escalated).filter(|_| self.open > 0 && self.acknowledged.is_none())?;
         let since = self.unattended_since.filter(|_| self.told_at.is_some())?;
         since.checked_add_signed(TimeDelta::try_seconds(i64::try_from(next.after).ok()?)?)
     }
 
-    /// A receiver is called otherwise. Returns whether it is one of those of the group.
+    /// Renames a receiver. Returns whether it is one of the group's receivers.
     pub fn rename_receiver(&mut self, old: &str, new: &str) -> bool {
         let before = self.all_receivers();
         rename_in(&mut self.receivers, old, new);
@@ -358,18 +362,18 @@ impl Group {
         before != self.all_receivers()
     }
 
-    /// Everyone who is notified of it now or later.
+    /// Returns all receivers that are notified of the group now or later.
     fn all_receivers(&self) -> Vec<String> {
         let escalated = self.escalate.iter().flat_map(|step| &step.to);
         self.receivers.iter().chain(&self.told).chain(escalated).cloned().collect()
     }
 
-    /// A mute is no more; whether another one holds is found anew.
+    /// Ends the suppression by a mute. The next notification checks whether another mute is active.
     pub fn unmute(&mut self) {
         self.quiet_until = None;
     }
 
-    /// Something is to be said of an open incident.
+    /// Adds a note about an open incident to the next update.
     pub fn remark(&mut self, note: String, now: DateTime<Utc>) {
         if self.notes.len() < NOTES {
             self.notes.push(note);
@@ -388,7 +392,7 @@ impl Group {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// An incident opens with this cause.
+    /// Adds an incident that opened.
     pub fn join(&mut self, incident: &Incident, join: Join, now: DateTime<Utc>, effects: &mut Effects) {
         let subject = &incident.subject;
         let number = self.members.len();
@@ -426,7 +430,12 @@ impl Group {
             self.hurry(now.checked_add_signed(join.wait).unwrap_or(DateTime::<Utc>::MAX_UTC));
             if self.due > Some(now) {
                 let until = self.due.unwrap_or(now).format("%T");
-                effects.decide(subject, Why::Waiting, format!("{} gathers others until {until}", self.key()), now);
+                effects.decide(
+                    subject,
+                    DecisionReason::GroupWait,
+                    format!("{} gathers others until {until}", self.key()),
+                    now,
+                );
             }
             return;
         };
@@ -434,11 +443,11 @@ impl Group {
             self.hurry(now);
         } else if !told {
             self.hurry((told_at + self.fold()).max(now));
-            effects.suppress(suppressed::CAUSE, 1);
+            effects.suppress(suppressed::GROUPED, 1);
             let until = self.due.unwrap_or(now).format("%T");
             effects.decide(
                 subject,
-                Why::Grouped,
+                DecisionReason::Grouped,
                 format!(
                     "the {} of {}; in its update at {until}",
                     if self.wide { "place" } else { "cause" },
@@ -447,12 +456,12 @@ impl Group {
                 now,
             );
         } else {
-            effects.suppress(suppressed::CAUSE, 1);
-            effects.decide(subject, Why::Grouped, format!("again, while {} is open", self.key()), now);
+            effects.suppress(suppressed::GROUPED, 1);
+            effects.decide(subject, DecisionReason::Grouped, format!("again, while {} is open", self.key()), now);
         }
     }
 
-    /// What tells two causes of the group apart: in a wide one only how they look.
+    /// Returns the text by which two failures of the group are distinguished: in a wide group the summary alone.
     fn cause_key<'a>(&self, cause: &'a Cause) -> &'a str {
         if self.wide { &cause.brief } else { &cause.key }
     }
@@ -465,7 +474,7 @@ impl Group {
         }
     }
 
-    /// An incident became louder; these are to be told as well.
+    /// Handles a raised severity of an incident, and adds receivers.
     pub fn raise(&mut self, incident: &Incident, receivers: &[String], wait: TimeDelta, now: DateTime<Utc>) {
         let Some(member) = self.members.get_mut(&incident.subject).filter(|member| member.open) else { return };
         member.severity = incident.severity;
@@ -477,14 +486,14 @@ impl Group {
         }
     }
 
-    /// Whether a bad run with this cause says nothing new.
+    /// Returns whether a bad run with this failure fingerprint has no news.
     pub fn is_settled(&self, subject: &Subject, cause: &Cause) -> bool {
         let member = self.members.get(subject);
         member.is_none_or(|member| member.cause.key == cause.key && member.candidate.is_none())
     }
 
-    /// A bad run of an open incident had this cause. A change is told when `needed` runs in a row say so, each cause
-    /// once.
+    /// Processes the failure fingerprint of a bad run of an open incident. A change is notified once `needed`
+    /// consecutive runs confirm it, and each fingerprint only once.
     pub fn fail(&mut self, subject: &Subject, cause: Cause, needed: u32, now: DateTime<Utc>) {
         let Some(member) = self.members.get_mut(subject) else { return };
         if member.cause.key == cause.key {
@@ -509,7 +518,8 @@ impl Group {
         self.hurry(self.told_at.map_or(now, |at| at + fold).max(now));
     }
 
-    /// How open incidents fail otherwise than people were told. In a wide group the causes are listed instead.
+    /// Describes the open incidents whose failure differs from the last notification. Empty for a wide group, which
+    /// lists all failures instead.
     fn changes(&self) -> Vec<String> {
         let open = self.members.iter().filter(|(_, member)| member.open);
         let changed = open.filter_map(|(subject, member)| {
@@ -526,7 +536,7 @@ impl Group {
         if self.wide { Vec::new() } else { changed.take(NOTES).collect() }
     }
 
-    /// What fails how in a wide group, the most frequent first: `causes: 38 × status 500, 2 × timeout`.
+    /// Lists the failures of a wide group, most frequent first: `causes: 38 × status 500, 2 × timeout`.
     fn list_causes(&self) -> Option<String> {
         let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values().filter(|member| member.open) {
@@ -544,7 +554,7 @@ impl Group {
         (self.wide && (causes.len() > 1 || changed)).then(|| format!("causes: {}{more}", shown.join(", ")))
     }
 
-    /// An incident resolved; `last` is what it was like.
+    /// Marks an incident as resolved; `last` is its last state.
     pub fn leave(&mut self, subject: &Subject, last: Option<&Incident>, now: DateTime<Utc>, effects: &mut Effects) {
         let Some(member) = self.members.get_mut(subject).filter(|member| member.open) else { return };
         member.open = false;
@@ -552,7 +562,7 @@ impl Group {
         let told = member.told;
         if !told {
             self.untold -= 1;
-            effects.suppress(suppressed::GROUP, 1);
+            effects.suppress(suppressed::RESOLVED_EARLY, 1);
         }
         let resolved_at = last.map_or(Some(now), |last| last.resolved_at);
         let ending = last.and_then(|last| last.ending);
@@ -560,7 +570,7 @@ impl Group {
         if *subject == self.lead.subject {
             match last.filter(|last| last.opening == self.lead.opening) {
                 Some(last) => self.lead = last.clone(),
-                // It opened anew since; the key stays that of the opening that was told.
+                // The incident opened again in the meantime. The dedup key stays that of the opening that was notified.
                 None => (self.lead.resolved_at, self.lead.ending) = (resolved_at, ending),
             }
         }
@@ -569,12 +579,13 @@ impl Group {
             shown.ending = ending;
         }
         if !told {
-            effects.decide(subject, Why::Brief, "over before anyone was told", now);
+            effects.decide(subject, DecisionReason::ResolvedEarly, "over before anyone was told", now);
         } else if self.open > 0 {
             let detail = format!("{} others of {} still fail", self.open, self.key());
-            effects.decide(subject, Why::Grouped, detail, now);
+            effects.decide(subject, DecisionReason::Grouped, detail, now);
         }
-        // All that was to be said is over. Looked through only if something was, or each end would look at all others.
+        // If no news is left, the update is dropped. The members are checked only if one was due, otherwise each
+        // resolution would iterate over all others.
         if self.due.is_some() && self.told_at.is_some() && self.untold == 0 && self.notes.is_empty() {
             let louder = self.members.values().any(|member| member.open && Some(member.severity) > self.severity);
             self.due = self.due.filter(|_| louder);
@@ -585,7 +596,7 @@ impl Group {
         }
     }
 
-    /// What mutes all that is open, if anything does: the mute that ends first.
+    /// Returns the mute that ends first if all open incidents are muted.
     fn all_muted<'a>(
         &self,
         find: impl Fn(&Subject) -> Option<&'a Incident>,
@@ -601,7 +612,8 @@ impl Group {
         first
     }
 
-    /// Tells what is to be told by now. `find` gives an incident that is open, `muted` what mutes one now.
+    /// Creates the notifications that are due. `find` returns an open incident, `muted` the mute that is active for
+    /// one.
     pub fn tell<'a>(
         &mut self,
         now: DateTime<Utc>,
@@ -620,7 +632,7 @@ impl Group {
         self.quiet_until = None;
         if let Some(Muted { until, why, detail, .. }) = self.all_muted(&find, &muted) {
             self.quiet_until = Some(until);
-            let reason = if why == Why::Maintenance { suppressed::MAINTENANCE } else { suppressed::SILENCE };
+            let reason = if why == DecisionReason::Maintenance { suppressed::MAINTENANCE } else { suppressed::SILENCE };
             effects.suppress(reason, 1);
             effects.decide(&self.lead.subject, why, format!("{} of {}: {detail}", event.as_str(), self.key()), now);
             return;
@@ -631,7 +643,7 @@ impl Group {
         if let (Event::Reminder, Some(who)) = (event, &self.acknowledged) {
             effects.suppress(suppressed::ACKNOWLEDGED, 1);
             let detail = format!("no reminder: acknowledged by {}", who.author);
-            effects.decide(&self.lead.subject, Why::Acknowledged, detail, now);
+            effects.decide(&self.lead.subject, DecisionReason::Acknowledged, detail, now);
             self.told_at = Some(now);
             return;
         }
@@ -647,7 +659,7 @@ impl Group {
         }
         let is_widened = self.wide && open.iter().any(|(_, member)| member.told_cause.as_ref() != Some(&member.cause));
         if event == Event::Updated && news == 0 && notes.is_empty() && !louder && !is_widened {
-            // What was to be said is no longer so.
+            // The reasons for this update no longer apply.
             self.due = None;
             return;
         }
@@ -655,11 +667,11 @@ impl Group {
         let incident = if event == Event::Resolved { None } else { found.next() };
         let mut incident = incident.unwrap_or(&self.lead).clone();
         if event == Event::Resolved {
-            // The group is over when its last incident is.
+            // A group is resolved when its last incident is.
             incident.resolved_at = self.ended_at.or(incident.resolved_at);
         }
         if event != Event::Resolved {
-            // With the one that speaks now: at the end another may.
+            // Includes the incident that represents the group now, because at the end another one may.
             self.shown = std::iter::once(&incident).chain(found.take(OTHERS)).map(Affected::of).collect();
         }
         let all = if event == Event::Resolved { self.members.len() } else { open.len() };
@@ -685,19 +697,20 @@ impl Group {
         self.events += 1;
         let key = self.key();
         for receiver in &self.receivers {
-            // Who did not hear of the opening does not hear of the end; of what lies between, as an opening.
+            // A receiver that was not notified of the opening is not notified of the resolution; events between them
+            // become an opening.
             let event = match (event, self.told.contains(receiver)) {
                 (Event::Resolved, false) => continue,
                 (_, false) => Event::Opened,
                 (event, true) => event,
             };
-            effects.told.push(Notice {
+            effects.told.push(Notification {
                 id: format!("{key}#{}@{receiver}", self.events),
                 key: key.clone(),
                 others: others.clone(),
                 uncounted,
                 note: note.clone(),
-                ..Notice::new(&incident, event, receiver, now)
+                ..Notification::new(&incident, event, receiver, now)
             });
         }
         let to = self.receivers.join(", ");
@@ -708,21 +721,28 @@ impl Group {
                         continue;
                     }
                     if **subject == incident.subject {
-                        effects.decide(subject, Why::Told, format!("{} as {key} for {to}", event.as_str()), now);
+                        effects.decide(
+                            subject,
+                            DecisionReason::Notified,
+                            format!("{} as {key} for {to}", event.as_str()),
+                            now,
+                        );
                     } else {
                         let detail = format!("with {} others as {key} for {to}", open.len() - 1);
-                        effects.decide(subject, Why::Grouped, detail, now);
-                        effects.suppress(suppressed::CAUSE, usize::from(event == Event::Opened));
+                        effects.decide(subject, DecisionReason::Grouped, detail, now);
+                        effects.suppress(suppressed::GROUPED, usize::from(event == Event::Opened));
                     }
                 }
                 if let (Event::Updated, Some(note)) = (event, &note) {
-                    effects.decide(&incident.subject, Why::Changed, format!("{note}; for {to}"), now);
+                    effects.decide(&incident.subject, DecisionReason::Changed, format!("{note}; for {to}"), now);
                 }
             }
-            Event::Reminder => effects.decide(&incident.subject, Why::Reminded, format!("as {key} for {to}"), now),
+            Event::Reminder => {
+                effects.decide(&incident.subject, DecisionReason::Reminded, format!("as {key} for {to}"), now)
+            }
             Event::Resolved => {
                 let detail = format!("{} of {all} as {key} for {to}", event.as_str());
-                effects.decide(&self.lead.subject, Why::Told, detail, now);
+                effects.decide(&self.lead.subject, DecisionReason::Notified, detail, now);
             }
             Event::Digest => {}
         }
@@ -740,21 +760,21 @@ impl Group {
         self.untold = 0;
         self.due = None;
         self.told_at = Some(now);
-        // What was once told as loud is not told again as louder.
+        // The severity never decreases here, so that a return to an earlier severity is not notified as raised.
         self.severity = self.severity.max(severity);
     }
 
-    /// An acknowledgement whose time is over is none.
+    /// Removes an expired acknowledgement.
     fn expire(&mut self, now: DateTime<Utc>, effects: &mut Effects) {
         let is_over = |who: &mut Acknowledgement| who.until.is_some_and(|until| until <= now);
         let Some(who) = self.acknowledged.take_if(is_over).filter(|_| self.open > 0) else { return };
         let note = format!("the acknowledgement by {} has expired", who.author);
-        effects.decide(&self.lead.subject, Why::Acknowledged, note.clone(), now);
+        effects.decide(&self.lead.subject, DecisionReason::Acknowledged, note.clone(), now);
         effects.acknowledged.extend(self.open_members().map(|subject| (subject.clone(), None)));
         self.acknowledge(None, note, now);
     }
 
-    /// Nobody has acknowledged it for so long: those who are next are told as well.
+    /// Notifies the receivers of the next escalation step, because the group was not acknowledged in time.
     fn escalate<'a>(
         &mut self,
         now: DateTime<Utc>,
@@ -774,16 +794,21 @@ impl Group {
         let key = self.key();
         for receiver in &to {
             let event = if self.told.contains(receiver) { Event::Reminder } else { Event::Opened };
-            effects.told.push(Notice {
+            effects.told.push(Notification {
                 id: format!("{key}#{}@{receiver}", self.events),
                 key: key.clone(),
                 others: others.clone(),
                 uncounted,
                 note: Some(note.clone()),
-                ..Notice::new(&incident, event, receiver, now)
+                ..Notification::new(&incident, event, receiver, now)
             });
         }
-        effects.decide(&incident.subject, Why::Escalated, format!("{note}; as {key} for {}", to.join(", ")), now);
+        effects.decide(
+            &incident.subject,
+            DecisionReason::Escalated,
+            format!("{note}; as {key} for {}", to.join(", ")),
+            now,
+        );
         effects.reached.extend(open.iter().map(|(subject, _)| ((*subject).clone(), to.clone())));
         self.hear(&to);
         self.told.extend(to);

@@ -1,6 +1,6 @@
-//! All groups that are open: which incident is in which, and what is to be told when. Pure.
+//! All open notification groups: the assignment of incidents to groups, and the due times. Pure.
 //!
-//! Nothing here is proportional to the number of groups but restoring them.
+//! No operation takes time proportional to the number of groups, except restoring them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,26 +18,27 @@ use super::timers::{Timer, Timers};
 use crate::incident::{Acknowledgement, Incident, Subject};
 use crate::notify::Causes;
 
-/// What keys of groups begin with, among all that alerting remembers.
+/// Prefix of the store keys of groups.
 pub const PREFIX: &str = "group/";
 
-/// All groups.
+/// All open notification groups.
 #[derive(Debug, Default)]
 pub struct Groups {
     all: HashMap<String, Group>,
-    /// The group of each incident that is open and not held.
+    /// Group of each incident that is open and not suppressed.
     of: HashMap<Subject, String>,
-    /// The groups of each place.
+    /// Groups of each place.
     places: HashMap<String, BTreeSet<String>>,
-    /// When something is to be told, by time.
+    /// Due times of groups.
     next: BTreeSet<(DateTime<Utc>, String)>,
-    /// The print of the last failure of each incident that said nothing new. Not kept: without it the cause is looked at.
+    /// Quick hash of the last failure of each incident that had no news. Not stored: without it, the fingerprint is
+    /// computed.
     prints: HashMap<Subject, u64>,
-    /// Groups that are no longer as they were written.
+    /// Groups that changed since the last write.
     touched: BTreeSet<String>,
 }
 
-/// The id of a group: who is told, what it is grouped by, and why it failed.
+/// Id of a group: receivers, `group_by` values, and failure fingerprint.
 #[derive(Debug, Serialize)]
 struct Id<'a> {
     to: &'a [String],
@@ -45,7 +46,8 @@ struct Id<'a> {
     cause: &'a str,
 }
 
-/// The id of a group or place after one of its receivers is called otherwise; none: it is not in it.
+/// Returns the id of a group or place after one of its receivers was renamed, or `None` if it does not contain the
+/// receiver.
 fn renamed_id(id: &str, old: &str, new: &str) -> Option<String> {
     let mut parts: RenamedId =
         serde_json::from_str(id).ok().filter(|parts: &RenamedId| parts.to.iter().any(|name| name == old))?;
@@ -53,7 +55,7 @@ fn renamed_id(id: &str, old: &str, new: &str) -> Option<String> {
     Some(serde_json::to_string(&parts).expect("plain data becomes JSON"))
 }
 
-/// An [`Id`] as it was written; its keys in the same order.
+/// An [`Id`] read from its stored form, with the keys in the same order.
 #[derive(Debug, Serialize, Deserialize)]
 struct RenamedId {
     to: Vec<String>,
@@ -61,18 +63,19 @@ struct RenamedId {
     cause: String,
 }
 
-/// The id of the group that an incident belongs to.
+/// Returns the id of the group that an incident belongs to.
 fn id(routed: &Routed, cause: &Cause) -> String {
     let cause = if routed.causes == Causes::Together { "" } else { &cause.key };
     let id = Id { to: &routed.receivers, by: &routed.by, cause };
     serde_json::to_string(&id).expect("plain data becomes JSON")
 }
 
-/// So many open incidents of one place are one notice, if the first of them opened at most so long before the last.
+/// Number of open incidents at one place that form a wide group, and the maximum time between the first and the last of
+/// their openings.
 const WIDE: [(usize, TimeDelta); 2] = [(3, TimeDelta::minutes(5)), (4, TimeDelta::hours(1))];
 
-/// What an incident has in common with others that may be told together with it whatever their causes: the receivers,
-/// the values of `group_by`, and the host, else the tag `service`.
+/// Returns the place that an incident shares with others which may be grouped regardless of their failures: the
+/// receivers, the values of `group_by`, and the host, otherwise the tag `service`.
 fn place(routed: &Routed, cause: &Cause, incident: &Incident) -> Option<String> {
     if routed.causes != Causes::Widening {
         return None;
@@ -83,7 +86,7 @@ fn place(routed: &Routed, cause: &Cause, incident: &Incident) -> Option<String> 
     Some(serde_json::to_string(&id).expect("plain data becomes JSON"))
 }
 
-/// Whether incidents that opened then are as many as are told together whatever their causes.
+/// Returns whether incidents with these opening times are enough to be grouped regardless of their failures.
 fn is_wide(mut opened: Vec<DateTime<Utc>>) -> bool {
     opened.sort_unstable();
     WIDE.iter().any(|(count, within)| opened.windows(*count).any(|some| some[count - 1] - some[0] <= *within))
@@ -96,7 +99,8 @@ impl Timers for Groups {
 }
 
 impl Groups {
-    /// The timers of groups were moved, since the clock was set. Whether a mute holds is found again.
+    /// Updates the due times after the timers of the groups were moved by a change of the clock. Mutes are evaluated
+    /// again.
     pub fn timers_moved(&mut self) {
         self.next.clear();
         for (id, group) in &mut self.all {
@@ -105,7 +109,7 @@ impl Groups {
         }
     }
 
-    /// Takes back a group that was written.
+    /// Restores a group from the store.
     pub fn restore(&mut self, id: &str, body: Json) -> Result<(), serde_json::Error> {
         let group: Group = serde_json::from_value(body)?;
         for subject in group.open_members() {
@@ -119,7 +123,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Creates and stores a group for an incident whose receivers were notified and whose own group was lost.
+    /// Adopts an incident whose receivers were notified and whose own group was lost, in a new group.
     pub fn adopt(&mut self, incident: &Incident, now: DateTime<Utc>) {
         let cause = Cause::of_incident(incident);
         let id = Id { to: &incident.receivers, by: &[], cause: &incident.dedup_key() };
@@ -129,12 +133,12 @@ impl Groups {
         self.touched.insert(id);
     }
 
-    /// The group that an incident is in.
+    /// Returns the group of an incident.
     pub fn of(&self, subject: &Subject) -> Option<&Group> {
         self.all.get(self.of.get(subject)?)
     }
 
-    /// Changes a group and keeps the rest in step with it.
+    /// Changes a group and updates its due time.
     fn change<T>(&mut self, id: &str, change: impl FnOnce(&mut Group) -> T) -> Option<T> {
         let group = self.all.get_mut(id)?;
         let before = group.next();
@@ -158,7 +162,7 @@ impl Groups {
         self.change(&id, change)
     }
 
-    /// An incident opens, and nothing holds it.
+    /// Adds an incident that opened and is not suppressed.
     pub fn open(
         &mut self,
         incident: &Incident,
@@ -191,8 +195,8 @@ impl Groups {
         }
     }
 
-    /// The group of an incident that opens at a place where other groups may be: the wide one, if there is one or if
-    /// this incident makes them so many; else its own.
+    /// Returns the group for an incident that opens at a place where other groups may exist: the wide group, if there
+    /// is one or if this incident completes the number for one; otherwise the incident's own group.
     fn in_place(&mut self, place: &str, own: String, opened_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
         let ids = self.places.get(place).cloned().unwrap_or_default();
         let groups = || ids.iter().filter_map(|id| Some((id, self.all.get(id)?)));
@@ -220,8 +224,7 @@ impl Groups {
         first
     }
 
-    /// A receiver is called otherwise: groups that it is notified of go on under its new name, by which incidents find
-    /// them.
+    /// Renames a receiver. Groups with this receiver get new ids, by which further incidents find them.
     pub fn rename_receiver(&mut self, old: &str, new: &str) {
         let ids: Vec<String> = self.all.keys().cloned().collect();
         for id in ids {
@@ -246,7 +249,7 @@ impl Groups {
         }
     }
 
-    /// Takes a group out.
+    /// Removes a group.
     fn remove(&mut self, id: &str) -> Option<Group> {
         let group = self.all.remove(id)?;
         self.touched.insert(id.to_owned());
@@ -264,17 +267,17 @@ impl Groups {
         Some(group)
     }
 
-    /// An incident became louder.
+    /// Handles the raised severity of an incident.
     pub fn raise(&mut self, incident: &Incident, routed: &Routed, now: DateTime<Utc>) {
         self.change_of(&incident.subject, |group| group.raise(incident, &routed.receivers, routed.wait, now));
     }
 
-    /// Whether a failure with this print says nothing new.
+    /// Returns whether a failure with this hash has no news.
     pub fn knows(&self, subject: &Subject, print: u64) -> bool {
         self.prints.get(subject) == Some(&print)
     }
 
-    /// A bad run of an open incident had this cause, and this print.
+    /// Processes a bad run of an open incident, given by its failure fingerprint and hash.
     pub fn fail(&mut self, subject: &Subject, (cause, print): (Cause, u64), needed: u32, now: DateTime<Utc>) {
         if self.of(subject).is_some_and(|group| group.is_settled(subject, &cause)) {
             self.prints.insert(subject.clone(), print);
@@ -284,17 +287,18 @@ impl Groups {
         }
     }
 
-    /// Something is to be said of an open incident.
+    /// Adds a note about an open incident.
     pub fn remark(&mut self, subject: &Subject, note: String, now: DateTime<Utc>) {
         self.change_of(subject, |group| group.remark(note, now));
     }
 
-    /// The subject of an incident in the group that receivers know by this key.
+    /// Returns the group that receivers have under a dedup key.
     pub fn with_key(&self, key: &str) -> Option<&Group> {
         self.all.values().find(|group| group.key() == key)
     }
 
-    /// Somebody works on what is in the group of an incident, or nobody any longer. Gives what is open in it.
+    /// Replaces the acknowledgement of an incident's group, or removes it if `who` is `None`. Returns the open
+    /// incidents of the group.
     pub fn acknowledge(
         &mut self,
         subject: &Subject,
@@ -309,15 +313,15 @@ impl Groups {
         members.unwrap_or_default()
     }
 
-    /// A mute is no more.
+    /// Ends the suppression by a mute in all groups.
     pub fn unmute(&mut self) {
         for id in self.all.keys().cloned().collect::<Vec<_>>() {
             self.change(&id, Group::unmute);
         }
     }
 
-    /// An incident resolved; `last` is what it was like. The end of a group is told at once, so that it stands before
-    /// what comes next.
+    /// Marks an incident as resolved; `last` is its last state. The resolution of a group is notified at once, so that
+    /// it precedes all later events.
     pub fn resolve(&mut self, subject: &Subject, last: Option<&Incident>, now: DateTime<Utc>, effects: &mut Effects) {
         self.prints.remove(subject);
         let Some(id) = self.of.remove(subject) else { return };
@@ -334,12 +338,12 @@ impl Groups {
         }
     }
 
-    /// When something is to be told next.
+    /// Returns the earliest due time.
     pub fn next(&self) -> Option<DateTime<Utc>> {
         self.next.first().map(|(at, _)| *at)
     }
 
-    /// Tells what is to be told by now.
+    /// Creates the notifications that are due.
     pub fn tick<'a>(
         &mut self,
         now: DateTime<Utc>,
@@ -352,7 +356,7 @@ impl Groups {
         }
     }
 
-    /// Tells of groups that still gather: nobody knows when the agent starts again.
+    /// Creates the notifications of groups in their group wait, because the time of the agent's next start is unknown.
     pub fn tell_gathering<'a>(
         &mut self,
         now: DateTime<Utc>,
@@ -373,7 +377,7 @@ impl Groups {
         self.touched.extend(self.all.keys().cloned());
     }
 
-    /// What changed since this was last asked, to be written: a group as it is, none where it is over.
+    /// Returns the groups changed since the last call, with `None` for each resolved one.
     pub fn take_touched(&mut self) -> Vec<(String, Option<Json>)> {
         let touched = std::mem::take(&mut self.touched).into_iter();
         touched

@@ -1,51 +1,51 @@
-//! What holds an incident back although it is open: a dependency, or a mute. Pure.
+//! Suppression of the notifications of an open incident by a dependency or a mute. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
 use super::timers::{Timer, Timers};
-use crate::incident::{Subject, Why};
+use crate::incident::{DecisionReason, Subject};
 use crate::names::suppressed;
 
-/// What keys of held incidents begin with, among all that alerting remembers.
+/// Prefix of the store keys of suppressed incidents.
 pub const PREFIX: &str = "held/";
 
-/// How long a child is held while its parents are looked at.
+/// Maximum time that an incident is suppressed while the dependencies of its scenario are run.
 pub const LOOK: TimeDelta = TimeDelta::seconds(30);
 
-/// Why an incident is not told now.
+/// Reason why an incident is suppressed at present.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hold {
-    /// A parent has not been looked at since; it is run at once, and waited for until then.
+    /// A parent has not run since the failure; it is run at once, and its outcome is awaited until a fixed time.
     Look {
-        /// The parent.
+        /// Parent scenario.
         parent: Subject,
-        /// Then it is told whatever the parent does.
+        /// Time at which the incident is notified regardless of the parent.
         until: DateTime<Utc>,
     },
-    /// A parent fails as well, and explains it.
+    /// A parent fails as well, which explains the incident.
     Down {
-        /// The parent.
+        /// Parent scenario.
         parent: Subject,
     },
-    /// A mute, until it ends.
+    /// A mute is active.
     Muted {
-        /// Its id.
+        /// Id of the mute.
         mute: String,
-        /// Its end.
+        /// End of the mute.
         until: DateTime<Utc>,
     },
-    /// What held it is over; a bad run that begins after this is told.
+    /// The suppression ended; a bad run that starts afterwards causes a notification.
     Since {
-        /// When it was over.
+        /// End of the suppression.
         at: DateTime<Utc>,
     },
 }
 
 impl Hold {
-    /// When it is to be looked at again whatever happens.
+    /// Returns the time at which the suppression has to be checked again at the latest.
     pub fn until(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Look { until, .. } | Self::Muted { until, .. } => Some(*until),
@@ -53,7 +53,7 @@ impl Hold {
         }
     }
 
-    /// The parent whose next run decides.
+    /// Returns the parent whose next run decides about the suppression.
     pub fn parent(&self) -> Option<&Subject> {
         match self {
             Self::Look { parent, .. } | Self::Down { parent } => Some(parent),
@@ -62,40 +62,40 @@ impl Hold {
     }
 }
 
-/// A hold with what is said of it.
+/// Suppression with the decision to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// The hold.
+    /// The suppression.
     pub hold: Hold,
-    /// The reason of the decision.
-    pub why: Why,
-    /// The figures behind it.
+    /// Reason of the decision.
+    pub why: DecisionReason,
+    /// Figures behind the reason.
     pub detail: String,
 }
 
 impl Held {
-    /// The reason under which it is counted.
+    /// Returns the reason under which the suppression is counted in the metrics.
     pub fn suppressed(&self) -> &'static str {
         match self.why {
-            Why::Maintenance => suppressed::MAINTENANCE,
-            Why::Silence => suppressed::SILENCE,
+            DecisionReason::Maintenance => suppressed::MAINTENANCE,
+            DecisionReason::Silence => suppressed::SILENCE,
             _ => suppressed::DEPENDENCY,
         }
     }
 }
 
-/// An incident that is held: what is needed to tell of it later.
+/// Suppressed incident, with the data needed to notify of it later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// What holds it.
+    /// Current suppression.
     pub hold: Hold,
-    /// When the run began that its parents must have been looked at since.
+    /// Start of the bad run. Only parent runs that started after it count.
     pub began: DateTime<Utc>,
-    /// What it is taken for.
+    /// Failure fingerprint of the incident.
     pub cause: Cause,
-    /// `alert.remind`.
+    /// `alert.remind` of the scenario.
     pub remind: Option<std::time::Duration>,
-    /// What is to be said of it.
+    /// Note for the notification.
     pub note: Option<String>,
 }
 
@@ -105,7 +105,7 @@ impl Timers for Waiting {
         match &mut self.hold {
             Hold::Look { until, .. } => visit(Timer::Due(until)),
             Hold::Since { at } => visit(Timer::Since(at)),
-            // A mute ends as the mute says.
+            // The end of a mute is adjusted together with the mute itself.
             Hold::Down { .. } | Hold::Muted { .. } => {}
         }
     }

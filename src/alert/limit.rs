@@ -1,9 +1,11 @@
-//! The last stage: at most so many pages an hour for one receiver, then one digest that says what was held. Pure.
+//! The rate limit, the last stage of the pipeline: a maximum number of notifications per receiver and hour, followed by
+//! one digest of the suppressed ones. Pure.
 //!
-//! A page is every notice but an end. It passes while fewer than the limit of pages as loud or louder went out within
-//! the hour before: so what is louder than what has used the hour up always passes. The end of what was told passes;
-//! what was held and is over meanwhile is in the digest only. The digest comes as soon as there is room for it, and is a
-//! page itself. It has the key of the loudest that is open, so that its end ends it.
+//! All notifications except `resolved` are counted. One passes if fewer than the maximum number of equal or higher
+//! severity were sent within the hour before, so a notification more severe than all of these always passes. `resolved`
+//! passes if the receiver was notified before; an incident that was suppressed and has resolved since appears only in
+//! the digest. The digest is sent as soon as the limit permits it, and counts as a notification itself. It has the
+//! dedup key of the most severe open incident, so that the resolution of this incident closes it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -13,54 +15,54 @@ use serde_json::Value as Json;
 
 use super::effects::Effects;
 use super::timers::{Timer, Timers};
-use crate::incident::{Affected, Event, Incident, Notice, Why};
+use crate::incident::{Affected, DecisionReason, Event, Incident, Notification};
 use crate::names::suppressed;
 use crate::notify::Alerting;
 use crate::scenario::Severity;
 
-/// What keys of budgets begin with, among all that alerting remembers; the receiver follows.
+/// Prefix of the store keys of rate limit windows; the name of the receiver follows.
 pub const BUDGET: &str = "limit/";
-/// What keys of held notices begin with; receiver and key follow, as JSON.
+/// Prefix of the store keys of suppressed notifications; receiver and dedup key follow, as JSON.
 pub const HELD: &str = "limited/";
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
-/// How many incidents a digest lists beside the one that speaks.
+/// Maximum number of incidents in a digest besides the one that represents it.
 const OTHERS: usize = 50;
 
-/// What all receivers were told lately, and what is held for them.
+/// Recent and suppressed notifications of all receivers.
 #[derive(Debug, Default)]
 pub struct Limits {
-    /// Pages an hour, of those who have a limit.
+    /// Maximum number of notifications per hour, for receivers with a limit.
     per_hour: HashMap<String, u32>,
     budgets: HashMap<String, Budget>,
     held: BTreeMap<String, BTreeMap<String, Kept>>,
-    /// What is no longer as it was written: budgets by receiver, held notices by receiver and key.
+    /// Entries changed since the last write: windows by receiver, suppressed notifications by receiver and dedup key.
     touched: BTreeSet<(String, Option<String>)>,
 }
 
-/// What one receiver was told lately.
+/// Recent notifications of one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Budget {
-    /// Its pages of the last hour, oldest first.
+    /// Notifications of the last hour, oldest first: time and severity.
     pages: VecDeque<(DateTime<Utc>, Severity)>,
-    /// How many digests it was told: a part of their ids.
+    /// Number of digests sent so far, a part of their ids.
     digests: u64,
 }
 
-/// What is held of one group for one receiver.
+/// Suppressed notification of a group to one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
-    /// The incident that speaks for the group, as it was last.
+    /// Incident that represents the group, as of the last event.
     incident: Incident,
-    /// How many others are in it.
+    /// Number of other incidents in the group.
     others: usize,
-    /// Whether the receiver had heard of the group before.
+    /// Whether the receiver was notified of the group before.
     told: bool,
     since: DateTime<Utc>,
 }
 
 impl Budget {
-    /// When a page as loud as this has room; none: it has now.
+    /// Returns the time from which the limit permits a notification of this severity, or `None` if it permits one now.
     fn room_at(&self, limit: u32, severity: Severity, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let pages = self.pages.iter().filter(|(at, page)| *page >= severity && now - *at < HOUR);
         let ends: Vec<DateTime<Utc>> = pages.map(|(at, _)| *at + HOUR).collect();
@@ -85,13 +87,13 @@ impl Timers for Limits {
 }
 
 impl Limits {
-    /// These are told from now on.
+    /// Sets the limits of the receivers from a new configuration.
     pub fn alerting(&mut self, alerting: &Alerting) {
         let limit = |receiver: &crate::notify::Receiver| Some((receiver.name.clone(), receiver.limit?));
         self.per_hour = alerting.receivers.iter().filter_map(limit).collect();
     }
 
-    /// Takes back a budget or a held notice that was written; anything else is none of its business.
+    /// Restores a window or a suppressed notification from the store. Other keys are ignored.
     pub fn restore(&mut self, key: &str, body: Json) -> Result<(), serde_json::Error> {
         if let Some(receiver) = key.strip_prefix(BUDGET) {
             self.budgets.insert(receiver.to_owned(), serde_json::from_value(body)?);
@@ -102,7 +104,7 @@ impl Limits {
         Ok(())
     }
 
-    /// A receiver is called otherwise: what it had and what waits for it goes with it.
+    /// Moves the window and the suppressed notifications of a receiver to its new name.
     pub fn rename_receiver(&mut self, old: &str, new: &str) {
         if let Some(budget) = self.budgets.remove(old) {
             self.touched.extend([(old.to_owned(), None), (new.to_owned(), None)]);
@@ -114,47 +116,47 @@ impl Limits {
         }
     }
 
-    /// A notice is owed: it passes, or is held.
-    pub fn pass(&mut self, mut notice: Notice, now: DateTime<Utc>, effects: &mut Effects) {
-        let receiver = notice.receiver.clone();
-        let Some(&limit) = self.per_hour.get(&receiver) else { return effects.notices.push(notice) };
-        let kept = self.held.get(&receiver).and_then(|held| held.get(&notice.key)).cloned();
+    /// Adds the notification to the effects, or suppresses it if the limit is exhausted.
+    pub fn pass(&mut self, mut notification: Notification, now: DateTime<Utc>, effects: &mut Effects) {
+        let receiver = notification.receiver.clone();
+        let Some(&limit) = self.per_hour.get(&receiver) else { return effects.notifications.push(notification) };
+        let kept = self.held.get(&receiver).and_then(|held| held.get(&notification.key)).cloned();
         let budget = self.budgets.entry(receiver.clone()).or_default();
-        let severity = notice.incident.severity;
-        if notice.event == Event::Resolved {
+        let severity = notification.incident.severity;
+        if notification.event == Event::Resolved {
             match kept {
                 Some(kept) if !kept.told => {
                     let detail = format!("over before {receiver} was told of it; its digest says so");
-                    effects.suppress(suppressed::LIMIT, 1);
-                    effects.decide(&notice.incident.subject, Why::Limited, detail, now);
-                    self.hold(&receiver, notice.key, Kept { incident: notice.incident, ..kept });
+                    effects.suppress(suppressed::RATE_LIMITED, 1);
+                    effects.decide(&notification.incident.subject, DecisionReason::RateLimited, detail, now);
+                    self.hold(&receiver, notification.key, Kept { incident: notification.incident, ..kept });
                 }
                 _ => {
-                    self.forget(&receiver, &notice.key);
-                    effects.notices.push(notice);
+                    self.forget(&receiver, &notification.key);
+                    effects.notifications.push(notification);
                 }
             }
             return;
         }
         if let Some(at) = budget.room_at(limit, severity, now) {
-            effects.suppress(suppressed::LIMIT, 1);
-            let (event, at) = (notice.event.as_str(), at.format("%T"));
+            effects.suppress(suppressed::RATE_LIMITED, 1);
+            let (event, at) = (notification.event.as_str(), at.format("%T"));
             let detail = format!("{event}: {receiver} had {limit} pages within an hour; in its digest at {at}");
-            effects.decide(&notice.incident.subject, Why::Limited, detail, now);
-            let told = kept.as_ref().map_or(notice.event != Event::Opened, |kept| kept.told);
+            effects.decide(&notification.incident.subject, DecisionReason::RateLimited, detail, now);
+            let told = kept.as_ref().map_or(notification.event != Event::Opened, |kept| kept.told);
             let since = kept.map_or(now, |kept| kept.since);
-            let others = notice.others.len() + notice.uncounted;
-            self.hold(&receiver, notice.key, Kept { incident: notice.incident, others, told, since });
+            let others = notification.others.len() + notification.uncounted;
+            self.hold(&receiver, notification.key, Kept { incident: notification.incident, others, told, since });
             return;
         }
         budget.page(severity, now);
         self.touched.insert((receiver.clone(), None));
-        self.forget(&receiver, &notice.key);
+        self.forget(&receiver, &notification.key);
         if kept.is_some_and(|kept| !kept.told) {
-            // What it hears first is an opening.
-            notice.event = Event::Opened;
+            // The first notification to a receiver has to be an opening.
+            notification.event = Event::Opened;
         }
-        effects.notices.push(notice);
+        effects.notifications.push(notification);
     }
 
     fn hold(&mut self, receiver: &str, key: String, kept: Kept) {
@@ -172,7 +174,7 @@ impl Limits {
         }
     }
 
-    /// When the digest of a receiver, for which something is held, is due.
+    /// Returns the due time of the digest for a receiver with suppressed notifications.
     fn due(&self, receiver: &str, held: &BTreeMap<String, Kept>) -> Option<DateTime<Utc>> {
         let speaker = held.values().max_by_key(|kept| (kept.incident.is_open(), kept.incident.severity))?;
         let since = held.values().map(|kept| kept.since).max()?;
@@ -180,12 +182,12 @@ impl Limits {
         Some(self.per_hour.get(receiver).and_then(room).unwrap_or(since))
     }
 
-    /// When a digest is due next.
+    /// Returns the due time of the next digest.
     pub fn next(&self) -> Option<DateTime<Utc>> {
         self.held.iter().filter_map(|(receiver, held)| self.due(receiver, held)).min()
     }
 
-    /// Tells the digests that are due by now.
+    /// Adds the digests that are due to the effects.
     pub fn tick(&mut self, now: DateTime<Utc>, effects: &mut Effects) {
         let is_due = |(receiver, held): (&String, &BTreeMap<String, Kept>)| {
             self.due(receiver, held).is_some_and(|due| due <= now).then(|| receiver.clone())
@@ -197,22 +199,23 @@ impl Limits {
             self.touched.insert((receiver.clone(), None));
             let budget = self.budgets.entry(receiver.clone()).or_default();
             budget.digests += 1;
-            let notice = digest(&receiver, held, budget.digests, now, effects);
-            if let Some(notice) = notice {
-                budget.page(notice.incident.severity, now);
-                effects.notices.push(notice);
+            let notification = digest(&receiver, held, budget.digests, now, effects);
+            if let Some(notification) = notification {
+                budget.page(notification.incident.severity, now);
+                effects.notifications.push(notification);
             }
         }
     }
 
-    /// Marks all budgets and held notices as changed.
+    /// Marks all windows and suppressed notifications as changed.
     pub fn touch_all(&mut self) {
         self.touched.extend(self.budgets.keys().map(|receiver| (receiver.clone(), None)));
         let held = self.held.iter().flat_map(|(receiver, held)| held.keys().map(move |key| (receiver, key)));
         self.touched.extend(held.map(|(receiver, key)| (receiver.clone(), Some(key.clone()))));
     }
 
-    /// What changed since this was last asked, to be written; none: to be forgotten.
+    /// Returns the entries changed since the last call, to be written to the store. `None` stands for an entry to
+    /// delete.
     pub fn take_touched(&mut self) -> Vec<(String, Option<Json>)> {
         let json = |body: Option<serde_json::Result<Json>>| body.map(|body| body.expect("plain data becomes JSON"));
         let touched = std::mem::take(&mut self.touched).into_iter();
@@ -229,14 +232,14 @@ impl Limits {
     }
 }
 
-/// The notice that says what was held.
+/// Creates the digest of suppressed notifications.
 fn digest(
     receiver: &str,
     held: BTreeMap<String, Kept>,
     number: u64,
     now: DateTime<Utc>,
     effects: &mut Effects,
-) -> Option<Notice> {
+) -> Option<Notification> {
     let mut held: Vec<(String, Kept)> = held.into_iter().collect();
     held.sort_by_key(|(_, kept)| {
         (!kept.incident.is_open(), std::cmp::Reverse(kept.incident.severity), kept.since, kept.incident.opened_at)
@@ -247,7 +250,7 @@ fn digest(
     let others: Vec<Affected> =
         held.iter().skip(1).take(OTHERS).map(|(_, kept)| Affected::of(&kept.incident)).collect();
     let not_listed = held.len() - 1 - others.len();
-    let notice = Notice {
+    let notification = Notification {
         id: format!("{key}#digest{number}@{receiver}"),
         key: key.clone(),
         uncounted: not_listed + held.iter().map(|(_, kept)| kept.others).sum::<usize>(),
@@ -258,10 +261,15 @@ fn digest(
             .map(|(key, _)| key.clone())
             .collect(),
         note: Some(format!("{} held back within the hour{also}", held.len())),
-        ..Notice::new(&speaker.incident, Event::Digest, receiver, now)
+        ..Notification::new(&speaker.incident, Event::Digest, receiver, now)
     };
     for (_, kept) in &held {
-        effects.decide(&kept.incident.subject, Why::Told, format!("in the digest, as {key} for {receiver}"), now);
+        effects.decide(
+            &kept.incident.subject,
+            DecisionReason::Notified,
+            format!("in the digest, as {key} for {receiver}"),
+            now,
+        );
     }
-    Some(notice)
+    Some(notification)
 }

@@ -62,7 +62,7 @@ fn what_is_more_than_the_limit_waits_for_one_digest() {
     );
     let mut counted = run(&five, false);
     counted.play("1m s1 F\n2m s2 F\n3m s3 FP\n4m s4 F", "1h");
-    assert_eq!(counted.suppressed[suppressed::LIMIT], 3, "two openings and an end");
+    assert_eq!(counted.suppressed[suppressed::RATE_LIMITED], 3, "two openings and an end");
 }
 
 #[test]

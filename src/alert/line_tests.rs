@@ -65,9 +65,9 @@ impl Agent {
     }
 
     fn tell(&mut self, now: DateTime<Utc>) {
-        for notice in self.pipeline.effects().notices {
-            let (event, message) = (notice.event.as_str(), notice.incident.message.unwrap_or_default());
-            self.told.push(format!("{} {event} {}: {message}", (now - at(0)).num_minutes(), notice.key));
+        for notification in self.pipeline.effects().notifications {
+            let (event, message) = (notification.event.as_str(), notification.incident.message.unwrap_or_default());
+            self.told.push(format!("{} {event} {}: {message}", (now - at(0)).num_minutes(), notification.key));
         }
     }
 

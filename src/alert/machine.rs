@@ -1,6 +1,6 @@
-//! The state machine of alerting. Pure: state and outcome in, state and decision out.
+//! State machine of alerting. Pure: state and outcome in, state and decision out.
 //!
-//! Advancing is idempotent by run id: an outcome that was judged is not judged again.
+//! Idempotent by run id: an outcome that was already evaluated is ignored.
 
 use std::collections::VecDeque;
 
@@ -11,57 +11,59 @@ use super::agent::counts_against_agent;
 use super::flapping::Flapping;
 use super::quorum::Locations;
 use super::timers::{Timer, Timers};
-use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
+use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Outcome, RunId, StepResult, Verdict};
 use crate::scenario::{AlertPolicy, Scenario, Severity};
 
-/// What is remembered of a scenario between its runs. Kept in the store, written with each outcome.
+/// Alert state of a scenario between its runs, stored with each outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Watch {
-    /// The last conclusive runs, or rounds of several locations, oldest first, as many as `alert.after` looks at.
+    /// Last conclusive runs, or rounds of several locations, oldest first. The length is the m of `alert.after`.
     window: VecDeque<Mark>,
-    /// Good runs in a row.
+    /// Number of consecutive good runs.
     good: u32,
-    /// Counted unknown runs in a row.
+    /// Number of consecutive unknown runs that count against the agent.
     pub unknown: u32,
-    /// The run that was judged last.
+    /// Last evaluated run.
     last_run: Option<RunId>,
-    /// How many incidents there were.
+    /// Number of incidents so far.
     openings: u64,
-    /// The incident that is open.
+    /// The open incident.
     pub open: Option<Incident>,
-    /// When the last conclusive run began.
+    /// Start of the last conclusive run.
     #[serde(default)]
     pub looked_at: Option<DateTime<Utc>>,
-    /// How its incidents came and went.
+    /// History of openings and resolutions.
     #[serde(default)]
     pub flapping: Flapping,
-    /// What each location saw last.
+    /// Last conclusive verdict of each location.
     #[serde(default)]
     pub locations: Locations,
-    /// The file that its scenario was last run from. Nothing once the scenario was removed.
+    /// File of the scenario at its last run. Absent once the scenario was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Box<str>>,
-    /// Its incident was resolved by hand, and it has not been good since: it does not open again before.
+    /// Author and reason if the incident was resolved by hand and there was no good run since. No incident opens before
+    /// that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closed: Option<String>,
 }
 
-/// What is remembered of a conclusive run.
+/// Conclusive verdict: a verdict without `unknown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mark {
-    /// All that was expected held.
+    /// All expectations were met.
     Passed,
-    /// It works, but not as it should.
+    /// The target works, but not within its soft limits.
     Degraded,
-    /// It does not.
+    /// The target does not work.
     Failed,
 }
 
 impl Mark {
-    /// What is remembered of a conclusive run. Whether it was bad is the policy's, which a reload may change.
+    /// Converts a verdict. Returns `None` for `unknown`. Whether the run is bad is not stored, because it depends on
+    /// the alert policy, which a reload may change.
     fn of(verdict: Verdict) -> Option<Self> {
         match verdict {
             Verdict::Passed => Some(Self::Passed),
@@ -71,7 +73,7 @@ impl Mark {
         }
     }
 
-    /// Whether it is bad by this policy.
+    /// Returns whether the run is bad according to an alert policy.
     pub fn is_bad(self, policy: &AlertPolicy) -> bool {
         let verdict = match self {
             Self::Passed => return false,
@@ -82,14 +84,14 @@ impl Mark {
     }
 }
 
-/// What one outcome led to.
+/// Result of the evaluation of one outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// Why.
+    /// Decision to record.
     pub decision: Decision,
     /// Whether the run was bad.
     pub bad: bool,
-    /// What receivers are told, with the incident as it is now. One that resolved is nowhere else.
+    /// Event to notify, with the current incident. A resolved incident is stored nowhere else.
     pub told: Option<(Event, Incident)>,
 }
 
@@ -102,7 +104,7 @@ impl Timers for Watch {
     }
 }
 
-/// Of an incident only the end of its acknowledgement is a timer.
+/// The expiry of an acknowledgement is the only timer of an incident.
 impl Timers for Option<Incident> {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
         let acknowledged = self.as_mut().and_then(|open| open.acknowledged.as_mut());
@@ -111,13 +113,13 @@ impl Timers for Option<Incident> {
 }
 
 impl Watch {
-    /// The state of a subject of which nothing is known but the incident that is open.
+    /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
         Self { openings: incident.opening, open: Some(incident), ..Self::default() }
     }
 
-    /// Advances by an outcome of its scenario. `quorum`: how many locations must agree, where it is not a majority. None
-    /// when this run was judged before.
+    /// Evaluates an outcome of the scenario. `quorum` is the number of locations that must agree, or `None` for a
+    /// majority. Returns `None` if this run was already evaluated.
     pub fn advance(&mut self, scenario: &Scenario, outcome: &Outcome, quorum: Option<u32>) -> Option<Judgement> {
         if self.last_run == Some(outcome.run) {
             return None;
@@ -133,7 +135,7 @@ impl Watch {
             }
             let reason = outcome.reason.map_or("unknown", Reason::as_str);
             let detail = format!("the target was not tested: {reason}");
-            return Some(self.judged(outcome, Why::OwnFault, detail, None));
+            return Some(self.judged(outcome, DecisionReason::AgentFault, detail, None));
         };
         self.unknown = 0;
         self.looked_at = Some(outcome.started_at);
@@ -153,23 +155,23 @@ impl Watch {
         Some(Judgement { bad, ..judgement })
     }
 
-    /// A run that the locations have not voted with yet: all stays as it is.
+    /// Evaluates a run that does not complete a round of the locations, and therefore does not change the window.
     fn unmarked(&mut self, policy: &AlertPolicy, outcome: &Outcome, bad: bool, by_vote: bool) -> Judgement {
         let (why, detail) = match &mut self.open {
             Some(open) if by_vote => {
                 if bad {
                     note_bad_run(open, outcome);
                 }
-                (Why::Repeat, open.since())
+                (DecisionReason::AlreadyOpen, open.since())
             }
-            None if by_vote => (Why::Count, self.counted(policy).1),
-            Some(_) if !bad => (Why::Recovering, self.recovering(policy)),
-            _ => (Why::Good, String::new()),
+            None if by_vote => (DecisionReason::BelowThreshold, self.counted(policy).1),
+            Some(_) if !bad => (DecisionReason::Recovering, self.recovering(policy)),
+            _ => (DecisionReason::Good, String::new()),
         };
         self.judged(outcome, why, detail, None)
     }
 
-    /// How many of the last were bad, and that in words.
+    /// Returns the number of bad runs in the window, and a text with it.
     fn counted(&self, policy: &AlertPolicy) -> (u32, String) {
         let bad = u32::try_from(self.window.iter().filter(|mark| mark.is_bad(policy)).count()).unwrap_or(u32::MAX);
         (bad, format!("{bad} bad of the last {}, {} needed", self.window.len(), policy.after))
@@ -179,7 +181,8 @@ impl Watch {
         format!("{} good in a row, {} needed", self.good, policy.recover_after)
     }
 
-    /// A run that counts, or a round of several locations. `location` is that of the incident if one opens.
+    /// Evaluates a single run or a round of several locations. `location` becomes the location of an incident that
+    /// opens.
     fn marked(&mut self, scenario: &Scenario, outcome: &Outcome, mark: Mark, location: &str) -> Judgement {
         let policy = &scenario.alert;
         self.window.push_back(mark);
@@ -192,13 +195,13 @@ impl Watch {
             Mark::Failed => {
                 self.good = 0;
                 let detail = "failed runs are not in `alert.verdicts`".to_owned();
-                self.judged(outcome, Why::Ignored, detail, None)
+                self.judged(outcome, DecisionReason::Ignored, detail, None)
             }
             _ => self.good(policy, outcome),
         }
     }
 
-    /// Whether its incident is open, or its last conclusive run was bad.
+    /// Returns whether the incident is open or the last conclusive run was bad.
     pub fn is_down(&self, policy: &AlertPolicy) -> bool {
         self.open.is_some() || self.window.back().is_some_and(|mark| mark.is_bad(policy))
     }
@@ -213,18 +216,18 @@ impl Watch {
             if severity > open.severity {
                 let detail = format!("{} became {severity}", open.severity);
                 open.severity = severity;
-                return self.judged(outcome, Why::Raised, detail, Some(Event::Updated));
+                return self.judged(outcome, DecisionReason::SeverityRaised, detail, Some(Event::Updated));
             }
             let detail = open.since();
-            return self.judged(outcome, Why::Repeat, detail, None);
+            return self.judged(outcome, DecisionReason::AlreadyOpen, detail, None);
         }
         if let Some(by) = &self.closed {
             let detail = format!("resolved by hand by {by}; stays so until it was good");
-            return self.judged(outcome, Why::ByHand, detail, None);
+            return self.judged(outcome, DecisionReason::ByHand, detail, None);
         }
         let (bad, detail) = self.counted(policy);
         if bad < policy.after {
-            return self.judged(outcome, Why::Count, detail, None);
+            return self.judged(outcome, DecisionReason::BelowThreshold, detail, None);
         }
         self.openings += 1;
         let mut incident = Incident {
@@ -238,7 +241,7 @@ impl Watch {
         };
         note_bad_run(&mut incident, outcome);
         self.open = Some(incident);
-        self.judged(outcome, Why::Opened, detail, Some(Event::Opened))
+        self.judged(outcome, DecisionReason::Opened, detail, Some(Event::Opened))
     }
 
     fn good(&mut self, policy: &AlertPolicy, outcome: &Outcome) -> Judgement {
@@ -247,22 +250,22 @@ impl Watch {
             self.window.clear();
         }
         if self.open.is_none() {
-            return self.judged(outcome, Why::Good, String::new(), None);
+            return self.judged(outcome, DecisionReason::Good, String::new(), None);
         }
         let detail = self.recovering(policy);
         if self.good < policy.recover_after {
-            return self.judged(outcome, Why::Recovering, detail, None);
+            return self.judged(outcome, DecisionReason::Recovering, detail, None);
         }
         if let Some(open) = &mut self.open {
             open.resolved_at = Some(outcome.ended_at);
             open.resolved_by = Some(outcome.run);
         }
-        // What led to the incident that is over must not help to open the next one.
+        // Runs that led to the resolved incident must not help to open the next one.
         self.window.clear();
-        self.judged(outcome, Why::Resolved, detail, Some(Event::Resolved))
+        self.judged(outcome, DecisionReason::Resolved, detail, Some(Event::Resolved))
     }
 
-    /// A person resolves the incident that is open.
+    /// Resolves the open incident on behalf of a person.
     pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
         let judgement = closed(&mut self.open, by, now)?;
         self.closed = Some(by.to_owned());
@@ -270,7 +273,7 @@ impl Watch {
         Some(judgement)
     }
 
-    /// The scenario was removed or paused: its incident, if one is open, ends so.
+    /// Ends the open incident because the scenario was removed or paused.
     pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
         self.source = None;
         self.closed = None;
@@ -282,37 +285,43 @@ impl Watch {
         Some(judgement)
     }
 
-    fn judged(&mut self, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {
+    fn judged(&mut self, outcome: &Outcome, why: DecisionReason, detail: String, event: Option<Event>) -> Judgement {
         let subject = Subject::from(&outcome.scenario);
-        let decision = Decision { subject, why, detail, run: Some(outcome.run), at: outcome.ended_at };
+        let decision = Decision { subject, reason: why, detail, run: Some(outcome.run), at: outcome.ended_at };
         Judgement { decision, bad: false, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
 }
 
-/// Ends an incident that is open because nobody looks any longer.
+/// Ends an open incident because its subject is no longer monitored.
 pub fn ended(open: &mut Option<Incident>, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
     let incident = open.as_mut()?;
     incident.resolved_at = Some(now);
     incident.ending = Some(ending);
     incident.unwatched = None;
-    let why = if ending == Ending::Paused { Why::Paused } else { Why::Removed };
-    let decision =
-        Decision { subject: incident.subject.clone(), why, detail: ending.meaning().into(), run: None, at: now };
+    let why = if ending == Ending::Paused { DecisionReason::Paused } else { DecisionReason::Removed };
+    let decision = Decision {
+        subject: incident.subject.clone(),
+        reason: why,
+        detail: ending.meaning().into(),
+        run: None,
+        at: now,
+    };
     Some(Judgement { decision, bad: false, told: tell(open, Event::Resolved) })
 }
 
-/// Ends an incident that is open because a person says so.
+/// Ends an open incident on behalf of a person.
 pub fn closed(open: &mut Option<Incident>, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
     let incident = open.as_mut()?;
     incident.resolved_at = Some(now);
     incident.ending = Some(Ending::ByHand);
     incident.ending_reason = Some(by.to_owned());
     let detail = format!("resolved by hand by {by}");
-    let decision = Decision { subject: incident.subject.clone(), why: Why::ByHand, detail, run: None, at: now };
+    let decision =
+        Decision { subject: incident.subject.clone(), reason: DecisionReason::ByHand, detail, run: None, at: now };
     Some(Judgement { decision, bad: false, told: tell(open, Event::Resolved) })
 }
 
-/// An event of the incident that is open, as it is told. One that has resolved is taken out.
+/// Returns an event of the open incident for its notification. A resolved incident is taken out of `open`.
 pub fn tell(open: &mut Option<Incident>, event: Event) -> Option<(Event, Incident)> {
     let incident = open.as_mut()?;
     incident.events += 1;
@@ -320,7 +329,7 @@ pub fn tell(open: &mut Option<Incident>, event: Event) -> Option<(Event, Inciden
     Some((event, incident))
 }
 
-/// A bad run of an incident that is open.
+/// Updates an open incident with a bad run.
 pub fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     incident.bad_runs += 1;
     incident.verdict = outcome.verdict;
@@ -343,7 +352,7 @@ pub fn note_bad_run(incident: &mut Incident, outcome: &Outcome) {
     keep(&mut incident.screenshot, picture.map(|picture| picture.path.as_str()));
 }
 
-/// The URL that a step was about.
+/// Returns the URL of a step.
 fn target_of(step: &StepResult) -> Option<&str> {
     let url = match (&step.http, &step.page) {
         (Some(http), _) => http.hops.last().map_or(http.url.as_str(), |hop| hop.url.as_str()),
@@ -353,7 +362,7 @@ fn target_of(step: &StepResult) -> Option<&str> {
     Some(url.split(['?', '#']).next().unwrap_or(url))
 }
 
-/// One bad run is mostly like the one before: what is the same is not copied.
+/// Replaces a value only if it changed, because most bad runs resemble the one before and nothing has to be copied.
 fn keep(known: &mut Option<String>, now: Option<&str>) {
     if known.as_deref() != now {
         *known = now.map(ToOwned::to_owned);

@@ -186,18 +186,18 @@ fn a_decision_says_why() {
     for (number, letter) in (1..).zip("PFUFFPFPP".chars()) {
         let judgement = watch.advance(&scenario, &outcome("shop", letter, number, 0), None).expect("judged");
         assert_eq!(judgement.decision.run, Some(run(number)));
-        shown.push(format!("{} {}", judgement.decision.why.as_str(), judgement.decision.detail));
+        shown.push(format!("{} {}", judgement.decision.reason.as_str(), judgement.decision.detail));
     }
     assert_eq!(
         shown,
         [
             "good ",
-            "count 1 bad of the last 2, 2 needed",
-            "own_fault the target was not tested: browser",
+            "below_threshold 1 bad of the last 2, 2 needed",
+            "agent_fault the target was not tested: browser",
             "opened 2 bad of the last 3, 2 needed",
-            "repeat open since 2027-01-15 08:00:00",
+            "already_open open since 2027-01-15 08:00:00",
             "recovering 1 good in a row, 2 needed",
-            "repeat open since 2027-01-15 08:00:00",
+            "already_open open since 2027-01-15 08:00:00",
             "recovering 1 good in a row, 2 needed",
             "resolved 2 good in a row, 2 needed",
         ]

@@ -1,5 +1,5 @@
-//! Judging outcomes: the pure pipeline from an outcome to a notice, one file a stage, and the task that writes what it
-//! leads to in one group commit.
+//! Alerting: the pure pipeline from an outcome to a notification, with one file per stage, and the task that stores the
+//! effects in group commits.
 
 mod agent;
 mod burn;

@@ -1,6 +1,6 @@
-//! Silences and maintenance: for a while nothing is told of what they match. Pure.
+//! Silences and maintenance windows: no notifications of matching incidents for a limited time. Pure.
 //!
-//! Those of the agent's file come back by themselves; those that people ask for are kept until they end.
+//! Maintenance windows of the agent configuration recur; mutes requested by operators are stored until they end.
 
 use std::collections::BTreeMap;
 
@@ -8,40 +8,40 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::timers::{Timer, Timers};
-use crate::incident::{Incident, Matchers, Why};
+use crate::incident::{DecisionReason, Incident, Matchers};
 use crate::notify::{Alerting, During};
 
-/// What keys of mutes begin with, among all that alerting remembers.
+/// Prefix of the store keys of mutes.
 pub const PREFIX: &str = crate::names::MUTES;
 
-/// What a person or a deployment asked for.
+/// Silence or maintenance window, requested by an operator or a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mute {
-    /// Its id.
+    /// Id of the mute.
     pub id: String,
-    /// Whether it is maintenance, and not a silence.
+    /// Whether this is a maintenance window and not a silence.
     pub maintenance: bool,
-    /// What incidents it is meant for. Empty: everything.
+    /// Conditions on the incidents to suppress; all incidents if empty.
     #[serde(rename = "match")]
     pub matches: Matchers,
-    /// When it begins.
+    /// Start of the mute.
     pub from: DateTime<Utc>,
-    /// When it ends.
+    /// End of the mute.
     pub until: DateTime<Utc>,
-    /// The times within it that it is limited to; without them, all of it.
+    /// Times within the mute that it is limited to; absent if the mute is active the whole time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub during: Option<During>,
-    /// Who asked for it.
+    /// Author of the mute.
     pub author: String,
-    /// Why.
+    /// Reason given by the author.
     pub reason: String,
-    /// Whether it is wanted also when nothing matches it now.
+    /// Whether the mute is valid even if it matches nothing at present, as confirmed by its author.
     #[serde(default = "confirmed", skip_serializing_if = "is_confirmed")]
     pub confirmed: bool,
 }
 
 impl Mute {
-    /// When it ends, or pauses, if it holds now.
+    /// Returns the end of the current active period if the mute is active at `now`.
     pub fn active_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if now < self.from || self.until <= now {
             return None;
@@ -55,7 +55,7 @@ impl Mute {
 
 impl Timers for Mute {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
-        // It may be meant for later.
+        // The start may lie in the future.
         visit(Timer::Due(&mut self.from));
         visit(Timer::Due(&mut self.until));
     }
@@ -70,20 +70,21 @@ fn is_confirmed(confirmed: &bool) -> bool {
     *confirmed
 }
 
-/// What mutes an incident now.
+/// Mute that is active for an incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Muted {
-    /// The id of the mute, or the place of the window in the agent's file.
+    /// Id of the mute, or the position of the maintenance window in the agent configuration.
     pub id: String,
-    /// When it ends.
+    /// End of the mute.
     pub until: DateTime<Utc>,
-    /// Maintenance or silence.
-    pub why: Why,
-    /// For people: `silenced by ania until 2027-01-15 09:00:00: known`.
+    /// Reason of the decision: maintenance or silence.
+    pub why: DecisionReason,
+    /// Text for people: `silenced by ania until 2027-01-15 09:00:00: known`.
     pub detail: String,
 }
 
-/// What mutes an incident now, if anything does: maintenance first, then what people asked for.
+/// Returns the mute that is active for an incident, if any: maintenance windows of the configuration first, then mutes
+/// by operators.
 pub fn muted(
     alerting: &Alerting,
     mutes: &BTreeMap<String, Mute>,
@@ -94,13 +95,17 @@ pub fn muted(
         if let Some(until) = window.open_until(now).filter(|_| window.matches.fits(incident)) {
             let id = format!("maintenance {number} of the agent's file");
             let detail = format!("{id}, until {}", until.format("%F %T"));
-            return Some(Muted { id, until, why: Why::Maintenance, detail });
+            return Some(Muted { id, until, why: DecisionReason::Maintenance, detail });
         }
     }
     let active = mutes.values().filter(|mute| mute.matches.fits(incident));
     let (until, mute) =
         active.filter_map(|mute| Some((mute.active_until(now)?, mute))).max_by_key(|(until, _)| *until)?;
-    let (why, what) = if mute.maintenance { (Why::Maintenance, "maintenance") } else { (Why::Silence, "silenced") };
+    let (why, what) = if mute.maintenance {
+        (DecisionReason::Maintenance, "maintenance")
+    } else {
+        (DecisionReason::Silence, "silenced")
+    };
     let detail = format!("{what} by {} until {}: {}", mute.author, until.format("%F %T"), mute.reason);
     Some(Muted { id: mute.id.clone(), until, why, detail })
 }

@@ -1,16 +1,17 @@
-//! The pipeline: every stage from an outcome to a notice, in order. Pure: state, outcome or tick, and now in; what is
-//! to be written and told out. The same outcomes and ticks give the same notices.
+//! The alert pipeline: every stage from an outcome to a notification, in order. Pure: state, an outcome or tick, and
+//! the current time go in; the data to store and to send come out. The same outcomes and ticks give the same
+//! notifications.
 //!
-//! | stage | file | what it decides |
+//! | stage | file | decision |
 //! |---|---|---|
-//! | own fault | `machine`, `agent` | whether it says anything of the target |
-//! | quorum of locations | `quorum` | whether enough of them see it |
+//! | agent fault | `machine`, `agent` | whether the outcome is conclusive |
+//! | quorum of locations | `quorum` | whether enough locations agree |
 //! | n of m | `machine` | whether an incident opens or resolves |
-//! | flapping | `flapping` | whether its coming and going is told |
-//! | dependencies, maintenance, silences | `hold`, `mute` | whether it is held back, and until when |
-//! | route | `policy` | who is told of it |
-//! | cause, group, change, reminder | `cause`, `group` | with which others, and when |
-//! | limit | `limit` | whether the receiver has had enough for now |
+//! | flapping | `flapping` | whether openings and resolutions are notified |
+//! | dependencies, maintenance, silences | `hold`, `mute` | whether the incident is suppressed, and until when |
+//! | route | `policy` | which receivers are notified |
+//! | fingerprint, group, change, reminder | `cause`, `group` | with which other incidents, and when |
+//! | rate limit | `limit` | whether the receiver had too many notifications |
 
 mod clock;
 mod presence;
@@ -39,7 +40,7 @@ use super::machine::{Judgement, Watch};
 use super::mute::{self, Mute, Muted};
 use super::slo::SloWatch;
 use super::{flapping, policy};
-use crate::incident::{Event, Incident, Matchers, Subject, Why};
+use crate::incident::{DecisionReason, Event, Incident, Matchers, Subject};
 use crate::names::suppressed;
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, Verdict};
@@ -49,16 +50,16 @@ pub use presence::Idle;
 pub(super) use receivers::{readdressed, rename_in};
 pub use slo::runs_within;
 
-/// The key in memory under which the receivers stand, with what stands for their addresses.
+/// Store key of the names of the receivers, with hashes that identify their addresses.
 const RECEIVERS: &str = "receivers";
 
-/// The key in memory under which the location stands that the store was last written from.
+/// Store key of the location that last wrote to the store.
 const LOCATION: &str = "location";
 
-/// Every scenario that is there, by id.
+/// All loaded scenarios, by id.
 pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
 
-/// The state of alerting.
+/// State of alerting.
 #[derive(Debug)]
 pub struct Pipeline {
     location: String,
@@ -66,89 +67,89 @@ pub struct Pipeline {
     alerting: Arc<Alerting>,
     watches: HashMap<Subject, Watch>,
     agent: AgentWatch,
-    /// Agents that this one was before its location was renamed: a store has one agent.
+    /// Alert states of this agent under former names of its location: a store belongs to one agent.
     former: HashMap<Subject, AgentWatch>,
-    /// The location that the store was last written from.
+    /// Location that last wrote to the store.
     known_location: Option<String>,
-    /// What stands for the address of each receiver, by name.
+    /// Hash that identifies the address of each receiver, by name.
     addresses: BTreeMap<String, String>,
     budgets: slo::Budgets,
     groups: Groups,
     limits: Limits,
     parents: Parents,
     mutes: BTreeMap<String, Mute>,
-    /// Incidents that are open and held back.
+    /// Incidents that are open and suppressed.
     held: HashMap<Subject, Waiting>,
-    /// Who is held until a parent is looked at.
+    /// Suppressed incidents that wait for a run of a parent, by parent.
     children: HashMap<Subject, BTreeSet<Subject>>,
-    /// When a subject is to be looked at again. What is no longer so does no harm.
+    /// Times at which subjects have to be checked again. Outdated entries are harmless.
     timers: BTreeSet<(DateTime<Utc>, Subject)>,
-    /// Whether the files were heard of. Before, nothing can be told: who is to hear of it is not known.
+    /// Whether the configuration was loaded. Nothing can be notified before, because the receivers are unknown.
     ready: bool,
     open: BTreeMap<Severity, usize>,
-    /// Keys in memory, of mutes and held incidents, that are no longer as they were written.
+    /// Keys of mutes and suppressed incidents that changed since the last write.
     touched: BTreeSet<String>,
     effects: Effects,
 }
 
-/// What people ask of alerting.
+/// Operator command for alerting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
-    /// Tell nothing for a while.
+    /// Adds a silence or maintenance window.
     Mute(Mute),
-    /// End a mute now.
+    /// Ends a mute now.
     Expire {
-        /// Its id.
+        /// Id of the mute.
         id: String,
     },
-    /// Say what a match is meant for at present.
+    /// Reports what a set of matchers matches at present.
     Preview {
-        /// What would be silenced.
+        /// Matchers of the planned silence.
         matches: Matchers,
     },
-    /// Somebody works on an incident.
+    /// Acknowledges an incident.
     Acknowledge {
-        /// The key of the incident or of its notice.
+        /// Dedup key of the incident or of its notification.
         key: String,
-        /// Name of the person who asks.
+        /// Name of the author.
         author: String,
-        /// For how long; none: until it is over.
+        /// Duration of the acknowledgement; absent if it lasts until the incident resolves.
         #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
         length: Option<std::time::Duration>,
     },
-    /// Nobody works on an incident any longer.
+    /// Withdraws the acknowledgement of an incident.
     Unacknowledge {
-        /// The key of the incident or of its notice.
+        /// Dedup key of the incident or of its notification.
         key: String,
-        /// Who says so.
+        /// Name of the author.
         author: String,
-        /// The author of the acknowledgement that is meant; without it, any.
+        /// Author of the acknowledgement to withdraw; absent to withdraw any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<String>,
     },
-    /// A person resolves an incident, which stays so until its scenario was good and is bad again.
+    /// Resolves an incident. It does not open again before its scenario had a good run.
     Resolve {
-        /// The key of the incident or of its notice.
+        /// Dedup key of the incident or of its notification.
         key: String,
-        /// Name of the person who asks.
+        /// Name of the author.
         author: String,
-        /// Why.
+        /// Reason given by the author.
         reason: String,
     },
-    /// A person resolves all open incidents of a notification.
+    /// Resolves all open incidents of a notification.
     ResolveGroup {
-        /// The key of the notification.
+        /// Dedup key of the notification.
         key: String,
-        /// Name of the person who asks.
+        /// Name of the author.
         author: String,
-        /// Why.
+        /// Reason given by the author.
         reason: String,
     },
 }
 
 impl Request {
-    /// The key of the incident that it is about, if it is about one.
+    /// Returns the dedup key of the incident or notification that the command refers to, if it refers to one.
     pub fn key_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Acknowledge { key, .. }
@@ -185,7 +186,7 @@ impl fmt::Display for Request {
 }
 
 impl Pipeline {
-    /// A pipeline that remembers nothing.
+    /// Creates a pipeline without stored state.
     pub fn new(location: &str) -> Self {
         Self {
             location: location.to_owned(),
@@ -211,7 +212,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes back what was written. An error names what does not read.
+    /// Restores the stored state. The error names the entry that cannot be read.
     pub fn restore(&mut self, watches: Vec<(Subject, Json)>, memory: Vec<(String, Json)>) -> Result<(), String> {
         for (subject, body) in watches {
             let unread = |e: serde_json::Error| format!("what alerting remembers of {subject} does not read: {e}");
@@ -254,7 +255,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// How many incidents are open, by severity.
+    /// Returns the number of open incidents by severity.
     pub fn open(&self) -> &BTreeMap<Severity, usize> {
         &self.open
     }
@@ -268,25 +269,25 @@ impl Pipeline {
         }
     }
 
-    /// These are told from now on.
+    /// Sets the alerting configuration.
     pub fn alerting(&mut self, alerting: Arc<Alerting>) {
         self.limits.alerting(&alerting);
         self.alerting = alerting;
     }
 
-    /// The stage of the limit: takes what is told further, or holds it.
+    /// Runs the rate limit stage: passes notifications on or suppresses them.
     fn limit(&mut self, now: DateTime<Utc>) {
         self.show_attention();
-        for notice in std::mem::take(&mut self.effects.told) {
-            self.limits.pass(notice, now, &mut self.effects);
+        for notification in std::mem::take(&mut self.effects.told) {
+            self.limits.pass(notification, now, &mut self.effects);
         }
     }
 
-    /// These scenarios are there from now on; of others it is known why they do not run.
+    /// Sets the loaded scenarios. `idle` has the reasons why others do not run.
     pub fn scenarios(&mut self, scenarios: Scenarios, idle: &Idle, now: DateTime<Utc>) {
         self.scenarios = scenarios;
         self.ready = true;
-        // What is wrong with them was told when the files were loaded.
+        // Problems with dependencies were already reported when the files were loaded.
         (self.parents, _) = parents(&self.scenarios, |_| true);
         self.rename_location(now);
         self.remove_absent(idle, now);
@@ -299,7 +300,7 @@ impl Pipeline {
         self.limit(now);
     }
 
-    /// A run ended.
+    /// Processes the outcome of a run.
     pub fn outcome(&mut self, outcome: &Outcome, now: DateTime<Utc>) {
         let Some(scenario) = self.scenarios.get(&outcome.scenario).cloned() else { return };
         let subject = Subject::from(&outcome.scenario);
@@ -313,11 +314,15 @@ impl Pipeline {
         self.effects.watches.insert(subject.clone());
         let is_new = judgement.is_some();
         if let Some(judgement) = judgement {
-            let why = judgement.decision.why;
-            let bad = judgement.bad && matches!(why, Why::Opened | Why::Repeat | Why::Raised);
+            let why = judgement.decision.reason;
+            let bad = judgement.bad
+                && matches!(why, DecisionReason::Opened | DecisionReason::AlreadyOpen | DecisionReason::SeverityRaised);
             let print = if bad { Cause::print(outcome) } else { 0 };
-            // What fails as it did in the run before says nothing new, unless something waits for a further run.
-            let new = why != Why::Repeat || self.held.contains_key(&subject) || !self.groups.knows(&subject, print);
+            // A run that fails like the run before it has no news, unless a suppressed incident waits for a further
+            // run.
+            let new = why != DecisionReason::AlreadyOpen
+                || self.held.contains_key(&subject)
+                || !self.groups.knows(&subject, print);
             let failure = (bad && new).then(|| Failure {
                 cause: Cause::of(&scenario, outcome),
                 print,
@@ -326,7 +331,7 @@ impl Pipeline {
             });
             self.take(judgement, failure, now);
         }
-        // Whoever waits for this one learns now whether it explains them.
+        // This outcome decides whether incidents of dependent scenarios are explained by this one.
         let children = self.children.get(&subject).filter(|_| outcome.verdict != Verdict::Unknown);
         for child in children.cloned().unwrap_or_default() {
             self.reconsider(&child, now);
@@ -346,7 +351,7 @@ impl Pipeline {
         self.limit(now);
     }
 
-    /// Time passes: what is due by now is told.
+    /// Sends everything that is due at `now`.
     pub fn tick(&mut self, now: DateTime<Utc>) {
         if !self.ready {
             return;
@@ -356,7 +361,7 @@ impl Pipeline {
             self.timers.remove(&(at, subject.clone()));
             self.wake(&subject, now);
         }
-        // What has waited for long goes before what is new.
+        // Digests go first: their notifications have waited longest.
         self.limits.tick(now, &mut self.effects);
         let (find, alerting, mutes) = (find(&self.watches, &self.budgets, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
@@ -364,7 +369,7 @@ impl Pipeline {
         self.limit(now);
     }
 
-    /// The agent stops: what still gathers is told now, since nobody knows when it starts again.
+    /// Sends the notifications of all groups in their group wait, because the time of the next start is unknown.
     pub fn stop(&mut self, now: DateTime<Utc>) {
         if !self.ready {
             return;
@@ -376,7 +381,7 @@ impl Pipeline {
         self.limit(now);
     }
 
-    /// When [`Pipeline::tick`] has something to do next, if nothing happens before.
+    /// Returns the time at which [`Pipeline::tick`] has to be called next, unless something happens before.
     pub fn next(&self) -> Option<DateTime<Utc>> {
         if !self.ready {
             return None;
@@ -385,12 +390,12 @@ impl Pipeline {
         [self.agent.next(), self.groups.next(), self.limits.next(), timer].into_iter().flatten().min()
     }
 
-    /// What is to be written and told since this was last asked.
+    /// Takes the effects since the last call, to be stored and sent.
     pub fn effects(&mut self) -> Effects {
         std::mem::take(&mut self.effects)
     }
 
-    /// What these subjects' watches are like, to be written.
+    /// Returns the alert state of a subject, to be stored.
     pub fn watch(&self, subject: &Subject) -> Json {
         let watch = if let Some(former) = self.former.get(subject) {
             serde_json::to_value(former)
@@ -404,12 +409,12 @@ impl Pipeline {
         watch.expect("plain data becomes JSON")
     }
 
-    /// The incident of a subject that is open.
+    /// Returns the open incident of a subject.
     pub fn incident(&self, subject: &Subject) -> Option<&Incident> {
         find(&self.watches, &self.budgets, &self.agent)(subject)
     }
 
-    /// The cause that an incident was last seen to have.
+    /// Returns the latest failure fingerprint of an incident.
     pub fn cause_of(&self, incident: &Incident) -> Cow<'_, Cause> {
         let subject = &incident.subject;
         let held = self.held.get(subject).map(|waiting| &waiting.cause);
@@ -417,7 +422,8 @@ impl Pipeline {
         known.map_or_else(|| Cow::Owned(Cause::of_incident(incident)), Cow::Borrowed)
     }
 
-    /// What else changed since this was last asked, to be written; none: to be forgotten.
+    /// Takes the other alerting entries that changed since the last call, to be stored. `None` stands for an entry to
+    /// delete.
     pub fn memory(&mut self) -> Vec<(String, Option<Json>)> {
         let mut memory = self.groups.take_touched();
         memory.extend(self.limits.take_touched());
@@ -437,20 +443,20 @@ impl Pipeline {
         memory
     }
 
-    /// What people asked for and has not ended.
+    /// Returns the mutes by operators that have not ended.
     pub fn mutes(&self) -> impl Iterator<Item = &Mute> {
         self.mutes.values()
     }
 
-    /// Takes a judgement of the machine through the rest of the stages.
+    /// Passes an evaluation of the state machine through the remaining stages.
     fn take(&mut self, judgement: Judgement, failure: Option<Failure>, now: DateTime<Utc>) {
         let Judgement { decision, bad, told } = judgement;
-        let (subject, why) = (decision.subject.clone(), decision.why);
+        let (subject, why) = (decision.subject.clone(), decision.reason);
         let suppressed = match why {
-            Why::OwnFault => Some(suppressed::OWN_FAULT),
-            Why::Quorum if bad => Some(suppressed::QUORUM),
-            Why::Count if bad => Some(suppressed::COUNT),
-            Why::Repeat if bad => Some(suppressed::REPEAT),
+            DecisionReason::AgentFault => Some(suppressed::AGENT_FAULT),
+            DecisionReason::Quorum if bad => Some(suppressed::QUORUM),
+            DecisionReason::BelowThreshold if bad => Some(suppressed::BELOW_THRESHOLD),
+            DecisionReason::AlreadyOpen if bad => Some(suppressed::ALREADY_OPEN),
             _ => None,
         };
         if let Some(reason) = suppressed {
@@ -475,11 +481,11 @@ impl Pipeline {
         }
     }
 
-    /// A bad run of an incident that is open.
+    /// Processes a bad run of an open incident.
     fn failed(&mut self, subject: &Subject, failure: Option<Failure>, now: DateTime<Utc>) {
         let Some(failure) = failure else { return };
         let Some(waiting) = self.held.get_mut(subject) else {
-            // A change must be seen as often as a failure, at most twice.
+            // A change has to be confirmed by as many runs as a failure, but at most two.
             let needed = failure.scenario.alert.after.min(2);
             self.groups.fail(subject, (failure.cause, failure.print), needed, now);
             return;
@@ -532,13 +538,13 @@ impl Pipeline {
             return;
         }
         if self.release(subject).is_some() {
-            self.effects.decide(subject, Why::Brief, "over while it was held: nobody was told", now);
+            self.effects.decide(subject, DecisionReason::ResolvedEarly, "over while it was held: nobody was told", now);
         } else {
             self.groups.resolve(subject, Some(incident), now, &mut self.effects);
         }
     }
 
-    /// The stage of flapping: an incident opened or resolved.
+    /// Runs the flapping stage for an incident that opened or resolved.
     fn change(&mut self, incident: &Incident, scenario: &Scenario, now: DateTime<Utc>) -> Change {
         let subject = &incident.subject;
         let Some(watch) = self.watches.get_mut(subject) else { return Change::Told(None) };
@@ -552,16 +558,16 @@ impl Pipeline {
             let until = steady_at.unwrap_or(now).format("%T");
             self.effects.suppress(suppressed::FLAPPING, 1);
             let detail = format!("{what} again; quiet until it is steady, at {until} at the earliest");
-            self.effects.decide(subject, Why::Flapping, detail, now);
+            self.effects.decide(subject, DecisionReason::Flapping, detail, now);
             return Change::Quiet;
         }
         if let Some(note) = &begins {
-            self.effects.decide(subject, Why::Flapping, note.clone(), now);
+            self.effects.decide(subject, DecisionReason::Flapping, note.clone(), now);
         }
         Change::Told(begins)
     }
 
-    /// The stage of groups: nothing holds the incident any longer.
+    /// Runs the group stage for an incident that is not suppressed.
     fn join(&mut self, incident: &Incident, opened_at: DateTime<Utc>, waiting: Waiting, now: DateTime<Utc>) {
         let routed = policy::route(&self.alerting, incident, now);
         self.remember_receivers(incident, &routed.receivers);
@@ -571,8 +577,9 @@ impl Pipeline {
         self.groups.open(incident, &routed, join, now, &mut self.effects);
     }
 
-    /// The stage of dependencies, maintenance and silences: what holds an incident back, if anything does. `patience`:
-    /// until when parents that were not looked at are waited for; none: they have still to be asked for.
+    /// Runs the stage of dependencies, maintenance and silences. Returns the suppression of an incident, if any.
+    /// `patience` is the end of the wait for parents without a recent run, or `None` if their runs have yet to be
+    /// requested.
     fn holds(
         &mut self,
         incident: &Incident,
@@ -589,7 +596,7 @@ impl Pipeline {
             let parent = Subject::from(&id);
             if let Some(why) = self.is_down(&id) {
                 let detail = format!("`{id}`, which it depends on, {why}");
-                return Some(Held { hold: Hold::Down { parent }, why: Why::Dependency, detail });
+                return Some(Held { hold: Hold::Down { parent }, why: DecisionReason::Dependency, detail });
             }
             let looked_at = self.watches.get(&parent).and_then(|watch| watch.looked_at);
             if looked_at < Some(began) {
@@ -604,13 +611,13 @@ impl Pipeline {
             if patience.is_none() {
                 self.effects.look.extend(unseen);
             }
-            return Some(Held { hold: Hold::Look { parent, until }, why: Why::Dependency, detail });
+            return Some(Held { hold: Hold::Look { parent, until }, why: DecisionReason::Dependency, detail });
         }
         let Muted { id, until, why, detail } = mute::muted(&self.alerting, &self.mutes, incident, now)?;
         Some(Held { hold: Hold::Muted { mute: id, until }, why, detail })
     }
 
-    /// All that a subject depends on, the nearest first.
+    /// Returns all direct and indirect parents of a subject, nearest first.
     fn ancestors(&self, subject: &Subject) -> Vec<ScenarioId> {
         let mut all: Vec<ScenarioId> = Vec::new();
         let of = |id: &ScenarioId| self.parents.get(id).map(Vec::as_slice).unwrap_or_default();
@@ -627,7 +634,7 @@ impl Pipeline {
         all
     }
 
-    /// Whether a parent fails, and how.
+    /// Returns a description of a parent's failure, or `None` if the parent does not fail.
     fn is_down(&self, id: &ScenarioId) -> Option<String> {
         let watch = self.watches.get(&Subject::from(id))?;
         let down = self.scenarios.get(id).is_some_and(|scenario| watch.is_down(&scenario.alert));
@@ -666,7 +673,7 @@ impl Pipeline {
         Some(waiting)
     }
 
-    /// What holds an incident may be over.
+    /// Checks whether the suppression of an incident has ended.
     fn reconsider(&mut self, subject: &Subject, now: DateTime<Utc>) {
         let Some(hold) = self.held.get(subject).map(|waiting| waiting.hold.clone()) else { return };
         match hold {
@@ -689,13 +696,13 @@ impl Pipeline {
                     self.unmuted(subject, now);
                 }
             }
-            // Its next run decides.
+            // The next run decides.
             Hold::Since { .. } => {}
         }
     }
 
-    /// Tells of an incident that was held, unless something else holds it. Parents that were not looked at are waited
-    /// for until `patience`.
+    /// Passes a suppressed incident on to its group, unless something else suppresses it. `patience` is the end of the
+    /// wait for parents without a recent run.
     fn admit(&mut self, subject: &Subject, patience: DateTime<Utc>, now: DateTime<Utc>) {
         let Some(waiting) = self.held.get(subject).cloned() else { return };
         let Some(incident) = self.incident(subject).cloned() else { return };
@@ -707,24 +714,25 @@ impl Pipeline {
             }
             None => {
                 self.release(subject);
-                // When it opened is as the clock showed then; when its run began is a timer.
+                // `opened_at` is a wall clock time of the past, but the start of the run is a timer, adjusted after a
+                // clock change.
                 self.join(&incident, waiting.began, waiting, now);
             }
         }
     }
 
-    /// What held an incident is over: it is told if it is bad once more.
+    /// Marks the suppression of an incident as ended: the next bad run causes a notification.
     fn recovered(&mut self, subject: &Subject, why: &str, now: DateTime<Utc>) {
         let Some(waiting) = self.release(subject) else { return };
         let detail = format!("{why}; told if its next run is bad");
-        self.hold(subject, waiting, Held { hold: Hold::Since { at: now }, why: Why::Released, detail }, now);
+        self.hold(subject, waiting, Held { hold: Hold::Since { at: now }, why: DecisionReason::Released, detail }, now);
     }
 
     fn unmuted(&mut self, subject: &Subject, now: DateTime<Utc>) {
         self.recovered(subject, "maintenance or silence is over", now);
     }
 
-    /// A timer of a subject has come, or that of a mute.
+    /// Handles a due timer of a subject or a mute.
     fn wake(&mut self, subject: &Subject, now: DateTime<Utc>) {
         if let Some(id) = subject.as_str().strip_prefix(mute::PREFIX) {
             if self.mutes.get(id).is_some_and(|mute| mute.until <= now) {
@@ -739,7 +747,7 @@ impl Pipeline {
             let open = watch.open.is_some();
             self.effects.watches.insert(subject.clone());
             let state = if open { "failing" } else { "well" };
-            self.effects.decide(subject, Why::Flapping, format!("steady again: {state}"), now);
+            self.effects.decide(subject, DecisionReason::Flapping, format!("steady again: {state}"), now);
             if open {
                 self.groups.remark(subject, "no longer flapping, still failing".into(), now);
             } else {
@@ -751,7 +759,7 @@ impl Pipeline {
         }
     }
 
-    /// The incident of a subject that is open, to be changed; its watch is then to be written.
+    /// Returns the open incident of a subject for a change, after which the alert state has to be stored.
     fn incident_mut(&mut self, subject: &Subject) -> Option<&mut Incident> {
         if subject.is_agent() {
             self.agent.open.as_mut().filter(|open| open.subject == *subject)
@@ -762,7 +770,7 @@ impl Pipeline {
         }
     }
 
-    /// Puts the receivers into the incident: who hears of the opening hears of the rest.
+    /// Adds the receivers to the incident: those notified of the opening receive all further notifications.
     fn remember_receivers(&mut self, incident: &Incident, receivers: &[String]) {
         let Some(open) = self.incident_mut(&incident.subject) else { return };
         for receiver in receivers {
@@ -773,7 +781,7 @@ impl Pipeline {
         self.effects.watches.insert(incident.subject.clone());
     }
 
-    /// Puts into incidents who was told of them beside their routes, and who works on them.
+    /// Updates the receivers beyond the routes and the acknowledgements of open incidents.
     fn show_attention(&mut self) {
         for (subject, receivers) in std::mem::take(&mut self.effects.reached) {
             if let Some(incident) = self.incident(&subject).cloned() {
@@ -789,24 +797,24 @@ impl Pipeline {
     }
 }
 
-/// A bad run of an incident that is open.
+/// A bad run of an open incident.
 struct Failure<'a> {
     cause: Cause,
-    /// Of what the cause was made of.
+    /// Quick hash of the values behind the fingerprint.
     print: u64,
     scenario: &'a Scenario,
     began: DateTime<Utc>,
 }
 
-/// What the stage of flapping makes of an opening or a resolving.
+/// Decision of the flapping stage about an opening or a resolution.
 enum Change {
-    /// It goes on, with what is to be said of it.
+    /// Notify, with a note.
     Told(Option<String>),
-    /// It says nothing new.
+    /// Suppress.
     Quiet,
 }
 
-/// Finds the incident of a subject that is open.
+/// Returns a function that finds the open incident of a subject.
 fn find<'a>(
     watches: &'a HashMap<Subject, Watch>,
     budgets: &'a slo::Budgets,

@@ -1,4 +1,4 @@
-//! Who is told of an incident, and with which others. Pure.
+//! Routing: the receivers of an incident, and the incidents it is grouped with. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -7,26 +7,26 @@ use crate::incident::Incident;
 use crate::notify::{Alerting, Causes, LOG, Route};
 use crate::scenario::Severity;
 
-/// How long a group gathers where its route does not say it.
+/// Group wait of routes that do not specify one.
 const GROUP_WAIT: TimeDelta = TimeDelta::seconds(30);
 
-/// Where an incident goes.
+/// Route of an incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routed {
-    /// Who is told.
+    /// Receivers to notify.
     pub receivers: Vec<String>,
-    /// `key=value` of what `group_by` names, in its order.
+    /// Values of the `group_by` labels as `key=value`, in their order.
     pub by: Vec<String>,
-    /// Whether different causes are different groups.
+    /// Whether different failure fingerprints form different groups.
     pub causes: Causes,
-    /// How long its group gathers.
+    /// Group wait.
     pub wait: TimeDelta,
-    /// Who is told as well while nobody has acknowledged.
+    /// Escalation steps while the group is not acknowledged.
     pub escalate: Vec<Escalation>,
 }
 
-/// Routes an incident: the first route that matches, top down. Without routes every receiver is told; where none
-/// matches, the log.
+/// Routes an incident: the first matching route is used, top down. Without routes, all receivers are notified; if no
+/// route matches, the incident is only logged.
 pub fn route(alerting: &Alerting, incident: &Incident, now: DateTime<Utc>) -> Routed {
     let is_time = |route: &Route| route.during.as_ref().is_none_or(|during| during.contains(now));
     let found = alerting.routes.iter().find(|route| is_time(route) && route.matches.fits(incident));

@@ -33,7 +33,7 @@ fn removed_and_paused_scenarios_end_as_such() {
             let mut run = open(restarts);
             load_without_shop(&mut run, idle, 100);
             assert_eq!(run.told[2..], ["1:40 a resolved shop:1 warning"]);
-            assert_eq!(run.notices[2].incident.ending, Some(ending));
+            assert_eq!(run.notifications[2].incident.ending, Some(ending));
             run.play("", "5h");
             assert_eq!(run.told.len(), 3, "and nothing else: {:?}", run.told);
             // Back again and bad, it is a new incident.
@@ -55,7 +55,7 @@ fn unreadable_scenarios_stay_open_and_the_agent_says_so_once() {
             load_without_shop(&mut run, refused(what), 100);
             run.play("", "1h");
             assert_eq!(run.told[2..], ["1:55 a opened agent/here:1 warning"], "{what}");
-            let message = run.notices[2].incident.message.clone().unwrap_or_default();
+            let message = run.notifications[2].incident.message.clone().unwrap_or_default();
             assert_eq!(message.as_str(), format!("shop is not watched: {what}: it does not read"));
             let shop = run.pipeline.incident(&Subject("shop".into())).expect("is open").clone();
             let unwatched = shop.unwatched.expect("is marked");
@@ -71,7 +71,7 @@ fn unreadable_scenarios_stay_open_and_the_agent_says_so_once() {
             assert_eq!(shop.unwatched, None);
             run.play("62m shop PP", "64m");
             assert_eq!(run.told[4..], ["63:00 a resolved shop:1 warning"]);
-            assert_eq!(run.notices[4].incident.ending, None);
+            assert_eq!(run.notifications[4].incident.ending, None);
         }
     }
 }
@@ -104,7 +104,7 @@ fn of_a_renamed_location_nothing_stays_open() {
     assert_eq!(run.told, ["3:00 a opened agent/here:1 warning"]);
     run.rename("there", at(250));
     assert_eq!(run.told[1..], ["4:10 a resolved agent/here:1 warning"]);
-    assert_eq!(run.notices[1].incident.ending, Some(Ending::Removed));
+    assert_eq!(run.notifications[1].incident.ending, Some(Ending::Removed));
     run.play("", "1h");
     assert_eq!(run.told.len(), 2, "{:?}", run.told);
 }
@@ -114,12 +114,15 @@ fn the_end_of_a_group_is_when_its_last_member_ended() {
     let mut run = Run::new(&checks("shop,blog", "after: 1, recover_after: 1"), &[AT_ONCE], true);
     run.play("60s shop,blog F\n2m shop P\n9m blog P", "1h");
     assert_eq!(run.told[1..], ["9:00 a resolved shop:1 warning +blog"]);
-    assert_eq!(run.notices[1].incident.resolved_at, Some(at(540)));
+    assert_eq!(run.notifications[1].incident.resolved_at, Some(at(540)));
     // One that was removed does not count as well.
     let mut run = Run::new(&checks("shop,blog", "after: 1, recover_after: 1"), &[AT_ONCE], true);
     run.play("60s shop,blog F", "90s");
     load_without_shop(&mut run, Idle::default(), 100);
     run.play("9m blog PP", "1h");
     assert_eq!(run.told[1..], ["10:00 a resolved shop:1 warning +blog"]);
-    assert_eq!((run.notices[1].incident.ending, run.notices[1].others[0].ending), (Some(Ending::Removed), None));
+    assert_eq!(
+        (run.notifications[1].incident.ending, run.notifications[1].others[0].ending),
+        (Some(Ending::Removed), None)
+    );
 }

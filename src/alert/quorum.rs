@@ -1,14 +1,14 @@
-//! The stage of the quorum: how many of the locations that look at a scenario see it bad, and whether they are enough.
-//! Pure.
+//! The quorum stage: counts how many locations of a scenario vote bad, and whether they are enough. Pure.
 //!
-//! Each location has a vote, its last conclusive run, for as long as that is recent: until three of the scenario's due
-//! times have come since, five minutes at least. So one that is gone or was renamed does not vote for ever, a run that is
-//! missed or unknown takes nobody's vote, and a schedule that rests at night or over a weekend forgets nobody.
+//! Each location has one vote, its last conclusive run. The vote is valid until three due times of the scenario have
+//! passed since, and for five minutes at least. So a removed or renamed location does not vote forever, a missed or
+//! unknown run does not remove a vote, and a schedule that pauses at night or over a weekend does not remove any
+//! either.
 //!
-//! What n of m counts are not runs but rounds: a round is bad as soon as enough locations have voted so since the round
-//! before, and good as soon as so many have that the others are too few. So `alert.after: 2` asks each of them twice, and
-//! one bad run of one location is never counted again with the next of another that stays bad. While one location
-//! reports, each of its runs is a round.
+//! The threshold n of m counts rounds instead of runs. A round is bad as soon as enough locations have voted bad since
+//! the previous round, and good as soon as so many have voted good that the others are too few. So `alert.after: 2`
+//! requires two votes of each location, and one bad run of a location is never counted again together with the next run
+//! of another location that stays bad. While only one location reports, each of its runs is a round.
 
 use std::fmt;
 
@@ -17,36 +17,36 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Mark;
 use super::timers::{Timer, Timers};
-use crate::incident::{Decision, Why};
+use crate::incident::{Decision, DecisionReason};
 use crate::outcome::Outcome;
 use crate::scenario::{AlertPolicy, Scenario};
 
-/// So many due times without a conclusive run, and a location no longer votes.
+/// Number of due times without a conclusive run after which a location no longer votes.
 const ROUNDS: u32 = 3;
-/// It votes for so long whatever the schedule is: an agent that restarts is still there.
+/// Minimum lifetime of a vote, whatever the schedule is, so that an agent may restart.
 const LEAST: TimeDelta = TimeDelta::minutes(5);
-/// So many locations are remembered; one more, and the one that has been silent for longest is forgotten.
+/// Maximum number of stored locations. Beyond it, the location that has been silent for longest is dropped.
 const MOST: usize = 64;
 
-/// What each location saw last, the one that has been silent for longest first.
+/// Last conclusive verdict of each location, the one that has been silent for longest first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Locations(Vec<Seen>);
 
-/// The last conclusive run of a location.
+/// Last conclusive run of a location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     location: Box<str>,
     mark: Mark,
-    /// When it ended.
+    /// End of the run.
     at: DateTime<Utc>,
-    /// Whether no round has counted it yet.
+    /// Whether no round has counted the vote yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     fresh: bool,
 }
 
 impl Seen {
-    /// Whether it is too long ago to count by now.
+    /// Returns whether the vote is too old to count.
     fn is_old(&self, scenario: &Scenario, now: DateTime<Utc>) -> bool {
         if now - self.at < LEAST {
             return false;
@@ -64,7 +64,7 @@ impl Timers for Locations {
 }
 
 impl Locations {
-    /// A location saw this. Those that have been silent for too long are forgotten.
+    /// Stores the vote of a location and drops votes that are too old.
     pub fn report(&mut self, scenario: &Scenario, outcome: &Outcome, mark: Mark) {
         let now = outcome.ended_at;
         match self.0.iter().position(|seen| *seen.location == *outcome.location) {
@@ -80,14 +80,14 @@ impl Locations {
         self.0.drain(..old.max(self.0.len().saturating_sub(MOST)));
     }
 
-    /// A location is gone: it has no vote any longer.
+    /// Removes the vote of a location that no longer exists. Returns whether it had one.
     pub fn forget(&mut self, location: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|seen| *seen.location != *location);
         self.0.len() < before
     }
 
-    /// How they vote, after a run that was bad or not. None: no more than one reports, and its word counts.
+    /// Counts the votes after a run. Returns `None` if at most one location reports, whose verdict then counts alone.
     pub fn vote(&mut self, policy: &AlertPolicy, quorum: Option<u32>, is_bad: bool) -> Option<Vote> {
         let reported = self.0.len();
         if reported < 2 {
@@ -97,7 +97,7 @@ impl Locations {
         let mut bad: Vec<&str> =
             self.0.iter().filter(|seen| seen.mark.is_bad(policy)).map(|seen| &*seen.location).collect();
         bad.sort_unstable();
-        // A location that is silent must not make the others blind.
+        // A location that is silent must not prevent a decision of the others.
         let needed = quorum.map_or(reported / 2 + 1, |quorum| reported.min(quorum as usize));
         let enough = if is_bad { needed } else { reported + 1 - needed };
         let votes = || self.0.iter().filter(|seen| seen.fresh && seen.mark.is_bad(policy) == is_bad);
@@ -109,7 +109,7 @@ impl Locations {
         Some(vote)
     }
 
-    /// A round is over.
+    /// Marks all votes as counted at the end of a round.
     fn count(&mut self) {
         for seen in &mut self.0 {
             seen.fresh = false;
@@ -117,32 +117,32 @@ impl Locations {
     }
 }
 
-/// How several locations vote.
+/// Result of a vote of several locations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vote {
-    /// So many see it bad.
+    /// Number of locations that vote bad.
     pub bad: usize,
-    /// Which: sorted, with `, ` between them.
+    /// Names of these locations, sorted and joined with `, `.
     pub places: String,
     reported: usize,
     needed: usize,
-    /// The worst that those saw who ended a round with this; none: it goes on.
+    /// Worst verdict of the votes that completed a round, or `None` if the round continues.
     pub round: Option<Mark>,
 }
 
 impl Vote {
-    /// Whether it is bad by this vote.
+    /// Returns whether the quorum of bad votes is reached.
     pub fn is_bad(&self) -> bool {
         self.bad >= self.needed
     }
 
-    /// Adds to a decision who sees it bad. What is good but for too few of them is not told for this reason.
+    /// Adds the bad votes to a decision. A good result because of too few bad votes gets the reason `quorum`.
     pub fn explain(&self, decision: &mut Decision) {
         if self.bad == 0 {
             return;
         }
-        if decision.why == Why::Good {
-            (decision.why, decision.detail) = (Why::Quorum, self.to_string());
+        if decision.reason == DecisionReason::Good {
+            (decision.reason, decision.detail) = (DecisionReason::Quorum, self.to_string());
         } else {
             decision.detail = format!("{}; {self}", decision.detail);
         }

@@ -73,15 +73,28 @@ fn one_of_three_tells_nothing_and_two_open_one_incident() {
     let two = "60s fra PFFFFFFFFF\n61s waw PFFFFFFFFF\n62s sto PPPPPPPPPP";
     let (why, held) = check(None, "after: 2", two, &[OPENED]);
     assert_eq!(held, 1);
-    decided(&why, "2:01 shop count: 1 bad of the last 2, 2 needed; bad from fra, waw: 2 of 3 locations, 2 needed");
-    decided(&why, "2:02 shop count: 1 bad of the last 2, 2 needed; bad from fra, waw: 2 of 3 locations, 2 needed");
+    decided(
+        &why,
+        "2:01 shop below_threshold: 1 bad of the last 2, 2 needed; bad from fra, waw: 2 of 3 locations, 2 needed",
+    );
+    decided(
+        &why,
+        "2:02 shop below_threshold: 1 bad of the last 2, 2 needed; bad from fra, waw: 2 of 3 locations, 2 needed",
+    );
     decided(&why, "3:01 shop opened: 2 bad of the last 2, 2 needed; bad from fra, waw: 2 of 3 locations, 2 needed");
-    decided(&why, "3:02 shop repeat: open since 2027-01-15 08:03:01; bad from fra, waw: 2 of 3 locations, 2 needed");
+    decided(
+        &why,
+        "3:02 shop already_open: open since 2027-01-15 08:03:01; bad from fra, waw: 2 of 3 locations, 2 needed",
+    );
     let later = why.iter().skip_while(|line| !line.starts_with("3:02 "));
-    assert!(later.clone().count() == 22 && later.clone().all(|line| line.contains(" shop repeat: ")), "{why:#?}");
+    assert!(later.clone().count() == 22 && later.clone().all(|line| line.contains(" shop already_open: ")), "{why:#?}");
     let run = played(None, "after: 2", two, "1h", false);
-    assert_eq!(run.notices[0].incident.location, "fra, waw");
-    assert_eq!(run.suppressed.get("repeat"), Some(&14), "of 21 runs since it opened; the good ones hold nothing back");
+    assert_eq!(run.notifications[0].incident.location, "fra, waw");
+    assert_eq!(
+        run.suppressed.get("already_open"),
+        Some(&14),
+        "of 21 runs since it opened; the good ones hold nothing back"
+    );
 }
 
 #[test]
@@ -129,7 +142,7 @@ fn who_could_not_test_does_not_vote() {
     check(None, "after: 1", own, &[]);
     let both = "60s fra PUUU\n61s waw PFFF\n62s sto PFFF";
     let (why, _) = check(None, "after: 2", both, &["3:02 a opened shop:1 warning"]);
-    decided(&why, "3:00 shop own_fault: the target was not tested: browser");
+    decided(&why, "3:00 shop agent_fault: the target was not tested: browser");
     // Degraded runs vote by the policy.
     check(None, "after: 1", "60s fra PDD\n61s waw PDD", &[]);
     let degraded = "after: 1, verdicts: [failed, degraded]";
@@ -140,7 +153,7 @@ fn who_could_not_test_does_not_vote() {
 fn a_route_and_a_silence_find_each_of_its_locations() {
     let lines = "60s fra PFFF\n61s waw PFFF";
     let mut run = played(None, "after: 2", lines, "1h", false);
-    let incident = run.notices.remove(0).incident;
+    let incident = run.notifications.remove(0).incident;
     let meant = |location: &str| {
         crate::incident::Matchers::from([("location".to_owned(), location.to_owned())]).fits(&incident)
     };

@@ -1,9 +1,9 @@
-//! A replay: runs that were judged before go through the pipeline once more, with other files. Pure.
+//! Replay: sends past outcomes through the pipeline again with another configuration. Pure.
 //!
-//! Runs come in the order of their ends and are gathered into commits as the committer does it, and between them time
-//! passes: at every point in time at which the pipeline has something to do there is a tick. It begins with an empty
-//! memory some time before the span that is looked at, so that what was open then is known; what it would have told
-//! before the span counts for nothing.
+//! Outcomes are fed in the order of their ends and gathered into commits like in the committer. Between them a tick
+//! happens at every time at which the pipeline has something to do. A replay starts with an empty state some time
+//! before the requested range, so that incidents open at its start are included; notifications before the range do not
+//! count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,19 +15,21 @@ use super::committer::{BATCH, GATHER};
 use super::flapping;
 use super::mute::Mute;
 use super::pipeline::{Idle, Pipeline, Request, Scenarios};
-use crate::incident::{Event, Incident, Notice, Subject};
+use crate::incident::{Event, Incident, Notification, Subject};
 use crate::notify::Alerting;
 use crate::outcome::Outcome;
 use crate::scenario::{Scenario, ScenarioId, Severity};
 use crate::store::Tally;
 
-/// How long before the span it begins at least: limits and flapping look back for hours.
+/// Minimum time between the start of the replay and the start of the range, because rate limits and flapping depend on
+/// hours of history.
 const LEAD: TimeDelta = TimeDelta::days(1);
-/// Notices at most so far apart are the same one: runs never end at exactly the time at which they are judged.
+/// Maximum time difference of two notifications that count as the same one, because outcomes are always evaluated some
+/// time after the end of the run.
 const APART: TimeDelta = TimeDelta::minutes(1);
 
-/// When a replay of a span begins: a day before it, or before the first incident that was open when it began; earlier
-/// where a scenario takes longer than that to open an incident and to resolve it.
+/// Returns the start of a replay: a day before the range or before the first incident that was open at its start.
+/// Earlier if a scenario needs longer than that to open an incident and to resolve it.
 pub fn begin<'a>(
     since: DateTime<Utc>,
     open: Option<DateTime<Utc>>,
@@ -44,68 +46,68 @@ pub fn begin<'a>(
     first.checked_sub_signed(lead).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-/// A notice in few words.
+/// Summary of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// When it became owed.
+    /// Time when the notification was queued.
     pub at: DateTime<Utc>,
-    /// To whom.
+    /// Name of the receiver.
     pub receiver: String,
-    /// What happened.
+    /// Reported event.
     pub event: Event,
-    /// How loud it is.
+    /// Severity of the incident.
     pub severity: Severity,
-    /// What speaks for the group.
+    /// Subject of the incident that represents the group.
     pub subject: Subject,
-    /// The others of the group that are listed.
+    /// Subjects of the other listed incidents of the group.
     pub others: Vec<Subject>,
-    /// How many are not listed.
+    /// Number of omitted incidents.
     pub uncounted: usize,
 }
 
-impl From<&Notice> for Told {
-    fn from(notice: &Notice) -> Self {
-        let Notice { incident: Incident { severity, subject, .. }, .. } = notice;
+impl From<&Notification> for Told {
+    fn from(notification: &Notification) -> Self {
+        let Notification { incident: Incident { severity, subject, .. }, .. } = notification;
         Self {
-            at: notice.owed_at,
-            receiver: notice.receiver.clone(),
-            event: notice.event,
+            at: notification.queued_at,
+            receiver: notification.receiver.clone(),
+            event: notification.event,
             severity: *severity,
             subject: subject.clone(),
-            others: notice.others.iter().map(|other| other.subject.clone()).collect(),
-            uncounted: notice.uncounted,
+            others: notification.others.iter().map(|other| other.subject.clone()).collect(),
+            uncounted: notification.uncounted,
         }
     }
 }
 
-/// What a replay led to within its span.
+/// Result of a replay within its range.
 #[derive(Debug, Default)]
 pub struct Replayed {
-    /// What would have been told, in order.
+    /// Notifications that would have been sent, in order.
     pub told: Vec<Told>,
-    /// What would not have been told, by reason.
+    /// Number of suppressed notifications by reason.
     pub suppressed: BTreeMap<&'static str, u64>,
-    /// How many runs there were of each scenario, also of those that the files do not have.
+    /// Number of runs of each scenario, including scenarios that the configuration lacks.
     pub runs: BTreeMap<ScenarioId, u64>,
 }
 
-/// A replay that goes on.
+/// A replay in progress.
 #[derive(Debug)]
 pub struct Replay {
     pipeline: Pipeline,
     since: DateTime<Utc>,
-    /// The time of the last tick or commit.
+    /// Time of the last tick or commit.
     now: DateTime<Utc>,
-    /// What goes into the next commit.
+    /// Outcomes of the next commit.
     gathered: Vec<Outcome>,
-    /// When that is.
+    /// Time of the next commit.
     commit_at: DateTime<Utc>,
     replayed: Replayed,
 }
 
 impl Replay {
-    /// Begins one, for the span that begins at `since`. Silences and maintenance that people asked for hold from the
-    /// times they were asked for with.
+    /// Starts a replay of the range that begins at `since`. Silences and maintenance windows by operators apply with
+    /// their original times.
     pub fn new(
         location: &str,
         (alerting, scenarios): (Arc<Alerting>, Scenarios),
@@ -116,23 +118,23 @@ impl Replay {
         pipeline.alerting(alerting);
         pipeline.scenarios(scenarios, &Idle::default(), begin);
         for mute in mutes {
-            // One that was over by then says nothing.
+            // A mute that had already ended is rejected, which is correct here.
             let _ = pipeline.request(Request::Mute(mute), begin);
         }
         Self { pipeline, since, now: begin, gathered: Vec::new(), commit_at: begin, replayed: Replayed::default() }
     }
 
-    /// A scenario with an objective whose runs before the beginning are still to be read, and which.
+    /// Returns a scenario with an objective whose history before the start has yet to be read, with the ranges to read.
     pub fn unread(&self) -> Option<(ScenarioId, Vec<Span>)> {
         self.pipeline.unread(self.now)
     }
 
-    /// The runs of a scenario before the beginning, by the position of the window.
+    /// Adds the history of a scenario before the start, by the position of the window.
     pub fn read(&mut self, scenario: &ScenarioId, history: &[(usize, Vec<Tally>)]) {
         self.pipeline.read(scenario, history);
     }
 
-    /// A run. They come in the order of their ends.
+    /// Adds an outcome. Outcomes have to be added in the order of their ends.
     pub fn outcome(&mut self, outcome: Outcome) {
         if outcome.ended_at >= self.since {
             *self.replayed.runs.entry(outcome.scenario.clone()).or_default() += 1;
@@ -146,14 +148,14 @@ impl Replay {
         self.gathered.push(outcome);
     }
 
-    /// Lets the rest of the time pass. Gives what it led to.
+    /// Processes the rest of the range and returns the result.
     pub fn finish(mut self, until: DateTime<Utc>) -> Replayed {
         self.commit();
         self.pass(until);
         self.replayed
     }
 
-    /// What is gathered is judged, and then told: as one.
+    /// Evaluates the gathered outcomes, then sends the notifications of all of them.
     fn commit(&mut self) {
         let Some(first) = self.gathered.first() else { return };
         self.pass(first.ended_at);
@@ -165,7 +167,7 @@ impl Replay {
         self.take();
     }
 
-    /// Time passes, with a tick whenever the pipeline has something to do.
+    /// Advances the time, with a tick whenever the pipeline has something to do.
     fn pass(&mut self, until: DateTime<Utc>) {
         while let Some(next) = self.pipeline.next().filter(|next| *next <= until) {
             self.now = self.now.max(next);
@@ -176,42 +178,42 @@ impl Replay {
 
     fn take(&mut self) {
         let effects = self.pipeline.effects();
-        // What is to be kept of it is kept by the pipeline itself.
+        // Nothing is stored during a replay; the pipeline keeps its own state.
         drop(self.pipeline.memory());
         if self.now < self.since {
             return;
         }
-        self.replayed.told.extend(effects.notices.iter().map(Told::from));
+        self.replayed.told.extend(effects.notifications.iter().map(Told::from));
         for (reason, count) in effects.suppressed {
             *self.replayed.suppressed.entry(reason).or_default() += count;
         }
     }
 }
 
-/// Who told a notice.
+/// Origin of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// It was told, and would be.
+    /// Sent, and sent again with the new configuration.
     Same,
-    /// It was told, and would not be.
+    /// Sent, but not with the new configuration.
     Then,
-    /// It was not told, and would be.
+    /// Not sent, but sent with the new configuration.
     Now,
 }
 
-/// A notice of either.
+/// Notification in the comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Of which.
+    /// Origin of the notification.
     pub mark: Mark,
-    /// The notice, where both have it as it was told.
+    /// The notification. If both configurations have it, the one that was sent.
     pub told: Told,
-    /// How much later it would be told.
+    /// Additional delay with the new configuration.
     pub later: TimeDelta,
 }
 
-/// Puts what was told beside what would be, in order of time. The same are notices of the same event about the same
-/// incidents to the same receiver, equally loud and at most a minute apart.
+/// Compares the sent notifications with those of the replay, in order of time. Two are the same if they report the same
+/// event of the same incidents to the same receiver with the same severity, at most a minute apart.
 pub fn compare(then: Vec<Told>, now: Vec<Told>) -> Vec<Line> {
     let key = |told: &Told| {
         let subjects: BTreeSet<Subject> = told.others.iter().chain([&told.subject]).cloned().collect();
@@ -225,7 +227,7 @@ pub fn compare(then: Vec<Told>, now: Vec<Told>) -> Vec<Line> {
     let mut lines = Vec::new();
     for told in then {
         let same = wanted.entry(key(&told)).or_default();
-        // Those that are too early for this one are too early for all that follow.
+        // Notifications too early for this one are too early for all that follow.
         while same.front().is_some_and(|early| early.at < told.at - APART) {
             lines.extend(same.pop_front().map(|early| line(Mark::Now, early, TimeDelta::zero())));
         }

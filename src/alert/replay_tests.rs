@@ -122,9 +122,9 @@ fn the_same_files_tell_what_was_told() {
     for (checks, routes, lines) in timelines() {
         let mut run = Run::new(&checks, &routes, false);
         run.play(lines, "9h");
-        assert!(!run.notices.is_empty(), "{lines}");
+        assert!(!run.notifications.is_empty(), "{lines}");
         let replayed = With::new(&checks, &routes).replay(lines);
-        let then: Vec<Told> = run.notices.iter().map(Told::from).collect();
+        let then: Vec<Told> = run.notifications.iter().map(Told::from).collect();
         let lines = compare(then, replayed.told);
         assert!(lines.iter().all(|line| line.mark == Mark::Same), "{checks}{lines:#?}");
         assert!(lines.iter().all(|line| line.later < TimeDelta::seconds(1)), "{lines:#?}");
@@ -153,7 +153,7 @@ fn a_louder_configuration_tells_more_and_a_limit_less() {
     limited.alerting.receivers = vec![Receiver { name: "a".into(), limit: Some(2), ..Receiver::default() }];
     let limited = limited.replay(lines);
     assert_eq!((told("opened", &limited.told), told("digest", &limited.told)), (2, 1), "{:?}", limited.told);
-    assert_eq!(limited.suppressed[suppressed::LIMIT], 2);
+    assert_eq!(limited.suppressed[suppressed::RATE_LIMITED], 2);
     let lines = compare(then, limited.told);
     assert_eq!([Mark::Same, Mark::Then, Mark::Now].map(|mark| of(&lines, mark)), [4, 2, 1], "{lines:#?}");
 }
@@ -168,7 +168,7 @@ fn what_was_open_when_the_span_began_is_known() {
     assert_eq!(with.told(&lines), ["122:00 a reminder shop warning", "152:00 a resolved shop warning"]);
     // Runs and what was not told are counted within the span.
     assert_eq!(replayed.runs.into_iter().collect::<Vec<_>>(), [("shop".into(), 63)]);
-    assert_eq!(replayed.suppressed[suppressed::REPEAT], 61);
+    assert_eq!(replayed.suppressed[suppressed::ALREADY_OPEN], 61);
     // A day before, or before what was open; earlier for what is seldom run.
     let of = |every: &str| {
         let text = format!("checks:\n  shop: {{tcp: \"a:1\", every: {every}, alert: {{after: 2 of 5}}}}\n");

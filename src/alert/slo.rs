@@ -1,8 +1,8 @@
-//! What the burn rates of a scenario's error budget mean: one incident, from opening to resolving. Pure.
+//! Incident of a scenario's error budget, from opening to resolving, as determined by the burn rates. Pure.
 //!
-//! It opens and gets louder with a failed run, and resolves with a good one when no rule has held for as long as the short
-//! window of the one that held last. The slow rule goes on to hold after an outage that was told as critical and is
-//! over: for three days it counts only with as many failures as it needs since then.
+//! It opens, and its severity is raised, with a failed run. It resolves with a good run once no rule has held for the
+//! length of the short window of the rule that held last. After a critical incident that was notified and has resolved,
+//! the slow rule would continue to hold: for three days it counts only if it has enough failures since then.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,33 +10,33 @@ use serde::{Deserialize, Serialize};
 use super::burn::{Burn, RULES, Rule};
 use super::machine::{Judgement, closed, ended, tell};
 use super::timers::{Timer, Timers};
-use crate::incident::{Decision, Ending, Event, Incident, Subject, Why};
+use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Pretty, Scenario, Severity, Slo};
 use crate::secret::Masked;
 
-/// What is remembered of an error budget between runs, beside the counts that the store's outcomes hold anyway.
+/// Alert state of an error budget between runs. The counts are not included, because the stored outcomes contain them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SloWatch {
-    /// How many incidents there were.
+    /// Number of incidents so far.
     openings: u64,
-    /// The incident that is open.
+    /// The open incident.
     pub open: Option<Incident>,
-    /// Until when it stays open at least.
+    /// Earliest time at which the incident may resolve.
     until: Option<DateTime<Utc>>,
-    /// Its incident was resolved by hand while a rule held: it does not open again before none does.
+    /// Whether the incident was resolved by hand while a rule held. It does not open again until no rule holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     closed: bool,
-    /// A critical incident that is over, and may be what the slow rule still holds for.
+    /// Last resolved critical incident, which may be the reason why the slow rule still holds.
     over: Option<Over>,
 }
 
-/// A critical incident that is over.
+/// Resolved critical incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Over {
-    /// Since when.
+    /// Time of resolving.
     at: DateTime<Utc>,
-    /// Failed runs since then.
+    /// Number of failed runs since then.
     failed: u64,
 }
 
@@ -49,12 +49,13 @@ impl Timers for SloWatch {
 }
 
 impl SloWatch {
-    /// The state of a subject of which nothing is known but the incident that is open.
+    /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
         Self { openings: incident.opening, open: Some(incident), ..Self::default() }
     }
 
-    /// Advances by a conclusive outcome that `burn` has counted. Gives whether something changed, and what it led to.
+    /// Evaluates a conclusive outcome that `burn` has counted. Returns whether the state changed, and the evaluation if
+    /// there is one.
     pub fn advance(
         &mut self,
         scenario: &Scenario,
@@ -82,8 +83,8 @@ impl SloWatch {
         (covered || judgement.is_some() || self.until != until, judgement)
     }
 
-    /// What is left of a critical incident that is over is not told again: the slow rule counts once there are as many
-    /// failures since. Gives whether something changed.
+    /// Ignores the slow rule after a resolved critical incident until there are enough failures since then. Returns
+    /// whether the state changed.
     fn cover(&mut self, holds: &mut [bool; 3], outcome: &Outcome, failed: bool) -> bool {
         let Some(over) = &mut self.over else { return false };
         let slow = &RULES[2];
@@ -114,10 +115,10 @@ impl SloWatch {
         };
         let detail = told(slo, burn, rule);
         self.open = Some(incident);
-        self.judged(outcome, Why::Opened, detail, Some(Event::Opened))
+        self.judged(outcome, DecisionReason::Opened, detail, Some(Event::Opened))
     }
 
-    /// An incident is open; `rule` is the one that holds and is as loud.
+    /// Updates the open incident. `rule` is the rule that holds with at least the severity of the incident.
     fn goes_on(&mut self, slo: &Slo, burn: &Burn, rule: Option<&Rule>, outcome: &Outcome) -> Option<Judgement> {
         let open = self.open.as_mut()?;
         let failed = outcome.verdict == Verdict::Failed;
@@ -134,15 +135,15 @@ impl SloWatch {
                 let before = std::mem::replace(&mut open.severity, rule.severity);
                 open.message = Some(Masked::own_words(detail));
                 let detail = format!("{before} became {}", rule.severity);
-                return Some(self.judged(outcome, Why::Raised, detail, Some(Event::Updated)));
+                return Some(self.judged(outcome, DecisionReason::SeverityRaised, detail, Some(Event::Updated)));
             }
-            // A reminder says how it stands now.
+            // A reminder contains the current figures.
             open.message = Some(Masked::own_words(detail.clone()));
-            return failed.then(|| self.judged(outcome, Why::Repeat, detail, None));
+            return failed.then(|| self.judged(outcome, DecisionReason::AlreadyOpen, detail, None));
         }
         if failed {
             let detail = open.since();
-            return Some(self.judged(outcome, Why::Repeat, detail, None));
+            return Some(self.judged(outcome, DecisionReason::AlreadyOpen, detail, None));
         }
         if self.until.is_some_and(|until| outcome.ended_at < until) {
             return None;
@@ -155,31 +156,31 @@ impl SloWatch {
         open.message = Some(Masked::own_words(detail.clone()));
         self.over = (open.severity == Severity::Critical).then_some(Over { at: outcome.ended_at, failed: 0 });
         self.until = None;
-        Some(self.judged(outcome, Why::Resolved, detail, Some(Event::Resolved)))
+        Some(self.judged(outcome, DecisionReason::Resolved, detail, Some(Event::Resolved)))
     }
 
-    /// A person resolves the incident that is open.
+    /// Resolves the open incident on behalf of a person.
     pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
         let judgement = closed(&mut self.open, by, now)?;
         (self.until, self.closed) = (None, true);
         Some(judgement)
     }
 
-    /// The scenario or its objective was removed or paused: its incident, if one is open, ends so.
+    /// Ends the open incident because the scenario or its objective was removed or paused.
     pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
         (self.until, self.over, self.closed) = (None, None, false);
         ended(&mut self.open, ending, now)
     }
 
-    fn judged(&mut self, outcome: &Outcome, why: Why, detail: String, event: Option<Event>) -> Judgement {
+    fn judged(&mut self, outcome: &Outcome, why: DecisionReason, detail: String, event: Option<Event>) -> Judgement {
         let subject = Subject::slo(&outcome.scenario);
-        let decision = Decision { subject, why, detail, run: Some(outcome.run), at: outcome.ended_at };
+        let decision = Decision { subject, reason: why, detail, run: Some(outcome.run), at: outcome.ended_at };
         let bad = outcome.verdict == Verdict::Failed;
         Judgement { decision, bad, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
 }
 
-/// In which window, how much of the budget is used, and when it is gone.
+/// Describes the failures in both windows, the used share of the budget, and the time of its exhaustion.
 fn told(slo: &Slo, burn: &Burn, rule: &Rule) -> String {
     let [long, short] = burn.counts(rule);
     let budget = burn.budget(slo);
@@ -207,7 +208,7 @@ fn times(rate: f64) -> String {
     if rate < 10.0 { format!("{rate:.1} times") } else { format!("{rate:.0} times") }
 }
 
-/// `7%`; what is above 0 does not look like 0.
+/// Formats a share like `7%`. A share above 0 is never shown as 0.
 fn share(used: f64) -> String {
     match used * 100.0 {
         percent if percent > 0.0 && percent < 1.0 => "less than 1%".into(),
@@ -220,7 +221,7 @@ fn window(slo: &Slo) -> Pretty {
 }
 
 fn time(span: TimeDelta) -> Pretty {
-    // Nobody plans by the second.
+    // Long durations are rounded to minutes.
     let seconds = span.num_seconds().unsigned_abs();
     let rounded = if seconds >= 3600 { seconds / 60 * 60 } else { seconds };
     Pretty(std::time::Duration::from_secs(rounded))

@@ -100,12 +100,12 @@ impl Play {
 
     fn write(&mut self, now: DateTime<Utc>) {
         let effects = self.pipeline.effects();
-        for notice in &effects.notices {
-            let (event, severity) = (notice.event.as_str(), notice.incident.severity);
+        for notification in &effects.notifications {
+            let (event, severity) = (notification.event.as_str(), notification.incident.severity);
             let minute = (now - self.set_by - at(0)).num_minutes() - WELL;
-            self.told.push(format!("{minute} {event} {} {severity}", notice.incident.dedup_key()));
-            self.headlines.push(crate::notify::headline(notice));
-            self.messages.push(notice.incident.message.clone().unwrap_or_default().into_inner());
+            self.told.push(format!("{minute} {event} {} {severity}", notification.incident.dedup_key()));
+            self.headlines.push(crate::notify::headline(notification));
+            self.messages.push(notification.incident.message.clone().unwrap_or_default().into_inner());
         }
         self.remaining = effects.budgets.values().next().copied().or(self.remaining);
         for subject in effects.watches {
@@ -282,7 +282,7 @@ fn it_goes_through_the_other_stages() {
 }
 
 #[test]
-fn the_notice_says_what_is_used_and_when_the_rest_is_gone() {
+fn the_notification_says_what_is_used_and_when_the_rest_is_gone() {
     let mut play = Play::new(QUIET, false);
     play.runs("FFFP");
     assert!((play.remaining.expect("told") - (1.0 - 3.0 / 43.2)).abs() < 1e-9, "{:?}", play.remaining);

@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::fixtures::{Nothing, at, outcome};
 use super::mute::Mute;
 use super::pipeline::{Idle, Pipeline, Request};
-use crate::incident::{Matchers, Notice, Subject};
+use crate::incident::{Matchers, Notification, Subject};
 use crate::names::suppressed;
 use crate::notify::{Alerting, Begins, Receiver, Route, Window};
 use crate::outcome::Outcome;
@@ -62,20 +62,25 @@ fn clock(now: DateTime<Utc>) -> String {
 }
 
 /// `receiver event key severity +others (note)`.
-fn shown(notice: &Notice) -> String {
-    let mut line =
-        format!("{} {} {} {}", notice.receiver, notice.event.as_str(), notice.key, notice.incident.severity.as_str());
-    if notice.incident.dedup_key() != notice.key {
-        let _ = write!(line, " by {}", notice.incident.dedup_key());
+fn shown(notification: &Notification) -> String {
+    let mut line = format!(
+        "{} {} {} {}",
+        notification.receiver,
+        notification.event.as_str(),
+        notification.key,
+        notification.incident.severity.as_str()
+    );
+    if notification.incident.dedup_key() != notification.key {
+        let _ = write!(line, " by {}", notification.incident.dedup_key());
     }
-    if !notice.others.is_empty() {
-        let names: Vec<&str> = notice.others.iter().map(|other| other.subject.as_str()).collect();
+    if !notification.others.is_empty() {
+        let names: Vec<&str> = notification.others.iter().map(|other| other.subject.as_str()).collect();
         let _ = write!(line, " +{}", names.join(","));
     }
-    if notice.uncounted > 0 {
-        let _ = write!(line, " and {}", notice.uncounted);
+    if notification.uncounted > 0 {
+        let _ = write!(line, " and {}", notification.uncounted);
     }
-    if let Some(note) = &notice.note {
+    if let Some(note) = &notification.note {
         let _ = write!(line, " ({note})");
     }
     line
@@ -92,7 +97,7 @@ pub(super) struct Run {
     pub(super) checks: String,
     pub(super) idle: Idle,
     pub(super) told: Vec<String>,
-    pub(super) notices: Vec<Notice>,
+    pub(super) notifications: Vec<Notification>,
     ids: Vec<String>,
     pub(super) suppressed: BTreeMap<&'static str, u64>,
     looked: Vec<String>,
@@ -116,7 +121,7 @@ impl Run {
             checks: checks.to_owned(),
             idle: Idle::default(),
             told: Vec::new(),
-            notices: Vec::new(),
+            notifications: Vec::new(),
             ids: Vec::new(),
             suppressed: BTreeMap::new(),
             looked: Vec::new(),
@@ -139,14 +144,14 @@ impl Run {
     /// Writes what was decided, and perhaps starts anew from what is written.
     pub(super) fn write(&mut self, now: DateTime<Utc>) {
         let effects = self.pipeline.effects();
-        for notice in &effects.notices {
-            self.told.push(format!("{} {}", clock(now - self.set_by), shown(notice)));
-            assert!(!self.ids.contains(&notice.id), "{} was owed twice", notice.id);
-            self.ids.push(notice.id.clone());
-            self.notices.push(notice.clone());
+        for notification in &effects.notifications {
+            self.told.push(format!("{} {}", clock(now - self.set_by), shown(notification)));
+            assert!(!self.ids.contains(&notification.id), "{} was owed twice", notification.id);
+            self.ids.push(notification.id.clone());
+            self.notifications.push(notification.clone());
         }
         for decision in effects.decisions {
-            let (subject, why) = (&decision.subject, decision.why.as_str());
+            let (subject, why) = (&decision.subject, decision.reason.as_str());
             self.decided.push(format!("{} {subject} {why}: {}", clock(now - self.set_by), decision.detail));
         }
         for (reason, count) in effects.suppressed {
@@ -304,7 +309,7 @@ fn one_incident_is_told_once() {
 }
 
 #[test]
-fn a_burst_is_one_notice() {
+fn a_burst_is_one_notification() {
     let three = checks("shop,blog,news", "after: 1, recover_after: 1");
     // Within the wait: one, and one for the end of all of them.
     check(
@@ -341,7 +346,7 @@ fn a_burst_is_one_notice() {
 }
 
 #[test]
-fn five_thousand_at_once_are_one_notice_for_each_receiver() {
+fn five_thousand_at_once_are_one_notification_for_each_receiver() {
     let ids: Vec<String> = (0..5000).map(|n| format!("s{n:04}")).collect();
     let all = ids.join(",");
     for (policy, opened, rest) in [
@@ -375,14 +380,14 @@ fn five_thousand_at_once_are_one_notice_for_each_receiver() {
             "{}",
             run.told[0]
         );
-        assert_eq!(run.suppressed[suppressed::CAUSE], 4999, "{:?}", run.suppressed);
+        assert_eq!(run.suppressed[suppressed::GROUPED], 4999, "{:?}", run.suppressed);
         run.memory.remove("location");
         assert_eq!(run.memory, BTreeMap::new(), "nothing is left of what is over");
     }
 }
 
 #[test]
-fn a_cause_of_its_own_is_a_notice_of_its_own() {
+fn a_cause_of_its_own_is_a_notification_of_its_own() {
     let two = checks("shop,blog,news", "after: 1, recover_after: 1");
     check(
         &two,
@@ -543,11 +548,11 @@ fn what_was_not_told_is_counted() {
         run.play(lines, "1h");
         run.suppressed.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>()
     };
-    assert_eq!(counted("1m shop FFFFP", AT_ONCE), [("count", 1), ("repeat", 2)]);
-    assert_eq!(counted("1m shop FP", AT_ONCE), [("count", 1)]);
-    assert_eq!(counted("1m shop UFF", AT_ONCE), [("count", 1), ("own_fault", 1)]);
-    assert_eq!(counted("1m shop FFP", "> a / / 600"), [("count", 1), ("group", 1)]);
-    assert_eq!(counted("1m shop,blog FF", AT_ONCE), [("cause", 1), ("count", 2)]);
+    assert_eq!(counted("1m shop FFFFP", AT_ONCE), [("below_threshold", 1), ("already_open", 2)]);
+    assert_eq!(counted("1m shop FP", AT_ONCE), [("below_threshold", 1)]);
+    assert_eq!(counted("1m shop UFF", AT_ONCE), [("below_threshold", 1), ("agent_fault", 1)]);
+    assert_eq!(counted("1m shop FFP", "> a / / 600"), [("below_threshold", 1), ("resolved_early", 1)]);
+    assert_eq!(counted("1m shop,blog FF", AT_ONCE), [("grouped", 1), ("below_threshold", 2)]);
 }
 
 #[test]

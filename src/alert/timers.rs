@@ -1,20 +1,20 @@
-//! The instants that the timers of the pipeline go by, and what becomes of them when the wall clock is set. Pure.
+//! Timers of the alert pipeline, and their adjustment when the wall clock is set. Pure.
 //!
-//! Timers are kept as instants of the wall clock, since they outlive the process. When the clock is set, all of them are
-//! moved by as much, so that each ends after the time that it was meant to last. Instants that people are shown stay as
-//! they are. Which is which:
+//! Timers are stored as wall clock times, because they outlive the process. When the clock is set, all of them are
+//! moved by the same amount, so that each timer keeps its remaining time. Times that are shown to people are not
+//! changed. In detail:
 //!
-//! | instant | when the clock is set |
+//! | time | when the clock is set |
 //! |---|---|
 //! | group wait and interval, reminders, escalation, the five minutes and the hour in which a group becomes wide | moved |
-//! | flapping: changes, and when it is steady | moved |
-//! | votes of locations; the last run of a parent that a child waits for; the 30 seconds in which it waits | moved |
-//! | unknown runs of the last five minutes, how long files have been wrong | moved |
-//! | windows of error budgets, until when an objective's incident stays open | moved |
-//! | notices of the last hour that a limit counts, what waits for a digest | moved |
-//! | the end of an acknowledgement, a silence or maintenance that was given a length | moved |
-//! | windows of maintenance in the configuration, `during` of routes, silences and maintenance | wall time |
-//! | when an incident opened, was acknowledged, resolved; when a decision was made, a notice queued | wall time |
+//! | flapping: changes, and the time at which it is steady | moved |
+//! | votes of locations; the last run of a parent that a child waits for; the 30 seconds of this wait | moved |
+//! | unknown runs of the last five minutes, duration of problems with files | moved |
+//! | windows of error budgets, earliest end of an objective's incident | moved |
+//! | notifications of the last hour counted by a rate limit, those that wait for a digest | moved |
+//! | end of an acknowledgement, silence or maintenance window with a given duration | moved |
+//! | maintenance windows in the configuration, `during` of routes, silences and maintenance | wall time |
+//! | times of openings, acknowledgements, resolutions, decisions and queued notifications | wall time |
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,26 +24,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::clock::{MAX_DRIFT, drift};
 use crate::outcome::Outcome;
 
-/// How many changes of the clock are remembered for runs that began before them.
+/// Maximum number of clock changes stored for runs that started before them.
 const MAX_CHANGES: usize = 8;
-/// How long they are remembered; longer than any run takes.
+/// Time for which clock changes are stored, longer than any run takes.
 const REMEMBERED: Duration = Duration::from_hours(2);
 
-/// An instant that a timer goes by.
+/// Time of a timer.
 #[derive(Debug)]
 pub enum Timer<'a> {
-    /// Something happened then: it is never in the future.
+    /// Time of a past event, never in the future.
     Since(&'a mut DateTime<Utc>),
-    /// Something is to happen then.
+    /// Time of a future event.
     Due(&'a mut DateTime<Utc>),
 }
 
-/// State that has timers.
+/// State with timers.
 pub trait Timers {
-    /// Calls `visit` with every instant that a timer goes by.
+    /// Calls `visit` with the time of every timer.
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>));
 
-    /// Moves all of them.
+    /// Moves all timers.
     fn move_timers(&mut self, by: TimeDelta) {
         self.timers(&mut |timer| {
             let (Timer::Since(at) | Timer::Due(at)) = timer;
@@ -51,7 +51,7 @@ pub trait Timers {
         });
     }
 
-    /// Returns the latest instant at which something happened.
+    /// Returns the time of the latest past event.
     fn latest(&mut self) -> Option<DateTime<Utc>> {
         let mut latest = None;
         self.timers(&mut |timer| {
@@ -63,32 +63,34 @@ pub trait Timers {
     }
 }
 
-/// Returns an instant moved, as far as there are instants.
+/// Returns the moved time, or the time itself if the result is out of range.
 fn moved(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
     at.checked_add_signed(by).unwrap_or(at)
 }
 
-/// Returns by how much the clock was set back while the agent did not run, if it shows less than what happened before.
+/// Returns the amount by which the clock was set back while the agent was stopped, if it shows an earlier time than
+/// that of the latest event.
 pub fn set_back(latest: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<TimeDelta> {
     latest.map(|latest| now - latest).filter(|by| *by < -MAX_DRIFT)
 }
 
-/// Compares the wall clock with the time that passes.
+/// Detector of clock changes, which compares the wall clock with the elapsed time.
 #[derive(Debug)]
 pub struct ClockChanges {
     wall: DateTime<Utc>,
     elapsed: Duration,
-    /// By how much the clock was set, and when, by the time that passes; oldest first.
+    /// Clock changes, oldest first: elapsed time of the change, and its amount.
     changes: VecDeque<(Duration, TimeDelta)>,
 }
 
 impl ClockChanges {
-    /// Begins with what the clocks show now.
+    /// Creates a detector with the current clocks.
     pub fn new(wall: DateTime<Utc>, elapsed: Duration) -> Self {
         Self { wall, elapsed, changes: VecDeque::new() }
     }
 
-    /// Compares the clocks with what they showed last. Returns by how much the wall clock was set in between, if it was.
+    /// Compares the clocks with those of the last call. Returns the amount by which the wall clock was set in between,
+    /// if it was.
     pub fn observe(&mut self, wall: DateTime<Utc>, elapsed: Duration) -> Option<TimeDelta> {
         let set_by = drift(wall - self.wall, elapsed.saturating_sub(self.elapsed));
         (self.wall, self.elapsed) = (wall, elapsed);
@@ -102,8 +104,8 @@ impl ClockChanges {
         set_by
     }
 
-    /// Returns an outcome in the time that the clock shows now, if it began before the clock was set: its times are those
-    /// of the clock at its start.
+    /// Returns the outcome with its times converted to the present clock, if it started before the clock was set. The
+    /// original times are those of the clock at its start.
     pub fn in_present_time(&self, outcome: &Outcome) -> Option<Outcome> {
         let mut by = TimeDelta::zero();
         let mut best = (TimeDelta::zero(), (self.wall - outcome.ended_at).abs());

@@ -22,12 +22,12 @@ fn played(policy: &str, routes: &[&str], lines: &str) -> Run {
 #[test]
 fn why_was_i_not_told_although_it_was_red() {
     let count = played("after: 3", &[AT_ONCE], "60s shop FFP");
-    answered(&count, "shop", "2:00 shop count: 2 bad of the last 2, 3 needed");
+    answered(&count, "shop", "2:00 shop below_threshold: 2 bad of the last 2, 3 needed");
     let own = played("after: 1", &[AT_ONCE], "60s shop U");
-    answered(&own, "shop", "own_fault: the target was not tested: browser");
+    answered(&own, "shop", "agent_fault: the target was not tested: browser");
     let brief = played("after: 1, recover_after: 1", &[WAIT], "60s shop F\n70s shop P");
-    answered(&brief, "shop", "1:00 shop waiting: shop:1 gathers others until 08:01:30");
-    answered(&brief, "shop", "1:10 shop brief: over before anyone was told");
+    answered(&brief, "shop", "1:00 shop group_wait: shop:1 gathers others until 08:01:30");
+    answered(&brief, "shop", "1:10 shop resolved_early: over before anyone was told");
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn why_was_i_told() {
 }
 
 #[test]
-fn why_is_it_in_the_notice_of_another() {
+fn why_is_it_in_the_notification_of_another() {
     let run = played("after: 1", &[AT_ONCE], "60s shop F\n70s blog F");
     answered(&run, "blog", "1:10 blog grouped: the cause of shop:1; in its update at 08:01:30");
     answered(&run, "blog", "1:30 blog grouped: with 1 others as shop:1 for a");
@@ -103,6 +103,6 @@ fn why_is_it_only_in_the_digest() {
     run.alerting.receivers = vec![Receiver { name: "a".into(), limit: Some(1), ..Receiver::default() }];
     run.load(at(0));
     run.play("60s shop F\n2m blog F", "2h");
-    answered(&run, "blog", "2:00 blog limited: opened: a had 1 pages within an hour; in its digest at 09:01:00");
+    answered(&run, "blog", "2:00 blog rate_limited: opened: a had 1 pages within an hour; in its digest at 09:01:00");
     answered(&run, "blog", "61:00 blog queued: in the digest, as blog:1 for a");
 }

@@ -1,7 +1,7 @@
 //! Many incidents of one host or service, each with a cause of its own: a handful of notices.
 
 use super::timeline_tests::{AT_ONCE, Run, WAIT, checks};
-use crate::incident::Notice;
+use crate::incident::Notification;
 use crate::notify::{Causes, headline};
 
 /// Ids that differ by more than a number, since causes leave numbers out.
@@ -33,7 +33,7 @@ fn told(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&st
 }
 
 #[test]
-fn forty_pages_of_one_host_are_at_most_three_notices_and_one_end() {
+fn forty_pages_of_one_host_are_at_most_three_notifications_and_one_end() {
     let forty = checks(&ids(40).join(","), "after: 1, recover_after: 1");
     told(
         &forty,
@@ -134,21 +134,23 @@ fn degradation(seconds_apart: usize, restarts: bool) -> Vec<String> {
         let words: Vec<&str> = line.split(' ').filter(|word| !word.starts_with('+')).collect();
         words.join(" ")
     };
-    let line = |(told, notice): (&String, &Notice)| format!("{}\n    {}", without_others(told), headline(notice));
-    run.told.iter().zip(&run.notices).map(line).collect()
+    let line = |(told, notification): (&String, &Notification)| {
+        format!("{}\n    {}", without_others(told), headline(notification))
+    };
+    run.told.iter().zip(&run.notifications).map(line).collect()
 }
 
 #[test]
-fn a_slow_degradation_of_thirty_checks_is_a_handful_of_notices() {
+fn a_slow_degradation_of_thirty_checks_is_a_handful_of_notifications() {
     for seconds_apart in [1, 10, 20, 60, 120, 240] {
         let told = degradation(seconds_apart, true);
-        assert!(told.len() <= 10, "{seconds_apart} s apart: {} notices: {told:#?}", told.len());
+        assert!(told.len() <= 10, "{seconds_apart} s apart: {} notifications: {told:#?}", told.len());
         assert!(told.last().is_some_and(|line| line.contains("resolved")), "{told:#?}");
     }
 }
 
 #[test]
-fn every_notice_of_a_slow_degradation_reads_right() {
+fn every_notification_of_a_slow_degradation_reads_right() {
     let mut shown = String::new();
     for (seconds_apart, pace) in [(5, "every 5 s"), (60, "every minute"), (420, "every 7 minutes")] {
         let told = degradation(seconds_apart, false);

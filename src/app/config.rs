@@ -115,7 +115,7 @@ const ALLOW: &[Key] = &[
 ];
 const WEB: &[Key] = &[
     key("listen", Shape::Text, "ADDRESS:PORT; default 127.0.0.1:9815"),
-    key("external_url", Shape::Text, "what links in notices begin with"),
+    key("external_url", Shape::Text, "what links in notifications begin with"),
     key(
         "hosts",
         TEXTS,
@@ -175,11 +175,15 @@ const ROUTE: &[Key] = &[
     key(
         "group_by",
         TEXTS,
-        "tags, or severity, scenario, name, location, kind, host: what has the same values is one notice",
+        "tags, or severity, scenario, name, location, kind, host: what has the same values is one notification",
     ),
     key("causes", Shape::Text, "apart or together; left out: apart, until many of one host or service fail"),
     key("escalate", pipeline::ESCALATE, "who is told as well while nobody has acknowledged"),
-    key("group_wait", Shape::Duration, "how long a notice waits for others of its cause; default 30s, for critical 0s"),
+    key(
+        "group_wait",
+        Shape::Duration,
+        "how long a notification waits for others of its cause; default 30s, for critical 0s",
+    ),
 ];
 
 fn config(r: &mut Reader, root: &Node) -> Option<Config> {
@@ -800,7 +804,7 @@ alerting:
                 "wachta.yaml:4:25: unknown key `evn`",
                 "wachta.yaml:5:15: `listen` must be an address and a port",
                 "wachta.yaml:6:18: `endpoint` is not a URL",
-                "wachta.yaml:9:5: links in its notices lead nowhere",
+                "wachta.yaml:9:5: links in its notifications lead nowhere",
                 "wachta.yaml:10:12: unknown key `slak`",
                 "wachta.yaml:12:26: unknown severity `loud`",
                 "wachta.yaml:12:38: unknown receiver `tickts`",

@@ -50,7 +50,7 @@ impl App {
         drop((reloads, intake));
         // The committer ends when the last one that may bring it something is gone; then nothing new is owed.
         within(FLUSH, "the committer", committing).await;
-        within(FLUSH, "the delivery of notices", parts.delivered()).await;
+        within(FLUSH, "the delivery of notifications", parts.delivered()).await;
         // What sinks have by then is written with the rest.
         within(FLUSH * 2, "the sinks", parts.sinks.stop()).await;
         within(FLUSH, "the store", parts.store.flushed()).await;

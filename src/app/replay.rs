@@ -99,7 +99,7 @@ pub async fn replay(
         for (_, kept) in &read {
             not_sent.0 += usize::from(kept.state == "failed");
             not_sent.1 += usize::from(kept.state == "owed");
-            then.push((&kept.notice).into());
+            then.push((&kept.notification).into());
         }
     }
     let lines = compare(then, replayed.told);

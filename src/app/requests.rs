@@ -14,7 +14,7 @@ use super::lock::FolderLock;
 use crate::alert::{self, Intake};
 use crate::names::{MUTES, REQUESTS};
 use crate::notify::{Feedback, OperatorAction};
-use crate::store::{Batch, Incidents, NoticeState, Runs as _, Sqlite, Store, StoreError};
+use crate::store::{Batch, Incidents, NotificationRecord, Runs as _, Sqlite, Store, StoreError};
 use crate::web;
 
 /// Hands on what is asked of alerting over HTTP.
@@ -70,15 +70,15 @@ async fn receivers_told(store: &dyn Store, key: &str) -> String {
     let begun = tokio::time::Instant::now();
     // Receivers show a key with the store that it is of.
     let own = key.rsplit_once('@').map(|(own, _)| own);
-    let is_own = own.is_some() && store.notices(key).await.is_ok_and(|notices| notices.is_empty());
+    let is_own = own.is_some() && store.notifications(key).await.is_ok_and(|notifications| notifications.is_empty());
     let key = own.filter(|_| is_own).unwrap_or(key);
     loop {
-        let notices = store.notices(key).await.unwrap_or_default();
-        let Some(last) = notices.last().map(|last| last.notice.owed_at) else { return String::new() };
-        let latest = notices.iter().filter(|state| state.notice.owed_at == last);
+        let notifications = store.notifications(key).await.unwrap_or_default();
+        let Some(last) = notifications.last().map(|last| last.notification.queued_at) else { return String::new() };
+        let latest = notifications.iter().filter(|state| state.notification.queued_at == last);
         let (told, waiting): (Vec<_>, Vec<_>) = latest.partition(|state| state.done_at.is_some());
-        let names = |states: &[&NoticeState]| {
-            states.iter().map(|state| state.notice.receiver.as_str()).collect::<Vec<_>>().join(", ")
+        let names = |states: &[&NotificationRecord]| {
+            states.iter().map(|state| state.notification.receiver.as_str()).collect::<Vec<_>>().join(", ")
         };
         if waiting.is_empty() {
             return format!("; told: {}", names(&told));

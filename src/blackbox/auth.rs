@@ -1,4 +1,4 @@
-//! What `Authorization` says, and where a token comes from.
+//! Values of the `Authorization` header, and tokens for them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,16 +17,16 @@ use super::probe::{Probe, Stopped};
 use super::tls::Prepared;
 use crate::wire::{Connection, Offer, Protocol, Route, Stream, secure, server_name};
 
-/// The largest answer of a token's server, in bytes.
+/// Maximum size of a token response, in bytes.
 const LARGEST_ANSWER: usize = 1 << 20;
-/// How long before its end a token is not used any more.
+/// Time before its expiry at which a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// A token, until it expires.
+/// A token with the time at which it expires.
 #[derive(Debug, Default)]
 pub(super) struct Token(Mutex<Option<(String, Instant)>>);
 
-/// The value of `Authorization` for a request to a URL; none: there is none.
+/// Returns the value of `Authorization` for a request to a URL, or `None` without credentials.
 pub(super) async fn authorization(
     probe: &mut Probe<'_>,
     wanted: Option<&Authorization>,
@@ -47,7 +47,7 @@ pub(super) async fn authorization(
     }
 }
 
-/// The credentials that stand in a URL.
+/// Returns the credentials contained in a URL.
 pub(super) fn of_url(url: &Url) -> Option<String> {
     let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let (user, password) = (url.username(), url.password());
@@ -58,7 +58,7 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// What a token's server answers (RFC 6749 section 5.1).
+/// Token response (RFC 6749 section 5.1).
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
@@ -81,14 +81,14 @@ async fn token(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<String, Stopped
     let kind = granted.token_type.unwrap_or_default();
     let kind = if kind.is_empty() || kind.eq_ignore_ascii_case("bearer") { "Bearer".to_owned() } else { kind };
     let value = format!("{kind} {}", granted.access_token);
-    // A day is the longest; one that says nothing is asked for each time.
+    // A token is used for at most a day. One without a lifetime is requested for every probe.
     let lasts = granted.expires_in.unwrap_or(0.0).clamp(0.0, 86_400.0);
     let until = Instant::now() + Duration::from_secs_f64(lasts).saturating_sub(MARGIN);
     *module.token.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((value.clone(), until));
     Ok(value)
 }
 
-/// The body of the request for a token.
+/// Returns the body of the token request.
 fn form(oauth2: &Oauth2) -> String {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "client_credentials");
@@ -106,7 +106,7 @@ async fn ask(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<Granted, String> 
     let unreadable = |Stopped| "the client's secret cannot be read".to_owned();
     let secret = oauth2.client_secret.as_ref().map(|hidden| probe.reveal(hidden)).transpose().map_err(unreadable)?;
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-    // Section 2.3.1: both parts are encoded as in a form.
+    // Section 2.3.1: both parts are form-encoded.
     let credentials = basic(&encoded(&oauth2.client_id), &encoded(&secret.unwrap_or_default()));
 
     let url = &oauth2.token_url;

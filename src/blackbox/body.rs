@@ -1,4 +1,4 @@
-//! The body of an answer: decompressed as it comes, counted, kept only where something is to be found in it.
+//! Response body: decompressed while it arrives, counted, and stored only if it has to be searched.
 
 use std::io::{self, Write};
 
@@ -7,12 +7,12 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder};
 
 use super::module::Compression;
 
-/// The most of a body that is kept to be searched, in bytes. What is only counted may be as large as it likes.
+/// Maximum size of a body that is stored for searching, in bytes. A body that is only counted has no limit.
 const MOST_KEPT: usize = 32 << 20;
-/// How much the decoder of brotli takes at once.
+/// Buffer size of the brotli decoder, in bytes.
 const BUFFER: usize = 8 << 10;
 
-/// A body as it comes.
+/// A body while it arrives.
 pub(super) struct Body(Decoder);
 
 enum Decoder {
@@ -22,12 +22,12 @@ enum Decoder {
     Brotli(Box<DecompressorWriter<Sink>>),
 }
 
-/// Where decompressed bytes go.
+/// Destination of decompressed bytes.
 #[derive(Debug)]
 pub(super) struct Sink {
-    /// How many came.
+    /// Number of bytes received.
     pub(super) count: u64,
-    /// What came, where it is kept.
+    /// Bytes received, if they are stored.
     pub(super) kept: Option<Vec<u8>>,
     limit: u64,
 }
@@ -56,7 +56,7 @@ impl Write for Sink {
 }
 
 impl Body {
-    /// A body of which nothing has come. `limit` 0: none.
+    /// Creates an empty body. A `limit` of 0 means no limit.
     pub(super) fn new(compression: Option<Compression>, limit: u64, keep: bool) -> Self {
         let limit = if limit == 0 { u64::MAX } else { limit };
         let sink = Sink { count: 0, kept: keep.then(Vec::new), limit };
@@ -68,7 +68,7 @@ impl Body {
         })
     }
 
-    /// The next bytes, as they came.
+    /// Adds the next bytes as received.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.0 {
             Decoder::Plain(sink) => sink.write_all(bytes),
@@ -78,7 +78,7 @@ impl Body {
         }
     }
 
-    /// The end has come: what is decompressed must be whole.
+    /// Finishes the body. Fails if the compressed data is incomplete.
     pub(super) fn end(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Decoder::Plain(_) => Ok(()),
@@ -88,7 +88,7 @@ impl Body {
         }
     }
 
-    /// What has come.
+    /// Returns the received bytes and their number.
     pub(super) fn sink(&self) -> &Sink {
         match &self.0 {
             Decoder::Plain(sink) => sink,

@@ -1,4 +1,4 @@
-//! The keys that every HTTP client of Prometheus has: authentication, TLS, proxy, redirects.
+//! Settings that all HTTP clients of Prometheus share: authentication, TLS, proxy and redirects.
 
 use super::keys::{AUTHORIZATION, BASIC_AUTH, CLIENT, HEADER_VALUES, OAUTH2, RESERVED_HEADERS, TLS};
 use super::module::{Authorization, Client, Hidden, Oauth2, Pem, Proxy, Tls};
@@ -7,7 +7,7 @@ use crate::scenario::reader::Fields;
 use crate::scenario::tree::Node;
 use crate::secret::Secret;
 
-/// Headers whose values may be seen: what they say is no secret.
+/// Headers whose values are not secret and may be shown.
 pub(super) const HARMLESS: &[&str] = &[
     "accept",
     "accept-encoding",
@@ -21,7 +21,7 @@ pub(super) const HARMLESS: &[&str] = &[
 ];
 
 impl Reading<'_> {
-    /// Learns the values of headers, but for those that are no secret.
+    /// Adds the values of headers to the masker, except those that are not secret.
     pub(super) fn learn(&mut self, headers: &[(String, String)]) {
         for (name, value) in headers {
             if !HARMLESS.contains(&name.to_ascii_lowercase().as_str()) {
@@ -30,7 +30,7 @@ impl Reading<'_> {
         }
     }
 
-    /// `http_config:`
+    /// Reads `http_config:`.
     pub(super) fn client_of(&mut self, node: Option<&Node>) -> Client {
         match node.and_then(|node| self.map(node, "`http_config`", &[CLIENT])) {
             Some(fields) => self.client(&fields),
@@ -38,7 +38,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The keys of a client among others.
+    /// Reads the client settings from a map that contains other keys too.
     pub(super) fn client(&mut self, fields: &Fields<'_>) -> Client {
         Client {
             authorization: self.authentication(fields),
@@ -63,7 +63,7 @@ impl Reading<'_> {
                 let fields = self.map(&entry.value, "`basic_auth`", &[BASIC_AUTH])?;
                 self.refuse_keys(&fields, &["username_ref", "password_ref"]);
                 let username = self.hidden(&fields, "username", "username_file");
-                // The user is no secret, but whoever may look at logs need not know it.
+                // The user name is not secret, but it does not need to appear in logs.
                 let password = self.hidden(&fields, "password", "password_file");
                 Some(Authorization::Basic { username, password })
             }
@@ -128,7 +128,7 @@ impl Reading<'_> {
         })))
     }
 
-    /// A secret under one key, or in a file under another.
+    /// Reads a secret, either inline under one key or in a file under another.
     fn hidden(&mut self, fields: &Fields<'_>, inline: &str, file: &str) -> Option<Hidden> {
         let written = self.secret(fields.get(inline), &format!("`{inline}`"));
         let path = self.path(fields.get(file), &format!("`{file}`"));
@@ -214,7 +214,7 @@ impl Reading<'_> {
         proxy
     }
 
-    /// `tls_config:`
+    /// Reads `tls_config:`.
     pub(super) fn tls(&mut self, node: Option<&Node>) -> Tls {
         let Some(node) = node else { return Tls::default() };
         let Some(fields) = self.map(node, "`tls_config`", &[TLS]) else { return Tls::default() };

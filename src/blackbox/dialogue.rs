@@ -1,4 +1,4 @@
-//! The tcp and unix probers: a connection and what is said on it.
+//! The tcp and unix probers: a connection and its `query_response` dialogue.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::regexp::Regexp;
 use super::tls::Seen;
 use crate::wire::{Route, server_name};
 
-/// The longest line that is looked at, in bytes, as in the original.
+/// Maximum length of a line, in bytes, the same as in blackbox_exporter.
 const LONGEST_LINE: usize = 64 << 10;
 
-/// A connection, in the clear or not.
+/// A connection, encrypted or not.
 trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
@@ -45,7 +45,7 @@ async fn over_tcp(probe: &mut Probe<'_>, tcp: &Tcp) -> Verdict {
     conversation.hold(probe, &tcp.dialogue, tcp.tls, &tcp.tls_config, host).await
 }
 
-/// Probes a socket of this machine.
+/// Probes a Unix socket of this machine.
 pub(super) async fn unix(probe: &mut Probe<'_>, unix: &Unix, time: Duration) -> Verdict {
     probe.samples.set(metric::FAILED_DUE_TO_REGEX, 0.0);
     probe.samples.set(metric::FAILED_DUE_TO_BYTES, 0.0);
@@ -63,10 +63,10 @@ async fn over_unix(probe: &mut Probe<'_>, unix: &Unix) -> Verdict {
     Conversation::new(Box::new(stream)).hold(probe, &unix.dialogue, unix.tls, &unix.tls_config, "").await
 }
 
-/// What is said on a connection.
+/// A connection with its received data.
 struct Conversation {
     stream: Box<dyn Bytes>,
-    /// What came and is not looked at yet.
+    /// Received bytes that have not been processed.
     pending: Vec<u8>,
     ended: bool,
 }
@@ -107,7 +107,7 @@ impl Conversation {
         Ok(true)
     }
 
-    /// Reads lines until one matches; gives what is to be sent.
+    /// Reads lines until one matches and returns the data to send.
     async fn expect(&mut self, probe: &mut Probe<'_>, regex: &Regexp, turn: &Turn) -> Result<Vec<u8>, Stopped> {
         while let Some(line) = self.line(probe).await? {
             probe.log.debug("Read line", &[("line", &String::from_utf8_lossy(&line))]);
@@ -151,7 +151,7 @@ impl Conversation {
         if differs { Err(probe.stop("Bytes did not match", &[])) } else { Ok(()) }
     }
 
-    /// The next line without its end; none at the end of all.
+    /// Returns the next line without its line break, or `None` at the end of the stream.
     async fn line(&mut self, probe: &mut Probe<'_>) -> Result<Option<Vec<u8>>, Stopped> {
         let mut looked = 0;
         loop {
@@ -175,7 +175,7 @@ impl Conversation {
         }
     }
 
-    /// Reads on; false at the end.
+    /// Reads more data. Returns false at the end of the stream.
     async fn more(&mut self, probe: &mut Probe<'_>) -> Result<bool, Stopped> {
         if self.ended {
             return Ok(false);
@@ -188,11 +188,11 @@ impl Conversation {
         Ok(!self.ended)
     }
 
-    /// The rest within TLS. What came in the clear before is dropped: it is not the server's word.
+    /// Starts TLS for the rest of the connection. Unprocessed plain data is dropped, because it is not authenticated.
     async fn secure(self, probe: &mut Probe<'_>, config: &Tls, host: &str) -> Result<Self, Stopped> {
         let ready = probe.tls(config)?;
         let name = match config.server_name.as_deref().unwrap_or(host) {
-            // Nobody is asked for a name when any will do.
+            // Without verification, a placeholder can be used as the name.
             "" if config.insecure_skip_verify => Ok(ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into())),
             "" => Err("`server_name` or `insecure_skip_verify` is needed".to_owned()),
             name => server_name(name).map_err(|failure| failure.message),

@@ -1,4 +1,4 @@
-//! The dns prober: one question over UDP, TCP or TLS.
+//! The dns prober: one query over UDP, TCP or TLS.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::probe::{Probe, Stopped, Verdict};
 use crate::wire::dns::{self as records, Message, Record};
 use crate::wire::{Offer, Route, secure, server_name};
 
-/// Probes a server of DNS.
+/// Probes a DNS server.
 pub(super) async fn dns(probe: &mut Probe<'_>, dns: &Dns, time: Duration) -> Verdict {
     for phase in [metric::RESOLVE, metric::CONNECT, metric::REQUEST] {
         probe.samples.add_phase(metric::DNS_DURATION, phase, 0.0);
@@ -78,7 +78,7 @@ fn judge(probe: &mut Probe<'_>, dns: &Dns, message: &Message) -> Verdict {
     Ok(true)
 }
 
-/// Holds records against rules; gives the rule that does not hold, and the record that breaks it.
+/// Checks records against rules. On failure, returns the violated rule and the record that violates it.
 fn hold<'r>(records: &'r [Record], rules: &RecordRules) -> Result<(), (&'static str, &'r str)> {
     if records.is_empty() && !rules.not_matches.is_empty() {
         return Err(("fail_if_not_matches_regexp", ""));
@@ -98,7 +98,8 @@ fn hold<'r>(records: &'r [Record], rules: &RecordRules) -> Result<(), (&'static 
         }
         any |= rules.none_matches.iter().any(fits);
     }
-    // The original fails here when *not* all match, whatever the name says; so must its stand-in.
+    // Despite the name of the rule, blackbox_exporter fails when *not* all records match, and this prober does the same
+    // for compatibility.
     if !rules.all_match.is_empty() && !all {
         return Err(("fail_if_all_match_regexp", ""));
     }
@@ -108,7 +109,7 @@ fn hold<'r>(records: &'r [Record], rules: &RecordRules) -> Result<(), (&'static 
     Ok(())
 }
 
-/// A name in ASCII (IDNA).
+/// Converts a name to ASCII (IDNA).
 fn ascii(name: &str) -> Option<String> {
     if name.is_ascii() {
         return Some(name.to_owned());
@@ -128,7 +129,7 @@ async fn over_udp(
     let began = Instant::now();
     let any = if server.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     let socket = UdpSocket::bind((dns.source.unwrap_or(any), 0)).await.map_err(said)?;
-    // A connected socket hears nobody else.
+    // A connected socket only receives packets from its peer.
     socket.connect(server).await.map_err(said)?;
     probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
     let began = Instant::now();
@@ -141,7 +142,7 @@ async fn over_udp(
                 probe.samples.add_phase(metric::DNS_DURATION, metric::REQUEST, began.elapsed().as_secs_f64());
                 return Ok(message);
             }
-            // Somebody else's answer, or a late one.
+            // A late response, or one to another query.
             Some(_) => {}
             None => return Err("the answer is no message of DNS".into()),
         }

@@ -1,4 +1,4 @@
-//! Modules as they are in effect, in YAML: with their defaults, and without their secrets.
+//! Renders modules as YAML as they are in effect: with their defaults and without their secrets.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use super::module::{
 use super::regexp::Regexp;
 use crate::wire::dns as records;
 
-/// What stands where a secret stands.
+/// Placeholder for a secret.
 const SECRET: &str = "<secret>";
 
 impl Modules {
-    /// Every module.
+    /// Renders all modules.
     pub fn effective(&self) -> String {
         let mut out = Yaml::default();
         out.open("modules");
@@ -28,7 +28,7 @@ impl Modules {
 }
 
 impl Module {
-    /// The module.
+    /// Renders the module.
     pub fn effective(&self) -> String {
         let mut out = Yaml::default();
         write(&mut out, self);
@@ -36,12 +36,12 @@ impl Module {
     }
 }
 
-/// YAML as it grows: keys of maps, each on a line of its own.
+/// A YAML writer that puts each key on a line of its own.
 #[derive(Default)]
 struct Yaml {
     text: String,
     depth: usize,
-    /// The next key stands behind a dash.
+    /// Whether the next key starts a list item and is preceded by a dash.
     item: bool,
 }
 
@@ -104,7 +104,7 @@ impl Yaml {
     }
 }
 
-/// A value, in quotes where it could be taken for something else.
+/// Renders a value, in quotes if it could be parsed as another type.
 fn scalar(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
     let word = matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off");
@@ -262,7 +262,7 @@ fn client(out: &mut Yaml, client: &Client) {
     }
     if !client.proxy.connect_headers.is_empty() {
         out.open("proxy_connect_header");
-        // The values of a header follow one another.
+        // Values of the same header are adjacent.
         for values in client.proxy.connect_headers.chunk_by(|(one, _), (next, _)| one == next) {
             out.list(&values[0].0, values.iter().map(|_| SECRET));
         }
@@ -272,11 +272,11 @@ fn client(out: &mut Yaml, client: &Client) {
     out.put("enable_http2", client.enable_http2);
 }
 
-/// A URL whose password nobody sees.
+/// Returns a URL with its password replaced.
 fn without_password(url: &url::Url) -> String {
     let mut url = url.clone();
     if url.password().is_some() {
-        // A URL that has a password can have another one.
+        // The call cannot fail, because a URL that has a password accepts another one.
         let _ = url.set_password(Some("xxxxx"));
     }
     url.to_string()

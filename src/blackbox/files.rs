@@ -1,5 +1,5 @@
-//! The files that a module names: secrets, certificates, a body. They are read ahead of each probe, so that a renewed one
-//! counts, and aside, so that one that does not answer holds up no other probe.
+//! Files named by a module: secrets, certificates and bodies. They are read before each probe, so that changes take
+//! effect, and on separate threads, so that a slow file system does not delay other probes.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use crate::bounded::{self, Readers};
 
-/// The largest of them, in bytes.
+/// Maximum size of each file, in bytes.
 const LARGEST: u64 = 4 << 20;
-/// How long they may take together.
+/// Maximum time for reading all files.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was read, by path.
+/// Contents of the files, by path.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Files(HashMap<PathBuf, Result<Arc<[u8]>, String>>);
 
 impl Files {
-    /// Reads the files of a module within three quarters of the probe's time, so that the probe can still say what is wrong
-    /// with them.
+    /// Reads the files of a module within three quarters of the probe's time, so that the probe can still report
+    /// errors.
     pub(super) async fn read(paths: &[PathBuf], readers: &Readers, timeout: Duration) -> Self {
         let Some(first) = paths.first() else { return Self::default() };
         let all = paths.to_vec();
@@ -35,7 +35,7 @@ impl Files {
         Self(each.map(|(path, read)| (path.clone(), read.map(Arc::from).map_err(|e| said(path, &e)))).collect())
     }
 
-    /// The bytes of a file; the error says why it was not read.
+    /// Returns the content of a file. The error says why it was not read.
     pub(super) fn get(&self, path: &Path) -> Result<Arc<[u8]>, String> {
         let missing = || Err(format!("{} cannot be read: {}", path.display(), ErrorKind::NotFound));
         self.0.get(path).cloned().unwrap_or_else(missing)

@@ -1,4 +1,5 @@
-//! The grpc prober: a health check (`grpc.health.v1`), written by hand over HTTP/2, since it is one message each way.
+//! The grpc prober: a health check (`grpc.health.v1`), implemented by hand over HTTP/2, because it is only one message
+//! in each direction.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,25 +16,25 @@ use super::probe::{Probe, Stopped, Verdict};
 use super::tls::Seen;
 use crate::wire::{Connection, Offer, Protocol, Route, Stream, secure, server_name};
 
-/// The states of a service, by number.
+/// Names of the service states, by number.
 const STATES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
-/// The largest answer, in bytes.
+/// Maximum size of a response, in bytes.
 const LARGEST: usize = 64 << 10;
 
-/// Codes of gRPC that are given here.
+/// gRPC status codes that the prober itself assigns.
 const OK: u16 = 0;
 const UNKNOWN: u16 = 2;
 const DEADLINE_EXCEEDED: u16 = 4;
 const INTERNAL: u16 = 13;
 const UNAVAILABLE: u16 = 14;
 
-/// What a check came to.
+/// Result of a health check.
 struct Checked {
     status: u16,
     state: Option<usize>,
 }
 
-/// Probes a service's health.
+/// Probes the health of a service.
 pub(super) async fn grpc(probe: &mut Probe<'_>, grpc: &Grpc, time: Duration) -> Verdict {
     probe.samples.add_phase(metric::GRPC_DURATION, metric::RESOLVE, 0.0);
     for metric in [metric::GRPC_SSL, metric::GRPC_STATUS_CODE, metric::SSL_EARLIEST_CERT_EXPIRY] {
@@ -122,7 +123,7 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
         probe.log.error("can't read the answer", &[("err", &failure.message)]);
         return Err(INTERNAL);
     }
-    // An answer without a body has its status among the headers.
+    // A response without a body carries its status in the headers.
     let status = answer.trailers.as_ref().and_then(grpc_status).or_else(|| grpc_status(&answer.head.headers));
     let status = status.unwrap_or_else(|| of_http(http.as_u16()));
     if status != OK {
@@ -136,7 +137,7 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
     Ok(Checked { status, state: Some(state) })
 }
 
-/// What a code of HTTP means where there is none of gRPC.
+/// Returns the gRPC status for an HTTP status of a response that has no gRPC status.
 fn of_http(code: u16) -> u16 {
     match code {
         400 => INTERNAL,
@@ -152,7 +153,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<u16> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// A `HealthCheckRequest` (its field 1 is the service) behind the five bytes that gRPC puts before a message.
+/// Encodes a `HealthCheckRequest` (field 1 is the service), preceded by the gRPC header of five bytes.
 fn message(service: &str) -> Bytes {
     let mut inner = Vec::with_capacity(service.len() + 8);
     if !service.is_empty() {
@@ -171,7 +172,7 @@ fn message(service: &str) -> Bytes {
     Bytes::from(framed)
 }
 
-/// The state in a `HealthCheckResponse`: its field 1; 0 where it is not there.
+/// Decodes the state, field 1 of a `HealthCheckResponse`. A missing field counts as 0.
 fn state(body: &[u8]) -> Option<usize> {
     let (head, rest) = body.split_at_checked(5)?;
     if head[0] != 0 {

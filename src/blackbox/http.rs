@@ -1,4 +1,4 @@
-//! The http prober: one request and those that redirects ask for, each on a connection of its own.
+//! The http prober: one request and the redirects that follow from it, each on a connection of its own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -19,12 +19,12 @@ use super::probe::{Probe, Stopped, Verdict};
 use super::tls::Seen;
 use crate::wire::{Connection, Family, Offer, Protocol, Route, Stream, secure, server_name, tunnel};
 
-/// So many redirects are followed, as in the original.
+/// Maximum number of redirects that are followed, the same as in blackbox_exporter.
 const MOST_REDIRECTS: u32 = 10;
-/// What targets are told of who asks.
+/// Default `User-Agent` header.
 const USER_AGENT: &str = concat!("wachta/", env!("CARGO_PKG_VERSION"), " (Blackbox Exporter)");
 
-/// What is known so far: also of a probe whose time ran out.
+/// State of a probe, which is also exported if its time runs out.
 #[derive(Default)]
 struct Known {
     redirects: u32,
@@ -35,20 +35,20 @@ struct Known {
     failed_due_to_regex: bool,
     last_modified: Option<f64>,
     seen: Option<Seen>,
-    /// Since when the body is read.
+    /// Start of reading the body.
     headed: Option<Instant>,
 }
 
-/// Where one request goes.
+/// One request and its destination.
 struct Hop {
     url: Url,
     method: Method,
     body: Bytes,
-    /// The address to connect to, where it is known: that of the first request, and of redirects that name no host.
+    /// Resolved address to connect to, for the first request and for redirects without a host.
     address: Option<IpAddr>,
-    /// Whether it is the host that the module's headers and credentials are for.
+    /// Whether the destination is the host that the module's headers and credentials are meant for.
     own: bool,
-    /// The name for TLS, where it is not the URL's.
+    /// Server name for TLS, if it differs from the host of the URL.
     server_name: Option<String>,
     referer: Option<String>,
 }
@@ -101,7 +101,7 @@ pub(super) async fn http(probe: &mut Probe<'_>, http: &Http, time: Duration) -> 
 
 async fn rounds(probe: &mut Probe<'_>, http: &Http, known: &mut Known) -> Verdict {
     let mut hop = first(probe, http).await?;
-    // Made when there is something to remember.
+    // Created when the first cookie is set.
     let mut jar: Option<Jar> = None;
     loop {
         (known.status, known.version, known.content_length, known.seen, known.headed) = (0, 0.0, 0.0, None, None);
@@ -125,7 +125,7 @@ async fn rounds(probe: &mut Probe<'_>, http: &Http, known: &mut Known) -> Verdic
                 probe.log.info("Not following redirect", &[]);
                 known.head(status, version, &headers, answer.length());
                 known.headed = Some(headed);
-                // Its body is not read, as in the original.
+                // The body is not read, as in blackbox_exporter.
                 let success = judge_head(probe, http, known, status, &headers);
                 return Ok(judge_version(probe, http, version) && success);
             }
@@ -171,7 +171,7 @@ impl Known {
             Version::HTTP_10 => 1.0,
             _ => 1.1,
         };
-        // What the server has said, also where no body follows, as with HEAD.
+        // The length stated by the server is used even if no body follows, as with HEAD.
         let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         self.content_length = said.or(length).map_or(-1.0, |length| length as f64);
         let modified = headers.get(header::LAST_MODIFIED).and_then(|value| value.to_str().ok());
@@ -179,14 +179,14 @@ impl Known {
     }
 }
 
-/// A date of HTTP (RFC 9110 section 5.6.7), in any of its three forms.
+/// Parses an HTTP date (RFC 9110 section 5.6.7) in any of its three formats.
 fn http_date(text: &str) -> Option<f64> {
     let forms = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
     let read = forms.iter().find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok())?;
     Some(read.and_utc().timestamp() as f64)
 }
 
-/// The first request: its name is resolved as the module wants it.
+/// Prepares the first request and resolves its host as configured in the module.
 async fn first(probe: &mut Probe<'_>, http: &Http) -> Result<Hop, Stopped> {
     let written = probe.target;
     let whole = if written.starts_with("http://") || written.starts_with("https://") {
@@ -225,7 +225,7 @@ async fn first(probe: &mut Probe<'_>, http: &Http) -> Result<Hop, Stopped> {
     Ok(Hop { url, method, body, address, own: true, server_name, referer: None })
 }
 
-/// A host without the brackets of IPv6.
+/// Removes the brackets around an IPv6 host.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
@@ -234,7 +234,7 @@ fn target(url: &Url) -> Target<'_> {
     Target { scheme: url.scheme(), host: bare(url.host_str().unwrap_or_default()), port: url.port_or_known_default() }
 }
 
-/// A URL or a part of one, without what may be secret in it.
+/// Removes possible secrets from a URL or a part of one.
 fn without_query(text: &str) -> String {
     let end = text.find(['?', '#']).unwrap_or(text.len());
     match (text[..end].split_once("://"), text[..end].rsplit_once('@')) {
@@ -243,14 +243,14 @@ fn without_query(text: &str) -> String {
     }
 }
 
-/// Where an answer leads, if it leads anywhere.
+/// Returns the target of a redirect, or `None` if the response is not one.
 fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
     let location = headers.get(header::LOCATION)?;
     let leads = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
     (leads && !location.is_empty()).then(|| String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
-/// The request that a redirect asks for.
+/// Prepares the request that follows a redirect.
 fn next(probe: &mut Probe<'_>, hop: Hop, status: StatusCode, location: &str) -> Result<Hop, Stopped> {
     let url = hop.url.join(location);
     let mut url = url.map_err(|error| probe.stop("Error for HTTP request", &[("err", &error)]))?;
@@ -265,7 +265,7 @@ fn next(probe: &mut Probe<'_>, hop: Hop, status: StatusCode, location: &str) -> 
     let same_host = url.host_str() == hop.url.host_str();
     let mut referer = hop.url.clone();
     let downgrade = hop.url.scheme() == "https" && url.scheme() == "http";
-    // A URL that can carry a user can be relieved of it.
+    // The calls cannot fail, because a URL that can have a user can also have none.
     let _ = (referer.set_username(""), referer.set_password(None));
     referer.set_fragment(None);
     let keeps_method = matches!(status.as_u16(), 307 | 308) || matches!(hop.method, Method::GET | Method::HEAD);
@@ -338,7 +338,8 @@ async fn request(
     Ok(request)
 }
 
-/// Writes the target of a request as the connection wants it: HTTP/1 the path alone, HTTP/2 and proxies a whole URI.
+/// Sets the URI of a request in the form that the connection requires: the path for HTTP/1, a full URI for HTTP/2 and
+/// proxies.
 fn address(
     probe: &mut Probe<'_>,
     http: &Http,
@@ -380,7 +381,7 @@ fn insert(probe: &mut Probe<'_>, headers: &mut HeaderMap, name: &str, value: &st
     }
 }
 
-/// Host and port as `Host` has them: the port where it is not the scheme's.
+/// Returns host and port for the `Host` header. The port is omitted if it is the default of the scheme.
 fn authority(url: &Url) -> String {
     match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -388,7 +389,7 @@ fn authority(url: &Url) -> String {
     }
 }
 
-/// A connection for one request, directly or through the proxy.
+/// Opens the connection for one request, directly or through the proxy.
 async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Known) -> Result<Connection, Stopped> {
     let https = hop.url.scheme() == "https";
     let port = hop.url.port_or_known_default().unwrap_or(80);

@@ -1,5 +1,5 @@
-//! The icmp prober: one echo. An unprivileged socket where the system allows it (`net.ipv4.ping_group_range`), a raw one
-//! where that fails.
+//! The icmp prober: one echo request. Uses an unprivileged socket if the system allows it
+//! (`net.ipv4.ping_group_range`), otherwise a raw socket.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,9 +16,9 @@ use super::module::Icmp;
 use super::permit::Target;
 use super::probe::{Probe, Verdict};
 
-/// What is sent where `payload_size` says nothing: as much as the original sends.
+/// Payload that is sent without `payload_size`, of the same length as in blackbox_exporter.
 const PAYLOAD: &[u8; 28] = b"wachta asks whether you live";
-/// The headers of IPv4, without options, and of an echo.
+/// Sizes of the IPv4 header without options and of the echo header, in bytes.
 const IP_HEADER: usize = 20;
 const ECHO_HEADER: usize = 8;
 
@@ -70,7 +70,7 @@ async fn echo(probe: &mut Probe<'_>, icmp: &Icmp) -> Verdict {
         let received = received.map_err(|error| probe.stop("Error reading from socket", &[("err", &error)]))?;
         let mut reply = buffer.get(..received.length).unwrap_or_default();
         if socket.raw && address.is_ipv4() {
-            // A raw socket of IPv4 hears the header as well.
+            // A raw IPv4 socket also returns the IP header.
             let header = usize::from(reply.first().copied().unwrap_or(0) & 15) * 4;
             reply = reply.get(header..).unwrap_or_default();
         }
@@ -90,7 +90,8 @@ async fn echo(probe: &mut Probe<'_>, icmp: &Icmp) -> Verdict {
 }
 
 struct Open {
-    /// Nothing of UDP: the standard library has no other type for a socket that hears single packets.
+    /// An ICMP socket. The type is `UdpSocket` only because the standard library has no other type for datagram
+    /// sockets.
     socket: UdpSocket,
     raw: bool,
 }
@@ -99,7 +100,7 @@ fn open(icmp: &Icmp, address: IpAddr) -> io::Result<Open> {
     let (domain, protocol) =
         if address.is_ipv4() { (Domain::IPV4, Protocol::ICMPV4) } else { (Domain::IPV6, Protocol::ICMPV6) };
     let whole = icmp.dont_fragment && address.is_ipv4();
-    // The header can only be written on a raw socket.
+    // The IP header can only be set on a raw socket.
     let unprivileged = if whole { None } else { Socket::new(domain, Type::DGRAM, Some(protocol)).ok() };
     let raw = unprivileged.is_none();
     let socket = match unprivileged {
@@ -149,11 +150,11 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
     Ok(Received { length: message.bytes, from, hops })
 }
 
-/// A number of C, as the kernel writes hop limits.
+/// The C type that the kernel uses for hop limits.
 #[expect(non_camel_case_types, reason = "as C calls it")]
 type libc_int = i32;
 
-/// The packet behind a header of IPv4 that forbids to cut it (RFC 791); the kernel fills in what is 0.
+/// Prepends an IPv4 header that forbids fragmentation (RFC 791). The kernel fills in the fields that are 0.
 fn unfragmented(icmp: &Icmp, destination: Ipv4Addr, packet: &[u8]) -> Vec<u8> {
     let ttl = if icmp.ttl == 0 { 64 } else { icmp.ttl };
     let mut out = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, ttl, 1, 0, 0];
@@ -168,7 +169,7 @@ fn unfragmented(icmp: &Icmp, destination: Ipv4Addr, packet: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The checksum of the internet (RFC 1071).
+/// Computes the internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = 0;
     for pair in bytes.chunks(2) {

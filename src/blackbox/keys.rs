@@ -1,4 +1,5 @@
-//! The keys of a `blackbox.yml`, one table per kind of map. A key without a shape is the original's, and not supported.
+//! Keys of a `blackbox.yml`, one table per kind of map. A key without a shape exists in blackbox_exporter but is not
+//! supported here.
 
 use crate::scenario::keys::{Key, Shape};
 
@@ -174,7 +175,7 @@ pub(super) const WEBSOCKET: &[Key] = &[
     key("query_response", "what is said and heard"),
 ];
 
-/// What `http_headers` may not set: the names that the client itself sets.
+/// Headers that `http_headers` must not set, because the client sets them.
 pub(super) const RESERVED_HEADERS: &[&str] = &[
     "authorization",
     "host",

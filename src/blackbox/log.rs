@@ -1,4 +1,4 @@
-//! The log of one probe: kept in memory, bounded, put into words only when somebody asks for it.
+//! Log of one probe: kept in memory, limited in size, and formatted only when it is requested.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -8,31 +8,31 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::secret::Masker;
 
-/// So many lines are kept.
+/// Maximum number of stored lines.
 const LINES: usize = 200;
-/// The longest value that is shown, in characters; it is cut when it has been masked.
+/// Maximum length of a displayed value, in characters. It is truncated after masking.
 const LONGEST: usize = 400;
-/// How many characters of a value are kept.
+/// Maximum length of a stored value, in characters.
 const KEPT: usize = 2 * LONGEST;
 
-/// How bad a line is.
+/// Severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// A detail.
     Debug,
-    /// A step.
+    /// A step of the probe.
     Info,
-    /// Why the probe fails.
+    /// The cause of a failed probe.
     Error,
 }
 
-/// The log of one probe.
+/// Log of one probe.
 #[derive(Debug)]
 pub struct Log {
     began: Instant,
     began_at: DateTime<Utc>,
     lines: Vec<Line>,
-    /// The values of all lines, one after the other: a probe writes many, and few are ever read.
+    /// Values of all lines, concatenated, because a probe writes many lines and few are ever read.
     values: Vec<(&'static str, Range<usize>)>,
     text: String,
     dropped: usize,
@@ -43,12 +43,12 @@ struct Line {
     at: Instant,
     level: Level,
     message: &'static str,
-    /// Which of the log's values.
+    /// Range of the line's values in the log's values.
     values: Range<usize>,
 }
 
 impl Log {
-    /// Begins now.
+    /// Starts a log at the current time.
     pub(super) fn begin() -> Self {
         Self {
             began: Instant::now(),
@@ -60,7 +60,7 @@ impl Log {
         }
     }
 
-    /// When it began.
+    /// Returns the start of the log.
     pub fn began_at(&self) -> DateTime<Utc> {
         self.began_at
     }
@@ -77,7 +77,7 @@ impl Log {
             if self.text.len() - from > KEPT
                 && let Some((end, _)) = self.text[from..].char_indices().nth(KEPT)
             {
-                // The mark shows the masker that half a secret may stand before it.
+                // The mark lets the masker recognize that a truncated secret may precede it.
                 self.text.truncate(from + end);
                 self.text.push('…');
             }
@@ -98,7 +98,7 @@ impl Log {
         self.line(Level::Error, message, values);
     }
 
-    /// The lines in logfmt, without secrets.
+    /// Formats the lines in logfmt with secrets masked.
     pub fn render(&self, masker: &Masker) -> String {
         let mut out = String::with_capacity(160 * self.lines.len());
         for Line { at, level, message, values } in &self.lines {

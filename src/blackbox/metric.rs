@@ -1,19 +1,20 @@
-//! The names and helps of `blackbox_exporter`'s metrics: what dashboards and rules for it depend on. All are gauges.
+//! Names and help texts of the metrics of `blackbox_exporter`, on which dashboards and rules depend. All metrics are
+//! gauges.
 
-// Helps are the original's, word for word: their words are allowed what ours are not.
+// Help texts are copied verbatim from blackbox_exporter, so the wording rules of this project do not apply to them.
 
 /// A metric of a probe.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
-    /// Its name.
+    /// Name of the metric.
     pub name: &'static str,
-    /// Its place in [`ALL`].
+    /// Position in [`ALL`].
     pub(super) rank: usize,
-    /// What stands above its samples: help, word for word, and type.
+    /// Lines that precede the samples: the help text, verbatim, and the type.
     pub(super) head: &'static str,
 }
 
-/// A phase of a probe, as a label is written.
+/// A phase of a probe, in the form of a label.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Phase(pub(super) &'static str);
 
@@ -48,7 +49,7 @@ macro_rules! metrics {
                 head: concat!("# HELP ", $name, " ", $help, "\n# TYPE ", $name, " gauge\n"),
             };
         )*
-        /// Every metric that a probe may give, in the order in which they are written: by name.
+        /// All metrics of probes in the order in which they are exported, which is by name.
         pub const ALL: &[Metric] = &[$($id,)*];
     };
 }

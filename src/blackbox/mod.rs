@@ -1,10 +1,11 @@
-//! Probes as `blackbox_exporter` makes them: modules out of a `blackbox.yml`, its metrics, its defaults.
+//! Probes that are compatible with `blackbox_exporter`: its modules in a `blackbox.yml`, its metrics and its defaults.
 //!
-//! A probe enters neither history nor alerting: whoever asks gets its samples, and its log for a while. [`Modules`] are
-//! read by [`read`] without I/O; files that they name are read when a probe needs them. What may be probed is said by a
-//! [`Permit`]. Names of metrics stand in [`metric`].
+//! A probe affects neither history nor alerting; the client receives its samples, and its log is kept for a while.
+//! [`Modules`] are parsed by [`read`] without I/O; the files that they name are read when a probe needs them. A
+//! [`Permit`] defines the allowed targets. Metric names are defined in [`metric`].
 //!
-//! Deliberately absent: HTTP/3, CEL, TLS below 1.2. A module that asks for them loads, says so, and is refused.
+//! HTTP/3, CEL and TLS below 1.2 are deliberately not supported. A module that uses them is loaded with a warning, and
+//! its probes are rejected.
 
 mod auth;
 mod body;
@@ -51,28 +52,28 @@ use probe::{Probe, Stopped};
 use samples::Samples;
 use tls::Authorities;
 
-/// The agent's file, `probe:`.
+/// The `probe:` section of the agent configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The file of modules, relative to the agent's file.
+    /// File with the modules, relative to the agent configuration.
     pub modules: String,
-    /// What may be probed; none: anything, which is for loopback alone.
+    /// Allowed targets. `None` allows any target, which is only permitted if the agent listens on loopback.
     pub targets: Option<Vec<Pattern>>,
-    /// How many probes run at once; one more is refused.
+    /// Maximum number of concurrent probes; further ones are rejected.
     pub max_probes: usize,
 }
 
 impl Config {
-    /// How many probes run at once where nothing is said.
+    /// Default maximum of concurrent probes.
     pub const MAX_PROBES: usize = 200;
 
-    /// What may be probed.
+    /// Returns the policy for allowed targets.
     pub fn permit(&self) -> Permit {
         self.targets.clone().map_or(Permit::Any, Permit::Listed)
     }
 }
 
-/// Makes probes. Cheap to clone.
+/// Runs probes. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Prober {
     authorities: Arc<Authorities>,
@@ -80,39 +81,39 @@ pub struct Prober {
     limits: Limits,
 }
 
-/// What is asked for.
+/// Parameters of a probe.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The target, as the prober wants it written.
+    /// Target, in the notation of the prober.
     pub target: &'a str,
-    /// What `Host` says, and TLS: for the http prober alone.
+    /// Host name for the `Host` header and TLS; only for the http prober.
     pub hostname: Option<&'a str>,
-    /// How long it may take.
+    /// Maximum duration.
     pub timeout: Duration,
-    /// What may be probed.
+    /// Allowed targets.
     pub permit: &'a Permit,
 }
 
-/// What a probe gave.
+/// Result of a probe.
 #[derive(Debug)]
 pub struct Report {
-    /// Whether the target is well.
+    /// Whether the probe succeeded.
     pub success: bool,
-    /// How long it took.
+    /// Duration of the probe.
     pub took: Duration,
-    /// Its metrics in the text format of Prometheus.
+    /// Metrics in the text format of Prometheus.
     pub metrics: String,
-    /// Its log.
+    /// Log of the probe.
     pub log: Log,
 }
 
 impl Prober {
-    /// Returns a prober that trusts whom the system trusts and connects by this dialer.
+    /// Creates a prober that trusts the roots of the system and connects with this dialer.
     pub fn new(trusted: Trusted, dialer: Dialer, limits: Limits) -> Self {
         Self { authorities: Arc::new(Authorities::system(trusted)), dialer, limits }
     }
 
-    /// Probes a target. Cannot fail: what goes wrong is `probe_success 0`, and a line in the log.
+    /// Probes a target. Never returns an error: a failure gives `probe_success 0` and a line in the log.
     pub async fn probe(&self, module: &Module, request: Request<'_>) -> Report {
         let Request { target, hostname, timeout, permit } = request;
         let mut probe = Probe {
@@ -129,7 +130,7 @@ impl Prober {
         let seconds = timeout.as_secs_f64();
         probe.log.info("Beginning probe", &[("probe", &module.prober), ("timeout_seconds", &seconds)]);
         let began = Instant::now();
-        // It waits for its place within its time: whoever asked gives up after that.
+        // Waiting for a slot counts toward the timeout, because the client gives up after that.
         let Ok(_place) = tokio::time::timeout(timeout, self.limits.place()).await else {
             let why = "no descriptors were free: as many runs and probes go on as there are descriptors for";
             let Stopped = probe.stop("The probe could not be made", &[("err", &why)]);
@@ -138,7 +139,7 @@ impl Prober {
         let (timeout_of_all, timeout) = (timeout, timeout.saturating_sub(began.elapsed()));
         probe.files = Files::read(&module.files, self.limits.readers(), timeout).await;
         let timeout = timeout_of_all.saturating_sub(began.elapsed());
-        // One kind is as large as all of them unless each has a place of its own; http is asked for most.
+        // The future is as large as that of its largest prober, so all but http, the most frequent one, are boxed.
         let verdict = match &module.settings {
             Settings::Http(settings) => http::http(&mut probe, settings, timeout).await,
             Settings::Tcp(settings) => Box::pin(dialogue::tcp(&mut probe, settings, timeout)).await,
@@ -155,7 +156,7 @@ impl Prober {
 }
 
 impl Probe<'_> {
-    /// What the probe came to.
+    /// Creates the report from the result of the probe.
     fn report(self, success: bool, took: Duration, timeout: Duration) -> Report {
         let Self { mut samples, mut log, .. } = self;
         let duration = took.as_secs_f64();

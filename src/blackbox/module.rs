@@ -1,4 +1,4 @@
-//! Modules as a `blackbox.yml` describes them, checked and with its defaults.
+//! Modules as defined in a `blackbox.yml`, validated and with defaults.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,95 +11,95 @@ use super::regexp::Regexp;
 use super::tls::Prepared;
 use crate::secret::{Masker, Secret};
 
-/// Every module of a file, by name.
+/// All modules of a file, by name.
 #[derive(Debug, Default)]
 pub struct Modules(pub(super) BTreeMap<String, Arc<Module>>);
 
 impl Modules {
-    /// The module of a name.
+    /// Returns the module with this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Module>> {
         self.0.get(name)
     }
 
-    /// Every module, sorted by name.
+    /// Returns all modules, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Module>)> {
         self.0.iter().map(|(name, module)| (name.as_str(), module))
     }
 
-    /// How many there are.
+    /// Returns the number of modules.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no modules.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A module: how to probe.
+/// Settings of a probe.
 #[derive(Debug)]
 pub struct Module {
-    /// What `prober:` says.
+    /// Value of `prober:`.
     pub prober: String,
-    /// How long a probe may take at most; none: as long as the scrape.
+    /// Maximum duration of a probe. `None` means the timeout of the scrape.
     pub timeout: Option<Duration>,
-    /// Why no probe can use it: something in it that is not supported.
+    /// Message if probes of this module are rejected because it uses an unsupported feature.
     pub refused: Option<String>,
-    /// What its prober needs.
+    /// Settings of the prober.
     pub settings: Settings,
-    /// Every secret in it, to be kept out of logs.
+    /// All secrets of the module, which are masked in logs.
     pub masker: Masker,
-    /// The folder of the file, which relative file names in it are relative to.
+    /// Folder of the file, to which file names in it are relative.
     pub folder: PathBuf,
-    /// The files that its prober's settings name.
+    /// Files named in the settings of its prober.
     pub(super) files: Vec<PathBuf>,
-    /// Settings of TLS, made at the first probe.
+    /// TLS configuration, created by the first probe.
     pub(super) prepared: Prepared,
-    /// The token of `oauth2:`, kept until it expires.
+    /// Token of `oauth2:`, stored until it expires.
     pub(super) token: Token,
 }
 
 impl Module {
-    /// Whether there is such a prober.
+    /// Returns whether the prober exists.
     pub fn has_prober(&self) -> bool {
         !matches!(self.settings, Settings::Unknown)
     }
 
-    /// What `headers:` says of the host.
+    /// Returns the `Host` header set in `headers:`.
     pub fn host_header(&self) -> Option<&str> {
         let Settings::Http(http) = &self.settings else { return None };
         http.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.as_str())
     }
 }
 
-/// What a prober needs.
+/// Settings of a prober.
 #[derive(Debug)]
 pub enum Settings {
     /// An HTTP request.
     Http(Box<Http>),
     /// A TCP connection.
     Tcp(Box<Tcp>),
-    /// A connection to a socket of this machine.
+    /// A connection to a Unix socket of this machine.
     Unix(Box<Unix>),
     /// A DNS query.
     Dns(Box<Dns>),
-    /// An ICMP echo.
+    /// An ICMP echo request.
     Icmp(Icmp),
     /// A gRPC health check.
     Grpc(Box<Grpc>),
     /// A WebSocket connection.
     Websocket(Box<Websocket>),
-    /// `prober:` names none of these: every probe is answered with an error, as the original does.
+    /// `prober:` has another value, so every probe returns an error, as in blackbox_exporter.
     Unknown,
 }
 
-/// Which addresses of a name are used.
+/// Address families of a name that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
-    /// IPv4 is preferred; else IPv6.
+    /// Whether IPv4 is preferred over IPv6.
     pub prefer_ip4: bool,
-    /// Whether the other kind is used where the name has none of the preferred one.
+    /// Whether the other family is used if the name has no address of the preferred one.
     pub fallback: bool,
 }
 
@@ -109,51 +109,51 @@ impl Default for Addresses {
     }
 }
 
-/// `http:`
+/// The `http:` section.
 #[derive(Debug, Default)]
 pub struct Http {
-    /// Which statuses are good; none named: 2xx.
+    /// Accepted status codes. 2xx if empty.
     pub valid_status_codes: Vec<u16>,
-    /// Which versions are good; none named: any.
+    /// Accepted HTTP versions. Any if empty.
     pub valid_http_versions: Vec<String>,
-    /// Which addresses are used.
+    /// Address families that are used.
     pub addresses: Addresses,
-    /// With a proxy the name is not resolved here.
+    /// Whether the name is not resolved by the agent if a proxy is used.
     pub skip_resolve_phase_with_proxy: bool,
-    /// The last answer must not have come over TLS.
+    /// Whether the probe fails if the last response was received over TLS.
     pub fail_if_ssl: bool,
-    /// The last answer must have come over TLS.
+    /// Whether the probe fails if the last response was not received over TLS.
     pub fail_if_not_ssl: bool,
-    /// The method; none: GET.
+    /// Request method. GET if absent.
     pub method: Option<String>,
-    /// `headers:`, in the order they were written.
+    /// `headers:` in the order of the file.
     pub headers: Vec<(String, String)>,
-    /// None of these may match the body.
+    /// Regular expressions of which none may match the body.
     pub body_matches: Vec<Regexp>,
-    /// Each of these must match the body.
+    /// Regular expressions that all must match the body.
     pub body_not_matches: Vec<Regexp>,
-    /// None of these may match a header.
+    /// Conditions of which none may match a header.
     pub header_matches: Vec<HeaderMatch>,
-    /// Each of these must match a header.
+    /// Conditions that all must match a header.
     pub header_not_matches: Vec<HeaderMatch>,
-    /// What is sent.
+    /// Request body.
     pub body: Option<Secret<String>>,
-    /// The file with what is sent.
+    /// File with the request body.
     pub body_file: Option<PathBuf>,
-    /// How the answer is compressed.
+    /// Compression of the response.
     pub compression: Option<Compression>,
-    /// The most bytes of a body, decompressed; 0: no limit.
+    /// Maximum size of the decompressed body, in bytes. 0 means no limit.
     pub body_size_limit: u64,
     /// Authentication, TLS, proxy and redirects.
     pub client: Client,
 }
 
-/// What `compression:` names.
+/// Value of `compression:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// `gzip`
     Gzip,
-    /// `deflate`: without a header, as the original takes it.
+    /// `deflate`, without a zlib header, as in blackbox_exporter.
     Deflate,
     /// `br`
     Brotli,
@@ -162,7 +162,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// As it is written.
+    /// Returns the name of the compression.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -173,36 +173,36 @@ impl Compression {
     }
 }
 
-/// An item of `fail_if_header_matches` and of its opposite.
+/// An item of `fail_if_header_matches` or `fail_if_header_not_matches`.
 #[derive(Debug)]
 pub struct HeaderMatch {
-    /// The header.
+    /// Header name.
     pub header: String,
-    /// What its values are held against.
+    /// Regular expression for its values.
     pub regexp: Regexp,
-    /// It need not be there.
+    /// Whether the header may be missing.
     pub allow_missing: bool,
 }
 
-/// A secret that stands in the file or in another one.
+/// A secret, either inline or in a file.
 #[derive(Debug, Clone)]
 pub enum Hidden {
-    /// In the file.
+    /// Inline in the configuration.
     Inline(Secret<String>),
-    /// In a file of its own.
+    /// In a separate file.
     File(PathBuf),
 }
 
-/// The keys that every HTTP client of Prometheus knows.
+/// Settings that all HTTP clients of Prometheus share.
 #[derive(Debug)]
 pub struct Client {
-    /// What `Authorization` says.
+    /// Source of the `Authorization` header.
     pub authorization: Option<Authorization>,
-    /// `http_headers:`: values in the file and in others.
+    /// `http_headers:`, with inline values and files.
     pub http_headers: Vec<(String, Vec<Hidden>)>,
-    /// TLS.
+    /// TLS settings.
     pub tls: Tls,
-    /// The proxy.
+    /// Proxy settings.
     pub proxy: Proxy,
     /// Whether redirects are followed.
     pub follow_redirects: bool,
@@ -223,154 +223,154 @@ impl Default for Client {
     }
 }
 
-/// What `Authorization` says.
+/// Source of the `Authorization` header.
 #[derive(Debug, Clone)]
 pub enum Authorization {
     /// `basic_auth:`
     Basic {
-        /// The user, written or in a file.
+        /// User name, inline or in a file.
         username: Option<Hidden>,
-        /// The password.
+        /// Password.
         password: Option<Hidden>,
     },
-    /// `authorization:`, `bearer_token:`
+    /// `authorization:` or `bearer_token:`
     Token {
-        /// `Bearer`, where nothing else is said.
+        /// Authentication scheme (default: `Bearer`).
         kind: String,
-        /// What stands behind it.
+        /// Credentials after the scheme.
         credentials: Option<Hidden>,
     },
-    /// `oauth2:`: the client credentials grant (RFC 6749 section 4.4).
+    /// `oauth2:`, the client credentials grant (RFC 6749 section 4.4).
     Oauth2(Box<Oauth2>),
 }
 
-/// `oauth2:`
+/// The `oauth2:` section.
 #[derive(Debug, Clone)]
 pub struct Oauth2 {
-    /// The client.
+    /// Client id.
     pub client_id: String,
-    /// Its secret.
+    /// Client secret.
     pub client_secret: Option<Hidden>,
-    /// What is asked for.
+    /// Requested scopes.
     pub scopes: Vec<String>,
-    /// Where the token is.
+    /// URL of the token endpoint.
     pub token_url: url::Url,
-    /// Further parameters.
+    /// Additional parameters.
     pub endpoint_params: Vec<(String, Secret<String>)>,
 }
 
-/// `proxy_url` and its neighbours.
+/// `proxy_url` and related keys.
 #[derive(Debug, Default)]
 pub struct Proxy {
-    /// The proxy: plain HTTP.
+    /// Proxy URL; only plain HTTP proxies are supported.
     pub url: Option<url::Url>,
-    /// The proxy is taken from the environment.
+    /// Whether the proxy is taken from the environment.
     pub from_environment: bool,
-    /// What is reached without it: names, `.suffixes`, addresses and networks, with or without a port.
+    /// Hosts that are reached without the proxy: names, `.suffixes`, addresses and networks, with or without a port.
     pub excluded: Vec<String>,
-    /// Headers of `CONNECT`.
+    /// Headers of the `CONNECT` request.
     pub connect_headers: Vec<(String, Secret<String>)>,
 }
 
-/// `tls_config:`
+/// The `tls_config:` section.
 #[derive(Debug, Default)]
 pub struct Tls {
-    /// Any certificate will do.
+    /// Whether any certificate is accepted.
     pub insecure_skip_verify: bool,
-    /// Who is trusted; none: the system's authorities.
+    /// Trusted authorities. Those of the system if absent.
     pub ca: Option<Pem>,
-    /// The client's certificate.
+    /// Client certificate.
     pub cert: Option<Pem>,
-    /// Its key.
+    /// Private key of the client certificate.
     pub key: Option<Pem>,
-    /// The name that the certificate must be for.
+    /// Name that the certificate must be valid for.
     pub server_name: Option<String>,
-    /// The lowest version: 12 or 13.
+    /// Minimum TLS version: 12 or 13.
     pub min_version: Option<u8>,
-    /// The highest version: 12 or 13.
+    /// Maximum TLS version: 12 or 13.
     pub max_version: Option<u8>,
 }
 
-/// PEM in the file or in another one.
+/// PEM data, either inline or in a file.
 #[derive(Debug, Clone)]
 pub enum Pem {
-    /// In the file.
+    /// Inline in the configuration.
     Inline(Secret<String>),
-    /// In another.
+    /// In a separate file.
     File(PathBuf),
 }
 
-/// `tcp:`
+/// The `tcp:` section.
 #[derive(Debug, Default)]
 pub struct Tcp {
-    /// Which addresses are used.
+    /// Address families that are used.
     pub addresses: Addresses,
-    /// The address that the connection comes from.
+    /// Local address of the connection.
     pub source: Option<IpAddr>,
-    /// What is said and heard.
+    /// Expected and sent data.
     pub dialogue: Vec<Turn>,
-    /// TLS from the start.
+    /// Whether TLS is used from the start.
     pub tls: bool,
-    /// TLS.
+    /// TLS settings.
     pub tls_config: Tls,
 }
 
-/// `unix:`
+/// The `unix:` section.
 #[derive(Debug, Default)]
 pub struct Unix {
-    /// What is said and heard.
+    /// Expected and sent data.
     pub dialogue: Vec<Turn>,
-    /// TLS from the start.
+    /// Whether TLS is used from the start.
     pub tls: bool,
-    /// TLS.
+    /// TLS settings.
     pub tls_config: Tls,
 }
 
 /// An item of `query_response`.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// A line must match.
+    /// Regular expression that a line must match.
     pub expect: Option<Regexp>,
-    /// The next bytes must be these.
+    /// Bytes that must follow.
     pub expect_bytes: Option<Vec<u8>>,
-    /// Labels of `probe_expect_info`, with `${1}`.
+    /// Labels of `probe_expect_info`; may contain `${1}`.
     pub labels: Vec<(String, String)>,
-    /// What is sent, with `${1}`.
+    /// Data to send; may contain `${1}`.
     pub send: Option<Secret<Vec<u8>>>,
-    /// Whether a line feed is sent behind it: not where it is `!!binary`.
+    /// Whether a line feed is appended to the sent data, which is the case unless it is `!!binary`.
     pub line: bool,
-    /// From here on within TLS.
+    /// Whether TLS starts at this point.
     pub starttls: bool,
 }
 
-/// `dns:`
+/// The `dns:` section.
 #[derive(Debug)]
 pub struct Dns {
-    /// Which addresses are used.
+    /// Address families that are used.
     pub addresses: Addresses,
-    /// TLS (RFC 7858).
+    /// Whether the query uses TLS (RFC 7858).
     pub over_tls: bool,
-    /// TLS.
+    /// TLS settings.
     pub tls_config: Tls,
-    /// The address that the query comes from.
+    /// Local address of the query.
     pub source: Option<IpAddr>,
-    /// TCP instead of UDP.
+    /// Whether TCP is used instead of UDP.
     pub tcp: bool,
-    /// The name that is asked for.
+    /// Queried name.
     pub query_name: String,
-    /// The class that is asked for.
+    /// Queried class.
     pub query_class: u16,
-    /// The type that is asked for.
+    /// Queried record type.
     pub query_type: u16,
-    /// Whether recursion is asked for.
+    /// Whether recursion is desired.
     pub recursion: bool,
-    /// Which codes are good.
+    /// Accepted response codes.
     pub valid_rcodes: Vec<u16>,
-    /// What answers must be.
+    /// Rules for the answer records.
     pub answer: RecordRules,
-    /// What records of authority must be.
+    /// Rules for the authority records.
     pub authority: RecordRules,
-    /// What additional records must be.
+    /// Rules for the additional records.
     pub additional: RecordRules,
 }
 
@@ -394,31 +394,31 @@ impl Default for Dns {
     }
 }
 
-/// `validate_answer_rrs` and its neighbours; records are held against them in the form of a zone file.
+/// `validate_answer_rrs` and related keys. The rules apply to records in zone file format.
 #[derive(Debug, Default)]
 pub struct RecordRules {
-    /// No record may match any.
+    /// Regular expressions of which none may match a record.
     pub matches: Vec<Regexp>,
-    /// Not every record may match all.
+    /// Regular expressions that all records must match, despite the name of the key (as in blackbox_exporter).
     pub all_match: Vec<Regexp>,
-    /// Every record must match each.
+    /// Regular expressions that each record must match.
     pub not_matches: Vec<Regexp>,
-    /// Some record must match one.
+    /// Regular expressions of which at least one must match a record.
     pub none_matches: Vec<Regexp>,
 }
 
-/// `icmp:`
+/// The `icmp:` section.
 #[derive(Debug, Clone, Copy)]
 pub struct Icmp {
-    /// Which addresses are used.
+    /// Address families that are used.
     pub addresses: Addresses,
-    /// The address that the echo comes from.
+    /// Local address of the echo request.
     pub source: Option<IpAddr>,
-    /// How much is sent; 0: what the original sends.
+    /// Payload size in bytes. 0 means the size that blackbox_exporter uses.
     pub payload_size: u16,
-    /// The packet must not be cut on its way.
+    /// Whether fragmentation of the packet is forbidden.
     pub dont_fragment: bool,
-    /// How many hops it may take; 0: the system's default.
+    /// Maximum number of hops. 0 means the default of the system.
     pub ttl: u8,
 }
 
@@ -428,28 +428,28 @@ impl Default for Icmp {
     }
 }
 
-/// `grpc:`
+/// The `grpc:` section.
 #[derive(Debug, Default)]
 pub struct Grpc {
-    /// The service whose health is asked for; empty: the server's.
+    /// Service whose health is checked. The whole server if empty.
     pub service: String,
-    /// Whether to use TLS.
+    /// Whether TLS is used.
     pub tls: bool,
-    /// TLS.
+    /// TLS settings.
     pub tls_config: Tls,
-    /// Which addresses are used.
+    /// Address families that are used.
     pub addresses: Addresses,
 }
 
-/// `websocket:`
+/// The `websocket:` section.
 #[derive(Debug, Default)]
 pub struct Websocket {
-    /// Which addresses are used.
+    /// Address families that are used.
     pub addresses: Addresses,
-    /// Authentication and TLS.
+    /// Authentication and TLS settings.
     pub client: Client,
-    /// Further headers.
+    /// Additional headers.
     pub headers: Vec<(String, String)>,
-    /// What is said and heard.
+    /// Expected and sent data.
     pub dialogue: Vec<Turn>,
 }

@@ -1,18 +1,19 @@
-//! Which targets may be probed: an open probe is a tool for whoever wants to reach what only this machine can.
+//! Policy for allowed targets. Without it, anyone with access to `/probe` could reach everything that this machine can
+//! reach.
 
 use std::net::IpAddr;
 
-/// What may be probed.
+/// Policy for allowed targets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Permit {
-    /// Anything: for an agent that only this machine can ask.
+    /// Any target, for an agent that listens on loopback only.
     #[default]
     Any,
-    /// What one of these fits.
+    /// Targets that match one of these patterns.
     Listed(Vec<Pattern>),
 }
 
-/// A pattern of targets: `https://*.example.com/*`, `tcp://db.internal:5432`, `*.example.com`, `10.0.0.0/8`.
+/// A pattern for targets: `https://*.example.com/*`, `tcp://db.internal:5432`, `*.example.com`, `10.0.0.0/8`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     scheme: Option<String>,
@@ -22,14 +23,14 @@ pub struct Pattern {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
-    /// A name, with `*` for any characters.
+    /// A host name, where `*` matches any characters.
     Name(String),
-    /// A network: its address and the length of its prefix.
+    /// A network: its address and prefix length.
     Network(IpAddr, u8),
 }
 
 impl Pattern {
-    /// Reads a pattern; the error says what to write.
+    /// Parses a pattern. The error says what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) if !scheme.is_empty() => (Some(scheme.to_ascii_lowercase()), rest),
@@ -85,7 +86,7 @@ impl Pattern {
             }
     }
 
-    /// Whether it names an address outright, for this scheme and port.
+    /// Returns whether the pattern explicitly lists an address for this scheme and port.
     fn names(&self, target: &Target<'_>, address: IpAddr) -> bool {
         self.scheme.as_deref().is_none_or(|scheme| scheme == target.scheme)
             && self.port.is_none_or(|port| target.port == Some(port))
@@ -93,19 +94,19 @@ impl Pattern {
     }
 }
 
-/// What is asked for.
+/// Target of a probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target<'a> {
-    /// How it is spoken to.
+    /// URL scheme, or the name of the protocol.
     pub(super) scheme: &'a str,
-    /// A name or an address, without brackets.
+    /// Host name or IP address, without brackets.
     pub(super) host: &'a str,
-    /// Its port, where there are ports.
+    /// Port, if the protocol has ports.
     pub(super) port: Option<u16>,
 }
 
 impl Permit {
-    /// Whether a target may be probed.
+    /// Returns whether a target may be probed.
     pub(super) fn allows(&self, target: &Target<'_>) -> bool {
         match self {
             Self::Any => true,
@@ -116,7 +117,7 @@ impl Permit {
         }
     }
 
-    /// Whether a pattern for Unix sockets names this one: an open list has none.
+    /// Returns whether a pattern explicitly lists a Unix socket. This is never the case if any target is allowed.
     pub(super) fn names_path(&self, path: &str) -> bool {
         let Self::Listed(patterns) = self else { return false };
         patterns.iter().any(|pattern| {
@@ -125,8 +126,8 @@ impl Permit {
         })
     }
 
-    /// Whether a name that may be probed may be probed at this address: a name of somebody else's must not lead to this
-    /// machine, nor to what only its link can reach.
+    /// Returns whether an allowed name may be probed at this address. A foreign name must not lead to this machine or
+    /// to link-local services.
     pub(super) fn allows_address(&self, target: &Target<'_>, address: IpAddr) -> bool {
         match self {
             Self::Any => true,
@@ -137,7 +138,7 @@ impl Permit {
     }
 }
 
-/// Addresses of this machine and of its link, where clouds keep credentials.
+/// Returns whether an address belongs to this machine or its link, where clouds provide credentials.
 fn is_inside(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -159,7 +160,7 @@ pub(super) fn within(address: IpAddr, network: IpAddr, length: u8) -> bool {
     }
 }
 
-/// A host, without brackets, and its port.
+/// Splits an authority into the host, without brackets, and the port.
 pub(super) fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, rest)) => (host, rest.strip_prefix(':')),
@@ -175,7 +176,7 @@ pub(super) fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// Whether a text fits a pattern in which `*` is any characters.
+/// Returns whether a text matches a pattern where `*` stands for any characters.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {

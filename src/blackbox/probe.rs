@@ -1,4 +1,4 @@
-//! One probe under way: what it may do, what it measures, what it tells; and how a name becomes an address.
+//! State of a running probe: its permissions, measurements and log, and the resolution of target names.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use super::samples::Samples;
 use super::tls::{Authorities, Ready};
 use crate::wire::{Dialer, Family, Route};
 
-/// The prober could not go on; the log says why.
+/// Marker error of an aborted prober. The log contains the cause.
 #[derive(Debug)]
 pub(super) struct Stopped;
 
-/// What every prober gives: whether the target is well.
+/// Result of a prober: whether the probe succeeded.
 pub(super) type Verdict = Result<bool, Stopped>;
 
-/// One probe under way.
+/// A running probe.
 pub(super) struct Probe<'a> {
     pub(super) module: &'a Module,
     pub(super) target: &'a str,
@@ -35,13 +35,13 @@ pub(super) struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// Says why the probe cannot go on.
+    /// Logs why the probe cannot continue and returns the marker error.
     pub(super) fn stop(&mut self, message: &'static str, values: &[(&'static str, &dyn std::fmt::Display)]) -> Stopped {
         self.log.error(message, values);
         Stopped
     }
 
-    /// Whether the target may be probed.
+    /// Fails if the target may not be probed.
     pub(super) fn check(&mut self, target: &Target<'_>) -> Result<(), Stopped> {
         if self.permit.allows(target) {
             return Ok(());
@@ -49,7 +49,7 @@ impl Probe<'_> {
         Err(self.stop("The target is not one that `probe.targets` names", &[("host", &target.host)]))
     }
 
-    /// Whether a Unix socket may be probed: one that `probe.targets` or `allow.network` names.
+    /// Fails if a Unix socket is listed in neither `probe.targets` nor `allow.network`.
     pub(super) fn check_path(&mut self, path: &str) -> Result<(), Stopped> {
         if self.permit.names_path(path) {
             return Ok(());
@@ -60,7 +60,8 @@ impl Probe<'_> {
         }
     }
 
-    /// The address of the target that is probed, and how long finding it took. Its metrics are there in any case.
+    /// Resolves the target to the address to probe and returns it with the duration. Sets the related metrics in any
+    /// case.
     pub(super) async fn choose(
         &mut self,
         addresses: Addresses,
@@ -94,7 +95,7 @@ impl Probe<'_> {
         Ok((address, took))
     }
 
-    /// Whether the target may be probed at this address.
+    /// Fails if the target may not be probed at this address.
     pub(super) fn check_address(&mut self, target: &Target<'_>, address: IpAddr) -> Result<(), Stopped> {
         if let Err(failure) = self.dialer.reach().check(target.host, SocketAddr::new(address, target.port.unwrap_or(0)))
         {
@@ -107,13 +108,13 @@ impl Probe<'_> {
         Err(self.stop("The name leads to an address that `probe.targets` does not name", &values))
     }
 
-    /// The settings of TLS.
+    /// Returns the TLS configuration.
     pub(super) fn tls(&mut self, tls: &Tls) -> Result<Arc<Ready>, Stopped> {
         let ready = self.module.prepared.get(tls, &self.module.folder, &self.files, self.authorities);
         ready.map_err(|why| self.stop("Error creating TLS configuration", &[("err", &why)]))
     }
 
-    /// A secret, from where it is.
+    /// Reads a secret from the configuration or its file.
     pub(super) fn reveal(&mut self, hidden: &Hidden) -> Result<String, Stopped> {
         let path: PathBuf = match hidden {
             Hidden::Inline(secret) => return Ok(secret.expose().clone()),
@@ -125,7 +126,7 @@ impl Probe<'_> {
         match text {
             Ok(text) => {
                 let text = text.trim().to_owned();
-                // Learning costs more than looking, and files seldom change.
+                // Adding to the masker is more expensive than checking, and files change rarely.
                 if self.module.masker.mask(&text) == text {
                     self.module.masker.add(&text);
                 }
@@ -136,7 +137,7 @@ impl Probe<'_> {
     }
 }
 
-/// FNV-1a, 32 bits, over the bytes of an address: what the original hashes.
+/// Computes the hash that blackbox_exporter uses: FNV-1a with 32 bits over the bytes of an address.
 fn hash(address: IpAddr) -> u32 {
     let over = |bytes: &[u8]| {
         bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))

@@ -1,4 +1,4 @@
-//! Which proxy a request goes through.
+//! Selection of the proxy for a request.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use url::{Host, Url};
 use super::module::Proxy;
 
 impl Proxy {
-    /// The proxy for a URL; none: the target itself is asked.
+    /// Returns the proxy for a URL, or `None` for a direct connection.
     pub(super) fn for_url(&self, url: &Url) -> Option<Url> {
         self.chosen(url, |name| std::env::var(name).ok())
     }
@@ -21,7 +21,7 @@ impl Proxy {
             environment(name).or_else(|| environment(&name.to_ascii_lowercase())).filter(|value| !value.is_empty())
         };
         let named = either(if url.scheme() == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" })?;
-        // As Go does it: this machine is never reached through a proxy of the environment.
+        // As in Go, this machine is never reached through a proxy from the environment.
         let own = match url.host()? {
             Host::Domain(name) => name == "localhost",
             Host::Ipv4(address) => address.is_loopback(),
@@ -36,8 +36,8 @@ impl Proxy {
     }
 }
 
-/// Whether a list like `NO_PROXY` has a URL's host: `*`, names (and what is below them), `.suffixes`, addresses,
-/// networks, each with a port or without.
+/// Returns whether a list in the format of `NO_PROXY` contains a URL's host: `*`, names with their subdomains,
+/// `.suffixes`, addresses and networks, each with or without a port.
 fn excluded<'a>(url: &Url, mut items: impl Iterator<Item = &'a str>) -> bool {
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
     let host = host.trim_matches(['[', ']']).to_ascii_lowercase();

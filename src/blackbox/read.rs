@@ -1,4 +1,4 @@
-//! From the text of a `blackbox.yml` to modules. Every problem is told at once, each with its place and its module.
+//! Parses a `blackbox.yml` into modules. All problems are reported at once, each with its position and module.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,8 +22,8 @@ use crate::scenario::tree::{self, Node};
 use crate::secret::{Masker, Secret};
 use crate::wire::dns as records;
 
-/// Reads a file. With an error there are no modules; a warning may refuse one of them. File names in it are relative to
-/// `folder`.
+/// Parses a file. Errors result in no modules; a warning may disable one of them. File names in the text are relative
+/// to `folder`.
 pub fn read(path: &str, text: &str, folder: &Path) -> (Option<Modules>, Vec<Diagnostic>) {
     let source = Source::new(path, text);
     let root = match tree::parse_with_binary(&source) {
@@ -59,7 +59,8 @@ fn module(reading: &mut Reading<'_>, node: &Node, folder: &Path) -> Option<Modul
     let fields = reading.map(node, "a module", &[MODULE])?;
     let prober = reading.text(fields.get("prober"), "`prober`").unwrap_or_default();
     let timeout = reading.duration(fields.get("timeout"), "`timeout`");
-    // Every part is read, as the original reads it; what only another prober needs refuses nothing.
+    // All sections are parsed, as in blackbox_exporter, but an unsupported setting in the section of another prober
+    // does not disable the module.
     let mut settings = None;
     let (mut refused, mut files) = (None, Vec::new());
     for name in ["http", "tcp", "unix", "dns", "icmp", "grpc", "websocket"] {
@@ -232,7 +233,7 @@ fn method(reading: &mut Reading<'_>, node: Option<&Node>) -> Option<String> {
     None
 }
 
-/// Whether an `Accept-Encoding` (RFC 9110 section 12.5.3) allows a coding.
+/// Returns whether an `Accept-Encoding` header (RFC 9110 section 12.5.3) allows an encoding.
 fn accepts(header: &str, coding: &str) -> bool {
     let quality = |parameters: &str| {
         let q = parameters.split(';').find_map(|p| p.trim().strip_prefix("q=")?.trim().parse::<f64>().ok());
@@ -379,7 +380,7 @@ fn record_rules(reading: &mut Reading<'_>, node: Option<&Node>, what: &str) -> R
 }
 
 fn icmp(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Icmp {
-    // What fits into one packet beside the headers of IPv4 and ICMP.
+    // Maximum payload of one packet with the headers of IPv4 and ICMP.
     let payload = reading.number(fields.get("payload_size"), "`payload_size`", 65_507);
     let ttl = reading.number(fields.get("ttl"), "`ttl`", 255);
     Icmp {

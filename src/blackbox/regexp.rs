@@ -1,8 +1,8 @@
-//! Go's regular expressions (RE2) as those of the `regex` crate.
+//! Translates Go's regular expressions (RE2) to those of the `regex` crate.
 //!
-//! Both have the same engine's ideas, so that only writing differs: in Go a `{` that counts nothing is a brace, `[` within
-//! a class is a bracket, classes like `\d` and `\b` are ASCII's, `\Q…\E` quotes. What is left (octal escapes, `\C`) is an
-//! error at load.
+//! Both engines have the same features, so only the syntax differs: in Go, `{` is a literal unless it starts a
+//! repetition, `[` is a literal within a class, classes such as `\d` and `\b` are ASCII-only, and `\Q…\E` quotes. The
+//! rest (octal escapes, `\C`) is rejected at load.
 
 use std::fmt;
 use std::iter::Peekable;
@@ -11,10 +11,10 @@ use std::str::Chars;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-/// The most that one expression may take once compiled, in bytes.
+/// Maximum size of a compiled expression, in bytes.
 const LARGEST: usize = 4 << 20;
 
-/// An expression of Go, compiled. It is shown as it was written.
+/// A compiled Go expression. It is displayed in its original form.
 #[derive(Debug, Clone)]
 pub struct Regexp {
     written: String,
@@ -22,7 +22,7 @@ pub struct Regexp {
 }
 
 impl Regexp {
-    /// As it was written.
+    /// Returns the expression in its original form.
     pub fn as_str(&self) -> &str {
         &self.written
     }
@@ -42,7 +42,7 @@ impl fmt::Display for Regexp {
     }
 }
 
-/// Compiles an expression of Go.
+/// Compiles a Go expression.
 pub fn compile(go: &str) -> Result<Regexp, String> {
     let compiled = RegexBuilder::new(&translate(go)).size_limit(LARGEST).build().map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "the expression takes more than 4 MiB".to_owned(),
@@ -51,7 +51,7 @@ pub fn compile(go: &str) -> Result<Regexp, String> {
     Ok(Regexp { written: go.to_owned(), compiled })
 }
 
-/// The expression as the `regex` crate writes it.
+/// Translates an expression to the syntax of the `regex` crate.
 fn translate(go: &str) -> String {
     let mut out = String::with_capacity(go.len() + 8);
     let mut rest = go.chars().peekable();
@@ -66,7 +66,7 @@ fn translate(go: &str) -> String {
     out
 }
 
-/// Whether what follows a `{` makes it a repetition: `2}`, `2,}` or `2,3}`.
+/// Returns whether the text after a `{` makes it a repetition: `2}`, `2,}` or `2,3}`.
 fn counts(rest: Peekable<Chars<'_>>) -> bool {
     let inside: String = rest.take_while(|c| c.is_ascii_digit() || ",}".contains(*c)).collect();
     let Some((inside, _)) = inside.split_once('}') else { return false };
@@ -109,7 +109,7 @@ fn escape(rest: &mut Peekable<Chars<'_>>, out: &mut String, in_class: bool) {
         c => {
             out.push('\\');
             out.push(c);
-            // `\x{…}`, `\p{…}`: the brace belongs to it.
+            // In `\x{…}` and `\p{…}`, the brace is part of the escape.
             if "xpP".contains(c) && rest.peek() == Some(&'{') {
                 for c in rest.by_ref() {
                     out.push(c);
@@ -130,7 +130,7 @@ fn escape(rest: &mut Peekable<Chars<'_>>, out: &mut String, in_class: bool) {
     }
 }
 
-/// A class, from behind its `[` to its `]`.
+/// Translates a class, from the character after its `[` to its `]`.
 fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
     out.push('[');
     if rest.peek() == Some(&'^') {
@@ -156,7 +156,7 @@ fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
             }
             '[' => out.push_str("\\["),
             '\\' => escape(rest, out, true),
-            // Two of them would be an operation on sets.
+            // Two of them in a row would be a set operation.
             '&' | '~' => {
                 out.push('\\');
                 out.push(c);

@@ -1,19 +1,20 @@
-//! What a probe measured, and its text form: written directly, since a registry for each probe would cost more than the
-//! probe.
+//! Samples of a probe and their text format. They are formatted directly, because a registry per probe would cost more
+//! than the probe.
 
 use std::borrow::Cow;
 
 use super::metric::{self, Metric, Phase};
 
-/// The longest value of a label, in characters: more than any name of a certificate, less than what fills a memory.
+/// Maximum length of a label value, in characters: longer than any name in a certificate, but short enough to limit
+/// memory.
 const LONGEST_LABEL: usize = 4096;
-/// Below this a whole number is one as a `f64` as well.
+/// Limit below which whole numbers are formatted as integers, which `f64` represents exactly.
 const WHOLE: f64 = 1e15;
 
 /// Samples of one probe.
 #[derive(Debug)]
 pub struct Samples {
-    /// Those without labels, by the rank of their metric.
+    /// Samples without labels, by the rank of their metric.
     plain: [Option<f64>; metric::ALL.len()],
     labelled: Vec<Series>,
 }
@@ -21,7 +22,7 @@ pub struct Samples {
 #[derive(Debug)]
 struct Series {
     metric: Metric,
-    /// Labels as they are written, braces included.
+    /// Labels in text format, including the braces.
     labels: Cow<'static, str>,
     value: f64,
 }
@@ -33,12 +34,12 @@ impl Default for Samples {
 }
 
 impl Samples {
-    /// Sets a metric that has no labels.
+    /// Sets a metric without labels.
     pub(super) fn set(&mut self, metric: Metric, value: f64) {
         self.plain[metric.rank] = Some(value);
     }
 
-    /// Sets a series.
+    /// Sets a metric with labels.
     pub(super) fn set_with(&mut self, metric: Metric, labels: &[(&str, &str)], value: f64) {
         let mut written = String::with_capacity(24 * labels.len());
         let mut sorted = labels.to_vec();
@@ -57,7 +58,7 @@ impl Samples {
         *self.series(metric, written.into()) = value;
     }
 
-    /// Adds to a phase's seconds.
+    /// Adds seconds to a phase.
     pub(super) fn add_phase(&mut self, metric: Metric, phase: Phase, seconds: f64) {
         *self.series(metric, phase.0.into()) += seconds;
     }
@@ -71,7 +72,7 @@ impl Samples {
         &mut self.labelled[at].value
     }
 
-    /// The text format of Prometheus, sorted as its clients sort.
+    /// Renders the text format of Prometheus, in the order of its client libraries.
     pub fn render(&mut self) -> String {
         self.labelled.sort_unstable_by(|a, b| (a.metric.rank, &*a.labels).cmp(&(b.metric.rank, &*b.labels)));
         let mut labelled = self.labelled.iter().peekable();
@@ -94,7 +95,7 @@ impl Samples {
     }
 }
 
-/// A value as Prometheus reads it.
+/// Formats a value for Prometheus.
 fn write(out: &mut String, value: f64) {
     if value.is_nan() {
         out.push_str("NaN");

@@ -1,4 +1,4 @@
-//! TLS as a module sets it, and what is told of the certificates that were seen.
+//! TLS configuration of a module, and metrics about the certificates of the server.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,13 +18,13 @@ use super::samples::Samples;
 use crate::wire::Secured;
 use crate::wire::tls::{Settings, Trusted};
 
-/// What Go's zero time is in Unix time: the original says this of a chain that was not verified.
+/// Go's zero time as Unix time, which blackbox_exporter exports for an unverified chain.
 const NO_TIME: f64 = -62_135_596_800.0;
 
-/// Authorities: their names as they stand in certificates, and when they expire.
+/// Authorities: expiry by encoded subject name.
 type Expiries = HashMap<Vec<u8>, i64>;
 
-/// The system's authorities, read once.
+/// Authorities of the system, read once.
 #[derive(Debug)]
 pub(super) struct Authorities {
     trusted: Trusted,
@@ -32,7 +32,7 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
-    /// Those that the system trusts.
+    /// Loads the authorities that the system trusts.
     pub(super) fn system(trusted: Trusted) -> Self {
         let mut expiries = Expiries::new();
         for certificate in &rustls_native_certs::load_native_certs().certs {
@@ -48,7 +48,7 @@ fn learn(expiries: &mut Expiries, certificate: &[u8]) {
     }
 }
 
-/// Settings of TLS, ready for use.
+/// TLS configuration, ready for use.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) config: Arc<ClientConfig>,
@@ -56,15 +56,15 @@ pub(super) struct Ready {
     verified: bool,
 }
 
-/// A module's settings, kept as long as what they are made of does not change.
+/// TLS configuration of a module, cached while the files it was created from are unchanged.
 #[derive(Debug, Default)]
 pub(super) struct Prepared(Mutex<Option<(Vec<Part>, Arc<Ready>)>>);
 
-/// A file that settings are made of, as it was read.
+/// Content of a file that the configuration was created from.
 type Part = Result<Arc<[u8]>, String>;
 
 impl Prepared {
-    /// The settings; the error says which file is not as it must be.
+    /// Returns the configuration. The error names the invalid file.
     pub(super) fn get(
         &self,
         tls: &Tls,
@@ -127,24 +127,24 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
     if read.is_empty() { Err(format!("`{what}`: there is no certificate in it")) } else { Ok(read) }
 }
 
-/// What is told of a connection within TLS.
+/// Properties of a TLS connection for metrics.
 #[derive(Debug)]
 pub(super) struct Seen {
     version: &'static str,
     cipher: String,
     earliest: f64,
     last_chain: f64,
-    /// Fingerprint, issuer, serial number, subject, alternative names of the server's own certificate.
+    /// Fingerprint, issuer, serial number, subject and alternative names of the server's own certificate.
     leaf: Option<[String; 5]>,
 }
 
 impl Seen {
-    /// What can be seen of a connection.
+    /// Reads the properties of a connection.
     pub(super) fn of(secured: &Secured, ready: &Ready) -> Self {
         Self::with(secured.version, secured.cipher, &secured.chain, ready)
     }
 
-    /// What can be seen of a session.
+    /// Reads the properties of a session.
     pub(super) fn of_session(session: &ClientConnection, ready: &Ready) -> Self {
         let cipher = session.negotiated_cipher_suite().map(|suite| suite.suite());
         Self::with(session.protocol_version(), cipher, session.peer_certificates().unwrap_or_default(), ready)
@@ -161,7 +161,7 @@ impl Seen {
             Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
             _ => "unknown",
         };
-        // Go has the names of the registry; rustls names the suites of TLS 1.3 after the version.
+        // Go uses the names of the IANA registry; rustls prefixes the TLS 1.3 suites with the version.
         let cipher = cipher.and_then(|suite| suite.as_str().map(|name| name.replacen("TLS13_", "TLS_", 1)));
         let parsed: Vec<X509Certificate<'_>> =
             chain.iter().filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, it)| it)).collect();
@@ -195,7 +195,7 @@ impl Seen {
         }
     }
 
-    /// Writes what every prober tells of it.
+    /// Sets the metrics that every prober exports.
     pub(super) fn write(&self, samples: &mut Samples) {
         samples.set(metric::SSL_EARLIEST_CERT_EXPIRY, self.earliest);
         samples.set_with(metric::TLS_VERSION_INFO, &[("version", self.version)], 1.0);
@@ -211,18 +211,19 @@ impl Seen {
         }
     }
 
-    /// Writes when the verified chain expires.
+    /// Sets the expiry of the verified chain.
     pub(super) fn write_chain(&self, samples: &mut Samples) {
         samples.set(metric::SSL_LAST_CHAIN_EXPIRY, self.last_chain);
     }
 
-    /// Writes the cipher.
+    /// Sets the cipher suite.
     pub(super) fn write_cipher(&self, samples: &mut Samples) {
         samples.set_with(metric::TLS_CIPHER_INFO, &[("cipher", &self.cipher)], 1.0);
     }
 }
 
-/// When the verified chain expires: the first of the certificates from the server's own to its authority.
+/// Returns the expiry of the verified chain, which is the earliest of the certificates from the server's own to its
+/// authority.
 fn chain_expiry(sent: &[X509Certificate<'_>], expiries: &Expiries) -> Option<i64> {
     let mut at = sent.first()?;
     let mut expiry = at.validity().not_after.timestamp();
@@ -244,7 +245,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The attributes that have short names, from the last that Go writes to the first.
+/// Attributes with short names, in the reverse of Go's output order.
 const ATTRIBUTES: [(&str, &str); 9] = [
     ("2.5.4.5", "SERIALNUMBER"),
     ("2.5.4.3", "CN"),
@@ -257,7 +258,8 @@ const ATTRIBUTES: [(&str, &str); 9] = [
     ("2.5.4.6", "C"),
 ];
 
-/// A name as Go's `pkix.Name` writes it: in the order of RFC 2253, values of one kind joined by `+`, unknown kinds last.
+/// Formats a name in the same way as Go's `pkix.Name`: in the order of RFC 2253, values of one type joined by `+`,
+/// unknown types last.
 fn distinguished_name(name: &X509Name<'_>) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (oid, short) in ATTRIBUTES {
@@ -265,7 +267,7 @@ fn distinguished_name(name: &X509Name<'_>) -> String {
         let mut values: Vec<String> =
             of_kind.filter_map(|attribute| Some(format!("{short}={}", escaped(attribute.as_str().ok()?)))).collect();
         if matches!(short, "CN" | "SERIALNUMBER") {
-            // Of these Go keeps the last.
+            // Go only keeps the last value of these attributes.
             values = values.pop().into_iter().collect();
         }
         if !values.is_empty() {
@@ -279,7 +281,7 @@ fn distinguished_name(name: &X509Name<'_>) -> String {
         if !known(&id)
             && let Ok(text) = attribute.as_str()
         {
-            // Go writes the value again, as UTF8String or PrintableString.
+            // Go re-encodes the value as UTF8String or PrintableString.
             let printable = |c: char| c.is_ascii_alphanumeric() || " '()+,-./:=?".contains(c);
             let tag: u8 = if text.chars().all(printable) { 0x13 } else { 0x0c };
             let mut der = vec![tag];

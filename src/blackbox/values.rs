@@ -1,5 +1,5 @@
-//! Single values of a `blackbox.yml`, as Go's YAML reads them: any scalar is text, `yes` and `on` are booleans, durations
-//! are Go's, sizes are binary.
+//! Scalar values of a `blackbox.yml` in the way that Go's YAML parser reads them: any scalar is text, `yes` and `on`
+//! are booleans, durations have Go's syntax, sizes are binary.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,20 +13,20 @@ use crate::scenario::tree::{Entry, Node, NodeKind};
 use crate::secret::{Masker, Secret};
 use base64::Engine as _;
 
-/// The longest `expect_bytes` and `send`, in bytes.
+/// Maximum length of `expect_bytes` and `send`, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// Reads one module: what is wrong goes to the reader, what is not supported refuses the module.
+/// Reads one module. Errors go to the reader; unsupported settings disable the module.
 pub(super) struct Reading<'r> {
     pub(super) r: &'r mut Reader,
     pub(super) refused: Option<String>,
     pub(super) masker: Masker,
-    /// The files that the part being read names.
+    /// Files named in the current section.
     pub(super) files: Vec<PathBuf>,
 }
 
 impl Reading<'_> {
-    /// The keys of a map; nothing is a map without keys, as in the original.
+    /// Reads the keys of a map. Null is a map without keys, as in blackbox_exporter.
     pub(super) fn map<'a>(&mut self, node: &'a Node, what: &str, tables: &[&[Key]]) -> Option<Fields<'a>> {
         if node.is_null() {
             return Some(Fields::of(Vec::new(), node.span));
@@ -34,12 +34,12 @@ impl Reading<'_> {
         self.r.fields(node, what, tables)
     }
 
-    /// The entries of a map with keys of one's own.
+    /// Reads the entries of a map with arbitrary keys.
     pub(super) fn entries<'a>(&mut self, node: &'a Node, what: &str) -> Vec<&'a Entry> {
         if node.is_null() { Vec::new() } else { self.r.entries(node, what).unwrap_or_default() }
     }
 
-    /// The items of a list; nothing is an empty one.
+    /// Reads the items of a list. Null is an empty list.
     pub(super) fn list<'a>(&mut self, node: Option<&'a Node>, what: &str) -> &'a [Node] {
         match node {
             Some(node) if !node.is_null() => self.r.list(node, what).unwrap_or_default(),
@@ -47,7 +47,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Something in a module that is read and not supported: no probe can use the module.
+    /// Reports an unsupported setting and disables the module.
     pub(super) fn refuse(&mut self, span: Span, what: &str) {
         let message = format!("{what} is not supported: no probe can use this module");
         let found = Diagnostic::warning(&self.r.source, span, message);
@@ -55,7 +55,7 @@ impl Reading<'_> {
         self.refused.get_or_insert_with(|| format!("{what} is not supported"));
     }
 
-    /// Keys that are read by name and not supported.
+    /// Disables the module if it has any of these unsupported keys.
     pub(super) fn refuse_keys(&mut self, fields: &Fields<'_>, names: &[&str]) {
         for name in names {
             if let Some(entry) = fields.entry(name).filter(|entry| !entry.value.is_null()) {
@@ -64,7 +64,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Bytes: text, or base64 behind `!!binary`. Nothing is nothing.
+    /// Reads bytes: text, or base64 with `!!binary`. Null gives `None`.
     pub(super) fn bytes(&mut self, node: &Node, what: &str) -> Option<Vec<u8>> {
         let NodeKind::Scalar(scalar) = &node.kind else {
             self.r.unexpected(node, what, "text");
@@ -91,7 +91,7 @@ impl Reading<'_> {
         (!bytes.is_empty()).then_some(bytes)
     }
 
-    /// Text; empty text is nothing, as in the original.
+    /// Reads text. Empty text gives `None`, as in blackbox_exporter.
     pub(super) fn text(&mut self, node: Option<&Node>, what: &str) -> Option<String> {
         let node = node?;
         let NodeKind::Scalar(scalar) = &node.kind else {
@@ -105,7 +105,7 @@ impl Reading<'_> {
         (!node.is_null() && !scalar.text.is_empty()).then(|| scalar.text.clone())
     }
 
-    /// Text that nobody may see.
+    /// Reads secret text and masks it.
     pub(super) fn secret(&mut self, node: Option<&Node>, what: &str) -> Option<Secret<String>> {
         let text = self.text(node, what)?;
         self.masker.add(&text);
@@ -113,24 +113,24 @@ impl Reading<'_> {
         Some(Secret::new(text))
     }
 
-    /// A file. Probes find what is in it among the files of the module.
+    /// Reads the path of a file and adds it to the files of the module, whose content is available to probes.
     pub(super) fn path(&mut self, node: Option<&Node>, what: &str) -> Option<PathBuf> {
         let path = PathBuf::from(self.text(node, what)?);
         self.files.push(path.clone());
         Some(path)
     }
 
-    /// A list of files.
+    /// Reads a list of file paths.
     pub(super) fn paths(&mut self, node: Option<&Node>, what: &str) -> Vec<PathBuf> {
         self.list(node, what).iter().filter_map(|item| self.path(Some(item), what)).collect()
     }
 
-    /// A list of texts.
+    /// Reads a list of texts.
     pub(super) fn texts(&mut self, node: Option<&Node>, what: &str) -> Vec<String> {
         self.list(node, what).iter().filter_map(|item| self.text(Some(item), what)).collect()
     }
 
-    /// Text as pairs: `name: value`.
+    /// Reads pairs of text: `name: value`.
     pub(super) fn pairs(&mut self, node: Option<&Node>, what: &str) -> Vec<(String, String)> {
         let Some(node) = node else { return Vec::new() };
         let entries = self.entries(node, what);
@@ -140,7 +140,7 @@ impl Reading<'_> {
             .collect()
     }
 
-    /// `true` or `false`, and what YAML 1.1 took for them.
+    /// Reads a boolean: `true` or `false`, and the YAML 1.1 alternatives.
     pub(super) fn boolean(&mut self, node: Option<&Node>, what: &str, default: bool) -> bool {
         let Some(node) = node.filter(|node| !node.is_null()) else { return default };
         let plain = node.scalar().filter(|scalar| scalar.plain).map(|scalar| scalar.text.as_str());
@@ -154,7 +154,7 @@ impl Reading<'_> {
         }
     }
 
-    /// A whole number up to a limit.
+    /// Reads a whole number up to a limit.
     pub(super) fn number(&mut self, node: Option<&Node>, what: &str, limit: u32) -> Option<u32> {
         let node = node.filter(|node| !node.is_null())?;
         let number = node.scalar().filter(|scalar| scalar.plain).and_then(|scalar| scalar.text.parse::<i64>().ok());
@@ -167,7 +167,7 @@ impl Reading<'_> {
         }
     }
 
-    /// A duration as Go writes it; 0 is nothing.
+    /// Reads a duration in Go's syntax. 0 gives `None`.
     pub(super) fn duration(&mut self, node: Option<&Node>, what: &str) -> Option<Duration> {
         let node = node.filter(|node| !node.is_null())?;
         let text = self.text(Some(node), what)?;
@@ -181,7 +181,7 @@ impl Reading<'_> {
         }
     }
 
-    /// A size, in bytes.
+    /// Reads a size, in bytes.
     pub(super) fn size(&mut self, node: Option<&Node>, what: &str) -> u64 {
         let Some(node) = node.filter(|node| !node.is_null()) else { return 0 };
         let Some(text) = self.text(Some(node), what) else { return 0 };
@@ -192,7 +192,7 @@ impl Reading<'_> {
         })
     }
 
-    /// An address.
+    /// Reads an IP address.
     pub(super) fn address(&mut self, node: Option<&Node>, what: &str) -> Option<IpAddr> {
         let text = self.text(node, what)?;
         let address = text.parse().ok();
@@ -202,14 +202,14 @@ impl Reading<'_> {
         address
     }
 
-    /// One of a few words.
+    /// Reads one of a set of words.
     pub(super) fn word<'w>(&mut self, node: Option<&Node>, what: &str, words: &[&'w str]) -> Option<&'w str> {
         let node = node.filter(|node| !node.is_null())?;
         self.text(Some(node), what)?;
         self.r.word(node, what, words)
     }
 
-    /// An expression.
+    /// Reads a regular expression.
     pub(super) fn regex(&mut self, node: &Node, what: &str) -> Option<Regexp> {
         let text = self.text(Some(node), what)?;
         match regexp::compile(&text) {
@@ -222,13 +222,13 @@ impl Reading<'_> {
         }
     }
 
-    /// Expressions.
+    /// Reads a list of regular expressions.
     pub(super) fn regexes(&mut self, node: Option<&Node>, what: &str) -> Vec<Regexp> {
         self.list(node, what).iter().filter_map(|item| self.regex(item, what)).collect()
     }
 }
 
-/// A duration as Go's `time.ParseDuration` reads it, without signs.
+/// Parses a duration in the same way as Go's `time.ParseDuration`, but without signs.
 fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -254,11 +254,11 @@ fn go_duration(text: &str) -> Option<Duration> {
             };
         rest = &rest[letters..];
     }
-    // A day is far above any timeout, and far below any overflow.
+    // A day is far above any timeout and far below any overflow.
     (seconds <= 86_400.0).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// A size as the original reads it: `10MB` and `10MiB` are the same.
+/// Parses a size as in blackbox_exporter, where `10MB` and `10MiB` are the same.
 fn binary_size(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);

@@ -1,4 +1,4 @@
-//! The websocket prober: an upgrade, and what is said after it.
+//! The websocket prober: an upgrade followed by the `query_response` dialogue.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::permit::Target;
 use super::probe::{Probe, Stopped, Verdict};
 use crate::wire::{Offer, Route, Stream, secure, server_name, tunnel};
 
-/// The largest message, in bytes.
+/// Maximum size of a message, in bytes.
 const LARGEST: usize = 1 << 20;
 
 /// Probes a WebSocket server.
@@ -45,7 +45,7 @@ async fn converse(probe: &mut Probe<'_>, websocket: &Websocket) -> Verdict {
     let began = Instant::now();
     let verdict = talk(probe, websocket, &mut stream).await;
     probe.samples.add_phase(metric::WEBSOCKET_DURATION, metric::TRANSFER, began.elapsed().as_secs_f64());
-    // A polite end; nobody waits for the answer.
+    // Closes the connection properly, but does not wait long for the response.
     let _ = tokio::time::timeout(Duration::from_millis(100), stream.close(None)).await;
     verdict
 }
@@ -62,7 +62,7 @@ async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Res
 
     let began = Instant::now();
     let mut as_http = url.clone();
-    // ws and wss are as special as http and https, so that one can stand for the other.
+    // `ws` and `wss` are special schemes like `http` and `https`, so one can be replaced by the other.
     let _ = as_http.set_scheme(if secure_wanted { "https" } else { "http" });
     let proxy = websocket.client.proxy.for_url(&as_http);
     let stream = match &proxy {
@@ -166,7 +166,7 @@ async fn talk(probe: &mut Probe<'_>, websocket: &Websocket, stream: &mut WebSock
     Ok(true)
 }
 
-/// The next message that carries something.
+/// Returns the next message with content.
 async fn next(probe: &mut Probe<'_>, stream: &mut WebSocketStream<Stream>) -> Result<Vec<u8>, Stopped> {
     loop {
         match stream.next().await {

@@ -1,31 +1,30 @@
-//! The body of an HTTP answer, read within a bound, how long its sender wants to be left alone, and the cause of an error
-//! of the HTTP client.
+//! Bounded reading of HTTP response bodies, `Retry-After` headers, and root causes of HTTP client errors.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// A body, as far as it was read.
+/// Body as far as it was read.
 #[derive(Debug)]
 pub struct Body {
-    /// Its bytes, of which there are at most as many as the caller allows.
+    /// Bytes of the body, at most as many as the caller allows.
     pub bytes: Vec<u8>,
-    /// Where it ended.
+    /// Cause of the end.
     pub end: End,
 }
 
-/// Where reading a body ended.
+/// Cause of the end of a body.
 #[derive(Debug)]
 pub enum End {
-    /// Where the body ends.
+    /// The body is complete.
     Whole,
-    /// At the bound.
+    /// The limit was reached.
     Cut,
-    /// In the middle, with the connection.
+    /// The connection was closed in the middle of the body.
     Broken(reqwest::Error),
 }
 
-/// Reads at most `max_bytes` of the body of an answer.
+/// Reads at most `max_bytes` of the body of a response.
 pub async fn body(answer: &mut reqwest::Response, max_bytes: usize) -> Body {
     let mut bytes = Vec::new();
     let end = loop {
@@ -42,8 +41,8 @@ pub async fn body(answer: &mut reqwest::Response, max_bytes: usize) -> Body {
     Body { bytes, end }
 }
 
-/// The innermost cause of an error: the outer ones only say that a request failed. For a certificate it says why it is not
-/// accepted.
+/// Returns the innermost cause of an error, because the outer ones only report that a request failed. For a
+/// certificate, the text contains the reason of its rejection.
 pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(rustls::Error::InvalidCertificate(problem)) = rustls_error(error) {
         return format!("the certificate is not accepted: {}", certificate_problem(problem));
@@ -57,7 +56,7 @@ pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
     last
 }
 
-/// Why a certificate is not accepted, in words.
+/// Describes the reason for rejecting a certificate.
 pub fn certificate_problem(problem: &rustls::CertificateError) -> String {
     use rustls::CertificateError as E;
     match problem {
@@ -75,14 +74,14 @@ pub fn certificate_problem(problem: &rustls::CertificateError) -> String {
     }
 }
 
-/// The error of rustls inside a chain of errors, if there is one.
+/// Returns the rustls error in a chain of errors, if there is one.
 pub fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<rustls::Error>() {
             return Some(found);
         }
-        // An io::Error hides what it wraps from `source`.
+        // `source` of an `io::Error` does not return the error that it wraps.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         if let Some(found) = inner.and_then(|inner| rustls_error(inner)) {
             return Some(found);
@@ -92,7 +91,7 @@ pub fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<
     None
 }
 
-/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3). Not bounded.
+/// Parses the value of `Retry-After`: seconds, or a date (RFC 9110, 10.2.3). The result is not limited.
 pub fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     match text.parse::<u64>() {

@@ -1,4 +1,4 @@
-//! Credentials of the agent configuration: tokens, passwords, URLs that hold one. None of them is ever shown.
+//! Credentials of the agent configuration: tokens, passwords, and URLs that contain one. They are never shown.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::scenario::reader::Reader;
 use crate::scenario::tree::{Node, NodeKind};
 use crate::secret::{SHORTEST, Secret};
 
-/// What a credential looks like in the agent configuration.
+/// Form of a credential in the agent configuration.
 pub const SECRET: Shape = Shape::Either(&[Shape::Text, Shape::Keys(&[FROM])]);
 const FROM: &[Key] = &[
     Key {
@@ -20,22 +20,22 @@ const FROM: &[Key] = &[
     Key { name: "env", shape: Some(Shape::Text), doc: "a variable of the agent's environment" },
 ];
 
-/// The largest file that is read for a credential.
+/// Maximum size of a file with a credential, in bytes.
 const LARGEST: u64 = 64 << 10;
 
-/// A credential, by where it comes from. Read for each try, so that a renewed one counts at once.
+/// Credential by source. It is read for each attempt, so that a renewed one takes effect at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// It stands in the agent's file.
+    /// Text in the agent configuration.
     Text(Secret<String>),
-    /// A file; a line end at its end is not part of it.
+    /// File; a line break at its end is not part of the credential.
     File(SmallFile),
-    /// A variable of the agent's environment.
+    /// Environment variable of the agent.
     Env(String),
 }
 
 impl Credential {
-    /// Reads a credential of the agent configuration, and says of what is written out that it must be shown nowhere.
+    /// Reads a credential of the agent configuration, and marks a literal value so that it is masked everywhere.
     pub fn from_config(r: &mut Reader, node: &Node, what: &str) -> Option<Self> {
         if !matches!(node.kind, NodeKind::Map(_)) {
             let text = r.text(node, what)?;
@@ -61,12 +61,12 @@ impl Credential {
         }
     }
 
-    /// One that is known.
+    /// Creates a credential from a known value.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(Secret::new(text.into()))
     }
 
-    /// The file that it comes from, if it does.
+    /// Returns the file of the credential if it is in one.
     pub fn file(&self) -> Option<&SmallFile> {
         match self {
             Self::File(file) => Some(file),
@@ -74,7 +74,7 @@ impl Credential {
         }
     }
 
-    /// Its value. The error names the place and never a value.
+    /// Reads the value. The error contains the source but never the value.
     pub async fn read(&self) -> Result<String, String> {
         let value = match self {
             Self::Text(text) => text.expose().clone(),
@@ -90,14 +90,14 @@ impl Credential {
         if value.is_empty() { Err(format!("{} is empty", self.place())) } else { Ok(value) }
     }
 
-    /// Its value as a URL.
+    /// Reads the value and parses it as a URL.
     pub async fn url(&self) -> Result<url::Url, String> {
         let url = url::Url::parse(self.read().await?.trim()).ok();
         url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| format!("{} holds no URL that begins with http:// or https://", self.place()))
     }
 
-    /// Where it comes from, in words.
+    /// Describes the source of the credential.
     pub fn place(&self) -> String {
         match self {
             Self::Text(_) => "the text in the agent's file".to_owned(),
@@ -107,7 +107,8 @@ impl Credential {
     }
 }
 
-/// Marks text, and the parts of it that are telling by themselves, as a credential: it is shown nowhere.
+/// Marks a text, and the parts of it that are revealing by themselves, as a credential, so that they are masked
+/// everywhere.
 pub fn hide(r: &Reader, text: &str) {
     r.source.credentials.add(text);
     for part in credentials::parts_of_url(text) {

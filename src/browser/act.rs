@@ -1,5 +1,6 @@
-//! What actions have in common: each waits until its element is there, alone, visible, enabled, at rest and in reach,
-//! and then acts once. And those that are about no element, or little of it: `goto`, `press`, `select`.
+//! Common parts of all actions: each waits until its element is present, unique, visible, enabled, stable and
+//! reachable, and then acts once. Also contains the actions that need no element or not only one: `goto`, `press`,
+//! `select`.
 
 use std::time::Duration;
 
@@ -19,14 +20,14 @@ use crate::scenario::{Matcher, SelectOption, Target, Template, Travel};
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen};
 
-/// How much longer a page that has loaded may take to say how.
+/// Additional time in which a loaded page must report the result of its navigation.
 const ASKING: Duration = Duration::from_secs(2);
 
-/// How long after an aborted navigation it may be told that it was a download.
+/// Time after an aborted navigation in which the event of a download may arrive.
 const DOWNLOAD_NOTICE: Duration = Duration::from_millis(500);
 
-/// What the document says of how it came to be. Chromium shows failed navigations as a page of its own, and its driver
-/// reports some of them as a success.
+/// Returns how the document was loaded. Chromium displays failed navigations as a page of its own, and its driver
+/// reports some of them as successful.
 const ARRIVED: &str = "
     const entry = performance.getEntriesByType('navigation')[0];
     const failed = document.URL.startsWith('chrome-error:');
@@ -35,24 +36,24 @@ const ARRIVED: &str = "
     return {url: document.URL, status: entry ? entry.responseStatus : 0, origin: performance.timeOrigin, failed,
             error: failed ? (shown && shown.textContent) || data || 'ERR_FAILED' : null};";
 
-/// Which entry of its history the page is, and which document.
+/// Returns the history entry and the document of the page.
 const ENTRY: &str = "
     const entry = globalThis.navigation && navigation.currentEntry;
     return {url: document.URL, origin: performance.timeOrigin, key: entry ? entry.key : null};";
 
-/// More clicks than a choice in a list needs.
+/// Maximum number of clicks to choose from a list, more than any choice needs.
 const MOST_PICKED: usize = 200;
 
-/// Pauses between two looks, growing.
+/// Growing pauses between attempts.
 pub(super) struct Pauses(Duration);
 
 impl Pauses {
-    /// From 50 ms …
+    /// Creates a pause of 50 ms …
     pub(super) fn new() -> Self {
         Self(Duration::from_millis(50))
     }
 
-    /// … to 200 ms. False when the time is up.
+    /// Sleeps, and extends the next pause up to 200 ms. Returns false when the time is up.
     pub(super) async fn wait(&mut self, deadline: Instant) -> bool {
         let now = Instant::now();
         if now >= deadline {
@@ -64,14 +65,14 @@ impl Pauses {
     }
 }
 
-/// What is done to an element once the script has found it ready; none: the script does all of it.
+/// Command for an element that the script has found ready. `None` if the script does everything itself.
 pub(super) type Then<'a> = &'a (dyn Fn(&Answer, &ElementId) -> Option<Command> + Sync);
 
-/// For actions that the script does.
+/// For actions that the script performs.
 pub(super) const NOTHING: Then<'static> = &|_, _| None;
 
 impl Page {
-    /// Opens a URL and looks how that went.
+    /// Opens a URL and checks the result of the navigation.
     pub(super) async fn goto(
         &mut self,
         url: &At<Template>,
@@ -102,7 +103,7 @@ impl Page {
             return Ok(());
         }
         if arrived.is_null() {
-            // The next step answers the dialog that is in the way.
+            // A dialog blocks the page, and the next step will answer it.
             return Ok(());
         }
         let origin = arrived["origin"].as_f64().unwrap_or_default();
@@ -120,7 +121,7 @@ impl Page {
             return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
                 .compared("a status below 400", status.to_string()));
         }
-        // Chromium shows an empty answer with such a status as an error of its own.
+        // Chromium displays an empty response with such a status as an error of its own.
         let expected = wanted_status.is_some() && status >= 400;
         if let Some(error) = arrived["error"].as_str()
             && !expected
@@ -138,7 +139,7 @@ impl Page {
         Ok(())
     }
 
-    /// Goes back or forward as the browser's buttons do, or loads the page again.
+    /// Goes back or forward, or reloads the page, in the same way as the buttons of the browser.
     pub(super) async fn travel(&mut self, travel: Travel, deadline: Instant) -> Result<(), Failure> {
         let since = Instant::now();
         let left = deadline.saturating_duration_since(since);
@@ -176,7 +177,7 @@ impl Page {
                 Err(Trouble::Again(_)) => before.clone(),
                 Err(trouble) => return Err(trouble.failure()),
             };
-            // A dialog is in the way, which the next step answers.
+            // A dialog blocks the page, and the next step will answer it.
             if now.is_null() && self.dialog_is_awaited {
                 return Ok(());
             }
@@ -208,7 +209,7 @@ impl Page {
         let downloads = self.watch.downloads();
         self.locate_at(url).await?;
         let navigated = if self.bidi().is_some() {
-            // The classic command reports some failed navigations as a success.
+            // The classic command reports some failed navigations as successful.
             let params = json!({"context": self.window, "url": url, "wait": "interactive"});
             self.ask("browsingContext.navigate", params, left).await
         } else {
@@ -216,15 +217,15 @@ impl Page {
             self.call(Command::post("url", json!({"url": url})), left).await
         };
         match navigated {
-            // A page that sends on to another one while it loads.
+            // The page redirected to another one while it was loading.
             Ok(_) | Err(Trouble::Again(_)) => {}
-            // A download, or an answer without a page; else another navigation has taken its place, or the document can
-            // tell its status.
+            // This may be a download or a response without a page. Otherwise another navigation has taken its place, or
+            // the document can report its status.
             Err(Trouble::Net(code)) if code == "ERR_ABORTED" => {
                 self.watch.download_after(downloads, Instant::now() + DOWNLOAD_NOTICE).await;
             }
             Err(Trouble::Net(code)) if code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => {}
-            // Nobody is there to be asked for a user and a password.
+            // There is nobody to enter a user and password.
             Err(Trouble::Net(code)) if code == "ERR_INVALID_AUTH_CREDENTIALS" => return Ok(json!({"status": 401})),
             Err(trouble) => return Err(trouble),
         }
@@ -234,7 +235,7 @@ impl Page {
         let mut pauses = Pauses::new();
         loop {
             let arrived = self.script(ARRIVED, &Json::Null, deadline + ASKING).await?;
-            // A script that a dialog has cut off answers with nothing.
+            // A script that was interrupted by a dialog returns null.
             if !arrived.is_null() || self.dialog_is_awaited {
                 return Ok(arrived);
             }
@@ -245,7 +246,7 @@ impl Page {
         }
     }
 
-    /// A place that the scenario names is no secret to the pages it opens: nobody is there to give the permission.
+    /// Grants access to the geolocation that the scenario sets, because there is nobody to give the permission.
     async fn locate_at(&mut self, url: &str) -> Result<(), Trouble> {
         let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         let Some(located) = &mut self.located else { return Ok(()) };
@@ -278,7 +279,7 @@ impl Page {
         self.patience(deadline).await.map_err(Trouble::failure)?;
         let engine = self.session().engine;
         let query = Query::new(target, values)?.with(json!({"then": "choose", "options": options}));
-        // Lists that a page has made are opened and chosen from by clicks, one at a time.
+        // Lists that a page implements itself are opened and operated by clicks, one at a time.
         let (mut opened, mut picked) = (false, 0);
         loop {
             let query = query.clone().with(json!({"opened": opened, "picked": picked}));
@@ -300,7 +301,7 @@ impl Page {
         }
     }
 
-    /// Presses a key or chord, in an element where one is named.
+    /// Presses a key or chord, in an element if one is given.
     pub(super) async fn press(
         &mut self,
         keys: &At<Vec<String>>,
@@ -317,24 +318,24 @@ impl Page {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match self.point(Command::keys(chord), &Answer(Json::Null), left).await {
-            // The key was pressed; what it led to is for the next step to see.
+            // The key was pressed; the next step will check the effect.
             Ok(()) | Err(Trouble::Again(_) | Trouble::Closed) => self.let_begin(deadline).await,
             Err(trouble) => Err(trouble.failure()),
         }
     }
 
-    /// Comes back where a window has closed while something was looked for in it. In a frame nothing goes on: the step
-    /// speaks of one of the window that is gone.
+    /// Makes another window the current one if the current one closed during a query. Fails within a frame, because the
+    /// step refers to a frame of the closed window.
     pub(super) async fn come_back_within(&mut self) -> Result<(), Failure> {
         if !self.place.path.is_empty() {
             return Err(Trouble::Closed.failure());
         }
-        // The driver has said so; the events say it in a moment.
+        // The driver has already reported it; the event follows shortly.
         self.watch.closes(&self.window, Instant::now() + PROMPT).await;
         self.come_back().await.map_err(Trouble::failure)
     }
 
-    /// Does to the element what the script cannot do. False when it is not ready.
+    /// Performs the part of an action that the script cannot do. Returns false if the element is not ready.
     async fn finish(&mut self, answer: &mut Answer, then: Then<'_>, deadline: Instant) -> Result<bool, Trouble> {
         if answer.done() {
             return Ok(true);
@@ -344,14 +345,14 @@ impl Page {
         let Some(command) = then(answer, &element) else { return Ok(true) };
         let left = deadline.saturating_duration_since(Instant::now());
         match self.point(command, answer, left).await {
-            // What was done has closed the window.
+            // The action has closed the window.
             Ok(()) | Err(Trouble::Closed) => Ok(true),
             Err(trouble) => Err(trouble),
         }
     }
 
-    /// Looks until the element is ready, and acts on it; what the page refuses because it has just changed is tried
-    /// again. Returns what was seen of the element.
+    /// Waits until the element is ready and acts on it. Errors caused by a change of the page are retried. Returns the
+    /// last answer of the locator script.
     pub(super) async fn once(&mut self, query: &Query, deadline: Instant, then: Then<'_>) -> Result<Answer, Failure> {
         let since = Instant::now();
         let mut pauses = Pauses::new();

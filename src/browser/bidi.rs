@@ -1,8 +1,8 @@
-//! WebDriver `BiDi` (<https://w3c.github.io/webdriver-bidi/>): one WebSocket of a session, commands and events.
+//! WebDriver `BiDi` (<https://w3c.github.io/webdriver-bidi/>): commands and events over one WebSocket per session.
 //!
-//! Invariants: every command has a deadline of its own, since a dead page answers nothing and closes nothing; events
-//! are handed over in the order in which they came, before the answer that came after them. Deliberately absent: typed
-//! structs for every command; the few that are used are built where they are used.
+//! Invariants: every command has its own deadline, because a dead page neither responds nor closes the connection;
+//! events are delivered in the order of arrival, before any response that arrived after them. There are deliberately no
+//! typed structs for commands; the few that are used are built where they are used.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,23 +20,23 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_asyn
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// So many commands may wait to be written; a caller beyond waits, within its deadline.
+/// Maximum number of commands waiting to be written; further callers wait within their deadline.
 const WAITING: usize = 32;
 
-/// The largest message: a screenshot of a long page.
+/// Maximum size of a message, in bytes: a screenshot of a long page.
 const LARGEST: usize = 256 << 20;
 
-/// Who is told of events: the method, its parameters, and when it came.
+/// Callback for events, with the method, the parameters and the time of arrival.
 pub(super) type Listener = Arc<dyn Fn(&str, &Json, SystemTime) + Send + Sync>;
 
-/// Why a command gave nothing.
+/// Cause of a command without a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BidiError {
     /// The connection is closed: the browser or its driver is gone.
     Closed,
-    /// No answer in time.
+    /// There was no response in time.
     Timeout,
-    /// The browser's own word: its error code and message.
+    /// The browser rejected the command with an error code and a message.
     Refused(String, String),
 }
 
@@ -52,7 +52,7 @@ impl std::fmt::Display for BidiError {
 
 type Answer = oneshot::Sender<Result<Json, BidiError>>;
 
-/// A handle to the connection; clones share it. It closes with the last one.
+/// A handle to the connection. Clones share it, and it closes when the last one is dropped.
 #[derive(Clone)]
 pub(super) struct Bidi {
     commands: mpsc::Sender<(u64, String, Answer)>,
@@ -66,7 +66,7 @@ struct Shared {
 }
 
 impl Bidi {
-    /// Connects; the connection is owned by a task of `tasks`.
+    /// Connects. A task of `tasks` owns the connection.
     pub(super) async fn connect(
         url: &str,
         tls: &Arc<rustls::ClientConfig>,
@@ -91,7 +91,7 @@ impl Bidi {
         Ok(Self { commands, shared })
     }
 
-    /// Sends a command and waits for its answer, `limit` at most.
+    /// Sends a command and waits for its response for at most `limit`.
     pub(super) async fn call(&self, method: &str, params: Json, limit: Duration) -> Result<Json, BidiError> {
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         tracing::trace!(id, method, "command");
@@ -104,17 +104,17 @@ impl Bidi {
         timeout(limit, asking).await.unwrap_or(Err(BidiError::Timeout))
     }
 
-    /// Who is told of events from now on.
+    /// Sets the callback for events.
     pub(super) fn listen(&self, listener: Option<Listener>) {
         *self.shared.listener.lock().unwrap_or_else(PoisonError::into_inner) = listener;
     }
 
-    /// Whether the connection is gone.
+    /// Returns whether the connection is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.shared.closed.is_cancelled()
     }
 
-    /// Cancelled when the connection is gone; cancelling it closes the connection.
+    /// Returns a token that is cancelled when the connection is closed. Cancelling it closes the connection.
     pub(super) fn closing(&self) -> CancellationToken {
         self.shared.closed.clone()
     }
@@ -125,16 +125,16 @@ async fn own(
     mut commands: mpsc::Receiver<(u64, String, Answer)>,
     shared: Arc<Shared>,
 ) {
-    // However this task ends, also when its runtime drops it, those who wait are told.
+    // Notifies all waiting callers however this task ends, even if it is dropped with its runtime.
     let _closed = shared.closed.clone().drop_guard();
     let mut waiting: HashMap<u64, Answer> = HashMap::new();
     loop {
         tokio::select! {
-            // Whoever ends the session ends this as well: a Grid may leave its end of the line open.
+            // The end of the session must end this task too, because a Grid may leave its end of the connection open.
             () = shared.closed.cancelled() => break,
             command = commands.recv() => {
                 let Some((id, text, answer)) = command else { break };
-                // Those who lost patience are forgotten.
+                // Remove commands whose callers have timed out.
                 waiting.retain(|_, answer| !answer.is_closed());
                 if socket.send(Message::text(text)).await.is_err() {
                     let _ = answer.send(Err(BidiError::Closed));

@@ -1,8 +1,9 @@
-//! Where sessions come from: a pool of warm browsers, never more than the agent allows.
+//! Pool of warm browser sessions with a maximum size.
 //!
-//! A run takes an idle session and finds a user context in it that was made for it; afterwards the context is removed,
-//! the next one is made, and the session waits. One that is old, large, much used or odd is replaced. Where a driver
-//! has no `BiDi`, and where it is asked for, a run starts a browser of its own.
+//! A run takes an idle session, in which a user context is already prepared for it. After the run, that context is
+//! removed, the next one is created and the session becomes idle again. Sessions that are old, large, used often or in
+//! an unexpected state are replaced. If a driver has no `BiDi`, or if it is configured, each run starts a browser of
+//! its own.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -33,22 +34,23 @@ use crate::outcome::Failure;
 use crate::wire::tls::{Settings, Trusted};
 use crate::wire::{ClosedPort, Reach};
 
-/// How long a driver and its browser may show no sign of life while they start, and how long one at an endpoint may take.
+/// Maximum time without a sign of life while a driver and its browser start, and maximum total time for one at an
+/// endpoint.
 const STARTING: Duration = Duration::from_secs(30);
 
-/// How long a run may use its session when nothing is said.
+/// Default maximum time for which a run may use its session.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How often free memory is looked at while there is not enough.
+/// Interval between checks of the free memory while there is not enough.
 const MEMORY_LOOKS: Duration = Duration::from_millis(250);
 
-/// A session that waited shorter for its run is busy: the next run is likely to follow as soon.
+/// Idle time below which a session counts as busy, because the next run is likely to follow as soon.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// A run that waits so long says why in the log.
+/// Waiting time after which the cause is logged.
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 
-/// Where sessions come from. Clones share everything.
+/// The browser pool. Clones share everything.
 #[derive(Clone)]
 pub struct Browsers(Arc<Inner>);
 
@@ -57,20 +59,20 @@ struct Inner {
     folder: PathBuf,
     agent: PathBuf,
     metrics: Metrics,
-    /// Where drivers listen.
+    /// Ports of the drivers.
     ports: PortBlock,
-    /// Which ports of our own requests cannot reach, nor pages.
+    /// Ports of this agent that neither requests nor pages can reach.
     reach: Reach,
-    /// The port that the agent's web server listens on.
+    /// Port of the agent's web server.
     web_port: Option<u16>,
-    /// The port of a WebDriver endpoint on this machine that is not ours.
+    /// Port of an external WebDriver endpoint on this machine.
     _endpoint: Option<ClosedPort>,
-    /// One for each run that may have a browser at the same time.
+    /// One permit for each run that may have a browser at the same time.
     places: Arc<Semaphore>,
-    /// Sessions that wait for a run, the one that was used last at the end.
+    /// Idle sessions, the most recently used one last.
     idle: Mutex<Vec<Session>>,
     numbers: AtomicU64,
-    /// Made with the first session.
+    /// Created with the first session.
     used: Mutex<Option<(Arc<Folder>, Guard)>>,
     http: reqwest::Client,
     tls: Arc<rustls::ClientConfig>,
@@ -79,15 +81,15 @@ struct Inner {
     stop: CancellationToken,
 }
 
-/// What a driver says when the port that was free for one family of addresses is taken for the other.
+/// Driver message when a port that was free for one address family is taken for the other.
 const PORT_TAKEN: &str = "Address already in use";
-/// How often a driver is started for one session before it is given up.
+/// Maximum number of attempts to start a driver for one session.
 const STARTS: usize = 5;
 
-/// Why a session was not started.
+/// Cause of a session that was not started.
 struct NotStarted {
     failure: Failure,
-    /// The place it was for, where another try may help.
+    /// Permit for the session, if another attempt may succeed.
     again: Option<OwnedSemaphorePermit>,
 }
 
@@ -97,7 +99,8 @@ impl From<Failure> for NotStarted {
     }
 }
 
-/// How the endpoint is spoken to: its certificate comes from the system's roots, or from those that the configuration names.
+/// Returns the TLS configuration for the endpoint, whose certificate must be signed by a root of the system or of the
+/// configuration.
 fn of_endpoint(config: &Config) -> rustls::ClientConfig {
     let trusted = Trusted::system();
     let settings = Settings { further: config.roots.clone(), ..Settings::default() };
@@ -106,20 +109,21 @@ fn of_endpoint(config: &Config) -> rustls::ClientConfig {
         trusted.client_config()
     });
     let mut tls = rustls::ClientConfig::clone(&built);
-    // The connector says itself which protocols it speaks.
+    // The connector sets the protocols itself.
     tls.alpn_protocols.clear();
     tls
 }
 
 impl Browsers {
-    /// `folder`: a folder for this agent's state, made when it is needed; every session has its temporary files there.
-    /// `agent`: the wachta executable, which is also the guard process.
+    /// Creates the pool. `folder` is for this agent's state and is created on demand; every session stores its
+    /// temporary files there. `agent` is the wachta executable, which is also the guard process.
     pub fn new(config: Config, folder: PathBuf, agent: PathBuf, metrics: Metrics) -> Self {
         Self::closing(config, folder, agent, metrics, Reach::default(), None)
     }
 
-    /// As [`Browsers::new`]. Ports of drivers are closed in `reach` to requests and probes. Pages reach neither them nor
-    /// the agent's web server at `web_port`, unless `reach` allows it when their browser is started.
+    /// Creates the pool in the same way as [`Browsers::new`]. Ports of drivers are closed in `reach` for requests and
+    /// probes. Pages can reach neither them nor the agent's web server at `web_port`, unless `reach` allows it when
+    /// their browser is started.
     pub fn closing(
         config: Config,
         folder: PathBuf,
@@ -131,7 +135,7 @@ impl Browsers {
         let tls = of_endpoint(&config);
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        // Commands are small and one waits for another.
+        // Commands are small, and each waits for the previous one.
         tcp.set_nodelay(true);
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls.clone())
@@ -169,14 +173,14 @@ impl Browsers {
         browsers
     }
 
-    /// Whether the browsers that are started here have a sandbox: Chromium has none for root, and browsers elsewhere are
-    /// not ours to say.
+    /// Returns whether local browsers have a sandbox. Chromium has none when run as root. External endpoints count as
+    /// sandboxed, because their state is unknown.
     pub fn has_sandbox(&self) -> bool {
         self.0.config.webdriver.is_some() || !nix::unistd::geteuid().is_root()
     }
 
-    /// Ends what earlier agents with the same folder have left: their processes and folders, nobody else's. Returns how
-    /// many sessions that were. Agents that still run are left alone.
+    /// Cleans up the processes and folders of earlier agents with the same folder, and only those. Returns the number
+    /// of sessions. Running agents are not affected.
     pub async fn reap_leftovers(&self) -> usize {
         let folder = self.0.folder.clone();
         let reaped = tokio::task::spawn_blocking(move || reap(&folder)).await.unwrap_or(0);
@@ -184,7 +188,7 @@ impl Browsers {
         reaped
     }
 
-    /// A page for one run. Waits for a free place, for memory and for the browser until `deadline`.
+    /// Opens a page for one run. Waits for a free slot, for memory and for the browser until `deadline`.
     pub async fn open(&self, spec: Spec, deadline: Instant) -> Result<Page, Failure> {
         let inner = &self.0;
         let until = tokio::time::Instant::from_std(deadline) + spec.lasts.unwrap_or(LONGEST);
@@ -218,7 +222,7 @@ impl Browsers {
         inner.metrics.wait_seconds.observe(began.elapsed().as_secs_f64());
         session.runs += 1;
         let mut context = context;
-        // Headed, another window would be in front; Firefox has one window for all.
+        // In a headed browser, the new window would be in front. Firefox has one window for all contexts.
         session.hurried = session.idle_since.take().is_some_and(|since| since.elapsed() < BUSY)
             && !inner.config.headed
             && engine::kind(engine).has_a_window_for_each_user;
@@ -232,12 +236,12 @@ impl Browsers {
         if spec.filmstrip {
             page.film(&inner.tasks);
         }
-        // Without BiDi the size is Chromium's own business.
+        // Without BiDi, the size is set in a way specific to Chromium.
         page.resize_alone(spec.viewport.unwrap_or(VIEWPORT)).await;
         Ok(page)
     }
 
-    /// A place among the runs that may have a browser.
+    /// Acquires a slot among the runs that may have a browser.
     async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
         let inner = &self.0;
         let since = Instant::now();
@@ -269,7 +273,7 @@ impl Browsers {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle session of this engine, with these roots and no others, that is well.
+    /// Takes an idle and healthy session of this engine with exactly these roots.
     async fn take_idle(&self, setup: &Setup, spec: &Spec) -> Option<Session> {
         if spec.fresh {
             return None;
@@ -287,7 +291,7 @@ impl Browsers {
         }
     }
 
-    /// Ends an idle session, if there is one, so that another may be started.
+    /// Ends an idle session, if there is one, so that another can be started.
     async fn make_room(&self) -> bool {
         let session = {
             let mut idle = self.idle();
@@ -302,7 +306,7 @@ impl Browsers {
         }
     }
 
-    /// Waits until there is memory for a browser.
+    /// Waits until there is enough memory for a browser.
     async fn memory(&self, deadline: Instant) -> Result<(), Failure> {
         let needed = self.0.config.min_free_memory;
         if self.0.config.webdriver.is_some() || processes::free_memory() >= needed {
@@ -316,7 +320,7 @@ impl Browsers {
             "a run waits: there is not enough memory for a browser"
         );
         loop {
-            // Browsers that nobody uses are the first to go.
+            // Unused browsers are ended first.
             if !self.make_room().await {
                 tokio::time::sleep(MEMORY_LOOKS).await;
             }
@@ -344,7 +348,7 @@ impl Browsers {
         deadline: Instant,
     ) -> Result<Session, Failure> {
         let places = &self.0.places;
-        // Idle ones count as well: there are never more browsers than allowed.
+        // Idle sessions count too, because there must never be more browsers than allowed.
         while self.idle().len() + self.0.config.max_sessions.saturating_sub(places.available_permits())
             > self.0.config.max_sessions
         {
@@ -419,7 +423,7 @@ impl Browsers {
         let (group, mut port, output) = (driver.group, driver.port.clone(), driver.output.clone());
         let guard = owner.guard.clone();
         owner.local = Some(Local { driver, path: path.clone(), _folder: Arc::clone(folder) });
-        // From here on the session has an owner: whatever becomes of this future, it ends.
+        // From here on the session has an owner and ends even if this future is dropped.
         let lease = owner.hold(permit, until, &inner.tasks, inner.stop.clone());
         guard.add(group, &mark, &path).await;
         let store = async {
@@ -451,17 +455,17 @@ impl Browsers {
         Ok(self.connect(lease, setup, &endpoint, &output, local, left).await?)
     }
 
-    /// The ports kept for drivers, if a page at `url` cannot be opened because of them.
+    /// Returns the ports reserved for drivers if they prevent a page at `url` from opening.
     pub(super) fn kept_ports(&self, url: &Url) -> Option<String> {
         let inner = &self.0;
         let is_kept = url.port().is_some_and(|port| inner.ports.contains(port));
         (inner.config.webdriver.is_none() && is_kept).then(|| inner.ports.range())
     }
 
-    /// What the pages of a browser that is started now cannot reach.
+    /// Returns the addresses that the pages of a newly started browser cannot reach.
     fn closed(&self) -> engine::Closed {
         let inner = &self.0;
-        // At an endpoint that is not ours the ports of this machine are another machine's.
+        // At an external endpoint, the ports of this machine are not those of the browser's machine.
         if inner.config.webdriver.is_some() {
             return engine::Closed::default();
         }
@@ -474,7 +478,7 @@ impl Browsers {
         closed
     }
 
-    /// Starts the browser at a driver.
+    /// Creates the browser session at a driver.
     async fn connect(
         &self,
         lease: Lease,
@@ -523,12 +527,13 @@ impl Browsers {
         let bidi = match capability("webSocketUrl") {
             Some(url) => match Bidi::connect(&url, &inner.tls, &inner.tasks, BRISK).await {
                 Ok(bidi) => {
-                    // Firefox would ask for a user and a password in a window of its own, and wait for ever.
+                    // Otherwise Firefox would ask for a user and password in a window of its own and wait forever.
                     let params = serde_json::json!({"phases": ["authRequired"]});
                     if let Err(error) = bidi.call("network.addIntercept", params, BRISK).await {
                         tracing::debug!(%error, "users and passwords are not asked for here");
                     }
-                    // Where it does not take them, each document gets the scripts when it is first asked.
+                    // If the browser does not support it, the scripts are added to each document when it is first
+                    // queried.
                     if let Err(error) = world::prepare(&bidi).await {
                         tracing::debug!(%error, "documents do not begin with our scripts");
                     }
@@ -569,7 +574,7 @@ impl Browsers {
         })
     }
 
-    /// Where the run takes place: what was made ahead, if it fits.
+    /// Returns the user context for a run: the prepared one if it fits, otherwise a new one.
     async fn context(&self, session: &mut Session, spec: &Spec) -> Result<Context, BidiError> {
         if let Some(context) = session.next.take() {
             if !spec.insecure {
@@ -577,7 +582,7 @@ impl Browsers {
             }
             session.remove(&context).await?;
         }
-        // A session that only one run has needs no second user, unless that one is to be another.
+        // A session for only one run needs no additional context, unless that context requires other options.
         let alone = !self.0.config.warm || session.bidi.is_none();
         if alone && !(spec.insecure && session.bidi.is_some()) {
             return session.as_it_is().await;
@@ -585,15 +590,16 @@ impl Browsers {
         session.prepare(spec.insecure).await
     }
 
-    /// Makes a user for the next run while this one goes on, where runs follow one another: the next should not have to
-    /// wait for a window. Elsewhere this run would only be slower.
+    /// Prepares a context for the next run while this one continues, if runs follow each other closely, so that the
+    /// next run does not wait for a window. Otherwise it would only slow down this run.
     pub(super) fn look_ahead(&self, session: &mut Session) {
         if std::mem::take(&mut session.hurried) {
             session.make_ahead(&self.0.tasks);
         }
     }
 
-    /// Takes a session back in the background: the outcome does not wait for it. `fine`: nothing odd was seen.
+    /// Returns a session to the pool in the background, so that the outcome does not wait for it. `fine` means that
+    /// nothing unexpected happened.
     pub(super) fn release(&self, session: Session, context: Context, fine: bool) -> tokio::task::JoinHandle<()> {
         let browsers = self.clone();
         session.lease.returning();
@@ -614,7 +620,7 @@ impl Browsers {
             tracing::debug!(runs = session.runs, age = ?session.born.elapsed(), "a browser session is replaced");
             let (setup, permit) = (session.setup(), session.lease.take_place());
             session.lease.end(End::Done).await;
-            // The next run finds a warm one as well; those that wait already start their own.
+            // The next run should find a warm session too. Runs that are already waiting start their own.
             if let Some(permit) = permit
                 && self.0.metrics.waiting.with_label_values(&["session"]).get() == 0
             {
@@ -631,7 +637,7 @@ impl Browsers {
         }
     }
 
-    /// Starts a session that nobody has asked for yet.
+    /// Starts a session before a run needs it.
     async fn warm_up(&self, setup: &Setup, permit: OwnedSemaphorePermit) {
         let deadline = Instant::now() + STARTING;
         let until = tokio::time::Instant::from_std(deadline) + BRISK;
@@ -656,7 +662,7 @@ impl Browsers {
                 let (removed, next) = tokio::join!(session.remove(context), session.prepare(false));
                 removed.and(next)?
             }
-            // One after the other: in one window the driver may lose the current tab.
+            // One after the other, because in a single window the driver may lose the current tab.
             (Some(context), None) => {
                 session.remove(context).await?;
                 session.prepare(false).await?
@@ -672,7 +678,7 @@ impl Browsers {
         let until = session.born + self.0.config.max_age;
         let mut idle = self.idle();
         idle.retain(|session| !session.lease.is_gone());
-        // Its place is free when it can be found, not before.
+        // The slot is released only when the session can be found.
         let place = session.lease.idle(until);
         idle.push(session);
         drop(idle);
@@ -684,7 +690,7 @@ impl Browsers {
         if let Some(used) = &*used {
             return Ok(used.clone());
         }
-        // A session that is still to begin must not bring back what a shutdown has put away, and waits for.
+        // A session that is still being created must not restore what a shutdown has removed and waits for.
         if self.0.stop.is_cancelled() {
             return Err(stopping());
         }
@@ -706,7 +712,7 @@ impl Browsers {
         self.0.stop.cancel();
         self.0.places.close();
         self.0.tasks.close();
-        // The guard ends with the last handle to it, and the folder goes when the sessions in it are gone.
+        // The guard ends when its last handle is dropped, and the folder is removed when its sessions are gone.
         let folder = self.0.used.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(folder, _)| folder);
         self.idle().clear();
         self.0.tasks.wait().await;
@@ -714,22 +720,22 @@ impl Browsers {
         drop(folder);
     }
 
-    /// The folder given at the start.
+    /// Returns the folder passed to the constructor.
     pub fn folder(&self) -> &Path {
         &self.0.folder
     }
 
-    /// What it counts.
+    /// Returns the metrics of the pool.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
 
-    /// How it was set up.
+    /// Returns the configuration of the pool.
     pub fn config(&self) -> &Config {
         &self.0.config
     }
 
-    /// The mark of this agent's processes, once there was a session.
+    /// Returns the lease id that marks this agent's processes, if there has been a session.
     #[cfg(test)]
     pub(super) fn lease(&self) -> Option<String> {
         self.0.used.lock().unwrap().as_ref().map(|(folder, _)| folder.lease.clone())
@@ -749,7 +755,7 @@ fn stopping() -> Failure {
     Failure::new(Reason::Lost, "the agent is stopping")
 }
 
-/// The port a driver has said it listens on; none when it ended before.
+/// Returns the port that a driver has reported, or `None` if it exited before.
 async fn said(port: &mut watch::Receiver<Option<u16>>) -> Option<u16> {
     port.wait_for(Option::is_some).await.ok().and_then(|port| *port)
 }

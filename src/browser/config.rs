@@ -1,4 +1,4 @@
-//! The agent's file, `browser:`.
+//! The `browser:` section of the agent configuration.
 
 use std::time::Duration;
 
@@ -6,35 +6,36 @@ use serde_json::{Map, Value as Json};
 
 use crate::scenario::{Engine, Headless};
 
-/// Where browser sessions come from, how many there may be, and when one is replaced.
+/// Source, number and maximum age of browser sessions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// How many sessions may exist at once; runs above it wait.
+    /// Maximum number of sessions; further runs wait.
     pub max_sessions: usize,
-    /// A WebDriver endpoint; none: wachta finds and runs chromedriver or geckodriver itself.
+    /// External WebDriver endpoint. `None` means that wachta starts chromedriver or geckodriver itself.
     pub webdriver: Option<url::Url>,
-    /// Roots that the endpoint's certificate may come from, besides the system's.
+    /// Roots for the endpoint's certificate, in addition to those of the system.
     pub roots: Vec<rustls::pki_types::CertificateDer<'static>>,
-    /// The browser for every scenario, whatever it says itself; none: its own choice, else Chromium.
+    /// Browser for every scenario, overriding its own choice. `None` means the choice of the scenario (default:
+    /// Chromium).
     pub engine: Option<Engine>,
-    /// Which program of Chromium runs where a scenario says nothing.
+    /// Chromium program for scenarios that do not choose one.
     pub headless: Headless,
-    /// Laid over the capabilities that wachta asks for; a null takes one away.
+    /// Capabilities that are merged into those requested by wachta. A null removes one.
     pub capabilities: Map<String, Json>,
-    /// Whether sessions are kept and each run gets a user of its own in one; else each run starts a browser.
+    /// Whether sessions are kept and each run gets a user context of its own. Otherwise each run starts a browser.
     pub warm: bool,
-    /// So many runs, then a session is replaced.
+    /// Maximum runs per session before it is replaced.
     pub max_runs: u32,
-    /// So old, then a session is replaced.
+    /// Maximum age of a session before it is replaced.
     pub max_age: Duration,
-    /// So many bytes the processes of a session may have for themselves: an idle one above it is replaced, a busy one
+    /// Maximum private memory of a session's processes, in bytes. Above it, an idle session is replaced and a busy one
     /// is ended.
     pub max_memory: u64,
-    /// So many bytes must be free before a browser is started.
+    /// Minimum free memory for starting a browser, in bytes.
     pub min_free_memory: u64,
-    /// Whether the window is shown. Not read from the agent's file.
+    /// Whether the window is shown. Not part of the agent configuration.
     pub headed: bool,
-    /// Whether browsers may talk to this machine alone. Not read from the agent's file: for the demo and tests.
+    /// Whether browsers can only connect to this machine. Not part of the agent configuration; for the demo and tests.
     pub loopback_only: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Cookies of the document that the driver is in. Firefox's classic command knows those of the user only that a session
-//! begins with; for any other they come by `BiDi`, which tells all of them, and are chosen here.
+//! Cookies of the current document. Firefox's classic command only returns cookies of the user context that the session
+//! started with. For other contexts, all cookies are read with `BiDi` and filtered here.
 
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use super::page::{PROMPT, Page, decode};
 use super::verdict::Trouble;
 
 impl Page {
-    /// The cookies of the document that the driver is in, as the classic command tells them.
+    /// Returns the cookies of the current document in the format of the classic command.
     pub(super) async fn cookies(&mut self, deadline: Instant) -> Result<Json, Trouble> {
         if engine::kind(self.session().engine).tells_cookies || self.bidi().is_none() {
             return self.call(Command::get("cookie"), PROMPT).await;
@@ -26,7 +26,8 @@ impl Page {
     }
 }
 
-/// Whether a cookie is sent to a URL (RFC 6265, section 5.4); a domain with a dot in front is for the hosts below it, too.
+/// Returns whether a cookie is sent to a URL (RFC 6265, section 5.4). A domain with a leading dot includes its
+/// subdomains.
 fn is_for(cookie: &Json, url: &Url) -> bool {
     let (domain, path) = (cookie["domain"].as_str().unwrap_or(""), cookie["path"].as_str().unwrap_or("/"));
     let host = url.host_str().unwrap_or("");
@@ -39,7 +40,7 @@ fn is_for(cookie: &Json, url: &Url) -> bool {
     host_fits && path_fits && (cookie["secure"] != true || url.scheme() == "https" || local)
 }
 
-/// The text of a cookie, which `BiDi` sends as base64 where it is no UTF-8.
+/// Returns the text of a cookie, which `BiDi` encodes as base64 if it is not UTF-8.
 fn cookie_value(value: &Json) -> Json {
     match value["type"].as_str() {
         Some("base64") => decode(&value["value"]).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).into(),

@@ -1,5 +1,5 @@
-//! Dialogs: `alert`, `confirm`, `prompt` and `beforeunload`. One that a step waits for is answered by it; any other is
-//! sent away at once, since it stops everything else.
+//! Dialogs: `alert`, `confirm`, `prompt` and `beforeunload`. A dialog is answered by the step that waits for it; any
+//! other is dismissed at once, because it blocks the page.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::scenario::{DialogAnswer, Matcher};
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen, cut};
 
-/// How long the browser may take to close a dialog.
+/// Time within which the browser must close a dialog.
 const CLOSING: Duration = Duration::from_secs(2);
 
 impl Page {
@@ -30,7 +30,7 @@ impl Page {
         self.remark(format!("a dialog that no step asked for was {how}: {}{said}", prompt.kind));
         let Some(bidi) = self.bidi() else { return };
         let params = json!({"context": prompt.context, "accept": prompt.kind == "beforeunload"});
-        // That it is gone already is fine; a browser that does not close it is found out by the command that waits.
+        // The dialog may already be closed. If the browser does not close it, the command that waits for it fails.
         let _ = bidi.call("browsingContext.handleUserPrompt", params, CLOSING).await;
         self.watch.prompt.send_if_modified(|open| {
             let same = open.as_ref() == Some(prompt);
@@ -41,7 +41,7 @@ impl Page {
         });
     }
 
-    /// Waits for a dialog, looks at its message and answers it.
+    /// Awaits a dialog, checks its message and answers it.
     pub(super) async fn dialog(
         &mut self,
         answer: &DialogAnswer,
@@ -49,7 +49,7 @@ impl Page {
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        // From now on nothing sends it away.
+        // From now on, dialogs are not dismissed.
         self.dialog_is_awaited = true;
         let filled = expect.map(|matcher| Filled::new(matcher, values)).transpose()?;
         let text = match answer {
@@ -60,7 +60,7 @@ impl Page {
         let message = self.open_dialog(deadline).await.map_err(Trouble::failure)?.ok_or_else(|| {
             Failure::new(Reason::NotFound, "no dialog has opened").compared("a dialog", "none").waited(since.elapsed())
         })?;
-        // It is answered whatever it says: the page would stand still otherwise.
+        // The dialog is answered even if its message is wrong, because it blocks the page otherwise.
         let accept = matches!(answer, DialogAnswer::Accept(_));
         self.answer_dialog(accept, text.as_deref()).await.map_err(Trouble::failure)?;
         match filled {
@@ -72,7 +72,7 @@ impl Page {
         }
     }
 
-    /// The message of the dialog that is open or opens in time.
+    /// Returns the message of a dialog that is open or opens before the deadline.
     async fn open_dialog(&mut self, deadline: Instant) -> Result<Option<String>, Trouble> {
         if self.bidi().is_some() {
             let mut prompt = self.watch.prompt.subscribe();

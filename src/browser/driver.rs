@@ -1,7 +1,7 @@
-//! One driver process for one session, leader of a process group of its own.
+//! A driver process, which belongs to one session and leads its own process group.
 //!
-//! Invariant: when a [`Driver`] is gone, so is its group, however it went. The browser stays in the driver's group and
-//! survives the driver alone, so it is always the group that is ended. Removing the folder is the owner's.
+//! Invariant: when a [`Driver`] is gone, so is its group, whatever the cause. The browser belongs to the driver's group
+//! but outlives the driver, so the whole group is killed. The owner of the session removes the folder.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -20,30 +20,30 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::Engine;
 
-/// How many of its last lines are kept for messages.
+/// Number of the last output lines that are kept for messages.
 const KEPT_LINES: usize = 20;
 
-/// How long a killed group may take to be gone.
+/// Time within which a killed group must be gone.
 const DYING: Duration = Duration::from_secs(5);
 
 /// A running chromedriver or geckodriver.
 pub(super) struct Driver {
     child: Child,
-    /// Its process group, which is also its process id.
+    /// Process group of the driver, which is equal to its process id.
     pub(super) group: i32,
-    /// What marks its processes.
+    /// Lease id that marks its processes.
     lease: String,
-    /// The port it listens on, once it has said so; closed when its output ends.
+    /// Port that the driver reported. The channel closes when its output ends.
     pub(super) port: watch::Receiver<Option<u16>>,
-    /// What the path of every command begins with.
+    /// Prefix of the path of every command.
     pub(super) path: String,
-    /// Its ports, and those of its browser.
+    /// Ports of the driver and its browser.
     _ports: Vec<Port>,
-    /// Its last lines.
+    /// Last lines of its output.
     pub(super) output: Output,
 }
 
-/// The last lines of a driver, shared with whoever writes a message about it.
+/// Last output lines of a driver, shared with the code that writes messages about it.
 #[derive(Clone, Default)]
 pub(super) struct Output(Arc<Mutex<VecDeque<String>>>);
 
@@ -56,7 +56,7 @@ impl Output {
         lines.push_back(line);
     }
 
-    /// The last few lines, in one.
+    /// Returns the last few lines, joined into one.
     pub(super) fn tail(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().rev().take(3).rev().map(|line| line.trim()).collect::<Vec<_>>().join(" · ")
@@ -64,7 +64,8 @@ impl Output {
 }
 
 impl Driver {
-    /// Starts one with `folder` for everything temporary. `lease` marks it and its children. `home`: a home of its own.
+    /// Starts a driver that uses `folder` for all temporary files. `lease` marks the driver and its children. `home` is
+    /// a separate home directory, if set.
     pub(super) fn start(
         engine: Engine,
         folder: &Path,
@@ -79,7 +80,7 @@ impl Driver {
         let (arguments, path) = kind.arguments(&ports, &uuid::Uuid::now_v7().simple().to_string());
         let mut child = Command::new(&program)
             .args(arguments)
-            // The agent's own environment may hold secrets, and a browser shows its environment to its children.
+            // The agent's own environment may contain secrets, and a browser passes its environment to its children.
             .env_clear()
             .envs(environment())
             .envs(home.map(|home| ("HOME", home)))
@@ -99,7 +100,7 @@ impl Driver {
             .ok_or_else(|| Failure::new(Reason::Driver, format!("{} ended at once", kind.program)))?;
         let (say, port) = watch::channel(None);
         let output = Output::default();
-        // Both readers end when the last process that holds the pipe is gone, and the group always ends.
+        // Both readers end when the last process that holds the pipe is gone, and the group is always killed.
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(read(stdout, output.clone(), Some((kind, say))));
         }
@@ -109,11 +110,11 @@ impl Driver {
         Ok(Self { child, group, lease: lease.to_owned(), port, path, output, _ports: ports })
     }
 
-    /// Ends the group and waits until it is gone.
+    /// Kills the group and waits until it is gone.
     pub(super) async fn end(mut self) {
-        // The leader is not waited for before: until then its number cannot be given to anybody else.
+        // The leader is not awaited before the kill, so that its process id cannot be reused in the meantime.
         processes::kill_group(self.group);
-        // The browser's crash handlers are in groups of their own.
+        // The browser's crash handlers have process groups of their own.
         processes::kill_lease(&self.lease);
         let _ = tokio::time::timeout(DYING, self.child.wait()).await;
         let end = tokio::time::Instant::now() + DYING;
@@ -125,7 +126,8 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // The owner's task was dropped with its runtime. After `end` the child is known to have been waited for.
+        // The owner's task was dropped with its runtime. After `end`, `id` returns `None` because the child has been
+        // awaited.
         if self.child.id().is_some() {
             processes::kill_group(self.group);
         }
@@ -149,7 +151,7 @@ async fn read(
     }
 }
 
-/// What a browser needs of the agent's environment.
+/// Returns the part of the agent's environment that a browser needs.
 pub(super) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| is_passed_on(name))
 }

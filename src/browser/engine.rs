@@ -1,6 +1,6 @@
-//! What is different from one driver to the next, and nothing of it anywhere else.
+//! All differences between drivers, in one place.
 //!
-//! Everything here is measured with `ChromeDriver` 156, geckodriver 0.37 with Firefox 153, and Selenium Grid 4.48.
+//! Measured with `ChromeDriver` 156, geckodriver 0.37 with Firefox 153, and Selenium Grid 4.48.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,52 +15,53 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Engine, Headless};
 
-/// Below this much shared memory Chromium's tabs crash, as in a container with its 64 MiB.
+/// Minimum shared memory, in bytes, below which Chromium's tabs crash. Containers have 64 MiB by default.
 const ENOUGH_SHARED_MEMORY: u64 = 512 * 1024 * 1024;
 
-/// Where Debian has Chromium's headless shell: the program itself, which `/usr/bin` has a script for.
+/// Path of Chromium's headless shell on Debian: the program itself, for which `/usr/bin` contains a script.
 const DEBIAN_SHELL: &str = "/usr/lib/chromium/chromium-headless-shell";
-/// Its names in PATH: as others install it, and as Chrome for Testing has it.
+/// Names of the headless shell in PATH: of other distributions, and of Chrome for Testing.
 const SHELLS: [&str; 3] = ["chromium-headless-shell", "chrome-headless-shell", "headless_shell"];
 
-/// The driver of an engine.
+/// Properties of an engine's driver.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Kind {
-    /// Its program.
+    /// Program name.
     pub(super) program: &'static str,
-    /// Where distributions put it when it is not in PATH.
+    /// Paths where distributions install it outside of PATH.
     places: &'static [&'static str],
-    /// How many ports it and its browser listen on.
+    /// Number of ports that the driver and its browser listen on.
     pub(super) ports: usize,
-    /// What stands before the port in its output.
+    /// Text before the port number in its output.
     said: &'static str,
-    /// The browser's name, for people.
+    /// Name of the browser for users.
     pub(super) browser: &'static str,
-    /// How to get both.
+    /// Instructions to install the driver and the browser.
     install: &'static str,
-    /// Where it looks for its database of certificates, in a home of its own.
+    /// Location of the certificate database in a separate home directory.
     pub(super) store: &'static str,
-    /// Whether one dead page takes the whole browser along.
+    /// Whether one dead page crashes the whole browser.
     pub(super) dies_with_its_page: bool,
-    /// Whether the driver says how it is while a command keeps it busy.
+    /// Whether the driver responds to status requests while it executes a command.
     pub(super) answers_while_busy: bool,
-    /// Whether the classic command for cookies knows users other than the one that a session begins with.
+    /// Whether the classic command for cookies supports user contexts other than the first one of the session.
     pub(super) tells_cookies: bool,
     /// Whether each user context has a window of its own.
     pub(super) has_a_window_for_each_user: bool,
-    /// Whether a click is better made with pointer actions than with the driver's own command, which asks the page some
-    /// seventy things that are known already: 80 ms against 12. Firefox's takes no longer, and waits for the page it opens.
+    /// Whether a click should use pointer actions instead of the driver's click command, which queries the page about
+    /// seventy times for facts that are known already (80 ms instead of 12 ms). Firefox's command is not slower and
+    /// waits for the page that opens.
     pub(super) clicks_by_pointer: bool,
-    /// Whether the driver keeps a classic command back until a navigation that has begun is through.
+    /// Whether the driver delays a classic command until a navigation that has begun is complete.
     pub(super) holds_back: bool,
-    /// Whether the driver types, and enters frames, by scripts of its own in the page's world, where the page may have
+    /// Whether the driver types and enters frames with its own scripts in the page's world, where the page may have
     /// changed what they need.
     pub(super) acts_by_script: bool,
-    /// Whether what is pointed at in a page reaches a frame of another origin in it.
+    /// Whether pointer actions in a page reach a frame of another origin in it.
     pub(super) points_into_other_origins: bool,
 }
 
-/// The driver of an engine.
+/// Returns the driver properties of an engine.
 pub(super) fn kind(engine: Engine) -> &'static Kind {
     match engine {
         Engine::Chromium => &Kind {
@@ -71,7 +72,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
                 "/usr/lib/chromium/chromedriver",
                 "/snap/bin/chromium.chromedriver",
             ],
-            // Its browser is spoken to by a pipe.
+            // The browser is controlled over a pipe.
             ports: 1,
             said: "successfully on port ",
             browser: "Chromium",
@@ -89,7 +90,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
         Engine::Firefox => &Kind {
             program: "geckodriver",
             places: &["/usr/bin/geckodriver", "/usr/local/bin/geckodriver", "/snap/bin/geckodriver"],
-            // The WebSocket and Marionette are Firefox's own; their ports differ from one Firefox to the next.
+            // The WebSocket and Marionette belong to Firefox, and every instance needs its own ports.
             ports: 3,
             said: "Listening on 127.0.0.1:",
             browser: "Firefox",
@@ -108,7 +109,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
 }
 
 impl Kind {
-    /// Finds the driver in PATH and the usual places.
+    /// Finds the driver in PATH or in the usual places.
     pub(super) fn find(&self) -> Result<PathBuf, Failure> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo/bin").join(self.program));
@@ -128,8 +129,8 @@ impl Kind {
             })
     }
 
-    /// What makes it listen on these ports, on loopback, and what stands before the path of every command. `token`: a
-    /// word that nobody else knows.
+    /// Returns the arguments for listening on these ports of the loopback interface, and the path prefix of every
+    /// command. `token` is a secret word.
     pub(super) fn arguments(&self, ports: &[Port], token: &str) -> (Vec<String>, String) {
         let number = |index: usize| ports.get(index).map_or(0, Port::number);
         if self.program == "chromedriver" {
@@ -144,14 +145,14 @@ impl Kind {
         (arguments, String::new())
     }
 
-    /// The port that a line of the driver's output tells.
+    /// Returns the port that an output line of the driver contains.
     pub(super) fn port(&self, line: &str) -> Option<u16> {
         let (_, number) = line.split_once(self.said)?;
         number.trim().trim_end_matches('.').parse().ok()
     }
 }
 
-/// Chromium's error codes for pages it could not load, and the words of Firefox for the same.
+/// Extracts Chromium's error code for a page that could not be loaded, or the equivalent for Firefox.
 pub(super) fn network_error(text: &str) -> Option<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
     if let Some((_, code)) = text.split_once("net::") {
@@ -163,12 +164,12 @@ pub(super) fn network_error(text: &str) -> Option<String> {
     if text.contains("deniedPortAccess") {
         return Some("ERR_UNSAFE_PORT".into());
     }
-    // The most telling word comes last: "NS_ERROR_GENERATE_FAILURE(…, MOZILLA_PKIX_ERROR_SELF_SIGNED_CERT)".
+    // The most specific code comes last: "NS_ERROR_GENERATE_FAILURE(…, MOZILLA_PKIX_ERROR_SELF_SIGNED_CERT)".
     let known = ["MOZILLA_PKIX_ERROR_", "SEC_ERROR_", "SSL_ERROR_", "NS_ERROR_", "NS_BINDING_"];
     known.iter().find_map(|known| text.find(known).map(|at| firefox(&word(&text[at..]))))
 }
 
-/// Firefox's code as the one of Chromium that says the same; one that has none stays as it is.
+/// Converts Firefox's code to the equivalent one of Chromium. A code without equivalent stays unchanged.
 fn firefox(code: &str) -> String {
     let is = |parts: &[&str]| parts.iter().any(|part| code.contains(part));
     let same = match code {
@@ -189,11 +190,11 @@ fn firefox(code: &str) -> String {
     same.to_owned()
 }
 
-/// Gives up a navigation that is under way. False when the page does not even take that, as Chromium's where a classic
-/// command came before and the page shown is the one of a navigation that failed.
+/// Stops the current navigation. Returns false if the page does not respond to that either. This happens in Chromium
+/// after a classic command when the page shown is that of a failed navigation.
 pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, limit: Duration) -> bool {
     match engine {
-        // Its scripts wait for the navigation.
+        // Scripts of the page wait for the navigation.
         Engine::Chromium => {
             let Ok(session) = bidi.call("goog:cdp.getSession", json!({"context": context}), limit).await else {
                 return false;
@@ -209,8 +210,8 @@ pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, lim
     }
 }
 
-/// The browser's program, where it is not the one that its driver finds: Chromium's headless shell, if it is wanted and
-/// installed. An endpoint that is not ours knows its own.
+/// Returns the browser's program if it is not the default of its driver: Chromium's headless shell, if it is requested
+/// and installed. `None` for an external endpoint, which chooses its own program.
 pub(super) fn program(engine: Engine, headless: Headless, config: &Config) -> Option<PathBuf> {
     if engine != Engine::Chromium || headless == Headless::Full || config.headed || config.webdriver.is_some() {
         return None;
@@ -220,8 +221,9 @@ pub(super) fn program(engine: Engine, headless: Headless, config: &Config) -> Op
     std::iter::once(PathBuf::from(DEBIAN_SHELL)).chain(in_path).find(|candidate| candidate.is_file())
 }
 
-/// What a session is asked for. The agent's own capabilities go first; nothing here shuts out another endpoint.
-/// `store`: where its database of certificates is, if it has one of its own. `closed`: what its pages cannot reach.
+/// Returns the requested capabilities of a session. Capabilities in the agent configuration take precedence; none of
+/// these excludes an external endpoint. `store` is the location of its certificate database, if it has its own.
+/// `closed` lists what its pages cannot reach.
 pub(super) fn capabilities(setup: &Setup, config: &Config, store: Option<&Path>, closed: &Closed) -> Map<String, Json> {
     let mut wanted = json!({
         "pageLoadStrategy": "eager",
@@ -252,18 +254,18 @@ pub(super) fn capabilities(setup: &Setup, config: &Config, store: Option<&Path>,
         close_ports(&mut wanted["goog:chromeOptions"]["args"], config, closed);
     }
     let Json::Object(mut wanted) = wanted else { unreachable!("it was made as an object") };
-    // A capability that is null in the agent's file is not asked for.
+    // A capability that is null in the agent configuration is not requested.
     wanted.retain(|_, value| !value.is_null());
     wanted
 }
 
-/// A dialog is answered by the run, never behind its back. A word alone leaves out the question before a page is left, which
-/// the driver then answers; endpoints of others may not know the longer form yet.
+/// Returns the setting by which dialogs are answered only by the run. The short form excludes the dialog before a page
+/// is left, which the driver then answers; external endpoints may not support the longer form yet.
 fn prompts(config: &Config) -> Json {
     if config.webdriver.is_some() { json!("ignore") } else { json!({"default": "ignore", "beforeUnload": "ignore"}) }
 }
 
-/// Lays `more` over `base`, map by map; lists are appended.
+/// Merges `more` into `base`, map by map. Lists are appended.
 fn merge(base: &mut Json, more: Json) {
     match (base, more) {
         (Json::Object(base), Json::Object(more)) => {
@@ -276,9 +278,9 @@ fn merge(base: &mut Json, more: Json) {
     }
 }
 
-/// What Chromium does that no run has a use for. Every user context has a window of its own, and since its address bar
-/// became a page, each window starts a renderer for the suggestions under it: 0.4 s of CPU time, a third of a short run. The
-/// spare renderer is for whoever may open the next site: another tenth.
+/// Features of Chromium that no run needs. Every user context has its own window, and since the address bar became a
+/// page, each window starts a renderer for its suggestions: 0.4 s of CPU time, a third of a short run. The spare
+/// renderer, which is kept for the next site, takes another tenth.
 const NO_FEATURES: [&str; 7] = [
     "SpareRendererForSitePerProcess",
     "Translate",
@@ -306,9 +308,9 @@ fn chromium_arguments(config: &Config) -> Vec<String> {
     if !config.headed {
         arguments.push("--headless".into());
     }
-    // At an endpoint that is not ours the other side knows what its machine needs.
+    // An external endpoint is configured for its own machine.
     if config.webdriver.is_none() {
-        // Chromium refuses to run its sandbox as root.
+        // Chromium cannot use its sandbox as root.
         if nix::unistd::geteuid().is_root() {
             arguments.push("--no-sandbox".into());
         }
@@ -321,18 +323,18 @@ fn chromium_arguments(config: &Config) -> Vec<String> {
     arguments
 }
 
-/// What the pages of a browser cannot reach.
+/// Addresses that the pages of a browser cannot reach.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Closed {
     /// Patterns of `HOST:PORT`, with `*` for any characters and `?` for one.
     pub(super) patterns: Vec<String>,
-    /// The same as ports and ranges of ports.
+    /// The same as ports and port ranges.
     pub(super) ports: Vec<String>,
 }
 
-/// Tells Chromium that there is nothing at ports of our own, whatever name leads there, and to be spoken to by a pipe,
-/// so that it has no port itself. The agent's file may have rules for names as well: of several such arguments only the
-/// last counts, and of several rules in one the first that fits.
+/// Adds arguments that hide the agent's own ports from Chromium under any host name, and that make it use a pipe, so
+/// that it has no port itself. Name rules in the agent configuration are merged, because only the last of several such
+/// arguments counts, and the first matching rule within it.
 fn close_ports(arguments: &mut Json, config: &Config, closed: &Closed) {
     const RULES: &str = "--host-resolver-rules=";
     let Json::Array(arguments) = arguments else { return };
@@ -362,13 +364,13 @@ fn firefox_arguments(config: &Config, store: Option<&Path>) -> Vec<String> {
         arguments.push("-headless".into());
     }
     if let Some(store) = store {
-        // The driver puts the preferences there as well.
+        // The driver also writes the preferences into this profile.
         arguments.extend(["-profile".into(), store.to_string_lossy().into_owned()]);
     }
     arguments
 }
 
-/// What keeps Firefox from asking its makers for anything.
+/// Returns preferences that prevent Firefox from contacting its vendor.
 fn firefox_preferences(config: &Config, closed: &Closed) -> Json {
     let mut preferences = json!({
         "app.normandy.enabled": false,

@@ -1,4 +1,4 @@
-//! What there is to see of a page when a step has failed. Each part is best effort; masking is the caller's.
+//! Evidence of a page after a failed step. Each part is best effort; the caller masks it.
 
 use std::time::Duration;
 
@@ -11,33 +11,34 @@ use super::page::Page;
 use crate::outcome::EvidenceKind;
 use crate::store::evidence::LARGEST;
 
-/// How long all of it may take.
+/// Maximum time for collecting all evidence.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// What the first files that were downloaded are called.
+/// Names of the first downloaded files.
 const DOWNLOADS: [&str; 3] = ["download-1", "download-2", "download-3"];
 
-/// How long what a good run keeps of a page may take.
+/// Maximum time for recording the footprint of a page.
 const PRINT_LIMIT: Duration = Duration::from_secs(2);
 
-/// The document's title.
+/// Returns the document's title.
 const TITLE: &str = "return wachta.get(document, 'title');";
 
-/// The document as it is now.
+/// Returns the current document.
 const SOURCE: &str = "return wachta.source();";
 
-/// What a screen reader finds in the page, see `tree.js`.
+/// Returns the accessibility tree of the page; see `tree.js`.
 const TREE: &str = "return wachta.tree();";
 
 impl Page {
-    /// A picture of the whole page, what a screen reader finds in it, the document as it is now, and its URL, title,
-    /// console messages and failed requests; less when the browser does not answer. Takes a few seconds at most.
+    /// Collects a screenshot of the whole page, its accessibility tree, the current document, and the URL, title,
+    /// console messages and failed requests. Contains less if the browser does not respond. Takes a few seconds at
+    /// most.
     pub async fn evidence(&mut self) -> Vec<(EvidenceKind, &'static str, Vec<u8>)> {
         let end = Instant::now() + LIMIT;
         let mut found = Vec::new();
-        // A step that was cut off may have left the driver in a frame.
+        // A step that was aborted may have left the driver in a frame.
         let _ = timeout_at(end, self.leave_frames()).await;
-        // The picture of a long page may take all the time there is.
+        // The tree comes first, because the screenshot of a long page may take all of the time.
         let tree = timeout_at(end, self.script(TREE, &Json::Null, end)).await.ok().and_then(Result::ok);
         if let Ok(Ok(picture)) = timeout_at(end, self.of_the_page(true)).await {
             found.push((EvidenceKind::Screenshot, "failure.png", picture));
@@ -72,8 +73,8 @@ impl Page {
         found
     }
 
-    /// The document's title, what a screen reader finds in the page, and a picture of all of it. None while a dialog is
-    /// in the way, and where the page does not answer soon.
+    /// Returns the document's title, the accessibility tree and a picture of the whole page. Returns `None` while a
+    /// dialog is open, and if the page does not respond soon.
     pub async fn print(&mut self) -> Option<(String, String, Option<Vec<u8>>)> {
         if self.dialog_is_awaited {
             return None;
@@ -86,7 +87,7 @@ impl Page {
         Some((title, tree.as_str()?.to_owned(), picture))
     }
 
-    /// The document's title.
+    /// Returns the document's title.
     pub async fn title(&mut self) -> Option<String> {
         let end = Instant::now() + PRINT_LIMIT;
         let title = timeout_at(end, self.script(TITLE, &Json::Null, end)).await.ok()?.ok()?;

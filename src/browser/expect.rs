@@ -1,4 +1,4 @@
-//! Expectations and values of a page: looked at again and again until they hold.
+//! Expectations and saved values of a page, which are polled until they hold.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::scenario::{ElementFact, PageExpectation, PageFact, PageSave, PageSour
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen};
 
-/// An expectation with its names filled in.
+/// An expectation with resolved names.
 struct Prepared {
     span: Span,
     query: Query,
@@ -47,7 +47,7 @@ enum Fact {
 }
 
 impl Page {
-    /// Waits until all hold at once.
+    /// Waits until all expectations hold at the same time.
     pub(super) async fn expect(
         &mut self,
         expectations: &[PageExpectation],
@@ -69,7 +69,7 @@ impl Page {
         .await
     }
 
-    /// Whether all hold now. Asks again only while the page is not there to be asked.
+    /// Returns whether all expectations hold now. Repeats the query only while the page is not available.
     pub async fn holds(
         &mut self,
         expectations: &[PageExpectation],
@@ -97,12 +97,12 @@ impl Page {
         .await
     }
 
-    /// What was heard of the pages, where the browser tells anything.
+    /// Returns the observations of the pages, if the browser reports events.
     fn heard(&self) -> Option<Arc<Watch>> {
         self.bidi().map(|_| Arc::clone(&self.watch))
     }
 
-    /// Waits until all values are there, and returns them.
+    /// Waits until all values are available and returns them.
     pub(super) async fn save(
         &mut self,
         saves: &[PageSave],
@@ -131,7 +131,7 @@ impl Page {
             for (((save, query), matcher), answer) in saves.iter().zip(&queries).zip(&matchers).zip(answers) {
                 let value = source(save, query, answer)
                     .and_then(|seen| match (seen, &save.source, matcher) {
-                        // What a script returns keeps its type.
+                        // The result of a script keeps its type.
                         (Seen::One(value), PageSource::Script(_), None) => Ok(value),
                         (seen, ..) => part(&seen, matcher.as_ref(), &save.name).map(Json::String),
                     })
@@ -143,7 +143,7 @@ impl Page {
         .await
     }
 
-    /// Looks until `check` is content.
+    /// Repeats the queries until `check` succeeds.
     pub(super) async fn poll<T>(
         &mut self,
         queries: &[Query],
@@ -162,7 +162,7 @@ impl Page {
                         }
                         return Ok(found);
                     }
-                    // What waiting cannot mend.
+                    // Waiting does not help in these cases.
                     Err(failure)
                         if matches!(failure.reason, Reason::Configuration | Reason::Console | Reason::Requests) =>
                     {
@@ -213,7 +213,7 @@ impl Prepared {
                         _ => None,
                     })
                     .collect();
-                // A box that a label is drawn for is itself not to be seen, as `check` knows, too.
+                // Checkboxes that are drawn by a label are invisible themselves; `check` accepts them too.
                 let unseen = facts.iter().all(|fact| {
                     matches!(fact, ElementFact::Attribute(..) | ElementFact::Value(_) | ElementFact::Checked(_))
                 });
@@ -337,7 +337,8 @@ fn source(save: &PageSave, query: &Query, answer: &Answer) -> Result<Seen, Failu
     }))
 }
 
-/// What is kept of a value: all of it when the matcher holds, the first group of `matches` where it has one.
+/// Returns the part of a value to save: the whole value if the matcher holds, or the first group of `matches` if it has
+/// one.
 fn part(seen: &Seen, matcher: Option<&Filled>, name: &str) -> Result<String, Failure> {
     let missing = || {
         Failure::new(Reason::Assertion, format!("there is nothing to save as `{name}`"))

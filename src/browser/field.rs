@@ -1,8 +1,9 @@
-//! Fields and boxes: `fill`, `clear`, `check`, `uncheck`.
+//! Text fields and checkboxes: `fill`, `clear`, `check`, `uncheck`.
 //!
-//! Text is typed, so that the page sees keys; only fields that a picker or a locale stands before get their value from
-//! the script, and long texts, tabs and what goes into an editor are put in as by pasting. Then the field must hold what
-//! was typed, or what `becomes` says. A field that a secret was typed into is remembered, so that no picture shows it.
+//! Text is typed, so that the page receives key events. Only fields with a picker or locale-dependent format are set by
+//! the script, and long texts, tabs and the content of editors are inserted as if pasted. Then the field must contain
+//! what was typed, or what `becomes` specifies. Fields into which a secret was typed are recorded, so that no picture
+//! shows them.
 
 use std::time::Duration;
 
@@ -27,13 +28,13 @@ use crate::secret::Secret;
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen};
 
-/// How long a page may take to take what was typed.
+/// Time within which a page must accept the typed text.
 const TAKING: Duration = Duration::from_secs(2);
 
-/// Puts a text where the caret is.
+/// Inserts a text at the caret.
 const PASTE: &str = "return wachta.insert(arguments[0]);";
 
-/// The keys that put a text into a field whose content is selected, or whose caret is at its end.
+/// Returns the keys that put a text into a field whose content is selected, or whose caret is at its end.
 fn in_field(text: &str, append: bool, answer: &Answer) -> Option<String> {
     Some(match (text, append) {
         _ if answer.is("pasted") => return None,
@@ -42,13 +43,13 @@ fn in_field(text: &str, append: bool, answer: &Answer) -> Option<String> {
         ("", false) if answer.is("shadow") => format!("{SELECT_ALL}{BACKSPACE}"),
         ("", false) => BACKSPACE.to_owned(),
         (text, false) if answer.is("shadow") && !answer.is("empty") => format!("{SELECT_ALL}{text}"),
-        // Where a script may not move the caret, a key does.
+        // If a script must not move the caret, a key does.
         (text, true) if !answer.is("caret") => format!("{END}{text}"),
         (text, _) => text.to_owned(),
     })
 }
 
-/// The keys that make an editor ready for a text: all of it selected, or the caret at its end.
+/// Returns the keys that prepare an editor for a text: all of its content selected, or the caret at its end.
 fn in_editor(text: &str, append: bool) -> Option<String> {
     Some(match (text, append) {
         ("", true) => return None,
@@ -59,7 +60,7 @@ fn in_editor(text: &str, append: bool) -> Option<String> {
 }
 
 impl Page {
-    /// Replaces the content of a field, or adds to it.
+    /// Replaces the content of a field, or appends to it.
     pub(super) async fn fill(
         &mut self,
         target: &Target,
@@ -81,7 +82,7 @@ impl Page {
         self.compare(target, "", false, None, values, deadline).await
     }
 
-    /// The window whose focus gets keys, where the driver does not type itself.
+    /// Returns the window that receives key events, if typing does not use the driver's own command.
     pub(super) fn types_by_keys(&self) -> Option<String> {
         let by_keys = self.has_realms() && engine::kind(self.session().engine).acts_by_script;
         by_keys.then(|| self.window.clone())
@@ -104,7 +105,7 @@ impl Page {
         let by_keys = self.types_by_keys().is_some();
         let answer = self
             .once(&query, deadline, &|answer, element| {
-                // A password field shows nothing of it.
+                // A password field does not display the text.
                 if let Some(blind) = &blind
                     && !answer.is("password")
                 {
@@ -130,7 +131,7 @@ impl Page {
         if secret {
             let origin = match answer.origin() {
                 Some(origin) if frames.is_empty() => Some(origin),
-                // A page that has gone on meanwhile is not asked twice.
+                // If the page has changed meanwhile, the origin is not determined again.
                 _ => self.origin_of_page().await.unwrap_or_default(),
             };
             self.typed.push(Typed { frames, element, text: Secret::new(text.to_owned()), origin });
@@ -138,7 +139,8 @@ impl Page {
         Ok(())
     }
 
-    /// Puts a text where the caret of an editor is, as a whole: key by key it would close brackets and indent lines.
+    /// Inserts a text at the caret of an editor as a whole, because typing it would add closing brackets and
+    /// indentation.
     async fn paste(&mut self, query: &Query, text: &str, deadline: Instant) -> Result<(), Failure> {
         match self.script(PASTE, &json!(text), deadline).await {
             Ok(Json::Bool(true)) => Ok(()),
@@ -147,7 +149,8 @@ impl Page {
         }
     }
 
-    /// Looks whether a field holds what was typed, or what that becomes. A page that has gone on has taken it.
+    /// Verifies that a field contains what was typed, or what that becomes. If the page has moved on, it has accepted
+    /// the text.
     async fn compare(
         &mut self,
         target: &Target,
@@ -168,7 +171,7 @@ impl Page {
             let stands = answer.0["stands"].as_str();
             let holds = match (becomes, stands) {
                 (Some(becomes), Some(stands)) => becomes.holds(&Seen::text(stands)),
-                // Of a password only the page says whether it is there.
+                // For a password, the page only reports whether it is equal.
                 _ => answer.0["same"] != false,
             };
             if holds {
@@ -189,7 +192,7 @@ impl Page {
         }
     }
 
-    /// Sees to it that a box is checked, or is not: clicks it at most once, and looks whether that helped.
+    /// Makes a checkbox checked or unchecked: clicks it at most once and verifies the result.
     pub(super) async fn check(
         &mut self,
         target: &Target,

@@ -1,6 +1,6 @@
-//! A filmstrip: small pictures of the window that is current, twice a second, while a run drives it.
+//! A filmstrip: small pictures of the current window, taken twice a second during a run.
 //!
-//! None is taken from the moment on when a secret is typed into a field that shows it.
+//! No more pictures are taken after a secret is typed into a field that displays it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,16 +16,16 @@ use super::page::decode;
 
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest strip: two minutes.
+/// Maximum number of frames: two minutes.
 const FRAMES: usize = 240;
 
-/// How long one picture may take.
+/// Maximum time for one picture.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A picture, and when it was taken after the strip began.
+/// A picture, with the time since the start of the filmstrip.
 pub(super) type Frame = (Duration, Vec<u8>);
 
-/// A strip that is being taken; it ends with this.
+/// A filmstrip that is being recorded until this is dropped.
 pub(super) struct Filmstrip {
     shared: Arc<Shared>,
     _end: DropGuard,
@@ -38,7 +38,7 @@ struct Shared {
 }
 
 impl Filmstrip {
-    /// Begins one.
+    /// Starts a filmstrip.
     pub(super) fn begin(bidi: Bidi, window: &str, tasks: &TaskTracker) -> Self {
         let shared = Arc::new(Shared {
             window: Mutex::new(window.to_owned()),
@@ -56,18 +56,18 @@ impl Filmstrip {
         Self { shared, _end: end.drop_guard() }
     }
 
-    /// Another window is current.
+    /// Sets the window that is recorded.
     pub(super) fn follow(&self, window: &str) {
         window.clone_into(&mut self.shared.window.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What makes it look away: nothing is taken once something is to stand in the page that must not be seen.
+    /// Returns a function that stops the filmstrip before a secret appears on the page.
     pub(super) fn blind(&self) -> impl Fn() + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.private.store(true, Ordering::Release)
     }
 
-    /// What was taken.
+    /// Takes the recorded frames.
     pub(super) fn frames(&self) -> Vec<Frame> {
         std::mem::take(&mut *self.shared.frames.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -83,7 +83,7 @@ async fn take(shared: &Shared, bidi: &Bidi) {
         let asked = json!({"context": window, "format": {"type": "image/jpeg", "quality": 0.4}});
         let at = since.elapsed();
         let Ok(answer) = bidi.call("browsingContext.captureScreenshot", asked, PATIENCE).await else { continue };
-        // It was asked for before the secret was typed, and may have been taken afterwards.
+        // The picture was requested before the secret was typed, but may have been taken afterwards.
         if shared.private.load(Ordering::Acquire) {
             return;
         }

@@ -1,7 +1,7 @@
-//! Frames: a step that acts in one enters it, and every step begins at the top.
+//! Frames: a step that acts in a frame enters it, and every step starts in the page itself.
 //!
-//! A frame is found by its targets, outermost first, each time it is entered; one that is replaced meanwhile is found
-//! anew. Frames of other origins are no different for WebDriver.
+//! A frame is located by its locators, outermost first, each time it is entered; if it is replaced meanwhile, it is
+//! located again. WebDriver treats frames of other origins in the same way.
 
 use std::time::Duration;
 
@@ -17,37 +17,37 @@ use crate::outcome::Failure;
 use crate::scenario::Target;
 use crate::values::Values;
 
-/// How long frames may be looked into for what was not found.
+/// Maximum time to search other frames for an element that was not found.
 const HINT: Duration = Duration::from_millis(400);
 
-/// Where the step is, and where the driver is.
+/// Frame of the current step, and position of the driver.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// The frames of the step, outermost first.
+    /// Frames of the step, outermost first.
     pub(super) path: Vec<Query>,
     /// Whether the driver is in the innermost of them.
     pub(super) entered: bool,
     /// Whether the driver itself may be in any frame.
     pub(super) away: bool,
-    /// The context of the frame that the step is in, where `BiDi` names it.
+    /// Context of the step's frame, if `BiDi` provides it.
     pub(super) context: Option<String>,
-    /// The frames that were entered, outermost first.
+    /// Frames that were entered, outermost first.
     pub(super) chain: Vec<Level>,
 }
 
 /// A frame that was entered.
 #[derive(Debug, Clone)]
 pub(super) struct Level {
-    /// The context of the document that it is in.
+    /// Context of the document that contains the frame.
     pub(super) outer: String,
-    /// Its element.
+    /// Element of the frame.
     pub(super) element: ElementId,
-    /// Whether both documents are of one origin.
+    /// Whether both documents have the same origin.
     pub(super) same: bool,
 }
 
 impl Page {
-    /// Says in which frame the step acts. It is entered with the first look.
+    /// Sets the frame in which the step acts. It is entered with the first query.
     pub(super) async fn go_into(&mut self, frames: &[Target], values: &Values) -> Result<(), Failure> {
         self.leave_frames().await.map_err(Trouble::failure)?;
         self.place.path = frames
@@ -57,14 +57,14 @@ impl Page {
         Ok(())
     }
 
-    /// Goes to the page itself.
+    /// Leaves all frames.
     pub(super) async fn leave_frames(&mut self) -> Result<(), Trouble> {
         self.place.path.clear();
         self.place.entered = false;
         self.go_to_the_top().await
     }
 
-    /// Goes into the frame of the step, where there is one and it is not there already.
+    /// Enters the frame of the step, if there is one and it has not been entered yet.
     pub(super) async fn enter(&mut self, deadline: Instant) -> Result<(), Trouble> {
         if self.place.entered || self.place.path.is_empty() {
             return Ok(());
@@ -103,8 +103,8 @@ impl Page {
         Ok(())
     }
 
-    /// Runs a command that the driver carries out where it is. By `BiDi` it is in no frame until it must be: entering one
-    /// takes time, and Chromium's driver does it by a script in the page's world.
+    /// Runs a command in the current frame of the driver. With `BiDi`, the driver enters a frame only if it must,
+    /// because that takes time and Chromium's driver uses a script in the page's world for it.
     pub(super) async fn call_in_frame(&mut self, command: Command, limit: Duration) -> Result<Json, Trouble> {
         if !self.place.away {
             for level in self.place.chain.clone() {
@@ -115,12 +115,12 @@ impl Page {
         self.call(command, limit).await
     }
 
-    /// The context of the document that the driver is in.
+    /// Returns the context of the document that the driver is in.
     pub(super) fn document(&self) -> String {
         self.place.context.clone().unwrap_or_else(|| self.window.clone())
     }
 
-    /// Says of what was not found in which frame of the document it is.
+    /// Extends the failure of a missing element with the frames of the document in which it exists.
     pub(super) async fn look_into_frames(&mut self, query: &Query, failure: Failure) -> Failure {
         let deadline = Instant::now() + HINT;
         let Some(bare) = query.bare().filter(|_| failure.reason == Reason::NotFound && self.has_realms()) else {
@@ -157,13 +157,13 @@ impl Page {
         failure
     }
 
-    /// What was looked for was not there: the frame is entered anew for the next look. A frame that was entered before its
-    /// document came may have got it from another process since, and `ChromeDriver` stays in the empty one.
+    /// Makes the next query enter the frame again after an element was not found. A frame that was entered before its
+    /// document was loaded may since be in another process, while `ChromeDriver` stays in the empty one.
     pub(super) fn look_anew(&mut self) {
         self.place.entered = false;
     }
 
-    /// Whether the frame is gone and the page still there: what the driver calls a window that is closed.
+    /// Returns whether the frame is gone but the page still exists, which the driver reports as a closed window.
     pub(super) async fn only_the_frame_is_gone(&mut self) -> bool {
         if !std::mem::take(&mut self.place.away) {
             return false;

@@ -1,7 +1,8 @@
-//! The guard: a small process beside the agent that ends the browsers an agent leaves when it is killed.
+//! The guard: a small process beside the agent that ends the browsers of an agent that is killed.
 //!
-//! It reads lines from the agent and waits for the pipe to close. It knows nothing else, has no state on disk and ends
-//! with the agent. What it cannot end (it was killed too) is ended at the next start, by its lease.
+//! It reads lines from the agent and waits until the pipe is closed. It has no other input and no state on disk, and it
+//! ends with the agent. Browsers that remain because the guard was killed too are ended at the next start by means of
+//! their lease.
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -16,12 +17,12 @@ use tracing::warn;
 
 use super::processes;
 
-/// How long the guard tries to remove folders in which killed processes may still write.
+/// Maximum time for removing folders into which killed processes may still write.
 const CLEANING: Duration = Duration::from_secs(5);
 
-/// What `wachta guard` does: remembers `add <group> <lease> <folder>` until `done <group>`, and when the input ends,
-/// ends the sessions it still knows and removes their folders. Only groups that carry the lease are touched: a number
-/// may have been given to somebody else in the meantime.
+/// Implements `wachta guard`: stores each `add <group> <lease> <folder>` until `done <group>`. When the input ends,
+/// kills the remaining sessions and removes their folders. Only groups that carry the lease are killed, because a
+/// number may have been reused in the meantime.
 pub fn guard_main(input: impl BufRead) {
     let mut known: HashMap<i32, (String, PathBuf)> = HashMap::new();
     for line in input.lines().map_while(Result::ok) {
@@ -56,22 +57,22 @@ enum Message {
     Done { group: i32 },
 }
 
-/// The agent's end of the guard. The process is started with the first session, and again when it dies.
+/// The agent's handle to the guard. The process is started with the first session, and again if it dies.
 #[derive(Clone)]
 pub(super) struct Guard {
     messages: mpsc::Sender<Message>,
 }
 
 impl Guard {
-    /// A guard run from this executable. The returned future is its owner: it ends, and the guard with it, when the
-    /// last handle is gone.
+    /// Creates a guard that is run from this executable. The returned future owns it; both end when the last handle is
+    /// dropped.
     pub(super) fn new(agent: PathBuf) -> (Self, impl Future<Output = ()>) {
-        // When it is full the sender waits: a session whose guard does not yet know it must not be used.
+        // If the channel is full, the sender waits, because a session must not be used before the guard has its data.
         let (messages, received) = mpsc::channel(16);
         (Self { messages }, own(agent, received))
     }
 
-    /// Tells the guard of a session; returns when the line is written.
+    /// Registers a session with the guard. Returns when the line is written.
     pub(super) async fn add(&self, group: i32, lease: &str, folder: &Path) {
         let (written, done) = oneshot::channel();
         let message = Message::Add { group, lease: lease.to_owned(), folder: folder.to_owned(), written };
@@ -80,13 +81,14 @@ impl Guard {
         }
     }
 
-    /// Tells the guard that a session has ended.
+    /// Notifies the guard that a session has ended.
     pub(super) async fn done(&self, group: i32) {
         let _ = self.messages.send(Message::Done { group }).await;
     }
 }
 
-/// The process, and our end of its input: apart, since waiting for a child closes the input it still holds.
+/// The process and the agent's end of its input. They are separate, because awaiting a child closes the input that it
+/// still holds.
 struct Running {
     child: Child,
     input: ChildStdin,
@@ -101,7 +103,7 @@ async fn own(agent: PathBuf, mut received: mpsc::Receiver<Message>) {
             () = ended(guard.as_mut()) => {
                 warn!("the guard process ended; starting another one");
                 guard = start(&agent, &known).await;
-                // One that dies at once must not be started in a tight circle.
+                // If the guard dies at once, it must not be restarted in a busy loop.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -129,7 +131,7 @@ async fn own(agent: PathBuf, mut received: mpsc::Receiver<Message>) {
             let _ = written.send(());
         }
     }
-    // Its input closes here; it has nothing left to end, and leaves.
+    // Dropping the input closes it. The guard has nothing left to end and exits.
     if let Some(Running { mut child, input }) = guard {
         drop(input);
         let _ = tokio::time::timeout(CLEANING, child.wait()).await;
@@ -145,8 +147,8 @@ async fn ended(guard: Option<&mut Running>) {
     }
 }
 
-/// Starts a guard and tells it all that is registered. Without one the agent works on: what a SIGKILL of it would
-/// leave is then ended at the next start.
+/// Starts a guard and sends it all registered sessions. Without a guard, the agent continues; what is left after a
+/// SIGKILL of the agent is then cleaned up at the next start.
 async fn start(agent: &Path, known: &HashMap<i32, String>) -> Option<Running> {
     let spawned = Command::new(agent)
         .arg("guard")
@@ -154,7 +156,7 @@ async fn start(agent: &Path, known: &HashMap<i32, String>) -> Option<Running> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .env_remove(processes::LEASE)
-        // Signals that end the agent's group must not end its guard as well.
+        // Signals to the agent's process group must not reach the guard.
         .process_group(0)
         .spawn();
     let mut child = match spawned {

@@ -1,4 +1,4 @@
-//! Expectations of what was heard of the pages and not seen in them: console, requests, downloads.
+//! Expectations on events of the pages: console, requests, downloads.
 
 use crate::bounded;
 use crate::names::Reason;
@@ -10,26 +10,26 @@ use crate::values::expect::{Filled, Seen, cut};
 use super::observe::{Download, DownloadStatus, Observed};
 use super::watch::Watch;
 
-/// So many findings are named, the first ones.
+/// Maximum number of findings that are listed; the first ones.
 const NAMED: usize = 5;
 
-/// The largest download whose content is looked at, in bytes.
+/// Maximum size of a download whose content is checked, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// What must hold, with its names filled in.
+/// An expectation with resolved names.
 pub(super) enum Heard {
     /// No errors on the console.
     Console,
     /// No failed requests except the ones that match this list.
     Requests(Vec<Sent>),
-    /// A request was sent, and answered.
+    /// A request was sent and got a response.
     Request(Sent),
-    /// A file came.
+    /// A file was downloaded.
     Download { name: Option<Filled>, size: Option<Filled>, contains: Option<String> },
 }
 
 impl Heard {
-    /// None when the fact is one of the page.
+    /// Creates the expectation. Returns `None` if the fact concerns the page itself.
     pub(super) fn new(fact: &PageFact, values: &Values) -> Result<Option<Self>, Failure> {
         let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| Filled::new(one, values)).transpose();
         Ok(Some(match fact {
@@ -47,7 +47,7 @@ impl Heard {
         }))
     }
 
-    /// Whether it holds now.
+    /// Checks whether the expectation holds now.
     pub(super) fn check(&self, watch: &Watch) -> Result<(), Failure> {
         match self {
             Self::Console => none_of(Reason::Console, "errors on the console", &watch.observed().console_errors()),
@@ -64,7 +64,7 @@ impl Heard {
     }
 }
 
-/// What is said of a request, with its names filled in.
+/// Conditions on a request with resolved names.
 pub(super) struct Sent {
     method: Option<String>,
     url: Option<Filled>,
@@ -87,7 +87,8 @@ impl Sent {
         self.is_to(method, url) && self.status.as_ref().is_none_or(|wanted| wanted.holds(&seen))
     }
 
-    /// Whether a page has sent it and got the answer: the one that is wanted, else one below 400.
+    /// Verifies that a page has sent the request and got the expected status, or one below 400 if there is no
+    /// expectation.
     fn was_sent(&self, observed: &Observed) -> Result<(), Failure> {
         let good = |status: Option<u16>| self.status.is_some() || status.is_some_and(|status| status < 400);
         let mut seen = Vec::new();
@@ -134,7 +135,7 @@ fn download(
     size: Option<&Filled>,
     contains: Option<&str>,
 ) -> Result<(), Failure> {
-    // Files are read after the events may go on.
+    // Files are read only after the lock is released, so that events are not delayed.
     let all: Vec<Arrived> = {
         let observed = watch.observed();
         let answer = |one: &Download| observed.asked().filter(|asked| asked.url == one.url).last()?.status;
@@ -157,7 +158,7 @@ fn download(
     Err(Failure::new(Reason::Download, "no such file was downloaded").compared(expected, seen))
 }
 
-/// A download, and how its request was answered.
+/// A download with the status of its response.
 struct Arrived {
     one: Download,
     status: Option<u16>,

@@ -1,4 +1,4 @@
-//! Names of keys, and the code points that W3C WebDriver gives them (section 17.4.2, "Keyboard actions").
+//! Names of keys and their code points in W3C WebDriver (section 17.4.2, "Keyboard actions").
 
 use serde_json::{Value as Json, json};
 
@@ -46,19 +46,19 @@ const KEYS: [(&str, char); 37] = [
     ("Down", '\u{e015}'),
 ];
 
-/// What goes to the end of a line.
+/// Moves to the end of a line.
 pub(super) const END: &str = "\u{e010}";
 
-/// What goes to the end of a text of several lines.
+/// Moves to the end of a text of several lines.
 pub(super) const TO_THE_END: &str = "\u{e009}\u{e010}\u{e000}";
 
-/// What selects all of a field: Control, a, and Control let go.
+/// Selects all content of a field: press Control, a, release Control.
 pub(super) const SELECT_ALL: &str = "\u{e009}a\u{e000}";
 
-/// What deletes a selection.
+/// Deletes a selection.
 pub(super) const BACKSPACE: &str = "\u{e003}";
 
-/// The code point of a key: a name, or one character that stands for itself.
+/// Returns the code point of a key: a name, or a single character that stands for itself.
 pub fn code(key: &str) -> Option<char> {
     if let Some((_, code)) = KEYS.iter().find(|(name, _)| *name == key) {
         return Some(*code);
@@ -67,8 +67,8 @@ pub fn code(key: &str) -> Option<char> {
     characters.next().filter(|_| characters.next().is_none())
 }
 
-/// A chord as W3C actions: all keys down in order, then up in reverse. Beside another key a letter is the key of that
-/// letter: `Control+A` sends no Shift.
+/// Encodes a chord as W3C actions: all keys down in order, then up in reverse. In a chord, a letter means the key:
+/// `Control+A` does not include Shift.
 pub(super) fn chord(keys: &[String]) -> Result<Json, Failure> {
     let codes = keys
         .iter()
@@ -89,11 +89,11 @@ fn keyboard(actions: &[Json]) -> Json {
 const SHIFT: char = '\u{e008}';
 const ENTER: char = '\u{e007}';
 
-/// What needs Shift on the keyboard that most scripts of pages know.
+/// Characters that need Shift on a US keyboard, which most scripts of pages assume.
 const SHIFTED: &str = "~!@#$%^&*()_+{}|:\"<>?";
 
-/// A text as W3C actions, key by key, as hands type it. Keys that are held ([`SELECT_ALL`]) are so until they are let go.
-/// Each code point is a key: browsers take no longer texts of one.
+/// Encodes a text as W3C actions, key by key, in the same way as manual typing. Modifier keys ([`SELECT_ALL`]) are held
+/// until they are released. Each code point is a separate key, because browsers do not accept longer texts for one.
 pub(super) fn typed(text: &str) -> Json {
     let mut actions = Vec::new();
     let mut held: Vec<char> = Vec::new();

@@ -1,9 +1,9 @@
-//! Leases: every session ends on every path, and its processes and folder with it.
+//! Leases: guarantee that every session ends, with its processes and folder, on every path.
 //!
-//! A session has one owner, a task. It ends the session when its holder says so, when the holder is dropped (a run that
-//! was cancelled or panicked), when it is used or kept longer than it may be, when it takes too much memory, when its
-//! browser dies while it is idle, or when the agent stops; the owner is awaited at shutdown. Dropped with its runtime,
-//! it still kills the processes.
+//! A session is owned by a task. It ends the session when its holder requests it, when the holder is dropped (because
+//! the run was cancelled or panicked), when the session is used or kept longer than allowed, when it takes too much
+//! memory, when its browser dies while idle, or when the agent stops. The owner is awaited at shutdown. If it is
+//! dropped with its runtime, it still kills the processes.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -25,36 +25,38 @@ use super::guard::Guard;
 use super::metrics::{Cause, Metrics};
 use super::processes;
 
-/// How long the driver may take to end a session before its processes are killed.
+/// Time for the driver to end a session before its processes are killed.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How long a session may take to be made ready for the next run.
+/// Maximum time to prepare a session for the next run.
 const READYING: Duration = Duration::from_secs(30);
 
-/// How often the memory of a busy session is looked at.
+/// Interval between memory checks of a busy session.
 const MEMORY_LOOKS: Duration = Duration::from_millis(500);
 
-/// Chromium puts a socket into its temporary folder, and a socket's path has at most 107 bytes.
+/// Maximum length of the temporary folder's path, in bytes. Chromium creates a socket in it, whose path is limited to
+/// 107 bytes.
 const LONGEST_TMPDIR: usize = 55;
 
-/// A folder for the sessions of one agent, within the folder that all agents of this state share. Its name is the
-/// lease; its lock is held as long as the agent lives, so that another one knows whom it may clean up after.
+/// Folder for the sessions of one agent, within the folder that all agents with this state share. Its name is the
+/// lease. Its lock is held as long as the agent runs, so that other agents can detect leftovers.
 pub(super) struct Folder {
-    /// The mark of every process of this agent's sessions.
+    /// Lease id that marks every process of this agent's sessions.
     pub(super) lease: String,
     path: PathBuf,
-    /// A way to the folder that is short enough, where the folder's own path is not.
+    /// Shorter path to the folder, if its own path is too long.
     short: Option<PathBuf>,
     _lock: Flock<fs::File>,
 }
 
 impl Folder {
-    /// Makes one.
+    /// Creates the folder.
     pub(super) fn new(within: &Path) -> std::io::Result<Self> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         // The last digits are the random ones.
         let lease = id[id.len() - 12..].to_owned();
-        // It gets its name when it is locked: what has a name and no lock is a leftover.
+        // The folder gets its final name after it is locked, because a folder with a name but without a lock counts as
+        // a leftover.
         let (path, unnamed) = (within.join(&lease), within.join(format!(".{lease}")));
         fs::create_dir_all(&unnamed)?;
         let lock = lock(&unnamed)?;
@@ -68,7 +70,7 @@ impl Folder {
         Ok(Self { lease, path, short, _lock: lock })
     }
 
-    /// Makes a folder for one session: where it is, and by which path to use it.
+    /// Creates a folder for one session. Returns its location and the path by which it should be used.
     pub(super) fn session(&self, number: u64) -> std::io::Result<(PathBuf, PathBuf)> {
         let name = number.to_string();
         let folder = self.path.join(&name);
@@ -99,7 +101,7 @@ fn remove(folder: &Path, lease: &str) {
     }
 }
 
-/// Ends what agents that are gone have left in their folders within this one. Returns how many sessions that were.
+/// Cleans up the processes and folders that terminated agents have left in this folder. Returns the number of sessions.
 pub(super) fn reap(within: &Path) -> usize {
     let mut reaped = 0;
     for entry in fs::read_dir(within).into_iter().flatten().flatten() {
@@ -107,7 +109,7 @@ pub(super) fn reap(within: &Path) -> usize {
         if lease.starts_with('.') {
             continue;
         }
-        // Its lock can only be had when its agent is gone.
+        // The lock is only available if its agent has terminated.
         let Ok(_lock) = lock(&entry.path()) else { continue };
         reaped += processes::kill_lease(&lease);
         remove(&entry.path(), &lease);
@@ -115,39 +117,39 @@ pub(super) fn reap(within: &Path) -> usize {
     reaped
 }
 
-/// How the run leaves the session.
+/// Result of a run for its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// It is done with it.
+    /// The run has finished with the session.
     Done,
-    /// It could not be used to the end.
+    /// The session could not be used to the end.
     Because(Cause),
 }
 
-/// What a session is used for.
+/// Current use of a session.
 #[derive(Debug, Clone, Copy)]
 enum Use {
-    /// By a run, until then at the latest.
+    /// Used by a run until this time at the latest.
     Busy(Instant),
-    /// Its run is over, and it is made ready for the next one.
+    /// Being prepared for the next run after its run has ended.
     Returning(Instant),
-    /// It waits for a run, until then at the latest.
+    /// Waiting for a run until this time at the latest.
     Idle(Instant),
 }
 
-/// What the holder and the owner of a session share.
+/// State shared by the holder and the owner of a session.
 struct Shared {
-    /// Where to end the session, once there is one, and what tells that the browser is gone.
+    /// URL for ending the session, once it exists, and the token that is cancelled when the browser is gone.
     session: OnceLock<(Url, Option<CancellationToken>)>,
-    /// The place among the runs that may have a browser; none while the session is idle.
+    /// Permit among the runs that may have a browser. `None` while the session is idle.
     permit: Mutex<Option<OwnedSemaphorePermit>>,
-    /// Set when the session was ended for its memory: how many bytes it had.
+    /// Memory in bytes at which the session was ended. 0 if it was not ended because of its memory.
     memory: AtomicU64,
     /// Cancelled when everything of the session is gone.
     gone: CancellationToken,
 }
 
-/// The hold on a session. Dropping it ends the session.
+/// Hold on a session. Dropping it ends the session.
 pub(super) struct Lease {
     end: Option<oneshot::Sender<End>>,
     used: watch::Sender<Use>,
@@ -156,14 +158,14 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Says where the session can be ended, and what tells that its browser is gone.
+    /// Sets the URL for ending the session, and the token that is cancelled when its browser is gone.
     pub(super) fn named(&self, session: Url, closed: Option<CancellationToken>) {
         let _ = self.shared.session.set((session, closed));
-        // The owner looks again.
+        // Wakes the owner, so that it reads the new values.
         self.used.send_modify(|_| {});
     }
 
-    /// A run uses it from now on, and no longer than until then.
+    /// Marks the session as used by a run until a time limit.
     pub(super) fn busy(&self, permit: OwnedSemaphorePermit, until: Instant) {
         *self.permit() = Some(permit);
         if matches!(self.used.send_replace(Use::Busy(until)), Use::Idle(_)) && !self.is_gone() {
@@ -171,12 +173,12 @@ impl Lease {
         }
     }
 
-    /// The run is over; there is little time left to make it ready for the next one.
+    /// Marks the session as returning after its run. It must be prepared for the next run within a short time.
     pub(super) fn returning(&self) {
         self.used.send_replace(Use::Returning(Instant::now() + READYING));
     }
 
-    /// No run uses it; its place is given away. It is not kept longer than until then.
+    /// Marks the session as idle until a time limit, and returns its permit.
     pub(super) fn idle(&self, until: Instant) -> Option<OwnedSemaphorePermit> {
         if !matches!(self.used.send_replace(Use::Idle(until)), Use::Idle(_)) && !self.is_gone() {
             self.metrics.move_session("busy", "idle");
@@ -184,7 +186,7 @@ impl Lease {
         self.take_place()
     }
 
-    /// Takes its place away from it.
+    /// Removes the permit from the session.
     pub(super) fn take_place(&self) -> Option<OwnedSemaphorePermit> {
         self.permit().take()
     }
@@ -193,12 +195,12 @@ impl Lease {
         self.shared.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether everything of it is gone.
+    /// Returns whether everything of the session is gone.
     pub(super) fn is_gone(&self) -> bool {
         self.shared.gone.is_cancelled()
     }
 
-    /// How many bytes it had when it was ended for them.
+    /// Returns the memory in bytes for which the session was ended, if that was the cause.
     pub(super) fn too_large(&self) -> Option<u64> {
         Some(self.shared.memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
@@ -212,32 +214,32 @@ impl Lease {
     }
 }
 
-/// What of a session runs on this machine.
+/// Parts of a session that exist on this machine.
 pub(super) struct Local {
-    /// Its driver.
+    /// Driver process.
     pub(super) driver: Driver,
-    /// The folder it lives in.
+    /// Folder of the session.
     pub(super) path: PathBuf,
-    /// What that folder is in; removed with the last session.
+    /// Parent folder, which is removed with the last session.
     pub(super) _folder: Arc<Folder>,
 }
 
-/// What the owner of a session needs to end it.
+/// Data that the owner of a session needs to end it.
 pub(super) struct Owner {
-    /// What of it runs here; none at a WebDriver endpoint that is not ours.
+    /// Local parts of the session. `None` at an external WebDriver endpoint.
     pub(super) local: Option<Local>,
-    /// Counts what is used.
+    /// Session metrics.
     pub(super) metrics: Metrics,
-    /// Told when the processes are gone.
+    /// Guard to notify when the processes are gone.
     pub(super) guard: Guard,
-    /// Commands that must not queue behind those of the run.
+    /// HTTP client for commands that must not queue behind those of the run.
     pub(super) http: reqwest::Client,
-    /// So many bytes it may have.
+    /// Maximum memory of the session, in bytes.
     pub(super) max_memory: u64,
 }
 
 impl Owner {
-    /// Starts to own the session, which is for a run.
+    /// Starts the owner of a session that is used by a run.
     pub(super) fn hold(
         self,
         permit: OwnedSemaphorePermit,
@@ -266,7 +268,7 @@ impl Owner {
         shared: Arc<Shared>,
         stop: CancellationToken,
     ) {
-        // Dropped with its runtime, it still says so.
+        // Cancels the token even if the task is dropped with its runtime.
         let _gone = shared.gone.clone().drop_guard();
         let mut looks = tokio::time::interval(MEMORY_LOOKS);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -286,7 +288,7 @@ impl Owner {
                 () = tokio::time::sleep_until(until) => {
                     break if idle { End::Done } else { End::Because(Cause::Timeout) };
                 }
-                // A run that is going on sees for itself, and says how it ends.
+                // A running run detects this itself and reports how it ends.
                 () = gone(closed), if idle => break End::Because(Cause::Crashed),
                 changed = used.changed() => if changed.is_err() {
                     break asked.await.unwrap_or(End::Because(Cause::Cancelled));
@@ -314,19 +316,19 @@ impl Owner {
 
     async fn finish(self, how: End, session: Option<&Url>) {
         let mut how = how;
-        // By our own request: the client of the run may be waiting for a command that never returns, and says that a
-        // session has ended whatever became of it.
+        // Uses a separate request, because the run's client may be waiting for a command that never returns, and
+        // reports success for ending a session in any case.
         if let Some(session) = session
             && !matches!(how, End::Because(Cause::Crashed | Cause::Memory))
         {
             let answer = self.http.delete(session.clone()).timeout(FAREWELL).send().await;
-            // It may have ended by itself meanwhile: "invalid session id" is 404.
+            // The session may already have ended by itself: "invalid session id" is status 404.
             let ended = answer.is_ok_and(|answer| answer.status().is_success() || answer.status().as_u16() == 404);
             if !ended && how == End::Done {
                 how = End::Because(Cause::Timeout);
             }
         } else if let (Some(session), None) = (session, &self.local) {
-            // At an endpoint that is not ours this is all that can be done, whatever it is worth.
+            // At an external endpoint this is all that can be done.
             let _ = self.http.delete(session.clone()).timeout(FAREWELL).send().await;
         }
         if let Some(Local { driver, path, _folder }) = self.local {

@@ -1,7 +1,7 @@
-//! Targets: which elements are meant, found in the page by one script, and what is said of them to people.
+//! Locators: one script finds the elements in the page, and this module describes them for users.
 //!
-//! The script compares names with a text or a part of one. For any other matcher it is first asked which names there are,
-//! and the matcher chooses here, so that a regular expression means the same everywhere.
+//! The script compares names with a text or a part of one. For any other matcher, the names are first read from the
+//! page and matched here, so that a regular expression means the same everywhere.
 
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
@@ -18,40 +18,40 @@ use crate::secret::Masker;
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen, cut};
 
-/// Asks the scripts in the page, see `locate.js`.
+/// Runs the scripts in the page; see `locate.js`.
 pub(super) const SCRIPT: &str = "return wachta.locate(arguments[0]);";
 
-/// So many milliseconds a look has at least, also when the time of the step is up.
+/// Minimum time for a query, in milliseconds, even if the time of the step is up.
 const LEAST: u64 = 250;
 
-/// What the page is asked for: a target with its names filled in, and what to do with the element.
+/// A query to the page: a locator with resolved names, and an action for the element.
 #[derive(Debug, Clone)]
 pub(super) struct Query {
-    /// As the script takes it.
+    /// Query in the format of the script.
     json: Json,
-    /// What chooses among names where the script cannot; the script knows them by their position.
+    /// Matchers for names that the script cannot evaluate; the script refers to them by position.
     names: Vec<Filled>,
-    /// The alternatives of each `any_of`, as people read them.
+    /// Descriptions of the alternatives of each `any_of`.
     alternatives: Vec<Vec<String>>,
-    /// What is not found by the script.
+    /// Data that is not found by the script.
     elsewhere: Option<Elsewhere>,
-    /// The target as people read it.
+    /// Description of the locator for users.
     pub(super) shown: String,
-    /// Where it is written.
+    /// Source span of the locator.
     span: Option<Span>,
     masker: Masker,
 }
 
-/// What of a page is asked for by other means.
+/// Data of a page that is read in other ways.
 #[derive(Debug, Clone)]
 enum Elsewhere {
     /// A cookie, by name.
     Cookie(String),
-    /// What a function body returns.
+    /// Result of a function body.
     Script(String),
 }
 
-/// Turns a target into what the script takes, and collects what stays here.
+/// Converts a locator to the format of the script, and collects the parts that are evaluated here.
 struct Reading<'a> {
     values: &'a Values,
     names: Vec<Filled>,
@@ -135,7 +135,7 @@ impl Reading<'_> {
 }
 
 impl Query {
-    /// The page's URL and title.
+    /// Creates a query for the page's URL and title.
     pub(super) fn page() -> Self {
         Self {
             json: json!({"kind": "page"}),
@@ -148,19 +148,19 @@ impl Query {
         }
     }
 
-    /// A cookie of the page.
+    /// Creates a query for a cookie of the page.
     pub(super) fn cookie(name: &str) -> Self {
         let elsewhere = Some(Elsewhere::Cookie(name.to_owned()));
         Self { json: json!({"kind": "elsewhere"}), elsewhere, shown: format!("the cookie `{name}`"), ..Self::page() }
     }
 
-    /// What a function body returns.
+    /// Creates a query for the result of a function body.
     pub(super) fn script(body: &str) -> Self {
         let elsewhere = Some(Elsewhere::Script(body.to_owned()));
         Self { json: json!({"kind": "elsewhere"}), elsewhere, shown: "the script".into(), ..Self::page() }
     }
 
-    /// The elements of a target.
+    /// Creates a query for the elements of a locator.
     pub(super) fn new(target: &Target, values: &Values) -> Result<Self, Failure> {
         let mut reading = Reading { values, names: Vec::new(), alternatives: Vec::new() };
         let (json, shown) = reading.target(target)?;
@@ -169,7 +169,7 @@ impl Query {
         Ok(Self { json, names, alternatives, elsewhere: None, shown, span: Some(target.span), masker })
     }
 
-    /// Also asks for something: `then` and what belongs to it, or `facts`.
+    /// Adds more keys to the query: `then` with its options, or `facts`.
     pub(super) fn with(mut self, more: Json) -> Self {
         if let (Json::Object(json), Json::Object(more)) = (&mut self.json, more) {
             json.extend(more);
@@ -177,12 +177,12 @@ impl Query {
         self
     }
 
-    /// As the script takes it.
+    /// Returns the query in the format of the script.
     pub(super) fn json(&self) -> Json {
         self.json.clone()
     }
 
-    /// The same question without what follows from it; none where the answer needs more than one.
+    /// Returns the query without its action. `None` if the query needs more than one step.
     pub(super) fn bare(&self) -> Option<Json> {
         let mut json = self.json.clone();
         if let Json::Object(entries) = &mut json {
@@ -191,7 +191,7 @@ impl Query {
         (self.names.is_empty() && self.elsewhere.is_none() && json["kind"] != "page").then_some(json)
     }
 
-    /// A failure of this target, with its place.
+    /// Adds the source span of the locator to a failure.
     pub(super) fn placed(&self, failure: Failure) -> Failure {
         match self.span {
             Some(span) => failure.at(span),
@@ -199,7 +199,7 @@ impl Query {
         }
     }
 
-    /// Why the element is not there or not ready, at the end of the patience.
+    /// Returns the failure for an element that is still missing or not ready when the time is up.
     pub(super) fn refusal(&self, answer: &Answer) -> Failure {
         let (words, shown, answer) = (Words(&self.masker), &self.shown, &answer.0);
         let visible = answer["visible"].as_u64().unwrap_or(0);
@@ -233,14 +233,15 @@ impl Query {
         Failure::new(Reason::NotFound, format!("no element matches {shown}")).compared(shown.as_str(), near)
     }
 
-    /// What waiting cannot mend: a selector that is none, text for a button.
+    /// Returns the failure for an error that does not go away by waiting, such as an invalid selector or text for a
+    /// button.
     pub(super) fn wrong(&self, answer: &Answer) -> Option<Failure> {
         answer.0["wrong"].as_array()?;
         let text = Words(&self.masker).sentence(&answer.0["wrong"]);
         Some(Failure::new(Reason::Configuration, text))
     }
 
-    /// The matches, a few of them, as people read them.
+    /// Describes the first few matches for users.
     pub(super) fn list(&self, answer: &Answer) -> String {
         let shown: Vec<String> = answer.0["shown"]
             .as_array()
@@ -260,17 +261,17 @@ impl Query {
         format!("{}{more}", shown.join(", "))
     }
 
-    /// A text of the page, fit to be shown.
+    /// Prepares a text of the page for display: masked and truncated.
     pub(super) fn masked(&self, text: &str) -> String {
         cut(&self.masker.mask(text), 60)
     }
 
-    /// An element that a script has met, as people read it.
+    /// Describes an element returned by a script.
     pub(super) fn element(&self, element: &Json) -> Option<String> {
         element.is_object().then(|| Words(&self.masker).element(element))
     }
 
-    /// Where another alternative was needed than the first.
+    /// Returns the locator drifts, where an alternative other than the first one was needed.
     pub(super) fn drift(&self, answer: &Answer) -> Vec<String> {
         let mut found = Vec::new();
         for (id, index) in answer.0["used"].as_object().into_iter().flatten() {
@@ -286,87 +287,87 @@ impl Query {
     }
 }
 
-/// What the page said of one query.
+/// Answer of the page to one query.
 #[derive(Debug, Clone)]
 pub(super) struct Answer(pub(super) Json);
 
 impl Answer {
-    /// How many elements match and can be seen.
+    /// Returns the number of matching visible elements.
     pub(super) fn visible(&self) -> usize {
         self.0["visible"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
     }
 
-    /// The element, ready to be acted on.
+    /// Returns the element if it is ready for an action.
     pub(super) fn element(&self) -> Option<ElementId> {
         ElementId::read(&self.0["element"])
     }
 
-    /// The context in the element, where it is a frame and `BiDi` names it.
+    /// Returns the context of the element if it is a frame and `BiDi` provides the context.
     pub(super) fn frame(&self) -> Option<String> {
         self.0["element"]["context"].as_str().map(ToOwned::to_owned)
     }
 
-    /// Whether the page was not looked through, for want of time.
+    /// Returns whether the page was not searched completely because of a lack of time.
     pub(super) fn is_partial(&self) -> bool {
         self.0["slow"].is_number()
     }
 
-    /// Where a pointer meets the element.
+    /// Returns the point at which a pointer hits the element.
     pub(super) fn point(&self) -> Option<[i64; 2]> {
         Some([self.0["point"][0].as_i64()?, self.0["point"][1].as_i64()?])
     }
 
-    /// Takes something from it.
+    /// Removes a key from the answer.
     pub(super) fn forget(&mut self, what: &str) {
         if let Json::Object(entries) = &mut self.0 {
             entries.remove(what);
         }
     }
 
-    /// Whether the script has done it already.
+    /// Returns whether the script has already performed the action.
     pub(super) fn done(&self) -> bool {
         self.0["done"] == true
     }
 
-    /// Whether the script says so of a field.
+    /// Returns a boolean property of the answer.
     pub(super) fn is(&self, what: &str) -> bool {
         self.0[what] == true
     }
 
-    /// The origin of the document that the element is in.
+    /// Returns the origin of the element's document.
     pub(super) fn origin(&self) -> Option<String> {
         self.0["origin"].as_str().map(ToOwned::to_owned)
     }
 
-    /// What was asked for under `facts`, where there is one element.
+    /// Returns the values requested by `facts`, if there is exactly one element.
     pub(super) fn facts(&self) -> Option<&Json> {
         self.0.get("facts")
     }
 
-    /// A part of the answer to [`Query::page`].
+    /// Returns a value from the answer to [`Query::page`].
     pub(super) fn text(&self, key: &str) -> &str {
         self.0[key].as_str().unwrap_or("")
     }
 
-    /// The answer to [`Query::cookie`] and [`Query::script`]; null: there is none.
+    /// Returns the value from the answer to [`Query::cookie`] or [`Query::script`]. Null if there is no value.
     pub(super) fn value(&self) -> &Json {
         &self.0["value"]
     }
 
-    /// What the script of [`Query::script`] has thrown.
+    /// Returns the exception of the script of [`Query::script`].
     pub(super) fn threw(&self) -> Option<&str> {
         self.0["threw"].as_str()
     }
 }
 
 impl Page {
-    /// Asks the page, once; in the frame of the step.
+    /// Runs queries once, in the frame of the step.
     pub(super) async fn look(&mut self, queries: &[Query], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
         self.enter(deadline).await?;
         self.look_here(queries, deadline).await
     }
 
-    /// Asks the document that the driver is in.
+    /// Runs queries once, in the document that the driver is in.
     pub(super) async fn look_here(&mut self, queries: &[Query], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
         let mut asked: Vec<Json> = queries.iter().map(|query| query.json.clone()).collect();
         if queries.iter().any(|query| !query.names.is_empty()) {
@@ -425,7 +426,7 @@ impl Page {
         let argument = json!({"queries": queries, "budget": u64::try_from(left).unwrap_or(u64::MAX).max(LEAST)});
         match self.script(SCRIPT, &argument, deadline).await? {
             Json::Array(answers) if answers.len() == queries.len() => Ok(answers.into_iter().map(Answer).collect()),
-            // A navigation may take its answer away.
+            // A navigation may discard the answer.
             other => Err(Trouble::Again(format!("the page answered {}", cut(&other.to_string(), 100)))),
         }
     }

@@ -1,28 +1,29 @@
-//! What the browser engine counts.
+//! Metrics of the browser engine.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::names::{Metric, metric};
 
-/// Counters of sessions.
+/// Metrics of browser sessions.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Sessions there are, by `state`: `busy` in a run, `idle` waiting for one.
+    /// Number of sessions by `state`: `busy` in a run, `idle` waiting for one.
     pub sessions: IntGaugeVec,
-    /// Runs that wait for a browser, by what for: `session` a free one, `memory` enough of it to start one.
+    /// Number of runs that wait for a browser, by cause: `session` for a free one, `memory` for enough memory to start
+    /// one.
     pub waiting: IntGaugeVec,
-    /// How long runs waited for a browser, in seconds.
+    /// Time that runs waited for a browser, in seconds.
     pub wait_seconds: Histogram,
-    /// Sessions that were started.
+    /// Number of started sessions.
     pub started: IntCounter,
-    /// Sessions that did not end by themselves, by `cause`.
+    /// Number of sessions that did not end regularly, by `cause`.
     pub reaped: IntCounterVec,
     /// Whether browsers have a sandbox.
     pub sandbox: IntGauge,
 }
 
 impl Metrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         fn options(metric: &Metric) -> Opts {
             Opts::new(metric.name, metric.help)
@@ -54,13 +55,13 @@ impl Metrics {
         Ok(Self { sessions, waiting, wait_seconds, started, reaped, sandbox })
     }
 
-    /// A session is in another state now.
+    /// Moves a session from one state to another.
     pub(super) fn move_session(&self, from: &str, to: &str) {
         self.sessions.with_label_values(&[from]).dec();
         self.sessions.with_label_values(&[to]).inc();
     }
 
-    /// Counts a run that waits for something, until what it returns is dropped.
+    /// Counts a waiting run until the returned value is dropped.
     pub(super) fn wait(&self, cause: &str) -> impl Drop + use<> {
         struct Waiting(prometheus::IntGauge);
         impl Drop for Waiting {
@@ -74,20 +75,20 @@ impl Metrics {
     }
 }
 
-/// Why a session was ended by someone else than its run: the label `cause`.
+/// Cause for ending a session other than its run; the label `cause`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The run was dropped: cancelled, panicked, or out of time.
+    /// The run was dropped: cancelled, panicked or out of time.
     Cancelled,
-    /// It did not start in time, or did not take its end in time.
+    /// The session did not start or end in time.
     Timeout,
-    /// The browser, its page or the driver went away or hung.
+    /// The browser, its page or the driver crashed or hung.
     Crashed,
-    /// An earlier agent left it.
+    /// The session was left by an earlier agent.
     Leftover,
-    /// The agent stopped while it was in use.
+    /// The agent stopped during the run.
     Shutdown,
-    /// It took more memory than it may have.
+    /// The session exceeded its memory limit.
     Memory,
 }
 
@@ -95,7 +96,7 @@ impl Cause {
     const ALL: [Self; 6] =
         [Self::Cancelled, Self::Timeout, Self::Crashed, Self::Leftover, Self::Shutdown, Self::Memory];
 
-    /// The name others see.
+    /// Returns the value of the label.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",

@@ -1,22 +1,22 @@
-//! Page steps over WebDriver: sessions, and what is done in them.
+//! Browser steps over WebDriver: sessions and the actions performed in them.
 //!
-//! [`Browsers`] hands out a [`Page`] for each run: a user of its own in a warm browser, or a browser of its own.
-//! Invariants: a session ends however its run ends, with its processes and its folder; nothing of one run is visible to
-//! the next; waiting is built into every action and bounded; what went wrong is told apart into theirs and ours in one
-//! file, what differs from driver to driver stands in one file.
+//! [`Browsers`] provides a [`Page`] for each run: a user context in a warm browser, or a browser of its own. Invariants:
+//! a session ends, with its processes and its folder, however its run ends; nothing of one run is visible to the next;
+//! every action waits by itself, for a limited time. The distinction between failures of the target and agent faults is
+//! made in one file, and all differences between drivers are in another one.
 //!
 //! ```text
-//! browsers ─ session ─ lease ─ driver ─ processes   a pool of sessions, and their end
-//!     ├─ ports                                      where drivers listen, closed to pages and requests
-//!     │          │         └─ guard                 their end when the agent was killed
-//!     │          └─ bidi ─ watch ─ observe          what is heard of a browser
-//!     ├─ spec                                       what a run wants of its browser
-//!     └─ trust                                      roots that a browser begins with
-//! page ─ act · pointer · field · upload · script · dialog · window · expect · picture · evidence   what is done with it
-//!     ├─ overlay                                    what gets in the way of it
-//!     ├─ frame · locate ─ shown · cookie            which document and element it is done to
-//!     │            └─ world                         where our own scripts run
-//!     └─ command ─ verdict · engine                 what is said to the driver, and what its errors mean
+//! browsers ─ session ─ lease ─ driver ─ processes   pool of sessions and their cleanup
+//!     ├─ ports                                      ports of drivers, closed to pages and requests
+//!     │          │         └─ guard                 cleanup after a killed agent
+//!     │          └─ bidi ─ watch ─ observe          events of the browser
+//!     ├─ spec                                       browser settings of a run
+//!     └─ trust                                      additional trusted roots
+//! page ─ act · pointer · field · upload · script · dialog · window · expect · picture · evidence   actions on the page
+//!     ├─ overlay                                    overlays that obstruct steps
+//!     ├─ frame · locate ─ shown · cookie            document and element of an action
+//!     │            └─ world                         isolated world of the agent's scripts
+//!     └─ command ─ verdict · engine                 commands to the driver, classification of its errors
 //! ```
 
 mod act;

@@ -1,5 +1,5 @@
-//! What may get in the way of any step, such as a cookie banner: it is looked for when an element is not ready or something
-//! does not hold, and clicked away then.
+//! Overlays that may obstruct any step, such as a cookie banner. They are searched when an element is not ready or an
+//! expectation does not hold, and then clicked away.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::outcome::Failure;
 use crate::scenario::Overlay;
 use crate::values::Values;
 
-/// How long clicking one away may take.
+/// Maximum time for clicking one overlay away.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// How often one is clicked away in a step: one that always comes back is not waited for.
+/// Maximum number of times an overlay is clicked away in a step, because one may reappear each time.
 const MOST: usize = 3;
 
-/// The overlays of a scenario.
+/// Overlays of a scenario.
 #[derive(Debug, Default)]
 pub(super) struct Overlays {
     all: Vec<Prepared>,
-    /// Whether one is being clicked away, and none is looked for meanwhile.
+    /// Whether an overlay is being clicked away, during which none is searched.
     busy: bool,
 }
 
@@ -32,12 +32,12 @@ struct Prepared {
     frames: Vec<Query>,
     when: Query,
     click: Query,
-    /// How often it was clicked in this step.
+    /// Number of clicks in the current step.
     clicked: usize,
 }
 
 impl Overlays {
-    /// A step begins.
+    /// Resets the counts at the start of a step.
     pub(super) fn begin_step(&mut self) {
         for overlay in &mut self.all {
             overlay.clicked = 0;
@@ -46,11 +46,11 @@ impl Overlays {
 }
 
 impl Page {
-    /// Says what may get in the way from now on.
+    /// Sets the overlays that may appear from now on.
     ///
     /// # Errors
     ///
-    /// When a value in a locator is missing.
+    /// Fails if a value in a locator is missing.
     pub fn expect_overlays(&mut self, overlays: &[Overlay], values: &Values) -> Result<(), Failure> {
         let all = overlays.iter().map(|overlay| {
             let frame = |target| Ok(Query::new(target, values)?.with(json!({"then": "frame", "unseen": true})));
@@ -65,7 +65,7 @@ impl Page {
         Ok(())
     }
 
-    /// Clicks away what is in the way. What cannot be clicked is left for the step to fail at.
+    /// Clicks away overlays that are present. If one cannot be clicked, the step fails by itself.
     pub(super) async fn clear_the_way(&mut self, deadline: Instant) {
         if self.overlays.all.is_empty() || self.overlays.busy || Instant::now() >= deadline {
             return;
@@ -78,7 +78,7 @@ impl Page {
                 self.overlays.all[at].clicked += 1;
             }
         }
-        // A problem with the frame of an overlay must not count against the step.
+        // A problem with the frame of an overlay must not fail the step.
         let _ = self.leave_frames().await;
         self.place.path = path;
         self.overlays.busy = false;

@@ -1,4 +1,4 @@
-//! The page of one run: the session as its steps see it. One command at a time, each with a deadline of its own.
+//! The page of one run: its session as the steps use it. Commands run one at a time, each with its own deadline.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -32,92 +32,93 @@ use crate::scenario::{Engine, PageAction, Target, Viewport, WindowChange};
 use crate::secret::Masker;
 use crate::values::Values;
 
-/// How long the measures of a page are waited for after its run.
+/// Time to wait for the measurements of a page after its run.
 const SETTLING: Duration = Duration::from_millis(300);
 
-/// How long a command may still take once a dialog has opened.
+/// Time within which a command may still complete after a dialog has opened.
 const DIALOG_LOOK: Duration = Duration::from_millis(200);
 
-/// How long to wait for the event that says a window has closed, after the driver reports that it is missing.
+/// Time to wait for the event of a closed window after the driver reports that it is missing.
 const CLOSE_NOTICE: Duration = Duration::from_millis(500);
-/// What `BiDi` says of a command to a window or frame that is gone.
+/// `BiDi` error code for a window or frame that is gone.
 const NO_SUCH_FRAME: &str = "no such frame";
 
-/// So many requests of a run are compared with those of another one.
+/// Maximum number of requests of a run that are compared with those of another run.
 const MOST_REQUESTS: usize = 2000;
 
-/// How long a window may take to show that it answers by `BiDi`. One that is only slow is asked in the classic way.
+/// Time within which a window must respond to `BiDi`. Otherwise classic commands are used, even if it is only slow.
 const PROBE: Duration = Duration::from_millis(700);
 
-/// More is not said of what happened at a step besides.
+/// Maximum number of remarks on a step.
 const MOST_REMARKS: usize = 20;
 
-/// More dialogs than a page opens by mistake.
+/// Number of dialogs that a page may open by mistake; more are reported.
 const MANY_DIALOGS: u32 = 3;
 
-/// How much later than the driver we lose patience.
+/// Additional time after which the agent gives up later than the driver.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a command may take that has nothing to wait for.
+/// Maximum time of a command that has nothing to wait for.
 pub(super) const PROMPT: Duration = Duration::from_secs(10);
 
-/// What a step keeps for later ones: name, value, whether it is a secret.
+/// A value saved for later steps: name, value, and whether it is a secret.
 pub type Saved = (String, Json, bool);
 
-/// A run's own user in a browser. Dropping it ends the whole session; [`Page::close`] gives it back.
+/// The user context of a run in a browser. Dropping it ends the whole session; [`Page::close`] returns the session to
+/// the pool.
 pub struct Page {
     pub(super) browsers: Browsers,
-    /// Always there, but for the moment when it is given back.
+    /// Browser session. `None` only while it is returned to the pool.
     session: Option<Session>,
     pub(super) context: Context,
     pub(super) watch: Arc<Watch>,
     http: reqwest::Client,
     warm: bool,
-    /// The window that commands are about.
+    /// Window that commands refer to.
     pub(super) window: String,
-    /// Windows that were current before, the last one at the end.
+    /// Windows that were current before, the latest one last.
     pub(super) before: Vec<String>,
-    /// Whether the flow is in this window because a page has closed the one it was in.
+    /// Whether the current window was chosen because a page closed the previous one.
     pub(super) came_back: bool,
-    /// Whether the next step answers a dialog; else one that opens is sent away at once.
+    /// Whether the next step answers a dialog. Otherwise a dialog that opens is dismissed at once.
     pub(super) dialog_is_awaited: bool,
-    /// How many dialogs were sent away, and what the last one said.
+    /// Number of dismissed dialogs, and the message of the last one.
     pub(super) dialogs: (u32, String),
-    /// Origins that may know where the browser is, where it says that it is somewhere.
+    /// Origins that have access to the emulated geolocation, if there is one.
     pub(super) located: Option<HashSet<String>>,
-    /// Why the session is of no use any more.
+    /// Cause if the session can no longer be used.
     lost: Option<Trouble>,
-    /// When the document that the last `goto` opened began, by the browser's clock.
+    /// Time at which the document of the last `goto` started, by the browser's clock.
     pub(super) origin: f64,
-    /// The document that the driver is in.
+    /// Frame of the step, and position of the driver.
     pub(super) place: Place,
-    /// Where another element was found than the one that a target means first.
+    /// Locator drifts: elements that were found by a fallback locator.
     drifts: Vec<String>,
-    /// What happened at the step besides.
+    /// Remarks on the step.
     remarks: Vec<String>,
-    /// Windows that do not answer by `BiDi`.
+    /// Windows that do not respond to `BiDi`.
     mute: HashSet<String>,
-    /// What may get in the way.
+    /// Overlays that may appear.
     pub(super) overlays: Overlays,
-    /// Fields that a secret was typed into.
+    /// Fields into which a secret was typed.
     pub(super) typed: Vec<Typed>,
-    /// Where files can be put for the browser to read; none: it runs elsewhere.
+    /// Folder for files that the browser reads. `None` if the browser runs on another machine.
     pub(super) folder: Option<PathBuf>,
-    /// How many files were put there.
+    /// Number of files in that folder.
     pub(super) uploads: u32,
-    /// Where one is taken.
+    /// Filmstrip, if one is recorded.
     pub(super) filmstrip: Option<Filmstrip>,
 }
 
-/// What was heard of the pages of a run.
+/// Observations of the pages of a run.
 pub struct Account {
     /// Documents, each with the step that opened it.
     pub pages: Vec<(usize, PageResult)>,
-    /// Sums over all of them.
+    /// Totals of all documents.
     pub totals: PageTotals,
-    /// Pictures, and when they were taken.
+    /// Pictures with the time at which they were taken.
     pub frames: Vec<(Duration, Vec<u8>)>,
-    /// Requests: the step during which each was sent, its method, its URL and the status of its answer. Not masked.
+    /// Requests: step during which it was sent, method, URL and status of the response. Not masked.
     pub requests: Vec<(usize, String, String, Option<u16>)>,
     /// Errors on the console.
     pub console: Vec<ConsoleError>,
@@ -172,17 +173,17 @@ impl Page {
         self.session().bidi.clone()
     }
 
-    /// Which browser it is.
+    /// Returns the properties of the browser.
     pub fn browser(&self) -> BrowserResult {
         let session = self.session();
         BrowserResult { engine: session.engine, version: session.version.clone(), warm: self.warm }
     }
 
-    /// A step begins. `dialog_next`: the step after it answers a dialog.
+    /// Prepares the page for a step. `dialog_next` means that the step after it answers a dialog.
     pub fn step(&mut self, index: usize, span: &str, dialog_next: bool) {
         self.dialog_is_awaited = dialog_next;
         self.watch.step(index, span);
-        // The first step opens a page, and the browser does one thing after the other.
+        // During the first step, which opens a page, preparing a context would slow down the browser.
         if index > 0
             && let Some(session) = &mut self.session
         {
@@ -190,8 +191,8 @@ impl Page {
         }
     }
 
-    /// Does one action of a scenario in a frame, outermost first; returns what it saves. `timeout` bounds all of it.
-    /// Waiting is built in: an action waits for its element, an expectation until it holds.
+    /// Executes one action of a scenario in a frame, given by its locators, outermost first. Returns the values that it
+    /// saves. `timeout` limits the whole action, which includes waiting for its element or expectation.
     pub async fn act(
         &mut self,
         action: &PageAction,
@@ -209,9 +210,9 @@ impl Page {
         self.overlays.begin_step();
         self.go_into(within_frame, values).await?;
         let done = self.do_action(action, values, deadline).await;
-        // The next step begins at the top. A session that is lost says so when it is asked for more.
+        // The next step starts in the page itself. A lost session is reported by the next command.
         let back = match self.leave_frames().await {
-            // The next step goes where the flow goes on.
+            // The next step chooses the window in which the flow continues.
             Err(Trouble::Closed) => Ok(()),
             left => left.map_err(Trouble::failure),
         };
@@ -264,24 +265,24 @@ impl Page {
         Ok(Vec::new())
     }
 
-    /// Where a step's targets were found by another alternative than the first; since it was last asked.
+    /// Returns the locator drifts since the last call.
     pub fn take_drifts(&mut self) -> Vec<String> {
         std::mem::take(&mut self.drifts)
     }
 
-    /// What happened at a step besides what it asked for; since it was last asked.
+    /// Returns the remarks on a step since the last call.
     pub fn take_remarks(&mut self) -> Vec<String> {
         std::mem::take(&mut self.remarks)
     }
 
-    /// Remembers what happened besides.
+    /// Adds a remark on the step.
     pub(super) fn remark(&mut self, remark: String) {
         if !self.remarks.contains(&remark) && self.remarks.len() < MOST_REMARKS {
             self.remarks.push(remark);
         }
     }
 
-    /// Remembers it where an answer needed another alternative than the first.
+    /// Records a locator drift if an answer needed another alternative than the first one.
     pub(super) fn note_drift(&mut self, query: &Query, answer: &Answer) {
         for drift in query.drift(answer) {
             if !self.drifts.contains(&drift) {
@@ -291,12 +292,12 @@ impl Page {
         }
     }
 
-    /// Takes small pictures from now on.
+    /// Starts the filmstrip.
     pub(super) fn film(&mut self, tasks: &TaskTracker) {
         self.filmstrip = self.bidi().map(|bidi| Filmstrip::begin(bidi, &self.window, tasks));
     }
 
-    /// Waits a moment for the measures of a page that has just been opened.
+    /// Waits briefly for the measurements of a page that was just opened.
     pub async fn settle(&self) {
         let end = Instant::now() + SETTLING;
         let measured = || self.watch.observed().pages().last().is_none_or(|(_, page)| page.timing.lcp.is_some());
@@ -305,7 +306,7 @@ impl Page {
         }
     }
 
-    /// What was heard so far.
+    /// Returns the observations so far.
     pub fn account(&self) -> Account {
         let observed = self.watch.observed();
         let frames = self.filmstrip.as_ref().map(Filmstrip::frames).unwrap_or_default();
@@ -320,35 +321,35 @@ impl Page {
         }
     }
 
-    /// HAR 1.2 of all requests, masked; none without `BiDi`.
+    /// Returns a HAR 1.2 document of all requests, masked. `None` without `BiDi`.
     pub fn har(&self, masker: &Masker) -> Option<Vec<u8>> {
         self.bidi()?;
         serde_json::to_vec(&self.watch.observed().har(&self.browser(), masker)).ok()
     }
 
-    /// Gives the session back, or ends it when it is of no more use, and waits until that is done.
+    /// Returns the session to the pool, or ends it if it can no longer be used, and waits until that is done.
     pub async fn close(self) {
         if let Some(done) = self.release() {
             let _ = done.await;
         }
     }
 
-    /// Gives the session back in the background.
+    /// Returns the session to the pool in the background.
     pub fn release(mut self) -> Option<tokio::task::JoinHandle<()>> {
         let session = self.session.take()?;
         let fine = self.lost.is_none();
         Some(self.browsers.release(session, self.context.clone(), fine))
     }
 
-    /// A step was cut off while a command was under way: nothing more can be asked of the session. Gives what lies
-    /// behind it where that is ours.
+    /// Marks the session as unusable after a step was aborted during a command. Returns the agent fault that caused it,
+    /// if any.
     pub async fn abandon(&mut self) -> Option<Failure> {
         let trouble = self.silence().await;
         trouble.is_final().then(|| trouble.failure())
     }
 
-    /// Gives the page its size where there is no `BiDi` to do it: of the page, not of a window around it. Chromium's own
-    /// way; another browser without `BiDi` keeps its size.
+    /// Sets the size of the page, not of its window, if there is no `BiDi`. This is specific to Chromium; another
+    /// browser without `BiDi` keeps its size.
     pub(super) async fn resize_alone(&mut self, size: Viewport) {
         if self.session().bidi.is_some() || self.session().engine != Engine::Chromium {
             return;
@@ -360,9 +361,9 @@ impl Page {
         }
     }
 
-    /// Tells the driver how long a page may load, where that is news to it.
+    /// Sets the page load timeout of the driver if it differs from the last one.
     pub(super) async fn patience(&mut self, deadline: Instant) -> Result<(), Trouble> {
-        // Rounded up, so that steps with the same timeout need not say it again.
+        // Rounded up, so that steps with the same timeout do not have to set it again.
         let wanted = Duration::from_secs(deadline.saturating_duration_since(Instant::now()).as_secs() + 1);
         if self.session().patience != Some(wanted) {
             let body = json!({"pageLoad": wanted.as_secs() * 1000});
@@ -372,17 +373,18 @@ impl Page {
         Ok(())
     }
 
-    /// Runs a command. A driver that does not come back is asked how it is: one that answers is kept busy by the page.
+    /// Runs a command. If the driver does not respond, its status is requested; if that succeeds, the page keeps it
+    /// busy.
     pub(super) async fn call(&mut self, command: Command, limit: Duration) -> Result<Json, Trouble> {
         let client = self.session().client.clone();
         let since = Instant::now();
         match self.heed(client.issue_cmd(command), limit).await? {
             Heard::Answer(Ok(answer)) => Ok(answer),
-            // It opened before the command came.
+            // The dialog opened before the command arrived.
             Heard::Answer(Err(error)) if self.dialog_is_awaited && is_for_a_dialog(&error) => Ok(Json::Null),
             Heard::Answer(Err(error)) => {
                 let trouble = match Trouble::from(error) {
-                    // Some changes of the page under a script are called so as well, long before its time is up.
+                    // Some changes of the page during a script are reported in the same way, long before the timeout.
                     Trouble::Timeout(text) => match self.autopsy().await {
                         Some(trouble) => trouble,
                         None if since.elapsed() < limit / 2 => Trouble::Again(text),
@@ -403,19 +405,19 @@ impl Page {
                 }
                 Err(self.look_into(trouble))
             }
-            // What the command has led to is for the next step.
+            // The next step handles what the command has caused.
             Heard::Dialog => Ok(Json::Null),
             Heard::Nothing => Err(self.silence().await),
         }
     }
 
-    /// Whether the window is gone or goes in a moment: the driver may know of it before the events say so.
+    /// Returns whether the window is gone or closes shortly, as the driver may report it before the event arrives.
     async fn closes_now(&self) -> bool {
         self.bidi().is_some_and(|bidi| !bidi.is_closed())
             && self.watch.closes(&self.window, Instant::now() + CLOSE_NOTICE).await
     }
 
-    /// As [`Page::call`], by `BiDi`.
+    /// Runs a command with `BiDi`, in the same way as [`Page::call`].
     pub(super) async fn ask(&mut self, method: &str, params: Json, limit: Duration) -> Result<Json, Trouble> {
         let Some(bidi) = self.bidi() else {
             return Err(Trouble::Other("this browser session has no WebDriver BiDi".into()));
@@ -431,12 +433,12 @@ impl Page {
             }
             Heard::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
             Heard::Answer(Err(BidiError::Timeout)) => {
-                // A server that does not answer leaves the page as it was. The navigation that is under way is given
-                // up, since classic commands would wait for it.
+                // A server that does not respond leaves the page unchanged. The navigation is stopped, because classic
+                // commands would wait for it.
                 if engine::stop_loading(self.session().engine, &bidi, &self.window, 3 * GRACE).await {
                     return Err(Trouble::Timeout("the page does not get ready".into()));
                 }
-                // A dead page answers nothing; the classic commands know it.
+                // A dead page does not respond to BiDi, but classic commands report it.
                 Err(match self.autopsy().await {
                     Some(trouble) => self.look_into(trouble),
                     None => Trouble::Timeout("the page does not answer".into()),
@@ -447,7 +449,7 @@ impl Page {
         }
     }
 
-    /// Waits for an answer and answers dialogs meanwhile: a browser may say nothing else while one is open.
+    /// Awaits a response and answers dialogs in the meantime, because a browser may not respond while one is open.
     async fn heed<T>(&mut self, answer: impl Future<Output = T>, limit: Duration) -> Result<Heard<T>, Trouble> {
         if let Some(trouble) = &self.lost {
             return Err(trouble.clone());
@@ -460,7 +462,7 @@ impl Page {
             let open = prompt.borrow_and_update().clone();
             if let Some(open) = open {
                 if self.dialog_is_awaited {
-                    // What was asked for may have been done already, or wait for the dialog.
+                    // The command may already be complete, or wait for the dialog.
                     return Ok(match timeout(DIALOG_LOOK, &mut answer).await {
                         Ok(answer) => Heard::Answer(answer),
                         Err(_) => Heard::Dialog,
@@ -474,7 +476,7 @@ impl Page {
                 changed = prompt.changed() => if changed.is_err() { return Ok(Heard::Nothing) },
                 () = tokio::time::sleep_until(end) => return Ok(Heard::Nothing),
                 () = closed(closing.clone()) => {
-                    // The driver may know why.
+                    // The driver may report the cause.
                     return Ok(match timeout(GRACE, &mut answer).await {
                         Ok(answer) => Heard::Answer(answer),
                         Err(_) => Heard::Nothing,
@@ -484,15 +486,15 @@ impl Page {
         }
     }
 
-    /// What it means that there is no answer. The session is of no more use: the client sends one command after the
-    /// other, so that another one would only wait behind this one.
+    /// Determines the cause of a missing response. The session can no longer be used, because its client sends one
+    /// command after the other and would wait for this one.
     pub(super) async fn silence(&mut self) -> Trouble {
         let trouble = self.why_silent().await;
         let trouble = self.look_into(trouble);
         self.lost.get_or_insert(trouble).clone()
     }
 
-    /// Whether a process of the session is stopped: then nothing need be asked.
+    /// Returns whether a process of the session is stopped, in which case no command is necessary.
     fn is_stopped(&self) -> bool {
         self.session().group.and_then(processes::stopped_member).is_some()
     }
@@ -516,7 +518,7 @@ impl Page {
         verdict::no_answer(processes::processor_pressure())
     }
 
-    /// Whether the driver is there, busy or not.
+    /// Returns whether the driver exists, busy or not.
     async fn driver_is_there(&self) -> bool {
         let session = self.session();
         if session.group.is_none() || engine::kind(session.engine).answers_while_busy {
@@ -527,16 +529,16 @@ impl Page {
         connected.is_ok_and(|connected| connected.is_ok())
     }
 
-    /// What lies behind a trouble that ends the session.
+    /// Determines the cause of an error that ends the session.
     fn look_into(&mut self, trouble: Trouble) -> Trouble {
         if !trouble.is_final() {
             return trouble;
         }
-        // The owner of the session may be about to tell that it has ended it.
+        // The owner of the session may have ended it because of its memory.
         let trouble = match self.session().lease.too_large() {
             Some(bytes) => Trouble::Crash(format!("its processes had taken {} MiB of memory", bytes >> 20)),
             None => match trouble {
-                // One dead page is the end of the whole browser there.
+                // In this browser, one dead page terminates everything.
                 Trouble::Gone(Reason::Browser, text)
                     if engine::kind(self.session().engine).dies_with_its_page && !text.contains("is stopped") =>
                 {
@@ -548,7 +550,7 @@ impl Page {
         self.lost.get_or_insert(trouble).clone()
     }
 
-    /// A command whose failure says something of the session, and is not its end.
+    /// Runs a command whose failure indicates the state of the session without ending it.
     pub(super) async fn raw(&mut self, command: Command) -> Result<Json, Trouble> {
         match timeout(2 * GRACE, self.session().client.issue_cmd(command)).await {
             Ok(answer) => answer.map_err(Trouble::from),
@@ -556,9 +558,9 @@ impl Page {
         }
     }
 
-    /// Whether a page that did not get ready is dead: the driver waits for it all the same, and only says so when it is
-    /// asked for something else. Sometimes not even then: a renderer that died while it was loading a page looks like
-    /// one that is kept busy, and is of no more use.
+    /// Returns an error if a page that did not become ready is dead. The driver keeps waiting for such a page and only
+    /// reports its death to another command, and sometimes not even then: a renderer that died while loading a page
+    /// cannot be distinguished from a busy one, and can no longer be used.
     async fn autopsy(&mut self) -> Option<Trouble> {
         let client = self.session().client.clone();
         if let Ok(answer) = timeout(2 * GRACE, client.issue_cmd(Command::get("title"))).await {
@@ -567,14 +569,14 @@ impl Page {
         Some(self.silence().await)
     }
 
-    /// Whether the window that commands are about can be asked by `BiDi`; else the driver's classic commands do, whose scripts run
-    /// in the page's own world.
+    /// Returns whether the current window responds to `BiDi`. Otherwise the driver's classic commands are used, whose
+    /// scripts run in the page's own world.
     pub(super) fn has_realms(&self) -> bool {
         self.bidi().is_some() && !self.mute.contains(&self.window)
     }
 
-    /// Finds out whether a window that a page has opened answers by `BiDi`: in Chromium one that knows its opener does not
-    /// until it has gone to another page.
+    /// Detects whether a window that a page has opened responds to `BiDi`. In Chromium, a window with access to its
+    /// opener does not until it has navigated to another page.
     pub(super) async fn probe_realms(&mut self) {
         let Some(bidi) = self.bidi().filter(|_| engine::kind(self.session().engine).acts_by_script) else { return };
         let params = json!({
@@ -588,7 +590,7 @@ impl Page {
         }
     }
 
-    /// Runs a script of ours in the document that the step is in, within the time that is left, unseen by the page.
+    /// Runs an agent script in the document of the step, within the remaining time and invisibly to the page.
     pub(super) async fn script(&mut self, script: &str, argument: &Json, deadline: Instant) -> Result<Json, Trouble> {
         if !self.has_realms() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -601,7 +603,7 @@ impl Page {
         self.in_document(&document, script, argument, deadline).await
     }
 
-    /// As [`Page::script`], in any document of the page, by `BiDi`.
+    /// Runs an agent script in any document of the page with `BiDi`, in the same way as [`Page::script`].
     pub(super) async fn in_document(
         &mut self,
         document: &str,
@@ -615,7 +617,7 @@ impl Page {
             let params = world::call(document, script, argument);
             let answer = self.call_function(params, left).await?;
             if answer.is_null() {
-                // A dialog that the next step answers.
+                // A dialog is open that the next step answers.
                 return Ok(Json::Null);
             }
             match world::result(&answer) {
@@ -625,7 +627,7 @@ impl Page {
                     installed = true;
                 }
                 Called::NotInstalled => return Err(Trouble::Again("the document has changed".into())),
-                // A document that goes away under a script may make it throw once.
+                // A script may throw once because its document is being replaced.
                 Called::Threw(_) if !again => again = true,
                 Called::Threw(text) => {
                     let url = self.call(Command::get("url"), PROMPT).await.unwrap_or_default();
@@ -636,9 +638,9 @@ impl Page {
         }
     }
 
-    /// Waits for a navigation that has begun, where the driver keeps commands back until then: what is asked by `BiDi` would
-    /// still meet the page before. The command lets go of keys, of which none is held, and runs no script. True when a dialog
-    /// is in the way that the next step answers.
+    /// Awaits a navigation that has begun if the driver delays commands until then, because `BiDi` commands would still
+    /// reach the previous page. The command releases keys, of which none is pressed, and runs no script. Returns true
+    /// if a dialog is open that the next step answers.
     pub(super) async fn hold_back(&mut self, deadline: Instant) -> Result<bool, Trouble> {
         if engine::kind(self.session().engine).holds_back {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -647,20 +649,20 @@ impl Page {
         Ok(self.dialog_is_awaited && self.watch.prompt.borrow().is_some())
     }
 
-    /// Calls a function in a document by `BiDi`; null when a dialog opened that the next step answers.
+    /// Calls a function in a document with `BiDi`. Returns null if a dialog opened that the next step answers.
     pub(super) async fn call_function(&mut self, params: Json, limit: Duration) -> Result<Json, Trouble> {
         let Some(bidi) = self.bidi() else {
             return Err(Trouble::Other("this browser session has no WebDriver BiDi".into()));
         };
-        // As long as the driver has for a classic command.
+        // The same time as the driver has for a classic command.
         match self.heed(bidi.call("script.callFunction", params, limit + GRACE / 2), limit).await? {
             Heard::Answer(Ok(answer)) => Ok(answer),
             Heard::Answer(Err(BidiError::Refused(code, message))) => {
                 let trouble = verdict::refused(&code, &message);
                 if matches!(trouble, Trouble::Again(_)) {
                     if self.place.context.is_none() {
-                        // The classic command knows whether the window is gone. A page that was rendered ahead comes with
-                        // a window of its own, which takes the place of the one before.
+                        // The classic command reports whether the window is gone. A prerendered page has a window of
+                        // its own, which replaces the previous one.
                         let handle = self.call(Command::get("window"), PROMPT).await?;
                         if let Some(handle) = handle.as_str() {
                             handle.clone_into(&mut self.window);
@@ -681,16 +683,16 @@ impl Page {
     }
 }
 
-/// What came of waiting for an answer.
+/// Result of waiting for a response.
 enum Heard<T> {
     Answer(T),
     /// A dialog opened that the next step answers.
     Dialog,
-    /// No answer in time, or the browser is gone.
+    /// There was no response in time, or the browser is gone.
     Nothing,
 }
 
-/// Whether a command was refused because a dialog is open.
+/// Returns whether a command was rejected because a dialog is open.
 fn is_for_a_dialog(error: &CmdError) -> bool {
     matches!(error, CmdError::Standard(error) if error.error == ErrorStatus::UnexpectedAlertOpen)
 }
@@ -702,7 +704,7 @@ async fn closed(closing: Option<CancellationToken>) {
     }
 }
 
-/// Decodes what the driver sends as base64.
+/// Decodes base64 data from the driver.
 pub(super) fn decode(answer: &Json) -> Option<Vec<u8>> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(answer.as_str()?).ok()

@@ -1,7 +1,8 @@
-//! Pictures: of what is visible, of one element, of the whole page; none with a secret in it that was typed here.
+//! Pictures of the visible part of a page, of an element or of the whole page, without secrets that the scenario has
+//! typed.
 //!
-//! Before a picture the text of every field that a secret was typed into is hidden, and shown again afterwards. Where
-//! that cannot be done there is no picture.
+//! Before a picture is taken, the text of every field into which a secret was typed is hidden, and shown again
+//! afterwards. If that is impossible, no picture is taken.
 
 use std::time::Duration;
 
@@ -19,23 +20,25 @@ use crate::scenario::{Engine, Target};
 use crate::secret::Secret;
 use crate::values::Values;
 
-/// The tallest picture of a whole page, in CSS pixels: taller ones take seconds, and beyond 16384 there are none.
+/// Maximum height of a picture of a whole page, in CSS pixels. Taller pictures take seconds, and those above 16384
+/// pixels are impossible.
 const TALLEST: f64 = 8_000.0;
 
-/// A field that a secret was typed into.
+/// A field into which a secret was typed.
 #[derive(Debug, Clone)]
 pub(super) struct Typed {
-    /// The frames it is in.
+    /// Frames that contain the field.
     pub(super) frames: Vec<Query>,
-    /// The field, as long as it is there.
+    /// The field element, as long as it exists.
     pub(super) element: Option<ElementId>,
-    /// What was typed: a page may have put another field in its place.
+    /// Typed text, by which a field that replaced it is found.
     pub(super) text: Secret<String>,
-    /// Whose page it was, where that is known: nobody else's is told the text.
+    /// Origin of the page, if it is known. The text is not passed to pages of other origins.
     pub(super) origin: Option<String>,
 }
 
-/// Hides the text of a field, and of others with the same; returns what their styles were. Passwords show nothing.
+/// Hides the text of a field and of others with the same text, and returns their previous styles. Password fields do
+/// not display text.
 const HIDE: &str = "
     const {get, all} = wachta;
     const [known, text] = arguments[0], found = new Set(known ? [known] : []);
@@ -54,15 +57,15 @@ const HIDE: &str = "
       return [one, before];
     });";
 
-/// Gives the fields their styles back.
+/// Restores the styles of the fields.
 const UNHIDE: &str = "
     for (const [one, before] of arguments[0]) before === null ? wachta.call(one, 'removeAttribute', 'style') : wachta.call(one, 'setAttribute', 'style', before);";
 
-/// What was hidden: the frames, and the fields with their styles.
+/// Hidden fields: their frames, and the elements with their styles.
 type Hidden = Vec<(Vec<Query>, Json)>;
 
 impl Page {
-    /// A picture as PNG: of an element, of the whole page, or of what is visible of it.
+    /// Takes a PNG picture of an element, of the whole page, or of its visible part.
     pub async fn screenshot(
         &mut self,
         of: Option<&Target>,
@@ -92,7 +95,7 @@ impl Page {
         }
     }
 
-    /// Of one element.
+    /// Takes a picture of one element.
     async fn screenshot_of(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<Vec<u8>, Failure> {
         let query = Query::new(target, values)?.with(json!({"then": "scroll"}));
         let path = self.place.path.clone();
@@ -112,7 +115,7 @@ impl Page {
         picture
     }
 
-    /// Of the page: all of it, or what is visible.
+    /// Takes a picture of the whole page or its visible part.
     pub(super) async fn of_the_page(&mut self, full: bool) -> Result<Vec<u8>, Trouble> {
         let hidden = self.hide().await?;
         let picture = if full { self.whole().await } else { self.call(Command::get("screenshot"), PROMPT).await };
@@ -120,7 +123,8 @@ impl Page {
         picture.and_then(|answer| png(&answer).map_err(|failure| Trouble::Other(failure.message)))
     }
 
-    /// All of the page: in Chromium's way, in Firefox's, or what is visible where there is neither.
+    /// Takes a picture of the whole page in the way of Chromium or Firefox, or of its visible part if neither is
+    /// available.
     async fn whole(&mut self) -> Result<Json, Trouble> {
         if self.session().engine == Engine::Firefox {
             return match self.call(Command::get("moz/screenshot/full"), PROMPT).await {
@@ -150,7 +154,7 @@ impl Page {
         self.call(Command::get("screenshot"), PROMPT).await
     }
 
-    /// Hides every text that must not be seen. The driver is at the top afterwards.
+    /// Hides all texts that must not be seen. The driver is in the page itself afterwards.
     async fn hide(&mut self) -> Result<Hidden, Trouble> {
         let mut hidden = Vec::new();
         let typed = std::mem::take(&mut self.typed);
@@ -159,7 +163,7 @@ impl Page {
             if result.is_ok() {
                 match self.hide_one(&mut one).await {
                     Ok(Some(fields)) => hidden.push((one.frames.clone(), fields)),
-                    // Its frame or its document is gone.
+                    // The frame or document of the field is gone.
                     Ok(None) | Err(Trouble::Absent(_) | Trouble::Again(_)) => {}
                     Err(trouble) => result = Err(trouble),
                 }
@@ -177,7 +181,7 @@ impl Page {
         Ok(hidden)
     }
 
-    /// Whose page the current window shows.
+    /// Returns the origin of the page in the current window.
     pub(super) async fn origin_of_page(&mut self) -> Result<Option<String>, Trouble> {
         let url = self.call(Command::get("url"), PROMPT).await?;
         let url = url.as_str().and_then(|url| Url::parse(url).ok());
@@ -192,7 +196,7 @@ impl Page {
         let deadline = Instant::now() + PROMPT;
         let element = typed.element.as_ref().map_or(Json::Null, ElementId::json);
         let fields = match self.script(HIDE, &json!([element, typed.text.expose()]), deadline).await {
-            // The field is gone; one that looks like it may stand in its place.
+            // The field is gone, but another one with the same text may have replaced it.
             Err(Trouble::Again(_)) if typed.element.take().is_some() => {
                 self.stand_in(&typed.frames).await?;
                 self.script(HIDE, &json!([Json::Null, typed.text.expose()]), deadline).await?
@@ -202,7 +206,7 @@ impl Page {
         Ok(fields.as_array().is_some_and(|fields| !fields.is_empty()).then_some(fields))
     }
 
-    /// Shows again what was hidden, last first. What is gone meanwhile needs it no more.
+    /// Shows the hidden texts again, in reverse order. Fields that are gone are ignored.
     async fn unhide(&mut self, hidden: Hidden) {
         let path = self.place.path.clone();
         for (frames, fields) in hidden.into_iter().rev() {

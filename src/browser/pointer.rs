@@ -1,14 +1,14 @@
-//! What is done with the mouse, by pointer actions; a plain click is the driver's own where that is the better one.
+//! Mouse actions with pointer commands. A plain click uses the driver's own command if that is better.
 //!
-//! Pointer actions end when the page has seen the event. What the page does then may begin a moment later: it gets that
-//! moment, since the driver keeps the next command back only from a navigation that has begun. Then it is asked who has
-//! got the event: a click that somebody else got is a failure.
+//! Pointer commands return when the page has received the event. The page may react shortly afterwards, so it gets time
+//! to do so, because the driver only delays the next command if a navigation has begun. Then the page is queried for
+//! the element that received the event; a click that another element received is a failure.
 //!
-//! Drivers place an element of a frame as if no frame were scaled or turned, so that its point is counted outward here,
-//! frame by frame, to the page that the browser can be pointed at.
+//! Drivers compute the position of an element in a frame as if no frame were scaled or rotated. Therefore its point is
+//! converted here from frame to frame, up to the page in which the browser accepts pointer commands.
 //!
-//! Dragging is a press, several moves and a release, as by hand. Chromium turns them into the events of HTML5 drag and
-//! drop itself, so that both kinds of pages are served; no events are made up.
+//! Dragging consists of a press, several moves and a release, as with a mouse. Chromium converts these into HTML5 drag
+//! and drop events itself, so both kinds of pages work; no synthetic events are created.
 
 use std::time::Duration;
 
@@ -26,16 +26,16 @@ use crate::outcome::Failure;
 use crate::scenario::{Engine, MouseButton, Scroll, Target};
 use crate::values::Values;
 
-/// Lets the page begin what an event has led to, and comes back after that.
+/// Lets the page react to an event, and then returns which element received it.
 const BEGUN: &str = "return wachta.turn().then(() => wachta.received());";
 
-/// Who has got the event.
+/// Returns which element received the event.
 const RECEIVED: &str = "return wachta.received();";
 
-/// The point of a frame's page as one of the page around it.
+/// Converts a point of a frame's page into one of the surrounding page.
 const THROUGH: &str = "return wachta.through(...arguments[0]);";
 
-/// Scrolls what there is to scroll: the page, else the part of it that is in its middle.
+/// Scrolls the page, or the scrollable part in its middle if the page itself cannot be scrolled.
 const SCROLL: &str = "
     const {get, frame} = wachta, by = arguments[0], root = get(document, 'scrollingElement') || get(document, 'documentElement');
     const scrolls = element => get(element, 'scrollHeight') > get(element, 'clientHeight') + 1
@@ -48,16 +48,16 @@ const SCROLL: &str = "
     wachta.call(part || root, 'scrollBy', {top: by, behavior: 'instant'});
     return frame();";
 
-/// How long a frame may take to say who has got an event.
+/// Time within which a frame must report which element received an event.
 const FRAME_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Scrolls on by most of what can be seen.
+/// Scrolls by most of the visible height.
 const SCROLL_ON: &str = "return wachta.scrollOn();";
 
-/// How long is looked for what was scrolled for before it is scrolled further.
+/// Time to search for the element before scrolling further.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long what a page adds to its end may take to come before it is scrolled further.
+/// Time for a page to append more content before scrolling further.
 const COMING: Duration = Duration::from_millis(400);
 
 fn move_to(element: &ElementId, at: &Json, milliseconds: u64) -> Json {
@@ -65,7 +65,7 @@ fn move_to(element: &ElementId, at: &Json, milliseconds: u64) -> Json {
     json!({"type": "pointerMove", "duration": milliseconds, "origin": element.json(), "x": x, "y": y})
 }
 
-/// Moves to where an answer says that the element can be met; `by` is a distance from there.
+/// Moves the pointer to the point of an answer at which the element can be hit; `by` is an offset.
 fn move_there(answer: &Answer, element: &ElementId, by: [i64; 2], milliseconds: u64) -> Json {
     let Some(point) = answer.point() else { return move_to(element, &json!(by), milliseconds) };
     let (x, y) = (point[0] + by[0], point[1] + by[1]);
@@ -80,13 +80,14 @@ fn press(button: u8) -> [Json; 2] {
     [json!({"type": "pointerDown", "button": button}), json!({"type": "pointerUp", "button": button})]
 }
 
-/// Whether a plain click is better left to the driver: where it does as well, and where a mouse cannot do it.
+/// Returns whether a plain click should use the driver's command, because it is as good or because a mouse cannot do
+/// it.
 pub(super) fn is_own(engine: Engine, answer: &Answer) -> bool {
     let as_well = !engine::kind(engine).clicks_by_pointer && !answer.is("odd") && answer.0["pointed"].is_null();
     as_well || answer.is("own")
 }
 
-/// A plain click.
+/// Returns the command for a plain click.
 pub(super) fn left_click(engine: Engine, answer: &Answer, element: &ElementId) -> Command {
     if is_own(engine, answer) {
         return Command::element(element, "click", json!({}));
@@ -138,7 +139,7 @@ impl Page {
         Ok(())
     }
 
-    /// Lets the page begin what a click has led to, and sees who has got it.
+    /// Lets the page react to a click, and checks which element received it.
     pub(super) async fn see_who_got_it(
         &mut self,
         query: &Query,
@@ -148,7 +149,7 @@ impl Page {
         if !self.has_realms() {
             return if by_driver { Ok(()) } else { self.let_begin(deadline).await };
         }
-        // Entering another frame asks other documents.
+        // Entering another frame changes the documents that are queried.
         let chain = self.place.chain.clone();
         let (script, document) = (if by_driver { RECEIVED } else { BEGUN }, self.document());
         let mut seen = self.ask_begun(script, deadline).await?;
@@ -169,13 +170,13 @@ impl Page {
         }
     }
 
-    /// Counts the point of an answer outward from the frame of the step, as far as the browser can be pointed at; takes the
-    /// element from an answer whose frame is not in reach.
+    /// Converts the point of an answer from the frame of the step outward, to the outermost document that accepts
+    /// pointer commands. Removes the point from an answer whose frame cannot be reached.
     pub(super) async fn point_outward(&mut self, answer: &mut Answer, deadline: Instant) -> Result<(), Trouble> {
         let engine = engine::kind(self.session().engine);
         if answer.point().is_none() || !self.has_realms() {
             if !self.place.path.is_empty() {
-                // The driver's own way is all there is.
+                // Only the driver's own command is possible here.
                 answer.forget("point");
             }
             return Ok(());
@@ -203,9 +204,9 @@ impl Page {
         Ok(())
     }
 
-    /// Runs a command on what an answer has found; the mouse goes where its point was counted to.
+    /// Runs a command on the element of an answer. Mouse actions use the document to which its point was converted.
     pub(super) async fn point(&mut self, command: Command, answer: &Answer, limit: Duration) -> Result<(), Trouble> {
-        // Keys go to whatever has the focus, in whichever frame of the window.
+        // Keys go to the focused element in any frame of the window.
         let of_keys = self.types_by_keys().filter(|_| command.is_keys());
         match (command.actions(), of_keys.as_deref().or(answer.0["pointed"].as_str())) {
             (Some(actions), Some(context)) => {
@@ -216,19 +217,20 @@ impl Page {
         }
     }
 
-    /// Lets the page begin what an event has led to: a form is sent, a link followed, a little after the event.
+    /// Lets the page react to an event: a form is submitted or a link followed shortly after it.
     pub(super) async fn let_begin(&mut self, deadline: Instant) -> Result<(), Failure> {
         self.ask_begun(BEGUN, deadline).await.map(drop)
     }
 
     async fn ask_begun(&mut self, script: &str, deadline: Instant) -> Result<Json, Failure> {
-        // A page that shows a dialog does nothing else. One that is to show one is waited for by the next step, and left alone:
-        // a driver may answer the question before a page is left when it is asked for something else.
+        // A page with an open dialog does nothing else. If the next step expects a dialog, it waits for it, and the
+        // page is left alone until then: a driver may answer the dialog before a page is left when it gets another
+        // command.
         if self.dialog_is_awaited || self.watch.prompt.borrow().is_some() {
             return Ok(Json::Null);
         }
         let since = Instant::now();
-        // A frame that goes with its page takes the answer along.
+        // The response is lost if the frame is removed with its page.
         let in_frame = !self.place.chain.is_empty();
         let until = if in_frame { deadline.min(since + FRAME_PATIENCE) } else { deadline };
         match self.script(script, &Json::Null, until).await {
@@ -239,12 +241,12 @@ impl Page {
             }
             Err(trouble) if trouble.is_final() => Err(trouble.failure()),
             Ok(seen) => Ok(seen),
-            // The event was seen; a window that has closed, or a page that has gone on, is what it led to.
+            // The event was received; it has closed the window or led to another page.
             Err(_) => Ok(Json::Null),
         }
     }
 
-    /// Clicks an element twice.
+    /// Double-clicks an element.
     pub(super) async fn double_click(
         &mut self,
         target: &Target,
@@ -261,7 +263,8 @@ impl Page {
         self.see_who_got_it(&query, false, deadline).await
     }
 
-    /// Moves the pointer over an element. It comes from beside it, so that the page sees it come.
+    /// Moves the pointer over an element. The pointer starts outside of it, so that the page receives the events of
+    /// entering.
     pub(super) async fn hover(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
         let query = Query::new(target, values)?.with(json!({"then": "hover"}));
         let over = |answer: &Answer, element: &ElementId| {
@@ -271,7 +274,7 @@ impl Page {
         self.once(&query, deadline, &over).await.map(drop)
     }
 
-    /// Drags an element to another.
+    /// Drags an element to another one.
     pub(super) async fn drag(
         &mut self,
         target: &Target,
@@ -279,11 +282,12 @@ impl Page {
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        // Nothing is taken before it is known where to put it.
+        // The target is located before anything is dragged.
         self.once(&Query::new(to, values)?.with(json!({"then": "scroll"})), deadline, NOTHING).await?;
-        // A text that is selected would be dragged instead.
+        // Selected text would be dragged instead.
         let from = Query::new(target, values)?.with(json!({"then": "hover", "unselect": true}));
-        // What opened under the pointer closes when it leaves, and moves what is below: it is looked at again after that.
+        // Menus that opened under the pointer close when it leaves, which may move other elements. Therefore the
+        // element is located again afterwards.
         self.once(&from, deadline, &|answer, element| Some(Command::mouse(&[move_there(answer, element, [0, 0], 0)])))
             .await?;
         self.once(&from, deadline, &|answer, element| {
@@ -300,7 +304,7 @@ impl Page {
             })
             .await;
         if dropped.is_err() {
-            // The button must not stay down for the steps that follow.
+            // The button must not stay pressed for the following steps.
             let _ = match self.bidi() {
                 Some(_) => self.ask("input.releaseActions", json!({"context": self.window}), PROMPT).await,
                 None => self.call(Command::delete("actions"), PROMPT).await,
@@ -309,7 +313,7 @@ impl Page {
         dropped.map(drop)
     }
 
-    /// Scrolls on until an element has come. At the end of the page it waits for more of it.
+    /// Scrolls until an element appears. At the end of the page, waits for more content.
     async fn scroll_until(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
         let query = Query::new(target, values)?;
         let mut patience = LOOK;
@@ -323,7 +327,7 @@ impl Page {
             }
             self.enter(deadline).await.map_err(Trouble::failure)?;
             match self.script(SCROLL_ON, &Json::Null, deadline).await {
-                // At the end more may come.
+                // At the end of the page, more content may be loaded.
                 Ok(went_on) => patience = if went_on == true { LOOK } else { COMING },
                 Err(Trouble::Again(_)) => {}
                 Err(trouble) => return Err(trouble.failure()),
@@ -331,7 +335,7 @@ impl Page {
         }
     }
 
-    /// Scrolls.
+    /// Scrolls the page.
     pub(super) async fn scroll(&mut self, scroll: &Scroll, values: &Values, deadline: Instant) -> Result<(), Failure> {
         match scroll {
             Scroll::To(target) => {

@@ -1,13 +1,13 @@
-//! The ports of drivers and of what they start: a block that pages cannot reach.
+//! Ports of drivers and browsers: a block that pages cannot reach.
 //!
-//! Whoever can speak to a driver can run programs as the agent. Chromedriver's WebSocket asks for no more than the
-//! port, and takes every page of this machine for a friend. So all ports of all drivers of an agent lie in one block
-//! that is chosen when the agent starts, and every browser is told at its start that there is nothing in that block:
-//! Chromium by a rule for names, Firefox by a list of ports that are banned. Neither costs a request anything.
+//! Access to a driver allows running programs as the agent. Chromedriver's WebSocket requires nothing but the port and
+//! trusts every page on this machine. Therefore all ports of an agent's drivers are in one block that is chosen when
+//! the agent starts, and every browser is configured at its start to treat the block as unreachable: Chromium with a
+//! host resolver rule, Firefox with a list of banned ports. Neither adds cost to requests.
 //!
-//! No page on a port in the block can be opened. So the block is placed where a site is least likely: below
-//! the ports that the system gives out by itself and those that Kubernetes gives to services, and where nobody listens
-//! when it is chosen. A step that opens such a page fails with a message that names the block.
+//! Pages on a port in the block cannot be opened. Therefore the block is placed where sites are unlikely: below the
+//! ephemeral ports of the system and the service ports of Kubernetes, and where no port is in use when it is chosen. A
+//! step that opens such a page fails with a message that names the block.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::wire::{ClosedPort, ClosedPorts};
 
-/// The first port that a block may begin at.
+/// First port at which a block may start.
 const LOWEST: u16 = 20_000;
-/// The port that a block ends before: where Kubernetes begins with the ports of its services.
+/// Port before which a block must end; the service ports of Kubernetes start here.
 const END: u16 = 30_000;
-/// How many ports the driver of one session and its browser listen on, at most.
+/// Maximum number of ports that the driver of one session and its browser listen on.
 const PER_SESSION: usize = 3;
 
 /// A block of ports. Clones share it.
@@ -29,15 +29,15 @@ pub(super) struct PortBlock(Arc<Block>);
 
 #[derive(Debug)]
 struct Block {
-    /// The first port, a multiple of the size.
+    /// First port, a multiple of the size.
     first: u16,
-    /// 100, or 1000 where there are many sessions.
+    /// Number of ports: 100, or 1000 for many sessions.
     size: u16,
     used: Mutex<BTreeSet<u16>>,
     closed: ClosedPorts,
 }
 
-/// A port of the block, for one driver until this is dropped. Requests and probes cannot reach it either.
+/// A port of the block, reserved for one driver until dropped. Requests and probes cannot reach it either.
 #[derive(Debug)]
 pub(super) struct Port {
     block: Arc<Block>,
@@ -45,20 +45,20 @@ pub(super) struct Port {
 }
 
 impl PortBlock {
-    /// Chooses a block for so many sessions at once.
+    /// Chooses a block for a number of concurrent sessions.
     pub(super) fn choose(max_sessions: usize, closed: ClosedPorts) -> Self {
         let size: u16 = if max_sessions.saturating_mul(2 * PER_SESSION) <= 100 { 100 } else { 1000 };
         let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
         let ephemeral = range.split_whitespace().next().and_then(|first| first.parse().ok());
         let end = ephemeral.unwrap_or(END).clamp(LOWEST + 10 * size, END);
         let blocks = (end - LOWEST) / size;
-        // Agents on one machine should not choose the same.
+        // Agents on one machine should choose different blocks.
         let begin = u16::try_from(uuid::Uuid::now_v7().as_u128() % u128::from(blocks)).unwrap_or(0);
         let first = choose_first(size, blocks, begin, is_free);
         Self(Arc::new(Block { first, size, used: Mutex::default(), closed }))
     }
 
-    /// A port that nobody listens on; `None` where there is none left.
+    /// Reserves a port that is not in use. Returns `None` if all ports are in use.
     pub(super) fn take(&self) -> Option<Port> {
         let block = &self.0;
         let mut used = block.used();
@@ -68,31 +68,32 @@ impl PortBlock {
         Some(Port { block: Arc::clone(block), closed: block.closed.close(free, "the driver of a browser") })
     }
 
-    /// What fits `HOST:PORT` of every port in the block, with `?` for a digit, as Chromium's rules for names have it.
+    /// Returns a pattern of Chromium's host rules that matches `HOST:PORT` for every port in the block; `?` stands for
+    /// a digit.
     pub(super) fn pattern(&self) -> String {
         let digits = self.0.size.ilog10() as usize;
         format!("*:{}{}", self.0.first / self.0.size, "?".repeat(digits))
     }
 
-    /// The block as Firefox's list of banned ports has it.
+    /// Returns the block in the format of Firefox's list of banned ports.
     pub(super) fn range(&self) -> String {
         format!("{}-{}", self.0.first, self.0.first + self.0.size - 1)
     }
 
-    /// Whether a port lies in the block.
+    /// Returns whether a port is in the block.
     pub(super) fn contains(&self, port: u16) -> bool {
         port / self.0.size == self.0.first / self.0.size
     }
 }
 
-/// The first port of a block of `size` ports that are all free. The search starts at block number `begin` and covers all
-/// `blocks`; when no block is free, the result is the first port of block `begin`.
+/// Returns the first port of a block of `size` ports that are all free. The search starts at block number `begin` and
+/// covers all `blocks`; if no block is free, returns the first port of block `begin`.
 fn choose_first(size: u16, blocks: u16, begin: u16, is_free: impl Fn(u16) -> bool) -> u16 {
     let first = |number: u16| LOWEST + (begin + number) % blocks * size;
     (0..blocks).map(first).find(|first| (*first..first + size).all(&is_free)).unwrap_or(first(0))
 }
 
-/// Whether nobody listens on a port, at any address of this machine.
+/// Returns whether a port is unused on all addresses of this machine.
 fn is_free(port: u16) -> bool {
     let free = |address: IpAddr| match TcpListener::bind((address, port)) {
         Err(error) => error.kind() != ErrorKind::AddrInUse,
@@ -108,7 +109,7 @@ impl Block {
 }
 
 impl Port {
-    /// Its number.
+    /// Returns the port number.
     pub(super) fn number(&self) -> u16 {
         self.closed.port()
     }
@@ -120,7 +121,8 @@ impl Drop for Port {
     }
 }
 
-/// The names and addresses that lead to this machine without a name server, as patterns of Chromium's rules for names.
+/// Returns the names and addresses that lead to this machine without a name server, as patterns of Chromium's host
+/// rules.
 pub(super) fn names_of_this_machine() -> impl Iterator<Item = String> {
     let fixed = ["localhost", "*.localhost", "127.*", "[::1]", "0.0.0.0", "[::]", "[::ffff:7f*"];
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());

@@ -1,7 +1,7 @@
-//! Which processes belong to a session, and their end. Linux `/proc`; Chromium has no other place to ask.
+//! Finds the processes of a session and ends them, using Linux `/proc`, which is the only source for Chromium.
 //!
-//! Invariant: nothing is killed that does not carry the lease of the folder it is killed for. A process group whose
-//! number was given to somebody else in the meantime has no member with that lease.
+//! Invariant: a process is only killed if it carries the lease of the folder it is killed for. A process group whose
+//! number was reused in the meantime has no member with that lease.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,12 +14,12 @@ use tokio::time::Instant;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// The variable of the environment that marks what belongs to an agent's sessions.
+/// Environment variable that marks the processes of an agent's sessions.
 pub(super) const LEASE: &str = "WACHTA_LEASE";
 
-/// Process groups with a process that carries this lease: an agent's, or one session's (`agent/session`); with the
-/// lease that each carries. Chromium's children overwrite their environment, so only the driver, the browser's first
-/// process and its crash handlers can be known by it: the handlers leave the driver's group, the others are in it.
+/// Returns the process groups with a process that carries this lease, of an agent or of one session (`agent/session`),
+/// with the lease of each. Chromium's children overwrite their environment, so only the driver, the browser's first
+/// process and its crash handlers can be identified; the handlers leave the driver's group, the others belong to it.
 pub(super) fn groups_with_lease(lease: &str) -> Vec<(i32, String)> {
     let mark = format!("{LEASE}={lease}").into_bytes();
     let mut groups: Vec<(i32, String)> = processes()
@@ -36,7 +36,7 @@ pub(super) fn groups_with_lease(lease: &str) -> Vec<(i32, String)> {
     groups
 }
 
-/// Ends every group that carries this lease. Returns how many sessions that were.
+/// Kills every group that carries this lease. Returns the number of sessions.
 pub(super) fn kill_lease(lease: &str) -> usize {
     let groups = groups_with_lease(lease);
     for (group, _) in &groups {
@@ -48,21 +48,22 @@ pub(super) fn kill_lease(lease: &str) -> usize {
     leases.len()
 }
 
-/// Whether a process group still has a member that runs; those that are dead and not yet waited for do not count.
+/// Returns whether a process group still has a running member. Dead processes that were not awaited do not count.
 pub(super) fn group_runs(group: i32) -> bool {
     processes().any(|(_, of)| of == group)
 }
 
-/// A member of a group that is stopped, by a signal or a debugger: it neither works nor dies.
+/// Returns a member of a group that is stopped by a signal or debugger, so that it neither works nor dies.
 pub(super) fn stopped_member(group: i32) -> Option<i32> {
     members().find(|(_, of, state)| *of == group && matches!(state, 'T' | 't')).map(|(pid, ..)| pid)
 }
 
-/// How often it is looked for signs of life.
+/// Interval between checks for signs of life.
 const LIFE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Waits for what a process group does, `limit` at most; gives up when the group has used no processor for `still`. On a
-/// busy machine a browser takes many times as long to start as on an idle one, and is at work all the time.
+/// Awaits an operation of a process group for at most `limit`. Gives up when the group has used no processor time for
+/// `still`. On a busy machine a browser takes many times as long to start as on an idle one, but it uses processor time
+/// all along.
 pub(super) async fn while_alive<T>(
     group: i32,
     limit: Duration,
@@ -89,12 +90,12 @@ pub(super) async fn while_alive<T>(
     }
 }
 
-/// How much processor time the members of a group have used, in the kernel's ticks.
+/// Returns the processor time that the members of a group have used, in kernel ticks.
 fn processor_time(group: i32) -> u64 {
     processes().filter(|(_, of)| *of == group).filter_map(|(pid, _)| ticks(pid)).sum()
 }
 
-/// proc(5), stat: utime and stime are the 14th and 15th field; the name before them may hold blanks.
+/// Reads utime and stime, fields 14 and 15 of stat (proc(5)). The name before them may contain spaces.
 fn ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
@@ -102,11 +103,11 @@ fn ticks(pid: i32) -> Option<u64> {
     Some(user + system)
 }
 
-/// How often a look at a group's memory asks every process anew whose it is.
+/// Number of memory checks of a group after which the membership of every process is determined again.
 const ALL_ANEW: u32 = 20;
 
-/// The memory of a process group, looked at again and again: processes that belong to others are asked only now and
-/// then, since a number may be given to somebody else.
+/// Repeatedly measures the memory of a process group. Processes of other groups are only checked occasionally, in case
+/// their number was reused.
 #[derive(Debug)]
 pub(super) struct Memory {
     group: i32,
@@ -115,13 +116,13 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Of this group.
+    /// Creates the measurement for a group.
     pub(super) fn of(group: i32) -> Self {
         Self { group, others: HashSet::new(), looks: 0 }
     }
 
-    /// How many bytes its members have for themselves now: resident and not shared. For scripts of pages, what they
-    /// allocate.
+    /// Returns the private memory of the group's members in bytes: resident and not shared. For scripts of pages, this
+    /// is what they allocate.
     pub(super) fn bytes(&mut self) -> u64 {
         if self.looks.is_multiple_of(ALL_ANEW) {
             self.others.clear();
@@ -144,7 +145,7 @@ impl Memory {
     }
 }
 
-/// proc(5), statm: size, resident, shared …, in pages.
+/// Reads size, resident and shared from statm (proc(5)), in pages.
 fn private_pages(pid: i32) -> Option<u64> {
     let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut fields = statm.split_ascii_whitespace().skip(1);
@@ -153,15 +154,16 @@ fn private_pages(pid: i32) -> Option<u64> {
     Some(resident.saturating_sub(shared))
 }
 
-/// For how many percent of the last ten seconds some process of this machine waited for a processor; none where the kernel
-/// does not say (`/proc/pressure/cpu`).
+/// Returns the percentage of the last ten seconds during which a process of this machine waited for a processor. `None`
+/// if the kernel does not provide it (`/proc/pressure/cpu`).
 pub(super) fn processor_pressure() -> Option<f64> {
     let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
     let line = text.lines().find(|line| line.starts_with("some "))?;
     line.split_whitespace().find_map(|part| part.strip_prefix("avg10=")?.parse().ok())
 }
 
-/// How many processes the kernel has killed for want of memory, on this machine and in our control group.
+/// Returns how many processes the kernel has killed for lack of memory, on this machine and in the agent's control
+/// group.
 pub fn out_of_memory_kills() -> u64 {
     let field = |path: &str, name: &str| -> u64 {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -170,7 +172,7 @@ pub fn out_of_memory_kills() -> u64 {
     field("/proc/vmstat", "oom_kill ").saturating_add(field("/sys/fs/cgroup/memory.events", "oom_kill "))
 }
 
-/// How many bytes may still be had: of the machine, or of our control group where that is less.
+/// Returns the available memory in bytes: of the machine, or of the agent's control group if that is less.
 pub(super) fn free_memory() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let machine = meminfo
@@ -179,7 +181,7 @@ pub(super) fn free_memory() -> u64 {
         .map_or(u64::MAX, |kib| kib * 1024);
     let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
     let group = match (number("memory.max"), number("memory.current")) {
-        // What the group's files occupy in memory is given back when it is needed.
+        // The page cache of the control group is released on demand.
         (Some(most), Some(now)) => {
             let stat = fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
             let files =
@@ -191,15 +193,15 @@ pub(super) fn free_memory() -> u64 {
     machine.min(group)
 }
 
-/// Ends a whole group at once. That it is gone already is no error.
+/// Kills a whole group at once. It is not an error if the group is already gone.
 pub(super) fn kill_group(group: i32) {
-    // Group 0 would be our own, and 1 and below mean other things to the system call.
+    // Group 0 would be that of the agent, and 1 and below have other meanings for the system call.
     if group > 1 {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
 }
 
-/// Removes a session's folder. A dying process may still write there, so it may have to be asked again.
+/// Removes a session's folder. A dying process may still write to it, so the removal may have to be repeated.
 pub(super) fn remove_folder(folder: &Path) -> bool {
     match fs::remove_dir_all(folder) {
         Ok(()) => true,
@@ -207,26 +209,27 @@ pub(super) fn remove_folder(folder: &Path) -> bool {
     }
 }
 
-/// Running processes with their groups.
+/// Returns the running processes with their groups.
 fn processes() -> impl Iterator<Item = (i32, i32)> {
     members().map(|(pid, group, _)| (pid, group))
 }
 
-/// Running processes with their groups and states.
+/// Returns the running processes with their groups and states.
 fn members() -> impl Iterator<Item = (i32, i32, char)> {
     numbers().filter_map(|pid| state(pid).map(|(group, state)| (pid, group, state)))
 }
 
-/// The numbers of all processes.
+/// Returns the numbers of all processes.
 fn numbers() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok())
 }
 
-/// The group and the state of a process that runs.
+/// Returns the group and the state of a running process.
 fn state(pid: i32) -> Option<(i32, char)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // proc(5): "pid (name) state ppid pgrp …"; the name may hold anything, so the fields begin after its last ")".
+    // proc(5): "pid (name) state ppid pgrp …". The name may contain any character, so the fields are read after its
+    // last ")".
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let group: i32 = fields.nth(1)?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! `script`: a function body of the scenario in the page.
+//! `script`: runs a function body of the scenario in the page.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::outcome::Failure;
 use crate::scenario::Value;
 use crate::values::Values;
 
-/// A value as it is sent: what has a form of its own for JSON, as a rectangle has, in that form. In the page's own world, so
-/// that it stands on words of the language alone.
+/// Converts a value for sending. An object with a JSON form of its own, such as a rectangle, is converted to it. Runs
+/// in the page's own world and therefore uses only language keywords and operators.
 const PLAIN: &str = "const wachtaPlain = (value, deep) => {
   if (value === null || typeof value !== 'object' || deep > 20 || value.nodeType) return value;
   if (value[Symbol.toStringTag] !== undefined) return typeof value.toJSON === 'function' ? value.toJSON() : value;
@@ -32,14 +32,14 @@ const PLAIN: &str = "const wachtaPlain = (value, deep) => {
   return copy;
 };";
 
-/// What a script has thrown, in words.
+/// Converts a thrown value to text.
 const CATCH: &str = "catch (error) { return [null, error instanceof Error || typeof error !== 'object' ? `${error}` : JSON.stringify(error)]; }";
 
-/// How long the driver lets a script run when it was told nothing else.
+/// Default timeout of the driver for scripts.
 const USUAL: Duration = Duration::from_secs(10);
 
 impl Page {
-    /// Runs it once. A promise is awaited; what it throws is the failure.
+    /// Runs the script once. A returned promise is awaited, and a thrown value becomes the failure.
     pub(super) async fn run_script(
         &mut self,
         script: &At<String>,
@@ -69,7 +69,7 @@ impl Page {
                 Some(text) => return Err(failed(Reason::Script, format!("the script threw {text}"))),
                 None => answer["value"].clone(),
             },
-            // It has sent the browser to another page.
+            // The script has sent the browser to another page.
             Err(Trouble::Again(_)) if save.is_none() => Json::Null,
             Err(Trouble::Timeout(_)) => return Err(failed(Reason::Timeout, "the script did not end in time".into())),
             Err(Trouble::Other(text) | Trouble::Inspection(text)) => {
@@ -80,9 +80,10 @@ impl Page {
         Ok(save.map(|name| (name.value.clone(), value, false)).into_iter().collect())
     }
 
-    /// The result of a function body under `value`, or what it threw under `threw`.
+    /// Returns the result of a function body under `value`, or the thrown value under `threw`.
     pub(super) async fn evaluate(&mut self, body: &str, args: &[Json], deadline: Instant) -> Result<Json, Trouble> {
-        // The body stands in the script as it is: a page's security policy may forbid to make functions of texts.
+        // The body is inserted literally into the script, because a page's security policy may forbid creating
+        // functions from text.
         if !self.has_realms() {
             let script = format!(
                 "return (async function () {{\n{body}\n}}).apply(window, arguments[0]).then(

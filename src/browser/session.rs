@@ -1,7 +1,8 @@
-//! A browser session and the user context that a run gets in it: made ahead, removed afterwards.
+//! A browser session and the user context of its run, which is created ahead and removed afterwards.
 //!
-//! Classic commands and `BiDi` name the same things: a browsing context's id is a window handle. One run at a time uses
-//! a session, since the current window is the session's, and a classic command blocks those of `BiDi` on Chromium.
+//! Classic commands and `BiDi` use the same ids: a browsing context's id is a window handle. A session is used by one
+//! run at a time, because the current window belongs to the session, and because a classic command blocks those of
+//! `BiDi` on Chromium.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,61 +22,61 @@ use super::trust::{Roots, Setup};
 use super::watch::{EVENTS, Watch};
 use crate::scenario::{Engine, Viewport};
 
-/// How long anything may take that no page has a part in.
+/// Maximum time of operations that do not involve a page.
 pub(super) const BRISK: Duration = Duration::from_secs(5);
 
-/// The size of the page when the scenario says nothing.
+/// Size of the page if the scenario does not set one.
 pub(super) const VIEWPORT: Viewport = Viewport { width: 1280, height: 800 };
 
-/// A browser session: it lives as long as its lease.
+/// A browser session, which exists as long as its lease.
 pub(super) struct Session {
     pub(super) engine: Engine,
-    /// The browser's program, where it is not the one that its driver finds.
+    /// Browser program, if it is not the default of its driver.
     pub(super) program: Option<std::path::PathBuf>,
-    /// What it trusts besides its own roots, from its start to its end.
+    /// Additional trusted roots for the whole session.
     pub(super) roots: Option<Roots>,
     pub(super) version: String,
     pub(super) client: Client,
-    /// Not where the driver has none.
+    /// `BiDi` connection. `None` if the driver does not support it.
     pub(super) bidi: Option<Bidi>,
     pub(super) lease: Lease,
-    /// Where the driver says how it is.
+    /// URL of the driver's status.
     pub(super) status: Url,
-    /// Its process group, where it runs on this machine.
+    /// Process group, if the browser runs on this machine.
     pub(super) group: Option<i32>,
-    /// Where its files are, where it runs on this machine.
+    /// Folder of its files, if the browser runs on this machine.
     pub(super) folder: Option<std::path::PathBuf>,
     pub(super) born: Instant,
-    /// How many runs it had.
+    /// Number of runs so far.
     pub(super) runs: u32,
-    /// What the driver was last told to wait for pages.
+    /// Page load timeout that was last sent to the driver.
     pub(super) patience: Option<Duration>,
-    /// The user context for the next run.
+    /// User context for the next run.
     pub(super) next: Option<Context>,
-    /// A user for the next run, on its way while this run goes on.
+    /// User context for the next run that is being created during this run.
     pub(super) ahead: Option<Ahead>,
-    /// The user of the run before, on its way out.
+    /// Removal of the previous run's user context, if it is in progress.
     pub(super) removal: Option<JoinHandle<Result<(), BidiError>>>,
     /// Whether the next run is likely to follow at once.
     pub(super) hurried: bool,
-    /// Since when it waits for a run.
+    /// Time since which the session is idle.
     pub(super) idle_since: Option<Instant>,
 }
 
-/// A user that is being made.
+/// A user context that is being created.
 pub(super) type Ahead = JoinHandle<Result<User, BidiError>>;
 
-/// A user with a window that nothing is asked of yet.
+/// A user context with its window, without the setup for a run.
 #[derive(Debug)]
 pub(super) struct User {
-    /// The user context.
+    /// Id of the user context.
     id: String,
-    /// Its window.
+    /// Id of its window.
     top: String,
 }
 
 impl User {
-    /// Makes one. The window is the expensive part of a context: a process of its own.
+    /// Creates a user context. The expensive part is its window, which is a process of its own.
     async fn make(bidi: &Bidi, insecure: bool) -> Result<Self, BidiError> {
         let mut wanted = json!({"unhandledPromptBehavior": {"default": "ignore"}});
         if insecure {
@@ -83,51 +84,52 @@ impl User {
         }
         let made = bidi.call("browser.createUserContext", wanted, BRISK).await?;
         let id = made["userContext"].as_str().unwrap_or_default().to_owned();
-        // Firefox shows all users in one window, where the last tab is the visible one; Chromium gives each a window.
+        // Firefox shows all contexts in one window, where the last tab is visible; Chromium opens a window for each.
         let window = json!({"type": "tab", "userContext": id});
         let top = bidi.call("browsingContext.create", window, BRISK).await?;
         Ok(Self { id, top: top["context"].as_str().unwrap_or_default().to_owned() })
     }
 }
 
-/// Where a run takes place: a user of its own, with one window.
+/// Environment of a run: a user context with one window.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
-    /// The user context; `default` is the one that a session begins with.
+    /// Id of the user context; `default` is the one that a session starts with.
     pub(super) user: String,
-    /// The first window.
+    /// First window.
     pub(super) top: String,
-    /// What to undo when the run is over.
+    /// Subscriptions to remove after the run.
     subscriptions: Vec<String>,
     preload: Option<String>,
-    /// What makes requests wait for us.
+    /// Intercept that makes requests wait for the agent.
     pub(super) intercept: Option<String>,
 }
 
-/// The user context that a session begins with.
+/// User context that a session starts with.
 pub(super) const DEFAULT_USER: &str = "default";
 
 impl Session {
-    /// What it was started as.
+    /// Returns the options with which the session was started.
     pub(super) fn setup(&self) -> Setup {
         Setup { engine: self.engine, program: self.program.clone(), roots: self.roots.clone() }
     }
 
-    /// Makes a user context for the next run, with one window that is the current one.
+    /// Prepares a user context for the next run, with one window that becomes the current one.
     pub(super) async fn prepare(&self, insecure: bool) -> Result<Context, BidiError> {
         let bidi = self.bidi.clone().ok_or(BidiError::Closed)?;
         self.settle(User::make(&bidi, insecure).await?).await
     }
 
-    /// Begins to make a user for the next run while this one goes on. It hears nothing of it: events are asked for when
-    /// the run is over.
+    /// Begins to create a user context for the next run during this one. The current run gets none of its events,
+    /// because they are subscribed to when it is over.
     pub(super) fn make_ahead(&mut self, tasks: &TaskTracker) {
         let Some(bidi) = self.bidi.clone() else { return };
         self.ahead = Some(tasks.spawn(async move { User::make(&bidi, false).await }));
     }
 
-    /// Goes over to the user that was made meanwhile. The one before is removed while the next run goes on, not before
-    /// the next is ready: a browser that closes a window answers nothing. [`Session::is_removed`] tells when it is done.
+    /// Replaces the user context by the one that was created meanwhile. The previous one is removed during the next
+    /// run, after that run is ready, because a browser does not respond while it closes a window.
+    /// [`Session::is_removed`] waits for the removal.
     pub(super) async fn change_to(
         &mut self,
         ahead: Ahead,
@@ -136,7 +138,7 @@ impl Session {
     ) -> Result<Context, BidiError> {
         let bidi = self.bidi.clone().ok_or(BidiError::Closed)?;
         let user = ahead.await.unwrap_or(Err(BidiError::Closed))?;
-        // What is still being downloaded must not end in the next run's folder.
+        // Downloads in progress must not end in the next run's folder.
         if self.folders().any(|folder| folder.exists()) {
             self.remove(before).await?;
             return self.settle(user).await;
@@ -148,7 +150,7 @@ impl Session {
         next
     }
 
-    /// Makes the user's window the current one, and all that a run needs in it.
+    /// Makes the window of the context the current one and completes its setup for a run.
     async fn settle(&self, User { id, top }: User) -> Result<Context, BidiError> {
         let switched = async {
             let switched = self.client.issue_cmd(Command::post("window", json!({"handle": top})));
@@ -162,7 +164,7 @@ impl Session {
         switched.and(context)
     }
 
-    /// The user and the window that a session begins with, for a run that has the session to itself.
+    /// Returns the default user context and window, for a run that has the session to itself.
     pub(super) async fn as_it_is(&self) -> Result<Context, BidiError> {
         let top = match timeout(BRISK, self.client.issue_cmd(Command::get("window"))).await {
             Ok(Ok(Json::String(handle))) => handle,
@@ -177,7 +179,7 @@ impl Session {
         let mut context = Context { user, top, subscriptions: Vec::new(), preload: None, intercept: None };
         let Some(bidi) = self.bidi.clone() else { return Ok(context) };
         let users = json!([context.user]);
-        // None of them needs another one's answer.
+        // These commands are independent of each other.
         let (subscriptions, preload, downloads, sized) = tokio::join!(
             subscribe(&bidi, &users),
             measure(&bidi, &users),
@@ -213,7 +215,7 @@ impl Session {
         }
         match bidi.call("browsingContext.setViewport", wanted.clone(), BRISK).await {
             Err(BidiError::Refused(code, _)) if code == "invalid argument" || code == "unsupported operation" => {
-                // Older browsers know windows only.
+                // Older browsers only support single windows.
                 let Json::Object(map) = &mut wanted else { unreachable!("it is an object") };
                 map.remove("userContexts");
                 map.insert("context".into(), context.top.clone().into());
@@ -223,7 +225,7 @@ impl Session {
         }
     }
 
-    /// Removes a user context and all that is of it. Nobody is told of events any more.
+    /// Removes a user context with everything in it, and stops its events.
     pub(super) async fn remove(&self, context: &Context) -> Result<(), BidiError> {
         let Some(bidi) = &self.bidi else { return Ok(()) };
         let (left, removed) = tokio::join!(leave(bidi, context), remove_user(bidi, &context.user));
@@ -234,12 +236,12 @@ impl Session {
         Ok(())
     }
 
-    /// Where a run keeps files; most have none.
+    /// Returns the folders for files of a run; most runs have none.
     fn folders(&self) -> impl Iterator<Item = std::path::PathBuf> {
         self.folder.iter().flat_map(|folder| ["downloads", "upload"].map(|own| folder.join(own)))
     }
 
-    /// Whether the user context of an earlier run is gone; waits for that.
+    /// Waits until the user context of an earlier run is removed.
     pub(super) async fn is_removed(&mut self) -> Result<(), BidiError> {
         match self.removal.take() {
             Some(removal) => removal.await.unwrap_or(Err(BidiError::Closed)),
@@ -247,7 +249,7 @@ impl Session {
         }
     }
 
-    /// Whether it answers: a browser that was stopped while it was idle does not.
+    /// Returns whether the session responds. A browser that was stopped while idle does not.
     pub(super) async fn is_well(&self) -> bool {
         let Some(bidi) = &self.bidi else { return false };
         if self.lease.is_gone() || bidi.is_closed() {
@@ -258,7 +260,7 @@ impl Session {
         bidi.call("browsingContext.getTree", look, Duration::from_secs(2)).await.is_ok()
     }
 
-    /// Begins to write the account of a run.
+    /// Creates the tracker of a run's events.
     pub(super) fn watch(&self, context: &Context, tasks: &TaskTracker) -> Arc<Watch> {
         let watch = Arc::new(Watch::new(self.engine, &context.top, self.folder.clone()));
         if let Some(bidi) = &self.bidi {
@@ -268,7 +270,7 @@ impl Session {
     }
 }
 
-/// Takes back what was asked for a run.
+/// Removes the subscriptions of a run.
 async fn leave(bidi: &Bidi, context: &Context) -> Result<(), BidiError> {
     bidi.listen(None);
     let undo = async |method: &str, params: Option<Json>| match params {
@@ -288,7 +290,7 @@ async fn remove_user(bidi: &Bidi, user: &str) -> Result<(), BidiError> {
     bidi.call("browser.removeUserContext", json!({"userContext": user}), BRISK).await.map(drop)
 }
 
-/// Asks for what happens in the pages of these users; gives what to undo.
+/// Requests the events of pages in these user contexts and returns the subscriptions.
 async fn subscribe(bidi: &Bidi, users: &Json) -> Result<Vec<String>, BidiError> {
     let ask = async |events: &[&str]| {
         let made = bidi.call("session.subscribe", json!({"events": events, "userContexts": users}), BRISK).await?;
@@ -296,7 +298,7 @@ async fn subscribe(bidi: &Bidi, users: &Json) -> Result<Vec<String>, BidiError> 
     };
     match ask(EVENTS).await {
         Ok(made) => return Ok(made.into_iter().collect()),
-        // A browser that does not know one of them refuses them all.
+        // A browser that does not support one of the events rejects all of them.
         Err(BidiError::Refused(..)) => {}
         Err(error) => return Err(error),
     }
@@ -311,7 +313,7 @@ async fn subscribe(bidi: &Bidi, users: &Json) -> Result<Vec<String>, BidiError> 
     Ok(subscriptions)
 }
 
-/// Has the pages of these users measured; gives what to undo.
+/// Adds the script that measures the pages of these user contexts. Returns its id.
 async fn measure(bidi: &Bidi, users: &Json) -> Result<Option<String>, BidiError> {
     let preload = json!({
         "functionDeclaration": observe::SCRIPT,

@@ -1,25 +1,25 @@
-//! What the scripts say of elements, put into words for people.
+//! Describes elements for users from the data of the scripts.
 //!
-//! The scripts send texts uncut and in pieces. Invariant: a text is masked before it is cut, since half a secret would
-//! not be found.
+//! The scripts return texts in full and in pieces. Invariant: a text is masked before it is truncated, because a part
+//! of a secret would not be found.
 
 use serde_json::Value as Json;
 
 use crate::secret::Masker;
 use crate::values::expect::cut;
 
-/// So much of a name is told.
+/// Maximum length of a displayed name, in characters.
 const NAME: usize = 60;
 
-/// So much of an attribute is told.
+/// Maximum length of a displayed attribute, in characters.
 const ATTRIBUTE: usize = 30;
 
-/// Puts what a script has said into words.
+/// Describes the data of a script.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Words<'a>(pub(super) &'a Masker);
 
 impl Words<'_> {
-    /// A text, masked and cut.
+    /// Shortens a text after masking it.
     fn text(self, text: &Json, longest: usize) -> String {
         cut(&self.0.mask(text.as_str().unwrap_or("")), longest)
     }
@@ -28,7 +28,7 @@ impl Words<'_> {
         Json::from(self.text(text, longest)).to_string()
     }
 
-    /// An element: `button "Sign in" <button id="go">`.
+    /// Describes an element: `button "Sign in" <button id="go">`.
     pub(super) fn element(self, element: &Json) -> String {
         let mut shown = String::new();
         if let Some(role) = element["role"].as_str().filter(|role| !role.is_empty()) {
@@ -52,7 +52,7 @@ impl Words<'_> {
         shown
     }
 
-    /// A sentence in pieces: words of ours, elements, texts of the page.
+    /// Builds a sentence from its pieces: fixed words, elements and texts of the page.
     pub(super) fn sentence(self, pieces: &Json) -> String {
         let mut sentence = String::new();
         for piece in pieces.as_array().into_iter().flatten() {

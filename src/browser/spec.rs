@@ -1,4 +1,4 @@
-//! What a run wants of its browser, with its names filled in, and how the browser is told.
+//! Browser settings of a run with resolved names, and the commands that apply them.
 
 use serde_json::{Value as Json, json};
 use url::Url;
@@ -14,60 +14,60 @@ use crate::scenario::device::Device;
 use crate::scenario::{Engine, FINALLY_TIMEOUT, Geolocation, Headless, Scenario, Viewport};
 use crate::values::Values;
 
-/// How long a run may take for its evidence.
+/// Maximum time that a run takes for its evidence.
 const AFTERWARDS: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// What a run wants of its browser.
+/// Browser settings of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Spec {
-    /// Which; none: the agent's choice.
+    /// Browser. `None` leaves the choice to the agent.
     pub engine: Option<Engine>,
-    /// Which program Chromium runs as; `None` when the agent configuration decides.
+    /// Program that Chromium runs as. `None` if the agent configuration decides.
     pub headless: Option<Headless>,
-    /// The size of the page; none: the device's, else 1280x800.
+    /// Size of the page. `None` means that of the device (default: 1280x800).
     pub viewport: Option<Viewport>,
-    /// A device to emulate.
+    /// Emulated device.
     pub device: Option<&'static Device>,
-    /// The language.
+    /// Language.
     pub locale: Option<String>,
-    /// The time zone, by its IANA name.
+    /// Time zone, by its IANA name.
     pub timezone: Option<&'static str>,
-    /// Where the browser says it is.
+    /// Emulated geolocation.
     pub geolocation: Option<Geolocation>,
-    /// What the browser says it is.
+    /// Emulated user agent.
     pub user_agent: Option<String>,
     /// Headers: origin, name, value.
     pub headers: Vec<(String, String, String)>,
-    /// Cookies to begin with.
+    /// Initial cookies.
     pub cookies: Vec<Cookie>,
-    /// A user and a password for whoever asks.
+    /// User and password for HTTP authentication.
     pub basic_auth: Option<(String, String)>,
-    /// Whether certificates that nobody vouches for are taken.
+    /// Whether untrusted certificates are accepted.
     pub insecure: bool,
-    /// Roots to trust besides those of the browser.
+    /// Trusted roots in addition to those of the browser.
     pub roots: Option<At<Roots>>,
-    /// Origins whose requests get a `traceparent`.
+    /// Origins whose requests get a `traceparent` header.
     pub traceparent: Vec<String>,
-    /// The run, whose id is the trace.
+    /// Run whose id is the trace id.
     pub run: RunId,
     /// Whether the session must be a fresh one.
     pub fresh: bool,
-    /// Whether small pictures are taken all along.
+    /// Whether a filmstrip is recorded.
     pub filmstrip: bool,
-    /// How long the run may use it once it is open; none: an hour.
+    /// Maximum duration of the run after the session is open. `None` means one hour.
     pub lasts: Option<std::time::Duration>,
 }
 
-/// A cookie to begin with.
+/// An initial cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cookie {
-    /// Its name.
+    /// Name of the cookie.
     pub name: String,
-    /// Its value.
+    /// Value of the cookie.
     pub value: String,
-    /// Its host.
+    /// Host of the cookie.
     pub domain: String,
-    /// Its path.
+    /// Path of the cookie.
     pub path: String,
 }
 
@@ -77,7 +77,7 @@ fn origin(text: &str) -> Option<String> {
 }
 
 impl Spec {
-    /// What a scenario says of its browser.
+    /// Returns the browser settings of a scenario.
     pub fn of(scenario: &Scenario, values: &Values, run: RunId) -> Result<Self, Failure> {
         let settings = &scenario.browser;
         let fill = |text: &At<crate::scenario::Template>| values.fill(text).map_err(|failure| failure.at(text.span));
@@ -133,7 +133,7 @@ impl Spec {
         Ok(spec)
     }
 
-    /// What needs `BiDi`, by its key in the scenario.
+    /// Returns the scenario key of a setting that requires `BiDi`, if there is one.
     fn needs(&self) -> Option<&'static str> {
         [
             ("device", self.device.is_some()),
@@ -151,7 +151,7 @@ impl Spec {
         .find_map(|(key, wanted)| wanted.then_some(key))
     }
 
-    /// Tells the browser; `context` was made for this run.
+    /// Applies the settings to the browser; `context` was created for this run.
     pub(super) async fn apply(&self, session: &Session, context: &mut Context, watch: &Watch) -> Result<(), Failure> {
         let Some(bidi) = &session.bidi else {
             return match self.needs() {
@@ -178,7 +178,8 @@ impl Spec {
         }
         for (key, method, params) in self.overrides(context) {
             match bidi.call(method, params, BRISK).await {
-                // What only one browser knows of a device is left out on the other; the docs say what that is.
+                // Properties of a device that only one browser supports are omitted in the other; the documentation
+                // lists them.
                 Err(BidiError::Refused(..)) if key.is_empty() => {}
                 other => drop(other.map_err(told(key))?),
             }
@@ -195,7 +196,7 @@ impl Spec {
         Ok(())
     }
 
-    /// Commands, each with the key that asked for it; none for what a device has beside.
+    /// Returns the commands with the scenario key of each. The key is empty for additional properties of a device.
     fn overrides(&self, context: &Context) -> Vec<(&'static str, &'static str, Json)> {
         let users = json!([context.user]);
         let mut wanted = Vec::new();
@@ -226,8 +227,8 @@ impl Spec {
         wanted
     }
 
-    /// Lets requests wait for us, where something is said to them. By interception and not by extra headers, which
-    /// make Chromium ask other origins for permission first.
+    /// Intercepts requests if headers have to be added. Interception is used instead of extra headers, because those
+    /// make Chromium send preflight requests to other origins.
     async fn intercept(&self, bidi: &Bidi, watch: &Watch) -> Result<Option<String>, BidiError> {
         let additions = Additions {
             headers: self.headers.clone(),
@@ -240,7 +241,7 @@ impl Spec {
         if !of_requests {
             return Ok(None);
         }
-        // A run has its session to itself, so the interception is the session's: it covers new windows as well.
+        // A run has its session to itself, so the interception can cover the whole session, including new windows.
         let made = bidi.call("network.addIntercept", json!({"phases": ["beforeRequestSent"]}), BRISK).await?;
         Ok(made["intercept"].as_str().map(ToOwned::to_owned))
     }

@@ -1,8 +1,9 @@
-//! Roots of a run's own: a database of certificates for the one browser that is to trust them.
+//! Additional trusted roots of a run: a certificate database for the browser that should trust them.
 //!
-//! Chromium and Firefox keep what they trust in a database of NSS, and only its own program writes one. A session that
-//! needs roots begins with such a database in its folder, and is given only to runs that want the same roots. A client
-//! certificate is deliberately absent: Chromium takes one by a policy of the whole machine alone.
+//! Chromium and Firefox store trusted roots in an NSS database, which can only be written by the NSS tools. A session
+//! with additional roots starts with such a database in its folder, and is only used for runs with the same roots.
+//! Client certificates are deliberately not supported, because Chromium selects one only by a policy for the whole
+//! machine.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,27 +24,28 @@ use crate::scenario::{Engine, Trust};
 use crate::values::Values;
 use crate::wire::tls;
 
-/// So many roots a run may name: more than any list of public ones has. Each takes some 50 ms to write.
+/// Maximum number of roots of a run, more than any list of public ones contains. Writing each one takes about 50 ms.
 const MOST: usize = 200;
 
-/// The program of NSS that writes its databases.
+/// NSS program that writes the databases.
 const CERTUTIL: &str = "certutil";
 
-/// What a browser must be from its start; everything else it can be told later.
+/// Browser properties that have to be set at its start; everything else can be set later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setup {
     pub(super) engine: Engine,
-    /// The browser's program, where it is not the one that its driver finds.
+    /// Browser program, if it is not the default of its driver.
     pub(super) program: Option<PathBuf>,
     pub(super) roots: Option<Roots>,
 }
 
-/// Certificates of authorities that a run trusts besides those of its browser, in DER.
+/// Certificates of authorities that a run trusts in addition to those of its browser, in DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roots(Arc<BTreeSet<Vec<u8>>>);
 
 impl Roots {
-    /// Those that a scenario names. The file is read each time, so that a renewed one is used from the next run on.
+    /// Reads the roots that a scenario names. The file is read each time, so that a renewed one is used from the next
+    /// run on.
     pub(super) fn of(trust: &Trust, values: &Values) -> Result<Option<At<Self>>, Failure> {
         let Some(ca) = &trust.ca else { return Ok(None) };
         let read = || {
@@ -67,8 +69,8 @@ impl Roots {
         Ok(Self(Arc::new(roots)))
     }
 
-    /// Writes the database into this folder, within a session's. `group` and `lease` are the session's: what is still
-    /// being written ends with it.
+    /// Writes the database into this folder, which is part of a session's folder. `group` and `lease` are those of the
+    /// session, so that a write in progress ends with it.
     pub(super) async fn store(&self, folder: &Path, group: i32, lease: &str, limit: Duration) -> Result<(), Failure> {
         let write = async {
             let failed = |error: std::io::Error| {
@@ -79,7 +81,7 @@ impl Roots {
             let mut all = String::new();
             for (number, root) in self.0.iter().enumerate() {
                 tokio::fs::write(folder.join(format!("{number}.der")), root).await.map_err(failed)?;
-                // C: a root for the certificates of servers, and of nobody else.
+                // C: a root for server certificates only.
                 all.push_str(&format!("-A -d sql:. -n root-{number} -t C,, -i {number}.der\n"));
             }
             tokio::fs::write(folder.join("roots"), all).await.map_err(failed)?;
@@ -91,7 +93,7 @@ impl Roots {
     }
 }
 
-/// Why a browser at an endpoint that is not ours cannot be given any.
+/// Returns the failure for roots of a browser at an external endpoint.
 pub(super) fn elsewhere() -> Failure {
     let text = "`browser.trust.ca` is for browsers on this machine; at `browser.webdriver` the root must be installed \
                 where the browser runs";

@@ -1,7 +1,8 @@
-//! `upload`: files of the scenario for a field of the page.
+//! `upload`: gives files of the scenario to a field of the page.
 //!
-//! What a scenario may read is decided by the lookup, so a file is read through it and laid down anew, where the browser
-//! can read it: in the session's folder, or with Selenium's `se/file`, which takes a ZIP archive, at an endpoint that runs elsewhere.
+//! The lookup decides which files a scenario may read. A file is therefore read through it and copied to where the
+//! browser can read it: into the session's folder, or, at an endpoint on another machine, with Selenium's `se/file`,
+//! which takes a ZIP archive.
 
 use std::path::Path;
 
@@ -20,11 +21,11 @@ use crate::outcome::Failure;
 use crate::scenario::{Target, Template};
 use crate::values::Values;
 
-/// The event by which a page that asks for files is known.
+/// Event that indicates that a page opens a file chooser.
 const CHOOSER: &str = "input.fileDialogOpened";
 
 impl Page {
-    /// Gives files to a field, in place of those that it has.
+    /// Sets the files of a field, which replace its current ones.
     pub(super) async fn upload(
         &mut self,
         target: &Target,
@@ -39,7 +40,8 @@ impl Page {
             let bytes = values.beside(Path::new(&path)).await.map_err(|failure| failure.at(file.span))?;
             paths.push(self.lay_down(name, &bytes).await?);
         }
-        // In Chromium a window that opens during this subscription waits for ever, so it lasts for this step only.
+        // In Chromium, a window that opens during this subscription hangs, so the subscription only lasts for this
+        // step.
         let told = match self.bidi() {
             Some(_) => {
                 let params = json!({"events": [CHOOSER], "contexts": [self.window]});
@@ -49,13 +51,13 @@ impl Page {
         };
         let done = self.give(target, &paths, told.is_some(), values, deadline).await;
         if let Some(id) = told.as_ref().and_then(|told| told["subscription"].as_str()) {
-            // A session that is lost says so to the next step.
+            // A lost session is reported by the next step.
             let _ = self.ask("session.unsubscribe", json!({"subscriptions": [id]}), PROMPT).await;
         }
         done
     }
 
-    /// Gives files that are already on disk to the field, or to the file chooser that a click opens. `chooser` says
+    /// Sets files that are already on disk on the field, or on the file chooser that a click opens. `chooser` says
     /// whether the session is subscribed to events of choosers.
     async fn give(
         &mut self,
@@ -99,7 +101,7 @@ impl Page {
         self.ask("input.setFiles", params, left).await.map(drop).map_err(Trouble::failure)
     }
 
-    /// Puts a file where the browser can read it; returns its path there.
+    /// Copies a file to where the browser can read it. Returns its path there.
     async fn lay_down(&mut self, name: &str, bytes: &[u8]) -> Result<String, Failure> {
         let Some(folder) = &self.folder else {
             let archive = base64::engine::general_purpose::STANDARD.encode(zip(name, bytes));
@@ -127,7 +129,7 @@ impl Page {
     }
 }
 
-/// A ZIP archive with one file that is not compressed (PKWARE APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16).
+/// Creates a ZIP archive with one uncompressed file (PKWARE APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16).
 fn zip(name: &str, bytes: &[u8]) -> Vec<u8> {
     let size = u32::try_from(bytes.len()).expect("a scenario's file has 16 MiB at most");
     let length = u16::try_from(name.len()).expect("a file's name has 255 bytes at most");
@@ -159,7 +161,7 @@ fn zip(name: &str, bytes: &[u8]) -> Vec<u8> {
     archive
 }
 
-/// The checksum of ZIP (ISO 3309).
+/// Computes the checksum of ZIP (ISO 3309).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (!(crc & 1)).wrapping_add(1)))

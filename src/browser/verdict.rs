@@ -1,4 +1,4 @@
-//! Our fault or theirs: what an error of WebDriver means. The one place that decides it.
+//! Classifies WebDriver errors as failures of the target or agent faults. All such decisions are made here.
 
 use fantoccini::error::{CmdError, ErrorStatus, NewSessionError};
 
@@ -8,12 +8,12 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::values::expect::cut;
 
-/// What went wrong with a command.
+/// Error of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The page changed under it: look again.
+    /// The page changed during the command, which should be retried.
     Again(String),
-    /// What the command is about is not there yet; why, in case it never is.
+    /// The object of the command does not exist yet. Contains the failure in case it never does.
     Absent(Box<Failure>),
     /// The page was not ready in time.
     Timeout(String),
@@ -21,18 +21,18 @@ pub(super) enum Trouble {
     Net(String),
     /// The page's renderer is gone.
     Crash(String),
-    /// The window that it was said to has closed; the browser goes on.
+    /// The window of the command has closed; the browser continues.
     Closed,
-    /// Ours: our own script failed in the page.
+    /// Agent fault: an agent script failed in the page.
     Inspection(String),
-    /// Ours: the browser or the driver is gone.
+    /// Agent fault: the browser or the driver is gone.
     Gone(Reason, String),
-    /// Anything else the driver says of the command.
+    /// Any other error of the driver.
     Other(String),
 }
 
 impl Trouble {
-    /// As the failure of a step.
+    /// Converts the error into the failure of a step.
     pub(super) fn failure(self) -> Failure {
         match self {
             Self::Again(text) => Failure::new(Reason::Timeout, format!("the page kept changing: {text}")),
@@ -47,7 +47,7 @@ impl Trouble {
         }
     }
 
-    /// Whether the session is of no use any more.
+    /// Returns whether the session can no longer be used.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Crash(_) | Self::Gone(..))
     }
@@ -60,7 +60,7 @@ impl From<CmdError> for Trouble {
             CmdError::NotJson(text) => {
                 Self::Gone(Reason::Driver, format!("the WebDriver endpoint did not answer as one: {}", cut(&text, 200)))
             }
-            // ChromeDriver's own word, which is none of W3C's.
+            // An error of ChromeDriver that is not defined by W3C.
             CmdError::NotW3C(value) if value.to_string().contains("tab crashed") => {
                 Self::Crash("the driver says \"tab crashed\"".into())
             }
@@ -73,7 +73,7 @@ impl From<CmdError> for Trouble {
     }
 }
 
-/// What the browser says of a `BiDi` command it did not do. That it is closed or silent is for the page to look into.
+/// Classifies the error of a rejected `BiDi` command. A closed or unresponsive connection is handled by the page.
 pub(super) fn refused(code: &str, message: &str) -> Trouble {
     let text = short(message);
     if let Some(found) = engine::network_error(message) {
@@ -84,7 +84,7 @@ pub(super) fn refused(code: &str, message: &str) -> Trouble {
     }
     match code {
         "no such frame" | "no such node" | "stale element reference" | "no such alert" => Trouble::Again(text),
-        // A document that was replaced while it was asked, or a frame that moved to another process.
+        // The document was replaced during the command, or the frame moved to another process.
         _ if REPLACED.iter().any(|words| message.contains(words)) => Trouble::Again(text),
         "invalid session id" => Trouble::Gone(Reason::Browser, format!("the browser went away: {text}")),
         "timeout" => Trouble::Timeout(text),
@@ -92,11 +92,11 @@ pub(super) fn refused(code: &str, message: &str) -> Trouble {
     }
 }
 
-/// A machine whose processes wait for a processor for so many percent of the time may itself be why a page does not answer.
+/// Processor pressure, in percent, above which the machine itself may be the cause of an unresponsive page.
 const SHORT: f64 = 80.0;
 
-/// A page does not answer. `pressure`: how many percent of the last ten seconds processes of this machine waited for a
-/// processor.
+/// Returns the error for a page that does not respond. `pressure` is the percentage of the last ten seconds during
+/// which processes of this machine waited for a processor.
 pub(super) fn no_answer(pressure: Option<f64>) -> Trouble {
     Trouble::Timeout(match pressure {
         Some(pressure) if pressure >= SHORT => format!(
@@ -107,7 +107,7 @@ pub(super) fn no_answer(pressure: Option<f64>) -> Trouble {
     })
 }
 
-/// How Chromium says that the document of a command is gone.
+/// Messages of Chromium for a command whose document is gone.
 const REPLACED: [&str; 7] = [
     "Cannot find context",
     "navigated or closed",
@@ -124,7 +124,7 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
     if has(&["tab crashed", "page crash"]) {
         return Trouble::Crash(text);
     }
-    // A renderer that was replaced by a navigation while the command ran. ChromeDriver says it in several ways, one of
+    // The renderer was replaced by a navigation during the command. ChromeDriver reports this in several ways, one of
     // them with the status "timeout".
     if has(&[
         "aborted by navigation",
@@ -134,7 +134,7 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
         "Execution context was destroyed",
         "loader has changed",
         "does not belong to the document",
-        // A page that asks before it is left, while it is being asked.
+        // The page has opened a `beforeunload` dialog in the meantime.
         "Unexpected dialog type",
     ]) {
         return Trouble::Again(text);
@@ -154,10 +154,10 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
         | ErrorStatus::DetachedShadowRoot
         | ErrorStatus::InvalidElementState
         | ErrorStatus::MoveTargetOutOfBounds
-        // A dialog stood in the way; the driver has dismissed it.
+        // A dialog blocked the command; the driver has dismissed it.
         | ErrorStatus::UnexpectedAlertOpen => Trouble::Again(text),
         ErrorStatus::Timeout | ErrorStatus::ScriptTimeout => Trouble::Timeout(text),
-        // The driver's own scripts run in the page's world, which may have overwritten what they stand on.
+        // The driver's own scripts run in the page's world, which may have overwritten functions that they use.
         ErrorStatus::JavascriptError => Trouble::Inspection(format!("the driver's own script failed in the page: {text}")),
         _ if has(&["Runtime.callFunctionOn", "deepSerializedValue"]) => {
             Trouble::Inspection(format!("the driver's own script failed in the page: {text}"))
@@ -174,13 +174,13 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
     }
 }
 
-/// A page that did not answer any more, and what it had shown before.
+/// Returns the failure for a page that no longer responds, with the last result before that.
 pub(super) fn hung(text: String, last: Option<Failure>) -> Failure {
     let Some(last) = last else { return Failure::new(Reason::Timeout, text) };
     Failure { reason: Reason::Timeout, message: format!("{text}; before that: {}", last.message), ..last }
 }
 
-/// Why a session could not be had.
+/// Returns the failure for a session that could not be created.
 pub(super) fn not_created(error: &NewSessionError, browser: &str, output: &str) -> Failure {
     let output = if output.is_empty() { String::new() } else { format!(" (the driver's last words: {output})") };
     match error {
@@ -197,7 +197,7 @@ pub(super) fn not_created(error: &NewSessionError, browser: &str, output: &str) 
             Failure::new(Reason::Browser, format!("{browser} did not start: {}{output}", cut(&text, 300)))
         }
         error => {
-            // fantoccini does not give its causes as sources.
+            // fantoccini does not return its causes as sources.
             let cause = match error {
                 NewSessionError::Failed(cause) => root(cause),
                 NewSessionError::FailedC(cause) => root(cause),
@@ -209,7 +209,7 @@ pub(super) fn not_created(error: &NewSessionError, browser: &str, output: &str) 
     }
 }
 
-/// A network error of Chromium as a failure (`net/base/net_error_list.h`).
+/// Converts a network error of Chromium into a failure (`net/base/net_error_list.h`).
 pub(super) fn net(code: &str) -> Failure {
     let is = |parts: &[&str]| parts.iter().any(|part| code.contains(part));
     let (reason, text) = if is(&["NAME_NOT_RESOLVED", "DNS_", "NAME_RESOLUTION", "ICANN"]) {
@@ -231,7 +231,7 @@ pub(super) fn net(code: &str) -> Failure {
     Failure::new(reason, format!("{text}: {code}"))
 }
 
-/// A message of the driver without what only its developers read.
+/// Removes the parts of a driver message that are only useful to its developers.
 fn short(message: &str) -> String {
     let text = message.split("\n  (Session info").next().unwrap_or(message);
     cut(text.split_whitespace().collect::<Vec<_>>().join(" ").trim_start_matches("unknown error: "), 300)

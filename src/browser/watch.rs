@@ -1,5 +1,5 @@
-//! What a run hears of its browser while it drives it: dialogs, windows, requests that wait for our word, and all that
-//! is kept of the traffic. Fed by the events of one session, which has one run at a time.
+//! Tracks the events of a run's browser: dialogs, windows, intercepted requests, and all recorded traffic. It receives
+//! the events of one session, which has one run at a time.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 use super::bidi::{Bidi, Listener};
 use super::observe::Download;
 
-/// How long the browser may take to go on with a request that waited for us.
+/// Time within which the browser must continue an intercepted request.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// The events that a run asks for. Each is asked for by itself where a browser does not know them all.
+/// Events that a run subscribes to. They are subscribed to one by one if a browser does not support all of them.
 pub(super) const EVENTS: &[&str] = &[
     "browsingContext.contextCreated",
     "browsingContext.contextDestroyed",
@@ -38,12 +38,13 @@ pub(super) const EVENTS: &[&str] = &[
     "script.message",
 ];
 
-/// Whether a scenario may see a document: one of the target, or one that a page made. Files and the browser's own pages
-/// are neither; browsers keep pages from them, and this is the second lock.
+/// Returns whether a scenario may access a document, which is either part of the target or created by a page. Local
+/// files and the browser's internal pages are neither. Browsers already block pages from opening them; this is an
+/// additional check.
 fn is_open(url: &str) -> bool {
     let scheme = url.split(':').next().unwrap_or_default().to_ascii_lowercase();
     match scheme.as_str() {
-        // The last one is what a navigation that failed shows.
+        // The last one is shown after a failed navigation.
         "http" | "https" | "data" | "blob" | "javascript" | "" | "chrome-error" => true,
         "about" => {
             let page = url.get("about:".len()..).unwrap_or_default();
@@ -55,69 +56,69 @@ fn is_open(url: &str) -> bool {
     }
 }
 
-/// A dialog that is open.
+/// An open dialog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Prompt {
-    /// The window it is of.
+    /// Window of the dialog.
     pub(super) context: String,
     /// `alert`, `confirm`, `prompt` or `beforeunload`.
     pub(super) kind: String,
-    /// What it says.
+    /// Message of the dialog.
     pub(super) message: String,
 }
 
-/// A question for files that a page has asked.
+/// A file chooser that a page has opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chooser {
-    /// The document of its field.
+    /// Document of the file field.
     pub(super) context: String,
     /// The field, which need not be in the document.
     pub(super) field: Option<String>,
-    /// Whether it takes more than one file.
+    /// Whether multiple files are accepted.
     pub(super) is_multiple: bool,
 }
 
-/// What is said to requests that wait for us.
+/// Additions to intercepted requests.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Additions {
     /// Headers, each with the origin whose requests get it.
     pub(super) headers: Vec<(String, String, String)>,
-    /// Origins whose requests get a `traceparent`; `*` is every one.
+    /// Origins whose requests get a `traceparent` header; `*` means all origins.
     pub(super) traceparent: Vec<String>,
-    /// The trace.
+    /// Trace id.
     pub(super) trace: String,
-    /// The user and password for whoever asks.
+    /// User and password for HTTP authentication.
     pub(super) credentials: Option<(String, String)>,
 }
 
 impl Additions {
-    /// Whether requests need to wait for us at all.
+    /// Returns whether requests have to be intercepted at all.
     pub(super) fn of_requests(&self) -> bool {
         !self.headers.is_empty() || !self.traceparent.is_empty()
     }
 }
 
-/// The account of one run.
+/// Event tracker of one run.
 pub(super) struct Watch {
-    /// The dialog that is open.
+    /// The open dialog.
     pub(super) prompt: watch::Sender<Option<Prompt>>,
-    /// Windows of the run, in the order they were opened.
+    /// Windows of the run in the order of opening.
     windows: watch::Sender<Vec<String>>,
-    /// The window that each was opened by, also of those that have closed.
+    /// Opener of each window, including closed ones.
     openers: Mutex<HashMap<String, String>>,
-    /// How many downloads have begun.
+    /// Number of downloads that have started.
     downloads: watch::Sender<usize>,
-    /// The questions for files so far.
+    /// File choosers that have been opened.
     choosers: watch::Sender<Vec<Chooser>>,
-    /// The folder of downloads on this machine, or `None` when the browser runs on another one.
+    /// Folder of downloads on this machine, or `None` if the browser runs on another one.
     folder: Option<PathBuf>,
     observed: Mutex<super::observe::Observed>,
     additions: Mutex<Additions>,
-    /// The span of the step that runs.
+    /// Span id of the current step.
     span: Mutex<String>,
-    /// A document of this machine that a page has led to, and that no scenario may see.
+    /// A local document to which a page has led, and which no scenario may access.
     trespass: Mutex<Option<String>>,
-    /// Requests to which credentials were given once.
+    /// Requests for which credentials were provided once.
     asked: Mutex<HashSet<String>>,
 }
 
@@ -126,7 +127,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Watch {
-    /// `folder`: the session's folder on this machine.
+    /// Creates the tracker. `folder` is the session's folder on this machine.
     pub(super) fn new(engine: crate::scenario::Engine, top: &str, folder: Option<PathBuf>) -> Self {
         Self {
             prompt: watch::Sender::new(None),
@@ -143,76 +144,76 @@ impl Watch {
         }
     }
 
-    /// The URL of a document that no scenario may see, where a page has led to one.
+    /// Returns the URL of a forbidden document to which a page has led, if any.
     pub(super) fn trespass(&self) -> Option<String> {
         lock(&self.trespass).clone()
     }
 
-    /// What is kept of the traffic, the console and the documents.
+    /// Returns the recorded traffic, console messages and documents.
     pub(super) fn observed(&self) -> MutexGuard<'_, super::observe::Observed> {
         lock(&self.observed)
     }
 
-    /// A step begins.
+    /// Sets the current step.
     pub(super) fn step(&self, index: usize, span: &str) {
         span.clone_into(&mut lock(&self.span));
         self.observed().step(index);
     }
 
-    /// Windows that are open, in the order they were opened.
+    /// Returns the open windows in the order of opening.
     pub(super) fn windows(&self) -> Vec<String> {
         self.windows.borrow().clone()
     }
 
-    /// The window that opened this one, where it is known.
+    /// Returns the window that opened this one, if it is known.
     pub(super) fn opener(&self, window: &str) -> Option<String> {
         lock(&self.openers).get(window).cloned()
     }
 
-    /// Whether a window is gone, or goes until then.
+    /// Returns whether a window is closed, now or before the deadline.
     pub(super) async fn closes(&self, window: &str, deadline: tokio::time::Instant) -> bool {
         let mut windows = self.windows.subscribe();
         let gone = windows.wait_for(|all| !all.iter().any(|one| one == window));
         tokio::time::timeout_at(deadline, gone).await.is_ok_and(|gone| gone.is_ok())
     }
 
-    /// How many downloads have begun.
+    /// Returns the number of downloads that have started.
     pub(super) fn downloads(&self) -> usize {
         *self.downloads.borrow()
     }
 
-    /// The file of a download, where it is one of this session on this machine. What a browser says of its files is not
-    /// taken at its word: one that runs elsewhere may name any.
+    /// Returns the file of a download if it belongs to this session and is on this machine. The path that the browser
+    /// reports is verified, because a browser on another machine may name any file.
     pub(super) fn file_of(&self, download: &Download) -> Option<PathBuf> {
         let folder = self.folder.as_ref()?.canonicalize().ok()?;
         let path = Path::new(download.path.as_deref()?).canonicalize().ok()?;
         (path.starts_with(folder) && path.is_file()).then_some(path)
     }
 
-    /// Waits until there are more downloads than that.
+    /// Waits until there are more than `count` downloads.
     pub(super) async fn download_after(&self, count: usize, deadline: tokio::time::Instant) {
         let mut downloads = self.downloads.subscribe();
         let _ = tokio::time::timeout_at(deadline, downloads.wait_for(|now| *now > count)).await;
     }
 
-    /// How many questions for files there were.
+    /// Returns the number of file choosers so far.
     pub(super) fn choosers(&self) -> usize {
         self.choosers.borrow().len()
     }
 
-    /// The first question for files after so many, where one comes in time.
+    /// Returns the first file chooser after the first `count` ones, if it opens before the deadline.
     pub(super) async fn chooser_after(&self, count: usize, deadline: tokio::time::Instant) -> Option<Chooser> {
         let mut choosers = self.choosers.subscribe();
         let all = tokio::time::timeout_at(deadline, choosers.wait_for(|all| all.len() > count)).await.ok()?.ok()?;
         all.get(count).cloned()
     }
 
-    /// What is added to requests from now on.
+    /// Sets the additions to requests.
     pub(super) fn add(&self, additions: Additions) {
         *lock(&self.additions) = additions;
     }
 
-    /// Who listens to the session's events for this run.
+    /// Returns the listener for the session's events during this run.
     pub(super) fn listener(self: &Arc<Self>, bidi: Bidi, tasks: TaskTracker) -> Listener {
         let watch = Arc::clone(self);
         Arc::new(move |method, params, received| watch.event(method, params, received, &bidi, &tasks))
@@ -270,20 +271,20 @@ impl Watch {
         self.observed().event(method, params, received);
     }
 
-    /// What is said to a request that waits for us.
+    /// Returns the command that continues an intercepted request.
     fn go_on(&self, method: &str, params: &Json) -> (&'static str, Json) {
         let request = &params["request"]["request"];
         let additions = lock(&self.additions);
         if method == "network.authRequired" {
             let first = lock(&self.asked).insert(request.as_str().unwrap_or_default().to_owned());
             return match &additions.credentials {
-                // A server that asks again does not want these.
+                // A server that asks again has rejected these credentials.
                 Some((user, password)) if first => (
                     "network.continueWithAuth",
                     json!({"request": request, "action": "provideCredentials",
                            "credentials": {"type": "password", "username": user, "password": password}}),
                 ),
-                // Nobody is there to be asked; the answer is shown as it is.
+                // There is nobody to enter credentials, so the response is shown without them.
                 _ => ("network.continueWithAuth", json!({"request": request, "action": "cancel"})),
             };
         }
@@ -300,7 +301,7 @@ impl Watch {
             }
         }
         if additions.traceparent.iter().any(|of| of == "*" || *of == origin) {
-            // W3C Trace Context: version, trace, the span that asks, sampled.
+            // W3C Trace Context: version, trace id, parent span id, sampled flag.
             set("traceparent", &format!("00-{}-{}-01", additions.trace, lock(&self.span)));
         }
         ("network.continueRequest", json!({"request": request, "headers": headers}))

@@ -1,4 +1,4 @@
-//! Windows of a run: the one it begins with, and those that its pages open.
+//! Windows of a run: the initial one, and those that its pages open.
 
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use crate::scenario::WindowChange;
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen};
 
-/// What a window is known by.
+/// Criterion that identifies a window.
 enum Wanted {
     New,
     Title(Filled),
@@ -97,7 +97,7 @@ impl Page {
         Ok(Found::Others(seen))
     }
 
-    /// The run's windows, in the order in which they were opened where that is known.
+    /// Returns the run's windows, in the order of opening if that is known.
     async fn windows(&mut self) -> Result<Vec<String>, Trouble> {
         if self.bidi().is_some() {
             return Ok(self.watch.windows());
@@ -106,13 +106,13 @@ impl Page {
         Ok(handles.as_array().into_iter().flatten().filter_map(Json::as_str).map(ToOwned::to_owned).collect())
     }
 
-    /// Whether the window that commands are about has closed. Only `BiDi` tells it without being asked.
+    /// Returns whether the current window has closed. This is only reported by `BiDi`.
     pub(super) fn window_is_gone(&self) -> bool {
         self.bidi().is_some() && !self.watch.windows().contains(&self.window)
     }
 
-    /// Goes on where a person would, when a page has closed its window: in the window that opened it, else in the one that
-    /// was current before, else in the youngest.
+    /// Chooses the window in which to continue when a page has closed its window, like a user would: the opener,
+    /// otherwise the one that was current before, otherwise the newest.
     pub(super) async fn come_back(&mut self) -> Result<(), Trouble> {
         if !self.window_is_gone() {
             return Ok(());
@@ -128,7 +128,7 @@ impl Page {
             };
             self.before.retain(|window| *window != next && *window != gone);
             match self.switch(&next).await {
-                // It closes as well.
+                // This window is closing as well.
                 Err(Trouble::Closed) if self.watch.closes(&next, Instant::now() + PROMPT).await => gone = next,
                 Ok(()) => {
                     self.came_back = true;
@@ -139,7 +139,7 @@ impl Page {
         }
     }
 
-    /// The run has no window any more: a page has closed it, or the browser is going away with all of them.
+    /// Returns the error for a run without windows: a page has closed the last one, or the browser is terminating.
     async fn last_window_gone(&mut self) -> Trouble {
         let closing = self.bidi().map(|bidi| bidi.closing());
         match closing {
@@ -158,7 +158,8 @@ impl Page {
         if self.watch.opener(window).is_some() {
             self.probe_realms().await;
         }
-        // Firefox shows all windows of a session as tabs of one: what is not in front is neither painted nor in a hurry.
+        // Firefox shows all windows of a session as tabs of one. Tabs in the background are not rendered and are
+        // throttled.
         if self.bidi().is_some() {
             let _ = self.ask("browsingContext.activate", json!({"context": window}), PROMPT).await;
         }
@@ -175,7 +176,7 @@ impl Page {
             .chain(windows.iter())
             .find(|window| **window != current && windows.contains(window));
         let Some(next) = left.cloned() else {
-            // The flow is here because the window that was meant has closed by itself.
+            // The current window was chosen because the intended one has closed by itself.
             if self.came_back {
                 return Ok(());
             }
@@ -189,8 +190,8 @@ impl Page {
 }
 
 enum Found {
-    /// It is the current one now.
+    /// The window is now the current one.
     Window,
-    /// What there is instead.
+    /// Descriptions of the existing windows.
     Others(Vec<String>),
 }

@@ -1,9 +1,9 @@
-//! The isolated world: where wachta's own scripts run, beside those of the page and unseen by them.
+//! The isolated world, in which the agent's scripts run beside those of the page and invisibly to them.
 //!
-//! A page may overwrite `Map`, `Event` or `Array.prototype.find`, forbid scripts by its policy, or put properties on its
-//! elements: a sandbox realm of WebDriver `BiDi` has the same document and objects of its own. The scripts are put into
-//! every document as it is made, once for each session, so that a step sends a line and not all of them. Deliberately
-//! absent: an isolated world where a driver has no `BiDi`; there they run in the page's own.
+//! A page may overwrite `Map`, `Event` or `Array.prototype.find`, forbid scripts by its policy, or set properties on
+//! its elements. A sandbox realm of WebDriver `BiDi` shares the document but has its own global objects. The scripts
+//! are added to every document when it is created, once per session, so that a step only sends one line. Without `BiDi`
+//! there is deliberately no isolated world; the scripts then run in the page's own.
 
 use std::sync::LazyLock;
 
@@ -13,10 +13,10 @@ use super::bidi::{Bidi, BidiError};
 use super::command::ELEMENT;
 use super::session::BRISK;
 
-/// The name of the world.
+/// Name of the world.
 const WORLD: &str = "wachta";
 
-/// The scripts as the body of a function that returns what can be asked of them, without their comments.
+/// The scripts without their comments, as a function body that returns their public functions.
 static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     let scripts = [
         include_str!("natives.js"),
@@ -30,18 +30,18 @@ static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     lines.filter(|line| !line.is_empty() && !line.starts_with("//")).map(|line| format!("{line}\n")).collect()
 });
 
-/// A function that puts the scripts into a document.
+/// Returns a function that installs the scripts in a document.
 fn installation() -> String {
     format!("function () {{ globalThis.wachta = (() => {{ {} }})(); }}", *LIBRARY)
 }
 
-/// Has the scripts put into every document of a session from now on.
+/// Installs the scripts in every future document of a session.
 pub(super) async fn prepare(bidi: &Bidi) -> Result<(), BidiError> {
     let params = json!({"functionDeclaration": installation(), "sandbox": WORLD});
     bidi.call("script.addPreloadScript", params, BRISK).await.map(drop)
 }
 
-/// The parameters of `script.callFunction` that put the scripts into one document.
+/// Returns the parameters of `script.callFunction` that install the scripts in one document.
 pub(super) fn install(context: &str) -> Json {
     json!({
         "functionDeclaration": installation(),
@@ -50,8 +50,8 @@ pub(super) fn install(context: &str) -> Json {
     })
 }
 
-/// The parameters of `script.callFunction` that run a function body in the world of a document. It finds its argument
-/// as `arguments[0]` and the scripts as `wachta`. [`result`] reads the answer.
+/// Returns the parameters of `script.callFunction` that run a function body in the isolated world of a document. The
+/// body gets its argument as `arguments[0]` and the scripts as `wachta`. The response is decoded by [`result`].
 pub(super) fn call(context: &str, body: &str, argument: &Json) -> Json {
     let mut elements = Vec::new();
     let text = place(argument, &mut elements).to_string();
@@ -71,7 +71,7 @@ pub(super) fn call(context: &str, body: &str, argument: &Json) -> Json {
     })
 }
 
-/// The same function body as a script of the classic kind, with all that it needs.
+/// Returns the same function body as a classic script, including the scripts.
 pub(super) fn classic(body: &str) -> String {
     let library = &*LIBRARY;
     format!(
@@ -79,18 +79,18 @@ pub(super) fn classic(body: &str) -> String {
     )
 }
 
-/// What came of a call.
+/// Result of a call.
 #[derive(Debug, PartialEq)]
 pub(super) enum Called {
-    /// Its result.
+    /// The result of the function.
     Result(Json),
-    /// The scripts are not in the document yet.
+    /// The scripts are not installed in the document yet.
     NotInstalled,
-    /// What it threw.
+    /// The function threw an exception with this message.
     Threw(String),
 }
 
-/// Reads the answer to a [`call`].
+/// Decodes the response to a [`call`].
 pub(super) fn result(answer: &Json) -> Called {
     if let Some(text) = thrown(answer) {
         return Called::Threw(text);
@@ -101,13 +101,13 @@ pub(super) fn result(answer: &Json) -> Called {
     Called::Result(fill(value, &parts[1]["value"], &parts[2]["value"]))
 }
 
-/// The message of the exception that a function has ended with.
+/// Returns the message of the exception that a function threw.
 pub(super) fn thrown(answer: &Json) -> Option<String> {
     let text = answer["exceptionDetails"]["text"].as_str().unwrap_or("an exception");
     (answer["type"] == "exception").then(|| text.trim_start_matches("Uncaught ").to_owned())
 }
 
-/// Puts a number in the place of each element, and the elements into a list.
+/// Replaces each element by a number and collects the elements in a list.
 fn place(value: &Json, elements: &mut Vec<String>) -> Json {
     match value {
         Json::Array(items) => items.iter().map(|item| place(item, elements)).collect(),
@@ -124,7 +124,7 @@ fn place(value: &Json, elements: &mut Vec<String>) -> Json {
     }
 }
 
-/// Puts each element in the place of its number; one that is a frame with the context in it.
+/// Replaces each number by its element; a frame also gets its context.
 fn fill(value: Json, elements: &Json, windows: &Json) -> Json {
     match value {
         Json::Array(items) => items.into_iter().map(|item| fill(item, elements, windows)).collect(),
@@ -141,7 +141,7 @@ fn fill(value: Json, elements: &Json, windows: &Json) -> Json {
     }
 }
 
-/// A value as an argument of `script.callFunction`.
+/// Encodes a value as an argument of `script.callFunction`.
 pub(super) fn local(value: &Json) -> Json {
     match value {
         Json::Null => json!({"type": "null"}),
@@ -156,14 +156,14 @@ pub(super) fn local(value: &Json) -> Json {
     }
 }
 
-/// A value that a script has returned, as JSON: what JSON has no word for is null.
+/// Decodes a value that a script has returned as JSON. Values that JSON cannot represent become null.
 pub(super) fn plain(value: &Json) -> Json {
     let inner = &value["value"];
     match value["type"].as_str().unwrap_or_default() {
         "string" | "boolean" | "date" => inner.clone(),
         "number" => match inner.as_str() {
             Some("-0") => json!(0),
-            // Not a number, or not a finite one.
+            // NaN or infinity.
             Some(_) => Json::Null,
             None => inner.clone(),
         },

@@ -1,5 +1,5 @@
-//! `wachta alerts`: what is open and why, silencing and taking over, through the API of an agent that runs or with the
-//! store of one that does not; a trial of a receiver, and of another configuration.
+//! `wachta alerts`: lists and explains incidents, acknowledges and silences them, through the API of a running agent or
+//! with the store of a stopped one; tests a receiver; replays history with another configuration.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::web::{
 };
 use crate::wire;
 
-/// How long the agent may take to answer.
+/// Timeout of a request to the agent.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Arguments of `wachta alerts`.
@@ -36,88 +36,88 @@ pub(super) struct AlertsArgs {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Send a marked trial to a receiver and say what it answered
+    /// Send a test notification to a receiver and show its response
     Test(TestArgs),
-    /// Try another configuration on what happened: what would have been sent, beside what was
+    /// Replay stored outcomes with another configuration and compare the notifications
     Replay(ReplayArgs),
-    /// List open incidents, silences and maintenance
+    /// List open incidents, silences and maintenance windows
     List {
         #[command(flatten)]
         agent: Address,
     },
-    /// Say why a scenario or an incident was told, or why not, and what has arrived, newest first
-    Why {
-        /// The id of a scenario, or the key of an incident like shop-checkout:3
+    /// Show the alert decisions for a scenario or incident and its deliveries, newest first
+    DecisionReason {
+        /// Id of a scenario, or key of an incident such as shop-checkout:3
         id: String,
-        /// Since when: 2h, or 2027-01-15T08:00:00Z
+        /// Start of the time range: 2h, or 2027-01-15T08:00:00Z
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
-        /// How many lines at most
+        /// Maximum number of lines
         #[arg(long, value_name = "COUNT")]
         limit: Option<u32>,
         #[command(flatten)]
         agent: Address,
     },
-    /// Acknowledge an incident: everyone who was told hears of it; no reminders and no escalation from now on
+    /// Acknowledge an incident, notify its receivers, and stop reminders and escalation
     Ack {
-        /// The key of the incident, or of its notice
+        /// Key of the incident, or of its notification
         key: String,
-        /// For how long; left out: until it is over
+        /// Duration (default: until the incident is resolved)
         #[arg(long = "for", value_name = "DURATION")]
         length: Option<String>,
-        /// Who; default the name of the user
+        /// Author (default: current user)
         #[arg(long, value_name = "NAME", env = "USER")]
         author: String,
         #[command(flatten)]
         agent: Address,
     },
-    /// Take an acknowledgement back
+    /// Remove an acknowledgement
     Unack {
-        /// The key of the incident, or of its notice
+        /// Key of the incident, or of its notification
         key: String,
-        /// Who; default the name of the user
+        /// Author (default: current user)
         #[arg(long, value_name = "NAME", env = "USER")]
         author: String,
         #[command(flatten)]
         agent: Address,
     },
-    /// Resolve an incident by hand; it stays so until its scenario was good and is bad again
+    /// Resolve an incident manually; a new one opens only after its scenario has passed and is bad again
     Resolve {
-        /// The key of the incident, or of its notice
+        /// Key of the incident, or of its notification
         key: String,
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: String,
-        /// Who; default the name of the user
+        /// Author (default: current user)
         #[arg(long, value_name = "NAME", env = "USER")]
         author: String,
         #[command(flatten)]
         agent: Address,
     },
-    /// Tell nothing of what matches for a while; with --end, end a silence or maintenance
+    /// Silence matching incidents for a limited time; with --end, end a silence or maintenance window
     Silence {
         /// Tags, or severity, scenario, name, location, kind, host: team=shop, team!=shop, name=~'^shop-', name!~test
         #[arg(value_name = "KEY=VALUE", required_unless_present = "end")]
         matches: Vec<String>,
-        /// For how long: 2h, 30m
+        /// Duration: 2h, 30m
         #[arg(long = "for", value_name = "DURATION", required_unless_present = "end")]
         length: Option<String>,
-        /// Only at some times within that: "mon-fri 22:00-06:00 Europe/Warsaw"; days, times and zone may be left out
+        /// Limit the silence to recurring times: "mon-fri 22:00-06:00 Europe/Warsaw"; days, times and zone are optional
         #[arg(long, value_name = "TIMES", conflicts_with = "end")]
         during: Option<String>,
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT", required_unless_present = "end")]
         reason: Option<String>,
-        /// Who; default the name of the user
+        /// Author (default: current user)
         #[arg(long, value_name = "NAME", env = "USER")]
         author: String,
-        /// The id of what is to end now
+        /// Id of the silence or maintenance window to end now
         #[arg(long, value_name = "ID", conflicts_with_all = ["matches", "length", "reason"])]
         end: Option<String>,
-        /// Also if it matches no open incident and no scenario now
+        /// Create the silence even if it matches no open incident and no scenario now
         #[arg(long)]
         yes: bool,
-        /// Only say what it would match
+        /// Only show what the silence would match
         #[arg(long, conflicts_with = "end")]
         dry_run: bool,
         #[command(flatten)]
@@ -127,23 +127,23 @@ enum What {
 
 #[derive(clap::Args)]
 struct Address {
-    /// Where the agent listens; default 127.0.0.1:9815
+    /// URL of the agent (default: 127.0.0.1:9815)
     #[arg(long, value_name = "URL")]
     url: Option<url::Url>,
     #[command(flatten)]
     credentials: Credentials,
-    /// The store of an agent that does not run, like sqlite:wachta.db; what is asked for is done at its next start
+    /// Store of a stopped agent, such as sqlite:wachta.db; changes are applied when the agent starts
     #[arg(long, value_name = "URL", conflicts_with_all = ["url", "ca", "client_cert"])]
     store: Option<String>,
 }
 
-/// Asks the agent, or tries a receiver, and shows what was answered.
+/// Runs the command and prints the result.
 pub(super) async fn alerts(args: AlertsArgs) -> u8 {
     let shown = match args.what {
         What::Test(args) => return test(&args).await,
         What::Replay(args) => replayed(&args).await,
         What::List { agent } => list(&agent).await,
-        What::Why { id, since, limit, agent } => {
+        What::DecisionReason { id, since, limit, agent } => {
             decisions(&agent, &id, WhyQuery { since, limit }).await.map(|found| why(&id, &found))
         }
         What::Ack { key, length, author, agent } => {
@@ -192,7 +192,7 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
     };
     match shown {
         Ok(text) => {
-            // Who reads may have had enough.
+            // The reader of the output may be gone.
             let _ = std::io::stdout().write_all(text.as_bytes());
             exit::PASSED
         }
@@ -210,7 +210,7 @@ fn encoded(text: &str) -> String {
 }
 
 impl Address {
-    /// Changes an incident: asks the agent, or leaves the request in the store.
+    /// Changes an incident, with a request to the agent or with a deferred command in the store.
     async fn change(
         &self,
         key: &str,
@@ -257,7 +257,7 @@ impl Address {
     }
 }
 
-/// A URL as it may be shown.
+/// Formats a URL with its password replaced.
 fn without_password(url: &url::Url) -> String {
     let mut url = url.clone();
     if url.password().is_some() {
@@ -266,7 +266,7 @@ fn without_password(url: &url::Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// Why there is no answer.
+/// Describes the reason for a missing response.
 fn not_answered(shown: &str, error: &reqwest::Error) -> String {
     if let Some(error) = wire::tls::rustls_error(error) {
         let why = wire::tls::failure(error).message;
@@ -275,12 +275,12 @@ fn not_answered(shown: &str, error: &reqwest::Error) -> String {
     format!("no agent answers at {shown}; name where it listens with --url")
 }
 
-/// The store of an agent that may not run, to be read.
+/// Opens the store of an agent that may not be running, for reading only.
 async fn opened(url: &str) -> Result<Sqlite, String> {
     Sqlite::open_to_read(&checked(url)?).await.map_err(|e| e.to_string())
 }
 
-/// Leaves a request in a store.
+/// Stores a deferred command.
 async fn left(url: &str, asked: Result<Asked, String>) -> Result<String, String> {
     let url = checked(url)?;
     let (_, folder) = store_places(&url, Path::new(""));
@@ -314,7 +314,7 @@ async fn list(agent: &Address) -> Result<String, String> {
     Ok(text)
 }
 
-/// Incidents, silences and what was left for the next start.
+/// Returns the incidents, the silences and the deferred commands.
 async fn book(store: &Sqlite) -> Result<(Value, Value, Vec<Request>), StoreError> {
     Ok((incidents_in(store).await?, mutes_in(store).await?, requests::left(store).await?))
 }
@@ -358,7 +358,7 @@ fn listed(incidents: &Value, mutes: &Value) -> String {
     text
 }
 
-/// Decisions as lines: when, why, how often, with which figures.
+/// Formats decisions as lines with their time, reason, count and details.
 fn why(id: &str, decisions: &Value) -> String {
     if decisions.as_array().is_some_and(Vec::is_empty) {
         return format!("nothing to say of `{id}`: it has not run in that time, or is paused\n");
@@ -368,7 +368,7 @@ fn why(id: &str, decisions: &Value) -> String {
         let times = if count > 1 { format!(" ×{count} since {}", time(&decision["first_at"])) } else { String::new() };
         let detail = decision["detail"].as_str().filter(|detail| !detail.is_empty());
         let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
-        format!("{}  {}{times}{detail}\n", time(&decision["at"]), word(&decision["why"]))
+        format!("{}  {}{times}{detail}\n", time(&decision["at"]), word(&decision["reason"]))
     };
     decisions.as_array().into_iter().flatten().map(line).collect()
 }
@@ -381,7 +381,7 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// A time to the second.
+/// Formats a time with a precision of one second.
 fn time(value: &Value) -> String {
     let at = value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
     at.map(|at| at.to_utc().format("%F %TZ").to_string()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! `wachta check`: loads and lints without running anything.
+//! `wachta check`: loads and lints scenarios without running anything.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,22 +19,22 @@ pub struct CheckArgs {
     /// Scenario files, or folders of them
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
-    /// How problems are shown
+    /// Output format of the diagnostics
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }
 
-/// How problems are shown.
+/// Output format of diagnostics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// For people, with the lines.
+    /// Readable text with source lines.
     #[default]
     Text,
     /// One JSON array.
     Json,
 }
 
-/// Checks files and writes every problem; what is missing on this machine is a warning.
+/// Checks files and writes every diagnostic. Variables and files that are missing on this machine are warnings.
 pub fn check(args: &CheckArgs, lookup: &dyn Lookup, color: bool, out: &mut dyn io::Write) -> io::Result<u8> {
     let paths = match scenario_files(&args.paths) {
         Ok(paths) => paths,

@@ -1,4 +1,4 @@
-//! With what an agent is asked that has TLS or users (`web.config_file`).
+//! Credentials for an agent with TLS or users (`web.config_file`).
 
 use std::path::{Path, PathBuf};
 
@@ -9,23 +9,23 @@ use crate::wire::tls::{Settings, Trusted, certificates, private_key};
 /// Maximum size of a file with a certificate, a key or a password, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Arguments of every command that asks an agent.
+/// Arguments of every command that sends requests to an agent.
 #[derive(clap::Args)]
 pub(super) struct Credentials {
-    /// A file with the authority of the agent's certificate, besides those of the system
+    /// File with the certificate authority of the agent, in addition to those of the system
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// A file with a certificate, where the agent asks for one
+    /// File with a client certificate, if the agent requires one
     #[arg(id = "client_cert", long = "cert", value_name = "FILE", requires = "client_key")]
     cert: Option<PathBuf>,
-    /// A file with the private key of that certificate
-    // A name of its own: commands have a `key` as well.
+    /// File with the private key of the client certificate
+    // The id differs from the option because commands have a `key` of their own.
     #[arg(id = "client_key", long = "key", value_name = "FILE", requires = "client_cert")]
     key: Option<PathBuf>,
-    /// A user of the agent
+    /// User name at the agent
     #[arg(long, value_name = "NAME", env = "WACHTA_USER")]
     user: Option<String>,
-    /// A file with the password of that user; left out: the variable `WACHTA_PASSWORD`
+    /// File with the password of the user (default: the variable `WACHTA_PASSWORD`)
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }
@@ -35,7 +35,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 impl Credentials {
-    /// A client that trusts the authority and shows the certificate.
+    /// Creates a client that trusts the certificate authority and presents the client certificate.
     pub(super) fn client(&self) -> Result<reqwest::Client, String> {
         let mut settings = Settings::default();
         let within = |path: &Path| {
@@ -53,7 +53,7 @@ impl Credentials {
         web_client_with(&tls).map_err(|error| error.to_string())
     }
 
-    /// Adds the user and the password to a request.
+    /// Adds the user name and password to a request.
     pub(super) fn sign(&self, request: reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, String> {
         let Some(user) = &self.user else { return Ok(request) };
         let password = match &self.password_file {

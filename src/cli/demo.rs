@@ -1,4 +1,4 @@
-//! `wachta demo`: the shop, the agent that watches it, the page, and a receiver that prints notices.
+//! `wachta demo`: the shop, an agent that tests it, the web page, and a receiver that prints notifications.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -24,24 +24,24 @@ use crate::outcome::{Outcome, Verdict};
 use crate::store::SqliteFile;
 use crate::web;
 
-/// The example scenarios, as they stand in the repository.
+/// Example scenarios of the repository.
 static SCENARIOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/scenarios");
 
 /// Arguments of `wachta demo`.
 #[derive(clap::Args)]
 pub(super) struct DemoArgs {
-    /// Where the page listens
+    /// Address of the web page
     #[arg(long, value_name = "ADDRESS", default_value = crate::names::DEFAULT_LISTEN)]
     listen: SocketAddr,
-    /// The port of the shop; 0 takes a free one
+    /// Port of the shop; 0 selects a free one
     #[arg(long, value_name = "PORT", default_value_t = 9816)]
     shop_port: u16,
-    /// Keep the store here; without it the demo forgets everything when it ends
+    /// Folder for the store; without it all data is lost at the end
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
-/// Runs until SIGTERM or Ctrl-C.
+/// Runs the demo until SIGTERM or Ctrl-C.
 pub(super) async fn demo(args: DemoArgs) -> u8 {
     let scratch = scratch("demo");
     let folder = args.data.clone().unwrap_or_else(|| scratch.clone());
@@ -64,11 +64,12 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
     let shop = Demo::open(shop_port, 0, &stop)
         .await
         .map_err(|e| format!("the shop cannot listen on port {shop_port}: {e}; name another with --shop-port"))?;
-    let (hook, notices) = receiver::listen(&stop).await.map_err(|e| format!("the receiver of notices: {e}"))?;
+    let (hook, notifications) =
+        receiver::listen(&stop).await.map_err(|e| format!("the receiver of notifications: {e}"))?;
     std::fs::create_dir_all(folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
     let store_url = format!("sqlite:{}", folder.join("wachta.db").display());
     let store = Arc::new(SqliteFile::new(&store_url, true));
-    let url = Credential::text(format!("http://{hook}/notices"));
+    let url = Credential::text(format!("http://{hook}/notifications"));
     let hook = Webhook { url, headers: Vec::new(), format: WebhookFormat::default() };
     let receiver = Receiver { name: "you".into(), kind: ReceiverKind::Webhook(hook), ..Receiver::default() };
     let external_url = format!("http://{}/", args.listen).parse().ok();
@@ -86,7 +87,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         network: crate::run::NetworkConfig::default(),
         alerting: Alerting {
             receivers: vec![receiver],
-            // Whoever plays with faults does not want to wait for the notice.
+            // A short group wait, so that the notification of a fault arrives soon.
             routes: vec![Route {
                 to: vec!["you".into()],
                 group_wait: Some(Duration::from_secs(2)),
@@ -121,7 +122,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
     for problem in &app.overview().borrow().problems {
         Printer::say(problem);
     }
-    tokio::spawn(print_notices(notices, printer));
+    tokio::spawn(print_notifications(notifications, printer));
     super::stop_asked().await;
     tokio::select! {
         () = app.stop() => {}
@@ -141,19 +142,19 @@ fn embedded() -> Vec<(String, String)> {
     files
 }
 
-async fn print_notices(mut notices: mpsc::UnboundedReceiver<Value>, printer: Arc<Printer>) {
-    while let Some(notice) = notices.recv().await {
-        let text = notice["text"].as_str().unwrap_or_default();
-        let link = notice["links"]["incident"].as_str().unwrap_or_default();
-        let repeat = if notice["repeat"] == true { " (repeated)" } else { "" };
-        let hue = if notice["event"] == "resolved" { "1;32" } else { "1;31" };
-        let difference = notice["difference"].as_str().filter(|_| notice["event"] != "resolved");
+async fn print_notifications(mut notifications: mpsc::UnboundedReceiver<Value>, printer: Arc<Printer>) {
+    while let Some(notification) = notifications.recv().await {
+        let text = notification["text"].as_str().unwrap_or_default();
+        let link = notification["links"]["incident"].as_str().unwrap_or_default();
+        let repeat = if notification["repeat"] == true { " (repeated)" } else { "" };
+        let hue = if notification["event"] == "resolved" { "1;32" } else { "1;31" };
+        let difference = notification["difference"].as_str().filter(|_| notification["event"] != "resolved");
         let since = difference.map(|text| format!("         since the last good run: {text}\n")).unwrap_or_default();
         Printer::say(&format!("{} {text}{repeat}\n{since}         {link}", printer.paint(hue, "NOTICE ")));
     }
 }
 
-/// Prints what changes, and only that.
+/// Printer of changes, and of nothing else.
 struct Printer {
     colour: bool,
     last: Mutex<BTreeMap<String, Verdict>>,
@@ -172,7 +173,7 @@ impl Printer {
 
     fn say(text: &str) {
         let mut out = std::io::stdout().lock();
-        // Nobody may be reading any more; the demo goes on.
+        // The reader of the output may be gone; the demo continues.
         let _ = writeln!(out, "{text}");
         let _ = out.flush();
     }

@@ -1,4 +1,4 @@
-//! `wachta explain`: what a scenario does, step by step, and when.
+//! `wachta explain`: shows the steps and due times of a scenario.
 
 use std::io;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub struct ExplainArgs {
     pub paths: Vec<PathBuf>,
 }
 
-/// Writes every step with its name, timeout and target, and the next ten due times after `now`.
+/// Writes every step with its name, timeout and locator, and the next ten due times after `now`.
 pub fn explain(
     args: &ExplainArgs,
     lookup: &dyn Lookup,
@@ -100,17 +100,17 @@ fn scenario(scenario: &Scenario, now: DateTime<Utc>, out: &mut dyn io::Write) ->
     writeln!(out)
 }
 
-/// The objective, what it allows, and how many failures it takes for each rule to hold.
+/// Writes the objective, the failures that it allows, and the number of failures that triggers each burn rate rule.
 fn objective(scenario: &Scenario, slo: &Slo, now: DateTime<Utc>, out: &mut dyn io::Write) -> io::Result<()> {
     let runs = runs_within(scenario, TimeDelta::from_std(slo.window).unwrap_or(TimeDelta::MAX), now);
-    // Where it does not run around the clock, windows are looked at from where they begin to fill.
+    // For a schedule with gaps, the windows are counted from the next run.
     let first = scenario.next_after(now).map_or(now, |first| first - TimeDelta::milliseconds(1));
     let within = |span| runs_within(scenario, span, first);
     let failures = (slo.allowed() * runs as f64 + 1e-6).floor();
     writeln!(out, "  slo       {slo}: {failures} failures of {runs} runs")?;
     for rule in &RULES {
         let (long, short) = (rule.long(), rule.short());
-        // The run that is looked at is always within.
+        // The run being evaluated is always in the window.
         let (many, few) = (within(long), within(short).max(1));
         let [long, short] = [long, short].map(|span| Pretty(span.to_std().unwrap_or_default()));
         let needed = rule.needed(slo.allowed(), many).zip(rule.needed_of_late(slo.allowed(), few));
@@ -156,7 +156,7 @@ fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The elements that a step is about.
+/// Returns the locators of a step with their roles.
 fn targets(step: &Step) -> Vec<(&'static str, &Target)> {
     let Action::Page(action) = &step.action else { return Vec::new() };
     match action {

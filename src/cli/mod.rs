@@ -1,4 +1,4 @@
-//! Arguments, exit codes, reports.
+//! Command line: arguments, exit codes, reports.
 
 mod alerts;
 mod check;
@@ -31,12 +31,12 @@ use crate::names::exit;
 use crate::own_errors;
 use crate::scenario::tree::MAX_BYTES;
 
-/// How long work that hangs may hold up the end of the process.
+/// Maximum delay of the process exit by work that hangs.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
-/// How many lines of the log may wait for whoever reads them.
+/// Maximum number of log lines waiting to be written.
 const LOG_LINES: usize = 20_000;
 
-/// A watch over websites and APIs that uses them as their customers do.
+/// Synthetic monitoring agent that tests websites and APIs the way their users do.
 #[derive(Parser)]
 #[command(name = "wachta", version, disable_help_subcommand = true, max_term_width = 100)]
 struct Arguments {
@@ -50,19 +50,19 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Load and lint scenarios without running anything
     Check(check::CheckArgs),
-    /// Watch: load, schedule, run, alert, export
+    /// Run the agent: schedule scenarios, send alerts, export metrics
     Serve(serve::ServeArgs),
-    /// A small shop with faults to switch on, and the agent watching it
+    /// Run a small shop with switchable faults and an agent that tests it
     Demo(demo::DemoArgs),
     /// Print the JSON Schema of scenario files
     Schema(schema::SchemaArgs),
-    /// Show every step with its name, timeout and target, and the next due times
+    /// Show every step with its name, timeout and locator, and the next due times
     Explain(explain::ExplainArgs),
-    /// List incidents, say why, take over, silence; try a receiver, or another configuration on what happened
+    /// List, explain, acknowledge and silence incidents; test receivers; replay history
     Alerts(Box<alerts::AlertsArgs>),
-    /// Set Zabbix up, write its template, find out why it takes no values
+    /// Set up Zabbix, write its template, find out why it accepts no values
     Zabbix(Box<zabbix::ZabbixArgs>),
-    /// Ends browsers when the agent that started them is gone; started by the agent itself
+    /// Clean up browsers after their agent has terminated; started by the agent itself
     #[command(hide = true)]
     Guard,
 }
@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
         }
     };
     let colour = colour_on_stdout();
-    // Nothing is run here: whether a program may be is told by `run` and `serve`.
+    // These commands run no programs; permission to run them is checked by `run` and `serve`.
     let everything = Environment::everything().with_programs(true);
     let mut out = std::io::stdout().lock();
     let written = match arguments.command {
@@ -116,7 +116,7 @@ pub fn main() -> ExitCode {
     };
     match written.and_then(|code| out.flush().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
-        // Who reads had enough, as `head` does.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(exit::PASSED),
         Err(error) => {
             say_error(&format!("standard output: {error}"));
@@ -125,12 +125,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs to the end on a runtime of its own.
+/// Runs a command to its end on a new runtime.
 fn wait(work: impl Future<Output = u8>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(work);
-            // A read that hangs, of a pipe or a dead mount, must not hold up the end.
+            // A read that hangs, such as one of a pipe or a dead mount, must not delay the exit.
             runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
             ExitCode::from(code)
         }
@@ -141,9 +141,9 @@ fn wait(work: impl Future<Output = u8>) -> ExitCode {
     }
 }
 
-/// The log goes to standard error: coloured text on a terminal, JSON lines elsewhere. `WACHTA_LOG` filters it. It is
-/// written by a thread of its own, so that a reader that stands still holds up nothing: beyond [`LOG_LINES`] lines that
-/// wait, further ones are lost. What waits is written when the guard is dropped.
+/// Initializes the log on standard error: colored text on a terminal, JSON lines otherwise. `WACHTA_LOG` filters it. A
+/// separate thread writes it, so that a blocked reader does not block the agent: if more than [`LOG_LINES`] lines are
+/// waiting, further ones are dropped. Waiting lines are written when the guard is dropped.
 fn logging(default: &str, terminal: bool) -> tracing_appender::non_blocking::WorkerGuard {
     let filter = std::env::var("WACHTA_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
@@ -152,24 +152,24 @@ fn logging(default: &str, terminal: bool) -> tracing_appender::non_blocking::Wor
         .finish(std::io::stderr());
     let log = tracing_subscriber::fmt::layer().with_writer(writer);
     let log = if terminal { log.with_ansi(true).boxed() } else { log.json().flatten_event(true).boxed() };
-    // Filtered as well: a layer that may want everything would have everything made that is logged anywhere.
+    // Without a filter, this layer would enable all events everywhere.
     let errors = own_errors::Layer.with_filter(LevelFilter::ERROR);
     tracing_subscriber::registry().with(log.with_filter(filter)).with(errors).init();
     own_errors::log_panics();
     guard
 }
 
-/// An error that no place in a file goes with.
+/// Prints an error without a position in a file.
 fn say_error(text: &str) {
     eprintln!("error: {text}");
 }
 
-/// What standard output is like: whether colours are wanted there.
+/// Returns whether standard output supports colors.
 fn colour_on_stdout() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// Reads the agent's file; what is wrong with it is shown, with its place.
+/// Reads the agent configuration. Returns its problems as text with their positions.
 fn agents_file(file: &Path) -> Result<config::Config, String> {
     let shown = file.display().to_string();
     let text = bounded::read_text(file, MAX_BYTES as u64)
@@ -184,8 +184,8 @@ fn agents_file(file: &Path) -> Result<config::Config, String> {
     }
 }
 
-/// Comes back at SIGTERM or Ctrl-C. Both are heard from the call on, not only once this is waited for: a signal that
-/// nobody hears ends the process.
+/// Waits until SIGTERM or Ctrl-C. The signal handlers are installed by the call, not by the first poll of the future,
+/// because an unhandled signal terminates the process.
 fn stop_asked() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);

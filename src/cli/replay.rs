@@ -1,4 +1,5 @@
-//! `wachta alerts replay`: what another configuration would have told of what happened, beside what was told.
+//! `wachta alerts replay`: compares the notifications that another configuration would have sent with those that were
+//! sent.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,26 +21,26 @@ use crate::incident::Subject;
 use crate::scenario::{Catalog, Loaded, Scenario, ScenarioId, assemble, load, parents, units};
 use crate::store::Sqlite;
 
-/// The longest span.
+/// Maximum time range.
 const LONGEST: TimeDelta = TimeDelta::days(366);
-/// How many names a line has at most.
+/// Maximum number of names in a line.
 const NAMES: usize = 5;
 
 /// Arguments of `wachta alerts replay`.
 #[derive(clap::Args)]
 pub(super) struct ReplayArgs {
-    /// The agent's file to try, with the scenarios that it names
+    /// Agent configuration to evaluate, with its scenarios
     #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
     config: PathBuf,
-    /// How far back
+    /// Time range before now
     #[arg(long, value_name = "DURATION", default_value = "7d")]
     since: String,
-    /// The store with what happened; default that of the file. It is only read, also while an agent runs
+    /// Store with the outcomes (default: that of the configuration); it is only read, even while an agent runs
     #[arg(long, value_name = "URL")]
     store: Option<String>,
 }
 
-/// Replays, and gives what is to be shown.
+/// Replays the stored outcomes and formats the result.
 pub(super) async fn replayed(args: &ReplayArgs) -> Result<String, String> {
     let length = units::duration(&args.since).map_err(|problem| format!("--since: {problem}"))?;
     let length = TimeDelta::from_std(length).ok().filter(|length| *length > TimeDelta::zero() && *length <= LONGEST);
@@ -70,7 +71,7 @@ pub(super) async fn replayed(args: &ReplayArgs) -> Result<String, String> {
     Ok(shown(&report.map_err(|e| e.to_string())?, receivers, &scenarios, span))
 }
 
-/// A store's URL, if what is in it can be looked at.
+/// Returns the URL of a store if the store can be read by another process.
 pub(super) fn checked(url: &str) -> Result<String, String> {
     match url.strip_prefix("sqlite:") {
         Some(":memory:") => Err("what is kept in memory is gone with its agent; name a file with --store".into()),
@@ -79,7 +80,7 @@ pub(super) fn checked(url: &str) -> Result<String, String> {
     }
 }
 
-/// The scenarios of the files. What they miss on this machine is no hindrance: nothing is run.
+/// Loads the scenarios. Variables and files missing on this machine are ignored because nothing is run.
 fn scenarios(roots: &[String], base: &Path) -> Result<Scenarios, String> {
     let everything = Environment::everything().with_programs(true);
     let files = Disk::new(base).read(roots);
@@ -113,7 +114,7 @@ fn scenarios(roots: &[String], base: &Path) -> Result<Scenarios, String> {
     Ok(Arc::new(all))
 }
 
-/// Says how far it is, where somebody looks.
+/// Creates a function that shows the progress on a terminal.
 fn progress() -> impl Fn(f64) {
     let (terminal, last) = (std::io::stderr().is_terminal(), Cell::new(-1.0));
     move |share| {
@@ -158,7 +159,7 @@ fn shown<'a>(
     text
 }
 
-/// How much each receiver was told, and would be.
+/// Formats the number of notifications per receiver, as sent and as they would be sent.
 fn table<'a>(lines: &'a [Line], mut receivers: BTreeSet<&'a str>) -> String {
     receivers.extend(lines.iter().map(|line| line.told.receiver.as_str()));
     let width = receivers.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("receiver".len());
@@ -172,7 +173,7 @@ fn table<'a>(lines: &'a [Line], mut receivers: BTreeSet<&'a str>) -> String {
     text
 }
 
-/// A notice: `- 2027-01-15 09:00:00Z  on-call  opened  critical  shop +cart, mail`.
+/// Formats a notification, such as `- 2027-01-15 09:00:00Z  on-call  opened  critical  shop +cart, mail`.
 fn one(line: &Line) -> String {
     let mark = match line.mark {
         Mark::Same => ' ',
@@ -186,7 +187,7 @@ fn one(line: &Line) -> String {
     } else {
         format!("  +{}", some(&others, told.uncounted))
     };
-    // What took place a moment earlier or later is told at the same time.
+    // A difference of one second does not count as a different time.
     let later = line.later.num_seconds();
     let moved = match later {
         2.. => format!("  ({later}s later)"),
@@ -197,7 +198,7 @@ fn one(line: &Line) -> String {
     format!("{mark} {}  {}  {event}  {severity}  {}{others}{moved}\n", time(told.at), told.receiver, told.subject)
 }
 
-/// The first names of a list, and how many more there are.
+/// Formats the first names of a list and the number of the others.
 fn some(names: &[&str], more: usize) -> String {
     let listed = names.len().min(NAMES);
     let more = names.len() - listed + more;
@@ -209,7 +210,7 @@ fn some(names: &[&str], more: usize) -> String {
     }
 }
 
-/// What is to be known when this is read.
+/// Returns remarks on the limits of the result.
 fn notes(report: &Report, foreign: &[(&ScenarioId, &u64)], scenarios: &Scenarios, since: DateTime<Utc>) -> Vec<String> {
     let mut notes = Vec::new();
     match report.first {

@@ -25,7 +25,7 @@ use crate::scenario::{Catalog, Engine, Lookup, LookupError, Scenario, SecretSour
 use crate::store::evidence::EvidenceFolder;
 use crate::{bounded, wire};
 
-/// How many scenarios run at once. Browsers have a limit of their own.
+/// Maximum number of concurrent scenarios. Browsers have a separate limit.
 const AT_ONCE: usize = 4;
 
 /// Arguments of `wachta run`.
@@ -34,40 +34,40 @@ pub(super) struct RunArgs {
     /// Scenario files, or folders of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Also write a report: junit=FILE or json=FILE
+    /// Write a report: junit=FILE or json=FILE
     #[arg(long, value_name = "KIND=FILE", value_parser = pair)]
     report: Vec<(String, String)>,
-    /// Only scenarios with this tag
+    /// Run only scenarios with this tag
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     tag: Vec<(String, String)>,
-    /// Only the scenario with this id
+    /// Run only the scenario with this id
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
-    /// Another value for a constant under `vars`
+    /// Override the value of a constant under `vars`
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     var: Vec<(String, String)>,
-    /// A value for a secret
+    /// Set the value of a secret
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     secret: Vec<(String, String)>,
-    /// Further variables of the environment, one NAME=VALUE a line
+    /// File with additional environment variables, one NAME=VALUE per line
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
-    /// A WebDriver endpoint to use instead of a chromedriver of one's own
+    /// WebDriver endpoint to use instead of starting chromedriver
     #[arg(long, value_name = "URL")]
     webdriver: Option<url::Url>,
-    /// Run everything so many times
+    /// Run every scenario N times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Where screenshots and other evidence go
+    /// Folder for screenshots and other evidence
     #[arg(long, value_name = "DIR", default_value = "wachta-evidence")]
     evidence: PathBuf,
-    /// Shows the browser's window
+    /// Show the browser window
     #[arg(long)]
     headed: bool,
-    /// Lets `exec` checks run their programs
+    /// Allow `exec` checks to run their programs
     #[arg(long)]
     allow_exec: bool,
-    /// The browser for every scenario: chromium or firefox
+    /// Browser for every scenario: chromium or firefox
     #[arg(long, value_name = "NAME")]
     browser: Option<String>,
 }
@@ -82,7 +82,7 @@ fn engine(name: &str) -> Option<Engine> {
     Engine::ALL.into_iter().find(|engine| engine.as_str() == name)
 }
 
-/// Runs, reports, and gives the exit code.
+/// Runs the scenarios, reports, and returns the exit code.
 pub(super) async fn run(args: RunArgs) -> u8 {
     match prepare(&args) {
         Err(text) => {
@@ -99,7 +99,7 @@ struct Prepared {
     environment: Environment,
 }
 
-/// Loads everything. None when files have errors, which are printed then.
+/// Loads everything. Returns `None` if files have errors, after printing them.
 fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     if let Some(name) = &args.browser
         && engine(name).is_none()
@@ -118,7 +118,7 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
         let lines = text.lines().map(str::trim).enumerate();
         for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
             let (name, value) = pair(line.strip_prefix("export ").unwrap_or(line))
-                // The line itself may hold a secret.
+                // The line is not part of the message because it may contain a secret.
                 .map_err(|e| format!("{}:{}: {e}", path.display(), number + 1))?;
             variables.insert(name.trim().to_owned(), value.trim().trim_matches('"').to_owned());
         }
@@ -137,7 +137,7 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     let loaded: Vec<_> = files.iter().map(|(path, text)| (path.clone(), load(path, text, &environment))).collect();
     let selection = Selection::new(args, loaded.iter().flat_map(|(_, loaded)| &loaded.scenarios))?;
     let (catalog, mut diagnostics) = assemble(&Catalog::default(), loaded);
-    // What a scenario misses that is not to run is no hindrance.
+    // Scenarios that are not selected may lack variables and files.
     diagnostics.retain(|found| {
         found.severity != Severity::Missing || found.scenario.as_deref().is_none_or(|id| selection.has(id))
     });
@@ -167,7 +167,7 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     Ok(Some(Prepared { scenarios, environment }))
 }
 
-/// Puts a secret where the scenarios that declare it look it up.
+/// Adds a secret under the name that the scenarios look up.
 fn give_secret(
     mut environment: Environment,
     files: &[(String, String)],
@@ -188,7 +188,7 @@ fn give_secret(
     if found { Ok(environment) } else { Err(format!("no scenario has `{name}` under `secrets`")) }
 }
 
-/// Surroundings in which nothing is missing: enough to see what a file declares.
+/// Lookup in which nothing is missing, sufficient for reading the declarations of a file.
 struct Anything;
 
 impl Lookup for Anything {
@@ -197,13 +197,13 @@ impl Lookup for Anything {
     }
 
     fn file(&self, path: &Path, beside: &str) -> Result<Vec<u8>, LookupError> {
-        // A file of steps must be what it is; of any other it is enough that there is one.
+        // Fragments must be read; for any other file an arbitrary content is sufficient.
         let found = Environment::everything().file(path, beside);
         Ok(found.unwrap_or_else(|_| path.as_os_str().as_encoded_bytes().to_vec()))
     }
 }
 
-/// The scenarios that were asked for.
+/// Selected scenarios.
 struct Selection(BTreeSet<String>);
 
 impl Selection {
@@ -250,7 +250,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         webdriver: args.webdriver.clone(),
         engine: args.browser.as_deref().and_then(engine),
         headed: args.headed,
-        // A browser that no second run will use need not be made ready for it.
+        // A browser without a second run need not be prepared for it.
         warm: prepared.scenarios.len() as u64 * u64::from(args.repeat) > 1,
         ..browser::Config::default()
     };
@@ -305,7 +305,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     let outcomes = tokio::select! {
         outcomes = &mut work => outcomes,
         () = super::stop_asked() => {
-            // What runs is ended and reported, nothing stays behind.
+            // Active runs are cancelled and reported, and nothing is left behind.
             cancel.cancel();
             work.await
         }
@@ -340,7 +340,7 @@ fn exit_code(outcomes: &[Outcome]) -> u8 {
     }
 }
 
-/// What is shown while scenarios run: a moving line each on a terminal, plain lines elsewhere.
+/// Progress output: one animated line per scenario on a terminal, plain lines otherwise.
 struct Shown {
     lines: Option<MultiProgress>,
     paint: Paint,

@@ -1,4 +1,4 @@
-//! `wachta schema`: the JSON Schema of scenario files, or of the agent's file.
+//! `wachta schema`: the JSON Schema of scenario files, or of the agent configuration.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::names::exit;
 /// Arguments of `wachta schema`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SchemaArgs {
-    /// The schema of the agent's file instead
+    /// Print the schema of the agent configuration instead
     #[arg(long)]
     pub config: bool,
 }

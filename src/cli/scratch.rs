@@ -1,9 +1,9 @@
-//! A folder for what a command keeps only while it runs.
+//! Temporary folders of commands.
 
 use std::path::{Path, PathBuf};
 
-/// Where a command may keep what goes when it ends; the command makes the folder and removes it. One that was killed
-/// could not: the next one does.
+/// Returns the path of a temporary folder, which the command creates and removes. Folders of killed processes are
+/// removed by this call.
 pub(super) fn scratch(command: &str) -> PathBuf {
     let within = std::env::temp_dir();
     let prefix = format!("wachta-{command}-");
@@ -17,7 +17,7 @@ fn remove_of_the_killed(within: &Path, prefix: &str) {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|pid| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            // Another user's stays.
+            // Folders of other users cannot be removed and stay.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -1,4 +1,4 @@
-//! `wachta serve`: the daemon.
+//! `wachta serve`: the agent.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use crate::app::{App, Setup};
 use crate::names::exit;
 use crate::store::SqliteFile;
 
-/// How many symbolic links in a row are followed, as the kernel does (`path_resolution(7)`).
+/// Maximum number of symbolic links in a row, as in the kernel (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
 /// Arguments of `wachta serve`.
 #[derive(clap::Args)]
 pub(super) struct ServeArgs {
-    /// The agent's file
+    /// Agent configuration
     #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
     config: PathBuf,
 }
 
-/// Serves until SIGTERM or Ctrl-C, then drains.
+/// Runs the agent until SIGTERM or Ctrl-C, then drains.
 pub(super) async fn serve(args: ServeArgs) -> u8 {
-    // Heard from the very start.
+    // Installed before the start, so that no signal is missed.
     let asked = super::stop_asked();
     let hangup = signal(SignalKind::hangup());
     let app = match start(&args.config).await {
@@ -44,7 +44,7 @@ pub(super) async fn serve(args: ServeArgs) -> u8 {
     };
     tokio::select! {
         () = app.stop() => code,
-        // Who asks twice does not want to wait.
+        // A second signal stops the agent without draining.
         () = super::stop_asked() => exit::UNKNOWN,
     }
 }
@@ -68,13 +68,14 @@ async fn start(file: &Path) -> Result<App, String> {
     App::start(setup).await.map_err(|e| e.to_string())
 }
 
-/// The folder of the agent's file, which its paths are relative to.
+/// Returns the folder of the agent configuration, which is the base of its relative paths.
 pub(super) fn folder_of(file: &Path) -> PathBuf {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf()
 }
 
-/// The store's URL with its path relative to the agent's file, and the folder for what goes with it. Symbolic links are
-/// followed first: two agents that name one store by different paths have one folder, whose lock keeps them apart.
+/// Returns the URL of the store, with its path resolved relative to the agent configuration, and the folder for the
+/// files next to it. Symbolic links are resolved first: two agents that refer to one store by different paths share one
+/// folder, whose lock prevents simultaneous use.
 pub(super) fn store_places(url: &str, base: &Path) -> (String, PathBuf) {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     if path == ":memory:" {
@@ -86,9 +87,9 @@ pub(super) fn store_places(url: &str, base: &Path) -> (String, PathBuf) {
     (format!("sqlite:{}", file.display()), folder)
 }
 
-/// The path of a file without symbolic links, as far as it is there: of a file that is to be made its folder's.
+/// Resolves symbolic links in a path as far as it exists; for a file that does not exist yet, those of its folder.
 fn without_links(file: PathBuf) -> PathBuf {
-    // A link to what is not there yet is followed by hand; one that goes round in circles stays, and does not open.
+    // A link to a missing file is resolved manually; a cycle of links is left unchanged and cannot be opened.
     let mut file = file;
     for _ in 0..MAX_LINKS {
         if let Ok(real) = file.canonicalize() {

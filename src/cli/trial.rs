@@ -1,4 +1,4 @@
-//! `wachta alerts test`: a marked trial of one receiver.
+//! `wachta alerts test`: sends a test notification to one receiver.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,22 @@ use crate::store::evidence::EvidenceFolder;
 /// Arguments of `wachta alerts test`.
 #[derive(clap::Args)]
 pub(super) struct TestArgs {
-    /// The receiver's name in the agent's file
+    /// Name of the receiver in the agent configuration
     receiver: String,
-    /// The agent's file
+    /// Agent configuration
     #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
     config: PathBuf,
 }
 
-/// Carries the command out. 0: the receiver took all of it; 1: it did not; 2: there is no such receiver.
+/// Runs the command. The exit code is 0 if the receiver accepted all notifications, 1 if it did not, and 2 if the
+/// receiver does not exist.
 pub(super) async fn test(args: &TestArgs) -> u8 {
     match tried(args).await {
         Ok(trials) => {
             let mut out = std::io::stdout().lock();
             let taken = trials.iter().all(|trial| trial.delivery == Delivery::Sent);
             for trial in &trials {
-                // Nobody may be reading any more.
+                // The reader of the output may be gone.
                 let _ = writeln!(out, "{}", line(&args.receiver, trial));
             }
             if taken { exit::PASSED } else { exit::FAILED }
@@ -41,7 +42,7 @@ pub(super) async fn test(args: &TestArgs) -> u8 {
     }
 }
 
-/// What a person is told of a try.
+/// Describes the result of a test notification.
 fn line(receiver: &str, trial: &Trial) -> String {
     let event = match trial.event {
         Event::Resolved => "the end of the test",
@@ -57,7 +58,7 @@ fn line(receiver: &str, trial: &Trial) -> String {
 
 async fn tried(args: &TestArgs) -> Result<Vec<Trial>, String> {
     let (config, receiver) = load(&args.config, &args.receiver)?;
-    // Nothing has happened, so there is no picture.
+    // There was no run, so no screenshot is attached.
     let client = web_client().map_err(|e| e.to_string())?;
     let tools =
         Tools { client, evidence: EvidenceFolder::new(""), resolve: resolve(), tls: web_tls(), zabbix: zabbix_api() };

@@ -1,4 +1,4 @@
-//! `wachta zabbix`: the template as a file, setting Zabbix up, and finding out why values do not arrive.
+//! `wachta zabbix`: writes the template, sets up Zabbix, and finds out why values do not arrive.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::sink::zabbix::template::{self, Format};
 use crate::sink::zabbix::{Config, items};
 use crate::sink::{HttpSettings, SinkConfig};
 
-/// The variable that a token is taken from where none is named.
+/// Environment variable with the API token, used if no other token is configured.
 const TOKEN: &str = "ZABBIX_TOKEN";
 
 /// Arguments of `wachta zabbix`.
@@ -32,19 +32,19 @@ pub(super) struct ZabbixArgs {
 enum What {
     /// Write the template as a file for import
     Template {
-        /// The oldest version of Zabbix that is to import it
+        /// Oldest version of Zabbix that must be able to import the template
         #[arg(long, value_enum, default_value_t = TemplateVersion::V6_0)]
         version: TemplateVersion,
-        /// A tag of scenarios that items and problems have in Zabbix; may be repeated
+        /// Tag of scenarios to copy to items and problems in Zabbix; may be repeated
         #[arg(long = "tag", value_name = "NAME")]
         tags: Vec<String>,
-        /// Where the file is written; left out: standard output
+        /// Output file (default: standard output)
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Make or update template, host and dashboard through the API; a second run changes nothing
+    /// Create or update template, host and dashboard through the API; a second run changes nothing
     Provision(ProvisionArgs),
-    /// Find out why Zabbix takes no values, and say what to do
+    /// Find out why Zabbix accepts no values, and suggest corrections
     Doctor(DoctorArgs),
 }
 
@@ -56,20 +56,20 @@ enum TemplateVersion {
     V7_0,
 }
 
-/// The Zabbix API to use, and the credentials for it.
+/// Zabbix API with its credentials.
 #[derive(clap::Args)]
 struct Frontend {
-    /// The agent configuration, of which `zabbix:` is used
+    /// Agent configuration whose `zabbix:` section is used
     #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
     config: PathBuf,
-    /// The sink that is meant, such as zabbix/NAME, where the configuration has several; left out: each of them
+    /// Name of the sink, such as zabbix/NAME, if the configuration has several (default: all of them)
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
     /// URL of the frontend, instead of `zabbix.api.url`
     #[arg(long, value_name = "URL")]
     api_url: Option<String>,
-    /// A file with an API token, instead of the credentials in the configuration; with --api-url alone the variable
-    /// `ZABBIX_TOKEN` is used
+    /// File with an API token, instead of the configured credentials; with --api-url alone, the variable `ZABBIX_TOKEN`
+    /// is used
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -78,28 +78,28 @@ struct Frontend {
 struct ProvisionArgs {
     #[command(flatten)]
     frontend: Frontend,
-    /// The host group that a new host is put in; created where it is missing
+    /// Host group for a new host; created if it is missing
     #[arg(long, value_name = "NAME", default_value = "wachta")]
     group: String,
-    /// Addresses that Zabbix takes values of this host from, as a list with commas (default: any)
+    /// Addresses from which Zabbix accepts values of this host, separated by commas (default: any)
     #[arg(long, value_name = "LIST")]
     allowed_hosts: Option<String>,
-    /// Only say what would be changed
+    /// Only show what would be changed
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(clap::Args)]
 struct DoctorArgs {
-    /// Ids of scenarios; left out: all that the configuration names
+    /// Ids of scenarios (default: all scenarios of the configuration)
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
     #[command(flatten)]
     frontend: Frontend,
 }
 
-/// Does what is asked. The exit code is 0 when all is well, 1 when something is wrong in Zabbix, and 2 when the command or
-/// the configuration is.
+/// Runs the command. The exit code is 0 for success, 1 for problems in Zabbix, and 2 for an error in the command or the
+/// configuration.
 pub(super) async fn zabbix(args: ZabbixArgs) -> u8 {
     let done = match args.what {
         What::Template { version, tags, output } => write_template(version, &tags, output.as_deref()),
@@ -115,7 +115,7 @@ pub(super) async fn zabbix(args: ZabbixArgs) -> u8 {
     }
 }
 
-/// Does something with each Zabbix that is meant, and says which where there are several. The exit code is the worst one.
+/// Processes each selected Zabbix sink, and prints its name if there are several. Returns the worst exit code.
 async fn of_each(
     frontend: &Frontend,
     mut work: impl AsyncFnMut(Config, Vec<String>) -> Result<u8, String>,
@@ -182,7 +182,7 @@ async fn doctor(args: &DoctorArgs, config: &Config, roots: &[String]) -> Result<
     let api = match connect(config).await {
         Ok(api) => api,
         Err(error) => {
-            // What the server itself says is worth something without the API.
+            // The response of the server itself is useful even without the API.
             let mut findings: Vec<_> = doctor::examine_server(config).await.into_iter().collect();
             findings.push(no_api(&error));
             return report(&findings, "");
@@ -204,7 +204,7 @@ async fn doctor(args: &DoctorArgs, config: &Config, roots: &[String]) -> Result<
     }
 }
 
-/// What an error of the API means for finding out more.
+/// Converts an API error to a finding with advice.
 fn no_api(error: &api::Error) -> Finding {
     let advice = if error.is_unauthorized() {
         "create an API token in Zabbix (Users → API tokens) and name it at `zabbix.api.token`"
@@ -245,18 +245,18 @@ async fn connect(config: &Config) -> Result<Api, api::Error> {
     Api::connect(of_api, client).await
 }
 
-/// A session that cannot be closed ends by itself.
+/// Closes the session. If that fails, the session expires by itself.
 async fn close(api: Api) {
     if let Err(error) = api.close().await {
         tracing::warn!(%error, "cannot log out of the Zabbix API");
     }
 }
 
-/// Zabbix configurations by the names of their sinks.
+/// Zabbix configurations with the names of their sinks.
 type Meant = Vec<(Arc<str>, Config)>;
 
 impl Frontend {
-    /// What the configuration says of each Zabbix that is meant, by the sink's name, and where scenarios are.
+    /// Returns the configuration of each selected Zabbix sink by name, and the paths of the scenarios.
     fn read(&self) -> Result<(Meant, Vec<String>), String> {
         let config = super::agents_file(&self.config)?;
         let shown = self.config.display();
@@ -284,7 +284,7 @@ impl Frontend {
         Ok((meant, config.scenarios))
     }
 
-    /// Puts what the arguments say in the place of what the configuration says.
+    /// Overrides the configuration with the arguments.
     fn overrule(&self, zabbix: &mut Config) -> Result<(), String> {
         let token = self.token_file.as_ref().map(|file| Credential::File(file.clone().into()));
         if let Some(url) = &self.api_url {
@@ -306,7 +306,7 @@ impl Frontend {
     }
 }
 
-/// The scenarios of these ids, or all that are in the configuration's files.
+/// Returns the scenarios with these ids, or all scenarios of the configuration.
 fn expected(config: &Path, roots: &[String], ids: &[String]) -> Result<Vec<Expected>, String> {
     let lookup = Environment::everything().with_programs(true);
     let files = Disk::new(folder_of(config)).read(roots);

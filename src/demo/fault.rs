@@ -1,35 +1,35 @@
-//! What can go wrong with the shop, and what wachta must find.
+//! Faults of the demo shop and the incidents that wachta must detect.
 
-/// A fault of the shop.
+/// Fault of the shop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// Every answer takes long.
+    /// All responses are slow.
     Slow,
-    /// Orders cannot be placed: 500.
+    /// Orders fail with status 500.
     Error500,
-    /// The blue mug has another price.
+    /// The blue mug has a different price.
     WrongPrice,
-    /// The button "Add to cart" is gone.
+    /// The button "Add to cart" is missing.
     MissingButton,
-    /// The health endpoint answers 503 every other time.
+    /// The health endpoint responds with 503 every other time.
     Flapping,
     /// The certificate expires in three days.
     Certificate,
 }
 
-/// A fault with its name, what it does, and the scenarios whose incidents it must open, those and no others.
+/// Fault with its name, its description, and the scenarios whose incidents it must open, without any others.
 pub struct Row {
-    /// The fault.
+    /// Fault of the shop.
     pub fault: Fault,
-    /// Its name in URLs.
+    /// Name in URLs.
     pub name: &'static str,
-    /// What it does, for people.
+    /// Description of the effect.
     pub what: &'static str,
-    /// Ids of scenarios.
+    /// Ids of the scenarios whose incidents it opens.
     pub opens: &'static [&'static str],
 }
 
-/// Every fault there is.
+/// All faults.
 pub const FAULTS: &[Row] = &[
     Row {
         fault: Fault::Slow,
@@ -70,12 +70,12 @@ pub const FAULTS: &[Row] = &[
 ];
 
 impl Fault {
-    /// The row of the table.
+    /// Returns the table row of the fault.
     pub fn row(self) -> &'static Row {
         FAULTS.iter().find(|row| row.fault == self).expect("every fault is in the table")
     }
 
-    /// The fault with this name.
+    /// Returns the fault with this name.
     pub fn named(name: &str) -> Option<Self> {
         FAULTS.iter().find(|row| row.name == name).map(|row| row.fault)
     }

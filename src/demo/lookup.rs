@@ -1,4 +1,5 @@
-//! What the demo's scenarios may use: the shop's addresses, its customer, its authority. Nothing of the machine.
+//! Lookup for the scenarios of the demo: the addresses of the shop, its customer and its certificate authority, but
+//! nothing of the machine.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,17 +7,17 @@ use std::path::Path;
 use super::{Demo, PASSWORD, USER};
 use crate::scenario::{Lookup, LookupError};
 
-/// The name under which scenarios ask for the authority's certificate.
+/// File name under which scenarios look up the certificate of the authority.
 const CA: &str = "demo-authority.pem";
 
-/// The surroundings of the demo's scenarios.
+/// Lookup for the scenarios of the demo.
 pub struct Surroundings {
     variables: HashMap<&'static str, String>,
     ca: Vec<u8>,
 }
 
 impl Surroundings {
-    /// Those of this shop.
+    /// Creates the lookup for this shop.
     pub fn new(demo: &Demo) -> Self {
         let variables = HashMap::from([
             ("SHOP_URL", format!("http://{}", demo.http)),
@@ -29,7 +30,7 @@ impl Surroundings {
         Self { variables, ca: demo.authority.pem().as_bytes().to_vec() }
     }
 
-    /// The variables, for an agent in another process.
+    /// Returns the variables, for an agent in another process.
     pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.variables.iter().map(|(name, value)| (*name, value.as_str()))
     }

@@ -1,6 +1,6 @@
-//! A small shop with faults to switch on: what `wachta demo` watches and the tests use as their site.
+//! Small shop with switchable faults: the target of `wachta demo` and the site used by tests.
 //!
-//! Everything is in memory; it listens on loopback only.
+//! All data is in memory; the shop listens on loopback only.
 
 mod fault;
 mod lookup;
@@ -20,20 +20,20 @@ pub use lookup::Surroundings;
 pub use shop::{PASSWORD, Shop, USER};
 pub use tls::Authority;
 
-/// A shop that is open.
+/// Running shop.
 pub struct Demo {
-    /// Its state: orders, faults.
+    /// State of the shop: orders and faults.
     pub shop: Arc<Shop>,
-    /// Where it listens for HTTP.
+    /// Address of the HTTP server.
     pub http: SocketAddr,
-    /// Where it listens for TLS.
+    /// Address of the TLS server.
     pub https: SocketAddr,
-    /// The authority that signs its certificates.
+    /// Certificate authority of the shop.
     pub authority: Authority,
 }
 
 impl Demo {
-    /// Opens a shop on loopback; port 0 takes a free one. It closes when `stop` is cancelled.
+    /// Starts a shop on loopback; port 0 selects a free one. It stops when `stop` is cancelled.
     pub async fn open(http: u16, https: u16, stop: &CancellationToken) -> std::io::Result<Self> {
         let authority = Authority::new().map_err(std::io::Error::other)?;
         let shop = Arc::new(Shop::default());

@@ -1,4 +1,4 @@
-//! The shop's pages and its JSON API.
+//! Pages of the shop and its JSON API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::{FAULTS, Fault};
 
 type Open = State<Arc<Shop>>;
 
-/// The token that the API gives out. It guards nothing but this shop.
+/// Access token of the API. It protects nothing except this shop.
 const TOKEN: &str = "demo-token-9f3c";
 
 pub(super) fn router(shop: Arc<Shop>) -> Router {
@@ -95,7 +95,7 @@ async fn product(State(shop): Open, Path(slug): Path<String>) -> Response {
     let button = if shop.has(Fault::MissingButton) {
         ""
     } else {
-        // Enabled a moment late, as scripts of real shops do.
+        // The button is enabled after a short delay, as it is by the scripts of real shops.
         "<button id=\"add\" disabled>Add to cart</button><script>setTimeout(()=>{document.getElementById('add').disabled=false},150)</script>"
     };
     let body = format!(

@@ -1,4 +1,4 @@
-//! A receiver of notices: hears what a webhook posts and passes it on.
+//! Webhook receiver of notifications that passes them on.
 
 use std::net::SocketAddr;
 
@@ -11,22 +11,22 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Listens on a free port of loopback. Every notice is passed on before it is answered.
+/// Listens on a free port of loopback. Every notification is passed on before the response is sent.
 pub async fn listen(stop: &CancellationToken) -> std::io::Result<(SocketAddr, mpsc::UnboundedReceiver<Value>)> {
-    let (heard, notices) = mpsc::unbounded_channel();
+    let (heard, notifications) = mpsc::unbounded_channel();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
-    let router = Router::new().route("/notices", post(take)).with_state(heard);
+    let router = Router::new().route("/notifications", post(take)).with_state(heard);
     let until = stop.clone();
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(until.cancelled_owned()).await;
         if let Err(error) = served {
-            tracing::error!(%error, "the receiver of notices ended");
+            tracing::error!(%error, "the receiver of notifications ended");
         }
     });
-    Ok((address, notices))
+    Ok((address, notifications))
 }
 
-async fn take(State(heard): State<mpsc::UnboundedSender<Value>>, Json(notice): Json<Value>) -> StatusCode {
-    if heard.send(notice).is_ok() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE }
+async fn take(State(heard): State<mpsc::UnboundedSender<Value>>, Json(notification): Json<Value>) -> StatusCode {
+    if heard.send(notification).is_ok() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE }
 }

@@ -1,4 +1,4 @@
-//! The shop's state: products, carts, orders, faults.
+//! State of the shop: products, carts, orders, faults.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,12 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Fault;
 
-/// The customer's e-mail address.
+/// E-mail address of the customer.
 pub const USER: &str = "anna@example.com";
-/// The customer's password. It guards nothing but this shop.
+/// Password of the customer. It protects nothing except this shop.
 pub const PASSWORD: &str = "garden-gate-4-anna";
 
-/// Something to buy.
+/// Product of the shop.
 pub(super) struct Product {
     pub(super) slug: &'static str,
     pub(super) sku: &'static str,
@@ -25,7 +25,7 @@ pub(super) const PRODUCTS: &[Product] = &[
     Product { slug: "spoon", sku: "SPOON", name: "Spoon", cents: 480 },
 ];
 
-/// The shop's state.
+/// State of the shop.
 #[derive(Default)]
 pub struct Shop {
     faults: Mutex<HashSet<Fault>>,
@@ -63,12 +63,12 @@ impl Shop {
         }
     }
 
-    /// Whether a fault is on.
+    /// Returns whether a fault is on.
     pub fn has(&self, fault: Fault) -> bool {
         lock(&self.faults).contains(&fault)
     }
 
-    /// How many orders are stored: what tests leave behind shows here.
+    /// Returns the number of stored orders, which shows what tests have left behind.
     pub fn orders(&self) -> usize {
         lock(&self.orders).len()
     }
@@ -78,7 +78,7 @@ impl Shop {
         format!("{}.{:02}", cents / 100, cents % 100)
     }
 
-    /// Whether the health endpoint is well this time.
+    /// Returns whether the health endpoint reports success this time.
     pub(super) fn healthy(&self) -> bool {
         !self.has(Fault::Flapping) || self.health_asked.fetch_add(1, Ordering::Relaxed) % 2 == 1
     }
@@ -87,14 +87,14 @@ impl Shop {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Changes the session of this cookie, or of a new one; gives the cookie.
+    /// Changes the session of this cookie, or of a new one, and returns the cookie.
     pub(super) fn session(&self, cookie: Option<&str>, change: impl FnOnce(&mut Session)) -> String {
         let mut sessions = lock(&self.sessions);
         let key = match cookie {
             Some(cookie) if sessions.contains_key(cookie) => cookie.to_owned(),
             _ => uuid::Uuid::now_v7().simple().to_string(),
         };
-        // A demo that runs for days must not grow for ever; the oldest visitors are forgotten.
+        // The oldest sessions are removed, so that a demo that runs for days does not grow without limit.
         if sessions.len() > 1000 {
             let mut keys: Vec<_> = sessions.keys().cloned().collect();
             keys.sort();

@@ -1,4 +1,4 @@
-//! The shop's TLS: an authority of its own, and a certificate that can be about to expire.
+//! TLS of the shop: a certificate authority, and a certificate that can be about to expire.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Shop};
 
-/// A certificate authority that only this shop knows.
+/// Certificate authority that is trusted for this shop only.
 #[derive(Clone)]
 pub struct Authority {
     issuer: Arc<Issuer<'static, KeyPair>>,
@@ -20,7 +20,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A fresh one.
+    /// Creates a new authority.
     pub fn new() -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -30,12 +30,12 @@ impl Authority {
         Ok(Self { issuer: Arc::new(Issuer::new(params, key)), pem })
     }
 
-    /// Its certificate, as PEM.
+    /// Returns the certificate of the authority, as PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// Server settings with a certificate for `localhost` and `127.0.0.1` that is valid for so long.
+    /// Creates a server configuration with a certificate for `localhost` and `127.0.0.1` of this validity.
     fn server(&self, valid: Duration) -> Result<rustls::ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
@@ -52,7 +52,7 @@ impl Authority {
     }
 }
 
-/// Serves a short answer over TLS until told to stop.
+/// Serves a short response over TLS until `stop` is cancelled.
 pub(super) async fn serve(listener: TcpListener, authority: Authority, shop: Arc<Shop>, stop: CancellationToken) {
     let acceptor =
         |days: u64| authority.server(Duration::from_hours(24 * days)).map(|config| TlsAcceptor::from(Arc::new(config)));

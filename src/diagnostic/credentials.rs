@@ -1,10 +1,10 @@
-//! Which parts of a configuration are passwords and tokens: by the names of their keys, and by where they stand in a
-//! URL. What is written out (and not named, as by `${secret.NAME}` or `{env: NAME}`) is hidden from everything that
-//! shows a part of the file: snippets, pages, logs, answers.
+//! Detection of passwords and tokens in configuration files, by the names of their keys and by their position in a URL.
+//! Literal values (not references such as `${secret.NAME}` or `{env: NAME}`) are masked wherever a part of the file is
+//! shown: in snippets, pages, logs and responses.
 
 use crate::secret::{MASK, SHORTEST_PART};
 
-/// Words in the name of a key, in lower case and without `-` and `_`, whose value is a right by itself.
+/// Words, in lower case and without `-` and `_`, that mark a key whose value grants access by itself.
 const WORDS: [&str; 16] = [
     "password",
     "passwd",
@@ -24,10 +24,10 @@ const WORDS: [&str; 16] = [
     "webhookurl",
 ];
 
-/// Names of keys that contain such a word and say where the value is, or what it is like.
+/// Endings of keys that contain such a word but hold only a location or a property of the value.
 const NOT: [&str; 8] = ["file", "url", "path", "type", "name", "env", "endpoint", "length"];
 
-/// Whether the value of a key is a password, a token or the like.
+/// Returns whether the name of a key indicates a password, a token or similar.
 pub fn is_name(key: &str) -> bool {
     let name: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     if name == "webhookurl" {
@@ -35,11 +35,11 @@ pub fn is_name(key: &str) -> bool {
     }
     (WORDS.iter().any(|word| name.contains(word)) && !NOT.iter().any(|end| name.ends_with(end)))
         || matches!(name.as_str(), "pass" | "pwd" | "sig")
-        // In lower case it is what names a cookie in a scenario.
+        // In lower case, the key is the name of a cookie in a scenario.
         || key == "Cookie"
 }
 
-/// The parts of a text that are secret because they stand in a URL: a password, and what has such a name in the query.
+/// Returns the secret parts of a URL: its password, and the query parameters with a secret name.
 pub fn in_url(text: &str) -> Vec<String> {
     if !text.contains("://") {
         return Vec::new();
@@ -50,8 +50,8 @@ pub fn in_url(text: &str) -> Vec<String> {
     url.password().map(decoded).into_iter().chain(query).filter(|part| !is_reference(part)).collect()
 }
 
-/// The parts of a URL that is secret as a whole which are as telling as the whole: long segments of its path, values of
-/// its query, its password. Nothing where the text is no URL.
+/// Returns the parts of an entirely secret URL that are as revealing as the URL itself: long path segments, query
+/// values and its password. Returns nothing if the text is not a URL.
 pub fn parts_of_url(text: &str) -> Vec<String> {
     let Ok(url) = url::Url::parse(text.trim()) else { return Vec::new() };
     let segments = url.path_segments().into_iter().flatten().map(ToOwned::to_owned);
@@ -61,13 +61,13 @@ pub fn parts_of_url(text: &str) -> Vec<String> {
     parts.filter(|part| part.chars().count() >= SHORTEST_PART).collect()
 }
 
-/// Whether a value only names what is secret.
+/// Returns whether a value is only a reference to a secret.
 pub fn is_reference(value: &str) -> bool {
     value.starts_with("${") && value.ends_with('}') && value.matches("${").count() == 1
 }
 
-/// A line of a file without the values of keys with such names, and without the passwords of URLs. For what could not
-/// be read as YAML, and for values that are too short to be found again.
+/// Returns a line without the values of keys with secret names and without the passwords of URLs, for files that cannot
+/// be parsed as YAML and for values that are too short to be masked by search.
 pub fn hide(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
@@ -90,7 +90,8 @@ pub fn hide(line: &str) -> String {
         out.push_str(before);
         let skipped = after.len() - value.len();
         out.push_str(&after[..skipped]);
-        // `secret` alone also names one, as `totp` does; what is long enough to be found again is hidden in any case.
+        // `secret` may also hold only the name of a secret, as under `totp`; values long enough to be found by search
+        // are masked anyway.
         if is_pair && key != "secret" && is_name(key) && !value.is_empty() {
             let end = value_end(value);
             out.push_str(&shown_value(&value[..end]));
@@ -103,7 +104,7 @@ pub fn hide(line: &str) -> String {
     out
 }
 
-/// Where the password of a URL ends whose user stands before a `:`; counted from the `:`.
+/// Returns the end of the password of a URL whose user precedes a `:`, counted from the `:`.
 fn password_end(before: &str, after: &str) -> Option<usize> {
     let user_start = before.rfind("://")? + 3;
     let is_user = !before[user_start..].contains(['/', '?', '#', ' ', '"', '\'', ',']);
@@ -119,7 +120,7 @@ fn value_end(value: &str) -> usize {
             return value[1..].find(quote).map_or(value.len(), |end| end + 2);
         }
     }
-    // What may be a map or a list is looked into.
+    // The content of a possible map or list is examined as well.
     if value.starts_with(['{', '[']) {
         return 1;
     }

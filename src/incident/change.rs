@@ -1,28 +1,28 @@
-//! What becomes of incidents, for those who keep a record of them.
+//! Changes of incidents, recorded for sinks.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Incident;
 
-/// What happened to an incident.
+/// Type of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transition {
-    /// It opened.
+    /// The incident opened.
     Opened,
-    /// It is open, but louder or quieter, or for another reason or at another step than before.
+    /// The incident is still open, but its severity, reason or step changed.
     Updated,
-    /// Somebody works on it.
+    /// A person acknowledged the incident.
     Acknowledged,
-    /// Nobody works on it any longer.
+    /// The acknowledgement was withdrawn or expired.
     Unacknowledged,
-    /// It resolved.
+    /// The incident resolved.
     Resolved,
 }
 
 impl Transition {
-    /// The name others see.
+    /// Returns the name used in the API and in exports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Opened => "opened",
@@ -34,26 +34,26 @@ impl Transition {
     }
 }
 
-/// A change of an incident, recorded regardless of notifications.
+/// Change of an incident, recorded regardless of notifications.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// Its number among all outcomes and changes of the agent.
+    /// Number of the change among all outcomes and changes of the agent.
     pub seq: u64,
-    /// What happened.
+    /// Type of the change.
     pub transition: Transition,
-    /// When it happened.
+    /// Time of the change.
     pub at: DateTime<Utc>,
-    /// The incident as it was then.
+    /// Incident after the change.
     pub incident: Incident,
-    /// What its failures have in common with others that one thing broke, as text: equal for equal causes.
+    /// Failure fingerprint as text: equal for incidents with the same cause.
     pub cause: String,
-    /// The causes that no open incident has any longer.
+    /// Failure fingerprints that no open incident has any longer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended_causes: Vec<String>,
 }
 
 impl Change {
-    /// Roughly how many bytes it takes in memory.
+    /// Returns the approximate size in memory, in bytes.
     pub fn approximate_bytes(&self) -> usize {
         let incident = &self.incident;
         let tags: usize = incident.tags.iter().map(|(key, value)| key.len() + value.len() + 64).sum();

@@ -1,4 +1,4 @@
-//! Which incidents a route, a silence or a window of maintenance is meant for. Pure.
+//! Matching of incidents against routes, silences and maintenance windows. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,16 +8,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Incident;
 use crate::scenario::Scenario;
 
-/// What must hold of one tag, or of `severity`, `scenario`, `name`, `location`, `kind` or `host`.
+/// Condition on the value of a tag, or of `severity`, `scenario`, `name`, `location`, `kind` or `host`.
 #[derive(Debug, Clone)]
 pub enum Matcher {
-    /// It is this.
+    /// The value is equal.
     Equals(String),
-    /// It is not this, or is not there.
+    /// The value differs or is absent.
     Not(String),
-    /// The regular expression matches somewhere in it; what is not there is empty.
+    /// The regular expression matches a part of the value. An absent value counts as empty.
     Matches(regex::Regex),
-    /// The regular expression does not match in it.
+    /// The regular expression does not match any part of the value.
     NotMatches(regex::Regex),
 }
 
@@ -29,7 +29,7 @@ impl PartialEq for Matcher {
 
 impl Eq for Matcher {}
 
-/// The form of a matcher other than a plain value: `{not: shop}`, `{matches: "^shop-"}`, `{not_matches: "^shop-"}`.
+/// Serialized form of a matcher: a plain value, or `{not: shop}`, `{matches: "^shop-"}`, `{not_matches: "^shop-"}`.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Form {
@@ -37,11 +37,12 @@ enum Form {
     Other(BTreeMap<String, String>),
 }
 
-/// The words of the forms other than a plain value.
+/// Keys of the serialized forms other than a plain value.
 pub const FORMS: [&str; 3] = ["not", "matches", "not_matches"];
 
 impl Matcher {
-    /// A matcher of a form, or what is wrong with it.
+    /// Creates a matcher from the key of its form. Returns an error message if the key is unknown or the regular
+    /// expression is invalid.
     pub fn of_form(form: &str, value: &str) -> Result<Self, String> {
         let expression = || {
             let compiled = regex::RegexBuilder::new(value).size_limit(1 << 20).build();
@@ -64,7 +65,7 @@ impl Matcher {
         }
     }
 
-    /// The value or expression that it compares with.
+    /// Returns the value or regular expression to compare with.
     pub fn value(&self) -> &str {
         match self {
             Self::Equals(value) | Self::Not(value) => value,
@@ -110,7 +111,7 @@ impl<'de> Deserialize<'de> for Matcher {
     }
 }
 
-/// What must hold of an incident, by key. All of it must; without any it is everything.
+/// Conditions on an incident, by key. All of them must hold; without conditions every incident matches.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Matchers(pub BTreeMap<String, Matcher>);
@@ -141,12 +142,12 @@ impl fmt::Display for Matchers {
 }
 
 impl Matchers {
-    /// Whether it asks for nothing, and so is meant for everything.
+    /// Returns whether there are no conditions, so that every incident matches.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Reads `team=shop`, `team!=shop`, `name=~^shop-`, `name!~^shop-`.
+    /// Parses conditions like `team=shop`, `team!=shop`, `name=~^shop-`, `name!~^shop-`.
     pub fn parse(pairs: &[String]) -> Result<Self, String> {
         let mut all = BTreeMap::new();
         for pair in pairs {
@@ -172,12 +173,13 @@ impl Matchers {
         Ok(Self(all))
     }
 
-    /// Whether an incident is meant. It is at each of its locations, and its host counts with and without its port.
+    /// Returns whether an incident matches. Each of its locations is compared, and its host with and without the port.
     pub fn fits(&self, incident: &Incident) -> bool {
         self.0.iter().all(|(key, matcher)| matcher.holds(&incident.values(key)))
     }
 
-    /// Whether incidents of a scenario are meant, as far as one can say before there is one. `host` is where it looks.
+    /// Returns whether incidents of a scenario will match, as far as this can be determined in advance. `host` is the
+    /// host of the scenario's target.
     pub fn fits_scenario(&self, scenario: &Scenario, location: &str, host: Option<&str>) -> bool {
         let values = |key: &str| match key {
             "severity" => vec![scenario.alert.severity.as_str()],
@@ -188,7 +190,7 @@ impl Matchers {
             "host" => host.map(with_and_without_port).unwrap_or_default(),
             tag => scenario.tags.get(tag).map(String::as_str).into_iter().collect(),
         };
-        // Whether an error budget is silenced is asked of its scenario as well.
+        // The matchers of a silence also have to cover the error budget of the scenario, whose kind is `slo`.
         let kind = |matcher: &Matcher| scenario.slo.is_some() && matcher.holds(&["slo"]);
         self.0.iter().all(|(key, matcher)| matcher.holds(&values(key)) || (key == "kind" && kind(matcher)))
     }
@@ -200,7 +202,7 @@ fn with_and_without_port(host: &str) -> Vec<&str> {
 }
 
 impl Incident {
-    /// The values that a key has: one of six words, or else a tag.
+    /// Returns the values of a key, which is one of six fixed names or a tag.
     pub fn values(&self, key: &str) -> Vec<&str> {
         match key {
             "severity" => vec![self.severity.as_str()],
@@ -213,7 +215,7 @@ impl Incident {
         }
     }
 
-    /// The host, with its port where that is written, of the last bad run.
+    /// Returns the host of the last bad run, with the port if the URL contains one.
     pub fn host(&self) -> Option<&str> {
         let rest = self.target.as_deref()?.split_once("://")?.1;
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);

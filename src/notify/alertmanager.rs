@@ -1,8 +1,8 @@
-//! Prometheus Alertmanager: its API, version 2 (its `api/v2/openapi.yaml` and `docs/alerts_api.md`).
+//! Prometheus Alertmanager: its API, version 2 (`api/v2/openapi.yaml` and `docs/alerts_api.md` of Alertmanager).
 //!
-//! What a client owes it: every peer is told; what fires is told again in time, with an end that lies ahead, so that a
-//! client that goes away resolves by itself; what is resolved is told again for five minutes. What is told of a key is
-//! remembered for that, and so goes on after a restart.
+//! The protocol requires of a client to notify every peer, to resend firing alerts in time, with an end in the future,
+//! so that the alerts of a stopped client resolve by themselves, and to resend resolved alerts for five minutes. The
+//! data for resending is stored as receiver state, so that it continues after a restart.
 
 use std::time::Duration;
 
@@ -15,59 +15,59 @@ use super::config::Alertmanager;
 use super::exchange::exchange;
 use super::message::{Message, Wording};
 use super::{Notifier, Tried};
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 use crate::store::Delivery;
 
-/// How long what is resolved is told again.
+/// Time for which resolved alerts are resent.
 const RESOLVED: TimeDelta = TimeDelta::minutes(5);
-/// What fires ends after so many resends that did not come, of a minute at least: Prometheus' own rule
-/// (`endsAt = now + 4 × max(interval, 1m)`).
+/// Number of missing resends after which a firing alert ends, with an interval of at least one minute: the rule of
+/// Prometheus itself (`endsAt = now + 4 × max(interval, 1m)`).
 const RESENDS: u32 = 4;
-/// How many alerts are told in one request.
+/// Maximum number of alerts in one request.
 const BATCH: usize = 200;
 
-/// Every peer of an Alertmanager.
+/// Notifier for all peers of an Alertmanager.
 pub(super) struct Peers {
     pub(super) client: reqwest::Client,
     pub(super) config: Alertmanager,
     pub(super) wording: Wording,
 }
 
-/// What is remembered of a notice: all that its alert consists of but the end, and label sets that it had before.
+/// Returns the receiver state of a notification: its alert without the end, and former label sets of it.
 pub(super) fn memo(
-    notice: &Notice,
+    notification: &Notification,
     message: &Message,
     wording: &Wording,
     before: Option<&Json>,
     now: DateTime<Utc>,
 ) -> Json {
-    let mut labels = json!(alerts::labels(notice));
-    // Two openings of one scenario are two alerts: a late end of the first never ends the second.
-    labels["incident"] = notice.dedup_key().into();
+    let mut labels = json!(alerts::labels(notification));
+    // Two incidents of one scenario are two alerts, so that a late end of the first never ends the second.
+    labels["incident"] = notification.dedup_key().into();
     let mut outgrown: Vec<Json> = Vec::new();
     if let Some(before) = before {
-        // A louder alert has other labels, and so is another alert: the quieter one is over.
+        // A raised severity changes the labels and therefore creates a new alert; the former one is resolved.
         let last = json!({"labels": before["labels"], "endsAt": time(now)});
         outgrown = before["outgrown"].as_array().into_iter().flatten().cloned().chain([last]).collect();
         outgrown.retain(|old| old["labels"] != labels && !is_over(old, now));
     }
     json!({
         "labels": labels,
-        "annotations": alerts::annotations(notice, message),
-        "startsAt": time(notice.incident.opened_at),
-        "generatorURL": wording.links.incident(notice).unwrap_or_default(),
-        "endsAt": notice.incident.resolved_at.filter(|_| matches!(notice.event, Event::Resolved | Event::Digest)).map(time),
+        "annotations": alerts::annotations(notification, message),
+        "startsAt": time(notification.incident.opened_at),
+        "generatorURL": wording.links.incident(notification).unwrap_or_default(),
+        "endsAt": notification.incident.resolved_at.filter(|_| matches!(notification.event, Event::Resolved | Event::Digest)).map(time),
         "outgrown": outgrown,
     })
 }
 
-/// Whether it ended so long ago that it is not told again.
+/// Returns whether an alert ended so long ago that it is not resent.
 fn is_over(memo: &Json, now: DateTime<Utc>) -> bool {
     let end = memo["endsAt"].as_str().and_then(|end| DateTime::parse_from_rfc3339(end).ok());
     end.is_some_and(|end| now - end.to_utc() > RESOLVED)
 }
 
-/// The alerts that a memo stands for, as of now.
+/// Returns the alerts of a receiver state as of `now`.
 pub(super) fn of_memo(memo: &Json, now: DateTime<Utc>, resend: Duration) -> Vec<Json> {
     let ahead = TimeDelta::from_std(resend.max(Duration::from_mins(1)) * RESENDS).unwrap_or(TimeDelta::minutes(4));
     let outgrown = memo["outgrown"].as_array().into_iter().flatten().filter(|old| !is_over(old, now));
@@ -84,7 +84,8 @@ pub(super) fn of_memo(memo: &Json, now: DateTime<Utc>, resend: Duration) -> Vec<
 }
 
 impl Peers {
-    /// Posts to every peer at the same time: taken when one of them took it, since the next resend reaches the others.
+    /// Sends alerts to all peers in parallel. They count as delivered when one peer accepted them, because the next
+    /// resend reaches the others.
     async fn post(&self, alerts: &[Json]) -> Tried {
         let posts = self.config.urls.iter().map(async |peer| {
             let url = match peer.url().await {
@@ -101,7 +102,7 @@ impl Peers {
         let said: Vec<String> = tries.iter().map(|tried| tried.said.clone()).collect();
         let rank = |tried: &Tried| match tried.delivery {
             Delivery::Sent => 0,
-            // Taken in part: the rest of it is wrong and stays so. It is not sent again.
+            // Accepted in part: the rest is invalid and remains so. It is not sent again.
             Delivery::Failed(_) => 1,
             Delivery::Refused(_) => 2,
             Delivery::Unsure(_) => 3,
@@ -115,9 +116,9 @@ impl Peers {
 
 #[async_trait]
 impl Notifier for Peers {
-    async fn notify(&self, notice: &Notice, before: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, before: Option<&Json>) -> Tried {
         let now = Utc::now();
-        let memo = memo(notice, &self.wording.message(notice), &self.wording, before, now);
+        let memo = memo(notification, &self.wording.message(notification), &self.wording, before, now);
         let tried = self.post(&of_memo(&memo, now, self.config.resend)).await;
         if tried.delivery == Delivery::Sent { tried.remember(memo) } else { tried }
     }

@@ -1,5 +1,5 @@
-//! Notices as Prometheus' alerts: label sets, annotations, fingerprints. Shared by the webhook's form `alertmanager`
-//! and by Alertmanager's API.
+//! Notifications as Prometheus alerts: label sets, annotations and fingerprints. Shared by the webhook format
+//! `alertmanager` and the Alertmanager API.
 
 use std::collections::BTreeMap;
 
@@ -7,42 +7,42 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::cut;
 use super::message::Message;
-use crate::incident::{Incident, Notice};
+use crate::incident::{Incident, Notification};
 use crate::names::Reason;
 use crate::secret::Masked;
 
-/// The alert's name, the same for all: what failed is in the other labels.
+/// Name of all alerts; the other labels identify the problem.
 const NAME: &str = "WachtaIncident";
-/// No label value or annotation is longer, in bytes.
+/// Maximum length of a label value or annotation, in bytes.
 const LONGEST: usize = 8 << 10;
 
-/// Names and their values, in order.
+/// Label or annotation names with their values, in order.
 pub(super) type Labels = BTreeMap<String, String>;
 
-/// RFC 3339 with milliseconds.
+/// Formats a time as RFC 3339 with milliseconds.
 pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// The labels of a notice's first incident. A tag never takes the place of one of ours.
-pub(super) fn labels(notice: &Notice) -> Labels {
-    let incident = &notice.incident;
+/// Returns the labels of a notification's first incident. A tag never replaces one of wachta's own labels.
+pub(super) fn labels(notification: &Notification) -> Labels {
+    let incident = &notification.incident;
     let mut labels: Labels = incident.tags.iter().map(|(name, value)| (label_name(name), value.clone())).collect();
     labels.extend(own(&incident.subject.0, incident.severity.as_str(), &incident.location));
     labels.insert("kind".into(), incident.kind.clone());
     bounded(labels)
 }
 
-/// What every alert of ours has.
+/// Returns the labels that all alerts of wachta have.
 pub(super) fn own(subject: &str, severity: &str, location: &str) -> Labels {
     [("alertname", NAME), ("scenario", subject), ("severity", severity), ("location", location)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
 }
 
-/// The annotations of a notice's first incident.
-pub(super) fn annotations(notice: &Notice, message: &Message) -> Labels {
-    let Incident { name, step, message: seen, reason, place, runbook, .. } = &notice.incident;
+/// Returns the annotations of a notification's first incident.
+pub(super) fn annotations(notification: &Notification, message: &Message) -> Labels {
+    let Incident { name, step, message: seen, reason, place, runbook, .. } = &notification.incident;
     let mut annotations = Labels::new();
     for (key, value) in [
         ("summary", Some(message.title.clone())),
@@ -52,8 +52,8 @@ pub(super) fn annotations(notice: &Notice, message: &Message) -> Labels {
         ("message", seen.clone().map(Masked::into_inner)),
         ("reason", reason.map(Reason::as_str).map(ToOwned::to_owned)),
         ("place", place.clone()),
-        ("note", notice.note.clone()),
-        ("ending", notice.incident.ending.map(|ending| ending.meaning().to_owned())),
+        ("note", notification.note.clone()),
+        ("ending", notification.incident.ending.map(|ending| ending.meaning().to_owned())),
         ("runbook_url", runbook.clone()),
     ] {
         annotations.extend(value.map(|value| (key.to_owned(), value)));
@@ -68,7 +68,7 @@ pub(super) fn annotations(notice: &Notice, message: &Message) -> Labels {
     bounded(annotations)
 }
 
-/// Empty values are none (Alertmanager drops them as well).
+/// Removes empty values, as Alertmanager does as well, and truncates long ones.
 fn bounded(labels: Labels) -> Labels {
     labels
         .into_iter()
@@ -77,7 +77,7 @@ fn bounded(labels: Labels) -> Labels {
         .collect()
 }
 
-/// A tag's name as a label's: `[a-zA-Z_][a-zA-Z0-9_]*`.
+/// Converts the name of a tag into a label name: `[a-zA-Z_][a-zA-Z0-9_]*`.
 fn label_name(tag: &str) -> String {
     let mut name: String = tag.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
@@ -86,7 +86,8 @@ fn label_name(tag: &str) -> String {
     name
 }
 
-/// The fingerprint that Alertmanager gives a label set: FNV-1a of 64 bits over names and values, a byte 255 after each.
+/// Returns the fingerprint that Alertmanager computes for a label set: 64-bit FNV-1a over names and values, with a byte
+/// 255 after each.
 pub(super) fn fingerprint(labels: &Labels) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in labels.iter().flat_map(|(name, value)| [name, value]).flat_map(|text| text.bytes().chain([255])) {
@@ -102,12 +103,13 @@ mod tests {
 
     #[test]
     fn tags_become_labels_and_never_hide_ours() {
-        let mut notice = sample();
-        notice.incident.tags =
+        let mut notification = sample();
+        notification.incident.tags =
             [("service", "shop"), ("severity", "mild"), ("cost-center", "7"), ("1st", "x"), ("", "y"), ("empty", "")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into();
-        let shown: Vec<String> = labels(&notice).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let shown: Vec<String> =
+            labels(&notification).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             shown,
             [

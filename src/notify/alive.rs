@@ -1,6 +1,6 @@
-//! The sign of life: someone outside is called every so often, and notices when the calls end.
+//! Outbound heartbeat (dead man's switch): periodic calls to an external service, which raises an alarm when they stop.
 //!
-//! Invariant: nobody is called by an agent that does not work, though its process may still be there.
+//! Invariant: an agent that does not work makes no calls, even if its process is still running.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,32 +12,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::credential::Credential;
 
-/// How long the agent may take to show that it works.
+/// Maximum time for the check that the agent works.
 const PROOF: Duration = Duration::from_secs(10);
-/// How long a call may take.
+/// Maximum duration of a call.
 const CALL: Duration = Duration::from_secs(10);
-/// How long is waited before each further try, while the next call is not due.
+/// Delays before further attempts, as long as the next call is not due.
 const RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
 
-/// `alerting.alive` of the agent's file.
+/// `alerting.alive` of the agent configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alive {
-    /// What is called; it may hold a token.
+    /// URL to call, which may contain a token.
     pub url: Credential,
-    /// How often.
+    /// Interval of the calls.
     pub every: Duration,
 }
 
-/// How a call ended that did not arrive.
+/// Error of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Missed {
-    /// Why, without the URL.
+    /// Reason, without the URL.
     why: String,
-    /// Whether another try may help.
+    /// Whether another attempt may succeed.
     again: bool,
 }
 
-/// Calls at once and then every so often, as long as `works` gives a proof that the agent does; until it is stopped.
+/// Calls the service at once and then periodically until stopped, as long as `works` confirms that the agent works.
 pub async fn keep_calling<W, P>(
     client: reqwest::Client,
     config: watch::Receiver<Option<Alive>>,
@@ -58,7 +58,7 @@ where
     C: Fn(Alive) -> A,
     A: Future<Output = Result<(), Missed>>,
 {
-    // What was said last, so that it is said once.
+    // Last logged problem, so that each is logged once.
     let mut said = None;
     loop {
         let alive = config.borrow_and_update().clone();
@@ -115,9 +115,9 @@ where
     call(alive.clone()).await.map_err(|missed| missed.why)
 }
 
-/// One GET, which every service of this kind takes.
+/// Sends one GET request, which every service of this kind accepts.
 async fn call(client: reqwest::Client, alive: Alive) -> Result<(), Missed> {
-    // A file that is being renewed is whole a moment later.
+    // A file that is being replaced is complete a moment later.
     let url = alive.url.url().await.map_err(|why| Missed { why, again: true })?;
     match client.get(url).timeout(CALL).send().await {
         Ok(answer) if answer.status().is_success() => Ok(()),
@@ -133,7 +133,7 @@ async fn call(client: reqwest::Client, alive: Alive) -> Result<(), Missed> {
             Err(Missed { why: format!("no answer within {}s", CALL.as_secs()), again: true })
         }
         Err(error) => {
-            // The URL may hold a token.
+            // The URL may contain a token.
             let error = error.without_url();
             let mut root: &dyn std::error::Error = &error;
             while let Some(source) = root.source() {

@@ -1,4 +1,4 @@
-//! The agent's file, `alerting:`.
+//! Section `alerting:` of the agent configuration.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,54 +14,55 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::incident::Matchers;
 use crate::scenario::timing::Cron;
 
-/// Who is told, and of what.
+/// Receivers, routes and other settings of alerting.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Alerting {
-    /// Everyone who can be told. Empty: the log alone, under the name `log`.
+    /// All receivers. If empty, only the built-in receiver `log`.
     pub receivers: Vec<Receiver>,
-    /// The first that matches, top down. No route at all: every receiver. None that matches: the log.
+    /// Routes, of which the first match is used, top down. Without routes, every receiver is notified. If no route
+    /// matches, the receiver `log` is used.
     pub routes: Vec<Route>,
-    /// How many locations must agree that a scenario is bad. None: a majority of those that report.
+    /// Number of locations that must agree that a scenario is bad. Absent for a majority of the locations that report.
     pub quorum: Option<u32>,
-    /// When nothing is told, and of what.
+    /// Maintenance windows.
     pub maintenance: Vec<Window>,
-    /// Who is told as well while nobody has acknowledged, where a route does not say it.
+    /// Escalation steps of routes that have none of their own.
     pub escalate: Vec<Escalation>,
-    /// Who notices when the agent is gone.
+    /// Outbound heartbeat (dead man's switch).
     pub alive: Option<Alive>,
 }
 
-/// A window of maintenance.
+/// Maintenance window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// When it begins.
+    /// Start of the window.
     pub begins: Begins,
-    /// How long it lasts.
+    /// Length of the window.
     pub length: std::time::Duration,
-    /// The times within it that it is limited to; without them, all of it.
+    /// Times within the window that it is limited to; absent for the whole window.
     pub during: Option<During>,
-    /// What incidents it is meant for. Empty: everything.
+    /// Conditions on the incidents to suppress; all incidents if empty.
     pub matches: Matchers,
 }
 
-/// When a window begins.
+/// Start of a maintenance window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begins {
-    /// Over and over.
+    /// Repeated, by a cron expression.
     Cron {
-        /// The expression, which reads.
+        /// Cron expression, already validated.
         expression: String,
-        /// The zone its times are in.
+        /// Timezone of the expression.
         timezone: chrono_tz::Tz,
     },
-    /// Once.
+    /// A single time.
     At(DateTime<Utc>),
-    /// It has begun and does not end; `during` limits it.
+    /// Always active, limited only by `during`.
     Always,
 }
 
 impl Window {
-    /// When it begins for the first time strictly after a point in time.
+    /// Returns the first start of the window strictly after a time.
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.begins {
             Begins::Cron { expression, timezone } => Cron::parse(expression).ok()?.next_after(*timezone, after),
@@ -70,7 +71,7 @@ impl Window {
         }
     }
 
-    /// When it ends, if it is open now.
+    /// Returns the end of the window if it is active at `now`.
     pub fn open_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let during = self.during.as_ref().map(|during| during.open_until(now));
         match (&self.begins, during) {
@@ -81,15 +82,15 @@ impl Window {
         }
     }
 
-    /// When it ends, if it is open now, whatever `during` says.
+    /// Returns the end of the window regardless of `during`, if it is active at `now`.
     fn whole_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let length = TimeDelta::from_std(self.length).ok()?;
-        // The first beginning that is recent enough for the window to be open still.
+        // The earliest start that is recent enough for the window to be still active.
         let mut begins = self.next_after(now.checked_sub_signed(length)?)?;
         if begins > now {
             return None;
         }
-        // Where windows overlap, they are one.
+        // Overlapping windows count as one.
         while let Some(again) = self.next_after(begins).filter(|again| *again <= now) {
             begins = again;
         }
@@ -97,28 +98,28 @@ impl Window {
     }
 }
 
-/// Someone who can be told.
+/// A configured receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Receiver {
-    /// The name that routes use.
+    /// Name used in routes.
     pub name: String,
-    /// How.
+    /// Kind of the receiver, with its settings.
     pub kind: ReceiverKind,
-    /// In which words: its own, else those of all receivers, else the default ones.
+    /// Message templates: those of this receiver, otherwise those for all receivers, otherwise the built-in ones.
     pub templates: Templates,
-    /// How many pages an hour at most; what is more waits for a digest.
+    /// Maximum number of notifications per hour, except resolutions. Further ones are summarized in a digest.
     pub limit: Option<u32>,
-    /// The receiver that is notified as well while this one takes nothing.
+    /// Name of the receiver that is notified as well while this one is unreachable.
     pub fallback: Option<String>,
 }
 
-/// How a receiver is told.
+/// Kind of a receiver, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ReceiverKind {
-    /// A line in the agent's log.
+    /// Line in the agent's log.
     #[default]
     Log,
-    /// A POST of JSON.
+    /// POST request with JSON.
     Webhook(Webhook),
     /// Prometheus Alertmanager.
     Alertmanager(Alertmanager),
@@ -139,14 +140,14 @@ pub enum ReceiverKind {
 }
 
 impl Receiver {
-    /// Returns what stands for where it sends to: its kind and its address, whatever it is called. A hash, since addresses
-    /// may hold tokens. A credential that cannot be read now stands for itself by its place.
+    /// Returns a hash of the receiver's kind and address, independent of its name. It is a hash because addresses may
+    /// contain tokens. A credential that cannot be read is replaced by the place of its configuration.
     pub async fn address(&self) -> String {
         use sha2::{Digest as _, Sha256};
 
         let mut hash = Sha256::new();
         for part in self.kind.address().await {
-            // With its length, so that no two lists of parts are the same text.
+            // Each part is preceded by its length, so that no two lists of parts give the same text.
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hash.update(part);
         }
@@ -154,8 +155,8 @@ impl Receiver {
     }
 }
 
-/// Returns which receivers were renamed: those of `before` whose name is gone and whose address a name that is new has,
-/// as (old name, new name).
+/// Returns the renamed receivers as (old name, new name): names that were removed and whose address now belongs to a
+/// new name.
 pub fn renamed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut new: Vec<(&String, &String)> = now.iter().filter(|(name, _)| !before.contains_key(*name)).collect();
     let gone = before.iter().filter(|(name, _)| !now.contains_key(*name));
@@ -167,7 +168,7 @@ pub fn renamed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>
 }
 
 impl ReceiverKind {
-    /// The kind and what says where it sends to.
+    /// Returns the kind and the parts of the address.
     async fn address(&self) -> Vec<String> {
         let read = async |credential: &Credential| {
             credential.read().await.unwrap_or_else(|_| format!("{:?}", credential.place()))
@@ -204,7 +205,7 @@ impl ReceiverKind {
         }
     }
 
-    /// All that has to stay hidden.
+    /// Returns all credentials of the receiver.
     pub fn credentials(&self) -> Vec<&Credential> {
         match self {
             Self::Log => Vec::new(),
@@ -226,75 +227,75 @@ impl ReceiverKind {
     }
 }
 
-/// A POST of JSON.
+/// Webhook: POST request with JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// Where to; it may hold a token.
+    /// URL, which may contain a token.
     pub url: Credential,
-    /// Further headers, by name.
+    /// Additional headers, by name.
     pub headers: Vec<(String, Credential)>,
-    /// What the JSON looks like.
+    /// Format of the JSON.
     pub format: WebhookFormat,
 }
 
-/// What a webhook's JSON looks like.
+/// Format of a webhook's JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WebhookFormat {
-    /// `docs/webhook.md`.
+    /// wachta's own format, described in `docs/webhook.md`.
     #[default]
     Wachta,
-    /// What Alertmanager posts to its webhooks, version 4.
+    /// Format of Alertmanager's webhooks, version 4.
     Alertmanager,
 }
 
-/// Prometheus Alertmanager: its API, version 2.
+/// Prometheus Alertmanager API, version 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alertmanager {
-    /// Every peer of the cluster, never a load balancer before them.
+    /// URLs of all peers of the cluster, without a load balancer in front.
     pub urls: Vec<Credential>,
-    /// How often it is told again of what is open.
+    /// Interval at which open incidents are sent again.
     pub resend: Duration,
 }
 
-/// PagerDuty: its Events API, version 2.
+/// PagerDuty Events API, version 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PagerDuty {
-    /// The integration key.
+    /// Integration key.
     pub routing_key: Credential,
-    /// Where events are posted to.
+    /// URL of the Events API.
     pub url: url::Url,
-    /// Where it is asked what operators do there; without it, that is not known here.
+    /// REST API for reading the actions of operators; absent if these are not read.
     pub api: Option<PagerDutyApi>,
 }
 
-/// PagerDuty's REST API, version 2.
+/// PagerDuty REST API, version 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PagerDutyApi {
-    /// An API key, which may be read-only.
+    /// API key; a read-only key is sufficient.
     pub token: Credential,
-    /// The URL below which its methods are.
+    /// Base URL of the API.
     pub url: url::Url,
-    /// How often it is asked.
+    /// Polling interval.
     pub interval: Duration,
 }
 
 /// Slack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slack {
-    /// Its Web API: messages are updated in place, and show the screenshot.
+    /// Web API: messages are updated in place and include the screenshot.
     Token {
-        /// A bot's token.
+        /// Bot token.
         token: Credential,
-        /// A channel's id or `#name`.
+        /// Id of a channel, or `#name`.
         channel: String,
-        /// What the API's methods are below.
+        /// Base URL of the API methods.
         url: url::Url,
-        /// An app-level token: with it messages have a button to acknowledge.
+        /// App-level token, with which messages have a button to acknowledge.
         app_token: Option<Credential>,
     },
-    /// An incoming webhook: messages alone.
+    /// Incoming webhook: messages only.
     Hook {
-        /// Where to; it is a token itself.
+        /// URL of the webhook, which is a secret itself.
         url: Credential,
     },
 }
@@ -302,114 +303,115 @@ pub enum Slack {
 /// Microsoft Teams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Teams {
-    /// The workflow's URL; it holds a signature.
+    /// URL of the workflow, which contains a signature.
     pub url: Credential,
 }
 
-/// Telegram: its Bot API.
+/// Telegram Bot API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Telegram {
-    /// The bot's token.
+    /// Bot token.
     pub token: Credential,
-    /// A chat's id or `@channel`.
+    /// Id of a chat, or `@channel`.
     pub chat: String,
-    /// The topic in a group that has topics.
+    /// Id of the topic, for a group with topics.
     pub thread: Option<u32>,
-    /// What `/bot<token>/…` is below.
+    /// Base URL of `/bot<token>/…`.
     pub url: url::Url,
 }
 
 /// E-mail by SMTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email {
-    /// The server's name or address.
+    /// Host name or address of the server.
     pub host: String,
-    /// Its port; by default what belongs to the way of encryption.
+    /// Port of the server (default: the standard port of the encryption mode).
     pub port: u16,
-    /// How the connection is encrypted.
+    /// Encryption of the connection.
     pub tls: MailTls,
-    /// A PEM file with roots besides the system's.
+    /// PEM file with root certificates in addition to those of the system.
     pub ca: Option<SmallFile>,
-    /// User and password; none: the server takes mail without.
+    /// User and password; absent if the server requires no login.
     pub login: Option<(String, Credential)>,
-    /// Who it is from, `Name <address>` or an address.
+    /// Sender, as `Name <address>` or an address.
     pub from: String,
-    /// Who gets it.
+    /// Recipients.
     pub to: Vec<String>,
 }
 
-/// How a connection to a mail server is encrypted.
+/// Encryption of the connection to a mail server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MailTls {
-    /// Begins plain and must switch (RFC 3207).
+    /// STARTTLS: starts in plain text and must switch to TLS (RFC 3207).
     #[default]
     StartTls,
-    /// From the first byte (RFC 8314).
+    /// TLS from the start (RFC 8314).
     Implicit,
-    /// Not at all: for a server on this machine.
+    /// No encryption, for a server on the same machine.
     None,
 }
 
 /// ntfy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ntfy {
-    /// The server.
+    /// URL of the server.
     pub url: url::Url,
-    /// The topic; who knows it can read it.
+    /// Topic, secret because its name is sufficient to read it.
     pub topic: Credential,
-    /// An access token.
+    /// Access token.
     pub token: Option<Credential>,
 }
 
-/// Problems in Zabbix, which it opens by itself: acknowledgements to and from them.
+/// Problems in Zabbix, which Zabbix opens itself; acknowledgements are synchronized in both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zabbix {
-    /// The name of the sink whose API it uses; none for the first one that has an API.
+    /// Name of the sink whose API is used; absent for the first sink with an API.
     pub sink: Option<String>,
-    /// The technical name of the host that has the problems.
+    /// Technical name of the host with the problems.
     pub host: String,
-    /// The API; the agent configuration has it beside the receivers.
+    /// Access to the API, configured outside of the receivers.
     pub access: Option<super::ZabbixAccess>,
-    /// How often it is asked.
+    /// Polling interval.
     pub interval: Duration,
 }
 
-/// Whether different causes are different groups.
+/// Whether different failure fingerprints form different groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Causes {
-    /// They are, until so many incidents of one host or service open that what follows is one group.
+    /// Different fingerprints form different groups until enough incidents of one host or service are open that further
+    /// ones join a common group.
     #[default]
     Widening,
-    /// They always are.
+    /// Different fingerprints always form different groups.
     Apart,
-    /// They never are.
+    /// Different fingerprints share a group.
     Together,
 }
 
-/// Who is told as well while nobody has acknowledged an incident.
+/// Escalation step: further receivers to notify while an incident is not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Escalation {
-    /// How long after the first notice.
+    /// Delay after the first notification.
     pub after: Duration,
-    /// Names of receivers.
+    /// Names of the receivers.
     pub to: Vec<String>,
 }
 
-/// Which incidents go to whom.
+/// Rule that selects receivers for incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Route {
-    /// What incidents it is meant for. Empty: everything.
+    /// Conditions on the incidents; all incidents if empty.
     pub matches: Matchers,
-    /// Names of receivers.
+    /// Names of the receivers.
     pub to: Vec<String>,
     /// Tags, or `severity`, `scenario`, `name`, `location`, `kind`, `host`, whose values must be equal within a group.
     pub group_by: Vec<String>,
-    /// Whether different causes are different groups.
+    /// Whether different failure fingerprints form different groups.
     pub causes: Causes,
-    /// When it applies; none: always.
+    /// Times at which the route applies; absent for always.
     pub during: Option<During>,
-    /// Who is told as well while nobody has acknowledged; none: what holds for all routes.
+    /// Escalation steps; absent for those of all routes.
     pub escalate: Option<Vec<Escalation>>,
-    /// How long a group gathers before it is told; none: 30 seconds, for critical ones none.
+    /// Group wait (default: 30 seconds, without a wait for critical incidents).
     pub group_wait: Option<std::time::Duration>,
 }

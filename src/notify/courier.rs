@@ -1,7 +1,8 @@
-//! Sees to it that what is owed is delivered: one task per receiver, replaced when its settings change.
+//! Delivery of queued notifications: one task per receiver, restarted when its settings change.
 //!
-//! At least once: a try is noted before it begins and its end after; a crash in between sends again under the same
-//! dedup key, marked as a repeat. The queue is the store's outbox, so nothing is kept here.
+//! Delivery is at least once: an attempt is recorded before it starts and after it ends. After a crash in between, the
+//! notification is sent again under the same dedup key, marked as a repeat. The queue is the outbox of the store, so
+//! nothing is stored here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use super::{LOG, Links, Receiver, Tools, ends, notifier};
 use crate::store::{AttemptChange, Batch, Delivery, Store, undelivered};
 use crate::tasks::Tasks;
 
-/// Figures of notices.
+/// Metrics of notifications.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(super) sent: IntCounterVec,
@@ -28,7 +29,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn new(registry: &prometheus::Registry) -> prometheus::Result<Self> {
         let counter = |m: &crate::names::Metric| {
             let counter = IntCounterVec::new(prometheus::Opts::new(m.name, m.help), m.labels)?;
@@ -36,16 +37,16 @@ impl Metrics {
             Ok::<_, prometheus::Error>(counter)
         };
         Ok(Self {
-            sent: counter(&crate::names::metric::NOTICES_SENT)?,
-            failed: counter(&crate::names::metric::NOTICES_FAILED)?,
+            sent: counter(&crate::names::metric::NOTIFICATIONS_SENT)?,
+            failed: counter(&crate::names::metric::NOTIFICATIONS_FAILED)?,
         })
     }
 }
 
-/// How long a reload waits for an attempt to end.
+/// Maximum time that a reload waits for the end of an attempt.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A task that delivers, and what it was started with.
+/// A delivery task, with the settings it was started with.
 struct Running {
     receiver: Receiver,
     links: Links,
@@ -53,23 +54,23 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// Owns the tasks that deliver.
+/// Service that runs the delivery tasks.
 pub struct Courier {
     store: Arc<dyn Store>,
     metrics: Metrics,
     tasks: Tasks,
     stop: CancellationToken,
     tools: Tools,
-    /// Goes up with every commit that owes something.
+    /// Incremented by every commit with new notifications.
     wake: watch::Sender<u64>,
     running: HashMap<String, Running>,
     failing: Failing,
-    /// Takes what operators do at receivers.
+    /// Channel for the actions of operators at receivers.
     feedback: Option<mpsc::Sender<Feedback>>,
 }
 
 impl Courier {
-    /// A courier without receivers; [`Courier::serve`] names them.
+    /// Creates a service without receivers, which are set by [`Courier::serve`].
     pub fn new(store: Arc<dyn Store>, metrics: Metrics, tools: Tools, tasks: &Tasks, stop: &CancellationToken) -> Self {
         Self {
             store,
@@ -84,14 +85,14 @@ impl Courier {
         }
     }
 
-    /// Hands what operators do at receivers to this; without it, no receiver is asked.
+    /// Sets the channel for the actions of operators at receivers. Without it, no receiver is polled for them.
     #[must_use]
     pub fn with_feedback(mut self, feedback: mpsc::Sender<Feedback>) -> Self {
         self.feedback = Some(feedback);
         self
     }
 
-    /// Starts the task that learns what operators do at a receiver, if it says so.
+    /// Starts the task that receives the actions of operators at a receiver, if its notifier supports it.
     fn receive_feedback(&self, receiver: &Receiver, links: &Links, stop: &CancellationToken) {
         let Some(sender) = self.feedback.clone() else { return };
         if !notifier(receiver, links, &self.tools).has_feedback() {
@@ -111,7 +112,8 @@ impl Courier {
         });
     }
 
-    /// Who has taken nothing for five minutes, now and later: each receiver's name, and what is to be said of it.
+    /// Returns a function that lists the receivers without a successful delivery for five minutes: name and
+    /// description.
     pub fn failing(&self) -> impl Fn() -> Vec<(String, String)> + Send + Sync + 'static {
         let failing = Arc::clone(&self.failing);
         move || {
@@ -120,14 +122,14 @@ impl Courier {
         }
     }
 
-    /// What to call when something new is owed.
+    /// Returns a function to call after new notifications were queued.
     pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
         let wake = self.wake.clone();
         move || wake.send_modify(|n| *n += 1)
     }
 
-    /// Ends the delivery to receivers whose name is gone, before what is queued for them is given a new name. Returns when
-    /// no attempt for them is under way, or after a while: such an attempt counts as uncertain.
+    /// Ends the delivery to removed receiver names, before their queued notifications are moved to new names. Returns
+    /// when no attempt for them is in progress, or after a timeout, in which case the attempt counts as uncertain.
     pub async fn retire(&mut self, receivers: &[Receiver]) {
         let named = |name: &String| name == LOG || receivers.iter().any(|receiver| receiver.name == *name);
         let gone: Vec<String> = self.running.keys().filter(|name| !named(name)).cloned().collect();
@@ -139,7 +141,7 @@ impl Courier {
         }
     }
 
-    /// Delivers to these receivers, and to the log, from now on. What is owed to others is given up.
+    /// Sets the receivers to deliver to, in addition to the log. Notifications queued for other receivers are given up.
     pub async fn serve(&mut self, receivers: &[Receiver], links: &Links) {
         let mut wanted: Vec<Receiver> = receivers.to_vec();
         if !wanted.iter().any(|receiver| receiver.name == LOG) {
@@ -162,7 +164,7 @@ impl Courier {
                 counter.with_label_values(&[&receiver.name]);
             }
             let stop = self.stop.child_token();
-            // Two tasks must not deliver the same notice side by side.
+            // Two tasks must not deliver the same notification in parallel.
             let before = Arc::new(Mutex::new(ending.remove(&receiver.name)));
             let (store, metrics, wake) = (Arc::clone(&self.store), self.metrics.clone(), self.wake.clone());
             let (tools, links_of, named, until) = (self.tools.clone(), links.clone(), receiver.clone(), stop.clone());
@@ -198,23 +200,23 @@ impl Courier {
         self.give_up_strangers(&wanted).await;
     }
 
-    /// What is owed to a receiver that is no longer named can never be delivered.
+    /// Gives up the notifications queued for receivers that are no longer configured.
     async fn give_up_strangers(&self, wanted: &[Receiver]) {
         let creditors = self.store.creditors().await.unwrap_or_default();
         for name in creditors.into_iter().filter(|name| !wanted.iter().any(|receiver| receiver.name == *name)) {
-            for notice in self.store.owed(&name, u32::MAX).await.unwrap_or_default() {
+            for notification in self.store.owed(&name, u32::MAX).await.unwrap_or_default() {
                 tracing::warn!(
                     receiver = name,
-                    notice = notice.id,
-                    "the receiver is no longer there; the notice is given up"
+                    notification = notification.id,
+                    "the receiver is no longer there; the notification is given up"
                 );
                 let given_up = Delivery::Failed("the receiver is no longer there".into());
                 let mut batch = Batch::default();
-                if !notice.repeat {
-                    batch.memos.extend(undelivered(&notice, Utc::now()));
+                if !notification.repeat {
+                    batch.memos.extend(undelivered(&notification, Utc::now()));
                 }
-                ends::end_at_fallback(&*self.store, &notice, &mut batch).await;
-                batch.attempts.push((notice.id, AttemptChange::Finished(given_up), Utc::now()));
+                ends::end_at_fallback(&*self.store, &notification, &mut batch).await;
+                batch.attempts.push((notification.id, AttemptChange::Finished(given_up), Utc::now()));
                 if let Err(error) = self.store.commit(&batch).await {
                     tracing::error!(receiver = name, %error, "the end of a try could not be noted");
                 }

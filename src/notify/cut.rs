@@ -1,14 +1,15 @@
-//! Texts that fit: cut between characters, with an ellipsis, and always before markup is added.
+//! Truncation of texts: at character boundaries, with an ellipsis, and always before markup is added.
 
 use sha2::{Digest as _, Sha256};
 
-/// What stands where a text was cut.
+/// Character that replaces the truncated part.
 const ELLIPSIS: char = '…';
 
-/// The text with at most so much of `weight`; whitespace before the cut goes.
+/// Truncates a text to a total `weight` of at most `limit`, including the ellipsis. Whitespace before the ellipsis is
+/// removed.
 fn fit(text: &str, limit: usize, weight: impl Fn(char) -> usize) -> String {
     let mut total = 0;
-    // Where it would be cut, if it has to be.
+    // Position of the truncation, if it is necessary.
     let mut keep = 0;
     let room = limit.saturating_sub(weight(ELLIPSIS));
     for (at, c) in text.char_indices() {
@@ -27,22 +28,22 @@ fn fit(text: &str, limit: usize, weight: impl Fn(char) -> usize) -> String {
     text.to_owned()
 }
 
-/// At most so many characters.
+/// Truncates a text to a number of characters.
 pub(super) fn chars(text: &str, limit: usize) -> String {
     fit(text, limit, |_| 1)
 }
 
-/// At most so many bytes of UTF-8.
+/// Truncates a text to a number of UTF-8 bytes.
 pub(super) fn bytes(text: &str, limit: usize) -> String {
     fit(text, limit, char::len_utf8)
 }
 
-/// At most so many UTF-16 units once `escaped` has been applied to each character.
+/// Truncates a text to a number of UTF-16 units, as counted by `escaped` for each character.
 pub(super) fn escaped(text: &str, limit: usize, escaped: impl Fn(char) -> usize) -> String {
     fit(text, limit, escaped)
 }
 
-/// On one line.
+/// Joins a text into one line.
 pub(super) fn line(text: &str) -> String {
     text.split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty())
@@ -50,12 +51,13 @@ pub(super) fn line(text: &str) -> String {
         .join(" ")
 }
 
-/// A key that fits: itself, or where it is longer than the receiver takes, its digest; the same each time.
+/// Returns a dedup key that fits the limit of the receiver: the key itself, or its digest if it is too long. Always the
+/// same for one key.
 pub(super) fn key(key: &str, limit: usize) -> String {
     if key.chars().count() <= limit && key.len() <= limit { key.to_owned() } else { digest(key) }
 }
 
-/// 64 hexadecimal digits that stand for a text.
+/// Returns the SHA-256 digest of a text as 64 hexadecimal digits.
 pub(super) fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,5 @@
-//! The delivery to one receiver: what is owed, in the order that [`Pace`] gives, until each notice is taken or surely
-//! never will be.
+//! Delivery to one receiver: the queued notifications, in the order given by [`Pace`], until each is delivered or has
+//! finally failed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,60 +18,61 @@ use super::feedback::{AT_RECEIVER, FEEDBACK};
 use super::pace::{Next, Pace};
 use super::{Notifier, Receiver, Tried, masker};
 use crate::bounded::{SmallFile, Stamp};
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 use crate::store::{AttemptChange, Batch, Delivery, MemoChange, Store, UNDELIVERED};
 
-/// A notice that nobody took for so long is given up: it would only confuse.
+/// Age at which an undelivered notification is given up, because it would only confuse.
 const GIVE_UP: chrono::TimeDelta = chrono::TimeDelta::days(2);
-/// A notice that is older than this says when it was true.
+/// Age from which a notification states the time of its event.
 const LATE: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
-/// A receiver that has taken nothing for so long is named by the agent's own incident, and its fallback is notified.
+/// Time without a successful delivery after which a receiver is reported in the agent's own incident, and its fallback
+/// is notified.
 const FAILING_AFTER: Duration = Duration::from_mins(5);
-/// How often the files of credentials are looked at while attempts fail.
+/// Interval at which the files of credentials are checked while attempts fail.
 const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(1);
-/// How many notices are read at once, beside those that are held back.
+/// Number of notifications read at once, in addition to those that are held back.
 const READ: u32 = 100;
-/// How often what is told again and again is remembered anew.
+/// Interval at which the receiver state of resent incidents is stored again.
 const REFRESH: chrono::TimeDelta = chrono::TimeDelta::days(1);
-/// How long to wait for a store that does not answer.
+/// Delay before the next attempt after the store did not respond.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Receivers that have taken nothing for a while, each with since when, and why.
+/// Receivers without a successful delivery for a while, each with the start of this time and a description.
 pub(super) type Failing = Arc<Mutex<BTreeMap<String, (DateTime<Utc>, String)>>>;
 
-/// What is known of the attempts of one delivery task.
+/// State of the attempts of a delivery task.
 pub(super) struct Progress {
     begun: Instant,
-    /// How old notices were when they were first seen, and when that was.
+    /// Age of each notification when it was first read, and the time of reading.
     seen: HashMap<String, (TimeDelta, Instant)>,
-    /// Since when every attempt has failed.
+    /// Start of the time without a successful attempt.
     failing_since: Option<(Instant, DateTime<Utc>)>,
 }
 
 impl Progress {
-    /// Nothing was tried yet.
+    /// Creates the state before the first attempt.
     pub(super) fn new() -> Self {
         Self { begun: Instant::now(), seen: HashMap::new(), failing_since: None }
     }
 
-    /// Sees what is queued: of each, how old it is by the wall clock, once. From then on time that passes counts.
-    fn see(&mut self, queued: &[Notice], now: DateTime<Utc>) {
+    /// Records the age of new notifications by the wall clock. Later ages are derived from the elapsed time.
+    fn see(&mut self, queued: &[Notification], now: DateTime<Utc>) {
         let mut before = std::mem::take(&mut self.seen);
-        for notice in queued {
-            let seen = before.remove(&notice.id);
-            let seen = seen.unwrap_or_else(|| ((now - notice.owed_at).max(TimeDelta::zero()), Instant::now()));
-            self.seen.insert(notice.id.clone(), seen);
+        for notification in queued {
+            let seen = before.remove(&notification.id);
+            let seen = seen.unwrap_or_else(|| ((now - notification.queued_at).max(TimeDelta::zero()), Instant::now()));
+            self.seen.insert(notification.id.clone(), seen);
         }
     }
 
-    /// How old a notice is, also when the clock is set meanwhile.
-    fn age(&self, notice: &Notice) -> TimeDelta {
-        let Some((age, since)) = self.seen.get(&notice.id) else { return TimeDelta::zero() };
+    /// Returns the age of a notification, independent of changes of the clock.
+    fn age(&self, notification: &Notification) -> TimeDelta {
+        let Some((age, since)) = self.seen.get(&notification.id) else { return TimeDelta::zero() };
         age.checked_add(&TimeDelta::from_std(since.elapsed()).unwrap_or(TimeDelta::MAX)).unwrap_or(TimeDelta::MAX)
     }
 }
 
-/// The delivery to one receiver.
+/// Task that delivers to one receiver.
 pub(super) struct Delivering {
     pub(super) receiver: Receiver,
     pub(super) notifier: Box<dyn Notifier>,
@@ -79,16 +80,16 @@ pub(super) struct Delivering {
     pub(super) metrics: Metrics,
     pub(super) wake: watch::Receiver<u64>,
     pub(super) stop: CancellationToken,
-    /// Who takes nothing, for all receivers.
+    /// Receivers without a successful delivery, shared by all tasks.
     pub(super) failing: Failing,
-    /// Wakes all deliveries.
+    /// Wakes all delivery tasks.
     pub(super) wake_all: Box<dyn Fn() + Send + Sync>,
-    /// What the pauses' jitter comes from.
+    /// Seed of the jitter of delays.
     pub(super) seed: u64,
 }
 
 impl Delivering {
-    /// Delivers until it is stopped.
+    /// Delivers until the task is stopped.
     pub(super) async fn run(mut self) {
         let mut progress = Progress::new();
         let mut credentials = self.credentials().await;
@@ -120,7 +121,8 @@ impl Delivering {
         }
     }
 
-    /// Delivers what is owed and not held back. Gives how long to wait; none: for something new.
+    /// Delivers the queued notifications that are not held back. Returns the time until the next attempt, or `None` to
+    /// wait for a new notification.
     pub(super) async fn deliver(&self, pace: &mut Pace, progress: &mut Progress) -> Option<Duration> {
         let begun = progress.begun;
         loop {
@@ -133,7 +135,7 @@ impl Delivering {
                 }
             };
             if owed.len() < limit as usize {
-                pace.retain(owed.iter().map(|notice| notice.key.as_str()));
+                pace.retain(owed.iter().map(|notification| notification.key.as_str()));
             }
             progress.see(&owed, Utc::now());
             if owed.is_empty() {
@@ -143,11 +145,11 @@ impl Delivering {
                 if self.stop.is_cancelled() {
                     return None;
                 }
-                let next = pace.next(owed.iter().map(|notice| notice.key.as_str()), begun.elapsed());
+                let next = pace.next(owed.iter().map(|notification| notification.key.as_str()), begun.elapsed());
                 let at = match next {
                     Next::Try(at) => at,
                     Next::Wait(Some(wait)) => return Some(wait),
-                    // All of it is done; there may be more.
+                    // All notifications read so far are done; there may be more.
                     Next::Wait(None) => break,
                 };
                 if owed[at].event == Event::Resolved && ends::is_undelivered(&*self.store, &owed[at]).await {
@@ -169,7 +171,7 @@ impl Delivering {
                     }
                     Delivery::Refused(_) | Delivery::Unsure(_) => {
                         pace.failed(&key, tried.holds_all, tried.wait, begun.elapsed());
-                        // What was noted of the try belongs to the next one.
+                        // The result of this attempt is part of the next one.
                         owed[at].repeat |= matches!(tried.delivery, Delivery::Unsure(_));
                     }
                 }
@@ -177,28 +179,28 @@ impl Delivering {
         }
     }
 
-    /// One try, noted before and after; none when the store does not answer.
-    async fn try_one(&self, notice: &Notice, progress: &Progress) -> Option<Tried> {
+    /// Makes one attempt, recorded before and after. Returns `None` if the store does not respond.
+    async fn try_one(&self, notification: &Notification, progress: &Progress) -> Option<Tried> {
         let receiver = &self.receiver.name;
-        let age = progress.age(notice);
-        if let Err(error) = self.store.trying(&notice.id).await {
+        let age = progress.age(notification);
+        if let Err(error) = self.store.trying(&notification.id).await {
             tracing::error!(receiver, %error, "a try could not be noted");
             return None;
         }
-        let unknown = ends::is_undelivered(&*self.store, notice).await;
+        let unknown = ends::is_undelivered(&*self.store, notification).await;
         let mut memo = None;
         if self.notifier.remembers() {
-            match self.store.memo(receiver, &notice.key).await {
-                Ok(found) => memo = self.with_feedback(notice, found).await,
+            match self.store.memo(receiver, &notification.key).await {
+                Ok(found) => memo = self.with_feedback(notification, found).await,
                 Err(error) => tracing::error!(receiver, %error, "what is remembered could not be read"),
             }
         }
-        let mut sent = notice.clone();
+        let mut sent = notification.clone();
         if age > LATE {
             sent = late(sent);
         }
         if unknown && sent.event != Event::Digest {
-            // What it takes first is an opening.
+            // The first notification to a receiver has to be an opening.
             sent.event = Event::Opened;
         }
         let mut tried = self.notifier.notify(&sent, memo.as_ref()).await;
@@ -214,23 +216,25 @@ impl Delivering {
             Delivery::Sent => self.metrics.sent.with_label_values(&[receiver]).inc(),
             Delivery::Failed(problem) | Delivery::Refused(problem) | Delivery::Unsure(problem) => {
                 self.metrics.failed.with_label_values(&[receiver]).inc();
-                tracing::warn!(receiver, notice = notice.id, problem, "a notice was not delivered");
+                tracing::warn!(receiver, notification = notification.id, problem, "a notification was not delivered");
             }
         }
-        // Before it is marked: a crash in between then finds the message again instead of writing a second one.
-        let forgotten = notice.event == Event::Resolved && matches!(tried.delivery, Delivery::Failed(_));
+        // Stored before the end of the attempt is recorded: after a crash in between, the existing message is updated
+        // instead of sending a second one.
+        let forgotten = notification.event == Event::Resolved && matches!(tried.delivery, Delivery::Failed(_));
         if self.notifier.remembers() && (tried.memo.is_some() || forgotten) {
-            let kept = self.store.keep_memo(receiver, &notice.key, tried.memo.as_ref(), Utc::now()).await;
+            let kept = self.store.keep_memo(receiver, &notification.key, tried.memo.as_ref(), Utc::now()).await;
             if let Err(error) = kept {
                 tracing::error!(receiver, %error, "what the receiver said could not be kept");
             }
         }
-        let attempts = vec![(notice.id.clone(), AttemptChange::Finished(tried.delivery.clone()), Utc::now())];
+        let attempts = vec![(notification.id.clone(), AttemptChange::Finished(tried.delivery.clone()), Utc::now())];
         let mut batch = Batch { attempts, ..Batch::default() };
-        batch.memos = ends::notes(notice, &tried, unknown, notice.repeat || was_uncertain);
+        batch.memos = ends::notes(notification, &tried, unknown, notification.repeat || was_uncertain);
         let is_final = matches!(tried.delivery, Delivery::Sent | Delivery::Failed(_));
-        let is_handed_over = is_final && ends::end_at_fallback(&*self.store, notice, &mut batch).await;
-        // Marked in any case; while the store is away, the same notice is not sent over and over.
+        let is_handed_over = is_final && ends::end_at_fallback(&*self.store, notification, &mut batch).await;
+        // Repeated until it succeeds, so that the same notification is not sent repeatedly while the store is
+        // unavailable.
         while let Err(error) = self.store.commit(&batch).await {
             tracing::error!(receiver, %error, "the end of a try could not be noted");
             tokio::select! {
@@ -242,17 +246,17 @@ impl Delivering {
             (self.wake_all)();
         }
         if tried.delivery == Delivery::Sent {
-            self.notifier.embellish(notice, tried.memo.as_ref().or(memo.as_ref())).await;
+            self.notifier.embellish(notification, tried.memo.as_ref().or(memo.as_ref())).await;
         }
         Some(tried)
     }
 
-    /// Adds what operators did at the receiver to its state of a notice's key.
-    async fn with_feedback(&self, notice: &Notice, state: Option<Json>) -> Option<Json> {
+    /// Adds the actions of operators at the receiver to the receiver state of a notification's dedup key.
+    async fn with_feedback(&self, notification: &Notification, state: Option<Json>) -> Option<Json> {
         if !self.notifier.has_feedback() {
             return state;
         }
-        let note = self.store.memo(&self.receiver.name, &format!("{FEEDBACK}{}", notice.key)).await;
+        let note = self.store.memo(&self.receiver.name, &format!("{FEEDBACK}{}", notification.key)).await;
         match (state, note.ok().flatten()) {
             (Some(mut state), Some(note)) if state.is_object() => {
                 state[AT_RECEIVER] = note;
@@ -262,24 +266,28 @@ impl Delivering {
         }
     }
 
-    /// Ends the delivery of the end of an incident of which nothing was delivered, without an attempt. Returns whether the
-    /// store took it.
-    async fn pass_over(&self, notice: &Notice) -> bool {
+    /// Completes the resolution of an incident without an attempt, because no notification of the incident was
+    /// delivered. Returns whether it could be stored.
+    async fn pass_over(&self, notification: &Notification) -> bool {
         let receiver = self.receiver.name.clone();
-        tracing::info!(receiver, notice = notice.id, "an end is not sent: nothing of the incident was delivered");
+        tracing::info!(
+            receiver,
+            notification = notification.id,
+            "an end is not sent: nothing of the incident was delivered"
+        );
         let end = Delivery::Failed("not sent: nothing of the incident was delivered to this receiver".into());
         let forgotten = MemoChange {
             receiver: receiver.clone(),
-            key: format!("{UNDELIVERED}{}", notice.key),
+            key: format!("{UNDELIVERED}{}", notification.key),
             memo: None,
             at: Utc::now(),
         };
         let mut batch = Batch {
-            attempts: vec![(notice.id.clone(), AttemptChange::Finished(end), Utc::now())],
+            attempts: vec![(notification.id.clone(), AttemptChange::Finished(end), Utc::now())],
             memos: vec![forgotten],
             ..Batch::default()
         };
-        let is_handed_over = ends::end_at_fallback(&*self.store, notice, &mut batch).await;
+        let is_handed_over = ends::end_at_fallback(&*self.store, notification, &mut batch).await;
         let written = self.store.commit(&batch).await;
         if is_handed_over {
             (self.wake_all)();
@@ -287,7 +295,7 @@ impl Delivering {
         written.inspect_err(|error| tracing::error!(receiver, %error, "the end of a try could not be noted")).is_ok()
     }
 
-    /// Says who takes nothing, and hands what is owed to the fallback.
+    /// Reports the receiver if it is failing, and passes queued notifications to its fallback.
     async fn report(&self, progress: &Progress) {
         let name = &self.receiver.name;
         let failing = progress.failing_since.filter(|(since, _)| since.elapsed() >= FAILING_AFTER);
@@ -309,12 +317,12 @@ impl Delivering {
         }
     }
 
-    /// Queues what is queued for the fallback as well.
+    /// Queues the queued notifications for the fallback as well.
     pub(super) async fn hand_over(&self, fallback: &str, since: DateTime<Utc>) {
         let receiver = &self.receiver.name;
         let mut batch = Batch::default();
         let handed = ends::hand_over(&*self.store, receiver, fallback, since, &mut batch).await;
-        if handed.is_ok() && batch.notices.is_empty() {
+        if handed.is_ok() && batch.notifications.is_empty() {
             return;
         }
         let written = match handed {
@@ -322,19 +330,21 @@ impl Delivering {
             Err(error) => Err(error),
         };
         match written {
-            Ok(()) => tracing::warn!(receiver, fallback, notices = batch.notices.len(), "handed to the fallback"),
+            Ok(()) => {
+                tracing::warn!(receiver, fallback, notifications = batch.notifications.len(), "handed to the fallback")
+            }
             Err(error) => tracing::error!(receiver, %error, "cannot hand what is queued to the fallback"),
         }
         (self.wake_all)();
     }
 
-    /// What the files of the receiver's credentials are like, as far as a change of them shows.
+    /// Returns the stamps of the credential files, by which changes are detected.
     async fn credentials(&self) -> Vec<Option<Stamp>> {
         let files = self.receiver.kind.credentials().into_iter().filter_map(Credential::file);
         futures_util::future::join_all(files.map(SmallFile::stamp)).await
     }
 
-    /// Comes back when a credential is no longer as it was.
+    /// Waits until a credential file has changed. Returns the new stamps.
     async fn changed_credentials(&self, known: &Vec<Option<Stamp>>) -> Vec<Option<Stamp>> {
         loop {
             tokio::time::sleep(CREDENTIALS_INTERVAL).await;
@@ -345,7 +355,7 @@ impl Delivering {
         }
     }
 
-    /// Tells the receiver again of all that is remembered for it.
+    /// Sends all open incidents to the receiver again.
     async fn resend(&self, refreshed: &mut DateTime<Utc>) {
         let receiver = &self.receiver.name;
         let memos = match self.store.memos(receiver).await {
@@ -357,7 +367,7 @@ impl Delivering {
         }
         let now = Utc::now();
         let over = self.notifier.resend(&memos, now).await;
-        // The store forgets what nobody has needed for long; this is needed.
+        // The store deletes receiver state that is not updated for long, but this is still needed.
         if now - *refreshed > REFRESH {
             *refreshed = now;
             for (key, memo) in memos.iter().filter(|(key, _)| !over.contains(key)) {
@@ -374,19 +384,19 @@ impl Delivering {
     }
 }
 
-/// Whether something kept for a receiver is its notifier's.
+/// Returns whether a receiver state belongs to the notifier itself.
 fn is_of_notifier(key: &str) -> bool {
     ![HANDED_OVER, AT_FALLBACK, UNDELIVERED, FEEDBACK].iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// A notice that is delivered late says when it was true.
-fn late(notice: Notice) -> Notice {
-    let when = format!("delivered late: true at {}", notice.owed_at.format("%FT%TZ"));
-    let note = notice.note.as_ref().map_or_else(|| when.clone(), |said| format!("{said}; {when}"));
-    Notice { note: Some(note), ..notice }
+/// Adds the time of the event to a notification that is delivered late.
+fn late(notification: Notification) -> Notification {
+    let when = format!("delivered late: true at {}", notification.queued_at.format("%FT%TZ"));
+    let note = notification.note.as_ref().map_or_else(|| when.clone(), |said| format!("{said}; {when}"));
+    Notification { note: Some(note), ..notification }
 }
 
-/// The next tick of an interval; never without one.
+/// Waits for the next tick of an interval, or forever without an interval.
 async fn tick(interval: Option<&mut tokio::time::Interval>) {
     match interval {
         Some(interval) => {

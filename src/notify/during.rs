@@ -1,4 +1,4 @@
-//! A time of the day on some days of the week. Pure.
+//! A time of day on certain days of the week. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,24 +9,24 @@ use chrono::{
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-/// The days of the week, as files and commands name them.
+/// Days of the week, as named in configuration files and commands.
 pub const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-/// A time of the day on some days of the week.
+/// A time of day on certain days of the week.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Form", into = "Form")]
 pub struct During {
-    /// The days on which it begins.
+    /// Days on which the time starts.
     pub weekdays: Vec<Weekday>,
-    /// When it begins.
+    /// Start time.
     pub from: NaiveTime,
-    /// When it ends; a time that is not after `from` is on the day after. Without it, the end of the day.
+    /// End time; on the following day if it is not after `from`. Absent for the end of the day.
     pub until: Option<NaiveTime>,
-    /// The zone of these times.
+    /// Timezone of the times.
     pub timezone: Tz,
 }
 
-/// How it is written as JSON: with the keys of the configuration.
+/// JSON form, with the keys of the configuration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Form {
@@ -45,13 +45,13 @@ pub fn every_day() -> Vec<Weekday> {
     WEEKDAYS.iter().filter_map(|day| weekday(day).ok()).collect()
 }
 
-/// Reads a day of the week by its three letters.
+/// Parses a day of the week from its three letters.
 pub fn weekday(text: &str) -> Result<Weekday, String> {
     let known = WEEKDAYS.contains(&text).then(|| text.parse().ok()).flatten();
     known.ok_or_else(|| format!("`{text}` is not a weekday; write one of {}", WEEKDAYS.join(", ")))
 }
 
-/// Reads a time of the day like `08:00`.
+/// Parses a time of day like `08:00`.
 pub fn time_of_day(text: &str) -> Result<NaiveTime, String> {
     NaiveTime::parse_from_str(text, "%H:%M")
         .map_err(|_| format!("`{text}` is not a time of the day; write it like 08:00"))
@@ -92,7 +92,7 @@ impl From<During> for Form {
     }
 }
 
-/// `mon-fri,sun 22:00-06:00 Europe/Warsaw`: days, times and zone, each of which may be left out.
+/// Parses `mon-fri,sun 22:00-06:00 Europe/Warsaw`: days, times and timezone, each of which is optional.
 impl FromStr for During {
     type Err = String;
 
@@ -117,7 +117,7 @@ impl FromStr for During {
     }
 }
 
-/// `mon-fri,sun`
+/// Parses days like `mon-fri,sun`.
 fn days(word: &str) -> Result<Vec<String>, String> {
     let place = |day: &str| weekday(day).map(|day| day.num_days_from_monday() as usize);
     let mut days = Vec::new();
@@ -140,17 +140,17 @@ impl fmt::Display for During {
 }
 
 impl During {
-    /// Whether it is that time.
+    /// Returns whether a time is included.
     pub fn contains(&self, now: DateTime<Utc>) -> bool {
         self.began(now).is_some()
     }
 
-    /// The day on which the time began that it is now.
+    /// Returns the day on which the current period started, if a time is included.
     fn began(&self, now: DateTime<Utc>) -> Option<chrono::NaiveDate> {
         let local = now.with_timezone(&self.timezone);
         let (day, time) = (local.date_naive(), local.time());
         let on = |day: chrono::NaiveDate| self.weekdays.contains(&day.weekday());
-        // What goes on after midnight belongs to the day on which it began.
+        // The part after midnight belongs to the day on which the period started.
         let is_over_night = self.until.is_some_and(|until| until <= self.from);
         let today = on(day) && self.from <= time && (is_over_night || self.until.is_none_or(|until| time < until));
         let before = day
@@ -159,7 +159,7 @@ impl During {
         if today { Some(day) } else { before }
     }
 
-    /// When it ends, if it is that time now. Where one time begins as another ends, they are one; no longer than a week.
+    /// Returns the end of the current period, if a time is included. Adjacent periods count as one, up to a week.
     pub fn open_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut end = self.end(now)?;
         while end - now < TimeDelta::days(7)
@@ -177,19 +177,20 @@ impl During {
             Some(until) => day.succ_opt()?.and_time(until),
             None => day.succ_opt()?.and_time(NaiveTime::MIN),
         };
-        // Of an hour that comes twice, the first may be over.
+        // In an hour that occurs twice, the first end may have passed already.
         let end = first_instant(self.timezone, local)?.to_utc();
         Some(if end > now { end } else { now + TimeDelta::minutes(1) })
     }
 }
 
-/// The instant of a local time; of one that the clocks skip, the first after the gap.
+/// Returns the instant of a local time. For a local time skipped by a clock change, the first instant after the gap is
+/// returned.
 pub fn first_instant(timezone: Tz, local: NaiveDateTime) -> Option<DateTime<Tz>> {
     let at = |local: NaiveDateTime| timezone.from_local_datetime(&local).earliest();
     if let Some(found) = at(local) {
         return Some(found);
     }
-    // Gaps end at full minutes and are shorter than a day (Samoa left out a whole one).
+    // Gaps end at full minutes and are not longer than a day (Samoa once skipped a whole day).
     let mut next = local.with_second(0)?;
     for _ in 0..=24 * 60 {
         next = next.checked_add_signed(TimeDelta::minutes(1))?;

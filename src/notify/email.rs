@@ -1,8 +1,8 @@
-//! E-mail by SMTP (RFC 5321): text and HTML, the screenshot within the HTML, one thread per incident.
+//! E-mail by SMTP (RFC 5321): text and HTML, with the screenshot in the HTML, and one thread per incident.
 //!
-//! A mail's `Message-ID` is made from the notice's id, so that a repeat is the same mail to whoever looks at it; what
-//! follows an opening refers to an id made from the key alone (RFC 5322, 3.6.4). Remembered is only who has a notice
-//! already that the server did not take for everyone.
+//! The `Message-ID` of a mail is derived from the notification id, so that mail clients recognize a repeat as the same
+//! mail. Later mails refer to the mail of the opening, whose id is derived from the dedup key alone (RFC 5322, 3.6.4).
+//! The receiver state only contains the recipients of a notification that the server did not accept for all of them.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,23 +22,23 @@ use super::config::{Email, MailTls};
 use super::message::{Message, Tone, Wording, screenshot};
 use super::{Notifier, Resolve, Tried, cut};
 use crate::bounded;
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 use crate::store::evidence::EvidenceFolder;
 
-/// How long one answer of the server may take.
+/// Maximum time for one response of the server.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long the whole exchange may take.
+/// Maximum time for the whole exchange.
 const EXCHANGE: Duration = Duration::from_mins(2);
-/// Characters of a subject.
+/// Maximum number of characters of a subject.
 pub(super) const MAX_SUBJECT_CHARS: usize = 200;
-/// Characters of the line that the text begins with.
+/// Maximum number of characters of the first line of the text.
 const MAX_TITLE_CHARS: usize = 500;
-/// Bytes of the text.
+/// Maximum number of bytes of the text.
 const TEXT: usize = 60_000;
-/// Bytes of a picture that is sent along: many servers take 10 MB in all, and base64 adds a third.
+/// Maximum number of bytes of an attached screenshot: many servers accept 10 MB in total, and base64 adds a third.
 const PICTURE: usize = 5 << 20;
 
-/// Writes mails.
+/// Notifier that sends e-mail.
 pub(super) struct Mailer {
     pub(super) config: Email,
     pub(super) wording: Wording,
@@ -46,7 +46,7 @@ pub(super) struct Mailer {
     pub(super) resolve: Resolve,
 }
 
-/// Whether a text is an address, with or without a name before it.
+/// Returns whether a text is an e-mail address, with or without a name.
 pub fn is_mailbox(text: &str) -> bool {
     text.parse::<Mailbox>().is_ok()
 }
@@ -80,24 +80,29 @@ fn html(message: &Message, has_picture: bool) -> String {
 }
 
 impl Mailer {
-    /// The mail of a notice. The error says what in the agent's file is wrong.
-    fn mail(&self, notice: &Notice, message: &Message, picture: Option<Vec<u8>>) -> Result<lettre::Message, String> {
+    /// Creates the mail of a notification. The error describes the problem in the agent configuration.
+    fn mail(
+        &self,
+        notification: &Notification,
+        message: &Message,
+        picture: Option<Vec<u8>>,
+    ) -> Result<lettre::Message, String> {
         let from: Mailbox = self.config.from.parse().map_err(|e| format!("`from`: {e}"))?;
         let domain = from.email.domain().to_owned();
         let id = |text: &str| format!("<{}@{domain}>", &cut::digest(text)[..32]);
-        let thread = id(&format!("{} to {}", notice.dedup_key(), notice.receiver));
+        let thread = id(&format!("{} to {}", notification.dedup_key(), notification.receiver));
         let mut builder = lettre::Message::builder().from(from).date_now();
-        // A subject is shorter than the line that the text begins with.
-        builder = builder.subject(self.wording.marked(notice, MAX_SUBJECT_CHARS).title);
+        // The subject is shorter than the first line of the text.
+        builder = builder.subject(self.wording.marked(notification, MAX_SUBJECT_CHARS).title);
         for to in &self.config.to {
             builder = builder.to(to.parse().map_err(|e| format!("`to`: {e}"))?);
         }
-        builder = if notice.event == Event::Opened {
+        builder = if notification.event == Event::Opened {
             builder.message_id(Some(thread))
         } else {
-            builder.message_id(Some(id(&notice.id))).in_reply_to(thread.clone()).references(thread)
+            builder.message_id(Some(id(&notification.id))).in_reply_to(thread.clone()).references(thread)
         };
-        // RFC 3834: nobody's holiday answers it.
+        // RFC 3834: prevents automatic replies.
         for (name, value) in [
             (HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated"),
             (HeaderName::new_from_ascii_str("X-Auto-Response-Suppress"), "All"),
@@ -118,12 +123,12 @@ impl Mailer {
         };
         builder.multipart(body).map_err(|e| format!("the mail cannot be written: {e}"))
     }
-    /// A connection that mail may be sent on: encrypted and logged in, as far as that is asked for.
+    /// Opens a connection that is ready to send mail: encrypted and logged in, as configured.
     async fn connect(&self) -> Result<AsyncSmtpConnection, Tried> {
         let Email { host, port, tls, login, .. } = &self.config;
         let hello = ClientId::default();
         let away = |error: SmtpError| {
-            // A login that is refused is one that somebody will mend.
+            // A rejected login can be corrected in the configuration.
             Tried::refused(problem(&error)).holds_all(None)
         };
         let encryption = match tls {
@@ -131,7 +136,7 @@ impl Mailer {
             MailTls::StartTls | MailTls::Implicit => Some(self.encryption().await?),
         };
         let at_once = encryption.clone().filter(|_| *tls == MailTls::Implicit);
-        // By itself it would resolve names on threads that wait. What TLS expects is still the name.
+        // The SMTP client itself would resolve names on blocking threads. TLS still verifies the name.
         let resolved = tokio::time::timeout(ANSWER, (self.resolve)(host.clone())).await;
         let resolved = resolved.unwrap_or_else(|_| Err(format!("no name server has answered for `{host}`")));
         let addresses = resolved.map_err(|why| Tried::refused(format!("mail server: {why}")).holds_all(None))?;
@@ -154,7 +159,8 @@ impl Mailer {
         Ok(connection)
     }
 
-    /// The system's roots, or where it has none those that browsers ship, and the file of `ca`.
+    /// Returns the TLS parameters with the root certificates of the system, or those of browsers if the system has
+    /// none, and those of the file `ca`.
     async fn encryption(&self) -> Result<TlsParameters, Tried> {
         let mut builder = TlsParameters::builder(self.config.host.clone());
         if rustls_native_certs::load_native_certs().certs.is_empty() {
@@ -170,8 +176,8 @@ impl Mailer {
         builder.build().map_err(|e| Tried::failed(format!("TLS: {e}")))
     }
 
-    /// Hands a mail over. `content` becomes true when the server may have begun to keep it.
-    /// `done` holds the addresses that have it already, and those that will never take it, and is added to.
+    /// Sends a mail. `content` becomes true as soon as the server may have accepted the mail. `done` contains the
+    /// addresses that have received the mail or will never receive it, and is extended.
     async fn hand_over(
         &self,
         mail: &lettre::Message,
@@ -183,10 +189,10 @@ impl Mailer {
             if error.is_permanent() { Tried::failed(problem(&error)) } else { Tried::refused(problem(&error)) }
         };
         let envelope = mail.envelope();
-        // A sender that is not allowed is ours to set right.
+        // A rejected sender address can be corrected in the configuration.
         let sender = |error: SmtpError| Tried::refused(problem(&error)).holds_all(None);
         connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(sender)?;
-        // Who is not known, or not served for now, does not keep the others from their mail.
+        // An address that is rejected, permanently or for now, does not prevent delivery to the others.
         let (mut taken, mut later, mut never) = (Vec::new(), None, None);
         for to in envelope.to().iter().filter(|to| !done.contains(&to.to_string())) {
             match connection.command(Rcpt::new(to.clone(), Vec::new())).await {
@@ -206,7 +212,7 @@ impl Mailer {
             connection.abort().await;
             return Err(match (later, never) {
                 (Some(problem), _) => Tried::refused(problem),
-                // Nobody of those who are named is known there.
+                // The server rejects all configured addresses.
                 (None, Some((_, problem))) if done.is_empty() => Tried::refused(problem),
                 (None, _) => return Ok(("nobody else takes it".to_owned(), None)),
             });
@@ -214,7 +220,7 @@ impl Mailer {
         connection.command(Data).await.map_err(refused)?;
         *content = true;
         let answer = connection.message(&mail.formatted()).await.map_err(|error| match error.status() {
-            // An answer says that it was not taken; without one nobody knows.
+            // A response states that the mail was not accepted; without one, the result is uncertain.
             Some(_) => refused(error),
             None => Tried::unsure(problem(&error)),
         })?;
@@ -226,7 +232,7 @@ impl Mailer {
     }
 }
 
-/// What went wrong, with the server's words.
+/// Returns the error message, with the response of the server.
 fn problem(error: &SmtpError) -> String {
     let mut text = format!("mail server: {error}");
     let mut next = std::error::Error::source(error);
@@ -242,19 +248,20 @@ fn problem(error: &SmtpError) -> String {
 
 #[async_trait]
 impl Notifier for Mailer {
-    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
-        // Who of several has this notice already, since another was refused for now.
-        let earlier = memo.filter(|memo| memo["notice"] == notice.id.as_str());
+    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
+        // Recipients that already received this notification when another recipient was rejected temporarily.
+        let earlier = memo
+            .filter(|memo| [&memo["notification"], &memo["notice"]].iter().any(|id| **id == notification.id.as_str()));
         let earlier = earlier.and_then(|memo| memo["done"].as_array()).into_iter().flatten();
         let mut done: BTreeSet<String> = earlier.filter_map(Json::as_str).map(ToOwned::to_owned).collect();
-        let mut message = self.wording.marked(notice, MAX_TITLE_CHARS);
+        let mut message = self.wording.marked(notification, MAX_TITLE_CHARS);
         message.text = cut::bytes(&message.text, TEXT);
-        // An end has no picture: it shows what no longer is.
-        let picture = match notice.event {
+        // A resolution has no screenshot, because it would show a past state.
+        let picture = match notification.event {
             Event::Resolved => None,
-            _ => screenshot(&self.evidence, &notice.incident).await.filter(|picture| picture.len() <= PICTURE),
+            _ => screenshot(&self.evidence, &notification.incident).await.filter(|picture| picture.len() <= PICTURE),
         };
-        let mail = match self.mail(notice, &message, picture) {
+        let mail = match self.mail(notification, &message, picture) {
             Ok(mail) => mail,
             Err(problem) => return Tried::failed(problem),
         };
@@ -262,7 +269,7 @@ impl Notifier for Mailer {
         match tokio::time::timeout(EXCHANGE, self.hand_over(&mail, &mut done, &mut content)).await {
             Ok(Ok((said, None))) => Tried::sent(said),
             Ok(Ok((_, Some(problem)))) => Tried::refused(format!("not taken for everyone: {problem}"))
-                .remember(serde_json::json!({"notice": notice.id, "done": done})),
+                .remember(serde_json::json!({"notification": notification.id, "done": done})),
             Ok(Err(tried)) => tried,
             Err(_) if content => Tried::unsure("mail server: no answer").holds_all(None),
             Err(_) => Tried::refused("mail server: no answer").holds_all(None),

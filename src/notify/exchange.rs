@@ -1,5 +1,5 @@
-//! One request to a receiver and its answer, bounded in time and size, and what the answer means where the receiver has
-//! no rules of its own.
+//! One HTTP request to a receiver and its response, limited in time and size, with a default interpretation of the
+//! response for receivers without rules of their own.
 
 use std::time::Duration;
 
@@ -10,39 +10,39 @@ use serde_json::Value as Json;
 use super::{Tried, cut};
 use crate::bounded::answer::{self, root};
 
-/// How long a receiver may take to answer.
+/// Maximum duration of a request.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
-/// No more of an answer is read.
+/// Maximum number of bytes read from a response body.
 const LARGEST: usize = 64 << 10;
-/// A receiver that asks for more is asked again after this: a wrong figure must not silence it for ever.
+/// Maximum delay that a receiver may ask for, so that a wrong value does not silence it forever.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
-/// An answer.
+/// Response of a receiver.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    /// How long the receiver wants to be left alone.
+    /// Delay that the receiver asked for.
     pub(super) retry_after: Option<Duration>,
-    /// The time after which its rate limit begins again, where it is given in seconds.
+    /// Time until the rate limit is reset, if given in seconds.
     pub(super) rate_limit_reset: Option<Duration>,
-    /// As much of the body as came.
+    /// The received part of the body.
     pub(super) body: String,
 }
 
 impl Reply {
-    /// The body as JSON, when it is.
+    /// Parses the body as JSON.
     pub(super) fn json(&self) -> Option<Json> {
         serde_json::from_str(&self.body).ok()
     }
 
-    /// The status and the beginning of the body, on one line.
+    /// Returns the status and the start of the body, in one line.
     pub(super) fn said(&self) -> String {
         let body = cut::chars(&cut::line(&self.body), 300);
         if body.is_empty() { self.status.to_string() } else { format!("{}: {body}", self.status) }
     }
 
-    /// What an answer with a good status means whose body may say otherwise: a web page where none belongs is that of a
-    /// proxy or a login, which took nothing.
+    /// Interprets a response with a good status whose body may contradict it: an unexpected web page comes from a proxy
+    /// or a login, which did not accept anything.
     pub(super) fn taken(&self) -> Tried {
         if self.body.trim_start().starts_with('<') {
             let problem = format!("a web page answered, not the receiver: {}", self.said());
@@ -51,19 +51,20 @@ impl Reply {
         Tried::sent(self.said())
     }
 
-    /// What an answer means by its status alone.
+    /// Interprets a response by its status alone.
     pub(super) fn judge(&self) -> Tried {
         let problem = || format!("the receiver answered {}", self.said());
         match self.status.as_u16() {
             200..=299 => Tried::sent(self.said()),
-            // Where it is, and as whom it is spoken to, is ours to set right: it stays queued until somebody has.
+            // A wrong URL or credential can be corrected in the configuration; the notification stays queued until
+            // then.
             300..=399 => Tried::refused(format!("{}; redirects are not followed", problem())).holds_all(None),
             401..=405 | 407 | 410 => {
                 Tried::refused(format!("{}; check its URL and credential", problem())).holds_all(None)
             }
-            // Too much, or not there at all: whatever else is owed would fare no better.
+            // Rate limited or unreachable: this affects all other notifications as well.
             429 | 502..=504 => Tried::refused(problem()).holds_all(self.retry_after),
-            // It may be this notice that it stumbles over.
+            // The problem may be limited to this notification.
             408 | 425 | 500..=599 => match self.retry_after {
                 Some(wait) => Tried::refused(problem()).holds_all(Some(wait)),
                 None => Tried::refused(problem()),
@@ -73,12 +74,12 @@ impl Reply {
     }
 }
 
-/// Sends a request. Without an answer, what that means for the notice.
+/// Sends a request. Without a response, the error is the result of the delivery attempt.
 pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, Tried> {
     exchange_within(request, LARGEST).await
 }
 
-/// As [`exchange`], with up to `max_bytes` of the answer's body.
+/// Sends a request like [`exchange`] and reads up to `max_bytes` of the response body.
 pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes: usize) -> Result<Reply, Tried> {
     match request.timeout(TIMEOUT).send().await {
         Ok(mut answer) => {
@@ -88,12 +89,12 @@ pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes:
                 value.and_then(|text| answer::retry_after(text, Utc::now())).map(bounded)
             };
             let (retry_after, rate_limit_reset) = (header("retry-after"), header("ratelimit-reset"));
-            // The status has come and counts; a body that is cut off is as good as its beginning.
+            // The status is already received and decides; a truncated body is sufficient.
             let body = answer::body(&mut answer, max_bytes).await.bytes;
             Ok(Reply { status, retry_after, rate_limit_reset, body: String::from_utf8_lossy(&body).into_owned() })
         }
-        // Without a connection nothing can have arrived; any other error leaves a doubt. The URL may hold a token, so it
-        // is not repeated.
+        // Without a connection the notification cannot have arrived; after any other error it may have. The URL is
+        // omitted, because it may contain a token.
         Err(error) if error.is_connect() => {
             Err(Tried::refused(format!("no connection: {}", root(&error.without_url()))).holds_all(None))
         }
@@ -104,7 +105,7 @@ pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes:
     }
 }
 
-/// A wait that somebody asks for, within reason.
+/// Limits a delay that a receiver asked for.
 pub(super) fn bounded(wait: Duration) -> Duration {
     wait.min(LONGEST_WAIT)
 }

@@ -1,8 +1,9 @@
-//! What operators do at receivers: an incident that is acknowledged or resolved there is acknowledged or resolved here.
+//! Actions of operators at receivers: an incident that is acknowledged or resolved there is acknowledged or resolved
+//! here as well.
 //!
-//! A notifier that learns of such an action hands it over a [`FeedbackChannel`]; the assembly makes an operator command of
-//! it. What was handed over is noted beside the notifier's own state, before and after, so that a crash in between hands
-//! it over again, which changes nothing, and what came from a receiver is not sent back to it.
+//! A notifier that receives such an action sends it through a [`FeedbackChannel`], and the application turns it into an
+//! operator command. Each action is recorded beside the notifier's own state, before and after sending. So a crash in
+//! between only sends it again, which changes nothing, and an action that came from a receiver is not sent back to it.
 
 use std::sync::Arc;
 
@@ -11,48 +12,48 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::{Result, Store};
 
-/// Prefix of the keys under which actions at the receiver are noted, among all that is stored for it.
+/// Prefix of the receiver state keys under which actions at the receiver are recorded.
 pub(super) const FEEDBACK: &str = "feedback/";
-/// Field of a notifier's state in which it finds what is noted under [`FEEDBACK`].
+/// Field of a notifier's state that contains the record under [`FEEDBACK`].
 pub(super) const AT_RECEIVER: &str = "at_receiver";
 
-/// What an operator did at a receiver.
+/// Type of an operator's action at a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperatorAction {
-    /// Acknowledged an incident.
+    /// The operator acknowledged an incident.
     Acknowledge,
-    /// Took an acknowledgement back, or let it expire.
+    /// The operator withdrew an acknowledgement, or it expired.
     Unacknowledge {
-        /// The author of the acknowledgement that is no longer.
+        /// Author of the withdrawn acknowledgement.
         of: String,
     },
-    /// Resolved all incidents of a notification.
+    /// The operator resolved all incidents of a notification.
     Resolve,
 }
 
 /// An action of an operator at a receiver.
 #[derive(Debug)]
 pub struct Feedback {
-    /// The dedup key of the notification, with or without the store's identity.
+    /// Dedup key of the notification, with or without the store's identity.
     pub key: String,
-    /// What was done.
+    /// Type of the action.
     pub action: OperatorAction,
-    /// Who did it, and where: `Ania Nowak (PagerDuty)`.
+    /// Author and receiver: `Ania Nowak (PagerDuty)`.
     pub author: String,
-    /// Takes what became of it, or why nothing did.
+    /// Channel for the result of the action, or the reason why it was rejected.
     pub answer: oneshot::Sender<std::result::Result<String, String>>,
 }
 
-/// Where a notifier hands over what operators did, and what is noted of it.
+/// Channel through which a notifier sends and records the actions of operators.
 pub(crate) struct FeedbackChannel {
-    /// The receiver's name.
+    /// Name of the receiver.
     pub(super) receiver: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) sender: mpsc::Sender<Feedback>,
 }
 
 impl FeedbackChannel {
-    /// Hands over an action. Returns what became of it or why it was refused, or `None` when the agent stops.
+    /// Sends an action. Returns its result or the reason why it was rejected, or `None` if the agent is stopping.
     pub(super) async fn send(
         &self,
         key: &str,
@@ -64,12 +65,12 @@ impl FeedbackChannel {
         answered.await.ok()
     }
 
-    /// Returns all that is stored for the receiver, by key.
+    /// Returns all receiver states, by key.
     pub(super) async fn stored(&self) -> Result<Vec<(String, Json)>> {
         self.store.memos(&self.receiver).await
     }
 
-    /// Notes what was done at the receiver to the incident with a key; `None` removes the note.
+    /// Records an action at the receiver for the incident with a dedup key. `None` deletes the record.
     pub(super) async fn note(&self, key: &str, note: Option<&Json>) -> Result<()> {
         self.store.keep_memo(&self.receiver, &format!("{FEEDBACK}{key}"), note, chrono::Utc::now()).await
     }

@@ -1,47 +1,51 @@
-//! The one line of a notice that a phone shows whole: how loud, which scenario, what is wrong, and where. Pure.
+//! Headline of a notification, short enough for a phone: severity, scenario, problem and place. Pure.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::{cut, trial};
-use crate::incident::{Ending, Event, Incident, Notice};
+use crate::incident::{Ending, Event, Incident, Notification};
 use crate::outcome::Verdict;
 use crate::scenario::Pretty;
 
-/// Characters of what is wrong.
+/// Maximum number of characters for the problem.
 const WRONG: usize = 110;
-/// Characters of where.
+/// Maximum number of characters for the place.
 const WHERE: usize = 80;
 
-/// One line for people: `[CRITICAL] Shop checkout failed at waw-1: click button "Pay now": no such element at https://…`.
-pub fn headline(notice: &Notice) -> String {
-    let incident = &notice.incident;
+/// Returns a headline like `[CRITICAL] Shop checkout failed at waw-1: click button "Pay now": no such element at
+/// https://…`.
+pub fn headline(notification: &Notification) -> String {
+    let incident = &notification.incident;
     if trial::is_trial(incident) {
-        return trial::headline(notice);
+        return trial::headline(notification);
     }
     let severity = incident.severity.as_str().to_uppercase();
-    let more = notice.others.len() + notice.uncounted;
+    let more = notification.others.len() + notification.uncounted;
     let name = if more == 0 { incident.name.clone() } else { format!("{} and {more} more", incident.name) };
-    if notice.event == Event::Resolved {
-        return resolved(notice, &name, more);
+    if notification.event == Event::Resolved {
+        return resolved(notification, &name, more);
     }
-    // What an opening gathered stands below; why it is sent at all, or now, stands here.
-    let is_news = |part: &&str| notice.event != Event::Opened || NEWS.iter().any(|begin| part.starts_with(begin));
-    let parts = notice.note.iter().flat_map(|note| note.split("; ")).filter(is_news);
+    // The incidents collected by an opening are listed in the text. The headline contains only the notes that explain
+    // why or when it is sent.
+    let is_news = |part: &&str| notification.event != Event::Opened || NEWS.iter().any(|begin| part.starts_with(begin));
+    let parts = notification.note.iter().flat_map(|note| note.split("; ")).filter(is_news);
     let parts: Vec<String> = parts.map(beside_the_count).collect();
     let note = if parts.is_empty() { String::new() } else { format!(", {}", parts.join("; ")) };
     let place = &incident.location;
-    if notice.event == Event::Digest {
-        return digest(notice, &name);
+    if notification.event == Event::Digest {
+        return digest(notification, &name);
     }
     if let Some(unwatched) = &incident.unwatched {
         let wrong = wrong(incident).map(|wrong| format!("; was: {wrong}")).unwrap_or_default();
         let since = minute(unwatched.since);
         return format!("[{severity}] {name} at {place}: not watched, nothing is known since {since}{note}{wrong}");
     }
-    let still = match notice.event {
-        Event::Reminder => format!(" for {}, since {}", lasted(incident, notice.owed_at), minute(incident.opened_at)),
+    let still = match notification.event {
+        Event::Reminder => {
+            format!(" for {}, since {}", lasted(incident, notification.queued_at), minute(incident.opened_at))
+        }
         _ => String::new(),
     };
     if incident.subject.is_agent() {
@@ -49,10 +53,10 @@ pub fn headline(notice: &Notice) -> String {
     }
     if incident.subject.slo_of().is_some() {
         let wrong = incident.message.as_deref().map(|message| format!(": {message}"));
-        let burns = if notice.event == Event::Reminder { "still burns" } else { "burns" };
+        let burns = if notification.event == Event::Reminder { "still burns" } else { "burns" };
         return format!("[{severity}] {name}: the error budget {burns}{still}{note}{}", wrong.unwrap_or_default());
     }
-    let verb = match (notice.event, incident.verdict) {
+    let verb = match (notification.event, incident.verdict) {
         (Event::Reminder, Verdict::Failed) => "still failing",
         (Event::Reminder, Verdict::Degraded) => "still degraded",
         (_, verdict) => verdict.as_str(),
@@ -61,19 +65,19 @@ pub fn headline(notice: &Notice) -> String {
     format!("[{severity}] {name} {verb} at {place}{still}{note}{wrong}")
 }
 
-/// A part of a note as it stands in the line, which says before how many there are in all.
+/// Rewords a note for the headline, which has already stated the total number.
 fn beside_the_count(part: &str) -> String {
     let new = part.strip_suffix(" in all").and_then(|part| part.split_once(" more, "));
     new.map_or_else(|| part.to_owned(), |(new, _)| format!("{new} of them new"))
 }
 
-/// What notes of an opening begin with that say why it is sent at all, or now.
+/// Prefixes of the notes that explain why an opening is sent at all, or sent now.
 const NEWS: [&str; 5] = ["is flapping", "silent until", "nobody has", "delivered late", "for `"];
 
-/// The line of a digest: how much was held back, and what speaks for it.
-fn digest(notice: &Notice, name: &str) -> String {
-    let incident = &notice.incident;
-    let held = notice.note.as_deref().unwrap_or("held back");
+/// Returns the headline of a digest: the number of suppressed notifications, and the incident that represents them.
+fn digest(notification: &Notification, name: &str) -> String {
+    let incident = &notification.incident;
+    let held = notification.note.as_deref().unwrap_or("held back");
     let (severity, is) = if incident.is_open() {
         (incident.severity.as_str().to_uppercase(), ": ")
     } else {
@@ -83,18 +87,18 @@ fn digest(notice: &Notice, name: &str) -> String {
     format!("[{severity}] {held}: {name} at {}{wrong}", incident.location)
 }
 
-/// The line of the end: what had been wrong, and for how long.
-fn resolved(notice: &Notice, name: &str, more: usize) -> String {
-    let incident = &notice.incident;
-    let after = lasted(incident, incident.resolved_at.unwrap_or(notice.owed_at));
-    let endings = || std::iter::once(incident.ending).chain(notice.others.iter().map(|other| other.ending));
+/// Returns the headline of a resolution: the former problem, and its duration.
+fn resolved(notification: &Notification, name: &str, more: usize) -> String {
+    let incident = &notification.incident;
+    let after = lasted(incident, incident.resolved_at.unwrap_or(notification.queued_at));
+    let endings = || std::iter::once(incident.ending).chain(notification.others.iter().map(|other| other.ending));
     let was = wrong(incident).map(|wrong| format!("; was: {wrong}")).unwrap_or_default();
     let (is, works) = if more == 0 { ("is", "works") } else { ("are", "work") };
     let unlike = endings().filter(|ending| *ending != incident.ending).count();
     if unlike > 0 {
         let count = |wanted: Option<Ending>| endings().filter(|ending| *ending == wanted).count();
         let all = [
-            (count(None) + notice.uncounted, "recovered"),
+            (count(None) + notification.uncounted, "recovered"),
             (count(Some(Ending::Removed)), "removed and no longer monitored"),
             (count(Some(Ending::Paused)), "paused and not monitored for now"),
             (count(Some(Ending::ByHand)), "resolved by hand"),
@@ -112,7 +116,7 @@ fn resolved(notice: &Notice, name: &str, more: usize) -> String {
         }
         None if incident.subject.is_agent() => format!("[RESOLVED] {name} is well again after {after}{was}"),
         None if incident.subject.slo_of().is_some() => {
-            // What is said of it then is how much of it is used.
+            // The message of a resolved error budget contains its used share.
             let used = incident.message.as_deref().map(|message| format!("; {message}")).unwrap_or_default();
             format!("[RESOLVED] {name}: the error budget no longer burns, after {after}{used}")
         }
@@ -120,13 +124,13 @@ fn resolved(notice: &Notice, name: &str, more: usize) -> String {
     }
 }
 
-/// What is wrong and where, each once.
+/// Returns the problem and the place, without repetitions.
 fn wrong(incident: &Incident) -> Option<String> {
     let message = incident.message.as_deref().map(|message| {
-        // What was expected is in the text below.
+        // The expected value is part of the text below the headline.
         cut::chars(message.split(": expected ").next().unwrap_or(message), WRONG)
     });
-    // A step that is no more than a URL is said by where it happened.
+    // A step name that only consists of a URL is already included as the place.
     let step = incident.step.as_deref().filter(|step| !step.contains("://") || message.is_none());
     let mut parts: Vec<String> = step.map(|step| cut::chars(step, WRONG)).into_iter().collect();
     parts.extend(message);
@@ -142,13 +146,13 @@ fn wrong(incident: &Incident) -> Option<String> {
     Some(line)
 }
 
-/// Whether a line names the URL, or its host and port, already.
+/// Returns whether a line already contains the URL, or its host and port.
 fn mentions(line: &str, target: &str) -> bool {
     let host = target.split_once("://").map_or(target, |(_, rest)| rest).split('/').next().unwrap_or(target);
     line.contains(target) || (!host.is_empty() && line.contains(host))
 }
 
-/// How long an incident has been open at a point in time, to the second, from an hour on to the minute.
+/// Returns the time for which an incident has been open, rounded to seconds, or to minutes from one hour.
 fn lasted(incident: &Incident, until: DateTime<Utc>) -> Pretty {
     let seconds = (until - incident.opened_at).num_seconds().unsigned_abs();
     Pretty(Duration::from_secs(if seconds >= 3600 { seconds / 60 * 60 } else { seconds }))
@@ -169,28 +173,28 @@ mod tests {
     }
 
     /// A check that answered 500, alone in its notice.
-    fn notice(event: Event) -> Notice {
-        let mut notice = sample();
-        notice.event = event;
-        notice.owed_at = at(7320);
-        (notice.others, notice.uncounted, notice.note) = (Vec::new(), 0, None);
-        let incident = &mut notice.incident;
+    fn notification(event: Event) -> Notification {
+        let mut notification = sample();
+        notification.event = event;
+        notification.queued_at = at(7320);
+        (notification.others, notification.uncounted, notification.note) = (Vec::new(), 0, None);
+        let incident = &mut notification.incident;
         incident.name = "Cart".into();
         incident.step = Some("GET https://shop.example.com/cart".into());
         incident.message = Some("GET answered 500: expected a status from 200 to 299, saw 500".into());
         incident.target = Some("https://shop.example.com/cart".into());
         incident.resolved_at = (event == Event::Resolved).then(|| at(750));
-        notice
+        notification
     }
 
     #[test]
     fn the_line_says_how_loud_what_where_and_since_when_once() {
-        let check = |change: &dyn Fn(&mut Notice), event: Event, expected: &str| {
-            let mut notice = notice(event);
-            change(&mut notice);
-            assert_eq!(headline(&notice), expected);
+        let check = |change: &dyn Fn(&mut Notification), event: Event, expected: &str| {
+            let mut notification = notification(event);
+            change(&mut notification);
+            assert_eq!(headline(&notification), expected);
         };
-        let none = |_: &mut Notice| {};
+        let none = |_: &mut Notification| {};
         let wrong = "GET answered 500 at https://shop.example.com/cart";
         check(&none, Event::Opened, &format!("[CRITICAL] Cart failed at waw-1: {wrong}"));
         check(
@@ -200,9 +204,9 @@ mod tests {
         );
         check(&none, Event::Resolved, &format!("[RESOLVED] Cart works again at waw-1 after 12m30s; was: {wrong}"));
         let ended = |ending: Ending| {
-            move |notice: &mut Notice| {
-                notice.incident.ending = Some(ending);
-                notice.incident.ending_reason = Some("ania: known".into()).filter(|_| ending == Ending::ByHand);
+            move |notification: &mut Notification| {
+                notification.incident.ending = Some(ending);
+                notification.incident.ending_reason = Some("ania: known".into()).filter(|_| ending == Ending::ByHand);
             }
         };
         check(
@@ -221,9 +225,9 @@ mod tests {
             &format!("[RESOLVED] Cart is resolved by hand after 12m30s by ania: known; was: {wrong}"),
         );
         // One of two was removed: nothing says that it works.
-        let one_removed = |notice: &mut Notice| {
-            let other = Incident { ending: Some(Ending::Removed), ..notice.incident.clone() };
-            notice.others = vec![Affected::of(&other)];
+        let one_removed = |notification: &mut Notification| {
+            let other = Incident { ending: Some(Ending::Removed), ..notification.incident.clone() };
+            notification.others = vec![Affected::of(&other)];
         };
         check(
             &one_removed,
@@ -233,23 +237,23 @@ mod tests {
             ),
         );
         // A host that the message names is not said twice.
-        let refused = |notice: &mut Notice| {
-            notice.incident.message = Some("no connection to shop.example.com:443: refused".into());
-            notice.incident.target = Some("https://shop.example.com:443/cart".into());
+        let refused = |notification: &mut Notification| {
+            notification.incident.message = Some("no connection to shop.example.com:443: refused".into());
+            notification.incident.target = Some("https://shop.example.com:443/cart".into());
         };
         check(
             &refused,
             Event::Opened,
             "[CRITICAL] Cart failed at waw-1: no connection to shop.example.com:443: refused",
         );
-        let noted = |notice: &mut Notice| notice.note = Some("was status 500, is timeout".into());
+        let noted = |notification: &mut Notification| notification.note = Some("was status 500, is timeout".into());
         check(&noted, Event::Updated, &format!("[CRITICAL] Cart failed at waw-1, was status 500, is timeout: {wrong}"));
-        let many = |note: &'static str| move |notice: &mut Notice| notice.note = Some(note.into());
+        let many = |note: &'static str| move |notification: &mut Notification| notification.note = Some(note.into());
         let flaps = "is flapping: 5 changes in 4m; silent until nothing has changed for 4m";
         check(&many(flaps), Event::Opened, &format!("[CRITICAL] Cart failed at waw-1, {flaps}: {wrong}"));
-        let widened = |notice: &mut Notice| {
-            notice.note = Some("9 more, 40 in all; causes: 38 × status 500, 2 × timeout".into());
-            notice.uncounted = 39;
+        let widened = |notification: &mut Notification| {
+            notification.note = Some("9 more, 40 in all; causes: 38 × status 500, 2 × timeout".into());
+            notification.uncounted = 39;
         };
         let causes = "causes: 38 × status 500, 2 × timeout";
         check(
@@ -268,9 +272,9 @@ mod tests {
             Event::Digest,
             &format!("[CRITICAL] 2 held back within the hour, 1 of them over: Cart at waw-1: {wrong}"),
         );
-        let over = |notice: &mut Notice| {
-            notice.note = Some("1 held back within the hour, 1 of them over".into());
-            notice.incident.resolved_at = Some(at(750));
+        let over = |notification: &mut Notification| {
+            notification.note = Some("1 held back within the hour, 1 of them over".into());
+            notification.incident.resolved_at = Some(at(750));
         };
         check(
             &over,
@@ -278,8 +282,8 @@ mod tests {
             &format!("[RESOLVED] 1 held back within the hour, 1 of them over: Cart at waw-1; was: {wrong}"),
         );
         // Nobody says that it still fails of what nobody looks at.
-        let unwatched = |notice: &mut Notice| {
-            notice.incident.unwatched =
+        let unwatched = |notification: &mut Notification| {
+            notification.incident.unwatched =
                 Some(crate::incident::Unwatched { since: at(600), reason: "s/a.yaml: cannot be read".into() });
         };
         check(
@@ -289,10 +293,10 @@ mod tests {
                 "[CRITICAL] Cart at waw-1: not watched, nothing is known since 2027-01-15 08:10 UTC; was: {wrong}"
             ),
         );
-        let agent = |notice: &mut Notice| {
-            notice.incident.subject = Subject::agent("waw-1");
-            notice.incident.name = "wachta at waw-1".into();
-            notice.incident.message = Some("cart is not watched: s/a.yaml: cannot be read".into());
+        let agent = |notification: &mut Notification| {
+            notification.incident.subject = Subject::agent("waw-1");
+            notification.incident.name = "wachta at waw-1".into();
+            notification.incident.message = Some("cart is not watched: s/a.yaml: cannot be read".into());
         };
         check(&agent, Event::Opened, "[CRITICAL] wachta at waw-1: cart is not watched: s/a.yaml: cannot be read");
     }

@@ -1,7 +1,8 @@
-//! Telling people: one file per kind of receiver, and the courier that delivers what is owed.
+//! Delivery of notifications: one file per kind of receiver, and the service that delivers the outbox.
 //!
-//! A notifier says how a try ended and what it was told about the next one; whether and when to try again is the
-//! courier's. A new kind of receiver is a file here, its keys in the agent's file, and a line in [`notifier`].
+//! A notifier reports the result of an attempt and the delay that the receiver asked for. The service decides about
+//! further attempts. A new kind of receiver needs a file here, its keys in the agent configuration, and a line in
+//! [`notifier`].
 
 mod alertmanager;
 mod alerts;
@@ -43,7 +44,7 @@ use serde_json::Value as Json;
 
 pub use crate::bounded::credential;
 use crate::diagnostic::credentials;
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 use crate::outcome::RunId;
 use crate::secret::Masker;
 use crate::store::Delivery;
@@ -63,19 +64,19 @@ pub use headline::headline;
 pub use trial::{Trial, trial};
 pub use zabbix::{DEFAULT_INTERVAL as ZABBIX_INTERVAL, ZabbixAccess, ZabbixApi, ZabbixConnect};
 
-/// The name of the receiver that is always there.
+/// Name of the built-in receiver that writes to the log.
 pub const LOG: &str = "log";
 
-/// What notifiers work with.
+/// Services that notifiers use.
 #[derive(Clone)]
 pub struct Tools {
-    /// Talks HTTP; follows no redirects.
+    /// HTTP client; does not follow redirects.
     pub client: reqwest::Client,
-    /// Where screenshots are.
+    /// Folder of the screenshots.
     pub evidence: EvidenceFolder,
-    /// Resolves the names of hosts that are not reached by HTTP.
+    /// Resolver for the names of hosts that are not reached by HTTP.
     pub resolve: Resolve,
-    /// Settings of TLS for connections that are not HTTP.
+    /// TLS settings of connections other than HTTP.
     pub tls: Arc<rustls::ClientConfig>,
     /// Opens the API of Zabbix.
     pub zabbix: ZabbixConnect,
@@ -87,21 +88,22 @@ impl fmt::Debug for Tools {
     }
 }
 
-/// Resolves the name of a host, or gives the address that it is; the error says what is wrong. It never gives none.
+/// Resolves the name of a host, or parses an address. The list of addresses is never empty; the error describes the
+/// problem.
 pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Vec<IpAddr>, String>> + Send + Sync>;
 
-/// How a try ended, and what that means for the next.
+/// Result of a delivery attempt, with the consequences for the next one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tried {
-    /// How it ended.
+    /// Result of the attempt.
     delivery: Delivery,
-    /// How long the receiver wants to be left alone.
+    /// Delay that the receiver asked for.
     wait: Option<Duration>,
-    /// Whether what stood in the way stands in the way of every notice, and not of this one alone.
+    /// Whether the problem affects all notifications to the receiver and not only this one.
     holds_all: bool,
-    /// What has to be remembered of the notice's key from now on; none: what was remembered stays.
+    /// New receiver state for the dedup key, or `None` to keep the current one.
     memo: Option<Json>,
-    /// What the receiver said, for people.
+    /// Response of the receiver, for people.
     said: String,
 }
 
@@ -110,30 +112,30 @@ impl Tried {
         Self { delivery, wait: None, holds_all: false, memo: None, said }
     }
 
-    /// The receiver took it, and said this.
+    /// Creates the result for a notification that the receiver accepted, with its response.
     fn sent(said: impl Into<String>) -> Self {
         Self::new(Delivery::Sent, said.into())
     }
 
-    /// It surely did not take it; it may later.
+    /// Creates the result for a notification that the receiver surely did not accept, but may accept later.
     fn refused(problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self::new(Delivery::Refused(problem.clone()), problem)
     }
 
-    /// It may have taken it.
+    /// Creates the result for a notification that the receiver may have accepted.
     fn unsure(problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self::new(Delivery::Unsure(problem.clone()), problem)
     }
 
-    /// It never will.
+    /// Creates the result for a notification that can never be delivered.
     fn failed(problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self::new(Delivery::Failed(problem.clone()), problem)
     }
 
-    /// The receiver is away, or has had enough: nothing else gets through either.
+    /// Marks the problem as affecting all notifications, because the receiver is unreachable or limits their rate.
     fn holds_all(mut self, wait: Option<Duration>) -> Self {
         self.holds_all = true;
         self.wait = wait;
@@ -145,7 +147,7 @@ impl Tried {
         self
     }
 
-    /// Without secrets.
+    /// Masks the secrets in all texts.
     fn masked(mut self, masker: &Masker) -> Self {
         for text in [&mut self.said].into_iter().chain(match &mut self.delivery {
             Delivery::Sent => None,
@@ -157,47 +159,48 @@ impl Tried {
     }
 }
 
-/// One way to tell people.
+/// Implementation of a kind of receiver.
 #[async_trait]
 pub(crate) trait Notifier: Send + Sync {
-    /// Tries once. `memo` is what was remembered of the notice's key.
-    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried;
+    /// Makes one delivery attempt. `memo` is the receiver state of the notification's dedup key.
+    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried;
 
-    /// Whether it remembers anything.
+    /// Returns whether the notifier keeps receiver state.
     fn remembers(&self) -> bool {
         false
     }
 
-    /// What is added once a notice is taken and marked; a failure is its own.
-    async fn embellish(&self, _notice: &Notice, _memo: Option<&Json>) {}
+    /// Adds optional details after a notification was delivered and recorded. Errors are handled by the notifier
+    /// itself.
+    async fn embellish(&self, _notice: &Notification, _memo: Option<&Json>) {}
 
-    /// The least time between two tries, by the receiver's own rules.
+    /// Returns the minimum time between two attempts, according to the receiver's own rules.
     fn gap(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// How often it is told again of all that is remembered.
+    /// Returns the interval at which open incidents are sent again, or `None` if they are not.
     fn resends_every(&self) -> Option<Duration> {
         None
     }
 
-    /// Whether it learns what operators do at the receiver.
+    /// Returns whether the notifier receives the actions of operators at the receiver.
     fn has_feedback(&self) -> bool {
         false
     }
 
-    /// Hands over what operators do at the receiver, as long as it is polled; never returns.
+    /// Forwards the actions of operators at the receiver while it is polled. Never returns.
     async fn receive(&self, _channel: &FeedbackChannel) {
         std::future::pending::<()>().await;
     }
 
-    /// Tells it again of all that is remembered, by key; gives the keys that are over.
+    /// Sends all open incidents again, given by their receiver states. Returns the keys to delete.
     async fn resend(&self, _memos: &[(String, Json)], _now: DateTime<Utc>) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// What tells a receiver.
+/// Creates the notifier of a receiver.
 fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifier> {
     let wording = message::Wording::new(&receiver.templates, links);
     let client = tools.client.clone();
@@ -223,7 +226,7 @@ fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifi
     }
 }
 
-/// Knows all that a receiver's answers must not show.
+/// Returns a masker for all secrets that may occur in the responses of a receiver.
 async fn masker(receiver: &Receiver) -> Masker {
     let masker = Masker::default();
     for credential in receiver.kind.credentials() {
@@ -236,46 +239,47 @@ async fn masker(receiver: &Receiver) -> Masker {
     masker
 }
 
-/// Links that begin with `web.external_url`.
+/// Links below `web.external_url`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
     base: Option<url::Url>,
 }
 
 impl Links {
-    /// Without a base there are no links.
+    /// Creates the links below `base`. If it is absent, all methods return `None`.
     pub fn new(base: Option<url::Url>) -> Self {
         Self { base }
     }
 
-    /// The page of the incident that a notice is about: the one that its key is of.
-    pub fn incident(&self, notice: &Notice) -> Option<String> {
-        let key = percent_encoding::utf8_percent_encode(&notice.key, percent_encoding::NON_ALPHANUMERIC).to_string();
+    /// Returns the URL of the incident page, for the incident that the dedup key belongs to.
+    pub fn incident(&self, notification: &Notification) -> Option<String> {
+        let key =
+            percent_encoding::utf8_percent_encode(&notification.key, percent_encoding::NON_ALPHANUMERIC).to_string();
         self.to(crate::names::path::INCIDENT, &key)
     }
 
-    /// Where it can be silenced and taken over, while it is open.
-    pub fn silence(&self, notice: &Notice) -> Option<String> {
-        let is_over = notice.event == Event::Resolved || !notice.incident.is_open();
-        (!is_over).then(|| self.incident(notice)).flatten().map(|page| format!("{page}#silence"))
+    /// Returns the URL where the incident can be silenced and acknowledged, while it is open.
+    pub fn silence(&self, notification: &Notification) -> Option<String> {
+        let is_over = notification.event == Event::Resolved || !notification.incident.is_open();
+        (!is_over).then(|| self.incident(notification)).flatten().map(|page| format!("{page}#silence"))
     }
 
-    /// The page of the run that a notice is about.
-    pub fn run(&self, notice: &Notice) -> Option<String> {
-        self.run_of(notice.incident.last_run)
+    /// Returns the URL of the run page of a notification.
+    pub fn run(&self, notification: &Notification) -> Option<String> {
+        self.run_of(notification.incident.last_run)
     }
 
-    /// The page of a run.
+    /// Returns the URL of a run page.
     pub fn run_of(&self, run: RunId) -> Option<String> {
         self.to(crate::names::path::RUN, &run.to_string())
     }
 
-    /// The screenshot of a notice.
-    pub fn screenshot(&self, notice: &Notice) -> Option<String> {
-        self.to(crate::names::path::EVIDENCE, notice.incident.screenshot.as_deref()?)
+    /// Returns the URL of a notification's screenshot.
+    pub fn screenshot(&self, notification: &Notification) -> Option<String> {
+        self.to(crate::names::path::EVIDENCE, notification.incident.screenshot.as_deref()?)
     }
 
-    /// What links begin with.
+    /// Returns the base of all links.
     pub fn base(&self) -> Option<&url::Url> {
         self.base.as_ref()
     }

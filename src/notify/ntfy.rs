@@ -1,4 +1,4 @@
-//! ntfy: a message as JSON to the server's root (docs.ntfy.sh/publish, "Publish as JSON").
+//! ntfy: a message as JSON to the root of the server (docs.ntfy.sh/publish, "Publish as JSON").
 
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
@@ -7,23 +7,23 @@ use super::config::Ntfy;
 use super::exchange::exchange;
 use super::message::{Message, Tone, Wording};
 use super::{Notifier, Tried, cut};
-use crate::incident::Notice;
+use crate::incident::Notification;
 
-/// Bytes of a message; what is longer becomes a file that nobody reads.
+/// Maximum number of bytes of a message; ntfy converts longer ones to file attachments.
 const LARGEST: usize = 4096;
-/// Bytes of a title, well below what any server takes in a header.
+/// Maximum number of bytes of a title, well below the header limit of all servers.
 const TITLE: usize = 250;
-/// At most three actions.
+/// Maximum number of actions.
 const ACTIONS: usize = 3;
 
-/// Publishes to a topic.
+/// Notifier that publishes to a topic.
 pub(super) struct Topic {
     pub(super) client: reqwest::Client,
     pub(super) config: Ntfy,
     pub(super) wording: Wording,
 }
 
-/// What is published, but for the topic.
+/// Returns the request body without the topic.
 pub(super) fn body(message: &Message) -> Json {
     let (priority, tag) = match message.tone {
         Tone::Critical => (5, "rotating_light"),
@@ -39,7 +39,7 @@ pub(super) fn body(message: &Message) -> Json {
         .collect();
     let mut body = json!({
         "title": cut::bytes(&message.title, TITLE),
-        // Without a message ntfy says "triggered".
+        // Without a message, ntfy shows "triggered".
         "message": cut::bytes(if message.text.is_empty() { &message.title } else { &message.text }, LARGEST),
         "priority": priority,
         "tags": [tag],
@@ -53,15 +53,15 @@ pub(super) fn body(message: &Message) -> Json {
 
 #[async_trait]
 impl Notifier for Topic {
-    async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, _memo: Option<&Json>) -> Tried {
         let topic = match self.config.topic.read().await {
             Ok(topic) => topic,
             Err(problem) => return Tried::refused(problem),
         };
-        // The limit is one of bytes; where characters take more than one, half as many are left.
-        let message = self.wording.marked(notice, TITLE);
+        // The limit is in bytes. If characters take more than one byte, half as many characters are kept.
+        let message = self.wording.marked(notification, TITLE);
         let is_short = message.title.len() <= TITLE;
-        let message = if is_short { message } else { self.wording.marked(notice, TITLE / 2) };
+        let message = if is_short { message } else { self.wording.marked(notification, TITLE / 2) };
         let mut body = body(&message);
         body["topic"] = topic.into();
         let mut request = self.client.post(self.config.url.clone()).json(&body);

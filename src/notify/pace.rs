@@ -1,26 +1,26 @@
-//! When to try what: pure, with the time as an argument.
+//! Scheduling of delivery attempts. Pure, with the time as an argument.
 //!
-//! Notices of one key go in order. A notice that is refused holds back those of its key alone, while an outage or a rate
-//! limit holds the whole receiver. Keys that were not refused go first, so that one that the receiver stumbles over
-//! delays others by a pause at most.
+//! Notifications with one dedup key are delivered in order. A rejected notification delays only those with the same
+//! key, but an outage or rate limit delays the whole receiver. Keys without a rejection go first, so that a key that
+//! the receiver always rejects delays others by one pause at most.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// The first pause after a failed try; each further one is twice as long …
+/// Delay after the first failed attempt, doubled with each further one …
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// … up to this.
+/// … up to this maximum.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// So many keys that failed in a row, one after the other, and the receiver counts as away. One key that fails over and
-/// over does not: others must not wait for it.
+/// Number of different keys that failed consecutively, after which the receiver counts as unreachable. A single key
+/// that fails repeatedly does not suffice, because others must not wait for it.
 const AWAY_AFTER: usize = 3;
 
-/// What to do next.
+/// Next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Try the notice at this place.
+    /// Attempt the notification at this index.
     Try(usize),
-    /// Wait so long; none: for something new.
+    /// Wait for this time, or for a new notification if absent.
     Wait(Option<Duration>),
 }
 
@@ -30,30 +30,30 @@ struct Held {
     until: Duration,
 }
 
-/// When to try what. Times are since any one moment.
+/// Scheduler of delivery attempts. Times are relative to an arbitrary fixed moment.
 #[derive(Debug)]
 pub(super) struct Pace {
     seed: u64,
     gap: Duration,
-    /// Until when nothing is tried because the last try was just now.
+    /// Earliest time of the next attempt, due to the minimum time between attempts.
     rests_until: Duration,
     receiver: Held,
     keys: HashMap<String, Held>,
-    /// Keys that failed since the last notice that was taken.
+    /// Keys that failed since the last delivered notification.
     row: HashSet<String>,
 }
 
 impl Pace {
-    /// `gap` is the least time between two tries; pauses differ from seed to seed.
+    /// Creates a scheduler. `gap` is the minimum time between two attempts; `seed` determines the jitter of the delays.
     pub(super) fn new(seed: u64, gap: Duration) -> Self {
         let none = Duration::ZERO;
         Self { seed, gap, rests_until: none, receiver: Held::default(), keys: HashMap::new(), row: HashSet::new() }
     }
 
-    /// What to do with notices of these keys, the oldest first.
+    /// Returns the next action for queued notifications with these keys, oldest first.
     pub(super) fn next<'a>(&self, owed: impl Iterator<Item = &'a str>, now: Duration) -> Next {
         let mut seen = HashSet::new();
-        // Untried keys first, then the one that has waited the longest.
+        // Untried keys first, then the one that has waited longest.
         let mut best: Option<(Option<Duration>, usize)> = None;
         for (at, key) in owed.enumerate() {
             if seen.insert(key) {
@@ -68,7 +68,7 @@ impl Pace {
         if ready <= now { Next::Try(at) } else { Next::Wait(Some(ready.saturating_sub(now))) }
     }
 
-    /// The receiver took a notice, or will never take it.
+    /// Removes the delays after a notification was delivered or has finally failed.
     pub(super) fn done(&mut self, key: &str, now: Duration) {
         self.keys.remove(key);
         self.receiver = Held::default();
@@ -76,7 +76,8 @@ impl Pace {
         self.rests_until = now + self.gap;
     }
 
-    /// It did not. `all`: nothing else would get through either. `wait`: what the receiver asks for.
+    /// Records a failed attempt. `all` states whether the problem affects all notifications; `wait` is the delay that
+    /// the receiver asked for.
     pub(super) fn failed(&mut self, key: &str, all: bool, wait: Option<Duration>, now: Duration) {
         self.row.insert(key.to_owned());
         self.rests_until = now + self.gap;
@@ -92,28 +93,29 @@ impl Pace {
         self.keys.insert(key.to_owned(), held);
     }
 
-    /// Something has changed that may let notices through: nothing is held back any longer.
+    /// Removes all delays, because a change may have solved the problem.
     pub(super) fn reset(&mut self) {
         self.receiver = Held::default();
         self.keys.clear();
         self.row.clear();
     }
 
-    /// Forgets keys that nothing is owed under any more.
+    /// Removes the keys without queued notifications.
     pub(super) fn retain<'a>(&mut self, owed: impl Iterator<Item = &'a str>) {
         let owed: HashSet<&str> = owed.collect();
         self.keys.retain(|key, _| owed.contains(key.as_str()));
     }
 
-    /// How many keys are held back.
+    /// Returns the number of delayed keys.
     pub(super) fn held(&self) -> usize {
         self.keys.len()
     }
 
-    /// Between half of the nominal pause and all of it, so that many agents do not come back in step.
+    /// Returns a delay between half of the nominal one and all of it, so that many agents do not retry at the same
+    /// time.
     fn pause(&self, key: &str, tries: u32) -> Duration {
         let nominal = FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
-        // FNV-1a; any hash that stirs will do.
+        // FNV-1a; any hash with a good distribution is sufficient.
         let mut hash = self.seed ^ 0xcbf2_9ce4_8422_2325;
         for byte in key.bytes().chain(tries.to_le_bytes()) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -1,11 +1,11 @@
-//! PagerDuty's Events API, version 2 (its developer docs, `events-API-v2`).
+//! PagerDuty Events API, version 2 (developer documentation, `events-API-v2`).
 //!
-//! One alert per dedup key: what is told again of an open one is laid over it, and a resolve for one that is not open is
-//! dropped there, so that a repeat does no harm. What is laid over an open alert pages nobody; so what becomes louder is
-//! an alert of its own, whose key says how loud, and the quieter one is resolved after it.
-//! An incident that somebody has acknowledged is acknowledged there as well, and with a token of the REST API the other
-//! way round (`pagerduty_poll`). The Events API has no event that takes this back, and
-//! an end has no words: why an incident ended (removed, paused, by hand) is not shown there.
+//! There is one alert per dedup key: a further trigger of an open alert updates it, and a resolve of an alert that is
+//! not open is ignored, so that a repeat has no effect. Updates of an open alert page nobody. Therefore a raised
+//! severity creates a new alert, with the severity in its key, and then resolves the former one. An incident
+//! acknowledged here is acknowledged there as well, and vice versa with a token of the REST API (`pagerduty_poll`). The
+//! Events API has no event that withdraws an acknowledgement, and a resolve has no text, so the cause of the end
+//! (removed, paused, by hand) is not shown there.
 
 use std::time::Duration;
 
@@ -18,57 +18,58 @@ use super::exchange::{Reply, exchange};
 use super::feedback::{AT_RECEIVER, FeedbackChannel};
 use super::message::{Message, Wording};
 use super::{Notifier, Tried, cut, pagerduty_poll};
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 use crate::names::Reason;
 use crate::scenario::Severity;
 use crate::store::Delivery;
 
-/// Characters of a dedup key.
+/// Maximum number of characters of a dedup key.
 const KEY: usize = 255;
-/// Characters of a summary.
+/// Maximum number of characters of a summary.
 const SUMMARY: usize = 1024;
-/// Bytes of a whole event: 512 KB, as Alertmanager counts it.
+/// Maximum number of bytes of an event: 512 KB, as counted by Alertmanager.
 const EVENT: usize = 512_000;
-/// How long to leave it alone when it says that it is too much, and not for how long: "a few minutes".
+/// Delay after a rate limit response without a time: "a few minutes".
 const TOO_MUCH: Duration = Duration::from_mins(2);
-/// Bytes of one text among the details.
+/// Maximum number of bytes of one text in the details.
 const DETAIL: usize = 16 << 10;
 
-/// Posts events.
+/// Notifier that sends events.
 pub(super) struct Pager {
     pub(super) client: reqwest::Client,
     pub(super) config: PagerDuty,
     pub(super) wording: Wording,
 }
 
-/// The end of an alert, without the routing key.
+/// Returns the event that resolves an alert, without the routing key.
 fn end(key: &str) -> Json {
     json!({"event_action": "resolve", "dedup_key": key})
 }
 
-/// The events of a notice, without the routing key, and what is to be remembered once all of them are taken.
+/// Returns the events of a notification, without the routing key, and the receiver state to store once all of them are
+/// accepted.
 pub(super) fn events(
-    notice: &Notice,
+    notification: &Notification,
     memo: Option<&Json>,
     message: &Message,
     wording: &Wording,
 ) -> (Vec<Json>, Option<Json>) {
-    let first = cut::key(&notice.dedup_key(), KEY);
+    let first = cut::key(&notification.dedup_key(), KEY);
     let known = memo.and_then(|memo| Some((memo["key"].as_str()?, Severity::named(memo["severity"].as_str()?)?)));
-    let (key, was) = known.unwrap_or((&first, notice.incident.severity));
-    let is = notice.incident.severity;
-    if notice.event == Event::Resolved {
+    let (key, was) = known.unwrap_or((&first, notification.incident.severity));
+    let is = notification.incident.severity;
+    if notification.event == Event::Resolved {
         return (vec![end(key)], Some(json!({"key": key, "severity": was.as_str(), "over": true})));
     }
-    // A digest of what is over already: nobody has to get up for it.
-    if notice.event == Event::Digest && !notice.incident.is_open() {
+    // A digest of resolved incidents does not have to page anyone.
+    if notification.event == Event::Digest && !notification.incident.is_open() {
         return (Vec::new(), None);
     }
     if is <= was {
-        let mut events = vec![event(notice, key, message, wording)];
+        let mut events = vec![event(notification, key, message, wording)];
         let mut memo_after = json!({"key": key, "severity": was.as_str()});
-        if notice.incident.acknowledged.is_some() {
-            // What a person has acknowledged there is so already.
+        if notification.incident.acknowledged.is_some() {
+            // An acknowledgement made at PagerDuty is already in effect there.
             let there = memo.map(|memo| &memo[AT_RECEIVER]);
             let is_from_there = there.is_some_and(|there| there["alert"] == *key);
             if !is_from_there && memo.is_none_or(|memo| memo["acknowledged"] != true) {
@@ -78,25 +79,25 @@ pub(super) fn events(
         }
         return (events, Some(memo_after));
     }
-    let louder = cut::key(&format!("{} {is}", notice.dedup_key()), KEY);
-    let events = vec![event(notice, &louder, message, wording), end(key)];
+    let louder = cut::key(&format!("{} {is}", notification.dedup_key()), KEY);
+    let events = vec![event(notification, &louder, message, wording), end(key)];
     (events, Some(json!({"key": louder, "severity": is.as_str()})))
 }
 
-/// What is to be shown of a notice under a key.
-fn event(notice: &Notice, key: &str, message: &Message, wording: &Wording) -> Json {
-    let incident = &notice.incident;
+/// Returns the event that triggers or updates an alert.
+fn event(notification: &Notification, key: &str, message: &Message, wording: &Wording) -> Json {
+    let incident = &notification.incident;
     let severity = match incident.severity {
         Severity::Info => "info",
         Severity::Warning => "warning",
         Severity::Critical => "critical",
     };
     let links: Vec<Json> = message.links.iter().map(|(name, url)| json!({"href": url, "text": name})).collect();
-    // Only what PagerDuty can fetch by itself (its docs: HTTPS).
-    let screenshot = wording.links.screenshot(notice).filter(|url| url.starts_with("https://"));
+    // Only images that PagerDuty can fetch itself, which requires HTTPS according to its documentation.
+    let screenshot = wording.links.screenshot(notification).filter(|url| url.starts_with("https://"));
     let images: Vec<Json> =
         screenshot.iter().map(|url| json!({"src": url, "href": url, "alt": "the page when it failed"})).collect();
-    let others = notice.others.iter().map(|other| match &other.step {
+    let others = notification.others.iter().map(|other| match &other.step {
         Some(step) => cut::chars(&format!("{}: {step}", other.name), 300),
         None => cut::chars(&other.name, 300),
     });
@@ -118,26 +119,26 @@ fn event(notice: &Notice, key: &str, message: &Message, wording: &Wording) -> Js
                 "step": incident.step.as_deref().map(text),
                 "message": incident.message.as_deref().map(text),
                 "place": incident.place.as_deref().map(text),
-                "note": notice.note.as_deref().map(text),
+                "note": notification.note.as_deref().map(text),
                 "also_affected": others.collect::<Vec<_>>(),
-                "not_listed": notice.uncounted,
+                "not_listed": notification.uncounted,
             },
         },
         "links": links,
         "images": images,
     });
-    if let Some(url) = wording.links.incident(notice) {
+    if let Some(url) = wording.links.incident(notification) {
         event["client_url"] = url.into();
     }
-    // Each text is bounded, and so is their number; should they ever be too much together, the summary says enough.
+    // Each text is limited, and so is their number. If they are still too large together, the summary is sufficient.
     if event.to_string().len() > EVENT - 4096 {
         event["payload"]["custom_details"] = json!({"description": "the details were too large and are left out"});
     }
     event
 }
 
-/// What an answer means: any good status is taken unless the body says otherwise, since a proxy may change 202 to 200 and
-/// leave the body out; and too much means minutes.
+/// Interprets a response. Any good status counts as accepted unless the body contradicts it, because a proxy may change
+/// 202 to 200 and remove the body. A rate limit lasts for minutes.
 fn judge(reply: &Reply) -> Tried {
     let tried = reply.judge();
     if reply.status == 429 {
@@ -154,12 +155,12 @@ fn judge(reply: &Reply) -> Tried {
 
 #[async_trait]
 impl Notifier for Pager {
-    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
         let routing_key = match self.config.routing_key.read().await {
             Ok(key) => key,
             Err(problem) => return Tried::refused(problem),
         };
-        let (events, memo) = events(notice, memo, &self.wording.message(notice), &self.wording);
+        let (events, memo) = events(notification, memo, &self.wording.message(notification), &self.wording);
         let mut tried = Tried::sent("all of it is over: nobody is paged");
         for mut event in events {
             event["routing_key"] = routing_key.as_str().into();
@@ -167,7 +168,7 @@ impl Notifier for Pager {
                 Ok(reply) => judge(&reply),
                 Err(tried) => tried,
             };
-            // A try that is made again sends all of them again, which does no harm.
+            // A further attempt sends all events again, which has no effect on those already accepted.
             if tried.delivery != Delivery::Sent {
                 return tried;
             }

@@ -1,10 +1,10 @@
-//! What operators do at PagerDuty, by its REST API, version 2: `GET /incidents` with `incident_key`, which finds incidents
-//! by the keys of their alerts, and `GET /incidents/ID/alerts`, which has those keys; lists come in pages of `limit` and
-//! `offset` and say `"more": false` on the last; a 429 has `ratelimit-reset`.
+//! Actions of operators at PagerDuty, read by its REST API, version 2: `GET /incidents` with `incident_key` finds
+//! incidents by the keys of their alerts, and `GET /incidents/ID/alerts` returns these keys. Lists are paginated by
+//! `limit` and `offset`, with `"more": false` on the last page. A 429 response has `ratelimit-reset`.
 //!
-//! An acknowledgement or resolution by a person is handed over once. What a service did by itself, or wachta by its own
-//! events, is nobody's. An incident that was merged into another is resolved by that only in name: its alerts are the
-//! other's from then on. Nothing is handed over before the incident was seen to have an alert with exactly our key.
+//! An acknowledgement or resolution by a person is forwarded once. Actions by services, or by wachta's own events, are
+//! ignored. An incident that was merged into another one is not really resolved: its alerts belong to the other one
+//! from then on. Nothing is forwarded unless the incident has an alert with exactly wachta's key.
 
 use std::time::Duration;
 
@@ -16,48 +16,48 @@ use super::cut;
 use super::exchange::{Reply, exchange_within};
 use super::feedback::{FEEDBACK, FeedbackChannel, OperatorAction};
 
-/// Where people are said to have acknowledged.
+/// Name of the receiver kind, for the author of an action.
 const PLACE: &str = "PagerDuty";
-/// The largest page that is read.
+/// Maximum size of a page, in bytes.
 const MAX_PAGE_BYTES: usize = 2 << 20;
-/// How many alerts are asked about in one round; the others follow in the next ones.
+/// Maximum number of alerts checked in one round; the next rounds continue with the others.
 const MAX_ALERTS_PER_ROUND: usize = 20;
-/// How many entries a page has at most.
+/// Maximum number of entries in a page.
 const PAGE_LENGTH: usize = 25;
-/// How many pages of one list are read.
+/// Maximum number of pages read from one list.
 const MAX_PAGES: usize = 8;
-/// How many incidents with one key are looked at for the one that has it.
+/// Maximum number of incidents checked for an alert with the key.
 const MAX_CANDIDATES: usize = 4;
-/// How many characters of a person's name are kept.
+/// Maximum number of characters of a person's name.
 const MAX_NAME_CHARS: usize = 100;
-/// The longest pause between two rounds, unless PagerDuty asks for more.
+/// Maximum delay between two rounds, unless PagerDuty asks for more.
 const MAX_BACKOFF: Duration = Duration::from_mins(10);
-/// The pause after a 429 that names no time.
+/// Delay after a 429 response without a time.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(1);
 
-/// How an alert stands at PagerDuty.
+/// State of an alert at the receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// PagerDuty does not know the incident, or its response does not say how it is.
+    /// The incident does not exist there, or the response has no usable state.
     Absent,
-    /// Nobody has acknowledged it.
+    /// The alert is not acknowledged.
     Triggered,
-    /// A person has acknowledged it.
+    /// A person acknowledged the alert.
     Acknowledged(String),
-    /// A person has resolved it.
+    /// A person resolved the alert.
     Resolved(String),
-    /// A service or wachta itself has acknowledged or resolved it.
+    /// A service or wachta itself acknowledged or resolved the alert.
     Automatic,
 }
 
-/// What is to be done about an alert: a command with its author, if one is due, and the note to keep afterwards.
+/// Change of an alert: an operator command with its author, if there is one, and the record to store afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Change {
     command: Option<(OperatorAction, String)>,
     note: Option<Json>,
 }
 
-/// Why a round was broken off, and how long PagerDuty asks to be left alone.
+/// Error of a round, with the delay that PagerDuty asked for.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) problem: String,
@@ -70,18 +70,18 @@ impl Failure {
     }
 }
 
-/// An open alert of ours.
+/// Open alert of wachta.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Alert<'a> {
-    /// The key of the notification here.
+    /// Dedup key of the notification, as stored.
     pub(super) key: &'a str,
-    /// The dedup key there.
+    /// Dedup key at the receiver.
     dedup_key: &'a str,
-    /// Whether wachta has acknowledged it there.
+    /// Whether wachta acknowledged the alert at the receiver.
     is_acknowledged: bool,
 }
 
-/// Asks over and over, as long as it is polled; never returns.
+/// Checks the open alerts periodically while it is polled. Never returns.
 pub(super) async fn watch(client: &reqwest::Client, api: &PagerDutyApi, channel: &FeedbackChannel) {
     let (mut position, mut failures, mut reported) = (0, 0_u32, None);
     loop {
@@ -91,7 +91,7 @@ pub(super) async fn watch(client: &reqwest::Client, api: &PagerDutyApi, channel:
             Err(failure) => (Some(failure.problem), failure.wait),
         };
         failures = if problem.is_some() { failures.saturating_add(1) } else { 0 };
-        // Once for each problem, and once when it is over.
+        // Each problem is logged once, and its end is logged once.
         if problem != reported {
             let receiver = &channel.receiver;
             match &problem {
@@ -104,13 +104,13 @@ pub(super) async fn watch(client: &reqwest::Client, api: &PagerDutyApi, channel:
     }
 }
 
-/// The pause before the next round, after so many failed ones in a row.
+/// Returns the delay before the next round, given the number of consecutive failed rounds.
 pub(super) fn pause(interval: Duration, failures: u32, wait: Option<Duration>) -> Duration {
     let backoff = interval.saturating_mul(1 << failures.min(8)).min(MAX_BACKOFF.max(interval));
     backoff.max(wait.unwrap_or_default())
 }
 
-/// Asks about some of the open alerts; `position` goes on from round to round.
+/// Checks some of the open alerts. `position` continues from round to round.
 pub(super) async fn round(
     client: &reqwest::Client,
     api: &PagerDutyApi,
@@ -143,7 +143,7 @@ pub(super) async fn round(
     Ok(())
 }
 
-/// The alert that is open there by what is stored under a key, if it is a notifier's state of one.
+/// Returns the alert of a receiver state, if the state belongs to the notifier and the alert is open.
 pub(super) fn alert<'a>(key: &'a str, state: &'a Json) -> Option<Alert<'a>> {
     let is_open = !key.starts_with(FEEDBACK) && state["over"] != true;
     let dedup_key = state["key"].as_str().filter(|_| is_open)?;
@@ -154,8 +154,8 @@ pub(super) async fn keep(channel: &FeedbackChannel, key: &str, note: Option<&Jso
     channel.note(key, note).await.map_err(|error| Failure::new(format!("the store does not answer: {error}")))
 }
 
-/// Hands a command over, noted before, so that its own consequences are not sent back, and after.
-/// `place` is the name of the receiver's kind.
+/// Sends the command of a change. The change is recorded before, so that its consequences are not sent back to the
+/// receiver, and after. `place` is the name of the receiver kind.
 pub(super) async fn carry_out(
     channel: &FeedbackChannel,
     key: &str,
@@ -182,7 +182,7 @@ pub(super) async fn carry_out(
     keep(channel, key, change.note.as_ref()).await
 }
 
-/// Asks how an alert stands and returns what is new of it.
+/// Reads the state of an alert and returns its change.
 async fn change(
     client: &reqwest::Client,
     api: &PagerDutyApi,
@@ -203,7 +203,7 @@ async fn change(
     Ok(None)
 }
 
-/// Whether one of the incident's alerts has the key.
+/// Returns whether one of the incident's alerts has the key.
 async fn has_alert(
     client: &reqwest::Client,
     api: &PagerDutyApi,
@@ -220,7 +220,7 @@ async fn has_alert(
     Ok(alerts.iter().any(|alert| alert["alert_key"] == key))
 }
 
-/// Reads a list, page by page. It has the name of the last segment.
+/// Reads all pages of a list, whose field has the name of the last path segment.
 async fn list(
     client: &reqwest::Client,
     api: &PagerDutyApi,
@@ -248,7 +248,7 @@ async fn list(
     Ok(entries)
 }
 
-/// The body of an answer.
+/// Returns the body of a response.
 fn body(reply: &Reply) -> Result<Json, Failure> {
     let said = || format!("PagerDuty's API answered {}", reply.said());
     match reply.status {
@@ -264,7 +264,8 @@ fn body(reply: &Reply) -> Result<Json, Failure> {
     }
 }
 
-/// The index of the incident that says how an alert stands: one that is open, acknowledged rather than not, else the last.
+/// Returns the index of the incident that determines the state of an alert: an open one, preferably acknowledged,
+/// otherwise the last one.
 fn decisive(incidents: &[Json]) -> Option<usize> {
     let rank = |incident: &Json| match incident["status"].as_str() {
         Some("acknowledged") => Some(2),
@@ -279,7 +280,7 @@ fn decisive(incidents: &[Json]) -> Option<usize> {
     ranked.max().map(|(_, _, at)| at)
 }
 
-/// How an alert stands by its incident.
+/// Returns the state of an alert from its incident.
 fn standing(incident: &Json) -> Standing {
     match incident["status"].as_str() {
         Some("triggered") => Standing::Triggered,
@@ -293,7 +294,7 @@ fn standing(incident: &Json) -> Standing {
     }
 }
 
-/// The name of a person; `None` for anything else that can do something there.
+/// Returns the name of a person, or `None` for any other actor.
 fn person(who: &Json) -> Option<String> {
     let is_person = matches!(who["type"].as_str(), Some("user" | "user_reference"));
     let names = ["summary", "name", "id"].into_iter().filter_map(|name| who[name].as_str());
@@ -301,9 +302,11 @@ fn person(who: &Json) -> Option<String> {
     name.filter(|_| is_person)
 }
 
-/// What is new of an alert: how it stands against what was noted. `place` is the name of the receiver's kind.
+/// Compares the state of an alert with the recorded one and returns the change. `place` is the name of the receiver
+/// kind.
 pub(super) fn decide(alert: Alert<'_>, note: Option<&Json>, standing: &Standing, place: &str) -> Option<Change> {
-    // What was noted of another alert of the same notification, before its severity was raised, says nothing of this one.
+    // A record of another alert of the same notification, from before its severity was raised, does not apply to this
+    // one.
     let note = note.filter(|note| note["alert"] == alert.dedup_key);
     let by = note.and_then(|note| note["by"].as_str());
     let is_pending = note.is_some_and(|note| note["pending"] == true);

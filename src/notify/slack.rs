@@ -1,5 +1,6 @@
-//! Slack: by its Web API a message that is updated in place, with the screenshot below it and, where an app-level token is
-//! given, a button to acknowledge (`slack_socket`); by an incoming webhook messages alone (`docs.slack.dev`: chat.postMessage, chat.update, files.getUploadURLExternal, rate limits).
+//! Slack. With the Web API, a message is updated in place, followed by the screenshot, and has a button to acknowledge
+//! if there is an app-level token (`slack_socket`). With an incoming webhook, there are only messages
+//! (`docs.slack.dev`: chat.postMessage, chat.update, files.getUploadURLExternal, rate limits).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,21 +14,21 @@ use super::feedback::FeedbackChannel;
 use super::message::{Message, Tone, Wording};
 use super::slack_socket::{ACKNOWLEDGE, Socket};
 use super::{Notifier, Resolve, Tried, cut};
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 use crate::scenario::Severity;
 use crate::store::Delivery;
 use crate::store::evidence::{EvidenceFolder, LARGEST};
 
-/// Characters of a section's text.
+/// Maximum number of characters of a section's text.
 const SECTION: usize = 3000;
-/// Characters of a button's value.
+/// Maximum number of characters of a button's value.
 const MAX_BUTTON_VALUE_CHARS: usize = 2000;
-/// Characters of a title: with every one of them escaped it is still a short message.
+/// Maximum number of characters of a title: even with all of them escaped, the message stays short.
 const TITLE: usize = 500;
-/// About one message a second per channel.
+/// Minimum time between messages: about one per second and channel.
 const GAP: Duration = Duration::from_secs(1);
 
-/// Posts to a channel.
+/// Notifier that posts to a channel.
 pub(super) struct Channel {
     pub(super) client: reqwest::Client,
     pub(super) config: Slack,
@@ -37,7 +38,7 @@ pub(super) struct Channel {
     pub(super) tls: Arc<rustls::ClientConfig>,
 }
 
-/// A character as mrkdwn takes it (docs.slack.dev, formatting: only these three are escaped).
+/// Escapes a text for mrkdwn (docs.slack.dev, formatting: only these three characters are escaped).
 fn escape(text: &str, limit: usize) -> String {
     let weight = |c: char| match c {
         '&' => 5,
@@ -47,7 +48,7 @@ fn escape(text: &str, limit: usize) -> String {
     cut::escaped(text, limit, weight).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The text, colour and blocks of a message.
+/// Returns the text, color and blocks of a message.
 pub(super) fn content(message: &Message) -> Json {
     let colour = match message.tone {
         Tone::Critical => "#d40e0d",
@@ -64,20 +65,20 @@ pub(super) fn content(message: &Message) -> Json {
         // A `|` or `>` would end the link.
         let safe = |url: &str| url.replace('&', "&amp;").replace('|', "%7C").replace('<', "%3C").replace('>', "%3E");
         let links: Vec<String> = message.links.iter().map(|(name, url)| format!("<{}|{name}>", safe(url))).collect();
-        // Four links of at most 2,000 characters each: one by one they fit.
+        // Four links of at most 2,000 characters fit as separate elements.
         let elements: Vec<Json> = links.iter().map(|link| json!({"type": "mrkdwn", "text": link})).collect();
         blocks.push(json!({"type": "context", "elements": elements}));
     }
     let title = title(message);
-    // The title is also what notifications and screen readers say.
+    // The title is also used for push notifications and screen readers.
     json!({"text": title, "attachments": [{"color": colour, "fallback": title, "blocks": blocks}]})
 }
 
-/// The button to acknowledge; `None` where nothing is left to acknowledge.
-pub(super) fn button(notice: &Notice) -> Option<Json> {
-    let key = notice.dedup_key();
-    let is_open = notice.event != Event::Resolved && notice.incident.is_open();
-    if !is_open || notice.incident.acknowledged.is_some() || key.chars().count() > MAX_BUTTON_VALUE_CHARS {
+/// Returns the button to acknowledge, or `None` if there is nothing to acknowledge.
+pub(super) fn button(notification: &Notification) -> Option<Json> {
+    let key = notification.dedup_key();
+    let is_open = notification.event != Event::Resolved && notification.incident.is_open();
+    if !is_open || notification.incident.acknowledged.is_some() || key.chars().count() > MAX_BUTTON_VALUE_CHARS {
         return None;
     }
     let text = json!({"type": "plain_text", "text": "Acknowledge"});
@@ -85,18 +86,18 @@ pub(super) fn button(notice: &Notice) -> Option<Json> {
     Some(json!({"type": "actions", "elements": [button]}))
 }
 
-/// The title in bold; an asterisk in it would end that.
+/// Returns the title in bold. Asterisks are replaced, because they would end the bold text.
 fn title(message: &Message) -> String {
     format!("*{}*", escape(&message.title, SECTION).replace('*', "∗"))
 }
 
-/// What an answer means: with status 200 the body says whether it worked.
+/// Interprets a response: with status 200, the body contains the result.
 pub(super) fn judge(reply: &Reply) -> Tried {
     if !reply.status.is_success() {
         return reply.judge();
     }
     let Some(body) = reply.json() else {
-        // A webhook says `ok` in plain text.
+        // A webhook responds with `ok` in plain text.
         if reply.body.trim() == "ok" {
             return Tried::sent(reply.said());
         }
@@ -113,7 +114,7 @@ pub(super) fn judge(reply: &Reply) -> Tried {
             Tried::refused(problem).holds_all(reply.retry_after.or(said.map(bounded)).or(Some(Duration::from_secs(30))))
         }
         "service_unavailable" | "team_added_to_org" | "ekm_access_denied" => Tried::refused(problem).holds_all(None),
-        // Whom it is spoken to as, and about which channel, is ours to set right: it stays queued until somebody has.
+        // A wrong token or channel can be corrected; the notification stays queued until then.
         error if MENDABLE.contains(&error) => {
             Tried::refused(format!("{problem}; check its token and channel")).holds_all(None)
         }
@@ -123,7 +124,7 @@ pub(super) fn judge(reply: &Reply) -> Tried {
     }
 }
 
-/// Errors that are over once somebody has mended the token, its rights, or the channel.
+/// Errors that end once the token, its permissions or the channel are corrected.
 const MENDABLE: [&str; 18] = [
     "invalid_auth",
     "not_authed",
@@ -145,7 +146,7 @@ const MENDABLE: [&str; 18] = [
     "action_prohibited",
 ];
 
-/// Errors after which a message cannot be changed any more, and a new one is written.
+/// Errors after which a message can no longer be changed, so that a new one is posted.
 const GONE: [&str; 4] = ["message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found"];
 
 impl Channel {
@@ -158,11 +159,18 @@ impl Channel {
         }
     }
 
-    async fn tell(&self, notice: &Notice, memo: Option<&Json>, url: &url::Url, token: &str, channel: &str) -> Tried {
-        let message = self.wording.marked(notice, TITLE);
+    async fn tell(
+        &self,
+        notification: &Notification,
+        memo: Option<&Json>,
+        url: &url::Url,
+        token: &str,
+        channel: &str,
+    ) -> Tried {
+        let message = self.wording.marked(notification, TITLE);
         let mut content = content(&message);
         if self.has_feedback()
-            && let Some(button) = button(notice)
+            && let Some(button) = button(notification)
             && let Some(blocks) = content["attachments"][0]["blocks"].as_array_mut()
         {
             blocks.push(button);
@@ -175,10 +183,11 @@ impl Channel {
             let (tried, answer) = self.call(url, token, "chat.update", &update).await;
             let is_gone = answer["error"].as_str().is_some_and(|error| GONE.contains(&error));
             let severity = memo.and_then(|memo| memo["severity"].as_str()).and_then(Severity::named);
-            let louder = notice.event != Event::Resolved && severity.is_some_and(|was| was < notice.incident.severity);
-            if tried.delivery == Delivery::Sent && (notice.event == Event::Reminder || louder) {
-                // Nobody sees a message that changes in place: who asked for reminders gets one, as does everybody
-                // when it is louder.
+            let louder = notification.event != Event::Resolved
+                && severity.is_some_and(|was| was < notification.incident.severity);
+            if tried.delivery == Delivery::Sent && (notification.event == Event::Reminder || louder) {
+                // An update in place is easily overlooked. Therefore reminders and raised severities are posted as
+                // replies as well.
                 let text = title(&message);
                 let body = json!({"channel": channel, "thread_ts": ts, "reply_broadcast": true, "text": text});
                 let said = self.call(url, token, "chat.postMessage", &body).await.0;
@@ -186,7 +195,7 @@ impl Channel {
                     let screenshot = memo.map(|memo| memo["screenshot"].clone());
                     return said.remember(json!({
                         "channel": channel, "ts": ts, "screenshot": screenshot,
-                        "severity": notice.incident.severity.as_str(),
+                        "severity": notification.incident.severity.as_str(),
                     }));
                 }
                 return said;
@@ -199,16 +208,16 @@ impl Channel {
         content["unfurl_links"] = false.into();
         let (tried, answer) = self.call(url, token, "chat.postMessage", &content).await;
         if tried.delivery == Delivery::Sent {
-            let shown = notice.incident.screenshot.clone().filter(|_| known.is_none());
+            let shown = notification.incident.screenshot.clone().filter(|_| known.is_none());
             return tried.remember(json!({
                 "channel": answer["channel"], "ts": answer["ts"], "screenshot": shown,
-                "severity": notice.incident.severity.as_str(),
+                "severity": notification.incident.severity.as_str(),
             }));
         }
         tried
     }
 
-    /// Uploads the screenshot below a message.
+    /// Uploads the screenshot as a reply to a message.
     async fn upload(&self, url: &url::Url, token: &str, memo: &Json, picture: Vec<u8>) -> Result<(), Tried> {
         let name = "screenshot.png";
         let form = [("filename", name.to_owned()), ("length", picture.len().to_string())];
@@ -236,10 +245,10 @@ impl Channel {
 
 #[async_trait]
 impl Notifier for Channel {
-    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
         match &self.config {
             Slack::Token { token, channel, url, .. } => match token.read().await {
-                Ok(token) => self.tell(notice, memo, url, &token, channel).await,
+                Ok(token) => self.tell(notification, memo, url, &token, channel).await,
                 Err(problem) => Tried::refused(problem),
             },
             Slack::Hook { url } => {
@@ -247,7 +256,7 @@ impl Notifier for Channel {
                     Ok(url) => url,
                     Err(problem) => return Tried::refused(problem),
                 };
-                let body = content(&self.wording.marked(notice, TITLE));
+                let body = content(&self.wording.marked(notification, TITLE));
                 match exchange(self.client.post(url).json(&body)).await {
                     Ok(reply) => judge(&reply),
                     Err(tried) => tried,
@@ -274,18 +283,18 @@ impl Notifier for Channel {
         }
     }
 
-    /// The screenshot, once per message. The message is written already, so a failure is only logged.
-    async fn embellish(&self, notice: &Notice, memo: Option<&Json>) {
+    /// Uploads the screenshot, once per message. The message is already posted, so that a failure is only logged.
+    async fn embellish(&self, notification: &Notification, memo: Option<&Json>) {
         let (Slack::Token { token, url, .. }, Some(memo)) = (&self.config, memo) else { return };
-        let (Event::Opened, Some(_)) = (notice.event, memo["screenshot"].as_str()) else { return };
-        let picture = super::message::screenshot(&self.evidence, &notice.incident).await;
+        let (Event::Opened, Some(_)) = (notification.event, memo["screenshot"].as_str()) else { return };
+        let picture = super::message::screenshot(&self.evidence, &notification.incident).await;
         let (Ok(token), Some(picture)) = (token.read().await, picture.filter(|picture| picture.len() <= LARGEST))
         else {
             return;
         };
         if let Err(tried) = self.upload(url, &token, memo, picture).await {
             let problem = tried.said.replace(&token, crate::secret::MASK);
-            tracing::warn!(receiver = notice.receiver, problem, "the screenshot could not be shown");
+            tracing::warn!(receiver = notification.receiver, problem, "the screenshot could not be shown");
         }
     }
 

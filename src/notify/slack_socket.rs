@@ -1,9 +1,9 @@
-//! Slack's Socket Mode: presses of the button "Acknowledge" arrive over a WebSocket that the agent opens, so that nothing
-//! has to reach the agent (`docs.slack.dev`: Socket Mode, `apps.connections.open`, interactive payloads).
+//! Slack's Socket Mode: clicks on the button "Acknowledge" arrive over a WebSocket that the agent opens, so that the
+//! agent does not have to be reachable (`docs.slack.dev`: Socket Mode, `apps.connections.open`, interactive payloads).
 //!
-//! Each envelope is acknowledged as soon as it arrives, since Slack waits three seconds; what it asks for is done beside
-//! that. Slack closes connections now and then and says so: then a new one is opened at once. After any other end a new
-//! one follows at growing intervals.
+//! Each envelope is confirmed as soon as it arrives, because Slack waits for three seconds only; its request is
+//! processed concurrently. Slack closes connections from time to time with an announcement, after which a new one is
+//! opened at once. After any other end, a new one follows at increasing intervals.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,72 +28,73 @@ use crate::store::Delivery;
 
 /// The `action_id` of the button.
 pub(super) const ACKNOWLEDGE: &str = "wachta_acknowledge";
-/// The pause after the first connection that failed; each further one is twice as long.
+/// Delay after the first failed connection, doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between two connections.
+/// Maximum delay between two connections.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// The time without any message after which the agent pings, and after as long again takes the connection for dead.
+/// Time without any message after which the agent sends a ping. After the same time again, the connection counts as
+/// broken.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The duration of a connection after which the next pause is the first again.
+/// Duration of a connection after which the delay is reset.
 const STABLE_AFTER: Duration = Duration::from_mins(1);
-/// The time that a connection may take to be opened.
+/// Maximum time to open a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest message that is taken.
+/// Maximum size of a message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// How many presses are worked on at once; what comes beyond is dropped with a line in the log.
+/// Maximum number of clicks processed concurrently; further ones are dropped and logged.
 const MAX_PRESSES: usize = 64;
-/// How many characters of a user's name are kept.
+/// Maximum number of characters of a user's name.
 const MAX_NAME_CHARS: usize = 100;
 
 type Connection = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Receives presses of buttons over a WebSocket.
+/// Receiver of button clicks over a WebSocket.
 pub(super) struct Socket<'a> {
     pub(super) client: &'a reqwest::Client,
     pub(super) resolve: &'a Resolve,
     pub(super) tls: &'a Arc<rustls::ClientConfig>,
-    /// The URL below which the Web API's methods are.
+    /// Base URL of the Web API methods.
     pub(super) url: &'a url::Url,
-    /// The bot's token, which sends the reply to the person who pressed the button.
+    /// Bot token, used to reply to the person who clicked the button.
     pub(super) token: &'a Credential,
-    /// The app-level token.
+    /// App-level token.
     pub(super) app_token: &'a Credential,
 }
 
-/// Why a connection ended.
+/// Reason for the end of a connection.
 #[derive(Debug)]
 enum End {
-    /// Slack asked for a new one.
+    /// Slack asked for a new connection.
     Refresh,
-    /// Anything else.
+    /// Any other reason.
     Failed(String),
 }
 
-/// What arrived over the connection.
+/// Message received over the connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Received {
-    /// An envelope, to be acknowledged under its id, and the press of the button in it, if it is one.
+    /// Envelope to confirm under its id, with the click on the button if it contains one.
     Envelope(String, Option<Press>),
     /// Slack asks for a new connection.
     Refresh,
-    /// Socket Mode was turned off for the app.
+    /// Socket Mode was disabled for the app.
     Disabled,
-    /// Anything else.
+    /// Any other message.
     Other,
 }
 
-/// A press of the button.
+/// Click on the button.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Press {
-    /// The dedup key of the notification.
+    /// Dedup key of the notification.
     key: String,
-    /// The name of the user.
+    /// Name of the user.
     author: String,
-    /// The ids of the channel and the user, to answer them.
+    /// Ids of the channel and the user, for the reply.
     place: Option<(String, String)>,
 }
 
-/// Reads a message.
+/// Parses a message.
 fn read(text: &str) -> Received {
     let Ok(message) = serde_json::from_str::<Json>(text) else { return Received::Other };
     if message["type"] == "disconnect" {
@@ -105,7 +106,7 @@ fn read(text: &str) -> Received {
     }
 }
 
-/// The press of the button in an interactive payload.
+/// Returns the click on the button from an interactive payload.
 fn press(payload: &Json) -> Option<Press> {
     if payload["type"] != "block_actions" {
         return None;
@@ -123,7 +124,7 @@ fn press(payload: &Json) -> Option<Press> {
 }
 
 impl Socket<'_> {
-    /// Receives as long as it is polled; never returns.
+    /// Receives clicks while it is polled. Never returns.
     pub(super) async fn receive(&self, channel: &FeedbackChannel) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -132,7 +133,7 @@ impl Socket<'_> {
                 End::Refresh => {
                     tracing::debug!(receiver = channel.receiver, "Slack asks for a new connection");
                     pause = FIRST_PAUSE;
-                    // Not over and over, in case Slack never wants one for long.
+                    // Limits the rate, in case Slack closes every connection early.
                     tokio::time::sleep_until(begun + FIRST_PAUSE).await;
                 }
                 End::Failed(problem) => {
@@ -151,7 +152,7 @@ impl Socket<'_> {
         }
     }
 
-    /// Asks for the address of a connection.
+    /// Requests the URL of a connection.
     async fn address(&self) -> Result<url::Url, String> {
         let token = self.app_token.read().await?;
         let url = self.url.join("apps.connections.open").map_err(|_| "`url` leads nowhere".to_owned())?;
@@ -162,7 +163,7 @@ impl Socket<'_> {
             return Err(format!("apps.connections.open: {}", said.said.replace(&token, crate::secret::MASK)));
         }
         let address = reply.json().and_then(|answer| answer["url"].as_str()?.parse::<url::Url>().ok());
-        // In the clear only where the API is as well.
+        // Without encryption only if the API is not encrypted either.
         let is_good = |address: &url::Url| match address.scheme() {
             "wss" => true,
             "ws" => self.url.scheme() == "http",
@@ -171,7 +172,7 @@ impl Socket<'_> {
         address.filter(is_good).ok_or_else(|| "apps.connections.open gave no address of a WebSocket".into())
     }
 
-    /// Opens a connection. Errors do not repeat the address, which holds a ticket.
+    /// Opens a connection. Errors do not contain the URL, which includes a ticket.
     async fn open(&self) -> Result<Connection, String> {
         let address = self.address().await?;
         let opening = async {
@@ -230,7 +231,7 @@ impl Socket<'_> {
                 Some(Err(error)) => return broken(error),
                 Some(Ok(Message::Text(text))) => text,
                 Some(Ok(_)) => {
-                    // A pong that is due goes out.
+                    // Sends a pending pong.
                     if let Err(error) = connection.flush().await {
                         return broken(error);
                     }
@@ -239,7 +240,7 @@ impl Socket<'_> {
             };
             match read(&text) {
                 Received::Refresh => {
-                    // Presses that were acknowledged are worked off first.
+                    // Confirmed clicks are processed first.
                     while work.next().await.is_some() {}
                     let _ = connection.close(None).await;
                     return End::Refresh;
@@ -264,7 +265,7 @@ impl Socket<'_> {
         }
     }
 
-    /// Acknowledges the incident. If that is refused, sends the reason to the person who pressed the button.
+    /// Acknowledges the incident. If this is rejected, the reason is sent to the person who clicked the button.
     async fn carry_out(&self, press: Press, channel: &FeedbackChannel) {
         let receiver = &channel.receiver;
         let problem = match channel.send(&press.key, OperatorAction::Acknowledge, press.author).await {

@@ -1,5 +1,5 @@
-//! Microsoft Teams: an adaptive card to a workflow's webhook (learn.microsoft.com, "Create incoming webhooks with
-//! Workflows"). Messages cannot be changed afterwards, and nothing is known again.
+//! Microsoft Teams: an adaptive card, sent to the webhook of a workflow (learn.microsoft.com, "Create incoming webhooks
+//! with Workflows"). Messages cannot be changed later, and repeats are not recognized.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use super::config::Teams;
 use super::exchange::exchange;
 use super::message::{Message, Tone, Wording};
 use super::{Notifier, Tried, cut};
-use crate::incident::Notice;
+use crate::incident::Notification;
 
-/// Bytes of a message: 28 KB, and some room for what the workflow puts around the card.
+/// Maximum number of bytes of a message: 28 KB, minus some space for what the workflow adds to the card.
 const LARGEST: usize = 27_000;
-/// Characters of a title.
+/// Maximum number of characters of a title.
 const TITLE: usize = 500;
-/// At most four requests a second.
+/// Minimum time between requests: at most four per second.
 const GAP: Duration = Duration::from_millis(250);
 
-/// Posts to a workflow.
+/// Notifier that posts to a workflow.
 pub(super) struct Workflow {
     pub(super) client: reqwest::Client,
     pub(super) config: Teams,
     pub(super) wording: Wording,
 }
 
-/// Text as a `TextBlock` takes it, which reads a little Markdown.
+/// Escapes a text for a `TextBlock`, which interprets a subset of Markdown.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -38,9 +38,9 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// The message with its card.
+/// Returns the message with its card.
 pub(super) fn card(message: &Message) -> Json {
-    // What goes around the text: it is bounded by itself, far below the limit.
+    // Size without the text, which is always far below the limit.
     let around = card_of(message, "").to_string().len();
     let mut text = cut::bytes(&message.text, LARGEST);
     loop {
@@ -49,7 +49,7 @@ pub(super) fn card(message: &Message) -> Json {
         if size <= LARGEST || text.is_empty() {
             return card;
         }
-        // Escapes make it longer than it is: as much shorter as it is too long, and a little more.
+        // Escaping makes the text longer. It is shortened in proportion to the excess, and slightly more.
         let room = text.len() * LARGEST.saturating_sub(around) / (size - around);
         text = cut::bytes(&message.text, room.saturating_sub(16));
     }
@@ -66,7 +66,7 @@ fn card_of(message: &Message, text: &str) -> Json {
         "type": "TextBlock", "text": escape(&message.title), "weight": "Bolder", "size": "Medium", "wrap": true,
         "style": "heading", "color": colour,
     })];
-    // A line end within a block is none to Teams, and two make a paragraph.
+    // Teams ignores single line ends in a block; two of them form a paragraph.
     if !text.is_empty() {
         body.push(json!({"type": "TextBlock", "text": escape(text).replace('\n', "\n\n"), "wrap": true}));
     }
@@ -91,12 +91,12 @@ fn card_of(message: &Message, text: &str) -> Json {
 
 #[async_trait]
 impl Notifier for Workflow {
-    async fn notify(&self, notice: &Notice, _memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, _memo: Option<&Json>) -> Tried {
         let url = match self.config.url.url().await {
             Ok(url) => url,
             Err(problem) => return Tried::refused(problem),
         };
-        let card = card(&self.wording.marked(notice, TITLE));
+        let card = card(&self.wording.marked(notification, TITLE));
         match exchange(self.client.post(url).json(&card)).await {
             Ok(reply) => reply.judge(),
             Err(tried) => tried,

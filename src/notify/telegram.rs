@@ -1,4 +1,5 @@
-//! Telegram: `sendMessage` of the Bot API (core.telegram.org/bots/api). What follows an opening answers its message.
+//! Telegram: `sendMessage` of the Bot API (core.telegram.org/bots/api). Later notifications are replies to the message
+//! of the opening.
 
 use std::time::Duration;
 
@@ -9,19 +10,20 @@ use super::config::Telegram;
 use super::exchange::{Reply, bounded, exchange};
 use super::message::{Message, Wording};
 use super::{Notifier, Tried, cut};
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 use crate::store::Delivery;
 
-/// UTF-16 units of a message. Counted with its markup, although Telegram counts without: never too long.
+/// Maximum number of UTF-16 units of a message. The markup is included, although Telegram does not count it, so that a
+/// message is never too long.
 const LARGEST: usize = 4096;
-/// Characters of a title: with every one of them escaped it still fits.
+/// Maximum number of characters of a title: even with all of them escaped, it fits.
 const TITLE: usize = 500;
-/// At most 20 messages a minute to a group (core.telegram.org/bots/faq) …
+/// Minimum time between messages to a group: at most 20 per minute (core.telegram.org/bots/faq) …
 const GROUP_GAP: Duration = Duration::from_secs(3);
-/// … and one a second to a person.
+/// … and between messages to a person: one per second.
 const PERSON_GAP: Duration = Duration::from_secs(1);
 
-/// Writes to a chat.
+/// Notifier that writes to a chat.
 pub(super) struct Bot {
     pub(super) client: reqwest::Client,
     pub(super) config: Telegram,
@@ -41,13 +43,13 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// The message as Telegram's HTML; cut before anything is escaped or marked up.
+/// Returns the message as Telegram's HTML, truncated before escaping and markup.
 pub(super) fn html(message: &Message) -> String {
     let units = |text: &str| text.encode_utf16().count();
     let title = format!("<b>{}</b>", escape(&cut::escaped(&message.title, 1000, weight)));
     let links: Vec<String> =
         message.links.iter().map(|(name, url)| format!("<a href=\"{}\">{name}</a>", escape(url))).collect();
-    // Links that are too long together are left out rather than cut.
+    // Links that are too long in total are omitted instead of truncated.
     let mut links = links.join(" · ");
     if units(&links) > 2000 {
         links.clear();
@@ -57,7 +59,7 @@ pub(super) fn html(message: &Message) -> String {
     [title, text, links].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// What an answer means; `parameters.retry_after` is how long it wants to be left alone.
+/// Interprets a response; `parameters.retry_after` is the delay that Telegram asks for.
 pub(super) fn judge(reply: &Reply) -> Tried {
     let body = reply.json();
     let said = |body: &Json| body["parameters"]["retry_after"].as_u64().map(Duration::from_secs).map(bounded);
@@ -66,7 +68,7 @@ pub(super) fn judge(reply: &Reply) -> Tried {
         return Tried::refused(format!("the receiver answered {}", reply.said())).holds_all(wait);
     }
     match body {
-        // Whoever starts the bot, or names the right chat, mends it.
+        // Ends as soon as a person starts the bot or corrects the chat.
         Some(body) if body["description"].as_str().is_some_and(|said| said.contains("chat not found")) => {
             Tried::refused(format!("the receiver answered {}; check `chat`", reply.said())).holds_all(None)
         }
@@ -79,7 +81,7 @@ pub(super) fn judge(reply: &Reply) -> Tried {
 
 #[async_trait]
 impl Notifier for Bot {
-    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
         let token = match self.config.token.read().await {
             Ok(token) => token,
             Err(problem) => return Tried::refused(problem),
@@ -87,11 +89,11 @@ impl Notifier for Bot {
         let base = self.config.url.as_str().trim_end_matches('/');
         let mut body = json!({
             "chat_id": self.config.chat,
-            "text": html(&self.wording.marked(notice, TITLE)),
+            "text": html(&self.wording.marked(notification, TITLE)),
             "parse_mode": "HTML",
             "link_preview_options": {"is_disabled": true},
-            // The end wakes nobody.
-            "disable_notification": notice.event == Event::Resolved,
+            // Resolutions are delivered silently.
+            "disable_notification": notification.event == Event::Resolved,
         });
         if let Some(thread) = self.config.thread {
             body["message_thread_id"] = thread.into();
@@ -117,7 +119,7 @@ impl Notifier for Bot {
     }
 
     fn gap(&self) -> Duration {
-        // Ids of groups are negative, channels have names.
+        // Ids of groups are negative; channels have names.
         if self.config.chat.starts_with(['-', '@']) { GROUP_GAP } else { PERSON_GAP }
     }
 }

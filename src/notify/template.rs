@@ -1,7 +1,8 @@
-//! The words of a notice: minijinja templates for its title and its text, with good defaults.
+//! Message templates: minijinja templates for the title and text of notifications, with defaults.
 //!
-//! Templates make plain text; each receiver escapes it into its own markup afterwards and cuts it before, so that no cut
-//! falls inside markup. Links, the picture and the mark of a repeat are added by the receiver, not by templates.
+//! Templates produce plain text. Each receiver truncates it first and then escapes it for its own markup, so that no
+//! markup is ever truncated. Links, the screenshot and the mark of a repeat are added by the receiver, not by
+//! templates.
 
 use std::ops::Range;
 
@@ -11,20 +12,20 @@ use minijinja::{Environment, Value};
 use serde_json::{Value as Json, json};
 
 use super::{Links, cut, headline};
-use crate::incident::{Affected, Ending, Event, Incident, Notice, Subject};
+use crate::incident::{Affected, Ending, Event, Incident, Notification, Subject};
 use crate::names::Reason;
 use crate::outcome::{RunId, Verdict};
 use crate::scenario::{Pretty, Severity};
 use crate::secret::Masked;
 
-/// What a template may do at most, in minijinja's fuel: an instruction costs one, and so do 64 bytes that it makes.
+/// Limit of a template's execution, in minijinja's fuel: one unit per instruction, and one per 64 bytes of output.
 const FUEL: u64 = 200_000;
-/// No text that templates are given is longer, in bytes.
+/// Maximum length of a text passed to templates, in bytes.
 const LONGEST: usize = 4096;
-/// No template makes more, in bytes; each receiver cuts further.
+/// Maximum length of the output of a template, in bytes; receivers truncate further.
 const LARGEST: usize = 64 << 10;
 
-/// The words that nobody else has chosen.
+/// Default templates.
 pub(super) const TITLE: &str = "{{ headline }}";
 pub(super) const TEXT: &str = "\
 {% if note %}
@@ -69,7 +70,7 @@ also affected ({{ others|length + uncounted }}):
 {% endif %}
 {% endif %}";
 
-/// The names that templates may use.
+/// Names available to templates.
 pub const NAMES: [&str; 33] = [
     "headline",
     "event",
@@ -106,27 +107,27 @@ pub const NAMES: [&str; 33] = [
     "acknowledged",
 ];
 
-/// Words of one's own.
+/// Configured templates.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Templates {
-    /// One line.
+    /// Template of the title, which is one line.
     pub title: Option<String>,
-    /// What follows it.
+    /// Template of the text below the title.
     pub text: Option<String>,
 }
 
-/// What is wrong with a template, and where in it.
+/// Error in a template, with its position.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What is wrong.
+    /// Error message.
     pub message: String,
-    /// The name that was meant, perhaps.
+    /// Most similar known name, if there is one.
     pub near: Option<&'static str>,
-    /// Which bytes of it.
+    /// Position in the template, in bytes.
     pub range: Option<Range<usize>>,
 }
 
-/// Templates, compiled.
+/// Compiled templates.
 pub(super) struct Words {
     env: Environment<'static>,
 }
@@ -142,7 +143,8 @@ fn environment() -> Environment<'static> {
 }
 
 impl Words {
-    /// Templates that were checked; one that does not compile is left out, and the default takes its place.
+    /// Compiles the templates, which were already checked. If one does not compile, it is logged and the default is
+    /// used.
     pub(super) fn new(templates: &Templates) -> Self {
         let mut env = environment();
         let own = [("title", &templates.title), ("text", &templates.text)];
@@ -158,16 +160,16 @@ impl Words {
         Self { env }
     }
 
-    /// The title, on one line, and the text.
-    pub(super) fn render(&self, notice: &Notice, links: &Links) -> (String, String) {
-        let names = names(notice, links);
+    /// Renders the title, as one line, and the text.
+    pub(super) fn render(&self, notification: &Notification, links: &Links) -> (String, String) {
+        let names = names(notification, links);
         let [title, text] = ["title", "text"].map(|part| {
             let render = |name: &str| self.env.get_template(name).and_then(|template| template.render(&names));
             let own = self.env.get_template(part).is_ok().then(|| render(part));
             let made = match own {
                 Some(Ok(made)) => made,
                 Some(Err(error)) => {
-                    let receiver = &notice.receiver;
+                    let receiver = &notification.receiver;
                     tracing::error!(receiver, template = part, %error, "a template failed, and the default is used");
                     render(&format!("default {part}")).unwrap_or_default()
                 }
@@ -179,7 +181,7 @@ impl Words {
     }
 }
 
-/// Compiles a template, looks its names up, and tries it.
+/// Checks a template: compiles it, checks its names, and renders a sample.
 pub fn check(source: &str) -> Result<(), Problem> {
     let env = environment();
     let problem = |error: &minijinja::Error| {
@@ -204,22 +206,22 @@ pub fn check(source: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The bytes of a line, from 1.
+/// Returns the byte range of a line, counted from 1.
 fn line_range(source: &str, line: usize) -> Option<Range<usize>> {
     let start: usize = source.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
     let text = source.get(start..)?.lines().next()?;
     Some(start..start + text.len())
 }
 
-/// A time for people.
+/// Formats a time for people.
 pub(super) fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-fn names(notice: &Notice, links: &Links) -> Value {
-    let incident = &notice.incident;
+fn names(notification: &Notification, links: &Links) -> Value {
+    let incident = &notification.incident;
     let lasted = incident.resolved_at.map(|end| (end - incident.opened_at).to_std().unwrap_or_default());
-    // Bounded, so that rendering is.
+    // Limited, so that rendering is limited as well.
     let text = |text: &str| cut::bytes(text, LONGEST);
     let some = |value: &Option<String>| value.as_deref().map(text);
     let other = |other: &Affected| {
@@ -231,7 +233,7 @@ fn names(notice: &Notice, links: &Links) -> Value {
         })
     };
     let names = json!({
-        "headline": text(&headline(notice)), "event": notice.event.as_str(), "open": notice.event != Event::Resolved,
+        "headline": text(&headline(notification)), "event": notification.event.as_str(), "open": notification.event != Event::Resolved,
         "severity": incident.severity.as_str(), "name": text(&incident.name), "subject": incident.subject,
         "kind": incident.kind, "tags": incident.tags, "location": incident.location,
         "verdict": incident.verdict.as_str(), "reason": incident.reason.map(Reason::as_str),
@@ -239,19 +241,20 @@ fn names(notice: &Notice, links: &Links) -> Value {
         "difference": incident.difference.as_deref().map(text),
         "run": incident.last_run.to_string(), "opened_at": moment(incident.opened_at),
         "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| Pretty(lasted).to_string()),
-        "bad_runs": incident.bad_runs, "note": some(&notice.note),
-        "others": notice.others.iter().map(other).collect::<Vec<_>>(), "uncounted": notice.uncounted,
-        "runbook": some(&incident.runbook), "receiver": notice.receiver, "key": notice.dedup_key(), "repeat": notice.repeat,
+        "bad_runs": incident.bad_runs, "note": some(&notification.note),
+        "others": notification.others.iter().map(other).collect::<Vec<_>>(), "uncounted": notification.uncounted,
+        "runbook": some(&incident.runbook), "receiver": notification.receiver, "key": notification.dedup_key(), "repeat": notification.repeat,
         "target": some(&incident.target), "ending": incident.ending.map(Ending::meaning),
         "ending_reason": some(&incident.ending_reason),
         "unwatched": incident.unwatched.as_ref().map(|it| format!("{}: {}", moment(it.since), text(&it.reason))),
         "acknowledged": incident.acknowledged.as_ref().map(|it| text(&it.author)),
-        "links": {"incident": links.incident(notice), "run": links.run(notice), "silence": links.silence(notice)},
+        "links": {"incident": links.incident(notification), "run": links.run(notification), "silence": links.silence(notification)},
     });
     value_of(&names)
 }
 
-/// A value of JSON as templates take it. Numbers are given as such: serialised, they would be a map.
+/// Converts a JSON value for templates. Numbers are converted explicitly, because serialization would turn them into
+/// maps.
 fn value_of(json: &Json) -> Value {
     match json {
         Json::Null => Value::from(()),
@@ -270,8 +273,8 @@ fn value_of(json: &Json) -> Value {
     }
 }
 
-/// A notice that has something in every place, to try templates with.
-pub(super) fn sample() -> Notice {
+/// Returns a notification with values in as many fields as possible, to check templates with.
+pub(super) fn sample() -> Notification {
     let at = |second: i64| DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap_or_default();
     let incident = Incident {
         subject: Subject("shop-checkout".into()),
@@ -315,11 +318,11 @@ pub(super) fn sample() -> Notice {
         last_run: RunId(uuid::Uuid::nil()),
         ending: None,
     };
-    Notice {
+    Notification {
         others: vec![other],
         uncounted: 2,
         note: Some("was timeout".into()),
-        ..Notice::new(&incident, Event::Opened, "team", at(0))
+        ..Notification::new(&incident, Event::Opened, "team", at(0))
     }
 }
 
@@ -327,16 +330,16 @@ pub(super) fn sample() -> Notice {
 mod tests {
     use super::*;
 
-    fn text(notice: &Notice) -> String {
-        let (title, text) = Words::new(&Templates::default()).render(notice, &Links::default());
+    fn text(notification: &Notification) -> String {
+        let (title, text) = Words::new(&Templates::default()).render(notification, &Links::default());
         format!("{title}\n{text}")
     }
 
     #[test]
     fn the_default_says_what_on_call_asks() {
-        let mut notice = sample();
+        let mut notification = sample();
         assert_eq!(
-            text(&notice),
+            text(&notification),
             "[CRITICAL] Shop checkout and 3 more failed at waw-1: click button \"Pay now\": no such element
 was timeout
 step: click button \"Pay now\"
@@ -348,11 +351,11 @@ also affected (3):
 - Shop search: open /search
 - and 2 more"
         );
-        notice.event = Event::Resolved;
-        (notice.note, notice.uncounted) = (None, 0);
-        notice.others[0].resolved_at = notice.incident.resolved_at;
+        notification.event = Event::Resolved;
+        (notification.note, notification.uncounted) = (None, 0);
+        notification.others[0].resolved_at = notification.incident.resolved_at;
         assert_eq!(
-            text(&notice),
+            text(&notification),
             "[RESOLVED] Shop checkout and 1 more work again at waw-1 after 12m30s; was: click button \"Pay now\": no such element
 step: click button \"Pay now\"
 was: no such element
@@ -365,8 +368,8 @@ also affected (1):
 
     #[test]
     fn every_name_is_there_and_no_other() {
-        let (notice, links) = (sample(), Links::default());
-        let values = names(&notice, &links);
+        let (notification, links) = (sample(), Links::default());
+        let values = names(&notification, &links);
         let mut there: Vec<String> = values.try_iter().unwrap().map(|name| name.to_string()).collect();
         let mut known = NAMES.map(ToOwned::to_owned);
         there.sort();
@@ -410,12 +413,12 @@ also affected (1):
             text: Some("{{ message.split(':')[0] }}".into()),
         };
         let words = Words::new(&templates);
-        let mut notice = sample();
-        let (title, text) = words.render(&notice, &Links::default());
+        let mut notification = sample();
+        let (title, text) = words.render(&notification, &Links::default());
         assert_eq!(title, "SHOP SEARCH: Shop checkout second line");
         assert!(text == "no such element" || text.starts_with("was timeout\nstep: "), "{text}");
-        notice.incident.message = None;
-        let (_, text) = words.render(&notice, &Links::default());
+        notification.incident.message = None;
+        let (_, text) = words.render(&notification, &Links::default());
         assert!(text.starts_with("was timeout\nstep: "), "{text}");
     }
 

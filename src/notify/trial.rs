@@ -1,43 +1,43 @@
-//! `wachta alerts test`: a notice that says it is a test, and the end of what it opened.
+//! `wachta alerts test`: a notification marked as a test, followed by its resolution.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
 use super::{Links, Receiver, Tools, masker, notifier};
-use crate::incident::{Event, Incident, Notice, Subject};
+use crate::incident::{Event, Incident, Notification, Subject};
 use crate::outcome::{RunId, Verdict};
 use crate::scenario::Severity;
 use crate::store::Delivery;
 
-/// What no scenario's id and no agent begins with.
+/// Prefix of the test subject, which no scenario id and no agent has.
 const SUBJECT: &str = "test/";
 
-/// How one notice of a trial fared.
+/// Result of one test notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trial {
-    /// What was told.
+    /// Event of the notification.
     pub event: Event,
-    /// How the try ended; secrets masked.
+    /// Result of the attempt, with secrets masked.
     pub delivery: Delivery,
-    /// What the receiver said; secrets masked.
+    /// Response of the receiver, with secrets masked.
     pub said: String,
 }
 
-/// Whether an incident is none.
+/// Returns whether an incident is a test.
 pub(super) fn is_trial(incident: &Incident) -> bool {
     incident.subject.0.starts_with(SUBJECT)
 }
 
-/// One line for people.
-pub(super) fn headline(notice: &Notice) -> String {
-    let (name, place) = (&notice.incident.name, &notice.incident.location);
-    match notice.event {
+/// Returns the headline of a test notification.
+pub(super) fn headline(notification: &Notification) -> String {
+    let (name, place) = (&notification.incident.name, &notification.incident.location);
+    match notification.event {
         Event::Resolved => format!("[TEST] {name} at {place} is over"),
         _ => format!("[TEST] {name} at {place}: nothing is wrong"),
     }
 }
 
-/// Tells a receiver of an incident that is none, and of its end, once each.
+/// Sends a test incident and its resolution to a receiver, one attempt each.
 pub async fn trial(
     receiver: &Receiver,
     links: &Links,
@@ -56,15 +56,16 @@ pub async fn trial(
             incident.events += 1;
         }
         let note = "this is a test of the receiver; nothing is wrong";
-        let notice = Notice { note: Some(note.into()), ..Notice::new(&incident, event, &receiver.name, Utc::now()) };
-        let tried = notifier.notify(&notice, memo.as_ref()).await.masked(&masker);
+        let notification =
+            Notification { note: Some(note.into()), ..Notification::new(&incident, event, &receiver.name, Utc::now()) };
+        let tried = notifier.notify(&notification, memo.as_ref()).await.masked(&masker);
         memo = tried.memo.or(memo);
         let taken = tried.delivery == Delivery::Sent;
         trials.push(Trial { event, delivery: tried.delivery, said: tried.said });
         if !taken {
             break;
         }
-        notifier.embellish(&notice, memo.as_ref()).await;
+        notifier.embellish(&notification, memo.as_ref()).await;
         tokio::time::sleep(notifier.gap()).await;
     }
     trials
@@ -73,7 +74,7 @@ pub async fn trial(
 fn incident(receiver: &str, location: &str, now: DateTime<Utc>) -> Incident {
     Incident {
         subject: Subject(format!("{SUBJECT}{receiver}").into()),
-        // Each trial is one of its own.
+        // Each test is a separate incident.
         opening: u64::try_from(now.timestamp_millis()).unwrap_or_default(),
         name: format!("test of the receiver `{receiver}`"),
         tags: std::collections::BTreeMap::new(),

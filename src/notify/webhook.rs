@@ -1,4 +1,4 @@
-//! A POST of JSON. The body's shape is in `docs/webhook.md`.
+//! Webhook: POST request with JSON. The format is described in `docs/webhook.md`.
 
 use std::collections::BTreeSet;
 
@@ -11,25 +11,25 @@ use super::config::{Webhook, WebhookFormat};
 use super::exchange::exchange;
 use super::message::{Message, Wording};
 use super::{Links, Notifier, Tried};
-use crate::incident::{Ending, Event, Notice};
+use crate::incident::{Ending, Event, Notification};
 use crate::store::Delivery;
 
-/// Posts notices to a URL.
+/// Notifier that posts to a URL.
 pub(super) struct Hook {
     pub(super) client: reqwest::Client,
     pub(super) config: Webhook,
     pub(super) wording: Wording,
 }
 
-/// How an incident that is over ended.
+/// Returns the cause of a resolved incident's end.
 fn ending(ending: Option<Ending>) -> &'static str {
     ending.map_or("recovered", Ending::as_str)
 }
 
-/// What is posted.
-pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
-    let incident = &notice.incident;
-    let others = notice.others.iter().map(|other| {
+/// Returns the request body.
+pub(super) fn body(notification: &Notification, message: &Message, links: &Links) -> Json {
+    let incident = &notification.incident;
+    let others = notification.others.iter().map(|other| {
         json!({
             "subject": other.subject,
             "name": other.name,
@@ -45,14 +45,14 @@ pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
     });
     json!({
         "version": 1,
-        "notice": notice.id,
-        "dedup_key": notice.dedup_key(),
-        "event": notice.event.as_str(),
-        "repeat": notice.repeat,
-        "receiver": notice.receiver,
+        "notification": notification.id,
+        "dedup_key": notification.dedup_key(),
+        "event": notification.event.as_str(),
+        "repeat": notification.repeat,
+        "receiver": notification.receiver,
         "text": message.title,
         "description": message.text,
-        "note": notice.note,
+        "note": notification.note,
         "severity": incident.severity,
         "subject": incident.subject,
         "name": incident.name,
@@ -77,23 +77,25 @@ pub(super) fn body(notice: &Notice, message: &Message, links: &Links) -> Json {
             json!({"author": it.author, "at": time(it.at), "until": it.until.map(time)})
         }),
         "others": others.collect::<Vec<_>>(),
-        "uncounted": notice.uncounted,
+        "uncounted": notification.uncounted,
         "runbook": incident.runbook,
         "links": {
-            "incident": links.incident(notice),
-            "run": links.run(notice),
-            "silence": links.silence(notice),
-            "screenshot": links.screenshot(notice),
+            "incident": links.incident(notification),
+            "run": links.run(notification),
+            "silence": links.silence(notification),
+            "screenshot": links.screenshot(notification),
         },
     })
 }
 
-/// What is posted in Alertmanager's form (its docs/configuration.md, `webhook_config`, version 4).
+/// Returns the request body in Alertmanager's format (`docs/configuration.md` of Alertmanager, `webhook_config`,
+/// version 4).
 ///
-/// `told`: the alerts that the last notice of this key left firing. One that is not among those of this notice by its
-/// labels (its severity was raised) is over, so that nothing is left firing under labels that do not come again.
+/// `told` contains the alerts left firing by the last notification with this key. If one of them is missing in this
+/// notification, by its labels (its severity was raised), it is reported as resolved, so that no alert stays firing
+/// under labels that are no longer used.
 pub(super) fn alertmanager_body(
-    notice: &Notice,
+    notification: &Notification,
     message: &Message,
     links: &Links,
     told: &[Json],
@@ -101,19 +103,19 @@ pub(super) fn alertmanager_body(
 ) -> Json {
     const NEVER: &str = "0001-01-01T00:00:00Z";
     let state = |is_resolved| if is_resolved { "resolved" } else { "firing" };
-    let incident = &notice.incident;
-    let is_over = notice.event == Event::Resolved;
-    let mut sets = vec![alerts::labels(notice)];
+    let incident = &notification.incident;
+    let is_over = notification.event == Event::Resolved;
+    let mut sets = vec![alerts::labels(notification)];
     let mut all = vec![json!({
         "status": state(is_over),
         "labels": sets[0],
-        "annotations": alerts::annotations(notice, message),
+        "annotations": alerts::annotations(notification, message),
         "startsAt": time(incident.opened_at),
         "endsAt": incident.resolved_at.filter(|_| is_over).map_or_else(|| NEVER.to_owned(), time),
-        "generatorURL": links.run(notice).unwrap_or_default(),
+        "generatorURL": links.run(notification).unwrap_or_default(),
         "fingerprint": alerts::fingerprint(&sets[0]),
     })];
-    for other in &notice.others {
+    for other in &notification.others {
         let labels = alerts::own(&other.subject.0, other.severity.as_str(), &other.location);
         let texts =
             [("name", Some(&*other.name)), ("step", other.step.as_deref()), ("message", other.message.as_deref())];
@@ -133,12 +135,12 @@ pub(super) fn alertmanager_body(
     for old in told.iter().filter(|old| old["fingerprint"].as_str().is_some_and(|print| !current.contains(print))) {
         let mut over = old.clone();
         over["status"] = state(true).into();
-        over["endsAt"] = notice.incident.resolved_at.filter(|_| is_over).map_or_else(|| time(now), time).into();
+        over["endsAt"] = notification.incident.resolved_at.filter(|_| is_over).map_or_else(|| time(now), time).into();
         all.push(over);
     }
     let mut common = sets[0].clone();
     common.retain(|name, value| sets.iter().all(|labels| labels.get(name) == Some(value)));
-    let reason = match notice.event {
+    let reason = match notification.event {
         Event::Opened => "first notification",
         Event::Updated => "new alerts added",
         Event::Resolved => "all alerts resolved",
@@ -146,10 +148,10 @@ pub(super) fn alertmanager_body(
     };
     json!({
         "version": "4",
-        "groupKey": notice.dedup_key(),
-        "truncatedAlerts": notice.uncounted,
+        "groupKey": notification.dedup_key(),
+        "truncatedAlerts": notification.uncounted,
         "status": state(is_over),
-        "receiver": notice.receiver,
+        "receiver": notification.receiver,
         "groupLabels": {},
         "commonLabels": common,
         "commonAnnotations": if all.len() == 1 { all[0]["annotations"].clone() } else { json!({}) },
@@ -159,27 +161,27 @@ pub(super) fn alertmanager_body(
     })
 }
 
-/// A text as a header takes it: whatever is not plain ASCII is percent-encoded.
+/// Encodes a text for a header: everything except printable ASCII is percent-encoded.
 fn header_text(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::CONTROLS).to_string()
 }
 
 #[async_trait]
 impl Notifier for Hook {
-    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
         let url = match self.config.url.url().await {
             Ok(url) => url,
             Err(problem) => return Tried::refused(problem),
         };
-        let message = self.wording.message(notice);
+        let message = self.wording.message(notification);
         let body = match self.config.format {
-            WebhookFormat::Wachta => body(notice, &message, &self.wording.links),
+            WebhookFormat::Wachta => body(notification, &message, &self.wording.links),
             WebhookFormat::Alertmanager => {
                 let told = memo.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
-                alertmanager_body(notice, &message, &self.wording.links, told, Utc::now())
+                alertmanager_body(notification, &message, &self.wording.links, told, Utc::now())
             }
         };
-        let mut request = self.client.post(url).header("idempotency-key", header_text(&notice.id)).json(&body);
+        let mut request = self.client.post(url).header("idempotency-key", header_text(&notification.id)).json(&body);
         for (name, value) in &self.config.headers {
             match value.read().await {
                 Ok(value) => request = request.header(name, value),

@@ -1,12 +1,13 @@
-//! Acknowledgements to and from Zabbix, by its API.
+//! Synchronization of acknowledgements with Zabbix, by its API.
 //!
-//! What is wrong is shown in Zabbix as problems of the triggers of wachta's template, which its values open and resolve, one
-//! for each scenario. So this receiver shows nothing again: it writes an acknowledgement made here to the problem
-//! (`event.acknowledge`), and takes over one made there (`problem.get`, in rounds). A problem belongs to an incident when it
-//! is open on the agent's host and its tags are `scope: availability` and `scenario: ID`.
+//! Zabbix shows problems by the triggers of wachta's template, one for each scenario, which are opened and resolved by
+//! item values. Therefore this receiver does not create any: it writes an acknowledgement made here to the problem
+//! (`event.acknowledge`), and reads those made there (`problem.get`, in rounds). A problem belongs to an incident if it
+//! is open on the agent's host and has the tags `scope: availability` and `scenario: ID`.
 //!
-//! It asks in rounds since a webhook media type would need an action and a media of a user set up in Zabbix, and a way from
-//! its server to the agent. A problem that is closed by hand there is no end here: values would open it again.
+//! Polling is used because a webhook media type would require an action and a user's media in Zabbix, and a connection
+//! from its server to the agent. A problem closed by hand in Zabbix does not resolve the incident here, because further
+//! values would open the problem again.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,50 +22,50 @@ use super::feedback::{AT_RECEIVER, FEEDBACK, FeedbackChannel};
 use super::pagerduty_poll::{Alert, Failure, Standing, alert, carry_out, decide, keep, pause};
 use super::{Notifier, Tried, cut};
 use crate::bounded::credential::Credential;
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 
-/// How messages begin that wachta writes to problems.
+/// Prefix of the messages that wachta writes to problems.
 const OURS: &str = "wachta: ";
-/// Where people are said to have acknowledged.
+/// Name of the receiver kind, for the author of an action.
 const PLACE: &str = "Zabbix";
-/// Acknowledges the event, of the bits of an action.
+/// Bit of an action that acknowledges the event.
 const ACKNOWLEDGE: u64 = 2;
-/// Adds a message.
+/// Bit of an action that adds a message.
 const ADD_MESSAGE: u64 = 4;
-/// Takes the acknowledgement back.
+/// Bit of an action that withdraws the acknowledgement.
 const UNACKNOWLEDGE: u64 = 16;
-/// How many characters of a person's name are kept.
+/// Maximum number of characters of a person's name.
 const MAX_NAME_CHARS: usize = 100;
-/// The longest message that Zabbix takes, in characters.
+/// Maximum length of a message in Zabbix, in characters.
 const MAX_MESSAGE_CHARS: usize = 2_000;
 
-/// The URL of the API, and the credentials for it.
+/// URL and credentials of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZabbixAccess {
-    /// The URL of `api_jsonrpc.php`.
+    /// URL of `api_jsonrpc.php`.
     pub url: Url,
-    /// The user, where it is not that of a token.
+    /// User name; absent if the credential is an API token.
     pub user: Option<String>,
-    /// The API token, or the password of the user.
+    /// API token, or password of the user.
     pub credential: Credential,
-    /// A PEM file with roots that are trusted besides the system's.
+    /// PEM file with root certificates trusted in addition to those of the system.
     pub ca: Option<PathBuf>,
 }
 
-/// The API, as one user.
+/// Connection to the API as one user.
 pub trait ZabbixApi: Send + Sync {
-    /// Calls a method and returns its result; the error is for people and holds no credential.
+    /// Calls a method and returns its result. The error is for people and contains no credential.
     fn call<'a>(&'a self, method: &'static str, params: Json) -> BoxFuture<'a, Result<Json, String>>;
 
-    /// Ends a session, where one was opened.
+    /// Ends the session, if one was opened.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
-/// Opens the API.
+/// Function that opens a connection to the API.
 pub type ZabbixConnect =
     std::sync::Arc<dyn Fn(ZabbixAccess) -> BoxFuture<'static, Result<Box<dyn ZabbixApi>, String>> + Send + Sync>;
 
-/// Carries acknowledgements.
+/// Notifier that synchronizes acknowledgements.
 pub(super) struct Problems {
     pub(super) config: Zabbix,
     pub(super) connect: ZabbixConnect,
@@ -76,7 +77,7 @@ impl Problems {
         (self.connect)(access).await
     }
 
-    /// Writes to the open problems of scenarios; those that have none are passed over. Returns to how many.
+    /// Updates the open problems of scenarios; scenarios without a problem are skipped. Returns the number of problems.
     async fn write(&self, subjects: &[String], action: u64, message: &str) -> Result<usize, String> {
         let api = self.open().await?;
         let written = async {
@@ -90,7 +91,7 @@ impl Problems {
         written
     }
 
-    /// Asks once how the problems of open incidents stand.
+    /// Checks the problems of all open incidents once.
     pub(super) async fn round(&self, channel: &FeedbackChannel) -> Result<(), Failure> {
         let stored =
             channel.stored().await.map_err(|error| Failure::new(format!("the store does not answer: {error}")))?;
@@ -136,29 +137,29 @@ impl Problems {
     }
 }
 
-/// Who has acknowledged a problem.
+/// Author of a problem's acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Acknowledger {
-    /// Nobody, or it was taken back.
+    /// The problem is not acknowledged.
     Nobody,
-    /// wachta.
+    /// wachta acknowledged the problem.
     Wachta,
-    /// A user, by its id.
+    /// A user, given by id, acknowledged the problem.
     User(String),
 }
 
-/// An open problem of a scenario.
+/// Open problem of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Problem {
     event: String,
     scenario: String,
-    /// Who has acknowledged it.
+    /// Author of the acknowledgement.
     acknowledged: Acknowledger,
-    /// Whether wachta has ever acknowledged it.
+    /// Whether wachta has ever acknowledged the problem.
     is_ours_known: bool,
 }
 
-/// The open problems of a host's scenarios.
+/// Reads the open problems of the scenarios of a host.
 async fn problems(api: &dyn ZabbixApi, host: &str) -> Result<Vec<Problem>, String> {
     let hosts = api.call("host.get", json!({"filter": {"host": host}, "output": ["hostid"]})).await?;
     let Some(id) = hosts[0]["hostid"].as_str() else {
@@ -192,7 +193,7 @@ fn problem(json: &Json) -> Option<Problem> {
     Some(Problem { event, scenario: scenario.to_owned(), acknowledged, is_ours_known })
 }
 
-/// How an incident stands by its problems: it is acknowledged when all of them are.
+/// Returns the state of an incident from its problems: acknowledged if all of them are.
 fn standing<'a>(problems: impl Iterator<Item = &'a Problem>) -> Standing {
     let all: Vec<_> = problems.map(|problem| &problem.acknowledged).collect();
     let nobody = all.iter().filter(|by| ***by == Acknowledger::Nobody).count();
@@ -209,7 +210,7 @@ fn standing<'a>(problems: impl Iterator<Item = &'a Problem>) -> Standing {
     }
 }
 
-/// The name of a user, as far as it may be read.
+/// Returns the name of a user, or its id if the API user may not read the name.
 async fn name(api: &dyn ZabbixApi, user: &str) -> String {
     let params = json!({"userids": [user], "output": ["username", "name", "surname"]});
     let found = api.call("user.get", params).await.unwrap_or_default();
@@ -232,25 +233,25 @@ fn acknowledged(by: &str) -> String {
     format!("{OURS}acknowledged by {by}")
 }
 
-/// The scenarios of an incident's group, as its state has them.
+/// Returns the scenarios of an incident's group from the receiver state.
 fn subjects(state: &Json) -> Vec<&str> {
     state["subjects"].as_array().into_iter().flatten().filter_map(Json::as_str).collect()
 }
 
 #[async_trait]
 impl Notifier for Problems {
-    async fn notify(&self, notice: &Notice, memo: Option<&Json>) -> Tried {
-        let incident = &notice.incident;
-        let others = notice.others.iter().filter(|other| other.resolved_at.is_none()).map(|other| &other.subject);
+    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
+        let incident = &notification.incident;
+        let others = notification.others.iter().filter(|other| other.resolved_at.is_none()).map(|other| &other.subject);
         let subjects: Vec<String> =
             std::iter::once(&incident.subject).chain(others).map(|subject| subject.as_str().to_owned()).collect();
-        let mut state = json!({"key": notice.key, "subjects": subjects});
-        if notice.event == Event::Resolved {
+        let mut state = json!({"key": notification.key, "subjects": subjects});
+        if notification.event == Event::Resolved {
             state["over"] = true.into();
             return Tried::sent("Zabbix resolves its problem by itself").remember(state);
         }
-        let there = memo.map(|memo| &memo[AT_RECEIVER]).filter(|there| there["alert"] == notice.key);
-        // Only what was written here is taken back from here.
+        let there = memo.map(|memo| &memo[AT_RECEIVER]).filter(|there| there["alert"] == notification.key);
+        // An acknowledgement is only withdrawn in Zabbix if wachta wrote it.
         let is_written = memo.is_some_and(|memo| memo["acknowledged_by"].is_string());
         let said = match &incident.acknowledged {
             Some(acknowledgement) => {
@@ -273,7 +274,7 @@ impl Notifier for Problems {
                 let written = self.write(&subjects, UNACKNOWLEDGE | ADD_MESSAGE, &message).await;
                 written.map(|count| format!("took the acknowledgement of {count} problems in Zabbix back"))
             }
-            // Nothing is to be written, but what stands in the way is found now.
+            // There is nothing to write, but problems with the access are detected here.
             None => self.write(&[], 0, "").await.map(|_| "Zabbix opens its problem by itself".to_owned()),
         };
         match said {
@@ -295,7 +296,7 @@ impl Notifier for Problems {
         loop {
             let problem = self.round(channel).await.err().map(|failure| failure.problem);
             failures = if problem.is_some() { failures.saturating_add(1) } else { 0 };
-            // Once for each problem, and once when it is over.
+            // Each problem is logged once, and its end is logged once.
             if problem != reported {
                 let receiver = &channel.receiver;
                 match &problem {
@@ -309,5 +310,5 @@ impl Notifier for Problems {
     }
 }
 
-/// How often Zabbix is asked when nothing else is said.
+/// Polling interval if none is configured.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);

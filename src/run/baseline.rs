@@ -1,8 +1,8 @@
-//! The history that a run is compared with: kept in memory, by scenario, read from the store when a scenario first needs
-//! it after a start, and advanced by each outcome.
+//! History that runs are compared with. It is kept in memory per scenario, read from the store when a scenario first
+//! needs it after a start, and updated with each outcome.
 //!
-//! Only what some scenario compares is kept: its runs, and those of its steps that say so. Where the store does not answer
-//! soon, nothing is compared; the next run asks again.
+//! Only what a scenario compares is kept: its runs, and those of its steps that have a comparison. If the store does
+//! not respond in time, nothing is compared and the next run queries it again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,18 +15,18 @@ use crate::outcome::{Outcome, StepStatus, Verdict};
 use crate::scenario::{Scenario, ScenarioId};
 use crate::store::{Durations, History, StoreError};
 
-/// So many runs of a scenario are read from the store, the newest.
+/// Maximum number of runs of a scenario that are read from the store, newest first.
 const MOST_RUNS: u32 = 5000;
-/// So long a run waits for the store.
+/// Maximum time that a run waits for the store.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is kept of one scenario.
+/// Duration windows of one scenario.
 type Kept = Vec<(Key, Sketch)>;
 
-/// What is compared: the run, or the step of this name; and how far back.
+/// Subject of a comparison: the run (`None`) or the step of this name, and the length of the window.
 type Key = (Option<String>, Duration);
 
-/// The history that runs are compared with.
+/// Duration history of all scenarios.
 #[derive(Clone)]
 pub struct Baseline {
     history: Arc<dyn History>,
@@ -34,19 +34,19 @@ pub struct Baseline {
     kept: Arc<Mutex<HashMap<ScenarioId, Kept>>>,
 }
 
-/// What is usual for a scenario at the start of a run.
+/// Duration baselines of a scenario at the start of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Usuals(Vec<(Key, Usual)>);
 
 impl Usuals {
-    /// What is usual for the run or one of its steps; none where too little is known.
+    /// Returns the baseline of the run or of one of its steps, or `None` if there are too few past runs.
     pub fn of(&self, step: Option<&str>, over: Duration) -> Option<Usual> {
         self.0.iter().find(|((name, far), _)| name.as_deref() == step && *far == over).map(|(_, usual)| *usual)
     }
 }
 
 impl Baseline {
-    /// Nothing is known yet; it will be read from this history, of runs from this location.
+    /// Creates an empty baseline store that reads this history, limited to runs of this location.
     pub fn new(history: Arc<dyn History>, location: &str) -> Self {
         Self { history, location: location.into(), kept: Arc::default() }
     }
@@ -55,7 +55,7 @@ impl Baseline {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is usual for a scenario now.
+    /// Returns the baselines of a scenario at time `now`.
     pub async fn usual(&self, scenario: &Scenario, now: DateTime<Utc>) -> Usuals {
         let mut wanted: Vec<Key> = Vec::new();
         for (step, usual, _) in scenario.comparisons() {
@@ -103,7 +103,7 @@ impl Baseline {
         Ok(kept)
     }
 
-    /// A run has ended.
+    /// Adds the durations of a finished run.
     pub fn outcome(&self, outcome: &Outcome) {
         if !matches!(outcome.verdict, Verdict::Passed | Verdict::Degraded) {
             return;
@@ -123,7 +123,7 @@ impl Baseline {
         }
     }
 
-    /// Forgets every scenario that is not there any more.
+    /// Drops every scenario that no longer exists.
     pub fn retain(&self, is_there: impl Fn(&ScenarioId) -> bool) {
         self.kept().retain(|id, _| is_there(id));
     }

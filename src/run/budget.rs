@@ -1,4 +1,4 @@
-//! Budgets: soft limits of a run, judged when it has ended. Pure.
+//! Budgets: soft limits of a run that are evaluated after it has ended. Pure functions.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::names::Reason;
 use crate::outcome::{Failure, PageResult, PageTotals};
 use crate::scenario::{Budget, Pretty};
 
-/// Every budget that was missed, with the step it was missed in, where there is one: for a limit of every page the page
-/// that missed it most. What the browser did not measure misses nothing.
+/// Returns every violated budget, with the step where it was violated if there is one. For a limit that applies to
+/// every page, it is the page with the worst value. A value that the browser did not measure violates nothing.
 pub fn missed(
     budget: &[At<Budget>],
     duration: Duration,
@@ -57,7 +57,7 @@ fn miss(
     }
 }
 
-/// The page with the largest value; of equals the first.
+/// Returns the page with the largest value, and the first of several equal ones.
 fn worst(pages: &[(usize, PageResult)], value: impl Fn(&PageResult) -> Option<f64>) -> Option<(usize, f64)> {
     pages
         .iter()
@@ -65,7 +65,8 @@ fn worst(pages: &[(usize, PageResult)], value: impl Fn(&PageResult) -> Option<f6
         .reduce(|worst, next| if next.1 > worst.1 { next } else { worst })
 }
 
-/// `3.1s`, `240ms`; a long one as people write it. Rounded up: what is above a limit must not look like it.
+/// Formats a duration such as `3.1s` or `240ms`; long ones use larger units. Rounds up, so that a value above a limit
+/// never appears equal to it.
 pub(super) fn seconds(seconds: f64) -> String {
     let millis = (seconds * 1000.0 - 1e-6).ceil();
     match millis {
@@ -75,7 +76,7 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// With enough digits to be seen to be above the limit.
+/// Formats a score with enough digits to show that it is above the limit.
 fn score(seen: f64, allowed: f64) -> String {
     let short = format!("{seen:.3}");
     let is_told = short.parse::<f64>().is_ok_and(|short| short > allowed);
@@ -83,7 +84,8 @@ fn score(seen: f64, allowed: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// Powers of 1000, as budgets are written; exact where it is no round number of one.
+/// Formats a size in powers of 1000, the units in which budgets are written, and exactly if it is not a round number of
+/// them.
 fn size(bytes: u64) -> String {
     match bytes {
         n if n >= 1_000_000 && n % 10_000 == 0 => format!("{}MB", n as f64 / 1e6),

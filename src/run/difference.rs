@@ -1,5 +1,5 @@
-//! What a run that went wrong did otherwise than the last good one that was kept: requests that were answered otherwise, are
-//! new or missing, errors on the console, steps that took much longer, and what the page shows. Pure.
+//! Differences between a failed run and the last stored good run: requests with another status, new or missing
+//! requests, console errors, steps that took much longer, and the content of the page. Pure functions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
@@ -12,55 +12,56 @@ use crate::outcome::{Difference, DifferenceKind, Outcome, RunId, StepStatus};
 use crate::secret::Masked;
 use crate::values::expect::cut;
 
-/// The largest number of differences that are reported. The most telling come first.
+/// Maximum number of reported differences. The most significant ones come first.
 const MOST: usize = 12;
-/// The largest number of differences of a kind that says little by itself.
+/// Maximum number of differences of a kind that is weak evidence by itself.
 const FEW: usize = 3;
-/// The longest text that is shown, in characters.
+/// Maximum length of a displayed text, in characters.
 const LONGEST: usize = 120;
-/// A step took much longer when its duration grew by at least this factor …
+/// Minimum factor by which the duration of a step must grow to count as much longer …
 const MUCH_LONGER: f64 = 3.0;
-/// … and by at least this many seconds.
+/// … and the minimum growth, in seconds.
 const NOTICEABLE: f64 = 0.5;
 
-/// What a run looked like.
+/// Observable behavior of a run, for comparison with another run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Footprint {
-    /// The run.
+    /// Id of the run.
     pub run: RunId,
-    /// When it ended.
+    /// End of the run.
     pub ended_at: DateTime<Utc>,
-    /// Its steps, in order.
+    /// Steps of the run, in order.
     pub steps: Vec<StepPrint>,
-    /// What its pages and its steps asked for, in order.
+    /// Requests of its pages and steps, in order.
     pub requests: Vec<RequestPrint>,
-    /// Errors on the console.
+    /// Errors logged on the browser console.
     pub console: Vec<Masked>,
-    /// Its pages, each after a step: of a good run after every one, of a bad run at the one that failed.
+    /// Pages of the run, each recorded after a step. A good run has one for every step, a failed run one for the failed
+    /// step.
     pub pages: Vec<PagePrint>,
 }
 
-/// A step.
+/// A step of a footprint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepPrint {
-    /// Its name.
+    /// Name of the step.
     pub name: String,
-    /// How long it took, in seconds.
+    /// Duration of the step, in seconds.
     pub duration: f64,
-    /// Whether it passed.
+    /// Whether the step passed.
     pub passed: bool,
 }
 
-/// A request.
+/// A request of a footprint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestPrint {
-    /// Position in `steps` of the step during which it was sent.
+    /// Position in `steps` of the step during which the request was sent.
     pub step: usize,
-    /// Its method.
+    /// HTTP method.
     pub method: String,
-    /// Its URL.
+    /// URL of the request.
     pub url: Masked,
-    /// The status of its answer; none where there was none.
+    /// Status of the response. `None` if there was no response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
 }
@@ -68,21 +69,21 @@ pub struct RequestPrint {
 /// A page after a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PagePrint {
-    /// Position in `steps` of the step.
+    /// Position of the step in `steps`.
     pub step: usize,
-    /// Whether the step only looked at the page, so that the page is also what it found.
+    /// Whether the step only inspected the page, so that this is also the page that the step found.
     pub looked: bool,
-    /// The title of the document.
+    /// Title of the document.
     pub title: Masked,
-    /// What a screen reader finds in it, a line for each element.
+    /// Accessibility tree of the page, one line per element.
     pub tree: Vec<Masked>,
-    /// The name of its picture beside the footprint, where one was taken.
+    /// File name of its screenshot in the footprint's folder, if one was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<String>,
 }
 
 impl Footprint {
-    /// Makes the footprint of an outcome from its requests, its console errors and its pages.
+    /// Creates the footprint of an outcome from its requests, console errors and pages.
     pub fn new(outcome: &Outcome, heard: Vec<RequestPrint>, console: Vec<Masked>, pages: Vec<PagePrint>) -> Self {
         let steps = outcome.steps.iter().map(|step| StepPrint {
             name: step.name.clone(),
@@ -102,21 +103,23 @@ impl Footprint {
         Self { run: outcome.run, ended_at: outcome.ended_at, steps, requests, console, pages }
     }
 
-    /// The position of a step of another run: its own where the runs took the same course, else that of the name.
+    /// Returns the position of the step that corresponds to a step of another run: the same position if the step there
+    /// has the same name, otherwise that of the first step with this name.
     fn position(&self, other: &Self, step: usize) -> Option<usize> {
         let name = &other.steps.get(step)?.name;
         let same = |at: &usize| self.steps.get(*at).is_some_and(|own| own.name == *name);
         Some(step).filter(same).or_else(|| self.steps.iter().position(|own| own.name == *name))
     }
 
-    /// The page that the failing step of another run is compared with: after that step where it only looked, else before it.
+    /// Returns the page to compare with the failed step of another run: the page after the corresponding step if it
+    /// only inspects the page, otherwise the page before it.
     pub fn page_for(&self, other: &Self, failed: usize) -> Option<&PagePrint> {
         let limit = self.position(other, failed)? + usize::from(other.pages.last()?.looked);
         self.pages.iter().rev().find(|page| page.step < limit)
     }
 }
 
-/// What of a text changes from run to run without a meaning: numbers, ids, hashes.
+/// Parts of a text that change from run to run without significance: numbers, ids and hashes.
 static CHANGING: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new("[0-9a-fA-F]{8}-[0-9a-fA-F-]{9,}|[0-9a-fA-F]*[0-9][0-9a-fA-F]{5,}|[0-9]+").expect("it is one")
 });
@@ -125,7 +128,7 @@ fn shape(text: &str) -> String {
     CHANGING.replace_all(text, "*").into_owned()
 }
 
-/// A request without what changes, and as people read it.
+/// Returns the comparison key of a request, without variable parts, and its display text.
 fn named(request: &RequestPrint, site: Option<&str>) -> ((String, String), String) {
     let url = request.url.as_str().split(['?', '#']).next().unwrap_or_default();
     let (host, path) = url.split_once("://").map_or(("", url), |(_, rest)| {
@@ -145,8 +148,8 @@ fn is_bad(status: Option<u16>) -> bool {
     status.is_none_or(|status| status >= 400)
 }
 
-/// What one run did otherwise than a good one before it, the most telling first. `failed` is the position of the step that
-/// failed.
+/// Returns the differences of a run from an earlier good one, the most significant first. `failed` is the position of
+/// the failed step.
 pub fn between(good: &Footprint, bad: &Footprint, failed: Option<usize>) -> Vec<Difference> {
     let mut found: Vec<(u8, Difference)> = Vec::new();
     let mut say = |rank: u8, kind: DifferenceKind, text: String| {
@@ -187,7 +190,7 @@ fn requests(
         let rest = request.url.as_str().split_once("://")?.1;
         Some(rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned())
     };
-    // The site is what is asked most.
+    // The host with the most requests counts as the site.
     let mut hosts = BTreeMap::<String, usize>::new();
     for host in good.requests.iter().filter_map(host) {
         *hosts.entry(host).or_default() += 1;
@@ -219,7 +222,7 @@ fn requests(
             None => {}
         }
     }
-    // What would have come later is not missing.
+    // Requests that the good run sent after the failed step are not missing.
     let end = failed.and_then(|failed| good.position(bad, failed));
     for request in good.requests.iter().filter(|request| end.is_none_or(|end| request.step < end)) {
         let (key, shown) = named(request, site.as_deref());
@@ -239,7 +242,7 @@ fn page(before: &PagePrint, now: &PagePrint, say: &mut impl FnMut(u8, Difference
         );
         say(1, DifferenceKind::Page, text);
     }
-    // Lines are counted, not placed: what only moved is no difference.
+    // Lines are compared by count, not by position, so that a line that only moved is not a difference.
     let count = |page: &PagePrint| {
         let mut counts = HashMap::<String, usize>::new();
         for line in &page.tree {

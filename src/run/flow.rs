@@ -1,4 +1,4 @@
-//! One run, step by step.
+//! Execution of one run, step by step.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use crate::secret::Masked;
 use crate::values::Values;
 use crate::wire::limits::Place;
 
-/// What a step's own timeout may be overrun by before it is cut off from outside: a step that keeps its own time
-/// says more about what it saw.
+/// Time by which a step may exceed its own timeout before it is aborted from outside. A step that detects its own
+/// timeout reports more about what it found.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The same where a browser that does not answer must be asked why.
+/// The same for steps of a page, where the cause has to be found if the browser does not respond.
 const PAGE_GRACE: Duration = Duration::from_secs(7);
 
 pub(super) struct Flow<'a> {
@@ -34,29 +34,29 @@ pub(super) struct Flow<'a> {
     page: Option<Page>,
     /// Whether the browser must be one that no other run has used.
     fresh: bool,
-    /// Whether the run keeps what its pages look like, for a later one that goes wrong to be compared with.
+    /// Whether the content of the pages is recorded for comparison with a later failed run.
     prints: bool,
 }
 
-/// Where in the scenario a list of steps stands.
+/// Context of a list of steps in the scenario.
 #[derive(Clone, Copy)]
 struct Within {
     depth: u8,
     finally: bool,
     deadline: Instant,
-    /// Whose time ends at the deadline, and how long that was.
+    /// Name and length of the limit that ends at the deadline.
     bound: (&'static str, Duration),
 }
 
-/// Why a list of steps was left: a failure, and the step it came from.
+/// Failure that ended a list of steps, with the position of the step that caused it.
 type Left = (usize, Failure);
 
-/// How a step ended that does not stop what follows it.
+/// End of a step that does not stop the steps after it.
 enum Done {
     Passed,
-    /// What `when` says did not hold.
+    /// The condition in `when` did not hold.
     PassedOver,
-    /// It holds a step with `continue` that failed.
+    /// The step contains a failed step with `continue`.
     Failed(Left),
 }
 
@@ -92,7 +92,7 @@ impl<'a> Flow<'a> {
             self.record.decide(None, stopped());
             return;
         }
-        // Reading them is our time.
+        // Reading the files is time of the agent, not of the target.
         if began.elapsed() > Duration::from_millis(1) {
             self.record.start_clock();
         }
@@ -108,7 +108,7 @@ impl<'a> Flow<'a> {
             self.record.start_clock();
         }
         let timeout = self.scenario.timeout;
-        // A browser's run is bounded by sessions, and its place is not taken from those that need none.
+        // Browser runs are limited by the number of sessions and must not take a slot from other runs.
         let _place = if self.scenario.needs_browser() {
             None
         } else {
@@ -126,7 +126,7 @@ impl<'a> Flow<'a> {
         if let Ok(Some((step, failure))) | Err((step, failure)) = self.steps(&scenario.steps, within).await {
             self.record.decide(Some(step), failure);
         }
-        // A run that is cut off by a shutdown must be quick; what it left is cleaned up by the next one.
+        // A run that is aborted by a shutdown must end quickly; the next run cleans up what it left.
         if !scenario.finally.is_empty() && !self.ticket.cancel.is_cancelled() {
             let deadline = Instant::now() + FINALLY_TIMEOUT;
             let within = Within { depth: 0, finally: true, deadline, bound: ("`finally`", FINALLY_TIMEOUT) };
@@ -139,12 +139,13 @@ impl<'a> Flow<'a> {
         }
         if let Some(page) = self.page.take() {
             self.conclude(&page).await;
-            // The outcome does not wait for the browser to be made ready for the next run.
+            // The outcome does not wait until the browser is ready for the next run.
             page.release();
         }
     }
 
-    /// Waits for a place among the runs of this moment, before the scenario's clock starts: it is our time.
+    /// Acquires one of the slots for concurrent runs before the scenario's clock starts, because the wait is caused by
+    /// the agent.
     async fn place(&self, timeout: Duration) -> Result<Place, Failure> {
         let cancel = self.ticket.cancel.clone();
         let began = Instant::now();
@@ -160,15 +161,15 @@ impl<'a> Flow<'a> {
             );
             return Err(Failure::new(Reason::Resources, message).waited(timeout));
         };
-        // Most do not wait, and their clock is right already.
+        // Most runs do not wait, so their clock is already correct.
         if began.elapsed() > Duration::from_millis(1) {
             self.record.start_clock();
         }
         Ok(place)
     }
 
-    /// Does steps in order up to the first failure that stops them. Gives the first failure that does not and counts all
-    /// the same. Boxed, since groups hold steps.
+    /// Runs steps in order up to the first failure that stops them. Returns the first failure that does not stop the
+    /// list but still counts. The future is boxed because groups contain steps.
     fn steps<'s>(&'s mut self, steps: &'a [Step], within: Within) -> BoxFuture<'s, Result<Option<Left>, Left>>
     where
         'a: 's,
@@ -207,7 +208,7 @@ impl<'a> Flow<'a> {
                 let unknown = failure.reason.class() == ReasonClass::Unknown;
                 let status = if unknown { StepStatus::Unknown } else { StepStatus::Failed };
                 self.record.end_step(index, status, Some((from, failure.clone())));
-                // A run that was stopped did not test the rest, whatever this step allows.
+                // A run that was stopped did not test the remaining steps, whatever this step allows.
                 let stops = failure.reason == Reason::Lost || !(step.optional || goes_on);
                 if stops {
                     return Err(first.unwrap_or((from, failure)));
@@ -248,7 +249,7 @@ impl<'a> Flow<'a> {
         let whole = wanted.min(left);
         let grace = if matches!(step.action, Action::Page(_)) { PAGE_GRACE } else { GRACE };
         let acting = async {
-            // A page reads what it uploads by itself.
+            // A page step reads the files that it uploads by itself.
             if !matches!(step.action, Action::Page(_)) {
                 self.values.read_files(step.files(), whole).await;
             }
@@ -268,7 +269,8 @@ impl<'a> Flow<'a> {
             (done, _) => done.unwrap_or_else(Err),
         };
         done.map(|()| Done::Passed).map_err(|failure| {
-            // When the scenario's or group's time is up, that is what is to be mended, not the step's own timeout.
+            // If the time of the scenario or group is over, that limit is the cause to report, not the step's own
+            // timeout.
             let all_is_over = failure.reason == Reason::Timeout && whole < wanted;
             let failure = if all_is_over {
                 Failure { message: format!("{} ({})", failure.message, out_of_time(within).message), ..failure }
@@ -279,8 +281,8 @@ impl<'a> Flow<'a> {
         })
     }
 
-    /// Does the steps of a group, and does them again from the first one where it says so. What another try cannot mend
-    /// is not tried: when the time is up, the run is stopped, or the trouble is ours.
+    /// Runs the steps of a group, and repeats them from the first one if the group has retries left. Does not repeat
+    /// them if the time is over, the run was stopped, or the failure is an agent fault.
     async fn group(&mut self, group: &'a Group, index: usize, within: Within) -> Result<Done, Left> {
         let mut left = group.retry;
         loop {
@@ -300,7 +302,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Whether what `when` says holds: looked at once.
+    /// Checks the condition of `when` once.
     async fn holds(&mut self, step: &Step, left: Duration) -> Result<bool, Failure> {
         let timeout = step.timeout().min(left);
         let cancel = self.ticket.cancel.clone();
@@ -317,7 +319,7 @@ impl<'a> Flow<'a> {
         held.map_err(|failure| failure.at(step.span))
     }
 
-    /// Does what a step says. `timeout` is for one try, `whole` for all tries of a request that is asked again.
+    /// Executes the action of a step. `timeout` is for one attempt, `whole` for all attempts of a polled request.
     async fn act(&mut self, step: &'a Step, index: usize, timeout: Duration, whole: Duration) -> Result<(), Failure> {
         match &step.action {
             Action::Page(action) => self.page_action(step, action, index, timeout).await,
@@ -327,7 +329,7 @@ impl<'a> Flow<'a> {
                 for (name, value, secret) in saved {
                     held = held.and(self.values.save(&name, value, secret));
                 }
-                // After that: what is secret from now on is masked here as well.
+                // Only after the values are saved, so that new secrets are masked here as well.
                 self.record.note(index, |result| {
                     (result.http, result.earlier_requests) = self.session.result(&self.values);
                     result.certificate_expires_at = self.session.certificate_expires_at();
@@ -355,7 +357,8 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Starts a browser, or waits for a free one, before the scenario's clock starts: it is our time, not the target's.
+    /// Starts a browser or waits for a free one before the scenario's clock starts, because this is time of the agent,
+    /// not of the target.
     async fn open_page(&mut self) -> Result<(), Failure> {
         let Some(browsers) = &self.tools.browsers else {
             return Err(Failure::new(Reason::Browser, "browsers are switched off here"));
@@ -374,7 +377,7 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    /// Writes down what was heard of the pages.
+    /// Records the observations of the pages.
     async fn conclude(&self, page: &Page) {
         let measured = |budget: &At<Budget>| matches!(budget.value, Budget::Vital(..) | Budget::LayoutShift(_));
         if self.scenario.budget.iter().any(measured) {
@@ -430,7 +433,7 @@ impl<'a> Flow<'a> {
         }
         if self.scenario.evidence.screenshots_of_steps {
             let page = self.page.as_mut().expect("opened before the first step");
-            // A picture that cannot be taken fails no step.
+            // A failed screenshot does not fail the step.
             if let Ok(png) = page.screenshot(None, false, &[], &self.values, timeout).await {
                 self.keep(index, EvidenceKind::Screenshot, &format!("{index:03}-step.png"), png).await;
             }
@@ -438,7 +441,7 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    /// Keeps what the page looks like after a step.
+    /// Records the content of the page after a step.
     async fn print_page(&mut self, index: usize, looked: bool) {
         let began = Instant::now();
         let Some(page) = &mut self.page else { return };
@@ -448,7 +451,7 @@ impl<'a> Flow<'a> {
         self.record.exclude(began.elapsed());
     }
 
-    /// What is there to see when a step failed.
+    /// Collects the evidence of a failed step.
     async fn collect_evidence(&mut self, step: &Step, index: usize) {
         let pieces: Vec<(EvidenceKind, String, Vec<u8>)> = match &step.action {
             Action::Page(_) => match &mut self.page {
@@ -488,7 +491,7 @@ impl<'a> Flow<'a> {
                 evidence.step = Some(index);
                 self.record.add_evidence(evidence);
             }
-            // Evidence that cannot be kept must not change the verdict.
+            // Evidence that cannot be stored must not change the verdict.
             Err(error) => tracing::warn!(run = %self.record.run(), name, %error, "evidence was not kept"),
         }
     }
@@ -503,7 +506,7 @@ fn stopped() -> Failure {
     Failure::new(Reason::Lost, "the agent was stopped during the run")
 }
 
-/// A text made fit for a file name.
+/// Converts a text into a valid file name.
 fn file_name(text: &str) -> String {
     let clean: String = text
         .chars()

@@ -1,5 +1,5 @@
-//! The footprints of good runs, one for each flow, in a folder beside the evidence: what a run that goes wrong is compared
-//! with. A new one is kept when the one before it is a quarter of an hour old, or when the steps have changed.
+//! Footprints of good runs, one per flow, in a folder next to the evidence. Failed runs are compared with them. A
+//! footprint is replaced when it is 15 minutes old or when the steps have changed.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,26 +10,26 @@ use std::time::{Duration, Instant};
 use super::difference::Footprint;
 use crate::scenario::{Kind, Scenario, ScenarioId};
 
-/// How old the footprint of a good run gets before another one takes its place.
+/// Age at which the footprint of a good run is replaced.
 const RENEW_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Pictures of a footprint take no more than this, in bytes; later ones are left out.
+/// Maximum total size of the pictures of a footprint, in bytes; further ones are omitted.
 const MAX_PICTURES: usize = 6 << 20;
-/// The name of the footprint in its folder.
+/// File name of the footprint in its folder.
 const FILE: &str = "footprint.json";
 
-/// A picture of a page, and its name in the folder.
+/// File name and content of a picture of a page.
 pub(super) type Picture = (String, Vec<u8>);
 
-/// The footprints.
+/// Stored footprints of all scenarios.
 #[derive(Debug, Clone)]
 pub struct Footprints {
     root: PathBuf,
-    /// When each was written, and the steps that it has.
+    /// Time of the last write and fingerprint of the steps, per scenario.
     written: Arc<Mutex<HashMap<ScenarioId, (Instant, u64)>>>,
 }
 
 impl Footprints {
-    /// Footprints in a folder, which is made when the first one is kept.
+    /// Opens a folder of footprints, which is created when the first one is stored.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), written: Arc::default() }
     }
@@ -38,7 +38,8 @@ impl Footprints {
         self.root.join(scenario.as_str())
     }
 
-    /// Whether a good run of a scenario is to leave a footprint. Checks leave none: their whole answer is in the outcome.
+    /// Returns whether a good run of a scenario should store a footprint. Checks have none, because their outcome
+    /// contains the whole response.
     pub(super) fn is_due(&self, scenario: &Scenario) -> bool {
         if !matches!(scenario.kind, Kind::Browser | Kind::Api) {
             return false;
@@ -48,7 +49,7 @@ impl Footprints {
         known.is_none_or(|(at, steps)| at.elapsed() >= RENEW_AFTER || *steps != fingerprint(scenario))
     }
 
-    /// Keeps the footprint of a good run in the place of the one before it.
+    /// Stores the footprint of a good run in place of the previous one.
     pub(super) async fn keep(&self, scenario: &Scenario, footprint: &Footprint, pictures: Vec<Picture>) {
         let folder = self.folder(&scenario.id.value);
         let new = self.root.join(format!(".{}", footprint.run));
@@ -71,13 +72,13 @@ impl Footprints {
         }
     }
 
-    /// The footprint of the last good run that was kept.
+    /// Returns the stored footprint of the last good run.
     pub(super) async fn last(&self, scenario: &Scenario) -> Option<Footprint> {
         let text = tokio::fs::read(self.folder(&scenario.id.value).join(FILE)).await.ok()?;
         serde_json::from_slice(&text).ok()
     }
 
-    /// A picture of it.
+    /// Reads a picture of the footprint.
     pub(super) async fn picture(&self, scenario: &Scenario, name: &str) -> Option<Vec<u8>> {
         if name.contains(['/', '\\']) || name.starts_with('.') {
             return None;
@@ -85,7 +86,7 @@ impl Footprints {
         tokio::fs::read(self.folder(&scenario.id.value).join(name)).await.ok()
     }
 
-    /// Forgets what was kept of scenarios that are not among these, and what a crash has left behind.
+    /// Deletes footprints of scenarios that are not kept, and files left by a crash.
     pub async fn retain(&self, keep: impl Fn(&str) -> bool) {
         let Ok(mut entries) = tokio::fs::read_dir(&self.root).await else { return };
         while let Ok(Some(entry)) = entries.next_entry().await {
@@ -107,7 +108,7 @@ async fn write(folder: &Path, footprint: &Footprint, pictures: Vec<Picture>) -> 
     tokio::fs::write(folder.join(FILE), serde_json::to_vec(footprint)?).await
 }
 
-/// The steps of a scenario, as a number.
+/// Returns a hash of the step names of a scenario.
 fn fingerprint(scenario: &Scenario) -> u64 {
     let mut hasher = DefaultHasher::new();
     scenario.step_names().hash(&mut hasher);

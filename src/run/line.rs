@@ -1,10 +1,11 @@
-//! Our own line: whether what failed may have failed because nothing gets out from here.
+//! Connectivity check: determines whether a failure may be caused by missing network connectivity of the agent.
 //!
-//! Some addresses that are always there, the canaries, are looked at when a run failed as it would without a line, and
-//! every few seconds for a while after that. Only when not one of them answers it is the line.
+//! Canaries, addresses that are expected to be reachable always, are checked when a run fails as it would without
+//! connectivity, and every few seconds for a while after that. Connectivity counts as lost only if no canary responds.
 //!
-//! Invariants: one look at a time and at most one a second, shared by every run that asks. A failure is the target's
-//! only by a look that began after the run had ended; it is ours by any look since the run began that found nobody.
+//! Invariants: only one check runs at a time, and at most one per second, shared by all runs that need it. A failure is
+//! attributed to the target only after a check that started after the run had ended. It is an agent fault if any check
+//! since the start of the run reached no canary.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -22,30 +23,30 @@ use crate::names::Reason;
 use crate::outcome::{Outcome, Verdict};
 use crate::wire::{Dialer, Route};
 
-/// How long a canary may take to answer.
+/// Time within which a canary must respond.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The least time between the beginnings of two looks.
+/// Minimum time between the starts of two checks.
 const GAP: Duration = Duration::from_secs(1);
-/// How long it counts that nobody answered.
+/// Time for which a check without a response counts.
 const KEPT: Duration = Duration::from_secs(5);
-/// How often the line is looked at while things fail.
+/// Interval between checks while runs fail.
 const EVERY: Duration = Duration::from_secs(5);
-/// How long after the last failure that may have been the line.
+/// Time after the last suspicious failure during which checks continue.
 const WATCHED: Duration = Duration::from_mins(1);
 
-/// `network:` of the agent's file.
+/// The `network:` section of the agent configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
-    /// What answers whenever the line works. None: nobody looks.
+    /// Addresses expected to be reachable always. Nothing is checked if the list is empty.
     pub canaries: Vec<Canary>,
 }
 
-/// Something that answers whenever the line works: a TCP port.
+/// A TCP port that is expected to be reachable whenever there is connectivity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canary {
-    /// A name or an address.
+    /// Host name or IP address.
     pub host: String,
-    /// The port.
+    /// TCP port.
     pub port: u16,
 }
 
@@ -55,46 +56,46 @@ impl fmt::Display for Canary {
     }
 }
 
-/// Looks at one canary: whether it answers.
+/// Checks one canary and returns whether it responds.
 pub type Look = Arc<dyn Fn(Canary) -> BoxFuture<'static, bool> + Send + Sync>;
 
-/// The agent's own line. Cheap to clone; all clones share what is known of it.
+/// Monitors the connectivity of the agent. Clones are cheap and share their state.
 #[derive(Clone)]
 pub struct Line(Arc<Shared>);
 
 struct Shared {
     look: Look,
     canaries: Mutex<Arc<[Canary]>>,
-    /// Whoever holds it looks; the others wait for what is seen.
+    /// Held by the caller that runs the check; the others wait for its result.
     turn: tokio::sync::Mutex<()>,
     looks: Mutex<Looks>,
     suspected: Notify,
 }
 
-/// What was seen of the line.
+/// History of the checks.
 #[derive(Debug, Clone, Copy, Default)]
 struct Looks {
-    /// When the last look began.
+    /// Start of the last check.
     began: Option<Instant>,
-    /// When the last look ended that found nobody.
+    /// End of the last check that reached no canary.
     gone: Option<Instant>,
-    /// When the last look began that found somebody.
+    /// Start of the last check that reached a canary.
     answered: Option<Instant>,
-    /// When a run last failed as it would without a line.
+    /// Time of the last failure that may be caused by missing connectivity.
     suspected: Option<Instant>,
 }
 
-/// What is known of the line for one run.
+/// Known state of connectivity during a run.
 #[derive(Debug, PartialEq, Eq)]
 enum Known {
     Gone,
     Works,
-    /// Nothing, before a look that begins then at the earliest.
+    /// Unknown until a check that starts at this time or later.
     Look(Instant),
 }
 
 impl Looks {
-    /// What is known for a run that lasted from `began` to `ended`.
+    /// Returns what is known about connectivity for a run that lasted from `began` to `ended`.
     fn of(&self, began: Instant, ended: Instant, now: Instant) -> Known {
         let since_then = |gone: Instant| self.answered.is_none_or(|answered| answered < gone);
         if self.gone.is_some_and(|gone| gone >= began || gone + KEPT >= ended && since_then(gone)) {
@@ -114,7 +115,7 @@ impl Default for Line {
 }
 
 impl Line {
-    /// Returns a line without canaries whose names are resolved by this dialer.
+    /// Creates a monitor without canaries that resolves names with this dialer.
     pub fn new(dialer: Dialer) -> Self {
         Self::looking(Arc::new(move |canary| {
             let dialer = dialer.clone();
@@ -122,7 +123,7 @@ impl Line {
         }))
     }
 
-    /// A line without canaries that looks at them in this way.
+    /// Creates a monitor without canaries that checks them with `look`.
     pub fn looking(look: Look) -> Self {
         let canaries = Mutex::new(Vec::new().into());
         Self(Arc::new(Shared {
@@ -134,7 +135,7 @@ impl Line {
         }))
     }
 
-    /// These are looked at from now on.
+    /// Replaces the canaries with those of a configuration.
     pub fn load(&self, config: &Config) {
         *self.0.canaries.lock().unwrap_or_else(PoisonError::into_inner) = config.canaries.clone().into();
     }
@@ -147,7 +148,8 @@ impl Line {
         self.0.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says of a run that began then and has just ended why it was our own line and not its target, if it was.
+    /// Returns why missing connectivity caused a run to fail that started at `began` and has just ended, or `None` if
+    /// it did not.
     pub(super) async fn blame(&self, outcome: &Outcome, began: Instant) -> Option<String> {
         let canaries = self.canaries().len();
         if canaries == 0 || !may_be_the_line(outcome) {
@@ -173,7 +175,7 @@ impl Line {
                 Known::Look(_) => {}
             }
             let _turn = self.0.turn.lock().await;
-            // Somebody may have looked while this one waited.
+            // Another caller may have run a check while this one waited.
             if let Known::Look(at) = known() {
                 tokio::time::sleep_until(at).await;
                 self.look().await;
@@ -181,7 +183,7 @@ impl Line {
         }
     }
 
-    /// Looks at all canaries at once. The first that answers ends it.
+    /// Checks all canaries in parallel until the first one responds.
     async fn look(&self) {
         let began = Instant::now();
         self.looks().began = Some(began);
@@ -190,7 +192,7 @@ impl Line {
             .iter()
             .map(|canary| tokio::time::timeout(PATIENCE, (self.0.look)(canary.clone())))
             .collect();
-        // Where there are none any more, nobody can say that the line is gone.
+        // Without canaries, nothing can show that connectivity is lost.
         let mut works = all.is_empty();
         while let Some(answer) = all.next().await {
             if answer.unwrap_or(false) {
@@ -213,8 +215,8 @@ impl Line {
         }
     }
 
-    /// Looks every few seconds while things fail, so that a run that fails by an outage which is over when it ends is
-    /// known for what it is. Works until it is told to stop.
+    /// Repeats the check every few seconds while runs fail, so that a short outage is detected even if it is over when
+    /// the run ends. Runs until it is stopped.
     pub async fn watch(self, stop: CancellationToken) {
         let _ = stop
             .run_until_cancelled(async {
@@ -231,11 +233,11 @@ impl Line {
     }
 }
 
-/// Whether a run failed as it would without a line: nothing came, or what came was cut off.
+/// Returns whether a run failed as it would without connectivity: there was no response, or it was cut off.
 fn may_be_the_line(outcome: &Outcome) -> bool {
     let Some(reason) = outcome.reason.filter(|_| outcome.verdict == Verdict::Failed) else { return false };
     match reason {
-        // What calls in, and what a suite of tests reaches, goes over our line as well.
+        // Check-ins, and the requests of test suites, depend on the agent's connectivity as well.
         Reason::Timeout
         | Reason::Dns
         | Reason::Connect
@@ -243,19 +245,19 @@ fn may_be_the_line(outcome: &Outcome) -> bool {
         | Reason::Protocol
         | Reason::Heartbeat
         | Reason::Exec => true,
-        // On a page that something is missing which it had to load.
+        // A page may lack something that it failed to load.
         Reason::Assertion
         | Reason::NotFound
         | Reason::Script
         | Reason::Console
         | Reason::Requests
         | Reason::Download => outcome.browser.is_some(),
-        // The target answered.
+        // For all other reasons the target has responded.
         _ => false,
     }
 }
 
-/// Whether a canary answers. One that refuses has answered: what it said came over the line.
+/// Returns whether a canary responds. A refused connection counts as a response, because it came over the network.
 async fn answers(canary: &Canary, dialer: &Dialer) -> bool {
     let Ok(resolved) = dialer.resolve(&canary.host, &Route::default()).await else { return false };
     let addresses = resolved.addresses.iter().take(4).map(|address| SocketAddr::new(*address, canary.port));

@@ -1,23 +1,23 @@
-//! Two pictures of a page, and a frame around each part in which they differ.
+//! Marks the differing parts of two pictures of a page with frames.
 
 use std::io::Cursor;
 
-/// The side of the squares that are compared, in pixels.
+/// Side of the compared squares, in pixels.
 const SQUARE: usize = 8;
-/// A square differs when so many of its pixels do …
+/// Minimum number of differing pixels for a square to count as different …
 const PIXELS: usize = 3;
-/// … by so much in one of their colours.
+/// … where a pixel differs by more than this in one color channel.
 const SHADE: u8 = 24;
-/// Squares that are no farther apart belong together.
+/// Maximum distance of squares that are joined into one part.
 const NEAR: usize = 3;
-/// The width of a frame, in pixels.
+/// Width of a frame, in pixels.
 const LINE: usize = 3;
-/// The colour of a frame.
+/// Color of a frame.
 const RED: [u8; 4] = [220, 0, 0, 255];
-/// Pictures with more pixels are not compared.
+/// Maximum number of pixels of a picture that is compared.
 const LARGEST: usize = 40_000_000;
 
-/// A picture, four bytes a pixel.
+/// A picture with four bytes per pixel.
 struct Pixels {
     width: usize,
     height: usize,
@@ -58,7 +58,8 @@ impl Pixels {
         &self.bytes[start..start + 4]
     }
 
-    /// Whether a square is another one in the other picture. What only one of them has is another one.
+    /// Returns whether a square differs between the two pictures. Pixels that exist in only one of them count as
+    /// different.
     fn differs(&self, other: &Self, column: usize, row: usize) -> bool {
         let mut pixels = 0;
         for y in row * SQUARE..((row + 1) * SQUARE).min(self.height) {
@@ -73,7 +74,7 @@ impl Pixels {
         pixels >= PIXELS
     }
 
-    /// Draws a frame around squares: the first and last column and row.
+    /// Draws a frame around a part, which is given by its first and last column and row.
     fn frame(&mut self, part: Part) {
         let left = (part.left * SQUARE).saturating_sub(LINE);
         let top = (part.top * SQUARE).saturating_sub(LINE);
@@ -91,7 +92,7 @@ impl Pixels {
     }
 }
 
-/// Squares that belong together.
+/// A rectangle of squares that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Part {
     left: usize,
@@ -119,8 +120,8 @@ impl Part {
     }
 }
 
-/// The second picture with a frame around each part that differs from the first; none where nothing does, or a picture
-/// cannot be read.
+/// Returns the second picture with a frame around each part that differs from the first. Returns `None` if nothing
+/// differs or a picture cannot be decoded.
 pub(super) fn marked(before: &[u8], now: &[u8]) -> Option<Vec<u8>> {
     let (before, mut now) = (Pixels::read(before)?, Pixels::read(now)?);
     let (columns, rows) = (now.width.div_ceil(SQUARE), now.height.div_ceil(SQUARE));
@@ -128,7 +129,7 @@ pub(super) fn marked(before: &[u8], now: &[u8]) -> Option<Vec<u8>> {
     for row in 0..rows {
         for column in (0..columns).filter(|column| now.differs(&before, *column, row)) {
             let mut part = Part { left: column, top: row, right: column, bottom: row };
-            // A part that grows may come near others.
+            // A part that grows may come close to other parts.
             while let Some(near) = parts.iter().position(|other| other.is_near(&part)) {
                 part = part.and(&parts.swap_remove(near));
             }

@@ -1,7 +1,7 @@
-//! The run engine: one scenario in, one outcome out, whatever breaks.
+//! The run engine: takes one scenario and returns one outcome, whatever breaks.
 //!
-//! [`run`] cannot fail: what the target does wrong is `failed`, what we do wrong is `unknown`, a panic inside
-//! included. It needs neither scheduler nor store.
+//! [`run`] cannot fail: a failure of the target makes the run `failed`, an agent fault makes it `unknown`, and a panic
+//! inside the engine counts as an agent fault. The engine needs neither scheduler nor store.
 
 mod baseline;
 pub mod budget;
@@ -41,63 +41,64 @@ pub use footprints::Footprints;
 pub use http::Tokens;
 pub use line::{Canary, Config as NetworkConfig, Line, Look};
 
-/// What a run may use.
+/// Services that a run may use.
 #[derive(Clone)]
 pub struct Tools {
     /// TLS settings shared by requests and probes.
     pub tls: tls::Trusted,
-    /// How connections are made, and where they may lead: ports of our own are closed by [`wire::ClosedPorts`].
+    /// Opens connections and limits where they may lead: ports of this agent are excluded by [`wire::ClosedPorts`].
     pub dialer: wire::Dialer,
-    /// What all runs together may take of this process.
+    /// Limits on the resources of this process that all runs share.
     pub limits: Limits,
-    /// Browser sessions; none where no scenario may need one.
+    /// Pool of browser sessions. `None` if no scenario may need one.
     pub browsers: Option<browser::Browsers>,
     /// The environment and files that scenarios may use.
     pub lookup: Arc<dyn Lookup>,
-    /// Where evidence is kept.
+    /// Folder where evidence is stored.
     pub evidence: EvidenceFolder,
-    /// Who called in; none where nobody can.
+    /// Received check-ins. `None` where check-ins cannot be received.
     pub beats: Option<check::Beats>,
-    /// What runs are compared with; none where there is no history.
+    /// Duration baselines that runs are compared with. `None` if there is no history.
     pub baseline: Option<Baseline>,
-    /// What good runs left for those that go wrong to be compared with; none where that is not done.
+    /// Footprints of good runs, which failed runs are compared with. `None` if runs are not compared.
     pub footprints: Option<Footprints>,
-    /// Tokens for client credentials, kept between runs.
+    /// OAuth 2.0 access tokens of client credentials, reused across runs.
     pub tokens: Tokens,
-    /// Our own line, which may be why something fails.
+    /// Connectivity check, which may show that a failure is an agent fault.
     pub line: Line,
-    /// Notices when the agent was stopped; none where nobody watches.
+    /// Detects that the agent was suspended. `None` if that is not monitored.
     pub clock: Option<ClockWatch>,
-    /// Where the agent looks from.
+    /// Location this agent runs from.
     pub location: String,
 }
 
-/// What is particular to one run.
+/// Parameters of one run.
 #[derive(Clone, Default)]
 pub struct Ticket {
-    /// Its id.
+    /// Id of the run.
     pub run: RunId,
-    /// When it was due; now when nothing is said.
+    /// Due time of the run (default: now).
     pub due_at: Option<DateTime<Utc>>,
     /// Ends the run early, as `unknown (lost)`.
     pub cancel: CancellationToken,
-    /// Is told of each step as it begins and ends.
+    /// Callback that is invoked when a step starts and when it ends.
     pub progress: Option<Progress>,
-    /// Whether requests of steps carry a `traceparent` where the scenario does not say: so it is where traces are exported.
+    /// Whether requests of steps carry a `traceparent` header unless the scenario decides otherwise. Set where traces
+    /// are exported.
     pub traceparent: bool,
 }
 
-/// A listener to the steps of a run.
+/// Callback for the progress of the steps of a run.
 pub type Progress = Arc<dyn Fn(Stage<'_>) + Send + Sync>;
 
-/// What a [`Progress`] is told.
+/// Event passed to a [`Progress`] callback.
 #[derive(Debug, Clone, Copy)]
 pub enum Stage<'a> {
-    /// A step begins.
+    /// A step starts.
     Began {
-        /// Its name.
+        /// Name of the step.
         name: &'a str,
-        /// How deep it is in groups.
+        /// Nesting depth of the step in groups.
         depth: u8,
     },
     /// A step ended.
@@ -106,9 +107,9 @@ pub enum Stage<'a> {
 
 /// Runs a scenario once. Every started run yields exactly one outcome.
 ///
-/// When the page's process dies and nothing tells why, the scenario is run once more in a fresh browser: a target that
-/// kills it kills it again, at the same step; anything else was ours. What failed because nothing gets out from here is
-/// ours as well.
+/// When the process of the page dies for no known reason, the scenario is run once more in a fresh browser. A target
+/// that crashes the page crashes it again at the same step; any other result makes the crash an agent fault. A failure
+/// that is due to missing connectivity is an agent fault as well.
 pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
     let began = tokio::time::Instant::now();
     let started = clock::elapsed();
@@ -123,7 +124,8 @@ pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Out
     }
 }
 
-/// Says of a flow that went wrong what it did otherwise than the last good run; of a good one it keeps what is compared.
+/// Completes the outcome of a failed flow with the differences from the last good run. For a good run, stores its
+/// footprint.
 async fn compared(scenario: &Scenario, tools: &Tools, mut outcome: Outcome, traces: Traces) -> Outcome {
     let Some(footprints) = tools.footprints.as_ref().filter(|_| matches!(outcome.kind, Kind::Browser | Kind::Api))
     else {
@@ -176,7 +178,7 @@ async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> 
     (look_again(scenario, tools, ticket, outcome, kills).await, traces)
 }
 
-/// Repeats a run whose page has died in a fresh browser.
+/// Repeats a run whose page has crashed in a fresh browser.
 async fn look_again(
     scenario: &Arc<Scenario>,
     tools: &Tools,
@@ -198,7 +200,7 @@ async fn look_again(
             &Masked::constant("the agent was stopped before the run could be repeated"),
         );
     }
-    // The trace of the first try is the one that is exported.
+    // Only the trace of the first attempt is exported.
     let again = Ticket { run: RunId::new(), progress: None, traceparent: false, ..ticket };
     let (second, _) = attempt(scenario, tools, &again, true).await;
     tools.evidence.forget(second.run).await;
@@ -212,14 +214,15 @@ async fn look_again(
     ours(outcome, Reason::Browser, &Masked::own_words(why))
 }
 
-/// What ran while the agent was stopped: neither its times nor its failures say anything of the target.
+/// Marks a run during which the agent was suspended: neither its durations nor its failures say anything about the
+/// target.
 fn asleep(outcome: Outcome, paused: Duration) -> Outcome {
     let why = Masked::own_words(format!("the agent was stopped for {} during the run", Pretty(paused)));
     let outcome = if outcome.verdict == Verdict::Unknown { outcome } else { ours(outcome, Reason::Asleep, &why) };
     Outcome { message: Some(outcome.message.unwrap_or(why)), ..outcome }
 }
 
-/// A failure that is nobody's fault but ours.
+/// Turns a failed outcome into an agent fault.
 fn ours(mut outcome: Outcome, reason: Reason, why: &Masked) -> Outcome {
     let was = outcome.reason;
     outcome.verdict = Verdict::Unknown;

@@ -1,4 +1,4 @@
-//! What is written down while a run goes on, so that an outcome can be made of it whatever ends the run.
+//! Records the progress of a run, so that an outcome can be created whatever ends the run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,16 +17,16 @@ use crate::outcome::{BrowserResult, Evidence, Failure, Outcome, PageResult, RunI
 use crate::scenario::{Scenario, SlowerThanUsual, Step};
 use crate::secret::{Masked, Masker};
 
-/// So much of what was expected and of what was seen is told, in characters.
+/// Maximum length of reported expected and actual values, in characters.
 const LONGEST: usize = 300;
 
-/// So many lines of a page are kept for the comparison with another run.
+/// Maximum number of lines of a page that are kept for comparison with another run.
 const MOST_LINES: usize = 400;
 
-/// So much is told of all that is wrong with a run, in characters.
+/// Maximum length of the message that lists everything wrong with a run, in characters.
 const LONGEST_MESSAGE: usize = 2000;
 
-/// The growing account of one run.
+/// Recorder of one run.
 pub(super) struct Record {
     scenario: Arc<Scenario>,
     location: String,
@@ -38,7 +38,7 @@ pub(super) struct Record {
     state: Mutex<State>,
 }
 
-/// The start of the run, by both clocks.
+/// Start of the run in wall-clock and monotonic time.
 #[derive(Clone, Copy)]
 struct Clock {
     started_at: DateTime<Utc>,
@@ -50,18 +50,18 @@ struct State {
     steps: Vec<StepResult>,
     evidence: Vec<Evidence>,
     decided: Option<Finding>,
-    /// What leaves a run degraded that passed otherwise.
+    /// Findings that make a run degraded if it passed otherwise.
     soft: Vec<Finding>,
     pages: Vec<(usize, PageResult)>,
     totals: PageTotals,
     browser: Option<BrowserResult>,
     usuals: Usuals,
     traces: Traces,
-    /// Where the steps are written, by their position.
+    /// Source span of each step, by position.
     spans: HashMap<usize, Span>,
 }
 
-/// What of a run is compared with another one, besides its outcome.
+/// Observations of a run that are compared with another run, in addition to its outcome.
 #[derive(Default)]
 pub(super) struct Traces {
     pub(super) requests: Vec<RequestPrint>,
@@ -70,7 +70,7 @@ pub(super) struct Traces {
     pub(super) pages: Vec<(PagePrint, Option<Vec<u8>>)>,
 }
 
-/// What is wrong, and in which step.
+/// A failure, with the position of its step if it belongs to one.
 type Finding = (Option<usize>, Failure<Masked>);
 
 impl Record {
@@ -92,13 +92,13 @@ impl Record {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What came before was preparation: the run starts now.
+    /// Restarts the clock of the run; everything before was preparation.
     pub(super) fn start_clock(&self) {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) =
             Clock { started_at: Utc::now(), started: Instant::now() };
     }
 
-    /// When the run started.
+    /// Returns the start of the run.
     pub(super) fn started_at(&self) -> DateTime<Utc> {
         self.clock().started_at
     }
@@ -108,16 +108,17 @@ impl Record {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere must not cost the account of what was done.
+        // A panic elsewhere must not lose the record of the run.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the run was due.
+    /// Returns the due time of the run.
     pub(super) fn due_at(&self) -> DateTime<Utc> {
         self.due_at
     }
 
-    /// What a suite did that a step ran, as steps within it: they are drawn one after the other, as suites report.
+    /// Adds the cases of a suite as steps within the step that ran it. They are placed one after the other, because
+    /// reports contain no start times.
     pub(super) fn add_cases(&self, step: usize, cases: Vec<Case>) {
         let mut state = self.state();
         let Some(parent) = state.steps.get(step).cloned() else { return };
@@ -152,7 +153,7 @@ impl Record {
         }
     }
 
-    /// A step begins; gives its position.
+    /// Starts a step and returns its position.
     pub(super) fn begin_step(&self, step: &Step, depth: u8, finally: bool) -> usize {
         self.tell(Stage::Began { name: &printable(&step.name), depth });
         let mut state = self.state();
@@ -180,19 +181,19 @@ impl Record {
         index
     }
 
-    /// What was done for later comparison is no part of what is measured.
+    /// Excludes the time spent on data for later comparisons from the measured duration.
     pub(super) fn exclude(&self, spent: Duration) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.started = clock.started.checked_add(spent).map_or(clock.started, |later| later.min(Instant::now()));
     }
 
-    /// Keeps what was asked and told by the pages for the comparison with another run.
+    /// Stores the requests and console errors of the pages for comparison with another run.
     pub(super) fn heard(&self, requests: Vec<RequestPrint>, console: Vec<Masked>) {
         let mut state = self.state();
         (state.traces.requests, state.traces.console) = (requests, console);
     }
 
-    /// Keeps what a page looked like after a step, with a picture.
+    /// Stores the content and picture of a page after a step.
     pub(super) fn print(&self, step: usize, looked: bool, title: &str, tree: &str, picture: Option<Vec<u8>>) {
         let line = |line: &str| Masked::own_words(printable(&self.masker.masked(line))).cut(LONGEST);
         let tree = tree.lines().take(MOST_LINES).map(line).collect();
@@ -200,17 +201,17 @@ impl Record {
         self.state().traces.pages.push((page, picture));
     }
 
-    /// What was kept for the comparison with another run.
+    /// Takes the data for comparison with another run.
     pub(super) fn take_traces(&self) -> Traces {
         std::mem::take(&mut self.state().traces)
     }
 
-    /// How many steps have begun.
+    /// Returns the number of steps that have started.
     pub(super) fn steps(&self) -> usize {
         self.state().steps.len()
     }
 
-    /// A group is done again: what its steps from `first` on did counts no longer, and the group says why.
+    /// Records a retry of a group: steps from `first` on no longer count, and the group gets a note with the cause.
     pub(super) fn retry(&self, group: usize, first: usize, number: u32, (from, failure): &(usize, Failure)) {
         let mut state = self.state();
         for step in state.steps.iter_mut().skip(first) {
@@ -223,7 +224,7 @@ impl Record {
         }
     }
 
-    /// Notes something for people at a step.
+    /// Adds a note for users to a step.
     pub(super) fn remark(&self, step: usize, note: &str) {
         let note = self.shown(note);
         self.note(step, |result| {
@@ -237,14 +238,14 @@ impl Record {
         Masked::own_words(printable(&self.masker.masked(text))).cut(LONGEST)
     }
 
-    /// Changes what is known of a step.
+    /// Modifies the result of a step.
     pub(super) fn note(&self, step: usize, change: impl FnOnce(&mut StepResult)) {
         if let Some(result) = self.state().steps.get_mut(step) {
             change(result);
         }
     }
 
-    /// A step ended. Its failure is its own, or that of the step within it whose position is given.
+    /// Ends a step. The failure is that of the step itself, or of the nested step at the given position.
     pub(super) fn end_step(&self, step: usize, status: StepStatus, failure: Option<(usize, Failure)>) {
         let ended = {
             let mut state = self.state();
@@ -252,7 +253,7 @@ impl Record {
             let place = failure.as_ref().and_then(|(from, failure)| {
                 let place = &state.steps.get(*from)?.place;
                 match failure.span {
-                    // The step's file, whichever it is.
+                    // The span belongs to the file that contains the step, which may be a fragment.
                     Some(span) if *from == step => Some(self.scenario.source_of(place).place(span)),
                     Some(_) => Some(place.clone()),
                     None => None,
@@ -268,12 +269,12 @@ impl Record {
         self.tell(Stage::Ended(&ended));
     }
 
-    /// What is usual for this scenario.
+    /// Sets the duration baselines of the scenario.
     pub(super) fn compare_with(&self, usuals: Usuals) {
         self.state().usuals = usuals;
     }
 
-    /// Whether a step that is about to pass took no longer than is usual.
+    /// Returns a failure if a step that is about to pass was slower than usual.
     pub(super) fn as_usual(&self, index: usize, step: &Step, wanted: SlowerThanUsual) -> Result<(), Failure> {
         let state = self.state();
         let Some(usual) = state.usuals.of(Some(&step.name), wanted.over) else { return Ok(()) };
@@ -288,23 +289,23 @@ impl Record {
         }
     }
 
-    /// When a step began.
+    /// Returns the start of a step.
     pub(super) fn began(&self, step: usize) -> Instant {
         let offset = self.state().steps.get(step).map(|result| result.offset).unwrap_or_default();
         self.clock().started + offset
     }
 
-    /// The span of a step.
+    /// Returns the span id of a step.
     pub(super) fn span_of(&self, step: usize) -> String {
         self.state().steps.get(step).map(|result| result.span_id.clone()).unwrap_or_default()
     }
 
-    /// The step that was begun last.
+    /// Returns the position of the step that started last.
     pub(super) fn last_step(&self) -> usize {
         self.state().steps.len().saturating_sub(1)
     }
 
-    /// Which browser it is.
+    /// Stores the properties of the browser.
     pub(super) fn browser(&self, browser: BrowserResult) {
         self.state().browser = Some(browser);
     }
@@ -313,26 +314,26 @@ impl Record {
         self.state().evidence.push(evidence);
     }
 
-    /// What decides the verdict; the first decision stands.
+    /// Sets the failure that decides the verdict, unless there already is one.
     pub(super) fn decide(&self, step: Option<usize>, failure: Failure) {
         let failure = self.masked(failure);
         self.state().decided.get_or_insert((step, failure));
     }
 
-    /// Whether nothing was found so far, soft or not.
+    /// Returns whether nothing has been found so far, neither a failure nor a degradation.
     pub(super) fn is_clean(&self) -> bool {
         let state = self.state();
         state.decided.is_none() && state.soft.is_empty()
     }
 
-    /// A soft finding: a run that passed otherwise is degraded, for the reason of the first one.
+    /// Adds a finding that degrades a run that passed otherwise. The first one gives the reason.
     pub(super) fn soften(&self, step: Option<usize>, failure: Failure) {
         debug_assert!(failure.reason.class() == ReasonClass::Degraded, "{} is not soft", failure.reason);
         let failure = self.masked(failure);
         self.state().soft.push((step, failure));
     }
 
-    /// What the browser's pages did: each with the step that opened it, and the sums over all of them.
+    /// Stores the results of the pages, each with the step that opened it, and the totals of all pages.
     pub(super) fn pages(&self, pages: Vec<(usize, PageResult)>, totals: PageTotals) {
         let masked = pages.into_iter().map(|(step, page)| {
             (step, PageResult { url: printable(&self.masker.mask(&page.url)).into_owned(), ..page })
@@ -343,7 +344,7 @@ impl Record {
     }
 
     fn masked(&self, failure: Failure) -> Failure<Masked> {
-        // What a server says must not steer a terminal nor forge a line, wherever it is shown.
+        // Text from a server must not control a terminal or forge a line wherever it is displayed.
         let mask = |text: String| Masked::own_words(printable(&self.masker.masked(&text)));
         let show = |text: String| mask(text).cut(LONGEST);
         let Failure { reason, message, expected, seen, waited, span } = failure;
@@ -351,7 +352,8 @@ impl Record {
         Failure { reason, message, expected, seen, waited, span }
     }
 
-    /// The outcome. What was begun and not ended (a panic, a cancelled run) counts as not tested.
+    /// Creates the outcome. Steps that have started but not ended, because of a panic or a cancelled run, count as not
+    /// tested.
     pub(super) fn finish(&self) -> Outcome {
         let elapsed = self.elapsed();
         let missed = {
@@ -370,12 +372,12 @@ impl Record {
         }
         let (verdict, reason, message, failed_step) = conclude(state.decided.as_ref(), &state.soft);
         for (step, failure) in state.soft {
-            // The step did what it should; what it was too slow for stands with it all the same.
+            // The step did what it should, but still carries the finding that it was too slow.
             if let Some(result) = step.and_then(|step| state.steps.get_mut(step))
                 && result.failure.is_none()
             {
                 if let Some(span) = failure.span {
-                    // The step's file, whichever it is.
+                    // The span belongs to the file that contains the step, which may be a fragment.
                     result.place = self.scenario.source_of(&result.place).place(span);
                 }
                 result.failure = Some(failure);
@@ -421,13 +423,13 @@ impl Record {
     }
 }
 
-/// The random end of a fresh id: span ids need to be unique within the trace only.
+/// Returns the random part of a fresh id, as span ids have to be unique only within the trace.
 pub(super) fn span_id() -> String {
     RunId::new().0.as_bytes()[8..].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The verdict, why, in words, and the step that decided. A failure goes before anything soft, which then says nothing;
-/// a run that is degraded by what `finally` left is so for that reason.
+/// Determines the verdict, reason, message and deciding step. A failure takes precedence over degradations and hides
+/// them. A run that is degraded by `finally` has that as its reason.
 fn conclude(decided: Option<&Finding>, soft: &[Finding]) -> (Verdict, Option<Reason>, Option<Masked>, Option<usize>) {
     let is_degraded = decided.is_none_or(|(_, failure)| failure.reason.class() == ReasonClass::Degraded);
     let soft = if is_degraded { soft } else { &[] };
@@ -442,11 +444,11 @@ fn conclude(decided: Option<&Finding>, soft: &[Finding]) -> (Verdict, Option<Rea
     (verdict, Some(first.reason), Some(message.cut(LONGEST_MESSAGE)), *step)
 }
 
-/// One line for people.
+/// Formats a failure as one line for users.
 fn sentence(failure: &Failure<Masked>) -> Masked {
     let line = failure.message.clone();
     match (&failure.expected, &failure.seen) {
-        // A missed budget says both already.
+        // The message of a missed budget contains both values already.
         (Some(expected), Some(seen)) if failure.reason != Reason::Budget => {
             line.followed_by(": expected ", expected).followed_by(", saw ", seen)
         }
@@ -454,7 +456,7 @@ fn sentence(failure: &Failure<Masked>) -> Masked {
     }
 }
 
-/// What a failure under `finally` makes of the run.
+/// Converts a failure under `finally` into a degradation of the run.
 pub(super) fn degraded_by_finally(failure: &Failure) -> Failure {
     Failure { reason: Reason::Finally, message: format!("cleaning up failed: {}", failure.message), ..failure.clone() }
 }

@@ -1,9 +1,10 @@
-//! What is usual, and what is slower than that. Pure: times are given.
+//! Duration baselines: the usual duration and the limit above which a duration is too slow. Pure: times are parameters.
 //!
-//! A [`Sketch`] keeps durations of a window in slots; of a slot with many runs it keeps an even choice and how many there
-//! were. So it stays below 4 KiB, however often a scenario runs. Usual is the median. A duration is too slow when it is
-//! above all of: `factor` times the median; the median and five times the median absolute deviation, so that what varies
-//! is given room; and the median and 50 ms, so that 1 ms against 3 ms is no alarm.
+//! A [`Sketch`] stores the durations of a window in slots. For a slot with many runs it stores a uniform sample and the
+//! number of runs, so it stays below 4 KiB however often a scenario runs. The usual duration is the median. A duration
+//! is too slow if it exceeds all of the following: `factor` times the median; the median plus five times the median
+//! absolute deviation, to allow for variation; and the median plus 50 ms, so that 3 ms instead of 1 ms is not a
+//! finding.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,21 +15,22 @@ use super::budget::seconds;
 use crate::scenario::usual::FEWEST_RUNS;
 use crate::scenario::{Pretty, SlowerThanUsual};
 
-/// How many slots a window has: what is older than it goes slot by slot.
+/// Number of slots in a window; durations that leave the window are dropped slot by slot.
 const SLOTS: i64 = 24;
-/// How many durations of one slot are kept.
+/// Maximum number of durations stored per slot.
 const KEPT: usize = 32;
-/// So many median absolute deviations are room to vary: with normally distributed durations 3.4 standard deviations.
+/// Number of median absolute deviations allowed as variation; 3.4 standard deviations for normally distributed
+/// durations.
 const DEVIATIONS: f64 = 5.0;
-/// A difference below this is no alarm, whatever the factor.
+/// Minimum difference from the median that counts, whatever the factor.
 const LEAST_DIFFERENCE: Duration = Duration::from_millis(50);
 
-/// Durations of a window of time.
+/// Durations within a time window.
 #[derive(Debug, Clone)]
 pub struct Sketch {
-    /// The length of a slot, in milliseconds.
+    /// Length of a slot, in milliseconds.
     width: i64,
-    /// Oldest first.
+    /// Slots, oldest first.
     slots: VecDeque<Slot>,
 }
 
@@ -36,12 +38,12 @@ pub struct Sketch {
 struct Slot {
     number: i64,
     seen: u32,
-    /// In microseconds.
+    /// Sampled durations, in microseconds.
     kept: Vec<u32>,
 }
 
 impl Sketch {
-    /// An empty one for a window of this length.
+    /// Creates an empty sketch for a window of this length.
     pub fn new(over: Duration) -> Self {
         let width = i64::try_from(over.as_millis()).unwrap_or(i64::MAX) / SLOTS;
         Self { width: width.max(1), slots: VecDeque::new() }
@@ -51,8 +53,8 @@ impl Sketch {
         at.timestamp_millis().div_euclid(self.width)
     }
 
-    /// Adds a duration that ended at that time. What is a window away from it goes: the past, and also a future that a
-    /// clock was in that was set back.
+    /// Adds a duration that ended at this time. Drops slots that are more than a window away, also those in the future,
+    /// which exist after the clock was set back.
     pub fn add(&mut self, at: DateTime<Utc>, took: Duration) {
         let number = self.number(at);
         self.slots.retain(|slot| (slot.number - number).abs() < SLOTS);
@@ -67,15 +69,15 @@ impl Sketch {
             slot.kept.push(micros);
             return;
         }
-        // Algorithm R (Vitter 1985): each of the slot's durations is kept with the same probability, so that a pattern in
-        // them, such as two servers that take turns, stays in proportion.
+        // Algorithm R (Vitter 1985): each duration of the slot is kept with the same probability, so that patterns such
+        // as two alternating servers keep their proportions.
         let chosen = mixed(number.unsigned_abs() ^ (u64::from(slot.seen) << 40)) % u64::from(slot.seen);
         if let Some(kept) = usize::try_from(chosen).ok().and_then(|chosen| slot.kept.get_mut(chosen)) {
             *kept = micros;
         }
     }
 
-    /// What is usual at that time; none where too few runs tell.
+    /// Returns the baseline at time `now`, or `None` if there are too few runs.
     pub fn usual(&self, now: DateTime<Utc>) -> Option<Usual> {
         let now = self.number(now);
         let in_window = || self.slots.iter().filter(|slot| (0..SLOTS).contains(&(now - slot.number)));
@@ -96,14 +98,14 @@ impl Sketch {
     }
 }
 
-/// The value below and above which half of the weight is.
+/// Computes the value with half of the weight on either side.
 fn weighted_median(mut values: Vec<(f64, f64)>) -> Option<f64> {
     values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let half = values.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
     let mut below = 0.0;
     for (at, (value, weight)) in values.iter().enumerate() {
         below += weight;
-        // An even number of equal weights: between the two in the middle.
+        // For an even number of equal weights, it is the mean of the two in the middle.
         if (below - half).abs() < 1e-9
             && let Some((next, _)) = values.get(at + 1)
         {
@@ -116,7 +118,7 @@ fn weighted_median(mut values: Vec<(f64, f64)>) -> Option<f64> {
     values.last().map(|(value, _)| *value)
 }
 
-/// A number that looks like chance and is the same every time (`SplitMix64`).
+/// Returns a deterministic pseudo-random number (`SplitMix64`).
 fn mixed(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -124,30 +126,30 @@ fn mixed(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What is usual.
+/// A duration baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usual {
-    /// The median.
+    /// Median duration.
     pub median: Duration,
-    /// The median absolute deviation from it.
+    /// Median absolute deviation.
     pub spread: Duration,
-    /// Of how many runs.
+    /// Number of runs in the window.
     pub runs: u64,
 }
 
-/// What is told of a duration that is too long.
+/// Description of a duration that is too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooSlow {
-    /// One line.
+    /// Message of one line.
     pub message: String,
-    /// What would have been in order.
+    /// Expected value.
     pub expected: String,
-    /// What was seen.
+    /// Actual value.
     pub seen: String,
 }
 
 impl Usual {
-    /// The longest duration that is still in order.
+    /// Returns the longest acceptable duration.
     pub fn limit(&self, factor: f64) -> Duration {
         let often = self.median.as_secs_f64() * factor;
         let varied = self.median.as_secs_f64() + DEVIATIONS * self.spread.as_secs_f64();
@@ -155,7 +157,7 @@ impl Usual {
         Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX)
     }
 
-    /// What is to be said of a duration, if it is too long.
+    /// Returns a description if the duration is too long.
     pub fn judge(&self, took: Duration, wanted: SlowerThanUsual) -> Option<TooSlow> {
         let limit = self.limit(wanted.factor);
         if took <= limit {

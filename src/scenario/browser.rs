@@ -1,4 +1,4 @@
-//! Steps on a page.
+//! Reader of page steps.
 
 use super::expect::{On, matcher, strict_template, value};
 use super::keys::{
@@ -18,7 +18,7 @@ use super::units;
 use super::url::{self, Use};
 use crate::diagnostic::{At, Diagnostic, nearest};
 
-/// Reads an action on a page; `fields` are the step's, checked against its table.
+/// Reads a page action. `fields` are the fields of the step, already checked against its table.
 pub fn action(
     r: &mut Reader,
     action: &Entry,
@@ -120,7 +120,7 @@ pub fn action(
     })
 }
 
-/// Reads a key that may be left out. The outer option says that an error was reported.
+/// Reads an optional key. The outer `None` means that an error was reported.
 #[allow(clippy::option_option)]
 fn given<'a, T>(fields: &Fields<'a>, key: &str, read: impl FnOnce(&'a Node) -> Option<T>) -> Option<Option<T>> {
     match fields.get(key) {
@@ -242,7 +242,7 @@ fn window(r: &mut Reader, node: &Node) -> Option<WindowChange> {
     let fields = r.fields(node, "`window`", &[WINDOW])?;
     let all: Vec<_> = fields.iter().collect();
     let [entry] = all.as_slice() else {
-        // Unknown keys were reported.
+        // Unknown keys have been reported already.
         if node.entries().is_some_and(|entries| entries.len() == all.len()) {
             let label = "write {new: true}, {title: …}, {url: …}, or close";
             r.fail_with(node.span, "`window` says one thing about the window", label);
@@ -262,7 +262,7 @@ fn window(r: &mut Reader, node: &Node) -> Option<WindowChange> {
     })
 }
 
-/// JavaScript: no template.
+/// Reads a script as plain text, since `${…}` in JavaScript is not a template.
 fn script(r: &mut Reader, node: &Node) -> Option<At<String>> {
     let text = r.text(node, "`script`")?;
     if text.trim().is_empty() {
@@ -277,7 +277,7 @@ fn args(r: &mut Reader, node: &Node) -> Option<Vec<super::template::Value>> {
     read.into_iter().collect()
 }
 
-/// The value of a key that an action cannot do without.
+/// Returns the value of a required sibling key of an action.
 fn beside<'a>(r: &mut Reader, action: &Entry, fields: &Fields<'a>, key: &str) -> Option<&'a Node> {
     let found = fields.get(key);
     if found.is_none() {
@@ -300,7 +300,7 @@ fn options(r: &mut Reader, node: &Node) -> Option<Vec<SelectOption>> {
     read.into_iter().collect()
 }
 
-/// Names of keys that are no single character, as W3C UI Events names them.
+/// Names of keys that are not a single character, according to W3C UI Events.
 pub const KEY_NAMES: &[&str] = &[
     "Enter",
     "Tab",
@@ -330,7 +330,7 @@ pub const KEY_NAMES: &[&str] = &[
     "F11",
     "F12",
 ];
-/// Keys that are held while another is pressed.
+/// Modifier keys, which are held while another key is pressed.
 pub const MODIFIER_NAMES: &[&str] = &["Control", "Shift", "Alt", "Meta"];
 
 fn keys(r: &mut Reader, node: &Node) -> Option<At<Vec<String>>> {
@@ -356,7 +356,7 @@ fn keys(r: &mut Reader, node: &Node) -> Option<At<Vec<String>>> {
     Some(At::new(keys, node.span))
 }
 
-/// What people call keys, and what they are called here.
+/// Common names of keys and the corresponding names in scenario files.
 const ALIASES: [(&str, &str); 19] = [
     ("Ctrl", "Control"),
     ("Cmd", "Meta"),
@@ -379,7 +379,7 @@ const ALIASES: [(&str, &str); 19] = [
     ("Bksp", "Backspace"),
 ];
 
-/// The name of the key that people may mean by another one: `Control` for `ctrl`.
+/// Returns the key most likely meant by an unknown name, such as `Control` for `ctrl`.
 fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let named = |wanted: &str| known.iter().copied().find(|name| name.eq_ignore_ascii_case(wanted));
     let alias = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(key));
@@ -396,7 +396,7 @@ fn unknown_key(r: &mut Reader, node: &Node, key: &str, known: &[&'static str]) {
     r.report(found.note(format!("and before it, with +: {}", MODIFIER_NAMES.join(", "))));
 }
 
-/// Reads what must hold of a page; `key` is the key it is the value of.
+/// Reads expectations on a page. `key` is the key whose value they are.
 pub fn expectations(r: &mut Reader, node: &Node, key: &str) -> Option<Vec<PageExpectation>> {
     let what = format!("`{key}`");
     let before = r.errors();
@@ -525,7 +525,7 @@ fn download(r: &mut Reader, node: &Node) -> Option<PageFact> {
     Some(PageFact::Download { name: name?, size: size?, contains: contains? })
 }
 
-/// A matcher over sizes as one over numbers of bytes.
+/// Converts a matcher on sizes to a matcher on numbers of bytes.
 fn in_bytes(r: &mut Reader, node: &Node) -> Option<Node> {
     let kind = match &node.kind {
         NodeKind::Scalar(scalar) if scalar.text.starts_with("${") || scalar.resolve() == Resolved::Null => {
@@ -542,7 +542,7 @@ fn in_bytes(r: &mut Reader, node: &Node) -> Option<Node> {
         NodeKind::Map(entries) => {
             let mut read = Vec::new();
             for entry in entries {
-                // What is no quantity is the matcher's to judge.
+                // Keys without a quantity are left to the reader of the matcher.
                 let quantity = matches!(
                     entry.key.as_str(),
                     "equals" | "less_than" | "greater_than" | "between" | "one_of" | "not"
@@ -646,7 +646,7 @@ fn of_element(r: &mut Reader, element: Target, part: &Entry) -> Option<(PageSour
     })
 }
 
-/// `true` for the whole, or a matcher.
+/// Reads `true`, which selects the entire value, or a matcher.
 #[allow(clippy::option_option)] // The outer one says that an error was reported.
 fn whole_or_matcher(r: &mut Reader, part: &Entry) -> Option<Option<Matcher>> {
     let whole = part.value.scalar().is_some_and(|scalar| scalar.resolve() == Resolved::Bool(true));

@@ -1,4 +1,4 @@
-//! All scenarios by id, over all files; what a reload makes of the files.
+//! Catalog of all scenarios from all files, by id, and its update by a reload.
 //!
 //! Pure: the caller reads the files and swaps the catalogs.
 
@@ -10,21 +10,22 @@ use super::load::Loaded;
 use super::model::{Scenario, ScenarioId};
 use crate::diagnostic::{Diagnostic, Severity};
 
-/// All scenarios that can run, and what was refused.
+/// All scenarios that can run, and the rejected ones.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Catalog {
-    /// By id.
+    /// Scenarios by id.
     pub scenarios: BTreeMap<ScenarioId, Arc<Scenario>>,
-    /// Those with `enabled: false`, by id.
+    /// Scenarios with `enabled: false`, by id.
     pub paused: BTreeMap<ScenarioId, Arc<Scenario>>,
-    /// Files and scenarios that were refused: the path or id, and the first reason.
+    /// Rejected files and scenarios: path or id, and the first reason.
     pub refused: Vec<(String, String)>,
 }
 
-/// Makes a catalog out of files, in their order; a file that is not among them is gone.
+/// Creates a catalog from the files, in their order. Scenarios of files that are not listed are removed.
 ///
-/// A file with an error keeps the scenarios it had in `previous`, and so does a folder that does not read. A scenario that misses a variable or a file is
-/// refused, also when it ran before. Of two with one id the one that runs already stays, else the first.
+/// A file with an error keeps the scenarios that it has in `previous`; so does an unreadable folder. A scenario that
+/// requires a missing variable or file is rejected, even if it has run before. If two scenarios have the same id, the
+/// one already running is kept, otherwise the first one.
 pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, Vec<Diagnostic>) {
     let mut catalog = Catalog::default();
     let mut diagnostics = Vec::new();
@@ -34,7 +35,7 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
         let first_error = loaded.diagnostics.iter().find(|found| found.severity == Severity::Error);
         if let Some(error) = first_error {
             catalog.refused.push((path.clone(), error.message.clone()));
-            // A folder that does not read has all that was below it.
+            // For an unreadable folder, the scenarios of all files below it are kept.
             let of = |known: &&Arc<Scenario>| Path::new(&known.source.path).starts_with(&path);
             candidates.extend(previous.scenarios.values().chain(previous.paused.values()).filter(of).cloned());
         }
@@ -46,20 +47,20 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
                 .find(|found| found.severity == Severity::Missing && found.scenario.as_deref() == Some(id));
             match missing {
                 Some(missing) => catalog.refused.push((id.to_owned(), missing.message.clone())),
-                // What did not change stays the same value, so that a reload does not touch it.
+                // An unchanged scenario keeps its value, so that a reload does not affect it.
                 None => candidates.push(match previous.scenarios.get(&scenario.id.value) {
                     Some(running) if *running == scenario => Arc::clone(running),
                     _ => scenario,
                 }),
             }
         }
-        // What is wrong in a file that several use is told once.
+        // A problem in a fragment used by several files is reported once.
         let mut news = |found: &Diagnostic| {
             told.insert((found.source.path.clone(), found.span, found.message.clone(), found.scenario.clone()))
         };
         diagnostics.extend(loaded.diagnostics.into_iter().filter(|found| news(found)));
     }
-    // Stable: those that run already come first, the rest in the order of the files.
+    // The sort is stable: running scenarios come first, the others in the order of the files.
     candidates.sort_by_key(|candidate| {
         let running = previous.scenarios.get(&candidate.id.value);
         running.is_none_or(|running| running.source.path != candidate.source.path)

@@ -1,4 +1,4 @@
-//! `depends_on`: which scenarios explain the failure of which others. Pure.
+//! `depends_on`: scenarios whose failure explains the failure of others. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::model::{Scenario, ScenarioId};
 use crate::diagnostic::{At, Diagnostic, nearest};
 
-/// The scenarios that each one depends on, those of the whole family where only its id without brackets is named.
+/// Scenarios that each scenario depends on. An id without brackets refers to all scenarios of a matrix.
 pub type Parents = BTreeMap<ScenarioId, Vec<ScenarioId>>;
 
-/// Finds the parents of all scenarios. A name that nobody has is an error unless `elsewhere` knows it; so is a circle,
-/// which is cut where it closes, since scenarios that explain each other would never be told of.
+/// Finds the parents of all scenarios. A name that does not exist is an error unless `elsewhere` accepts it. A cycle is
+/// an error as well and is cut at its last edge, because scenarios that explain each other would never cause a
+/// notification.
 pub fn parents(
     scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>,
     elsewhere: impl Fn(&str) -> bool,
@@ -39,7 +40,7 @@ pub fn parents(
     (parents, found)
 }
 
-/// The scenario of this id, or those of a matrix that have it before their brackets.
+/// Returns the scenario with this id, or all scenarios of the matrix with this id before the brackets.
 fn family(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, name: &str) -> Vec<ScenarioId> {
     if let Some((id, _)) = scenarios.get_key_value(&ScenarioId::from(name)) {
         return vec![id.clone()];
@@ -60,7 +61,7 @@ fn unknown(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, scenario: &Scenario,
     found
 }
 
-/// Depth first; what leads back to the path is cut and told.
+/// Walks the dependencies depth-first, and cuts and reports every edge that leads back to the path.
 fn cut_circles(
     id: &ScenarioId,
     path: &mut Vec<ScenarioId>,

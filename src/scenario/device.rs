@@ -1,20 +1,20 @@
-//! Devices that a browser can pretend to be: what a page sees of them. Figures are those that the makers publish and
-//! that a page reads from `screen` and `devicePixelRatio`.
+//! Devices that a browser can emulate, with the properties visible to a page: the values published by the
+//! manufacturers, as a page reads them from `screen` and `devicePixelRatio`.
 
 use super::model::Viewport;
 
-/// A device.
+/// Device to emulate.
 #[derive(Debug, PartialEq)]
 pub struct Device {
-    /// Its name.
+    /// Name of the device.
     pub name: &'static str,
-    /// The size of the page.
+    /// Size of the page.
     pub viewport: Viewport,
-    /// Device pixels for each CSS pixel.
+    /// Number of device pixels per CSS pixel.
     pub pixel_ratio: f64,
-    /// Whether it is touched and its pages are laid out for a small screen.
+    /// Whether the device has a touch screen and uses mobile page layouts.
     pub mobile: bool,
-    /// What its browser says it is.
+    /// User agent of the browser.
     pub user_agent: &'static str,
 }
 
@@ -36,7 +36,7 @@ const fn device(
     Device { name, viewport: Viewport { width, height }, pixel_ratio, mobile, user_agent }
 }
 
-/// Every device there is.
+/// All supported devices.
 pub const DEVICES: &[Device] = &[
     device("iPhone SE", 375, 667, 2.0, true, IPHONE),
     device("iPhone 15", 393, 852, 3.0, true, IPHONE),
@@ -49,7 +49,7 @@ pub const DEVICES: &[Device] = &[
 ];
 
 impl Device {
-    /// The device of this name.
+    /// Returns the device with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         DEVICES.iter().find(|device| device.name.eq_ignore_ascii_case(name))
     }

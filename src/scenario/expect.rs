@@ -1,4 +1,4 @@
-//! Matchers and the values they compare with.
+//! Reader of matchers and of the values they compare with.
 
 use serde_json::Value as Json;
 
@@ -9,18 +9,18 @@ use super::template::{Template, Value};
 use super::tree::{Node, NodeKind, Resolved};
 use crate::diagnostic::{Diagnostic, Span, nearest};
 
-/// What a matcher is held against: types are strict.
+/// Type of the value that a matcher is compared with. Types are strict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
-    /// A text: `text: 1` can never hold.
+    /// Text; `text: 1` can never match.
     Text,
-    /// A number.
+    /// Number.
     Number,
-    /// Any JSON.
+    /// Any JSON value.
     Any,
 }
 
-/// Reads a matcher; `what` it is held against, as people say it.
+/// Reads a matcher. `what` describes the compared value in messages.
 pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matcher> {
     match &node.kind {
         NodeKind::Scalar(_) => value_on(r, node, what, on).map(Matcher::Equals),
@@ -48,7 +48,7 @@ pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matche
             match known.as_slice() {
                 [entry] if entries.len() == 1 => one(r, &entry.key, &entry.value, what, on),
                 _ => {
-                    // Unknown keys were reported; only what is otherwise in order needs a word of its own.
+                    // Unknown keys have been reported already; another error is needed only if all keys are known.
                     if known.len() == entries.len() {
                         let label = if entries.is_empty() { "say what must hold" } else { "keep one" };
                         let found =
@@ -132,7 +132,7 @@ fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: On) -> Option<Mat
     })
 }
 
-/// A JSON Schema: written out, or a file with one.
+/// Reads a JSON Schema, either inline or the path of a file.
 fn schema(r: &mut Reader, node: &Node) -> Option<Schema> {
     if node.entries().is_none() {
         return r.template(node, "`schema`").map(Schema::File);
@@ -147,7 +147,7 @@ fn schema(r: &mut Reader, node: &Node) -> Option<Schema> {
     }
 }
 
-/// Any JSON, taken as it is written: `${…}` is not filled in.
+/// Reads any JSON value literally, without resolving `${…}`.
 fn plain(r: &mut Reader, node: &Node) -> Option<Json> {
     Some(match &node.kind {
         NodeKind::List(items) => {
@@ -169,7 +169,7 @@ fn plain(r: &mut Reader, node: &Node) -> Option<Json> {
     })
 }
 
-/// A regular expression.
+/// Reads a regular expression.
 pub fn pattern(r: &mut Reader, node: &Node) -> Option<Pattern> {
     let template = strict_template(r, node, "`matches`")?;
     match Pattern::new(template.clone()) {
@@ -177,7 +177,7 @@ pub fn pattern(r: &mut Reader, node: &Node) -> Option<Pattern> {
         Err(error) => {
             let text = template.as_literal().unwrap_or_default();
             let (range, message) = told(text, &error);
-            // What `$${` stands for differs from the raw text; places are told for the usual case only.
+            // With escapes such as `$${`, positions in the raw text differ, and the error refers to the entire value.
             let span = if template.raw() == text { r.within(node, range) } else { node.span };
             r.fail(span, format!("this is not a regular expression: {message}"));
             None
@@ -185,9 +185,9 @@ pub fn pattern(r: &mut Reader, node: &Node) -> Option<Pattern> {
     }
 }
 
-/// Where in a regular expression an error is, and what it is.
+/// Returns the position and the message of an error in a regular expression.
 fn told(text: &str, error: &regex::Error) -> (std::ops::Range<usize>, String) {
-    // The message has the pattern with carets below it, then a last line `error: …`.
+    // The message contains the pattern with carets below it, followed by a last line `error: …`.
     let shown = error.to_string();
     let message = shown.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
     let carets = shown.lines().find(|line| line.trim_start().starts_with('^'));
@@ -198,7 +198,7 @@ fn told(text: &str, error: &regex::Error) -> (std::ops::Range<usize>, String) {
     (start..end, message)
 }
 
-/// A text that is text: a plain number must be quoted.
+/// Reads a text with references. A plain number is rejected and must be quoted.
 pub fn strict_template(r: &mut Reader, node: &Node, what: &str) -> Option<Template> {
     if let Some(scalar) = node.scalar().filter(|scalar| scalar.resolve() == Resolved::Number) {
         r.fail_with(node.span, format!("{what} must be text, not a number"), format!("quote it: \"{}\"", scalar.text));
@@ -217,7 +217,7 @@ fn value_on(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Value> {
     }
 }
 
-/// A number, or exactly one `${…}` that will be one.
+/// Reads a number, or a single `${…}` that is resolved to one at run time.
 fn number(r: &mut Reader, node: &Node, what: &str) -> Option<Value> {
     let scalar = node.scalar();
     if let Some(number) = scalar.and_then(super::tree::Scalar::number) {
@@ -239,7 +239,7 @@ fn number(r: &mut Reader, node: &Node, what: &str) -> Option<Value> {
     }
 }
 
-/// Any JSON whose strings are templates.
+/// Reads any JSON value whose strings are templates.
 pub fn value(r: &mut Reader, node: &Node) -> Option<Value> {
     Some(match &node.kind {
         NodeKind::List(items) => {
@@ -272,7 +272,7 @@ pub fn value(r: &mut Reader, node: &Node) -> Option<Value> {
     })
 }
 
-/// `no` is text here and a boolean for older readers: whoever wrote it may have meant either.
+/// Warns about a plain word such as `no`, which is text in YAML 1.2 and a boolean in YAML 1.1.
 fn norway(r: &mut Reader, node: &Node) {
     let Some(scalar) = node.scalar().filter(|scalar| scalar.plain) else { return };
     if matches!(scalar.text.to_lowercase().as_str(), "yes" | "no" | "on" | "off" | "true" | "false") {
@@ -281,7 +281,7 @@ fn norway(r: &mut Reader, node: &Node) {
     }
 }
 
-/// Checks a `JSONPath`, which stands at `node` or, as a key, at `span`.
+/// Checks a `JSONPath`, which is the value of `node` or, if it is a key, has the span `span`.
 pub fn json_path(r: &mut Reader, path: &str, span: Span) -> Option<String> {
     if path.contains("${") {
         r.fail(span, "`${…}` in a JSONPath is not supported yet");

@@ -1,8 +1,9 @@
-//! `use`: steps of another file, with its parameters filled in.
+//! `use`: includes the steps of another file, with its parameters replaced.
 //!
-//! A used file has `steps:` and perhaps `parameters:`. Its `${name}` of a parameter is replaced in the tree, before the
-//! steps are read: what `with` gives stands there as if it had been written there. What is wrong in the file is told
-//! with its own lines. Bounded in files, values and bytes, since a used file may use others many times over.
+//! A fragment has `steps:` and optionally `parameters:`. Every `${name}` of a parameter is replaced in the tree before
+//! the steps are read, as if the value from `with` had been written in its place. Problems of the fragment are reported
+//! with its own lines. The numbers of files, values and bytes are limited, because a fragment can include others many
+//! times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -16,18 +17,18 @@ use super::template::Template;
 use super::tree::{self, Entry, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, NodeKind, Scalar};
 use crate::diagnostic::{Diagnostic, Source, Span, nearest};
 
-/// The most files that one scenario may use, each counted as often as it is used.
+/// Maximum number of files that one scenario may include, counted per use.
 const MAX_USES: usize = 256;
-/// How deep files may use one another.
+/// Maximum depth of nested fragments.
 const MAX_NESTED: usize = 16;
 
-/// Whether a file is there for others to use: it has steps, and nothing that only a scenario has.
+/// Returns whether a file is a fragment: it has steps but no key that only a scenario has.
 pub fn is_one(root: &Node) -> bool {
     let known = |entry: &Entry| FRAGMENT.iter().any(|key| key.name == entry.key);
     root.get("steps").is_some() && root.entries().is_some_and(|entries| entries.iter().all(known))
 }
 
-/// Reads the steps that a `use` stands for; `number` is that of its step.
+/// Reads the steps that a `use` includes. `number` is the number of its step.
 pub fn used(
     r: &mut Reader,
     action: &Entry,
@@ -60,17 +61,17 @@ pub fn used(
     r.source = outer;
     r.names.parameters = outer_parameters;
     if !(arguments.good && fits) {
-        // What is wrong in the file then may come from what was reported of its parameters.
+        // Problems of the file may be consequences of those reported for its parameters.
         r.forget_since(before);
         return None;
     }
     steps
 }
 
-/// What `with` gives.
+/// Arguments given by `with`.
 struct Arguments<'a> {
     given: BTreeMap<&'a str, &'a Entry>,
-    /// Whether all of them are in order.
+    /// Whether all arguments are valid.
     good: bool,
 }
 
@@ -86,7 +87,7 @@ fn arguments<'a>(r: &mut Reader, node: Option<&'a Node>) -> Arguments<'a> {
     arguments
 }
 
-/// Checks the names in what is given, where it is written.
+/// Checks the references in the arguments at the place where they are written.
 fn templates(r: &mut Reader, node: &Node) {
     match &node.kind {
         NodeKind::Scalar(scalar) => {
@@ -97,7 +98,7 @@ fn templates(r: &mut Reader, node: &Node) {
     }
 }
 
-/// Finds and parses the file. Paths are relative to the file that names it.
+/// Finds and parses the file. Paths are relative to the file that contains the `use`.
 fn open(r: &mut Reader, node: &Node, scope: &mut Scope<'_>) -> Option<(UsedFile, Node)> {
     let text = r.text(node, "`use`")?;
     if Template::parse(&text).is_ok_and(|template| template.as_literal().is_none()) {
@@ -112,7 +113,7 @@ fn open(r: &mut Reader, node: &Node, scope: &mut Scope<'_>) -> Option<(UsedFile,
         r.fail_with(node.span, format!("`{}` uses itself", cut(&text)), way.join(" → "));
         return None;
     }
-    // Said once: everything after it would only repeat it.
+    // Reported once, because everything that follows would only repeat it.
     if scope.uses > MAX_USES {
         return None;
     }
@@ -126,7 +127,7 @@ fn open(r: &mut Reader, node: &Node, scope: &mut Scope<'_>) -> Option<(UsedFile,
         scope.uses = MAX_USES + 1;
         return None;
     }
-    // What may be read is judged from where the scenario lies, however deep the file is used.
+    // Read permission depends on the location of the scenario file, regardless of the depth of the fragment.
     let of = &scope.scenario.path;
     let bytes = match scope.lookup.file(&path, of) {
         Ok(bytes) => bytes,
@@ -157,7 +158,7 @@ fn open(r: &mut Reader, node: &Node, scope: &mut Scope<'_>) -> Option<(UsedFile,
     Some((UsedFile { path, source }, root))
 }
 
-/// A path without `.` and, as far as they lead into it, without `..`.
+/// Normalizes a path: removes `.` and resolves `..` except at the beginning.
 fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
@@ -174,7 +175,7 @@ fn normal(path: &Path) -> PathBuf {
 
 type Head<'a> = (Vec<(String, Span)>, &'a Node);
 
-/// The parameters and the steps of the file.
+/// Reads the parameters and the steps of the file.
 fn head<'a>(r: &mut Reader, root: &'a Node) -> Option<Head<'a>> {
     let fields = r.fields(root, "a used file", &[FRAGMENT])?;
     let mut parameters: Vec<(String, Span)> = Vec::new();
@@ -200,7 +201,7 @@ fn head<'a>(r: &mut Reader, root: &'a Node) -> Option<Head<'a>> {
     Some((parameters, steps))
 }
 
-/// Whether what is given is what the file asks for.
+/// Checks whether the arguments match the parameters of the file.
 fn fits(
     r: &mut Reader,
     action: &Entry,
@@ -240,11 +241,11 @@ fn fits(
 /// Replaces parameters in a tree.
 struct Filler<'a> {
     given: &'a BTreeMap<&'a str, &'a Entry>,
-    /// Parameters that stood somewhere.
+    /// Parameters that occur in the file.
     used: BTreeSet<String>,
     nodes: usize,
     bytes: usize,
-    /// Whether something was reported that leaves no tree to read.
+    /// Whether an error was reported after which the tree must not be read.
     refused: bool,
 }
 
@@ -253,7 +254,7 @@ impl<'a> Filler<'a> {
         Self { given, used: BTreeSet::new(), nodes: 0, bytes: 0, refused: false }
     }
 
-    /// A list of steps. JavaScript is left alone: there `${…}` is its own.
+    /// Replaces parameters in a list of steps, except in JavaScript, which has its own `${…}`.
     fn steps(&mut self, r: &mut Reader, node: &Node, depth: usize) -> Node {
         let NodeKind::List(items) = &node.kind else { return self.any(r, node, depth) };
         let items = items
@@ -278,7 +279,7 @@ impl<'a> Filler<'a> {
         Node { kind: NodeKind::List(items), span: node.span }
     }
 
-    /// A map whose values are filled by `value`; anything else is filled as it is.
+    /// Replaces parameters in a map with the function `value`; any other node is processed as usual.
     fn map(
         &mut self,
         r: &mut Reader,
@@ -304,7 +305,7 @@ impl<'a> Filler<'a> {
         let whole = scalar.text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).map(str::trim);
         if let Some(name) = whole.filter(|name| r.names.parameters.contains(*name)) {
             self.used.insert(name.to_owned());
-            // One that is missing was reported.
+            // A missing argument has been reported already.
             return self
                 .given
                 .get(name)
@@ -346,7 +347,7 @@ impl<'a> Filler<'a> {
         Node { kind: NodeKind::Scalar(Scalar { text, plain: scalar.plain, binary: false }), span: node.span }
     }
 
-    /// What was given, as if it stood at this place.
+    /// Returns a copy of an argument with the span of the place where it is inserted.
     fn place(&mut self, r: &mut Reader, node: &Node, span: Span, depth: usize) -> Node {
         self.nodes += 1;
         self.bound(r, span, depth);

@@ -1,62 +1,62 @@
-//! The keys of the language, one table per kind of map: what the reader, "allowed here", the JSON Schema and the
-//! docs come from.
+//! Keys of the scenario language, with one table per kind of map. The reader, the lists in "allowed here", the JSON
+//! Schema and the documentation are derived from them.
 
 use super::{check, usual};
 
-/// A key that may stand in a map.
+/// Key of a map.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// The key.
+    /// Name of the key.
     pub name: &'static str,
-    /// What its value looks like; none: known by name and not supported yet.
+    /// Form of the value, or `None` if the key is reserved and not supported yet.
     pub shape: Option<Shape>,
-    /// One line for people.
+    /// Description in one line.
     pub doc: &'static str,
 }
 
-/// What a value looks like: enough for the JSON Schema.
+/// Form of a value, in the detail needed for the JSON Schema.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
-    /// Text; a plain number is taken by its text.
+    /// Text; a plain number is accepted as text.
     Text,
     /// `true` or `false`.
     Bool,
-    /// A whole number above 0.
+    /// A positive integer.
     Count,
-    /// A whole number, 0 included.
+    /// A non-negative integer.
     Whole,
     /// Any number.
     Number,
-    /// A number with a unit of bytes: `10KB`, `2MB`, `500B`.
+    /// A number with a byte unit: `10KB`, `2MB`, `500B`.
     Size,
     /// A number of CSS pixels: `800px`, `-300px`.
     Pixels,
-    /// A number with a unit: `90s`, `1m30s`, `250ms`.
+    /// A number with a time unit: `90s`, `1m30s`, `250ms`.
     Duration,
-    /// Anything.
+    /// Any value.
     Any,
-    /// One of these words.
+    /// One word of a list.
     Words(&'static [&'static str]),
-    /// Something defined by name: `target`, `matcher`, `steps` and the like.
+    /// A named definition, such as `target`, `matcher` or `steps`.
     Ref(&'static str),
     /// A list.
     List(&'static Shape),
-    /// One, or a list of them.
+    /// A single value or a list.
     OneOrMany(&'static Shape),
-    /// A map with keys of one's own.
+    /// A map with arbitrary keys.
     Map(&'static Shape),
-    /// Any of these.
+    /// Any one of these forms.
     Either(&'static [Shape]),
-    /// A map with these keys.
+    /// A map with the keys of these tables.
     Keys(&'static [&'static [Key]]),
 }
 
-/// A step's action, or a check's kind.
+/// Action of a step, or kind of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    /// The action key and its value.
+    /// Key of the action and form of its value.
     pub key: Key,
-    /// Keys that may stand beside it.
+    /// Sibling keys of the action.
     pub beside: &'static [Key],
 }
 
@@ -74,7 +74,7 @@ const PAGE_EXPECT: Shape = Shape::OneOrMany(&Shape::Ref("page_facts"));
 const TEXTS: Shape = Shape::Map(&Shape::Text);
 const CONSTANTS: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Bool]));
 
-/// The top of a file that is one scenario.
+/// Top-level keys of a file with one scenario.
 pub const SCENARIO: &[Key] = &[
     key("scenario", Shape::Text, "its name"),
     key("id", Shape::Text, "its stable id, [a-z0-9-], 1 to 64 characters; default: made from the name"),
@@ -101,13 +101,13 @@ pub const SCENARIO: &[Key] = &[
     later("locations", "the agents that run it"),
 ];
 
-/// `slo`.
+/// Keys of `slo`.
 pub const SLO: &[Key] = &[
     key("objective", Shape::Text, "the share of runs that do not fail, such as 99.9%"),
     key("window", Shape::Duration, "over how long, from 3d to 30d; default 30d"),
 ];
 
-/// The top of a file of checks.
+/// Top-level keys of a file with checks.
 pub const CHECKS: &[Key] = &[
     key("checks", Shape::Map(&Shape::Ref("check")), "one check a line, by name"),
     key("defaults", Shape::Keys(&[CHECK_DEFAULTS]), "what is the same for all"),
@@ -116,19 +116,19 @@ pub const CHECKS: &[Key] = &[
     key("totp", Shape::Map(&Shape::Keys(&[TOTP])), "one-time passwords, used as ${totp.name}"),
 ];
 
-/// The top of a file that others use.
+/// Top-level keys of a fragment.
 pub const FRAGMENT: &[Key] = &[
     key("steps", Shape::Ref("steps"), "what is done, in order"),
     key("parameters", Shape::List(&Shape::Text), "names that `with` gives values to, used as ${name}"),
 ];
 
-/// `defaults` of a scenario.
+/// Keys of `defaults` of a scenario.
 pub const SCENARIO_DEFAULTS: &[Key] = &[
     key("timeout", Shape::Duration, "how long one attempt of a step may take"),
     key("traceparent", Shape::Bool, "whether requests carry a trace header; default: where the agent exports traces"),
 ];
 
-/// `defaults` of checks.
+/// Keys of `defaults` of checks.
 pub const CHECK_DEFAULTS: &[Key] = &[
     key("every", Shape::Duration, "how often each runs; default 1m"),
     key("cron", Shape::Text, "when each runs, as on Unix, in quotes"),
@@ -141,7 +141,7 @@ pub const CHECK_DEFAULTS: &[Key] = &[
     later("locations", "the agents that run them"),
 ];
 
-/// Keys that stand beside any check.
+/// Keys of every check.
 pub const CHECK: &[Key] = &[
     key("id", Shape::Text, "its stable id, [a-z0-9-], 1 to 64 characters; default: made from the name"),
     key("every", Shape::Duration, "how often it runs"),
@@ -154,7 +154,7 @@ pub const CHECK: &[Key] = &[
     later("locations", "the agents that run it"),
 ];
 
-/// `browser`.
+/// Keys of `browser`.
 pub const BROWSER: &[Key] = &[
     key("engine", Shape::Words(&["chromium", "firefox"]), "which browser; default chromium"),
     key(
@@ -179,24 +179,24 @@ pub const BROWSER: &[Key] = &[
     key("traceparent", Shape::List(&Shape::Text), "origins whose requests get a trace header"),
 ];
 
-/// `browser: {geolocation: …}`.
+/// Keys of `browser: {geolocation: …}`.
 pub const GEOLOCATION: &[Key] = &[
     key("latitude", Shape::Number, "degrees, north is positive"),
     key("longitude", Shape::Number, "degrees, east is positive"),
     key("accuracy", Shape::Number, "metres; default 10"),
 ];
 
-/// A cookie under `browser`, written out.
+/// Keys of a cookie under `browser` that is written as a map.
 pub const PRESET_COOKIE: &[Key] = &[
     key("value", Shape::Text, "its value"),
     key("domain", Shape::Text, "the host it is for; default that of base_url"),
     key("path", Shape::Text, "the path it is for; default /"),
 ];
 
-/// `basic_auth`.
+/// Keys of `basic_auth`.
 pub const BASIC_AUTH: &[Key] = &[key("user", Shape::Text, "the user"), key("password", Shape::Text, "the password")];
 
-/// `browser: {trust: …}`.
+/// Keys of `browser: {trust: …}`.
 pub const BROWSER_TRUST: &[Key] = &[
     key("ca", Shape::Text, "a PEM file with further roots, relative to this file"),
     key("insecure", Shape::Bool, "true: certificates that nobody vouches for are taken"),
@@ -204,14 +204,14 @@ pub const BROWSER_TRUST: &[Key] = &[
     later("key", "a PEM file with its key"),
 ];
 
-/// One of `overlays`.
+/// Keys of an entry of `overlays`.
 pub const OVERLAY: &[Key] = &[
     key("when", TARGET, "an element that is visible when it is in the way"),
     key("click", TARGET, "what is clicked then; left out: the same element"),
     key("within_frame", Shape::OneOrMany(&TARGET), "the frame in which both are, or a list of them, outermost first"),
 ];
 
-/// `evidence`.
+/// Keys of `evidence`.
 pub const EVIDENCE: &[Key] = &[
     key(
         "screenshots",
@@ -222,7 +222,7 @@ pub const EVIDENCE: &[Key] = &[
     key("filmstrip", Shape::Bool, "true: a small picture twice a second"),
 ];
 
-/// `budget`.
+/// Keys of `budget`.
 pub const BUDGET: &[Key] = &[
     key("duration", Shape::Duration, "how long the run takes"),
     key("ttfb", Shape::Duration, "time to first byte of every page"),
@@ -241,14 +241,14 @@ pub const BUDGET: &[Key] = &[
     ),
 ];
 
-/// One one-time password.
+/// Keys of a one-time password.
 pub const TOTP: &[Key] = &[key("secret", Shape::Text, "the name of the secret that is its seed, in base32")];
 
-/// One secret.
+/// Keys of a secret.
 pub const SECRET: &[Key] =
     &[key("env", Shape::Text, "a variable of the agent's environment"), key("file", Shape::Text, "a file")];
 
-/// `alert`.
+/// Keys of `alert`.
 pub const ALERT: &[Key] = &[
     key("after", Shape::Either(&[Shape::Count, Shape::Text]), "bad runs that open an incident: 3, or \"2 of 3\""),
     key("recover_after", Shape::Count, "good runs in a row that resolve it; default 2"),
@@ -263,7 +263,7 @@ pub const ALERT: &[Key] = &[
     key("runbook", Shape::Text, "a URL, where to read on"),
 ];
 
-/// Keys that stand beside any action.
+/// Sibling keys of any action.
 pub const MODIFIERS: &[Key] = &[
     key("name", Shape::Text, "the step's name, instead of the automatic one"),
     key("timeout", Shape::Duration, "how long one attempt may take"),
@@ -276,7 +276,7 @@ pub const MODIFIERS: &[Key] = &[
     key("continue", Shape::Bool, "true: the run fails, but the next steps still run"),
 ];
 
-/// Keys that stand beside any action on a page.
+/// Sibling keys of any page action.
 pub const PAGE_MODIFIERS: &[Key] =
     &[key("within_frame", Shape::OneOrMany(&TARGET), "the frame in which it acts, or a list of them, outermost first")];
 
@@ -284,7 +284,7 @@ const fn page(name: &'static str, value: Shape, doc: &'static str, beside: &'sta
     Kind { key: key(name, value, doc), beside }
 }
 
-/// What can be done on a page.
+/// Page actions.
 pub const PAGE_ACTIONS: &[Kind] = &[
     page(
         "goto",
@@ -376,38 +376,38 @@ pub const PAGE_ACTIONS: &[Kind] = &[
     ),
 ];
 
-/// The buttons of a mouse.
+/// Mouse buttons.
 pub const MOUSE_BUTTONS: &[&str] = &["left", "middle", "right"];
 
-/// `click` with a `position`.
+/// Keys of `position` of `click`.
 pub const POSITION: &[Key] = &[key("x", Shape::Number, "from the left"), key("y", Shape::Number, "from the top")];
 
-/// `scroll` without a target.
+/// Keys of `scroll` without a locator.
 pub const SCROLL: &[Key] = &[
     key("by", Shape::Pixels, "how far down, such as 800px; up when it is negative"),
     key("until", TARGET, "the element that comes when there was enough scrolling, as in lists that grow"),
 ];
 
-/// The answers to a dialog that are one word.
+/// Responses to a dialog that consist of one word.
 pub const DIALOG_ANSWERS: &[&str] = &["accept", "dismiss"];
 
-/// `dialog` with a text.
+/// Keys of `dialog` with a text.
 pub const DIALOG: &[Key] = &[key("accept", Shape::Text, "the text that the dialog asks for")];
 
-/// `window`.
+/// Keys of `window`.
 pub const WINDOW: &[Key] = &[
     key("new", Shape::Bool, "true: the one that the step before has opened, or that opens soon"),
     key("title", MATCHER, "the one with this title"),
     key("url", MATCHER, "the one with this URL"),
 ];
 
-/// An option that is not told by its text.
+/// Keys of an option that is not selected by its text.
 pub const OPTION: &[Key] = &[key("value", Shape::Text, "the option's value")];
 
-/// The methods of requests.
+/// HTTP methods.
 pub const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
-/// Keys that stand beside a request, in a step and in an `http` check.
+/// Sibling keys of a request, in a step and in an `http` check.
 pub const REQUEST: &[Key] = &[
     key("headers", TEXTS, "headers of the request"),
     key("query", TEXTS, "query parameters, added to those of the URL"),
@@ -439,31 +439,31 @@ pub const REQUEST: &[Key] = &[
     key("give_up_if", Shape::Keys(&[RESPONSE_FACTS]), "what ends the asking: takes what expect takes"),
 ];
 
-/// Versions of HTTP.
+/// HTTP versions.
 pub const HTTP_VERSIONS: &[&str] = &["1.1", "2"];
 
-/// A part of `multipart` that is a file.
+/// Keys of a part of `multipart` that is a file.
 pub const PART: &[Key] = &[
     key("file", Shape::Text, "a path, relative to this file"),
     key("filename", Shape::Text, "the name it is sent under; default its own"),
     key("type", Shape::Text, "its media type; default application/octet-stream"),
 ];
 
-/// `graphql`.
+/// Keys of `graphql`.
 pub const GRAPHQL: &[Key] = &[
     key("query", Shape::Text, "the query or mutation"),
     key("variables", Shape::Map(&Shape::Any), "the values of its variables"),
     key("operation", Shape::Text, "which of its operations, where there are several"),
 ];
 
-/// `basic_auth` of a request.
+/// Keys of `basic_auth` of a request.
 pub const REQUEST_BASIC_AUTH: &[Key] = &[
     key("user", Shape::Text, "the user"),
     key("password", Shape::Text, "the password"),
     key("digest", Shape::Bool, "true: answers the server's challenge (RFC 7616) and does not send the password"),
 ];
 
-/// `oauth2`.
+/// Keys of `oauth2`.
 pub const OAUTH2: &[Key] = &[
     key("token_url", Shape::Text, "where tokens are given out"),
     key("client_id", Shape::Text, "the client"),
@@ -473,13 +473,13 @@ pub const OAUTH2: &[Key] = &[
     key("auth", Shape::Words(&["header", "body"]), "how the client shows its secret; default header"),
 ];
 
-/// `eventually`.
+/// Keys of `eventually`.
 pub const EVENTUALLY: &[Key] = &[
     key("every", Shape::Duration, "how long it waits between two tries; default 1s"),
     key("within", Shape::Duration, "how long all tries may take"),
 ];
 
-/// `group`.
+/// Keys of `group`.
 pub const GROUP: Kind = Kind {
     key: key("group", Shape::Text, "steps that belong together, under this name"),
     beside: &[
@@ -488,13 +488,13 @@ pub const GROUP: Kind = Kind {
     ],
 };
 
-/// `use`.
+/// Keys of `use`.
 pub const USE: Kind = Kind {
     key: key("use", Shape::Text, "the steps of another file, relative to this one"),
     beside: &[key("with", Shape::Map(&Shape::Any), "values for its parameters")],
 };
 
-/// `trust`.
+/// Keys of `trust`.
 pub const TRUST: &[Key] = &[
     key("ca", Shape::Text, "a PEM file with further roots, relative to this file"),
     key("cert", Shape::Text, "a PEM file with the client's own certificate, and those that vouch for it"),
@@ -502,7 +502,7 @@ pub const TRUST: &[Key] = &[
     key("insecure", Shape::Bool, "true: any certificate is taken"),
 ];
 
-/// Role words of a target.
+/// Role names that can be used as keys of a locator.
 pub const ROLES: &[&str] = &[
     "button",
     "link",
@@ -525,7 +525,7 @@ pub const ROLES: &[&str] = &[
     "img",
 ];
 
-/// The other ways to say which element is meant.
+/// Locator strategies other than roles.
 pub const HOW: &[Key] = &[
     key("label", MATCHER, "by the text of its label"),
     key("placeholder", MATCHER, "by its placeholder"),
@@ -541,14 +541,14 @@ pub const HOW: &[Key] = &[
     key("one_of", Shape::List(&TARGET), "as any_of, where all are as good: another than the first is no drift"),
 ];
 
-/// Keys beside the "how" of a target.
+/// Locator options.
 pub const TARGET_BESIDE: &[Key] = &[
     key("name", MATCHER, "the accessible name, beside `role`"),
     key("nth", Shape::Count, "which of several, from 1, in the order of the page"),
     key("within", TARGET, "the element around it"),
 ];
 
-/// Matchers.
+/// Keys of matchers.
 pub const MATCHERS: &[Key] = &[
     key("equals", Shape::Any, "is the same value; a scalar is short for it"),
     key("contains", Shape::Text, "has this in it"),
@@ -569,7 +569,7 @@ pub const MATCHERS: &[Key] = &[
     ),
 ];
 
-/// What `expect` knows on a page.
+/// Keys of `expect` on a page.
 pub const PAGE_FACTS: &[Key] = &[
     key("url", MATCHER, "the page's URL"),
     key("title", MATCHER, "the page's title"),
@@ -588,25 +588,25 @@ pub const PAGE_FACTS: &[Key] = &[
     key("cookie", Shape::Map(&MATCHER), "cookies of the page, by name"),
 ];
 
-/// What `requests` takes.
+/// Keys of `requests`.
 pub const REQUESTS: &[Key] =
     &[key("except", Shape::List(&Shape::Keys(&[SENT])), "requests that may fail, each by any of these")];
 
-/// What can be said of a request that a page sent.
+/// Keys that describe a request sent by a page.
 pub const SENT: &[Key] = &[
     key("method", Shape::Text, "its method; left out: any"),
     key("url", MATCHER, "its URL; left out: any"),
     key("status", MATCHER, "what was answered; left out: below 400 for `request`, anything for `except`"),
 ];
 
-/// What can be said of a download.
+/// Keys that describe a download.
 pub const DOWNLOAD: &[Key] = &[
     key("name", MATCHER, "its name"),
     key("size", MATCHER, "its size, with a unit: {greater_than: 1KB}"),
     key("contains", Shape::Text, "it has this in it"),
 ];
 
-/// What can be said of an element, beside `element`.
+/// Keys that describe an element, next to `element`.
 pub const ELEMENT_FACTS: &[Key] = &[
     key("text", MATCHER, "its visible text"),
     key("value", MATCHER, "a field's value"),
@@ -617,7 +617,7 @@ pub const ELEMENT_FACTS: &[Key] = &[
     key("focused", Shape::Bool, "whether it has the focus"),
 ];
 
-/// What `expect` knows on an answer.
+/// Keys of `expect` on a response.
 pub const RESPONSE_FACTS: &[Key] = &[
     key("status", MATCHER, "the status code; default 200 to 299"),
     key("headers", Shape::Map(&MATCHER), "headers, by name"),
@@ -636,7 +636,7 @@ pub const RESPONSE_FACTS: &[Key] = &[
 
 const MATCHER_OR_TRUE: Shape = Shape::Either(&[Shape::Bool, MATCHER]);
 
-/// What `save` takes on a page.
+/// Keys of `save` on a page.
 pub const PAGE_SOURCES: &[Key] = &[
     key("element", TARGET, "the element that the key beside it is about; alone: its text"),
     key("text", MATCHER_OR_TRUE, "its text: true for all of it, or a matcher whose first group is kept"),
@@ -648,7 +648,7 @@ pub const PAGE_SOURCES: &[Key] = &[
     key("secret", Shape::Bool, "true: masked from then on"),
 ];
 
-/// What `save` takes on an answer.
+/// Keys of `save` on a response.
 pub const RESPONSE_SOURCES: &[Key] = &[
     key("json", Shape::Text, "what a JSONPath finds"),
     key("header", Shape::Text, "a header"),
@@ -658,13 +658,13 @@ pub const RESPONSE_SOURCES: &[Key] = &[
     key("xpath", Shape::Text, "what an XPath 1.0 expression finds in HTML or XML"),
 ];
 
-/// The part of a body to keep.
+/// Keys that select the part of a body to save.
 pub const BODY_SOURCE: &[Key] = &[key("matches", Shape::Text, "a regular expression whose first group is kept")];
 
-/// A hard limit of the time that a check takes.
+/// Key for the maximum duration of a check.
 pub(super) const FASTER_THAN: Key = key("faster_than", Shape::Duration, "from the start to the end");
 
-/// What an `http` check has beside the request's keys.
+/// Keys of an `http` check in addition to those of a request.
 pub const HTTP: Kind = Kind {
     key: key("http", Shape::Text, "a URL"),
     beside: &[
@@ -675,7 +675,7 @@ pub const HTTP: Kind = Kind {
     ],
 };
 
-/// The kinds of checks, `http` first; its request's keys are [`REQUEST`].
+/// Kinds of checks, `http` first; the keys of its request are in [`REQUEST`].
 pub const CHECK_KINDS: &[Kind] = &[
     HTTP,
     check::tls::KIND,
@@ -692,7 +692,7 @@ pub const CHECK_KINDS: &[Kind] = &[
     check::exec::KIND,
 ];
 
-/// What `expect` knows, by kind of check; that of `http` is [`RESPONSE_FACTS`].
+/// Keys of `expect` by kind of check; those of `http` are in [`RESPONSE_FACTS`].
 pub const CHECK_EXPECT: &[(&str, &[Key])] = &[
     ("`certificate`", check::certificate::CERTIFICATE),
     ("`expect` of `dns`", check::dns::EXPECT),
@@ -703,7 +703,7 @@ pub const CHECK_EXPECT: &[(&str, &[Key])] = &[
     ("`credentials` of `s3`", check::s3::CREDENTIALS),
 ];
 
-/// Every role word as a key; its value is the accessible name.
+/// All role names as keys, with the accessible name as value.
 pub const ROLE_KEYS: [Key; ROLES.len()] = {
     let mut keys = [key("", MATCHER, "an element of this role, by its accessible name"); ROLES.len()];
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! What works and is probably not meant.
+//! Warnings about scenarios that are valid but probably not intended.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use super::reader::{Fields, Reader, cut};
 use super::template::{Reference, Template};
 use crate::diagnostic::{At, Diagnostic, Source};
 
-/// Secrets, one-time passwords and constants that nothing uses.
+/// Warns about unused secrets, one-time passwords and constants.
 pub fn unused(r: &mut Reader, fields: &Fields<'_>) {
     let used: Vec<Reference> = {
         let mut all: Vec<_> = r.names.used.iter().map(|used| used.reference.clone()).collect();
-        // Constants may use secrets and other constants.
+        // Constants may refer to secrets and to other constants.
         for entry in fields.get("vars").and_then(|node| node.entries()).unwrap_or_default() {
             let text = entry.value.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
             all.extend(Template::parse(text).iter().flat_map(Template::references).cloned());
         }
-        // A one-time password uses its seed, whether it is used itself or not.
+        // A one-time password refers to its secret, even if it is not used itself.
         for entry in fields.get("totp").and_then(|node| node.entries()).unwrap_or_default() {
             let seed = entry.value.get("secret").and_then(|node| node.scalar());
             all.extend(seed.map(|scalar| Reference::Secret(scalar.text.clone())));
@@ -40,7 +40,7 @@ pub fn unused(r: &mut Reader, fields: &Fields<'_>) {
     }
 }
 
-/// Timeouts that can never be reached, because a larger one ends first.
+/// Warns about timeouts that can never expire because a surrounding one expires first.
 pub fn timeouts(r: &mut Reader, scenario: &Scenario) {
     let all = scenario.timeout;
     for (steps, all, whose) in
@@ -63,7 +63,7 @@ pub fn timeouts(r: &mut Reader, scenario: &Scenario) {
     });
 }
 
-/// A request cannot be asked again for longer than there is time for all.
+/// Warns about a polling time limit that exceeds the timeout of the whole list of steps.
 fn polled(r: &mut Reader, scenario: &Scenario, step: &Step, all: std::time::Duration, whose: &str) {
     let Action::Request(request) = &step.action else { return };
     let Some(eventually) = request.eventually.filter(|eventually| eventually.within >= all) else { return };
@@ -78,7 +78,7 @@ fn polled(r: &mut Reader, scenario: &Scenario, step: &Step, all: std::time::Dura
     r.report(found);
 }
 
-/// Settings that only pages know, in a scenario without one.
+/// Warns about page settings in a scenario without page steps.
 pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
     if scenario.needs_browser() {
         return;
@@ -99,7 +99,7 @@ pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
     }
 }
 
-/// Every file that a scenario's browser and steps name, and the file in which that stands.
+/// Returns every file referenced by the browser settings and steps of a scenario, with the source of the reference.
 pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
     let of_browser = scenario.browser.trust.files().into_iter();
     let mut found: Vec<_> = of_browser.map(|file| (file.clone(), Arc::clone(&scenario.source))).collect();
@@ -113,7 +113,7 @@ pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
     found
 }
 
-/// Every program that a scenario runs, and the file in which that stands.
+/// Returns every program that a scenario runs, with the source of the reference.
 pub fn programs(scenario: &Scenario) -> Vec<(At<String>, Arc<Source>)> {
     let mut found = Vec::new();
     walk(&scenario.steps, &mut |step| {

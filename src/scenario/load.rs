@@ -1,4 +1,4 @@
-//! A file's text to its scenarios, with every problem of it.
+//! Loader of scenario files: converts the text of a file to scenarios and diagnostics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,28 +23,28 @@ use super::verdict::Verdict;
 use super::{check, fragment, lint, settings, slo, usual};
 use crate::diagnostic::{At, Diagnostic, Severity, Source, Span, nearest};
 
-/// How often a scenario with a browser runs when nothing else is said.
+/// Default interval of a scenario with a browser.
 const DEFAULT_BROWSER_EVERY: Duration = Duration::from_secs(300);
-/// How often anything else runs when nothing else is said.
+/// Default interval of a scenario without a browser.
 const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 
-/// What a file gave.
+/// Result of loading a file.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Its scenarios; none when the file has an error.
+    /// Scenarios of the file; empty if the file has an error.
     pub scenarios: Vec<Arc<Scenario>>,
-    /// Everything that is wrong with it, in the order of the file.
+    /// Problems of the file, in the order of its lines.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Loaded {
-    /// Whether the file cannot be used.
+    /// Returns whether the file is rejected because of an error.
     pub fn is_refused(&self) -> bool {
         self.diagnostics.iter().any(|found| found.severity == Severity::Error)
     }
 }
 
-/// Loads a file. Never fails: what is wrong is a diagnostic, and an error leaves no scenario of the file.
+/// Loads a file. Never fails: problems are returned as diagnostics, and an error rejects all scenarios of the file.
 pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
     let source = Source::new(path, text);
     let root = match tree::parse(&source) {
@@ -59,7 +59,7 @@ pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
         }
         (true, false) => scenario(&mut r, &root, lookup),
         (false, true) => checks(&mut r, &root, lookup),
-        // One that others use: it is read, and told of, with those.
+        // A fragment is read, and its problems are reported, together with the files that use it.
         (false, false) if fragment::is_one(&root) => Vec::new(),
         (false, false) => {
             neither(&mut r, &root);
@@ -71,7 +71,7 @@ pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
     let place =
         |found: &Diagnostic| (found.source.path != path, found.source.path.clone(), found.span.line, found.span.column);
     diagnostics.sort_by_cached_key(place);
-    // A file that is used twice is told of once.
+    // Problems of a fragment that is used twice are reported once.
     diagnostics.dedup_by(|one, before| {
         one.source.path != path
             && (&one.source.path, one.span, &one.message) == (&before.source.path, before.span, &before.message)
@@ -98,7 +98,7 @@ fn neither(r: &mut Reader, root: &Node) {
     r.report(found.note("one that others use has `steps:`, and perhaps `parameters:`, and nothing else"));
 }
 
-/// A span that marks no more than where something begins.
+/// Shortens a span to its first character.
 fn first_line(span: Span) -> Span {
     Span { end: span.start + 1, ..span }
 }
@@ -113,7 +113,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     let timeout = fields.get("timeout").and_then(|node| r.duration(node, "`timeout`"));
     let mut scope = Scope::new(lookup, &r.source);
     scope.base_url = fields.get("base_url").and_then(|node| url::read(r, node, "`base_url`", None, Use::Base));
-    // A base that is wrong was reported; paths are relative to it all the same.
+    // An invalid base URL has been reported; relative paths are accepted nevertheless.
     if let (None, Some(node)) = (&scope.base_url, fields.get("base_url")) {
         scope.base_url = Some(At::new(Template::default(), node.span));
     }
@@ -246,7 +246,7 @@ struct Defaults {
     traceparent: Option<bool>,
 }
 
-/// Whether a scenario runs.
+/// Reads whether a scenario is enabled.
 fn enabled(r: &mut Reader, fields: &Fields<'_>, default: bool) -> bool {
     fields.get("enabled").and_then(|node| r.boolean(node, "`enabled`")).unwrap_or(default)
 }
@@ -373,7 +373,7 @@ fn tags(r: &mut Reader, node: Option<&Node>) -> BTreeMap<String, String> {
     tags
 }
 
-/// The schedule that stands here, if one does. `inherited` is the zone of a cron without one.
+/// Reads the schedule if there is one. `inherited` is the time zone of a cron expression without its own.
 fn schedule(r: &mut Reader, fields: &Fields<'_>, inherited: Option<chrono_tz::Tz>) -> Option<Schedule> {
     let zone = fields.get("timezone").and_then(|node| timezone(r, node)).or(inherited);
     if let (Some(_), Some(cron)) = (fields.get("every"), fields.entry("cron")) {
@@ -416,7 +416,7 @@ pub fn timezone(r: &mut Reader, node: &Node) -> Option<chrono_tz::Tz> {
     None
 }
 
-/// What is said of alerting, before what is left out is filled in.
+/// Alert settings of a file before the defaults are applied.
 #[derive(Debug, Clone, Default)]
 struct AlertParts {
     after: Option<(u32, u32)>,
@@ -429,7 +429,8 @@ struct AlertParts {
 }
 
 impl AlertParts {
-    /// What comes seldom opens an incident at the first bad run, as does a heartbeat: who did not call once did not call.
+    /// Applies the defaults. An incident of an infrequent scenario opens after the first bad run, and so does that of a
+    /// heartbeat, for which a missing check-in is certain.
     fn policy(self, schedule: &Schedule, heartbeat: bool) -> AlertPolicy {
         let seldom = heartbeat || schedule.shortest_gap(reference()).is_none_or(|gap| gap >= Duration::from_secs(3600));
         let (after, of) = self.after.unwrap_or(if seldom { (1, 1) } else { (2, 2) });
@@ -500,7 +501,7 @@ fn alert(r: &mut Reader, node: Option<&Node>, mut parts: AlertParts) -> AlertPar
     parts
 }
 
-/// `3`, or `2 of 3`.
+/// Parses a threshold: `3` or `2 of 3`.
 fn after(r: &mut Reader, node: &Node) -> Option<(u32, u32)> {
     let text = node.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
     let read = match text.split_once(" of ") {
@@ -516,7 +517,7 @@ fn after(r: &mut Reader, node: &Node) -> Option<(u32, u32)> {
     }
 }
 
-/// Whether a key is a name that `${…}` can say; reports it otherwise.
+/// Checks whether a key is a name that `${…}` can reference, and reports an error otherwise.
 pub fn plain_name(r: &mut Reader, entry: &Entry) -> bool {
     let good = !entry.key.is_empty() && entry.key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
     if !good {
@@ -526,10 +527,10 @@ pub fn plain_name(r: &mut Reader, entry: &Entry) -> bool {
     good
 }
 
-/// What a file declares, by name: secrets, one-time passwords, constants.
+/// Declarations of a file by name: secrets, one-time passwords and constants.
 type Declared = (BTreeMap<String, SecretSource>, BTreeMap<String, At<String>>, BTreeMap<String, Value>);
 
-/// Secrets, one-time passwords and constants of a file; their names are known from here on.
+/// Reads the secrets, one-time passwords and constants of a file and makes their names available.
 fn declared(r: &mut Reader, fields: &Fields<'_>) -> Declared {
     let mut secrets = BTreeMap::new();
     let entries = fields.get("secrets").and_then(|node| r.entries(node, "`secrets`")).unwrap_or_default();
@@ -554,7 +555,7 @@ fn declared(r: &mut Reader, fields: &Fields<'_>) -> Declared {
             places.insert(entry.key.clone(), entry.key_span);
         }
     }
-    // What a constant uses counts only where the constant is used.
+    // References in a constant count only where the constant is used.
     r.names.used.clear();
     for (name, span) in places {
         if let Some(path) = cycle(&vars, &name) {
@@ -564,7 +565,7 @@ fn declared(r: &mut Reader, fields: &Fields<'_>) -> Declared {
     (secrets, totp, vars)
 }
 
-/// A constant keeps its JSON type; a number that JSON would write otherwise, such as `007`, is text.
+/// Reads a constant with its JSON type. A number that JSON formats differently, such as `007`, is text.
 fn constant(r: &mut Reader, entry: &Entry) -> Option<Value> {
     if let Some(scalar) = entry.value.scalar() {
         match (scalar.resolve(), scalar.number()) {
@@ -599,7 +600,7 @@ fn secret(r: &mut Reader, entry: &Entry) -> Option<SecretSource> {
     })
 }
 
-/// The way from a constant back to itself, if there is one.
+/// Returns the cycle of references from a constant back to itself, if there is one.
 fn cycle(vars: &BTreeMap<String, Value>, name: &str) -> Option<String> {
     fn walk(vars: &BTreeMap<String, Value>, at: &str, goal: &str, seen: &mut BTreeSet<String>) -> Option<String> {
         let mut uses = Vec::new();
@@ -620,7 +621,7 @@ fn cycle(vars: &BTreeMap<String, Value>, name: &str) -> Option<String> {
     walk(vars, name, name, &mut BTreeSet::new())
 }
 
-/// Asks for every variable and file that a scenario uses, and says what is not there.
+/// Looks up every variable and file that a scenario uses, and reports the missing ones.
 fn missing(r: &mut Reader, scenario: &Scenario, lookup: &dyn Lookup) {
     let context = r.context.take();
     let mut asked = BTreeSet::new();

@@ -1,8 +1,7 @@
-//! What to check: the scenario language, from text to a [`Scenario`].
+//! Scenario language: from the text of a file to a [`Scenario`].
 //!
-//! Pure: no clock, no network. [`load`](load::load) takes a path and a text and gives scenarios and diagnostics;
-//! whoever calls it reads the files. What a scenario may know of its surroundings it asks of a
-//! [`Lookup`].
+//! Pure: no clock and no network. [`load`](load::load) converts a path and a text to scenarios and diagnostics; the
+//! caller reads the files. Access to the environment of the agent is provided by a [`Lookup`].
 
 mod browser;
 pub mod catalog;

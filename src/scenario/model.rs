@@ -1,4 +1,4 @@
-//! The model: what a scenario file means. Plain data, with spans kept to run time.
+//! Scenario model: the plain data that a scenario file is parsed into. Source spans are kept until run time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,13 +18,14 @@ use super::verdict::Verdict;
 use super::xpath::XPath;
 use crate::diagnostic::{At, Source, Span};
 
-/// The stable id of a scenario: `[a-z0-9-]`, 1 to 64 characters. Phase, history, incidents and Zabbix keys hang on it.
+/// Stable id of a scenario: `[a-z0-9-]`, 1 to 64 characters. The schedule phase, history, incidents and Zabbix keys are
+/// derived from it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ScenarioId(pub Arc<str>);
 
 impl ScenarioId {
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,55 +49,55 @@ impl From<&str> for ScenarioId {
     }
 }
 
-/// What to check: a browser flow, an API flow, or a single check.
+/// Specification of a test: a browser flow, an API flow, or a single check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
-    /// Its id, with the place of `id:` or of the name it was made from.
+    /// Id, with the span of `id:` or of the name that it is derived from.
     pub id: At<ScenarioId>,
-    /// The name people gave it.
+    /// Display name.
     pub name: String,
-    /// The file it comes from.
+    /// Source file.
     pub source: Arc<Source>,
-    /// What it mainly is.
+    /// Kind of the scenario as a whole.
     pub kind: Kind,
-    /// `key: value` pairs that routes and dashboards go by.
+    /// `key: value` pairs for alert routes and dashboards.
     pub tags: BTreeMap<String, String>,
-    /// Whether it runs; `enabled: false` pauses it.
+    /// Whether the scenario runs; `enabled: false` pauses it.
     pub enabled: bool,
-    /// When it is due.
+    /// Schedule of the due times.
     pub schedule: Schedule,
-    /// So much later it is judged: the grace of a heartbeat, nothing for all else.
+    /// Time between the due time and the evaluation: the grace of a heartbeat, zero for all other kinds.
     pub grace: Duration,
-    /// How long all of `steps` may take.
+    /// Maximum duration of all `steps` together.
     pub timeout: Duration,
-    /// What relative URLs are relative to.
+    /// Base of relative URLs.
     pub base_url: Option<At<Template>>,
-    /// What its browser is like.
+    /// Settings of the browser.
     pub browser: BrowserSettings,
-    /// What may get in the way of its steps on pages.
+    /// Elements such as cookie banners that may cover a page, and how to dismiss them.
     pub overlays: Vec<Overlay>,
-    /// What is kept of a run.
+    /// Evidence to store for a run.
     pub evidence: EvidencePolicy,
-    /// Soft limits: missing one makes the run degraded.
+    /// Soft limits whose violation makes the run degraded.
     pub budget: Vec<At<Budget>>,
-    /// Where its secrets come from.
+    /// Sources of the secrets, by name.
     pub secrets: BTreeMap<String, SecretSource>,
-    /// One-time passwords (RFC 6238), by name; each from the secret of that name, base32.
+    /// One-time passwords (RFC 6238) by name, each with the name of the secret that holds its base32 key.
     pub totp: BTreeMap<String, At<String>>,
-    /// Constants of the file.
+    /// Constants defined in the file.
     pub vars: BTreeMap<String, Value>,
-    /// When and how loudly to alert.
+    /// Alert threshold and severity.
     pub alert: AlertPolicy,
-    /// How often it has to work, over how long.
+    /// Service level objective.
     pub slo: Option<super::slo::Slo>,
-    /// What is done, in order.
+    /// Steps, in order of execution.
     pub steps: Vec<Step>,
-    /// What is done afterwards, whatever the steps did.
+    /// Steps that run afterwards, regardless of the result of `steps`.
     pub finally: Vec<Step>,
 }
 
 impl Scenario {
-    /// Whether any step needs a browser.
+    /// Returns whether any step needs a browser.
     pub fn needs_browser(&self) -> bool {
         fn any(steps: &[Step]) -> bool {
             steps.iter().any(|step| {
@@ -113,7 +114,8 @@ impl Scenario {
 }
 
 impl Scenario {
-    /// The file that a place (`file.yaml:LINE:COLUMN`) is in: one that it uses, or its own.
+    /// Returns the source file of a position (`file.yaml:LINE:COLUMN`): one of the fragments, or the scenario's own
+    /// file.
     pub fn source_of(&self, place: &str) -> &Arc<Source> {
         fn find<'a>(steps: &'a [Step], path: &str) -> Option<&'a Arc<Source>> {
             steps.iter().find_map(|step| {
@@ -130,13 +132,14 @@ impl Scenario {
         find(&self.steps, path).or_else(|| find(&self.finally, path)).unwrap_or(&self.source)
     }
 
-    /// The first time strictly after `after` at which it is run: its due time, and the grace of a heartbeat.
+    /// Returns the first time strictly after `after` at which the scenario runs: its due time plus the grace of a
+    /// heartbeat.
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let grace = TimeDelta::from_std(self.grace).ok()?;
         self.schedule.next_after(&self.id, after.checked_sub_signed(grace)?)?.checked_add_signed(grace)
     }
 
-    /// The heartbeat that it is, if it is one.
+    /// Returns the heartbeat check if the scenario is one.
     pub fn heartbeat(&self) -> Option<&HeartbeatCheck> {
         match self.steps.first().map(|step| &step.action) {
             Some(Action::Check(check)) => match &**check {
@@ -147,7 +150,7 @@ impl Scenario {
         }
     }
 
-    /// The names of all steps, those in groups and under `finally` included.
+    /// Returns the names of all steps, including those in groups and under `finally`.
     pub fn step_names(&self) -> Vec<&str> {
         fn walk<'a>(steps: &'a [Step], names: &mut Vec<&'a str>) {
             for step in steps {
@@ -164,13 +167,13 @@ impl Scenario {
     }
 }
 
-/// What a scenario mainly is; the label `kind` of `wachta_scenario_info`.
+/// Kind of a scenario as a whole; the label `kind` of `wachta_scenario_info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A flow with at least one page step.
     Browser,
-    /// A flow of requests.
+    /// A flow of requests, without page steps.
     Api,
     /// One `http` check.
     Http,
@@ -194,14 +197,14 @@ pub enum Kind {
     Ntp,
     /// One `s3` check.
     S3,
-    /// One heartbeat.
+    /// One `heartbeat` check.
     Heartbeat,
-    /// One command.
+    /// One `exec` check.
     Exec,
 }
 
 impl Kind {
-    /// The name others see.
+    /// Returns the external name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Browser => "browser",
@@ -223,16 +226,16 @@ impl Kind {
     }
 }
 
-/// When a scenario is due. Next due times are computed in `timing`.
+/// Schedule of a scenario. The next due times are computed in `timing`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Schedule {
-    /// Every so often, with a phase that comes from a hash of the id.
+    /// A fixed interval, with a phase derived from a hash of the id.
     Every(Duration),
-    /// At the times of a cron expression (Unix rules) in a time zone.
+    /// Cron expression (Unix rules) in a time zone.
     Cron {
-        /// The expression as it was written.
+        /// Expression as written in the file.
         expression: String,
-        /// The zone its times are in.
+        /// Time zone of the expression.
         timezone: chrono_tz::Tz,
     },
 }
@@ -246,7 +249,7 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// A duration as people write it: `90s`, `1m30s`, `250ms`.
+/// Duration in a human-readable format: `90s`, `1m30s`, `250ms`.
 pub struct Pretty(pub Duration);
 
 impl fmt::Display for Pretty {
@@ -269,42 +272,42 @@ impl fmt::Display for Pretty {
     }
 }
 
-/// `browser:`: what the browser of a scenario is like. Everything that is left out is the browser's own.
+/// `browser:`: settings of the scenario's browser. An omitted setting keeps the default of the browser.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BrowserSettings {
-    /// Which browser; none: the agent's own choice, Chromium.
+    /// Browser engine (default: Chromium).
     pub engine: Option<Engine>,
-    /// Which program Chromium runs as; `None` when the agent configuration decides.
+    /// Chromium binary for headless mode. The agent configuration decides if it is `None`.
     pub headless: Option<Headless>,
-    /// How large the page is shown.
+    /// Size of the visible page.
     pub viewport: Option<Viewport>,
-    /// A device to emulate; `viewport` and `user_agent` beside it go first.
+    /// Device to emulate; `viewport` and `user_agent` override it.
     pub device: Option<&'static super::device::Device>,
-    /// The language, as BCP 47 names it: `pl-PL`.
+    /// Language as a BCP 47 tag, such as `pl-PL`.
     pub locale: Option<At<String>>,
-    /// The time zone.
+    /// Time zone.
     pub timezone: Option<chrono_tz::Tz>,
-    /// Where the browser says it is.
+    /// Position that the browser reports.
     pub geolocation: Option<Geolocation>,
-    /// What the browser says it is.
+    /// Value of the `User-Agent` header.
     pub user_agent: Option<At<Template>>,
     /// Headers of every request to the origin of `base_url`.
     pub headers: Vec<(String, At<Template>)>,
-    /// Cookies to begin with.
+    /// Cookies set before the first page is opened.
     pub cookies: Vec<PresetCookie>,
-    /// What is answered when the server asks for a user and a password.
+    /// Credentials for HTTP authentication requested by the server.
     pub basic_auth: Option<BasicAuth>,
-    /// Which certificates to trust; there is no client certificate among them.
+    /// Trusted certificates; browsers do not support a client certificate.
     pub trust: Trust,
-    /// Origins whose requests get a `traceparent`.
+    /// Origins whose requests carry a `traceparent` header.
     pub traceparent: Vec<At<Template>>,
 }
 
-/// A browser engine.
+/// Browser engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// Chromium and its kin, driven by chromedriver.
+    /// Chromium and browsers based on it, driven by chromedriver.
     #[default]
     Chromium,
     /// Firefox, driven by geckodriver.
@@ -312,10 +315,10 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Every engine.
+    /// All engines.
     pub const ALL: [Self; 2] = [Self::Chromium, Self::Firefox];
 
-    /// The name others see.
+    /// Returns the external name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Chromium => "chromium",
@@ -330,92 +333,93 @@ impl fmt::Display for Engine {
     }
 }
 
-/// Which program of Chromium runs without a window.
+/// Chromium binary for headless mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Headless {
-    /// The headless shell, which needs less memory, where it is installed; else the whole browser.
+    /// The headless shell, which needs less memory, if it is installed; otherwise the full browser.
     #[default]
     Shell,
-    /// The whole browser.
+    /// The full browser.
     Full,
 }
 
 impl Headless {
-    /// Every program, by its word in files.
+    /// Names of the binaries in scenario files.
     pub const WORDS: &'static [&'static str] = &["shell", "full"];
 
-    /// The program of that word.
+    /// Returns the binary with this name.
     pub fn of(word: &str) -> Self {
         if word == "full" { Self::Full } else { Self::Shell }
     }
 }
 
-/// A place on Earth.
+/// Geographic position.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geolocation {
-    /// Degrees, north is positive.
+    /// Latitude in degrees; north is positive.
     pub latitude: f64,
-    /// Degrees, east is positive.
+    /// Longitude in degrees; east is positive.
     pub longitude: f64,
-    /// Metres.
+    /// Accuracy in metres.
     pub accuracy: f64,
 }
 
-/// A cookie that is there before the first page.
+/// Cookie that is set before the first page is opened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PresetCookie {
-    /// Its name.
+    /// Name of the cookie.
     pub name: At<String>,
-    /// Its value.
+    /// Value of the cookie.
     pub value: At<Template>,
-    /// The host it is for; none: that of `base_url`.
+    /// Host of the cookie (default: the host of `base_url`).
     pub domain: Option<At<Template>>,
-    /// The path it is for.
+    /// Path of the cookie.
     pub path: Option<At<Template>>,
 }
 
-/// A user and a password.
+/// User name and password.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BasicAuth {
-    /// The user.
+    /// User name.
     pub user: At<Template>,
-    /// The password.
+    /// Password.
     pub password: At<Template>,
 }
 
-/// `evidence:`: what is kept of a run beside what every failure leaves (screenshot, source, console, HAR).
+/// `evidence:`: evidence to store for a run in addition to that of every failure (screenshot, source, console, HAR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EvidencePolicy {
-    /// A screenshot after every page step, not only at a failure.
+    /// Whether to take a screenshot after every page step, not only on failure.
     pub screenshots_of_steps: bool,
-    /// A HAR file: `true` of every run, `false` of none, none: of those that did not pass.
+    /// Whether to store a HAR file of every run (`true`) or of no run (`false`). If it is `None`, one is stored for
+    /// every run that did not pass.
     pub har: Option<bool>,
-    /// A small picture twice a second, while the page is driven.
+    /// Whether to take two small screenshots per second while the page is driven.
     pub filmstrip: bool,
 }
 
-/// A soft limit of a run.
+/// Soft limit of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
-    /// How long the run takes.
+    /// Maximum duration of the run.
     Duration(Duration),
-    /// A web vital of every page that was opened that is a time.
+    /// Maximum of a duration web vital, for every page opened.
     Vital(Vital, Duration),
-    /// The cumulative layout shift of every page.
+    /// Maximum cumulative layout shift of every page.
     LayoutShift(f64),
-    /// How many requests the pages send in a run.
+    /// Maximum number of requests sent by the pages in a run.
     Requests(u64),
-    /// How many of them fail.
+    /// Maximum number of failed requests.
     FailedRequests(u64),
-    /// How many bytes come over the wire in a run.
+    /// Maximum number of bytes transferred in a run.
     Bytes(u64),
-    /// How many errors stand on the console, uncaught exceptions included.
+    /// Maximum number of console errors, including uncaught exceptions.
     ConsoleErrors(u64),
-    /// How long the run takes, against earlier ones.
+    /// Limit of the duration relative to earlier runs.
     SlowerThanUsual(SlowerThanUsual),
 }
 
-/// A web vital that is a time.
+/// Web vital that is a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vital {
@@ -430,10 +434,10 @@ pub enum Vital {
 }
 
 impl Vital {
-    /// Every vital that is a time.
+    /// All vitals that are durations.
     pub const ALL: [Self; 4] = [Self::Ttfb, Self::Fcp, Self::Lcp, Self::Inp];
 
-    /// The name others see.
+    /// Returns the external name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ttfb => "ttfb",
@@ -444,42 +448,43 @@ impl Vital {
     }
 }
 
-/// The size of the page, in CSS pixels.
+/// Size of the visible page in CSS pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Viewport {
-    /// Across.
+    /// Width in CSS pixels.
     pub width: u32,
-    /// Down.
+    /// Height in CSS pixels.
     pub height: u32,
 }
 
-/// Where a secret comes from. The agent's `allow` decides whether it may.
+/// Source of a secret. The agent's `allow` list decides whether it is permitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// A variable of the environment.
+    /// Environment variable.
     Env(At<String>),
-    /// A file; a line end at its end is not part of the secret.
+    /// File; a line break at the end of the file is not part of the secret.
     File(At<PathBuf>),
 }
 
-/// When an incident opens and resolves, and how loud it is.
+/// Conditions for opening and resolving an incident, and its severity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertPolicy {
-    /// How many bad runs open an incident …
+    /// Number of bad runs that open an incident.
     pub after: u32,
-    /// … among how many of the last conclusive ones; the same number means in a row.
+    /// Number of most recent conclusive runs in which the bad ones are counted; if equal to `after`, the bad runs must
+    /// be consecutive.
     pub of: u32,
-    /// How many good runs in a row resolve it.
+    /// Number of consecutive good runs that resolve the incident.
     pub recover_after: u32,
-    /// How loud it is.
+    /// Severity of the incident.
     pub severity: Severity,
-    /// Which verdicts are bad: a subset of failed and degraded.
+    /// Verdicts that count as bad: a subset of failed and degraded.
     pub verdicts: Vec<Verdict>,
-    /// Ids of scenarios whose failure explains this one's.
+    /// Ids of scenarios whose failure explains a failure of this one.
     pub depends_on: Vec<At<String>>,
-    /// How often an open incident is told again while nothing changes; none: never.
+    /// Interval of reminders of an open incident that does not change. `None` disables reminders.
     pub remind: Option<Duration>,
-    /// Where to read on, a URL.
+    /// URL of the runbook.
     pub runbook: Option<String>,
 }
 
@@ -498,24 +503,24 @@ impl Default for AlertPolicy {
     }
 }
 
-/// How loud an incident is.
+/// Severity of an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing.
+    /// For information only.
     Info,
-    /// Look at it in working hours.
+    /// Needs attention during working hours.
     #[default]
     Warning,
-    /// Look at it now.
+    /// Needs immediate attention.
     Critical,
 }
 
 impl Severity {
-    /// Every severity, quiet to loud.
+    /// All severities in ascending order.
     pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
 
-    /// The name others see.
+    /// Returns the external name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -524,7 +529,7 @@ impl Severity {
         }
     }
 
-    /// The severity with this name.
+    /// Returns the severity with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|severity| severity.as_str() == name)
     }
@@ -536,31 +541,31 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One step: an action and its modifiers.
+/// Step of a scenario: an action and its options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// Its name: automatic, from the template text, or `name:`. Unique within the scenario.
+    /// Name, unique within the scenario: generated from the text of the template, or given by `name:`.
     pub name: String,
-    /// Where it stands: the action key up to the end of its value.
+    /// Span from the action key to the end of its value.
     pub span: Span,
-    /// The file it stands in, when that is not the scenario's own: one that it uses.
+    /// Fragment that contains the step, or `None` if the step is in the scenario's own file.
     pub source: Option<Arc<Source>>,
-    /// How long one attempt may take. For a group: all of it, where given.
+    /// Timeout of one attempt; for a group, the optional timeout of the group as a whole.
     pub timeout: Option<Duration>,
-    /// Whether its failure leaves the verdict alone.
+    /// Whether the verdict ignores a failure of the step.
     pub optional: bool,
-    /// Whether the next steps still run after its failure; the run fails all the same.
+    /// Whether the following steps still run after a failure of the step; the run fails nevertheless.
     pub go_on: bool,
-    /// What must hold for it to be done; looked at once. Empty: it is always done.
+    /// Conditions for running the step, checked once. A step without conditions always runs.
     pub when: Vec<PageExpectation>,
-    /// The frame in which it acts, outermost first; empty: the page itself.
+    /// Frame in which the step acts, from the outermost frame inward; empty for the page itself.
     pub within_frame: Vec<Target>,
-    /// What is done.
+    /// Action of the step.
     pub action: Action,
 }
 
 impl Step {
-    /// The step's own timeout, or what its kind has by default.
+    /// Returns the timeout of the step, or the default of its action.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(match self.action {
             Action::Page(PageAction::Goto { .. } | PageAction::Travel(_)) => DEFAULT_GOTO_TIMEOUT,
@@ -568,7 +573,7 @@ impl Step {
         })
     }
 
-    /// The files that the step itself names, without those of steps within it.
+    /// Returns the files referenced by the step itself, without those of nested steps.
     pub fn files(&self) -> Vec<&At<Template>> {
         match &self.action {
             Action::Request(request) => request.files(),
@@ -579,307 +584,307 @@ impl Step {
     }
 }
 
-/// How long a step may take when nothing else is said.
+/// Default timeout of a step.
 pub const DEFAULT_STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long is waited between two tries of a polled request when nothing else is said.
+/// Default interval between two attempts of a polled request.
 pub const DEFAULT_POLL_EVERY: Duration = Duration::from_secs(1);
-/// How long a `goto` may take when nothing else is said.
+/// Default timeout of a `goto` step.
 pub const DEFAULT_GOTO_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a scenario without a browser may take when nothing else is said.
+/// Default timeout of a scenario without a browser.
 pub const DEFAULT_SCENARIO_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a scenario with a browser may take when nothing else is said.
+/// Default timeout of a scenario with a browser.
 pub const DEFAULT_BROWSER_SCENARIO_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long all of `finally` may take.
+/// Timeout of all `finally` steps together.
 pub const FINALLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a step does.
+/// Action of a step.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant)] // Steps on a page are most of all steps: a box would save nothing.
 pub enum Action {
-    /// Something on the page.
+    /// Action on the page.
     Page(PageAction),
-    /// A request.
+    /// HTTP request.
     Request(Box<Request>),
-    /// Steps that belong together.
+    /// Group of steps.
     Group(Group),
-    /// A check of any kind but `http`.
+    /// Check of any kind except `http`.
     Check(Box<Check>),
 }
 
 impl Action {
-    /// Whether it only looks at the page, or keeps something of it.
+    /// Returns whether the action only reads the page and does not change it.
     pub fn only_looks(&self) -> bool {
         matches!(self, Self::Page(PageAction::Expect(_) | PageAction::Save(_) | PageAction::Screenshot { .. }))
     }
 }
 
-/// Steps that belong together.
+/// Steps under one name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// The steps.
+    /// Steps of the group.
     pub steps: Vec<Step>,
-    /// How often they are done again when one of them fails.
+    /// Number of repetitions of the group after a failure of one of its steps.
     pub retry: u32,
 }
 
-/// What may get in the way at any time, and what is done then.
+/// Element that may cover the page at any time, and the element that dismisses it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overlay {
-    /// Visible when it is in the way.
+    /// Element that is visible while the page is covered.
     pub when: Target,
-    /// What is clicked then.
+    /// Element to click to dismiss it.
     pub click: Target,
-    /// The frames in which both are, outermost first.
+    /// Frame that contains both elements, from the outermost frame inward.
     pub within_frame: Vec<Target>,
 }
 
-/// What is done on a page.
+/// Action on a page.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageAction {
     /// Opens a URL.
     Goto {
-        /// Absolute, or relative to `base_url`.
+        /// URL, absolute or relative to `base_url`.
         url: At<Template>,
-        /// What the document's status must be; none: below 400.
+        /// Condition on the status of the document (default: below 400).
         status: Option<Matcher>,
     },
-    /// Goes back, forward, or loads the page again.
+    /// Goes back or forward in the history, or reloads the page.
     Travel(Travel),
     /// Clicks an element.
     Click {
-        /// Which.
+        /// Element to click.
         target: Target,
-        /// With which button.
+        /// Mouse button.
         button: MouseButton,
-        /// Where, in CSS pixels from its top left corner; none: in its middle.
+        /// Position in CSS pixels from the top left corner of the element (default: its center).
         position: Option<(f64, f64)>,
-        /// Whether it is clicked without regard to what covers or moves it.
+        /// Whether to click even if the element is covered or moving.
         force: bool,
     },
-    /// Clicks an element twice.
+    /// Double-clicks an element.
     DoubleClick(Target),
     /// Moves the pointer over an element.
     Hover(Target),
-    /// Empties a field.
+    /// Clears a field.
     Clear(Target),
-    /// Sees to it that a box is checked, or is not.
+    /// Checks or unchecks a checkbox.
     Check {
-        /// Which.
+        /// Checkbox.
         target: Target,
-        /// Whether it is to be checked.
+        /// Whether the box ends up checked.
         on: bool,
     },
     /// Fills a field.
     Fill {
-        /// Which.
+        /// Field to fill.
         target: Target,
-        /// By what.
+        /// Text to type.
         with: At<Template>,
-        /// Whether it is added to what is there.
+        /// Whether to append to the present value.
         append: bool,
-        /// What stands in the field then; none: what was typed.
+        /// Condition on the value of the field afterwards (default: equal to the text typed).
         becomes: Option<Matcher>,
     },
-    /// Chooses an option of a list.
+    /// Selects options of a list.
     Select {
-        /// Which list.
+        /// List to select from.
         target: Target,
-        /// Which options.
+        /// Options to select.
         options: Vec<SelectOption>,
     },
-    /// Presses a key or chord.
+    /// Presses a key or a chord.
     Press {
-        /// `Enter`, `Control+A`: the modifiers, then the key.
+        /// Modifiers followed by the key, as in `Enter` or `Control+A`.
         keys: At<Vec<String>>,
-        /// The element that has the focus meanwhile.
+        /// Element that has the focus while the keys are pressed.
         into: Option<Target>,
     },
-    /// Gives files to a field.
+    /// Sets the files of a file input.
     Upload {
-        /// Which.
+        /// File input.
         target: Target,
-        /// Paths, relative to the scenario's file.
+        /// Paths, relative to the scenario file.
         files: Vec<At<Template>>,
     },
-    /// Drags an element to another.
+    /// Drags an element onto another.
     Drag {
-        /// Which.
+        /// Element to drag.
         target: Target,
-        /// Where to.
+        /// Element to drop onto.
         to: Target,
     },
-    /// Scrolls.
+    /// Scrolls the page.
     Scroll(Scroll),
-    /// Answers the dialog that is open, or opens soon.
+    /// Handles the dialog that is open or opens soon.
     Dialog {
-        /// How.
+        /// Response to the dialog.
         answer: DialogAnswer,
-        /// What its message must be.
+        /// Condition on the message of the dialog.
         expect: Option<Matcher>,
     },
-    /// Changes to another window.
+    /// Switches to another window.
     Window(WindowChange),
     /// Runs a function body in the page.
     Script {
-        /// JavaScript. `${…}` is not filled in; `args` are its `arguments`.
+        /// JavaScript function body. `${…}` is not resolved; the values of `args` are its `arguments`.
         script: At<String>,
-        /// What it is called with.
+        /// Arguments of the function.
         args: Vec<Value>,
-        /// The name under which its result is kept.
+        /// Name of the variable that stores the result.
         save: Option<At<String>>,
     },
-    /// Waits until all of these hold.
+    /// Waits until all expectations hold.
     Expect(Vec<PageExpectation>),
-    /// Keeps values for later steps.
+    /// Saves values for later steps.
     Save(Vec<PageSave>),
-    /// Takes a picture.
+    /// Takes a screenshot.
     Screenshot {
-        /// Its name.
+        /// Name of the screenshot.
         name: At<Template>,
-        /// Of what; none: the page.
+        /// Element to capture (default: the page).
         of: Option<Target>,
-        /// Also what is out of sight.
+        /// Whether to capture the full page, including the part outside the viewport.
         full_page: bool,
     },
 }
 
-/// A button of the mouse.
+/// Mouse button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MouseButton {
-    /// The first one.
+    /// Primary button.
     #[default]
     Left,
-    /// The wheel.
+    /// Middle button (wheel).
     Middle,
-    /// The one for menus.
+    /// Secondary button, which opens context menus.
     Right,
 }
 
-/// How far to scroll.
+/// Distance or destination of a scroll action.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scroll {
-    /// Until this is in sight.
+    /// Scrolls until the element is in view.
     To(Target),
-    /// Down so many CSS pixels; up when it is negative.
+    /// Scrolls down by this number of CSS pixels, or up if it is negative.
     By(i32),
-    /// Down until this has come.
+    /// Scrolls down until the element appears.
     Until(Target),
 }
 
-/// The answer to a dialog.
+/// Response to a dialog.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DialogAnswer {
-    /// OK; with this text, where the dialog asks for one.
+    /// Confirms the dialog, with this text if it prompts for one.
     Accept(Option<At<Template>>),
-    /// Cancel.
+    /// Cancels the dialog.
     Dismiss,
 }
 
-/// Which window the next steps are about.
+/// Window that the next steps act on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WindowChange {
-    /// The one that the step before has opened, or that opens soon.
+    /// The window that the previous step has opened, or that opens soon.
     New,
-    /// The one with this title.
+    /// The window with this title.
     Title(Matcher),
-    /// The one with this URL.
+    /// The window with this URL.
     Url(Matcher),
-    /// The current one is closed; the one before it is current then.
+    /// Closes the current window and returns to the previous one.
     Close,
 }
 
-/// An option of a list.
+/// Option of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SelectOption {
-    /// By what it shows.
+    /// Option with this visible text.
     Text(At<Template>),
-    /// By its `value`.
+    /// Option with this `value`.
     Value(At<Template>),
 }
 
-/// Which element is meant.
+/// Locator: describes how to find an element on the page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    /// How it is found.
+    /// Locator strategy.
     pub how: How,
-    /// Which of several, counted from 1 in the order of the page; none: there may be one only.
+    /// Position among several matches, starting at 1, in document order. If it is `None`, the match must be unique.
     pub nth: Option<u32>,
-    /// The element it is in.
+    /// Ancestor to search in.
     pub within: Option<Box<Target>>,
-    /// Where the target is written.
+    /// Span of the locator in the file.
     pub span: Span,
 }
 
-/// The "how" of a target.
+/// Locator strategy.
 #[derive(Debug, Clone, PartialEq)]
 pub enum How {
-    /// By ARIA role and accessible name.
+    /// ARIA role and accessible name.
     Role {
-        /// Such as `button`.
+        /// ARIA role, such as `button`.
         role: String,
-        /// The whole name; none: any.
+        /// Condition on the entire accessible name; `None` accepts any name.
         name: Option<Matcher>,
     },
-    /// By the text of its label.
+    /// Text of the label.
     Label(Matcher),
-    /// By its placeholder.
+    /// Placeholder.
     Placeholder(Matcher),
-    /// By its visible text; the innermost element that has it.
+    /// Visible text; selects the innermost element that contains it.
     Text(Matcher),
-    /// By its alternative text.
+    /// Alternative text.
     Alt(Matcher),
-    /// By its `title`.
+    /// `title` attribute.
     Title(Matcher),
-    /// By its `data-testid`.
+    /// `data-testid` attribute.
     TestId(Matcher),
-    /// By its `id`.
+    /// `id` attribute.
     Id(Template),
-    /// By a CSS selector.
+    /// CSS selector.
     Css(Template),
-    /// By an `XPath`.
+    /// `XPath` expression.
     Xpath(Template),
-    /// The first of these that is there. Needing another than the first is drift.
+    /// The first of these locators that matches. A match of any but the first is locator drift.
     AnyOf(Vec<Target>),
-    /// The first of these that is there, whichever it is.
+    /// The first of these locators that matches, without preference.
     OneOf(Vec<Target>),
 }
 
-/// A one-key map that says what a value must be.
+/// Condition on a value, written as a map with one key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Matcher {
-    /// The same value; a scalar is short for it.
+    /// The value is equal; a scalar is short for this matcher.
     Equals(Value),
-    /// Has this in it.
+    /// The text contains this.
     Contains(Template),
-    /// Begins with it.
+    /// The text begins with this.
     StartsWith(Template),
-    /// Ends with it.
+    /// The text ends with this.
     EndsWith(Template),
-    /// A regular expression matches somewhere.
+    /// The regular expression matches anywhere in the text.
     Matches(Pattern),
-    /// Is a number below this.
+    /// The number is less than this.
     LessThan(Value),
-    /// Is a number above this.
+    /// The number is greater than this.
     GreaterThan(Value),
-    /// Is a number from … to …, both included.
+    /// The number is within this inclusive range.
     Between(Value, Value),
-    /// Has so many elements.
+    /// The number of elements matches.
     Count(Box<Matcher>),
-    /// Is there, or is not.
+    /// The value exists (`true`) or does not exist (`false`).
     Exists(bool),
-    /// Is one of these.
+    /// The value is one of these.
     OneOf(Vec<Value>),
-    /// Does not match this.
+    /// The inner matcher does not match.
     Not(Box<Matcher>),
-    /// Fits a JSON Schema.
+    /// The value is valid according to a JSON Schema.
     Schema(Schema),
 }
 
-/// A regular expression: compiled once, unless it is different in each run.
+/// Regular expression, compiled once unless it depends on values of the run.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: Template,
-    /// None where names stand in it.
+    /// Compiled expression, or `None` if the text contains references.
     compiled: Option<Arc<regex::Regex>>,
 }
 
@@ -890,24 +895,24 @@ impl PartialEq for Pattern {
 }
 
 impl Pattern {
-    /// Compiles what is written out.
+    /// Compiles the expression if its text is literal.
     pub fn new(text: Template) -> Result<Self, regex::Error> {
         let compiled = text.as_literal().map(regex::Regex::new).transpose()?.map(Arc::new);
         Ok(Self { text, compiled })
     }
 
-    /// As it was written.
+    /// Returns the text as written in the file.
     pub fn text(&self) -> &Template {
         &self.text
     }
 
-    /// Ready to be used; none where names stand in it.
+    /// Returns the compiled expression, or `None` if the text contains references.
     pub fn compiled(&self) -> Option<&Arc<regex::Regex>> {
         self.compiled.as_ref()
     }
 }
 
-/// A JSON Schema that is written out, and its validator.
+/// Inline JSON Schema with its validator.
 #[derive(Clone)]
 pub struct InlineSchema {
     text: serde_json::Value,
@@ -927,13 +932,13 @@ impl fmt::Debug for InlineSchema {
 }
 
 impl InlineSchema {
-    /// Compiles a schema; the error says what is wrong with it.
+    /// Compiles a schema. The error describes the problem in the schema.
     pub fn new(text: serde_json::Value) -> Result<Self, String> {
         let validator = jsonschema::validator_for(&text).map_err(|error| error.to_string())?;
         Ok(Self { text, validator: Arc::new(validator) })
     }
 
-    /// Ready to be used.
+    /// Returns the compiled validator.
     pub fn validator(&self) -> &Arc<jsonschema::Validator> {
         &self.validator
     }
@@ -942,19 +947,19 @@ impl InlineSchema {
 /// A JSON Schema.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Schema {
-    /// Written out; `${…}` is not filled in.
+    /// Inline schema; `${…}` is not resolved.
     Inline(InlineSchema),
-    /// A JSON file, relative to the scenario's file.
+    /// JSON file, relative to the scenario file.
     File(At<Template>),
 }
 
 impl Matcher {
-    /// The whole text, or none when the matcher is another one.
+    /// Creates a matcher that compares with the entire text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Equals(Value::Text(Template::literal(text)))
     }
 
-    /// Calls `visit` with every value and template in it.
+    /// Calls `visit` with every reference in the values and templates of the matcher.
     pub fn visit_references(&self, visit: &mut dyn FnMut(&super::template::Reference)) {
         match self {
             Self::Equals(value) | Self::LessThan(value) | Self::GreaterThan(value) => value.visit_references(visit),
@@ -971,7 +976,7 @@ impl Matcher {
         }
     }
 
-    /// The file that it names.
+    /// Returns the file that the matcher references.
     pub fn file(&self) -> Option<&At<Template>> {
         match self {
             Self::Schema(Schema::File(file)) => Some(file),
@@ -981,167 +986,168 @@ impl Matcher {
     }
 }
 
-/// One thing that must hold on a page.
+/// Expectation on a page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PageExpectation {
-    /// Where it is written.
+    /// Span of the expectation in the file.
     pub span: Span,
-    /// What must hold.
+    /// Condition that must hold.
     pub what: PageFact,
 }
 
-/// What `expect` knows on a page.
+/// Condition of an `expect` step on a page.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageFact {
-    /// The page's URL.
+    /// URL of the page.
     Url(Matcher),
-    /// The page's title.
+    /// Title of the page.
     Title(Matcher),
-    /// An element is there and visible.
+    /// The element exists and is visible.
     Visible(Target),
     /// No visible element matches.
     Hidden(Target),
-    /// Facts of an element.
+    /// Properties of an element.
     Element {
-        /// Which.
+        /// Element to inspect.
         target: Target,
-        /// What must hold of it.
+        /// Conditions on the element.
         facts: Vec<ElementFact>,
     },
-    /// No errors on the console and no uncaught exceptions since the run began.
+    /// No console errors and no uncaught exceptions since the start of the run.
     Console,
-    /// No failed requests since the run began: no answer, or a status of 400 and more.
+    /// No failed requests since the start of the run: no response, or a status of 400 or higher.
     Requests {
-        /// Those that may fail.
+        /// Requests that may fail.
         except: Vec<SentRequest>,
     },
-    /// A page sent such a request since the run began, and it was answered.
+    /// A page has sent a matching request since the start of the run, and it received a response.
     Request(SentRequest),
-    /// A function body that must return true.
+    /// A function body that must return `true`.
     Script(At<String>),
-    /// A file was downloaded in this run that fits.
+    /// A matching file was downloaded during the run.
     Download {
-        /// Its name.
+        /// Condition on the file name.
         name: Option<Matcher>,
-        /// Its size in bytes.
+        /// Condition on the size in bytes.
         size: Option<Matcher>,
-        /// It has this in it, read as UTF-8.
+        /// Text that the file must contain, read as UTF-8.
         contains: Option<Template>,
     },
-    /// A cookie of the page, by name.
+    /// Cookie of the page, by name.
     Cookie(String, Matcher),
 }
 
-/// What can be said of a request that a page sent. What is left out may be anything.
+/// Conditions on a request sent by a page. An omitted condition accepts any value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SentRequest {
-    /// Its method, in capitals.
+    /// Method in upper case.
     pub method: Option<String>,
-    /// Its URL.
+    /// Condition on the URL.
     pub url: Option<Matcher>,
-    /// The status of its answer.
+    /// Condition on the status of the response.
     pub status: Option<Matcher>,
 }
 
-/// Where a browser goes in its history.
+/// Navigation in the history of the browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Travel {
-    /// To the page before.
+    /// Goes to the previous page.
     Back,
-    /// To the page after.
+    /// Goes to the next page.
     Forward,
-    /// To the same page again.
+    /// Reloads the page.
     Reload,
 }
 
-/// What can be said of an element.
+/// Condition on an element.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ElementFact {
-    /// Its visible text, white space folded.
+    /// Visible text with collapsed white space.
     Text(Matcher),
-    /// A field's value.
+    /// Value of a field.
     Value(Matcher),
-    /// An attribute.
+    /// Value of an attribute, by name.
     Attribute(String, Matcher),
-    /// How many visible elements match the target.
+    /// Number of visible elements that match the locator.
     Count(Matcher),
-    /// Whether it is checked.
+    /// Whether the element is checked.
     Checked(bool),
-    /// Whether it is enabled.
+    /// Whether the element is enabled.
     Enabled(bool),
-    /// Whether it has the focus.
+    /// Whether the element has the focus.
     Focused(bool),
 }
 
-/// A value of a page to keep.
+/// Value of a page to save.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PageSave {
-    /// Under which name.
+    /// Name of the saved value.
     pub name: At<String>,
-    /// Where it comes from.
+    /// Source of the value.
     pub source: PageSource,
-    /// The part to keep, or what it must be; `matches` keeps its first group.
+    /// Condition on the value, or the part of it to save; `matches` saves the first group of its expression.
     pub matcher: Option<Matcher>,
-    /// Whether it is masked from then on.
+    /// Whether the value is masked from then on.
     pub secret: bool,
 }
 
-/// Where a value of a page comes from.
+/// Source of a value that is saved from a page.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageSource {
-    /// The text of an element.
+    /// Text of an element.
     Text(Target),
-    /// The value of a field.
+    /// Value of a field.
     Value(Target),
-    /// An attribute of an element.
+    /// Attribute of an element.
     Attribute(Target, String),
-    /// The page's URL.
+    /// URL of the page.
     Url,
-    /// A cookie, by name.
+    /// Cookie, by name.
     Cookie(String),
-    /// What a function body in the page returns.
+    /// Return value of a function body in the page.
     Script(At<String>),
 }
 
-/// An HTTP request and what is expected of its answer.
+/// HTTP request with the expectations on its response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// `GET`, `POST` …
+    /// HTTP method, such as `GET`.
     pub method: String,
-    /// Absolute, or relative to `base_url`.
+    /// URL, absolute or relative to `base_url`.
     pub url: At<Template>,
-    /// Headers, in the order they were written.
+    /// Headers, in the order of the file.
     pub headers: Vec<(String, At<Template>)>,
     /// Query parameters, added to those of the URL.
     pub query: Vec<(String, At<Template>)>,
-    /// The body.
+    /// Body of the request.
     pub body: Option<Body>,
-    /// Who asks.
+    /// Credentials sent with the request.
     pub login: Option<Login>,
-    /// Which certificates to trust.
+    /// Trusted certificates.
     pub trust: Trust,
-    /// The proxy it goes through.
+    /// Proxy for the request.
     pub proxy: Option<At<Template>>,
-    /// The version of HTTP; none: what the server takes.
+    /// HTTP version. If it is `None`, the version is negotiated with the server.
     pub http_version: Option<HttpVersion>,
     /// Whether redirects are followed.
     pub redirect: bool,
-    /// The address to connect to, whatever the name: `10.0.0.1` or `10.0.0.1:8443`.
+    /// Address to connect to instead of resolving the host name: `10.0.0.1` or `10.0.0.1:8443`.
     pub resolve: Option<At<Template>>,
-    /// Whether it carries a `traceparent`; left out, it does where the agent exports traces.
+    /// Whether the request carries a `traceparent` header (default: only if the agent exports traces).
     pub traceparent: Option<bool>,
-    /// What must hold.
+    /// Expectations on the response.
     pub expect: Vec<ResponseExpectation>,
-    /// What to keep.
+    /// Values to save.
     pub save: Vec<ResponseSave>,
-    /// Asks again until what is expected holds.
+    /// Settings for repeating the request until the expectations hold.
     pub eventually: Option<Eventually>,
-    /// What ends the asking: when all of these hold. Empty: nothing does.
+    /// Conditions that end the polling when all of them hold. Without conditions, polling ends only with success or the
+    /// time limit.
     pub give_up_if: Vec<ResponseExpectation>,
 }
 
 impl Request {
-    /// Every file that it names.
+    /// Returns every file that the request references.
     pub fn files(&self) -> Vec<&At<Template>> {
         let mut files = self.trust.files();
         if let Some(Body::Multipart(parts)) = &self.body {
@@ -1156,163 +1162,163 @@ impl Request {
     }
 }
 
-/// How often, and how long, a request is sent again.
+/// Interval and time limit of a polled request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Eventually {
-    /// From the end of one try to the start of the next.
+    /// Interval from the end of one attempt to the start of the next.
     pub every: Duration,
-    /// All tries together.
+    /// Time limit of all attempts together.
     pub within: Duration,
 }
 
-/// A version of HTTP.
+/// HTTP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpVersion {
     /// HTTP/1.1.
     One,
-    /// HTTP/2; without TLS with prior knowledge.
+    /// HTTP/2; with prior knowledge if TLS is not used.
     Two,
 }
 
-/// Who asks, and how that is shown.
+/// Authentication of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Login {
-    /// RFC 7617, or RFC 7616 where `digest` is true.
+    /// Basic authentication (RFC 7617), or digest authentication (RFC 7616) if `digest` is true.
     Basic {
-        /// The user.
+        /// User name.
         user: At<Template>,
-        /// The password.
+        /// Password.
         password: At<Template>,
-        /// Whether only a digest of the password is sent, for what the server asks.
+        /// Whether to use digest authentication, which sends only a digest of the password.
         digest: bool,
     },
-    /// A token (RFC 6750).
+    /// Bearer token (RFC 6750).
     Bearer(At<Template>),
-    /// A token that is fetched for client credentials (RFC 6749, section 4.4).
+    /// Token obtained with client credentials (RFC 6749, section 4.4).
     OAuth2(Box<OAuth2>),
 }
 
-/// Client credentials.
+/// OAuth 2.0 client credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OAuth2 {
-    /// Where tokens are given out.
+    /// URL of the token endpoint.
     pub token_url: At<Template>,
-    /// The client.
+    /// Client id.
     pub client_id: At<Template>,
-    /// Its secret.
+    /// Client secret.
     pub client_secret: At<Template>,
-    /// What the token is for.
+    /// Scope of the token.
     pub scope: Option<At<Template>>,
-    /// Whom the token is for.
+    /// Audience of the token.
     pub audience: Option<At<Template>>,
-    /// Whether the client shows its secret in the body instead of a header.
+    /// Whether the client authenticates in the request body instead of a header.
     pub in_body: bool,
 }
 
-/// A request's body.
+/// Body of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
     /// JSON, sent as `application/json`.
     Json(Value),
-    /// A form, sent as `application/x-www-form-urlencoded`.
+    /// Form fields, sent as `application/x-www-form-urlencoded`.
     Form(Vec<(String, At<Template>)>),
-    /// Any text.
+    /// Plain text.
     Text(At<Template>),
     /// Several parts, sent as `multipart/form-data` (RFC 7578).
     Multipart(Vec<Part>),
-    /// A query, sent as JSON.
+    /// GraphQL request, sent as JSON.
     GraphQl(Box<GraphQl>),
 }
 
-/// A part of a body of several.
+/// Part of a multipart body.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// The field's name.
+    /// Name of the field.
     pub name: String,
-    /// What is in it.
+    /// Content of the part.
     pub content: PartContent,
 }
 
-/// What is in a part.
+/// Content of a part.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PartContent {
-    /// A text.
+    /// Text.
     Text(At<Template>),
-    /// A file, relative to the scenario's file.
+    /// File, relative to the scenario file.
     File {
-        /// Its path.
+        /// Path of the file.
         file: At<Template>,
-        /// The name it is sent under; none: its own.
+        /// File name to send (default: the name of the file).
         filename: Option<At<Template>>,
-        /// Its media type; none: `application/octet-stream`.
+        /// Media type of the file (default: `application/octet-stream`).
         media_type: Option<At<Template>>,
     },
 }
 
-/// A GraphQL request.
+/// GraphQL request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GraphQl {
-    /// The document.
+    /// Query document.
     pub query: At<Template>,
-    /// The values of its variables.
+    /// Values of the variables.
     pub variables: Option<Value>,
-    /// Which of its operations.
+    /// Name of the operation to execute.
     pub operation: Option<At<Template>>,
 }
 
-/// Which certificates to trust.
+/// Trusted certificates and the client certificate.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trust {
-    /// A PEM file with further roots, relative to the scenario's file.
+    /// PEM file with additional root certificates, relative to the scenario file.
     pub ca: Option<At<Template>>,
-    /// PEM files with the client's own certificate and with its key.
+    /// PEM files with the client certificate and its private key.
     pub identity: Option<(At<Template>, At<Template>)>,
-    /// Any certificate is taken.
+    /// Whether certificate verification is disabled.
     pub insecure: bool,
 }
 
 impl Trust {
-    /// Every file that it names.
+    /// Returns every file that is referenced.
     pub fn files(&self) -> Vec<&At<Template>> {
         let own = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
         self.ca.iter().chain(own).collect()
     }
 }
 
-/// One thing that must hold of an answer.
+/// Expectation on a response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseExpectation {
-    /// Where it is written.
+    /// Span of the expectation in the file.
     pub span: Span,
-    /// What must hold.
+    /// Condition that must hold.
     pub what: ResponseFact,
 }
 
-/// What `expect` knows on an answer.
+/// Condition of `expect` on a response.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResponseFact {
-    /// The status code.
+    /// Status code.
     Status(Matcher),
-    /// A header, by its lower-case name.
+    /// Header, by its lower-case name.
     Header(String, Matcher),
-    /// What a `JSONPath` (RFC 9535) finds: the value, or the list when it finds several.
+    /// Result of a `JSONPath` (RFC 9535): the value, or a list if there are several.
     Json(String, Matcher),
-    /// What an XPath finds in HTML or XML: the text of a node, or the list when it finds several.
+    /// Result of an XPath on HTML or XML: the text of a node, or a list if there are several.
     Xpath(XPath, Matcher),
-    /// The server's certificate, or the session that it was shown in.
+    /// Certificate of the server, or the TLS session in which it was presented.
     Certificate(CertificateFact),
-    /// The body as text.
+    /// Body as text.
     Body(Matcher),
-    /// The body has this in it.
+    /// Text that the body must contain.
     Contains(Template),
-    /// From sending to the last byte.
+    /// Maximum time from sending the request to the last byte of the response.
     FasterThan(Duration),
-    /// How long the step takes, against earlier runs; judged when all else holds.
+    /// Limit of the step duration relative to earlier runs; evaluated after all other expectations hold.
     SlowerThanUsual(SlowerThanUsual),
 }
 
 impl ResponseFact {
-    /// The matcher, where there is one.
+    /// Returns the matcher of the condition if it has one.
     pub fn matcher(&self) -> Option<&Matcher> {
         match self {
             Self::Status(matcher)
@@ -1326,53 +1332,53 @@ impl ResponseFact {
     }
 }
 
-/// A value of an answer to keep.
+/// Value of a response to save.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseSave {
-    /// Under which name.
+    /// Name of the saved value.
     pub name: At<String>,
-    /// Where it comes from.
+    /// Source of the value.
     pub source: ResponseSource,
-    /// Whether it is masked from then on.
+    /// Whether the value is masked from then on.
     pub secret: bool,
 }
 
-/// Where a value of an answer comes from.
+/// Source of a value that is saved from a response.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResponseSource {
-    /// What a `JSONPath` finds.
+    /// Result of a `JSONPath`.
     Json(String),
-    /// What an XPath finds in HTML or XML.
+    /// Result of an XPath on HTML or XML.
     Xpath(XPath),
     /// A header, by its lower-case name.
     Header(String),
-    /// A cookie that would be sent to the address that answered, by name.
+    /// Cookie, by name, that would be sent to the URL of the response.
     Cookie(String),
-    /// The first group of a regular expression over the body, or the whole body.
+    /// First group of a regular expression applied to the body, or the entire body.
     Body(Option<Pattern>),
 }
 
-/// What a scenario may know of its surroundings: the agent's environment and files, as far as it allows.
+/// Access of a scenario to the environment and files of the agent, restricted by the agent's `allow` list.
 pub trait Lookup: Send + Sync {
-    /// A variable of the environment.
+    /// Returns the value of an environment variable.
     fn env(&self, name: &str) -> Result<String, LookupError>;
 
-    /// A file. `beside` is the path of the scenario's file: relative paths are relative to its folder, and what is
-    /// in its folder is always allowed.
+    /// Returns the content of a file. `beside` is the path of the scenario file: relative paths start at its folder,
+    /// and the files in that folder are always allowed.
     fn file(&self, path: &std::path::Path, beside: &str) -> Result<Vec<u8>, LookupError>;
 
-    /// Whether a program may be run, and the environment that it gets then. Nothing may unless it is said.
+    /// Checks whether a program may be run and returns the environment for it. No program is allowed by default.
     fn exec(&self, program: &str) -> Result<Vec<(String, String)>, LookupError> {
         Err(LookupError::NotAllowed(format!("the program `{program}` is not allowed here")))
     }
 }
 
-/// Why a lookup gave nothing. Never holds the value.
+/// Reason for a failed lookup. Never contains the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookupError {
-    /// It is not there.
+    /// The variable or file does not exist.
     Missing(String),
-    /// The agent does not allow it; the text says what to add to `allow`.
+    /// The agent does not allow the lookup; the text describes what to add to `allow`.
     NotAllowed(String),
 }
 

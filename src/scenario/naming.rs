@@ -1,6 +1,6 @@
-//! Automatic names of steps, and ids made from names.
+//! Generated names of steps, and ids derived from names.
 //!
-//! Names come from the text as it is written, `${…}` included, so that they are bounded as labels.
+//! Names are generated from the text as written, including `${…}`, so that the number of label values is bounded.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::keys::{HOW, METHODS, ROLES};
 use super::reader::cut;
 use super::tree::{Entry, Node, NodeKind};
 
-/// The automatic name of a step, from its action key and value: `click button "Sign in"`.
+/// Generates the name of a step from its action key and value, such as `click button "Sign in"`.
 pub fn step(action: &str, value: &Node) -> String {
     match action {
         "group" => text(value),
@@ -27,7 +27,7 @@ pub fn step(action: &str, value: &Node) -> String {
     .to_owned()
 }
 
-/// `accept`, `accept "text"`, `new`, `title "Terms"`.
+/// Formats the response to a dialog or a window change: `accept`, `accept "text"`, `new`, `title "Terms"`.
 fn answer(node: &Node) -> String {
     match node.entries().and_then(<[Entry]>::first) {
         Some(entry) if entry.key == "new" => "new".to_owned(),
@@ -36,7 +36,7 @@ fn answer(node: &Node) -> String {
     }
 }
 
-/// A target as people say it: `button "Sign in"`, `button "Remove" 2 in row "Mug"`.
+/// Formats a locator in readable form: `button "Sign in"`, `button "Remove" 2 in row "Mug"`.
 pub fn target(node: &Node) -> String {
     let mut shown = how(node);
     if let Some(nth) = node.get("nth") {
@@ -113,12 +113,12 @@ fn first_three<S: AsRef<str>>(names: &[S]) -> String {
     shown
 }
 
-/// Makes names unique within a scenario: a repeat gets ` (2)`.
+/// Makes names unique within a scenario: a repeated name gets a suffix such as ` (2)`.
 #[derive(Debug, Default)]
 pub struct Unique(BTreeMap<String, u32>);
 
 impl Unique {
-    /// The name itself, or with the first number that makes it unique.
+    /// Returns the name, with the first number that makes it unique if it is taken.
     pub fn name(&mut self, name: &str) -> String {
         let mut unique = name.to_owned();
         loop {
@@ -133,8 +133,8 @@ impl Unique {
     }
 }
 
-/// The id that a name makes: transliterated to ASCII, lower case, runs of anything else one `-`, trimmed.
-/// Empty when nothing of it is left.
+/// Derives an id from a name: transliterates it to ASCII, converts it to lower case, replaces runs of all other
+/// characters with one `-`, and trims it. Returns an empty text if nothing remains.
 pub fn slug(name: &str) -> String {
     let mut slug = String::new();
     for c in deunicode::deunicode(name).to_lowercase().chars() {
@@ -147,10 +147,10 @@ pub fn slug(name: &str) -> String {
     slug.trim_matches('-').to_owned()
 }
 
-/// The longest id, in characters.
+/// Maximum length of an id, in characters.
 pub const LONGEST_ID: usize = 64;
 
-/// What is wrong with an id, if anything.
+/// Returns the problem of an id, if there is one.
 pub fn bad_id(id: &str) -> Option<&'static str> {
     match id {
         "" => Some("it is empty"),

@@ -1,6 +1,6 @@
-//! Walks a tree and collects every problem: what the typed readers of scenario files and of the agent's file share.
+//! Base of the typed readers of scenario files and of the agent configuration: walks a tree and collects every problem.
 //!
-//! A reader returns `None` where it has reported an error, and goes on with the rest of the file.
+//! A reader returns `None` after it has reported an error, and the rest of the file is read nevertheless.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -13,86 +13,86 @@ use super::tree::{Entry, Node, NodeKind, Resolved};
 use super::units;
 use crate::diagnostic::{At, Diagnostic, MAX_REPORTED, Severity, Source, Span, nearest};
 
-/// What `${…}` may name at the place that is being read.
+/// Names that `${…}` may reference at the present position.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Declared under `secrets`.
+    /// Names declared under `secrets`.
     pub secrets: BTreeSet<String>,
-    /// Declared under `totp`.
+    /// Names declared under `totp`.
     pub totp: BTreeSet<String>,
-    /// Declared under `vars`.
+    /// Names declared under `vars`.
     pub vars: BTreeSet<String>,
-    /// The parameters of the used file that is being read; they are filled in before it is read.
+    /// Parameters of the fragment that is being read; they are replaced before it is read.
     pub parameters: BTreeSet<String>,
-    /// Saved by a step before.
+    /// Names saved by previous steps.
     pub saved: BTreeSet<String>,
-    /// What was used, and where.
+    /// Names referenced so far, with their positions.
     pub used: Vec<Used>,
 }
 
-/// A name that was used.
+/// Reference to a name.
 #[derive(Debug, Clone)]
 pub struct Used {
-    /// What it names.
+    /// Name that is referenced.
     pub reference: Reference,
-    /// The file it stands in.
+    /// File that contains the reference.
     pub source: Arc<Source>,
-    /// Where in it.
+    /// Span in the file.
     pub span: Span,
 }
 
-/// Reads one file.
+/// Reader of one file.
 pub struct Reader {
-    /// The file.
+    /// File to read.
     pub source: Arc<Source>,
-    /// What is wrong so far, at most [`MAX_REPORTED`] errors and as many warnings.
+    /// Diagnostics so far, at most [`MAX_REPORTED`] errors and as many warnings.
     pub diagnostics: Vec<Diagnostic>,
-    /// How many errors and warnings are not among them.
+    /// Number of errors and warnings that were left out.
     omitted: (usize, usize),
-    /// The step or check that is being read.
+    /// Step or check that is being read.
     pub context: Option<String>,
-    /// What `${…}` may name.
+    /// Names that `${…}` may reference.
     pub names: Names,
 }
 
-/// How much a reader has reported.
+/// Position in the diagnostics of a reader.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     kept: usize,
     omitted: (usize, usize),
 }
 
-/// The known keys of a map.
+/// Known keys of a map.
 pub struct Fields<'a> {
     entries: Vec<&'a Entry>,
-    /// Where the map stands.
+    /// Span of the map.
     pub span: Span,
 }
 
 impl<'a> Fields<'a> {
-    /// Entries that were checked already.
+    /// Creates the fields from entries that have been checked already.
     pub fn of(entries: Vec<&'a Entry>, span: Span) -> Self {
         Self { entries, span }
     }
 
-    /// The key and its value.
+    /// Returns the entry of a key.
     pub fn entry(&self, key: &str) -> Option<&'a Entry> {
         self.entries.iter().find(|entry| entry.key == key).copied()
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&'a Node> {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    /// Every entry, in the order they were written.
+    /// Returns every entry in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &'a Entry> + '_ {
         self.entries.iter().copied()
     }
 }
 
 impl Reader {
-    /// A reader of a file.
+    /// Creates a reader of a file.
     pub fn new(source: &Arc<Source>) -> Self {
         Self {
             source: Arc::clone(source),
@@ -103,9 +103,9 @@ impl Reader {
         }
     }
 
-    /// Keeps a diagnostic, with the step it belongs to; of very many the first ones.
+    /// Stores a diagnostic with the step that it belongs to. If there are too many, only the first ones are stored.
     pub fn report(&mut self, mut diagnostic: Diagnostic) {
-        // What is missing refuses single scenarios: each of them counts.
+        // Missing variables and files reject single scenarios, so all of them are stored.
         if diagnostic.severity != Severity::Missing && self.is_full(diagnostic.severity) {
             self.omit(diagnostic.severity);
             return;
@@ -126,18 +126,18 @@ impl Reader {
         *(if severity == Severity::Warning { warnings } else { errors }) += 1;
     }
 
-    /// How much is reported so far.
+    /// Returns the present position in the diagnostics.
     pub fn mark(&self) -> Mark {
         Mark { kept: self.diagnostics.len(), omitted: self.omitted }
     }
 
-    /// Takes back what was reported since then.
+    /// Removes the diagnostics reported since that position.
     pub fn forget_since(&mut self, mark: Mark) {
         self.diagnostics.truncate(mark.kept);
         self.omitted = mark.omitted;
     }
 
-    /// One more diagnostic that says how many were left out, where some were.
+    /// Returns an additional diagnostic with the number of omitted ones, if there are any.
     pub fn omitted(&self) -> Option<Diagnostic> {
         let (errors, warnings) = self.omitted;
         let message = format!("{} more problems in this file are not shown", errors + warnings);
@@ -153,22 +153,22 @@ impl Reader {
         self.report(Diagnostic::error(&self.source, span, message));
     }
 
-    /// Reports an error with words beside the caret.
+    /// Reports an error with a label next to the caret.
     pub fn fail_with(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
         self.report(Diagnostic::error(&self.source, span, message).label(label));
     }
 
-    /// Reports a warning with words beside the caret.
+    /// Reports a warning with a label next to the caret.
     pub fn warn(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
         self.report(Diagnostic::warning(&self.source, span, message).label(label));
     }
 
-    /// How many errors there are so far.
+    /// Returns the number of errors so far.
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|found| found.severity == Severity::Error).count() + self.omitted.0
     }
 
-    /// The entries of a map with keys of one's own; duplicates are reported.
+    /// Reads the entries of a map with arbitrary keys. Duplicates are reported.
     pub fn entries<'a>(&mut self, node: &'a Node, what: &str) -> Option<Vec<&'a Entry>> {
         let NodeKind::Map(entries) = &node.kind else {
             self.unexpected(node, what, "a map");
@@ -189,14 +189,15 @@ impl Reader {
         Some(known)
     }
 
-    /// A map with keys out of tables; duplicate, unknown and not yet supported ones are reported and left out.
+    /// Reads a map whose keys are in the tables. Duplicate, unknown and unsupported keys are reported and left out.
     pub fn fields<'a>(&mut self, node: &'a Node, what: &str, tables: &[&[Key]]) -> Option<Fields<'a>> {
         let mut entries = self.entries(node, what)?;
         entries.retain(|entry| self.known(entry, tables, ""));
         Some(Fields { entries, span: node.span })
     }
 
-    /// Whether a key is out of these tables and supported; reports it otherwise. `after` is a further note.
+    /// Checks whether a key is in these tables and supported, and reports an error otherwise. `after` is an additional
+    /// note.
     pub fn known(&mut self, entry: &Entry, tables: &[&[Key]], after: &str) -> bool {
         let all = || tables.iter().flat_map(|table| table.iter());
         let name = entry.key.as_str();
@@ -232,7 +233,7 @@ impl Reader {
         rest.trim_start().starts_with(':')
     }
 
-    /// Reports that something else was expected; finds the comment that may have eaten the value.
+    /// Reports that another type was expected, and finds the comment that may have hidden the value.
     pub fn unexpected(&mut self, node: &Node, what: &str, wanted: &str) {
         if node.is_null() && self.comment_trap(node) {
             return;
@@ -240,7 +241,7 @@ impl Reader {
         self.fail(node.span, format!("{what} must be {wanted}, not {}", node.describe()));
     }
 
-    /// Reports a `#` right before a word, behind an unquoted value: it begins a comment that is hardly meant.
+    /// Reports a `#` right before a word after an unquoted value: it begins a comment, which is rarely intended.
     pub fn comment_trap(&mut self, node: &Node) -> bool {
         let Some(scalar) = node.scalar().filter(|scalar| scalar.plain) else { return false };
         let end = node.span.end as usize;
@@ -264,7 +265,7 @@ impl Reader {
         true
     }
 
-    /// The items of a list.
+    /// Reads the items of a list.
     pub fn list<'a>(&mut self, node: &'a Node, what: &str) -> Option<&'a [Node]> {
         if let NodeKind::List(items) = &node.kind {
             return Some(items);
@@ -273,7 +274,7 @@ impl Reader {
         None
     }
 
-    /// A text; a plain number is taken by its text, so that `007` stays what it is.
+    /// Reads a text. A plain number is accepted as written, so that `007` is not changed.
     pub fn text(&mut self, node: &Node, what: &str) -> Option<At<String>> {
         if let Some(scalar) = node.scalar() {
             match scalar.resolve() {
@@ -290,13 +291,13 @@ impl Reader {
         None
     }
 
-    /// A text with `${…}`; the names in it are checked.
+    /// Reads a text with `${…}` and checks the names in it.
     pub fn template(&mut self, node: &Node, what: &str) -> Option<At<Template>> {
         let text = self.text(node, what)?;
         self.template_of(node, &text)
     }
 
-    /// A text that was already taken, as a template.
+    /// Parses a text that has been read already as a template.
     pub fn template_of(&mut self, node: &Node, text: &str) -> Option<At<Template>> {
         match Template::parse(text) {
             Ok(template) => {
@@ -315,7 +316,7 @@ impl Reader {
         }
     }
 
-    /// The place of a part of a scalar's text, where that can be told; else the whole scalar.
+    /// Returns the span of a part of a scalar's text if it can be determined, otherwise that of the whole scalar.
     pub fn within(&self, node: &Node, part: Range<usize>) -> Span {
         let written = self.source.slice(node.span);
         let text = node.scalar().map_or("", |scalar| scalar.text.as_str());
@@ -378,7 +379,7 @@ impl Reader {
         });
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
         if let Some(scalar) = node.scalar() {
             if let Resolved::Bool(value) = scalar.resolve() {
@@ -399,7 +400,7 @@ impl Reader {
         None
     }
 
-    /// A whole number from 1.
+    /// Reads a positive integer.
     pub fn count(&mut self, node: &Node, what: &str) -> Option<u32> {
         let number = node.scalar().filter(|s| s.resolve() == Resolved::Number).and_then(|s| s.text.parse().ok());
         match number {
@@ -411,7 +412,7 @@ impl Reader {
         }
     }
 
-    /// A whole number from 0.
+    /// Reads a non-negative integer.
     pub fn whole(&mut self, node: &Node, what: &str) -> Option<u64> {
         let number = node.scalar().filter(|s| s.resolve() == Resolved::Number).and_then(|s| s.text.parse().ok());
         if number.is_none() {
@@ -420,7 +421,7 @@ impl Reader {
         number
     }
 
-    /// A number from … to …, both included.
+    /// Reads a number within an inclusive range.
     pub fn number(&mut self, node: &Node, what: &str, from: f64, to: f64) -> Option<f64> {
         let number = node.scalar().and_then(super::tree::Scalar::number).and_then(|number| number.as_f64());
         match number {
@@ -436,7 +437,7 @@ impl Reader {
         }
     }
 
-    /// A size, in bytes.
+    /// Reads a size in bytes.
     pub fn size(&mut self, node: &Node, what: &str) -> Option<u64> {
         let text = self.text(node, what)?;
         match units::size(&text) {
@@ -452,7 +453,7 @@ impl Reader {
         }
     }
 
-    /// Reports a value that is not what it must be, and shows it when it is a scalar.
+    /// Reports an unexpected value, which is part of the message if it is a scalar.
     pub fn unexpected_value(&mut self, node: &Node, message: &str) {
         match node.scalar() {
             Some(scalar) if !scalar.text.is_empty() => {
@@ -462,7 +463,7 @@ impl Reader {
         }
     }
 
-    /// A duration above 0.
+    /// Reads a positive duration.
     pub fn duration(&mut self, node: &Node, what: &str) -> Option<Duration> {
         let text = self.text(node, what)?;
         match units::duration(&text) {
@@ -482,7 +483,7 @@ impl Reader {
         }
     }
 
-    /// One of a few words.
+    /// Reads one word of a list.
     pub fn word<'w>(&mut self, node: &Node, what: &str, words: &[&'w str]) -> Option<&'w str> {
         let text = self.text(node, what)?;
         if let Some(word) = words.iter().find(|word| **word == text.value) {
@@ -499,7 +500,7 @@ impl Reader {
     }
 }
 
-/// A text cut to what fits into a message, on one line.
+/// Shortens a text for a message and puts it on one line.
 pub fn cut(text: &str) -> String {
     let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((at, _)) = line.char_indices().nth(80) {

@@ -1,6 +1,6 @@
-//! The JSON Schema (draft 2020-12) of scenario files, from the same tables as the reader.
+//! JSON Schema (draft 2020-12) of scenario files, generated from the same tables as the reader.
 //!
-//! It tells editors what may stand where; types of matchers and references are the reader's to check.
+//! It lets editors suggest and check keys. Types of matchers and references are checked only by the reader.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -11,7 +11,7 @@ use super::keys::{
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
-/// The schema of scenario files.
+/// Returns the schema of scenario files.
 pub fn scenario_files() -> Json {
     let method = Key { name: "GET", shape: Some(Shape::Text), doc: "a request to a path or URL" };
     let actions = PAGE_ACTIONS.iter().filter(|action| action.key.shape.is_some());
@@ -49,7 +49,7 @@ pub fn scenario_files() -> Json {
     })
 }
 
-/// A schema with keys out of tables; those not yet supported are not part of it.
+/// Creates a schema with the keys of these tables, except those not supported yet.
 pub fn of_tables(title: &str, tables: &[&[Key]], required: &[&str]) -> Json {
     let mut schema = map(tables, required);
     schema["$schema"] = json!(DIALECT);
@@ -99,7 +99,8 @@ pub(super) mod tests {
     use super::super::tree::{Node, NodeKind, Resolved};
     use super::*;
 
-    /// Whether a tree fits a schema, as far as this module's schemas go; the error is the way to the misfit.
+    /// Checks a tree against a schema, as far as the features used in this module. The error is the path to the
+    /// mismatch.
     pub fn fits(root: &Json, schema: &Json, node: &Node) -> Result<(), String> {
         if let Some(name) = schema["$ref"].as_str() {
             return fits(root, &root["$defs"][name.trim_start_matches("#/$defs/")], node);

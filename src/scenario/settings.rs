@@ -1,4 +1,4 @@
-//! What stands at the top of a scenario and is about its browser and its runs: `browser`, `evidence`, `budget`, `totp`.
+//! Reader of scenario settings for the browser and the runs: `browser`, `evidence`, `budget`, `totp`.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use super::tree::{Entry, Node};
 use super::{http, step, usual};
 use crate::diagnostic::{At, Diagnostic, nearest};
 
-/// Metres, when nothing else is said.
+/// Default accuracy of a position, in metres.
 const DEFAULT_ACCURACY: f64 = 10.0;
 
-/// Reads `browser`. `base_url` says whether there is one: cookies and headers need to know where they belong.
+/// Reads `browser`. `base_url` is whether the scenario has a base URL, which cookies and headers require.
 pub fn browser(r: &mut Reader, node: &Node, base_url: bool) -> BrowserSettings {
     let Some(fields) = r.fields(node, "`browser`", &[BROWSER]) else { return BrowserSettings::default() };
     let mut template = |key: &str| fields.get(key).and_then(|node| r.template(node, &format!("`{key}`")));
@@ -71,7 +71,7 @@ fn engine(r: &mut Reader, node: &Node) -> Option<Engine> {
     Engine::ALL.into_iter().find(|engine| engine.as_str() == word)
 }
 
-/// Reads `headless`, which the agent configuration has as well.
+/// Reads `headless`, which is also a key of the agent configuration.
 pub fn headless(r: &mut Reader, node: &Node) -> Option<Headless> {
     r.word(node, "`headless`", Headless::WORDS).map(Headless::of)
 }
@@ -103,7 +103,7 @@ fn device(r: &mut Reader, node: &Node) -> Option<&'static Device> {
     found
 }
 
-/// A language tag (BCP 47), as far as its form goes.
+/// Reads a language tag (BCP 47) and checks its syntax.
 fn locale(r: &mut Reader, node: &Node) -> Option<At<String>> {
     let text = r.text(node, "`locale`")?;
     let is_tag = |text: &str| {
@@ -193,7 +193,7 @@ fn basic_auth(r: &mut Reader, node: &Node) -> Option<BasicAuth> {
     Some(BasicAuth { user: user?, password: password? })
 }
 
-/// As for a request, but for the client's own certificate.
+/// Reads `trust` for a browser, which does not support a client certificate.
 fn trust(r: &mut Reader, node: &Node) -> Option<Trust> {
     let mut entries = r.entries(node, "`trust`")?;
     entries.retain(|entry| {
@@ -213,7 +213,7 @@ fn origins(r: &mut Reader, node: &Node) -> Vec<At<Template>> {
     items.iter().filter_map(|item| origin(r, item)).collect()
 }
 
-/// An origin (RFC 6454): scheme, host and perhaps port. What stands in a name is judged when it is used.
+/// Reads an origin (RFC 6454): scheme, host and optional port. References are checked when they are resolved.
 fn origin(r: &mut Reader, node: &Node) -> Option<At<Template>> {
     let template = r.template(node, "an origin")?;
     let Some(text) = template.as_literal() else { return Some(template) };
@@ -242,7 +242,7 @@ pub fn evidence(r: &mut Reader, node: &Node) -> EvidencePolicy {
     }
 }
 
-/// Reads `budget`: limits in the order they were written.
+/// Reads `budget`: limits in the order of the file.
 pub fn budget(r: &mut Reader, node: &Node) -> Vec<At<Budget>> {
     let Some(fields) = r.fields(node, "`budget`", &[BUDGET]) else { return Vec::new() };
     let mut limits = Vec::new();
@@ -265,7 +265,7 @@ pub fn budget(r: &mut Reader, node: &Node) -> Vec<At<Budget>> {
     limits
 }
 
-/// Reads `totp`; its names are known from here on. Secrets must be declared before.
+/// Reads `totp` and makes its names available. The secrets must be declared before.
 pub fn totp(r: &mut Reader, node: &Node) -> BTreeMap<String, At<String>> {
     let mut all = BTreeMap::new();
     for entry in r.entries(node, "`totp`").unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! `slo`: how often a scenario has to work, over how long.
+//! `slo`: service level objective of a scenario and its time window.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,31 +8,31 @@ use super::model::Pretty;
 use super::reader::Reader;
 use super::tree::Node;
 
-/// The lowest objective and the highest, in percent: below, nothing that is worth an alert is left of the rule for an
-/// hour; above, no window holds enough runs.
+/// Minimum and maximum objective in percent. Below the minimum, the one-hour rule can no longer detect anything worth
+/// an alert; above the maximum, no window contains enough runs.
 const PERCENT: [f64; 2] = [90.0, 99.999];
-/// The shortest window and the longest, in days: the slowest rule looks at three, and runs are kept for thirty.
+/// Minimum and maximum window in days: the slowest rule covers three days, and runs are stored for thirty.
 const DAYS: [u64; 2] = [3, 30];
 const DAY: u64 = 86_400;
 
-/// `slo:`, an objective for the share of runs that do not fail.
+/// Value of `slo:`: an objective for the share of runs that do not fail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Slo {
-    /// In percent, above 0 and below 100.
+    /// Objective in percent, above 0 and below 100.
     pub percent: f64,
-    /// Over how long.
+    /// Time window of the objective.
     pub window: Duration,
 }
 
 impl Slo {
-    /// The objective as a share, below 1.
+    /// Returns the objective as a ratio below 1.
     pub fn objective(&self) -> f64 {
         1.0 - self.allowed()
     }
 
-    /// The share of runs that may fail, above 0.
+    /// Returns the ratio of runs that may fail, above 0.
     pub fn allowed(&self) -> f64 {
-        // Without the dust that binary fractions leave: 99.9 % allows one in a thousand.
+        // Rounded to remove the error of binary fractions: 99.9 % allows exactly one in a thousand.
         ((100.0 - self.percent) * 1e6).round() / 1e8
     }
 }
@@ -73,7 +73,7 @@ fn percent(r: &mut Reader, node: &Node) -> Option<f64> {
         r.fail_with(node.span, "`objective` must be a percentage", "write it like 99.9%");
         return None;
     };
-    // At most three digits after the point, so that what is allowed is a number of runs in 100,000.
+    // At most three decimal places, so that the allowed failures are a whole number per 100,000 runs.
     let plain = number.chars().all(|c| c.is_ascii_digit() || c == '.')
         && number.split_once('.').is_none_or(|(_, fraction)| (1..=3).contains(&fraction.len()));
     let percent = number.parse::<f64>().ok().filter(|_| plain);

@@ -1,4 +1,4 @@
-//! Steps: one action each, with its modifiers.
+//! Reader of steps, each with one action and its options.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,36 +14,36 @@ use super::tree::{Entry, Node, NodeKind};
 use super::{browser, fragment, http};
 use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
 
-/// What steps know of their scenario.
+/// Context of the steps of a scenario.
 pub struct Scope<'l> {
-    /// Where used files are read.
+    /// Access to the files of fragments.
     pub lookup: &'l dyn Lookup,
-    /// The scenario's own file.
+    /// Scenario file.
     pub scenario: Arc<Source>,
-    /// What relative URLs are relative to.
+    /// Base of relative URLs.
     pub base_url: Option<At<Template>>,
-    /// What holds for steps without a timeout of their own.
+    /// Timeout of steps without their own.
     pub timeout: Option<Duration>,
-    /// What holds for requests that say nothing of a `traceparent`.
+    /// Setting for requests without a `traceparent` setting.
     pub traceparent: Option<bool>,
-    /// The names of steps so far.
+    /// Names of the steps so far.
     pub names: Unique,
-    /// The used files that are being read, outermost first.
+    /// Fragments that are being read, from the outermost inward.
     pub files: Vec<UsedFile>,
-    /// How many files were used so far.
+    /// Number of fragments included so far.
     pub uses: usize,
 }
 
-/// A file that is being read because a step uses it.
+/// Fragment that is being read.
 pub struct UsedFile {
-    /// Its path, relative to the folder of the scenario's file.
+    /// Path of the fragment, relative to the folder of the scenario file.
     pub path: PathBuf,
-    /// Its text.
+    /// Text of the fragment.
     pub source: Arc<Source>,
 }
 
 impl<'l> Scope<'l> {
-    /// What the first step of a scenario knows.
+    /// Creates the context of the first step of a scenario.
     pub fn new(lookup: &'l dyn Lookup, scenario: &Arc<Source>) -> Self {
         let (names, scenario) = (Unique::default(), Arc::clone(scenario));
         let (base_url, timeout, traceparent) = (None, None, None);
@@ -51,7 +51,7 @@ impl<'l> Scope<'l> {
     }
 }
 
-/// Reads a list of steps. `ahead` is what their numbers begin with: `step `, `step 3.`, `finally step `.
+/// Reads a list of steps. `ahead` is the prefix of their numbers: `step `, `step 3.`, `finally step `.
 pub fn steps(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, ahead: &str) -> Vec<Step> {
     let Some(items) = r.list(node, "steps") else { return Vec::new() };
     if items.is_empty() {
@@ -64,8 +64,8 @@ pub fn steps(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, ahead: &str) ->
     read.into_iter().flatten().collect()
 }
 
-/// The action among the entries of a step: `expect` and `save` only where there is no other, since they also stand
-/// beside a request, a dialog or a script.
+/// Finds the action among the entries of a step. `expect` and `save` are the action only if there is no other, because
+/// they may also accompany a request, a dialog or a script.
 fn find_action(entries: &[Entry]) -> Option<&Entry> {
     let actions = || entries.iter().filter(|entry| is_action(&entry.key));
     let is_method = |entry: &&Entry| METHODS.contains(&entry.key.as_str());
@@ -168,7 +168,7 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
     Some(Step { name, span, source, timeout, optional, go_on, when: when?, within_frame: within_frame?, action })
 }
 
-/// The frame in which a step acts: one, or a list, outermost first.
+/// Reads the frame in which a step acts: one locator, or a list from the outermost frame inward.
 pub fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::model::Target>> {
     if matches!(action, "goto" | "dialog" | "window") {
         r.fail(entry.key_span, format!("`{action}` is about the whole page, not about a frame"));
@@ -186,7 +186,7 @@ pub fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::
     read.into_iter().collect()
 }
 
-/// Whether a key is a second action, and not a modifier of the first.
+/// Returns whether a key is a second action and not an option of the first.
 fn is_second(entry: &Entry, kind: Option<&super::keys::Kind>, method: bool) -> bool {
     let beside = if method { REQUEST } else { kind.map_or(&[] as &[Key], |kind| kind.beside) };
     is_action(&entry.key) && !beside.iter().any(|key| key.name == entry.key)
@@ -218,12 +218,12 @@ fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {
     }
 }
 
-/// The name under which something is saved; later steps may use it from now on.
+/// Reads the name under which a value is saved, and makes it available to the following steps.
 pub fn saved_name(r: &mut Reader, entry: &Entry) -> Option<At<String>> {
     saved_as(r, &entry.key, entry.key_span)
 }
 
-/// As [`saved_name`], for a name that is no key.
+/// Reads a name to save under like [`saved_name`], for a name that is not a key.
 pub fn saved_as(r: &mut Reader, name: &str, span: Span) -> Option<At<String>> {
     let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     if name.is_empty() || !name.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! Targets: which element is meant.
+//! Reader of locators.
 
 use super::expect::{On, matcher, strict_template};
 use super::keys::{HOW, ROLE_KEYS, ROLES, TARGET_BESIDE};
@@ -7,7 +7,7 @@ use super::reader::{Reader, cut};
 use super::tree::{Entry, Node};
 use crate::diagnostic::Diagnostic;
 
-/// Reads a target; `key` is the key it is the value of.
+/// Reads a locator. `key` is the key whose value it is.
 pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     if let Some(scalar) = node.scalar().filter(|scalar| !scalar.text.is_empty()) {
         let how = match key {

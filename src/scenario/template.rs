@@ -1,34 +1,34 @@
-//! `${name}` in strings: parsed once at load, filled in at run time.
+//! `${name}` in strings: parsed once when a file is loaded, resolved at run time.
 
 use std::fmt;
 
 use serde_json::Value as Json;
 
-/// What `${…}` may name.
+/// Name that `${…}` may reference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
-    /// `${env.NAME}`: a variable of the agent's environment, as plain text.
+    /// `${env.NAME}`: environment variable of the agent, as plain text.
     Env(String),
-    /// `${secret.n}`: declared under `secrets`.
+    /// `${secret.n}`: secret declared under `secrets`.
     Secret(String),
-    /// `${totp.n}`: a one-time password, declared under `totp`.
+    /// `${totp.n}`: one-time password declared under `totp`.
     Totp(String),
-    /// `${vars.n}`: a constant of the file.
+    /// `${vars.n}`: constant of the file.
     Var(String),
     /// `${run.id}`, `${run.started_at}`, `${run.location}`.
     Run(RunField),
-    /// `${n}`: saved by an earlier step.
+    /// `${n}`: value saved by an earlier step.
     Saved(String),
 }
 
-/// What is known of a run while it runs.
+/// Property of the present run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunField {
-    /// The run's id, a UUID.
+    /// Id of the run, a UUID.
     Id,
-    /// When it started, RFC 3339 in UTC.
+    /// Start of the run in RFC 3339 format, in UTC.
     StartedAt,
-    /// Where the agent looks from.
+    /// Location of the agent.
     Location,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A string with `${…}` in it.
+/// String that may contain `${…}`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Template {
     raw: String,
@@ -60,14 +60,14 @@ enum Piece {
     Name(Reference),
 }
 
-/// What is wrong with a template.
+/// Error in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadTemplate {
-    /// Bytes of the raw text that are wrong.
+    /// Byte range of the error in the raw text.
     pub range: std::ops::Range<usize>,
-    /// What is wrong with them.
+    /// Description of the error.
     pub message: String,
-    /// What to do instead, where that is known.
+    /// Suggested correction, if there is one.
     pub help: Option<String>,
 }
 
@@ -111,18 +111,18 @@ impl Template {
         Ok(Self { raw: raw.to_owned(), pieces })
     }
 
-    /// A template without names, taken as it is.
+    /// Creates a template without references from a literal text.
     pub fn literal(text: impl Into<String>) -> Self {
         let text = text.into();
         Self { raw: text.clone(), pieces: if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] } }
     }
 
-    /// The text as it was written; what automatic step names are made of.
+    /// Returns the text as written, from which names of steps are generated.
     pub fn raw(&self) -> &str {
         &self.raw
     }
 
-    /// Every name in it.
+    /// Returns every reference of the template.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Name(reference) => Some(reference),
@@ -130,7 +130,7 @@ impl Template {
         })
     }
 
-    /// The text itself, when there is no name in it.
+    /// Returns the text if it contains no references.
     pub fn as_literal(&self) -> Option<&str> {
         match self.pieces.as_slice() {
             [] => Some(""),
@@ -139,7 +139,7 @@ impl Template {
         }
     }
 
-    /// Fills the names in. A value that is not a string is written as JSON.
+    /// Resolves the references. A value that is not a string is formatted as JSON.
     pub fn fill<E>(&self, mut value: impl FnMut(&Reference) -> Result<Json, E>) -> Result<String, E> {
         let mut out = String::with_capacity(self.raw.len());
         for piece in &self.pieces {
@@ -154,7 +154,8 @@ impl Template {
         Ok(out)
     }
 
-    /// As [`Template::fill`], but a template that is exactly one `${x}` keeps the value's JSON type.
+    /// Resolves the references like [`Template::fill`], except that a template consisting of a single `${x}` keeps the
+    /// JSON type of its value.
     pub fn fill_json<E>(&self, mut value: impl FnMut(&Reference) -> Result<Json, E>) -> Result<Json, E> {
         match self.pieces.as_slice() {
             [Piece::Name(reference)] => value(reference),
@@ -195,7 +196,7 @@ fn reference(name: &str) -> Result<Reference, (String, Option<String>)> {
     }
 }
 
-/// A value of any JSON type whose strings are templates: a JSON body, or what a matcher compares with.
+/// Value of any JSON type whose strings are templates: a JSON body, or the operand of a matcher.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// `null`.
@@ -204,16 +205,16 @@ pub enum Value {
     Bool(bool),
     /// A number.
     Number(serde_json::Number),
-    /// A string, perhaps with names in it.
+    /// A string that may contain references.
     Text(Template),
     /// A list.
     List(Vec<Value>),
-    /// A map, in the order it was written.
+    /// A map, in the order of the file.
     Map(Vec<(String, Value)>),
 }
 
 impl Value {
-    /// Fills the names in.
+    /// Resolves the references.
     pub fn fill<E>(&self, value: &mut dyn FnMut(&Reference) -> Result<Json, E>) -> Result<Json, E> {
         Ok(match self {
             Self::Null => Json::Null,
@@ -231,7 +232,7 @@ impl Value {
         })
     }
 
-    /// Calls `visit` with every name in it.
+    /// Calls `visit` with every reference of the value.
     pub fn visit_references(&self, visit: &mut dyn FnMut(&Reference)) {
         match self {
             Self::Text(template) => template.references().for_each(visit),

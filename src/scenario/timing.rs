@@ -1,11 +1,11 @@
-//! When a scenario is due next. Pure: `after` is given.
+//! Computation of due times. Pure: the present time is an argument.
 //!
-//! Cron expressions follow Unix (`man 5 crontab`), with an optional field of seconds in front: day of week 0 to 7
-//! with 0 and 7 Sunday, or names; when both day fields are restricted, either may match. The fields are read here,
-//! and handed on to the `cron` crate, which counts days from 1 = Sunday, as plain lists of numbers.
+//! Cron expressions follow Unix (`man 5 crontab`), with an optional first field of seconds. The day of the week is 0 to
+//! 7, where 0 and 7 are Sunday, or a name; if both day fields are restricted, a match of either is sufficient. The
+//! fields are parsed here and passed as plain lists of numbers to the `cron` crate, which counts days from 1 = Sunday.
 //!
-//! Times are local to the zone: one that daylight saving skips runs at the first instant after the gap, one that it
-//! repeats runs once, the first time.
+//! Times are local to the time zone. A time skipped by daylight saving is due at the first instant after the gap; a
+//! time that is repeated is due once, at its first occurrence.
 
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr as _;
@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::model::{ScenarioId, Schedule};
 
 impl Schedule {
-    /// The first due time strictly after `after`; none when there is no further one.
+    /// Returns the first due time strictly after `after`, or `None` if there are no further ones.
     pub fn next_after(&self, id: &ScenarioId, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Every(every) => next_of_every(*every, id, after),
@@ -26,7 +26,7 @@ impl Schedule {
         }
     }
 
-    /// The shortest time between two due times, looked at over the next few dozen from `from`.
+    /// Returns the shortest interval between two due times, among the next few dozen after `from`.
     pub fn shortest_gap(&self, from: DateTime<Utc>) -> Option<Duration> {
         match self {
             Self::Every(every) => Some(*every),
@@ -40,8 +40,8 @@ impl Schedule {
     }
 }
 
-/// Due at k × every + phase; the phase comes from a hash of the id, so that it is the same on every machine and
-/// scenarios spread over the interval.
+/// Returns the next due time of the form k × interval + phase. The phase is derived from a hash of the id, so that it
+/// is the same on every machine and distributes the scenarios over the interval.
 fn next_of_every(every: Duration, id: &ScenarioId, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let every = i64::try_from(every.as_millis()).ok().filter(|every| *every > 0)?;
     let hash = Sha256::digest(id.as_str());
@@ -52,19 +52,19 @@ fn next_of_every(every: Duration, id: &ScenarioId, after: DateTime<Utc>) -> Opti
     DateTime::from_timestamp_millis(k.checked_mul(every)?.checked_add(phase)?)
 }
 
-/// A cron expression, read and possible.
+/// Parsed cron expression that has at least one due time.
 #[derive(Debug, Clone)]
 pub struct Cron {
-    /// One plan, or one for each day field when either may match.
+    /// One schedule, or one per day field if a match of either is sufficient.
     plans: Vec<cron::Schedule>,
 }
 
-/// What is wrong with a cron expression.
+/// Error in a cron expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadCron {
-    /// The bytes of the expression that are wrong.
+    /// Byte range of the error in the expression.
     pub range: Range<usize>,
-    /// What is wrong with them.
+    /// Description of the error.
     pub message: String,
 }
 
@@ -86,7 +86,8 @@ const FIELDS: [Field; 6] = [
 ];
 
 impl Cron {
-    /// Parses five fields, six with seconds first, or `@hourly` and the like. What can never be due is an error.
+    /// Parses five fields, six with seconds first, or `@hourly` and similar. An expression that is never due is an
+    /// error.
     pub fn parse(text: &str) -> Result<Self, BadCron> {
         let whole = 0..text.len();
         let expression = match text.trim() {
@@ -116,7 +117,7 @@ impl Cron {
                 values(field, kind).map_err(|message| BadCron { range: start..start + field.len(), message })?;
             lists.push(list(&values, kind));
         }
-        // As on Unix, a day field that begins with `*` restricts nothing by itself.
+        // As on Unix, a day field that begins with `*` does not restrict the days by itself.
         let [day, week] = [fields[fields.len() - 3], fields[fields.len() - 1]];
         let either = !day.starts_with('*') && !week.starts_with('*');
         let plan = |lists: &[String]| {
@@ -140,31 +141,32 @@ impl Cron {
         Ok(cron)
     }
 
-    /// The first due time strictly after `after`.
+    /// Returns the first due time strictly after `after`.
     pub fn next_after(&self, timezone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut local = after.with_timezone(&timezone).naive_local();
         loop {
             local = self.next_local(local)?;
-            // In the second pass through a repeated hour the first candidates are already past.
+            // During the second pass through a repeated hour, the first candidates are in the past.
             if let Some(due) = instant(timezone, local).filter(|due| *due > after) {
                 return Some(due);
             }
         }
     }
 
-    /// The first matching time after this one, as clocks on the wall show it.
+    /// Returns the first matching local time after this one.
     fn next_local(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
         let after = after.and_utc();
         self.plans.iter().filter_map(|plan| plan.after(&after).next()).min().map(|due| due.naive_utc())
     }
 }
 
-/// The instant at which clocks show this time, the first one of two; the end of the gap when they never do.
+/// Returns the instant of a local time: the first of two if it is repeated, and the end of the gap if it is skipped.
 fn instant(timezone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
     match timezone.from_local_datetime(&local) {
         LocalResult::Single(found) | LocalResult::Ambiguous(found, _) => Some(found.to_utc()),
         LocalResult::None => {
-            // A gap: narrow down, between a day before and a day after, the first instant whose clock is past it.
+            // For a skipped time, a binary search between the day before and the day after finds the first instant
+            // whose local time is later.
             let middle = local.and_utc().timestamp();
             let clock = |t: i64| Some(DateTime::from_timestamp(t, 0)?.with_timezone(&timezone).naive_local());
             let (mut before, mut past) = (middle - 172_800, middle + 172_800);
@@ -177,7 +179,7 @@ fn instant(timezone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
     }
 }
 
-/// The numbers a field stands for, sorted.
+/// Returns the sorted numbers that a field represents.
 fn values(text: &str, field: &Field) -> Result<Vec<u32>, String> {
     let mut all = Vec::new();
     for part in text.split(',') {
@@ -196,7 +198,7 @@ fn values(text: &str, field: &Field) -> Result<Vec<u32>, String> {
                 (one, if step.is_some() { *field.range.end() } else { one })
             }
         };
-        // `FRI-SUN` ends on the 7 that is also Sunday.
+        // `FRI-SUN` ends with 7, which is also Sunday.
         let last = if last == 0 && first > 0 && field.names == DAYS { 7 } else { last };
         if first > last {
             return Err(format!("`{part}`: the range goes backwards"));
@@ -224,7 +226,7 @@ fn value(text: &str, field: &Field) -> Result<u32, String> {
     }
 }
 
-/// A list as the `cron` crate reads it; `*` when nothing is left out.
+/// Formats a list for the `cron` crate; `*` if it contains every value.
 fn list(values: &[u32], field: &Field) -> String {
     let (offset, all) = if field.names == DAYS { (1, 7) } else { (0, field.range.clone().count()) };
     if values.len() == all {
@@ -233,7 +235,7 @@ fn list(values: &[u32], field: &Field) -> String {
     values.iter().map(|value| (value + offset).to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// The first of two neighbouring instants used where a fixed place in time is needed: a leap year lies ahead.
+/// Returns a fixed reference time for computations independent of the present. A leap year follows it.
 pub fn reference() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(19_723) // 2024-01-01
 }

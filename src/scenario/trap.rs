@@ -1,12 +1,12 @@
-//! The usual traps of YAML: what its own syntax errors do not say.
+//! Detection of common YAML pitfalls that the syntax errors of the parser do not explain.
 //!
-//! Looked for only when a file does not parse, from its first line to the place where the parser gave up.
+//! Applied only to a file that cannot be parsed, from its first line to the position of the error.
 
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Source, Span};
 
-/// The trap that a syntax error at `error` most likely comes from: the first one on the way there.
+/// Returns the most likely cause of a syntax error at `error`: the first pitfall before it.
 pub fn behind(source: &Arc<Source>, error: Span) -> Option<Diagnostic> {
     Scanner { source, characters: source.text.char_indices().collect(), at: 0, depth: 0 }.find(error)
 }
@@ -77,7 +77,7 @@ impl Scanner<'_> {
         self.at.checked_sub(1).map(|before| self.characters[before].1)
     }
 
-    /// A `#` right before a word, inside braces, is hardly meant as a comment.
+    /// Reports a `#` right before a word inside braces, which is rarely intended as a comment.
     fn comment(&self, key_before: &str) -> Option<Diagnostic> {
         let word_follows = self.peek(1).is_some_and(|c| !c.is_whitespace() && c != '#');
         let value_before = !key_before.is_empty() || {
@@ -88,7 +88,7 @@ impl Scanner<'_> {
             .then(|| self.trap(self.at, "a `#` after a space begins a comment, so the braces never close"))
     }
 
-    /// Walks over an unquoted text; inside braces some characters end it.
+    /// Skips an unquoted text; inside braces some characters end it.
     fn plain(&mut self) -> Option<Diagnostic> {
         let start = self.at;
         while let Some(c) = self.peek(0) {
@@ -135,7 +135,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Skips a block scalar: every line that is indented deeper than the one it began on, and empty ones.
+    /// Skips a block scalar: empty lines and every line indented more than its first one.
     fn skip_block(&mut self) {
         let line_start = self.characters[..self.at].iter().rposition(|(_, c)| *c == '\n').map_or(0, |at| at + 1);
         let indent = self.characters[line_start..].iter().take_while(|(_, c)| *c == ' ').count();
@@ -152,7 +152,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// From this character to the end of the value, as far as it can be told.
+    /// Creates a diagnostic that spans from this character to the end of the value, as far as it can be determined.
     fn trap(&self, start: usize, message: impl Into<String>) -> Diagnostic {
         let (first, _) = self.characters[start];
         let before = &self.source.text[..first];

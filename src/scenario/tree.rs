@@ -1,11 +1,11 @@
-//! YAML text to a tree that knows where everything stands.
+//! Parser from YAML text to a tree with the span of every node.
 //!
-//! Built from the parser's events, so that the style and the very text of each scalar survive: `007`, `1_000` and
-//! `"1"` stay what was written. Duplicate keys stay in the tree for the reader to report. Bounded in size, depth
-//! and aliases. Deliberately absent: merge keys, tags (but for `!!binary`, where a format has it), several documents in
-//! one file.
+//! It is built from the events of the parser, so that the style and the exact text of each scalar are preserved: `007`,
+//! `1_000` and `"1"` stay unchanged. Duplicate keys stay in the tree and are reported by the reader. Size, depth and
+//! aliases are limited. Merge keys, tags (except `!!binary` in formats that have it) and multiple documents per file
+//! are deliberately not supported.
 
-// An error ends the file's list: it is made at most once, and its size costs nothing.
+// A file has at most one such error, so its size does not matter.
 #![allow(clippy::result_large_err)]
 
 use std::collections::HashMap;
@@ -18,79 +18,80 @@ use serde_saphyr::granit_parser::{
 use super::trap;
 use crate::diagnostic::{Diagnostic, Source, Span, credentials};
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
-/// The most nodes a file may have, aliases counted by what they stand for.
+/// Maximum number of nodes of a file, where an alias counts as much as the node that it refers to.
 pub const MAX_NODES: usize = 100_000;
-/// How deep maps and lists may nest.
+/// Maximum nesting depth of maps and lists.
 pub const MAX_DEPTH: usize = 64;
 
-/// A value and its place.
+/// Value with its span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// What was written.
+    /// Content of the node.
     pub kind: NodeKind,
-    /// Where.
+    /// Span of the node.
     pub span: Span,
 }
 
-/// What a node is.
+/// Content of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeKind {
-    /// One value.
+    /// A single value.
     Scalar(Scalar),
     /// `- a` or `[a]`.
     List(Vec<Node>),
-    /// `a: b` or `{a: b}`, duplicates included.
+    /// `a: b` or `{a: b}`, including duplicate keys.
     Map(Vec<Entry>),
 }
 
-/// A key and its value.
+/// Key with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The key's text.
+    /// Text of the key.
     pub key: String,
-    /// Where the key stands.
+    /// Span of the key.
     pub key_span: Span,
-    /// The value; an empty plain scalar when there is none.
+    /// Value; an empty plain scalar if the file has no value.
     pub value: Node,
     /// Whether the map is written in braces.
     pub in_braces: bool,
 }
 
 impl Entry {
-    /// From the key to the end of the value.
+    /// Returns the span from the key to the end of the value.
     pub fn span(&self) -> Span {
         Span { end: self.value.span.end.max(self.key_span.end), ..self.key_span }
     }
 }
 
-/// One value as it was written.
+/// Scalar as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scalar {
-    /// The text, quotes and escapes resolved.
+    /// Text without quotes and with resolved escapes.
     pub text: String,
-    /// Whether it stands without quotes and is no block: only then may it be anything but text.
+    /// Whether the scalar is neither quoted nor a block scalar; only then can it be anything except text.
     pub plain: bool,
-    /// Whether it is tagged `!!binary`: the text is base64 then.
+    /// Whether the scalar has the tag `!!binary`, in which case its text is base64.
     pub binary: bool,
 }
 
-/// What a scalar is by the core schema of YAML 1.2.
+/// Type of a scalar according to the core schema of YAML 1.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolved {
-    /// Nothing, `~` or `null`.
+    /// An empty value, `~` or `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
     /// A number.
     Number,
-    /// Anything else, and everything in quotes.
+    /// Any other value, and everything in quotes.
     Text,
 }
 
 impl Scalar {
-    /// What it is. Only `true` and `false` are booleans; `007` is text, as it is no JSON number.
+    /// Returns the type of the scalar. Only `true` and `false` are booleans; `007` is text because it is not a JSON
+    /// number.
     pub fn resolve(&self) -> Resolved {
         match self.text.as_str() {
             _ if !self.plain => Resolved::Text,
@@ -108,14 +109,14 @@ impl Scalar {
         self.text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
     }
 
-    /// The number it is, if it is one.
+    /// Returns the number if the scalar is one.
     pub fn number(&self) -> Option<serde_json::Number> {
         (self.resolve() == Resolved::Number).then(|| serde_json::from_str(&self.text).ok()).flatten()
     }
 }
 
 impl Node {
-    /// The scalar it is, if it is one.
+    /// Returns the scalar if the node is one.
     pub fn scalar(&self) -> Option<&Scalar> {
         match &self.kind {
             NodeKind::Scalar(scalar) => Some(scalar),
@@ -123,7 +124,7 @@ impl Node {
         }
     }
 
-    /// The entries it has, if it is a map.
+    /// Returns the entries if the node is a map.
     pub fn entries(&self) -> Option<&[Entry]> {
         match &self.kind {
             NodeKind::Map(entries) => Some(entries),
@@ -131,17 +132,17 @@ impl Node {
         }
     }
 
-    /// The value of a key, if this is a map that has it.
+    /// Returns the value of a key if the node is a map that contains it.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entries()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
-    /// Whether nothing stands there.
+    /// Returns whether the value is empty or null.
     pub fn is_null(&self) -> bool {
         self.scalar().is_some_and(|scalar| scalar.resolve() == Resolved::Null)
     }
 
-    /// What it is, as people say it.
+    /// Describes the type of the node in words.
     pub fn describe(&self) -> &'static str {
         match &self.kind {
             NodeKind::List(_) => "a list",
@@ -156,12 +157,12 @@ impl Node {
     }
 }
 
-/// Reads a file. What is wrong with its YAML is one diagnostic, which ends that file's list.
+/// Parses a file. An error in its YAML is a single diagnostic, after which the rest of the file is not read.
 pub fn parse(source: &Arc<Source>) -> Result<Node, Diagnostic> {
     parse_tagged(source, false)
 }
 
-/// As [`parse`], for a format in which values may be tagged `!!binary`.
+/// Parses a file like [`parse`], for a format in which values may have the tag `!!binary`.
 pub fn parse_with_binary(source: &Arc<Source>) -> Result<Node, Diagnostic> {
     parse_tagged(source, true)
 }
@@ -180,13 +181,13 @@ fn parse_tagged(source: &Arc<Source>, binary: bool) -> Result<Node, Diagnostic> 
     Ok(root)
 }
 
-/// Notes the passwords and tokens that are written out in a file, so that nothing shows them.
+/// Marks the passwords and tokens contained in a file, so that they are masked everywhere.
 fn note_credentials(source: &Source, node: &Node, is_credential: bool) {
     match &node.kind {
         NodeKind::Scalar(scalar) => {
             let is_value = matches!(scalar.resolve(), Resolved::Text | Resolved::Number);
             if is_credential && is_value && !credentials::is_reference(&scalar.text) {
-                // A scheme before it is no part of it: `Bearer …`.
+                // An authentication scheme before the token, as in `Bearer …`, is not part of it.
                 let text = scalar.text.trim();
                 source.credentials.add(text.split_once(' ').map_or(text, |(_, rest)| rest));
                 source.credentials.add(text);
@@ -197,13 +198,13 @@ fn note_credentials(source: &Source, node: &Node, is_credential: bool) {
         }
         NodeKind::List(items) => items.iter().for_each(|item| note_credentials(source, item, is_credential)),
         NodeKind::Map(entries) => {
-            // `{env: NAME}` and `{file: PATH}` say where it is.
+            // `{env: NAME}` and `{file: PATH}` only refer to the value.
             let is_place = |entry: &Entry| matches!(entry.key.as_str(), "env" | "file");
             let names_a_place = entries.len() == 1 && entries.iter().all(is_place);
             for entry in entries {
-                // The seed of a one-time password is named.
+                // The value is the name of a secret, not the secret itself.
                 if entry.key != "totp" {
-                    // What is a map has keys of its own, which say what is one.
+                    // A map has its own keys, which are examined separately.
                     let is_credential =
                         !names_a_place && credentials::is_name(&entry.key) && entry.value.entries().is_none();
                     note_credentials(source, &entry.value, is_credential);
@@ -285,7 +286,7 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
                 (NodeKind::Scalar(Scalar { text, plain: false, binary: true }), anchor, None)
             }
             Event::Scalar(text, style, anchor, tag) => {
-                // The parser writes `~` where nothing stands.
+                // The parser represents an empty value as `~`.
                 let text = if at.start == at.end { String::new() } else { text.into_owned() };
                 let scalar = Scalar { text, plain: style == ScalarStyle::Plain, binary: false };
                 (NodeKind::Scalar(scalar), anchor, tag)
@@ -358,7 +359,7 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
         Ok(Entry { key: text.clone(), key_span: key.span, value, in_braces })
     }
 
-    /// A block ends where its last value ends, not where the next line begins.
+    /// Limits the span of a block to the end of its last value, instead of the beginning of the next line.
     fn shrink(&self, at: &mut Span, last: Option<u32>) {
         let Some(last) = last else { return };
         let text = self.source.text.get(at.start as usize..at.end as usize).unwrap_or("");
@@ -368,7 +369,7 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
     }
 }
 
-/// Whether a tag is `!!binary`.
+/// Returns whether a tag is `!!binary`.
 fn is_binary(tag: &Tag) -> bool {
     tag.suffix_in_namespace("tag:yaml.org,2002:").is_some_and(|name| name == "binary")
 }

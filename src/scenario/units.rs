@@ -1,12 +1,12 @@
-//! Quantities as people write them: durations (`90s`, `1m30s`, `250ms`, `2.5s`, `3w`), sizes (`10KB`, `1.5MiB`) and
-//! CSS pixels (`800px`).
+//! Quantities with units: durations (`90s`, `1m30s`, `250ms`, `2.5s`, `3w`), sizes (`10KB`, `1.5MiB`) and CSS pixels
+//! (`800px`).
 
 use std::time::Duration;
 
 const UNITS: [(&str, u32); 6] =
     [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
 
-/// Parses a duration. Every number has a unit, larger units first; the error says what is wrong.
+/// Parses a duration. Every number has a unit, larger units first. The error describes the problem.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let mut rest = text;
@@ -36,14 +36,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         millis += number * f64::from(*size);
         rest = &rest[letters..];
     }
-    // Ten years: far above anything sensible, far below any overflow.
+    // Ten years are far above any reasonable value and far below an overflow.
     if millis > 10.0 * 366.0 * 86_400_000.0 {
         return Err(format!("`{text}` is longer than ten years"));
     }
     Ok(Duration::from_secs_f64(millis / 1000.0))
 }
 
-/// Units of bytes: decimal ones, as networks and disks are told of, and binary ones.
+/// Byte units: decimal ones, as used for networks and disks, and binary ones.
 const SIZES: [(&str, u32); 7] = [
     ("B", 1),
     ("KB", 1_000),
@@ -54,7 +54,7 @@ const SIZES: [(&str, u32); 7] = [
     ("GiB", 1 << 30),
 ];
 
-/// Parses a size to bytes. It has a unit; the error says what is wrong.
+/// Parses a size in bytes. The unit is required. The error describes the problem.
 pub fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -69,7 +69,7 @@ pub fn size(text: &str) -> Result<u64, String> {
         return Err(format!("unknown unit `{unit}`"));
     };
     let bytes = (number * f64::from(*factor)).round();
-    // A petabyte: far above anything sensible, and every whole number below it is exact.
+    // A petabyte is far above any reasonable value, and every integer below it is exact.
     if bytes > 1e15 {
         return Err(format!("`{text}` is larger than a petabyte"));
     }
@@ -77,7 +77,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
-/// Parses a whole number of CSS pixels; the error says what is wrong.
+/// Parses a whole number of CSS pixels. The error describes the problem.
 pub fn pixels(text: &str) -> Result<i32, String> {
     let text = text.trim();
     let Some(number) = text.strip_suffix("px") else {

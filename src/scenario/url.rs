@@ -1,22 +1,22 @@
-//! URLs and addresses, as far as they are known at load.
+//! Validation of URLs and addresses, as far as they are literal in the file.
 
 use super::reader::{Reader, cut};
 use super::template::Template;
 use super::tree::Node;
 use crate::diagnostic::At;
 
-/// What a URL is for.
+/// Purpose of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// A page: may also be `about:blank`.
+    /// URL of a page, which may also be `about:blank`.
     Page,
-    /// A request.
+    /// URL of a request.
     Request,
-    /// What others are relative to.
+    /// Base of relative URLs.
     Base,
 }
 
-/// Reads a URL. What is written out must be one, and must not be relative when there is no `base_url`.
+/// Reads a URL. A literal text must be a URL, and must not be relative without a `base_url`.
 pub fn read(
     r: &mut Reader,
     node: &Node,
@@ -28,7 +28,7 @@ pub fn read(
     let raw = template.raw();
     let text = match template.as_literal() {
         Some(text) => text,
-        // A path with names in it is still a path.
+        // A path with references is still a path.
         None if raw.starts_with('/') => "/",
         None => return Some(template),
     };
@@ -89,7 +89,7 @@ pub fn proxy(r: &mut Reader, node: &Node) -> Option<At<Template>> {
     Some(template)
 }
 
-/// A proxy's URL; the error says what is wrong, for people.
+/// Parses the URL of a proxy. The error describes the problem.
 pub fn proxy_url(text: &str) -> Result<::url::Url, String> {
     let url = ::url::Url::parse(text).map_err(|error| format!("`proxy` is not a URL: {error}"))?;
     if url.scheme() != "http" {
@@ -101,7 +101,7 @@ pub fn proxy_url(text: &str) -> Result<::url::Url, String> {
     Ok(url)
 }
 
-/// Reads the address to connect to: an IP address, perhaps with a port.
+/// Reads the address to connect to: an IP address with an optional port.
 pub fn pinned(r: &mut Reader, node: &Node) -> Option<At<Template>> {
     let template = r.template(node, "`resolve`")?;
     if let Some(text) = template.as_literal()
@@ -114,7 +114,7 @@ pub fn pinned(r: &mut Reader, node: &Node) -> Option<At<Template>> {
     Some(template)
 }
 
-/// An IP address, and the port where one is said.
+/// Parses an IP address with an optional port.
 pub fn address_of(text: &str) -> Option<(core::net::IpAddr, Option<u16>)> {
     if let Ok(address) = text.parse::<core::net::SocketAddr>() {
         return (address.port() > 0).then(|| (address.ip(), Some(address.port())));

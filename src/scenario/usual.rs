@@ -1,4 +1,5 @@
-//! `slower_than_usual`: a comparison with the scenario's own history. How "usual" is computed stands in `run/usual.rs`.
+//! `slower_than_usual`: a comparison with past durations of the scenario. The duration baseline is computed in
+//! `run/usual.rs`.
 
 use std::time::Duration;
 
@@ -8,31 +9,31 @@ use super::reader::Reader;
 use super::tree::Node;
 use crate::diagnostic::{Diagnostic, Span};
 
-/// The keys of `slower_than_usual`.
+/// Keys of `slower_than_usual`.
 pub const USUAL: &[Key] = &[
     key("factor", Shape::Number, "how many times as long as usual is too long; default 2"),
     key("over", Shape::Duration, "how far back it looks, from 1h to 30d; default 24h"),
 ];
 
-/// Fewer runs than these say nothing of what is usual.
+/// Minimum number of runs for a meaningful baseline.
 pub const FEWEST_RUNS: u64 = 20;
 
 const DEFAULT_FACTOR: f64 = 2.0;
 const DEFAULT_OVER: Duration = Duration::from_hours(24);
 const SHORTEST: Duration = Duration::from_hours(1);
-/// No longer than outcomes are kept.
+/// Not longer than outcomes are stored.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 
-/// How much slower than usual is too slow, and what "usual" looks at.
+/// Limit relative to the duration baseline, with the period of the baseline.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SlowerThanUsual {
-    /// So many times the median.
+    /// Maximum duration as a multiple of the median.
     pub factor: f64,
-    /// How far back.
+    /// Period of the runs in the baseline.
     pub over: Duration,
 }
 
-/// Reads it.
+/// Reads `slower_than_usual`.
 pub fn read(r: &mut Reader, node: &Node) -> Option<SlowerThanUsual> {
     let fields = r.fields(node, "`slower_than_usual`", &[USUAL])?;
     let factor = match fields.get("factor") {
@@ -65,7 +66,7 @@ fn over(r: &mut Reader, node: &Node) -> Option<Duration> {
 }
 
 impl Scenario {
-    /// What is compared with its history, and where that stands: the run as a whole, and steps by their names.
+    /// Returns every comparison with the baseline and its span: of the run as a whole (without a step) and of steps.
     pub fn comparisons(&self) -> Vec<(Option<&Step>, SlowerThanUsual, Span)> {
         fn walk<'a>(steps: &'a [Step], found: &mut Vec<(Option<&'a Step>, SlowerThanUsual, Span)>) {
             for step in steps {
@@ -93,7 +94,7 @@ impl Scenario {
     }
 }
 
-/// Says where there can never be enough runs to compare with.
+/// Warns about comparisons whose period can never contain enough runs.
 pub fn lint(r: &mut Reader, scenario: &Scenario) {
     let comparisons = scenario.comparisons();
     if comparisons.is_empty() {

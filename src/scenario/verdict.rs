@@ -1,28 +1,28 @@
-//! How a run can end. Declared here, and not with the outcome that has it, because `alert.verdicts` names it.
+//! Verdicts of a run. They are declared here and not with the outcome because `alert.verdicts` uses their names.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How a run ended.
+/// Verdict of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// All that was expected held.
+    /// All expectations held.
     Passed,
-    /// It works, but a soft limit was missed or cleaning up failed.
+    /// The target works, but a soft limit was violated or the cleanup failed.
     Degraded,
-    /// The target is at fault.
+    /// The target failed.
     Failed,
-    /// We are at fault: nothing is known of the target.
+    /// An agent fault: the state of the target could not be determined.
     Unknown,
 }
 
 impl Verdict {
-    /// Every verdict; the position is the code that Zabbix gets.
+    /// All verdicts; the position of a verdict is its code for Zabbix.
     pub const ALL: [Self; 4] = [Self::Passed, Self::Degraded, Self::Failed, Self::Unknown];
 
-    /// The name others see.
+    /// Returns the external name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -32,7 +32,7 @@ impl Verdict {
         }
     }
 
-    /// 0 passed, 1 degraded, 2 failed, 3 unknown.
+    /// Returns the code for Zabbix: 0 passed, 1 degraded, 2 failed, 3 unknown.
     pub fn code(self) -> u8 {
         match self {
             Self::Passed => 0,
@@ -42,7 +42,7 @@ impl Verdict {
         }
     }
 
-    /// Whether the target was tested at all.
+    /// Returns whether the run has tested the target.
     pub fn is_conclusive(self) -> bool {
         self != Self::Unknown
     }

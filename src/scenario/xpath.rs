@@ -1,4 +1,5 @@
-//! XPath 1.0 expressions: read and looked through when a file is loaded, so that nothing about one can go wrong later.
+//! XPath 1.0 expressions, which are parsed and checked when a file is loaded, so that their evaluation cannot fail
+//! later.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use xpath_eval::{
 use super::reader::{Reader, cut};
 use crate::diagnostic::{Span, nearest};
 
-/// The longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 const LONGEST: usize = 1000;
-/// How deep an expression may be nested: reading and evaluating it go that deep.
+/// Maximum nesting of an expression, which determines the recursion depth of parsing and evaluation.
 const DEEPEST: usize = 50;
 
-/// The functions of XPath 1.0 (section 4), with the least and the largest number of their arguments and what they give.
+/// Functions of XPath 1.0 (section 4), with the minimum and maximum number of arguments and the result type.
 const FUNCTIONS: [(&str, usize, usize, Gives); 27] = [
     ("last", 0, 0, Gives::Number),
     ("position", 0, 0, Gives::Number),
@@ -46,20 +47,20 @@ const FUNCTIONS: [(&str, usize, usize, Gives); 27] = [
     ("round", 1, 1, Gives::Number),
 ];
 
-/// What an expression gives.
+/// Result type of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gives {
-    /// Nodes: each counts as its text.
+    /// Nodes, each represented by its text.
     Nodes,
-    /// A text.
+    /// Text.
     Text,
-    /// A number.
+    /// Number.
     Number,
     /// `true` or `false`.
     Boolean,
 }
 
-/// An expression.
+/// XPath expression.
 #[derive(Clone)]
 pub struct XPath {
     text: String,
@@ -80,7 +81,7 @@ impl fmt::Debug for XPath {
 }
 
 impl XPath {
-    /// Reads one; the error says what is wrong with it.
+    /// Parses an expression. The error describes the problem.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > LONGEST {
             return Err(format!("it is longer than {LONGEST} bytes"));
@@ -96,23 +97,23 @@ impl XPath {
         Ok(Self { text: text.to_owned(), expression: Arc::new(expression), gives })
     }
 
-    /// As it was written.
+    /// Returns the text as written.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// As it is evaluated.
+    /// Returns the parsed expression.
     pub fn expression(&self) -> &Expr {
         &self.expression
     }
 
-    /// What it gives.
+    /// Returns the result type of the expression.
     pub fn gives(&self) -> Gives {
         self.gives
     }
 }
 
-/// Reads an expression, which stands at `span`.
+/// Reads an expression with the span `span`.
 pub fn read(r: &mut Reader, text: &str, span: Span) -> Option<XPath> {
     if text.contains("${") {
         r.fail(span, "`${…}` in an XPath is not supported yet");
@@ -127,7 +128,7 @@ pub fn read(r: &mut Reader, text: &str, span: Span) -> Option<XPath> {
     }
 }
 
-/// How deep brackets are nested; those in texts are counted as well.
+/// Returns the nesting depth of brackets, including those in string literals.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     for c in text.chars() {
@@ -141,7 +142,7 @@ fn nesting(text: &str) -> usize {
     deepest
 }
 
-/// Looks for what would only fail when it is evaluated; gives what the expression gives.
+/// Checks an expression for errors that would otherwise occur during evaluation, and returns its result type.
 fn look(expression: &Expr, depth: usize) -> Result<Gives, String> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(format!("it has more than {DEEPEST} parts in a row or within each other"));

@@ -1,57 +1,56 @@
-//! Finds a secret in a text however it is written there.
+//! Search for a secret in a text, regardless of its encoding there.
 //!
-//! A secret is compared unit by unit. One unit of the text is a plain byte or an escape that stands for one character:
-//! percent-encoding, a JSON, shell, Python or C escape, an HTML entity, quoted-printable, a doubled quote. What begins
-//! or ends an escape may itself be escaped, up to [`DEPTH`] times, so that any mixture of encodings in one value is
-//! found as well as one encoding on top of another. ASCII letters are compared without regard to case.
+//! A secret is compared unit by unit. A unit of the text is a plain byte or an escape that represents one character:
+//! percent-encoding, a JSON, shell, Python or C escape, an HTML entity, quoted-printable, a doubled quote. The first
+//! and last characters of an escape may themselves be escaped, up to [`DEPTH`] times, so that mixed and nested
+//! encodings are found as well. ASCII letters are compared case-insensitively.
 
 use std::collections::HashMap;
 
-/// Number of encodings that may lie on top of one another.
+/// Maximum number of nested encodings.
 const DEPTH: u8 = 3;
 
-/// Maximum number of units that are tried from one place in the text, for each unit of the pattern; a text that needs
-/// more is hostile.
+/// Maximum number of units tried per starting position and unit of the pattern. Only a malicious text needs more.
 const MAX_STEPS: usize = 10;
 
-/// Characters that mark the place where a longer text was cut.
+/// Character sequences that mark the position where a text was cut.
 const CUT_MARKS: [&[u8]; 3] = ["…".as_bytes(), b"...", b"\\u2026"];
 
-/// Minimum number of characters of a secret in front of a cut mark that are masked.
+/// Minimum number of characters of a secret before a cut mark that are masked.
 const MIN_BEFORE_CUT: usize = 3;
 
-/// How a pattern is compared.
+/// Comparison mode of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// The text itself.
+    /// Literal text.
     Text,
-    /// A part of a base64 text: case counts, and line ends inside of it do not.
+    /// Part of a base64 text: case-sensitive, with line breaks ignored.
     Base64,
-    /// Hexadecimal digits, perhaps with `:`, `-` or a blank between two bytes.
+    /// Hexadecimal digits, optionally with `:`, `-` or a space between two bytes.
     Hex,
 }
 
-/// One unit of a pattern.
+/// Unit of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Byte(u8),
-    /// One or more characters of white space.
+    /// One or more white space characters.
     Space,
-    /// A line end: white space in any form, or nothing, as in a field of one line.
+    /// Line break: white space in any form, or an empty text, as in a single-line field.
     LineEnd,
 }
 
-/// What is searched for.
+/// Text to search for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
     units: Vec<Unit>,
     form: Form,
-    /// From how many units on its beginning is masked as well; `None` where only the whole of it is.
+    /// Minimum number of units of a prefix that is masked as well. If it is `None`, only the entire pattern is masked.
     prefix: Option<usize>,
 }
 
 impl Pattern {
-    /// A pattern out of a text that is not empty.
+    /// Creates a pattern from a non-empty text.
     pub(super) fn new(text: &str, form: Form) -> Self {
         let mut units = Vec::with_capacity(text.len());
         let mut chars = text.chars().peekable();
@@ -70,14 +69,15 @@ impl Pattern {
         Self { units, form, prefix: None }
     }
 
-    /// Masks the beginning of it as well, from this many units on.
+    /// Also masks a prefix of the pattern, from this number of units on.
     #[must_use]
     pub(super) fn with_prefix(mut self, from: usize) -> Self {
         self.prefix = (from < self.units.len()).then_some(from);
         self
     }
 
-    /// Whether both search for the same, apart from prefixes; then keeps the shorter prefix.
+    /// Returns whether both patterns search for the same text, regardless of prefixes. In that case, keeps the shorter
+    /// prefix.
     pub(super) fn absorb(&mut self, other: &Self) -> bool {
         let same = self.units == other.units && self.form == other.form;
         if same && let Some(from) = other.prefix {
@@ -94,20 +94,20 @@ impl Pattern {
     }
 }
 
-/// All patterns of a masker.
+/// Patterns of a masker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Finder {
     patterns: Vec<Pattern>,
-    /// The patterns that begin with a byte, letters in lower case.
+    /// Patterns by their first byte, with letters in lower case.
     by_first: Vec<Vec<u32>>,
-    /// The same by their first two bytes: of very many patterns hardly any has both.
+    /// Patterns by their first two bytes: even of very many patterns, few share both.
     by_pair: HashMap<(u8, u8), Vec<u32>>,
-    /// Those that begin with a byte and go on with white space.
+    /// Patterns by their first byte if white space follows it.
     before_space: HashMap<u8, Vec<u32>>,
 }
 
 impl Finder {
-    /// Adds a pattern; false when it is known already.
+    /// Adds a pattern. Returns false if it was present already.
     pub(super) fn add(&mut self, pattern: Pattern) -> bool {
         let Some(first) = pattern.first() else { return false };
         if self.by_first.is_empty() {
@@ -129,12 +129,12 @@ impl Finder {
         true
     }
 
-    /// Whether nothing is searched for.
+    /// Returns whether there are no patterns.
     pub(super) fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// The text with every match replaced; `None` where there is none.
+    /// Replaces every match in the text. Returns `None` if there are no matches.
     pub(super) fn replace(&self, text: &[u8], mask: &[u8]) -> Option<Vec<u8>> {
         let mut out: Option<Vec<u8>> = None;
         let (mut at, mut copied) = (0, 0);
@@ -153,7 +153,7 @@ impl Finder {
         Some(out)
     }
 
-    /// Where the longest match that begins here ends.
+    /// Returns the end of the longest match that begins at `at`.
     fn longest_at(&self, text: &[u8], at: usize) -> Option<usize> {
         let byte = text[at];
         let mut longest = None;
@@ -165,7 +165,7 @@ impl Finder {
         };
         let first = byte.to_ascii_lowercase();
         match text.get(at + 1) {
-            // What comes next stands for itself.
+            // The next byte is neither an escape nor white space, so only its literal value can match.
             Some(next) if !begins_escape(*next) && !next.is_ascii_whitespace() => {
                 attempt(self.by_pair.get(&(first, next.to_ascii_lowercase())).map_or(&[], Vec::as_slice));
                 attempt(self.before_space.get(&first).map_or(&[], Vec::as_slice));
@@ -184,7 +184,7 @@ impl Finder {
                 attempt(&self.by_first[usize::from(first)]);
             }
         }
-        // Never in the middle of a character.
+        // A match must not end in the middle of a character.
         longest.map(|mut end| {
             while text.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
                 end += 1;
@@ -194,12 +194,12 @@ impl Finder {
     }
 }
 
-/// The comparison of one pattern at one place.
+/// Comparison of one pattern at one position.
 struct Match<'a> {
     text: &'a [u8],
     pattern: &'a Pattern,
     steps: usize,
-    /// The farthest that was reached: how many units, and where they end.
+    /// Longest partial match: the number of its units and its end.
     farthest: (usize, usize),
 }
 
@@ -221,7 +221,7 @@ impl<'a> Match<'a> {
         self.farthest = self.farthest.max((units, at));
     }
 
-    /// Where the units from `unit` on end, if they stand here.
+    /// Returns the end of the units from `unit` on if they match at `at`.
     fn from(&mut self, mut unit: usize, mut at: usize) -> Option<usize> {
         loop {
             self.steps += 1;
@@ -248,7 +248,7 @@ impl<'a> Match<'a> {
             if !begins_escape(found) {
                 if !same {
                     match self.pattern.form {
-                        // What a line end or a mark between two bytes stands for is nothing.
+                        // Line breaks and separators between two bytes are ignored.
                         Form::Base64 if unit > 0 && matches!(found, b'\r' | b'\n') => at += 1,
                         Form::Hex if unit > 0 && unit.is_multiple_of(2) && matches!(found, b':' | b'-' | b' ') => {
                             at += 1;
@@ -283,7 +283,7 @@ impl<'a> Match<'a> {
                 ways.push(way);
             }
         });
-        // A line that quoted-printable has broken goes on behind the break.
+        // In quoted-printable, a broken line continues after the soft line break.
         if self.text[at] == b'=' && unit > 0 {
             for line_end in [&b"\r\n"[..], b"\n"] {
                 if self.text[at + 1..].starts_with(line_end) {
@@ -300,7 +300,7 @@ impl<'a> Match<'a> {
     }
 }
 
-/// Where white space that begins here ends, however it is written.
+/// Returns the end of the white space that begins at `at`, in any encoding.
 fn skip_space(text: &[u8], mut at: usize) -> usize {
     const BREAKS: [&[u8]; 5] = [b"<br>", b"<br/>", b"<br />", b"&lt;br&gt;", b"&nbsp;"];
     while let Some(&byte) = text.get(at) {
@@ -315,7 +315,7 @@ fn skip_space(text: &[u8], mut at: usize) -> usize {
             let mut end = at;
             if begins_escape(byte) {
                 escapes(text, at, DEPTH, &mut |read| {
-                    // The two bytes of a blank that does not break, each escaped by itself.
+                    // The two bytes of a non-breaking space, each escaped separately.
                     if read.bytes[..read.length] == [0xc2] {
                         escapes(text, read.end, DEPTH, &mut |second| {
                             if second.bytes[..second.length] == [0xa0] {
@@ -337,12 +337,12 @@ fn skip_space(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Whether an escape may begin with a byte.
+/// Returns whether an escape may begin with this byte.
 fn begins_escape(byte: u8) -> bool {
     matches!(byte, b'%' | b'&' | b'\\' | b'=' | b'\'' | b'"')
 }
 
-/// What an escape stands for.
+/// Decoded escape.
 struct Read {
     bytes: [u8; 4],
     length: usize,
@@ -361,7 +361,7 @@ impl Read {
     }
 }
 
-/// Calls `found` with everything that an escape which begins here may stand for.
+/// Calls `found` with every possible meaning of an escape that begins at `at`.
 fn escapes(text: &[u8], at: usize, depth: u8, found: &mut dyn FnMut(Read)) {
     if depth == 0 {
         return;
@@ -371,7 +371,7 @@ fn escapes(text: &[u8], at: usize, depth: u8, found: &mut dyn FnMut(Read)) {
         return;
     }
     escape_of(first, text, at + 1, depth, found);
-    // The character that begins an escape may be escaped itself.
+    // The first character of an escape may itself be escaped.
     let mut heads: Vec<(u8, usize)> = Vec::new();
     if depth > 1 {
         escapes(text, at, depth - 1, &mut |read| {
@@ -386,7 +386,7 @@ fn escapes(text: &[u8], at: usize, depth: u8, found: &mut dyn FnMut(Read)) {
     }
 }
 
-/// The escapes that begin with `head`, whose rest begins at `at`.
+/// Decodes the escapes that begin with `head` and continue at `at`.
 fn escape_of(head: u8, text: &[u8], at: usize, depth: u8, found: &mut dyn FnMut(Read)) {
     let rest = text.get(at..).unwrap_or_default();
     match head {
@@ -402,7 +402,7 @@ fn escape_of(head: u8, text: &[u8], at: usize, depth: u8, found: &mut dyn FnMut(
         b'\\' => backslash(rest, text, at, depth, found),
         b'&' => entity(rest, text, at, depth, found),
         b'"' | b'\'' => {
-            // Doubled, as in CSV, SQL and YAML; or the shell's way of putting a quote into quotes.
+            // A doubled quote as in CSV, SQL and YAML, or the shell idiom for a quote inside quotes.
             if rest.first() == Some(&head) {
                 found(Read::byte(head, at + 1));
             }
@@ -472,7 +472,7 @@ fn backslash(rest: &[u8], text: &[u8], at: usize, depth: u8, found: &mut dyn FnM
         _ if next.is_ascii_punctuation() || next == b' ' => found(Read::byte(next, at + 1)),
         _ => {}
     }
-    // What follows the backslash may be escaped as well: `\&quot;`.
+    // The character after the backslash may be escaped as well: `\&quot;`.
     if depth > 1 && begins_escape(next) {
         escapes(text, at, depth - 1, &mut |read| {
             if read.length == 1 && read.bytes[0].is_ascii_punctuation() {
@@ -482,7 +482,7 @@ fn backslash(rest: &[u8], text: &[u8], at: usize, depth: u8, found: &mut dyn FnM
     }
 }
 
-/// The second half of a pair of UTF-16, behind another backslash.
+/// Decodes the second half of a UTF-16 surrogate pair, after another backslash.
 fn low_surrogate(text: &[u8], at: usize, depth: u8) -> Option<(u16, usize)> {
     let digits_behind = |end: usize| {
         let rest = text.get(end..)?;
@@ -504,7 +504,7 @@ fn low_surrogate(text: &[u8], at: usize, depth: u8) -> Option<(u16, usize)> {
 }
 
 fn entity(rest: &[u8], text: &[u8], at: usize, depth: u8, found: &mut dyn FnMut(Read)) {
-    // The `;` may be escaped or left out; where it is left out the next character ends the entity.
+    // The `;` may be escaped or missing; if it is missing, the next character ends the entity.
     let mut end_behind = |c: char, at: usize| {
         if text.get(at) == Some(&b';') {
             return found(Read::char(c, at + 1));
@@ -561,8 +561,7 @@ fn hex(digits: &[u8]) -> Option<u32> {
     u32::from_str_radix(text, 16).ok()
 }
 
-/// Named entities of ASCII punctuation and of the letters of Latin-1 that are no letter with an accent (HTML, section
-/// 13.5).
+/// Named entities of ASCII punctuation and of the Latin-1 letters without an accent (HTML, section 13.5).
 const ENTITIES: [(&str, char); 55] = [
     ("amp", '&'),
     ("AMP", '&'),
@@ -621,7 +620,7 @@ const ENTITIES: [(&str, char); 55] = [
     ("copy", '©'),
 ];
 
-/// `auml`, `Eacute` and the like.
+/// Decodes the name of an accented letter, such as `auml` or `Eacute`.
 fn latin_letter(name: &[u8]) -> Option<char> {
     const ACCENTS: [(&[u8], &str, &str); 7] = [
         (b"uml", "aeiouyAEIOU", "äëïöüÿÄËÏÖÜ"),

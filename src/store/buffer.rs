@@ -1,10 +1,11 @@
-//! The store with a memory in front: what it accepts is read back at once and written by a task of its own.
+//! The store with a write buffer in memory: accepted data can be read back at once and is written by a separate task.
 //!
-//! Invariants: while the store is well, [`WriteBuffer::accept`] returns when the batch is written, and nothing is said or
-//! delivered before; while it is away (full, locked, read-only, deleted, replaced, damaged, slow), it returns at once,
-//! and what was accepted is held within bounds and written when the store is back. What was written is held until
-//! another connection has seen it. A store that turns out to be another file is given all that is known. A row that the
-//! store refuses for ever is set aside, and counted; the rest of its batch is written.
+//! Invariants: while the store is healthy, [`WriteBuffer::accept`] returns when the batch is written, and nothing is
+//! confirmed or delivered before. While the store is unavailable (full, locked, read-only, deleted, replaced, damaged,
+//! slow), it returns at once, and accepted data is held within limits and written when the store is available again.
+//! Written data is held until another connection has seen it. A store that was replaced by another file is filled with
+//! all data in memory. A row that the store rejects permanently is set aside and counted, and the rest of its batch is
+//! written.
 
 mod backlog;
 mod outbox;
@@ -28,39 +29,39 @@ use crate::names::metric;
 
 pub use writer::Writer;
 
-/// How long whoever writes waits for a store that seems well. A store that needs longer is not waited for.
+/// Maximum time that a caller waits for a write while the store seems healthy.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long something may wait to be written before the store counts as stalled.
+/// Time that data may wait to be written before the store counts as stalled.
 pub const STALLED_AFTER: Duration = Duration::from_secs(10);
-/// How long a start waits for a store that another process has locked: before it begins with what can be read of it, and
-/// where nothing can.
+/// Maximum time that a start waits for a store locked by another process: before it continues with a readable store,
+/// and before it fails with an unreadable one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long is waited between two attempts to open or write.
+/// Delay between two attempts to open or write.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// How long a store that turned out to be another file is not written to before alerting has handed over all its state: a
-/// file with a part of it would make an agent that starts with it forget the rest.
+/// Maximum time that a new file in place of the store is not written to before alerting has stored all its state,
+/// because an agent started with a partial file would lose the rest.
 const STATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens the database that is written to, at the start and whenever it has to be opened again.
+/// Opens the database, at the start and whenever it has to be reopened.
 #[async_trait]
 pub trait Opener: Send + Sync {
-    /// Opens the database; makes it where there is none.
+    /// Opens the database, and creates it if it does not exist.
     async fn open(&self) -> Result<Arc<dyn Database>>;
 
-    /// Opens a database that cannot be written (full disk, read-only file system, lock) to be read only, so that an agent
-    /// can start with what it held. An error says that it cannot be read either, or that no agent has written it.
+    /// Opens a database that cannot be written (full disk, read-only file system, lock) for reading, so that an agent
+    /// can start with its contents. Returns an error if it cannot be read either, or was not written by an agent.
     async fn open_to_read(&self) -> Result<Arc<dyn Database>>;
 
-    /// Moves a damaged database out of the way, so that the next [`Opener::open`] makes a new one. Returns where it is.
+    /// Moves a damaged database aside, so that the next [`Opener::open`] creates a new one. Returns its new path.
     async fn set_aside(&self) -> Result<String>;
 
-    /// Takes what can still be read of a damaged database that was set aside into the one that was opened in its place.
-    /// Returns the names of what could not be read whole.
+    /// Copies everything readable from a damaged database that was set aside to its replacement. Returns the names of
+    /// the tables that could not be read completely.
     async fn salvage(&self, from: &str) -> Result<Vec<String>>;
 }
 
-/// Figures of the store.
+/// Metrics of the store.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     available: IntGauge,
@@ -70,7 +71,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them. `dropped` counts outcomes that memory had no room for.
+    /// Registers the metrics. `dropped` counts the outcomes that did not fit into memory.
     pub fn new(registry: &Registry, dropped: IntCounter) -> prometheus::Result<Self> {
         let opts = |metric: &crate::names::Metric| Opts::new(metric.name, metric.help);
         let metrics = Self {
@@ -87,40 +88,40 @@ impl Metrics {
     }
 }
 
-/// How the store is.
+/// Health of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Since when nothing is written, and why; `None` while the store takes what is written.
+    /// Start and reason of the present unavailability; `None` while the store accepts writes.
     pub away: Option<(DateTime<Utc>, String)>,
-    /// How many times the store turned out to be another file than before.
+    /// Number of times that the store was replaced by another file.
     pub replaced: u64,
 }
 
 #[derive(Debug)]
 struct State {
     pending: Backlog,
-    /// What is being written.
+    /// Batch that is being written.
     in_flight: Option<Arc<Batch>>,
-    /// What was written and was not seen by another connection yet, oldest first.
+    /// Batches that were written but not yet seen by another connection, oldest first.
     unverified: Vec<Arc<Batch>>,
     outbox: Outbox,
     identity: Identity,
-    /// How many batches were accepted.
+    /// Number of accepted batches.
     accepted: u64,
-    /// The last number up to which nothing can come any more.
+    /// Last number up to which no further record can arrive.
     last_seq: u64,
-    /// Since when something waits to be written.
+    /// Start of the time that data has been waiting to be written.
     waiting_since: Option<Instant>,
-    /// Nothing is written before alerting has handed over its state for a new file: which of the replacements that was for,
-    /// and until when at most.
+    /// Set while nothing is written to a new file, because alerting has yet to store its state: the number of the
+    /// replacement, and the end of the wait.
     held: Option<(u64, Instant)>,
 }
 
-/// What a start found.
+/// Result of a start.
 struct Start {
     database: Arc<dyn Database>,
     set: WorkingSet,
-    /// Why the database can only be read; `None` for one that is written.
+    /// Reason why the database can only be read; `None` if it can be written.
     unwritable: Option<StoreError>,
 }
 
@@ -128,15 +129,15 @@ struct Shared {
     opener: Arc<dyn Opener>,
     state: Mutex<State>,
     database: RwLock<Option<Arc<dyn Database>>>,
-    /// There is something to write.
+    /// Signals that there is data to write.
     work: Notify,
-    /// How many accepted batches are written.
+    /// Number of accepted batches that are written.
     written: watch::Sender<u64>,
     health: watch::Sender<Health>,
     metrics: Metrics,
 }
 
-/// Takes over what a damaged database still holds, and says what it does not.
+/// Copies the readable contents of a damaged database, and logs what is missing.
 async fn salvage(opener: &dyn Opener, from: &str) {
     match opener.salvage(from).await {
         Ok(incomplete) if incomplete.is_empty() => tracing::info!("all that alerting goes on from was taken over"),
@@ -147,7 +148,7 @@ async fn salvage(opener: &dyn Opener, from: &str) {
     }
 }
 
-/// The store with a memory in front. Cheap to clone.
+/// The store with a write buffer. Cheap to clone.
 #[derive(Clone)]
 pub struct WriteBuffer {
     shared: Arc<Shared>,
@@ -160,8 +161,8 @@ impl std::fmt::Debug for WriteBuffer {
 }
 
 impl WriteBuffer {
-    /// Opens the store and reads what deliveries need. A damaged store is set aside. One that cannot be written now is
-    /// only read: what is accepted waits in memory until it can be written. The [`Writer`] has to run for anything to be
+    /// Opens the store and reads the data for deliveries. A damaged store is set aside. A store that cannot be written
+    /// at present is only read, and accepted data waits in memory. The [`Writer`] has to run for anything to be
     /// written.
     pub async fn open(opener: Arc<dyn Opener>, metrics: Metrics) -> Result<(Self, Writer)> {
         let Start { database, set, unwritable } = Self::start(&*opener).await?;
@@ -225,7 +226,7 @@ impl WriteBuffer {
                 StoreFault::Locked | StoreFault::Unavailable => {
                     let is_locked = error.fault == StoreFault::Locked;
                     match Self::start_to_read(opener, error).await {
-                        // Whoever has it for itself alone may let it go.
+                        // The process with the exclusive lock may release it.
                         Err(_) if is_locked && begun.elapsed() < OPEN_TIMEOUT => {
                             tokio::time::sleep(RETRY_INTERVAL).await;
                         }
@@ -237,8 +238,8 @@ impl WriteBuffer {
         }
     }
 
-    /// Starts with what the database holds although it cannot be written. Where it cannot be read either, the start fails
-    /// with the first error: that is what there is to mend.
+    /// Starts with the contents of a database that cannot be written. If it cannot be read either, the start fails with
+    /// the first error, which is the one to solve.
     async fn start_to_read(opener: &dyn Opener, error: StoreError) -> Result<Start> {
         let opened = async {
             let database = opener.open_to_read().await?;
@@ -254,7 +255,8 @@ impl WriteBuffer {
         }
     }
 
-    /// Accepts a batch. Returns when it is written, or when it is held in memory because the store is away or slow.
+    /// Accepts a batch. Returns when it is written, or when it is held in memory because the store is unavailable or
+    /// slow.
     pub async fn accept(&self, batch: Batch) {
         if batch.is_empty() {
             return;
@@ -271,8 +273,8 @@ impl WriteBuffer {
         let _ = tokio::time::timeout(WRITE_TIMEOUT, done).await;
     }
 
-    /// Says that all state of alerting was accepted since the store was replaced for the `replaced`th time
-    /// ([`Health::replaced`]): the new file may be written.
+    /// Confirms that all state of alerting was accepted after the replacement with number `replaced`
+    /// ([`Health::replaced`]), so that the new file may be written.
     pub fn handed_over(&self, replaced: u64) {
         let released = self.shared.state().held.take_if(|(asked, _)| replaced >= *asked);
         if released.is_some() {
@@ -280,23 +282,23 @@ impl WriteBuffer {
         }
     }
 
-    /// Which store it is.
+    /// Returns the identity of the store.
     pub fn identity(&self) -> Identity {
         self.shared.state().identity.clone()
     }
 
-    /// How the store is, now and as it changes.
+    /// Returns a channel with the health of the store.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()
     }
 
-    /// Returns since when nothing has moved, when that is too long for an agent that works.
+    /// Returns the time without any write if it is too long for a working agent.
     pub fn stalled(&self) -> Option<Duration> {
         let waiting = self.shared.state().waiting_since.map(|since| since.elapsed());
         waiting.filter(|waiting| *waiting >= STALLED_AFTER)
     }
 
-    /// Returns when all that was accepted is written. Does not return while the store is away.
+    /// Waits until all accepted data is written, which does not happen while the store is unavailable.
     pub async fn flushed(&self) {
         let number = self.shared.state().accepted;
         let _ = self.shared.written.subscribe().wait_for(|written| *written >= number).await;
@@ -309,7 +311,7 @@ impl WriteBuffer {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // What panicked while it held the lock left rows behind that are whole one by one.
+        // A panic while the lock was held leaves only complete rows behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -321,13 +323,13 @@ impl Shared {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
     }
 
-    /// Takes a batch into memory and returns its number.
+    /// Adds a batch to the data in memory and returns its number.
     fn accept(&self, mut batch: Batch) -> u64 {
         let mut state = self.state();
         let given_way = state.outbox.apply(&batch);
         if !given_way.attempts.is_empty() {
-            let notices = given_way.attempts.len();
-            tracing::error!(notices, "too many notices are queued: the oldest were given up");
+            let notifications = given_way.attempts.len();
+            tracing::error!(notifications, "too many notifications are queued: the oldest were given up");
             batch.attempts.extend(given_way.attempts);
             batch.memos.extend(given_way.memos);
         }

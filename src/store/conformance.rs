@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::*;
-use crate::incident::{Change, Event, Transition, Why};
+use crate::incident::{Change, DecisionReason, Event, Transition};
 use crate::names::Reason;
 use crate::outcome::{StepResult, StepStatus, Verdict};
 use crate::scenario::Severity;
@@ -65,7 +65,7 @@ conformance! {
     decisions_count_up
     incidents_are_found
     the_outbox_is_in_order
-    a_notice_that_may_have_arrived_is_a_repeat
+    a_notification_that_may_have_arrived_is_a_repeat
     what_receivers_need_is_remembered
     who_called_in_is_remembered
     memory_is_written_and_forgotten
@@ -139,8 +139,14 @@ pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Optio
     }
 }
 
-fn decision(subject: &str, why: Why, second: i64) -> Decision {
-    Decision { subject: Subject(subject.into()), why, detail: format!("at {second}"), run: None, at: at(second) }
+fn decision(subject: &str, why: DecisionReason, second: i64) -> Decision {
+    Decision {
+        subject: Subject(subject.into()),
+        reason: why,
+        detail: format!("at {second}"),
+        run: None,
+        at: at(second),
+    }
 }
 
 fn outcomes(outcomes: impl IntoIterator<Item = Outcome>) -> Batch {
@@ -155,7 +161,7 @@ async fn a_commit_is_written_once(store: &Sqlite) {
     let batch = Batch {
         watches: vec![(Subject("shop".into()), json!({"good": 1}))],
         incidents: vec![incident("shop", 1, 0, None)],
-        notices: vec![Notice::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
+        notifications: vec![Notification::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
         ..outcomes([outcome(1, "shop", 0, Verdict::Failed)])
     };
     store.commit(&batch).await.unwrap();
@@ -165,14 +171,14 @@ async fn a_commit_is_written_once(store: &Sqlite) {
     assert_eq!(store.recent(None, 10).await.unwrap().len(), 1);
     assert_eq!(store.watches().await.unwrap(), batch.watches);
     assert_eq!(store.incidents(10).await.unwrap(), batch.incidents);
-    assert_eq!(store.owed("a", 10).await.unwrap(), batch.notices);
+    assert_eq!(store.owed("a", 10).await.unwrap(), batch.notifications);
     // A notice that was sent is not owed again by the same commit.
-    store.delivered(&batch.notices[0].id, &Delivery::Sent, at(1)).await.unwrap();
+    store.delivered(&batch.notifications[0].id, &Delivery::Sent, at(1)).await.unwrap();
     // What was written stands; state is replaced.
     let later = Batch {
         watches: vec![(Subject("shop".into()), json!({"good": 2}))],
         incidents: vec![incident("shop", 1, 0, Some(60))],
-        notices: batch.notices.clone(),
+        notifications: batch.notifications.clone(),
         ..outcomes([outcome(1, "shop", 999, Verdict::Passed)])
     };
     store.commit(&later).await.unwrap();
@@ -339,20 +345,20 @@ async fn pruning_keeps_what_is_open_or_owed(store: &Sqlite) {
     let young = incident("young", 1, 0, Some(100));
     let batch = Batch {
         incidents: vec![over.clone(), open.clone(), owing.clone(), young.clone()],
-        notices: [&over, &open, &owing].map(|of| Notice::new(of, Event::Opened, "a", at(0))).to_vec(),
-        decisions: vec![decision("over", Why::Opened, 0), decision("young", Why::Resolved, 100)],
+        notifications: [&over, &open, &owing].map(|of| Notification::new(of, Event::Opened, "a", at(0))).to_vec(),
+        decisions: vec![decision("over", DecisionReason::Opened, 0), decision("young", DecisionReason::Resolved, 100)],
         ..Batch::default()
     };
     store.commit(&batch).await.unwrap();
-    for notice in &batch.notices[..2] {
-        store.delivered(&notice.id, &Delivery::Sent, at(1)).await.unwrap();
+    for notification in &batch.notifications[..2] {
+        store.delivered(&notification.id, &Delivery::Sent, at(1)).await.unwrap();
     }
     store.prune(at(100)).await.unwrap();
     let mut left: Vec<_> = store.incidents(10).await.unwrap().iter().map(Incident::dedup_key).collect();
     left.sort();
     assert_eq!(left, ["open:1", "owing:1", "young:1"]);
-    assert_eq!(store.notices("over:1").await.unwrap(), []);
-    assert_eq!(store.notices("open:1").await.unwrap().len(), 1);
+    assert_eq!(store.notifications("over:1").await.unwrap(), []);
+    assert_eq!(store.notifications("open:1").await.unwrap().len(), 1);
     assert_eq!(store.owed("a", 10).await.unwrap().len(), 1);
     assert_eq!(store.decisions(&over.subject, 10).await.unwrap(), []);
     assert_eq!(store.decisions(&young.subject, 10).await.unwrap().len(), 1);
@@ -360,17 +366,23 @@ async fn pruning_keeps_what_is_open_or_owed(store: &Sqlite) {
 
 async fn decisions_count_up(store: &Sqlite) {
     let subject = Subject("shop".into());
-    for (second, why) in [(1, Why::Good), (2, Why::Good), (3, Why::Count), (4, Why::Good), (5, Why::Good)] {
+    for (second, why) in [
+        (1, DecisionReason::Good),
+        (2, DecisionReason::Good),
+        (3, DecisionReason::BelowThreshold),
+        (4, DecisionReason::Good),
+        (5, DecisionReason::Good),
+    ] {
         let batch = Batch { decisions: vec![decision("shop", why, second)], ..Batch::default() };
         store.commit(&batch).await.unwrap();
     }
     // Also within one commit, and each subject for itself.
     let batch = Batch {
         decisions: vec![
-            decision("blog", Why::Good, 6),
-            decision("shop", Why::Good, 7),
-            decision("blog", Why::Good, 8),
-            decision("shop", Why::Opened, 9),
+            decision("blog", DecisionReason::Good, 6),
+            decision("shop", DecisionReason::Good, 7),
+            decision("blog", DecisionReason::Good, 8),
+            decision("shop", DecisionReason::Opened, 9),
         ],
         ..Batch::default()
     };
@@ -378,7 +390,7 @@ async fn decisions_count_up(store: &Sqlite) {
     let shown = |kept: Vec<KeptDecision>| -> Vec<String> {
         let line = |kept: &KeptDecision| {
             let since = (kept.first_at - at(0)).num_seconds();
-            format!("{} since {since}, {}, {} times", kept.decision.why.as_str(), kept.decision.detail, kept.count)
+            format!("{} since {since}, {}, {} times", kept.decision.reason.as_str(), kept.decision.detail, kept.count)
         };
         kept.iter().map(line).collect()
     };
@@ -413,15 +425,17 @@ async fn incidents_are_found(store: &Sqlite) {
 
 async fn the_outbox_is_in_order(store: &Sqlite) {
     let of = |opening| incident("shop", opening, 0, None);
-    let notices = vec![
+    let notifications = vec![
         // Owed later, and committed first: the order of the commits counts.
-        Notice::new(&of(2), Event::Opened, "a", at(50)),
-        Notice::new(&of(1), Event::Opened, "a", at(0)),
-        Notice::new(&of(1), Event::Opened, "b", at(0)),
-        Notice::new(&of(3), Event::Opened, "a", at(0)),
+        Notification::new(&of(2), Event::Opened, "a", at(50)),
+        Notification::new(&of(1), Event::Opened, "a", at(0)),
+        Notification::new(&of(1), Event::Opened, "b", at(0)),
+        Notification::new(&of(3), Event::Opened, "a", at(0)),
     ];
-    store.commit(&Batch { notices: notices.clone(), ..Batch::default() }).await.unwrap();
-    let ids = |notices: Vec<Notice>| notices.into_iter().map(|notice| notice.id).collect::<Vec<_>>();
+    store.commit(&Batch { notifications: notifications.clone(), ..Batch::default() }).await.unwrap();
+    let ids = |notifications: Vec<Notification>| {
+        notifications.into_iter().map(|notification| notification.id).collect::<Vec<_>>()
+    };
     assert_eq!(ids(store.owed("a", 10).await.unwrap()), ["shop:2#1@a", "shop:1#1@a", "shop:3#1@a"]);
     assert_eq!(ids(store.owed("a", 1).await.unwrap()), ["shop:2#1@a"]);
     let mut creditors = store.creditors().await.unwrap();
@@ -433,10 +447,10 @@ async fn the_outbox_is_in_order(store: &Sqlite) {
     store.delivered("shop:1#1@b", &Delivery::Sent, at(63)).await.unwrap();
     assert_eq!(ids(store.owed("a", 10).await.unwrap()), ["shop:3#1@a"]);
     assert_eq!(store.creditors().await.unwrap(), ["a"]);
-    let states: Vec<_> = [store.notices("shop:1").await.unwrap(), store.notices("shop:3").await.unwrap()]
+    let states: Vec<_> = [store.notifications("shop:1").await.unwrap(), store.notifications("shop:3").await.unwrap()]
         .concat()
         .into_iter()
-        .map(|state| (state.notice.receiver, state.state, state.done_at, state.problem))
+        .map(|state| (state.notification.receiver, state.state, state.done_at, state.problem))
         .collect();
     let text = |text: &str| text.to_owned();
     assert_eq!(
@@ -449,13 +463,14 @@ async fn the_outbox_is_in_order(store: &Sqlite) {
     );
 }
 
-async fn a_notice_that_may_have_arrived_is_a_repeat(store: &Sqlite) {
-    let notice = Notice::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0));
-    let id = notice.id.clone();
+async fn a_notification_that_may_have_arrived_is_a_repeat(store: &Sqlite) {
+    let notification = Notification::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0));
+    let id = notification.id.clone();
     // A word each: `try` begins, the others end one; after each, whether the next try is a repeat.
     let check = async |words: &str, expected: &[bool]| {
-        let notice = Notice { id: format!("{id} {words}"), receiver: words.to_owned(), ..notice.clone() };
-        store.commit(&Batch { notices: vec![notice.clone()], ..Batch::default() }).await.unwrap();
+        let notification =
+            Notification { id: format!("{id} {words}"), receiver: words.to_owned(), ..notification.clone() };
+        store.commit(&Batch { notifications: vec![notification.clone()], ..Batch::default() }).await.unwrap();
         let mut repeats = Vec::new();
         for word in words.split(' ') {
             let delivery = match word {
@@ -464,8 +479,8 @@ async fn a_notice_that_may_have_arrived_is_a_repeat(store: &Sqlite) {
                 _ => Some(Delivery::Unsure("perhaps".into())),
             };
             match delivery {
-                None => store.trying(&notice.id).await.unwrap(),
-                Some(delivery) => store.delivered(&notice.id, &delivery, at(1)).await.unwrap(),
+                None => store.trying(&notification.id).await.unwrap(),
+                Some(delivery) => store.delivered(&notification.id, &delivery, at(1)).await.unwrap(),
             }
             repeats.push(store.owed(words, 1).await.unwrap()[0].repeat);
         }
@@ -516,11 +531,11 @@ async fn a_commit_is_whole_or_not_at_all() {
     let file = File::new();
     let store = Sqlite::open(&file.url()).await.unwrap();
     let raw = sqlx::SqlitePool::connect(&file.url()).await.unwrap();
-    sqlx::raw_sql("DROP TABLE notices").execute(&raw).await.unwrap();
+    sqlx::raw_sql("DROP TABLE notifications").execute(&raw).await.unwrap();
     raw.close().await;
     let batch = Batch {
         incidents: vec![incident("shop", 1, 0, None)],
-        notices: vec![Notice::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
+        notifications: vec![Notification::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
         ..outcomes([outcome(1, "shop", 0, Verdict::Failed)])
     };
     assert!(store.commit(&batch).await.is_err());
@@ -596,15 +611,18 @@ async fn the_archive_is_read_in_pages(store: &Sqlite) {
         assert_eq!(numbers(&all), [1, 2, 3, 4, 5, 6], "in pages of {limit}");
     }
 
-    let notice = |opening, second| Notice::new(&incident("shop", opening, 0, None), Event::Opened, "a", at(second));
-    let notices = vec![notice(1, 5), notice(3, 20), notice(2, 10), notice(4, 40), notice(5, 41)];
-    store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+    let notification =
+        |opening, second| Notification::new(&incident("shop", opening, 0, None), Event::Opened, "a", at(second));
+    let notifications =
+        vec![notification(1, 5), notification(3, 20), notification(2, 10), notification(4, 40), notification(5, 41)];
+    store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
     store.delivered("shop:2#1@a", &Delivery::Failed("400".into()), at(60)).await.unwrap();
     let page = Page { since: at(10), until: at(40), limit: 2 };
     let first = store.told(&page, 0).await.unwrap();
     let rest = store.told(&page, first.last().unwrap().0).await.unwrap();
     assert!(store.told(&page, rest.last().unwrap().0).await.unwrap().is_empty());
-    let all: Vec<_> = first.iter().chain(&rest).map(|(_, kept)| (kept.notice.key.as_str(), &*kept.state)).collect();
+    let all: Vec<_> =
+        first.iter().chain(&rest).map(|(_, kept)| (kept.notification.key.as_str(), &*kept.state)).collect();
     assert_eq!(all, [("shop:3", "owed"), ("shop:2", "failed"), ("shop:4", "owed")]);
 
     assert_eq!(store.open_at(at(50)).await.unwrap(), None);

@@ -1,5 +1,5 @@
-//! Evidence: a plain folder, one folder per run. It takes nothing but what was masked. The folder as a whole is kept
-//! to a size and an age by [`EvidenceFolder::prune`].
+//! Evidence: a folder with one subfolder per run. It only accepts masked data. [`EvidenceFolder::prune`] limits the
+//! size and age of the folder as a whole.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -31,35 +31,35 @@ impl Default for Limits {
     }
 }
 
-/// What [`EvidenceFolder::prune`] removed.
+/// Result of [`EvidenceFolder::prune`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pruned {
-    /// Runs whose evidence is gone.
+    /// Number of runs whose evidence was removed.
     pub runs: usize,
-    /// How much that was.
+    /// Number of bytes removed.
     pub bytes: u64,
-    /// How much is left.
+    /// Number of bytes left.
     pub left: u64,
 }
 
-/// A folder of evidence.
+/// Folder with evidence.
 #[derive(Debug, Clone)]
 pub struct EvidenceFolder {
     root: PathBuf,
 }
 
 impl EvidenceFolder {
-    /// A folder; it is made when the first piece is written.
+    /// Creates a handle; the folder itself is created with the first piece.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Keeps a piece, which has no secrets in it any more; what is too large of a text is cut.
+    /// Stores a piece that contains no secrets any longer. Texts that are too long are truncated.
     pub async fn keep(
         &self,
         run: RunId,
@@ -67,7 +67,7 @@ impl EvidenceFolder {
         name: &str,
         piece: Masked<Vec<u8>>,
     ) -> std::io::Result<Evidence> {
-        // Half a picture shows nothing, and half a HAR is none.
+        // A truncated image or HAR would be unusable.
         let is_whole = matches!(
             kind,
             EvidenceKind::Screenshot | EvidenceKind::Difference | EvidenceKind::Frame | EvidenceKind::Har
@@ -89,7 +89,7 @@ impl EvidenceFolder {
         })
     }
 
-    /// Reads a piece. None when there is no such piece; names that lead out of the run's folder are refused.
+    /// Reads a piece. Returns `None` if it does not exist, or if the name leads out of the run's folder.
     pub async fn read(&self, run: RunId, name: &str) -> Option<Vec<u8>> {
         if name.is_empty() || name.contains(['/', '\\', '\0']) || name.starts_with('.') {
             return None;
@@ -97,17 +97,17 @@ impl EvidenceFolder {
         tokio::fs::read(self.root.join(run.to_string()).join(name)).await.ok()
     }
 
-    /// Removes what is too old, and beyond the size the oldest first. Spared are the runs of the last hour, and those
-    /// given. What cannot be removed stays, and is counted as left.
+    /// Removes evidence that is too old, and beyond the maximum size the oldest first. Protected are the runs of the
+    /// last hour and those in `spared`. Evidence that cannot be removed stays and is included in the bytes left.
     pub async fn prune(&self, limits: Limits, spared: HashSet<RunId>, now: SystemTime) -> std::io::Result<Pruned> {
         let root = self.root.clone();
         let done = tokio::task::spawn_blocking(move || prune(&root, limits, &spared, now));
         done.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
     }
 
-    /// Forgets a run.
+    /// Removes the evidence of a run.
     pub async fn forget(&self, run: RunId) {
-        // Most runs have no evidence; that its folder is not there is no problem.
+        // Most runs have no evidence, so that a missing folder is no error.
         let _ = tokio::fs::remove_dir_all(self.root.join(run.to_string())).await;
     }
 }
@@ -115,13 +115,13 @@ impl EvidenceFolder {
 fn prune(root: &Path, limits: Limits, spared: &HashSet<RunId>, now: SystemTime) -> std::io::Result<Pruned> {
     let entries = match std::fs::read_dir(root) {
         Ok(entries) => entries,
-        // It is made with the first piece.
+        // The folder is created with the first piece.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pruned::default()),
         Err(error) => return Err(error),
     };
     let mut found = Vec::new();
     for entry in entries.flatten() {
-        // What has another name than a run is none of ours.
+        // Entries that are not named like a run do not belong to wachta.
         let Some(run) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(RunId) else { continue };
         let pieces = std::fs::read_dir(entry.path()).into_iter().flatten().flatten();
         let bytes: u64 = pieces.filter_map(|piece| piece.metadata().ok()).map(|about| about.len()).sum();
@@ -141,7 +141,7 @@ fn prune(root: &Path, limits: Limits, spared: &HashSet<RunId>, now: SystemTime) 
     Ok(pruned)
 }
 
-/// When a run was planned: its id says so (RFC 9562, 5.7).
+/// Returns the time at which a run was planned, which is part of its id (RFC 9562, 5.7).
 fn begun(run: RunId) -> SystemTime {
     let since = run.0.get_timestamp().map(|stamp| {
         let (seconds, nanoseconds) = stamp.to_unix();

@@ -1,7 +1,7 @@
-//! What is remembered: runs, history, incidents, notices and evidence.
+//! The stored data of the agent: planned runs, outcomes, incidents, notifications and evidence.
 //!
-//! Narrow traits, so that a second database is one more file and a test can stand in between. Everything that one
-//! round of judging decides is written by one [`Runs::commit`], or nothing of it is.
+//! The traits are narrow, so that a second database needs only one more file and a test can wrap a store. Everything
+//! that one evaluation decides is written by one [`Runs::commit`], completely or not at all.
 
 mod buffer;
 pub mod evidence;
@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
-use crate::incident::{Change, Decision, Incident, Notice, Subject};
+use crate::incident::{Change, Decision, Incident, Notification, Subject};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::{Kind, ScenarioId};
@@ -24,36 +24,36 @@ use crate::scenario::{Kind, ScenarioId};
 pub use buffer::{Health, Metrics, Opener, STALLED_AFTER, WriteBuffer, Writer};
 pub use sqlite::{Sqlite, SqliteFile};
 
-/// Who has to change something before a failed call to the store can succeed.
+/// The party that has to change something before a failed call to the store can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreFault {
-    /// The surroundings: a full or read-only disk, a lock, a database that does not answer. The same call may succeed
+    /// The environment: a full or read-only disk, a lock, a database that does not respond. The same call may succeed
     /// later.
     Unavailable,
-    /// Another process, which holds a lock on the database.
+    /// Another process that holds a lock on the database.
     Locked,
-    /// The database itself: it is damaged, or is no database.
+    /// The database itself: it is damaged, or the file is not a database.
     Corrupt,
-    /// The data of the call: the database refuses it, and will refuse it again.
+    /// The data of the call: the database rejects it now and at every repetition.
     Refused,
 }
 
-/// Why a call to the store failed.
+/// Error of a call to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
-    /// What has to change before the call can succeed.
+    /// Cause of the error, which determines whether a repetition of the call can succeed.
     pub fault: StoreFault,
-    /// What the database said.
+    /// Error message of the database.
     pub message: String,
 }
 
 impl StoreError {
-    /// Describes data that the store cannot read or write.
+    /// Creates the error for data that the store cannot read or write.
     pub fn refused(message: impl Into<String>) -> Self {
         Self { fault: StoreFault::Refused, message: message.into() }
     }
 
-    /// Describes a store that cannot be reached, or cannot write, at present.
+    /// Creates the error for a store that is unreachable or cannot write at present.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { fault: StoreFault::Unavailable, message: message.into() }
     }
@@ -67,114 +67,116 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// What the store's calls give.
+/// Result of a call to the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// A run that is planned: written ahead of its due time, gone when its outcome is written.
+/// A planned run: stored ahead of its due time and deleted when its outcome is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
-    /// The run it will be.
+    /// Id of the run.
     pub run: RunId,
-    /// Of which scenario.
+    /// Id of the scenario to run.
     pub scenario: ScenarioId,
-    /// The scenario's name, to close the run with if the agent goes away.
+    /// Name of the scenario, needed to close the run if the agent stops during it.
     pub name: String,
-    /// What the scenario mainly is, for the same use.
+    /// Kind of the scenario, needed for the same purpose.
     pub kind: Kind,
-    /// Where the agent looks from.
+    /// Location of the agent.
     pub location: String,
-    /// When it is due.
+    /// Due time of the run.
     pub due_at: DateTime<Utc>,
 }
 
-/// A change of the delivery of a queued notice.
+/// A change in the delivery of a queued notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptChange {
-    /// An attempt begins: until its end is written it may have reached the receiver.
+    /// An attempt started. Until its end is written, it may have reached the receiver.
     Started,
     /// An attempt ended.
     Finished(Delivery),
 }
 
-/// A change of what is kept for a receiver under a dedup key; without a value it is deleted.
+/// A change of the receiver state stored under a dedup key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoChange {
-    /// The receiver's name.
+    /// Name of the receiver.
     pub receiver: String,
-    /// The dedup key.
+    /// Dedup key.
     pub key: String,
-    /// The new value.
+    /// New receiver state, or `None` to delete it.
     pub memo: Option<Json>,
-    /// When it changed.
+    /// Time of the change.
     pub at: DateTime<Utc>,
 }
 
-/// Prefix of the keys under which is noted, for a receiver, of which incidents nothing was delivered to it.
+/// Prefix of the receiver state keys that mark incidents of which no notification was delivered to a receiver.
 pub const UNDELIVERED: &str = "undelivered/";
 
-/// Returns the notes that a notice was given up which surely did not arrive, of the incidents that it would have opened.
-pub fn undelivered(notice: &Notice, at: DateTime<Utc>) -> impl Iterator<Item = MemoChange> {
-    notice.opened_keys().map(move |key| MemoChange {
-        receiver: notice.receiver.clone(),
+/// Returns the marks to store when `notification` is given up and surely did not arrive: one for each incident of which
+/// it would have been the first notification.
+pub fn undelivered(notification: &Notification, at: DateTime<Utc>) -> impl Iterator<Item = MemoChange> {
+    notification.opened_keys().map(move |key| MemoChange {
+        receiver: notification.receiver.clone(),
         key: format!("{UNDELIVERED}{key}"),
         memo: Some(Json::Bool(true)),
         at,
     })
 }
 
-/// Which store this is.
+/// Identity of a store, which distinguishes its dedup keys from those of other stores.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
-    /// A short random text, chosen when the store was made.
+    /// Short random text, chosen when the store was created.
     pub id: String,
-    /// Dedup keys that receivers know without the identity, since they were notified before the store had one.
+    /// Dedup keys without the identity, because receivers were notified under them before the store had one.
     pub unqualified: BTreeSet<String>,
 }
 
 impl Identity {
-    /// Returns the store's part of a dedup key; empty for keys that receivers know without one.
+    /// Returns the part of a dedup key that identifies the store, empty for keys that receivers have without it.
     pub fn of_key(&self, key: &str) -> &str {
         if self.unqualified.contains(key) { "" } else { &self.id }
     }
 }
 
-/// What one group commit writes, in one transaction.
+/// Contents of one group commit, written in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Runs that were planned.
+    /// Newly planned runs.
     pub intents: Vec<Intent>,
     /// Planned runs that will not take place.
     pub withdrawn: Vec<RunId>,
-    /// Runs that ended; their intents go.
+    /// Outcomes of finished runs; their planned runs are deleted.
     pub outcomes: Vec<Arc<Outcome>>,
-    /// What alerting remembers, by subject.
+    /// Alert states by subject.
     pub watches: Vec<(Subject, Json)>,
-    /// What else alerting remembers, by key: groups, silences; none: no longer.
+    /// Other alerting entries by key, such as notification groups and silences. `None` deletes an entry.
     pub memory: Vec<(String, Option<Json>)>,
     /// Incidents that opened, changed or resolved.
     pub incidents: Vec<Incident>,
-    /// What became of incidents, with numbers, in order.
+    /// Numbered changes of incidents, in order.
     pub changes: Vec<Arc<Change>>,
-    /// What was decided, in order.
+    /// Decisions of the alert pipeline, in order.
     pub decisions: Vec<Decision>,
-    /// What is owed, in order.
-    pub notices: Vec<Notice>,
-    /// Changes of deliveries: the notice's id, what happened, and when; in order.
+    /// Notifications to queue, in order.
+    pub notifications: Vec<Notification>,
+    /// Changes of deliveries, in order: id of the notification, change and time.
     pub attempts: Vec<(String, AttemptChange, DateTime<Utc>)>,
-    /// Changes of what is kept for receivers, in order.
+    /// Changes of receiver states, in order.
     pub memos: Vec<MemoChange>,
-    /// Check-ins: name, signal and time, in order.
+    /// Check-ins in order: name, signal and time.
     pub check_ins: Vec<(String, Beat, DateTime<Utc>)>,
-    /// How far the destinations of sinks have the outcomes, by the sink's name; without a number the sink is forgotten.
+    /// Numbers of the last outcomes that the destinations of sinks have, by the name of the sink. `None` deletes the
+    /// sink's position.
     pub positions: BTreeMap<String, Option<u64>>,
-    /// The identity that the store takes on, where it replaces another one.
+    /// New identity of the store, if it replaces the current one.
     pub identity: Option<Identity>,
-    /// The number of the commit, by which another connection recognises it; 0 for one without a number.
+    /// Number of the commit, by which another connection recognizes it; 0 for a commit without a number.
     pub number: i64,
 }
 
 impl Batch {
-    /// Whether there is nothing to write.
+    /// Returns whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.intents.is_empty()
             && self.withdrawn.is_empty()
@@ -184,7 +186,7 @@ impl Batch {
             && self.incidents.is_empty()
             && self.changes.is_empty()
             && self.decisions.is_empty()
-            && self.notices.is_empty()
+            && self.notifications.is_empty()
             && self.attempts.is_empty()
             && self.memos.is_empty()
             && self.check_ins.is_empty()
@@ -194,235 +196,236 @@ impl Batch {
     }
 }
 
-/// Runs: planned and ended.
+/// Planned and finished runs.
 #[async_trait]
 pub trait Runs: Send + Sync {
-    /// Writes all of it or nothing. Writing an outcome or a notice that is there already changes nothing.
+    /// Writes the whole batch or nothing. Outcomes and notifications that are already stored are not changed.
     async fn commit(&self, batch: &Batch) -> Result<()>;
 
-    /// Planned runs without an outcome.
+    /// Returns the planned runs of a location that have no outcome.
     async fn open_intents(&self, location: &str) -> Result<Vec<Intent>>;
 
-    /// Forgets outcomes that ended before, and incidents that resolved before, with all that belongs to them.
-    /// Gives the runs whose evidence goes with them.
+    /// Deletes the outcomes that ended and the incidents that resolved before the given time, with everything that
+    /// belongs to them. Returns the runs whose evidence is to be deleted as well.
     async fn prune(&self, before: DateTime<Utc>) -> Result<Vec<RunId>>;
 }
 
-/// A run in few words: what a list or a chart of many runs needs.
+/// Summary of a run: the values that a list or a chart of many runs needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recent {
-    /// The run.
+    /// Id of the run.
     pub run: RunId,
-    /// Of which scenario.
+    /// Id of the scenario.
     pub scenario: ScenarioId,
-    /// When it ended.
+    /// End of the run.
     pub ended_at: DateTime<Utc>,
-    /// How long it took.
+    /// Duration of the run.
     pub duration: Duration,
-    /// How it ended.
+    /// Verdict of the run.
     pub verdict: Verdict,
-    /// Why it is not `passed`.
+    /// Reason of a verdict other than `passed`.
     pub reason: Option<Reason>,
 }
 
-/// Which durations are asked for.
+/// Query for the durations of past runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Durations<'a> {
-    /// Of which scenario.
+    /// Id of the scenario.
     pub scenario: &'a str,
-    /// Where the agent looked from.
+    /// Location of the runs.
     pub location: &'a str,
-    /// Of which of its steps; none: of the runs as a whole.
+    /// Name of the step to measure, or `None` to measure whole runs.
     pub step: Option<&'a str>,
-    /// Of runs that ended since then.
+    /// Earliest end of the runs.
     pub since: DateTime<Utc>,
-    /// So many runs at most, the newest.
+    /// Maximum number of runs; the newest are returned.
     pub limit: u32,
 }
 
-/// Which runs are counted.
+/// Query that counts runs in time slots.
 #[derive(Debug, Clone, Copy)]
 pub struct Tallies<'a> {
-    /// Of which scenario.
+    /// Id of the scenario.
     pub scenario: &'a str,
-    /// Those that ended since then.
+    /// Earliest end of the runs.
     pub since: DateTime<Utc>,
-    /// In slots of so many seconds, at least one.
+    /// Length of a slot in seconds, at least 1.
     pub slot: i64,
 }
 
-/// How many runs of a slot said something of their target.
+/// Number of conclusive runs in a time slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
-    /// The slot's number: seconds since 1970 by its length.
+    /// Number of the slot: seconds since 1970 divided by the slot length.
     pub slot: i64,
-    /// All that passed, were degraded or failed.
+    /// Number of runs that passed, were degraded or failed.
     pub runs: u64,
-    /// Those that failed.
+    /// Number of runs that failed.
     pub failed: u64,
 }
 
-/// What happened before.
+/// Outcomes of past runs.
 #[async_trait]
 pub trait History: Send + Sync {
-    /// The last outcome of each scenario.
+    /// Returns the last outcome of each scenario.
     async fn latest(&self) -> Result<Vec<Outcome>>;
 
-    /// The last conclusive outcome of each scenario whose last one is not.
+    /// Returns the last conclusive outcome of each scenario whose last outcome is not conclusive.
     async fn latest_conclusive(&self) -> Result<Vec<Outcome>>;
 
-    /// Outcomes, newest first: of one scenario, or of all.
+    /// Returns the last outcomes of one scenario, or of all if `scenario` is `None`, newest first.
     async fn recent(&self, scenario: Option<&str>, limit: u32) -> Result<Vec<Outcome>>;
 
-    /// The last outcomes of each scenario, newest first within a scenario: one query for all of them.
+    /// Returns the last `limit` runs of each scenario, newest first within a scenario, in a single query.
     async fn recent_of_each(&self, limit: u32) -> Result<Vec<Recent>>;
 
-    /// When and how long runs of a scenario took that passed or were degraded, newest first: those of one location that
-    /// ended since then. With the name of a step that step in them, where it passed.
+    /// Returns the end times and durations of the passed and degraded runs that match the query, newest first. For a
+    /// step, the durations are those of the runs in which the step passed.
     async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>>;
 
-    /// Counts runs in slots, the oldest first; a slot without any is left out.
+    /// Counts runs in slots, oldest first. Slots without runs are omitted.
     async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>>;
 
-    /// One run.
+    /// Returns the outcome of a run, or `None` if it is not stored.
     async fn run(&self, run: RunId) -> Result<Option<Outcome>>;
 }
 
-/// A decision as it is kept: with how often it was made in a row.
+/// Stored decision, with the number of times in a row that it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptDecision {
-    /// The last of them.
+    /// Last of these decisions.
     pub decision: Decision,
-    /// When it was first made.
+    /// Time of the first of these decisions.
     pub first_at: DateTime<Utc>,
-    /// How often in a row.
+    /// Number of consecutive equal decisions.
     pub count: u64,
 }
 
-/// Incidents and what led to them.
+/// Incidents and the decisions about them.
 #[async_trait]
 pub trait Incidents: Send + Sync {
-    /// What alerting remembers, by subject.
+    /// Returns the alert states by subject.
     async fn watches(&self) -> Result<Vec<(Subject, Json)>>;
 
-    /// What else alerting remembers, by key.
+    /// Returns the other alerting entries by key.
     async fn memory(&self) -> Result<Vec<(String, Json)>>;
 
-    /// Incidents, newest first; the open ones come first.
+    /// Returns up to `limit` incidents: open ones first, newest first.
     async fn incidents(&self, limit: u32) -> Result<Vec<Incident>>;
 
-    /// One incident, by its dedup key.
+    /// Returns the incident with a dedup key.
     async fn incident(&self, key: &str) -> Result<Option<Incident>>;
 
-    /// Decisions about a subject, newest first.
+    /// Returns up to `limit` decisions about a subject, newest first.
     async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>>;
 }
 
-/// How a notice stands.
+/// A notification and the state of its delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoticeState {
-    /// The notice.
-    pub notice: Notice,
-    /// `owed`, `sent` or `failed`.
+pub struct NotificationRecord {
+    /// The notification.
+    pub notification: Notification,
+    /// State of the delivery: `queued`, `sent` or `failed`.
     pub state: String,
-    /// When it was sent or given up.
+    /// Time of the delivery, or of giving up.
     pub done_at: Option<DateTime<Utc>>,
-    /// Why it was given up, or why the last try failed.
+    /// Reason for giving up, or error of the last attempt.
     pub problem: Option<String>,
 }
 
-/// How a try to send a notice ended.
+/// Result of a delivery attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// The receiver took it.
+    /// The receiver accepted the notification.
     Sent,
-    /// The receiver surely did not take it; it stays owed.
+    /// The receiver surely did not accept the notification, which stays queued for another attempt.
     Refused(String),
-    /// It may have taken it or not; it stays owed.
+    /// The receiver may or may not have accepted the notification, which stays queued for another attempt.
     Unsure(String),
-    /// It never will; given up.
+    /// The notification cannot be delivered and was given up.
     Failed(String),
 }
 
-/// Notices that are owed.
+/// The outbox: stored notifications and the state of their delivery.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// What a receiver is owed, oldest first.
-    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notice>>;
+    /// Returns up to `limit` notifications queued for a receiver, oldest first.
+    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>>;
 
-    /// Everyone who is owed something.
+    /// Returns the names of all receivers with queued notifications.
     async fn creditors(&self) -> Result<Vec<String>>;
 
-    /// A try begins: from now until [`Outbox::delivered`] it may have reached the receiver.
-    async fn trying(&self, notice: &str) -> Result<()>;
+    /// Records the start of an attempt. From here until [`Outbox::delivered`], the notification may have reached the
+    /// receiver.
+    async fn trying(&self, notification: &str) -> Result<()>;
 
-    /// A try ended.
-    async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()>;
+    /// Records the end of an attempt.
+    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()>;
 
-    /// The notices of an incident, oldest first.
-    async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>>;
+    /// Returns the notifications of an incident, oldest first.
+    async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>>;
 
-    /// What has to be remembered of a key to tell a receiver more of it, such as the message that it stands in.
+    /// Returns the receiver state of a dedup key, such as the id of the message to update.
     async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>>;
 
-    /// All that is remembered for a receiver, by key.
+    /// Returns all receiver states of a receiver, by dedup key.
     async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>>;
 
-    /// Remembers it anew; none: forgets it.
+    /// Replaces the receiver state of a dedup key, or deletes it if `memo` is `None`.
     async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()>;
 }
 
-/// The code of a call that says no more than that it failed.
+/// Exit code of a check-in that reports a failure without an exit code.
 pub const FAILED: u8 = u8::MAX;
 
-/// A call of someone who must call in.
+/// Signal of a check-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
-    /// The work begins.
+    /// The job started.
     Started,
-    /// It has ended with this exit code; 0 is success.
+    /// The job ended with this exit code; 0 is success.
     Ended(u8),
 }
 
-/// What was heard of a name.
+/// Latest check-ins of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Heard {
-    /// When the work last began.
+    /// Last start of the job.
     pub started_at: Option<DateTime<Utc>>,
-    /// How it last ended.
+    /// Last end of the job.
     pub ended: Option<Ended>,
 }
 
-/// The end of some work.
+/// End of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// When.
+    /// Time of the end.
     pub at: DateTime<Utc>,
-    /// Its exit code; 0 is success.
+    /// Exit code; 0 is success.
     pub code: u8,
 }
 
-/// Who called in.
+/// Check-ins of heartbeats.
 #[async_trait]
 pub trait Beats: Send + Sync {
-    /// Someone calls in.
+    /// Records a check-in.
     async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()>;
 
-    /// What was heard of a name; none: nothing yet.
+    /// Returns the latest check-ins of a heartbeat, or `None` if there were none yet.
     async fn beats(&self, name: &str) -> Result<Option<Heard>>;
 }
 
-/// What has a number: outcomes, and changes of incidents.
+/// A numbered record: an outcome, or a change of an incident.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Recorded {
-    /// A run ended.
+    /// Outcome of a run.
     Outcome(Arc<Outcome>),
-    /// An incident changed.
+    /// Change of an incident.
     Change(Arc<Change>),
 }
 
 impl Recorded {
-    /// Its number.
+    /// Returns the number of the record.
     pub fn seq(&self) -> u64 {
         match self {
             Self::Outcome(outcome) => outcome.seq,
@@ -431,93 +434,93 @@ impl Recorded {
     }
 }
 
-/// What was recorded of a range of numbers.
+/// Records of a range of numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Numbered {
-    /// Outcomes and changes in the order of their numbers, which are their `seq`.
+    /// Outcomes and changes in the order of their numbers (`seq`).
     pub records: Vec<Recorded>,
-    /// The last number for which this is complete: what is absent up to here is not stored. One less than the first number
-    /// of the range where nothing can be said yet.
+    /// Last number for which `records` is complete: a number up to here that is absent is not stored. One less than the
+    /// first number of the range if nothing is certain yet.
     pub through: u64,
 }
 
-/// What sinks go on from: numbered outcomes and changes, and how far each destination has them.
+/// The data that sinks continue from: numbered outcomes and changes, and the position of each destination.
 #[async_trait]
 pub trait Positions: Send + Sync {
-    /// Returns what has the numbers from `from` to `to`, both included, at most `limit` records, the first ones.
+    /// Returns the first `limit` records with numbers from `from` to `to`, both included.
     async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<Numbered>;
 
-    /// Returns the position of every sink, by its name.
+    /// Returns the position of every sink, by name.
     async fn positions(&self) -> Result<BTreeMap<String, u64>>;
 
-    /// Returns the last number that was given to an outcome or a change; 0 where there was none.
+    /// Returns the last number given to an outcome or a change, 0 if there was none.
     async fn last_seq(&self) -> Result<u64>;
 
-    /// Writes positions; a sink without a number is forgotten.
+    /// Writes positions. `None` deletes the position of a sink.
     async fn set_positions(&self, positions: BTreeMap<String, Option<u64>>) -> Result<()>;
 }
 
-/// Which part of the archive is asked for.
+/// Part of the archive to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// From then on.
+    /// Start of the range, included.
     pub since: DateTime<Utc>,
-    /// Until then, itself included.
+    /// End of the range, included.
     pub until: DateTime<Utc>,
-    /// So many at most.
+    /// Maximum number of rows to return.
     pub limit: u32,
 }
 
-/// What happened within a span of time, page by page: whoever looks back reads no more at once than it can hold.
-/// No part of [`Store`], since no agent needs it.
+/// Access to past outcomes and notifications page by page, so that a reader never has to hold more than one page in
+/// memory. Not part of [`Store`], because the agent does not need it.
 #[async_trait]
 pub trait Archive: Send + Sync {
-    /// Runs in the order of their ends, those that ended at once in that of their ids; after the last one of the page
-    /// before.
+    /// Returns outcomes in the order of their ends, and by run id where several ended at the same time. Starts after
+    /// `after`, the last outcome of the previous page.
     async fn ended(&self, page: &Page, after: Option<&Outcome>) -> Result<Vec<Outcome>>;
 
-    /// Notices by when they became owed, in the order in which they were written, each with its number; after that of
-    /// the last one of the page before, which begins with 0.
-    async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NoticeState)>>;
+    /// Returns the notifications queued in the range in the order in which they were written, each with its row number.
+    /// Starts after the row number `after`: that of the last row of the previous page, or 0.
+    async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NotificationRecord)>>;
 
-    /// When the first of those incidents opened that were open at this point in time and opened before.
+    /// Returns the earliest opening time of the incidents that were open at `at`, or `None` if there were none.
     async fn open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>>;
 
-    /// Counts runs in slots as [`History::tallies`] does, but only those that ended before.
+    /// Counts runs in slots like [`History::tallies`], limited to runs that ended before `before`.
     async fn tallies_before(&self, asked: &Tallies<'_>, before: DateTime<Utc>) -> Result<Vec<Tally>>;
 }
 
-/// What deliveries and heartbeats need at hand, read once when a store is opened.
+/// Data that deliveries and heartbeats keep in memory, read once when a store is opened.
 #[derive(Debug, Default)]
 pub struct WorkingSet {
-    /// Which store it is.
+    /// Identity of the store.
     pub identity: Identity,
-    /// Queued notices in the order in which they were queued, each with its [`Uncertainty`].
-    pub queued: Vec<(Notice, Uncertainty)>,
-    /// What is kept for receivers: receiver, dedup key, value, and when it was kept.
+    /// Queued notifications in the order of queuing, each with its [`Uncertainty`].
+    pub queued: Vec<(Notification, Uncertainty)>,
+    /// Receiver states: receiver, dedup key, value and time of the last change.
     pub memos: Vec<(String, String, Json, DateTime<Utc>)>,
-    /// Who checked in.
+    /// Latest check-ins by name of the heartbeat.
     pub check_ins: Vec<(String, Heard)>,
-    /// How far the destinations of sinks have the outcomes.
+    /// Number of the last outcome that the destination of each sink has.
     pub positions: BTreeMap<String, u64>,
-    /// The last number that was given to an outcome.
+    /// Last number given to an outcome or a change.
     pub last_seq: u64,
 }
 
-/// Whether attempts to deliver a notice may have reached the receiver.
+/// Whether delivery attempts of a notification may have reached the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Uncertainty {
-    /// None did.
+    /// No attempt did.
     #[default]
     None,
-    /// One is under way.
+    /// The attempt in progress may have.
     Attempt,
-    /// An earlier one may have, which no later refusal undoes.
+    /// An earlier attempt may have; a later rejection does not undo that.
     Earlier,
 }
 
 impl Uncertainty {
-    /// Returns what follows from a change of the delivery. The end of a delivery leaves it as it is.
+    /// Returns the uncertainty after a change of the delivery. The final end of a delivery leaves it unchanged.
     #[must_use]
     pub fn after(self, change: &AttemptChange) -> Self {
         match change {
@@ -529,27 +532,27 @@ impl Uncertainty {
     }
 }
 
-/// A database that a [`WriteBuffer`] writes to.
+/// Database that a [`WriteBuffer`] writes to.
 #[async_trait]
 pub trait Database: Store + Positions {
-    /// Reads what deliveries and heartbeats need at hand. Rows that cannot be read are logged and left out.
+    /// Reads the data that deliveries and heartbeats keep in memory. Rows that cannot be read are logged and skipped.
     async fn working_set(&self) -> Result<WorkingSet>;
 
-    /// Reads all pages that alerting goes on from, by a connection that is opened for it, so that damage is found.
+    /// Reads all database pages that alerting depends on through a new connection, to detect damage.
     async fn check(&self) -> Result<()>;
 
-    /// Reads the number of the last commit by a connection that is opened for it, so that a commit which only its own
-    /// connection can see is noticed.
+    /// Reads the number of the last commit through a new connection, to detect a commit that only its own connection
+    /// can see.
     async fn last_commit(&self) -> Result<i64>;
 
-    /// Returns whether the database is still where it was opened: not deleted, moved or replaced.
+    /// Returns whether the database is still at the path where it was opened: not deleted, moved or replaced.
     fn is_in_place(&self) -> bool;
 
     /// Closes all connections.
     async fn close(&self);
 }
 
-/// All that is remembered.
+/// All stored data of the agent.
 pub trait Store: Runs + History + Incidents + Outbox + Beats {}
 
 impl<T: Runs + History + Incidents + Outbox + Beats> Store for T {}

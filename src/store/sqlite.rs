@@ -1,7 +1,7 @@
-//! The embedded store: SQLite in write-ahead mode, one writer, nothing to install.
+//! Embedded store: SQLite in write-ahead mode, with one writer and without any installation.
 //!
-//! Invariants: a connection on which a call failed is thrown away, since what SQLite rolled back by itself and what the
-//! driver believes to be open may differ; a row that cannot be read is logged and left out of lists.
+//! Invariants: a connection is closed after a failed call, because SQLite's own rollback and the driver's view of open
+//! transactions may differ; a row that cannot be read is logged and skipped in lists.
 
 mod salvage;
 mod write;
@@ -26,29 +26,30 @@ use sqlx::{Connection as _, Row as _, SqlSafeStr as _, SqliteConnection, SqliteP
 
 use super::{
     Archive, AttemptChange, Batch, Beat, Beats, Database, Delivery, Durations, Ended, Heard, History, Identity,
-    Incidents, Intent, KeptDecision, MemoChange, NoticeState, Numbered, Opener, Outbox, Page, Positions, Recent,
+    Incidents, Intent, KeptDecision, MemoChange, NotificationRecord, Numbered, Opener, Outbox, Page, Positions, Recent,
     Recorded, Result, Runs, StoreError, StoreFault, Tallies, Tally, Uncertainty, WorkingSet,
 };
-use crate::incident::{Decision, Incident, Notice, Subject};
+use crate::incident::{Decision, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId};
 
-/// The version of the tables after all migrations; a file of a newer one is refused, not guessed at.
-const SCHEMA_VERSION: i64 = 4;
-/// How the tables came about, oldest first. A migration that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+/// Version of the tables after all migrations. A file with a newer version is rejected.
+const SCHEMA_VERSION: i64 = 5;
+/// Migrations of the tables, oldest first. A released migration is never changed.
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "tables", include_str!("migrations/sqlite/0001_tables.sql")),
     (2, "identity", include_str!("migrations/sqlite/0002_identity.sql")),
     (3, "positions", include_str!("migrations/sqlite/0003_positions.sql")),
     (4, "changes", include_str!("migrations/sqlite/0004_changes.sql")),
+    (5, "words", include_str!("migrations/sqlite/0005_words.sql")),
 ];
-/// How long a call waits for a lock that another process holds.
+/// Maximum time that a call waits for a lock held by another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long opening pauses before it tries again where SQLite does not wait by itself.
+/// Delay between attempts to open the file where SQLite itself does not wait.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// How long a call waits for a connection.
+/// Maximum time that a call waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The scenarios that have outcomes, found by jumping through the index: a `DISTINCT` would read all of it.
+/// Selects the scenarios with outcomes by skipping through the index; a `DISTINCT` would read all of it.
 macro_rules! each {
     () => {
         "WITH RECURSIVE s (scenario) AS (SELECT min(scenario) FROM outcomes UNION ALL
@@ -56,7 +57,7 @@ macro_rules! each {
     };
 }
 
-/// The last runs of a scenario at a location since then that passed or were degraded.
+/// Selects the last passed and degraded runs of a scenario at a location since a given time.
 macro_rules! good {
     () => {
         "FROM outcomes WHERE scenario = ?1 AND location = ?2 AND ended_at >= ?3
@@ -64,15 +65,15 @@ macro_rules! good {
     };
 }
 
-/// What a database file begins with.
+/// First bytes of a database file.
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
-/// Reads every page that alerting goes on from, and those that the next outcomes go to.
+/// Queries that read every page that alerting depends on, and the pages to which the next outcomes are written.
 const CHECKS: [&str; 8] = [
-    "SELECT count(*), total(length(body)) FROM watches",
-    "SELECT count(*), total(length(body)) FROM memory",
+    "SELECT count(*), total(length(body)) FROM alert_states",
+    "SELECT count(*), total(length(body)) FROM alerting_entries",
     "SELECT count(*), total(length(body)) FROM incidents",
-    "SELECT count(*), total(length(kind)) FROM intents",
+    "SELECT count(*), total(length(kind)) FROM planned_runs",
     concat!(
         each!(),
         "SELECT total(length(o.body)) FROM s JOIN outcomes AS o ON o.run =
@@ -80,17 +81,17 @@ const CHECKS: [&str; 8] = [
     ),
     "SELECT ended_at FROM outcomes ORDER BY ended_at DESC LIMIT 1",
     "SELECT length(body) FROM outcomes ORDER BY rowid DESC LIMIT 1",
-    "SELECT count(*), total(length(body)) FROM notices WHERE state = 'owed'",
+    "SELECT count(*), total(length(body)) FROM notifications WHERE state = 'queued'",
 ];
 
-/// The embedded store.
+/// Embedded store.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
-    /// One connection, so that writers never wait for each other's locks.
+    /// A single connection, so that writers never wait for each other's locks.
     writer: SqlitePool,
     readers: SqlitePool,
     options: SqliteConnectOptions,
-    /// The file and its device and inode when it was opened; `None` for a database in memory.
+    /// The file with its device and inode when it was opened; `None` for a database in memory.
     file: Option<(PathBuf, u64, u64)>,
 }
 
@@ -98,7 +99,7 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         let fault = match &error {
-            // https://www.sqlite.org/rescode.html; the lowest byte is the primary code.
+            // See <https://www.sqlite.org/rescode.html>; the lowest byte is the primary code.
             E::Database(database) => {
                 match database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff {
                     5 | 6 => StoreFault::Locked,
@@ -115,17 +116,17 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// The file of an embedded store, which a [`super::WriteBuffer`] opens again when it has to.
+/// File of an embedded store, which [`super::WriteBuffer`] reopens when necessary.
 #[derive(Debug, Clone)]
 pub struct SqliteFile {
     url: String,
-    /// Whether the file is known to be an agent's: only then it is set aside when it is damaged.
+    /// Whether the file is known to belong to an agent. Only then it is set aside if it is damaged.
     is_ours: Arc<AtomicBool>,
 }
 
 impl SqliteFile {
-    /// Names the store `sqlite:FILE` or `sqlite::memory:`. `is_ours` says that an agent had it before; one that was
-    /// opened is an agent's as well.
+    /// Creates an opener for `sqlite:FILE` or `sqlite::memory:`. `is_ours` states that an agent used the file before,
+    /// which also holds after it was opened once.
     pub fn new(url: &str, is_ours: bool) -> Self {
         Self { url: url.to_owned(), is_ours: Arc::new(AtomicBool::new(is_ours)) }
     }
@@ -171,12 +172,12 @@ impl Opener for SqliteFile {
 }
 
 impl Sqlite {
-    /// Opens `sqlite:FILE` or `sqlite::memory:`, and makes its tables or brings them up to date.
+    /// Opens `sqlite:FILE` or `sqlite::memory:`, and creates or migrates its tables.
     pub async fn open(url: &str) -> Result<Self> {
         let until = Instant::now() + BUSY_TIMEOUT;
         loop {
             match Self::open_tables(url).await {
-                // SQLite does not wait when another connection changes the journal of the file.
+                // SQLite does not wait if another connection changes the journal mode of the file.
                 Err(error) if error.fault == StoreFault::Locked && Instant::now() < until => {
                     tokio::time::sleep(LOCK_PAUSE).await;
                 }
@@ -190,9 +191,9 @@ impl Sqlite {
         let options = SqliteConnectOptions::from_str(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // A group commit is rare enough to wait for the disk: what was decided survives a power cut.
+            // Group commits are rare enough to wait for the disk, so that decisions survive a power failure.
             .synchronous(SqliteSynchronous::Full)
-            // What a statement needs for itself makes no files.
+            // Avoids temporary files.
             .pragma("temp_store", "MEMORY")
             .busy_timeout(BUSY_TIMEOUT);
         let pool =
@@ -203,7 +204,7 @@ impl Sqlite {
             return Err(newer(version));
         }
         migrate(&writer, version).await?;
-        // A database in memory belongs to its one connection.
+        // A database in memory exists only in its single connection.
         let readers = if memory {
             writer.clone()
         } else {
@@ -213,15 +214,15 @@ impl Sqlite {
         Ok(Self { writer, readers, options, file })
     }
 
-    /// Whether the file itself begins as it must. While there is a log, its copy of the first page is read instead; a start
-    /// after a crash needs the one in the file (<https://www.sqlite.org/fileformat.html#the_database_header>).
+    /// Checks the header of the file itself. While there is a log, SQLite reads its copy of the first page instead, but
+    /// a start after a crash needs the one in the file (<https://www.sqlite.org/fileformat.html#the_database_header>).
     fn has_header(&self) -> Result<()> {
         let Some((path, ..)) = &self.file else { return Ok(()) };
         let mut header = [0; HEADER.len()];
         let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
         match read {
             Ok(()) if header == *HEADER => Ok(()),
-            // Nothing is in the file before the first checkpoint.
+            // The file is empty before the first checkpoint.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
             Ok(()) => {
                 let message = format!("{}: the file does not begin as a database", path.display());
@@ -231,7 +232,7 @@ impl Sqlite {
         }
     }
 
-    /// Reads by a connection that is opened for it; a database in memory has no other than its own.
+    /// Reads through a new connection. A database in memory only has its single connection.
     async fn by_another_connection<T>(&self, read: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
         if self.file.is_none() {
             return read(&mut *self.writer.acquire().await?).await;
@@ -243,7 +244,7 @@ impl Sqlite {
         read
     }
 
-    /// Writes by the one connection for writing, which is thrown away when that fails.
+    /// Writes through the single writing connection, which is closed after an error.
     async fn write<T>(&self, write: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
         let mut connection = self.writer.acquire().await?;
         let done = write(&mut connection).await;
@@ -253,7 +254,7 @@ impl Sqlite {
         done
     }
 
-    /// Opens `sqlite:FILE` to be read only, also while an agent writes to it. Nothing is made that is not there.
+    /// Opens `sqlite:FILE` for reading, even while an agent writes to it. No file is created.
     pub async fn open_to_read(url: &str) -> Result<Self> {
         let open = async || {
             let options = SqliteConnectOptions::from_str(url)?.read_only(true).busy_timeout(BUSY_TIMEOUT * 5);
@@ -262,13 +263,13 @@ impl Sqlite {
         open().await.map_err(|error| does_not_open(url, &error))
     }
 
-    /// Opens `sqlite:FILE` to be read only although nothing can be written: not even the index of its log, which readers
-    /// share and which is made anew after a clean end (<https://www.sqlite.org/wal.html#read_only_databases>).
+    /// Opens `sqlite:FILE` for reading when nothing can be written, not even the index of the log, which readers share
+    /// and which is recreated after a clean shutdown (<https://www.sqlite.org/wal.html#read_only_databases>).
     async fn open_unwritable(url: &str) -> Result<Self> {
         let options = SqliteConnectOptions::from_str(url)?.busy_timeout(BUSY_TIMEOUT);
         let read_only = options.read_only(true);
         let log = std::fs::metadata(with_ending(read_only.get_filename(), "-wal"));
-        // Without a log, all that was written is in the file itself.
+        // Without a log, all written data is in the file itself.
         let has_log = log.map_or_else(|error| error.kind() != ErrorKind::NotFound, |log| log.len() > 0);
         let opened = match Self::open_tables_to_read(read_only.clone()).await {
             Err(_) if !has_log => Self::open_tables_to_read(read_only.clone().immutable(true)).await,
@@ -292,14 +293,14 @@ impl Sqlite {
         }
     }
 
-    /// Closes the file; what is written is written.
+    /// Closes the file. All written data is kept.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }
 
     async fn count(&self, asked: &Tallies<'_>, before: i64) -> Result<Vec<Tally>> {
-        // Answered by the index alone.
+        // Answered from the index alone.
         let rows = sqlx::query(
             "SELECT ended_at / ?1, count(*), sum(verdict = 'failed') FROM outcomes
              WHERE scenario = ?2 AND ended_at >= ?3 AND ended_at < ?4 AND verdict <> 'unknown' GROUP BY 1 ORDER BY 1",
@@ -337,7 +338,7 @@ fn with_ending(file: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The file with its device and inode.
+/// Returns the file with its device and inode.
 fn place(options: &SqliteConnectOptions) -> Result<(PathBuf, u64, u64)> {
     let path = options.get_filename().to_path_buf();
     let metadata = std::fs::metadata(&path).map_err(|e| StoreError::unavailable(e.to_string()))?;
@@ -352,15 +353,16 @@ fn does_not_open(url: &str, error: &StoreError) -> StoreError {
     StoreError { message: format!("{url} does not open: {}", error.message), fault: error.fault }
 }
 
-/// Brings the tables up to date, in one transaction that keeps others out: the migrator takes no lock of SQLite's, and
-/// of two that open one new file each would make its tables. `version` is that of the tables.
+/// Migrates the tables in one transaction that locks out others, because the migrator itself does not take an SQLite
+/// lock, and two processes that open one new file would both create its tables. `version` is the current version of the
+/// tables.
 async fn migrate(pool: &SqlitePool, version: i64) -> Result<()> {
     let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
     let migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
     let done = if version == SCHEMA_VERSION {
-        // Only compared, without a lock to wait for.
+        // Only a comparison, without waiting for a lock.
         migrator.run_direct(None, &mut *pool.acquire().await?, false).await
     } else {
         let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -377,7 +379,7 @@ async fn migrate(pool: &SqlitePool, version: i64) -> Result<()> {
     })
 }
 
-/// Reads rows one by one; one that cannot be read is logged, named by its first column, and left out.
+/// Reads rows one by one. A row that cannot be read is logged, identified by its first column, and skipped.
 fn readable<T>(rows: &[SqliteRow], what: &str, read: impl Fn(&SqliteRow) -> Result<T>) -> Vec<T> {
     let read = |row: &SqliteRow| {
         read(row)
@@ -403,7 +405,7 @@ fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| StoreError::refused(e.to_string()))
 }
 
-/// A verdict or reason out of its name.
+/// Parses the name of a verdict or reason.
 fn word<T: DeserializeOwned>(name: &str) -> Result<T> {
     serde_json::from_value(name.into()).map_err(|e| StoreError::refused(format!("a row does not read: {e}")))
 }
@@ -422,7 +424,7 @@ fn seconds(seconds: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|e| StoreError::refused(format!("a duration does not read: {e}")))
 }
 
-/// Reads what is known of someone who checks in: the last start, the last end, its exit code, from a column on.
+/// Reads the latest check-ins of a heartbeat: last start, last end and its exit code, starting at a column.
 fn check_in(row: &SqliteRow, from: usize) -> Result<Heard> {
     let code: Option<u8> = row.try_get(from + 2)?;
     let ended: Option<i64> = row.try_get(from + 1)?;
@@ -432,10 +434,10 @@ fn check_in(row: &SqliteRow, from: usize) -> Result<Heard> {
     })
 }
 
-/// How a notice stands: body, state, `done_at`, problem.
-fn state(row: &SqliteRow) -> Result<NoticeState> {
-    Ok(NoticeState {
-        notice: body(row, 0)?,
+/// Reads a notification with its delivery state: body, state, `done_at`, problem.
+fn state(row: &SqliteRow) -> Result<NotificationRecord> {
+    Ok(NotificationRecord {
+        notification: body(row, 0)?,
         state: row.try_get(1)?,
         done_at: row.try_get::<Option<i64>, _>(2)?.map(time),
         problem: row.try_get(3)?,
@@ -449,11 +451,12 @@ impl Runs for Sqlite {
     }
 
     async fn open_intents(&self, location: &str) -> Result<Vec<Intent>> {
-        let rows =
-            sqlx::query("SELECT run, scenario, name, kind, due_at FROM intents WHERE location = ? ORDER BY due_at")
-                .bind(location.to_owned())
-                .fetch_all(&self.readers)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT run, scenario, name, kind, due_at FROM planned_runs WHERE location = ? ORDER BY due_at",
+        )
+        .bind(location.to_owned())
+        .fetch_all(&self.readers)
+        .await?;
         Ok(readable(&rows, "a planned run", |row| {
             Ok(Intent {
                 run: run_id(row)?,
@@ -471,10 +474,10 @@ impl Runs for Sqlite {
     }
 }
 
-/// Deletes what is older, and returns the runs whose evidence goes with it.
+/// Deletes old data, and returns the runs whose evidence is to be deleted as well.
 async fn prune(connection: &mut SqliteConnection, before: DateTime<Utc>) -> Result<Vec<RunId>> {
     let mut tx = connection.begin().await?;
-    // The last outcome of a scenario stays, however old: metrics and the page begin with it.
+    // The last outcome of a scenario is kept, regardless of its age, because metrics and the page start with it.
     let rows = sqlx::query(
             "DELETE FROM outcomes WHERE ended_at < ?1 AND EXISTS
              (SELECT 1 FROM outcomes newer WHERE newer.scenario = outcomes.scenario AND newer.ended_at > outcomes.ended_at)
@@ -484,11 +487,11 @@ async fn prune(connection: &mut SqliteConnection, before: DateTime<Utc>) -> Resu
         .fetch_all(&mut *tx)
         .await?;
     for query in [
-        "DELETE FROM notices WHERE state <> 'owed' AND incident IN (SELECT id FROM incidents WHERE resolved_at < ?)",
-        "DELETE FROM incidents WHERE resolved_at < ? AND NOT EXISTS (SELECT 1 FROM notices WHERE notices.incident = incidents.id)",
+        "DELETE FROM notifications WHERE state <> 'queued' AND incident IN (SELECT id FROM incidents WHERE resolved_at < ?)",
+        "DELETE FROM incidents WHERE resolved_at < ? AND NOT EXISTS (SELECT 1 FROM notifications WHERE notifications.incident = incidents.id)",
         "DELETE FROM incident_changes WHERE at < ?",
         "DELETE FROM decisions WHERE last_at < ?",
-        "DELETE FROM memos WHERE kept_at < ?",
+        "DELETE FROM receiver_states WHERE kept_at < ?",
     ] {
         sqlx::query(query).bind(micros(before)).execute(&mut *tx).await?;
     }
@@ -599,14 +602,14 @@ impl History for Sqlite {
 #[async_trait]
 impl Incidents for Sqlite {
     async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
-        let rows = sqlx::query("SELECT subject, body FROM watches").fetch_all(&self.readers).await?;
+        let rows = sqlx::query("SELECT subject, body FROM alert_states").fetch_all(&self.readers).await?;
         Ok(readable(&rows, "the alerting state of a subject", |row| {
             Ok((Subject(row.try_get::<&str, _>(0)?.into()), body(row, 1)?))
         }))
     }
 
     async fn memory(&self) -> Result<Vec<(String, Json)>> {
-        let rows = sqlx::query("SELECT key, body FROM memory ORDER BY key").fetch_all(&self.readers).await?;
+        let rows = sqlx::query("SELECT key, body FROM alerting_entries ORDER BY key").fetch_all(&self.readers).await?;
         Ok(readable(&rows, "an entry of alerting", |row| Ok((row.try_get(0)?, body(row, 1)?))))
     }
 
@@ -645,45 +648,47 @@ impl Incidents for Sqlite {
 
 #[async_trait]
 impl Outbox for Sqlite {
-    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notice>> {
+    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
         let rows = sqlx::query(
-            "SELECT body, uncertain FROM notices WHERE receiver = ? AND state = 'owed' ORDER BY seq LIMIT ?",
+            "SELECT body, uncertain FROM notifications WHERE receiver = ? AND state = 'queued' ORDER BY seq LIMIT ?",
         )
         .bind(receiver.to_owned())
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        Ok(readable(&rows, "a queued notice", |row| {
-            Ok(Notice { repeat: row.try_get::<i64, _>(1)? > 0, ..body(row, 0)? })
+        Ok(readable(&rows, "a queued notification", |row| {
+            Ok(Notification { repeat: row.try_get::<i64, _>(1)? > 0, ..body(row, 0)? })
         }))
     }
 
     async fn creditors(&self) -> Result<Vec<String>> {
-        let rows =
-            sqlx::query("SELECT DISTINCT receiver FROM notices WHERE state = 'owed'").fetch_all(&self.readers).await?;
+        let rows = sqlx::query("SELECT DISTINCT receiver FROM notifications WHERE state = 'queued'")
+            .fetch_all(&self.readers)
+            .await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    async fn trying(&self, notice: &str) -> Result<()> {
-        let attempts = vec![(notice.to_owned(), AttemptChange::Started, Utc::now())];
+    async fn trying(&self, notification: &str) -> Result<()> {
+        let attempts = vec![(notification.to_owned(), AttemptChange::Started, Utc::now())];
         self.commit(&Batch { attempts, ..Batch::default() }).await
     }
 
-    async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
-        let attempts = vec![(notice.to_owned(), AttemptChange::Finished(delivery.clone()), at)];
+    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
+        let attempts = vec![(notification.to_owned(), AttemptChange::Finished(delivery.clone()), at)];
         self.commit(&Batch { attempts, ..Batch::default() }).await
     }
 
-    async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>> {
-        let rows = sqlx::query("SELECT body, state, done_at, problem FROM notices WHERE incident = ? ORDER BY seq")
-            .bind(incident.to_owned())
-            .fetch_all(&self.readers)
-            .await?;
-        Ok(readable(&rows, "a notice", state))
+    async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>> {
+        let rows =
+            sqlx::query("SELECT body, state, done_at, problem FROM notifications WHERE incident = ? ORDER BY seq")
+                .bind(incident.to_owned())
+                .fetch_all(&self.readers)
+                .await?;
+        Ok(readable(&rows, "a notification", state))
     }
 
     async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
-        let row = sqlx::query("SELECT body FROM memos WHERE receiver = ? AND key = ?")
+        let row = sqlx::query("SELECT body FROM receiver_states WHERE receiver = ? AND key = ?")
             .bind(receiver.to_owned())
             .bind(key.to_owned())
             .fetch_optional(&self.readers)
@@ -692,7 +697,7 @@ impl Outbox for Sqlite {
     }
 
     async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
-        let rows = sqlx::query("SELECT key, body FROM memos WHERE receiver = ? ORDER BY key")
+        let rows = sqlx::query("SELECT key, body FROM receiver_states WHERE receiver = ? ORDER BY key")
             .bind(receiver.to_owned())
             .fetch_all(&self.readers)
             .await?;
@@ -712,7 +717,7 @@ impl Beats for Sqlite {
     }
 
     async fn beats(&self, name: &str) -> Result<Option<Heard>> {
-        let row = sqlx::query("SELECT started_at, ended_at, code FROM beats WHERE name = ?")
+        let row = sqlx::query("SELECT started_at, ended_at, code FROM check_ins WHERE name = ?")
             .bind(name.to_owned())
             .fetch_optional(&self.readers)
             .await?;
@@ -723,7 +728,7 @@ impl Beats for Sqlite {
 #[async_trait]
 impl Archive for Sqlite {
     async fn ended(&self, page: &Page, after: Option<&Outcome>) -> Result<Vec<Outcome>> {
-        // The index by time has the run as well, since it is the table's key: nothing is sorted.
+        // The index by time contains the run as well, because it is the primary key, so that nothing has to be sorted.
         let (at, run) =
             after.map_or((page.since, String::new()), |outcome| (outcome.ended_at, outcome.run.to_string()));
         let rows = sqlx::query(
@@ -738,10 +743,10 @@ impl Archive for Sqlite {
         Ok(readable(&rows, "an outcome", |row| body(row, 0)))
     }
 
-    async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NoticeState)>> {
+    async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NotificationRecord)>> {
         let rows = sqlx::query(
-            "SELECT body, state, done_at, problem, seq FROM notices
-             WHERE seq > ? AND owed_at BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+            "SELECT body, state, done_at, problem, seq FROM notifications
+             WHERE seq > ? AND queued_at BETWEEN ? AND ? ORDER BY seq LIMIT ?",
         )
         .bind(after)
         .bind(micros(page.since))
@@ -749,7 +754,7 @@ impl Archive for Sqlite {
         .bind(page.limit)
         .fetch_all(&self.readers)
         .await?;
-        Ok(readable(&rows, "a notice", |row| Ok((row.try_get(4)?, state(row)?))))
+        Ok(readable(&rows, "a notification", |row| Ok((row.try_get(4)?, state(row)?))))
     }
 
     async fn open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
@@ -794,7 +799,7 @@ impl Positions for Sqlite {
     }
 
     async fn last_seq(&self) -> Result<u64> {
-        // The newest outcome is never pruned, but a store in place of a damaged one has positions alone.
+        // The newest outcome is never pruned, but a store that replaced a damaged one only has positions.
         let query = "SELECT max(coalesce((SELECT max(seq) FROM outcomes WHERE seq IS NOT NULL), 0),
                      coalesce((SELECT max(seq) FROM incident_changes), 0),
                      coalesce((SELECT max(seq) FROM positions), 0))";
@@ -806,7 +811,7 @@ impl Positions for Sqlite {
     }
 }
 
-/// A number of an outcome as the database has it.
+/// Converts the number of a record for the database.
 fn number(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
@@ -817,10 +822,10 @@ impl Database for Sqlite {
         let id: String = sqlx::query("SELECT identity FROM store").fetch_one(&self.readers).await?.try_get(0)?;
         let rows = sqlx::query("SELECT key FROM unqualified_keys").fetch_all(&self.readers).await?;
         let unqualified = readable(&rows, "a key", |row| Ok(row.try_get(0)?)).into_iter().collect();
-        let rows = sqlx::query("SELECT id, body, uncertain FROM notices WHERE state = 'owed' ORDER BY seq")
+        let rows = sqlx::query("SELECT id, body, uncertain FROM notifications WHERE state = 'queued' ORDER BY seq")
             .fetch_all(&self.readers)
             .await?;
-        let queued = readable(&rows, "a queued notice", |row| {
+        let queued = readable(&rows, "a queued notification", |row| {
             let uncertainty = match row.try_get(2)? {
                 0 => Uncertainty::None,
                 1 => Uncertainty::Attempt,
@@ -828,18 +833,20 @@ impl Database for Sqlite {
             };
             Ok((body(row, 1)?, uncertainty))
         });
-        let rows = sqlx::query("SELECT receiver, key, body, kept_at FROM memos").fetch_all(&self.readers).await?;
+        let rows =
+            sqlx::query("SELECT receiver, key, body, kept_at FROM receiver_states").fetch_all(&self.readers).await?;
         let memos = readable(&rows, "the state of a receiver", |row| {
             Ok((row.try_get(0)?, row.try_get(1)?, body(row, 2)?, time(row.try_get(3)?)))
         });
-        let rows = sqlx::query("SELECT name, started_at, ended_at, code FROM beats").fetch_all(&self.readers).await?;
+        let rows =
+            sqlx::query("SELECT name, started_at, ended_at, code FROM check_ins").fetch_all(&self.readers).await?;
         let check_ins = readable(&rows, "a check-in", |row| Ok((row.try_get(0)?, check_in(row, 1)?)));
         let (positions, last_seq) = (self.positions().await?, self.last_seq().await?);
         Ok(WorkingSet { identity: Identity { id, unqualified }, queued, memos, check_ins, positions, last_seq })
     }
 
     async fn check(&self) -> Result<()> {
-        // A connection that was open before may have pages in memory that are damaged on the disk.
+        // An existing connection may have cached pages that are damaged on the disk.
         self.by_another_connection(async |connection| {
             for query in CHECKS {
                 sqlx::query(query).fetch_optional(&mut *connection).await?;

@@ -1,4 +1,4 @@
-//! Whether a value is what a matcher says.
+//! Evaluates matchers on values.
 
 use std::sync::Arc;
 
@@ -11,27 +11,27 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Matcher, Pattern, Schema, Value};
 
-/// So much of what does not fit a schema is told, in characters.
+/// Maximum length of a reported schema violation, in characters.
 const SHOWN: usize = 200;
 
-/// What a matcher is held against.
+/// Actual value that a matcher is applied to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
-    /// Nothing is there.
+    /// There is no value.
     Nothing,
     /// One value.
     One(Json),
-    /// Several values, as a JSONPath may find them.
+    /// Several values, such as those found by a JSONPath.
     Many(Vec<Json>),
 }
 
 impl Seen {
-    /// A text.
+    /// Creates a text value.
     pub fn text(text: impl Into<String>) -> Self {
         Self::One(Json::String(text.into()))
     }
 
-    /// As people read it, in full: what is shown is cut only after it was masked.
+    /// Formats the value for users, in full: it is truncated only after masking.
     pub fn show(&self) -> String {
         match self {
             Self::Nothing => "nothing".into(),
@@ -41,7 +41,7 @@ impl Seen {
     }
 }
 
-/// A text cut to so many characters, with a mark where it was cut.
+/// Truncates a text to a number of characters and marks where it was cut.
 pub fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -49,39 +49,39 @@ pub fn cut(text: &str, characters: usize) -> String {
     }
 }
 
-/// A matcher with its names filled in: what is expected, ready to be held against values.
+/// A matcher with resolved names.
 #[derive(Debug, Clone)]
 pub enum Filled {
-    /// The same value.
+    /// Equals this value.
     Equals(Json),
-    /// Has this in it: a part of a text, or an element of a list.
+    /// Contains this, as part of a text or element of a list.
     Contains(String),
-    /// Begins with it.
+    /// Starts with this text.
     StartsWith(String),
-    /// Ends with it.
+    /// Ends with this text.
     EndsWith(String),
-    /// A regular expression matches somewhere.
+    /// Contains a match of a regular expression.
     Matches(Arc<regex::Regex>),
-    /// A number below.
+    /// Is a number less than this.
     LessThan(Decimal),
-    /// A number above.
+    /// Is a number greater than this.
     GreaterThan(Decimal),
-    /// A number from … to.
+    /// Is a number in this inclusive range.
     Between(Box<(Decimal, Decimal)>),
-    /// So many elements.
+    /// Has a number of elements that matches.
     Count(Box<Filled>),
-    /// Is there, or is not.
+    /// Exists, or does not exist.
     Exists(bool),
-    /// One of these.
+    /// Equals one of these values.
     OneOf(Vec<Json>),
-    /// Not this.
+    /// Does not match.
     Not(Box<Filled>),
-    /// Fits a JSON Schema.
+    /// Conforms to a JSON Schema.
     Schema(Arc<jsonschema::Validator>),
 }
 
 impl Filled {
-    /// Fills the names of a matcher in.
+    /// Resolves the names in a matcher.
     pub fn new(matcher: &Matcher, values: &Values) -> Result<Self, Failure> {
         let number = |value: &Value| {
             let value = values.fill_value(value)?;
@@ -106,7 +106,7 @@ impl Filled {
         })
     }
 
-    /// Whether it holds.
+    /// Returns whether a value matches.
     pub fn holds(&self, seen: &Seen) -> bool {
         match self {
             Self::Exists(exists) => (*seen != Seen::Nothing) == *exists,
@@ -145,7 +145,7 @@ impl Filled {
         }
     }
 
-    /// What is expected, as people read it.
+    /// Formats the expectation for users.
     pub fn show(&self) -> String {
         match self {
             Self::Equals(value) => value.to_string(),
@@ -165,7 +165,7 @@ impl Filled {
         }
     }
 
-    /// What only looks like the text that is expected.
+    /// Describes a text that has the expected appearance but different characters.
     fn look_alike(&self, seen: &Seen) -> Option<String> {
         let wanted: Vec<&str> = match self {
             Self::Equals(Json::String(text)) | Self::Contains(text) | Self::StartsWith(text) | Self::EndsWith(text) => {
@@ -184,7 +184,7 @@ impl Filled {
         Some(format!("{} only looks like {}", cut(&seen, SHOWN), cut(&wanted, SHOWN)))
     }
 
-    /// What exactly does not fit, where a look at both does not tell.
+    /// Describes a mismatch that is not obvious from both values.
     pub fn misfit(&self, seen: &Seen) -> Option<String> {
         let (whole, schema) = match self {
             Self::Schema(schema) => (None::<Json>, schema),
@@ -201,13 +201,14 @@ impl Filled {
         }
         let error = schema.validate(value).err()?;
         let place = error.instance_path().to_string();
-        // The error shows the value, which may be the whole body.
+        // The error contains the value, which may be the whole body.
         let told = cut(&error.to_string(), SHOWN);
         Some(if place.is_empty() { told } else { format!("at {place}: {told}") })
     }
 }
 
-/// A JSON Schema, compiled: a file may be another one by now. What it refers to elsewhere is not fetched.
+/// Compiles a JSON Schema. A file is read again each time, because it may have changed. References to other documents
+/// are not fetched.
 fn validator(schema: &Schema, values: &Values) -> Result<Arc<jsonschema::Validator>, Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::new(Reason::Configuration, format!("`schema`: {why}"));
     let compiled = match schema {
@@ -222,7 +223,7 @@ fn validator(schema: &Schema, values: &Values) -> Result<Arc<jsonschema::Validat
     compiled.map(Arc::new).map_err(|error| wrong(&error))
 }
 
-/// A regular expression, compiled; its size is bounded.
+/// Compiles a regular expression of limited size.
 pub fn pattern_of(pattern: &Pattern, values: &Values) -> Result<Arc<regex::Regex>, Failure> {
     if let Some(compiled) = pattern.compiled() {
         return Ok(Arc::clone(compiled));
@@ -233,7 +234,7 @@ pub fn pattern_of(pattern: &Pattern, values: &Values) -> Result<Arc<regex::Regex
         .map_err(|error| Failure::new(Reason::Configuration, format!("`{text}` is not a regular expression: {error}")))
 }
 
-/// Equal as JSON, numbers by value (`1` and `1.0` are the same); types are strict otherwise.
+/// Compares JSON values: numbers by value (`1` equals `1.0`), everything else strictly by type.
 fn same(expected: &Json, seen: &Json) -> bool {
     match (expected, seen) {
         (Json::Number(a), Json::Number(b)) => a == b || Decimal::parse(a.as_str()) == Decimal::parse(b.as_str()),
@@ -245,7 +246,7 @@ fn same(expected: &Json, seen: &Json) -> bool {
     }
 }
 
-/// A number, or a text that reads as one: elements and headers have only texts.
+/// Parses a number or a numeric text, because elements and headers contain only text.
 fn number(value: &Json) -> Option<Decimal> {
     match value {
         Json::Number(n) => Decimal::parse(n.as_str()),
@@ -254,7 +255,7 @@ fn number(value: &Json) -> Option<Decimal> {
     }
 }
 
-/// Whether every number in a value is one that a schema can be held against.
+/// Returns whether all numbers in a value can be validated with a schema.
 fn is_countable(value: &Json) -> bool {
     match value {
         Json::Number(number) => number.as_f64().is_some_and(f64::is_finite),

@@ -1,4 +1,4 @@
-//! The names of one run: what `${…}` stands for while its steps run.
+//! Values of one run: resolves `${…}` while its steps run.
 
 pub mod expect;
 pub mod number;
@@ -21,11 +21,11 @@ use crate::scenario::template::RunField;
 use crate::scenario::{Lookup, LookupError, Reference, Scenario, SecretSource, Template, Value};
 use crate::secret::{Masker, Secret};
 
-/// How long a file may take to be read.
+/// Maximum time for reading a file.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What `${…}` stands for in one run. All secrets that the scenario declares are read when it begins and masked from
-/// then on, used or not: a page may show one before the step that uses it.
+/// Resolves `${…}` within one run. All secrets that the scenario declares are read at the start and masked from then
+/// on, whether used or not, because a page may show a secret before the step that uses it.
 pub struct Values {
     scenario: Arc<Scenario>,
     lookup: Arc<dyn Lookup>,
@@ -36,12 +36,12 @@ pub struct Values {
     saved: HashMap<String, Json>,
     secrets: Mutex<HashMap<String, Secret<String>>>,
     readers: Readers,
-    /// The files that were read, by their paths as the scenario names them.
+    /// Files that were read, by the path used in the scenario.
     files: Mutex<HashMap<PathBuf, Result<Vec<u8>, LookupError>>>,
 }
 
 impl Values {
-    /// The names of a run that begins now.
+    /// Creates the values of a run that starts now.
     pub fn new(
         scenario: &Arc<Scenario>,
         lookup: &Arc<dyn Lookup>,
@@ -66,14 +66,14 @@ impl Values {
         values
     }
 
-    /// Reads files by these threads, which other runs share.
+    /// Sets the threads for reading files, which are shared with other runs.
     #[must_use]
     pub fn reading_by(mut self, readers: &Readers) -> Self {
         self.readers = readers.clone();
         self
     }
 
-    /// Every secret whose value is at hand is masked from now on. One that cannot be read fails the step that uses it.
+    /// Masks every available secret. One that cannot be read fails the step that uses it.
     fn learn_secrets(&self) {
         for name in self.scenario.secrets.keys() {
             let _ = self.secret(name);
@@ -83,7 +83,7 @@ impl Values {
         }
     }
 
-    /// Reads the files of secrets. To be called before anything of the run is shown.
+    /// Reads the files of secrets. Must be called before any data of the run is shown.
     pub async fn read_secrets(&self, limit: Duration) {
         let paths = self.scenario.secrets.values().filter_map(|source| match source {
             SecretSource::File(path) => Some(path.value.clone()),
@@ -96,10 +96,10 @@ impl Values {
         }
     }
 
-    /// Reads files that a step names, ahead of it: one that does not answer holds up this run alone, and fails the step.
-    /// They are read each time, so that a renewed one counts.
+    /// Reads the files named by a step before it starts, so that a slow file system delays only this run and fails only
+    /// this step. Files are read each time, so that changes take effect.
     pub async fn read_files(&self, files: Vec<&At<Template>>, limit: Duration) {
-        // A path that cannot be filled in fails the step as well.
+        // A path that cannot be resolved fails the step as well.
         let paths: Vec<PathBuf> = files.into_iter().filter_map(|file| Some(self.fill(file).ok()?.into())).collect();
         if !paths.is_empty() {
             self.read(paths, limit).await;
@@ -121,7 +121,7 @@ impl Values {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).extend(read);
     }
 
-    /// The bytes of a file that was read before.
+    /// Returns the content of a file that was read before.
     fn at_hand(&self, path: &Path) -> Result<Vec<u8>, Failure> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let found = files.get(path).cloned().unwrap_or_else(|| {
@@ -130,24 +130,24 @@ impl Values {
         found.map_err(|error| Failure::new(Reason::Configuration, error.to_string()))
     }
 
-    /// A password that stands in a URL is a secret, declared or not.
+    /// Masks a password in a URL, whether or not it was declared as a secret.
     fn hide_user(&self, url: &url::Url) {
         if let Some(password) = url.password() {
             self.masker.add(&percent_encoding::percent_decode_str(password).decode_utf8_lossy());
         }
     }
 
-    /// What clears texts of this run's secrets.
+    /// Returns the masker that removes this run's secrets from texts.
     pub fn masker(&self) -> &Masker {
         &self.masker
     }
 
-    /// The scenario that runs.
+    /// Returns the scenario of the run.
     pub fn scenario(&self) -> &Arc<Scenario> {
         &self.scenario
     }
 
-    /// Keeps a value for later steps; a secret one is masked from now on.
+    /// Saves a value for later steps. A secret value is masked from then on.
     pub fn save(&mut self, name: &str, value: Json, secret: bool) -> Result<(), Failure> {
         if secret && !self.masker.add_value(&value) {
             return Err(Failure::new(
@@ -162,7 +162,7 @@ impl Values {
         Ok(())
     }
 
-    /// What a name stands for.
+    /// Resolves a reference.
     pub fn value(&self, reference: &Reference) -> Result<Json, Failure> {
         let configuration = |error: &LookupError| Failure::new(Reason::Configuration, error.to_string());
         Ok(Json::String(match reference {
@@ -184,7 +184,7 @@ impl Values {
         }))
     }
 
-    /// The one-time password at a time.
+    /// Returns the one-time password for a point in time.
     fn totp(&self, name: &str, at: DateTime<Utc>) -> Result<String, Failure> {
         let failure = |text: String| Failure::new(Reason::Configuration, text);
         let Some(secret) = self.scenario.totp.get(name) else {
@@ -218,17 +218,17 @@ impl Values {
         Ok(text)
     }
 
-    /// A template with its names filled in.
+    /// Resolves the names in a template.
     pub fn fill(&self, template: &Template) -> Result<String, Failure> {
         template.fill(|reference| self.value(reference))
     }
 
-    /// A value with its names filled in.
+    /// Resolves the names in a value.
     pub fn fill_value(&self, value: &Value) -> Result<Json, Failure> {
         value.fill(&mut |reference| self.value(reference))
     }
 
-    /// The URL a step means: absolute, or relative to the scenario's `base_url`.
+    /// Returns the URL of a step: absolute, or relative to the scenario's `base_url`.
     pub fn url(&self, template: &Template) -> Result<url::Url, Failure> {
         let text = self.fill(template)?;
         let bad = |text: &str, why: &dyn std::fmt::Display| {
@@ -249,7 +249,8 @@ impl Values {
         }
     }
 
-    /// A URL that a step may open: no other scheme leads to the target, and some lead to this machine's files.
+    /// Rejects URLs that a step must not open: other schemes do not lead to the target, and some lead to files of this
+    /// machine.
     fn opened(&self, url: url::Url) -> Result<url::Url, Failure> {
         self.hide_user(&url);
         if matches!(url.scheme(), "http" | "https") || url.as_str() == "about:blank" {
@@ -259,26 +260,26 @@ impl Values {
         Err(Failure::new(Reason::Configuration, text))
     }
 
-    /// A file by its path, relative to the scenario's, as it is now.
+    /// Reads the current content of a file whose path is relative to the scenario.
     pub async fn beside(&self, path: &Path) -> Result<Vec<u8>, Failure> {
         self.read(vec![path.to_owned()], READ_TIMEOUT).await;
         self.at_hand(path)
     }
 
-    /// The environment that a program gets which the scenario may run.
+    /// Returns the environment for a program that the scenario may run.
     pub fn exec(&self, program: &At<String>) -> Result<Vec<(String, String)>, Failure> {
         let allowed = self.lookup.exec(program);
         allowed.map_err(|e| Failure::new(Reason::Configuration, e.to_string()).at(program.span))
     }
 
-    /// A file that the step names; it was read ahead of the step.
+    /// Returns the content of a file named by the step, which was read before the step.
     pub fn file(&self, path: &Template) -> Result<Vec<u8>, Failure> {
         self.at_hand(Path::new(&self.fill(path)?))
     }
 }
 
-/// The password of six digits (RFC 6238, SHA-1, 30 s) at so many seconds since 1970. The seed is base32 as apps show
-/// it, perhaps in groups and in lower case; none when it is not.
+/// Computes the one-time password of six digits (RFC 6238, SHA-1, 30 s) for a Unix time in seconds. The seed is base32
+/// as shown by apps, where grouping and lower case are allowed. Returns `None` if the seed is invalid.
 fn one_time_password(seed: &str, seconds: u64) -> Option<String> {
     let clean: String = seed.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '=')).collect();
     let seed = totp_rs::Secret::try_from_base32(clean.to_ascii_uppercase()).ok()?;

@@ -1,22 +1,23 @@
-//! Numbers compared by their digits, however many there are: `9007199254740993` is not `9007199254740992`, and `1.0` is `1`.
+//! Numbers of any length that are compared by their digits: `9007199254740993` differs from `9007199254740992`, and
+//! `1.0` equals `1`.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A decimal number of any size and precision, as JSON writes it (RFC 8259, section 6).
+/// A decimal number of any size and precision in the notation of JSON (RFC 8259, section 6).
 #[derive(Debug, Clone)]
 pub struct Decimal {
     text: String,
     negative: bool,
-    /// The digits without zeros at either end; none for zero.
+    /// Digits without leading and trailing zeros. Empty for zero.
     digits: Vec<u8>,
-    /// The power of ten of the first digit.
+    /// Power of ten of the first digit.
     exponent: i64,
 }
 
 impl Decimal {
-    /// Reads a number. Beside JSON's form, a `+`, zeros in front and a point without digits on one side are taken, as
-    /// people write them. Returns `None` for anything else.
+    /// Parses a number. In addition to JSON notation, accepts a `+`, leading zeros and a decimal point without digits
+    /// on one side. Returns `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (negative, rest) = match text.strip_prefix('-') {
@@ -37,14 +38,14 @@ impl Decimal {
         let end = digits.iter().rposition(|digit| *digit != b'0').map_or(zeros, |last| last + 1);
         let position = i64::try_from(whole.len()).ok()? - 1 - i64::try_from(zeros).ok()?;
         let digits = digits.get(zeros..end).unwrap_or_default().to_vec();
-        // Zero has no sign and no size.
+        // Zero has neither sign nor exponent.
         let (negative, exponent) =
             if digits.is_empty() { (false, 0) } else { (negative, position.saturating_add(power)) };
         Some(Self { text: text.to_owned(), negative, digits, exponent })
     }
 }
 
-/// The power of ten behind `e`. One too large to count with is as good as the largest.
+/// Parses the exponent after `e`. Exponents that are too large are limited to the maximum.
 fn exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -62,7 +63,7 @@ impl Ord for Decimal {
             (false, false) => 1,
         };
         sign(self).cmp(&sign(other)).then_with(|| {
-            // Digits without zeros at the end compare as words do.
+            // Digits without trailing zeros can be compared lexicographically.
             let size = self.exponent.cmp(&other.exponent).then_with(|| self.digits.cmp(&other.digits));
             let size = if self.digits.is_empty() { Ordering::Equal } else { size };
             if self.negative { size.reverse() } else { size }

@@ -1,17 +1,18 @@
-//! Bytes as text, by the encoding that they are written in; and texts that differ although they look the same.
+//! Decodes bytes to text, and finds texts that differ although they have the same appearance.
 
 use std::borrow::Cow;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use unicode_normalization::char::{decompose_canonical, decompose_compatible, is_combining_mark};
 
-/// How much of a document is searched for what it says of its encoding, in bytes (HTML standard, section 13.2.3.2).
+/// Number of bytes at the start of a document that are searched for its encoding (HTML standard, section 13.2.3.2).
 const PRESCAN_BYTES: usize = 1024;
-/// How many characters of a text are searched for one that looks the same.
+/// Maximum number of characters of a text that are searched for look-alikes.
 const MAX_COMPARED: usize = 200_000;
 
-/// Decodes a body. The encoding is that of its byte order mark, else that of `content_type`, else the one that an HTML or
-/// XML document names itself, else UTF-8. What cannot be decoded becomes U+FFFD. The mark is not part of the text.
+/// Decodes a body. The encoding is taken from its byte order mark, otherwise from `content_type`, otherwise from the
+/// HTML or XML document itself, otherwise it is UTF-8. Invalid bytes become U+FFFD. The byte order mark is not part of
+/// the text.
 pub fn decode<'b>(bytes: &'b [u8], content_type: Option<&str>) -> Cow<'b, str> {
     if let Some((encoding, length)) = Encoding::for_bom(bytes) {
         return encoding.decode_without_bom_handling(bytes.get(length..).unwrap_or_default()).0;
@@ -21,12 +22,12 @@ pub fn decode<'b>(bytes: &'b [u8], content_type: Option<&str>) -> Cow<'b, str> {
     encoding.decode_without_bom_handling(bytes).0
 }
 
-/// A file's text without its byte order mark.
+/// Returns the content of a file without its byte order mark.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// The value of `charset` in a media type.
+/// Returns the value of `charset` in a media type.
 fn charset_of(content_type: &str) -> Option<&str> {
     content_type.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -34,7 +35,7 @@ fn charset_of(content_type: &str) -> Option<&str> {
     })
 }
 
-/// The encoding that a document names: in its XML declaration or in a `meta` element.
+/// Returns the encoding named in the XML declaration or a `meta` element.
 fn declared(bytes: &[u8]) -> Option<&'static Encoding> {
     let head = &bytes[..bytes.len().min(PRESCAN_BYTES)];
     let start = head.iter().position(|byte| !byte.is_ascii_whitespace())?;
@@ -49,14 +50,14 @@ fn declared(bytes: &[u8]) -> Option<&'static Encoding> {
         None => meta_charset(text)?,
     };
     let encoding = Encoding::for_label(label.as_bytes())?;
-    // Whoever says so in ASCII is wrong.
+    // A declaration that can be read as ASCII cannot be encoded in UTF-16.
     Some(if encoding == UTF_16LE || encoding == UTF_16BE { UTF_8 } else { encoding })
 }
 
 fn meta_charset(text: &str) -> Option<&str> {
     text.match_indices("<meta").find_map(|(at, _)| {
         let rest = &text[at..];
-        // A comment is no element.
+        // Markup inside a comment is not an element.
         if text[..at].matches("<!--").count() > text[..at].matches("-->").count() {
             return None;
         }
@@ -64,7 +65,7 @@ fn meta_charset(text: &str) -> Option<&str> {
     })
 }
 
-/// The value behind `name =`, with quotes or without.
+/// Returns the value after `name =`, with or without quotes.
 fn value_after<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(name)?;
     let rest = rest.trim_start().strip_prefix('=')?.trim_start();
@@ -73,8 +74,8 @@ fn value_after<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     Some(&rest[..end]).filter(|value| !value.is_empty())
 }
 
-/// Where something that looks like `wanted` stands in `text` without being the same: the two, with every character that
-/// cannot be told from another one written as its code point. Returns `None` where nothing looks like it.
+/// Searches `text` for a look-alike of `wanted` that is not equal to it. Returns both with every ambiguous character
+/// written as its code point, or `None` if there is no look-alike.
 pub fn look_alike(wanted: &str, text: &str) -> Option<(String, String)> {
     let wanted_folded: Vec<char> = folded(wanted).map(|(c, _)| c).collect();
     if wanted_folded.is_empty() {
@@ -89,8 +90,9 @@ pub fn look_alike(wanted: &str, text: &str) -> Option<(String, String)> {
     Some((revealed(wanted), revealed(seen)))
 }
 
-/// A text as people see it, character by character, each with the bytes that it comes from. What is not seen is left out,
-/// white space is a space, letters of other scripts are those that they look like.
+/// Returns a text in the form in which users see it, character by character, each with its byte range in the original.
+/// Invisible characters are omitted, white space becomes a space, and look-alike letters of other scripts become Latin
+/// ones.
 fn folded(text: &str) -> impl Iterator<Item = (char, (usize, usize))> {
     text.char_indices().flat_map(|(at, c)| {
         let mut parts = Vec::new();
@@ -106,7 +108,7 @@ fn folded(text: &str) -> impl Iterator<Item = (char, (usize, usize))> {
     })
 }
 
-/// Whether a character takes no room on a page.
+/// Returns whether a character is invisible.
 fn is_unseen(c: char) -> bool {
     matches!(
         c,
@@ -115,7 +117,7 @@ fn is_unseen(c: char) -> bool {
     ) || (c.is_control() && !c.is_whitespace())
 }
 
-/// The Latin letter or the sign that a character looks like.
+/// Returns the Latin letter or sign that has the same appearance as a character.
 fn twin(c: char) -> Option<char> {
     const TWINS: &[(&str, &str)] = &[
         ("АВЕЅІЈКМНОРСТУХаеѕіјорсухԁһ", "ABESIJKMHOPCTYXaesijopcyxdh"),
@@ -125,7 +127,7 @@ fn twin(c: char) -> Option<char> {
     TWINS.iter().find_map(|(theirs, ours)| theirs.chars().zip(ours.chars()).find(|(one, _)| *one == c).map(|(_, l)| l))
 }
 
-/// A text in quotes, with every character that cannot be told from another one written as its code point.
+/// Quotes a text and writes every ambiguous character as its code point.
 fn revealed(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

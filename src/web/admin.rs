@@ -1,4 +1,4 @@
-//! Health and reload.
+//! Handlers for health, readiness and reload.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use axum::http::{HeaderMap, StatusCode};
 
 use super::{ReloadRequest, State};
 
-/// The process runs.
+/// Responds that the process is running.
 pub(super) async fn healthy() -> &'static str {
     "wachta is healthy.\n"
 }
 
-/// Files are loaded, the agent does its work, and it does not stop.
+/// Responds whether the agent is ready: the files are loaded, it works, and it is not stopping.
 pub(super) async fn ready(With(state): With<Arc<State>>) -> (StatusCode, String) {
     let problem = if state.stopping.is_cancelled() {
         Some("it is stopping".to_owned())
@@ -27,9 +27,9 @@ pub(super) async fn ready(With(state): With<Arc<State>>) -> (StatusCode, String)
     }
 }
 
-/// Loads the files anew; 200 when everything was taken, else 500 with what was not.
+/// Reloads the files. Responds with 200 if everything was accepted, otherwise with 500 and the problems.
 pub(super) async fn reload(With(state): With<Arc<State>>, headers: HeaderMap) -> (StatusCode, String) {
-    // A page elsewhere must not be able to make a visitor's browser reload the agent.
+    // Another site must not be able to make a visitor's browser reload the agent.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return (StatusCode::FORBIDDEN, "asked for by another site\n".into());
     }

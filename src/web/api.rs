@@ -1,5 +1,5 @@
-//! `/api/v1`: incidents and why, silences, maintenance, taking over. JSON in, JSON out; what is wrong is told as
-//! `{"error": …}`. Changes are asked for by messages that `app` answers once they are written.
+//! `/api/v1`: incidents and decisions, silences, maintenance, acknowledgement. Requests and responses are JSON; errors
+//! have the form `{"error": …}`. Changes are sent as messages to `app`, which replies after they are written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,94 +15,94 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::State;
-use crate::incident::{Incident, Matchers, Notice, Subject};
+use crate::incident::{Incident, Matchers, Notification, Subject};
 use crate::notify::During;
 use crate::scenario::units;
 use crate::sink::Status;
-use crate::store::{Incidents, NoticeState, Outbox, StoreError};
+use crate::store::{Incidents, NotificationRecord, Outbox, StoreError};
 
-/// How many incidents and decisions are listed.
+/// Maximum number of incidents and decisions in a list.
 const LISTED: u32 = 500;
-/// The longest text of a request, in characters.
+/// Maximum length of a text in a request, in characters.
 const LONGEST: usize = 500;
-/// The most pairs of a `match`.
+/// Maximum number of pairs in `match`.
 const PAIRS: usize = 20;
-/// The longest silence.
+/// Maximum duration of a silence.
 const LONGEST_MUTE: Duration = Duration::from_hours(366 * 24);
 
-/// What is asked of alerting.
+/// Operator command to alerting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// Tell nothing of what matches, for a while.
+    /// Suppresses notifications of matching incidents for a limited time.
     Mute {
-        /// Whether it is maintenance, and not a silence.
+        /// Whether it is a maintenance window and not a silence.
         maintenance: bool,
-        /// What incidents it is meant for.
+        /// Matchers for the incidents.
         matches: Matchers,
-        /// For how long from now.
+        /// Duration from now.
         length: Duration,
-        /// The times within it that it is limited to.
+        /// Recurring times to which the mute is limited within that duration.
         during: Option<During>,
-        /// Who asks.
+        /// Author of the command.
         author: String,
-        /// Why.
+        /// Reason given by the author.
         reason: String,
-        /// Whether it is wanted also when it matches nothing now.
+        /// Whether to create the mute even if it matches nothing at present.
         confirmed: bool,
     },
-    /// Say what a match is meant for at present.
+    /// Shows what a matcher would match at present.
     Preview {
-        /// What would be silenced.
+        /// Matchers for the incidents.
         matches: Matchers,
     },
-    /// End one of these now.
+    /// Ends a silence or maintenance window now.
     Expire {
-        /// Its id.
+        /// Id of the silence or window.
         id: String,
     },
-    /// Work on an incident.
+    /// Acknowledges an incident.
     Acknowledge {
-        /// Its key, or that of its notice.
+        /// Dedup key of the incident, or of its notification.
         key: String,
-        /// Who.
+        /// Author of the command.
         author: String,
-        /// For how long; none: until it is over.
+        /// Duration of the acknowledgement. `None` until the incident is resolved.
         length: Option<Duration>,
     },
-    /// Work on an incident no longer.
+    /// Removes the acknowledgement of an incident.
     Unacknowledge {
-        /// Its key, or that of its notice.
+        /// Dedup key of the incident, or of its notification.
         key: String,
-        /// Who says so.
+        /// Author of the command.
         author: String,
     },
-    /// Resolve an incident by hand.
+    /// Resolves an incident manually.
     Resolve {
-        /// Its key, or that of its notice.
+        /// Dedup key of the incident, or of its notification.
         key: String,
-        /// Who.
+        /// Author of the command.
         author: String,
-        /// Why.
+        /// Reason given by the author.
         reason: String,
     },
 }
 
-/// Asks something of alerting.
+/// Request for an operator command, with a channel for the reply.
 pub struct AlertRequest {
-    /// What.
+    /// Command to carry out.
     pub asked: Asked,
     answer: oneshot::Sender<Result<String, String>>,
 }
 
 impl AlertRequest {
-    /// Answers it: with what was done, or with what is wrong.
+    /// Replies with what was done, or with an error.
     pub fn answer(self, answer: Result<String, String>) {
-        // Who asked may have gone.
+        // The sender of the command may be gone.
         let _ = self.answer.send(answer);
     }
 }
 
-/// What went wrong.
+/// Error response: status and message.
 pub(super) struct Problem(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Problem {
@@ -123,22 +123,22 @@ pub(super) fn bad(message: impl Into<String>) -> Problem {
     Problem(StatusCode::BAD_REQUEST, message.into())
 }
 
-/// A page elsewhere asked.
+/// Returns the error for a request from another site.
 pub(super) fn foreign() -> Problem {
     Problem(StatusCode::FORBIDDEN, "asked for by another site".into())
 }
 
-/// What a request says, or what is wrong with it.
+/// Returns the body of a request, or the error response if it is not valid.
 fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
     body.map(|body| body.0).map_err(|refused| bad(refused.body_text()))
 }
 
-/// Incidents, the open ones first.
+/// Responds with the incidents, open ones first.
 pub(super) async fn incidents(With(state): With<Arc<State>>) -> Answer {
     Ok(Json(incidents_in(&*state.store).await?))
 }
 
-/// The incidents in a store, the open ones first, as the API gives them.
+/// Returns the incidents in a store in the format of the API, open ones first.
 pub async fn incidents_in(store: &(impl Incidents + ?Sized)) -> Result<Value, StoreError> {
     Ok(store.incidents(LISTED).await?.iter().map(incident).collect())
 }
@@ -149,8 +149,8 @@ fn incident(incident: &Incident) -> Value {
     body
 }
 
-/// How the agent and its sinks are: whether it does its work, how far behind each destination is, since when it fails, the
-/// last error, and what it refused for good.
+/// Responds with the state of the agent and its sinks: whether the agent works, and for each destination its delay, the
+/// start of its failure, the last error and the values it has rejected permanently.
 pub(super) async fn status(With(state): With<Arc<State>>) -> Answer {
     let overview = Arc::clone(&state.overview.borrow());
     let sinks: Vec<Value> = (state.sinks)().iter().map(sink).collect();
@@ -182,20 +182,20 @@ fn sink(status: &Status) -> Value {
     })
 }
 
-/// Which decisions are asked for.
+/// Query parameters that select decisions.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WhyQuery {
-    /// From when on: a point in time, or how long ago.
+    /// Start of the time range: a point in time, or a duration before now.
     #[serde(default)]
     pub since: Option<String>,
-    /// How many at most.
+    /// Maximum number of decisions.
     #[serde(default)]
     pub limit: Option<u32>,
 }
 
 impl WhyQuery {
-    /// The point in time from which on decisions are asked for.
+    /// Returns the start of the time range.
     fn since(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, String> {
         let Some(since) = &self.since else { return Ok(None) };
         if let Ok(at) = DateTime::parse_from_rfc3339(since) {
@@ -206,7 +206,8 @@ impl WhyQuery {
     }
 }
 
-/// Decisions about a scenario, or about the one that an incident is of, and how their notices fared, newest first.
+/// Responds with the decisions about a scenario, or about the subject of an incident, and the delivery status of its
+/// notifications, newest first.
 pub(super) async fn why(
     With(state): With<Arc<State>>,
     Path(id): Path<String>,
@@ -222,15 +223,15 @@ pub(super) async fn why(
         || overview.paused.iter().any(|scenario| scenario.id.as_str() == id)
         || overview.refused.iter().any(|(known, _)| *known == id);
     if is_known {
-        // It is there, and there is nothing to say of it yet.
+        // The scenario exists but has no decisions yet.
         Ok(Json(json!([])))
     } else {
         Err(Problem(StatusCode::NOT_FOUND, format!("there is no scenario, incident or agent `{id}`")))
     }
 }
 
-/// The decisions in a store about a scenario, or about the one that an incident is of, with how their notices fared,
-/// newest first, as the API gives them; none: the store knows nothing of it.
+/// Returns the decisions in a store about a scenario, or about the subject of an incident, with the delivery status of
+/// its notifications, newest first and in the format of the API. `None` if the store has no data about the id.
 pub async fn decisions_in(
     store: &(impl Incidents + Outbox + ?Sized),
     id: &str,
@@ -243,20 +244,24 @@ pub async fn decisions_in(
         return Ok(None);
     }
     let since = query.since(Utc::now()).unwrap_or_default();
-    let mut keys: Vec<&str> = decisions.iter().filter_map(|kept| notice_key(&kept.decision.detail)).collect();
+    let mut keys: Vec<&str> = decisions.iter().filter_map(|kept| notification_key(&kept.decision.detail)).collect();
     keys.sort_unstable();
     keys.dedup();
     let mut lines: Vec<(DateTime<Utc>, Value)> = Vec::new();
     for key in keys {
         lines.extend(
-            store.notices(key).await?.iter().map(|state| (state.done_at.unwrap_or(state.notice.owed_at), fared(state))),
+            store
+                .notifications(key)
+                .await?
+                .iter()
+                .map(|state| (state.done_at.unwrap_or(state.notification.queued_at), fared(state))),
         );
     }
-    // What was done of a notice stands above the decision that led to it.
+    // In reversed order, the delivery of a notification is listed above the decision that led to it.
     lines.reverse();
     lines.extend(decisions.iter().map(|kept| {
         let shown = json!({
-            "why": kept.decision.why.as_str(),
+            "reason": kept.decision.reason.as_str(),
             "detail": kept.decision.detail,
             "count": kept.count,
             "first_at": kept.first_at,
@@ -271,15 +276,15 @@ pub async fn decisions_in(
     Ok(Some(lines.into_iter().map(|(_, line)| line).collect()))
 }
 
-/// The key of the notice that a decision led to: `opened as shop:3 for team`.
-fn notice_key(detail: &str) -> Option<&str> {
+/// Extracts the dedup key of the notification from the detail of a decision, such as `opened as shop:3 for team`.
+fn notification_key(detail: &str) -> Option<&str> {
     let (key, _) = detail.split_once("as ").map(|(_, rest)| rest)?.split_once(" for ")?;
     (key.contains(':') && !key.contains(' ')).then_some(key)
 }
 
-/// How a notice fared.
-fn fared(state: &NoticeState) -> Value {
-    let Notice { event, key, receiver, owed_at, .. } = &state.notice;
+/// Formats the delivery status of a notification.
+fn fared(state: &NotificationRecord) -> Value {
+    let Notification { event, key, receiver, queued_at, .. } = &state.notification;
     let (event, problem) = (event.as_str(), state.problem.as_deref());
     let because = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
     let (why, detail) = match (state.state.as_str(), state.done_at) {
@@ -287,45 +292,45 @@ fn fared(state: &NoticeState) -> Value {
         ("failed", _) => ("undelivered", format!("{event} as {key} to {receiver} was given up{because}")),
         _ => ("undelivered", format!("{event} as {key} to {receiver} has not arrived yet{because}")),
     };
-    let at = state.done_at.unwrap_or(*owed_at);
-    json!({"why": why, "detail": detail, "count": 1, "first_at": at, "at": at, "run": null})
+    let at = state.done_at.unwrap_or(*queued_at);
+    json!({"reason": why, "detail": detail, "count": 1, "first_at": at, "at": at, "run": null})
 }
 
-/// Silences and maintenance that people asked for and that have not ended.
+/// Responds with the silences and maintenance windows created by operators that have not ended.
 pub(super) async fn silences(With(state): With<Arc<State>>) -> Answer {
     Ok(Json(mutes_in(&*state.store).await?))
 }
 
-/// Silences and maintenance in a store, as the API gives them.
+/// Returns the silences and maintenance windows in a store in the format of the API.
 pub async fn mutes_in(store: &(impl Incidents + ?Sized)) -> Result<Value, StoreError> {
     let memory = store.memory().await?;
     let mutes = memory.into_iter().filter(|(key, _)| key.starts_with(crate::names::MUTES));
     Ok(mutes.map(|(_, body)| body).collect())
 }
 
-/// A silence out of what the API takes, or what is wrong with it.
+/// Parses a silence from the format of the API.
 pub fn silence_asked(body: Value) -> Result<Asked, String> {
     let body: MuteBody = serde_json::from_value(body).map_err(|e| e.to_string())?;
     body.asked(false).map_err(|Problem(_, problem)| problem)
 }
 
-/// Acknowledging out of what the API takes, or what is wrong with it.
+/// Parses an acknowledgement from the format of the API.
 pub fn acknowledge_asked(key: String, author: String, length: Option<&str>) -> Result<Asked, String> {
     acknowledging(key, author, length).map_err(|Problem(_, problem)| problem)
 }
 
-/// Taking an acknowledgement back, or what is wrong with it.
+/// Creates the command that removes an acknowledgement. Returns an error if the author is not valid.
 pub fn unacknowledge_asked(key: String, author: String) -> Result<Asked, String> {
     plain(&author, "author").map_err(|Problem(_, problem)| problem)?;
     Ok(Asked::Unacknowledge { key, author })
 }
 
-/// Resolving by hand, or what is wrong with it.
+/// Creates the command that resolves an incident manually. Returns an error if a text is not valid.
 pub fn resolve_asked(key: String, author: String, reason: String) -> Result<Asked, String> {
     resolving(key, author, reason).map_err(|Problem(_, problem)| problem)
 }
 
-/// What a silence or maintenance is asked for with.
+/// Request body of a silence or maintenance window.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MuteBody {
@@ -333,23 +338,23 @@ pub(super) struct MuteBody {
     pub(super) matches: Matchers,
     #[serde(rename = "for")]
     pub(super) length: String,
-    /// The times within it that it is limited to.
+    /// Recurring times to which the mute is limited within its duration.
     #[serde(default)]
     pub(super) during: Option<During>,
     #[serde(default)]
     pub(super) author: String,
     #[serde(default)]
     pub(super) reason: String,
-    /// Whether it is wanted also when it matches nothing now.
+    /// Whether to create the mute even if it matches nothing at present.
     #[serde(default)]
     pub(super) confirmed: bool,
-    /// Whether to say only what it matches now.
+    /// Whether to respond only with the present matches, without creating the mute.
     #[serde(default)]
     pub(super) dry_run: bool,
 }
 
 impl MuteBody {
-    /// What is asked for with it, or what is wrong with it.
+    /// Converts the body to a command. Returns an error response if it is not valid.
     pub(super) fn asked(self, maintenance: bool) -> Result<Asked, Problem> {
         let length = units::duration(&self.length).map_err(|problem| bad(format!("`for`: {problem}")))?;
         if length.is_zero() || length > LONGEST_MUTE {
@@ -383,7 +388,7 @@ impl MuteBody {
     }
 }
 
-/// Silences.
+/// Creates a silence.
 pub(super) async fn silence(
     With(state): With<Arc<State>>,
     headers: HeaderMap,
@@ -392,7 +397,7 @@ pub(super) async fn silence(
     ask(&state, &headers, said(body)?.asked(false)?).await
 }
 
-/// Opens a window of maintenance.
+/// Creates a maintenance window.
 pub(super) async fn maintain(
     With(state): With<Arc<State>>,
     headers: HeaderMap,
@@ -401,17 +406,17 @@ pub(super) async fn maintain(
     ask(&state, &headers, said(body)?.asked(true)?).await
 }
 
-/// Ends a silence or maintenance.
+/// Ends a silence or maintenance window.
 pub(super) async fn expire(With(state): With<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> Answer {
     ask(&state, &headers, Asked::Expire { id }).await
 }
 
-/// Who works on an incident.
+/// Request body of an acknowledgement.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AckBody {
     author: String,
-    /// For how long.
+    /// Duration of the acknowledgement.
     #[serde(default, rename = "for")]
     length: Option<String>,
 }
@@ -427,7 +432,7 @@ pub(super) async fn acknowledge(
     ask(&state, &headers, acknowledging(key, body.author, body.length.as_deref())?).await
 }
 
-/// Takes an acknowledgement back.
+/// Removes an acknowledgement.
 pub(super) async fn unacknowledge(
     With(state): With<Arc<State>>,
     headers: HeaderMap,
@@ -438,7 +443,7 @@ pub(super) async fn unacknowledge(
     ask(&state, &headers, asked).await
 }
 
-/// Who resolves an incident, and why.
+/// Request body of a manual resolution.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResolveBody {
@@ -446,7 +451,7 @@ pub(super) struct ResolveBody {
     reason: String,
 }
 
-/// Resolves an incident by hand.
+/// Resolves an incident manually.
 pub(super) async fn resolve(
     With(state): With<Arc<State>>,
     headers: HeaderMap,
@@ -457,7 +462,7 @@ pub(super) async fn resolve(
     ask(&state, &headers, resolving(key, body.author, body.reason)?).await
 }
 
-/// A text that people give must be there, and bounded.
+/// Checks whether a text is present and within the length limit.
 fn plain(text: &str, what: &str) -> Result<(), Problem> {
     if text.trim().is_empty() || text.chars().count() > LONGEST {
         return Err(bad(format!("`{what}` must have 1 to {LONGEST} characters")));
@@ -465,7 +470,7 @@ fn plain(text: &str, what: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Acknowledging, or what is wrong with it.
+/// Creates the command that acknowledges an incident. Returns an error response if an argument is not valid.
 pub(super) fn acknowledging(key: String, author: String, length: Option<&str>) -> Result<Asked, Problem> {
     plain(&author, "author")?;
     let length = length.filter(|length| !length.is_empty()).map(units::duration).transpose();
@@ -476,7 +481,7 @@ pub(super) fn acknowledging(key: String, author: String, length: Option<&str>) -
     Ok(Asked::Acknowledge { key, author, length })
 }
 
-/// Resolving by hand, or what is wrong with it.
+/// Creates the command that resolves an incident manually. Returns an error response if an argument is not valid.
 pub(super) fn resolving(key: String, author: String, reason: String) -> Result<Asked, Problem> {
     plain(&author, "author")?;
     plain(&reason, "reason")?;
@@ -484,15 +489,15 @@ pub(super) fn resolving(key: String, author: String, reason: String) -> Result<A
 }
 
 async fn ask(state: &State, headers: &HeaderMap, asked: Asked) -> Answer {
-    // A page elsewhere must not be able to make a visitor's browser silence anything. Without the header it cannot:
-    // browsers ask before they send JSON elsewhere.
+    // Another site must not be able to make a visitor's browser silence anything. A browser that does not send this
+    // header cannot do so either: browsers send a preflight request before they send JSON to another origin.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(foreign());
     }
     Ok(Json(json!({"done": put(state, asked).await?})))
 }
 
-/// Asks, and waits until it is written.
+/// Sends a command and waits until its effect is written.
 pub(super) async fn put(state: &State, asked: Asked) -> Result<String, Problem> {
     let stopping = || Problem(StatusCode::SERVICE_UNAVAILABLE, "wachta is stopping".into());
     let (answer, heard) = oneshot::channel();

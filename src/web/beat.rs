@@ -1,6 +1,6 @@
-//! The intake of heartbeats: `/beat/NAME`, `/beat/NAME/start`, `/beat/NAME/fail`, `/beat/NAME/EXITCODE`.
+//! Receiver of check-ins: `/beat/NAME`, `/beat/NAME/start`, `/beat/NAME/fail`, `/beat/NAME/EXITCODE`.
 //!
-//! GET, HEAD and POST are the same, so that anything that can send a request can call in; a body is not read.
+//! GET, HEAD and POST are equivalent, so that any program that can send a request can check in. The body is not read.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use chrono::Utc;
 use super::State;
 use crate::store::{Beat, FAILED};
 
-/// The work has ended well.
+/// Records a check-in for work that has succeeded.
 pub(super) async fn success(With(state): With<Arc<State>>, Path(name): Path<String>) -> (StatusCode, String) {
     take(&state, &name, Beat::Ended(0)).await
 }
 
-/// The work begins, has failed, or has ended with an exit code.
+/// Records a check-in for work that has begun, has failed, or has ended with an exit code.
 pub(super) async fn told(
     With(state): With<Arc<State>>,
     Path((name, what)): Path<(String, String)>,

@@ -1,29 +1,30 @@
-//! The agent's file, `web:`.
+//! Section `web:` of the agent configuration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::notify::credential::Credential;
 
-/// Where the agent listens, and how others reach it.
+/// Settings of the web server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen.
+    /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// What links in notices begin with.
+    /// Base URL of the links in notifications.
     pub external_url: Option<url::Url>,
-    /// Further names under which the agent is reached, without ports.
+    /// Additional host names of the agent, without ports.
     pub hosts: Vec<String>,
-    /// The file that sets TLS and users, relative to the agent's file.
+    /// File with TLS settings and users, relative to the agent configuration.
     pub config_file: Option<PathBuf>,
-    /// Whether others than this machine may reach it although nobody is asked for credentials.
+    /// Whether other machines may access the server without credentials.
     pub insecure: bool,
-    /// What calls of heartbeats must carry.
+    /// Token that check-ins must contain.
     pub beat_token: Option<Credential>,
 }
 
 impl Config {
-    /// Whether others than this machine can reach it, and nothing says that they may without credentials.
+    /// Returns whether credentials are required: other machines can reach the server, and the configuration does not
+    /// permit access without credentials.
     pub fn must_ask(&self) -> bool {
         !self.listen.ip().is_loopback() && !self.insecure
     }

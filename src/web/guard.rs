@@ -1,8 +1,8 @@
-//! Who may ask for what: the check that every request passes before it is routed.
+//! Check of every request before it is routed.
 //!
-//! What protects the agent from the pages that a person has open is what browsers say of a request, and no page can
-//! change: under which name it was reached, and where it comes from. Programs send none of these headers except `Host`,
-//! and are taken as they are. Users are checked afterwards ([`super::security`]).
+//! The agent is protected against web pages open in a user's browser by headers that browsers send and that no page can
+//! change: the host name used and the origin of the request. Other programs send none of these headers except `Host`,
+//! and their requests are accepted. Users are checked afterwards ([`super::security`]).
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,10 +14,10 @@ use super::Config;
 use crate::names::path;
 use crate::notify::credential::Credential;
 
-/// Maximum length of a request's path and query, in bytes.
+/// Maximum length of the path and query of a request, in bytes.
 const MAX_TARGET_BYTES: usize = 16 << 10;
 
-/// What requests are held against. Clones share it; a reload replaces it.
+/// Criteria for requests. Clones share them; a reload replaces them.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     settings: Arc<RwLock<Settings>>,
@@ -25,23 +25,23 @@ pub struct Guard {
 
 #[derive(Debug, Default)]
 struct Settings {
-    /// Names that lead here, in lower case, without ports.
+    /// Host names of this agent, in lower case and without ports.
     names: Vec<String>,
-    /// The origin of `web.external_url`.
+    /// Origin of `web.external_url`.
     origin: Option<String>,
     beat_token: Option<Credential>,
 }
 
-/// Why a request is refused: a status and a line of text.
+/// Rejection of a request: a status and a message of one line.
 pub type Refusal = (StatusCode, String);
 
 impl Guard {
-    /// Takes what the agent's file says.
+    /// Applies the agent configuration.
     pub fn load(&self, config: &Config) {
         let mut names = vec!["localhost".to_owned()];
         names.extend(config.hosts.iter().map(|name| name.to_ascii_lowercase()));
         names.extend(config.external_url.as_ref().and_then(|url| url.host_str()).map(str::to_ascii_lowercase));
-        // The name of this machine is nobody else's to give out.
+        // The host name of this machine cannot be assigned by an attacker.
         let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         names.extend(Some(own.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings {
@@ -51,7 +51,7 @@ impl Guard {
         };
     }
 
-    /// Whether a request may be answered.
+    /// Checks whether a request may be processed.
     pub fn check(&self, method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
         if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
             return Err((StatusCode::URI_TOO_LONG, format!("the path is longer than {} KiB", MAX_TARGET_BYTES >> 10)));
@@ -63,7 +63,7 @@ impl Guard {
             settings.origin_is_ours(host, headers)?;
         }
         if is_beat {
-            // Where browsers speak plain HTTP by a name they do not say where a request comes from.
+            // Over plain HTTP to a host name, browsers do not send the origin of a request.
             let is_browser = headers.contains_key(header::ACCEPT_LANGUAGE) && !headers.contains_key("sec-fetch-site");
             if is_browser && matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::ORIGIN) {
                 return Err((StatusCode::FORBIDDEN, "call it by a program, not by a page".into()));
@@ -72,8 +72,8 @@ impl Guard {
         Ok(())
     }
 
-    /// Checks the token that calls of heartbeats carry: `Authorization: Bearer TOKEN`, or `?token=TOKEN`. `None` where
-    /// none is configured.
+    /// Checks the token of a check-in: `Authorization: Bearer TOKEN`, or `?token=TOKEN`. Returns `None` if no token is
+    /// configured.
     pub async fn check_beat_token(&self, uri: &Uri, headers: &HeaderMap) -> Option<Result<(), Refusal>> {
         let credential = self.settings.read().unwrap_or_else(PoisonError::into_inner).beat_token.clone()?;
         let wanted = match credential.read().await {
@@ -91,7 +91,7 @@ impl Guard {
         let in_query = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
         let given =
             in_header.map(|(_, token)| token.trim().to_owned()).or(in_query.map(|(_, token)| token.into_owned()));
-        // Digests are compared, so that the time it takes tells nothing of the token.
+        // Digests are compared, so that the duration does not reveal anything about the token.
         let digest = |token: &str| Sha256::digest(token.as_bytes());
         Some(match given {
             Some(given) if digest(&given) == digest(&wanted) => Ok(()),
@@ -101,7 +101,7 @@ impl Guard {
 }
 
 impl Settings {
-    /// The host that a request is for, as it was written.
+    /// Returns the host of a request as written in it.
     fn host<'a>(&self, uri: &'a Uri, version: Version, headers: &'a HeaderMap) -> Result<Option<&'a str>, Refusal> {
         let bad = |text: &str| Err((StatusCode::BAD_REQUEST, text.to_owned()));
         let mut named = headers.get_all(header::HOST).iter();
@@ -126,8 +126,8 @@ impl Settings {
         Ok(host.or(uri.authority().map(axum::http::uri::Authority::as_str)))
     }
 
-    /// Whether a name with or without a port leads here. An address does: only a name can be pointed at this agent by
-    /// somebody else.
+    /// Returns whether a host name, with or without a port, belongs to this agent. Addresses always do, because only a
+    /// name can be pointed at this agent by an attacker.
     fn is_own_name(&self, host: &str) -> bool {
         let Some(name) = without_port(host) else { return false };
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
@@ -148,7 +148,7 @@ impl Settings {
     }
 }
 
-/// A host without its port; `None` where it is no host.
+/// Returns a host without its port, or `None` if the text is not a host.
 fn without_port(host: &str) -> Option<&str> {
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     if host.starts_with('[') {

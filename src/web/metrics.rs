@@ -1,4 +1,5 @@
-//! `/metrics`: which form a scraper asks for, and the answer in pieces, each written when the one before it is taken.
+//! `/metrics`: negotiates the format and streams the response in pieces. Each piece is encoded after the previous one
+//! was read.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -19,19 +20,19 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _, ReadBuf};
 use super::State;
 use crate::sink::prometheus::{Format, MAX_SCRAPES, Scrape, ScrapeRequest, Selection};
 
-/// Size of the parts in which an answer is sent, in bytes.
+/// Size of the parts in which a response is sent, in bytes.
 const PART_BYTES: usize = 16 << 10;
-/// Number of pieces that are written before others have the thread: about a millisecond.
+/// Number of pieces encoded before the task yields, which is about a millisecond of work.
 const PIECES_IN_A_ROW: u32 = 8;
 
-/// Series are much alike: what a higher level saves does not pay for its time.
+/// Time series are very similar, so the savings of a higher compression level do not justify its time.
 const LEVEL: Level = Level::Precise(1);
 
-/// The address that a request came from.
+/// Source address of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub IpAddr);
 
-/// Answers a scrape.
+/// Responds to a scrape.
 pub(super) async fn metrics(With(state): With<Arc<State>>, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default();
     let selection = match Selection::parse(query) {
@@ -64,7 +65,7 @@ fn body(pieces: Pieces, encoding: Encoding) -> Body {
     }
 }
 
-/// Tells scrapers, and the parts that they ask for, from each other.
+/// Returns an identifier of the scraper and the part of the metrics that it requests.
 fn scraper(peer: Option<&Peer>, headers: &HeaderMap, query: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     peer.map(|peer| peer.0).hash(&mut hasher);
@@ -73,7 +74,7 @@ fn scraper(peer: Option<&Peer>, headers: &HeaderMap, query: &str) -> u64 {
     hasher.finish()
 }
 
-/// A body of what a reader gives, in parts.
+/// Creates a body that streams the data of a reader in parts.
 fn parts(reader: impl AsyncRead + Send + Unpin + 'static) -> Body {
     Body::from_stream(stream::unfold(Some(reader), |reader| async move {
         let mut reader = reader?;
@@ -86,12 +87,12 @@ fn parts(reader: impl AsyncRead + Send + Unpin + 'static) -> Body {
     }))
 }
 
-/// A scrape as something that is read. It lets others have the thread now and then.
+/// Reader of a scrape. It yields to other tasks from time to time.
 struct Pieces {
     scrape: Scrape,
     piece: Vec<u8>,
     at: usize,
-    /// Pieces since others had the thread.
+    /// Number of pieces since the last yield.
     in_a_row: u32,
 }
 
@@ -126,7 +127,7 @@ impl AsyncRead for Pieces {
     }
 }
 
-/// How an answer is compressed.
+/// Compression of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Identity,
@@ -135,7 +136,7 @@ enum Encoding {
 }
 
 impl Encoding {
-    /// The one that is liked best; Zstandard among equals, since it takes the least time.
+    /// Returns the preferred encoding. Among equally preferred ones it is Zstandard, which takes the least time.
     fn of(headers: &HeaderMap) -> Self {
         let (mut best, mut best_quality) = (Self::Identity, 0.0);
         for choice in choices(headers, &header::ACCEPT_ENCODING) {
@@ -161,7 +162,7 @@ impl Encoding {
     }
 }
 
-/// The format that is liked best, the first one among equals; the text format where none is known.
+/// Returns the preferred format, the first one among equals; the text format if the header names no supported format.
 fn format(headers: &HeaderMap) -> Format {
     let (mut best, mut best_quality) = (Format::Text, 0.0);
     for choice in choices(headers, &header::ACCEPT) {
@@ -184,12 +185,12 @@ fn format(headers: &HeaderMap) -> Format {
     best
 }
 
-/// One of the values of a header by which a client says what it takes (RFC 9110, section 12.4.2).
+/// Alternative in a content negotiation header (RFC 9110, section 12.4.2).
 struct Choice {
-    /// In lower case.
+    /// Name in lower case.
     name: String,
     parameters: Vec<(String, String)>,
-    /// From 0, not at all, to 1.
+    /// Preference from 0 (not acceptable) to 1.
     quality: f32,
 }
 

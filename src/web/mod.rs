@@ -1,7 +1,7 @@
-//! The page, metrics and administration over HTTP.
+//! Web page, metrics and administration over HTTP.
 //!
-//! Reads the store and views; asks for things by messages that `app` answers. No engine is called from here, but for
-//! `/probe`, which is a question and its answer.
+//! The handlers read the store and prepared views. Changes are requested by messages to `app`. No engine is called from
+//! here, with the exception of `/probe`, which consists of one request and its response.
 
 mod admin;
 mod api;
@@ -41,66 +41,66 @@ pub use probe::Probes;
 pub use security::{Loaded, Security};
 pub use server::{Limits, Server};
 
-/// What is loaded.
+/// Overview of the loaded configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Overview {
-    /// Where the agent looks from.
+    /// Location of the agent.
     pub location: String,
-    /// Every scenario that runs.
+    /// Scenarios that run.
     pub scenarios: Scenarios,
-    /// Scenarios that cannot run here, and why.
+    /// Scenarios that cannot run here, with the reason.
     pub refused: Vec<(String, String)>,
     /// Scenarios with `enabled: false`.
     pub paused: Vec<Arc<crate::scenario::Scenario>>,
-    /// When nothing is told, and of what, by the agent's file.
+    /// Maintenance windows of the agent configuration.
     pub maintenance: Vec<crate::notify::Window>,
-    /// Every problem of the last load, as text.
+    /// Problems of the last load.
     pub problems: Vec<String>,
-    /// What is not as safe as it could be about the way in which the agent runs.
+    /// Security remarks on the way the agent is run.
     pub notes: Vec<String>,
-    /// When the files were last loaded.
+    /// Time of the last load.
     pub loaded_at: Option<DateTime<Utc>>,
 }
 
-/// What a reload led to.
+/// Result of a reload.
 #[derive(Debug, Clone, Default)]
 pub struct ReloadReport {
-    /// Whether everything was taken.
+    /// Whether everything was accepted.
     pub successful: bool,
-    /// How many scenarios run now.
+    /// Number of scenarios that run now.
     pub scenarios: usize,
-    /// Every problem, as text.
+    /// Problems of the reload.
     pub problems: Vec<String>,
 }
 
-/// Asks for a reload.
+/// Request for a reload.
 pub struct ReloadRequest(oneshot::Sender<ReloadReport>);
 
 impl ReloadRequest {
-    /// A request, and where its report arrives.
+    /// Creates a request and the receiver of its report.
     pub fn new() -> (Self, oneshot::Receiver<ReloadReport>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }
 
-    /// Answers it.
+    /// Replies with the report.
     pub fn answer(self, report: ReloadReport) {
-        // Who asked may have gone.
+        // The sender of the request may be gone.
         let _ = self.0.send(report);
     }
 }
 
-/// Whether the agent does its work, as the watchdog saw it last.
+/// Health of the agent according to the last check of the watchdog.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
-    /// What does not move; empty while everything does.
+    /// Parts of the agent that make no progress; empty if the agent is healthy.
     pub problems: Vec<String>,
-    /// When it looked.
+    /// Time of the last check.
     pub at: Option<tokio::time::Instant>,
 }
 
 impl Work {
-    /// Says what is wrong, if anything is. A watchdog that has not looked for ten seconds is wrong as well.
+    /// Returns the problem, if there are any. A watchdog without a check in the last ten seconds is a problem as well.
     pub fn problem(&self) -> Option<String> {
         if self.at.is_some_and(|at| at.elapsed() >= crate::store::STALLED_AFTER) {
             return Some("the watchdog has not moved for 10s".to_owned());
@@ -109,35 +109,35 @@ impl Work {
     }
 }
 
-/// What the handlers read.
+/// State shared by the handlers.
 #[derive(Clone)]
 pub struct State {
-    /// History, incidents and notices.
+    /// History, incidents and notifications.
     pub store: Arc<dyn Store>,
     /// Evidence of runs.
     pub evidence: EvidenceFolder,
-    /// What `/metrics` exports.
+    /// Metrics exported by `/metrics`.
     pub prometheus: Arc<Prometheus>,
-    /// What is loaded.
+    /// Overview of the loaded configuration.
     pub overview: watch::Receiver<Arc<Overview>>,
-    /// What `/probe` needs.
+    /// State of `/probe`.
     pub probes: Arc<Probes>,
-    /// Where reloads are asked for.
+    /// Channel for reload requests.
     pub reload: mpsc::Sender<ReloadRequest>,
-    /// Where silences, maintenance and taking over are asked for.
+    /// Channel for operator commands: silences, maintenance and acknowledgements.
     pub alerts: mpsc::Sender<AlertRequest>,
-    /// Whether the agent does its work.
+    /// Health of the agent.
     pub works: watch::Receiver<Work>,
-    /// How the sinks are.
+    /// Source of the sink status.
     pub sinks: SinkStatus,
-    /// Cancelled once the agent stops: from then on it is not ready.
+    /// Cancelled when the agent begins to stop and is no longer ready.
     pub stopping: CancellationToken,
 }
 
-/// Returns how each sink is at present.
+/// Function that returns the present status of every sink.
 pub type SinkStatus = Arc<dyn Fn() -> Vec<sink::Status> + Send + Sync>;
 
-/// Every path there is.
+/// Creates the router with all paths.
 pub fn router(state: State) -> Router {
     Router::new()
         .merge(page::routes())
@@ -159,12 +159,13 @@ pub fn router(state: State) -> Router {
         .route(path::API_MAINTENANCE, post(api::maintain))
         .route(path::API_STATUS, get(api::status))
         .layer(middleware::map_response(|response: Response| std::future::ready(harden(response))))
-        // Below the layer, which costs as much as a part of a probe: it does the same by itself.
+        // Added after the layer, which would cost as much as part of a probe; the handler sets the same headers.
         .route(path::PROBE, get(probe::probe))
         .with_state(Arc::new(state))
 }
 
-/// The page runs no script and shows nothing from elsewhere; evidence of other people's sites must not either.
+/// Sets security headers: the pages run no scripts and load nothing from other sites, and evidence of tested sites must
+/// not either.
 fn harden(mut response: Response) -> Response {
     const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
     let headers = response.headers_mut();

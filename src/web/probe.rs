@@ -1,4 +1,4 @@
-//! `/probe`, `/config` and `/logs`: what `blackbox_exporter` answers, with its words and its statuses.
+//! `/probe`, `/config` and `/logs`, compatible with `blackbox_exporter` in text and status.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,18 +17,18 @@ use url::form_urlencoded;
 use super::State;
 use crate::blackbox::{Config, Log, Module, Modules, Permit, Prober, Request};
 
-/// So many results are kept.
+/// Maximum number of results in the history.
 const KEPT: usize = 100;
-/// The module that is meant when none is named.
+/// Module to use if the request names none.
 const DEFAULT_MODULE: &str = "http_2xx";
-/// How much earlier than Prometheus gives up a probe ends, in seconds.
+/// Safety margin between the end of a probe and the scrape timeout of Prometheus, in seconds.
 const OFFSET: f64 = 0.5;
-/// How long a probe may take when nobody says anything, in seconds.
+/// Default timeout of a probe, in seconds.
 const DEFAULT_TIMEOUT: f64 = 120.0;
-/// The longest target, in bytes.
+/// Maximum length of a target, in bytes.
 const LONGEST_TARGET: usize = 4096;
 
-/// What `/probe` needs: modules, who may be probed, and the results of late.
+/// State of `/probe`: modules, permitted targets and recent results.
 pub struct Probes {
     prober: Prober,
     registry: Registry,
@@ -37,7 +37,7 @@ pub struct Probes {
     metrics: Mutex<Option<Metrics>>,
 }
 
-/// What is in effect.
+/// Settings in effect.
 struct Loaded {
     modules: Arc<Modules>,
     permit: Permit,
@@ -45,7 +45,7 @@ struct Loaded {
     max: usize,
 }
 
-/// The exporter's own metrics, as the original names them.
+/// Metrics of the exporter itself, with the names used by `blackbox_exporter`.
 #[derive(Clone)]
 struct Metrics {
     successful: Gauge,
@@ -79,7 +79,7 @@ struct Recent {
     results: VecDeque<Arc<Kept>>,
 }
 
-/// A result that is kept for a while.
+/// Result of a probe in the history.
 pub(super) struct Kept {
     pub(super) id: u64,
     pub(super) name: String,
@@ -93,7 +93,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Log, metrics and module, for people.
+    /// Formats the log, metrics and module of the probe.
     fn debug(&self) -> String {
         format!(
             "Logs for the probe:\n{}\n\n\nMetrics that would have been returned:\n{}\n\n\nModule configuration:\n{}",
@@ -105,7 +105,7 @@ impl Kept {
 }
 
 impl Probes {
-    /// Nothing can be probed before modules are loaded.
+    /// Creates the state without modules; probes are possible after [`Self::load`].
     pub fn new(prober: Prober, registry: Registry) -> Self {
         Self {
             prober,
@@ -116,7 +116,8 @@ impl Probes {
         }
     }
 
-    /// Takes what was read. `modules` is none where the file did not load: then the last good ones stay.
+    /// Applies the configuration. `modules` is `None` if their file did not load, in which case the last valid ones
+    /// stay in effect.
     pub fn load(&self, config: Option<&Config>, modules: Option<Modules>) {
         let Some(config) = config else {
             *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -130,7 +131,8 @@ impl Probes {
             }
         }
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
-        // Who may be probed changes in any case: a list that was made shorter must not wait for a file that is mended.
+        // The permitted targets change in any case: a shortened list must take effect even if the module file is not
+        // valid.
         let last = || loaded.as_ref().map(|loaded| Arc::clone(&loaded.modules)).unwrap_or_default();
         let modules = modules.map_or_else(last, Arc::new);
         let kept = loaded.as_ref().filter(|loaded| loaded.max == config.max_probes);
@@ -138,7 +140,7 @@ impl Probes {
         *loaded = Some(Arc::new(Loaded { modules, permit: config.permit(), places, max: config.max_probes }));
     }
 
-    /// The metrics, registered once there is something to tell.
+    /// Returns the metrics, which are registered when they are first needed.
     fn metrics(&self) -> Option<Metrics> {
         let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         if metrics.is_none() {
@@ -166,7 +168,7 @@ impl Probes {
         kept
     }
 
-    /// The results of late, the newest first.
+    /// Returns the recent results, newest first.
     pub(super) fn recent(&self) -> Vec<Arc<Kept>> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.results.iter().rev().cloned().collect()
@@ -179,7 +181,7 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// `/probe?target=&module=&hostname=&debug=`
+/// Handles `/probe?target=&module=&hostname=&debug=`.
 pub(super) async fn probe(With(state): With<Arc<State>>, asked: Asked) -> Response {
     let (asked, _) = asked.into_parts();
     super::harden(answer(&state.probes, &asked).await)
@@ -187,7 +189,7 @@ pub(super) async fn probe(With(state): With<Arc<State>>, asked: Asked) -> Respon
 
 async fn answer(probes: &Probes, asked: &Parts) -> Response {
     let headers = &asked.headers;
-    // A page elsewhere must not make a visitor's browser probe what only the visitor can reach.
+    // Another site must not be able to make a visitor's browser probe a target that only the visitor can reach.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return plain(StatusCode::FORBIDDEN, "asked for by another site");
     }
@@ -262,7 +264,8 @@ async fn answer(probes: &Probes, asked: &Parts) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics).into_response()
 }
 
-/// How long a probe may take: what Prometheus waits, less an offset, and at most what the module says.
+/// Returns the timeout of a probe: the scrape timeout of Prometheus less a safety margin, limited by the timeout of the
+/// module.
 fn timeout(asked: Option<&str>, module: Option<Duration>) -> Result<Duration, String> {
     let asked = match asked.filter(|asked| !asked.is_empty()) {
         None => 0.0,
@@ -277,21 +280,21 @@ fn timeout(asked: Option<&str>, module: Option<Duration>) -> Result<Duration, St
     Ok(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)))
 }
 
-/// A target as it may be shown.
+/// Returns a target with its password replaced.
 fn without_password(target: String) -> String {
-    // Most have no user either, and reading a URL takes longer than looking for one.
+    // Most targets have no user either, and a search for `@` is faster than parsing a URL.
     if !target.contains('@') {
         return target;
     }
     let shown = url::Url::parse(&target).ok().filter(|url| url.password().is_some()).map(|mut url| {
-        // A URL that has a password can have another one.
+        // The password of a URL that has one can always be replaced.
         let _ = url.set_password(Some("xxxxx"));
         url.to_string()
     });
     shown.unwrap_or(target)
 }
 
-/// `/config`: the modules in effect, without secrets.
+/// Handles `/config`: shows the modules in effect without secrets.
 pub(super) async fn config(With(state): With<Arc<State>>) -> Response {
     match state.probes.loaded() {
         Some(loaded) => {
@@ -302,7 +305,7 @@ pub(super) async fn config(With(state): With<Arc<State>>) -> Response {
     }
 }
 
-/// `/logs?id=`: one of the results of late.
+/// Handles `/logs?id=`: shows one of the recent results.
 pub(super) async fn logs(With(state): With<Arc<State>>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let id = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "id");

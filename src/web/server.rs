@@ -1,8 +1,8 @@
-//! The server: connections, their number and their time.
+//! HTTP server with limits on the number and duration of connections.
 //!
-//! Nobody can hold the agent up by what he does not send or does not read: the TLS handshake, each part of a request and
-//! of its answer have a time of their own, and of very many connections the one that has been idle longest makes room
-//! for the next. The number leaves descriptors for runs.
+//! No client can block the agent by not sending or not reading data: the TLS handshake and each part of a request and
+//! of its response have a timeout, and if there are too many connections, the one that has been idle longest is closed
+//! in favor of the next. The limit leaves file descriptors for runs.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -34,29 +34,29 @@ use super::metrics::Peer;
 use super::security::{Admission, Security};
 use crate::names::path;
 
-/// Maximum number of requests at once on a connection of HTTP/2.
+/// Maximum number of concurrent requests on an HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 /// Maximum size of the head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Size of the parts in which an answer is passed on over HTTP/2, in bytes.
+/// Size of the parts in which a response is sent over HTTP/2, in bytes.
 const PART_BYTES: usize = 16 << 10;
 
-/// Times and sizes of connections.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Maximum number of connections at once.
+    /// Maximum number of concurrent connections.
     pub connections: usize,
-    /// How long a TLS handshake may take.
+    /// Timeout of the TLS handshake.
     pub handshake: Duration,
-    /// How long the head of a request may take to arrive, and how long a connection may be idle before one begins.
+    /// Timeout of receiving the head of a request, and maximum idle time of a connection before a request.
     pub head: Duration,
-    /// How long the body of a request may take to arrive.
+    /// Timeout of receiving the body of a request.
     pub body: Duration,
     /// Maximum size of the body of a request, in bytes.
     pub body_bytes: usize,
-    /// How long a client may take none of an answer.
+    /// Maximum time in which a client reads nothing of a response.
     pub stall: Duration,
-    /// How long a connection may go on once the agent stops.
+    /// Maximum duration of a connection after the agent has begun to stop.
     pub farewell: Duration,
 }
 
@@ -74,33 +74,35 @@ impl Default for Limits {
     }
 }
 
-/// A quarter of the descriptors that the process may have, at least 16 and at most 512: the others are for runs.
+/// Returns the maximum number of connections: a quarter of the file descriptors available to the process, at least 16
+/// and at most 512. The others are reserved for runs.
 fn connections_of(open_files: usize) -> usize {
     (open_files / 4).clamp(16, 512)
 }
 
-/// How many descriptors the process may have.
+/// Returns the maximum number of file descriptors of the process.
 fn open_files() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     line.and_then(|line| line.split_whitespace().next()).and_then(|soft| soft.parse().ok()).unwrap_or(1024)
 }
 
-/// What every connection needs.
+/// Web server with the parts that every connection needs.
 #[derive(Clone)]
 pub struct Server {
-    /// Answers what is let through.
+    /// Router for the accepted requests.
     pub router: Router,
-    /// Who may ask for what.
+    /// Check of the host name and origin of requests.
     pub guard: Guard,
     /// TLS and users.
     pub security: Security,
-    /// Times and sizes.
+    /// Limits of connections.
     pub limits: Limits,
 }
 
 impl Server {
-    /// Serves until `stop`, and then until every connection has ended or its time is over.
+    /// Serves connections until `stop` is cancelled, and then until every connection has ended or has reached its time
+    /// limit.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let connections = Arc::new(Connections::default());
         let tasks = TaskTracker::new();
@@ -112,14 +114,14 @@ impl Server {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Without descriptors the next one fails as well.
+                    // Without free file descriptors, the next attempt would fail immediately as well.
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
             let Some(place) = connections.admit(self.limits.connections) else { continue };
-            // Answers are small and often.
+            // Responses are small and frequent.
             let _ = stream.set_nodelay(true);
             tasks.spawn(self.clone().connection(stream, peer.ip(), place, stop.clone()));
         }
@@ -131,7 +133,7 @@ impl Server {
     async fn connection(self, stream: TcpStream, peer: IpAddr, place: Place, stop: CancellationToken) {
         let closing = place.closing.clone();
         let place = Arc::new(place);
-        // How a client went away tells nobody anything.
+        // The error of a closed connection is of no interest.
         let serving = self.begin(stream, peer, &place, &stop);
         tokio::select! {
             () = serving => {}
@@ -139,7 +141,7 @@ impl Server {
         }
     }
 
-    /// Shakes hands where there is TLS, and serves what is spoken within.
+    /// Performs the TLS handshake if TLS is configured, and serves the connection.
     async fn begin(self, stream: TcpStream, peer: IpAddr, place: &Arc<Place>, stop: &CancellationToken) {
         let limits = self.limits;
         let Some(config) = self.security.settings().tls.clone() else {
@@ -203,7 +205,7 @@ impl Server {
             .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        // The protocol itself knows no time in which a request must come or an answer be taken.
+        // The HTTP implementation has no timeouts for receiving a request or for sending a response.
         tokio::select! {
             _ = connection.as_mut() => return,
             () = place.idle_for(limits.head) => {}
@@ -214,7 +216,7 @@ impl Server {
     }
 
     async fn answer(mut self, peer: IpAddr, request: Request<Incoming>) -> Response {
-        // Whoever speaks to the API reads its refusals as it reads its answers.
+        // API clients expect rejections as JSON like all other responses.
         let is_api = request.uri().path().starts_with("/api/");
         let refusal = |status: StatusCode, text: &str| {
             if is_api {
@@ -245,7 +247,7 @@ impl Server {
         response
     }
 
-    /// Whether a request may be answered: by the names and origins it gives, and by its credentials.
+    /// Checks whether a request may be processed, by its host name, origin and credentials.
     async fn admit(&self, peer: IpAddr, request: &Request<Incoming>) -> Result<(), Refusal> {
         let (uri, headers) = (request.uri(), request.headers());
         self.guard.check(request.method(), uri, request.version(), headers)?;
@@ -253,10 +255,10 @@ impl Server {
         match self.security.admit(headers, peer).await {
             Admission::Open if is_beat => self.guard.check_beat_token(uri, headers).await.unwrap_or(Ok(())),
             Admission::Open | Admission::User => Ok(()),
-            // Whoever keeps the agent running asks whether it does, and has no password.
+            // Health checks of a service manager have no password.
             _ if matches!(uri.path(), path::HEALTHY | path::READY) => Ok(()),
             denied => {
-                // A token is what calls of heartbeats have instead of a password.
+                // For check-ins, the token replaces the password.
                 if is_beat && let Some(checked) = self.guard.check_beat_token(uri, headers).await {
                     return checked;
                 }
@@ -270,10 +272,10 @@ impl Server {
         }
     }
 
-    /// The request with its whole body.
+    /// Reads the body of a request completely.
     async fn body(&self, request: Request<Incoming>) -> Result<Request<Body>, Refusal> {
         let (parts, body) = request.into_parts();
-        // What comes with a call of a heartbeat is not read.
+        // The body of a check-in is not read.
         if body.is_end_stream() || parts.uri.path().starts_with(path::BEAT) {
             return Ok(Request::from_parts(parts, Body::empty()));
         }
@@ -290,9 +292,10 @@ impl Server {
     }
 }
 
-/// Shakes hands; `None` where that fails. Who speaks HTTP without TLS is told so.
+/// Performs the TLS handshake. Returns `None` if it fails. A client that speaks HTTP without TLS receives an error
+/// response.
 async fn secured(mut stream: TcpStream, acceptor: TlsAcceptor) -> Option<TlsStream<TcpStream>> {
-    // The first byte of a handshake.
+    // Record type of a TLS handshake, the first byte of a connection.
     const HANDSHAKE: u8 = 22;
     let mut first = [0];
     if stream.peek(&mut first).await.ok()? == 1 && first[0].is_ascii_alphabetic() && first[0] != HANDSHAKE {
@@ -302,7 +305,7 @@ async fn secured(mut stream: TcpStream, acceptor: TlsAcceptor) -> Option<TlsStre
             "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}"
         );
         let _ = stream.write_all(answer.as_bytes()).await;
-        // What was sent is read, so that the answer is not lost with a reset.
+        // The request is read so that a connection reset does not discard the response.
         let mut sent = [0; 4096];
         let _ = stream.read(&mut sent).await;
         let _ = stream.shutdown().await;
@@ -311,12 +314,12 @@ async fn secured(mut stream: TcpStream, acceptor: TlsAcceptor) -> Option<TlsStre
     acceptor.accept(stream).await.ok()
 }
 
-/// An answer after which the connection is closed.
+/// Creates a response after which the connection is closed.
 fn refusal(status: StatusCode, text: &str) -> Response {
     harden((status, [(header::CONNECTION, "close")], format!("{text}\n")).into_response())
 }
 
-/// The connections there are.
+/// Open connections.
 #[derive(Debug, Default)]
 struct Connections(Mutex<State>);
 
@@ -328,9 +331,9 @@ struct State {
 
 #[derive(Debug)]
 struct Open {
-    /// How many requests are being answered on it.
+    /// Number of requests in progress on the connection.
     busy: usize,
-    /// When something last happened on it.
+    /// Time of the last activity.
     moved_at: Instant,
     closing: CancellationToken,
 }
@@ -340,8 +343,8 @@ impl Connections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for one more; where there is none the connection that has been idle longest is closed. `None` when all of
-    /// them are being answered.
+    /// Reserves a slot for a connection. If there are no free slots, the connection that has been idle longest is
+    /// closed. Returns `None` if all connections are busy.
     fn admit(self: &Arc<Self>, max: usize) -> Option<Place> {
         let mut state = self.state();
         if state.open.len() >= max {
@@ -359,7 +362,7 @@ impl Connections {
     }
 }
 
-/// The place of one connection.
+/// Slot of one connection.
 #[derive(Debug)]
 struct Place {
     connections: Arc<Connections>,
@@ -368,7 +371,7 @@ struct Place {
 }
 
 impl Place {
-    /// Notes that something happened on the connection.
+    /// Updates the entry of the connection and the time of its last activity.
     fn moved(&self, note: impl FnOnce(&mut Open)) {
         if let Some(open) = self.connections.state().open.get_mut(&self.id) {
             note(open);
@@ -376,7 +379,7 @@ impl Place {
         }
     }
 
-    /// Comes back when no request has been answered, and no part of an answer taken, for so long.
+    /// Returns after the connection has had no request in progress and no activity for this duration.
     async fn idle_for(&self, limit: Duration) {
         loop {
             let now = Instant::now();
@@ -399,7 +402,7 @@ impl Drop for Place {
     }
 }
 
-/// A request that is being answered.
+/// Request in progress.
 struct Busy(Arc<Place>);
 
 impl Busy {
@@ -415,7 +418,7 @@ impl Drop for Busy {
     }
 }
 
-/// The body of an answer, passed on in parts as the client takes them, so that it is seen whether it takes any.
+/// Body of a response, sent in parts as the client reads them, so that a client that reads nothing is noticed.
 struct Parts {
     body: Body,
     rest: Bytes,
@@ -456,7 +459,7 @@ impl hyper::body::Body for Parts {
     }
 }
 
-/// A stream whose writes fail when the other side takes nothing for a while.
+/// Stream whose writes fail if the peer reads nothing for some time.
 struct Stalling<S> {
     stream: S,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! Connections: names resolved, addresses tried beside each other, each only where the policy allows it.
+//! TCP connections: resolves names and tries the addresses in parallel, each only if the policy allows it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,29 +16,29 @@ use super::{Reach, failure};
 use crate::names::Reason;
 use crate::outcome::Failure;
 
-/// How long one address is waited for before the next one is tried beside it (RFC 8305, section 5).
+/// Time to wait for one address before the next one is tried in parallel (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Maximum number of addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Which addresses of a name are used.
+/// Address families of a name that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Family {
-    /// Those that there are, IPv6 and IPv4 in turn.
+    /// All addresses, alternating between IPv6 and IPv4.
     #[default]
     Any,
-    /// IPv4; IPv6 where there is none.
+    /// IPv4, or IPv6 if there is no IPv4 address.
     Prefer4,
-    /// IPv6; IPv4 where there is none.
+    /// IPv6, or IPv4 if there is no IPv6 address.
     Prefer6,
-    /// IPv4 alone.
+    /// Only IPv4.
     Only4,
-    /// IPv6 alone.
+    /// Only IPv6.
     Only6,
 }
 
 impl Family {
-    /// Whether an address may be used.
+    /// Returns whether an address may be used.
     pub(super) fn takes(self, address: IpAddr) -> bool {
         match self {
             Self::Only4 => address.is_ipv4(),
@@ -48,31 +48,31 @@ impl Family {
     }
 }
 
-/// How a host is reached.
+/// Options for connecting to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Route {
-    /// Which addresses of the name are used.
+    /// Address families that are used.
     pub family: Family,
-    /// The address that connections come from; none: the system's choice.
+    /// Local address of connections. `None` lets the system choose.
     pub source: Option<IpAddr>,
-    /// Connects here, whatever the name and the port.
+    /// Address and port to connect to, regardless of the name and port.
     pub pinned: Option<SocketAddr>,
 }
 
-/// A host whose addresses are known.
+/// A resolved host.
 pub struct Resolved {
     host: String,
-    /// The addresses, in the order in which they are tried. Never empty.
+    /// Addresses in the order in which they are tried. Never empty.
     pub addresses: Vec<IpAddr>,
-    /// How long the name took; zero for an address.
+    /// Duration of the name resolution; zero for an IP address.
     pub took: Duration,
-    /// Addresses of the other family that are still on their way.
+    /// Addresses of the other family that are still being resolved.
     rest: Option<BoxFuture<'static, Vec<IpAddr>>>,
 }
 
 #[cfg(test)]
 impl Resolved {
-    /// A host with these addresses.
+    /// Creates a host with these addresses.
     pub(super) fn of(host: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         let addresses = addresses.into_iter().collect();
         Self { host: host.to_owned(), addresses, took: Duration::ZERO, rest: None }
@@ -82,17 +82,17 @@ impl Resolved {
 /// A TCP connection.
 #[derive(Debug)]
 pub struct Dialed {
-    /// The connection; `TCP_NODELAY` is set.
+    /// The socket, with `TCP_NODELAY` set.
     pub stream: TcpStream,
-    /// The address that answered.
+    /// Address of the peer.
     pub peer: SocketAddr,
-    /// How long the name took; zero for an address.
+    /// Duration of the name resolution; zero for an IP address.
     pub resolve: Duration,
-    /// How long connecting took, the addresses before it included.
+    /// Duration of connecting, including failed attempts at other addresses.
     pub connect: Duration,
 }
 
-/// Makes the connections of one agent. Cheap to clone; all clones share what they know.
+/// Opens the connections of one agent. Clones are cheap and share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Dialer {
     reach: Reach,
@@ -100,18 +100,18 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Returns a dialer that connects where the policy allows it.
+    /// Creates a dialer that connects where the policy allows it.
     pub fn new(reach: Reach, resolver: Resolver) -> Self {
         Self { reach, resolver }
     }
 
-    /// Where connections may lead.
+    /// Returns the policy for connections.
     pub fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Returns the addresses of a host, in the order in which they are to be tried: never none. An address (IPv6 with or
-    /// without brackets) takes no lookup.
+    /// Resolves a host to at least one address, in the order in which they should be tried. An IP address (IPv6 with or
+    /// without brackets) needs no lookup.
     pub async fn resolve(&self, host: &str, route: &Route) -> Result<Resolved, Failure> {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let known =
@@ -151,8 +151,8 @@ impl Dialer {
         self.connect(resolved, port, route).await
     }
 
-    /// Refuses a target behind a proxy that would not be reached without one: a proxy on this machine leads to closed
-    /// ports as well. A name that is not known here is left to the proxy.
+    /// Rejects a target behind a proxy that would be rejected without the proxy, because a proxy on this machine can
+    /// reach closed ports as well. A name that cannot be resolved here is left to the proxy.
     pub async fn check_behind_proxy(&self, host: &str, port: u16) -> Result<(), Failure> {
         if self.reach.closed().owner(port).is_none() {
             return Ok(());
@@ -166,22 +166,22 @@ impl Dialer {
         addresses.try_for_each(|address| self.reach.check(&resolved.host, SocketAddr::new(address, port)))
     }
 
-    /// Connects to a host: its addresses in turn, the next one as soon as the one before has failed or has not answered
-    /// for a quarter of a second.
+    /// Opens a connection to a host. Tries its addresses in order, the next one as soon as the previous one has failed
+    /// or has not responded for 250 ms.
     pub async fn connect(&self, resolved: Resolved, port: u16, route: &Route) -> Result<Dialed, Failure> {
         let (resolve, source) = (resolved.took, route.source);
         let port = route.pinned.map_or(port, |pinned| pinned.port());
         let began = Instant::now();
         let (stream, peer) = self.first(resolved, port, |address| connect(address, source)).await?;
         let connect = began.elapsed();
-        // What is sent is sent whole: waiting for more would only add to the times.
+        // Waiting for more data before sending (Nagle's algorithm) would only distort the measured times.
         stream.set_nodelay(true).map_err(|error| no_connection(peer, &error))?;
         Ok(Dialed { stream, peer, resolve, connect })
     }
 
-    /// Makes attempts at the addresses of a host, the next one as soon as the one before has failed or has not succeeded
-    /// for a quarter of a second, and returns the first that succeeds; the others are dropped. Nothing is attempted
-    /// where one of the addresses may not be reached.
+    /// Attempts a connection to the addresses of a host and returns the first success; the other attempts are dropped.
+    /// The next attempt starts as soon as the previous one has failed or has not succeeded for 250 ms. Nothing is
+    /// attempted if the policy forbids one of the addresses.
     pub async fn first<T, F: Future<Output = Result<T, Failure>>>(
         &self,
         resolved: Resolved,
@@ -211,8 +211,8 @@ impl Dialer {
 }
 
 impl Route {
-    /// The addresses that may be used, in the order in which they are tried, each once: families in turn, beginning with
-    /// that of the first address, or with the preferred one.
+    /// Returns the usable addresses without duplicates, in the order in which they are tried. Families alternate,
+    /// starting with the preferred one or that of the first address.
     pub(super) fn choose(&self, found: Vec<IpAddr>) -> Vec<IpAddr> {
         let mut fit: Vec<IpAddr> = Vec::with_capacity(found.len().min(MAX_ADDRESSES));
         for address in found {
@@ -241,7 +241,8 @@ impl Route {
     }
 }
 
-/// The first attempt that succeeds. When none does, the failure that says most: one of our own, else the last.
+/// Returns the first successful attempt. If all fail, returns the most informative failure: an agent fault, otherwise
+/// the last one.
 async fn race<T, F: Future<Output = Result<T, Failure>>>(
     addresses: Vec<IpAddr>,
     late: impl Future<Output = Vec<IpAddr>>,
@@ -295,7 +296,7 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStrea
     socket.connect(address).await.map_err(|error| no_connection(address, &error))
 }
 
-/// What it means that an address was not connected to.
+/// Returns the failure for an address that could not be connected to.
 pub(super) fn no_connection(address: SocketAddr, error: &std::io::Error) -> Failure {
     let message = format!("no connection to {address}: {error}");
     if failure::lacks_port(error, address) {

@@ -1,6 +1,6 @@
-//! Messages of DNS (RFC 1035): a question out, records in, each in the form of a zone file.
+//! DNS messages (RFC 1035): encodes queries and decodes records into zone file format.
 //!
-//! Everything that comes is somebody else's: lengths are held against what is there, and names cannot lead in circles.
+//! All input is untrusted: lengths are checked against the available data, and compression pointers cannot form loops.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -84,11 +84,11 @@ const RCODES: &[(u16, &str)] = &[
     (22, "BADTRUNC"),
     (23, "BADCOOKIE"),
 ];
-/// `SOA`, whose serial number is a metric.
+/// `SOA`, whose serial number is exported as a metric.
 pub const SOA: u16 = 6;
-/// `OPT`, whose first byte of a TTL belongs to the answer's code (RFC 6891).
+/// `OPT`, where the first byte of the TTL extends the response code (RFC 6891).
 const OPT: u16 = 41;
-/// How many pointers a name may follow.
+/// Maximum number of compression pointers in a name.
 const MOST_JUMPS: usize = 64;
 
 fn number(table: &[(u16, &str)], name: &str) -> Option<u16> {
@@ -99,37 +99,37 @@ fn named(table: &[(u16, &'static str)], wanted: u16) -> Option<&'static str> {
     table.iter().find(|(number, _)| *number == wanted).map(|(_, name)| *name)
 }
 
-/// The number of a type.
+/// Returns the number of a record type.
 pub fn kind(name: &str) -> Option<u16> {
     number(TYPES, name)
 }
 
-/// The number of a class.
+/// Returns the number of a class.
 pub fn class(name: &str) -> Option<u16> {
     number(CLASSES, name)
 }
 
-/// The number of an answer's code.
+/// Returns the number of a response code.
 pub fn rcode(name: &str) -> Option<u16> {
     number(RCODES, name)
 }
 
-/// The name of an answer's code.
+/// Returns the name of a response code.
 pub fn rcode_name(code: u16) -> &'static str {
     named(RCODES, code).unwrap_or("unknown")
 }
 
-/// The name of a type.
+/// Returns the name of a record type.
 pub fn kind_name(kind: u16) -> &'static str {
     named(TYPES, kind).unwrap_or("unknown")
 }
 
-/// The name of a class.
+/// Returns the name of a class.
 pub fn class_name(class: u16) -> &'static str {
     named(CLASSES, class).unwrap_or("unknown")
 }
 
-/// A question. None: the name is none.
+/// Encodes a DNS query. Returns `None` if `name` is not a valid domain name.
 pub fn question(id: u16, name: &str, kind: u16, class: u16, recursion: bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(32 + name.len());
     out.extend(id.to_be_bytes());
@@ -149,45 +149,45 @@ pub fn question(id: u16, name: &str, kind: u16, class: u16, recursion: bool) -> 
     Some(out)
 }
 
-/// An answer.
+/// A DNS response.
 #[derive(Debug, Default)]
 pub struct Message {
     pub id: u16,
     pub response: bool,
-    /// Whether it was cut: it is to be asked for over TCP (TC).
+    /// Whether the response was truncated and has to be requested over TCP (TC).
     pub truncated: bool,
-    /// Whether the server says that it has verified the answer (AD, RFC 4035).
+    /// Whether the server has validated the answer (AD, RFC 4035).
     pub verified: bool,
     pub rcode: u16,
-    /// The questions it repeats: name in lower case, type, class.
+    /// Repeated questions: name in lower case, type, class.
     pub asked: Vec<(String, u16, u16)>,
     pub answers: Vec<Record>,
     pub authorities: Vec<Record>,
     pub additionals: Vec<Record>,
 }
 
-/// A record.
+/// A resource record.
 #[derive(Debug)]
 pub struct Record {
-    /// As in a zone file: name, TTL, class, type, data, with tabs in between.
+    /// Record in zone file format: name, TTL, class, type and data, separated by tabs.
     pub text: String,
     pub kind: u16,
     pub class: u16,
-    /// Where the data begins in the text; none: it is not what its type says, and told as bytes.
+    /// Position of the data in the text. `None` if the data does not match the type and is shown as bytes.
     data: Option<usize>,
-    /// The serial number, of a SOA.
+    /// Serial number of a SOA record.
     pub serial: Option<u32>,
 }
 
 impl Record {
-    /// Its data as in a zone file; none: it is not what its type says.
+    /// Returns the data in zone file format, or `None` if it does not match the type.
     pub fn data(&self) -> Option<&str> {
         self.data.map(|at| &self.text[at..])
     }
 }
 
 impl Message {
-    /// Reads an answer. None: it is none.
+    /// Decodes a response. Returns `None` if it is malformed.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader { bytes, at: 0 };
         let id = reader.u16()?;
@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
         self.take(4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
-    /// A name, with its last dot.
+    /// Decodes a name, including the final dot.
     fn name(&mut self) -> Option<String> {
         let (mut out, mut at, mut end, mut jumps) = (String::new(), self.at, None, 0);
         loop {
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => return None,
             }
-            // A name has at most 255 bytes; escaped, at most four times as many.
+            // A name has at most 255 bytes, and escaping multiplies that by at most four.
             if out.len() > 1024 {
                 return None;
             }
@@ -286,7 +286,8 @@ impl<'a> Reader<'a> {
         if kind == OPT {
             *high = u16::try_from(ttl >> 24).unwrap_or(0) << 4;
         }
-        // Names within may point anywhere before: they are read in the whole message, but must end where the data does.
+        // Names within the data may refer to any earlier part of the message, so they are read from the whole message,
+        // but they must end where the data ends.
         let mut within = Reader { bytes: &self.bytes[..end], at: self.at };
         let mut serial = None;
         let text = within.data(kind, data, &mut serial).filter(|_| within.at == end);

@@ -1,4 +1,4 @@
-//! HTTP on one connection: a request, its answer, and how long each part of it took.
+//! HTTP on one connection: a request, its response and the duration of each phase.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -21,19 +21,19 @@ use super::failure::{LARGEST_HEAD, of_hyper};
 use crate::names::Reason;
 use crate::outcome::Failure;
 
-/// The most bytes of HTTP/2 that a server may have on the way to us.
+/// Maximum number of bytes that an HTTP/2 server may have in flight.
 const WINDOW: u32 = 1 << 20;
 
-/// Which HTTP is spoken on a connection.
+/// HTTP version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1; the server may answer HTTP/1.0.
+    /// HTTP/1.1; the server may respond with HTTP/1.0.
     Http1,
-    /// HTTP/2, as ALPN has chosen it, or with prior knowledge.
+    /// HTTP/2, negotiated with ALPN or by prior knowledge.
     Http2,
 }
 
-/// A connection on which HTTP is spoken. One request after the other.
+/// An HTTP connection that carries one request after the other.
 pub struct Connection {
     sender: Sender,
     driver: Driver,
@@ -44,23 +44,23 @@ enum Sender {
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
-/// What moves a connection's bytes; it must be polled while anything is awaited of the connection.
+/// Transfers the bytes of a connection. It must be polled while anything is awaited on the connection.
 enum Driver {
     Http1(Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>),
     Http2 {
-        /// None once it has ended; its tasks may still have something to do.
+        /// `None` once the connection has ended; its tasks may still have work.
         connection: Option<Box<Http2>>,
         tasks: Tasks,
         running: Running,
     },
-    /// Why, unless somebody was told already.
+    /// The cause, unless it was already returned.
     Ended(Option<hyper::Error>),
 }
 
 type Http2 = http2::Connection<TokioIo<Stream>, Full<Bytes>, Tasks>;
 type Running = FuturesUnordered<BoxFuture<'static, ()>>;
 
-/// Takes the tasks of an HTTP/2 connection, for its driver to run.
+/// Collects the tasks of an HTTP/2 connection for the driver to run.
 #[derive(Clone, Default)]
 struct Tasks(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
 
@@ -104,8 +104,8 @@ impl Driver {
         }
     }
 
-    /// What an error means. A request that comes after the connection has broken is only told that it is closed: why, the
-    /// driver knows.
+    /// Returns the failure for an error. A request sent after the connection broke only gets an error that the
+    /// connection is closed; the cause is stored in the driver.
     fn failure(&mut self, told: &hyper::Error) -> Failure {
         match self {
             Self::Ended(why) if told.is_canceled() || told.is_closed() => of_hyper(why.take().as_ref().unwrap_or(told)),
@@ -113,7 +113,7 @@ impl Driver {
         }
     }
 
-    /// Waits for something of the connection while its bytes are moved.
+    /// Awaits a future while transferring the bytes of the connection.
     async fn drive<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -121,42 +121,42 @@ impl Driver {
                 return Poll::Ready(done);
             }
             self.poll(cx);
-            // What the driver has just brought is taken at once, without another turn of the scheduler.
+            // Data that the driver has just received is used at once, without another turn of the scheduler.
             future.as_mut().poll(cx)
         })
         .await
     }
 }
 
-/// The head of an answer.
+/// Head of a response.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// The status.
+    /// Status code.
     pub status: StatusCode,
-    /// The version of HTTP that it came in.
+    /// HTTP version of the response.
     pub version: Version,
-    /// The headers, as they came.
+    /// Headers as received.
     pub headers: HeaderMap,
 }
 
-/// Why there is no answer.
+/// A request without a response.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// What it means for the target.
+    /// Failure for the outcome.
     pub failure: Failure,
-    /// The request was not sent: nothing speaks against sending it again on another connection.
+    /// Whether the request was not sent, so that it can safely be sent again on another connection.
     pub unsent: bool,
 }
 
-/// An answer whose head is there. Its body is read from the connection it came on.
+/// A response whose head was received. The body is read from the connection.
 pub struct Answer<'c> {
-    /// The head.
+    /// Head of the response.
     pub head: Head,
-    /// From the sending of the request to the head.
+    /// Time from sending the request to receiving the head.
     pub processing: Duration,
-    /// Bytes of the body so far.
+    /// Number of body bytes received so far.
     pub bytes: u64,
-    /// The trailers, once the body is read to its end.
+    /// Trailers, once the body was read to the end.
     pub trailers: Option<HeaderMap>,
     driver: &'c mut Driver,
     body: Incoming,
@@ -164,7 +164,7 @@ pub struct Answer<'c> {
 }
 
 impl Connection {
-    /// Begins to speak HTTP on a connection.
+    /// Starts HTTP on a connection.
     pub async fn begin(stream: Stream, protocol: Protocol) -> Result<Self, Failure> {
         let io = TokioIo::new(stream);
         match protocol {
@@ -191,7 +191,7 @@ impl Connection {
         }
     }
 
-    /// Which HTTP is spoken.
+    /// Returns the HTTP version of the connection.
     pub fn protocol(&self) -> Protocol {
         match self.sender {
             Sender::Http1(_) => Protocol::Http1,
@@ -199,7 +199,8 @@ impl Connection {
         }
     }
 
-    /// Whether another request can be sent at once, as far as is known: what the server did meanwhile is looked at.
+    /// Returns whether another request can probably be sent at once. Processes everything that the server has sent in
+    /// the meantime.
     pub fn is_open(&mut self) -> bool {
         self.driver.poll(&mut Context::from_waker(Waker::noop()));
         match &self.sender {
@@ -208,8 +209,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request and waits for the head of its answer. HTTP/1 wants the path alone, or a whole URI for a proxy, and
-    /// a `Host`; HTTP/2 wants a whole URI. Informational answers (1xx) are passed over.
+    /// Sends a request and waits for the head of its response. HTTP/1 requires a path, or a full URI for a proxy, and a
+    /// `Host` header; HTTP/2 requires a full URI. Informational responses (1xx) are skipped.
     pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer<'_>, Unanswered> {
         let Self { sender, driver } = self;
         let began = Instant::now();
@@ -238,7 +239,7 @@ impl Connection {
 }
 
 impl Answer<'_> {
-    /// The next part of the body, as it came; none at its end, when trailers are known.
+    /// Returns the next part of the body as received, or `None` at the end, when the trailers are available.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             match self.driver.drive(self.body.frame()).await {
@@ -255,7 +256,7 @@ impl Answer<'_> {
         }
     }
 
-    /// The rest of the body, up to a limit. What came before a failure stays in `into`.
+    /// Reads the rest of the body up to a limit. Data received before a failure stays in `into`.
     pub async fn read(&mut self, into: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
         if let Some(length) = self.length().and_then(|length| usize::try_from(length).ok()) {
             into.reserve(length.min(limit).min(1 << 20));
@@ -269,18 +270,18 @@ impl Answer<'_> {
         Ok(())
     }
 
-    /// The length of the body, where the server has said it.
+    /// Returns the length of the body if the server has stated it.
     pub fn length(&self) -> Option<u64> {
         self.body.size_hint().exact()
     }
 
-    /// From the head until now.
+    /// Returns the time since the head was received.
     pub fn since_head(&self) -> Duration {
         self.headed.elapsed()
     }
 }
 
-/// The failure for a body above a limit.
+/// Returns the failure for a body above the limit.
 pub fn too_large(limit: usize) -> Failure {
     let shown = if limit >= 1 << 20 && limit.is_multiple_of(1 << 20) {
         format!("{} MiB", limit >> 20)

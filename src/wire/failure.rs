@@ -1,4 +1,4 @@
-//! What an error of a connection means for the target.
+//! Converts connection errors into failures of the target or agent faults.
 
 use std::error::Error;
 use std::io;
@@ -10,8 +10,8 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::tls;
 
-/// What of our own ran out, where an error of the system says so: descriptors, memory, buffers. Errors that wrap one are
-/// looked through.
+/// Returns the resource of the agent that is exhausted (descriptors, memory or buffers) if a system error says so.
+/// Searches wrapped errors as well.
 pub fn own_limit(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -23,7 +23,7 @@ pub fn own_limit(error: &(dyn Error + 'static)) -> Option<&'static str> {
                 Some(Errno::ENOBUFS) => return Some("this machine has no free buffer for packets"),
                 _ => {}
             }
-            // An `io::Error` hides what it wraps from `source`.
+            // `source` does not return the error that an `io::Error` wraps.
             let inner = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
             if let Some(found) = inner.and_then(own_limit) {
                 return Some(found);
@@ -34,8 +34,8 @@ pub fn own_limit(error: &(dyn Error + 'static)) -> Option<&'static str> {
     None
 }
 
-/// What an error of the system, or one that wraps it, means: a lack of our own is [`Reason::Resources`], anything else
-/// what the caller takes it for. The message should hold the error's own words.
+/// Converts a system error, or an error that wraps one, into a failure: [`Reason::Resources`] if the agent lacks a
+/// resource, otherwise `otherwise`. The message should contain the text of the error.
 pub fn of_io(error: &(dyn Error + 'static), otherwise: Reason, message: impl Into<String>) -> Failure {
     let message = message.into();
     match own_limit(error) {
@@ -44,7 +44,7 @@ pub fn of_io(error: &(dyn Error + 'static), otherwise: Reason, message: impl Int
     }
 }
 
-/// What an error means that a new process or thread ended with before it began: there, `EAGAIN` is a limit of ours too.
+/// Converts the error of starting a process or thread. For these, `EAGAIN` is a limit of the agent too.
 pub fn of_spawn(error: &io::Error, otherwise: Reason, message: impl Into<String>) -> Failure {
     if error.raw_os_error() == Some(Errno::EAGAIN as i32) {
         let message = message.into();
@@ -53,8 +53,8 @@ pub fn of_spawn(error: &io::Error, otherwise: Reason, message: impl Into<String>
     of_io(error, otherwise, message)
 }
 
-/// Whether a TCP connection failed because no port is free to connect from. The same error says that this machine has no
-/// address of the family; then a socket without a port of its own cannot be connected either.
+/// Returns whether a TCP connection failed because no local port is free. The same error occurs if this machine has no
+/// address of the family; in that case, a socket without a port cannot be connected either.
 pub(super) fn lacks_port(error: &io::Error, address: SocketAddr) -> bool {
     let any: IpAddr =
         if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
@@ -62,13 +62,13 @@ pub(super) fn lacks_port(error: &io::Error, address: SocketAddr) -> bool {
         && UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
 }
 
-/// The most headers that an answer may have: what hyper allows when it is not told, since only then it needs no memory
-/// beside the stack's.
+/// Maximum number of headers in a response. This is hyper's default, which is the only value for which it needs no heap
+/// memory.
 const MOST_HEADERS: usize = 100;
-/// The largest head of an answer, in bytes.
+/// Maximum size of a response head, in bytes.
 pub(super) const LARGEST_HEAD: usize = 64 << 10;
 
-/// What an error of hyper means.
+/// Converts an error of hyper into a failure.
 pub(super) fn of_hyper(error: &hyper::Error) -> Failure {
     if let Some(error) = tls::rustls_error(error) {
         return tls::failure(error);
@@ -92,7 +92,7 @@ pub(super) fn of_hyper(error: &hyper::Error) -> Failure {
     }
 }
 
-/// The innermost error, as text.
+/// Returns the text of the innermost error.
 fn root(error: &hyper::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(inner) = last.source() {

@@ -1,4 +1,4 @@
-//! A connection's bytes, in the clear or not.
+//! Byte stream of a connection, plain or encrypted.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,9 +11,9 @@ use tokio_rustls::client::TlsStream;
 /// A connection to a server.
 #[derive(Debug)]
 pub enum Stream {
-    /// In the clear.
+    /// Plain TCP.
     Plain(TcpStream),
-    /// Within TLS.
+    /// Encrypted with TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

@@ -1,5 +1,5 @@
-//! What all runs of an agent together may take of this process: descriptors, memory, and threads that read files. Who waits for them longer than
-//! its own timeout could not be tested, which is nobody's fault but ours.
+//! Limits on the process resources that all runs of an agent share: descriptors, memory, and threads that read files. A
+//! run that waits for them longer than its timeout could not be tested, which is an agent fault.
 
 use std::sync::Arc;
 
@@ -8,33 +8,33 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bounded::Readers;
 
-/// How many descriptors a run without a browser, or a probe, may need at once: connections that are kept or tried beside
-/// each other, and sockets that ask for names.
+/// Maximum number of descriptors that a run without a browser, or a probe, needs at once: idle connections, parallel
+/// connection attempts, and sockets for DNS queries.
 const DESCRIPTORS_OF_RUN: u64 = 4;
-/// Bounds of what is left to the store, the web and everything else.
+/// Bounds of the number of descriptors reserved for the store, the web server and everything else.
 const MIN_RESERVE: u64 = 32;
 const MAX_RESERVE: u64 = 512;
-/// How many runs and probes there may be at once where descriptors do not say so.
+/// Maximum number of concurrent runs and probes if the number of descriptors is not the limit.
 const MAX_RUNS: u64 = 100_000;
-/// How much memory the bodies of all runs may take at once, in bytes.
+/// Maximum total memory for the bodies of all runs, in bytes.
 const MAX_BODIES: usize = 384 << 20;
-/// How much memory what is made of bodies to look into them may take at once, in bytes.
+/// Maximum total memory for the trees that bodies are parsed into, in bytes.
 const MAX_TREES: usize = 128 << 20;
-/// The unit that memory is counted in, in bytes.
+/// Unit in which memory is accounted for, in bytes.
 const UNIT: usize = 1 << 10;
-/// What a body may take without being counted, in bytes: most are smaller, and do not wait for each other.
+/// Size up to which a body is not accounted for, in bytes. Most bodies are smaller and need not wait.
 pub const UNCOUNTED: usize = 64 << 10;
-/// What a tree of HTML or XML takes of memory, as a multiple of the text that it is made of.
+/// Memory of an HTML or XML tree, as a multiple of its text.
 const TREE_FACTOR: usize = 5;
-/// What a value takes within a tree of JSON, in bytes, beside its text.
+/// Memory of a value in a JSON tree in addition to its text, in bytes.
 const JSON_VALUE: usize = 96;
 
-/// What all runs share. Cheap to clone; all clones count together.
+/// Resource limits that all runs share. Clones are cheap and share the same counts.
 #[derive(Debug, Clone)]
 pub struct Limits {
     runs: Arc<Semaphore>,
     bodies: Pool,
-    /// Apart from bodies, so that nobody who holds a body waits for somebody else's.
+    /// Separate from bodies, so that a run that holds a body never waits for that of another run.
     trees: Pool,
     readers: Readers,
 }
@@ -45,11 +45,11 @@ struct Pool {
     units: u32,
 }
 
-/// A place among the runs and probes of this moment, given back when it is dropped.
+/// A slot for a concurrent run or probe, released on drop.
 #[derive(Debug)]
 pub struct Place(#[allow(dead_code, reason = "held for its drop alone")] OwnedSemaphorePermit);
 
-/// A part of the memory, given back when it is dropped.
+/// Reserved memory, released on drop.
 #[derive(Debug)]
 pub struct Room(OwnedSemaphorePermit);
 
@@ -60,7 +60,7 @@ impl Default for Limits {
     }
 }
 
-/// How many runs and probes fit into so many descriptors.
+/// Returns how many concurrent runs and probes are possible with this number of descriptors.
 fn runs_within(descriptors: u64) -> usize {
     let reserve = (descriptors / 4).clamp(MIN_RESERVE, MAX_RESERVE);
     let runs = (descriptors.saturating_sub(reserve) / DESCRIPTORS_OF_RUN).clamp(1, MAX_RUNS);
@@ -68,7 +68,7 @@ fn runs_within(descriptors: u64) -> usize {
 }
 
 impl Limits {
-    /// Returns limits of so many runs and probes at once, and so many bytes for bodies and for trees.
+    /// Creates limits for concurrent runs and probes, and for the bytes of bodies and trees.
     pub fn new(runs: usize, bodies: usize, trees: usize) -> Self {
         Self {
             runs: Arc::new(Semaphore::new(runs)),
@@ -78,22 +78,23 @@ impl Limits {
         }
     }
 
-    /// The threads that read files which runs name.
+    /// Returns the threads that read the files named by scenarios.
     pub fn readers(&self) -> &Readers {
         &self.readers
     }
 
-    /// Waits for a place among the runs and probes of this moment.
+    /// Acquires a slot for a run or probe.
     pub async fn place(&self) -> Place {
         Place(Arc::clone(&self.runs).acquire_owned().await.expect("never closed"))
     }
 
-    /// Waits for the memory of a body. A caller takes all that it may need at once, so that no two wait for each other.
+    /// Reserves the memory for a body. A caller reserves the maximum it may need at once, so that no two callers wait
+    /// for each other.
     pub async fn body(&self, bytes: usize) -> Room {
         self.bodies.take(bytes).await
     }
 
-    /// Waits for the memory of a tree. A caller holds at most one, and waits for no body while it does.
+    /// Reserves the memory for a tree. A caller holds at most one, and must not wait for a body meanwhile.
     pub async fn tree(&self, bytes: usize) -> Room {
         self.trees.take(bytes).await
     }
@@ -105,26 +106,27 @@ impl Pool {
         Self { free: Arc::new(Semaphore::new(units as usize)), units }
     }
 
-    /// Waits for so many bytes. More than there are at all are as many as there are: whoever needs them is alone then.
+    /// Reserves a number of bytes. A request for more than the total is reduced to the total, so that its holder runs
+    /// alone.
     async fn take(&self, bytes: usize) -> Room {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units);
         Room(Arc::clone(&self.free).acquire_many_owned(units).await.expect("never closed"))
     }
 }
 
-/// What a tree of HTML or XML takes of memory, in bytes.
+/// Estimates the memory of an HTML or XML tree, in bytes.
 pub fn markup_tree(text: &str) -> usize {
     text.len().saturating_mul(TREE_FACTOR)
 }
 
-/// What a tree of JSON takes of memory, in bytes: every comma and every opening bracket may stand before a value.
+/// Estimates the memory of a JSON tree, in bytes. Every comma and every opening bracket may precede a value.
 pub fn json_tree(text: &str) -> usize {
     let values = text.bytes().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     text.len().saturating_add(values.saturating_mul(JSON_VALUE))
 }
 
 impl Room {
-    /// Gives back what is more than so many bytes.
+    /// Releases everything beyond this number of bytes.
     pub fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.0.num_permits().saturating_sub(bytes.div_ceil(UNIT));
         drop(self.0.split(surplus));

@@ -1,9 +1,9 @@
-//! The connection layer: names, TCP, TLS and HTTP on one connection, each with how long it took, and where connections
-//! may lead ([`Reach`]).
+//! The connection layer: name resolution, TCP, TLS and HTTP on one connection with the duration of each, and the policy
+//! for allowed targets ([`Reach`]).
 //!
-//! A connection is driven by whoever uses it: nothing is spawned, so dropping a [`Connection`] closes its socket, and
-//! what it costs is close to what hyper costs. Deadlines are the callers'. What a failure means for the target is decided
-//! here ([`failure`]) and in [`tls`].
+//! A connection is driven by its user. Nothing is spawned, so dropping a [`Connection`] closes its socket, and the
+//! overhead over hyper is small. Callers enforce deadlines. Errors are converted into failures here ([`failure`]) and
+//! in [`tls`].
 
 mod dial;
 pub(crate) mod dns;

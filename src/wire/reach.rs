@@ -1,8 +1,8 @@
-//! Which addresses of this machine connections may lead to.
+//! Policy for connections to the addresses of this machine.
 //!
-//! Ports of our own (a driver's, `DevTools`', the agent's web) are closed to whatever scenarios and `/probe` ask for: who
-//! can speak to a driver can run programs. A port is closed on every address of this machine, and checked after names
-//! were resolved. `allow.network` of the agent's file opens what it names.
+//! The agent's own ports (WebDriver, `DevTools`, web server) are closed to scenarios and `/probe`, because access to a
+//! driver allows running programs. A port is closed on every address of this machine and checked after names were
+//! resolved. `allow.network` of the agent configuration opens what it lists.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::names::Reason;
 use crate::outcome::Failure;
 
-/// Ports on this machine's own addresses that are closed to scenarios, pages and `/probe`. Cheap to clone; all clones
-/// share one list.
+/// Ports on this machine's own addresses that are closed to scenarios, pages and `/probe`. Clones are cheap and share
+/// one list.
 #[derive(Debug, Clone, Default)]
 pub struct ClosedPorts(Arc<Mutex<BTreeMap<u16, Vec<&'static str>>>>);
 
@@ -27,14 +27,14 @@ pub struct ClosedPort {
 }
 
 impl ClosedPorts {
-    /// Closes a port while the returned value lives. `owner` names what listens there, such as `the agent's web server`,
-    /// and stands in the failures of those who are refused. A port may be closed by several owners at once.
+    /// Closes a port as long as the returned value exists. `owner` describes the listener, such as `the agent's web
+    /// server`, in failure messages. Several owners may close the same port.
     pub fn close(&self, port: u16, owner: &'static str) -> ClosedPort {
         self.list().entry(port).or_default().push(owner);
         ClosedPort { ports: self.clone(), port, owner }
     }
 
-    /// Returns what listens at a port if it is closed.
+    /// Returns the owner of a port if the port is closed.
     pub fn owner(&self, port: u16) -> Option<&'static str> {
         self.list().get(&port).and_then(|owners| owners.last().copied())
     }
@@ -45,7 +45,7 @@ impl ClosedPorts {
 }
 
 impl ClosedPort {
-    /// The port that is closed.
+    /// Returns the closed port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -64,17 +64,17 @@ impl Drop for ClosedPort {
     }
 }
 
-/// A pattern of `allow.network`: `HOST:PORT`, `ADDRESS:PORT` or `unix:/PATH`, each with `*` for any characters.
+/// A pattern of `allow.network`: `HOST:PORT`, `ADDRESS:PORT` or `unix:/PATH`, where `*` matches any characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkPattern {
-    /// A name or an address without brackets, and a port; no port stands for any.
+    /// Host name, or IP address without brackets, and port. `None` matches any port.
     Host(String, Option<u16>),
-    /// The path of a Unix socket.
+    /// Path of a Unix socket.
     Unix(String),
 }
 
 impl NetworkPattern {
-    /// Reads a pattern. The error says what to write.
+    /// Parses a pattern. The error says what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
         const FORM: &str = "write it like 127.0.0.1:9815, *.lan:5432 or unix:/run/app/*.sock";
         if let Some(path) = text.strip_prefix("unix:") {
@@ -125,7 +125,7 @@ impl fmt::Display for NetworkPattern {
     }
 }
 
-/// Whether a text fits a pattern in which `*` stands for any characters.
+/// Returns whether a text matches a pattern where `*` stands for any characters.
 fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -141,7 +141,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Which connections may be made. Cheap to clone; all clones share the ports and the patterns.
+/// Policy for outgoing connections. Clones are cheap and share ports and patterns.
 #[derive(Debug, Clone, Default)]
 pub struct Reach(Arc<Policy>);
 
@@ -149,18 +149,18 @@ pub struct Reach(Arc<Policy>);
 struct Policy {
     closed: ClosedPorts,
     allowed: RwLock<Vec<NetworkPattern>>,
-    /// Whether a Unix socket must be named to be reached.
+    /// Whether Unix sockets can only be reached if they are listed in `allow.network`.
     names_sockets: bool,
 }
 
 impl Reach {
-    /// Returns the policy of an agent: closed ports are refused, and every Unix socket that is not named. The default is
-    /// that of a run by hand, which refuses closed ports alone.
+    /// Creates the policy of an agent, which rejects closed ports and all Unix sockets that are not listed. The default
+    /// policy is that of `wachta run`, which only rejects closed ports.
     pub fn of_agent() -> Self {
         Self(Arc::new(Policy { names_sockets: true, ..Policy::default() }))
     }
 
-    /// The ports that are closed.
+    /// Returns the closed ports.
     pub fn closed(&self) -> &ClosedPorts {
         &self.0.closed
     }
@@ -170,7 +170,7 @@ impl Reach {
         *self.0.allowed.write().unwrap_or_else(PoisonError::into_inner) = patterns;
     }
 
-    /// Refuses an address that may not be connected to. `host` is what was resolved to it.
+    /// Rejects an address that must not be connected to. `host` is the name that was resolved to it.
     pub fn check(&self, host: &str, address: SocketAddr) -> Result<(), Failure> {
         let Some(owner) = self.0.closed.owner(address.port()) else { return Ok(()) };
         if !is_own(address.ip()) || self.allows(|pattern| pattern.fits(host, address)) {
@@ -179,9 +179,9 @@ impl Reach {
         Err(refused(&address.to_string(), &format!("is closed to checks, since it belongs to {owner}"), &address))
     }
 
-    /// Refuses a Unix socket that may not be connected to.
+    /// Rejects a Unix socket that must not be connected to.
     pub fn check_path(&self, path: &Path) -> Result<(), Failure> {
-        // A path that leads elsewhere by a link is judged by where it leads.
+        // A symbolic link is judged by its target.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let shown = path.to_string_lossy();
         if !self.0.names_sockets || self.allows(|pattern| pattern.fits_path(&shown)) {
@@ -200,13 +200,13 @@ fn refused(what: &str, why: &str, pattern: &dyn fmt::Display) -> Failure {
     Failure::new(Reason::Configuration, message)
 }
 
-/// Whether an address is one of this machine. Interfaces are asked for each time: they come and go.
+/// Returns whether an address belongs to this machine. Interfaces are listed each time, because they may change.
 fn is_own(address: IpAddr) -> bool {
     let address = address.to_canonical();
     if address.is_loopback() || address.is_unspecified() {
         return true;
     }
-    // Where they cannot be listed nobody knows, and what is closed stays closed.
+    // If the interfaces cannot be listed, closed ports stay closed for all addresses.
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return true };
     interfaces.filter_map(|interface| interface.address).any(|own| {
         let v4 = own.as_sockaddr_in().map(|own| IpAddr::V4(own.ip()));

@@ -1,9 +1,9 @@
-//! Names, as the system would resolve them, without a thread that waits: `/etc/hosts`, then the name servers, search list
-//! and options of `/etc/resolv.conf`.
+//! Resolves names as the system would, but without blocking threads: with `/etc/hosts`, then the name servers, search
+//! list and options of `/etc/resolv.conf`.
 //!
-//! A name server that does not answer holds up those who ask for a name that it should know, and nobody else. Nothing is
-//! remembered between two lookups: that a name resolves is part of what a check tests. Both files are read again when
-//! they change. Deliberately absent: DNS over TLS or HTTPS, `nsswitch.conf`, and scopes of link-local addresses.
+//! A name server that does not respond only delays the lookups that need it. Nothing is cached between lookups, because
+//! name resolution is part of what a check tests. Both files are read again when they change. DNS over TLS or HTTPS,
+//! `nsswitch.conf` and scopes of link-local addresses are deliberately not supported.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,23 +29,23 @@ use super::failure::{of_io, own_limit};
 use crate::names::Reason;
 use crate::outcome::Failure;
 
-/// How long the addresses of the other family are waited for when one family is there (RFC 8305, section 3).
+/// Time to wait for the addresses of the other family when those of one family have arrived (RFC 8305, section 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
-/// The minimum time between two looks at whether the files have changed.
+/// Minimum time between two checks for changed files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of runtimes for which a client is kept.
 const MAX_CLIENTS: usize = 16;
-/// Maximum number of queries that wait on one connection to a name server.
+/// Maximum number of pending queries on one connection to a name server.
 const MAX_QUERIES: usize = 4096;
 
-/// Resolves names. Cheap to clone; all clones share what was read of the system's files.
+/// Resolves names. Clones are cheap and share the contents of the system's files.
 #[derive(Clone)]
 pub struct Resolver(Arc<Shared>);
 
 struct Shared {
     resolv_conf: PathBuf,
     hosts: PathBuf,
-    /// The port that name servers listen on.
+    /// Port of the name servers.
     port: u16,
     state: Mutex<State>,
 }
@@ -54,14 +54,15 @@ struct Shared {
 struct State {
     checked_at: Option<Instant>,
     stamps: [Option<Stamp>; 2],
-    /// By runtime, since a client's connections belong to the runtime that made them. Empty until the files are read.
+    /// Clients by runtime, because a client's connections belong to the runtime that created them. Empty until the
+    /// files are read.
     clients: HashMap<tokio::runtime::Id, Arc<System>>,
 }
 
-/// What tells one version of a file from another: when it was written (seconds, nanoseconds), its size and its inode.
+/// Version of a file: modification time (seconds, nanoseconds), size and inode.
 type Stamp = (i64, i64, u64, u64);
 
-/// What the system says of names.
+/// Name resolution settings of the system.
 struct System {
     client: TokioResolver,
     hosts: Hosts,
@@ -71,9 +72,9 @@ struct System {
 
 /// Addresses of a name.
 pub(super) struct Found {
-    /// Those that are there, IPv6 first.
+    /// Available addresses, IPv6 first.
     pub(super) addresses: Vec<IpAddr>,
-    /// Those of the other family, where they are still on their way.
+    /// Addresses of the other family, if they are still being resolved.
     pub(super) rest: Option<BoxFuture<'static, Vec<IpAddr>>>,
 }
 
@@ -90,13 +91,13 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    /// Returns a resolver that reads these files in place of the system's and asks name servers on this port.
+    /// Creates a resolver that reads these files instead of the system's, and queries name servers on this port.
     pub fn of_files(resolv_conf: PathBuf, hosts: PathBuf, port: u16) -> Self {
         Self(Arc::new(Shared { resolv_conf, hosts, port, state: Mutex::default() }))
     }
 
-    /// Looks a name up. Fails with [`Reason::Dns`] when it has no address of the family, and with
-    /// [`Reason::Resources`] when this process cannot ask.
+    /// Resolves a name. Fails with [`Reason::Dns`] if it has no address of the family, and with [`Reason::Resources`]
+    /// if the process lacks resources for the query.
     pub(super) async fn lookup(&self, host: &str, family: Family) -> Result<Found, Failure> {
         let name = Name::from_str_relaxed(host).ok().filter(|name| name.num_labels() > 0);
         let name = name.ok_or_else(|| unresolved(host, "it is not a name"))?;
@@ -105,7 +106,7 @@ impl Resolver {
             return Ok(Found { addresses, rest: None });
         }
         if name.is_localhost() {
-            // RFC 6761, section 6.3: never asked for.
+            // RFC 6761, section 6.3: `localhost` is never queried.
             let own = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
             let addresses = own.into_iter().filter(|address| family.takes(*address)).collect();
             return Ok(Found { addresses, rest: None });
@@ -114,8 +115,8 @@ impl Resolver {
         for candidate in system.candidates(&name) {
             match system.addresses(candidate, family).await {
                 Ok(found) if !found.addresses.is_empty() => return Ok(found),
-                // What a server does not know under one name it may know under the next; what went wrong says more, and
-                // the first answer more than later ones.
+                // A name that does not exist may exist with the next suffix. An error is more informative than a
+                // missing name, and the first one more than later ones.
                 Err(error) if last.as_ref().is_none_or(|last| is_absence(last) && !is_absence(&error)) => {
                     last = Some(error);
                 }
@@ -129,8 +130,7 @@ impl Resolver {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what the system says now, for the runtime that asks. Fails when this process cannot read the files that
-    /// say it.
+    /// Returns the current settings for the calling runtime. Fails if this process cannot read the files.
     fn system(&self) -> io::Result<Arc<System>> {
         let mut state = self.state();
         if state.checked_at.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL) {
@@ -156,7 +156,7 @@ impl Resolver {
     fn read(&self) -> io::Result<System> {
         let text = contents(&self.0.resolv_conf)?;
         let (mut config, mut options) = parse_resolv_conf(&text).unwrap_or_else(|_| {
-            // As the C library does where nothing is said.
+            // Defaults of the C library if no name server is configured.
             let own = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
             (ResolverConfig::from_parts(None, Vec::new(), vec![own]), ResolverOpts::default())
         });
@@ -179,7 +179,7 @@ impl Resolver {
     }
 }
 
-/// Clients of HTTP that connect by themselves resolve names in the same way.
+/// HTTP clients that open their own connections resolve names in the same way.
 impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         let resolver = self.clone();
@@ -191,7 +191,7 @@ impl reqwest::dns::Resolve for Resolver {
     }
 }
 
-/// The suffixes that are tried: those of `search`, else the domain of this machine.
+/// Returns the search suffixes: those of `search`, otherwise the domain of this machine.
 fn search_list(config: &ResolverConfig) -> Vec<Name> {
     let domain = config.domain.as_slice();
     let suffixes = if config.search.is_empty() { domain } else { &config.search };
@@ -204,7 +204,7 @@ fn search_list(config: &ResolverConfig) -> Vec<Name> {
     list
 }
 
-/// The contents of a file; nothing where there is none. Fails when it is this process that cannot read.
+/// Reads a file; a missing one counts as empty. Fails if this process lacks the resources to read it.
 fn contents(path: &Path) -> io::Result<Vec<u8>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(bytes),
@@ -233,7 +233,7 @@ impl System {
         (!addresses.is_empty()).then_some(addresses)
     }
 
-    /// The whole names that a name may stand for, in the order in which they are asked for (resolv.conf(5), `ndots`).
+    /// Returns the absolute names to query for a name, in order (resolv.conf(5), `ndots`).
     fn candidates(&self, name: &Name) -> Vec<Name> {
         let mut whole = name.clone();
         whole.set_fqdn(true);
@@ -241,7 +241,7 @@ impl System {
             return vec![whole];
         }
         let within = self.search.iter().filter_map(|suffix| name.clone().append_domain(suffix).ok());
-        // As many labels as there are dots, and one.
+        // A name has one label more than dots.
         if usize::from(name.num_labels()) > self.ndots {
             std::iter::once(whole).chain(within).collect()
         } else {
@@ -271,7 +271,7 @@ impl System {
 
 type Lookup = BoxFuture<'static, Result<Vec<IpAddr>, NetError>>;
 
-/// The addresses of the first lookup, or of the second where the first gives none.
+/// Returns the addresses of the first lookup, or those of the second if the first has none.
 async fn first_of(first: Lookup, second: Lookup) -> Result<Vec<IpAddr>, NetError> {
     match first.await {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -280,7 +280,7 @@ async fn first_of(first: Lookup, second: Lookup) -> Result<Vec<IpAddr>, NetError
     }
 }
 
-/// The addresses of both lookups; those of a slow one follow when the other has given some.
+/// Returns the addresses of both lookups. If one is slow, its addresses follow after those of the other.
 async fn both(six: Lookup, four: Lookup) -> Result<Found, NetError> {
     let (first, mut other, six_is_first) = match select(six, four).await {
         Either::Left((found, other)) => (found, other, true),
@@ -305,7 +305,7 @@ async fn both(six: Lookup, four: Lookup) -> Result<Found, NetError> {
     }
 }
 
-/// Whether an error says that there is no such name or no such address, which is an answer.
+/// Returns whether an error means that the name or address does not exist, which is a valid response.
 fn is_absence(error: &NetError) -> bool {
     matches!(error, NetError::Dns(DnsError::NoRecordsFound(_)))
 }
@@ -314,7 +314,7 @@ fn unresolved(host: &str, why: &str) -> Failure {
     Failure::new(Reason::Dns, format!("`{host}` did not resolve: {why}"))
 }
 
-/// What an error means for whoever asked for the name.
+/// Converts an error into the failure of a lookup.
 fn failure(host: &str, error: &NetError) -> Failure {
     match error {
         NetError::Io(error) => {
@@ -328,7 +328,8 @@ fn failure(host: &str, error: &NetError) -> Failure {
         NetError::Timeout => unresolved(host, "no name server answered in time"),
         NetError::Busy | NetError::NoConnections => {
             let unreached = "no name server can be reached";
-            // The resolver does not say why it has no socket: another one tells whether there is none to be had.
+            // The resolver does not report why it has no socket; opening another one shows whether sockets are
+            // exhausted.
             match std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)) {
                 Err(error) => of_io(&error, Reason::Dns, format!("`{host}` did not resolve: {unreached}: {error}")),
                 Ok(_) => unresolved(host, unreached),

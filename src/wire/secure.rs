@@ -14,17 +14,17 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::tls;
 
-/// Which protocols are offered within TLS (ALPN, RFC 7301).
+/// Protocols offered in the TLS handshake (ALPN, RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Offer {
-    /// None: the extension is not sent.
+    /// No protocol; the extension is not sent.
     #[default]
     Nothing,
     /// HTTP/1.1.
     Http1,
     /// HTTP/2.
     Http2,
-    /// HTTP/2, else HTTP/1.1.
+    /// HTTP/2 or HTTP/1.1.
     Http,
 }
 
@@ -40,47 +40,49 @@ impl Offer {
     }
 }
 
-/// A connection within TLS, and what is known of it.
+/// A TLS connection with its parameters.
 #[derive(Debug)]
 pub struct Secured {
-    /// The connection.
+    /// The encrypted stream.
     pub stream: TlsStream<TcpStream>,
-    /// How long the handshake took.
+    /// Duration of the handshake.
     pub took: Duration,
-    /// The version of TLS.
+    /// Negotiated TLS version.
     pub version: Option<ProtocolVersion>,
-    /// The cipher suite.
+    /// Negotiated cipher suite.
     pub cipher: Option<CipherSuite>,
-    /// The server's certificates, its own first, as it sent them.
+    /// Certificates of the server as sent, its own first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The protocol that the server chose.
+    /// Protocol selected by the server.
     pub alpn: Option<Vec<u8>>,
 }
 
 impl Secured {
-    /// Whether the server chose HTTP/2.
+    /// Returns whether the server selected HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.alpn.as_deref() == Some(b"h2")
     }
 }
 
-/// A handshake that failed.
+/// A failed handshake.
 #[derive(Debug)]
 pub struct Refused {
-    /// Why.
+    /// Failure for the outcome.
     pub failure: Failure,
-    /// The server's certificates, its own first, when it came so far: also those that were not accepted.
+    /// Certificates of the server, its own first, including rejected ones. Empty if the handshake failed before they
+    /// were sent.
     pub chain: Vec<CertificateDer<'static>>,
 }
 
-/// The name that a certificate must be for.
+/// Returns the name that the certificate must be valid for.
 pub fn server_name(host: &str) -> Result<ServerName<'static>, Failure> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     ServerName::try_from(bare.to_owned())
         .map_err(|error| Failure::new(Reason::Configuration, format!("`{bare}` is not a name for TLS: {error}")))
 }
 
-/// Shakes hands. The settings come from [`tls`], so that the certificates are seen whether or not they are accepted.
+/// Performs the handshake. The configuration must come from [`tls`], so that certificates are recorded whether or not
+/// they are accepted.
 pub async fn secure(
     stream: TcpStream,
     config: Arc<ClientConfig>,

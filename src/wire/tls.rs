@@ -1,7 +1,7 @@
-//! Which certificates are trusted, and what a certificate or a TLS error says.
+//! TLS client configurations: trusted certificates, and the interpretation of certificates and TLS errors.
 //!
-//! Settings are built once for each kind of trust and kept. Sessions are never resumed: a resumed handshake would look
-//! faster than it is to customers, and would not show the certificate that is there now.
+//! Configurations are built once per kind of trust and cached. Sessions are never resumed, because a resumed handshake
+//! would be faster than that of most customers and would not show the current certificate.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,36 +25,36 @@ use crate::scenario::{Template, Trust};
 
 pub use crate::bounded::answer::rustls_error;
 
-/// So many settings are kept; beyond that all are built anew.
+/// Maximum number of cached configurations; all of them are dropped when it is exceeded.
 const KEPT: usize = 256;
 
-/// The roots that are trusted when a scenario names no others, read once, and the settings made from them.
+/// Default trusted roots, read once, and the configurations created with them.
 #[derive(Debug, Clone)]
 pub struct Trusted {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
     config: Arc<ClientConfig>,
-    /// By a digest of what they were made from.
+    /// Configurations by a digest of their inputs.
     kept: Arc<Mutex<HashMap<[u8; 32], Arc<ClientConfig>>>>,
 }
 
-/// What a client trusts and shows, beyond the default.
+/// Trust and identity of a client that differ from the default.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// Roots besides the system's.
+    /// Roots trusted in addition to those of the system.
     pub further: Vec<CertificateDer<'static>>,
-    /// Roots instead of the system's.
+    /// Roots trusted instead of those of the system.
     pub instead: Option<Vec<CertificateDer<'static>>>,
-    /// The client's own certificate, with those that vouch for it, and its key.
+    /// Client certificate chain with its private key.
     pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-    /// Any certificate is taken.
+    /// Whether any certificate is accepted.
     pub insecure: bool,
-    /// Versions of TLS that are spoken; none: 1.2 and 1.3.
+    /// Allowed TLS versions. 1.2 and 1.3 if empty.
     pub versions: Vec<&'static SupportedProtocolVersion>,
 }
 
 impl Trusted {
-    /// The system's roots; where it has none (a bare container), those that browsers ship.
+    /// Loads the system's roots, or those that browsers ship if the system has none, as in a minimal container.
     pub fn system() -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -67,18 +67,19 @@ impl Trusted {
         Self { provider, roots, config, kept: Arc::default() }
     }
 
-    /// The settings for a client that trusts the system's roots.
+    /// Returns the configuration of a client that trusts the system's roots.
     pub fn client_config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)
     }
 
-    /// Settings of one's own. They are costly: build them once. The error says what is wrong, for people.
+    /// Builds a configuration from custom settings. This is expensive, so callers should build it once. The error is a
+    /// message for users.
     pub fn build(&self, settings: Settings) -> Result<Arc<ClientConfig>, String> {
         build(&self.provider, &self.roots, settings)
     }
 
-    /// The settings for a request or probe, with the scenario's own roots and certificate where it names them. Files are
-    /// read each time, so that a renewed certificate is used from the next run on.
+    /// Returns the configuration for a request or check, with the roots and the certificate named in the scenario.
+    /// Files are read each time, so that a renewed certificate is used from the next run on.
     pub fn config(
         &self,
         trust: &Trust,
@@ -132,14 +133,14 @@ fn wrong(key: &str, why: &str) -> Failure {
     Failure::new(Reason::Configuration, format!("`{key}`: {why}"))
 }
 
-/// The certificates of a PEM file: at least one.
+/// Parses the certificates of a PEM file. Fails if it contains no certificate.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|error| error.to_string())?;
     if all.is_empty() { Err("no certificate in the file".into()) } else { Ok(all) }
 }
 
-/// The private key of a PEM file.
+/// Parses the private key of a PEM file.
 pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         rustls::pki_types::pem::Error::NoItemsFound => "no private key in the file".to_owned(),
@@ -185,18 +186,18 @@ fn build(
 }
 
 tokio::task_local! {
-    /// The certificates that the server of the current handshake has shown.
+    /// Certificates that the server has sent in the current handshake.
     static SHOWN: RefCell<Vec<CertificateDer<'static>>>;
 }
 
-/// Runs a handshake; gives also the certificates that the server has shown, accepted or not.
+/// Performs a handshake and also returns the certificates of the server, accepted or not.
 pub(super) async fn watched<F: Future>(handshake: F) -> (F::Output, Vec<CertificateDer<'static>>) {
     let mut watched = pin!(SHOWN.scope(RefCell::default(), handshake));
     let done = watched.as_mut().await;
     (done, watched.take_value().map(RefCell::into_inner).unwrap_or_default())
 }
 
-/// Verifies as the standard says, or not at all, and tells [`watched`] what it was shown.
+/// Verifies certificates as usual or not at all, and records them for [`watched`].
 #[derive(Debug)]
 struct Watching {
     inner: Arc<WebPkiServerVerifier>,
@@ -213,7 +214,7 @@ impl ServerCertVerifier for Watching {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        // Outside `watched` nobody wants to know.
+        // Outside of `watched` there is nothing to record to.
         let _ = SHOWN.try_with(|shown| {
             let all = std::iter::once(end_entity).chain(intermediates);
             *shown.borrow_mut() = all.map(|der| der.clone().into_owned()).collect();
@@ -247,13 +248,13 @@ impl ServerCertVerifier for Watching {
     }
 }
 
-/// When a certificate (DER) expires.
+/// Returns the expiry of a certificate (DER).
 pub fn expiry(der: &[u8]) -> Option<DateTime<Utc>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
 }
 
-/// What an error of rustls means for the target.
+/// Converts an error of rustls into a failure.
 pub fn failure(error: &rustls::Error) -> Failure {
     match error {
         rustls::Error::InvalidCertificate(problem) => Failure::new(

@@ -1,4 +1,4 @@
-//! A tunnel through an HTTP proxy (CONNECT, RFC 9110, section 9.3.6).
+//! Tunnels through an HTTP proxy (CONNECT, RFC 9110, section 9.3.6).
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -7,11 +7,11 @@ use super::failure::of_io;
 use crate::names::Reason;
 use crate::outcome::Failure;
 
-/// The largest head of a proxy's answer.
+/// Maximum size of the proxy's response head, in bytes.
 const LARGEST_HEAD: usize = 16 << 10;
 
-/// Asks the proxy at the other end for a tunnel to `authority` (`host:port`). `authorization` is the value of
-/// `Proxy-Authorization`; further headers are sent as they are.
+/// Requests a tunnel to `authority` (`host:port`) from the proxy. `authorization` is the value of
+/// `Proxy-Authorization`; additional headers are sent unchanged.
 pub async fn tunnel(
     stream: &mut TcpStream,
     authority: &str,
@@ -27,7 +27,7 @@ pub async fn tunnel(
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|error| broken(&error))?;
-    // One byte after the other: what comes after the head is the server's.
+    // Reads single bytes, because what follows the head belongs to the server.
     let mut head = Vec::with_capacity(256);
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == LARGEST_HEAD {

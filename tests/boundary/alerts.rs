@@ -39,8 +39,13 @@ async fn agent(folder: &Folder, shop: &Demo, receiver: &Receiver) -> Agent {
 
 /// The keys and events that the receiver was told.
 fn told(receiver: &Receiver) -> Vec<String> {
-    let word = |notice: &serde_json::Value, name: &str| notice[name].as_str().unwrap_or_default().to_owned();
-    receiver.heard().iter().map(|notice| format!("{} {}", word(notice, "dedup_key"), word(notice, "event"))).collect()
+    let word =
+        |notification: &serde_json::Value, name: &str| notification[name].as_str().unwrap_or_default().to_owned();
+    receiver
+        .heard()
+        .iter()
+        .map(|notification| format!("{} {}", word(notification, "dedup_key"), word(notification, "event")))
+        .collect()
 }
 
 async fn hears(receiver: &Receiver, what: &str) {

@@ -15,9 +15,10 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use wachta::run::{Ticket, Tokens, Tools, run, tls};
+use wachta::run::{Ticket, Tokens, Tools, run};
 use wachta::scenario::{Lookup, LookupError, load};
 use wachta::store::evidence::EvidenceFolder;
+use wachta::wire::tls;
 
 use super::support::Folder;
 

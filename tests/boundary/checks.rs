@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use wachta::app::lookup::Environment;
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{Ticket, Tokens, Tools, run, tls};
+use wachta::run::{Ticket, Tokens, Tools, run};
 use wachta::scenario::load;
 use wachta::store::evidence::EvidenceFolder;
+use wachta::wire::tls;
 
 use crate::support::until;
 

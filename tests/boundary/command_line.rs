@@ -283,7 +283,10 @@ async fn a_receiver_is_tried() {
     }
     let heard = hook.heard();
     assert_eq!(heard.len(), 4);
-    assert!(heard.iter().all(|notice| notice["text"].as_str().unwrap().starts_with("[TEST] ")), "{heard:?}");
+    assert!(
+        heard.iter().all(|notification| notification["text"].as_str().unwrap().starts_with("[TEST] ")),
+        "{heard:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

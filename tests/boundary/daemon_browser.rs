@@ -110,8 +110,11 @@ async fn killed_browsers_are_nobodys_incident_but_the_agents() {
 
     let leases = leases(&folder.path().join(BROWSERS));
     assert_eq!(agent.stop().await, Some(0));
-    let told: Vec<_> =
-        receiver.heard().iter().map(|notice| (notice["dedup_key"].clone(), notice["event"].clone())).collect();
+    let told: Vec<_> = receiver
+        .heard()
+        .iter()
+        .map(|notification| (notification["dedup_key"].clone(), notification["event"].clone()))
+        .collect();
     assert_eq!(told, [("agent/here:1".into(), "opened".into())]);
     let incidents = store.incidents(100).await.unwrap();
     assert_eq!(incidents.iter().map(|incident| incident.subject.as_str()).collect::<Vec<_>>(), ["agent/here"]);

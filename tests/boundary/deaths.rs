@@ -135,7 +135,7 @@ fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
         limits: wachta::wire::limits::Limits::default(),
         tokens: run::Tokens::default(),
         line: run::Line::default(),
-        tls: wire::tls::Trusted::system(),
+        tls: wachta::wire::tls::Trusted::system(),
         browsers: Some(browsers.clone()),
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new(folder.join("evidence")),

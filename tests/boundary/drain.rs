@@ -56,7 +56,7 @@ async fn outcomes(folder: &Folder) -> Vec<Outcome> {
     let runs: BTreeSet<RunId> = outcomes.iter().map(|outcome| outcome.run).collect();
     assert_eq!(runs.len(), outcomes.len(), "one outcome for each run");
     assert_eq!(store.open_intents("here").await.unwrap(), []);
-    assert_eq!(store.creditors().await.unwrap(), Vec::<String>::new(), "nobody is owed a notice");
+    assert_eq!(store.creditors().await.unwrap(), Vec::<String>::new(), "nobody is owed a notification");
     store.close().await;
     outcomes
 }
@@ -97,7 +97,7 @@ async fn what_runs_may_finish_and_is_told() {
     agent.signal(Signal::SIGTERM);
     until("it is not ready any more", SOON, async || (agent.status("/-/ready").await == Some(503)).then_some(())).await;
     assert_eq!(agent.status("/-/healthy").await, Some(200), "it is no less alive");
-    assert_eq!(receiver.heard().iter().filter(|notice| notice["dedup_key"] == "slow-api:1").count(), 0);
+    assert_eq!(receiver.heard().iter().filter(|notification| notification["dedup_key"] == "slow-api:1").count(), 0);
     // The answer comes while the agent drains; what it means is told before the end.
     slow.answer(500);
     assert_eq!(agent.ends().await, Some(0));
@@ -115,7 +115,7 @@ async fn what_runs_may_finish_and_is_told() {
     let mut expected = vec!["slow-api:1"];
     expected.extend(browsing.iter().find(failed).map(|_| "browsing:1"));
     let heard = receiver.heard();
-    let mut told: Vec<_> = heard.iter().filter_map(|notice| notice["dedup_key"].as_str()).collect();
+    let mut told: Vec<_> = heard.iter().filter_map(|notification| notification["dedup_key"].as_str()).collect();
     told.sort_unstable();
     expected.sort_unstable();
     assert_eq!(told, expected);

@@ -16,12 +16,13 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use wachta::alert::machine::Watch;
 use wachta::demo::{Demo, FAULTS, Fault};
-use wachta::incident::{Event, Incident, Notice, Subject};
+use wachta::incident::{Event, Incident, Notification, Subject};
 use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
-    Batch, Beat, Beats, Database, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision, NoticeState,
-    Numbered, Opener, Outbox, Positions, Recent, Runs, Sqlite, SqliteFile, StoreError, Tallies, Tally, WorkingSet,
+    Batch, Beat, Beats, Database, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision,
+    NotificationRecord, Numbered, Opener, Outbox, Positions, Recent, Runs, Sqlite, SqliteFile, StoreError, Tallies,
+    Tally, WorkingSet,
 };
 
 use crate::support::agent::Agent;
@@ -53,10 +54,10 @@ fn prepare(folder: &Folder, receiver: &Receiver, scenarios: &[&str]) {
 /// What was heard of each event of each incident, by receiver; a repeat that is marked as one counts as none.
 fn told(heard: &[Value]) -> BTreeMap<(String, String, String), usize> {
     let mut told = BTreeMap::new();
-    for notice in heard {
-        let key = |name: &str| notice[name].as_str().unwrap_or_default().to_owned();
+    for notification in heard {
+        let key = |name: &str| notification[name].as_str().unwrap_or_default().to_owned();
         let count = told.entry((key("dedup_key"), key("event"), key("receiver"))).or_default();
-        if notice["repeat"] != true || *count == 0 {
+        if notification["repeat"] != true || *count == 0 {
             *count += 1;
         }
     }
@@ -220,7 +221,7 @@ async fn a_receiver_that_kills_the_agent_is_told_all_the_same() {
         let mut keeper = Keeper::start(&folder, &shop, &receiver, serve).await;
         every_fault(&[Fault::Error500, Fault::Certificate, Fault::Error500], &shop, &mut keeper, &IDS[..6]).await;
         // The last of the six deaths may come after the last notice was heard.
-        assert!(keeper.starts > 5, "{manners:?}: killed at each notice, started {} times", keeper.starts);
+        assert!(keeper.starts > 5, "{manners:?}: killed at each notification, started {} times", keeper.starts);
         receiver.behave(Manners::Polite);
         until("an agent runs", PATIENCE, async || {
             keeper.look().await;
@@ -440,24 +441,24 @@ impl Beats for Dying {
 
 #[async_trait]
 impl Outbox for Dying {
-    async fn owed(&self, receiver: &str, limit: u32) -> Kept<Vec<Notice>> {
+    async fn owed(&self, receiver: &str, limit: u32) -> Kept<Vec<Notification>> {
         self.store.owed(receiver, limit).await
     }
     async fn creditors(&self) -> Kept<Vec<String>> {
         self.store.creditors().await
     }
-    async fn trying(&self, notice: &str) -> Kept<()> {
-        let done = self.store.trying(notice).await;
+    async fn trying(&self, notification: &str) -> Kept<()> {
+        let done = self.store.trying(notification).await;
         self.wrote();
         done
     }
-    async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Kept<()> {
-        let done = self.store.delivered(notice, delivery, at).await;
+    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Kept<()> {
+        let done = self.store.delivered(notification, delivery, at).await;
         self.wrote();
         done
     }
-    async fn notices(&self, incident: &str) -> Kept<Vec<NoticeState>> {
-        self.store.notices(incident).await
+    async fn notifications(&self, incident: &str) -> Kept<Vec<NotificationRecord>> {
+        self.store.notifications(incident).await
     }
     async fn memo(&self, receiver: &str, key: &str) -> Kept<Option<Value>> {
         self.store.memo(receiver, key).await

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wachta::outcome::{StepStatus, Verdict};
-use wachta::run::{Ticket, Tokens, Tools, run, tls};
+use wachta::run::{Ticket, Tokens, Tools, run};
 use wachta::scenario::{Action, Lookup, LookupError, Step, load};
 use wachta::store::evidence::EvidenceFolder;
+use wachta::wire::tls;
 
 use super::support::group::{Group, free_port, tools};
 use super::support::{Folder, until};

@@ -203,9 +203,9 @@ wachta_slo_objective_ratio gauge
 wachta_slo_error_budget_remaining_ratio gauge
 wachta_scenarios gauge state
 wachta_incidents_open gauge severity
-wachta_notices_sent_total counter receiver
-wachta_notices_failed_total counter receiver
-wachta_notices_suppressed_total counter reason
+wachta_notifications_sent_total counter receiver
+wachta_notifications_failed_total counter receiver
+wachta_notifications_suppressed_total counter reason
 wachta_schedule_lag_seconds histogram
 wachta_schedule_skipped_total counter cause
 wachta_browser_sessions gauge state
@@ -257,7 +257,7 @@ fn names_are_as_promised() {
     assert_eq!(skipped::ALL.join(" "), "overlap capacity paused missed");
     assert_eq!(
         suppressed::ALL.join(" "),
-        "own_fault quorum count flapping dependency maintenance silence acknowledged cause group repeat limit"
+        "agent_fault quorum below_threshold flapping dependency maintenance silence acknowledged grouped resolved_early already_open rate_limited"
     );
     assert_eq!(metric::SCENARIO_LABELS, ["scenario", "location"]);
     let buckets: [f64; 8] = [0.01, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];

@@ -307,8 +307,8 @@ async fn forty_secrets_are_in_none_of_twenty_outputs() {
         (incidents.contains("\"api\"") && incidents.contains("\"pages\"")).then_some(incidents)
     })
     .await;
-    let notices = until("both are told", Duration::from_secs(60), async || {
-        let told: String = receiver.heard().iter().map(|notice| format!("{notice}\n")).collect();
+    let notifications = until("both are told", Duration::from_secs(60), async || {
+        let told: String = receiver.heard().iter().map(|notification| format!("{notification}\n")).collect();
         (told.contains("api") && told.contains("pages")).then_some(told)
     })
     .await;
@@ -316,7 +316,7 @@ async fn forty_secrets_are_in_none_of_twenty_outputs() {
     let runs: Vec<String> =
         page.split("/run/").skip(1).filter_map(|rest| rest.get(..36)).map(ToOwned::to_owned).collect();
     let run = runs.first().cloned().unwrap_or_default();
-    outputs.extend([("incidents", incidents), ("notices", notices)]);
+    outputs.extend([("incidents", incidents), ("notifications", notifications)]);
     for (name, path) in [
         ("the page", "/".to_owned()),
         ("a scenario's page with a browser", "/scenario/pages".to_owned()),

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wachta::app::lookup::Environment;
-use wachta::incident::{Event, Incident, Notice, Subject};
+use wachta::incident::{Event, Incident, Notification, Subject};
 use wachta::names::Reason;
 use wachta::notify::credential::Credential;
 use wachta::notify::{Alertmanager as Api, Courier, Email, Links, MailTls, Metrics, Receiver, ReceiverKind, Tools};
@@ -87,8 +87,8 @@ impl Agent {
         Self { store: store.clone(), stop, tasks, courier }
     }
 
-    async fn tell(&self, notices: Vec<Notice>) {
-        self.store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+    async fn tell(&self, notifications: Vec<Notification>) {
+        self.store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
         (self.courier.waker())();
         until("all is told", SOON, async || self.store.creditors().await.unwrap().is_empty().then_some(())).await;
     }
@@ -99,13 +99,13 @@ impl Agent {
     }
 }
 
-fn opened(incident: &Incident) -> Notice {
-    Notice::new(incident, Event::Opened, "them", Utc::now())
+fn opened(incident: &Incident) -> Notification {
+    Notification::new(incident, Event::Opened, "them", Utc::now())
 }
 
-fn resolved(incident: &Incident) -> Notice {
+fn resolved(incident: &Incident) -> Notification {
     let incident = Incident { resolved_at: Some(Utc::now()), events: 2, ..incident.clone() };
-    Notice::new(&incident, Event::Resolved, "them", Utc::now())
+    Notification::new(&incident, Event::Resolved, "them", Utc::now())
 }
 
 /// What Alertmanager told its webhook: of each group, its state and the scenarios that fire in it.

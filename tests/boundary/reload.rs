@@ -184,8 +184,13 @@ async fn what_is_removed_goes_and_its_incident_resolves() {
     has(&agent, "nothing is wrong", SUCCESSFUL, &[], Some(1.0)).await;
 
     let told = |receiver: &Receiver| -> Vec<(String, String)> {
-        let text = |notice: &serde_json::Value, key: &str| notice[key].as_str().unwrap_or_default().to_owned();
-        receiver.heard().iter().map(|notice| (text(notice, "dedup_key"), text(notice, "event"))).collect()
+        let text =
+            |notification: &serde_json::Value, key: &str| notification[key].as_str().unwrap_or_default().to_owned();
+        receiver
+            .heard()
+            .iter()
+            .map(|notification| (text(notification, "dedup_key"), text(notification, "event")))
+            .collect()
     };
     let of = |key: &str, event: &str| (key.to_owned(), event.to_owned());
     until("the failure is told", SOON, async || (!told(&first).is_empty()).then_some(())).await;
@@ -331,8 +336,13 @@ async fn a_mistake_in_any_part_of_the_agents_file_keeps_the_version_before() {
 
 /// The keys and events that a receiver was notified of.
 fn events(receiver: &Receiver) -> Vec<String> {
-    let word = |notice: &serde_json::Value, name: &str| notice[name].as_str().unwrap_or_default().to_owned();
-    receiver.heard().iter().map(|notice| format!("{} {}", word(notice, "dedup_key"), word(notice, "event"))).collect()
+    let word =
+        |notification: &serde_json::Value, name: &str| notification[name].as_str().unwrap_or_default().to_owned();
+    receiver
+        .heard()
+        .iter()
+        .map(|notification| format!("{} {}", word(notification, "dedup_key"), word(notification, "event")))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

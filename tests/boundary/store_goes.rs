@@ -74,10 +74,10 @@ fn name(target: u64) -> String {
     format!("t{target:03}")
 }
 
-type Notices = Arc<Mutex<Vec<Value>>>;
+type Notifications = Arc<Mutex<Vec<Value>>>;
 
-async fn hear(State(notices): State<Notices>, Json(notice): Json<Value>) -> StatusCode {
-    notices.lock().unwrap().push(notice);
+async fn hear(State(notifications): State<Notifications>, Json(notification): Json<Value>) -> StatusCode {
+    notifications.lock().unwrap().push(notification);
     StatusCode::OK
 }
 
@@ -136,10 +136,10 @@ const FAULTS: [Fault; 5] = [Fault::Full, Fault::Locked, Fault::Deleted, Fault::D
 
 /// What reads all that alerting goes on from.
 const STATE: [&str; 5] = [
-    "SELECT count(*), total(length(body)) FROM watches",
-    "SELECT count(*), total(length(body)) FROM memory",
+    "SELECT count(*), total(length(body)) FROM alert_states",
+    "SELECT count(*), total(length(body)) FROM alerting_entries",
     "SELECT count(*), total(length(body)) FROM incidents",
-    "SELECT count(*), total(length(body)) FROM notices WHERE state = 'owed'",
+    "SELECT count(*), total(length(body)) FROM notifications WHERE state = 'queued'",
     "SELECT count(*) FROM store",
 ];
 
@@ -169,7 +169,7 @@ struct World {
     folder: PathBuf,
     disk: Option<Disk>,
     targets: Targets,
-    notices: Notices,
+    notifications: Notifications,
     seed: u64,
     scenarios: u64,
     /// Runs that started, and those that were late, in the lives of agents that have ended.
@@ -378,11 +378,11 @@ impl World {
         let begun = Instant::now();
         loop {
             keeper.look().await;
-            let notices = self.notices.lock().unwrap().clone();
-            let keys = open(&notices);
+            let notifications = self.notifications.lock().unwrap().clone();
+            let keys = open(&notifications);
             let subject = |key: &String| {
-                let notice = notices.iter().find(|notice| word(notice, "dedup_key") == key);
-                notice.map(|notice| word(notice, "subject").to_owned()).unwrap_or_default()
+                let notification = notifications.iter().find(|notification| word(notification, "dedup_key") == key);
+                notification.map(|notification| word(notification, "subject").to_owned()).unwrap_or_default()
             };
             let (known, broken) = (keys.iter().map(subject).collect::<BTreeSet<_>>(), self.targets.broken());
             if known == broken {
@@ -393,8 +393,9 @@ impl World {
                 self.keep_log(keeper);
                 self.log.iter().for_each(|line| eprintln!("{line}"));
                 for subject in &differ {
-                    let about = notices.iter().filter(|notice| word(notice, "subject") == subject.as_str());
-                    about.for_each(|notice| eprintln!("{notice}"));
+                    let about =
+                        notifications.iter().filter(|notification| word(notification, "subject") == subject.as_str());
+                    about.for_each(|notification| eprintln!("{notification}"));
                     eprintln!("{}", keeper.agent.get(&format!("/api/v1/incidents/{subject}/why")).await);
                 }
                 eprintln!("{}", keeper.agent.get("/api/v1/incidents").await);
@@ -439,8 +440,8 @@ async fn the_watch_stays_when_the_store_goes() {
     let shop = Demo::open(0, 0, &stop).await.unwrap();
     let targets = Targets::default();
     let url = listen(Router::new().fallback(answer).with_state(targets.clone())).await;
-    let notices = Notices::default();
-    let hook = listen(Router::new().route("/", post(hear)).with_state(Arc::clone(&notices))).await;
+    let notifications = Notifications::default();
+    let hook = listen(Router::new().route("/", post(hear)).with_state(Arc::clone(&notifications))).await;
     let folder = Folder::new("store-goes");
     write_files(&folder, &url, &hook, scenarios);
     let disk = Disk::mount(folder.path().join("disk"));
@@ -452,7 +453,7 @@ async fn the_watch_stays_when_the_store_goes() {
         folder: folder.path().to_path_buf(),
         disk,
         targets,
-        notices,
+        notifications,
         seed: number("WACHTA_SEED").unwrap_or(0x5eed),
         scenarios,
         started: 0.0,
@@ -477,13 +478,13 @@ async fn the_watch_stays_when_the_store_goes() {
     world.everybody_knows(&mut keeper).await;
     world.count_lag(&keeper).await;
     eprintln!(
-        "{rounds} rounds: {:?}; {} outcomes of gaps found ({} gaps overtaken); {} of {} runs started late; {} notices",
+        "{rounds} rounds: {:?}; {} outcomes of gaps found ({} gaps overtaken); {} of {} runs started late; {} notifications",
         world.seen,
         world.written,
         world.overtaken,
         world.late,
         world.started,
-        world.notices.lock().unwrap().len()
+        world.notifications.lock().unwrap().len()
     );
     assert!(world.written > 0, "no outcome of a gap was looked for");
     if long {
@@ -510,8 +511,8 @@ async fn an_agent_starts_with_a_store_that_cannot_be_written() {
         for killed in [true, false] {
             let targets = Targets::default();
             let url = listen(Router::new().fallback(answer).with_state(targets.clone())).await;
-            let notices = Notices::default();
-            let hook = listen(Router::new().route("/", post(hear)).with_state(Arc::clone(&notices))).await;
+            let notifications = Notifications::default();
+            let hook = listen(Router::new().route("/", post(hear)).with_state(Arc::clone(&notifications))).await;
             let folder = Folder::new("starts-without");
             write_files(&folder, &url, &hook, 2);
             let Some(disk) = Disk::mount(folder.path().join("disk")) else {
@@ -520,9 +521,15 @@ async fn an_agent_starts_with_a_store_that_cannot_be_written() {
             };
             let file = format!("sqlite:{}", folder.path().join("disk/wachta.db").display());
             let events = |wanted: &str| {
-                let notices = notices.lock().unwrap();
-                let fits = |notice: &&Value| word(notice, "event") == wanted && word(notice, "subject") == name(0);
-                notices.iter().filter(fits).map(|notice| word(notice, "dedup_key").to_owned()).collect::<Vec<_>>()
+                let notifications = notifications.lock().unwrap();
+                let fits = |notification: &&Value| {
+                    word(notification, "event") == wanted && word(notification, "subject") == name(0)
+                };
+                notifications
+                    .iter()
+                    .filter(fits)
+                    .map(|notification| word(notification, "dedup_key").to_owned())
+                    .collect::<Vec<_>>()
             };
             let told = async |event: &str| {
                 let what = format!("{how:?}, killed: {killed}: {event} is notified");
@@ -532,7 +539,7 @@ async fn an_agent_starts_with_a_store_that_cannot_be_written() {
             targets.0.lock().unwrap().push_back(0);
             let mut agent = Agent::start(serve(), folder.path(), &shop).await;
             let opened = told("opened").await;
-            until("the notice is written as sent", PATIENCE, async || {
+            until("the notification is written as sent", PATIENCE, async || {
                 let why = agent.get("/api/v1/incidents").await;
                 let owed = agent.sample("wachta_store_waiting_outcomes", &[]).await;
                 (!why.is_empty() && owed.is_some_and(|owed| owed < 0.5)).then_some(())

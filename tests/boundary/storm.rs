@@ -52,10 +52,10 @@ impl Ear {
     }
 }
 
-async fn hear(State(ear): State<Ear>, Json(notice): Json<Value>) -> StatusCode {
+async fn hear(State(ear): State<Ear>, Json(notification): Json<Value>) -> StatusCode {
     let pause = {
         let (heard, seed) = &mut *ear.0.lock().unwrap();
-        heard.push(notice);
+        heard.push(notification);
         random(seed, 300)
     };
     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -70,13 +70,16 @@ pub async fn listen(router: Router) -> String {
     url
 }
 
-pub fn word<'a>(notice: &'a Value, name: &str) -> &'a str {
-    notice[name].as_str().unwrap_or_default()
+pub fn word<'a>(notification: &'a Value, name: &str) -> &'a str {
+    notification[name].as_str().unwrap_or_default()
 }
 
 /// The last event that the receiver heard of each key, repeats counted once.
 fn view(heard: &[Value]) -> BTreeMap<String, String> {
-    heard.iter().map(|notice| (word(notice, "dedup_key").to_owned(), word(notice, "event").to_owned())).collect()
+    heard
+        .iter()
+        .map(|notification| (word(notification, "dedup_key").to_owned(), word(notification, "event").to_owned()))
+        .collect()
 }
 
 /// The keys that are open as far as the receiver knows.
@@ -141,10 +144,12 @@ async fn the_view_of_receivers_is_the_truth_however_often_the_agent_is_killed() 
         .await;
         if kill == DOWN.end - 1 {
             let all = |heard: &[Value]| -> BTreeSet<String> {
-                let others = heard.iter().flat_map(|notice| notice["others"].as_array().into_iter().flatten());
+                let others =
+                    heard.iter().flat_map(|notification| notification["others"].as_array().into_iter().flatten());
                 heard.iter().chain(others).map(|one| word(one, "subject").to_owned()).collect()
             };
-            let uncounted = |heard: &[Value]| heard.iter().any(|notice| notice["uncounted"].as_u64() > Some(0));
+            let uncounted =
+                |heard: &[Value]| heard.iter().any(|notification| notification["uncounted"].as_u64() > Some(0));
             until("the storm is told", PATIENCE, async || {
                 let heard = hook.heard();
                 (all(&heard).len() > 50 && uncounted(&heard)).then_some(())
@@ -170,26 +175,27 @@ async fn the_view_of_receivers_is_the_truth_however_often_the_agent_is_killed() 
     let mut owed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for incident in store.incidents(1_000_000).await.unwrap() {
         assert!(!incident.is_open(), "{}", incident.dedup_key());
-        for notice in store.notices(&incident.dedup_key()).await.unwrap() {
-            assert_eq!(notice.state, "sent", "{}", notice.notice.id);
-            owed.entry(notice.notice.receiver.clone()).or_default().insert(notice.notice.id);
+        for notification in store.notifications(&incident.dedup_key()).await.unwrap() {
+            assert_eq!(notification.state, "sent", "{}", notification.notification.id);
+            owed.entry(notification.notification.receiver.clone()).or_default().insert(notification.notification.id);
         }
     }
     store.close().await;
 
     let heard = hook.heard();
-    let ids: BTreeSet<String> = heard.iter().map(|notice| word(notice, "notice").to_owned()).collect();
+    let ids: BTreeSet<String> =
+        heard.iter().map(|notification| word(notification, "notification").to_owned()).collect();
     assert_eq!(Some(&ids), owed.get("hook"), "what is owed is heard, and nothing else");
     let mut firsts: BTreeMap<&str, usize> = BTreeMap::new();
-    for notice in heard.iter().filter(|notice| notice["repeat"] != true) {
-        *firsts.entry(word(notice, "notice")).or_default() += 1;
+    for notification in heard.iter().filter(|notification| notification["repeat"] != true) {
+        *firsts.entry(word(notification, "notification")).or_default() += 1;
     }
     assert!(firsts.values().all(|count| *count == 1), "a repeat says that it is one: {firsts:?}");
     let mut events: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for notice in &heard {
-        if seen.insert(word(notice, "notice")) {
-            events.entry(word(notice, "dedup_key")).or_default().push(word(notice, "event"));
+    for notification in &heard {
+        if seen.insert(word(notification, "notification")) {
+            events.entry(word(notification, "dedup_key")).or_default().push(word(notification, "event"));
         }
     }
     for (key, events) in &events {
@@ -203,7 +209,7 @@ async fn the_view_of_receivers_is_the_truth_however_often_the_agent_is_killed() 
     let (marked, plain): (Vec<Value>, Vec<Value>) = phone.heard().into_iter().partition(is_marked);
     let owed = owed.get("phone").map_or(0, BTreeSet::len);
     assert!(plain.len() <= owed && plain.len() + marked.len() >= owed, "{} + {} of {owed}", plain.len(), marked.len());
-    eprintln!("{kills} kills: {} keys, {} notices, {} repeats", events.len(), ids.len(), heard.len() - ids.len());
+    eprintln!("{kills} kills: {} keys, {} notifications, {} repeats", events.len(), ids.len(), heard.len() - ids.len());
     replay(folder.path(), &shop).await;
     stop.cancel();
 }

@@ -10,13 +10,13 @@ use chrono::DateTime;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::incident::{Incident, Notice};
+use crate::incident::{Incident, Notification};
 use crate::names::Reason;
 use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::outcome::Verdict;
 use crate::scenario::{Kind, Lookup, LookupError, Scenario, load};
 use crate::store::{
-    Beat, Beats, Database, Delivery, Heard, History, Incidents, KeptDecision, NoticeState, Opener, Outbox,
+    Beat, Beats, Database, Delivery, Heard, History, Incidents, KeptDecision, NotificationRecord, Opener, Outbox,
     Positions as _, Recorded, Runs, Sqlite, WorkingSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -72,7 +72,7 @@ impl Runs for Flaky {
             batch.watches.len(),
             batch.incidents.len(),
             batch.decisions.len(),
-            batch.notices.len(),
+            batch.notifications.len(),
         ]);
         if fault.is_some() { Err(StoreError::unavailable("no answer")) } else { Ok(()) }
     }
@@ -140,20 +140,20 @@ impl Beats for Flaky {
 
 #[async_trait]
 impl Outbox for Flaky {
-    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notice>> {
+    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
         self.inner.owed(receiver, limit).await
     }
     async fn creditors(&self) -> Result<Vec<String>> {
         self.inner.creditors().await
     }
-    async fn trying(&self, notice: &str) -> Result<()> {
-        self.inner.trying(notice).await
+    async fn trying(&self, notification: &str) -> Result<()> {
+        self.inner.trying(notification).await
     }
-    async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
-        self.inner.delivered(notice, delivery, at).await
+    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
+        self.inner.delivered(notification, delivery, at).await
     }
-    async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>> {
-        self.inner.notices(incident).await
+    async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>> {
+        self.inner.notifications(incident).await
     }
     async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
         self.inner.memo(receiver, key).await
@@ -465,7 +465,9 @@ async fn two_stores_never_use_one_key() {
 /// What each receiver is owed: `event dedup-key`.
 async fn owed(store: &Flaky, receiver: &str) -> Vec<String> {
     let owed = store.owed(receiver, 100).await.unwrap();
-    owed.iter().map(|notice| format!("{} {}", notice.event.as_str(), notice.incident.dedup_key())).collect()
+    owed.iter()
+        .map(|notification| format!("{} {}", notification.event.as_str(), notification.incident.dedup_key()))
+        .collect()
 }
 
 /// Does the same to both kinds of stores.
@@ -519,8 +521,8 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     assert_eq!(owed(&store, "on-call").await, ["opened shop:1"]);
     assert_eq!(owed(&store, "team").await, ["opened shop:1"]);
     let decisions = store.decisions(&Subject("shop".into()), 10).await.unwrap();
-    let why: Vec<_> = decisions.iter().map(|kept| (kept.decision.why.as_str(), kept.count)).collect();
-    assert_eq!(why, [("queued", 1), ("repeat", 1), ("opened", 1), ("count", 1)]);
+    let why: Vec<_> = decisions.iter().map(|kept| (kept.decision.reason.as_str(), kept.count)).collect();
+    assert_eq!(why, [("queued", 1), ("already_open", 1), ("opened", 1), ("below_threshold", 1)]);
     let metrics = running.intake.dropped.get();
     assert_eq!(metrics, 0);
     running.stop().await;
@@ -657,8 +659,8 @@ async fn what_is_removed_resolves(url: &str) {
     running.stop().await;
     assert_eq!(owed(&store, "b").await, [""; 0], "nobody was told that it opened");
     let kept = store.decisions(&Subject("new".into()), 10).await.unwrap();
-    let why: Vec<_> = kept.iter().map(|kept| kept.decision.why.as_str()).collect();
-    assert_eq!(why, ["brief", "removed", "opened"]);
+    let why: Vec<_> = kept.iter().map(|kept| kept.decision.reason.as_str()).collect();
+    assert_eq!(why, ["resolved_early", "removed", "opened"]);
     let left: Vec<String> = store.memory().await.unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, ["location", "receivers"], "nothing is left of what is over");
 }

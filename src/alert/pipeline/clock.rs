@@ -1,4 +1,4 @@
-//! What the pipeline does when the wall clock is set.
+//! Reaction of the pipeline to changes of the wall clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -21,7 +21,7 @@ impl Timers for Pipeline {
 }
 
 impl Pipeline {
-    /// The clock was set by so much, and shows `now`. Every timer ends after as much time as before.
+    /// Adjusts the timers after the clock was set by `by` and shows `now`. Every timer keeps its remaining time.
     pub fn clock_set(&mut self, by: TimeDelta, now: DateTime<Utc>) {
         self.move_timers(by);
         self.groups.timers_moved();
@@ -44,7 +44,7 @@ impl Pipeline {
         }
         self.timers
             .extend(self.held.iter().filter_map(|(subject, waiting)| Some((waiting.hold.until()?, subject.clone()))));
-        // Windows of wall time may have begun or ended.
+        // Windows of wall time may have started or ended.
         if self.ready {
             let muted = self.held.iter().filter(|(_, waiting)| matches!(waiting.hold, Hold::Muted { .. }));
             for subject in muted.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
@@ -55,8 +55,8 @@ impl Pipeline {
         self.touch_all();
     }
 
-    /// Takes back what was written, at a start: if the clock was set back while the agent did not run, its timers go on
-    /// from where they were. Returns by how much it was set back at least.
+    /// Adjusts the restored timers at a start if the clock was set back while the agent was stopped: they continue with
+    /// their remaining time. Returns the minimum amount by which it was set back.
     pub fn restored(&mut self, now: DateTime<Utc>) -> Option<TimeDelta> {
         let by = set_back(self.latest(), now)?;
         self.clock_set(by, now);

@@ -1,5 +1,5 @@
-//! What becomes of incidents whose scenario does not run: removed and paused ones end as such, and what cannot be read
-//! stays open while `agent/<location>` says that nobody looks.
+//! Incidents of scenarios that do not run. Those of removed and paused scenarios end as such. Those of unreadable
+//! scenarios stay open while the incident `agent/<location>` states that they are not monitored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,25 +9,25 @@ use chrono::{DateTime, Utc};
 use super::{LOCATION, Pipeline};
 use crate::alert::agent::Ticked;
 use crate::alert::flapping;
-use crate::incident::{Ending, Incident, Subject, Unwatched, Why};
+use crate::incident::{DecisionReason, Ending, Incident, Subject, Unwatched};
 use crate::scenario::ScenarioId;
 
-/// What the agent's incident is about while files cannot be used.
+/// Topic of the agent's incident while files are unusable.
 const FILES: &str = "files";
-/// How many scenarios are named that are not watched.
+/// Maximum number of unmonitored scenarios that are named.
 const NAMED: usize = 5;
 
-/// Scenarios that do not run although they were not removed, as a load of the files found them.
+/// Scenarios that do not run although they were not removed, as of the last load of the files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Idle {
-    /// Files, folders and ids of scenarios that cannot be used, and why.
+    /// Files, folders and scenario ids that are unusable, with the problem.
     pub refused: Vec<(String, String)>,
     /// Scenarios with `enabled: false`.
     pub paused: BTreeSet<ScenarioId>,
 }
 
 impl Idle {
-    /// The file, folder or id for which a scenario does not run, and what is wrong with it.
+    /// Returns the file, folder or id that prevents a scenario from running, with the problem.
     fn why_refused(&self, id: &str, source: Option<&str>) -> Option<&(String, String)> {
         let of = |(what, _): &&(String, String)| {
             what == id || source.is_some_and(|source| Path::new(source).starts_with(what))
@@ -37,7 +37,7 @@ impl Idle {
 }
 
 impl Pipeline {
-    /// What was written from a location that is now called otherwise has no agent any longer.
+    /// Removes the votes and the incident that belong to a former name of the agent's location.
     pub(super) fn rename_location(&mut self, now: DateTime<Utc>) {
         let known = self.known_location.replace(self.location.clone());
         if known.as_ref() != Some(&self.location) {
@@ -64,8 +64,9 @@ impl Pipeline {
         }
     }
 
-    /// How the incident of a scenario ends that is not there; none while it is only not readable. What an earlier
-    /// version wrote names no file: as long as any file is refused, it may be in that one.
+    /// Returns the cause of the end for the incident of a missing scenario, or `None` if the scenario is only
+    /// unreadable. State stored by an earlier version contains no file name, so that any rejected file may be the one
+    /// of the scenario.
     pub(super) fn ending(&self, id: &str, idle: &Idle) -> Option<Ending> {
         if idle.paused.contains(id) {
             return Some(Ending::Paused);
@@ -75,7 +76,7 @@ impl Pipeline {
         (!unreadable).then_some(Ending::Removed)
     }
 
-    /// Ends what is open of scenarios that are gone or paused.
+    /// Ends the open incidents of scenarios that were removed or paused.
     pub(super) fn remove_absent(&mut self, idle: &Idle, now: DateTime<Utc>) {
         let absent = self
             .watches
@@ -94,14 +95,14 @@ impl Pipeline {
             self.effects.watches.insert(subject.clone());
             match judgement {
                 Some(judgement) => self.take(judgement, None, now),
-                // It flapped, and was over just now.
+                // The scenario flapped, and its incident had just resolved.
                 None if flapped => self.groups.resolve(&subject, None, now, &mut self.effects),
                 None => {}
             }
         }
     }
 
-    /// Marks open incidents that nobody looks at, and has the agent's own incident say which scenarios those are.
+    /// Marks open incidents whose scenarios are not monitored, and lists these scenarios in the agent's own incident.
     pub(super) fn mark_unwatched(&mut self, idle: &Idle, now: DateTime<Utc>) {
         let mut unwatched: BTreeMap<&(String, String), Vec<&str>> = BTreeMap::new();
         let anyone = ("files that do not load".to_owned(), "see the log".to_owned());
@@ -153,11 +154,11 @@ impl Pipeline {
         for open in own.into_iter().chain(of_budget) {
             open.unwatched = mark.cloned();
             self.effects.watches.insert(open.subject.clone());
-            self.effects.decide(&open.subject, Why::Unwatched, detail.clone(), now);
+            self.effects.decide(&open.subject, DecisionReason::Unwatched, detail.clone(), now);
         }
     }
 
-    /// What time brings about for the agent's own incident.
+    /// Runs the timers of the agent's own incident.
     pub(super) fn tick_agent(&mut self, now: DateTime<Utc>) {
         let subject = Subject::agent(&self.location);
         loop {

@@ -1,12 +1,12 @@
-//! Receivers that are called otherwise from now on: what is open goes on under the new name.
+//! Renamed receivers: open incidents continue under the new name.
 
 use std::collections::BTreeMap;
 
 use super::{Pipeline, RECEIVERS};
-use crate::incident::{Incident, Notice};
+use crate::incident::{Incident, Notification};
 use crate::notify::renamed;
 
-/// Replaces a name in a list, in which each name stands once.
+/// Replaces a name in a list without duplicates.
 pub(in crate::alert) fn rename_in(names: &mut Vec<String>, old: &str, new: &str) {
     if names.iter().any(|name| name == new) {
         names.retain(|name| name != old);
@@ -15,15 +15,15 @@ pub(in crate::alert) fn rename_in(names: &mut Vec<String>, old: &str, new: &str)
     }
 }
 
-/// Returns a notice as it is for the new name of its receiver.
-pub(in crate::alert) fn readdressed(notice: Notice, old: &str, new: &str) -> Notice {
-    let id = notice.id.strip_suffix(old).map_or_else(|| notice.id.clone(), |id| format!("{id}{new}"));
-    Notice { id, receiver: new.to_owned(), ..notice }
+/// Returns a notification with the new name of its receiver.
+pub(in crate::alert) fn readdressed(notification: Notification, old: &str, new: &str) -> Notification {
+    let id = notification.id.strip_suffix(old).map_or_else(|| notification.id.clone(), |id| format!("{id}{new}"));
+    Notification { id, receiver: new.to_owned(), ..notification }
 }
 
 impl Pipeline {
-    /// These receivers are there from now on, each with what stands for its address. Returns those that were renamed, as
-    /// (old name, new name): whatever was told, is held back or is open for the old name is so for the new one.
+    /// Sets the receivers, each with a hash that identifies its address. Returns the renamed ones as (old name, new
+    /// name): sent, suppressed and open notifications of the old name are moved to the new one.
     pub fn receivers(&mut self, addresses: BTreeMap<String, String>) -> Vec<(String, String)> {
         if self.addresses == addresses {
             return Vec::new();
@@ -47,9 +47,9 @@ impl Pipeline {
             rename_in(&mut incident.receivers, old, new);
             self.effects.watches.insert(incident.subject.clone());
         }
-        for notices in [&mut self.effects.told, &mut self.effects.notices] {
-            for notice in notices.iter_mut().filter(|notice| notice.receiver == old) {
-                *notice = readdressed(notice.clone(), old, new);
+        for notifications in [&mut self.effects.told, &mut self.effects.notifications] {
+            for notification in notifications.iter_mut().filter(|notification| notification.receiver == old) {
+                *notification = readdressed(notification.clone(), old, new);
             }
         }
     }

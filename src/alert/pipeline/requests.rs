@@ -1,4 +1,4 @@
-//! What people ask of alerting: silences and maintenance, acknowledging, resolving by hand.
+//! Operator commands: silences and maintenance windows, acknowledgements, manual resolution.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Hold, Pipeline, Request, Waiting};
 use crate::alert::cause::host_of_scenario;
 use crate::alert::mute::{self, Mute};
-use crate::incident::{Acknowledgement, Matchers, Subject, Why};
+use crate::incident::{Acknowledgement, DecisionReason, Matchers, Subject};
 
-/// How many incidents and scenarios are named in an answer.
+/// Maximum number of incidents and scenarios named in a result.
 const NAMED: usize = 5;
 
 impl Pipeline {
-    /// What people ask for. Gives what was done, or what is wrong with it.
+    /// Executes an operator command. Returns a confirmation or an error message.
     pub fn request(&mut self, request: Request, now: DateTime<Utc>) -> Result<String, String> {
         let done = match request {
             Request::Mute(mute) => self.mute(mute, now),
@@ -35,7 +35,8 @@ impl Pipeline {
             return Err("it ends before it begins".into());
         }
         let hits = self.hits(&mute.matches);
-        // Before the files are loaded nobody knows; who left the request was asked then.
+        // Before the files are loaded, matches cannot be evaluated. The author of a deferred command has confirmed it
+        // already.
         if hits.is_none() && !mute.confirmed && self.ready {
             return Err(format!(
                 "{} matches no open incident and no scenario; confirm it if it is meant for what is yet to come",
@@ -53,7 +54,7 @@ impl Pipeline {
         Ok(done)
     }
 
-    /// The open incidents and the scenarios that a match is meant for, in words; none: nothing.
+    /// Describes the open incidents and scenarios that match, or returns `None` without a match.
     pub fn hits(&self, matches: &Matchers) -> Option<String> {
         let watches = self.watches.values().filter_map(|watch| watch.open.as_ref());
         let budgets = self.budgets.watches.values().filter_map(|watch| watch.open.as_ref());
@@ -93,7 +94,7 @@ impl Pipeline {
         Ok(format!("{id} has ended"))
     }
 
-    /// The subject of the open incident with exactly this key, or of one in the notice that has it.
+    /// Returns the subject of the open incident with this key, or of one in the notification with this key.
     fn subject_of(&self, key: &str) -> Result<Subject, String> {
         let missing = || format!("no open incident has the key `{key}`; `wachta alerts list` lists them");
         let own = key.rsplit_once(':').map(|(subject, _)| Subject(subject.into()));
@@ -102,7 +103,7 @@ impl Pipeline {
         own.or_else(of_group).ok_or_else(missing)
     }
 
-    /// As [`Pipeline::subject_of`], of an incident that people were told of, or will be.
+    /// Returns the same as [`Pipeline::subject_of`], limited to incidents that were or will be notified.
     fn told_subject(&self, key: &str) -> Result<Subject, String> {
         let subject = self.subject_of(key)?;
         match self.groups.of(&subject) {
@@ -132,7 +133,7 @@ impl Pipeline {
         let note = format!("acknowledged by {author}{how_long}");
         let who = Acknowledgement { author, at: now, until };
         for subject in self.groups.acknowledge(&subject, Some(who.clone()), &note, now) {
-            self.effects.decide(&subject, Why::Acknowledged, format!("{note}: no reminders"), now);
+            self.effects.decide(&subject, DecisionReason::Acknowledged, format!("{note}: no reminders"), now);
             self.effects.acknowledged.push((subject, Some(who.clone())));
         }
         Ok(format!("{key} is {note}"))
@@ -154,7 +155,7 @@ impl Pipeline {
         }
         let note = format!("no longer acknowledged by {}, says {author}", who.author);
         for subject in self.groups.acknowledge(&subject, None, &note, now) {
-            self.effects.decide(&subject, Why::Acknowledged, note.clone(), now);
+            self.effects.decide(&subject, DecisionReason::Acknowledged, note.clone(), now);
             self.effects.acknowledged.push((subject, None));
         }
         Ok(format!("{key} is {note}"))
@@ -167,11 +168,12 @@ impl Pipeline {
         if !self.close_by_hand(&subject, &by, now) {
             return Err(format!("no open incident has the key `{key}`"));
         }
-        let others = if others > 0 { format!("; {others} others of its notice are still open") } else { String::new() };
+        let others =
+            if others > 0 { format!("; {others} others of its notification are still open") } else { String::new() };
         Ok(format!("{key} is resolved by {by}{others}"))
     }
 
-    /// Resolves all that is open of a notification.
+    /// Resolves all open incidents of a notification.
     fn resolve_group(&mut self, key: &str, author: &str, reason: &str, now: DateTime<Utc>) -> Result<String, String> {
         let members = match self.groups.with_key(key) {
             Some(group) => group.open_members().cloned().collect(),

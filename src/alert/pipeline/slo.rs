@@ -1,7 +1,7 @@
-//! The pipeline of error budgets: what feeds their windows, and their incidents through the same stages.
+//! Error budgets in the pipeline: counts of their windows, and their incidents, which pass the same stages.
 //!
-//! A scenario's windows are counted from when they were read from the store; until then its outcomes are written and
-//! wait there. So nothing is counted twice, and none is missed.
+//! Outcomes are counted from the time at which the windows of their scenario were read from the store. Earlier outcomes
+//! are in the store by then. So no outcome is counted twice, and none is missed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ use crate::alert::burn::{Burn, Span};
 use crate::alert::cause::Cause;
 use crate::alert::hold::{Held, Hold};
 use crate::alert::slo::SloWatch;
-use crate::incident::{Ending, Incident, Subject, Why};
+use crate::incident::{DecisionReason, Ending, Incident, Subject};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Scenario, ScenarioId, Schedule};
 use crate::store::Tally;
@@ -20,26 +20,27 @@ use crate::store::Tally;
 /// All error budgets.
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
-    /// Of scenarios whose history was read.
+    /// Windows of the scenarios whose history was read.
     burns: HashMap<ScenarioId, Burn>,
     pub(super) watches: HashMap<Subject, SloWatch>,
-    /// Scenarios whose history has still to be read.
+    /// Scenarios whose history has yet to be read.
     unread: BTreeSet<ScenarioId>,
 }
 
 impl Budgets {
-    /// The clock was set.
+    /// Adjusts the windows after a change of the clock.
     pub(super) fn clock_set(&mut self, by: TimeDelta) {
         self.burns.values_mut().for_each(|burn| burn.clock_set(by));
     }
 
-    /// What is open of a subject.
+    /// Returns the open incident of a subject.
     pub(super) fn open(&self, subject: &Subject) -> Option<&Incident> {
         self.watches.get(subject)?.open.as_ref()
     }
 }
 
-/// How many runs there are by the schedule within a scenario's objective; 0 where only counting would tell.
+/// Returns the number of scheduled runs within the window of a scenario's objective, or 0 if they would have to be
+/// counted one by one.
 fn planned(scenario: &Scenario) -> u64 {
     match (&scenario.slo, &scenario.schedule) {
         (Some(slo), Schedule::Every(every)) => {
@@ -50,7 +51,7 @@ fn planned(scenario: &Scenario) -> u64 {
 }
 
 impl Pipeline {
-    /// Scenarios have come, gone or changed.
+    /// Updates the error budgets after scenarios were added, removed or changed.
     pub(super) fn objectives(&mut self, idle: &Idle, now: DateTime<Utc>) {
         let with_slo = |id: &ScenarioId| self.scenarios.get(id).filter(|scenario| scenario.slo.is_some());
         self.budgets.burns.retain(|id, _| with_slo(id).is_some());
@@ -83,20 +84,20 @@ impl Pipeline {
         }
     }
 
-    /// A scenario whose history has still to be read, and what is asked for; none: all are read.
+    /// Returns a scenario whose history has yet to be read, with the ranges to read, or `None` if all were read.
     pub fn unread(&self, now: DateTime<Utc>) -> Option<(ScenarioId, Vec<Span>)> {
         let id = self.budgets.unread.first()?;
         let slo = self.scenarios.get(id)?.slo.as_ref()?;
         Some((id.clone(), Burn::new(slo, 0).spans(now)))
     }
 
-    /// Whether there is still history to be read.
+    /// Returns whether there is history to be read.
     pub fn is_unread(&self) -> bool {
         !self.budgets.unread.is_empty()
     }
 
-    /// The history of a scenario up to now, by the position of the window. From now on its outcomes are counted. Gives
-    /// the share of the budget that remains.
+    /// Adds the history of a scenario, by the index of the window. Its outcomes are counted from here. Returns the
+    /// remaining share of the budget.
     pub fn read(&mut self, id: &ScenarioId, history: &[(usize, Vec<Tally>)]) -> Option<f64> {
         self.budgets.unread.remove(id);
         let scenario = self.scenarios.get(id)?;
@@ -112,7 +113,7 @@ impl Pipeline {
         Some(remaining)
     }
 
-    /// A run ended that was not judged before.
+    /// Counts the outcome of a run that was not evaluated before.
     pub(super) fn burn(&mut self, scenario: &Scenario, outcome: &Outcome, now: DateTime<Utc>) {
         let Some(slo) = scenario.slo.as_ref().filter(|_| outcome.verdict.is_conclusive()) else { return };
         let Some(burn) = self.budgets.burns.get_mut(&outcome.scenario) else { return };
@@ -140,24 +141,25 @@ impl Pipeline {
         }
     }
 
-    /// While a scenario's own incident is open and as loud, its error budget says nothing new.
+    /// Suppresses the incident of an error budget while the scenario's own incident is open with at least the same
+    /// severity.
     pub(super) fn is_told_by_scenario(&self, incident: &Incident) -> Option<Held> {
         let parent = Subject(incident.subject.slo_of()?.into());
         let detail = self.told_by(incident, &parent)?;
-        Some(Held { hold: Hold::Down { parent }, why: Why::Dependency, detail })
+        Some(Held { hold: Hold::Down { parent }, why: DecisionReason::Dependency, detail })
     }
 
-    /// What is open of a parent that says more than the incident of an error budget.
+    /// Describes the open incident of a parent that makes the incident of an error budget redundant.
     pub(super) fn told_by(&self, incident: &Incident, parent: &Subject) -> Option<String> {
         let own = self.watches.get(parent)?.open.as_ref()?;
         (own.severity >= incident.severity).then(|| format!("`{parent}` itself is down as {}", own.dedup_key()))
     }
 }
 
-/// How many runs of a scenario there are within a span that begins at a point in time, by its schedule.
+/// Returns the number of scheduled runs of a scenario within a period that starts at `from`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of runs, scaled up")]
 pub fn runs_within(scenario: &Scenario, span: TimeDelta, from: DateTime<Utc>) -> u64 {
-    /// No more due times are looked at.
+    /// Maximum number of due times that are counted one by one.
     const MOST: u64 = 50_000;
     if let Schedule::Every(every) = &scenario.schedule {
         let span = span.to_std().unwrap_or_default();
@@ -167,7 +169,7 @@ pub fn runs_within(scenario: &Scenario, span: TimeDelta, from: DateTime<Utc>) ->
     while let Some(next) = scenario.schedule.next_after(&scenario.id.value, at).filter(|next| *next <= from + span) {
         (at, runs) = (next, runs + 1);
         if runs == MOST {
-            // The rest at the same pace.
+            // The rest is extrapolated.
             let share = span.num_seconds() as f64 / (at - from).num_seconds().max(1) as f64;
             return (runs as f64 * share) as u64;
         }

@@ -1,5 +1,5 @@
-//! What keeps the pipeline's state in step with the store: all of it for a store that has none of it, and what is left of
-//! a subject whose state was lost.
+//! Consistency of the pipeline's state with the store: writing all of it to an empty store, and continuing after the
+//! state of a subject was lost.
 
 use super::super::agent::AgentWatch;
 use super::super::machine::Watch;
@@ -11,7 +11,7 @@ use super::Pipeline;
 use crate::incident::{Incident, Subject};
 
 impl Pipeline {
-    /// Marks all state as changed, so that all of it is written with the next batch.
+    /// Marks all state as changed, so that it is stored with the next batch.
     pub fn touch_all(&mut self) {
         self.effects.watches.extend(self.watches.keys().cloned());
         self.effects.watches.extend(self.budgets.watches.keys().cloned());
@@ -22,15 +22,15 @@ impl Pipeline {
         self.limits.touch_all();
     }
 
-    /// Notes that something is wrong with the agent itself, or, without a message, no longer. `about` says what it is
-    /// about; after a while the agent's own incident says it.
+    /// Records a problem with the agent itself, or its end if `message` is `None`; `about` is its topic. A problem that
+    /// persists is reported by the agent's own incident.
     pub fn trouble(&mut self, about: &str, message: Option<String>, now: DateTime<Utc>) {
         if self.agent.trouble(about, message, now) {
             self.effects.watches.insert(Subject::agent(&self.location));
         }
     }
 
-    /// Takes up an incident that is open and whose subject has no state: that was lost.
+    /// Adopts an open incident whose alert state was lost.
     pub fn adopt(&mut self, incident: Incident) {
         let (subject, severity) = (incident.subject.clone(), incident.severity);
         if subject == Subject::agent(&self.location) {
@@ -46,7 +46,7 @@ impl Pipeline {
     }
 
     /// Creates a group for each open incident whose receivers were notified and whose group was lost, so that they are
-    /// notified of its end. Returns the subjects of these incidents.
+    /// notified of its resolution. Returns the subjects of these incidents.
     pub fn regroup(&mut self, now: DateTime<Utc>) -> Vec<Subject> {
         let open = self.watches.values().filter_map(|watch| watch.open.as_ref());
         let open = open.chain(self.budgets.watches.values().filter_map(|watch| watch.open.as_ref()));

@@ -56,7 +56,7 @@ pub(super) const DURING: &[Key] = &[
 /// `escalate`.
 pub(super) const ESCALATE: Shape = Shape::List(&Shape::Keys(&[ESCALATION]));
 const ESCALATION: &[Key] = &[
-    super::key("after", Shape::Duration, "how long after the first notice"),
+    super::key("after", Shape::Duration, "how long after the first notification"),
     super::key("to", Shape::List(&Shape::Text), "names of receivers"),
 ];
 /// The longest that an escalation may wait.
@@ -281,7 +281,7 @@ pub(super) fn grouping(r: &mut Reader, fields: &Fields) -> (Vec<String>, Option<
         && let Some(read) = r.duration(node, "`group_wait`")
     {
         if read > LONGEST_WAIT {
-            r.fail_with(node.span, "`group_wait` must be at most 15m", "people wait for the notice");
+            r.fail_with(node.span, "`group_wait` must be at most 15m", "people wait for the notification");
         }
         wait = Some(read);
     }

@@ -139,7 +139,7 @@ pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Temp
     };
     let read = read?;
     if !linked && read != ReceiverKind::Log {
-        r.warn(entry.key_span, "links in its notices lead nowhere", "set `web.external_url`");
+        r.warn(entry.key_span, "links in its notifications lead nowhere", "set `web.external_url`");
     }
     let templates =
         Templates { title: own.title.or_else(|| words.title.clone()), text: own.text.or_else(|| words.text.clone()) };

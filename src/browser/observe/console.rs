@@ -1,4 +1,4 @@
-//! The console: `log.entryAdded`.
+//! Console messages: `log.entryAdded`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,21 +7,21 @@ use serde_json::{Value as Json, json};
 
 use super::{kept, time};
 
-/// How many messages are kept: the last ones, and the first errors.
+/// Maximum number of stored messages: the latest ones, and the first errors.
 const MESSAGES: usize = 1000;
-/// How many errors are kept.
+/// Maximum number of stored errors.
 const ERRORS: usize = 1000;
-/// How much of a message is kept, in bytes.
+/// Maximum length of a stored message, in bytes.
 const LONGEST: usize = 4000;
 
-/// An error on the console, or an exception that nobody caught.
+/// An error on the console, or an uncaught exception.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsoleError {
-    /// Position in `Outcome.steps` of the step during which it came.
+    /// Position in `Outcome.steps` of the step during which it occurred.
     pub step: usize,
-    /// What it says; not masked.
+    /// Text of the error, not masked.
     pub text: String,
-    /// `URL:LINE:COLUMN` of the code it came from, where that is known; not masked.
+    /// `URL:LINE:COLUMN` of its source, if known; not masked.
     pub place: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for ConsoleError {
     }
 }
 
-/// What was written to the console.
+/// Recorded console messages.
 #[derive(Debug, Default)]
 pub(super) struct Console {
     messages: VecDeque<Message>,
@@ -51,13 +51,13 @@ struct Message {
 }
 
 impl Console {
-    /// Takes an entry; whether it is an error.
+    /// Records an entry and returns whether it is an error.
     pub(super) fn entry(&mut self, params: &Json, step: usize, received: f64) -> bool {
         let level = kept(params["level"].as_str().unwrap_or("info"), 20);
         let source = kept(params["type"].as_str().unwrap_or("console"), 20);
         let text = kept(params["text"].as_str().unwrap_or_default(), LONGEST);
         let place = place(&params["stackTrace"]["callFrames"][0]);
-        // The type `javascript` is an exception or a rejection that nobody handled; browsers give it as an error.
+        // The type `javascript` is an uncaught exception or unhandled rejection, which browsers report as an error.
         let is_error = level == "error" || (source == "javascript" && !matches!(level.as_str(), "warn" | "warning"));
         if is_error {
             self.count_of_errors += 1;
@@ -81,7 +81,7 @@ impl Console {
         self.count_of_errors
     }
 
-    /// The last messages, as they stand in evidence.
+    /// Returns the last messages in the format of the evidence.
     pub(super) fn last(&self, count: usize) -> Vec<Json> {
         let skipped = self.messages.len().saturating_sub(count);
         let shown = self.messages.iter().skip(skipped).map(|message| {
@@ -98,7 +98,7 @@ impl Console {
     }
 }
 
-/// Where in the code; `BiDi` counts lines and columns from 0, people from 1.
+/// Returns the source position. `BiDi` counts lines and columns from 0, while users expect 1.
 fn place(frame: &Json) -> Option<String> {
     let url = frame["url"].as_str().filter(|url| !url.is_empty() && url.len() <= LONGEST)?;
     let number = |name: &str| frame[name].as_u64().map_or(1, |number| number.saturating_add(1));

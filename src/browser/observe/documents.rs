@@ -1,4 +1,4 @@
-//! Browsing contexts and the documents opened in them: whose a request or a message is.
+//! Browsing contexts and their documents, to which requests and messages are assigned.
 
 use std::collections::HashMap;
 
@@ -9,23 +9,23 @@ use super::traffic::Answered;
 use super::vitals::Message;
 use crate::outcome::PageTiming;
 
-/// How many documents are kept.
+/// Maximum number of stored documents.
 const DOCUMENTS: usize = 500;
-/// How many contexts are known at a time: frames come and go.
+/// Maximum number of contexts that exist at the same time, as frames are created and removed.
 const CONTEXTS: usize = 2000;
-/// Frames in frames: deeper than this is a loop in what was sent.
+/// Maximum nesting depth of frames; anything deeper is a loop in the reported data.
 const DEEPEST: usize = 32;
 
-/// What became of a navigation.
+/// Result of a navigation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentStatus {
     /// The status of the final document, after redirects.
     pub status: Option<u16>,
-    /// Its URL; not masked.
+    /// URL of the document, not masked.
     pub url: String,
-    /// Why there was no answer, as the browser says it: `net::ERR_CONNECTION_REFUSED`, `NS_ERROR_NET_RESET`.
+    /// Error code of the browser if there was no response: `net::ERR_CONNECTION_REFUSED`, `NS_ERROR_NET_RESET`.
     pub error: Option<String>,
-    /// Whether it became a download instead of a document.
+    /// Whether the navigation became a download instead of a document.
     pub download: bool,
 }
 
@@ -38,11 +38,11 @@ pub(super) struct Document {
     pub(super) url: String,
     pub(super) status: Option<u16>,
     error: Option<String>,
-    /// Its content came, so that it replaced the one before.
+    /// Whether the content arrived and replaced the previous document.
     committed: bool,
     failed: bool,
     download: bool,
-    /// Milliseconds since 1970, as those below.
+    /// Start of the navigation in milliseconds since 1970, the unit of the times below too.
     pub(super) started: f64,
     pub(super) content_loaded: Option<f64>,
     pub(super) loaded: Option<f64>,
@@ -52,7 +52,7 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// Its own request went on.
+    /// Updates the document from its main request.
     pub(super) fn answered(&mut self, seen: Answered) {
         if let Some(url) = seen.url {
             self.url = url;
@@ -65,19 +65,19 @@ impl Document {
     }
 }
 
-/// Contexts and documents.
+/// Contexts and documents of a run.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
-    /// The parent of each context; none of a top-level one.
+    /// Parent of each context. `None` for a top-level one.
     parents: HashMap<String, Option<String>>,
     all: Vec<Document>,
-    /// What is shown in each top-level context.
+    /// Current document of each top-level context.
     current: HashMap<String, usize>,
-    /// Time origins that were told, by script realm.
+    /// Reported time origins, by script realm.
     origins: Vec<Origin>,
 }
 
-/// The time origin of a realm.
+/// Time origin of a realm.
 #[derive(Debug)]
 struct Origin {
     context: String,
@@ -86,7 +86,7 @@ struct Origin {
 }
 
 impl Documents {
-    /// An event of `browsingContext`.
+    /// Processes an event of `browsingContext`.
     pub(super) fn event(&mut self, name: &str, context: &str, params: &Json, step: usize, received: f64) {
         let url = params["url"].as_str().unwrap_or_default();
         let navigation = params["navigation"].as_str();
@@ -108,7 +108,7 @@ impl Documents {
                 if let Some(index) = known {
                     let document = &mut self.all[index];
                     document.committed = true;
-                    // Firefox commits a page of its own that tells of the error.
+                    // Firefox commits its own error page.
                     document.failed |= is_error_page(url);
                     if !document.failed && !url.is_empty() {
                         url.clone_into(&mut document.url);
@@ -120,14 +120,15 @@ impl Documents {
                 if let Some(index) = self.find(navigation) {
                     let document = &mut self.all[index];
                     document.failed = true;
-                    // What is given up for a download or for another navigation leaves the page as it is.
+                    // A navigation that is cancelled for a download or another navigation leaves the current page
+                    // unchanged.
                     if document.error.is_some() {
                         self.current.insert(context.to_owned(), index);
                     }
                 }
             }
             "domContentLoaded" | "load" => {
-                // One that failed tells of the browser's own page.
+                // After a failed navigation, the event refers to the browser's error page.
                 let found = self.find(navigation).and_then(|index| self.all.get_mut(index));
                 if let Some(document) = found.filter(|document| !document.failed) {
                     let slot = if name == "load" { &mut document.loaded } else { &mut document.content_loaded };
@@ -171,17 +172,17 @@ impl Documents {
         at
     }
 
-    /// The document shown in the tab that a context belongs to.
+    /// Returns the document shown in the tab that contains a context.
     pub(super) fn current(&self, context: &str) -> Option<usize> {
         self.current.get(self.top(context)).copied()
     }
 
-    /// The document that a request is sent for: the one it opens, else the one that is shown.
+    /// Returns the document that a request belongs to: the one it opens, otherwise the current one.
     pub(super) fn of_request(&self, navigation: Option<&str>, context: Option<&str>) -> Option<usize> {
         self.find(navigation).or_else(|| context.and_then(|context| self.current(context)))
     }
 
-    /// Whether a document is what this navigation opens.
+    /// Returns whether a document is opened by this navigation.
     pub(super) fn is_navigation(&self, index: usize, navigation: Option<&str>) -> bool {
         navigation.is_some() && self.all.get(index).is_some_and(|found| found.navigation.as_deref() == navigation)
     }
@@ -196,7 +197,8 @@ impl Documents {
         }
     }
 
-    /// What a document measured of itself. The script runs before a commit is told, hence by realm, then by URL.
+    /// Stores the measurements of a document. The script runs before the commit is reported, so the document is found
+    /// by realm, otherwise by URL.
     pub(super) fn vitals(&mut self, message: &Message) {
         let mine = |document: &Document| document.context == message.context;
         let bound = |document: &Document| document.realm.as_deref() == Some(message.realm.as_str());
@@ -205,7 +207,7 @@ impl Documents {
             let fits = |document: &Document| document.realm.is_none() && without_fragment(&document.url) == url;
             self.all.iter().rposition(|document| mine(document) && !document.failed && fits(document))
         });
-        // Firefox: after an error page of its own the next document may be given that page's time origin.
+        // Firefox: after an internal error page, the next document may be assigned that page's time origin.
         let same_origin =
             |other: &&Origin| other.context == message.context && other.at.to_bits() == message.origin.to_bits();
         let stale = self.origins.iter().find(same_origin).is_some_and(|first| first.realm != message.realm);
@@ -223,12 +225,12 @@ impl Documents {
         }
     }
 
-    /// The documents that were opened, with their positions, in the order in which that began.
+    /// Returns the documents that were opened, with their positions, in the order in which they started.
     pub(super) fn opened(&self) -> impl Iterator<Item = (usize, &Document)> {
         self.all.iter().enumerate().filter(|(_, document)| document.is_opened())
     }
 
-    /// Every document and every attempt.
+    /// Returns every document and every attempt to open one.
     pub(super) fn all(&self) -> &[Document] {
         &self.all
     }
@@ -256,7 +258,7 @@ fn without_fragment(url: &str) -> &str {
     url.split('#').next().unwrap_or(url)
 }
 
-/// A page that the browser itself shows.
+/// Returns whether a URL is an internal page of the browser.
 fn is_browsers_own(url: &str) -> bool {
     ["about:", "chrome:", "chrome-error:"].iter().any(|scheme| url.starts_with(scheme))
 }

@@ -2,40 +2,40 @@
 
 use serde_json::Value as Json;
 
-/// How many downloads are kept.
+/// Maximum number of stored downloads.
 const DOWNLOADS: usize = 200;
-/// Longer names, paths and URLs than this are none.
+/// Maximum length of names, paths and URLs; longer ones are discarded.
 const LONGEST: usize = 8192;
 
-/// How a download stands.
+/// Status of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DownloadStatus {
-    /// It goes on.
+    /// The download is in progress.
     InProgress,
-    /// The file is there.
+    /// The file is complete.
     Complete,
-    /// It was given up, by the browser or because it was not allowed.
+    /// The download was cancelled by the browser or because it was not allowed.
     Canceled,
 }
 
 /// A download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Download {
-    /// Position in `Outcome.steps` of the step during which it began.
+    /// Position in `Outcome.steps` of the step during which it started.
     pub step: usize,
-    /// The name that the server or the page suggested.
+    /// Name suggested by the server or the page.
     pub name: String,
-    /// Where it was written, when it is complete.
+    /// Path of the file if the download is complete.
     pub path: Option<String>,
-    /// How it stands.
+    /// Status of the download.
     pub status: DownloadStatus,
-    /// Where it came from; not masked.
+    /// URL of the download, not masked.
     pub url: String,
-    /// Chromium names the download, Firefox the navigation.
+    /// Id of the download in Chromium, and of the navigation in Firefox.
     key: Option<String>,
 }
 
-/// Every download of a run.
+/// Downloads of a run.
 #[derive(Debug, Default)]
 pub(super) struct Downloads(Vec<Download>);
 
@@ -57,7 +57,7 @@ impl Downloads {
         let same = |found: &&mut Download| if key.is_some() { found.key == key } else { found.url == url };
         match self.0.iter_mut().filter(open).find(same) {
             Some(found) => (found.path, found.status) = (path, status),
-            // Its begin was not told.
+            // The start was not reported.
             None => {
                 let name = path.as_deref().and_then(|path| path.rsplit(['/', '\\']).next()).unwrap_or_default();
                 self.push(Download { step, name: name.to_owned(), path, status, url, key });

@@ -1,8 +1,8 @@
-//! HAR 1.2 (<http://www.softwareishard.com/blog/har-12-spec/>). Fields of our own begin with `_`; `_resourceType`,
+//! HAR 1.2 (<http://www.softwareishard.com/blog/har-12-spec/>). Custom fields begin with `_`; `_resourceType`,
 //! `_initiator` and `_fromCache` are those of Chromium's developer tools.
 //!
-//! Deliberately absent: bodies of answers, addresses of servers and ids of connections, which `WebDriver BiDi` does not
-//! give.
+//! Bodies of responses, addresses of servers and ids of connections are deliberately absent, because `WebDriver BiDi`
+//! does not provide them.
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value as Json, json};
@@ -12,7 +12,7 @@ use super::traffic::{Exchange, Traffic};
 use crate::outcome::BrowserResult;
 use crate::secret::{MASK, Masker};
 
-/// Headers whose values are a right by themselves: never shown. Parts of names in lower case.
+/// Headers whose values grant access and are never shown; parts of names in lower case.
 const HIDDEN: [&str; 8] = ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey", "session"];
 
 pub(super) fn render(documents: &Documents, traffic: &Traffic, browser: &BrowserResult, masker: &Masker) -> Json {
@@ -39,7 +39,7 @@ pub(super) fn render(documents: &Documents, traffic: &Traffic, browser: &Browser
 
 fn page((index, document): (usize, &Document)) -> Json {
     let since = |at: Option<f64>| at.map(|at| millis((at - document.started).max(0.0)));
-    // What the page itself measured is finer than the arrival of an event.
+    // Measurements by the page itself are more precise than the arrival of an event.
     let measured =
         |seconds: Option<f64>, at: Option<f64>| seconds.map(|seconds| millis(seconds * 1000.0)).or(since(at));
     json!({
@@ -73,7 +73,7 @@ fn entry(exchange: &Exchange) -> Json {
             "dns": part(timings.dns),
             "connect": part(timings.connect),
             "ssl": part(timings.tls),
-            // Neither engine tells when the last byte was sent; these three may not be unknown.
+            // Neither engine reports when the last byte was sent, but these three fields are required.
             "send": 0,
             "wait": millis(timings.wait.unwrap_or(0.0)),
             "receive": millis(timings.receive.unwrap_or(0.0)),
@@ -157,10 +157,10 @@ fn headers(headers: &[(String, String)]) -> Vec<Json> {
     shown.collect()
 }
 
-/// The cookies that an answer sets, without their values (RFC 6265, 5.2).
+/// Returns the cookies that a response sets, without their values (RFC 6265, 5.2).
 fn set_cookies(headers: &[(String, String)]) -> Vec<Json> {
     let all = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
-    // Several may have been joined by line ends.
+    // Several headers may have been joined with line breaks.
     let lines = all.flat_map(|(_, value)| value.split('\n'));
     let read = |line: &str| {
         let mut parts = line.split(';').map(str::trim);
@@ -190,7 +190,7 @@ fn find<'a>(headers: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
     headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.as_str())
 }
 
-/// -1 is HAR's word for unknown.
+/// Returns -1 for an unknown size, as defined by HAR.
 fn size(size: Option<u64>) -> Json {
     size.map_or_else(|| json!(-1), Json::from)
 }
@@ -199,7 +199,7 @@ fn or_unknown(millis: Option<f64>) -> Json {
     millis.map_or_else(|| json!(-1), Json::from)
 }
 
-/// To the microsecond: more was not measured.
+/// Limits the precision to microseconds, that of the measurements.
 fn millis(millis: f64) -> f64 {
     (millis * 1000.0).round() / 1000.0
 }

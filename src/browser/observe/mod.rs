@@ -1,17 +1,17 @@
-//! What a browser run sees: documents, requests, console, web vitals, downloads. Pure: it is fed with `WebDriver BiDi`
-//! events (<https://w3c.github.io/webdriver-bidi/>) and asked afterwards.
+//! Observations of a browser run: documents, requests, console, web vitals, downloads. Pure: it receives `WebDriver BiDi`
+//! events (<https://w3c.github.io/webdriver-bidi/>) and is queried afterwards.
 //!
-//! Invariants: nothing that a page or a browser sends makes it panic, and nothing makes it grow without bound (what is
-//! beyond is counted); what was not measured is absent. Texts are kept as they came: whoever shows them masks them
-//! first, only [`Observed::har`] masks by itself.
+//! Invariants: no data from a page or browser causes a panic or unbounded growth (data beyond the limits is counted);
+//! values that were not measured are absent. Texts are stored unmasked, so callers must mask them before display; only
+//! [`Observed::har`] masks by itself.
 //!
 //! ```text
-//! Observed ─ documents   contexts, navigations, and whose a request or a message is
-//!          ├ traffic     requests and their answers, alike for both engines
+//! Observed ─ documents   contexts and navigations, to which requests and messages are assigned
+//!          ├ traffic     requests and responses, in a common form for both engines
 //!          ├ console     messages and uncaught exceptions
-//!          ├ vitals      what vitals.js measures in the page
+//!          ├ vitals      measurements of vitals.js in the page
 //!          ├ downloads
-//!          └ har         all of it as HAR 1.2
+//!          └ har         everything as HAR 1.2
 //! ```
 
 mod console;
@@ -37,10 +37,10 @@ use crate::outcome::{BrowserResult, PageResult};
 use crate::scenario::Engine;
 use crate::secret::Masker;
 
-/// How many messages and failed requests the evidence of a page names: the last ones.
+/// Maximum number of messages and failed requests in the evidence of a page; the last ones.
 const SHOWN: usize = 200;
 
-/// What was seen so far in one run.
+/// Observations of one run.
 #[derive(Debug)]
 pub struct Observed {
     step: usize,
@@ -51,7 +51,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Nothing was seen yet.
+    /// Creates an empty set of observations.
     pub fn new(engine: Engine) -> Self {
         Self {
             step: 0,
@@ -62,12 +62,12 @@ impl Observed {
         }
     }
 
-    /// The step that begins now: its position in `Outcome.steps`. What is seen from now on is its own.
+    /// Sets the current step by its position in `Outcome.steps`. Later observations are assigned to it.
     pub fn step(&mut self, index: usize) {
         self.step = index;
     }
 
-    /// One event of this run. Events that mean nothing here are passed over.
+    /// Processes one event of this run. Irrelevant events are ignored.
     pub fn event(&mut self, method: &str, params: &Json, received: SystemTime) {
         let received = received.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
         let context = params["context"].as_str();
@@ -112,38 +112,40 @@ impl Observed {
         }
     }
 
-    /// Errors on the console, uncaught exceptions and unhandled rejections among them, oldest first.
+    /// Returns the errors on the console, including uncaught exceptions and unhandled rejections, oldest first.
     pub fn console_errors(&self) -> Vec<ConsoleError> {
         self.console.errors()
     }
 
-    /// Requests that did not get what they asked for, oldest first. Not among them: those that were cancelled or are
-    /// still under way, and what the browser asks for by itself.
+    /// Returns the failed requests, oldest first. Excludes cancelled and pending ones, and those that the browser sends
+    /// on its own.
     pub fn failed_requests(&self) -> Vec<FailedRequest> {
         self.traffic.failed()
     }
 
-    /// Requests of pages, oldest first, each as it stands.
+    /// Returns the requests of pages in their current state, oldest first.
     pub fn asked(&self) -> impl Iterator<Item = Asked<'_>> {
         self.traffic.asked()
     }
 
-    /// Downloads, oldest first.
+    /// Returns the downloads, oldest first.
     pub fn downloads(&self) -> &[Download] {
         self.downloads.all()
     }
 
-    /// What became of a navigation, after redirects. None when it is not known, as for one within a document.
+    /// Returns the result of a navigation, after redirects. `None` if it is not known, as for a navigation within a
+    /// document.
     pub fn status_of(&self, navigation: &str) -> Option<DocumentStatus> {
         self.documents.status_of(navigation)
     }
 
-    /// What became of the last navigation that opened a document, or failed to.
+    /// Returns the result of the last navigation that opened a document or failed to.
     pub fn last_document(&self) -> Option<DocumentStatus> {
         self.documents.last()
     }
 
-    /// What is known of each document that a step opened in a tab of its own; of several in one step, the last one.
+    /// Returns the measurements of each document that a step opened in a tab of its own. If there are several in one
+    /// step, returns the last one.
     pub fn pages(&self) -> Vec<(usize, PageResult)> {
         let mut pages: std::collections::BTreeMap<usize, PageResult> = std::collections::BTreeMap::new();
         let counts = self.traffic.counts();
@@ -163,17 +165,18 @@ impl Observed {
         pages.into_iter().collect()
     }
 
-    /// Sums over the whole run, those of documents that no step kept included.
+    /// Returns the totals of the whole run, including documents that are not listed.
     pub fn totals(&self) -> PageTotals {
         PageTotals { console_errors: self.console.count_of_errors(), ..self.traffic.totals() }
     }
 
-    /// HAR 1.2 of all requests. Values of headers and cookies that carry a right are hidden, and every text is masked.
+    /// Returns a HAR 1.2 document of all requests. Values of headers and cookies that grant access are hidden, and all
+    /// texts are masked.
     pub fn har(&self, browser: &BrowserResult, masker: &Masker) -> Json {
         har::render(&self.documents, &self.traffic, browser, masker)
     }
 
-    /// URL, title, console and failed requests of a page, as evidence. Not masked.
+    /// Returns URL, title, console messages and failed requests of a page as evidence. Not masked.
     pub fn page_json(&self, url: Option<&str>, title: Option<&str>) -> Json {
         let failed = self.failed_requests();
         let failed: Vec<Json> =
@@ -182,7 +185,7 @@ impl Observed {
     }
 }
 
-/// At most so much of a text, in bytes. What is cut is cut between words, since half a secret could not be masked.
+/// Truncates a text to a number of bytes. The cut is between words, because a part of a secret could not be masked.
 fn kept(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
@@ -192,7 +195,7 @@ fn kept(text: &str, limit: usize) -> String {
     format!("{whole}…")
 }
 
-/// Milliseconds since 1970 that may be told as a time: a browser could send anything.
+/// Returns a time in milliseconds since 1970 if it is in a plausible range, because a browser may send any value.
 fn time(millis: &Json) -> Option<f64> {
     millis.as_f64().filter(|millis| (1.0..=8e15).contains(millis))
 }

@@ -1,9 +1,10 @@
-//! Requests and their answers: the `network` events of both engines, made alike.
+//! Requests and responses: the `network` events of both engines in a common form.
 //!
-//! What the engines say differs (measured with Chromium 156 and Firefox 153): Chromium counts times from `timeOrigin` and
-//! calls the end of the head `responseEnd`, so that the end of a body is only the arrival of the event; its `bodySize` is
-//! all that came over the wire, its `headersSize` lacks the status line. Firefox gives absolute times, and `content.size`
-//! is 0 for what scripts fetch. A time of 0 and an interval without length were not measured.
+//! The engines differ as follows (measured with Chromium 156 and Firefox 153). Chromium reports times relative to
+//! `timeOrigin` and calls the end of the head `responseEnd`, so the end of a body is only known from the arrival of the
+//! event; its `bodySize` is everything received from the network, and its `headersSize` excludes the status line.
+//! Firefox reports absolute times, and `content.size` is 0 for requests of scripts. A time of 0 and an interval of
+//! length zero were not measured.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,16 +15,16 @@ use super::{kept, time};
 use crate::outcome::PageTotals;
 use crate::scenario::Engine;
 
-/// How many requests are kept; those beyond are counted.
+/// Maximum number of stored requests; further ones are counted.
 const REQUESTS: usize = 5000;
-/// How much of the heads of all requests is kept, in bytes.
+/// Maximum total size of the stored heads of all requests, in bytes.
 const ROOM: usize = 24 << 20;
-/// How long a URL, a header's value or a body may be to be kept, in bytes.
+/// Maximum length of a stored URL, header value or body, in bytes.
 const LONGEST: usize = 16 << 10;
-/// How many headers or cookies of one message are kept.
+/// Maximum number of stored headers or cookies per message.
 const HEADERS: usize = 200;
 
-/// What a `network` event tells.
+/// Kind of a `network` event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Sent,
@@ -44,10 +45,10 @@ impl Stage {
     }
 }
 
-/// A request and what came of it.
+/// A request and its response.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    /// Which document it was sent for.
+    /// Position of the document that it belongs to.
     pub(super) document: Option<usize>,
     pub(super) step: usize,
     pub(super) method: String,
@@ -57,33 +58,33 @@ pub(super) struct Exchange {
     pub(super) headers_size: Option<u64>,
     pub(super) body_size: Option<u64>,
     pub(super) post_data: Option<String>,
-    /// As Chromium's developer tools name it: `document`, `stylesheet`, `fetch` …
+    /// Resource type in the terms of Chromium's developer tools: `document`, `stylesheet`, `fetch` …
     pub(super) resource: String,
     pub(super) initiator: Json,
-    /// Milliseconds since 1970.
+    /// Start in milliseconds since 1970.
     pub(super) started: f64,
     pub(super) timings: Timings,
     pub(super) response: Option<Response>,
     pub(super) error: Option<String>,
-    /// It is over, in whichever way.
+    /// Whether the request has ended, successfully or not.
     pub(super) done: bool,
-    /// The browser asked for it by itself.
+    /// Whether the browser sent the request on its own.
     background: bool,
 }
 
-/// How long its parts took, in milliseconds; none: not measured.
+/// Durations of the phases, in milliseconds. `None` if a phase was not measured.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Timings {
     pub(super) blocked: Option<f64>,
     pub(super) dns: Option<f64>,
-    /// TLS included.
+    /// Includes TLS.
     pub(super) connect: Option<f64>,
     pub(super) tls: Option<f64>,
     pub(super) wait: Option<f64>,
     pub(super) receive: Option<f64>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Default)]
 pub(super) struct Response {
     pub(super) status: u16,
@@ -91,17 +92,17 @@ pub(super) struct Response {
     pub(super) protocol: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) mime_type: String,
-    /// Over the wire, head included; 0 from the cache.
+    /// Size on the network including the head; 0 from the cache.
     pub(super) bytes: u64,
     pub(super) headers_size: Option<u64>,
-    /// The body over the wire.
+    /// Size of the body on the network.
     pub(super) body_size: Option<u64>,
-    /// The body decoded.
+    /// Size of the decoded body.
     pub(super) content_size: Option<u64>,
     pub(super) from_cache: bool,
 }
 
-/// How the request that opens a document stands.
+/// Status of the request that opens a document.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) url: Option<String>,
@@ -109,33 +110,33 @@ pub(super) struct Answered {
     pub(super) error: Option<String>,
 }
 
-/// A request of a page, as it stands.
+/// A request of a page in its current state.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// Position in `Outcome.steps` of the step during which it was sent.
     pub step: usize,
-    /// Its method.
+    /// HTTP method.
     pub method: &'a str,
-    /// Its URL; not masked.
+    /// URL, not masked.
     pub url: &'a str,
-    /// The status of its answer, as soon as that has come.
+    /// Status of the response, once it has arrived.
     pub status: Option<u16>,
 }
 
-/// A request that did not get what it asked for.
+/// A failed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedRequest {
     /// Position in `Outcome.steps` of the step during which it was sent.
     pub step: usize,
-    /// Its method.
+    /// HTTP method.
     pub method: String,
-    /// Its URL; not masked.
+    /// URL, not masked.
     pub url: String,
-    /// What was answered, if anything was.
+    /// Status of the response, if there was one.
     pub status: Option<u16>,
-    /// Why nothing was, as the browser says it.
+    /// Error code of the browser if there was no response.
     pub error: Option<String>,
-    /// What it was for: `document`, `image`, `fetch` …
+    /// Resource type: `document`, `image`, `fetch` …
     pub resource: String,
 }
 
@@ -159,7 +160,7 @@ impl fmt::Display for FailedRequest {
     }
 }
 
-/// What was counted for one document.
+/// Counts for one document.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) requests: u64,
@@ -167,7 +168,7 @@ pub(super) struct Counts {
     pub(super) bytes: u64,
 }
 
-/// Every request of a run.
+/// Requests of a run.
 #[derive(Debug)]
 pub(super) struct Traffic {
     engine: Engine,
@@ -182,7 +183,7 @@ impl Traffic {
         Self { engine, exchanges: Vec::new(), by_id: HashMap::new(), room: ROOM, dropped: 0 }
     }
 
-    /// Takes an event. Gives how the request stands; none of what goes over no network.
+    /// Records an event and returns the state of its request. Returns `None` for requests that do not use the network.
     pub(super) fn event(
         &mut self,
         stage: Stage,
@@ -196,7 +197,7 @@ impl Traffic {
         if !goes_over_the_network(url) {
             return None;
         }
-        // Chromium now and then tells of an answer before its request: whichever comes first begins it.
+        // Chromium sometimes reports a response before its request, so either event creates the entry.
         let redirects = params["redirectCount"].as_u64().unwrap_or(0);
         let index = match self.by_id.get(&(request["request"].as_str()?.to_owned(), redirects)) {
             Some(index) => *index,
@@ -207,7 +208,7 @@ impl Traffic {
         let exchange = self.exchanges.get_mut(index)?;
         exchange.request(request, &mut room);
         exchange.started = started(engine, &request["timings"]).or(time(&params["timestamp"])).unwrap_or(received);
-        // The head that begins an answer on Chromium may still be that of the redirect before it.
+        // The head that starts a response on Chromium may still be that of the previous redirect.
         let is_stale = stage == Stage::Started
             && redirects > 0
             && params["response"]["status"].as_u64().is_some_and(|status| (300..400).contains(&status));
@@ -222,7 +223,7 @@ impl Traffic {
                 exchange.error = Some(kept(params["errorText"].as_str().unwrap_or("no answer"), 300));
             }
         }
-        // What comes from the cache has the times of the answer that filled it, or none.
+        // A cached response has the times of the original response, or none.
         if exchange.done && !exchange.response.as_ref().is_some_and(|response| response.from_cache) {
             exchange.timings = timings(engine, &request["timings"], received - exchange.started);
         }
@@ -252,7 +253,7 @@ impl Traffic {
         &self.exchanges
     }
 
-    /// Events of requests beyond those that are kept.
+    /// Returns the number of events of requests that were not stored.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -279,7 +280,7 @@ impl Traffic {
         told.collect()
     }
 
-    /// By position of the document.
+    /// Returns the counts by position of the document.
     pub(super) fn counts(&self) -> HashMap<usize, Counts> {
         let mut counts: HashMap<usize, Counts> = HashMap::new();
         for exchange in self.exchanges.iter().filter(|exchange| !exchange.background) {
@@ -309,7 +310,7 @@ impl Exchange {
         self.method = kept(request["method"].as_str().unwrap_or("GET"), 40);
         self.url = without_password(request["url"].as_str().unwrap_or_default());
         self.headers = headers(&request["headers"], room);
-        // Chromium lists some twice in the later events: what it was asked to send, and what it sent.
+        // In later events, Chromium lists some headers twice: as requested and as sent.
         let mut seen = std::collections::HashSet::new();
         self.headers.retain(|(name, value)| seen.insert((name.to_ascii_lowercase(), value.clone())));
         self.cookies = request["cookies"].as_array().map_or_else(Vec::new, |cookies| {
@@ -330,7 +331,7 @@ impl Exchange {
         matches!(self.error.as_deref(), Some("net::ERR_ABORTED" | "NS_BINDING_ABORTED" | "NS_ERROR_ABORT"))
     }
 
-    /// Its status says so, or nothing came.
+    /// Returns whether the request failed, by its status or because there was no response.
     fn has_failed(&self) -> bool {
         if !self.done || self.background || self.was_cancelled() {
             return false;
@@ -359,11 +360,11 @@ fn response(engine: Engine, json: &Json, method: &str, room: &mut usize) -> Resp
         Engine::Chromium => {
             let length = header("content-length").and_then(|length| length.parse::<u64>().ok());
             let has_body = method != "HEAD" && status != 304 && status != 204;
-            // "HTTP/1.1 200 OK", its line end and the empty line after the head.
+            // "HTTP/1.1 200 OK", its line break and the empty line after the head.
             let line = if protocol.starts_with("http/1") { 8 + 1 + 3 + 1 + status_text.len() as u64 + 4 } else { 0 };
             let head = given.filter(|size| *size > 0).map(|size| size.saturating_add(line));
             if bytes == 0 {
-                // A redirect: how much came is not told.
+                // For a redirect, the received size is not reported.
                 (head, Some(0))
             } else {
                 let rest = bytes - head.unwrap_or(0).min(bytes);
@@ -392,7 +393,7 @@ fn response(engine: Engine, json: &Json, method: &str, room: &mut usize) -> Resp
     }
 }
 
-/// When a request began, in milliseconds since 1970.
+/// Returns the start of a request in milliseconds since 1970.
 fn started(engine: Engine, timings: &Json) -> Option<f64> {
     match engine {
         Engine::Chromium => time(&timings["timeOrigin"]),
@@ -400,13 +401,14 @@ fn started(engine: Engine, timings: &Json) -> Option<f64> {
     }
 }
 
-/// Intervals out of points; `elapsed` is from the start to the arrival of the last event, in milliseconds.
+/// Converts points in time to intervals. `elapsed` is the time from the start to the arrival of the last event, in
+/// milliseconds.
 fn timings(engine: Engine, json: &Json, elapsed: f64) -> Timings {
     let origin = match engine {
         Engine::Chromium => 0.0,
         Engine::Firefox => json["requestTime"].as_f64().unwrap_or(0.0),
     };
-    // An hour is more than any request lasts: what is beyond is no time of this one.
+    // No request lasts an hour, so a longer time belongs to something else.
     let sensible = |millis: &f64| (0.0..=3_600_000.0).contains(millis);
     let at = |name: &str| json[name].as_f64().filter(|at| *at > 0.0).map(|at| at - origin).filter(sensible);
     let between = |from: Option<f64>, upto: Option<f64>| Some(upto? - from?).filter(|length| *length > 0.0);
@@ -426,7 +428,7 @@ fn timings(engine: Engine, json: &Json, elapsed: f64) -> Timings {
         tls,
         wait: match (sent, first) {
             (Some(sent), Some(first)) => Some((first - sent).max(0.0)),
-            // No answer: all of the time was waiting.
+            // Without a response, all of the time was spent waiting.
             (sent, _) => elapsed.map(|elapsed| (elapsed - sent.unwrap_or(0.0)).max(0.0)),
         },
         receive: between(first, end),
@@ -447,7 +449,8 @@ fn headers(list: &Json, room: &mut usize) -> Vec<(String, String)> {
     list.iter().take(HEADERS).filter_map(|header| read(header, room)).collect()
 }
 
-/// A text, as long as there is room for it. What is too long is left out whole: half a secret could not be masked.
+/// Returns a text if there is room for it. A text that is too long is omitted entirely, because a part of a secret
+/// could not be masked.
 fn fitting(text: &str, room: &mut usize) -> String {
     if text.len() > LONGEST || text.len() > *room {
         return format!("({} bytes, not kept)", text.len());
@@ -456,7 +459,7 @@ fn fitting(text: &str, room: &mut usize) -> String {
     text.to_owned()
 }
 
-/// A URL without its password, and without its query where it is too long to be kept.
+/// Removes the password from a URL, and the query if the URL is too long to be stored.
 fn without_password(text: &str) -> String {
     if text.len() > LONGEST {
         let path = text.split(['?', '#']).next().unwrap_or_default();
@@ -480,13 +483,14 @@ fn goes_over_the_network(url: &str) -> bool {
         .contains(&scheme)
 }
 
-/// What browsers ask for at every site: Firefox tells of it, Chromium does not.
+/// Returns whether a URL is the icon that browsers request from every site, which Firefox reports and Chromium does
+/// not.
 fn is_favicon(url: &str) -> bool {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     path.ends_with("/favicon.ico")
 }
 
-/// What it is for, in the words of Chromium's developer tools.
+/// Returns the resource type in the terms of Chromium's developer tools.
 fn resource(request: &Json) -> String {
     if let Some(resource) = request["goog:resourceType"].as_str() {
         return kept(resource, 40).to_lowercase();

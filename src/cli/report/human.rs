@@ -1,4 +1,5 @@
-//! What people read: one line per scenario, and for what did not pass the place, what was expected and what was seen.
+//! Text report: one line per scenario, and for each one that did not pass the position, the expected and the actual
+//! value.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
 use crate::scenario::{Pretty, Scenario};
 
-/// Colours text where a terminal shows colours.
+/// Colors text if the terminal supports it.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint(pub bool);
 
@@ -17,7 +18,7 @@ impl Paint {
     }
 }
 
-/// The sign and colour of a verdict; the word always stands beside it.
+/// Returns the symbol and color of a verdict, which are always shown next to the word.
 fn mark(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Passed => ("✓", "32"),
@@ -27,7 +28,7 @@ fn mark(verdict: Verdict) -> (&'static str, &'static str) {
     }
 }
 
-/// Everything about one outcome.
+/// Formats one outcome with all details.
 pub fn outcome(scenario: &Scenario, outcome: &Outcome, evidence: &Path, paint: Paint) -> String {
     let (sign, hue) = mark(outcome.verdict);
     let mut out = format!(
@@ -55,7 +56,7 @@ pub fn outcome(scenario: &Scenario, outcome: &Outcome, evidence: &Path, paint: P
     out
 }
 
-/// When each step ran: a bar as long as its share of the run.
+/// Formats the time range of each step as a bar proportional to its share of the run.
 fn waterfall(outcome: &Outcome, paint: Paint) -> String {
     const WIDTH: f64 = 30.0;
     let total = outcome.duration.as_secs_f64().max(0.001);
@@ -92,7 +93,7 @@ fn waterfall(outcome: &Outcome, paint: Paint) -> String {
     out
 }
 
-/// A line for each page that was opened: what the browser measured of it.
+/// Formats one line per page opened, with the measurements of the browser.
 fn pages(outcome: &Outcome, paint: Paint) -> String {
     let mut out = String::new();
     for page in outcome.steps.iter().filter_map(|step| step.page.as_ref()) {
@@ -154,7 +155,7 @@ fn failure(
     diagnostic.render_as(outcome.verdict.as_str(), paint.0)
 }
 
-/// The last line.
+/// Formats the last line of the report.
 pub fn summary(outcomes: &[Outcome], paint: Paint) -> String {
     let count = |verdict| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
     let parts: Vec<String> = Verdict::ALL

@@ -1,11 +1,12 @@
-//! `--report junit=FILE`: a suite per scenario, a case per step. `failed` is a `<failure>`, `unknown` an `<error>`.
+//! `--report junit=FILE`: a suite per scenario, a test case per step. `failed` becomes a `<failure>`, `unknown` an
+//! `<error>`.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::names::ReasonClass;
 use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
 
-/// The XML.
+/// Formats the outcomes as XML.
 pub fn render(outcomes: &[Outcome]) -> Result<String, quick_junit::SerializeError> {
     let mut report = Report::new("wachta");
     for outcome in outcomes {
@@ -14,13 +15,13 @@ pub fn render(outcomes: &[Outcome]) -> Result<String, quick_junit::SerializeErro
         suite.add_property(("run", outcome.run.to_string().as_str()));
         suite.add_property(("verdict", outcome.verdict.as_str()));
         for (index, step) in outcome.steps.iter().enumerate() {
-            // A group says nothing that its steps do not say.
+            // A group adds no information to its steps.
             if outcome.steps.get(index + 1).is_some_and(|next| next.depth > step.depth) {
                 continue;
             }
             suite.add_test_case(case(outcome, index, step));
         }
-        // What decided the verdict without being a step's failure (a panic, a lost run) must not vanish.
+        // A cause other than the failure of a step (a panic, a lost run) must not be omitted.
         if outcome.verdict == Verdict::Degraded && outcome.failed_step.is_none() {
             suite.add_property(("degraded", outcome.message.as_deref().unwrap_or_default()));
         } else if outcome.failed_step.is_none() && outcome.verdict != Verdict::Passed {

@@ -1,4 +1,4 @@
-//! What `wachta run` tells: people on a terminal, and machines in files.
+//! Reports of `wachta run`: text on a terminal, and files for other programs.
 
 pub mod human;
 pub mod json;

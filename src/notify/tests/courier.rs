@@ -21,9 +21,9 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new(notices: Vec<Notice>) -> Self {
+    async fn new(notifications: Vec<Notification>) -> Self {
         let store = Sqlite::open("sqlite::memory:").await.unwrap();
-        store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+        store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
         let courier = Courier::new(Arc::new(store.clone()), metrics.clone(), tools(), &tasks, &stop);
@@ -40,7 +40,7 @@ impl Bench {
         self.tasks.ended().await;
         let mut states = Vec::new();
         for opening in openings {
-            for state in self.store.notices(&incident(opening).dedup_key()).await.unwrap() {
+            for state in self.store.notifications(&incident(opening).dedup_key()).await.unwrap() {
                 states.push(format!("{} {}", state.state, state.problem.unwrap_or_default()).trim().to_owned());
             }
         }
@@ -65,7 +65,7 @@ async fn heard(requests: &mut mpsc::UnboundedReceiver<Request>, count: usize) ->
 
 #[tokio::test]
 async fn an_outage_holds_all_and_a_refusal_for_good_holds_nothing() {
-    let mut bench = Bench::new(vec![notice(1), notice(2), notice(3)]).await;
+    let mut bench = Bench::new(vec![notification(1), notification(2), notification(3)]).await;
     // What was not tried goes first afterwards.
     let (address, mut requests) = script([503, 200, 400, 200].map(Answer::Status)).await;
     bench.serve(webhook(address)).await;
@@ -78,7 +78,7 @@ async fn an_outage_holds_all_and_a_refusal_for_good_holds_nothing() {
 
 #[tokio::test]
 async fn order_is_kept_per_incident_and_no_incident_holds_back_another() {
-    let mut bench = Bench::new(vec![notice(1), notice(2), resolved(1), resolved(2)]).await;
+    let mut bench = Bench::new(vec![notification(1), notification(2), resolved(1), resolved(2)]).await;
     // The receiver stumbles over the first incident, twice.
     let stumbles = std::sync::atomic::AtomicU32::new(2);
     let rule = move |request: &Request| {
@@ -100,7 +100,7 @@ async fn order_is_kept_per_incident_and_no_incident_holds_back_another() {
 
 #[tokio::test]
 async fn retry_after_is_honoured() {
-    let mut bench = Bench::new(vec![notice(1), notice(2)]).await;
+    let mut bench = Bench::new(vec![notification(1), notification(2)]).await;
     let busy = Answer::Full(429, "retry-after: 2\r\n", String::new());
     let (address, mut requests) = script([busy, Answer::Status(200), Answer::Status(200)]).await;
     bench.serve(webhook(address)).await;
@@ -113,7 +113,7 @@ async fn retry_after_is_honoured() {
 
 #[tokio::test]
 async fn what_may_have_arrived_is_marked() {
-    let mut bench = Bench::new(vec![notice(1)]).await;
+    let mut bench = Bench::new(vec![notification(1)]).await;
     let (address, mut requests) = script([Answer::HangUp, Answer::Status(200)]).await;
     bench.serve(webhook(address)).await;
     assert_eq!(heard(&mut requests, 2).await, ["1", "1 again"]);
@@ -122,11 +122,11 @@ async fn what_may_have_arrived_is_marked() {
 
 #[tokio::test]
 async fn what_comes_later_is_delivered_when_woken() {
-    let mut bench = Bench::new(vec![notice(1)]).await;
+    let mut bench = Bench::new(vec![notification(1)]).await;
     let (address, mut requests) = script([Answer::Status(200), Answer::Status(200)]).await;
     bench.serve(webhook(address)).await;
     assert_eq!(heard(&mut requests, 1).await, ["1"]);
-    bench.store.commit(&Batch { notices: vec![notice(2)], ..Batch::default() }).await.unwrap();
+    bench.store.commit(&Batch { notifications: vec![notification(2)], ..Batch::default() }).await.unwrap();
     (bench.courier.waker())();
     assert_eq!(heard(&mut requests, 1).await, ["2"]);
     assert_eq!(bench.states(1..=2).await, ["sent", "sent"]);
@@ -134,14 +134,14 @@ async fn what_comes_later_is_delivered_when_woken() {
 
 #[tokio::test]
 async fn what_is_owed_to_nobody_is_given_up() {
-    let mut bench = Bench::new(vec![notice(1)]).await;
+    let mut bench = Bench::new(vec![notification(1)]).await;
     bench.courier.serve(&[], &Links::default()).await;
     assert_eq!(bench.states(1..=1).await, ["failed the receiver is no longer there"]);
 }
 
 #[tokio::test]
 async fn a_receiver_that_changes_goes_on_where_it_was() {
-    let mut bench = Bench::new(vec![notice(1)]).await;
+    let mut bench = Bench::new(vec![notification(1)]).await;
     let (old, mut at_old) = script([Answer::Status(503)]).await;
     let (new, mut at_new) = script([Answer::Status(200)]).await;
     bench.serve(webhook(old)).await;
@@ -162,14 +162,14 @@ async fn a_message_is_found_again_after_a_restart() {
             app_token: None,
         }))
     };
-    let mut bench = Bench::new(vec![notice(1)]).await;
+    let mut bench = Bench::new(vec![notification(1)]).await;
     let rule = |_: &Request| Answer::ok(&json!({"ok": true, "channel": "C1", "ts": "17.5"}));
     let (address, mut requests) = serve(rule).await;
     bench.serve(slack(address)).await;
     assert_eq!(requests.recv().await.unwrap().path, "/api/chat.postMessage");
     assert_eq!(bench.states(1..=1).await, ["sent"]);
 
-    bench.store.commit(&Batch { notices: vec![resolved(1)], ..Batch::default() }).await.unwrap();
+    bench.store.commit(&Batch { notifications: vec![resolved(1)], ..Batch::default() }).await.unwrap();
     let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
     let store = Arc::new(bench.store.clone());
     let mut second = Courier::new(store, bench.metrics.clone(), tools(), &tasks, &stop);
@@ -189,15 +189,15 @@ async fn restarted(bench: &Bench, receiver: Receiver) -> (Courier, Tasks, Cancel
 }
 
 /// An update of the incident.
-fn updated(opening: u64) -> Notice {
+fn updated(opening: u64) -> Notification {
     let incident = Incident { events: 2, ..incident(opening) };
-    Notice::new(&incident, Event::Updated, "tickets", Utc::now())
+    Notification::new(&incident, Event::Updated, "tickets", Utc::now())
 }
 
 #[tokio::test]
 async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
     for restart in [false, true] {
-        let mut bench = Bench::new(vec![notice(1), notice(2), notice(3)]).await;
+        let mut bench = Bench::new(vec![notification(1), notification(2), notification(3)]).await;
         // It takes the second only; an update of the third comes first, as an opening.
         let rule = |request: &Request| {
             let (key, event) = (request.json()["dedup_key"].clone(), request.json()["event"].clone());
@@ -210,16 +210,16 @@ async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
         assert_eq!(heard(&mut requests, 3).await, ["1", "2", "3"]);
         let mut third = updated(3);
         third.incident.severity = Severity::Info;
-        let end_of_third = Notice { id: "3 is over".into(), ..resolved(3) };
-        let notices = vec![resolved(1), resolved(2), third, end_of_third];
+        let end_of_third = Notification { id: "3 is over".into(), ..resolved(3) };
+        let notifications = vec![resolved(1), resolved(2), third, end_of_third];
         let again = if restart {
             bench.states(1..=1).await;
             let again = restarted(&bench, webhook(address)).await;
-            bench.store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+            bench.store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
             (again.0.waker())();
             Some(again)
         } else {
-            bench.store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+            bench.store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
             (bench.courier.waker())();
             None
         };
@@ -239,7 +239,7 @@ async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
 
 #[tokio::test]
 async fn what_may_have_arrived_has_an_end() {
-    let mut bench = Bench::new(vec![notice(1), resolved(1)]).await;
+    let mut bench = Bench::new(vec![notification(1), resolved(1)]).await;
     // The first attempt is cut off, the second refused for good: nobody knows whether it arrived.
     let (address, mut requests) = script([Answer::HangUp, Answer::Status(400), Answer::Status(200)]).await;
     bench.serve(webhook(address)).await;

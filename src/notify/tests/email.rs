@@ -140,7 +140,7 @@ async fn mail_goes_over_encryption_with_a_login_and_as_one_thread() {
             let lines = mail.replace("\r\n ", " ");
             lines.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(ToOwned::to_owned))
         };
-        let tried = try_once(&receiver, &notice(1), None).await;
+        let tried = try_once(&receiver, &notification(1), None).await;
         assert_eq!((shown(&tried).as_str(), tried.said.as_str()), ("sent", "250 2.0.0 queued as 4711"), "{tls:?}");
         let opened = server.all_heard();
         assert!(opened.contains("AUTH PLAIN AHdhY2h0YQBoaWRkZW4tcGFzc3dvcmQ="), "{opened}");
@@ -153,14 +153,14 @@ async fn mail_goes_over_encryption_with_a_login_and_as_one_thread() {
         assert!(thread.ends_with("@example.com>"), "{thread}");
         assert_eq!(header(&opened, "Auto-Submitted").as_deref(), Some("auto-generated"));
         // A repeat is the same mail.
-        try_once(&receiver, &notice(1), None).await;
+        try_once(&receiver, &notification(1), None).await;
         assert_eq!(header(&server.all_heard(), "Message-ID"), Some(thread.clone()));
         try_once(&receiver, &resolved(1), None).await;
         let resolved = server.all_heard();
         assert_eq!(header(&resolved, "In-Reply-To"), Some(thread.clone()));
         assert_eq!(header(&resolved, "References"), Some(thread.clone()));
         assert_ne!(header(&resolved, "Message-ID"), Some(thread.clone()));
-        try_once(&receiver, &notice(2), None).await;
+        try_once(&receiver, &notification(2), None).await;
         assert_ne!(header(&server.all_heard(), "Message-ID"), Some(thread));
     }
 }
@@ -169,7 +169,7 @@ async fn mail_goes_over_encryption_with_a_login_and_as_one_thread() {
 async fn what_a_mail_server_answers() {
     let check = async |replies: Replies, expected: &str| {
         let server = Server::listen(MailTls::StartTls, replies).await;
-        let shown = shown(&try_once(&server.receiver(MailTls::StartTls), &notice(1), None).await);
+        let shown = shown(&try_once(&server.receiver(MailTls::StartTls), &notification(1), None).await);
         assert!(shown.starts_with(expected), "{replies:?}: {shown}");
         assert!(!shown.contains("hidden-password") && !shown.contains("aGlkZGVu"), "{shown}");
     };
@@ -202,7 +202,7 @@ async fn a_mail_server_that_says_nothing_is_not_waited_for_long() {
         (&[(".", "silence")], "unsure"),
     ] {
         let server = Server::listen(MailTls::None, replies).await;
-        let shown = shown(&try_once(&server.receiver(MailTls::None), &notice(1), None).await);
+        let shown = shown(&try_once(&server.receiver(MailTls::None), &notification(1), None).await);
         assert!(shown.starts_with(expected), "{replies:?}: {shown}");
         tokio::time::resume();
     }
@@ -214,7 +214,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
     let mut receiver = server.receiver(MailTls::Implicit);
     let ReceiverKind::Email(email) = &mut receiver.kind else { panic!("it is mail") };
     email.ca = None;
-    let shown = shown(&try_once(&receiver, &notice(1), None).await);
+    let shown = shown(&try_once(&receiver, &notification(1), None).await);
     assert!(shown.starts_with("refused all: mail server: ") && shown.to_lowercase().contains("certificate"), "{shown}");
 }
 

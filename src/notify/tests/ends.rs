@@ -80,9 +80,9 @@ impl Bench {
         self.queued += 1;
         let opens = openings.iter().map(|opening| format!("shop-checkout:{opening}"));
         let opens = if event == Event::Digest { opens.collect() } else { Vec::new() };
-        let id = format!("notice {}", self.queued);
-        let notice = Notice { id, opens, ..Notice::new(&incident, event, "pager", Utc::now()) };
-        self.store.commit(&Batch { notices: vec![notice], ..Batch::default() }).await.unwrap();
+        let id = format!("notification {}", self.queued);
+        let notification = Notification { id, opens, ..Notification::new(&incident, event, "pager", Utc::now()) };
+        self.store.commit(&Batch { notifications: vec![notification], ..Batch::default() }).await.unwrap();
     }
 
     async fn play(&mut self, script: &str) {

@@ -83,7 +83,7 @@ async fn what_is_taken_is_taken_and_at_the_right_place() {
         let (address, mut requests) = script([answer]).await;
         let (path, kind) = kinds(address).swap_remove(at);
         let receiver = receiver(kind);
-        let tried = try_once(&receiver, &notice(1), None).await;
+        let tried = try_once(&receiver, &notification(1), None).await;
         assert_eq!(shown(&tried), "sent", "{path}");
         let request = requests.recv().await.unwrap();
         assert_eq!(request.path, path);
@@ -112,7 +112,7 @@ async fn what_bad_answers_mean() {
         for at in 0..count {
             let (address, mut requests) = script([answer.clone()]).await;
             let (path, kind) = kinds(address).swap_remove(at);
-            let tried = try_once(&receiver(kind), &notice(1), None).await;
+            let tried = try_once(&receiver(kind), &notification(1), None).await;
             let (shown, expected) = (shown(&tried), expected(at));
             assert!(shown.starts_with(&expected), "{at} {path} {answer:?}: {shown}, not {expected}");
             // Alertmanager has no secret that its answer could repeat.
@@ -169,7 +169,7 @@ async fn a_receiver_that_says_nothing_is_not_waited_for_long() {
     for at in 0..good().len() {
         // Time flies from the first request on, so each has servers of its own.
         let (address, _requests) = script([Answer::Silence]).await;
-        let tried = try_once(&receiver(kinds(address).swap_remove(at).1), &notice(1), None).await;
+        let tried = try_once(&receiver(kinds(address).swap_remove(at).1), &notification(1), None).await;
         assert!(shown(&tried).starts_with("unsure all: no answer: "), "{at}: {}", shown(&tried));
         tokio::time::resume();
     }
@@ -189,7 +189,7 @@ async fn slack_says_in_the_body_what_may_pass() {
         (json!({"success": true}), "", "sent"),
     ] {
         let (address, _requests) = script([Answer::Full(200, head, body.to_string())]).await;
-        let tried = try_once(&receiver(kinds(address).swap_remove(4).1), &notice(1), None).await;
+        let tried = try_once(&receiver(kinds(address).swap_remove(4).1), &notification(1), None).await;
         assert!(shown(&tried).starts_with(expected), "{body}: {}", shown(&tried));
     }
 }
@@ -199,7 +199,7 @@ async fn telegram_says_in_the_body_how_long_to_wait() {
     let body =
         json!({"ok": false, "error_code": 429, "description": "Too Many Requests", "parameters": {"retry_after": 23}});
     let (address, _requests) = script([Answer::Full(429, "", body.to_string())]).await;
-    let tried = try_once(&receiver(kinds(address).swap_remove(7).1), &notice(1), None).await;
+    let tried = try_once(&receiver(kinds(address).swap_remove(7).1), &notification(1), None).await;
     assert!(shown(&tried).starts_with("refused all 23s: "), "{}", shown(&tried));
 }
 
@@ -209,7 +209,7 @@ async fn without_a_connection_nothing_can_have_arrived() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     for (_, kind) in kinds(socket.local_addr().unwrap()) {
-        let shown = shown(&try_once(&receiver(kind), &notice(1), None).await);
+        let shown = shown(&try_once(&receiver(kind), &notification(1), None).await);
         assert!(shown.starts_with("refused all: no connection: ") && !shown.contains(TOKEN), "{shown}");
     }
 }
@@ -228,7 +228,7 @@ async fn a_credential_that_is_not_there_is_waited_for() {
         ReceiverKind::Telegram(Telegram { token: missing(), chat: "1".into(), thread: None, url: base.clone() }),
         ReceiverKind::Ntfy(Ntfy { url: base.clone(), topic: missing(), token: None }),
     ] {
-        let tried = try_once(&receiver(kind), &notice(1), None).await;
+        let tried = try_once(&receiver(kind), &notification(1), None).await;
         assert_eq!(shown(&tried), "refused: the variable `WACHTA_NOT_SET` is not set, or is not text");
     }
 }
@@ -239,8 +239,8 @@ fn wording() -> message::Wording {
 
 #[test]
 fn the_webhook_body_is_documented() {
-    let notice = Notice { owed_at: at(0), ..notice(7) };
-    let body = webhook::body(&notice, &wording().message(&notice), &links());
+    let notification = Notification { queued_at: at(0), ..notification(7) };
+    let body = webhook::body(&notification, &wording().message(&notification), &links());
     golden("webhook.json", &format!("{body:#}\n"));
     let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/webhook.md")).unwrap();
     for key in body.as_object().unwrap().keys() {
@@ -251,8 +251,8 @@ fn the_webhook_body_is_documented() {
 #[tokio::test]
 async fn a_key_of_any_characters_is_no_hindrance() {
     let (address, mut requests) = script([Answer::Status(200)]).await;
-    let notice = Notice { id: "żółw\n:1".into(), key: "żółw\n:1".into(), ..notice(1) };
-    assert_eq!(shown(&try_once(&webhook(address), &notice, None).await), "sent");
+    let notification = Notification { id: "żółw\n:1".into(), key: "żółw\n:1".into(), ..notification(1) };
+    assert_eq!(shown(&try_once(&webhook(address), &notification, None).await), "sent");
     let request = requests.recv().await.unwrap();
     assert_eq!(request.header("idempotency-key"), Some("%C5%BC%C3%B3%C5%82w%0A:1"));
     assert_eq!(request.json()["dedup_key"], "żółw\n:1");
@@ -260,29 +260,30 @@ async fn a_key_of_any_characters_is_no_hindrance() {
 
 #[test]
 fn the_form_of_alertmanager() {
-    let mut notice = Notice { others: template::sample().others, uncounted: 2, ..notice(7) };
-    let body = webhook::alertmanager_body(&notice, &wording().message(&notice), &links(), &[], Utc::now());
+    let mut notification = Notification { others: template::sample().others, uncounted: 2, ..notification(7) };
+    let body = webhook::alertmanager_body(&notification, &wording().message(&notification), &links(), &[], Utc::now());
     golden("webhook-alertmanager.json", &format!("{body:#}\n"));
-    notice = resolved(7);
-    let body = webhook::alertmanager_body(&notice, &wording().message(&notice), &links(), &[], Utc::now());
+    notification = resolved(7);
+    let body = webhook::alertmanager_body(&notification, &wording().message(&notification), &links(), &[], Utc::now());
     assert_eq!((&body["status"], &body["alerts"][0]["status"]), (&json!("resolved"), &json!("resolved")));
     assert_eq!(body["alerts"][0]["endsAt"], "2027-01-15T08:01:00.250Z");
     assert_eq!(body["commonAnnotations"], body["alerts"][0]["annotations"]);
 }
 
 /// The one event that PagerDuty is told of a notice that it has not heard of before.
-fn page(notice: &Notice) -> Json {
-    let (mut events, _) = pagerduty::events(notice, None, &wording().message(notice), &wording());
+fn page(notification: &Notification) -> Json {
+    let (mut events, _) = pagerduty::events(notification, None, &wording().message(notification), &wording());
     assert_eq!(events.len(), 1);
     events.swap_remove(0)
 }
 
 #[test]
 fn what_receivers_are_sent() {
-    let notice = Notice { others: template::sample().others, note: Some("was <timeout>".into()), ..notice(7) };
-    let message = wording().marked(&Notice { repeat: true, ..notice.clone() }, 500);
+    let notification =
+        Notification { others: template::sample().others, note: Some("was <timeout>".into()), ..notification(7) };
+    let message = wording().marked(&Notification { repeat: true, ..notification.clone() }, 500);
     let all = json!({
-        "pagerduty": page(&notice),
+        "pagerduty": page(&notification),
         "pagerduty resolved": page(&resolved(7)),
         "slack": slack::content(&message),
         "teams": teams::card(&message),
@@ -294,16 +295,16 @@ fn what_receivers_are_sent() {
 
 #[test]
 fn limits_are_kept_and_no_markup_is_cut() {
-    let notice = endless();
-    let message = wording().marked(&Notice { repeat: true, ..notice.clone() }, 500);
+    let notification = endless();
+    let message = wording().marked(&Notification { repeat: true, ..notification.clone() }, 500);
     let units = |text: &str| text.encode_utf16().count();
 
-    let event = page(&notice);
+    let event = page(&notification);
     assert!(event.to_string().len() <= 512_000 - 100, "{}", event.to_string().len());
     assert!(event["payload"]["summary"].as_str().unwrap().chars().count() <= 1024);
     assert_eq!(event["dedup_key"].as_str().unwrap().len(), 64);
     assert_eq!(event["payload"]["custom_details"]["also_affected"].as_array().unwrap().len(), 50);
-    let end = Notice { event: Event::Resolved, ..notice.clone() };
+    let end = Notification { event: Event::Resolved, ..notification.clone() };
     let end = page(&end);
     assert_eq!(end, json!({"event_action": "resolve", "dedup_key": event["dedup_key"]}));
 
@@ -336,7 +337,7 @@ fn limits_are_kept_and_no_markup_is_cut() {
     assert!(body["message"].as_str().unwrap().len() <= 4096 && body["title"].as_str().unwrap().len() <= 250);
     assert_eq!(body["actions"].as_array().unwrap().len(), 3);
 
-    let memo = alertmanager::memo(&notice, &message, &wording(), None, at(0));
+    let memo = alertmanager::memo(&notification, &message, &wording(), None, at(0));
     let size = memo.to_string().len();
     assert!(size < 100_000, "{size}");
 }
@@ -351,11 +352,11 @@ async fn what_becomes_louder_pages_again() {
     // PagerDuty: what is laid over an open alert pages nobody (prometheus/alertmanager#1587).
     let (address, mut requests) = serve(|_| Answer::Full(202, "", json!({"status": "success"}).to_string())).await;
     let pager = receiver(kinds(address).swap_remove(3).1);
-    let quiet = Notice { incident: Incident { severity: Severity::Warning, ..incident(7) }, ..notice(7) };
-    let louder = Notice { event: Event::Updated, ..notice(7) };
-    let quieter = Notice { event: Event::Updated, ..quiet.clone() };
+    let quiet = Notification { incident: Incident { severity: Severity::Warning, ..incident(7) }, ..notification(7) };
+    let louder = Notification { event: Event::Updated, ..notification(7) };
+    let quieter = Notification { event: Event::Updated, ..quiet.clone() };
     let mut memo = None;
-    for (notice, expected) in [
+    for (notification, expected) in [
         (&quiet, &["trigger shop-checkout:7"][..]),
         (&quieter, &["trigger shop-checkout:7"]),
         (&louder, &["trigger shop-checkout:7 critical", "resolve shop-checkout:7"]),
@@ -363,7 +364,7 @@ async fn what_becomes_louder_pages_again() {
         (&quieter, &["trigger shop-checkout:7 critical"]),
         (&resolved(7), &["resolve shop-checkout:7 critical"]),
     ] {
-        let tried = try_once(&pager, notice, memo.as_ref()).await;
+        let tried = try_once(&pager, notification, memo.as_ref()).await;
         assert_eq!(shown(&tried), "sent");
         memo = tried.memo.or(memo);
         for expected in expected {
@@ -422,7 +423,7 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
     place.set(address).unwrap();
     let receiver = receiver(kinds(address).swap_remove(4).1);
     let slack = notifier(&receiver, &links(), &Tools { evidence, ..tools() });
-    let mut opened = notice(1);
+    let mut opened = notification(1);
     opened.incident.screenshot = Some(kept.path.clone());
 
     let tried = slack.notify(&opened, None).await;
@@ -445,7 +446,7 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
     );
 
     // A reminder is laid over the message, and said as well.
-    let reminder = Notice { event: Event::Reminder, ..opened.clone() };
+    let reminder = Notification { event: Event::Reminder, ..opened.clone() };
     let tried = slack.notify(&reminder, Some(&memo)).await;
     assert_eq!((shown(&tried).as_str(), tried.memo), ("sent", None));
     assert_eq!(requests.recv().await.unwrap().path, "/api/chat.update");
@@ -471,7 +472,7 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
 async fn telegram_answers_its_first_message() {
     let (address, mut requests) = serve(|_| Answer::ok(&json!({"ok": true, "result": {"message_id": 42}}))).await;
     let receiver = receiver(kinds(address).swap_remove(7).1);
-    let tried = try_once(&receiver, &notice(1), None).await;
+    let tried = try_once(&receiver, &notification(1), None).await;
     assert_eq!(tried.memo, Some(json!({"message_id": 42})));
     let first = requests.recv().await.unwrap().json();
     assert_eq!(
@@ -492,7 +493,7 @@ async fn alertmanager_is_told_at_every_peer_and_again() {
     let urls = [up, down].map(|address| Credential::text(url(address, ""))).to_vec();
     let config = Alertmanager { urls, resend: Duration::from_secs(90) };
     let peers = notifier(&receiver(ReceiverKind::Alertmanager(config)), &links(), &tools());
-    let tried = peers.notify(&notice(1), None).await;
+    let tried = peers.notify(&notification(1), None).await;
     assert_eq!(shown(&tried), "sent");
     let told = at_up.recv().await.unwrap().json();
     assert_eq!(told, at_down.recv().await.unwrap().json());
@@ -512,10 +513,11 @@ async fn alertmanager_is_told_at_every_peer_and_again() {
     assert_eq!((&again[0]["labels"], time(&again[0], "endsAt")), (&labels, at(1360)));
 
     // Louder: another label, so the quieter alert ends.
-    let mut louder = notice(1);
+    let mut louder = notification(1);
     louder.incident.severity = Severity::Info;
     let before = alertmanager::memo(&louder, &wording().message(&louder), &wording(), None, at(0));
-    let after = alertmanager::memo(&notice(1), &wording().message(&notice(1)), &wording(), Some(&before), at(990));
+    let after =
+        alertmanager::memo(&notification(1), &wording().message(&notification(1)), &wording(), Some(&before), at(990));
     let alerts = alertmanager::of_memo(&after, at(1000), Duration::from_mins(1));
     let ends: Vec<_> =
         alerts.iter().map(|alert| (alert["labels"]["severity"].as_str().unwrap(), time(alert, "endsAt"))).collect();
@@ -540,7 +542,7 @@ async fn alertmanager_took_what_was_right_of_a_bad_request() {
     let (down, _at_down) = serve(|_| Answer::Status(500)).await;
     let urls = [half, down].map(|address| Credential::text(url(address, ""))).to_vec();
     let config = Alertmanager { urls, resend: Duration::from_mins(1) };
-    let tried = try_once(&receiver(ReceiverKind::Alertmanager(config)), &notice(1), None).await;
+    let tried = try_once(&receiver(ReceiverKind::Alertmanager(config)), &notification(1), None).await;
     assert_eq!(shown(&tried), "failed: the receiver answered 400 Bad Request: \"invalid label set\"");
     assert_eq!(tried.memo, None);
 }

@@ -61,36 +61,36 @@ fn incident(opening: u64) -> Incident {
     }
 }
 
-fn notice(opening: u64) -> Notice {
+fn notification(opening: u64) -> Notification {
     // Owed just now: what is older than two days is given up.
-    Notice::new(&incident(opening), Event::Opened, "tickets", Utc::now())
+    Notification::new(&incident(opening), Event::Opened, "tickets", Utc::now())
 }
 
 /// The end of the incident.
-fn resolved(opening: u64) -> Notice {
+fn resolved(opening: u64) -> Notification {
     let incident = Incident { resolved_at: Some(at(60)), events: 2, ..incident(opening) };
-    Notice::new(&incident, Event::Resolved, "tickets", Utc::now())
+    Notification::new(&incident, Event::Resolved, "tickets", Utc::now())
 }
 
 /// A notice in which everything is longer than any receiver takes, and would be markup.
-fn endless() -> Notice {
+fn endless() -> Notification {
     let long = "<b>&\"*_[x](y)`|🐢\u{0}\n".repeat(20_000);
-    let mut notice = template::sample();
-    notice.key = format!("{}:1", "k".repeat(600));
-    notice.note = Some(long.clone());
-    notice.incident.message = Some(long.as_str().into());
-    for text in [&mut notice.incident.step, &mut notice.incident.place] {
+    let mut notification = template::sample();
+    notification.key = format!("{}:1", "k".repeat(600));
+    notification.note = Some(long.clone());
+    notification.incident.message = Some(long.as_str().into());
+    for text in [&mut notification.incident.step, &mut notification.incident.place] {
         *text = Some(long.clone());
     }
-    notice.incident.name.clone_from(&long);
-    notice.incident.runbook = Some(format!("https://wiki.example.com/{}", "r".repeat(1900)));
-    notice.others = vec![notice.others[0].clone(); 50];
-    for other in &mut notice.others {
+    notification.incident.name.clone_from(&long);
+    notification.incident.runbook = Some(format!("https://wiki.example.com/{}", "r".repeat(1900)));
+    notification.others = vec![notification.others[0].clone(); 50];
+    for other in &mut notification.others {
         (other.name, other.step) = (long.clone(), Some(long.clone()));
     }
-    notice.uncounted = 4950;
-    notice.incident.resolved_at = None;
-    notice
+    notification.uncounted = 4950;
+    notification.incident.resolved_at = None;
+    notification
 }
 
 fn client() -> reqwest::Client {
@@ -136,8 +136,8 @@ fn webhook(address: SocketAddr) -> Receiver {
 }
 
 /// One try.
-async fn try_once(receiver: &Receiver, notice: &Notice, memo: Option<&Json>) -> Tried {
-    notifier(receiver, &links(), &tools()).notify(notice, memo).await.masked(&masker(receiver).await)
+async fn try_once(receiver: &Receiver, notification: &Notification, memo: Option<&Json>) -> Tried {
+    notifier(receiver, &links(), &tools()).notify(notification, memo).await.masked(&masker(receiver).await)
 }
 
 /// How a try ended, in a word and a problem.
@@ -162,19 +162,21 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn links_lead_to_the_agent() {
-    let notice =
-        Notice { incident: Incident { screenshot: Some("run/failure.png".into()), ..incident(7) }, ..notice(7) };
+    let notification = Notification {
+        incident: Incident { screenshot: Some("run/failure.png".into()), ..incident(7) },
+        ..notification(7)
+    };
     let base = "https://wachta.example.com";
     let text = |link: Option<String>| link.unwrap().strip_prefix(base).unwrap().to_owned();
-    assert_eq!(text(links().incident(&notice)), "/incident/shop%2Dcheckout%3A7");
-    assert_eq!(text(links().silence(&notice)), "/incident/shop%2Dcheckout%3A7#silence");
+    assert_eq!(text(links().incident(&notification)), "/incident/shop%2Dcheckout%3A7");
+    assert_eq!(text(links().silence(&notification)), "/incident/shop%2Dcheckout%3A7#silence");
     assert_eq!(links().silence(&resolved(7)), None, "what is over needs no silence");
     // A group is known by the key that it began with, whoever speaks for it.
-    let led = Notice { key: "shop-search:2".into(), ..notice.clone() };
+    let led = Notification { key: "shop-search:2".into(), ..notification.clone() };
     assert_eq!(text(links().incident(&led)), "/incident/shop%2Dsearch%3A2");
-    assert_eq!(text(links().run(&notice)), "/run/00000000-0000-0000-0000-000000000002");
-    assert_eq!(text(links().screenshot(&notice)), "/evidence/run/failure.png");
-    assert_eq!(Links::default().incident(&notice), None);
+    assert_eq!(text(links().run(&notification)), "/run/00000000-0000-0000-0000-000000000002");
+    assert_eq!(text(links().screenshot(&notification)), "/evidence/run/failure.png");
+    assert_eq!(Links::default().incident(&notification), None);
 }
 
 #[tokio::test]

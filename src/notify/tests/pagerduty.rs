@@ -17,7 +17,7 @@ const TOKEN: &str = "hidden-token-1234";
 
 /// The dedup key of an incident's alert.
 fn dedup_key(opening: u64) -> String {
-    notice(opening).dedup_key()
+    notification(opening).dedup_key()
 }
 
 /// An incident of PagerDuty with one alert.
@@ -135,7 +135,7 @@ impl Bench {
     }
 
     async fn state(&self, opening: u64, state: Option<&Json>) {
-        self.store.keep_memo("tickets", &notice(opening).key, state, Utc::now()).await.unwrap();
+        self.store.keep_memo("tickets", &notification(opening).key, state, Utc::now()).await.unwrap();
     }
 
     /// One round. Returns the commands that were handed over, each of which is carried out.
@@ -346,11 +346,11 @@ fn pauses_grow_while_rounds_fail() {
 }
 
 /// The incident, acknowledged.
-fn updated_by(author: &str, opening: u64) -> Notice {
+fn updated_by(author: &str, opening: u64) -> Notification {
     let acknowledged = crate::incident::Acknowledgement { author: author.into(), at: at(30), until: None };
     let incident = Incident { acknowledged: Some(acknowledged), ..incident(opening) };
     let id = format!("{opening} is acknowledged");
-    Notice { id, ..Notice::new(&incident, Event::Updated, "tickets", Utc::now()) }
+    Notification { id, ..Notification::new(&incident, Event::Updated, "tickets", Utc::now()) }
 }
 
 #[tokio::test]
@@ -368,25 +368,32 @@ async fn acknowledgements_go_both_ways_and_never_back() {
     };
     // The first is acknowledged there, the second here.
     bench.account.hold(&[acknowledged("A", &dedup_key(1), &person("Ania")), there("B", &dedup_key(2), "triggered")]);
-    bench.store.commit(&Batch { notices: vec![notice(1), notice(2)], ..Batch::default() }).await.unwrap();
+    bench
+        .store
+        .commit(&Batch { notifications: vec![notification(1), notification(2)], ..Batch::default() })
+        .await
+        .unwrap();
     courier.serve(&[receiver(ReceiverKind::PagerDuty(pagerduty))], &Links::default()).await;
 
     let feedback = bench.feedback.recv().await.unwrap();
     assert_eq!((feedback.key.as_str(), &feedback.action), ("shop-checkout:1", &OperatorAction::Acknowledge));
     assert_eq!(feedback.author, "Ania (PagerDuty)");
-    let notices = vec![updated_by(&feedback.author, 1), updated_by("bob", 2)];
-    bench.store.commit(&Batch { notices, ..Batch::default() }).await.unwrap();
+    let notifications = vec![updated_by(&feedback.author, 1), updated_by("bob", 2)];
+    bench.store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
     bench
         .account
         .hold(&[acknowledged("A", &dedup_key(1), &person("Ania")), acknowledged("B", &dedup_key(2), &integration())]);
     wake();
     feedback.answer.send(Ok("done".into())).unwrap();
     // Both ends are sent last, one receiver's events in order; until then it is asked over and over.
-    bench.store.commit(&Batch { notices: vec![resolved(1), resolved(2)], ..Batch::default() }).await.unwrap();
+    bench.store.commit(&Batch { notifications: vec![resolved(1), resolved(2)], ..Batch::default() }).await.unwrap();
     wake();
     let delivered = async {
         loop {
-            let states = [bench.store.notices("shop-checkout:1").await, bench.store.notices("shop-checkout:2").await];
+            let states = [
+                bench.store.notifications("shop-checkout:1").await,
+                bench.store.notifications("shop-checkout:2").await,
+            ];
             if states.iter().flatten().flatten().all(|state| state.done_at.is_some()) {
                 return;
             }

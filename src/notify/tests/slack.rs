@@ -120,13 +120,14 @@ async fn a_press_acknowledges_and_a_new_connection_follows_when_slack_asks_for_i
 
 #[test]
 fn only_what_can_be_acknowledged_has_a_button() {
-    let value = |notice: &Notice| slack::button(notice).map(|button| button["elements"][0]["value"].clone());
-    assert_eq!(value(&notice(1)), Some(notice(1).dedup_key().into()));
+    let value =
+        |notification: &Notification| slack::button(notification).map(|button| button["elements"][0]["value"].clone());
+    assert_eq!(value(&notification(1)), Some(notification(1).dedup_key().into()));
     assert_eq!(value(&resolved(1)), None);
-    let mut taken = notice(1);
+    let mut taken = notification(1);
     taken.incident.acknowledged =
         Some(crate::incident::Acknowledgement { author: "ania".into(), at: at(30), until: None });
     assert_eq!(value(&taken), None);
-    let long = Notice { key: format!("{}:1", "k".repeat(2000)), ..notice(1) };
+    let long = Notification { key: format!("{}:1", "k".repeat(2000)), ..notification(1) };
     assert_eq!(value(&long), None, "a value that Slack would refuse");
 }

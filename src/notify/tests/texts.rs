@@ -20,7 +20,7 @@ fn other(name: &str, opening: u64, resolved: bool) -> Affected {
 }
 
 /// Every event, each with what makes it one.
-fn notices() -> Vec<(&'static str, Notice)> {
+fn notifications() -> Vec<(&'static str, Notification)> {
     let cart = || Incident {
         subject: Subject("cart".into()),
         name: "Cart".into(),
@@ -32,8 +32,9 @@ fn notices() -> Vec<(&'static str, Notice)> {
         reason: Some(Reason::Status),
         ..incident(1)
     };
-    let event = |event: Event, second: i64, incident: Incident| Notice::new(&incident, event, "tickets", at(second));
-    let noted = |note: &str, notice: Notice| Notice { note: Some(note.into()), ..notice };
+    let event =
+        |event: Event, second: i64, incident: Incident| Notification::new(&incident, event, "tickets", at(second));
+    let noted = |note: &str, notification: Notification| Notification { note: Some(note.into()), ..notification };
     let over = |ending: Option<Ending>| Incident {
         resolved_at: Some(at(750)),
         ending,
@@ -41,13 +42,16 @@ fn notices() -> Vec<(&'static str, Notice)> {
         ..cart()
     };
     let taken = Acknowledgement { author: "Ania Nowak (PagerDuty)".into(), at: at(60), until: None };
-    let wide = |event: Event, note: Option<&str>| Notice {
+    let wide = |event: Event, note: Option<&str>| Notification {
         others: vec![other("Search", 2, event == Event::Resolved), other("Login", 3, event == Event::Resolved)],
         uncounted: 37,
         note: note.map(ToOwned::to_owned),
-        ..Notice::new(&over(None), event, "tickets", at(900))
+        ..Notification::new(&over(None), event, "tickets", at(900))
     };
-    let open = |notice: Notice| Notice { incident: Incident { resolved_at: None, ..notice.incident }, ..notice };
+    let open = |notification: Notification| Notification {
+        incident: Incident { resolved_at: None, ..notification.incident },
+        ..notification
+    };
     let unwatched = Unwatched { since: at(600), reason: "scenarios/shop.yaml: cannot be read".into() };
     let flaps = "is flapping: 5 changes in 4m; silent until nothing has changed for 4m";
     vec![
@@ -84,7 +88,10 @@ fn notices() -> Vec<(&'static str, Notice)> {
         ("reminder", event(Event::Reminder, 7320, cart())),
         (
             "digest",
-            open(noted("40 held back within the hour", Notice { event: Event::Digest, ..wide(Event::Digest, None) })),
+            open(noted(
+                "40 held back within the hour",
+                Notification { event: Event::Digest, ..wide(Event::Digest, None) },
+            )),
         ),
         (
             "digest, all over",
@@ -106,10 +113,10 @@ fn notices() -> Vec<(&'static str, Notice)> {
 fn every_receiver_says_what_a_person_on_call_asks() {
     let wording = message::Wording::new(&Templates::default(), &Links::default());
     let mut shown = String::new();
-    for (name, notice) in notices() {
-        let message = wording.marked(&notice, 500);
+    for (name, notification) in notifications() {
+        let message = wording.marked(&notification, 500);
         let _ = writeln!(shown, "===== {name}\n{}\n\n{}\n", message.title, message.text);
-        let (events, _) = pagerduty::events(&notice, None, &message, &wording);
+        let (events, _) = pagerduty::events(&notification, None, &message, &wording);
         let summary = events.first().map_or("(nothing)", |event| {
             event["payload"]["summary"].as_str().unwrap_or_else(|| event["event_action"].as_str().unwrap())
         });
@@ -124,7 +131,7 @@ fn every_receiver_says_what_a_person_on_call_asks() {
         let _ = writeln!(shown, "telegram: {}", telegram::html(&message).lines().next().unwrap());
         let ntfy = ntfy::body(&message);
         let _ = writeln!(shown, "ntfy: {} {}", ntfy["priority"], texts(&ntfy, "/title"));
-        let _ = writeln!(shown, "mail: {}\n", wording.marked(&notice, email::MAX_SUBJECT_CHARS).title);
+        let _ = writeln!(shown, "mail: {}\n", wording.marked(&notification, email::MAX_SUBJECT_CHARS).title);
         // The line stands whole where people look first.
         for text in [&texts(&slack, "/text"), &texts(&ntfy, "/title")] {
             assert!(!text.contains('…'), "{text}");

@@ -104,15 +104,15 @@ impl Bench {
     }
 
     /// Delivers a notice as the courier does; what was written to problems.
-    async fn deliver(&self, notice: &Notice) -> Vec<String> {
-        let mut memo = self.store.memo("tickets", &notice.key).await.unwrap();
-        let note = self.store.memo("tickets", &format!("{FEEDBACK}{}", notice.key)).await.unwrap();
+    async fn deliver(&self, notification: &Notification) -> Vec<String> {
+        let mut memo = self.store.memo("tickets", &notification.key).await.unwrap();
+        let note = self.store.memo("tickets", &format!("{FEEDBACK}{}", notification.key)).await.unwrap();
         if let (Some(memo), Some(note)) = (&mut memo, note) {
             memo[AT_RECEIVER] = note;
         }
-        let tried = self.receiver.notify(notice, memo.as_ref()).await;
+        let tried = self.receiver.notify(notification, memo.as_ref()).await;
         assert_eq!(tried.delivery, Delivery::Sent);
-        self.store.keep_memo("tickets", &notice.key, tried.memo.as_ref(), Utc::now()).await.unwrap();
+        self.store.keep_memo("tickets", &notification.key, tried.memo.as_ref(), Utc::now()).await.unwrap();
         self.account.take_written()
     }
 
@@ -139,9 +139,9 @@ impl Bench {
 }
 
 /// An update of the incident, which somebody has acknowledged or nobody has.
-fn update(author: Option<&str>) -> Notice {
+fn update(author: Option<&str>) -> Notification {
     let acknowledged = author.map(|author| Acknowledgement { author: author.into(), at: at(30), until: None });
-    Notice::new(&Incident { acknowledged, ..incident(1) }, Event::Updated, "tickets", Utc::now())
+    Notification::new(&Incident { acknowledged, ..incident(1) }, Event::Updated, "tickets", Utc::now())
 }
 
 const NOTHING: Vec<String> = Vec::new();
@@ -149,7 +149,7 @@ const NOTHING: Vec<String> = Vec::new();
 #[tokio::test]
 async fn what_is_acknowledged_in_zabbix_is_so_here_once_and_not_sent_back() {
     let mut bench = Bench::new().await;
-    assert_eq!(bench.deliver(&notice(1)).await, NOTHING);
+    assert_eq!(bench.deliver(&notification(1)).await, NOTHING);
     assert_eq!(bench.round().await, NOTHING);
     bench.account.open("70", "shop-checkout");
     bench.account.open("71", "another");
@@ -173,7 +173,7 @@ async fn what_is_acknowledged_in_zabbix_is_so_here_once_and_not_sent_back() {
 async fn what_is_acknowledged_here_is_so_in_zabbix_once() {
     let mut bench = Bench::new().await;
     bench.account.open("70", "shop-checkout");
-    bench.deliver(&notice(1)).await;
+    bench.deliver(&notification(1)).await;
     assert_eq!(bench.deliver(&update(Some("bob"))).await, ["70 6 wachta: acknowledged by bob"]);
     assert_eq!((bench.round().await, bench.deliver(&update(Some("bob"))).await), (NOTHING, NOTHING));
     // Somebody takes it back there: that is theirs to do, and it is not written again.
@@ -188,7 +188,7 @@ async fn what_is_acknowledged_here_is_so_in_zabbix_once() {
 #[tokio::test]
 async fn a_problem_that_opens_later_is_acknowledged_then() {
     let mut bench = Bench::new().await;
-    bench.deliver(&notice(1)).await;
+    bench.deliver(&notification(1)).await;
     assert_eq!(bench.deliver(&update(Some("bob"))).await, NOTHING);
     assert_eq!(bench.round().await, NOTHING);
     bench.account.open("70", "shop-checkout");
@@ -199,7 +199,7 @@ async fn a_problem_that_opens_later_is_acknowledged_then() {
 #[tokio::test]
 async fn a_group_is_acknowledged_when_all_its_problems_are() {
     let mut bench = Bench::new().await;
-    let mut group = notice(1);
+    let mut group = notification(1);
     let other = Incident { subject: Subject("shop-search".into()), ..incident(1) };
     group.others = vec![crate::incident::Affected::of(&other)];
     bench.deliver(&group).await;

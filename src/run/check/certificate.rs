@@ -1,4 +1,4 @@
-//! What a TLS session says of its server, held against what is expected of it.
+//! Certificate and parameters of a TLS session, and their comparison with the expectations.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rustls::pki_types::CertificateDer;
@@ -14,12 +14,12 @@ use crate::scenario::check::certificate::CertificateFact;
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen};
 
-/// What a server showed.
+/// Certificate chain and session parameters that a server presented.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shown {
-    /// When the first certificate of the chain expires.
+    /// Earliest expiry of the certificates in the chain.
     pub expires_at: DateTime<Utc>,
-    /// Whose that certificate is.
+    /// Subject of the certificate that expires first.
     pub expires_first: String,
     names: Vec<String>,
     subject: String,
@@ -29,13 +29,14 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// What a session that is established showed; none where a certificate does not read.
+    /// Reads the properties of an established session. Returns `None` if a certificate cannot be parsed.
     pub fn of(session: &ClientConnection) -> Option<Self> {
         let suite = session.negotiated_cipher_suite()?.suite();
         Self::new(session.peer_certificates()?, session.protocol_version()?, suite)
     }
 
-    /// What was shown with a chain, the server's own certificate first; none where a certificate does not read.
+    /// Reads the properties of a chain that starts with the server's own certificate. Returns `None` if a certificate
+    /// cannot be parsed.
     pub fn new(chain: &[CertificateDer<'_>], version: ProtocolVersion, cipher: CipherSuite) -> Option<Self> {
         let (expires_at, expires_first) = chain.iter().map(expiry).collect::<Option<Vec<_>>>()?.into_iter().min()?;
         let (_, leaf) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
@@ -55,7 +56,7 @@ impl Shown {
         })
     }
 
-    /// Whether something of it is as expected, at this time.
+    /// Checks one expected property of the certificate at time `now`.
     pub fn judge(&self, fact: &CertificateFact, values: &Values, now: DateTime<Utc>) -> Result<(), Failure> {
         let text = |text: &str| Seen::text(text);
         let (matcher, what, seen) = match fact {
@@ -97,7 +98,7 @@ impl Shown {
     }
 }
 
-/// When a certificate expires, and whose it is.
+/// Returns the expiry and the subject of a certificate.
 fn expiry(der: &CertificateDer<'_>) -> Option<(DateTime<Utc>, String)> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     let at = DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)?;
@@ -106,7 +107,7 @@ fn expiry(der: &CertificateDer<'_>) -> Option<(DateTime<Utc>, String)> {
     Some((at, whose))
 }
 
-/// The DNS names and addresses that a certificate is for.
+/// Returns the DNS names and IP addresses that a certificate is valid for.
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let name = |name: &GeneralName<'_>| match name {

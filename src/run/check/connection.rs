@@ -1,4 +1,4 @@
-//! Connections of checks: names resolved, addresses tried beside each other, TLS on top where it is asked for.
+//! Connections of checks: resolves names, tries addresses in parallel and adds TLS where required.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError};
@@ -19,7 +19,7 @@ use crate::outcome::Failure;
 use crate::wire::tls;
 use crate::wire::{self, Connection, Head, Offer, Protocol, Resolved, Route, of_io, server_name};
 
-/// What can be read from and written to.
+/// A bidirectional byte stream.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
@@ -28,7 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub type Stream = Box<dyn Duplex>;
 
 impl Surroundings<'_> {
-    /// Notes what is waited for, to be said when the time runs out.
+    /// Stores what the check is waiting for, for the message on timeout.
     pub(super) fn waits_for(&self, what: String) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
     }
@@ -40,7 +40,7 @@ impl Surroundings<'_> {
         Ok(resolved)
     }
 
-    /// Resolves and connects.
+    /// Resolves a host and connects to it.
     pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
         let resolved = self.resolve(host).await?;
         let dialed = self.tools.dialer.connect(resolved, port, &Route::default()).await?;
@@ -48,7 +48,7 @@ impl Surroundings<'_> {
         Ok(dialed.stream)
     }
 
-    /// Resolves a host and makes attempts at its addresses, until one succeeds.
+    /// Resolves a host and tries its addresses until one attempt succeeds.
     pub(super) async fn first<T, F: Future<Output = Result<T, Failure>>>(
         &self,
         host: &str,
@@ -60,7 +60,7 @@ impl Surroundings<'_> {
         self.tools.dialer.first(resolved, port, attempt).await.map(|(done, _)| done)
     }
 
-    /// Connects, over TLS where there are settings for it.
+    /// Connects, over TLS if a TLS configuration is given.
     pub(super) async fn open(&self, host: &str, port: u16, tls: Option<Arc<ClientConfig>>) -> Result<Stream, Failure> {
         let stream = self.connect(host, port).await?;
         Ok(match tls {
@@ -69,8 +69,8 @@ impl Surroundings<'_> {
         })
     }
 
-    /// Sends one HTTP request to a URL, whose path and host it takes, and reads the answer's body up to a limit. Redirects
-    /// are not followed.
+    /// Sends one HTTP request to the path and host of a URL and reads the response body up to a limit. Redirects are
+    /// not followed.
     pub(super) async fn fetch(
         &self,
         url: &Url,
@@ -110,7 +110,7 @@ impl Surroundings<'_> {
     }
 }
 
-/// Turns a connection to TLS; the certificate must be for this host.
+/// Starts TLS on a connection. The certificate must be valid for `host`.
 pub async fn secure<S: Duplex>(stream: S, host: &str, config: Arc<ClientConfig>) -> Result<TlsStream<S>, Failure> {
     let name = server_name(host)?;
     TlsConnector::from(config).connect(name, stream).await.map_err(|error| match tls::rustls_error(&error) {
@@ -119,11 +119,11 @@ pub async fn secure<S: Duplex>(stream: S, host: &str, config: Arc<ClientConfig>)
     })
 }
 
-/// A socket that sends packets to one address and receives those that come from it.
+/// Opens a UDP socket that exchanges packets with one address only.
 pub async fn packets(to: SocketAddr) -> Result<UdpSocket, Failure> {
     let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(|error| {
-        // No port was asked for: all of them are taken.
+        // No specific port was requested, so all of them are taken.
         let taken = error.kind() == std::io::ErrorKind::AddrInUse;
         let message = format!("no packet can be sent to {to}: {error}");
         if taken { Failure::new(Reason::Resources, message) } else { unanswered(to, &error) }
@@ -132,12 +132,12 @@ pub async fn packets(to: SocketAddr) -> Result<UdpSocket, Failure> {
     Ok(socket)
 }
 
-/// What it means that a socket of packets fails.
+/// Returns the failure for an error of a UDP socket.
 pub fn unanswered(from: SocketAddr, error: &std::io::Error) -> Failure {
     of_io(error, Reason::Connect, format!("no answer from {from}: {error}"))
 }
 
-/// What a broken connection means.
+/// Returns the failure for a broken connection.
 pub fn broken(error: &std::io::Error) -> Failure {
     of_io(error, Reason::Protocol, format!("the connection broke: {error}"))
 }

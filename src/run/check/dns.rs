@@ -1,4 +1,4 @@
-//! A DNS check: one question to one server, over UDP, TCP, TLS or HTTPS.
+//! A DNS check: one query to one server, over UDP, TCP, TLS or HTTPS.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::outcome::{Failure, RunId};
 use crate::scenario::check::dns::{DnsCheck, Record, Server};
 use crate::values::expect::{Filled, Seen};
 
-/// How long an answer is waited for before the question is sent again.
+/// Time to wait for a response before the query is sent again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the check.
@@ -56,8 +56,8 @@ pub async fn check(check: &DnsCheck, around: &Surroundings<'_>) -> Result<(), Fa
     faster_than(check.faster_than.as_ref(), took)
 }
 
-/// Whether the answers are what is expected: servers give them in any order. What is said of a text is said of every one
-/// of them; `contains` finds one; a list is all of them.
+/// Checks the answers against the expectation, regardless of their order. A text condition must hold for every answer,
+/// `contains` for at least one, and a list must match all of them.
 fn holds(filled: &Filled, answers: &[String]) -> bool {
     match filled {
         Filled::Not(inner) => !holds(inner, answers),
@@ -83,7 +83,7 @@ fn one_holds(filled: &Filled, answer: &str) -> bool {
     }
 }
 
-/// As names are compared: without regard to case, and to the dot at the end.
+/// Normalizes a name for comparison: lower case, without the dot at the end.
 fn normal(text: &str) -> String {
     text.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with(' ')).unwrap_or(text).to_ascii_lowercase()
 }
@@ -103,7 +103,7 @@ async fn ask(check: &DnsCheck, around: &Surroundings<'_>) -> Result<Answer, Fail
         None => system_server()?,
     };
     let bytes = RunId::new().0.into_bytes();
-    // RFC 8484, section 4.1: over HTTPS an id of 0 lets answers be kept.
+    // RFC 8484, section 4.1: with an id of 0, HTTP caches can store the responses.
     let id = if matches!(server, Server::Https(_)) { 0 } else { u16::from_be_bytes([bytes[14], bytes[15]]) };
     let question = message::question(id, &name, check.record)
         .ok_or_else(|| configuration("`dns`", &check.name, &format!("`{name}` is not a name")))?;
@@ -126,7 +126,7 @@ async fn ask(check: &DnsCheck, around: &Surroundings<'_>) -> Result<Answer, Fail
     }
 }
 
-/// The name under which an address is looked up backwards; what is no address is such a name already.
+/// Returns the name for the reverse lookup of an address. Anything else is taken as such a name and returned unchanged.
 fn reverse(text: &str) -> String {
     match text.parse() {
         Ok(IpAddr::V4(address)) => {
@@ -150,7 +150,7 @@ fn system_server() -> Result<Server, Failure> {
     })
 }
 
-/// Asks until there is an answer; what answers something else is passed over.
+/// Sends the query until a response arrives. Responses to other queries are ignored.
 async fn udp(address: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<Answer>) -> Result<Answer, Failure> {
     let refused = |error: std::io::Error| unanswered(address, &error);
     let socket = packets(address).await?;
@@ -168,7 +168,7 @@ async fn udp(address: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Optio
     }
 }
 
-/// One message each way, with its length in front (RFC 1035, section 4.2.2).
+/// Exchanges one message in each direction, prefixed with its length (RFC 1035, section 4.2.2).
 async fn over_stream(stream: &mut (impl Duplex + ?Sized), question: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut framed = u16::try_from(question.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
     framed.extend_from_slice(question);

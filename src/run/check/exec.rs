@@ -1,7 +1,7 @@
-//! A command: its exit code, the end of its output, and the report that it writes.
+//! A command: its exit code, the end of its output and the report that it writes.
 //!
-//! It has a process group of its own, which is ended as a whole at the timeout, when the run is cancelled, and when the
-//! command has ended and left something behind.
+//! It runs in a process group of its own. The whole group is killed at the timeout, when the run is cancelled, and when
+//! the command has exited but left processes behind.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -22,11 +22,11 @@ use crate::values::expect::cut;
 use crate::values::text::decode;
 use crate::wire::{of_io, of_spawn};
 
-/// So much of the end of the output is kept, in bytes.
+/// Maximum size of the stored end of the output, in bytes.
 const OUTPUT: usize = 64 << 10;
-/// A command that is asked to end has so long.
+/// Time between asking a command to terminate and killing it.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Output that is still on its way when the command has ended has so long.
+/// Time to wait for remaining output after the command has exited.
 const REST: Duration = Duration::from_millis(500);
 
 /// Runs the check.
@@ -62,7 +62,7 @@ pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
         None => Err(around.out_of_time()),
         Some(status) => of_suite(&cases).and_then(|()| exit(&check.program, status, &output)),
     };
-    // A command that failed as well says more than the report that it therefore did not write.
+    // The exit code of a failed command says more than the report that is missing because of it.
     let result = ended.and(unread.map_or(Ok(()), Err)).and_then(|()| faster_than(check.faster_than.as_ref(), took));
     let evidence = result.is_err().then_some((EvidenceKind::Output, "output.txt", output));
     let mut cases = cases;
@@ -71,7 +71,7 @@ pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
 }
 
 struct Ended {
-    /// None: it was ended at the timeout.
+    /// Exit status. `None` if the command was killed at the timeout.
     status: Option<ExitStatus>,
     output: Vec<u8>,
 }
@@ -83,7 +83,7 @@ async fn run(check: &ExecCheck, folder: &Path, around: &Surroundings<'_>) -> Res
     let unread = |error: std::io::Error| {
         of_io(&error, Reason::Configuration, format!("its output cannot be read: {error}")).at(check.program.span)
     };
-    // One pipe for both, so that what it says keeps its order.
+    // Both streams share one pipe, so that the output keeps its order.
     let (reader, writer) = std::io::pipe().map_err(unread)?;
     let output = pipe::Receiver::from_owned_fd(reader.into()).map_err(unread)?;
     let mut child = Command::new(&check.program.value)
@@ -108,7 +108,7 @@ async fn run(check: &ExecCheck, folder: &Path, around: &Surroundings<'_>) -> Res
         tokio::pin!(read);
         let ended = async {
             let status = wait(&mut child, around.timeout, &group).await;
-            // What it left behind ends with it, and with that its output.
+            // Killing the processes left behind also closes the output.
             group.end();
             status
         };
@@ -118,7 +118,7 @@ async fn run(check: &ExecCheck, folder: &Path, around: &Surroundings<'_>) -> Res
                 let _ = tokio::time::timeout(REST, read).await;
                 status
             }
-            // All of its output is closed; it goes on all the same.
+            // The output is closed, but the command is still running.
             () = &mut read => ended.await,
         }
     };
@@ -126,7 +126,7 @@ async fn run(check: &ExecCheck, folder: &Path, around: &Surroundings<'_>) -> Res
     Ok(Ended { status, output: tail.0 })
 }
 
-/// Its exit status; none when it was ended at the timeout.
+/// Awaits the command and returns its exit status, or `None` if it was killed at the timeout.
 async fn wait(child: &mut Child, timeout: Duration, group: &Group) -> std::io::Result<Option<ExitStatus>> {
     if let Ok(status) = tokio::time::timeout(timeout, child.wait()).await {
         return status.map(Some);
@@ -138,7 +138,8 @@ async fn wait(child: &mut Child, timeout: Duration, group: &Group) -> std::io::R
     Ok(None)
 }
 
-/// A process group, ended when it is let go. 0: it has been ended, and its number may be another's by now.
+/// A process group that is killed when dropped. 0 after it was killed, because its number may already belong to another
+/// one.
 struct Group(AtomicI32);
 
 impl Group {
@@ -159,17 +160,17 @@ impl Drop for Group {
 
 fn send(group: i32, signal: Signal) {
     if group > 0 {
-        // What is gone already needs no signal.
+        // A group that no longer exists needs no signal.
         let _ = killpg(Pid::from_raw(group), signal);
     }
 }
 
-/// The end of an output.
+/// Stores the end of an output.
 #[derive(Default)]
 struct Tail(Vec<u8>);
 
 impl Tail {
-    /// Reads an output up to its end.
+    /// Reads an output to the end.
     async fn read(&mut self, mut output: impl AsyncRead + Unpin) {
         let mut buffer = [0_u8; 4096];
         while let Ok(length @ 1..) = output.read(&mut buffer).await {
@@ -179,7 +180,7 @@ impl Tail {
 
     fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
-        // Cut seldom, so that a talkative command costs no copy for every piece.
+        // Truncation is rare, so that a command with much output does not cost a copy per piece.
         if self.0.len() > 2 * OUTPUT {
             self.0.drain(..self.0.len() - OUTPUT);
         }
@@ -202,7 +203,7 @@ fn exit(program: &str, status: ExitStatus, output: &[u8]) -> Result<(), Failure>
     Err(Failure::new(Reason::Exec, format!("`{program}` failed")).compared("exit code 0", seen))
 }
 
-/// What the cases say together.
+/// Returns the failure of the suite if any of its cases failed.
 fn of_suite(cases: &[Case]) -> Result<(), Failure> {
     let failed: Vec<_> = cases
         .iter()
@@ -216,7 +217,7 @@ fn of_suite(cases: &[Case]) -> Result<(), Failure> {
     Err(Failure::new(Reason::Exec, message).compared("all pass", format!("{}: {why}", first.name)))
 }
 
-/// The folder of the scenario's file: where its commands run.
+/// Returns the folder of the scenario's file, which is the working directory of its commands.
 fn folder(file: &str) -> PathBuf {
     match Path::new(file).parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -224,7 +225,7 @@ fn folder(file: &str) -> PathBuf {
     }
 }
 
-/// When a file was written, and how large it is: what tells a new report from an old one.
+/// Returns the modification time and size of a file, which distinguish a new report from an old one.
 fn written_at(file: &Path) -> Option<(std::time::SystemTime, u64)> {
     let about = std::fs::metadata(file).ok()?;
     Some((about.modified().ok()?, about.len()))

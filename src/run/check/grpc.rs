@@ -1,5 +1,5 @@
-//! A gRPC health check: one call of `grpc.health.v1.Health/Check` over HTTP/2. The messages are a field each, so they
-//! are written and read by hand.
+//! A gRPC health check: one call of `grpc.health.v1.Health/Check` over HTTP/2. Each message has a single field, so
+//! messages are encoded and decoded by hand.
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
@@ -14,13 +14,13 @@ use crate::scenario::check::grpc::{GrpcCheck, address};
 use crate::values::expect::cut;
 use crate::wire::of_io;
 
-/// No answer of the health service is longer.
+/// Maximum size of a response of the health service, in bytes.
 const LARGEST: usize = 4 << 10;
 
-/// The states of a service, by their number.
+/// Names of the service states, by number.
 const STATES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
 
-/// The status codes of gRPC, by their number.
+/// Names of the gRPC status codes, by number.
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -50,7 +50,7 @@ pub async fn check(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<(), F
     faster_than(check.faster_than.as_ref(), took)
 }
 
-/// The state of the service.
+/// Calls the health service and returns the state of the service.
 async fn call(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<String, Failure> {
     let text = around.values.fill(&check.address)?;
     let bad = |problem: String| configuration("`grpc`", &check.address, &problem);
@@ -87,8 +87,8 @@ async fn call(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<String, Fa
         read(answer).await
     };
     tokio::pin!(answer);
-    // The connection is driven only as long as somebody waits for the answer: no task is left behind. When it has ended,
-    // what came of the answer is there, or why it did not come.
+    // The connection is driven only while the response is awaited, so no task is left behind. Once the connection has
+    // ended, either the response or the error has arrived.
     tokio::select! {
         biased;
         answer = &mut answer => answer,
@@ -96,7 +96,7 @@ async fn call(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<String, Fa
     }
 }
 
-/// A `HealthCheckRequest` in a frame of gRPC.
+/// Encodes a `HealthCheckRequest` in a gRPC frame.
 fn message(service: &str) -> Vec<u8> {
     let mut body = Vec::new();
     if !service.is_empty() {
@@ -120,7 +120,7 @@ async fn read(answer: hyper::Response<Incoming>) -> Result<String, Failure> {
     if head.status != 200 {
         return Err(Failure::new(Reason::Status, "this is no gRPC").compared("status 200", head.status.as_str()));
     }
-    // A server that fails at once sends its status in the head.
+    // A server that fails at once sends its status in the response head.
     status(&head.headers)?;
     let mut message = Vec::new();
     let mut ended = head.headers.contains_key("grpc-status");
@@ -144,7 +144,7 @@ async fn read(answer: hyper::Response<Incoming>) -> Result<String, Failure> {
     state(&message).ok_or_else(|| Failure::new(Reason::Protocol, "the answer is no HealthCheckResponse"))
 }
 
-/// The state in a frame with a `HealthCheckResponse`; what is left out is 0.
+/// Decodes the state from a frame with a `HealthCheckResponse`. An omitted field counts as 0.
 fn state(frame: &[u8]) -> Option<String> {
     let (&[compressed, a, b, c, d], body) = frame.split_first_chunk()?;
     if compressed != 0 || u32::from_be_bytes([a, b, c, d]) as usize != body.len() {

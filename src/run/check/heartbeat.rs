@@ -1,7 +1,7 @@
-//! A heartbeat: did someone call in, in the window that ends now?
+//! A heartbeat: expects a check-in within the window that ends now.
 //!
-//! Who never called yet is unknown, not failed, and so is a window that the agent was not awake for: the call may have
-//! come while nobody listened.
+//! The result is unknown, not failed, if there was never a check-in, and if the agent was not running during the whole
+//! window, because the check-in may have been missed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::scenario::check::heartbeat::HeartbeatCheck;
 use crate::scenario::{Pretty, Schedule};
 use crate::store;
 
-/// Who called in, and since when somebody listens.
+/// Received check-ins, and the time since which the agent has been running without a pause.
 #[derive(Clone)]
 pub struct Beats {
     store: Arc<dyn store::Beats>,
@@ -23,7 +23,7 @@ pub struct Beats {
 }
 
 impl Beats {
-    /// Check-ins out of the store; the agent is awake since a time that its [`crate::clock::ClockWatch`] keeps.
+    /// Creates check-ins backed by the store. `awake_since` comes from the agent's [`crate::clock::ClockWatch`].
     pub fn new(store: Arc<dyn store::Beats>, awake_since: watch::Receiver<DateTime<Utc>>) -> Self {
         Self { store, awake_since }
     }
@@ -44,7 +44,7 @@ pub async fn check(check: &HeartbeatCheck, around: &Surroundings<'_>) -> Result<
     judge(check, &around.values.scenario().schedule, known.as_ref(), awake_since, around.due_at)
 }
 
-/// Decides: pure.
+/// Evaluates the check-ins; a pure function.
 fn judge(
     check: &HeartbeatCheck,
     schedule: &Schedule,

@@ -1,5 +1,5 @@
-//! The report of a test suite (JUnit XML) as a list of its cases. Nobody has ever defined the format: whatever the tool,
-//! there are `testcase` elements, in suites that may stand in others or alone.
+//! Parses the report of a test suite (JUnit XML) into a list of its cases. The format was never specified; all tools
+//! write `testcase` elements, in suites that may be nested or not.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use quick_xml::{Reader, XmlVersion};
 use super::{Case, CaseEnd};
 use crate::values::expect::cut;
 
-/// So many cases are kept.
+/// Maximum number of stored cases.
 pub const MOST_CASES: usize = 500;
-/// So many are read; a report with more is refused.
+/// Maximum number of cases in a report; a larger report is rejected.
 const MOST_READ: usize = 100_000;
-/// So much of a case's name is kept, in characters.
+/// Maximum length of a stored case name, in characters.
 const LONGEST_NAME: usize = 200;
-/// So much is kept of what is said of a failure, in characters.
+/// Maximum length of a stored failure message, in characters.
 const LONGEST_MESSAGE: usize = 500;
 
-/// Reads a report; the error says what is wrong with it.
+/// Parses a report. The error describes what is wrong with it.
 pub fn cases(xml: &str) -> Result<Vec<Case>, String> {
     let mut reader = Reader::from_str(xml);
     let mut cases: Vec<Case> = Vec::new();
@@ -71,14 +71,14 @@ pub fn cases(xml: &str) -> Result<Vec<Case>, String> {
     Ok(cases)
 }
 
-/// The case that is being read ended so.
+/// Sets the result of the case that is being read.
 fn end(cases: &mut [Case], end: CaseEnd) {
     if let Some(case) = cases.last_mut() {
         case.end = end;
     }
 }
 
-/// The text of a failure that has no message; its first line that says something.
+/// Uses the first non-empty line of the text as the message of a failure that has none.
 fn tell(cases: &mut [Case], text: &str) -> bool {
     let Some(line) = text.lines().map(str::trim).find(|line| !line.is_empty()) else { return false };
     end(cases, CaseEnd::Failed(cut(line, LONGEST_MESSAGE)));

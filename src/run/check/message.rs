@@ -1,21 +1,21 @@
-//! What a DNS check asks, and what it makes of the answer: records as people write them.
+//! DNS messages of a DNS check: encodes the query and decodes the response into records in presentation format.
 
 use crate::scenario::check::dns::Record;
 use crate::wire::dns::{self, Message};
 
-/// The class of the internet.
+/// Class of internet records.
 const IN: u16 = 1;
 
-/// An answer.
+/// A DNS response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The response code by its name.
+    /// Name of the response code.
     pub rcode: String,
-    /// Whether the answer was cut: it is to be asked for over TCP.
+    /// Whether the response was truncated and has to be requested over TCP.
     pub truncated: bool,
-    /// Whether the server says that it has verified the answer (AD, RFC 4035).
+    /// Whether the server has validated the answer (AD, RFC 4035).
     pub verified: bool,
-    /// The records of the type that was asked for, as people write them.
+    /// Records of the requested type, in presentation format.
     pub records: Vec<String>,
 }
 
@@ -23,20 +23,22 @@ fn number(record: Record) -> u16 {
     dns::kind(record.as_str()).expect("every type of a check is one of DNS")
 }
 
-/// A question, with recursion desired and room for 1232 bytes; none where the name is none.
+/// Encodes a query with recursion desired and a buffer size of 1232 bytes. Returns `None` if `name` is not a valid
+/// domain name.
 pub fn question(id: u16, name: &str, record: Record) -> Option<Vec<u8>> {
     let mut bytes = dns::question(id, name, number(record), IN, true)?;
-    // AD: whoever verifies may say so (RFC 6840, section 5.7). One additional record.
+    // AD asks the server to report whether it validated the answer (RFC 6840, section 5.7). One additional record
+    // follows.
     (bytes[3], bytes[11]) = (0x20, 1);
-    // EDNS (RFC 6891): the root, OPT, 1232 bytes, and DO, without which AD is not computed by some.
+    // EDNS (RFC 6891): root name, OPT, 1232 bytes, and DO, because some servers compute AD only with it.
     bytes.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0]);
     Some(bytes)
 }
 
-/// Reads the answer to a question; none where it answers another one, or does not read.
+/// Decodes the response to a query. Returns `None` if it answers another query or cannot be parsed.
 pub fn answer(bytes: &[u8], question: &[u8], record: Record) -> Option<Answer> {
     let (message, question) = (Message::parse(bytes)?, Message::parse(question)?);
-    // Who cannot even read the question may leave it out.
+    // A server that cannot parse the query may omit it from the response.
     let repeated = message.asked == question.asked || message.asked.is_empty() && message.rcode != 0;
     if !message.response || message.id != question.id || !repeated {
         return None;
@@ -51,10 +53,10 @@ pub fn answer(bytes: &[u8], question: &[u8], record: Record) -> Option<Answer> {
     Some(Answer { rcode, truncated: message.truncated, verified: message.verified, records })
 }
 
-/// The data of a zone file as people write it: names without the last dot, a text as one.
+/// Converts zone file data into plain text: names without the final dot, TXT strings joined.
 fn plain(record: Record, data: &str) -> String {
     let undotted = |name: &str| {
-        // The root is a dot.
+        // The root name stays a single dot.
         let rest = name.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with(' '));
         rest.unwrap_or(name).to_owned()
     };
@@ -72,7 +74,7 @@ fn plain(record: Record, data: &str) -> String {
     }
 }
 
-/// The strings of a TXT record as one text; what is no UTF-8 is replaced.
+/// Joins the strings of a TXT record. Invalid UTF-8 is replaced.
 fn unquoted(data: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = data.bytes();

@@ -1,7 +1,7 @@
-//! Checks, one file a kind: how each is run. What a check is stands in a file of the same name under
+//! Execution of checks, one file per kind. The settings of a check are defined in the file of the same name in
 //! `scenario/check`.
 //!
-//! Every check is bounded by its timeout, and everything it reads in size.
+//! Every check is limited by its timeout, and everything it reads is limited in size.
 
 pub(super) mod certificate;
 mod connection;
@@ -40,47 +40,47 @@ use crate::values::expect::{Filled, Seen};
 
 pub use heartbeat::Beats;
 
-/// What a check may use, and how long it may take.
+/// Context of one check: its services, values and timeout.
 pub(super) struct Surroundings<'a> {
     pub(super) values: &'a Values,
     pub(super) tools: &'a Tools,
     pub(super) due_at: DateTime<Utc>,
     pub(super) timeout: Duration,
-    /// What is waited for, once there is something to wait for.
+    /// Description of what the check is waiting for, for the timeout message.
     waiting: Mutex<Option<String>>,
 }
 
-/// What a check found.
+/// Result of a check.
 pub(super) struct Checked {
-    /// Whether all held.
+    /// Failure of the check, if any.
     pub(super) result: Result<(), Failure>,
-    /// When the first certificate of the chain that it saw expires.
+    /// Earliest expiry of the certificates in the chain that the server presented.
     pub(super) expires_at: Option<DateTime<Utc>>,
-    /// What a suite that it ran did, in the order of its report.
+    /// Test cases of the suite that the check ran, in the order of the report.
     pub(super) cases: Vec<Case>,
-    /// What is kept of a check that did not hold.
+    /// Evidence stored if the check fails: its kind, file name and content.
     pub(super) evidence: Option<(EvidenceKind, &'static str, Vec<u8>)>,
 }
 
-/// One test of a suite.
+/// One test case of a suite.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Case {
-    /// Its name.
+    /// Name of the test case.
     pub(super) name: String,
-    /// How long it took, as the suite says.
+    /// Duration as reported by the suite.
     pub(super) took: Duration,
-    /// How it ended.
+    /// Result of the test case.
     pub(super) end: CaseEnd,
 }
 
-/// How a test of a suite ended.
+/// Result of a test case.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum CaseEnd {
-    /// It passed.
+    /// The test case passed.
     Passed,
-    /// It was not run.
+    /// The test case was not run.
     Skipped,
-    /// It failed, with what was said of that.
+    /// The test case failed, with its message.
     Failed(String),
 }
 
@@ -113,14 +113,14 @@ impl<'a> Surroundings<'a> {
         Self { values, tools, due_at, timeout, waiting: Mutex::default() }
     }
 
-    /// The failure of a check whose time ran out.
+    /// Returns the failure of a check that exceeded its timeout.
     fn out_of_time(&self) -> Failure {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let still = waiting.as_ref().map(|what| format!(": still {what}")).unwrap_or_default();
         Failure::new(Reason::Timeout, format!("not done within {}{still}", Pretty(self.timeout))).waited(self.timeout)
     }
 
-    /// Does the work within the timeout; gives also how long it took.
+    /// Runs `work` within the timeout and returns its result with the duration.
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<(T, Duration), Failure> {
         let began = Instant::now();
         let done = tokio::time::timeout(self.timeout, work).await;
@@ -128,7 +128,7 @@ impl<'a> Surroundings<'a> {
         Ok((done, began.elapsed()))
     }
 
-    /// Whether a value is what is expected of it, where something is.
+    /// Checks a value against its expectation, if there is one.
     fn held(&self, expected: Option<&Expected>, what: &str, seen: &Seen) -> Result<(), Failure> {
         let Some(expected) = expected else { return Ok(()) };
         let filled = Filled::new(&expected.matcher, self.values).map_err(|failure| failure.at(expected.span))?;
@@ -142,13 +142,15 @@ impl<'a> Surroundings<'a> {
         Err(Failure::new(Reason::Assertion, what).compared(filled.show(), seen.show()).at(expected.span))
     }
 
-    /// A password out of an address: masked from now on, too short a one too, since it was not declared as a secret.
+    /// Masks a password that was part of an address. Short ones are masked too, although they were not declared as
+    /// secrets.
     fn hide(&self, password: &str) {
         self.values.masker().add(password);
     }
 }
 
-/// A setting that is wrong once its names are filled in. What is told must not repeat an address with a password.
+/// Returns the failure for a setting that is invalid after its names were resolved. `problem` must not repeat an
+/// address with a password.
 fn configuration<T>(what: &str, at: &At<T>, problem: &str) -> Failure {
     Failure::new(Reason::Configuration, format!("{what}: {problem}")).at(at.span)
 }

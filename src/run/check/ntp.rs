@@ -1,4 +1,4 @@
-//! An NTP check: one question to a time server (RFC 5905, as SNTP asks it), repeated while no answer comes.
+//! An NTP check: one request to a time server (RFC 5905, in the form used by SNTP), repeated until a response arrives.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use crate::outcome::{Failure, RunId};
 use crate::scenario::check::ntp::{NtpCheck, address};
 use crate::values::expect::Seen;
 
-/// How long an answer is waited for before it is asked again.
+/// Time to wait for a response before the request is sent again.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// From 1900, where NTP begins, to 1970, in seconds.
+/// Seconds from the NTP epoch (1900) to the Unix epoch (1970).
 const EPOCH: i64 = 2_208_988_800;
 
 /// Runs the check.
@@ -27,14 +27,14 @@ pub async fn check(check: &NtpCheck, around: &Surroundings<'_>) -> Result<(), Fa
     faster_than(check.faster_than.as_ref(), took)
 }
 
-/// How far the server's clock is ahead of ours.
+/// Returns the offset by which the server's clock is ahead of the local one.
 async fn ask(address: SocketAddr) -> Result<TimeDelta, Failure> {
     let refused = |error: std::io::Error| unanswered(address, &error);
     let socket = packets(address).await?;
     let mut buffer = [0_u8; 512];
     loop {
-        // What we write as the time of sending comes back: as random bytes it tells nobody our clock, and is hard to
-        // forge.
+        // The server echoes the transmit timestamp. Random bytes there do not reveal the local clock, and make
+        // responses hard to forge.
         let token: [u8; 8] = RunId::new().0.as_bytes()[8..].try_into().expect("half of sixteen bytes");
         let mut request = [0_u8; 48];
         request[0] = 0b00_100_011; // Version 4, a client.
@@ -52,7 +52,7 @@ async fn ask(address: SocketAddr) -> Result<TimeDelta, Failure> {
     }
 }
 
-/// The offset out of an answer to a question that was sent, and answered, at these times of ours.
+/// Computes the clock offset from a response and the local times of sending and receiving.
 fn read(packet: &[u8], sent: DateTime<Utc>, received: DateTime<Utc>) -> Result<TimeDelta, Failure> {
     let (leap, mode, stratum) = (packet[0] >> 6, packet[0] & 7, packet[1]);
     if mode != 4 {
@@ -72,7 +72,7 @@ fn read(packet: &[u8], sent: DateTime<Utc>, received: DateTime<Utc>) -> Result<T
     Ok(((came - sent) + (left - received)) / 2)
 }
 
-/// A timestamp of NTP: seconds and a fraction. Its era is the one nearest to our own time.
+/// Decodes an NTP timestamp: seconds and a fraction, in the era nearest to the local time.
 fn time(bytes: &[u8], near: DateTime<Utc>) -> DateTime<Utc> {
     let word = |at: usize| bytes[at..at + 4].iter().fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
     let mut seconds = word(0) - EPOCH;

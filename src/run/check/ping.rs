@@ -1,6 +1,6 @@
-//! A ping: an ICMP echo (RFC 792, RFC 4443), repeated every second until one is answered.
+//! A ping: an ICMP echo request (RFC 792, RFC 4443), repeated every second until one is answered.
 //!
-//! The socket is an unprivileged one where the kernel allows it (`net.ipv4.ping_group_range`), else a raw one.
+//! The socket is unprivileged if the kernel allows it (`net.ipv4.ping_group_range`), otherwise raw.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::outcome::{Failure, RunId};
 use crate::scenario::check::ping::{PingCheck, host};
 use crate::wire::of_io;
 
-/// How long one answer is waited for before the next request.
+/// Time to wait for a reply before the next request.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the check.
@@ -26,7 +26,7 @@ pub async fn check(check: &PingCheck, around: &Surroundings<'_>) -> Result<(), F
     faster_than(check.faster_than.as_ref(), took)
 }
 
-/// From the first request to the first answer.
+/// Returns the time from the first request to the first reply.
 async fn echo(address: SocketAddr) -> Result<Duration, Failure> {
     let address = address.ip();
     let echo = Echo::open(address)?;
@@ -37,7 +37,7 @@ async fn echo(address: SocketAddr) -> Result<Duration, Failure> {
         let sent = Instant::now();
         match socket.send(&echo.request(sequence)).await {
             Ok(_) => {}
-            // The last request may have been answered by an error, which the socket tells now.
+            // The previous request may have caused an error that the socket only reports now.
             Err(error) if no_way(&error) => return Err(unreachable(address, &error)),
             Err(error) => return Err(broken(&error)),
         }
@@ -54,11 +54,11 @@ async fn echo(address: SocketAddr) -> Result<Duration, Failure> {
     Err(Failure::new(Reason::Timeout, format!("{address} did not answer")))
 }
 
-/// An echo to one address.
+/// ICMP echo requests to one address.
 struct Echo {
     address: IpAddr,
     raw: bool,
-    /// Tells our answers from those to others.
+    /// Token that distinguishes replies to this check from other replies.
     token: [u8; 16],
 }
 
@@ -104,7 +104,7 @@ impl Echo {
 
     fn request(&self, sequence: u16) -> Vec<u8> {
         let kind = if self.address.is_ipv4() { 8 } else { 128 };
-        // An unprivileged socket puts its own identifier in.
+        // An unprivileged socket fills in its own identifier.
         let mut packet = vec![kind, 0, 0, 0, self.token[14], self.token[15]];
         packet.extend_from_slice(&sequence.to_be_bytes());
         packet.extend_from_slice(&self.token);
@@ -115,9 +115,9 @@ impl Echo {
         packet
     }
 
-    /// Whether a packet answers one of ours.
+    /// Returns whether a packet is the reply to a request of this check.
     fn is_answer(&self, packet: &[u8]) -> bool {
-        // A raw socket of IPv4 gives the header of IP as well.
+        // A raw IPv4 socket also returns the IP header.
         let packet = match packet.first() {
             Some(first) if self.raw && self.address.is_ipv4() => {
                 let header = if first >> 4 == 4 { usize::from(first & 0x0f) * 4 } else { packet.len() };
@@ -130,7 +130,7 @@ impl Echo {
     }
 }
 
-/// The checksum of RFC 1071.
+/// Computes the checksum of RFC 1071.
 fn checksum(packet: &[u8]) -> u16 {
     let mut sum: u32 =
         packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0))).sum();

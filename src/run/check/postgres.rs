@@ -1,4 +1,4 @@
-//! A PostgreSQL check: one query in a transaction that only reads, bounded by the server as well.
+//! A PostgreSQL check: one query in a read-only transaction whose duration the server limits as well.
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value as Json;
@@ -39,7 +39,7 @@ async fn ask(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<Json, F
     let stream = around.connect(&host, url.port().unwrap_or(5432)).await?;
     let relay = Relay::open()?;
     let options = options(&url, around).socket(relay.folder()).port(super::relay::PORT);
-    // The relay ends before the conversation only with an error, or when either side has hung up.
+    // The relay ends before the conversation only on an error, or when either side has closed the connection.
     let relayed = relay.run(stream);
     let talk = talk(options, &sql, around);
     tokio::pin!(relayed, talk);
@@ -53,14 +53,15 @@ async fn ask(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<Json, F
     }
 }
 
-/// Logs in and asks.
+/// Opens the connection and runs the query.
 async fn talk(options: PgConnectOptions, sql: &str, around: &Surroundings<'_>) -> Result<Json, Failure> {
     let mut connection: PgConnection = options.connect().await.map_err(|error| failure(&error))?;
     let limit = format!("SET LOCAL statement_timeout = {}", around.timeout.as_millis().max(1));
     let query = async || {
         let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
         sqlx::query(sqlx::AssertSqlSafe(limit)).persistent(false).execute(&mut *transaction).await?;
-        // One statement, as the extended protocol has it: what ends the transaction ends the check as well.
+        // The extended protocol allows only one statement, so a statement that ends the transaction also ends the
+        // check.
         let row = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
             .persistent(false)
             .fetch_optional(&mut *transaction)
@@ -70,13 +71,13 @@ async fn talk(options: PgConnectOptions, sql: &str, around: &Surroundings<'_>) -
         Ok(value)
     };
     let value = query().await.map_err(|error: sqlx::Error| failure(&error))?;
-    // The answer is there; a server that does not say goodbye changes nothing.
+    // The result is complete, so an error while closing the connection does not matter.
     let _ = connection.close().await;
     value.map(Option::unwrap_or_default)
 }
 
-/// What the client library takes of the agent's environment and cannot be told to leave alone: certificates and options
-/// that the scenario has no right to.
+/// Environment variables that the client library always reads: certificates and options of the agent that the scenario
+/// may not use.
 const TAKEN: [&str; 4] = ["PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
 
 fn nothing_of_the_environment(is_set: impl Fn(&str) -> bool) -> Result<(), Failure> {
@@ -90,7 +91,7 @@ fn nothing_of_the_environment(is_set: impl Fn(&str) -> bool) -> Result<(), Failu
     }
 }
 
-/// Nothing is taken of the agent's own environment, `.pgpass` included.
+/// Creates connection options that use nothing from the agent's environment, `.pgpass` included.
 fn options(url: &url::Url, around: &Surroundings<'_>) -> PgConnectOptions {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let user = decoded(url.username());
@@ -116,7 +117,7 @@ fn options(url: &url::Url, around: &Surroundings<'_>) -> PgConnectOptions {
         .disable_statement_logging()
 }
 
-/// What an error means for the target.
+/// Returns the failure for an error of the client library.
 fn failure(error: &sqlx::Error) -> Failure {
     match error {
         sqlx::Error::Database(problem) => {
@@ -137,7 +138,7 @@ fn failure(error: &sqlx::Error) -> Failure {
     }
 }
 
-/// The first column of a row.
+/// Returns the first column of a row.
 fn first(row: &PgRow) -> Result<Json, Failure> {
     if row.is_empty() {
         return Ok(Json::Null);
@@ -153,7 +154,7 @@ fn first(row: &PgRow) -> Result<Json, Failure> {
     })
 }
 
-/// A value in the binary format as JSON.
+/// Converts a value in binary format to JSON.
 fn json(kind: &str, value: &PgValueRef<'_>) -> Option<Json> {
     let bytes = value.as_bytes().ok()?;
     Some(match kind {
@@ -167,11 +168,11 @@ fn json(kind: &str, value: &PgValueRef<'_>) -> Option<Json> {
         "NUMERIC" => number(bytes)?,
         "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" | "BPCHAR" => std::str::from_utf8(bytes).ok()?.into(),
         "JSON" => serde_json::from_slice(bytes).ok()?,
-        // A version stands in front.
+        // A version byte precedes the content.
         "JSONB" => serde_json::from_slice(bytes.get(1..)?).ok()?,
         "UUID" => uuid::Uuid::from_slice(bytes).ok()?.to_string().into(),
         "TIMESTAMPTZ" | "TIMESTAMP" => {
-            // Microseconds since 2000.
+            // The value is in microseconds since 2000.
             let micros = i64::from_be_bytes(bytes.try_into().ok()?).checked_add(946_684_800_000_000)?;
             let at = chrono::DateTime::from_timestamp_micros(micros)?;
             let zone = kind == "TIMESTAMPTZ";
@@ -185,7 +186,7 @@ fn json(kind: &str, value: &PgValueRef<'_>) -> Option<Json> {
     })
 }
 
-/// A `numeric`: digits of base 10000, and the position of the point among them.
+/// Decodes a `numeric` value: digits in base 10000 with the position of the decimal point.
 fn number(bytes: &[u8]) -> Option<Json> {
     let word = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     let (count, sign) = (usize::from(word(0)?), word(4)?);
@@ -200,7 +201,7 @@ fn number(bytes: &[u8]) -> Option<Json> {
         let digits = format!("{:04}", word(8 + 2 * at)?);
         if i32::try_from(at).ok()? <= weight { whole.push_str(&digits) } else { fraction.push_str(&digits) }
     }
-    // Groups of zeros are left out at either side of the point.
+    // Groups of zeros are omitted on both sides of the decimal point.
     let groups = usize::try_from(weight + 1).unwrap_or(0);
     whole.extend(std::iter::repeat_n('0', (groups.saturating_sub(count.min(groups))) * 4));
     let skipped = usize::try_from(-weight - 1).unwrap_or(0);

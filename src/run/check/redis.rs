@@ -1,4 +1,4 @@
-//! A Redis check: connect, log in, choose the database, send one command.
+//! A Redis check: connects, authenticates, selects the database and sends one command.
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value as Json;

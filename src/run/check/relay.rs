@@ -1,5 +1,5 @@
-//! A way for a client that only connects by itself: a Unix socket in a private folder, whose bytes go over a connection
-//! that the dialer made. What the server sends is bounded on the way.
+//! A relay for clients that can only open their own connections: a Unix socket in a private folder whose bytes are
+//! forwarded over a connection that the dialer opened. The number of bytes from the server is limited.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::wire::of_io;
 
-/// Maximum number of bytes that a server may send in one conversation, as with bodies of HTTP.
+/// Maximum number of bytes that a server may send in one conversation, the same as for HTTP bodies.
 const MAX_BYTES: usize = 10 << 20;
-/// The port that a client has to name: its number is a part of the socket's name.
+/// Port that a client has to specify, as its number is part of the socket's name.
 pub const PORT: u16 = 5432;
-/// The name of the socket, as a client of PostgreSQL looks for it on that port.
+/// Name of the socket under which a PostgreSQL client expects that port.
 const SOCKET: &str = ".s.PGSQL.5432";
 
-/// A Unix socket that takes one connection. Its folder is removed with it.
+/// A Unix socket that accepts one connection. The folder is removed when the relay is dropped.
 pub struct Relay {
     listener: UnixListener,
     folder: Folder,
@@ -29,14 +29,14 @@ struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left in the temporary folder harms nobody.
+        // Files left in the temporary folder do no harm.
         let _ = std::fs::remove_file(self.0.join(SOCKET));
         let _ = std::fs::remove_dir(&self.0);
     }
 }
 
 impl Relay {
-    /// Listens in a new folder that only this user can enter. Fails when the temporary folder cannot be written to.
+    /// Creates a socket in a new folder that only this user can enter. Fails if the temporary folder is not writable.
     pub fn open() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("wachta-relay-{}", RunId::new()));
         let failed = |error: std::io::Error| {
@@ -49,20 +49,20 @@ impl Relay {
         Ok(Self { listener, folder })
     }
 
-    /// The folder that the socket is in.
+    /// Returns the folder of the socket.
     pub fn folder(&self) -> &Path {
         &self.folder.0
     }
 
-    /// Takes one connection and moves its bytes until either side has hung up. Fails when the server breaks off or sends
-    /// more than may be kept.
+    /// Accepts one connection and copies bytes until either side has closed it. Fails if the server breaks the
+    /// connection or sends more than [`MAX_BYTES`].
     pub async fn run(self, server: TcpStream) -> Result<(), Failure> {
         let (client, _) = self.listener.accept().await.map_err(|error| broken(&error))?;
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
         let up = async {
             let sent = tokio::io::copy(&mut from_client, &mut to_server).await.map(drop);
-            // The client has said all that it will; the server may have something to say yet.
+            // The client has sent everything, but the server may still respond.
             let _ = to_server.shutdown().await;
             sent.map_err(|error| broken(&error))
         };
@@ -80,7 +80,7 @@ impl Relay {
                         ),
                     ));
                 }
-                // Who hung up needs no more.
+                // A client that has closed the connection needs no more data.
                 if length == 0 || to_client.write_all(&buffer[..length]).await.is_err() {
                     return Ok(());
                 }

@@ -1,4 +1,4 @@
-//! RESP2, the protocol of Redis: one command, one answer. Everything that is read is bounded.
+//! RESP2, the protocol of Redis: one command and one reply. Everything that is read is limited in size.
 
 use std::io;
 
@@ -6,23 +6,23 @@ use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
-/// No answer is larger, in bytes, all of its parts together.
+/// Maximum size of a reply with all of its parts, in bytes.
 const LARGEST: usize = 1 << 20;
-/// No answer has more parts.
+/// Maximum number of parts in a reply.
 const MOST: usize = 10_000;
-/// No list stands in more lists than this.
+/// Maximum nesting depth of lists.
 const DEEPEST: u8 = 8;
 
-/// An answer.
+/// A reply.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// A value; nil is null.
+    /// A value. Nil becomes null.
     Value(Json),
-    /// What the server says is wrong.
+    /// An error reply of the server.
     Error(String),
 }
 
-/// A command as it is sent.
+/// Encodes a command.
 pub fn command(words: &[String]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -31,7 +31,7 @@ pub fn command(words: &[String]) -> Vec<u8> {
     bytes
 }
 
-/// Reads one answer.
+/// Reads one reply.
 pub async fn answer<R: AsyncBufRead + Unpin + Send>(from: &mut R) -> io::Result<Answer> {
     Reader { from, left: LARGEST, parts: MOST }.part(0).await
 }
@@ -43,7 +43,7 @@ struct Reader<'a, R> {
 }
 
 impl<R: AsyncBufRead + Unpin + Send> Reader<'_, R> {
-    /// Boxed, since lists hold parts.
+    /// Reads one part of a reply. The future is boxed because lists contain parts.
     fn part(&mut self, depth: u8) -> BoxFuture<'_, io::Result<Answer>> {
         Box::pin(async move {
             self.parts = self.parts.checked_sub(1).filter(|_| depth <= DEEPEST).ok_or_else(too_much)?;
@@ -69,7 +69,7 @@ impl<R: AsyncBufRead + Unpin + Send> Reader<'_, R> {
                         for _ in 0..length {
                             match self.part(depth + 1).await? {
                                 Answer::Value(value) => items.push(value),
-                                // One of several commands that failed, as EXEC tells it.
+                                // The error of one of several commands, as EXEC reports it.
                                 error @ Answer::Error(_) => return Ok(error),
                             }
                         }
@@ -95,7 +95,7 @@ impl<R: AsyncBufRead + Unpin + Send> Reader<'_, R> {
     }
 }
 
-/// A length; -1 is nil.
+/// Parses a length. -1 means nil.
 fn length(text: &str) -> io::Result<Option<usize>> {
     if text == "-1" {
         return Ok(None);

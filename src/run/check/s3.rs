@@ -1,5 +1,5 @@
-//! An S3 check: one object, or the newest of all whose keys begin so. Requests are signed with AWS signature version 4
-//! in their URL.
+//! An S3 check: one object, or the newest object whose key has a prefix. Requests carry an AWS signature version 4 in
+//! their URL.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::scenario::check::s3::{S3Check, bucket};
 use crate::values::expect::{Seen, cut};
 use crate::wire::Head;
 
-/// So many objects are listed, a thousand a page.
+/// Maximum number of list pages, each with up to 1000 objects.
 const MOST_PAGES: usize = 20;
-/// No page of a list is larger, in bytes.
+/// Maximum size of a list page, in bytes.
 const LARGEST: usize = 4 << 20;
-/// How long a signature is good for.
+/// Validity of a signature.
 const GOOD_FOR: Duration = Duration::from_secs(300);
 
-/// What is there.
+/// Objects found in the bucket.
 #[derive(Default)]
 struct Found {
     count: u64,
@@ -37,7 +37,7 @@ pub async fn check(check: &S3Check, around: &Surroundings<'_>) -> Result<(), Fai
         around.held(Some(count), "how many objects there are", &Seen::One(found.count.into()))?;
     }
     let Some((written_at, size)) = found.newest else {
-        // Whoever counts may expect that there is none.
+        // An expectation on the count may be that there are no objects.
         if check.count.is_some() && check.age.is_none() && check.size.is_none() {
             return Ok(());
         }
@@ -72,7 +72,7 @@ async fn look(check: &S3Check, around: &Surroundings<'_>) -> Result<Found, Failu
             let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
             let url =
                 url::Url::parse(&format!("https://s3.{region}.{domain}")).map_err(|error| bad(&error.to_string()))?;
-            // The certificate of the store is good for one level of names.
+            // The wildcard certificate of the store covers only one level of names.
             (url, if name.contains('.') { UrlStyle::Path } else { UrlStyle::VirtualHost })
         }
     };
@@ -95,7 +95,7 @@ async fn look(check: &S3Check, around: &Surroundings<'_>) -> Result<Found, Failu
     }
 }
 
-/// One object.
+/// Requests the metadata of one object.
 async fn head(
     around: &Surroundings<'_>,
     bucket: &Bucket,
@@ -116,7 +116,7 @@ async fn head(
     }
 }
 
-/// All objects whose keys begin so.
+/// Lists all objects whose keys have the prefix.
 async fn list(
     around: &Surroundings<'_>,
     bucket: &Bucket,
@@ -157,7 +157,7 @@ async fn list(
     ))
 }
 
-/// One request: the answer's head, and its body as text.
+/// Sends one request and returns the head of the response and the body as text.
 async fn send(around: &Surroundings<'_>, method: Method, url: &url::Url) -> Result<(Head, String), Failure> {
     let request = Request::builder()
         .method(method)
@@ -169,7 +169,7 @@ async fn send(around: &Surroundings<'_>, method: Method, url: &url::Url) -> Resu
     Ok((head, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// Fails with what the store says is wrong, where it says so.
+/// Returns a failure with the error message of the store, if there is one.
 fn good(head: &Head, body: &str) -> Result<(), Failure> {
     if head.status.is_success() {
         return Ok(());

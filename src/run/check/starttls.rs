@@ -1,6 +1,6 @@
-//! How a plain connection is turned to TLS, protocol by protocol: up to the byte where the handshake begins.
+//! Protocol-specific upgrades of a plain connection to TLS, up to the byte where the handshake begins.
 //!
-//! Nothing is read beyond that byte: what a man in the middle put behind the agreement must not be taken for a part of
+//! Nothing is read beyond that byte: data that an attacker injected after the negotiation must not be taken as part of
 //! the protected session.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -11,12 +11,12 @@ use crate::outcome::Failure;
 use crate::scenario::check::tcp::StartTls;
 use crate::values::expect::cut;
 
-/// No line of these protocols is longer.
+/// Maximum length of a line, in bytes.
 const LONGEST_LINE: usize = 8 << 10;
-/// No greeting has more lines.
+/// Maximum number of lines in a greeting.
 const MOST_LINES: usize = 100;
 
-/// Agrees on TLS with the peer.
+/// Negotiates TLS with the peer.
 pub async fn negotiate<S>(stream: &mut S, protocol: StartTls, host: &str) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -74,7 +74,7 @@ where
             request.extend_from_slice(b"1.3.6.1.4.1.1466.20037");
             say(stream, &request).await?;
             let answer = ber(stream).await?;
-            // Message id 1, an ExtendedResponse, whose first element is the result code: success.
+            // Expected: message id 1 and an ExtendedResponse whose first element is the result code for success.
             let result = answer.windows(2).position(|part| part == [0x0a, 0x01]).and_then(|at| answer.get(at + 2));
             let good = answer.starts_with(&[0x02, 0x01, 0x01, 0x78]) && result == Some(&0);
             if good { Ok(()) } else { Err(refused("the result is not success")) }
@@ -94,13 +94,13 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), 
     stream.flush().await.map_err(|e| broken(&e))
 }
 
-/// One line, without its end.
+/// Reads one line and returns it without the line break.
 async fn line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String, Failure> {
     let text = until(stream, &["\n"]).await?;
     Ok(text.trim_end().to_owned())
 }
 
-/// What is said up to one of these ends, byte by byte.
+/// Reads byte by byte up to one of the given endings.
 async fn until<S: AsyncRead + Unpin>(stream: &mut S, ends: &[&str]) -> Result<String, Failure> {
     let mut said = Vec::new();
     loop {
@@ -114,7 +114,7 @@ async fn until<S: AsyncRead + Unpin>(stream: &mut S, ends: &[&str]) -> Result<St
     }
 }
 
-/// The lines of an answer with a code, as SMTP and FTP have them: `250-first`, `250 last`.
+/// Reads the lines of a reply with a code, in the format of SMTP and FTP: `250-first`, `250 last`.
 async fn reply<S: AsyncRead + Unpin>(stream: &mut S, code: &str) -> Result<Vec<String>, Failure> {
     let first = line(stream).await?;
     begins(&first, code)?;
@@ -132,7 +132,7 @@ async fn reply<S: AsyncRead + Unpin>(stream: &mut S, code: &str) -> Result<Vec<S
     Ok(lines)
 }
 
-/// The content of one BER element of less than 64 KiB.
+/// Reads the content of one BER element of less than 64 KiB.
 async fn ber<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Failure> {
     let read = async {
         let tag = stream.read_u8().await?;
@@ -140,7 +140,7 @@ async fn ber<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Failure> {
             short @ 0..=0x7f => usize::from(short),
             0x81 => usize::from(stream.read_u8().await?),
             0x82 => usize::from(stream.read_u16().await?),
-            // Four bytes, as OpenLDAP writes them.
+            // OpenLDAP encodes lengths in four bytes.
             0x84 => stream.read_u32().await?.min(u32::from(u16::MAX)) as usize,
             _ => 0,
         };

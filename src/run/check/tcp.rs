@@ -1,4 +1,4 @@
-//! A TCP check: connect, perhaps turn to TLS, perhaps say something, perhaps hear something.
+//! A TCP check: connects and optionally starts TLS, sends data and checks the reply.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::scenario::check::host_and_port;
 use crate::scenario::check::tcp::TcpCheck;
 use crate::values::expect::{Filled, Seen};
 
-/// So much of what the peer says is looked at.
+/// Maximum number of bytes of the peer's reply that are read.
 const LARGEST_GREETING: usize = 64 << 10;
 
 /// Runs the check.
@@ -21,7 +21,7 @@ pub async fn check(check: &TcpCheck, around: &Surroundings<'_>) -> Result<(), Fa
     let began = Instant::now();
     let mut heard = Vec::new();
     let receive = check.receive.as_ref().map(|one| Ok((Filled::new(&one.matcher, values)?, one.span))).transpose()?;
-    // Whether it came so far that what was said is what is at fault.
+    // Whether the connection got far enough that the reply itself is at fault.
     let mut listening = false;
     let dialogue = async {
         let mut stream = open(check, around).await?;

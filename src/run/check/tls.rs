@@ -1,4 +1,5 @@
-//! A TLS check: the handshake succeeds, the certificate is trusted and for this name, and all of it as expected.
+//! A TLS check: the handshake succeeds, the certificate is trusted and valid for the name, and its properties meet the
+//! expectations.
 
 use chrono::Utc;
 

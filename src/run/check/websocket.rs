@@ -1,4 +1,4 @@
-//! A WebSocket check: the handshake succeeds; perhaps something is said, and something heard.
+//! A WebSocket check: opens the connection and optionally sends a message and checks a received one.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::scenario::check;
 use crate::scenario::check::websocket::{WebsocketCheck, url};
 use crate::values::expect::{Filled, Seen, cut};
 
-/// No message is taken that is larger.
+/// Maximum size of a message, in bytes.
 const LARGEST: usize = 1 << 20;
 
 /// Runs the check.

@@ -1,4 +1,4 @@
-//! An answer, and how people see it.
+//! HTTP responses and their representation for users.
 
 use std::time::Duration;
 
@@ -10,35 +10,35 @@ use crate::outcome::{Failure, Hop};
 use crate::secret::Masker;
 use crate::values::text;
 
-/// How much of a body is kept as evidence.
+/// Maximum size of a body that is stored as evidence, in bytes.
 const EVIDENCE_BODY: usize = 64 << 10;
-/// Headers whose values are other people's sessions; evidence shows their names only.
+/// Headers that may contain session data; evidence contains only their names.
 const PRIVATE_HEADERS: [&str; 4] = ["set-cookie", "cookie", "authorization", "proxy-authorization"];
 
-/// An answer.
+/// An HTTP response.
 pub(super) struct Answer {
     pub(super) method: String,
     pub(super) url: Url,
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
-    /// As it came; decoded once the answer is the last one.
+    /// Body as received, decoded only for the last response.
     pub(super) body: Vec<u8>,
-    /// From sending to the last byte, redirects included.
+    /// Time from sending to the last byte, including redirects.
     pub(super) took: Duration,
 }
 
 impl Answer {
-    /// Undoes the encodings of the body, up to a size.
+    /// Decodes the body up to a maximum size.
     pub(super) async fn decode(&mut self, limit: usize) -> Result<(), Failure> {
         decode::decode(&self.headers, &mut self.body, limit).await
     }
 
-    /// The body as text, by the encoding that it is written in.
+    /// Returns the body as text, decoded with its character encoding.
     pub(super) fn text(&self) -> String {
         text::decode(&self.body, self.header("content-type").as_deref()).into_owned()
     }
 
-    /// A header; several of one name are joined.
+    /// Returns a header. Several headers of the same name are joined.
     pub(super) fn header(&self, name: &str) -> Option<String> {
         let all: Vec<_> =
             self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -46,7 +46,8 @@ impl Answer {
     }
 }
 
-/// The hops, one on a line, then the last answer: its head and the beginning of its body. None when nothing was sent.
+/// Formats the hops, one per line, and the head and the start of the body of the last response. Returns `None` if
+/// nothing was sent.
 pub(super) fn evidence(trail: &[Hop], last: Option<&Answer>, masker: &Masker) -> Option<Vec<u8>> {
     if trail.is_empty() {
         return None;
@@ -64,12 +65,12 @@ pub(super) fn evidence(trail: &[Hop], last: Option<&Answer>, masker: &Masker) ->
     }
     text.push('\n');
     let mut bytes = text.into_bytes();
-    // Cut after masking: half a secret is one as well.
+    // The body is truncated after masking, so that no part of a secret remains.
     bytes.extend_from_slice(masker.masked_bytes(answer.body.clone()).truncated(EVIDENCE_BODY).as_bytes());
     Some(bytes)
 }
 
-/// `GET http://… 302 from 10.0.0.1:80, HTTP/1.1: resolve 1.2ms, connect …`
+/// Formats a hop: `GET http://… 302 from 10.0.0.1:80, HTTP/1.1: resolve 1.2ms, connect …`
 fn line(hop: &Hop) -> String {
     let mut line = format!("{} {}", hop.method, hop.url);
     match hop.status {

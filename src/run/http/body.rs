@@ -12,10 +12,10 @@ use crate::outcome::Failure;
 use crate::scenario::{Body, GraphQl, Part, PartContent};
 use crate::values::Values;
 
-/// The largest body that is sent.
+/// Maximum size of a request body, in bytes.
 const LARGEST: usize = 64 << 20;
 
-/// A body, and its media type where it has one.
+/// Creates a body and its media type, if it has one.
 pub(super) fn of(body: &Body, values: &Values) -> Result<(Bytes, Option<HeaderValue>), Failure> {
     let json = Some(HeaderValue::from_static("application/json"));
     Ok(match body {
@@ -34,7 +34,7 @@ fn written(value: &Json) -> Bytes {
     value.to_string().into()
 }
 
-/// As the GraphQL over HTTP specification says.
+/// Builds a request as defined by the GraphQL over HTTP specification.
 fn graphql(request: &GraphQl, values: &Values) -> Result<Json, Failure> {
     let mut body = Map::new();
     body.insert("query".into(), fill(&request.query, values)?.into());
@@ -47,7 +47,7 @@ fn graphql(request: &GraphQl, values: &Values) -> Result<Json, Failure> {
     Ok(Json::Object(body))
 }
 
-/// RFC 7578, with names escaped as browsers do (WHATWG HTML, section 4.10.22.8).
+/// Encodes a form (RFC 7578), with names escaped as in browsers (WHATWG HTML, section 4.10.22.8).
 fn multipart(parts: &[Part], values: &Values) -> Result<(Bytes, Option<HeaderValue>), Failure> {
     let boundary = format!("wachta-{}", Uuid::now_v7().simple());
     let mut body = Vec::new();

@@ -1,4 +1,4 @@
-//! Whether an answer is what is expected, and what is kept of it.
+//! Checks a response against the expectations and collects the values to save.
 
 use chrono::Utc;
 use cookie_store::CookieStore;
@@ -16,7 +16,7 @@ use crate::values::Values;
 use crate::values::expect::{Filled, Seen, pattern_of};
 use crate::values::text::look_alike;
 
-/// Holds an answer against what is expected, and gives what is to be saved.
+/// Checks a response against the expectations and returns the values to save.
 pub(super) fn check(
     request: &Request,
     answer: &Answer,
@@ -43,7 +43,7 @@ pub(super) fn check(
     (saved, held)
 }
 
-/// Whether all of these hold; an error when that cannot be told for a reason of ours.
+/// Returns whether all expectations hold, or an error if an agent fault prevents the check.
 pub(super) fn all_hold(
     facts: &[ResponseExpectation],
     answer: &Answer,
@@ -63,15 +63,15 @@ pub(super) fn all_hold(
     Ok(true)
 }
 
-/// What is known of an answer beside itself.
+/// Data about a response that is not part of it.
 pub(super) struct Around {
-    /// What each XPath found in it.
+    /// Results of each XPath.
     pub(super) found: Found,
-    /// What its server showed; none where it came without TLS.
+    /// Certificate of the server. `None` if the response came without TLS.
     pub(super) shown: Option<Result<Shown, Failure>>,
 }
 
-/// Every XPath that is looked for in the answer to a request.
+/// Returns every XPath that is evaluated on the response to a request.
 pub(super) fn xpaths(request: &Request) -> Vec<XPath> {
     let expected = request.expect.iter().chain(&request.give_up_if).filter_map(|one| match &one.what {
         ResponseFact::Xpath(path, _) => Some(path.clone()),
@@ -84,13 +84,13 @@ pub(super) fn xpaths(request: &Request) -> Vec<XPath> {
     expected.chain(saved).collect()
 }
 
-/// What a body is read as.
+/// Formats as which a body is parsed.
 pub(super) struct Uses {
     pub(super) json: bool,
     pub(super) markup: bool,
 }
 
-/// What the answer to a request is read as.
+/// Returns the formats as which the response to a request is parsed.
 pub(super) fn uses(request: &Request) -> Uses {
     let facts = || request.expect.iter().chain(&request.give_up_if).map(|one| &one.what);
     let json = facts().any(|fact| matches!(fact, ResponseFact::Json(..)))
@@ -99,12 +99,12 @@ pub(super) fn uses(request: &Request) -> Uses {
     Uses { json, markup: !xpaths(request).is_empty() }
 }
 
-/// Whether anything is expected of the server's certificate.
+/// Returns whether there are expectations on the server's certificate.
 pub(super) fn asks_for_certificate(request: &Request) -> bool {
     request.expect.iter().chain(&request.give_up_if).any(|one| matches!(one.what, ResponseFact::Certificate(_)))
 }
 
-/// The body, read as JSON at most once.
+/// A body that is parsed as JSON at most once.
 struct BodyView<'a> {
     answer: &'a Answer,
     around: &'a Around,
@@ -139,7 +139,7 @@ impl<'a> BodyView<'a> {
     }
 }
 
-/// Whether all that is expected of an answer holds.
+/// Checks all expectations on a response.
 fn holds(request: &Request, answer: &Answer, body: &mut BodyView<'_>, values: &Values) -> Result<(), Failure> {
     if !request.expect.iter().any(|expectation| matches!(expectation.what, ResponseFact::Status(_))) {
         let (good, words) = if request.redirect {
@@ -158,7 +158,8 @@ fn holds(request: &Request, answer: &Answer, body: &mut BodyView<'_>, values: &V
     no_graphql_errors(request, body)
 }
 
-/// A GraphQL server tells of errors in its answer, mostly under status 200; who expects something of them says so.
+/// Rejects the errors of a GraphQL server, which reports them in the response, mostly with status 200. Does nothing if
+/// the scenario has an expectation on errors.
 fn no_graphql_errors(request: &Request, body: &mut BodyView<'_>) -> Result<(), Failure> {
     let expected = |expectation: &ResponseExpectation| {
         matches!(&expectation.what, ResponseFact::Json(path, _)
@@ -178,7 +179,7 @@ fn no_graphql_errors(request: &Request, body: &mut BodyView<'_>) -> Result<(), F
         .at(graphql.query.span))
 }
 
-/// What is to be saved of an answer, if it is there.
+/// Returns a value to save from a response, if it exists.
 fn find(
     source: &ResponseSource,
     answer: &Answer,
@@ -268,7 +269,7 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
                     .compared(format!("contains {}", Json::from(text)), Json::from(body).to_string()))
             }
         }
-        // About the step, which is judged when it ends.
+        // This applies to the step and is evaluated when it ends.
         ResponseFact::SlowerThanUsual(_) => Ok(()),
         ResponseFact::FasterThan(limit) => {
             if answer.took < *limit {

@@ -1,17 +1,17 @@
-//! Cookies of one run, kept as browsers keep them (RFC 6265).
+//! Cookies of one run, stored as in browsers (RFC 6265).
 
 use cookie_store::{CookieStore, RawCookie};
 use hyper::header::{HeaderMap, SET_COOKIE};
 use url::Url;
 
-/// Keeps, replaces and removes what an answer from `url` sets.
+/// Stores, replaces and removes the cookies that a response from `url` sets.
 pub(super) fn keep(cookies: &mut CookieStore, headers: &HeaderMap, url: &Url) {
     let texts = headers.get_all(SET_COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     cookies.store_response_cookies(texts.filter_map(|text| RawCookie::parse(with_plain_expiry(&text)).ok()), url);
 }
 
-/// The cookie with its `Expires` in the one form that every reader knows. A date that RFC 6265 does not read is left out,
-/// and of several the last counts.
+/// Rewrites the `Expires` attribute of a cookie into the format that every parser supports. Omits a date that is
+/// invalid by RFC 6265, and uses the last of several.
 fn with_plain_expiry(text: &str) -> String {
     let mut parts = text.split(';');
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -31,7 +31,7 @@ fn with_plain_expiry(text: &str) -> String {
     out
 }
 
-/// A date as RFC 6265, section 5.1.1, reads it: a time, a day, a month and a year, in whatever order and form.
+/// Parses a date by RFC 6265, section 5.1.1: time, day, month and year in any order and format.
 fn date(text: &str) -> Option<chrono::NaiveDateTime> {
     const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     let is_delimiter = |c: char| matches!(c, '\t' | ' '..='/' | ';'..='@' | '['..='`' | '{'..='~');
@@ -65,7 +65,7 @@ fn date(text: &str) -> Option<chrono::NaiveDateTime> {
     chrono::NaiveDate::from_ymd_opt(year, month?, day?)?.and_hms_opt(hour, minute, second)
 }
 
-/// `hh:mm:ss`, each of one or two digits, and perhaps something behind that begins with no digit.
+/// Parses `hh:mm:ss` with one or two digits each. Anything that starts with a non-digit may follow.
 fn clock(token: &str) -> Option<(u32, u32, u32)> {
     let mut fields = token.splitn(3, ':');
     let (hour, minute) = (fields.next()?, fields.next()?);
@@ -73,7 +73,7 @@ fn clock(token: &str) -> Option<(u32, u32, u32)> {
     Some((whole(hour)?, whole(minute)?, number(fields.next()?, 1..=2)?))
 }
 
-/// A number of so many digits, with nothing behind it but what begins with no digit.
+/// Parses a number with an allowed number of digits. Anything that starts with a non-digit may follow.
 fn number(token: &str, length: std::ops::RangeInclusive<usize>) -> Option<u32> {
     let digits = token.bytes().take_while(u8::is_ascii_digit).count();
     if length.contains(&digits) { token[..digits].parse().ok() } else { None }

@@ -1,5 +1,5 @@
-//! Encodings of bodies (RFC 9110, section 8.4): gzip, deflate, Brotli, Zstandard; up to a size, since a few kilobytes can
-//! stand for many gigabytes.
+//! Content encodings (RFC 9110, section 8.4): gzip, deflate, Brotli and Zstandard. The decoded size is limited, because
+//! a few kilobytes can expand to many gigabytes.
 
 use std::pin::pin;
 
@@ -12,12 +12,12 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::too_large;
 
-/// So many encodings may lie upon each other.
+/// Maximum number of encodings applied to one body.
 const LAYERS: usize = 4;
-/// Zstandard's window on the web is at most 8 MiB (RFC 9659).
+/// Maximum window size of Zstandard on the web, 8 MiB (RFC 9659).
 const WINDOW_LOG: u32 = 23;
 
-/// Undoes the encodings of a body, the outermost first. One that is not known stays.
+/// Decodes a body, the outermost encoding first. An unknown encoding is not decoded.
 pub(super) async fn decode(headers: &HeaderMap, body: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
     if body.is_empty() {
         return Ok(());
@@ -35,7 +35,7 @@ pub(super) async fn decode(headers: &HeaderMap, body: &mut Vec<u8>, limit: usize
                 decoder.multiple_members(true);
                 read(decoder, name, limit).await?
             }
-            // Meant is zlib (RFC 1950); some send what is inside it alone.
+            // `deflate` means zlib (RFC 1950), but some servers send raw deflate data.
             "deflate" if is_zlib(bytes) => read(ZlibDecoder::new(bytes), name, limit).await?,
             "deflate" => read(DeflateDecoder::new(bytes), name, limit).await?,
             "br" => read(BrotliDecoder::new(bytes), name, limit).await?,

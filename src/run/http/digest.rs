@@ -1,4 +1,4 @@
-//! HTTP Digest (RFC 7616): what a server is shown instead of a password.
+//! HTTP Digest authentication (RFC 7616), which proves a password without sending it.
 
 use hyper::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use md5::Md5;
@@ -10,7 +10,7 @@ use super::plan::Ask;
 use crate::names::Reason;
 use crate::outcome::Failure;
 
-/// What a server asks for.
+/// A challenge of the server.
 #[derive(Debug, Default, PartialEq)]
 struct Challenge {
     realm: String,
@@ -39,7 +39,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The value of `Authorization` that answers the challenges of a 401; none when the server asks for no digest.
+/// Returns the `Authorization` value that answers the challenges of a 401 response, or `None` if there is no digest
+/// challenge.
 pub(super) fn respond(
     headers: &HeaderMap,
     ask: &Ask,
@@ -49,7 +50,7 @@ pub(super) fn respond(
     let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     let challenges: Vec<Challenge> = texts.flat_map(challenges).collect();
     let Some(first) = challenges.first() else { return Ok(None) };
-    // The strongest that is known here, whatever the order (RFC 7616, section 3.7).
+    // The strongest supported algorithm is used, regardless of order (RFC 7616, section 3.7).
     let known = challenges.iter().filter_map(|challenge| Some((challenge, algorithm(challenge)?)));
     let Some((challenge, (algorithm, session))) =
         known.max_by_key(|(_, (algorithm, _))| *algorithm == Algorithm::Sha256)
@@ -68,7 +69,7 @@ pub(super) fn respond(
     Ok(Some(value))
 }
 
-/// The algorithm, and whether it is of the kind that hashes the nonces as well.
+/// Returns the algorithm, and whether it is a session variant that hashes the nonces as well.
 fn algorithm(challenge: &Challenge) -> Option<(Algorithm, bool)> {
     match challenge.algorithm.as_deref().unwrap_or("MD5").to_ascii_uppercase().as_str() {
         "MD5" => Some((Algorithm::Md5, false)),
@@ -126,7 +127,7 @@ fn answer(
     Some(text)
 }
 
-/// The digest challenges of one header; others stand between them (RFC 9110, section 11.6.1).
+/// Returns the digest challenges of one header, which may contain other schemes in between (RFC 9110, section 11.6.1).
 fn challenges(header: &str) -> Vec<Challenge> {
     let mut found: Vec<Challenge> = Vec::new();
     let mut in_digest = false;
@@ -135,7 +136,7 @@ fn challenges(header: &str) -> Vec<Challenge> {
             Some((name, value)) => (name.trim(), value.trim()),
             None => (item.trim(), ""),
         };
-        // A scheme stands before its first parameter, with a blank in between.
+        // A scheme precedes its first parameter, separated by a space.
         let name = match name.split_once(char::is_whitespace) {
             Some((scheme, name)) => {
                 in_digest = begin(scheme, &mut found);
@@ -169,7 +170,7 @@ fn begin(scheme: &str, found: &mut Vec<Challenge>) -> bool {
     is_digest
 }
 
-/// The parts of a header between commas that do not stand in quotes.
+/// Splits a header at the commas outside of quotes.
 fn items(header: &str) -> Vec<&str> {
     let (mut items, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, c) in header.char_indices() {

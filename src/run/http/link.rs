@@ -1,4 +1,4 @@
-//! A connection to a server, and what it leads to.
+//! Reusable connections to a server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::outcome::Failure;
 use crate::scenario::HttpVersion;
 use crate::wire::{self, Connection, Offer, Protocol, Route, Stream};
 
-/// What was agreed with a server on TLS.
+/// Negotiated TLS parameters.
 pub(super) type Agreed = (ProtocolVersion, CipherSuite);
 
-/// A connection on which HTTP is spoken, and all that makes it one's own.
+/// An HTTP connection with the properties that determine whether it can be reused.
 pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) peer: SocketAddr,
@@ -30,12 +30,12 @@ pub(super) struct Link {
     route: Route,
     proxy: Option<Proxy>,
     version: Option<HttpVersion>,
-    /// When it was last used.
+    /// Time of the last use.
     pub(super) kept_at: Instant,
 }
 
 impl Link {
-    /// Whether a request for a URL would take just this way.
+    /// Returns whether a request for a URL can reuse this connection.
     pub(super) fn leads_to(&self, plan: &Plan, url: &Url) -> bool {
         let trust = match (&self.secure, url.scheme()) {
             (Some(config), "https") => Arc::ptr_eq(config, &plan.config),
@@ -50,19 +50,19 @@ impl Link {
             && self.route == plan.route(url)
     }
 
-    /// Whether the other end is a proxy that sees the requests.
+    /// Returns whether the other end is a proxy that can read the requests.
     pub(super) fn is_to_proxy(&self) -> bool {
         self.proxy.is_some() && self.secure.is_none()
     }
 
-    /// The value of `Proxy-Authorization`.
+    /// Returns the value of `Proxy-Authorization`.
     pub(super) fn proxy_authorization(&self) -> Option<&str> {
         self.proxy.as_ref()?.authorization.as_deref()
     }
 }
 
 impl Session {
-    /// A new connection; its times are noted with the hop.
+    /// Opens a new connection and records its times in the hop.
     pub(super) async fn open(&mut self, plan: &Plan, ask: &Ask) -> Result<Link, Failure> {
         let (url, route) = (&ask.url, plan.route(&ask.url));
         let host = url.host_str().unwrap_or_default();

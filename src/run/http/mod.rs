@@ -1,7 +1,7 @@
-//! Requests: sending, and holding the answer against what is expected.
+//! Requests: sends them and checks the responses against the expectations.
 //!
-//! One [`Session`] per run keeps cookies and connections. Redirects are followed here, so that every hop has its times.
-//! HTTP/1.1 or HTTP/2, redirects up to 10, bodies up to 10 MiB, as they come and decoded.
+//! One [`Session`] per run keeps cookies and connections. Redirects are followed here, so that every hop has its own
+//! times. Supports HTTP/1.1 and HTTP/2, up to 10 redirects, and bodies up to 10 MiB, both encoded and decoded.
 
 mod answer;
 mod body;
@@ -43,77 +43,77 @@ use crate::wire::{Dialer, Protocol, too_large};
 
 pub use self::tokens::Tokens;
 
-/// The largest body that is read, as it comes and decoded.
+/// Maximum size of a response body, both encoded and decoded.
 const LARGEST_BODY: usize = 10 << 20;
-/// So much of a redirect's body is read, so that its connection can be used again.
+/// Maximum size of a redirect's body that is read so that its connection can be reused.
 const LARGEST_ASIDE: usize = 64 << 10;
-/// How many redirects are followed.
+/// Maximum number of redirects that are followed.
 const REDIRECTS: usize = 10;
-/// How many requests of earlier tries of a step its result has at most.
+/// Maximum number of requests from earlier attempts of a step in its result.
 const MAX_EARLIER: usize = 64;
-/// How many connections are kept between two requests.
+/// Maximum number of idle connections.
 const KEPT: usize = 8;
-/// How long a connection is kept that nobody uses: many servers close theirs after a minute at most.
+/// Maximum idle time of a connection; many servers close theirs after at most a minute.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 
-/// A name, what is saved as it, and whether that is a secret.
+/// Name and value of a saved value, and whether it is a secret.
 pub(super) type Saved = (String, serde_json::Value, bool);
 
-/// The requests of one run.
+/// HTTP session of one run.
 pub(super) struct Session {
     tls: tls::Trusted,
     dialer: Dialer,
     limits: Limits,
     tokens: Tokens,
     cookies: CookieStore,
-    /// Connections that wait for the next request. Locked by nobody else: it is what makes the session fit to be shared.
+    /// Idle connections. The lock is never contended; it only makes the session `Sync`.
     kept: Mutex<Vec<Link>>,
-    /// The run's trace, and whether requests say so that ask for nothing else.
+    /// Trace of the run.
     trace: Trace,
-    /// When the step began that sends requests now.
+    /// Start of the current step.
     step_began: Instant,
-    /// Which try of the step this is, from 0.
+    /// Number of the attempt of the step, starting at 0.
     attempt: u32,
-    /// Every request of the last try.
+    /// Requests of the current attempt.
     trail: Vec<Hop>,
-    /// Those of the tries of the step before it.
+    /// Requests of the earlier attempts of the step.
     earlier: Vec<Hop>,
     stage: Stage,
     last: Option<Answer>,
-    /// The memory that the last answer's body takes, where it is counted.
+    /// Memory reserved for the last response's body, if it is accounted for.
     room: Option<Room>,
-    /// What the server of the last hop has shown, accepted or not.
+    /// Certificate chain of the last hop's server, accepted or not.
     chain: Vec<CertificateDer<'static>>,
-    /// What was agreed with it; none without TLS.
+    /// TLS parameters negotiated with that server. `None` without TLS.
     agreed: Option<Agreed>,
-    /// What is known of the last answer beside itself.
+    /// Additional data about the last response.
     around: Option<Around>,
 }
 
-/// The trace that the requests of a run belong to.
+/// Trace that the requests of a run belong to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trace {
-    /// The run, whose id is the trace id.
+    /// Run whose id is the trace id.
     pub(super) run: RunId,
-    /// Whether requests carry a `traceparent` where the scenario does not say.
+    /// Whether requests carry a `traceparent` header unless the scenario decides otherwise.
     pub(super) is_sent: bool,
 }
 
-/// What is waited for.
+/// Current phase of a request.
 enum Stage {
     Token,
-    /// A name's addresses.
+    /// Resolving a host name.
     Resolve(Instant, String),
     Connect(Instant),
     Handshake(Instant),
     Answer(Instant),
-    /// Memory for the body.
+    /// Waiting for memory for the body.
     Room,
     Body(Instant),
 }
 
 impl Stage {
-    /// As people say it.
+    /// Returns the description of the phase for users.
     fn name(&self) -> String {
         match self {
             Self::Token => "waiting for a token".into(),
@@ -133,7 +133,7 @@ impl Session {
         Self { trace, ..session }
     }
 
-    /// Returns a session of the same run that shares neither cookies nor connections with this one.
+    /// Creates a session of the same run that shares neither cookies nor connections with this one.
     fn aside(&self) -> Self {
         Self::of(self.tls.clone(), self.dialer.clone(), self.limits.clone(), Tokens::default())
     }
@@ -160,10 +160,9 @@ impl Session {
         }
     }
 
-    /// Sends a request, again and again where that is asked for, and holds its answer against what is expected. Gives
-    /// what is to be saved. What is there is saved also when an expectation did not hold: `finally` needs it to clean up,
-    /// and a secret in it must be masked in the evidence. `timeout` is for one try, `left` for all of them; `began` is when
-    /// the step did.
+    /// Sends a request, repeatedly if it is polled, checks its response and returns the values to save. Values are
+    /// saved even if an expectation does not hold: `finally` needs them to clean up, and secrets among them must be
+    /// masked in the evidence. `timeout` is for one attempt, `left` for all of them; `began` is the start of the step.
     pub(super) async fn ask(
         &mut self,
         request: &Request,
@@ -213,7 +212,7 @@ impl Session {
         (saved, held)
     }
 
-    /// Waits for the memory that looking into an answer takes; none is counted for a small one.
+    /// Reserves memory for parsing a response. Returns `None` for small responses, which are not accounted for.
     async fn room_to_look(
         &self,
         request: &Request,
@@ -234,7 +233,7 @@ impl Session {
         }
     }
 
-    /// What is to be known of an answer that does not stand in it as it is.
+    /// Collects additional data about a response: XPath results and certificate.
     async fn look_around(&self, request: &Request, answer: &Answer) -> Around {
         let expressions = check::xpaths(request);
         let found = if expressions.is_empty() {
@@ -252,7 +251,7 @@ impl Session {
         Around { found, shown }
     }
 
-    /// Asks again until what is expected holds, what ends it holds, or the time is over.
+    /// Repeats the request until the expectations hold, `give_up_if` holds, or the time is over.
     async fn poll(
         &mut self,
         request: &Request,
@@ -270,7 +269,7 @@ impl Session {
             let (saved, held) = self.attempt(request, values, timeout.min(left)).await;
             tries += 1;
             let Err(failure) = held else { return (saved, held) };
-            // What is ours to mend does not get better by asking again.
+            // Agent faults and configuration errors do not go away by repeating the request.
             if failure.reason.class() == ReasonClass::Unknown || failure.reason == Reason::MissingValue {
                 return (saved, Err(failure));
             }
@@ -287,7 +286,7 @@ impl Session {
                 }
             }
             let left = within.saturating_sub(began.elapsed());
-            // A try that was cut off by the end says less than the one before it.
+            // An attempt that was cut off by the deadline is less informative than the one before it.
             let cut_off = left.is_zero() && failure.reason == Reason::Timeout;
             let failure = match (cut_off, before.take()) {
                 (true, Some(before)) => before,
@@ -302,7 +301,7 @@ impl Session {
         }
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its response.
     async fn send(&mut self, request: &Request, values: &Values, timeout: Duration) -> Result<(), Failure> {
         self.last = None;
         self.room = None;
@@ -327,13 +326,13 @@ impl Session {
         ended
     }
 
-    /// Keeps the requests of the try before this one.
+    /// Moves the requests of the current attempt to those of earlier attempts.
     fn set_trail_aside(&mut self) {
         self.earlier.append(&mut self.trail);
         keep_ends(&mut self.earlier, MAX_EARLIER);
     }
 
-    /// The time that went into what was not finished.
+    /// Adds the time of the unfinished phase to the last hop.
     fn account_for_the_rest(&mut self) {
         let Some(hop) = self.trail.last_mut() else { return };
         match &self.stage {
@@ -346,7 +345,7 @@ impl Session {
         }
     }
 
-    /// From hop to hop, up to the answer that is meant.
+    /// Follows redirects and authentication challenges up to the final response.
     async fn follow(&mut self, plan: &Plan, values: &Values, began: Instant) -> Result<(), Failure> {
         let mut ask = plan.ask.clone();
         let mut redirects = 0;
@@ -399,7 +398,7 @@ impl Session {
         }
     }
 
-    /// One request on a connection of this session, new or kept, and its answer.
+    /// Sends one request on a new or idle connection of this session and reads its response.
     async fn hop(&mut self, plan: &Plan, ask: &Ask, values: &Values) -> Result<(), Failure> {
         self.last = None;
         self.room = None;
@@ -434,14 +433,14 @@ impl Session {
             if plan.traceparent && plan.is_home(&ask.url) {
                 let value = format!("00-{}-{}-01", self.trace.run.0.simple(), hop.span_id);
                 let value = HeaderValue::from_str(&value).expect("it has hexadecimal digits alone");
-                // One that the scenario has written counts.
+                // A header written in the scenario takes precedence.
                 request.headers_mut().entry("traceparent").or_insert(value);
             }
             self.stage = Stage::Answer(Instant::now());
             let mut answer = match link.connection.exchange(request).await {
                 Ok(answer) => answer,
-                // A server may close a connection that it was to keep: what it has not answered is sent again, unless that
-                // could do something twice.
+                // A server may close an idle connection at any time. A request without a response is sent again unless
+                // repeating it could have side effects.
                 Err(unanswered) if was_kept && (unanswered.unsent || ask.method.is_idempotent()) => {
                     self.trail.pop();
                     fresh = true;
@@ -470,7 +469,7 @@ impl Session {
             let ended = if aside {
                 answer.read(&mut last.body, LARGEST_ASIDE).await
             } else {
-                // What is encoded may become as large as a body can be, and so may one whose length is not said.
+                // An encoded body may grow up to the maximum size, and so may one of unknown length.
                 let encoded = last.headers.contains_key(CONTENT_ENCODING);
                 let said = answer.length().and_then(|length| usize::try_from(length).ok());
                 let whole = said.filter(|_| !encoded).unwrap_or(LARGEST_BODY).min(LARGEST_BODY);
@@ -500,7 +499,7 @@ impl Session {
             hop.phases.transfer = answer.since_head();
             match ended {
                 Ok(()) => self.keep(link),
-                // Where a redirect leads does not depend on what else it says.
+                // The target of a redirect does not depend on its body.
                 Err(_) if aside => {}
                 Err(failure) => return Err(failure),
             }
@@ -511,8 +510,9 @@ impl Session {
     fn take(&mut self, plan: &Plan, ask: &Ask) -> Option<Link> {
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
         loop {
-            // A server may have closed a connection without our knowing yet. What may not be sent twice is not risked on
-            // it; a server of HTTP/2 says which requests it has not looked at.
+            // A server may have closed a connection without the agent having noticed. A request that must not be
+            // repeated is therefore not sent on an idle connection, except with HTTP/2, where the server reports which
+            // requests it has not processed.
             let at = kept.iter().position(|link| {
                 let safe = ask.method.is_idempotent() || link.connection.protocol() == Protocol::Http2;
                 safe && link.leads_to(plan, &ask.url)
@@ -533,7 +533,7 @@ impl Session {
         kept.push(link);
     }
 
-    /// What the last answer was like, and the requests of the step that did not lead to it.
+    /// Returns the result of the last response, and the requests of the step that did not lead to it.
     pub(super) fn result(&self, values: &Values) -> (Option<HttpResult>, Vec<Hop>) {
         let masked = |hop: &Hop| Hop { url: values.masker().mask(&hop.url), ..hop.clone() };
         let mut earlier: Vec<Hop> = self.earlier.iter().map(masked).collect();
@@ -552,18 +552,18 @@ impl Session {
         (Some(result), earlier)
     }
 
-    /// When the certificate that was shown last expires, accepted or not.
+    /// Returns the expiry of the certificate that was presented last, accepted or not.
     pub(super) fn certificate_expires_at(&self) -> Option<DateTime<Utc>> {
         tls::expiry(self.chain.first()?)
     }
 
-    /// The last answer for people: the hops that led to it, its head and the beginning of its body.
+    /// Formats the last response for users: the hops that led to it, its head and the start of its body.
     pub(super) fn evidence(&self, values: &Values) -> Option<Vec<u8>> {
         answer::evidence(&self.trail, self.last.as_ref(), values.masker())
     }
 }
 
-/// Keeps the first and the last items of a list that is longer than `most`, half each.
+/// Keeps the first and last items of a list that is longer than `most`, half of the limit each.
 fn keep_ends<T>(items: &mut Vec<T>, most: usize) {
     if let Some(excess) = items.len().checked_sub(most) {
         items.drain(most / 2..most / 2 + excess);
@@ -580,14 +580,14 @@ fn version(version: hyper::Version) -> &'static str {
     }
 }
 
-/// The failure of a run for whose answer there was no memory.
+/// Returns the failure of a run that got no memory for its response.
 fn no_memory(timeout: Duration) -> Failure {
     let message =
         format!("no memory for the answer within {}: those of other runs take all that runs may", Pretty(timeout));
     Failure::new(Reason::Resources, message).waited(timeout)
 }
 
-/// The value of `Authorization` for a token.
+/// Returns the `Authorization` value for a token.
 fn bearer(token: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
         .map_err(|_| Failure::new(Reason::Configuration, "the token cannot stand in a header"))?;

@@ -1,4 +1,4 @@
-//! A request with its names filled in: what is asked, and the way it takes.
+//! Prepared requests with resolved names, and the settings for sending them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,52 +28,52 @@ use crate::values::Values;
 use crate::wire::tls;
 use crate::wire::{Protocol, Route};
 
-/// What is sent when a scenario says nothing else.
+/// User agent that is sent unless the scenario sets another one.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("wachta/", env!("CARGO_PKG_VERSION")));
-/// What [`super::decode`] can undo.
+/// Content encodings that [`super::decode`] supports.
 const ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, deflate, br, zstd");
 
-/// What is asked, and the way it takes.
+/// A prepared request with its connection settings.
 pub(super) struct Plan {
-    /// The first request.
+    /// First request.
     pub(super) ask: Ask,
-    /// What a server may want besides.
+    /// Authentication that answers a challenge of the server.
     pub(super) proof: Proof,
     /// Whether redirects are followed.
     pub(super) follow: bool,
     pub(super) config: Arc<ClientConfig>,
     pub(super) version: Option<HttpVersion>,
     pub(super) proxy: Option<Proxy>,
-    /// Whether requests to the origin that the scenario has named carry a `traceparent` (W3C Trace Context).
+    /// Whether requests to the origin named in the scenario carry a `traceparent` (W3C Trace Context).
     pub(super) traceparent: bool,
     pinned: Option<(IpAddr, Option<u16>)>,
     home: Url,
 }
 
-/// How a login is proven that a header known beforehand does not prove.
+/// Authentication whose header depends on a challenge or a token.
 pub(super) enum Proof {
     None,
     Digest { user: String, password: String },
     OAuth2(Box<Client>),
 }
 
-/// A proxy.
+/// A proxy server.
 #[derive(Clone, PartialEq)]
 pub(super) struct Proxy {
     pub(super) host: String,
     pub(super) port: u16,
-    /// The value of `Proxy-Authorization`.
+    /// Value of `Proxy-Authorization`.
     pub(super) authorization: Option<String>,
 }
 
-/// One request.
+/// One request to be sent.
 #[derive(Clone)]
 pub(super) struct Ask {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// What a redirect to another origin left out, since it is secret.
+    /// Names of the secret headers that were omitted after a redirect to another origin.
     pub(super) withheld: Vec<String>,
 }
 
@@ -157,7 +157,7 @@ impl Plan {
         })
     }
 
-    /// The way that a token takes: this request's trust and proxy.
+    /// Creates the plan for requesting a token, with the TLS settings and proxy of this request.
     pub(super) fn aside(&self, ask: Ask) -> Self {
         Self {
             home: ask.url.clone(),
@@ -172,12 +172,12 @@ impl Plan {
         }
     }
 
-    /// Whether a URL is of the origin that the scenario has named.
+    /// Returns whether a URL has the same origin as the one in the scenario.
     pub(super) fn is_home(&self, url: &Url) -> bool {
         self.home.origin() == url.origin()
     }
 
-    /// How the host of a URL is reached: the address of `resolve` stands for the host that the scenario has named.
+    /// Returns the dial options for a URL. The address of `resolve` applies to the host named in the scenario.
     pub(super) fn route(&self, url: &Url) -> Route {
         let pinned = self.pinned.filter(|_| url.host_str() == self.home.host_str()).map(|(address, port)| {
             let own = port_of(url);
@@ -201,7 +201,7 @@ impl Proxy {
 }
 
 impl Ask {
-    /// As it goes over a connection.
+    /// Creates the HTTP request to be sent on a connection.
     pub(super) fn request(&self, link: &Link, cookies: &CookieStore) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let mut headers = self.headers.clone();
         if !headers.contains_key(COOKIE) {
@@ -246,13 +246,13 @@ impl Ask {
         Ok(request)
     }
 
-    /// The target as it stands in the first line of a request.
+    /// Returns the request target for the request line.
     pub(super) fn target(&self) -> &str {
         &self.url[Position::BeforePath..Position::AfterQuery]
     }
 }
 
-/// The port of a URL, written or not.
+/// Returns the port of a URL, explicit or by default.
 pub(super) fn port_of(url: &Url) -> u16 {
     url.port_or_known_default().unwrap_or(443)
 }
@@ -265,20 +265,20 @@ pub(super) fn fill(template: &At<Template>, values: &Values) -> Result<String, F
     values.fill(template).map_err(|failure| failure.at(template.span))
 }
 
-/// A password or a token, filled in: masked from then on, declared as a secret or written out.
+/// Resolves the names in a password or token and masks it from then on, whether or not it was declared as a secret.
 fn hidden(template: &At<Template>, values: &Values) -> Result<String, Failure> {
     let text = fill(template, values)?;
-    // One that is too short was not declared as a secret.
+    // A value too short to be masked was not declared as a secret.
     values.masker().add(&text);
     Ok(text)
 }
 
-/// Names and values, filled in.
+/// Resolves the names in a list of names and values.
 pub(super) fn pairs(list: &[(String, At<Template>)], values: &Values) -> Result<Vec<(String, String)>, Failure> {
     list.iter().map(|(name, value)| Ok((name.clone(), fill(value, values)?))).collect()
 }
 
-/// The scenario's own headers replace what would be sent otherwise; one that it names twice is sent twice.
+/// Applies the scenario's headers, which replace the default ones. A header that is named twice is sent twice.
 fn own_headers(headers: &mut HeaderMap, request: &Request, values: &Values) -> Result<(), Failure> {
     let mut own = HeaderMap::with_capacity(request.headers.len());
     for (name, value) in &request.headers {
@@ -289,12 +289,12 @@ fn own_headers(headers: &mut HeaderMap, request: &Request, values: &Values) -> R
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|e| bad(&e))?;
         own.append(key, HeaderValue::from_str(&text).map_err(|e| bad(&e))?);
     }
-    // `extend` replaces what was there under the same name.
+    // `extend` replaces all values of the same name.
     headers.extend(own);
     Ok(())
 }
 
-/// The value of `Authorization` for a user and a password (RFC 7617).
+/// Returns the `Authorization` value for a user and password (RFC 7617).
 pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, Failure> {
     if user.contains(':') {
         return Err(Failure::new(Reason::Configuration, "`basic_auth`: there cannot be a `:` in the user's name"));
@@ -305,14 +305,14 @@ pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, Failure> 
     Ok(value)
 }
 
-/// Takes user and password out of a URL.
+/// Removes user and password from a URL.
 fn take_login(url: &mut Url) -> Result<Option<HeaderValue>, Failure> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
     }
     let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let value = basic(&plain(url.username()), &plain(url.password().unwrap_or_default()))?;
-    // These fail only where there is no host, and then there was no user either.
+    // These calls fail only without a host, and then there is no user either.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     Ok(Some(value))

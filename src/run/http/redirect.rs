@@ -1,4 +1,4 @@
-//! Where a redirect leads (RFC 9110, section 15.4), and what does not go there.
+//! Targets of redirects (RFC 9110, section 15.4), and the headers that are not sent there.
 
 use hyper::Method;
 use hyper::body::Bytes;
@@ -12,12 +12,13 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::values::Values;
 
-/// Whether an answer is a redirect that says where to.
+/// Returns whether a response is a redirect with a target.
 pub(super) fn leads_on(status: u16, headers: &HeaderMap) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308) && headers.contains_key(LOCATION)
 }
 
-/// The request that follows; none when the answer is no redirect. What is secret goes to no other origin.
+/// Returns the request that follows a redirect, or `None` if the response is not one. Secrets are not sent to another
+/// origin.
 pub(super) fn next(ask: &Ask, status: u16, headers: &HeaderMap, values: &Values) -> Result<Option<Ask>, Failure> {
     if !leads_on(status, headers) {
         return Ok(None);
@@ -32,7 +33,7 @@ pub(super) fn next(ask: &Ask, status: u16, headers: &HeaderMap, values: &Values)
         return Err(nowhere(&format_args!("`{}://` is not HTTP", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // Whom a page wants one to be is not for a page to say.
+        // A page must not choose the credentials of the next request.
         let _ = url.set_username("");
         let _ = url.set_password(None);
     }

@@ -1,4 +1,4 @@
-//! Tokens for client credentials (RFC 6749, section 4.4), kept between runs until shortly before they expire.
+//! Access tokens for client credentials (RFC 6749, section 4.4), reused across runs until shortly before they expire.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,20 +18,20 @@ use crate::scenario::OAuth2;
 use crate::secret::Secret;
 use crate::values::Values;
 
-/// So many tokens are kept; beyond that all are fetched anew.
+/// Maximum number of stored tokens; all of them are dropped when it is exceeded.
 const KEPT: usize = 4096;
-/// How long a token is used whose end the server does not tell.
+/// Lifetime of a token whose expiry the server does not state.
 const UNTOLD: Duration = Duration::from_secs(300);
-/// A token is renewed so long before it expires, or a tenth of its life before, whichever is shorter.
+/// Time before its expiry at which a token is renewed. A tenth of its lifetime is used if that is shorter.
 const AHEAD: Duration = Duration::from_secs(30);
 
-/// Who asks for a token, and where that is written.
+/// An OAuth 2.0 client, and the place in the scenario where it is defined.
 pub(super) struct Client {
     who: Who,
     at: Span,
 }
 
-/// Who asks for a token, and what for: whoever is the same gets the same one.
+/// Parameters of a token request. Equal parameters share a token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Who {
     scenario: String,
@@ -43,7 +43,7 @@ struct Who {
     in_body: bool,
 }
 
-/// The tokens of all scenarios: one is fetched at a time for each client, and whoever waits for it gets it as well.
+/// Tokens of all scenarios. Only one request per client runs at a time, and all waiting runs share its token.
 #[derive(Clone, Default)]
 pub struct Tokens(Arc<Mutex<HashMap<Who, Slot>>>);
 
@@ -85,7 +85,7 @@ impl Who {
         if self.in_body {
             form.append_pair("client_id", &self.id).append_pair("client_secret", self.secret.expose());
         } else {
-            // Both are encoded as in a form first (RFC 6749, section 2.3.1).
+            // Both values are form-encoded first (RFC 6749, section 2.3.1).
             let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             headers.insert(AUTHORIZATION, basic(&encoded(&self.id), &encoded(self.secret.expose()))?);
         }
@@ -104,12 +104,12 @@ impl Tokens {
         Arc::clone(slots.entry(who.clone()).or_default())
     }
 
-    /// The token of a client: the one that is kept, or a new one.
+    /// Returns the token of a client, either a stored or a new one.
     pub(super) async fn get(
         &self,
         client: &Client,
         plan: &Plan,
-        // A session of its own: what the token's server sets as cookies is nobody else's.
+        // A separate session, because cookies of the token server belong to no other request.
         mut session: Session,
         values: &Values,
     ) -> Result<String, Failure> {
@@ -132,9 +132,9 @@ impl Tokens {
         Ok(value)
     }
 
-    /// A token was not taken: it is fetched anew, unless somebody has done so already.
+    /// Drops a rejected token, so that the next run requests a new one, unless it was already replaced.
     pub(super) fn forget(&self, client: &Client, token: &str) {
-        // Who holds the lock is fetching a new one.
+        // If the lock is held, a new token is already being requested.
         if let Ok(mut kept) = self.slot(&client.who).try_lock()
             && kept.as_ref().is_some_and(|kept| kept.value.expose() == token)
         {
@@ -143,7 +143,7 @@ impl Tokens {
     }
 }
 
-/// The token, masked from now on in this run.
+/// Returns the token and masks it for the rest of the run.
 fn masked(token: &str, client: &Client, values: &Values) -> Result<String, Failure> {
     if values.masker().add(token) {
         return Ok(token.to_owned());
@@ -152,7 +152,7 @@ fn masked(token: &str, client: &Client, values: &Values) -> Result<String, Failu
     Err(Failure::new(Reason::Protocol, message).at(client.at))
 }
 
-/// The token and how long it lives, out of an answer (RFC 6749, section 5.1).
+/// Reads the token and its lifetime from a response (RFC 6749, section 5.1).
 async fn read(session: &mut Session) -> Result<(String, Duration), Failure> {
     let answer = session.last.as_mut().expect("a hop that succeeds leaves its answer");
     answer.decode(LARGEST_BODY).await?;
@@ -168,7 +168,7 @@ async fn read(session: &mut Session) -> Result<(String, Duration), Failure> {
     if body["token_type"].as_str().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(Failure::new(Reason::Protocol, format!("the token's type is {}, not Bearer", body["token_type"])));
     }
-    // Some servers write the number as a text.
+    // Some servers write the number as a string.
     let seconds = body["expires_in"].as_f64().or_else(|| body["expires_in"].as_str()?.parse().ok());
     let life = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.min(1e9)).ok()).unwrap_or(UNTOLD);
     Ok((token.to_owned(), life))

@@ -1,4 +1,5 @@
-//! HTML as browsers read it (the HTML standard, section 13.2), without running scripts: what `noscript` holds is there.
+//! HTML parsed as in browsers (the HTML standard, section 13.2), without running scripts, so the content of `noscript`
+//! is included.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -12,10 +13,10 @@ use html5ever::{Attribute, LocalName, Namespace, ParseOpts, QualName, local_name
 
 use super::tree::{Name, ROOT, Tree, What};
 
-/// So much is read between two looks at the clock and at what has become of the tree, in bytes.
+/// Number of bytes that are parsed between two checks of the time and the size of the tree.
 const PIECE: usize = 4 << 10;
 
-/// Reads a document. The error says what is too much about it.
+/// Parses a document. The error describes the exceeded limit.
 pub fn read(text: &str, until: Instant) -> Result<Tree, String> {
     let tree_builder = TreeBuilderOpts { scripting_enabled: false, ..TreeBuilderOpts::default() };
     let mut parser = parse_document(Sink::new(), ParseOpts { tree_builder, ..ParseOpts::default() });
@@ -41,16 +42,16 @@ pub fn read(text: &str, until: Instant) -> Result<Tree, String> {
     Ok(tree)
 }
 
-/// Builds a tree of what the parser says.
+/// Builds the tree from the events of the parser.
 struct Sink {
     state: RefCell<State>,
 }
 
 struct State {
     tree: Tree,
-    /// The names of elements, for the parser.
+    /// Names of elements, for the parser.
     names: HashMap<u32, QualName>,
-    /// What is in a template stands in no document.
+    /// Contents of templates, which are not part of the document.
     templates: HashMap<u32, u32>,
 }
 
@@ -61,7 +62,7 @@ impl Sink {
     }
 }
 
-/// The name of an element, as the parser asks for it.
+/// Name of an element in the form that the parser requires.
 #[derive(Debug)]
 struct Named(QualName);
 
@@ -165,7 +166,7 @@ impl TreeSink for Sink {
 
     fn append_before_sibling(&self, sibling: &u32, child: NodeOrText<u32>) {
         let mut state = self.state.borrow_mut();
-        // It is taken away first: it may be the one that stands before.
+        // The node is removed first, because it may be the previous sibling itself.
         if let NodeOrText::AppendNode(id) = &child {
             state.tree.remove(*id);
         }

@@ -1,7 +1,8 @@
 //! XPath 1.0 over HTML and XML.
 //!
-//! What a server sends may be made to keep us busy: documents are bounded in size, depth and number of nodes, reading one
-//! in time, and an expression in the work that it may cost. All of it is done away from the threads that drive runs.
+//! A server may send content that is expensive to process. Documents are therefore limited in size, depth and number of
+//! nodes, parsing is limited in time, and expressions are limited in the work they may cost. All of this happens on
+//! threads other than those that drive runs.
 
 mod html;
 #[cfg(test)]
@@ -22,28 +23,28 @@ use crate::outcome::Failure;
 use crate::scenario::XPath;
 use crate::values::expect::Seen;
 
-/// So long a document may be read.
+/// Maximum time for parsing a document.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So much text an expression may find, in bytes.
+/// Maximum size of the text that an expression returns, in bytes.
 const LARGEST: usize = 10 << 20;
-/// What `xml:lang` and `xml:id` are in.
+/// Namespace of `xml:lang` and `xml:id`.
 const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
 
-/// Why a document was not read.
+/// Cause of a document that was not read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// It is not as it must be.
+    /// The document is malformed.
     Wrong(String),
-    /// There is too much of it.
+    /// The document exceeds a limit.
     TooMuch(String),
 }
 
-/// What expressions found in a body, by their text.
+/// Results of expressions on a body, by the text of the expression.
 #[derive(Debug, Default)]
 pub struct Found(HashMap<String, Result<Seen, Failure>>);
 
 impl Found {
-    /// Looks for expressions in a body.
+    /// Evaluates expressions on a body.
     pub async fn look(expressions: Vec<XPath>, text: String, media_type: Option<String>) -> Self {
         let names: Vec<String> = expressions.iter().map(|expression| expression.text().to_owned()).collect();
         let looked = tokio::task::spawn_blocking(move || {
@@ -58,13 +59,13 @@ impl Found {
         }
     }
 
-    /// What one of them found.
+    /// Returns the result of an expression.
     pub fn get(&self, expression: &XPath) -> Result<Seen, Failure> {
         self.0.get(expression.text()).cloned().unwrap_or(Ok(Seen::Nothing))
     }
 }
 
-/// What each expression finds in a document.
+/// Evaluates each expression on a document.
 fn find(expressions: &[XPath], text: &str, media_type: Option<&str>, until: Instant) -> Vec<Result<Seen, Failure>> {
     let tree = read(text, media_type, until).map_err(|unread| match unread {
         Unread::Wrong(problem) => Failure::new(Reason::Assertion, problem)
@@ -79,7 +80,7 @@ fn find(expressions: &[XPath], text: &str, media_type: Option<&str>, until: Inst
     }
 }
 
-/// Reads a document as what it says it is, else as what it looks like.
+/// Parses a document by its media type, or by its content if the media type is neither XML nor HTML.
 fn read(text: &str, media_type: Option<&str>, until: Instant) -> Result<Tree, Unread> {
     let text = text.trim_start_matches('\u{feff}');
     let said = media_type.map(|said| said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
@@ -119,7 +120,7 @@ fn evaluate(expression: &XPath, tree: &Tree) -> Result<Seen, Failure> {
     }
 }
 
-/// What an expression gives; none: too much of it.
+/// Returns the value of an expression, or `None` if it is too large.
 fn seen(expression: &XPath, tree: &Tree) -> Result<Option<Seen>, String> {
     let own = xml::own_prefix();
     let namespace = |prefix: &str| {
@@ -152,7 +153,7 @@ fn seen(expression: &XPath, tree: &Tree) -> Result<Option<Seen>, String> {
     }))
 }
 
-/// A number as JSON has it, whole where it is whole; none for what is not one.
+/// Converts a number to JSON, as an integer if it is whole. Returns `None` for NaN and infinity.
 fn number(value: f64) -> Option<Json> {
     #[allow(clippy::cast_possible_truncation)] // Below 2^53 every whole number is exact.
     if value.fract() == 0.0 && value.abs() < 9e15 {

@@ -1,7 +1,7 @@
-//! A document as XPath sees it (XPath 1.0, section 5): a flat arena, and a budget of work.
+//! A document in the data model of XPath 1.0 (section 5): a flat arena with a limit on work.
 //!
-//! The evaluator asks the tree for everything, so it is the tree that counts what an expression costs. There is no other
-//! way to stop it than to unwind, with [`Spent`].
+//! The evaluator reads everything from the tree, so the tree counts the cost of an expression. The only way to stop an
+//! evaluation is to unwind with [`Spent`].
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -9,27 +9,27 @@ use std::time::{Duration, Instant};
 
 use xpath_eval::{ExpandedName, Node, NodeKind};
 
-/// No node.
+/// Marker for "no node".
 pub const NONE: u32 = u32::MAX;
-/// The document itself.
+/// Id of the document node.
 pub const ROOT: u32 = 0;
 
-/// The most nodes that a document may have.
+/// Maximum number of nodes in a document.
 const MOST_NODES: usize = 500_000;
-/// The deepest that elements may stand in each other.
+/// Maximum nesting depth of elements.
 const DEEPEST: u32 = 1000;
-/// The work that one expression may cost: a unit is about one node looked at.
+/// Maximum work of one expression; a unit is about one visited node.
 const WORK: u64 = 10_000_000;
-/// The time that one expression may take.
+/// Maximum time of one expression.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What an evaluation unwinds with when it has cost too much.
+/// Panic payload with which an evaluation unwinds when it exceeds its limits.
 pub struct Spent;
 
-/// A document.
+/// A document tree.
 pub struct Tree {
     items: Vec<Item>,
-    /// Prefixes of namespaces, as the document declares them first.
+    /// Namespaces of prefixes, each as first declared in the document.
     pub prefixes: Vec<(String, String)>,
     /// Whether attributes named `id` are ids.
     is_html: bool,
@@ -50,45 +50,45 @@ struct Item {
     order: u32,
 }
 
-/// What a node is.
+/// Content of a node.
 pub enum What {
     /// The document.
     Document,
     /// An element.
     Element {
-        /// Its name.
+        /// Name of the element.
         name: Name,
-        /// Its attributes, without declarations of namespaces.
+        /// Attributes without namespace declarations.
         attributes: Vec<(Name, String)>,
     },
     /// Text.
     Text(String),
     /// A comment.
     Comment(String),
-    /// A processing instruction: its target and its content.
+    /// A processing instruction with its target and content.
     Instruction(String, String),
 }
 
-/// The name of an element or an attribute.
+/// Name of an element or attribute.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Name {
-    /// The namespace; none also for elements of HTML.
+    /// Namespace URI. `None` for names without a namespace and for HTML elements.
     pub namespace: Option<String>,
-    /// Whether it was written with a prefix.
+    /// Whether the name was written with a prefix.
     pub has_prefix: bool,
-    /// The name without its prefix.
+    /// Local name without the prefix.
     pub local: String,
 }
 
 impl Name {
-    /// A name in no namespace.
+    /// Creates a name without a namespace.
     pub fn plain(local: impl Into<String>) -> Self {
         Self { namespace: None, has_prefix: false, local: local.into() }
     }
 }
 
 impl Tree {
-    /// A document with nothing in it.
+    /// Creates an empty document.
     pub fn new(is_html: bool) -> Self {
         let mut tree = Self {
             items: Vec::new(),
@@ -102,7 +102,7 @@ impl Tree {
         tree
     }
 
-    /// A new node that stands nowhere yet.
+    /// Adds a detached node.
     pub fn add(&mut self, what: What) -> u32 {
         let id = u32::try_from(self.items.len()).unwrap_or(NONE);
         let (parent, previous, next, first, last) = (NONE, NONE, NONE, NONE, NONE);
@@ -110,7 +110,7 @@ impl Tree {
         id
     }
 
-    /// What is too much about it, if anything is.
+    /// Returns a description of the limit that the document exceeds, if any.
     pub fn too_much(&self) -> Option<String> {
         if self.items.len() > MOST_NODES {
             return Some(format!("it has more than {MOST_NODES} nodes"));
@@ -126,27 +126,27 @@ impl Tree {
         &mut self.items[id as usize]
     }
 
-    /// What a node is.
+    /// Returns the content of a node for modification.
     pub fn what_mut(&mut self, id: u32) -> &mut What {
         &mut self.item_mut(id).what
     }
 
-    /// Where a node stands; none: nowhere.
+    /// Returns the parent of a node, or `None` if the node is detached.
     pub fn parent(&self, id: u32) -> Option<u32> {
         Some(self.item(id).parent).filter(|parent| *parent != NONE)
     }
 
-    /// The last node within another.
+    /// Returns the last child of a node.
     pub fn last(&self, id: u32) -> Option<u32> {
         Some(self.item(id).last).filter(|last| *last != NONE)
     }
 
-    /// The node before another.
+    /// Returns the previous sibling of a node.
     pub fn previous(&self, id: u32) -> Option<u32> {
         Some(self.item(id).previous).filter(|previous| *previous != NONE)
     }
 
-    /// Puts a node that stands nowhere into another, before one that is there or at the end.
+    /// Inserts a detached node into `parent`, before the given child or at the end.
     pub fn insert(&mut self, parent: u32, id: u32, before: Option<u32>) {
         let next = before.unwrap_or(NONE);
         let previous = match before {
@@ -167,7 +167,7 @@ impl Tree {
         }
     }
 
-    /// Takes a node, with all that is in it, from where it stands.
+    /// Detaches a node with all its descendants.
     pub fn remove(&mut self, id: u32) {
         let Item { parent, previous, next, .. } = *self.item(id);
         if parent == NONE {
@@ -185,7 +185,7 @@ impl Tree {
         (item.parent, item.previous, item.next) = (NONE, NONE, NONE);
     }
 
-    /// Puts a text at the end of a node, or before another in it; joined with a text that stands there.
+    /// Inserts text before the given child or at the end, and joins it with an adjacent text node.
     pub fn insert_text(&mut self, parent: u32, text: &str, before: Option<u32>) {
         let neighbour = match before {
             Some(before) => self.previous(before),
@@ -201,7 +201,7 @@ impl Tree {
         self.insert(parent, id, before);
     }
 
-    /// Numbers the nodes in the order of the document, which is then complete.
+    /// Numbers the nodes of the complete document in document order.
     pub fn number(&mut self) {
         let (mut at, mut order) = (ROOT, 0);
         'down: loop {
@@ -224,7 +224,7 @@ impl Tree {
         }
     }
 
-    /// The document, to be asked about; what it is asked costs from now on.
+    /// Returns the document node for an evaluation and resets the limits on work and time.
     pub fn start(&self) -> Place<'_> {
         self.left.set(WORK);
         self.until.set(Instant::now() + PATIENCE);
@@ -244,7 +244,7 @@ impl Tree {
 pub struct Place<'a> {
     tree: &'a Tree,
     id: u32,
-    /// Which attribute of it.
+    /// Position of the attribute in its element. `None` for the node itself.
     attribute: Option<u32>,
 }
 
@@ -328,7 +328,8 @@ impl<'a> Node<'a> for Place<'a> {
         Some(ExpandedName { namespace_uri: name.namespace.clone(), local_name: name.local.clone() })
     }
 
-    /// A name without a prefix is also that of an element in the default namespace: what is written the same is meant.
+    /// Compares the expanded name. A name without a prefix also matches an element in the default namespace, because
+    /// users expect names to match as they are written.
     fn has_expanded_name(self, namespace: Option<&str>, local: &str) -> bool {
         self.name().is_some_and(|name| {
             name.local == local
@@ -362,8 +363,8 @@ impl<'a> Node<'a> for Place<'a> {
         }
     }
 
-    /// Two sets of nodes are compared each with each, of which the tree only hears once for each of the first set: the
-    /// rest is bounded by the clock.
+    /// Checks the time limit before each comparison. Comparing two node sets visits each pair, but the tree only counts
+    /// one call per node of the first set.
     fn with_string_value<R>(self, f: impl FnOnce(&str) -> R) -> R {
         if Instant::now() > self.tree.until.get() {
             std::panic::resume_unwind(Box::new(Spent));

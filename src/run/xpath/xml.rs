@@ -1,4 +1,5 @@
-//! XML with namespaces. Entities are not expanded, beyond the five that every document has: there is no bomb to be made.
+//! XML with namespaces. Entities are not expanded except for the five predefined ones, so entity expansion attacks are
+//! impossible.
 
 use std::time::Instant;
 
@@ -11,13 +12,13 @@ use super::tree::{Name, ROOT, Tree, What};
 use super::{Unread, XML_NAMESPACE};
 use crate::values::expect::cut;
 
-/// So many events are read between two looks at the clock.
+/// Number of events that are read between two checks of the time.
 const PIECE: usize = 512;
-/// The most attributes of one element.
+/// Maximum number of attributes of an element.
 const MOST_ATTRIBUTES: usize = 1000;
 const VERSION: XmlVersion = XmlVersion::Implicit1_0;
 
-/// Reads a document.
+/// Parses a document.
 pub fn read(text: &str, until: Instant) -> Result<Tree, Unread> {
     let mut reader = NsReader::from_str(text);
     let mut tree = Tree::new(false);
@@ -44,7 +45,7 @@ pub fn read(text: &str, until: Instant) -> Result<Tree, Unread> {
                 tree.insert(at, id, None);
             }
             Event::End(_) => drop(open.pop()),
-            // Between the declaration and the first element there are line ends.
+            // There are line breaks between the declaration and the first element.
             Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) if at == ROOT => {}
             Event::Text(text) => {
                 let text = text.xml_content(VERSION).map_err(|error| wrong(&error, reader.buffer_position()))?;
@@ -96,7 +97,7 @@ fn wrong(error: &dyn std::fmt::Display, position: u64) -> Unread {
     Unread::Wrong(format!("{}, at byte {position}", cut(&error.to_string(), 120)))
 }
 
-/// An element, with its attributes; the prefixes that it declares are noted.
+/// Creates an element with its attributes and collects the prefixes that it declares.
 fn start(tree: &mut Tree, reader: &NsReader<&[u8]>, element: &BytesStart<'_>) -> Result<What, Unread> {
     let position = reader.buffer_position();
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -109,7 +110,7 @@ fn start(tree: &mut Tree, reader: &NsReader<&[u8]>, element: &BytesStart<'_>) ->
         local: lossy(local.as_ref()),
     };
     let mut attributes = Vec::new();
-    // Two of one name would have to be looked for among all of them, which a hostile document has many of.
+    // The check for duplicate names compares each attribute with all others, which is expensive in a hostile document.
     for attribute in element.attributes().with_checks(false) {
         let attribute = attribute.map_err(|error| wrong(&error, position))?;
         if attributes.len() == MOST_ATTRIBUTES {
@@ -135,7 +136,7 @@ fn start(tree: &mut Tree, reader: &NsReader<&[u8]>, element: &BytesStart<'_>) ->
     Ok(What::Element { name: name(resolved, element.name().prefix().is_some()), attributes })
 }
 
-/// The prefix that every document has.
+/// Returns the prefix that every document declares implicitly.
 pub fn own_prefix() -> (String, String) {
     ("xml".to_owned(), XML_NAMESPACE.to_owned())
 }

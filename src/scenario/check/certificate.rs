@@ -1,4 +1,4 @@
-//! What can be said of a server's certificate and of the session it was shown in.
+//! Expectations on the certificate of a server and on the TLS session in which it was presented.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::scenario::model::Matcher;
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::{Entry, Node};
 
-/// The keys of `certificate`.
+/// Keys of `certificate`.
 pub const CERTIFICATE: &[Key] = &[
     key("expires_after", Shape::Duration, "how long every certificate of the chain must stay valid"),
     key("names", MATCHER, "the names it is for, a list: {contains: www.example.com}"),
@@ -19,34 +19,34 @@ pub const CERTIFICATE: &[Key] = &[
     key("cipher", MATCHER, "the cipher suite by its IANA name, such as TLS_AES_128_GCM_SHA256"),
 ];
 
-/// One thing that must hold of a certificate.
+/// Expectation on a certificate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CertificateExpectation {
-    /// Where it is written.
+    /// Span of the expectation in the file.
     pub span: Span,
-    /// What must hold.
+    /// Condition that must hold.
     pub what: CertificateFact,
 }
 
-/// What `certificate` knows.
+/// Condition of `certificate`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CertificateFact {
-    /// Every certificate that the server sent stays valid for longer than this.
+    /// Minimum remaining validity of every certificate sent by the server.
     ExpiresAfter(Duration),
-    /// The names of the first certificate, as a list.
+    /// List of the names in the leaf certificate.
     Names(Matcher),
-    /// The distinguished name of the first certificate.
+    /// Distinguished name of the leaf certificate.
     Subject(Matcher),
-    /// The distinguished name of who signed it.
+    /// Distinguished name of the issuer.
     Issuer(Matcher),
-    /// `TLS 1.2` or `TLS 1.3`.
+    /// Protocol version: `TLS 1.2` or `TLS 1.3`.
     Protocol(Matcher),
-    /// The cipher suite.
+    /// Cipher suite.
     Cipher(Matcher),
 }
 
 impl CertificateFact {
-    /// The matcher, where there is one.
+    /// Returns the matcher of the condition if it has one.
     pub fn matcher(&self) -> Option<&Matcher> {
         match self {
             Self::Names(matcher)
@@ -66,7 +66,7 @@ pub fn read(r: &mut Reader, node: &Node) -> Option<Vec<CertificateExpectation>> 
     read.into_iter().collect()
 }
 
-/// Reads one key of it.
+/// Reads one key of `certificate`.
 pub fn fact(r: &mut Reader, entry: &Entry) -> Option<CertificateExpectation> {
     let node = &entry.value;
     let what = match entry.key.as_str() {

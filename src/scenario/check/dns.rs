@@ -1,4 +1,4 @@
-//! `dns`: a question to a name server, and its answer.
+//! `dns` check: a query to a name server and its response.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("dns", Shape::Text, "a name to resolve; with `record: PTR` an address"),
     beside: &[
@@ -25,14 +25,14 @@ pub const KIND: Kind = Kind {
     ],
 };
 
-/// What `expect` knows.
+/// Keys of `expect`.
 pub const EXPECT: &[Key] = &[
     key("answer", MATCHER, "every answer; a list: all of them, in any order; {contains: …}: one of them"),
     key("rcode", MATCHER, "the response code, such as NXDOMAIN; default NOERROR"),
     key("dnssec", Shape::Bool, "whether the server says that it has verified the answer (the AD flag)"),
 ];
 
-/// A type of record.
+/// DNS record type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Their names are their documentation.
 pub enum Record {
@@ -49,32 +49,32 @@ pub enum Record {
 }
 
 impl Record {
-    /// Every one of them.
+    /// All record types.
     pub const ALL: [Self; 10] =
         [Self::A, Self::Aaaa, Self::Cname, Self::Mx, Self::Ns, Self::Txt, Self::Soa, Self::Srv, Self::Caa, Self::Ptr];
 
-    /// Their names, in the same order.
+    /// Names of the record types, in the order of `ALL`.
     pub const WORDS: [&'static str; 10] = ["A", "AAAA", "CNAME", "MX", "NS", "TXT", "SOA", "SRV", "CAA", "PTR"];
 
-    /// The name others see.
+    /// Returns the external name.
     pub fn as_str(self) -> &'static str {
         Self::WORDS[self as usize]
     }
 }
 
-/// Whom to ask.
+/// Name server to query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
-    /// In the clear: UDP, and TCP where the answer does not fit.
+    /// Unencrypted: UDP, and TCP if the response does not fit.
     Plain(String, u16),
-    /// Over TLS (RFC 7858).
+    /// DNS over TLS (RFC 7858).
     Tls(String, u16),
-    /// Over HTTPS (RFC 8484).
+    /// DNS over HTTPS (RFC 8484).
     Https(url::Url),
 }
 
 impl Server {
-    /// Reads it; the error says what to write.
+    /// Parses a name server. The error describes the accepted forms.
     pub fn parse(text: &str) -> Result<Self, String> {
         let bad = || "write ADDRESS, ADDRESS:PORT, tls://HOST or https://HOST/dns-query".to_owned();
         if text.starts_with("https://") {
@@ -88,22 +88,22 @@ impl Server {
     }
 }
 
-/// A DNS check.
+/// DNS check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DnsCheck {
-    /// The name, or for `PTR` an address.
+    /// Name to resolve; an address for `PTR`.
     pub name: At<Template>,
-    /// The type of record.
+    /// Record type.
     pub record: Record,
-    /// Whom to ask; none: the first server of the system.
+    /// Name server to query (default: the first one of the system).
     pub server: Option<At<Template>>,
-    /// What the answers must be.
+    /// Expected records of the response.
     pub answer: Option<Expected>,
-    /// The response code; none: `NOERROR`.
+    /// Expected response code (default: `NOERROR`).
     pub rcode: Option<Expected>,
-    /// Whether the AD flag is to be set.
+    /// Expected state of the AD flag.
     pub dnssec: Option<At<bool>>,
-    /// From sending to the answer.
+    /// Maximum time from sending the query to the response.
     pub faster_than: Option<At<Duration>>,
 }
 

@@ -1,4 +1,4 @@
-//! `exec`: a command on the agent's machine, and the JUnit report that it writes.
+//! `exec` check: a command on the agent's machine and the JUnit report that it writes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("exec", Shape::List(&Shape::Text), "a program that the agent's `allow.exec` names, and its arguments"),
     beside: &[
@@ -17,16 +17,16 @@ pub const KIND: Kind = Kind {
     ],
 };
 
-/// A command.
+/// Command check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecCheck {
-    /// The program, as `allow.exec` must name it.
+    /// Program, as listed in `allow.exec`.
     pub program: At<String>,
-    /// Its arguments.
+    /// Arguments of the program.
     pub arguments: Vec<At<Template>>,
-    /// The report that it writes, relative to the scenario's file.
+    /// JUnit report written by the program, relative to the scenario file.
     pub junit: Option<At<String>>,
-    /// From the start to its end.
+    /// Maximum time from start to exit.
     pub faster_than: Option<At<Duration>>,
 }
 

@@ -1,4 +1,4 @@
-//! `grpc`: the health service of gRPC, version 1.
+//! `grpc` check: the gRPC health service, version 1.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("grpc", Shape::Text, "host:port whose health is asked for; https://host:port, or with `trust`: over TLS"),
     beside: &[
@@ -20,20 +20,20 @@ pub const KIND: Kind = Kind {
     ],
 };
 
-/// A gRPC health check.
+/// gRPC health check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GrpcCheck {
-    /// `host:port` or `https://host:port`.
+    /// Server address: `host:port` or `https://host:port`.
     pub address: At<Template>,
-    /// Whose health; none: that of the server.
+    /// Service to query (default: the server as a whole).
     pub service: Option<At<Template>>,
-    /// Which certificates to trust; where it is given, TLS is spoken.
+    /// Trusted certificates; TLS is used if this is set.
     pub trust: Option<Trust>,
-    /// From the start to the answer.
+    /// Maximum time from the start to the response.
     pub faster_than: Option<At<Duration>>,
 }
 
-/// Host, port, and whether the address asks for TLS.
+/// Parses an address into host, port, and whether it requires TLS.
 pub fn address(text: &str) -> Result<(String, u16, bool), String> {
     let (rest, tls) = match text.strip_prefix("https://") {
         Some(rest) => (rest.trim_end_matches('/'), true),

@@ -1,4 +1,4 @@
-//! `heartbeat`: someone must call in, from when it is due until some grace later.
+//! `heartbeat` check: expects a check-in between the due time and the end of the grace.
 
 use std::time::Duration;
 
@@ -11,27 +11,28 @@ use crate::scenario::naming;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("heartbeat", Shape::Text, "the name under which someone calls in: /beat/NAME"),
     beside: &[key("grace", Shape::Duration, "how late the call may come; default 5m")],
 };
 
-/// How late a call may come when nothing is said.
+/// Default grace.
 const DEFAULT_GRACE: Duration = Duration::from_secs(300);
 
-/// A heartbeat.
+/// Heartbeat check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatCheck {
-    /// The name under which someone calls in.
+    /// Name of the check-in URL.
     pub name: At<String>,
-    /// How late the call may come.
+    /// Maximum delay of a check-in.
     pub grace: Duration,
 }
 
 impl HeartbeatCheck {
-    /// From when on a call counts for the judgement of `judged_at`, which is due time and grace. By a clock: as much
-    /// before the due time as it may come later. At an interval: one interval.
+    /// Returns the earliest time at which a check-in counts for the evaluation at `judged_at`, which is the due time
+    /// plus the grace. With a cron schedule, a check-in may come earlier than the due time by as much as the grace;
+    /// with an interval, by one interval.
     pub fn window(&self, schedule: &Schedule, judged_at: DateTime<Utc>) -> DateTime<Utc> {
         let before = match schedule {
             Schedule::Every(every) => *every,

@@ -1,4 +1,4 @@
-//! `http`: one request. Its keys stand in `keys.rs`, with those of a request in a step.
+//! `http` check: one request. Its keys are in `keys.rs`, together with those of a request step.
 
 use crate::scenario::http;
 use crate::scenario::keys::METHODS;

@@ -1,5 +1,5 @@
-//! The kinds of checks, one file each: its keys, its plain data and its reader. How a check is run stands in a file of
-//! the same name under `run/check`.
+//! Kinds of checks, with one file each for the keys, the plain data and the reader. The file of the same name below
+//! `run/check` implements the check.
 
 pub mod certificate;
 pub mod dns;
@@ -27,38 +27,38 @@ use super::template::Template;
 use super::tree::{Entry, Node, NodeKind};
 use crate::diagnostic::{At, Span};
 
-/// A check of any kind but `http`, which is a request.
+/// Check of any kind except `http`, which is a request.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant)] // It is kept in a box.
 pub enum Check {
-    /// A connection, and what is said on it.
+    /// TCP connection, with optional data sent and received.
     Tcp(tcp::TcpCheck),
-    /// A handshake, and its certificates.
+    /// TLS handshake and the certificates of the server.
     Tls(tls::TlsCheck),
-    /// A question to a name server.
+    /// DNS query.
     Dns(dns::DnsCheck),
-    /// An echo.
+    /// ICMP echo request.
     Ping(ping::PingCheck),
-    /// A query.
+    /// Query to a PostgreSQL database.
     Postgres(postgres::PostgresCheck),
-    /// A command to a Redis server.
+    /// Command to a Redis server.
     Redis(redis::RedisCheck),
-    /// The health service of gRPC.
+    /// Query of the gRPC health service.
     Grpc(grpc::GrpcCheck),
-    /// A WebSocket, and what is said on it.
+    /// WebSocket connection, with optional messages sent and received.
     Websocket(websocket::WebsocketCheck),
-    /// A time server.
+    /// Query of a time server.
     Ntp(ntp::NtpCheck),
-    /// Objects in a bucket.
+    /// Objects in an S3 bucket.
     S3(s3::S3Check),
-    /// Someone who must call in.
+    /// Expected check-in of an external program.
     Heartbeat(heartbeat::HeartbeatCheck),
-    /// A command on this machine.
+    /// Command on the agent's machine.
     Exec(exec::ExecCheck),
 }
 
 impl Check {
-    /// Its kind.
+    /// Returns the kind of the check.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Tcp(_) => Kind::Tcp,
@@ -76,7 +76,7 @@ impl Check {
         }
     }
 
-    /// How much later than it is due it is judged.
+    /// Returns the time between the due time and the evaluation.
     pub fn grace(&self) -> Duration {
         match self {
             Self::Heartbeat(check) => check.grace,
@@ -84,7 +84,7 @@ impl Check {
         }
     }
 
-    /// The files that it names.
+    /// Returns the files that the check references.
     pub fn files(&self) -> Vec<&At<Template>> {
         let trust = match self {
             Self::Tcp(check) => &check.trust,
@@ -98,7 +98,7 @@ impl Check {
         trust.files()
     }
 
-    /// Where its expectations stand: what a failure may point at.
+    /// Returns the spans of the expectations that a failure can refer to.
     pub fn spans(&self) -> Vec<Span> {
         let (expected, limit): (Vec<&Expected>, _) = match self {
             Self::Tcp(check) => (check.receive.iter().collect(), &check.faster_than),
@@ -126,16 +126,16 @@ impl Check {
     }
 }
 
-/// A matcher, and where it stands.
+/// Matcher with its span.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expected {
-    /// What must hold.
+    /// Condition that must hold.
     pub matcher: Matcher,
-    /// Where it is written.
+    /// Span of the matcher in the file.
     pub span: Span,
 }
 
-/// Reads a check; `kind` is its kind and target, `fields` what stands beside it.
+/// Reads a check. `kind` is the entry with its kind and target, `fields` are the sibling keys.
 pub fn check(r: &mut Reader, kind: &Entry, fields: &Fields<'_>) -> Option<(Kind, Action)> {
     let target = &kind.value;
     let check = match kind.key.as_str() {
@@ -156,8 +156,8 @@ pub fn check(r: &mut Reader, kind: &Entry, fields: &Fields<'_>) -> Option<(Kind,
     Some((check.kind(), Action::Check(Box::new(check))))
 }
 
-/// What the one step of a check is called: its kind, or the method of a request, and its target as it was written,
-/// without a password that stands in it.
+/// Returns the name of the only step of a check: its kind, or the method of a request, followed by the target as
+/// written but without a password in it.
 pub fn step_name(kind: &Entry, fields: &Fields<'_>) -> String {
     let verb = if kind.key == keys::HTTP.key.name { method(fields.get("method")) } else { kind.key.as_str() };
     let words: Vec<&str> = match &kind.value.kind {
@@ -172,13 +172,13 @@ pub fn step_name(kind: &Entry, fields: &Fields<'_>) -> String {
     format!("{verb} {}", super::reader::cut(&shown))
 }
 
-/// The method of an `http` check, as far as it can be told.
+/// Returns the method of an `http` check, or `GET` if it is absent or not valid.
 fn method(node: Option<&Node>) -> &str {
     node.and_then(Node::scalar).map(|scalar| scalar.text.as_str()).filter(|m| METHODS.contains(m)).unwrap_or("GET")
 }
 
-/// `host:port` taken apart, with the port that is meant where none is written; an IPv6 address with a port stands in
-/// brackets.
+/// Splits `host:port` and adds the default port if the text has none. An IPv6 address with a port must be enclosed in
+/// brackets. Returns `None` if the text is not valid, or has no port and there is no default.
 pub fn host_and_port(text: &str, default: Option<u16>) -> Option<(String, u16)> {
     let port_of = |port: &str| port.parse::<u16>().ok().filter(|port| *port > 0);
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
@@ -190,7 +190,7 @@ pub fn host_and_port(text: &str, default: Option<u16>) -> Option<(String, u16)> 
         }
     } else {
         match text.split_once(':') {
-            // More than one colon: an IPv6 address, whole.
+            // More than one colon: an IPv6 address without a port.
             Some((_, rest)) if rest.contains(':') => (text, default?),
             Some((host, port)) => (host, port_of(port)?),
             None => (text, default?),
@@ -200,12 +200,12 @@ pub fn host_and_port(text: &str, default: Option<u16>) -> Option<(String, u16)> 
     plain.then(|| (host.to_owned(), port))
 }
 
-/// The host of a URL as it is resolved: an IPv6 address without its brackets.
+/// Returns the host of a URL in the form used for name resolution: an IPv6 address without its brackets.
 pub fn host_of(url: &url::Url) -> Option<String> {
     url.host_str().filter(|host| !host.is_empty()).map(|host| host.trim_matches(['[', ']']).to_owned())
 }
 
-/// Reads a value if it is there. The outer option says that an error was reported.
+/// Reads an optional value. The outer `None` means that an error was reported.
 #[allow(clippy::option_option)]
 fn given<T>(fields: &Fields<'_>, key: &str, read: impl FnOnce(&Node) -> Option<T>) -> Option<Option<T>> {
     match fields.get(key) {
@@ -214,13 +214,13 @@ fn given<T>(fields: &Fields<'_>, key: &str, read: impl FnOnce(&Node) -> Option<T
     }
 }
 
-/// Reads a limit of time.
+/// Reads an optional time limit.
 #[allow(clippy::option_option)]
 fn limit(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<At<Duration>>> {
     given(fields, key, |node| r.duration(node, &format!("`{key}`")).map(|limit| At::new(limit, node.span)))
 }
 
-/// Reads a matcher beside the kind, or under `expect`.
+/// Reads an optional matcher from a sibling key, or from a key under `expect`.
 #[allow(clippy::option_option)]
 fn expected(r: &mut Reader, fields: &Fields<'_>, key: &str, on: On) -> Option<Option<Expected>> {
     let Some(entry) = fields.entry(key) else { return Some(None) };
@@ -228,7 +228,7 @@ fn expected(r: &mut Reader, fields: &Fields<'_>, key: &str, on: On) -> Option<Op
     Some(Some(Expected { matcher, span: entry.span() }))
 }
 
-/// What stands under `expect`; nothing where there is none.
+/// Reads the fields under `expect`. They are empty if there is no such key.
 fn under_expect<'a>(r: &mut Reader, fields: &Fields<'a>, table: &[Key]) -> Option<Fields<'a>> {
     match fields.get("expect") {
         Some(node) => r.fields(node, "`expect`", &[table]),
@@ -236,7 +236,7 @@ fn under_expect<'a>(r: &mut Reader, fields: &Fields<'a>, table: &[Key]) -> Optio
     }
 }
 
-/// Reads where a check goes to. What is written out must be what `parse` takes; its error says what to write.
+/// Reads the target of a check. A literal target must be accepted by `parse`, whose error describes the accepted forms.
 fn target<T>(
     r: &mut Reader,
     node: &Node,

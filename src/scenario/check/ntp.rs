@@ -1,4 +1,4 @@
-//! `ntp`: a time server answers, and how far its clock is from ours.
+//! `ntp` check: a time server responds, and its clock offset is within limits.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("ntp", Shape::Text, "host or host:port of a time server; default port 123"),
     beside: &[FASTER_THAN, key("expect", Shape::Keys(&[EXPECT]), "what must hold of its clock")],
 };
 
-/// What `expect` knows.
+/// Keys of `expect`.
 pub const EXPECT: &[Key] = &[key("offset", MATCHER, "how far its clock is from ours: {less_than: 100ms}")];
 
-/// An NTP check.
+/// NTP check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NtpCheck {
-    /// `host` or `host:port`.
+    /// Server address: `host` or `host:port`.
     pub address: At<Template>,
-    /// What the offset must be, in seconds, without its sign.
+    /// Expected absolute clock offset in seconds.
     pub offset: Option<Expected>,
-    /// From the start to the answer.
+    /// Maximum time from the start to the response.
     pub faster_than: Option<At<Duration>>,
 }
 
-/// Host and port.
+/// Parses an address into host and port.
 pub fn address(text: &str) -> Result<(String, u16), String> {
     super::host_and_port(text, Some(123)).ok_or_else(|| "write it like pool.ntp.org".to_owned())
 }

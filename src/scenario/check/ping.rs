@@ -1,4 +1,4 @@
-//! `ping`: an ICMP echo.
+//! `ping` check: an ICMP echo.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind =
     Kind { key: key("ping", Shape::Text, "a host or address that must answer an echo"), beside: &[FASTER_THAN] };
 
-/// A ping.
+/// Ping check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PingCheck {
-    /// A host or an address.
+    /// Host name or address.
     pub host: At<Template>,
-    /// From the first request to the first answer.
+    /// Maximum time from the first request to the first response.
     pub faster_than: Option<At<Duration>>,
 }
 
-/// A host or address, without a port.
+/// Checks whether the text is a host name or an address without a port.
 pub fn host(text: &str) -> Result<String, String> {
     match super::host_and_port(text, Some(1)) {
         Some((host, 1)) => Ok(host),

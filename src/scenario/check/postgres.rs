@@ -1,4 +1,4 @@
-//! `postgres`: a query, and the first value of its answer.
+//! `postgres` check: a query and the first value of its result.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("postgres", Shape::Text, "postgres://user:password@host[:port]/database[?sslmode=…]"),
     beside: &[
@@ -20,26 +20,26 @@ pub const KIND: Kind = Kind {
     ],
 };
 
-/// What `expect` knows.
+/// Keys of `expect`.
 pub const EXPECT: &[Key] = &[key("value", MATCHER, "the first column of the first row; no row, or NULL: nothing")];
 
-/// A PostgreSQL check.
+/// PostgreSQL check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresCheck {
-    /// `postgres://…`.
+    /// Database URL: `postgres://…`.
     pub url: At<Template>,
-    /// The query.
+    /// SQL query.
     pub sql: Option<At<Template>>,
-    /// What its first value must be.
+    /// Expected first value of the result.
     pub value: Option<Expected>,
-    /// From the start to the answer.
+    /// Maximum time from the start to the result.
     pub faster_than: Option<At<Duration>>,
 }
 
-/// How TLS is asked for, as libpq names it.
+/// TLS modes, with the names of libpq.
 pub const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
-/// The URL of a database. The error does not repeat it: a password may stand in it.
+/// Parses the URL of a database. The error does not repeat the URL, which may contain a password.
 pub fn url(text: &str) -> Result<url::Url, String> {
     let url = url::Url::parse(text).ok().filter(|url| {
         matches!(url.scheme(), "postgres" | "postgresql") && url.has_host() && !url.username().is_empty()

@@ -1,21 +1,21 @@
-//! Matchers over quantities: `{less_than: 26h}` is held against seconds, `{greater_than: 1GB}` against bytes.
+//! Matchers on quantities: `{less_than: 26h}` is compared in seconds, `{greater_than: 1GB}` in bytes.
 
 use super::Expected;
 use crate::scenario::expect::{On, matcher};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node, NodeKind, Resolved, Scalar};
 
-/// Reads a quantity as the text of its number.
+/// Function that reads a quantity and returns its number as text.
 type Read<'a> = dyn Fn(&mut Reader, &Node) -> Option<String> + 'a;
 
-/// Reads a matcher over durations; it is held against seconds.
+/// Reads a matcher on durations, which are compared in seconds.
 #[allow(clippy::option_option)] // The outer one says that an error was reported.
 pub fn durations(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Expected>> {
     let what = format!("`{key}`");
     quantities(r, fields, key, &|r, node| r.duration(node, &what).map(|read| read.as_secs_f64().to_string()))
 }
 
-/// Reads a matcher over sizes; it is held against bytes.
+/// Reads a matcher on sizes, which are compared in bytes.
 #[allow(clippy::option_option)]
 pub fn sizes(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Expected>> {
     let what = format!("`{key}`");
@@ -30,7 +30,7 @@ fn quantities(r: &mut Reader, fields: &Fields<'_>, key: &str, read: &Read<'_>) -
     Some(Some(Expected { matcher, span: entry.span() }))
 }
 
-/// The same tree with plain numbers in place of quantities.
+/// Returns the node with plain numbers in place of quantities.
 fn plain(r: &mut Reader, node: &Node, read: &Read<'_>) -> Option<Node> {
     let kind = match &node.kind {
         NodeKind::Scalar(scalar) if scalar.text.starts_with("${") || scalar.resolve() == Resolved::Null => {
@@ -44,7 +44,7 @@ fn plain(r: &mut Reader, node: &Node, read: &Read<'_>) -> Option<Node> {
         NodeKind::Map(entries) => {
             let mut all = Vec::new();
             for entry in entries {
-                // What is no quantity is the matcher's to judge.
+                // Keys without a quantity are left to the reader of the matcher.
                 let quantity = matches!(
                     entry.key.as_str(),
                     "equals" | "less_than" | "greater_than" | "between" | "one_of" | "not"

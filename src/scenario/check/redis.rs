@@ -1,4 +1,4 @@
-//! `redis`: a command to a Redis server, and its answer.
+//! `redis` check: a command to a Redis server and its reply.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("redis", Shape::Text, "redis://[user:password@]host[:port][/database], or rediss:// over TLS"),
     beside: &[
@@ -20,23 +20,23 @@ pub const KIND: Kind = Kind {
     ],
 };
 
-/// What `expect` knows.
+/// Keys of `expect`.
 pub const EXPECT: &[Key] = &[key("value", MATCHER, "the answer: a number, a text, or a list of them; nil: nothing")];
 
-/// A Redis check.
+/// Redis check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RedisCheck {
-    /// `redis://…` or `rediss://…`.
+    /// Server URL: `redis://…` or `rediss://…`.
     pub url: At<Template>,
-    /// The command and its arguments.
+    /// Command and its arguments.
     pub command: Vec<At<Template>>,
-    /// What the answer must be.
+    /// Expected reply.
     pub value: Option<Expected>,
-    /// From the start to the answer.
+    /// Maximum time from the start to the reply.
     pub faster_than: Option<At<Duration>>,
 }
 
-/// The URL of a Redis server. The error does not repeat it: a password may stand in it.
+/// Parses the URL of a Redis server. The error does not repeat the URL, which may contain a password.
 pub fn url(text: &str) -> Result<url::Url, String> {
     let bad = || "write redis://host:port/database, or rediss:// for TLS".to_owned();
     match url::Url::parse(text) {

@@ -1,4 +1,4 @@
-//! `s3`: objects in a bucket: how many, how old, how large.
+//! `s3` check: number, age and size of the objects in a bucket.
 
 use super::{Expected, quantity};
 use crate::diagnostic::At;
@@ -8,7 +8,7 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("s3", Shape::Text, "a bucket: s3://BUCKET, or https://HOST/BUCKET for other stores than Amazon's"),
     beside: &[
@@ -19,51 +19,51 @@ pub const KIND: Kind = Kind {
     ],
 };
 
-/// What `expect` knows.
+/// Keys of `expect`.
 pub const EXPECT: &[Key] = &[
     key("age", MATCHER, "how long ago the newest was written: {less_than: 26h}"),
     key("size", MATCHER, "the size of the newest: {greater_than: 1GB}"),
     key("count", MATCHER, "how many there are"),
 ];
 
-/// `credentials`.
+/// Keys of `credentials`.
 pub const CREDENTIALS: &[Key] = &[
     key("access_key", Shape::Text, "the id of the key"),
     key("secret_key", Shape::Text, "the key itself: ${secret.NAME}"),
     key("session_token", Shape::Text, "the token of a session, where there is one"),
 ];
 
-/// An S3 check.
+/// S3 check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct S3Check {
-    /// `s3://bucket`, or the URL of a bucket.
+    /// Bucket as `s3://bucket`, or the URL of a bucket.
     pub bucket: At<Template>,
-    /// An object's key, or a prefix with a `*` behind it.
+    /// Key of an object, or a prefix followed by `*`.
     pub key: At<Template>,
-    /// Who asks; none: nobody.
+    /// Credentials; without them the requests are anonymous.
     pub credentials: Option<Credentials>,
-    /// The region; none: `us-east-1`.
+    /// Region of the bucket (default: `us-east-1`).
     pub region: Option<At<Template>>,
-    /// How long ago the newest was written, in seconds.
+    /// Expected age of the newest object, in seconds.
     pub age: Option<Expected>,
-    /// The size of the newest, in bytes.
+    /// Expected size of the newest object, in bytes.
     pub size: Option<Expected>,
-    /// How many there are.
+    /// Expected number of objects.
     pub count: Option<Expected>,
 }
 
-/// Who asks an object store.
+/// Credentials for an object store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Credentials {
-    /// The id of the key.
+    /// Access key id.
     pub access_key: At<Template>,
-    /// The key.
+    /// Secret access key.
     pub secret_key: At<Template>,
-    /// The token of a session.
+    /// Session token.
     pub session_token: Option<At<Template>>,
 }
 
-/// Where a bucket is: its endpoint, none for Amazon's own, and its name.
+/// Parses a bucket into its endpoint, which is `None` for Amazon S3, and its name.
 pub fn bucket(text: &str) -> Result<(Option<url::Url>, String), String> {
     let bad = || "write s3://BUCKET, or https://HOST/BUCKET".to_owned();
     let url = url::Url::parse(text).map_err(|_| bad())?;

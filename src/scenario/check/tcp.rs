@@ -1,4 +1,4 @@
-//! `tcp`: a connection, perhaps turned to TLS, perhaps with something said and something heard.
+//! `tcp` check: a connection, optionally upgraded to TLS, with optional data sent and received.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 use crate::scenario::{http, url};
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("tcp", Shape::Text, "host:port to connect to"),
     beside: &[
@@ -24,24 +24,24 @@ pub const KIND: Kind = Kind {
     ],
 };
 
-/// A TCP check.
+/// TCP check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TcpCheck {
-    /// `host:port`.
+    /// Target address as `host:port`.
     pub address: At<Template>,
-    /// The protocol whose way to TLS is taken.
+    /// Protocol whose upgrade to TLS is used.
     pub starttls: Option<StartTls>,
-    /// Which certificates to trust then.
+    /// Trusted certificates of the TLS connection.
     pub trust: Trust,
-    /// What to send once connected.
+    /// Text to send after connecting.
     pub send: Option<At<Template>>,
-    /// What the peer must send.
+    /// Expected data from the peer.
     pub receive: Option<Expected>,
-    /// From the start to the last expected byte.
+    /// Maximum time from the start to the last expected byte.
     pub faster_than: Option<At<Duration>>,
 }
 
-/// A protocol in which a plain connection can turn to TLS.
+/// Protocol in which a plain connection can be upgraded to TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartTls {
     /// RFC 3207.
@@ -61,10 +61,10 @@ pub enum StartTls {
 }
 
 impl StartTls {
-    /// Every one of them.
+    /// All protocols.
     pub const ALL: [Self; 7] = [Self::Smtp, Self::Imap, Self::Pop3, Self::Ftp, Self::Xmpp, Self::Ldap, Self::Postgres];
 
-    /// Their names, in the same order.
+    /// Names of the protocols, in the order of `ALL`.
     pub const WORDS: [&'static str; 7] = ["smtp", "imap", "pop3", "ftp", "xmpp", "ldap", "postgres"];
 }
 

@@ -1,4 +1,4 @@
-//! `tls`: a handshake succeeds, and its certificates are what they should be.
+//! `tls` check: the handshake succeeds, and the certificates meet the expectations.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 use crate::scenario::{http, url};
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("tls", Shape::Text, "host:port whose certificate is looked at"),
     beside: &[
@@ -24,16 +24,16 @@ pub const KIND: Kind = Kind {
 
 const EXPECT: &[Key] = &[key("certificate", Shape::Keys(&[CERTIFICATE]), "the certificate and its session")];
 
-/// A TLS check.
+/// TLS check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TlsCheck {
-    /// `host:port`.
+    /// Target address as `host:port`.
     pub address: At<Template>,
-    /// Which certificates to trust.
+    /// Trusted certificates.
     pub trust: Trust,
-    /// What must hold of the certificate.
+    /// Expectations on the certificate.
     pub expect: Vec<CertificateExpectation>,
-    /// From the start to the end of the handshake.
+    /// Maximum time from the start to the end of the handshake.
     pub faster_than: Option<At<Duration>>,
 }
 

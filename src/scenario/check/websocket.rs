@@ -1,4 +1,4 @@
-//! `websocket`: a WebSocket opens, perhaps with something said and something heard.
+//! `websocket` check: a WebSocket connection opens, with optional messages sent and received.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
-/// Its keys.
+/// Keys of the check.
 pub const KIND: Kind = Kind {
     key: key("websocket", Shape::Text, "a URL that begins with ws:// or wss://"),
     beside: &[
@@ -22,22 +22,22 @@ pub const KIND: Kind = Kind {
     ],
 };
 
-/// A WebSocket check.
+/// WebSocket check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WebsocketCheck {
-    /// `ws://` or `wss://`.
+    /// WebSocket URL: `ws://` or `wss://`.
     pub url: At<Template>,
     /// Headers of the handshake.
     pub headers: Vec<(String, At<Template>)>,
-    /// What to send once it is open.
+    /// Message to send after the connection is open.
     pub send: Option<At<Template>>,
-    /// What must come.
+    /// Expected message.
     pub receive: Option<Expected>,
-    /// From the start to the expected message.
+    /// Maximum time from the start to the expected message.
     pub faster_than: Option<At<Duration>>,
 }
 
-/// The URL of a WebSocket.
+/// Parses the URL of a WebSocket.
 pub fn url(text: &str) -> Result<url::Url, String> {
     match url::Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "ws" | "wss") && url.has_host() => Ok(url),

@@ -1,4 +1,4 @@
-//! What is expected of an answer, and what is kept of it.
+//! Reader of the expectations on a response and of the values saved from it.
 
 use super::header_name;
 use crate::scenario::check::certificate::{self, CertificateExpectation};
@@ -11,14 +11,14 @@ use crate::scenario::tree::{Entry, Node, Resolved};
 use crate::scenario::usual;
 use crate::scenario::xpath::{self, Gives};
 
-/// Reads what must hold of an answer.
+/// Reads expectations on a response.
 pub fn expectations(r: &mut Reader, node: &Node) -> Option<Vec<ResponseExpectation>> {
     let fields = r.fields(node, "`expect`", &[RESPONSE_FACTS])?;
     let read: Vec<_> = fields.iter().map(|entry| facts(r, entry)).collect();
     Some(read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Reads one fact; `headers`, `json`, `xpath` and `certificate` hold several.
+/// Reads one key of `expect`; `headers`, `json`, `xpath` and `certificate` contain several conditions.
 pub fn facts(r: &mut Reader, entry: &Entry) -> Option<Vec<ResponseExpectation>> {
     let node = &entry.value;
     let what = match entry.key.as_str() {

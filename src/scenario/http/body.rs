@@ -1,4 +1,4 @@
-//! Bodies of requests.
+//! Reader of request bodies.
 
 use super::{given, needed, pairs};
 use crate::scenario::expect::value;
@@ -9,7 +9,7 @@ use crate::scenario::tree::{Entry, Node};
 
 const BODIES: [&str; 5] = ["json", "form", "body", "multipart", "graphql"];
 
-/// Reads the body, where there is one.
+/// Reads the body if there is one.
 #[allow(clippy::option_option)] // The outer one says that an error was reported.
 pub(super) fn body(r: &mut Reader, method: &str, fields: &Fields<'_>) -> Option<Option<Body>> {
     let bodies: Vec<_> = fields.iter().filter(|entry| BODIES.contains(&entry.key.as_str())).collect();

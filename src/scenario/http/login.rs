@@ -1,4 +1,4 @@
-//! Who asks.
+//! Reader of the authentication of a request.
 
 use super::{given, needed};
 use crate::scenario::keys::{OAUTH2, REQUEST_BASIC_AUTH};
@@ -9,7 +9,7 @@ use crate::scenario::url::{self, Use};
 
 const LOGINS: [&str; 3] = ["basic_auth", "bearer", "oauth2"];
 
-/// Reads who asks, where that is said.
+/// Reads the authentication if there is one.
 #[allow(clippy::option_option)] // The outer one says that an error was reported.
 pub(super) fn login(r: &mut Reader, fields: &Fields<'_>) -> Option<Option<Login>> {
     let logins: Vec<_> = fields.iter().filter(|entry| LOGINS.contains(&entry.key.as_str())).collect();

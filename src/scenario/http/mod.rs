@@ -1,4 +1,4 @@
-//! Requests, and what is expected of and saved from their answers.
+//! Reader of requests, with the expectations on their responses and the values saved from them.
 
 mod answer;
 mod body;
@@ -14,7 +14,7 @@ use super::tree::{Entry, Node};
 use super::url::{self, Use};
 use crate::diagnostic::At;
 
-/// Reads a request: its URL, and the keys beside it.
+/// Reads a request: its URL and the sibling keys.
 pub fn request(
     r: &mut Reader,
     method: &str,
@@ -74,7 +74,7 @@ pub fn request(
     })
 }
 
-/// The value of a key, where it is there; the outer one says that an error was reported.
+/// Reads an optional key. The outer `None` means that an error was reported.
 #[allow(clippy::option_option)]
 fn given<'a, T>(fields: &Fields<'a>, key: &str, read: impl FnOnce(&'a Node) -> Option<T>) -> Option<Option<T>> {
     match fields.get(key) {
@@ -83,7 +83,7 @@ fn given<'a, T>(fields: &Fields<'a>, key: &str, read: impl FnOnce(&'a Node) -> O
     }
 }
 
-/// A template that must be there, under a key of a map.
+/// Reads a required template from a key of a map.
 fn needed(r: &mut Reader, fields: &Fields<'_>, what: &str, key: &str) -> Option<At<Template>> {
     match fields.get(key) {
         Some(node) => r.template(node, &format!("`{key}`")),
@@ -120,7 +120,7 @@ pub(super) fn pairs(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<V
     read.into_iter().collect()
 }
 
-/// Reads headers: names that are tokens, values on one line.
+/// Reads headers: names must be tokens, values must be on one line.
 pub fn headers(r: &mut Reader, node: &Node) -> Option<Vec<(String, At<Template>)>> {
     let mut good = true;
     for entry in node.entries().unwrap_or_default() {
@@ -133,12 +133,12 @@ pub fn headers(r: &mut Reader, node: &Node) -> Option<Vec<(String, At<Template>)
     pairs(r, Some(node), "`headers`").filter(|_| good)
 }
 
-/// Whether a text is a token (RFC 9110, section 5.6.2), as names of headers and of cookies are.
+/// Returns whether a text is a token (RFC 9110, section 5.6.2), which header and cookie names must be.
 pub fn token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
 }
 
-/// Whether the key is a header's name.
+/// Checks whether the key is a valid header name, and reports an error otherwise.
 fn header_name(r: &mut Reader, entry: &Entry) -> bool {
     let good = token(&entry.key);
     if !good {

@@ -1,10 +1,11 @@
-//! The documents of a run in the Elastic Common Schema. Pure.
+//! Documents of a run in the Elastic Common Schema. Pure.
 //!
-//! One document for the run, one for each of its steps that was reached, and one for each change of an incident, with the field names that Heartbeat and
-//! Elastic's synthetics agent use (`monitor.*`, `summary.*`, `state.*`, `url.*`, `http.*`, `tls.*`, `synthetics.*`;
-//! <https://www.elastic.co/docs/reference/beats/heartbeat/exported-fields>), so that views made for these fit. What only
-//! wachta knows is under `wachta.*`. A run that could not test its target is neither up nor down: its status is
-//! `unknown`, and it leaves `state` as it is. Deliberately absent: evidence, which is files of the agent.
+//! There is one document for the run, one for each step that was reached, and one for each change of an incident, with
+//! the field names used by Heartbeat and Elastic's synthetics agent (`monitor.*`, `summary.*`, `state.*`, `url.*`,
+//! `http.*`, `tls.*`, `synthetics.*`; <https://www.elastic.co/docs/reference/beats/heartbeat/exported-fields>), so that
+//! existing views for these can be used. Fields specific to wachta are under `wachta.*`. A run that could not test its
+//! target is neither up nor down: its status is `unknown`, and it does not change `state`. Evidence is deliberately not
+//! included, since it consists of files of the agent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,19 +20,19 @@ use crate::outcome::{HttpResult, Outcome, StepResult, StepStatus};
 use crate::scenario::{Kind, Scenario};
 use crate::sink::{Event, Finished};
 
-/// The version of the schema that the documents follow.
+/// Version of the schema that the documents follow.
 const ECS_VERSION: &str = "8.17.0";
 
-/// A document.
+/// Document to export.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// What makes a repetition recognisable: the run's id, for a step with its position.
+    /// Id that makes a duplicate recognizable: the id of the run, followed by the position for a step.
     pub id: String,
-    /// The fields.
+    /// Fields of the document.
     pub body: Value,
 }
 
-/// Heartbeat's `state` after a run: since when the target has been up or down.
+/// Returns Heartbeat's `state` after a run: the time since which the target has been up or down.
 fn state(outcome: &Outcome) -> Option<Value> {
     let streak = outcome.streak?;
     Some(json!({
@@ -49,12 +50,13 @@ fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
-/// Rounded as the store keeps durations, so that a run which is read from there has the same.
+/// Converts a duration to microseconds, rounded like the durations in the store, so that a run read from there has the
+/// same values.
 fn micros(duration: Duration) -> Value {
     json!({"us": u64::try_from((duration.as_nanos() + 500) / 1000).unwrap_or(u64::MAX)})
 }
 
-/// The documents of an event.
+/// Returns the documents of an event.
 pub fn documents(event: &Event) -> Vec<Document> {
     match event {
         Event::Finished(finished) => of_run(finished),
@@ -62,13 +64,13 @@ pub fn documents(event: &Event) -> Vec<Document> {
     }
 }
 
-/// The document of a change of an incident.
+/// Returns the document of a change of an incident.
 fn of_change(change: &Change) -> Document {
     let incident = &change.incident;
     let transition = change.transition.as_str();
     let id = match change.transition {
         Transition::Opened => format!("{}-opened", incident.opened_by),
-        // An agent's incidents have no run.
+        // Incidents of the agent have no run.
         _ => format!("{}-{}-{transition}", incident.dedup_key(), change.at.timestamp_micros()),
     };
     let labels: BTreeMap<String, &String> =
@@ -113,7 +115,7 @@ fn of_change(change: &Change) -> Document {
     Document { id, body: known(body) }
 }
 
-/// Leaves out what is null or an empty object.
+/// Removes fields that are null or an empty object.
 fn known(value: Value) -> Value {
     let Value::Object(fields) = value else { return value };
     let fields = fields.into_iter().map(|(name, value)| (name, known(value)));
@@ -121,7 +123,7 @@ fn known(value: Value) -> Value {
     Value::Object(fields.filter(|(_, value)| is_known(value)).collect())
 }
 
-/// The documents of a run: its own first.
+/// Returns the documents of a run, its own first.
 fn of_run(finished: &Finished) -> Vec<Document> {
     let outcome = &*finished.outcome;
     let base = base(outcome, finished.scenario.as_deref());
@@ -134,15 +136,16 @@ fn of_run(finished: &Finished) -> Vec<Document> {
     std::iter::once(run).chain(steps).collect()
 }
 
-/// Until when a run says how its target is: until the next one is due, as in Heartbeat, or until its end where none is.
-/// A range of dates has milliseconds in Elasticsearch, which refuses one that is empty.
+/// Returns the end of the period in which a run represents the state of its target: until the next one is due, as in
+/// Heartbeat, or until its end if there are no further ones. Elasticsearch stores date ranges in milliseconds and
+/// rejects an empty one.
 fn valid_until(outcome: &Outcome, scenario: Option<&Scenario>) -> DateTime<Utc> {
     let next = scenario.and_then(|scenario| scenario.next_after(outcome.due_at));
     let shortest = outcome.started_at + TimeDelta::milliseconds(1);
     next.unwrap_or(outcome.ended_at).max(outcome.ended_at).max(shortest)
 }
 
-/// What all documents of a run have.
+/// Returns the fields common to all documents of a run.
 fn base(outcome: &Outcome, scenario: Option<&Scenario>) -> Map<String, Value> {
     let tags = scenario.map(|scenario| &scenario.tags);
     let labels: BTreeMap<String, &String> =
@@ -191,7 +194,7 @@ fn base(outcome: &Outcome, scenario: Option<&Scenario>) -> Map<String, Value> {
     base
 }
 
-/// Heartbeat has four types of monitors; what is none of them has its own name.
+/// Returns the monitor type. Heartbeat has four of them; a kind without an equivalent keeps its own name.
 fn monitor_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Ping => "icmp",
@@ -233,7 +236,7 @@ fn run(outcome: &Outcome, mut body: Map<String, Value>) -> Value {
         let reason = outcome.reason.map_or("", |reason| reason.as_str());
         body.insert("error".into(), json!({"type": reason, "message": message}));
     }
-    // Of a flow the request that decided it, or its last.
+    // For a flow, the request that decided the verdict, or the last one.
     let told = outcome.deciding_step().filter(|step| step.http.is_some());
     let told = told.or_else(|| outcome.steps.iter().rev().find(|step| step.http.is_some() || step.page.is_some()));
     if let Some(step) = told {
@@ -300,7 +303,7 @@ fn journey(outcome: &Outcome) -> Value {
     json!({"id": outcome.scenario.as_str(), "name": outcome.name})
 }
 
-/// What a step saw of its target.
+/// Adds what a step observed of its target.
 fn observed(step: &StepResult, body: &mut Map<String, Value>) {
     if let Some(http) = &step.http {
         body.insert("url".into(), url(&http.url));
@@ -359,7 +362,7 @@ fn certificate(expires_at: Option<DateTime<Utc>>, body: &mut Map<String, Value>)
     tls["server"] = json!({"x509": {"not_after": time(expires_at)}});
 }
 
-/// The parts of a URL; one that does not parse has its text alone.
+/// Returns the parts of a URL, or only its text if it cannot be parsed.
 fn url(text: &str) -> Value {
     let Ok(url) = Url::parse(text) else { return json!({"full": text}) };
     let mut parts = object(json!({"full": text, "scheme": url.scheme()}));

@@ -1,20 +1,20 @@
-//! A file of lines, one document each, that is rotated by size.
+//! File with one document per line, rotated by size.
 //!
-//! Survives what happens to such files: others rotate, delete or cut it (it is opened again when it is no longer the one
-//! under its name), the disk is full (what was written of a batch is taken back, and the batch comes again), and an agent
-//! that was killed in the middle of a line (the piece of a line is cut off at the next opening).
+//! It tolerates common problems of such files: another program rotates, deletes or truncates it (it is reopened if it
+//! is no longer the file of that name), the disk is full (a partially written batch is removed and written again), and
+//! the agent was killed in the middle of a line (the incomplete line is cut off when the file is opened again).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// How much of the end of a file is looked through for the end of its last whole line, in bytes.
+/// Number of bytes at the end of a file that are searched for the last complete line.
 const TAIL: u64 = 1 << 20;
-/// Who may read the file: its owner and their group.
+/// Permissions of the file: readable by its owner and group.
 const MODE: u32 = 0o640;
 
-/// A rotated file.
+/// Rotated file.
 #[derive(Debug)]
 pub struct RotatedFile {
     path: PathBuf,
@@ -24,16 +24,16 @@ pub struct RotatedFile {
 }
 
 impl RotatedFile {
-    /// Names a file that is rotated above `max_bytes`, with `keep` older ones beside it. Nothing is opened yet.
+    /// Creates a file that is rotated above `max_bytes`, with `keep` older ones next to it. It is not opened yet.
     pub fn new(path: PathBuf, max_bytes: u64, keep: u32) -> Self {
         Self { path, max_bytes, keep, open: None }
     }
 
-    /// Appends whole lines: all of them are on the disk when this returns, or none.
+    /// Appends complete lines. When the function returns, either all of them are on the disk or none.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened or written; it is as it was before then.
+    /// The file cannot be opened or written; its content is unchanged in that case.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let added = lines.len() as u64;
         let mut file = self.file()?;
@@ -46,7 +46,8 @@ impl RotatedFile {
         }
         let written = file.write_all(lines).and_then(|()| file.sync_data());
         if let Err(error) = written {
-            // What was written of it is taken back; if that fails, the next opening cuts off the last piece.
+            // Removes the partially written lines; if that fails, the incomplete line is cut off when the file is
+            // opened again.
             let _ = file.set_len(length);
             return Err(error);
         }
@@ -54,7 +55,7 @@ impl RotatedFile {
         Ok(())
     }
 
-    /// The file under the name, opened anew where it is another one than before, or was cut.
+    /// Returns the file, which is reopened if another file has its name or if it was truncated.
     fn file(&mut self) -> io::Result<File> {
         if let Some(file) = self.open.take()
             && let (Ok(open), Ok(there)) = (file.metadata(), std::fs::metadata(&self.path))
@@ -67,7 +68,7 @@ impl RotatedFile {
         Ok(file)
     }
 
-    /// Moves every file one place on, and the last one away.
+    /// Renames every file to the next number, and deletes the last one.
     fn rotate(&mut self) -> io::Result<()> {
         self.open = None;
         if self.keep == 0 {
@@ -83,14 +84,14 @@ impl RotatedFile {
     }
 }
 
-/// The name of an older file: `outcomes.ndjson.1`.
+/// Returns the name of an older file, such as `outcomes.ndjson.1`.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     PathBuf::from(name)
 }
 
-/// Cuts off what follows the last end of a line, near the end of the file.
+/// Removes everything after the last line break near the end of the file.
 fn cut_unfinished_line(file: &mut File) -> io::Result<()> {
     let length = file.metadata()?.len();
     if length == 0 {
@@ -104,7 +105,7 @@ fn cut_unfinished_line(file: &mut File) -> io::Result<()> {
         Some(end) if end + 1 == tail.len() => Ok(()),
         Some(end) => file.set_len(start + end as u64 + 1),
         None if start == 0 => file.set_len(0),
-        // No line is that long: it is no file of ours, and nothing of it is lost.
+        // Lines of this sink are never that long, so the file belongs to another program, and its content is preserved.
         None => file.write_all(b"\n"),
     }
 }

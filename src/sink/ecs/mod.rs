@@ -1,6 +1,8 @@
-//! Outcomes as documents of the Elastic Common Schema in a file of lines, for Filebeat, rsyslog, Vector or another shipper.
+//! Outcomes as documents of the Elastic Common Schema in a file of lines, for Filebeat, rsyslog, Vector or another
+//! shipper.
 //!
-//! [`document`] says what is written (pure), [`file`] how. A line that comes twice, after a crash, has the same `event.id`.
+//! [`document`] creates the documents (pure), [`file`] writes them. A line that is duplicated after a crash has the
+//! same `event.id`.
 
 pub(super) mod document;
 mod file;
@@ -18,24 +20,24 @@ use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
 
-/// How large the file becomes when nothing else is said.
+/// Default maximum size of the file, in bytes.
 const MAX_SIZE: u64 = 100_000_000;
-/// How many older files are kept when nothing else is said.
+/// Default number of older files.
 const KEEP: u32 = 5;
 
-/// `ecs:` of the agent configuration.
+/// Section `ecs:` of the agent configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The file.
+    /// Path of the file.
     pub file: PathBuf,
-    /// How large it becomes before it is rotated, in bytes.
+    /// Size at which the file is rotated, in bytes.
     pub max_size: u64,
-    /// How many older files are kept beside it.
+    /// Number of older files to keep.
     pub keep: u32,
 }
 
 impl Config {
-    /// The keys of `ecs:`.
+    /// Keys of `ecs:`.
     pub const KEYS: &[Key] = &[
         Key {
             name: "file",
@@ -88,12 +90,12 @@ impl Config {
         Some(config)
     }
 
-    /// Where documents go to.
+    /// Describes the destination.
     pub fn describe(&self) -> String {
         self.file.display().to_string()
     }
 
-    /// Makes the sink. The file is opened when there is something to write.
+    /// Creates the sink. The file is opened before the first write.
     ///
     /// # Errors
     ///
@@ -106,7 +108,7 @@ impl Config {
 }
 
 struct Ecs {
-    /// Shared with the thread that writes, which goes on when this is dropped.
+    /// Shared with the writing thread, which may outlive this sink.
     file: Arc<Mutex<RotatedFile>>,
     shown: String,
 }

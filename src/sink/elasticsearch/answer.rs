@@ -1,4 +1,4 @@
-//! What the answers of a cluster mean. Pure.
+//! Interpretation of the responses of a cluster. Pure.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::sink::{Refusal, Sent};
 
-/// The longest part of an answer that is kept as a reason, in characters.
+/// Maximum length of the part of a response that is stored as a reason, in characters.
 const MAX_REASON: usize = 300;
 
-/// What the answer to a bulk request means. `owner` says of each document of which event of the batch it is.
+/// Interprets the response to a bulk request. `owner` contains the index of the event in the batch for each document.
 ///
-/// A document that is there already was taken before. Only 400 lies in the document itself (it does not fit the mapping);
-/// what every document would get (no index, no right, an overloaded or read-only cluster) is tried again, all of the
-/// batch: those that were taken are answered with 409 then.
+/// A document that exists already was accepted before. Only status 400 is caused by the document itself (it does not
+/// match the mapping). A problem that affects every document (no index, no permission, an overloaded or read-only
+/// cluster) leads to a retry of the whole batch, for which documents accepted before receive status 409.
 pub(super) fn of_bulk(status: u16, retry_after: Option<Duration>, body: &[u8], owner: &[usize]) -> Sent {
     let retry = |reason: String| Sent::Retry { after: retry_after, reason };
     match status {
@@ -48,7 +48,7 @@ pub(super) fn of_bulk(status: u16, retry_after: Option<Duration>, body: &[u8], o
     if refusals.is_empty() { Sent::Taken } else { Sent::Partial(refusals) }
 }
 
-/// What is wrong where a whole request is not taken.
+/// Describes the problem of a request that was rejected as a whole.
 pub(super) fn problem(status: u16, body: &[u8]) -> String {
     let error = serde_json::from_slice::<Value>(body).map(|body| body["error"].clone()).unwrap_or_default();
     match status {
@@ -59,7 +59,7 @@ pub(super) fn problem(status: u16, body: &[u8]) -> String {
     }
 }
 
-/// The reason of an error as the cluster gives it, with its cause.
+/// Returns the reason of an error as reported by the cluster, with its cause.
 fn reason(error: &Value) -> String {
     let of = |error: &Value| error["reason"].as_str().map(str::to_owned);
     let text = match (of(error), of(&error["caused_by"]), error.as_str()) {

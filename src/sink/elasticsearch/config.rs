@@ -1,4 +1,4 @@
-//! `elasticsearch:` of the agent configuration.
+//! Section `elasticsearch:` of the agent configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -12,35 +12,35 @@ use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
 use crate::sink::{Context, HttpSettings, Sink};
 
-/// The index when nothing else is said.
+/// Default index.
 const INDEX: &str = "wachta";
 
-/// A cluster, and where in it documents go.
+/// Cluster and the index or data stream for the documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The base URL of the cluster.
+    /// Base URL of the cluster.
     pub url: Url,
-    /// Where documents go.
+    /// Index or data stream for the documents.
     pub target: Target,
-    /// The credentials, where the cluster wants some.
+    /// Credentials, if the cluster requires some.
     pub authentication: Option<Authentication>,
-    /// A PEM file with roots that are trusted besides the system's.
+    /// PEM file with root certificates trusted in addition to those of the system.
     pub ca: Option<PathBuf>,
-    /// Whether the index template is put at the start.
+    /// Whether the index template is created at the start.
     pub puts_template: bool,
 }
 
-/// Where documents go.
+/// Destination of the documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// An index, or an alias of one.
+    /// Index, or alias of an index.
     Index(String),
-    /// A data stream.
+    /// Data stream.
     DataStream(String),
 }
 
 impl Target {
-    /// Its name.
+    /// Returns the name of the destination.
     pub fn name(&self) -> &str {
         match self {
             Self::Index(name) | Self::DataStream(name) => name,
@@ -48,17 +48,17 @@ impl Target {
     }
 }
 
-/// Credentials of a cluster.
+/// Credentials for a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
-    /// An API key in its encoded form.
+    /// API key in its encoded form.
     ApiKey(Credential),
-    /// A user and a password.
+    /// User name and password.
     Basic(String, Credential),
 }
 
 impl Config {
-    /// The keys of `elasticsearch:`.
+    /// Keys of `elasticsearch:`.
     pub const KEYS: &[Key] = &[
         Key { name: "url", shape: Some(Shape::Text), doc: "base URL of an Elasticsearch or OpenSearch cluster" },
         Key { name: "index", shape: Some(Shape::Text), doc: "index for documents (default: wachta)" },
@@ -108,7 +108,7 @@ impl Config {
             (Some(key), None, None) => Some(Authentication::ApiKey(key)),
             (None, Some(user), Some(password)) => Some(Authentication::Basic(user, password)),
             _ => {
-                // What did not read was reported where it stands.
+                // Invalid values have been reported already.
                 if r.errors() == errors {
                     r.fail(node.span, "credentials are either `api_key`, or `user` and `password`");
                 }
@@ -124,16 +124,16 @@ impl Config {
         Some(Self { url: url?, target: target?, authentication, ca, puts_template })
     }
 
-    /// Where documents go to.
+    /// Describes the destination.
     pub fn describe(&self) -> String {
         format!("{} at {}", self.target.name(), self.url)
     }
 
-    /// Makes the sink.
+    /// Creates the sink.
     ///
     /// # Errors
     ///
-    /// When the file with roots cannot be read or has none.
+    /// The file with root certificates cannot be read or contains none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
         let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
         let template_at = self.puts_template.then(Instant::now);
@@ -155,7 +155,8 @@ fn read_url(r: &mut Reader, node: &Node) -> Option<Url> {
     Some(url)
 }
 
-/// The name of an index or data stream: lower case, none of the characters that they cannot have, and not special.
+/// Reads the name of an index or data stream: lower case, without the characters that are not permitted, and not a
+/// special name.
 fn name(r: &mut Reader, node: &Node, what: &str) -> Option<String> {
     let text = r.text(node, what)?;
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);

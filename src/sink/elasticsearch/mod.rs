@@ -2,10 +2,10 @@
 //! (<https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk>,
 //! <https://docs.opensearch.org/latest/api-reference/document-apis/bulk/>).
 //!
-//! Every document is created under an id of its own (the run's, for a step with its position), so that one that is sent
-//! again is answered with 409, which counts as taken. The template of the index is put before the first batch. What an
-//! answer means is decided in [`answer`] (pure). Deliberately absent: lifecycle policies, which differ between the two
-//! and belong to those who run the cluster.
+//! Every document is created with a fixed id (that of the run, followed by the position for a step), so that a repeated
+//! one receives status 409, which counts as accepted. The index template is created before the first batch. Responses
+//! are interpreted in [`answer`] (pure). Lifecycle policies are deliberately not created, because they differ between
+//! the two products and are the responsibility of the cluster's operators.
 
 mod answer;
 mod config;
@@ -25,24 +25,24 @@ use super::ecs::document::documents;
 use super::{Event, Limits, Sent, Sink, Size};
 use crate::bounded::answer::{self as bounded, End, root};
 
-/// The most documents of a batch.
+/// Maximum number of documents in a batch.
 const MAX_ROWS: usize = 2_000;
-/// The most bytes of a batch, roughly; clusters refuse requests above 100 MB.
+/// Approximate maximum size of a batch, in bytes; clusters reject requests above 100 MB.
 const MAX_BYTES: usize = 8 << 20;
-/// The longest answer that is read, in bytes: an item of it has about 300.
+/// Maximum size of a response, in bytes. One item in it has about 300 bytes.
 const MAX_ANSWER: usize = 16 << 20;
-/// How long a batch may take.
+/// Timeout of a batch.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The sink.
+/// Elasticsearch sink.
 struct Elasticsearch {
     config: Config,
     client: reqwest::Client,
-    /// Since when the template is to be put; none: it is there, or nobody wants it.
+    /// Time at which the template is created next, or `None` if it exists or is not configured.
     template_at: Option<Instant>,
 }
 
-/// What came back.
+/// Response of the cluster.
 struct Reply {
     status: StatusCode,
     retry_after: Option<Duration>,
@@ -50,7 +50,7 @@ struct Reply {
 }
 
 impl Elasticsearch {
-    /// A request to a path of the cluster, with credentials, which are read anew each time.
+    /// Creates a request to a path of the cluster, with the credentials, which are read for each request.
     async fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, String> {
         let mut url: Url = self.config.url.clone();
         let base = url.path().trim_end_matches('/').to_owned();
@@ -81,7 +81,7 @@ impl Elasticsearch {
         }
     }
 
-    /// Puts the template of the index or data stream. What is there already under its name is replaced.
+    /// Creates the template of the index or data stream. An existing one of the same name is replaced.
     async fn put_template(&self) -> Result<Reply, String> {
         let path = format!("_index_template/{}", self.config.target.name());
         let request = self.request(Method::PUT, &path).await?;
@@ -90,7 +90,8 @@ impl Elasticsearch {
     }
 }
 
-/// The template of an index or data stream: texts are keywords but for messages, and times and addresses are what they are.
+/// Returns the template of an index or data stream: strings are keywords, except messages; times and addresses have
+/// their own types.
 fn template(target: &Target) -> Value {
     let name = target.name();
     let mut body = json!({
@@ -131,7 +132,7 @@ fn template(target: &Target) -> Value {
     body
 }
 
-/// The lines of a bulk request, and of each document which event of the batch it is of.
+/// Returns the lines of a bulk request, and for each document the index of its event in the batch.
 fn lines(batch: &[Event], target: &Target) -> (Vec<u8>, Vec<usize>) {
     let (mut lines, mut owner) = (Vec::new(), Vec::new());
     for (index, event) in batch.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What the answers of a receiver mean. Pure.
+//! Interpretation of the responses of an OTLP receiver. Pure.
 //!
 //! Source: the OTLP specification, "OTLP/gRPC Response" and "OTLP/HTTP Response"
 //! (<https://opentelemetry.io/docs/specs/otlp/>).
@@ -12,23 +12,23 @@ use serde_json::Value;
 
 use super::config::Signal;
 
-/// The longest part of an answer that is kept as a reason, in characters.
+/// Maximum length of the part of a response that is stored as a reason, in characters.
 const MAX_REASON: usize = 300;
 
-/// How the export of one request ended.
+/// Result of exporting one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Export {
-    /// The receiver has all of it. What it warns of, if it does.
+    /// The receiver has accepted everything, possibly with a warning.
     Taken { warning: Option<String> },
-    /// It has all but this many spans or records, and does not say which.
+    /// The receiver has rejected this number of spans or records without identifying them, and accepted the others.
     Rejected { count: u64, reason: String },
-    /// It may have none, some or all of it.
+    /// The receiver may have accepted nothing, a part, or everything.
     Retry { after: Option<Duration>, reason: String },
-    /// It has none of it, because of what is in it.
+    /// The receiver has rejected everything because of its content.
     Refused(String),
 }
 
-/// An answer in HTTP.
+/// HTTP response.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HttpAnswer {
     pub(super) status: u16,
@@ -37,18 +37,18 @@ pub(super) struct HttpAnswer {
     pub(super) body: Vec<u8>,
 }
 
-/// An answer in gRPC.
+/// gRPC response.
 #[derive(Debug, Clone, Default)]
 pub(super) struct GrpcAnswer {
-    /// The status of HTTP below it.
+    /// Status of the underlying HTTP response.
     pub(super) http_status: u16,
-    /// `grpc-status`; `None` if the answer has none, for example one from a proxy.
+    /// `grpc-status`, or `None` if the response has none, for example one from a proxy.
     pub(super) code: Option<u32>,
     /// `grpc-message`, decoded.
     pub(super) message: String,
     /// `grpc-status-details-bin`, decoded.
     pub(super) details: Vec<u8>,
-    /// The message, without the frame around it.
+    /// Message without its frame.
     pub(super) body: Vec<u8>,
 }
 
@@ -88,8 +88,9 @@ pub(super) struct Delay {
     pub(super) nanos: i32,
 }
 
-/// What an answer in HTTP means. Only 400, 413 and 422 lie in what was sent; what every request would get (a wrong URL, no
-/// right, an overloaded receiver) is tried again, also where the specification lets a client give up: somebody will mend it.
+/// Interprets an HTTP response. Only 400, 413 and 422 are caused by the content of the request. A problem that affects
+/// every request (a wrong URL, no permission, an overloaded receiver) leads to a retry, even where the specification
+/// permits a client to give up, because an operator will correct it.
 pub(super) fn of_http(signal: Signal, answer: &HttpAnswer) -> Export {
     let status = answer.status;
     let reason = || match in_words(&answer.content_type, &answer.body) {
@@ -109,7 +110,7 @@ pub(super) fn of_http(signal: Signal, answer: &HttpAnswer) -> Export {
     }
 }
 
-/// What an answer in gRPC means.
+/// Interprets a gRPC response.
 pub(super) fn of_grpc(signal: Signal, answer: &GrpcAnswer) -> Export {
     let retry = |after, reason| Export::Retry { after, reason };
     let Some(code) = answer.code else {
@@ -125,20 +126,20 @@ pub(super) fn of_grpc(signal: Signal, answer: &GrpcAnswer) -> Export {
     let reason = if answer.message.is_empty() { name } else { format!("{name}: {}", short(&answer.message)) };
     match code {
         0 => of_message(signal, &answer.body),
-        // INVALID_ARGUMENT, and what is too large for the receiver.
+        // INVALID_ARGUMENT, and a message that is too large for the receiver.
         3 => Export::Refused(reason),
         8 if after.is_none() && answer.message.contains("larger than max") => Export::Refused(reason),
         _ => retry(after, reason),
     }
 }
 
-/// A delay that `RetryInfo` asks for.
+/// Returns the delay requested by `RetryInfo`.
 fn delay(bytes: &[u8]) -> Option<Duration> {
     let delay = RetryInfo::decode(bytes).ok()?.retry_delay?;
     Some(Duration::new(u64::try_from(delay.seconds).ok()?, u32::try_from(delay.nanos).ok()?.min(999_999_999)))
 }
 
-/// What the response of a receiver means that has taken a request, or a part of it.
+/// Interprets the response message of a receiver that has accepted a request entirely or partially.
 fn of_message(signal: Signal, body: &[u8]) -> Export {
     let partial = match signal {
         Signal::Traces => ExportTraceServiceResponse::decode(body)
@@ -153,7 +154,7 @@ fn of_message(signal: Signal, body: &[u8]) -> Export {
     }
 }
 
-/// The same, where a receiver answers in JSON.
+/// Interprets a response message in JSON.
 fn of_json(signal: Signal, body: &[u8]) -> Export {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
         return Export::Retry { after: None, reason: "the answer is no OTLP: it is no JSON".into() };
@@ -163,7 +164,7 @@ fn of_json(signal: Signal, body: &[u8]) -> Export {
         Signal::Traces => &partial["rejectedSpans"],
         Signal::Logs => &partial["rejectedLogRecords"],
     };
-    // 64-bit numbers are texts in this JSON.
+    // 64-bit numbers are strings in this JSON format.
     let count = rejected.as_i64().or_else(|| rejected.as_str()?.parse().ok()).unwrap_or_default();
     of_partial(Some((count, partial["errorMessage"].as_str().unwrap_or_default().to_owned())))
 }
@@ -179,7 +180,7 @@ fn of_partial(partial: Option<(i64, String)>) -> Export {
     }
 }
 
-/// What is wrong in the words of the receiver: errors are `google.rpc.Status`, in the form of the request, or text.
+/// Returns the error message of the receiver: a `google.rpc.Status` in the format of the request, or text.
 fn in_words(content_type: &str, body: &[u8]) -> Option<String> {
     let text = if is(content_type, "application/x-protobuf") {
         Status::decode(body).ok()?.message
@@ -201,7 +202,7 @@ fn short(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect()
 }
 
-/// The name of a status code of gRPC.
+/// Returns the name of a gRPC status code.
 fn code_name(code: u32) -> String {
     let name = match code {
         1 => "CANCELLED",

@@ -1,6 +1,6 @@
-//! Attributes, and who they are from: the words of OTLP that traces and logs share. Pure.
+//! Attributes, resource and scope, shared by traces and logs. Pure.
 //!
-//! Names are those of the semantic conventions where they have one, and `wachta.*` otherwise.
+//! Names follow the semantic conventions if those define one, and are `wachta.*` otherwise.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use sha2::{Digest as _, Sha256};
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::Scenario;
 
-/// The version of the semantic conventions that attributes follow.
+/// Version of the semantic conventions that the attributes follow.
 pub(super) use opentelemetry_semantic_conventions::SCHEMA_URL;
 
-/// The value of `service.name`, unless the configuration has another one.
+/// Default value of `service.name`.
 const SERVICE: &str = "wachta";
 
-/// A list of attributes.
+/// List of attributes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Attributes(pub(super) Vec<KeyValue>);
 
@@ -37,7 +37,7 @@ impl Attributes {
         self.put(key, any_value::Value::DoubleValue(value));
     }
 
-    /// A boolean attribute; what is false is left out.
+    /// Adds a boolean attribute if it is true.
     pub(super) fn flag(&mut self, key: &str, value: bool) {
         if value {
             self.put(key, any_value::Value::BoolValue(true));
@@ -49,12 +49,12 @@ impl Attributes {
     }
 }
 
-/// Text as the value of an attribute or the body of a record.
+/// Creates a text value for an attribute or for the body of a record.
 pub(super) fn text(value: String) -> AnyValue {
     AnyValue { value: Some(any_value::Value::StringValue(value)) }
 }
 
-/// Who the telemetry is from: this agent. What the configuration has under `resource` goes before.
+/// Returns the resource that describes this agent. Attributes configured under `resource` override its own.
 pub(super) fn resource(location: &str, further: &BTreeMap<String, String>) -> Resource {
     let own = [
         (semconv::SERVICE_NAME, SERVICE),
@@ -70,7 +70,7 @@ pub(super) fn resource(location: &str, further: &BTreeMap<String, String>) -> Re
     Resource { attributes: attributes.0, ..Resource::default() }
 }
 
-/// What spans and records are made by.
+/// Returns the instrumentation scope of spans and records.
 pub(super) fn scope() -> InstrumentationScope {
     InstrumentationScope {
         name: "wachta".into(),
@@ -79,7 +79,7 @@ pub(super) fn scope() -> InstrumentationScope {
     }
 }
 
-/// What is known of a run: the attributes of its span and of its log record.
+/// Returns the attributes of a run, for its span and its log record.
 pub(super) fn of_run(outcome: &Outcome, scenario: Option<&Scenario>) -> Attributes {
     let mut all = Attributes::default();
     all.text("wachta.run.id", outcome.run.to_string());
@@ -117,29 +117,29 @@ pub(super) fn of_run(outcome: &Outcome, scenario: Option<&Scenario>) -> Attribut
     all
 }
 
-/// The trace id of a run: the 16 bytes of its id.
+/// Returns the trace id of a run: the 16 bytes of its id.
 pub(super) fn trace_id(run: RunId) -> Vec<u8> {
     run.0.as_bytes().to_vec()
 }
 
-/// The id of a span that the outcome has none for. The same part of the same run always has the same one, so that what
-/// is sent again is recognised.
+/// Derives a span id for a part of a run to which the outcome assigns none. The id of the same part is always the same,
+/// so that a repeated span is recognizable.
 pub(super) fn derived_span_id(run: RunId, part: &str) -> [u8; 8] {
     let digest = Sha256::new().chain_update(run.0.as_bytes()).chain_update(part.as_bytes()).finalize();
     let mut id = [0; 8];
     id.copy_from_slice(&digest[..8]);
-    // All zeros is no id.
+    // An id of zeros is not valid.
     id[7] |= u8::from(id == [0; 8]);
     id
 }
 
-/// Nanoseconds since 1970.
+/// Returns the nanoseconds since 1970.
 pub(super) fn nanos(at: DateTime<Utc>) -> u64 {
     at.timestamp_nanos_opt().and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or_default()
 }
 
-/// The time that is `offset` after another one, in nanoseconds. The offset counts as it is stored, rounded to microseconds:
-/// so a span has the same times when it is sent again after a restart.
+/// Returns the time that is `offset` after another one, in nanoseconds. The offset is rounded to microseconds like in
+/// the store, so that a span has the same times if it is sent again after a restart.
 pub(super) fn after(start: u64, offset: Duration) -> u64 {
     let stored = Duration::try_from_secs_f64((offset.as_secs_f64() * 1e6).round() / 1e6).unwrap_or(offset);
     start.saturating_add(u64::try_from(stored.as_nanos()).unwrap_or(u64::MAX))

@@ -1,4 +1,4 @@
-//! `otlp:` of the agent configuration.
+//! Section `otlp:` of the agent configuration.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,36 +15,36 @@ use crate::scenario::tree::Node;
 use crate::sink::http::{Headers, read_headers};
 use crate::sink::{Context, HttpSettings, Sink};
 
-/// How long a batch may take when nothing else is said.
+/// Default timeout of a batch.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest time that a batch may be given.
+/// Maximum configurable timeout of a batch.
 const MAX_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Headers that belong to the protocol.
+/// Headers reserved for the protocol.
 const RESERVED: [HeaderName; 6] = [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING, TE, HOST];
 
-/// A receiver of OTLP, and what it is sent.
+/// OTLP receiver and the telemetry sent to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The base URL, below which the paths of the protocol are.
+    /// Base URL, to which the paths of the protocol are appended.
     pub endpoint: Url,
-    /// How the receiver is spoken to.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// What is sent.
+    /// Signals to send.
     pub signals: Vec<Signal>,
-    /// Headers of every request, in gRPC its metadata.
+    /// Headers of every request; metadata in gRPC.
     pub headers: Headers,
-    /// A PEM file with roots that are trusted besides the system's.
+    /// PEM file with root certificates trusted in addition to those of the system.
     pub ca: Option<PathBuf>,
     /// Whether requests are compressed.
     pub is_compressed: bool,
-    /// How long a batch may take to be sent.
+    /// Timeout of sending a batch.
     pub timeout: Duration,
-    /// Attributes of the resource, besides those that it has anyway.
+    /// Attributes of the resource, in addition to the built-in ones.
     pub resource: BTreeMap<String, String>,
 }
 
-/// How OTLP is carried.
+/// Transport protocol of OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// Protobuf in the bodies of HTTP requests.
@@ -53,19 +53,19 @@ pub enum Protocol {
     Grpc,
 }
 
-/// A kind of telemetry.
+/// Kind of telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// A trace of each run.
+    /// One trace per run.
     Traces,
-    /// A log record of each run.
+    /// One log record per run.
     Logs,
 }
 
 impl Signal {
     const ALL: [Self; 2] = [Self::Traces, Self::Logs];
 
-    /// Its name in the configuration, and in the path of its requests.
+    /// Returns the name used in the configuration and in the path of requests.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Traces => "traces",
@@ -75,7 +75,7 @@ impl Signal {
 }
 
 impl Config {
-    /// The keys of `otlp:`.
+    /// Keys of `otlp:`.
     pub const KEYS: &[Key] = &[
         Key {
             name: "endpoint",
@@ -163,7 +163,7 @@ impl Config {
         })
     }
 
-    /// Where it is sent to.
+    /// Describes the destination.
     pub fn describe(&self) -> String {
         let protocol = match self.protocol {
             Protocol::Http => "HTTP",
@@ -173,16 +173,17 @@ impl Config {
         format!("{} by {protocol} to {}", signals.join(" and "), self.endpoint)
     }
 
-    /// Whether traces are exported: then requests of scenarios carry a `traceparent` unless they say otherwise.
+    /// Returns whether traces are exported. In that case, requests of scenarios carry a `traceparent` header by
+    /// default.
     pub fn exports_traces(&self) -> bool {
         self.signals.contains(&Signal::Traces)
     }
 
-    /// Makes the sink.
+    /// Creates the sink.
     ///
     /// # Errors
     ///
-    /// When the file with roots cannot be read or has none.
+    /// The file with root certificates cannot be read or contains none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
         let is_grpc = self.protocol == Protocol::Grpc;
         let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), only_http2: is_grpc })?;

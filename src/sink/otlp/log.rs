@@ -1,4 +1,4 @@
-//! The log record of a run: one line for people, with what the run's span says. Pure.
+//! Log record of a run: one readable line with the attributes of the run's span. Pure.
 
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 
@@ -8,10 +8,10 @@ use crate::outcome::{Outcome, Verdict};
 use crate::scenario::Pretty;
 use crate::sink::Finished;
 
-/// The name of the event.
+/// Name of the event.
 pub(super) const EVENT: &str = "wachta.run";
 
-/// The record of a run, at its end. It has no id of its own: the span id is the run's.
+/// Returns the log record of a run, at the time of its end. It has no separate id; its span id is that of the run.
 pub(super) fn record(finished: &Finished) -> LogRecord {
     let outcome = &*finished.outcome;
     let (severity, name) = match outcome.verdict {
@@ -34,7 +34,7 @@ pub(super) fn record(finished: &Finished) -> LogRecord {
     }
 }
 
-/// `shop-checkout failed after 2.1s: …`
+/// Formats the line, such as `shop-checkout failed after 2.1s: …`.
 fn line(outcome: &Outcome) -> String {
     let head = format!("{} {} after {}", outcome.scenario, outcome.verdict.as_str(), Pretty(outcome.duration));
     match &outcome.message {

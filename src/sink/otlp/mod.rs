@@ -1,10 +1,11 @@
-//! Runs as traces and log records of OpenTelemetry, sent by OTLP (<https://opentelemetry.io/docs/specs/otlp/>).
+//! Runs as OpenTelemetry traces and log records, sent by OTLP (<https://opentelemetry.io/docs/specs/otlp/>).
 //!
-//! What a run becomes is pure ([`trace`], [`log`]), and what an answer means ([`answer`]). Spans have the same ids
-//! whenever they are sent, so that one that comes twice is recognised. The messages are those of `opentelemetry-proto`.
-//! Deliberately absent: the SDK. It makes spans as they happen, with ids and times of its own, and has a queue, batches and
-//! retries that give up; here runs lie in the past, their ids went out in `traceparent`, and the driver of all sinks keeps
-//! what is not delivered. Metrics are not sent: Prometheus has them.
+//! The conversion of a run ([`trace`], [`log`]) and the interpretation of a response ([`answer`]) are pure. Spans
+//! always have the same ids, so that a duplicate is recognizable. The message types come from `opentelemetry-proto`.
+//! The SDK is deliberately not used: it creates spans in real time with generated ids and times, and has a queue,
+//! batches and a limited number of retries, whereas runs are exported afterwards, their ids have been sent in
+//! `traceparent` headers, and the driver of all sinks stores undelivered events. Metrics are not sent because
+//! Prometheus collects them.
 
 mod answer;
 mod attributes;
@@ -32,26 +33,26 @@ use answer::Export;
 use attributes::SCHEMA_URL;
 use transport::Transport;
 
-/// The most spans of a request.
+/// Maximum number of spans in a request.
 const MAX_SPANS: usize = 2_000;
-/// The most bytes of a batch, roughly; receivers of gRPC refuse messages above 4 MiB by default.
+/// Approximate maximum size of a batch, in bytes; gRPC receivers reject messages above 4 MiB by default.
 const MAX_BYTES: usize = 1 << 20;
-/// What a span takes, in bytes, roughly.
+/// Approximate size of a span, in bytes.
 const SPAN_BYTES: usize = 500;
-/// How long the first run of a batch waits for others.
+/// Maximum delay of the first run of a batch while waiting for more.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// How many runs are remembered of which the receiver has the trace and not yet the log record.
+/// Maximum number of runs to track whose trace was sent but not their log record.
 const MAX_HALF_SENT: usize = 20_000;
 
-/// The sink.
+/// OTLP sink.
 struct Otlp {
     config: Config,
     resource: Resource,
     transport: Transport,
-    /// Runs whose spans were answered, by their numbers, with the reason where they were refused: only their log records
-    /// are sent again.
+    /// Runs whose spans received a response, by their sequence numbers, with the reason if they were rejected: only
+    /// their log records are sent again.
     traced: HashMap<u64, Option<String>>,
-    /// What each signal was warned of last, so that it is logged once.
+    /// Last warning per signal, so that it is logged once.
     warned: BTreeMap<&'static str, String>,
 }
 
@@ -61,12 +62,12 @@ impl Otlp {
         Self { config, resource, transport, traced: HashMap::new(), warned: BTreeMap::new() }
     }
 
-    /// Sends the spans or records of a batch. Gives for the runs that the receiver refuses why it does; an error ends the
-    /// batch.
+    /// Sends the spans or records of a batch. Returns the reasons for the runs rejected by the receiver. An error ends
+    /// the batch.
     async fn send_signal(&mut self, signal: Signal, batch: &[Event]) -> Result<BTreeMap<usize, String>, Sent> {
         let wanted: Vec<usize> = (0..batch.len())
             .filter(|index| signal == Signal::Logs || !self.traced.contains_key(&batch[*index].seq()))
-            // Incidents are not shown.
+            // Incidents are not exported.
             .filter(|index| batch[*index].finished().is_some())
             .collect();
         if wanted.is_empty() {
@@ -82,7 +83,8 @@ impl Otlp {
                 }
                 Export::Rejected { count, reason } => {
                     let reason = format!("{}: {count} of {rows} rejected: {reason}", signal.as_str());
-                    // Which ones it does not say. Where they may be of one run and not of another, halves will show.
+                    // The receiver does not identify the rejected ones. If several runs may be affected, splitting the
+                    // batch will identify them.
                     if wanted.len() > 1 && count < rows as u64 {
                         return Err(Sent::Refused(reason));
                     }
@@ -100,7 +102,8 @@ impl Otlp {
         Ok(refused)
     }
 
-    /// The requests for a batch, encoded, each with the number of its rows. One, unless a single run has very many spans.
+    /// Encodes the requests for a batch, each with the number of its rows. It is a single one unless a run has very
+    /// many spans.
     fn messages(&self, signal: Signal, batch: &[Event], wanted: &[usize]) -> Vec<(usize, Vec<u8>)> {
         let finished = wanted.iter().filter_map(|index| batch[*index].finished());
         match signal {
@@ -146,7 +149,7 @@ impl Otlp {
         }
     }
 
-    /// Logs what the receiver warns of, once.
+    /// Logs a warning of the receiver once.
     fn warn(&mut self, signal: Signal, warning: Option<String>) {
         let Some(warning) = warning else { return };
         if self.warned.get(signal.as_str()) != Some(&warning) {
@@ -156,9 +159,9 @@ impl Otlp {
     }
 }
 
-/// How many spans a run becomes at most.
+/// Returns the maximum number of spans of a run.
 fn spans_of(outcome: &Outcome) -> usize {
-    // A request has a span, and each of its phases.
+    // Each request and each of its phases has a span.
     let of_requests = |step: &crate::outcome::StepResult| 6 * step.requests().count();
     1 + outcome.steps.iter().map(|step| 1 + of_requests(step)).sum::<usize>()
 }

@@ -1,8 +1,8 @@
-//! The trace of a run: its spans as the outcome has them. Pure.
+//! Trace of a run: its spans, according to the outcome. Pure.
 //!
-//! The run is the root, a step is below its group, a request below its step, a phase below its request. The run's id is
-//! the trace id. Steps and requests have the span ids that went out in `traceparent`; those of the run and of phases are
-//! derived. A span never leaves the times of the span above it.
+//! The run is the root, a step is a child of its group, a request of its step, a phase of its request. The trace id is
+//! the id of the run. Steps and requests have the span ids sent in `traceparent` headers; those of the run and of
+//! phases are derived. A span is always within the time range of its parent.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use super::attributes::{Attributes, after, derived_span_id, nanos, of_run, trace
 use crate::outcome::{Hop, Outcome, PageResult, RunId, StepResult, StepStatus, Verdict};
 use crate::sink::Finished;
 
-/// The W3C flag of a trace that is recorded.
+/// W3C trace flag of a sampled trace.
 const SAMPLED: u32 = 1;
 
-/// Methods that the semantic conventions name.
+/// Methods defined by the semantic conventions.
 const METHODS: [&str; 10] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"];
 
-/// The span of a run.
+/// Returns the span id of a run.
 pub(super) fn root_id(run: RunId) -> [u8; 8] {
     derived_span_id(run, "run")
 }
 
-/// The spans of a run: its own first, every other one after the span above it.
+/// Returns the spans of a run. The span of the run comes first, and every other one follows its parent.
 pub(super) fn spans(finished: &Finished) -> Vec<Span> {
     let outcome = &*finished.outcome;
     let start = nanos(outcome.started_at);
@@ -39,7 +39,7 @@ pub(super) fn spans(finished: &Finished) -> Vec<Span> {
         status: Some(of_verdict(outcome)),
         ..span(outcome.run, root, None, attributes)
     }];
-    // The steps whose groups are open, outermost first.
+    // Steps whose groups are open, from the outermost inward.
     let mut open: Vec<Frame> = Vec::new();
     for (index, step) in outcome.steps.iter().enumerate() {
         open.truncate(step.depth.into());
@@ -68,7 +68,7 @@ pub(super) fn spans(finished: &Finished) -> Vec<Span> {
     spans
 }
 
-/// Where a span is in time, and its id.
+/// Id and time range of a span.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     id: [u8; 8],
@@ -77,14 +77,15 @@ struct Frame {
 }
 
 impl Frame {
-    /// A span below this one, cut to its times.
+    /// Creates a child span, limited to the time range of this one.
     fn within(self, id: [u8; 8], start: u64, end: u64) -> Self {
         let start = start.clamp(self.start, self.end);
         Self { id, start, end: end.clamp(start, self.end) }
     }
 }
 
-/// A request of a step, with its phases. `number` is its place among those of the step, and among those of its try.
+/// Creates the spans of a request and its phases. `number` is its position among those of the step, and among those of
+/// its attempt.
 fn request(
     run: RunId,
     step: &StepResult,
@@ -120,7 +121,7 @@ fn request(
     }
 }
 
-/// What the phases of a request are derived from.
+/// Returns the key from which the ids of a request's phases are derived.
 fn hop_key<'a>(hop: &'a Hop, part: &'a str) -> &'a str {
     if hop.span_id.is_empty() { part } else { &hop.span_id }
 }
@@ -139,14 +140,15 @@ fn span(run: RunId, frame: Frame, above: Option<Frame>, attributes: Attributes) 
     }
 }
 
-/// A span id that is written out; none where it is not one.
+/// Parses a hexadecimal span id. Returns `None` if it is not valid.
 fn hexadecimal(text: &str) -> Option<[u8; 8]> {
     let is_plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let id = u64::from_str_radix(text, 16).ok().filter(|id| is_plain && *id != 0)?;
     Some(id.to_be_bytes())
 }
 
-/// Failed is an error with the message. What is degraded did work, and a run that tested nothing says nothing.
+/// Returns the span status of a verdict: failed is an error with the message, degraded is success, and unknown leaves
+/// the status unset.
 fn of_verdict(outcome: &Outcome) -> Status {
     match outcome.verdict {
         Verdict::Passed | Verdict::Degraded => Status { code: StatusCode::Ok.into(), ..Status::default() },
@@ -230,7 +232,7 @@ fn of_page(page: &PageResult, all: &mut Attributes) {
     }
 }
 
-/// The attributes of a request, and what kind of error it ended with. A status that the step expected is none.
+/// Returns the attributes of a request, and the error type if it failed. A status expected by the step is not an error.
 fn of_request(step: &StepResult, hop: &Hop, resend: usize) -> (Attributes, Option<String>) {
     let mut all = Attributes::default();
     all.text("wachta.span", "request");

@@ -1,8 +1,8 @@
-//! Sends one request of OTLP and reads its answer: over HTTP, or as a unary call of gRPC.
+//! Transport of an OTLP request and its response, over HTTP or as a unary gRPC call.
 //!
-//! Both go by the same HTTP client. A unary call is a POST over HTTP/2 whose message has a frame of five bytes ahead and
-//! whose status comes in the trailers
-//! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>), so that no other stack is needed for it.
+//! Both use the same HTTP client. A unary call is a POST over HTTP/2 whose message is preceded by a frame of five bytes
+//! and whose status is in the trailers (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>), so that no
+//! gRPC library is needed.
 
 use std::io::Write as _;
 
@@ -21,15 +21,15 @@ use super::config::{Config, Protocol, Signal};
 use crate::bounded::answer::{retry_after, root};
 use crate::sink::http::{Headers, header_map};
 
-/// The most bytes of an answer that are read.
+/// Maximum size of a response, in bytes.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// Metadata in gRPC may have padding or none.
+/// Decoder for gRPC metadata, which may have padding or not.
 const METADATA: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The way to a receiver.
+/// Connection to a receiver.
 pub(super) struct Transport {
     endpoint: Url,
     protocol: Protocol,
@@ -49,7 +49,7 @@ impl Transport {
         }
     }
 
-    /// Sends a message that was encoded.
+    /// Sends an encoded message.
     pub(super) async fn export(&self, signal: Signal, message: Vec<u8>) -> Export {
         match self.exchange(signal, message).await {
             Ok(export) => export,
@@ -93,7 +93,7 @@ impl Transport {
                 },
             )),
             Protocol::Grpc => {
-                // A receiver that fails at once sends its status in the head.
+                // A receiver that fails immediately sends its status in the headers.
                 let trailers = body.trailers().cloned().unwrap_or_default();
                 let ends = if trailers.contains_key("grpc-status") { &trailers } else { &head };
                 let message = text(ends, "grpc-message").unwrap_or_default();
@@ -132,7 +132,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory takes what is written to it")
 }
 
-/// A message of gRPC in its frame.
+/// Adds the gRPC frame to a message.
 fn frame(message: &[u8], is_compressed: bool) -> Vec<u8> {
     let mut frame = Vec::with_capacity(5 + message.len());
     frame.push(u8::from(is_compressed));
@@ -141,7 +141,7 @@ fn frame(message: &[u8], is_compressed: bool) -> Vec<u8> {
     frame
 }
 
-/// The message in a frame of gRPC that is not compressed, which nobody was asked for.
+/// Returns the message in an uncompressed gRPC frame. Receivers do not compress responses without being asked to.
 fn unframed(frame: &[u8]) -> Option<&[u8]> {
     let (&[compressed, a, b, c, d], message) = frame.split_first_chunk()?;
     (compressed == 0 && u32::from_be_bytes([a, b, c, d]) as usize == message.len()).then_some(message)

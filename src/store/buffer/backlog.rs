@@ -1,7 +1,7 @@
-//! What was accepted and is not written yet. Pure: rows in, batches out, within stated bounds.
+//! Accepted data that is not yet written. Pure: rows in, batches out, within stated limits.
 //!
-//! Rows of one kind that replace each other (the state of a subject, an incident) are held once, the newest; lists keep
-//! their order.
+//! Rows that replace each other (the state of a subject, an incident) are held once, in their newest version; lists
+//! keep their order.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
-use crate::incident::{Change, Decision, Incident, Notice, Subject};
+use crate::incident::{Change, Decision, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId};
 use crate::store::{AttemptChange, Batch, Beat, Identity, Intent, MemoChange};
 
-/// How many bytes of outcomes wait at most, by [`Outcome::approximate_bytes`].
+/// Maximum total size of waiting outcomes in bytes, by [`Outcome::approximate_bytes`].
 pub(super) const MAX_OUTCOME_BYTES: usize = 128 << 20;
-/// How many decisions wait at most: they explain what happened, and nothing depends on them.
+/// Maximum number of waiting decisions. They only explain events, and nothing depends on them.
 pub(super) const MAX_DECISIONS: usize = 50_000;
-/// How many changes of incidents wait at most; sinks have the newest in memory as well.
+/// Maximum number of waiting changes of incidents. Sinks have the newest in memory as well.
 pub(super) const MAX_CHANGES: usize = 20_000;
 
 /// Rows that wait to be written.
@@ -32,17 +32,17 @@ pub(super) struct Backlog {
     pub(super) incidents: BTreeMap<String, Incident>,
     pub(super) changes: VecDeque<Arc<Change>>,
     pub(super) decisions: VecDeque<Decision>,
-    pub(super) notices: VecDeque<Notice>,
+    pub(super) notifications: VecDeque<Notification>,
     pub(super) attempts: VecDeque<(String, AttemptChange, DateTime<Utc>)>,
     memos: BTreeMap<(String, String), MemoChange>,
-    /// By name, and whether it is the end of some work.
+    /// Check-ins by name, and whether the check-in is the end of a job.
     check_ins: BTreeMap<(String, bool), (Beat, DateTime<Utc>)>,
     positions: BTreeMap<String, Option<u64>>,
     identity: Option<Identity>,
 }
 
 impl Backlog {
-    /// Whether nothing waits.
+    /// Returns whether there are no waiting rows.
     pub(super) fn is_empty(&self) -> bool {
         self.intents.is_empty()
             && self.withdrawn.is_empty()
@@ -52,7 +52,7 @@ impl Backlog {
             && self.incidents.is_empty()
             && self.changes.is_empty()
             && self.decisions.is_empty()
-            && self.notices.is_empty()
+            && self.notifications.is_empty()
             && self.attempts.is_empty()
             && self.memos.is_empty()
             && self.check_ins.is_empty()
@@ -60,7 +60,8 @@ impl Backlog {
             && self.identity.is_none()
     }
 
-    /// Adds what is newer than all that waits. Returns how many outcomes had to go, the oldest first.
+    /// Adds a batch that is newer than all waiting rows. Returns the number of outcomes that were dropped, oldest
+    /// first.
     pub(super) fn absorb(&mut self, batch: Batch) -> u64 {
         for run in batch.outcomes.iter().map(|outcome| &outcome.run).chain(&batch.withdrawn) {
             self.intents.remove(run);
@@ -74,7 +75,7 @@ impl Backlog {
         self.incidents.extend(batch.incidents.into_iter().map(|incident| (incident.dedup_key(), incident)));
         self.changes.extend(batch.changes);
         self.decisions.extend(batch.decisions);
-        self.notices.extend(batch.notices);
+        self.notifications.extend(batch.notifications);
         self.attempts.extend(batch.attempts);
         self.memos.extend(batch.memos.into_iter().map(|memo| ((memo.receiver.clone(), memo.key.clone()), memo)));
         for (name, beat, at) in batch.check_ins {
@@ -85,7 +86,8 @@ impl Backlog {
         self.shed()
     }
 
-    /// Puts back what was taken and not written: it is older than all that waits. Returns how many outcomes had to go.
+    /// Puts back a batch that was taken but not written, and is therefore older than all waiting rows. Returns the
+    /// number of outcomes that were dropped.
     pub(super) fn put_back(&mut self, batch: Batch) -> u64 {
         let over: HashSet<&RunId> =
             self.withdrawn.iter().chain(self.outcomes.iter().map(|outcome| &outcome.run)).collect();
@@ -107,7 +109,7 @@ impl Backlog {
         }
         prepend(&mut self.changes, batch.changes);
         prepend(&mut self.decisions, batch.decisions);
-        prepend(&mut self.notices, batch.notices);
+        prepend(&mut self.notifications, batch.notifications);
         prepend(&mut self.attempts, batch.attempts);
         for memo in batch.memos {
             self.memos.entry((memo.receiver.clone(), memo.key.clone())).or_insert(memo);
@@ -122,12 +124,12 @@ impl Backlog {
         self.shed()
     }
 
-    /// The entries of alerting that wait.
+    /// Returns the waiting entries of alerting.
     pub(super) fn memory(&self) -> impl Iterator<Item = (&String, &Option<Json>)> {
         self.memory.iter()
     }
 
-    /// Keeps the bounds.
+    /// Enforces the limits.
     fn shed(&mut self) -> u64 {
         let mut shed = 0;
         while self.bytes > MAX_OUTCOME_BYTES
@@ -143,8 +145,8 @@ impl Backlog {
         shed
     }
 
-    /// Takes what is to be written next: the state of alerting and the outbox first, so that a crash between two commits
-    /// loses history at most; of each other kind so many rows.
+    /// Takes the rows to write next. The state of alerting and the outbox are taken completely, so that a crash between
+    /// two commits can only lose history; of each other kind, up to `rows` rows are taken.
     pub(super) fn take(&mut self, rows: usize) -> Batch {
         let outcomes: Vec<_> = self.outcomes.drain(..rows.min(self.outcomes.len())).collect();
         self.bytes -= outcomes.iter().map(|outcome| outcome.approximate_bytes()).sum::<usize>();
@@ -157,7 +159,7 @@ impl Backlog {
             incidents: std::mem::take(&mut self.incidents).into_values().collect(),
             changes: std::mem::take(&mut self.changes).into(),
             decisions: self.decisions.drain(..rows.min(self.decisions.len())).collect(),
-            notices: std::mem::take(&mut self.notices).into(),
+            notifications: std::mem::take(&mut self.notifications).into(),
             attempts: std::mem::take(&mut self.attempts).into(),
             memos: std::mem::take(&mut self.memos).into_values().collect(),
             check_ins: std::mem::take(&mut self.check_ins)
@@ -177,7 +179,8 @@ fn prepend<T>(to: &mut VecDeque<T>, older: Vec<T>) {
     }
 }
 
-/// Halves a batch; `None` for a single row. What of two halves belongs together still holds one after the other.
+/// Splits a batch into halves, or returns `None` for a single row. Related rows remain valid if the halves are written
+/// in this order.
 pub(super) fn halve(batch: &Batch) -> Option<(Batch, Batch)> {
     let (mut first, mut second) = (Batch::default(), Batch::default());
     let total = rows(batch);
@@ -193,15 +196,15 @@ pub(super) fn halve(batch: &Batch) -> Option<(Batch, Batch)> {
             left -= at;
         )*};
     }
-    share!(intents withdrawn watches memory incidents changes notices attempts memos check_ins decisions outcomes);
+    share!(intents withdrawn watches memory incidents changes notifications attempts memos check_ins decisions outcomes);
     let _ = left;
-    // The database takes every position.
+    // The database never rejects a position.
     first.positions.clone_from(&batch.positions);
     second.identity.clone_from(&batch.identity);
     Some((first, second))
 }
 
-/// How many rows a batch has.
+/// Returns the number of rows of a batch.
 pub(super) fn rows(batch: &Batch) -> usize {
     batch.intents.len()
         + batch.withdrawn.len()
@@ -211,14 +214,14 @@ pub(super) fn rows(batch: &Batch) -> usize {
         + batch.incidents.len()
         + batch.changes.len()
         + batch.decisions.len()
-        + batch.notices.len()
+        + batch.notifications.len()
         + batch.attempts.len()
         + batch.memos.len()
         + batch.check_ins.len()
         + usize::from(batch.identity.is_some())
 }
 
-/// Names the only row of a batch, for the log.
+/// Describes the only row of a batch, for the log.
 pub(super) fn name(batch: &Batch) -> String {
     if let Some(intent) = batch.intents.first() {
         format!("the plan of run {}", intent.run)
@@ -236,10 +239,10 @@ pub(super) fn name(batch: &Batch) -> String {
         format!("a change of the incident {}", change.incident.dedup_key())
     } else if let Some(decision) = batch.decisions.first() {
         format!("a decision about `{}`", decision.subject)
-    } else if let Some(notice) = batch.notices.first() {
-        format!("the notice {}", notice.id)
-    } else if let Some((notice, ..)) = batch.attempts.first() {
-        format!("an attempt to deliver {notice}")
+    } else if let Some(notification) = batch.notifications.first() {
+        format!("the notification {}", notification.id)
+    } else if let Some((notification, ..)) = batch.attempts.first() {
+        format!("an attempt to deliver {notification}")
     } else if let Some(memo) = batch.memos.first() {
         format!("the state of receiver `{}` for {}", memo.receiver, memo.key)
     } else if let Some((name, ..)) = batch.check_ins.first() {

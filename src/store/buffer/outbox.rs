@@ -1,42 +1,41 @@
-//! What deliveries and heartbeats need at hand, in memory: queued notices, what is kept for receivers, check-ins, and the
-//! positions of sinks. The
-//! store holds a copy of it, so a store that is away holds up no delivery.
+//! Data that deliveries and heartbeats keep in memory: queued notifications, receiver states, check-ins, and the
+//! positions of sinks. The store holds a copy of it, so that an unavailable store does not delay deliveries.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
-use crate::incident::{Event, Notice};
+use crate::incident::{Event, Notification};
 use crate::store::{
     AttemptChange, Batch, Beat, Delivery, Ended, Heard, MemoChange, UNDELIVERED, Uncertainty, WorkingSet, undelivered,
 };
 
-/// How many notices are queued at most. Rate limits and groups keep real agents far below; beyond it, the oldest notices
-/// that no attempt was made for give way, and the ends of what was delivered last of all.
+/// Maximum number of queued notifications. Rate limits and groups keep real agents far below. Beyond it, the oldest
+/// notifications without a delivery attempt are given up; resolutions of delivered incidents are given up last.
 pub(super) const MAX_QUEUED: usize = 20_000;
 
 #[derive(Debug)]
 struct Queued {
-    notice: Notice,
+    notification: Notification,
     uncertainty: Uncertainty,
 }
 
 /// The working set.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// By receiver, in the order in which they were queued.
+    /// Queued notifications by receiver, in the order of queuing.
     queued: HashMap<String, BTreeMap<u64, Queued>>,
     places: HashMap<String, (String, u64)>,
     next: u64,
     memos: BTreeMap<(String, String), (Json, DateTime<Utc>)>,
     check_ins: HashMap<String, Heard>,
-    /// By sink.
+    /// Positions by sink.
     positions: BTreeMap<String, u64>,
 }
 
 impl Outbox {
-    /// Takes over what a store holds.
+    /// Creates the outbox from the contents of a store.
     pub(super) fn new(set: WorkingSet) -> Self {
         let mut outbox = Self {
             memos: set.memos.into_iter().map(|(receiver, key, memo, at)| ((receiver, key), (memo, at))).collect(),
@@ -44,20 +43,20 @@ impl Outbox {
             positions: set.positions,
             ..Self::default()
         };
-        for (notice, uncertainty) in set.queued {
-            outbox.queue(notice, uncertainty);
+        for (notification, uncertainty) in set.queued {
+            outbox.queue(notification, uncertainty);
         }
         outbox
     }
 
-    fn queue(&mut self, notice: Notice, uncertainty: Uncertainty) {
-        if self.places.contains_key(&notice.id) {
+    fn queue(&mut self, notification: Notification, uncertainty: Uncertainty) {
+        if self.places.contains_key(&notification.id) {
             return;
         }
         self.next += 1;
-        self.places.insert(notice.id.clone(), (notice.receiver.clone(), self.next));
-        let of_receiver = self.queued.entry(notice.receiver.clone()).or_default();
-        of_receiver.insert(self.next, Queued { notice, uncertainty });
+        self.places.insert(notification.id.clone(), (notification.receiver.clone(), self.next));
+        let of_receiver = self.queued.entry(notification.receiver.clone()).or_default();
+        of_receiver.insert(self.next, Queued { notification, uncertainty });
     }
 
     fn remove(&mut self, id: &str) -> Option<Queued> {
@@ -70,10 +69,10 @@ impl Outbox {
         queued
     }
 
-    /// Applies a batch. Returns the changes that notices made which had to give way.
+    /// Applies a batch. Returns the changes for notifications that were given up.
     pub(super) fn apply(&mut self, batch: &Batch) -> Batch {
-        for notice in &batch.notices {
-            self.queue(notice.clone(), Uncertainty::None);
+        for notification in &batch.notifications {
+            self.queue(notification.clone(), Uncertainty::None);
         }
         for (id, change, _) in &batch.attempts {
             match change {
@@ -121,33 +120,36 @@ impl Outbox {
             return changes;
         }
         let untried = self.queued.values().flatten().filter(|(_, queued)| queued.uncertainty == Uncertainty::None);
-        // A receiver that was given an incident must not show it for ever.
-        let is_end = |notice: &Notice| {
-            let note = (notice.receiver.clone(), format!("{UNDELIVERED}{}", notice.key));
-            notice.event == Event::Resolved && !self.memos.contains_key(&note)
+        // A receiver that was notified of an incident must not show it forever.
+        let is_end = |notification: &Notification| {
+            let note = (notification.receiver.clone(), format!("{UNDELIVERED}{}", notification.key));
+            notification.event == Event::Resolved && !self.memos.contains_key(&note)
         };
-        let mut oldest: Vec<(bool, u64, String)> =
-            untried.map(|(place, queued)| (is_end(&queued.notice), *place, queued.notice.id.clone())).collect();
+        let mut oldest: Vec<(bool, u64, String)> = untried
+            .map(|(place, queued)| (is_end(&queued.notification), *place, queued.notification.id.clone()))
+            .collect();
         oldest.sort_unstable();
         for (_, _, id) in oldest.into_iter().take(excess) {
-            let Some(Queued { notice, .. }) = self.remove(&id) else { continue };
-            changes.memos.extend(undelivered(&notice, notice.owed_at));
-            let given_up = Delivery::Failed("given up: too many notices were queued".into());
-            changes.attempts.push((id, AttemptChange::Finished(given_up), notice.owed_at));
+            let Some(Queued { notification, .. }) = self.remove(&id) else { continue };
+            changes.memos.extend(undelivered(&notification, notification.queued_at));
+            let given_up = Delivery::Failed("given up: too many notifications were queued".into());
+            changes.attempts.push((id, AttemptChange::Finished(given_up), notification.queued_at));
         }
         self.apply_memos(&changes.memos);
         changes
     }
 
-    /// Returns the notices that are queued for a receiver, oldest first.
-    pub(super) fn owed(&self, receiver: &str, limit: u32) -> Vec<Notice> {
+    /// Returns the notifications queued for a receiver, oldest first.
+    pub(super) fn owed(&self, receiver: &str, limit: u32) -> Vec<Notification> {
         let of_receiver = self.queued.get(receiver).into_iter().flat_map(BTreeMap::values);
-        let notice =
-            |queued: &Queued| Notice { repeat: queued.uncertainty > Uncertainty::None, ..queued.notice.clone() };
-        of_receiver.take(limit as usize).map(notice).collect()
+        let notification = |queued: &Queued| Notification {
+            repeat: queued.uncertainty > Uncertainty::None,
+            ..queued.notification.clone()
+        };
+        of_receiver.take(limit as usize).map(notification).collect()
     }
 
-    /// Returns the receivers with queued notices.
+    /// Returns the receivers with queued notifications.
     pub(super) fn creditors(&self) -> Vec<String> {
         self.queued.keys().cloned().collect()
     }
@@ -170,20 +172,24 @@ impl Outbox {
         self.positions.clone()
     }
 
-    /// Forgets what was kept for receivers before.
+    /// Removes the receiver states that were last changed before a time.
     pub(super) fn prune(&mut self, before: DateTime<Utc>) {
         self.memos.retain(|_, (_, at)| *at >= before);
     }
 
-    /// Returns all of it as rows, for a store that has none of it.
+    /// Returns all data as rows, for an empty store.
     pub(super) fn rows(&self) -> Batch {
         let mut queued: Vec<(&u64, &Queued)> = self.queued.values().flatten().collect();
         queued.sort_unstable_by_key(|(place, _)| **place);
         let mut batch = Batch::default();
         for (_, queued) in queued {
-            batch.notices.push(queued.notice.clone());
+            batch.notifications.push(queued.notification.clone());
             if queued.uncertainty > Uncertainty::None {
-                batch.attempts.push((queued.notice.id.clone(), AttemptChange::Started, queued.notice.owed_at));
+                batch.attempts.push((
+                    queued.notification.id.clone(),
+                    AttemptChange::Started,
+                    queued.notification.queued_at,
+                ));
             }
         }
         for ((receiver, key), (memo, at)) in &self.memos {
@@ -208,9 +214,12 @@ mod tests {
     use super::*;
     use crate::store::conformance::incident;
 
-    fn notice(opening: u64, event: Event) -> Notice {
+    fn notification(opening: u64, event: Event) -> Notification {
         let incident = incident("shop", opening, 0, None);
-        Notice { id: format!("{opening} {}", event.as_str()), ..Notice::new(&incident, event, "a", incident.opened_at) }
+        Notification {
+            id: format!("{opening} {}", event.as_str()),
+            ..Notification::new(&incident, event, "a", incident.opened_at)
+        }
     }
 
     #[test]
@@ -218,18 +227,19 @@ mod tests {
         let mut outbox = Outbox::default();
         let most = u64::try_from(MAX_QUEUED).unwrap();
         // An end of what was delivered, a beginning with its end, and as many others as there is room for.
-        let first = vec![notice(1, Event::Resolved), notice(2, Event::Opened), notice(2, Event::Resolved)];
-        let others = (3..most).map(|opening| notice(opening, Event::Opened));
-        let batch = Batch { notices: first.into_iter().chain(others).collect(), ..Batch::default() };
+        let first =
+            vec![notification(1, Event::Resolved), notification(2, Event::Opened), notification(2, Event::Resolved)];
+        let others = (3..most).map(|opening| notification(opening, Event::Opened));
+        let batch = Batch { notifications: first.into_iter().chain(others).collect(), ..Batch::default() };
         assert!(outbox.apply(&batch).is_empty(), "there is room");
-        let more = Batch { notices: vec![notice(most, Event::Opened)], ..Batch::default() };
+        let more = Batch { notifications: vec![notification(most, Event::Opened)], ..Batch::default() };
         let changes = outbox.apply(&more);
         let given_up: Vec<&str> = changes.attempts.iter().map(|(id, ..)| id.as_str()).collect();
         assert_eq!(given_up, ["2 opened"]);
         assert_eq!(outbox.memo("a", "undelivered/shop:2"), Some(Json::Bool(true)));
         assert_eq!(changes.memos.len(), 1);
         // The end of what gave way gives way as well, before what is newer.
-        let more = Batch { notices: vec![notice(most + 1, Event::Opened)], ..Batch::default() };
+        let more = Batch { notifications: vec![notification(most + 1, Event::Opened)], ..Batch::default() };
         let changes = outbox.apply(&more);
         assert_eq!((changes.attempts[0].0.as_str(), changes.memos.len()), ("2 resolved", 0));
         assert_eq!(outbox.owed("a", 1)[0].id, "1 resolved");

@@ -1,7 +1,7 @@
 //! Numbered outcomes and positions of sinks, read through the buffer.
 //!
-//! Outcomes are accepted in the order of their numbers, and a change of an incident before every outcome with a higher
-//! number. So whatever has a number up to that of the last outcome that was accepted and is neither here nor in the
+//! Outcomes are accepted in the order of their numbers, and a change of an incident is accepted before every outcome
+//! with a higher number. So any number up to that of the last accepted outcome that is neither in memory nor in the
 //! database is lost.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use super::{State, WriteBuffer};
 use crate::store::{Batch, Numbered, Positions, Recorded, Result};
 
-/// Returns what of a range of numbers is in memory: what waits, and what was written and may have to be written again.
+/// Returns the records of a range of numbers that are in memory: waiting ones, and written ones that may have to be
+/// written again.
 fn in_memory(state: &State, from: u64, to: u64) -> BTreeMap<u64, Recorded> {
     let written = || state.unverified.iter().chain(state.in_flight.iter());
     let outcomes = written().flat_map(|batch| &batch.outcomes).chain(&state.pending.outcomes);
@@ -24,7 +25,7 @@ fn in_memory(state: &State, from: u64, to: u64) -> BTreeMap<u64, Recorded> {
     outcomes.chain(changes).map(|record| (record.seq(), record)).collect()
 }
 
-/// Joins what is stored with what is in memory.
+/// Joins stored records with those in memory.
 pub(super) fn join(stored: Numbered, mut memory: BTreeMap<u64, Recorded>, from: u64, limit: u32) -> Numbered {
     memory.retain(|seq, _| *seq <= stored.through);
     memory.extend(stored.records.into_iter().map(|record| (record.seq(), record)));
@@ -42,7 +43,7 @@ pub(super) fn join(stored: Numbered, mut memory: BTreeMap<u64, Recorded>, from: 
 #[async_trait]
 impl Positions for WriteBuffer {
     async fn numbered(&self, from: u64, to: u64, limit: u32) -> Result<Numbered> {
-        // Memory is read first: what is written in between is then in both.
+        // Memory is read first: records written in between are then in both.
         let (memory, to) = {
             let state = self.shared.state();
             let to = to.min(state.last_seq);
@@ -51,7 +52,7 @@ impl Positions for WriteBuffer {
         if to < from {
             return Ok(Numbered { records: Vec::new(), through: from.saturating_sub(1) });
         }
-        // Numbers have no gaps: what follows the first one in memory needs no database.
+        // Numbers have no gaps, so that the records that follow the first one in memory do not require the database.
         let at_hand: Vec<_> =
             memory.values().zip(from..).take_while(|(record, seq)| record.seq() == *seq).take(limit as usize).collect();
         if let Some((_, through)) = at_hand.last() {

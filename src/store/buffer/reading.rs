@@ -1,5 +1,5 @@
-//! What is read through the buffer: the store's rows with those in front that are not written yet. While the store cannot
-//! be read, lists hold what is in memory, and everything else is an error.
+//! Reading through the buffer: the rows of the store, preceded by those that are not yet written. While the store
+//! cannot be read, lists contain the rows in memory, and everything else is an error.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
 use super::{State, WriteBuffer};
-use crate::incident::{Decision, Incident, Notice, Subject};
+use crate::incident::{Decision, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId};
 use crate::store::{
     AttemptChange, Batch, Beat, Beats, Database, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision,
-    MemoChange, NoticeState, Outbox, Recent, Result, Runs, StoreError, Tallies, Tally,
+    MemoChange, NotificationRecord, Outbox, Recent, Result, Runs, StoreError, Tallies, Tally,
 };
 
 impl WriteBuffer {
@@ -22,7 +22,7 @@ impl WriteBuffer {
         self.database().ok_or_else(|| StoreError::unavailable("it is being opened again"))
     }
 
-    /// Outcomes that are not written yet, newest first.
+    /// Returns the outcomes that are not yet written, newest first.
     fn waiting(&self, wanted: impl Fn(&Outcome) -> bool) -> Vec<Arc<Outcome>> {
         let state = self.shared.state();
         let in_flight = state.in_flight.iter().flat_map(|batch| batch.outcomes.iter());
@@ -33,7 +33,7 @@ impl WriteBuffer {
         waiting
     }
 
-    /// The newest waiting outcome of each scenario that fits, in place of the stored one where it is newer.
+    /// Replaces the stored outcome of each scenario by its newest matching waiting outcome, if this is newer.
     fn newest(&self, stored: Vec<Outcome>, wanted: impl Fn(&Outcome) -> bool) -> Vec<Outcome> {
         let mut newest: BTreeMap<_, Outcome> =
             stored.into_iter().map(|outcome| (outcome.scenario.clone(), outcome)).collect();
@@ -47,7 +47,7 @@ impl WriteBuffer {
     }
 }
 
-/// What a list has where the store cannot be read.
+/// Returns an empty list if the store cannot be read.
 fn or_none<T>(read: Result<Vec<T>>) -> Vec<T> {
     read.unwrap_or_else(|error| {
         tracing::debug!(%error, "the store cannot be read; only what is in memory is shown");
@@ -55,7 +55,7 @@ fn or_none<T>(read: Result<Vec<T>>) -> Vec<T> {
     })
 }
 
-/// Rows of one kind that wait, oldest first.
+/// Returns the waiting rows of one kind, oldest first.
 fn each<'s, T: 's>(
     state: &'s State,
     in_flight: impl Fn(&'s Batch) -> &'s [T],
@@ -130,7 +130,7 @@ impl History for WriteBuffer {
     }
 
     async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>> {
-        // What waits was counted by whoever asked when it was judged.
+        // Waiting outcomes were already counted by the caller when they were evaluated.
         self.at_hand()?.tallies(asked).await
     }
 
@@ -210,7 +210,7 @@ impl Incidents for WriteBuffer {
             all.filter(|decision| decision.subject == *subject).cloned().collect()
         };
         for decision in waiting {
-            match decisions.last_mut().filter(|last| last.decision.why == decision.why) {
+            match decisions.last_mut().filter(|last| last.decision.reason == decision.reason) {
                 Some(last) => {
                     last.count += 1;
                     last.decision = decision;
@@ -226,7 +226,7 @@ impl Incidents for WriteBuffer {
 
 #[async_trait]
 impl Outbox for WriteBuffer {
-    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notice>> {
+    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
         Ok(self.shared.state().outbox.owed(receiver, limit))
     }
 
@@ -234,32 +234,39 @@ impl Outbox for WriteBuffer {
         Ok(self.shared.state().outbox.creditors())
     }
 
-    async fn trying(&self, notice: &str) -> Result<()> {
-        let attempts = vec![(notice.to_owned(), AttemptChange::Started, Utc::now())];
+    async fn trying(&self, notification: &str) -> Result<()> {
+        let attempts = vec![(notification.to_owned(), AttemptChange::Started, Utc::now())];
         self.accept(Batch { attempts, ..Batch::default() }).await;
         Ok(())
     }
 
-    async fn delivered(&self, notice: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
-        let attempts = vec![(notice.to_owned(), AttemptChange::Finished(delivery.clone()), at)];
+    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
+        let attempts = vec![(notification.to_owned(), AttemptChange::Finished(delivery.clone()), at)];
         self.accept(Batch { attempts, ..Batch::default() }).await;
         Ok(())
     }
 
-    async fn notices(&self, incident: &str) -> Result<Vec<NoticeState>> {
-        let mut notices = match self.at_hand() {
-            Ok(database) => or_none(database.notices(incident).await),
+    async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>> {
+        let mut notifications = match self.at_hand() {
+            Ok(database) => or_none(database.notifications(incident).await),
             Err(error) => or_none(Err(error)),
         };
         let state = self.shared.state();
-        for notice in each(&state, |batch| &batch.notices, state.pending.notices.iter()) {
-            if notice.key == incident && notices.iter().all(|known| known.notice.id != notice.id) {
-                let queued = NoticeState { notice: notice.clone(), state: "owed".into(), done_at: None, problem: None };
-                notices.push(queued);
+        for notification in each(&state, |batch| &batch.notifications, state.pending.notifications.iter()) {
+            if notification.key == incident
+                && notifications.iter().all(|known| known.notification.id != notification.id)
+            {
+                let queued = NotificationRecord {
+                    notification: notification.clone(),
+                    state: "owed".into(),
+                    done_at: None,
+                    problem: None,
+                };
+                notifications.push(queued);
             }
         }
         for (id, change, at) in each(&state, |batch| &batch.attempts, state.pending.attempts.iter()) {
-            let Some(known) = notices.iter_mut().find(|known| known.notice.id == *id) else { continue };
+            let Some(known) = notifications.iter_mut().find(|known| known.notification.id == *id) else { continue };
             match change {
                 AttemptChange::Started => {}
                 AttemptChange::Finished(Delivery::Sent) => {
@@ -274,7 +281,7 @@ impl Outbox for WriteBuffer {
                 }
             }
         }
-        Ok(notices)
+        Ok(notifications)
     }
 
     async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
@@ -305,7 +312,7 @@ impl Beats for WriteBuffer {
 }
 
 impl Recent {
-    /// A run in few words.
+    /// Creates the summary of a run.
     fn of(outcome: &Outcome) -> Self {
         Self {
             run: outcome.run,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::incident::{Event, Incident, Notice, Subject};
+use crate::incident::{Event, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::Kind;
 use crate::store::{
@@ -107,7 +107,7 @@ fn batch(second: i64) -> Batch {
     Batch {
         watches: vec![(Subject("shop".into()), serde_json::json!({"second": second}))],
         memory: vec![(format!("group/{second}"), Some(serde_json::json!({})))],
-        notices: vec![Notice::new(&incident, Event::Opened, "a", at(second))],
+        notifications: vec![Notification::new(&incident, Event::Opened, "a", at(second))],
         incidents: vec![incident],
         outcomes: vec![outcome],
         ..Batch::default()
@@ -119,13 +119,13 @@ async fn stored(folder: &Folder) -> (usize, usize, usize, Option<serde_json::Val
     let store = Sqlite::open(&folder.url()).await.unwrap();
     let outcomes = store.recent(None, u32::MAX).await.unwrap().len();
     let incidents = store.incidents(u32::MAX).await.unwrap();
-    let mut notices = 0;
+    let mut notifications = 0;
     for incident in &incidents {
-        notices += store.notices(&incident.dedup_key()).await.unwrap().len();
+        notifications += store.notifications(&incident.dedup_key()).await.unwrap().len();
     }
     let watch = store.watches().await.unwrap().pop().map(|(_, body)| body["second"].clone());
     store.close().await;
-    (outcomes, notices, incidents.len(), watch)
+    (outcomes, notifications, incidents.len(), watch)
 }
 
 #[tokio::test]
@@ -189,10 +189,10 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
         bench.buffer.handed_over(1);
         bench.back().await;
         bench.close().await;
-        let (outcomes, notices, _, watch) = stored(&folder).await;
+        let (outcomes, notifications, _, watch) = stored(&folder).await;
         // What was seen by another connection before belongs to the file that is gone.
         assert!(outcomes >= 2 && watch == Some(3.into()), "{outcomes} {watch:?}");
-        assert!(notices >= 2, "{notices}");
+        assert!(notifications >= 2, "{notifications}");
         let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
         assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 3, "all that is queued");
         assert_eq!(bench.buffer.memo("a", "shop:1").await.unwrap(), Some("thread".into()));
@@ -316,7 +316,7 @@ async fn what_another_connection_does_not_see_is_written_again() {
     bench.buffer.accept(batch(1)).await;
     bench.buffer.flushed().await;
     let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
-    sqlx::raw_sql("UPDATE store SET last_commit = 0; DELETE FROM outcomes; DELETE FROM notices")
+    sqlx::raw_sql("UPDATE store SET last_commit = 0; DELETE FROM outcomes; DELETE FROM notifications")
         .execute(&other)
         .await
         .unwrap();
@@ -337,15 +337,15 @@ async fn an_unreadable_row_is_left_out() {
     bench.close().await;
     let other = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
     for spoil in [
-        "UPDATE notices SET body = '{\"id\": 7' WHERE seq = 1",
-        "UPDATE notices SET uncertain = 'x' WHERE seq = 2",
+        "UPDATE notifications SET body = '{\"id\": 7' WHERE seq = 1",
+        "UPDATE notifications SET uncertain = 'x' WHERE seq = 2",
         "UPDATE outcomes SET body = x'00ff' WHERE ended_at = (SELECT min(ended_at) FROM outcomes)",
         "UPDATE incidents SET body = 'null' WHERE id = 'shop:2'",
-        "INSERT INTO watches (subject, body) VALUES ('other', 'not json')",
-        "INSERT INTO memory (key, body) VALUES ('group/x', '[')",
-        "INSERT INTO beats (name, started_at, code) VALUES ('job', 'noon', 900)",
-        "INSERT INTO memos (receiver, key, kept_at, body) VALUES ('a', 'k', 0, '')",
-        "INSERT INTO intents (run, scenario, name, kind, location, due_at) VALUES ('no uuid', 's', 'n', '\"tcp\"', 'here', 0)",
+        "INSERT INTO alert_states (subject, body) VALUES ('other', 'not json')",
+        "INSERT INTO alerting_entries (key, body) VALUES ('group/x', '[')",
+        "INSERT INTO check_ins (name, started_at, code) VALUES ('job', 'noon', 900)",
+        "INSERT INTO receiver_states (receiver, key, kept_at, body) VALUES ('a', 'k', 0, '')",
+        "INSERT INTO planned_runs (run, scenario, name, kind, location, due_at) VALUES ('no uuid', 's', 'n', '\"tcp\"', 'here', 0)",
     ] {
         sqlx::raw_sql(sqlx::AssertSqlSafe(spoil)).execute(&other).await.unwrap_or_else(|e| panic!("{spoil}: {e}"));
     }
@@ -376,7 +376,7 @@ fn what_memory_cannot_hold_is_shed_and_counted() {
     assert_eq!(backlog.put_back(batch), 0);
     let decision = |n: u32| crate::incident::Decision {
         subject: Subject("shop".into()),
-        why: crate::incident::Why::Good,
+        reason: crate::incident::DecisionReason::Good,
         detail: n.to_string(),
         run: None,
         at: at(0),
@@ -406,14 +406,14 @@ fn what_is_put_back_is_older_than_what_waits() {
         watches: watch(1),
         intents: vec![intent(first), intent(over), intent(ended.run)],
         outcomes: vec![outcome(1), outcome(2)],
-        notices: batch(1).notices,
+        notifications: batch(1).notifications,
         ..Batch::default()
     };
     backlog.absorb(Batch {
         watches: watch(2),
         withdrawn: vec![over],
         outcomes: vec![ended, outcome(3)],
-        notices: batch(2).notices,
+        notifications: batch(2).notifications,
         ..Batch::default()
     });
     backlog.put_back(older);
@@ -423,7 +423,7 @@ fn what_is_put_back_is_older_than_what_waits() {
     assert_eq!(all.intents.iter().map(|intent| intent.run).collect::<Vec<_>>(), [first]);
     let seconds: Vec<i64> = all.outcomes.iter().map(|outcome| (outcome.ended_at - at(0)).num_seconds()).collect();
     assert_eq!(seconds, [1, 2, 0, 3]);
-    assert_eq!(all.notices.iter().map(|notice| notice.owed_at).collect::<Vec<_>>(), [at(1), at(2)]);
+    assert_eq!(all.notifications.iter().map(|notification| notification.queued_at).collect::<Vec<_>>(), [at(1), at(2)]);
     assert_eq!(all.outcomes.len(), 4);
 }
 
@@ -441,6 +441,25 @@ async fn outcomes_without_numbers_are_taken_along() {
     let none = buffer.numbered(1, 100, 10).await.unwrap();
     assert_eq!((none.records.len(), none.through), (0, 0));
     bench.close().await;
+}
+
+#[tokio::test]
+async fn a_damaged_store_of_a_former_version_is_taken_over() {
+    let (folder, former) = (Folder::new(), Folder::new());
+    let old = sqlx::SqlitePool::connect(&format!("{}?mode=rwc", former.url())).await.unwrap();
+    sqlx::raw_sql(include_str!("../../../tests/golden/store/v2.sql")).execute(&old).await.unwrap();
+    let queued: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM notifications WHERE state = 'owed'").fetch_one(&old).await.unwrap();
+    assert!(queued > 0);
+    old.close().await;
+    let store = Sqlite::open(&folder.url()).await.unwrap();
+    let opener = SqliteFile::new(&folder.url(), true);
+    let incomplete = opener.salvage(&former.file().display().to_string()).await.unwrap();
+    assert_eq!(incomplete, ["positions"], "that version had no other table less");
+    assert_eq!(store.owed("hook", 10).await.unwrap().len() as i64, queued);
+    assert_eq!(store.watches().await.unwrap().len(), 2);
+    assert!(crate::store::Beats::beats(&store, "job").await.unwrap().is_some());
+    store.close().await;
 }
 
 #[tokio::test]

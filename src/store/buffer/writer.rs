@@ -1,4 +1,4 @@
-//! The task that writes what the buffer holds.
+//! The task that writes the contents of the buffer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,30 +11,31 @@ use super::{RETRY_INTERVAL, STATE_TIMEOUT, Shared};
 use crate::store::buffer::backlog;
 use crate::store::{Batch, Database, Result, StoreError, StoreFault};
 
-/// How often what was written is looked at by another connection.
+/// Interval at which written data is verified through another connection.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(2);
-/// How often the pages that alerting goes on from are read anew, and for which part of the time at most.
+/// Interval at which the pages that alerting depends on are read again, and the maximum share of time for this, as a
+/// divisor.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 const CHECK_SHARE: u32 = 100;
-/// How many rows of one kind go into one commit at most, so that no commit holds the database for long.
+/// Maximum number of rows of one kind in a commit, so that no commit locks the database for long.
 const MAX_ROWS: usize = 2_000;
-/// How many rows of one kind a commit has at least after failures.
+/// Minimum number of rows of one kind in a commit after failures.
 const MIN_ROWS: usize = 16;
-/// After how many failures in a row the database is opened again.
+/// Number of consecutive failures after which the database is reopened.
 const REOPEN_AFTER: u32 = 4;
 
-/// Writes what a [`super::WriteBuffer`] accepted.
+/// Task that writes the data accepted by a [`super::WriteBuffer`].
 pub struct Writer {
     shared: Arc<Shared>,
-    /// The number of the last commit.
+    /// Number of the last commit.
     number: i64,
     verified_at: Instant,
-    /// When the pages are read anew.
+    /// Time of the next check of the pages.
     check_at: Instant,
     rows: usize,
     failures: u32,
     damaged: u32,
-    /// The database was opened to be read only, since it could not be written.
+    /// Whether the database was opened for reading only, because it could not be written.
     unwritable: bool,
 }
 
@@ -52,14 +53,14 @@ impl Writer {
         }
     }
 
-    /// Begins with a database that could only be read, and why.
+    /// Creates a writer for a database that can only be read, with the reason.
     pub(super) fn of_unwritable(shared: Arc<Shared>, error: &StoreError) -> Self {
         let mut writer = Self { unwritable: true, ..Self::new(shared) };
         writer.note_failure(error);
         writer
     }
 
-    /// Writes until it is stopped, and closes the database.
+    /// Writes until stopped, and closes the database.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let wait = self.turn().await;
@@ -75,7 +76,7 @@ impl Writer {
         }
     }
 
-    /// Does what there is to do, and returns how long to wait for more.
+    /// Processes all available work, and returns the time to wait for more.
     async fn turn(&mut self) -> Duration {
         loop {
             let step = self.step().await;
@@ -91,7 +92,7 @@ impl Writer {
         }
     }
 
-    /// Writes one batch, or verifies what was written. Returns whether there is more to do at once.
+    /// Writes one batch, or verifies written data. Returns whether there is more to do at once.
     async fn step(&mut self) -> Result<bool> {
         let database = self.ready().await?;
         if self.held().is_some() {
@@ -128,13 +129,13 @@ impl Writer {
         }
     }
 
-    /// How long nothing is written yet, because alerting has not handed over its state for a new file.
+    /// Returns the remaining time of the wait for alerting to store its state in a new file.
     fn held(&self) -> Option<Duration> {
         let (_, until) = self.shared.state().held?;
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    /// Notes that a batch is written. Returns whether everything is.
+    /// Marks a batch as written. Returns whether everything is written.
     fn wrote(&self, batch: Arc<Batch>, through: u64) -> bool {
         let mut state = self.shared.state();
         state.in_flight = None;
@@ -148,7 +149,7 @@ impl Writer {
         done
     }
 
-    /// Takes what is written next, with the number of the accepted batches that are then written.
+    /// Takes the batch to write next, with the number of accepted batches that are written with it.
     fn take(&mut self) -> Option<(Arc<Batch>, u64)> {
         let mut state = self.shared.state();
         if state.pending.is_empty() {
@@ -160,7 +161,7 @@ impl Writer {
         Some((batch, state.accepted))
     }
 
-    /// Returns the database, opened again where that is needed.
+    /// Returns the database, reopened if necessary.
     async fn ready(&mut self) -> Result<Arc<dyn Database>> {
         if let Some(database) = self.shared.database() {
             let in_place = database.is_in_place();
@@ -183,7 +184,7 @@ impl Writer {
         Ok(database)
     }
 
-    /// Opens a database anew that could only be read so far; it stays readable until that succeeds.
+    /// Reopens a database for writing that could only be read so far. It stays readable until this succeeds.
     async fn make_writable(&mut self, readable: Arc<dyn Database>) -> Result<Arc<dyn Database>> {
         let database = self.shared.opener.open().await?;
         self.unwritable = false;
@@ -192,11 +193,12 @@ impl Writer {
         Ok(database)
     }
 
-    /// The database is another one from now on: it is given the working set, and alerting is asked for its state.
+    /// Prepares a new database in place of the old one: it will receive the working set, and alerting is asked for its
+    /// state.
     fn replaced(&self, old: Option<Arc<dyn Database>>) {
         self.shared.set_database(None);
         if let Some(old) = old {
-            // Whoever still reads from it keeps it open for so long.
+            // Remaining readers keep the old database open for as long as they need it.
             tokio::spawn(async move { old.close().await });
         }
         {
@@ -205,7 +207,7 @@ impl Writer {
             self.rewind(&mut state);
             let mut all = state.outbox.rows();
             all.identity = Some(state.identity.clone());
-            // Rows that wait already are newer.
+            // Rows that are already waiting are newer.
             let shed = state.pending.put_back(all);
             drop(state);
             self.shared.shed(shed);
@@ -213,7 +215,7 @@ impl Writer {
         self.shared.health.send_modify(|health| health.replaced += 1);
     }
 
-    /// What was written and not seen by another connection is written again.
+    /// Puts back the written batches that were not yet seen by another connection, so that they are written again.
     fn rewind(&self, state: &mut super::State) {
         let mut shed = 0;
         for batch in std::mem::take(&mut state.unverified).into_iter().rev() {
@@ -222,7 +224,7 @@ impl Writer {
         self.shared.shed(shed);
     }
 
-    /// Looks by another connection at what was written, and now and then at what was there before.
+    /// Verifies through another connection that written data is visible, and periodically that older data is readable.
     async fn verify(&mut self, database: &dyn Database) -> Result<()> {
         let expected = self.shared.state().unverified.last().map(|batch| batch.number);
         let seen = database.last_commit().await?;
@@ -244,11 +246,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a batch; one that the database refuses is taken apart until the rows that it refuses are found.
+    /// Writes a batch. A batch that the database rejects is split until the rejected rows are found.
     async fn write(&mut self, database: &dyn Database, batch: &Batch) -> Result<()> {
         match database.commit(batch).await {
             Err(error) if error.fault == StoreFault::Refused => {
-                // A database that does not even take an empty batch has a fault of its own.
+                // A database that rejects even an empty batch has a problem of its own.
                 let empty = Batch { number: batch.number - 1, ..Batch::default() };
                 database
                     .commit(&empty)
@@ -293,7 +295,7 @@ impl Writer {
         self.shared.health.send_modify(|health| health.away = None);
     }
 
-    /// Counts a failure, and says so when it is the first.
+    /// Counts a failure, and logs the first one.
     fn note_failure(&mut self, error: &StoreError) {
         self.failures += 1;
         self.rows = (self.rows / 2).max(MIN_ROWS);
@@ -308,13 +310,13 @@ impl Writer {
             first
         });
         if first {
-            tracing::error!(%error, "the store is away: outcomes and notices are kept in memory until it is back");
+            tracing::error!(%error, "the store is away: outcomes and notifications are kept in memory until it is back");
         }
     }
 
     async fn failed(&mut self, error: &StoreError) {
         self.note_failure(error);
-        // None: it was thrown away already, and does not open again.
+        // `None` if it was already closed and could not be reopened.
         let database = self.shared.database();
         if error.fault == StoreFault::Corrupt {
             self.damaged += 1;
@@ -339,7 +341,7 @@ impl Writer {
         }
     }
 
-    /// Throws the connections away; the next attempt opens new ones.
+    /// Closes the connections; the next attempt opens new ones.
     fn reopen(&self, database: Arc<dyn Database>) {
         self.shared.set_database(None);
         tokio::spawn(async move { database.close().await });

@@ -1,4 +1,4 @@
-//! What a commit writes: one function for each kind of row, all in one transaction.
+//! Statements of a commit: one function for each kind of row, all in one transaction.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::incident::{Decision, Subject};
 use crate::names::Reason;
 use crate::store::{AttemptChange, Batch, Beat, Delivery, Identity, MemoChange, Result};
 
-/// How many rows are written with one statement.
+/// Number of rows written with one statement.
 const ROWS: usize = 64;
 
-/// Writes a batch in one transaction: all of it or nothing.
+/// Writes a batch in one transaction, completely or not at all.
 pub(super) async fn batch(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
     let mut tx = connection.begin().await?;
     runs(&mut tx, batch).await?;
@@ -28,18 +28,20 @@ pub(super) async fn batch(connection: &mut SqliteConnection, batch: &Batch) -> R
             .await?;
     }
     keep(&mut tx, &batch.decisions).await?;
-    for notice in &batch.notices {
-        sqlx::query("INSERT OR IGNORE INTO notices (id, receiver, incident, owed_at, body) VALUES (?, ?, ?, ?, ?)")
-            .bind(&notice.id)
-            .bind(&notice.receiver)
-            .bind(&notice.key)
-            .bind(micros(notice.owed_at))
-            .bind(json(notice)?)
-            .execute(&mut *tx)
-            .await?;
+    for notification in &batch.notifications {
+        sqlx::query(
+            "INSERT OR IGNORE INTO notifications (id, receiver, incident, state, queued_at, body) VALUES (?, ?, ?, 'queued', ?, ?)",
+        )
+        .bind(&notification.id)
+        .bind(&notification.receiver)
+        .bind(&notification.key)
+        .bind(micros(notification.queued_at))
+        .bind(json(notification)?)
+        .execute(&mut *tx)
+        .await?;
     }
-    for (notice, change, at) in &batch.attempts {
-        attempt(&mut tx, notice, change, *at).await?;
+    for (notification, change, at) in &batch.attempts {
+        attempt(&mut tx, notification, change, *at).await?;
     }
     for change in &batch.memos {
         memo(&mut tx, change).await?;
@@ -60,11 +62,11 @@ pub(super) async fn batch(connection: &mut SqliteConnection, batch: &Batch) -> R
     Ok(())
 }
 
-/// Writes planned and ended runs.
+/// Writes planned runs and outcomes.
 async fn runs(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
     let intents: Vec<_> =
         batch.intents.iter().map(|intent| Ok((intent, json(&intent.kind)?))).collect::<Result<_>>()?;
-    let into = "INSERT OR REPLACE INTO intents (run, scenario, name, kind, location, due_at) ";
+    let into = "INSERT OR REPLACE INTO planned_runs (run, scenario, name, kind, location, due_at) ";
     insert(connection, into, &intents, |mut row, (intent, kind)| {
         row.push_bind(intent.run.to_string()).push_bind(intent.scenario.as_str()).push_bind(&intent.name);
         row.push_bind(kind).push_bind(&intent.location).push_bind(micros(intent.due_at));
@@ -82,7 +84,7 @@ async fn runs(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
     .await?;
     let over: Vec<_> = batch.withdrawn.iter().chain(batch.outcomes.iter().map(|outcome| &outcome.run)).collect();
     if !over.is_empty() {
-        sqlx::query("DELETE FROM intents WHERE run IN (SELECT value FROM json_each(?))")
+        sqlx::query("DELETE FROM planned_runs WHERE run IN (SELECT value FROM json_each(?))")
             .bind(json(&over)?)
             .execute(&mut *connection)
             .await?;
@@ -90,20 +92,25 @@ async fn runs(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
     Ok(())
 }
 
-/// Writes the state of alerting, and incidents.
+/// Writes the state of alerting and incidents.
 async fn alerting(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
     let watches: Vec<_> =
         batch.watches.iter().map(|(subject, watch)| Ok((subject, json(watch)?))).collect::<Result<_>>()?;
-    insert(connection, "INSERT OR REPLACE INTO watches (subject, body) ", &watches, |mut row, (subject, watch)| {
-        row.push_bind(subject.as_str()).push_bind(watch);
-    })
+    insert(
+        connection,
+        "INSERT OR REPLACE INTO alert_states (subject, body) ",
+        &watches,
+        |mut row, (subject, watch)| {
+            row.push_bind(subject.as_str()).push_bind(watch);
+        },
+    )
     .await?;
     for (key, body) in &batch.memory {
         let query = match body {
-            Some(body) => {
-                sqlx::query("INSERT OR REPLACE INTO memory (key, body) VALUES (?, ?)").bind(key).bind(body.to_string())
-            }
-            None => sqlx::query("DELETE FROM memory WHERE key = ?").bind(key),
+            Some(body) => sqlx::query("INSERT OR REPLACE INTO alerting_entries (key, body) VALUES (?, ?)")
+                .bind(key)
+                .bind(body.to_string()),
+            None => sqlx::query("DELETE FROM alerting_entries WHERE key = ?").bind(key),
         };
         query.execute(&mut *connection).await?;
     }
@@ -119,28 +126,30 @@ async fn alerting(connection: &mut SqliteConnection, batch: &Batch) -> Result<()
     Ok(())
 }
 
-/// Notes the begin or the end of an attempt to deliver a notice.
+/// Writes the start or the end of a delivery attempt.
 async fn attempt(
     connection: &mut SqliteConnection,
-    notice: &str,
+    notification: &str,
     change: &AttemptChange,
     at: DateTime<Utc>,
 ) -> Result<()> {
-    // 1: an attempt runs; 2: an earlier one may have arrived, which no later refusal undoes.
+    // 1: an attempt is in progress; 2: an earlier one may have arrived, which a later rejection does not undo.
     let query = match change {
         AttemptChange::Started => {
-            "UPDATE notices SET uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END WHERE id = ?3"
+            "UPDATE notifications SET uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END WHERE id = ?3"
         }
         AttemptChange::Finished(Delivery::Sent) => {
-            "UPDATE notices SET state = 'sent', done_at = ?1, problem = ?2 WHERE id = ?3"
+            "UPDATE notifications SET state = 'sent', done_at = ?1, problem = ?2 WHERE id = ?3"
         }
         AttemptChange::Finished(Delivery::Failed(_)) => {
-            "UPDATE notices SET state = 'failed', done_at = ?1, problem = ?2 WHERE id = ?3"
+            "UPDATE notifications SET state = 'failed', done_at = ?1, problem = ?2 WHERE id = ?3"
         }
         AttemptChange::Finished(Delivery::Refused(_)) => {
-            "UPDATE notices SET uncertain = CASE uncertain WHEN 2 THEN 2 ELSE 0 END, problem = ?2 WHERE id = ?3"
+            "UPDATE notifications SET uncertain = CASE uncertain WHEN 2 THEN 2 ELSE 0 END, problem = ?2 WHERE id = ?3"
         }
-        AttemptChange::Finished(Delivery::Unsure(_)) => "UPDATE notices SET uncertain = 2, problem = ?2 WHERE id = ?3",
+        AttemptChange::Finished(Delivery::Unsure(_)) => {
+            "UPDATE notifications SET uncertain = 2, problem = ?2 WHERE id = ?3"
+        }
     };
     let problem = match change {
         AttemptChange::Started | AttemptChange::Finished(Delivery::Sent) => None,
@@ -148,38 +157,38 @@ async fn attempt(
             Some(problem)
         }
     };
-    sqlx::query(query).bind(micros(at)).bind(problem).bind(notice).execute(connection).await?;
+    sqlx::query(query).bind(micros(at)).bind(problem).bind(notification).execute(connection).await?;
     Ok(())
 }
 
-/// Keeps or deletes what a receiver's next notification needs.
+/// Writes or deletes a receiver state.
 async fn memo(connection: &mut SqliteConnection, change: &MemoChange) -> Result<()> {
     let query = match &change.memo {
         Some(memo) => {
-            sqlx::query("INSERT OR REPLACE INTO memos (receiver, key, kept_at, body) VALUES (?1, ?2, ?3, ?4)")
+            sqlx::query("INSERT OR REPLACE INTO receiver_states (receiver, key, kept_at, body) VALUES (?1, ?2, ?3, ?4)")
                 .bind(&change.receiver)
                 .bind(&change.key)
                 .bind(micros(change.at))
                 .bind(memo.to_string())
         }
-        None => {
-            sqlx::query("DELETE FROM memos WHERE receiver = ?1 AND key = ?2").bind(&change.receiver).bind(&change.key)
-        }
+        None => sqlx::query("DELETE FROM receiver_states WHERE receiver = ?1 AND key = ?2")
+            .bind(&change.receiver)
+            .bind(&change.key),
     };
     query.execute(connection).await?;
     Ok(())
 }
 
-/// Notes a check-in.
+/// Writes a check-in.
 async fn check_in(connection: &mut SqliteConnection, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
     let query = match beat {
         Beat::Started => sqlx::query(
-            "INSERT INTO beats (name, started_at) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET started_at = ?2",
+            "INSERT INTO check_ins (name, started_at) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET started_at = ?2",
         )
         .bind(name)
         .bind(micros(at)),
         Beat::Ended(code) => sqlx::query(
-            "INSERT INTO beats (name, ended_at, code) VALUES (?1, ?2, ?3)
+            "INSERT INTO check_ins (name, ended_at, code) VALUES (?1, ?2, ?3)
              ON CONFLICT (name) DO UPDATE SET ended_at = ?2, code = ?3",
         )
         .bind(name)
@@ -190,7 +199,7 @@ async fn check_in(connection: &mut SqliteConnection, name: &str, beat: Beat, at:
     Ok(())
 }
 
-/// Notes how far the destination of a sink has the outcomes, or forgets the sink.
+/// Writes or deletes the position of a sink.
 async fn position(connection: &mut SqliteConnection, sink: &str, seq: Option<u64>) -> Result<()> {
     let query = match seq {
         Some(seq) => {
@@ -213,8 +222,8 @@ async fn identity(connection: &mut SqliteConnection, identity: &Identity) -> Res
     Ok(())
 }
 
-/// Writes what every run brings: many rows with a statement, since each is a trip to the thread of the database, and that
-/// costs more than a row. `bind` gives the values of a row.
+/// Inserts many rows with one statement, because each statement is passed to the thread of the database, which costs
+/// more than a row. `bind` provides the values of a row.
 async fn insert<'r, R: Sync>(
     connection: &mut SqliteConnection,
     into: &'static str,
@@ -224,7 +233,7 @@ async fn insert<'r, R: Sync>(
     for rows in rows.chunks(ROWS) {
         let mut query = QueryBuilder::<Db>::new(into);
         query.push_values(rows, &bind);
-        // A statement of another length seldom comes again.
+        // A statement of another length is rarely repeated.
         query.build().persistent(rows.len() == ROWS).execute(&mut *connection).await?;
     }
     Ok(())
@@ -243,7 +252,7 @@ async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Resu
     let mut last_of: HashMap<&Subject, usize> = HashMap::new();
     for decision in decisions {
         let last = last_of.get(&decision.subject).map(|at| &mut alike[*at]);
-        match last.filter(|alike| alike.last.why == decision.why) {
+        match last.filter(|alike| alike.last.reason == decision.reason) {
             Some(alike) => (alike.last, alike.count) = (decision, alike.count + 1),
             None => {
                 last_of.insert(&decision.subject, alike.len());
@@ -256,7 +265,7 @@ async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Resu
     }
     let subjects: Vec<&str> = last_of.keys().map(|subject| subject.as_str()).collect();
     let rows = sqlx::query(
-        "SELECT kept.subject, kept.id, kept.why FROM json_each(?) subjects JOIN decisions kept ON kept.id =
+        "SELECT kept.subject, kept.id, kept.reason FROM json_each(?) subjects JOIN decisions kept ON kept.id =
          (SELECT id FROM decisions WHERE subject = subjects.value ORDER BY id DESC LIMIT 1)",
     )
     .bind(json(&subjects)?)
@@ -268,7 +277,7 @@ async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Resu
         let body = json(alike.last)?;
         // Only the first of a subject can follow what is kept.
         match kept.remove(alike.last.subject.as_str()) {
-            Some((id, why)) if why == alike.last.why.as_str() => again.push((id, alike, body)),
+            Some((id, why)) if why == alike.last.reason.as_str() => again.push((id, alike, body)),
             _ => new.push((alike, body)),
         }
     }
@@ -282,9 +291,11 @@ async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Resu
         query.push(") AS new WHERE id = new.column1");
         query.build().persistent(rows.len() == ROWS).execute(&mut *connection).await?;
     }
-    let into = "INSERT INTO decisions (subject, why, first_at, last_at, count, body) ";
+    let into = "INSERT INTO decisions (subject, reason, first_at, last_at, count, body) ";
     insert(connection, into, &new, |mut row, (alike, body)| {
-        row.push_bind(alike.last.subject.as_str()).push_bind(alike.last.why.as_str()).push_bind(micros(alike.first_at));
+        row.push_bind(alike.last.subject.as_str())
+            .push_bind(alike.last.reason.as_str())
+            .push_bind(micros(alike.first_at));
         row.push_bind(micros(alike.last.at)).push_bind(alike.count).push_bind(body);
     })
     .await

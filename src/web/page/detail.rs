@@ -1,4 +1,4 @@
-//! What the pages of one run and of one scenario are given: steps, evidence, the lines of the file. Pure.
+//! Data for the templates of a run and of a scenario: steps, evidence, source lines. Pure.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::outcome::{EvidenceKind, Outcome, StepStatus};
 use crate::scenario::{Action, Group, Pretty, Scenario, Step};
 use crate::secret::Masked;
 
-/// A piece of evidence.
+/// Piece of evidence.
 #[derive(Debug, Serialize)]
 pub struct EvidenceView {
     kind: &'static str,
@@ -25,7 +25,7 @@ pub struct EvidenceView {
     picture: bool,
 }
 
-/// Everything kept of a run but the filmstrip.
+/// Returns the evidence of a run, except the filmstrip.
 pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
     outcome
         .evidence
@@ -57,7 +57,7 @@ fn evidence_path(outcome: &Outcome, name: &str) -> String {
     format!("{}{}/{}", path::EVIDENCE, outcome.run, utf8_percent_encode(name, PATH))
 }
 
-/// A picture of the filmstrip.
+/// Frame of the filmstrip.
 #[derive(Debug, Serialize)]
 pub struct FrameView {
     path: String,
@@ -66,7 +66,8 @@ pub struct FrameView {
     millis: u64,
 }
 
-/// The filmstrip in its order: the names `frame-001234ms.jpg` say when, from the start of the run.
+/// Returns the filmstrip in chronological order. Names such as `frame-001234ms.jpg` contain the time since the start of
+/// the run.
 pub fn filmstrip(outcome: &Outcome) -> Vec<FrameView> {
     let frames = outcome.evidence.iter().filter(|piece| piece.kind == EvidenceKind::Frame);
     let mut frames: Vec<FrameView> = frames
@@ -80,7 +81,7 @@ pub fn filmstrip(outcome: &Outcome) -> Vec<FrameView> {
     frames
 }
 
-/// What a page said and what it did not get, as evidence has it.
+/// Console messages and failed requests of a page, from its evidence.
 #[derive(Debug, Serialize, Default)]
 pub struct PageFindings {
     path: String,
@@ -88,9 +89,9 @@ pub struct PageFindings {
     failed_requests: Vec<String>,
 }
 
-/// Reads a `page.json`. None when there is nothing wrong in it: its link is enough.
+/// Parses a `page.json`. Returns `None` if it contains no problems, because its link is sufficient then.
 pub fn findings(outcome: &Outcome, name: &str, bytes: &[u8]) -> Option<PageFindings> {
-    /// More is in the file itself.
+    /// The file itself contains the rest.
     const SHOWN: usize = 20;
     let page: Json = serde_json::from_slice(bytes).ok()?;
     let list = |name: &str| page[name].as_array().map_or(&[][..], Vec::as_slice).iter();
@@ -114,14 +115,14 @@ pub fn findings(outcome: &Outcome, name: &str, bytes: &[u8]) -> Option<PageFindi
     })
 }
 
-/// What is known of a page that a step opened.
+/// Measurements of a page opened by a step.
 #[derive(Debug, Serialize)]
 pub struct PageView {
     step: usize,
     name: String,
     url: String,
     status: Option<u16>,
-    /// In the order of the table's columns; none: not measured.
+    /// Times in the order of the columns; `None` if a time was not measured.
     times: Vec<Option<String>>,
     shift: Option<String>,
     requests: u64,
@@ -130,10 +131,10 @@ pub struct PageView {
     errors: u64,
 }
 
-/// What the columns of [`PageView::times`] are.
+/// Column titles of [`PageView::times`].
 pub const TIMES: [&str; 6] = ["TTFB", "FCP", "LCP", "INP", "DOM ready", "Loaded"];
 
-/// Every page that was opened.
+/// Returns every page opened in a run.
 pub fn pages(outcome: &Outcome) -> Vec<PageView> {
     let opened = outcome.steps.iter().enumerate().filter_map(|(index, step)| Some((index, step, step.page.as_ref()?)));
     opened
@@ -164,7 +165,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// A step of a run.
+/// Step of a run.
 #[derive(Debug, Serialize)]
 pub struct StepView {
     number: usize,
@@ -183,7 +184,7 @@ pub struct StepView {
     failure: Option<FailureView>,
 }
 
-/// What a step saw and should have seen.
+/// Failure of a step with the expected and the actual value.
 #[derive(Debug, Serialize)]
 pub struct FailureView {
     reason: &'static str,
@@ -194,7 +195,7 @@ pub struct FailureView {
     snippet: Option<Masked>,
 }
 
-/// The waterfall of a run.
+/// Returns the steps for the waterfall of a run.
 pub fn steps(outcome: &Outcome, now: DateTime<Utc>) -> Vec<StepView> {
     let total = outcome.duration.as_secs_f64();
     outcome
@@ -218,7 +219,7 @@ pub fn steps(outcome: &Outcome, now: DateTime<Utc>) -> Vec<StepView> {
             http: step.http.as_ref().map(|http| format!("{} {} → {}", http.method, http.url, http.status)),
             certificate: step.certificate_expires_at.map(|at| Moment::new(at, now)),
             decided: outcome.failed_step == Some(index),
-            // A group that failed, and what was passed over, only repeat the step that decided.
+            // A failed group and skipped steps only repeat the failure of the deciding step.
             failure: step.failure.as_ref().filter(|_| tells_something_new(outcome, index)).map(|failure| FailureView {
                 reason: failure.reason.as_str(),
                 message: failure.message.clone(),
@@ -231,14 +232,14 @@ pub fn steps(outcome: &Outcome, now: DateTime<Utc>) -> Vec<StepView> {
         .collect()
 }
 
-/// Whether a step's failure is another one than that of the step that decided.
+/// Returns whether the failure of a step differs from that of the deciding step.
 fn tells_something_new(outcome: &Outcome, index: usize) -> bool {
     let (step, decided) = (&outcome.steps[index], outcome.deciding_step());
     outcome.failed_step == Some(index)
         || step.status != StepStatus::Skipped && decided.is_none_or(|decided| decided.failure != step.failure)
 }
 
-/// The name others see.
+/// Returns the external name.
 fn status_text(status: StepStatus) -> &'static str {
     match status {
         StepStatus::Passed => "passed",
@@ -248,7 +249,7 @@ fn status_text(status: StepStatus) -> &'static str {
     }
 }
 
-/// A line of a scenario's file.
+/// Line of a scenario file.
 #[derive(Debug, Serialize)]
 pub struct Line {
     number: usize,
@@ -256,12 +257,13 @@ pub struct Line {
     own: bool,
 }
 
-/// The file of a scenario. Its own lines are marked: from its name or id to the end of its last step.
+/// Returns the lines of the scenario's file. The lines of the scenario itself are marked, from its name or id to the
+/// end of its last step.
 pub fn source(scenario: &Scenario) -> Vec<Line> {
     fn last(steps: &[Step]) -> u32 {
         steps
             .iter()
-            // What stands in another file does not lengthen this one.
+            // Steps of a fragment do not extend the range in this file.
             .filter(|step| step.source.is_none())
             .map(|step| match &step.action {
                 Action::Group(group) => step.span.end.max(last(&group.steps)),
@@ -284,7 +286,7 @@ pub fn source(scenario: &Scenario) -> Vec<Line> {
         .collect()
 }
 
-/// A step of a scenario, as it is planned.
+/// Step of a scenario as defined in its file.
 #[derive(Debug, Serialize)]
 pub struct PlannedStep {
     name: String,
@@ -294,7 +296,7 @@ pub struct PlannedStep {
     place: String,
 }
 
-/// All steps of a scenario, those of groups after their group.
+/// Returns all steps of a scenario; the steps of a group follow the group.
 pub fn planned(scenario: &Scenario) -> Vec<PlannedStep> {
     fn walk(scenario: &Scenario, steps: &[Step], depth: usize, finally: bool, out: &mut Vec<PlannedStep>) {
         for step in steps {

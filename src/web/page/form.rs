@@ -1,5 +1,5 @@
-//! The forms of an incident's page: taking it over, silencing it, ending a silence. Plain HTML, without a script; what
-//! follows a form is the page again.
+//! Forms of the incident page: acknowledge the incident, silence it, end a silence. Plain HTML without scripts; a form
+//! leads back to the page.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::notify::During;
 use crate::web::State;
 use crate::web::api::{self, Asked, MuteBody, Problem};
 
-/// What a form says.
+/// Content of a form.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Said {
@@ -30,15 +30,15 @@ pub(super) struct Said {
     reason: String,
     #[serde(default, rename = "for")]
     length: String,
-    /// `scenario`, or the name of a tag: what of the incident is silenced.
+    /// Scope of a silence: `scenario`, or the name of a tag.
     #[serde(default)]
     what: String,
-    /// Of what is to end.
+    /// Id of the silence to end.
     #[serde(default)]
     id: String,
 }
 
-/// What is asked for.
+/// Action requested by a form.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Ask {
@@ -49,7 +49,7 @@ enum Ask {
     End,
 }
 
-/// `POST /incident/<dedup key>`
+/// Handles `POST /incident/<dedup key>`.
 pub(super) async fn asked(
     With(state): With<Arc<State>>,
     Path(key): Path<String>,
@@ -82,7 +82,7 @@ async fn carry_out(
             let incident = incident.ok_or_else(|| api::bad(format!("there is no incident `{key}`")))?;
             let matches = matches(&incident, &said.what);
             let matches = matches.ok_or_else(|| api::bad(format!("the incident has no tag `{}`", said.what)))?;
-            // What it hits stands on the page: this incident at least.
+            // No confirmation is needed because the page shows what the silence matches: at least this incident.
             MuteBody {
                 matches,
                 length: said.length,
@@ -98,7 +98,8 @@ async fn carry_out(
     api::put(state, asked).await.map(drop)
 }
 
-/// What of an incident is silenced: its scenario, of an error budget that alone, or all with one of its tags.
+/// Returns the matchers of a silence: for the scenario of an incident, for its error budget only if the incident is
+/// about that, or for everything with one of its tags.
 pub(super) fn matches(incident: &Incident, what: &str) -> Option<Matchers> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     match what {
@@ -113,19 +114,19 @@ pub(super) fn matches(incident: &Incident, what: &str) -> Option<Matchers> {
     Some(pairs.into_iter().collect())
 }
 
-/// Whether a form was sent by a page of this agent: browsers say where a form comes from, in a header that no page can
-/// change. A page elsewhere must not be able to make a visitor's browser silence anything.
+/// Returns whether a form was sent by a page of this agent, according to a header that browsers set and that no page
+/// can change. Another site must not be able to make a visitor's browser silence anything.
 fn is_own_page(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site == "same-origin";
     }
-    // Browsers that talk plain HTTP say only this.
+    // Over plain HTTP, browsers send only these headers.
     let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
     let origin = text(header::ORIGIN).and_then(|origin| origin.split_once("://"));
     origin.is_some_and(|(_, origin)| Some(origin) == text(header::HOST))
 }
 
-/// What mutes an incident now.
+/// Mute that applies to an incident at present.
 #[derive(Debug, Serialize)]
 pub(super) struct MuteRow {
     id: String,
@@ -136,7 +137,7 @@ pub(super) struct MuteRow {
     reason: String,
 }
 
-/// A silence or maintenance that people asked for and that has not ended, as far as a page needs it.
+/// Silence or maintenance window created by an operator that has not ended, with the fields shown on a page.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Muting {
     id: String,
@@ -151,7 +152,7 @@ pub(super) struct Muting {
     reason: String,
 }
 
-/// Of what alerting remembers: the silences and maintenance that have not ended.
+/// Returns the active silences and maintenance windows from the state of alerting.
 pub(super) fn mutings(memory: &[(String, Json)], now: DateTime<Utc>) -> Vec<Muting> {
     let mutes = memory.iter().filter(|(key, _)| key.starts_with(crate::names::MUTES));
     let mutes = mutes.filter_map(|(_, mute)| serde_json::from_value::<Muting>(mute.clone()).ok());
@@ -159,7 +160,7 @@ pub(super) fn mutings(memory: &[(String, Json)], now: DateTime<Utc>) -> Vec<Muti
     mutes.filter(|mute| mute.from <= now && now < mute.until && is_time(mute)).collect()
 }
 
-/// As a page shows them.
+/// Converts mutes to table rows.
 pub(super) fn rows(mutings: Vec<Muting>, now: DateTime<Utc>) -> Vec<MuteRow> {
     let row = |mute: Muting| MuteRow {
         what: if mute.maintenance { "maintenance" } else { "silenced" },

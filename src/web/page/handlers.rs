@@ -1,4 +1,4 @@
-//! What is asked for, read from the store and handed to the templates.
+//! Handlers that read the store and render the templates.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use minijinja::context;
 use super::detail;
 use super::render::{Absent, Frame, page, shown};
 use super::svg;
-use super::view::{self, DecisionRow, IncidentView, Moment, NoticeRow, ProbeRow, RunRow, ScenarioRow, SinkRow};
-use crate::incident::{Incident, Subject, Why};
+use super::view::{self, DecisionRow, IncidentView, Moment, NotificationRow, ProbeRow, RunRow, ScenarioRow, SinkRow};
+use crate::incident::{DecisionReason, Incident, Subject};
 use crate::notify::Window;
 use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
 use crate::scenario::Scenario;
 use crate::web::{Overview, State};
 
-/// How many incidents are looked through for those that a page shows.
+/// Maximum number of incidents to search for those on a page.
 const INCIDENTS: u32 = 500;
-/// How many runs are looked through for those of an incident.
+/// Maximum number of runs to search for those of an incident.
 const RUNS_OF_INCIDENT: u32 = 200;
 
-/// What a handler gives.
+/// Result of a handler.
 type Page = Result<Response, Absent>;
 
-/// `/`: what is wrong now, then everything else.
+/// Handles `/`: shows the present problems first, then everything else.
 pub(super) async fn overview(With(state): With<Arc<State>>) -> Response {
     let frame = Frame::new(&state);
     overview_page(&state, &frame).await.unwrap_or_else(|absent| absent.page(&frame))
@@ -86,14 +86,14 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
     Ok(page(StatusCode::OK, "overview.html", frame, content))
 }
 
-/// The windows of maintenance in the agent's file that are open now and are meant.
+/// Returns the maintenance windows of the agent configuration that are open and match.
 fn windows(overview: &Overview, now: DateTime<Utc>, is_meant: impl Fn(&Window) -> bool) -> Vec<String> {
     let open = overview.maintenance.iter().filter(|window| is_meant(window));
     let open = open.filter_map(|window| Some((window.open_until(now)?, &window.matches)));
     open.map(|(until, matches)| format!("{matches} until {} by the agent's file", until.format("%F %T UTC"))).collect()
 }
 
-/// `/scenario/<id>`
+/// Handles `/scenario/<id>`.
 pub(super) async fn scenario(With(state): With<Arc<State>>, Path(id): Path<String>) -> Response {
     let frame = Frame::new(&state);
     scenario_page(&state, &frame, &id).await.unwrap_or_else(|absent| absent.page(&frame))
@@ -150,7 +150,7 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
     Ok(page(StatusCode::OK, "scenario.html", frame, content))
 }
 
-/// Oldest first, as charts are read.
+/// Converts runs to chart points, oldest first.
 fn points(runs: &[Outcome]) -> Vec<svg::Point> {
     runs.iter()
         .rev()
@@ -163,7 +163,7 @@ fn points(runs: &[Outcome]) -> Vec<svg::Point> {
         .collect()
 }
 
-/// `/run/<run id>`
+/// Handles `/run/<run id>`.
 pub(super) async fn run(With(state): With<Arc<State>>, Path(id): Path<String>) -> Response {
     let frame = Frame::new(&state);
     run_page(&state, &frame, &id).await.unwrap_or_else(|absent| absent.page(&frame))
@@ -196,9 +196,9 @@ async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
     Ok(page(StatusCode::OK, "run.html", frame, content))
 }
 
-/// What the evidence says of consoles and requests. Evidence that is gone says nothing.
+/// Returns the console messages and failed requests found in the evidence. Deleted evidence is skipped.
 async fn findings(state: &State, outcome: &Outcome) -> Vec<detail::PageFindings> {
-    /// Each failed step leaves one; more than a few say nothing new.
+    /// Each failed step leaves one; more of them rarely add information.
     const PIECES: usize = 5;
     let mut found = Vec::new();
     for piece in outcome.evidence.iter().filter(|piece| piece.kind == EvidenceKind::Page).take(PIECES) {
@@ -208,7 +208,7 @@ async fn findings(state: &State, outcome: &Outcome) -> Vec<detail::PageFindings>
     found
 }
 
-/// `/incident/<dedup key>`
+/// Handles `/incident/<dedup key>`.
 pub(super) async fn incident(With(state): With<Arc<State>>, Path(key): Path<String>) -> Response {
     let frame = Frame::new(&state);
     incident_page(&state, &frame, &key).await.unwrap_or_else(|absent| absent.page(&frame))
@@ -224,21 +224,24 @@ async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
     let all = state.store.recent(scenario, RUNS_OF_INCIDENT).await?;
     let of_it: Vec<&Outcome> = all.iter().filter(|run| view::concerns(run, &found.subject)).collect();
     let during = of_it.iter().filter(|run| (found.opened_at..=until).contains(&run.ended_at));
-    // Those that led to it are part of the story.
+    // The runs that led to the incident are shown as well.
     let before = of_it.iter().filter(|run| run.ended_at < found.opened_at).take(5);
     let runs: Vec<Outcome> = during.chain(before).take(60).map(|run| (**run).clone()).collect();
     let decisions = state.store.decisions(&found.subject, 50).await?;
     let raised: Vec<DecisionRow> = decisions
         .iter()
-        .filter(|kept| kept.decision.why == Why::Raised && (found.opened_at..=until).contains(&kept.decision.at))
+        .filter(|kept| {
+            kept.decision.reason == DecisionReason::SeverityRaised
+                && (found.opened_at..=until).contains(&kept.decision.at)
+        })
         .map(|kept| DecisionRow::new(kept, now))
         .collect();
-    let notices = state.store.notices(key).await?;
+    let notifications = state.store.notifications(key).await?;
     let overview = state.overview.borrow().clone();
     let mut mutings = super::form::mutings(&state.store.memory().await?, now);
     mutings.retain(|mute| mute.matches.fits(&found));
     let windows = windows(&overview, now, |window| window.matches.fits(&found));
-    // What each choice would silence is said before anyone chooses it.
+    // The effect of each choice is shown before it is made.
     let open = state.store.incidents(INCIDENTS).await?;
     let hits = |what: &str| {
         let Some(matches) = super::form::matches(&found, what) else { return String::new() };
@@ -259,16 +262,17 @@ async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
         tags,
         chart => svg::chart(&points(&runs)),
         runs => shown(runs.iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>()),
-        notices => shown(notices.iter().map(|notice| NoticeRow::new(notice, now)).collect::<Vec<_>>()),
+        notifications => shown(notifications.iter().map(|notification| NotificationRow::new(notification, now)).collect::<Vec<_>>()),
         decisions => shown(decisions.iter().map(|kept| DecisionRow::new(kept, now)).collect::<Vec<_>>()),
     };
     let mut page = page(StatusCode::OK, "incident.html", frame, content);
-    // What its forms ask for must be seen to come from here.
+    // The forms of this page need a referrer so that their origin can be checked.
     page.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     Ok(page)
 }
 
-/// `/evidence/<run>/<name>`: a picture as a picture, everything else as plain text, whatever the target sent.
+/// Handles `/evidence/<run>/<name>`: serves images as images and everything else as plain text, regardless of the
+/// content type sent by the target.
 pub(super) async fn evidence(With(state): With<Arc<State>>, Path((run, name)): Path<(String, String)>) -> Response {
     const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; sandbox; frame-ancestors 'none'; base-uri 'none'";
     let bytes = match run.parse() {

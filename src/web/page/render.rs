@@ -1,4 +1,4 @@
-//! Templates to answers: the page, or why there is none.
+//! Rendering of templates and error pages.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use super::view::Moment;
 use crate::store::StoreError;
 use crate::web::State;
 
-/// The templates, compiled once; names that end in `.html` are escaped.
+/// Templates, compiled once. Those with names that end in `.html` escape their values.
 static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();
     for (name, text) in [
@@ -30,7 +30,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     env
 });
 
-/// The sign of a verdict or a step's status; its word always stands beside it.
+/// Returns the symbol of a verdict or step status, which is always shown next to the word.
 fn sign(word: &str) -> &'static str {
     match word {
         "passed" => "✓",
@@ -42,7 +42,7 @@ fn sign(word: &str) -> &'static str {
     }
 }
 
-/// What every page shows around its content.
+/// Data shown on every page around its content.
 #[derive(Debug, Serialize)]
 pub(super) struct Frame {
     version: &'static str,
@@ -52,7 +52,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// The frame as of now.
+    /// Creates the layout data for the present state.
     pub(super) fn new(state: &State) -> Self {
         let overview = state.overview.borrow();
         let now = chrono::Utc::now();
@@ -65,7 +65,7 @@ impl Frame {
     }
 }
 
-/// A view as templates take it.
+/// Converts a view to a template value.
 pub(super) fn shown(view: impl Serialize) -> Value {
     Value::from(minijinja::value::Serde(view))
 }
@@ -89,14 +89,14 @@ pub(super) fn page(status: StatusCode, template: &str, frame: &Frame, content: V
     }
 }
 
-/// Why there is no page.
+/// Reason for not rendering a page.
 #[derive(Debug)]
 pub(super) enum Absent {
-    /// There is no such thing; the sentence says what.
+    /// The requested object does not exist; the text describes it.
     Unknown(String),
-    /// The store did not answer.
+    /// The store returned an error.
     Store(StoreError),
-    /// What a form asks for is not done: why, and the page that it stands on.
+    /// The action of a form is rejected, with a status, the reason and the path of its page.
     Refused(StatusCode, String, String),
 }
 
@@ -107,7 +107,7 @@ impl From<StoreError> for Absent {
 }
 
 impl Absent {
-    /// Says it on a page.
+    /// Renders the error page.
     pub(super) fn page(self, frame: &Frame) -> Response {
         let (status, title, text, back) = match self {
             Self::Unknown(text) => (StatusCode::NOT_FOUND, "Not found", text, None),

@@ -1,6 +1,6 @@
-//! Charts as inline SVG. Pure; every text is escaped here, colours come from the page's stylesheet.
+//! Charts as inline SVG. Pure; every text is escaped here, and colors come from the stylesheet of the page.
 //!
-//! A verdict is never told by colour alone: failed bars wear a cross, degraded ones a dot, unknown ones are dashed.
+//! A verdict is never shown by color alone: failed bars have a cross, degraded ones a dot, unknown ones are dashed.
 
 use std::fmt::Write as _;
 
@@ -9,20 +9,20 @@ use chrono::{DateTime, Utc};
 use super::view::seconds_text;
 use crate::outcome::{StepStatus, Verdict};
 
-/// One run in a chart.
+/// Run in a chart.
 #[derive(Debug, Clone)]
 pub struct Point {
-    /// How it ended.
+    /// Verdict of the run.
     pub verdict: Verdict,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// When it ended.
+    /// End of the run.
     pub at: DateTime<Utc>,
-    /// Where it leads.
+    /// Link target.
     pub link: String,
 }
 
-/// How many runs a strip has room for.
+/// Maximum number of runs in a strip.
 pub const STRIP: usize = 30;
 
 /// Escapes text for element content and attribute values.
@@ -35,7 +35,7 @@ pub fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // XML has no way to write other control characters.
+            // Other control characters cannot be represented in XML.
             c if c.is_control() && c != '\n' && c != '\t' => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -43,7 +43,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// The last runs of a scenario, the newest at the right: small enough to have a thousand of them on one page.
+/// Draws the last runs of a scenario, newest on the right, small enough for a thousand strips on one page.
 pub fn strip(points: &[Point]) -> String {
     const PITCH: usize = 6;
     const HEIGHT: f64 = 24.0;
@@ -86,7 +86,7 @@ pub fn strip(points: &[Point]) -> String {
     out
 }
 
-/// `last 12 runs: 10 passed, 2 failed`.
+/// Formats the number of runs by verdict, such as `last 12 runs: 10 passed, 2 failed`.
 fn counted(points: &[Point]) -> String {
     let parts: Vec<String> = Verdict::ALL
         .into_iter()
@@ -101,7 +101,7 @@ fn counted(points: &[Point]) -> String {
     }
 }
 
-/// Durations over the last runs, with axes; every bar leads to its run.
+/// Draws the durations of the last runs with axes. Every bar links to its run.
 pub fn chart(points: &[Point]) -> String {
     const WIDTH: f64 = 1200.0;
     const LEFT: f64 = 56.0;
@@ -162,7 +162,7 @@ pub fn chart(points: &[Point]) -> String {
         out.push_str("</a>");
     }
     let start = WIDTH - pitch * points.len() as f64;
-    // Two times need room; with few runs the last one has to do.
+    // Two labels need space; with few runs only the last one is shown.
     let first = points.first().filter(|_| WIDTH - start > 320.0);
     for (x, anchor, point) in [(start, "start", first), (WIDTH, "end", points.last())] {
         if let Some(point) = point {
@@ -174,7 +174,7 @@ pub fn chart(points: &[Point]) -> String {
     out
 }
 
-/// When a step ran, as a share of the run.
+/// Draws the time range of a step as a share of the run.
 pub fn bar(offset: f64, duration: f64, total: f64, status: StepStatus) -> String {
     let total = total.max(0.001);
     let start = (offset / total * 100.0).clamp(0.0, 99.0);
@@ -190,7 +190,7 @@ pub fn bar(offset: f64, duration: f64, total: f64, status: StepStatus) -> String
     )
 }
 
-/// The axis above a waterfall: the run's time in quarters.
+/// Draws the axis above a waterfall, which divides the duration of the run into quarters.
 pub fn axis(total: f64) -> String {
     let mut out = String::from(r#"<svg class="fall axis" height="16" aria-hidden="true">"#);
     for (quarter, anchor) in ["start", "middle", "middle", "middle", "end"].into_iter().enumerate() {
@@ -206,7 +206,7 @@ pub fn axis(total: f64) -> String {
     out
 }
 
-/// The next number that an axis may well end at: 1, 2 or 5 times a power of ten.
+/// Returns the next number suitable as the end of an axis: 1, 2, 5 or 10 times a power of ten.
 fn round_up(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|limit| *limit >= value * 0.999).unwrap_or(value)

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
 use crate::blackbox::Prober;
-use crate::incident::{Decision, Event, Incident, Notice, Subject, Why};
+use crate::incident::{Decision, DecisionReason, Event, Incident, Notification, Subject};
 use crate::names::Reason;
 use crate::outcome::{
     BrowserResult, EvidenceKind, Failure, HttpResult, Outcome, PageResult, PageTiming, RunId, StepResult, StepStatus,
@@ -222,20 +222,20 @@ impl Fixture {
         };
         let decision = |why| Decision {
             subject: incident.subject.clone(),
-            why,
+            reason: why,
             detail: EVIL.into(),
             run: Some(run.run),
             at: run.ended_at,
         };
-        let notice = Notice::new(&incident, Event::Opened, EVIL, run.ended_at);
+        let notification = Notification::new(&incident, Event::Opened, EVIL, run.ended_at);
         let batch = Batch {
             incidents: vec![incident.clone()],
-            decisions: vec![decision(Why::Opened), decision(Why::Raised)],
-            notices: vec![notice.clone()],
+            decisions: vec![decision(DecisionReason::Opened), decision(DecisionReason::SeverityRaised)],
+            notifications: vec![notification.clone()],
             ..Batch::default()
         };
         self.store.commit(&batch).await.unwrap();
-        self.store.delivered(&notice.id, &Delivery::Failed(EVIL.into()), now()).await.unwrap();
+        self.store.delivered(&notification.id, &Delivery::Failed(EVIL.into()), now()).await.unwrap();
         incident
     }
 

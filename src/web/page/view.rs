@@ -1,4 +1,4 @@
-//! What the templates are given: words for the nouns. Pure; `now` is an argument.
+//! Text representations for the templates. Pure; `now` is an argument.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -11,13 +11,13 @@ use crate::names::path;
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Pretty, Scenario};
 use crate::secret::Masked;
-use crate::store::{KeptDecision, NoticeState, Recent};
+use crate::store::{KeptDecision, NotificationRecord, Recent};
 
-/// What may not stand in a path as it is.
+/// Characters that must be percent-encoded in a path.
 pub(super) const PATH: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'?').add(b'#').add(b'%').add(b'`');
 
-/// A time, as a person and as a machine reads it.
+/// Time in readable and in machine-readable form.
 #[derive(Debug, Clone, Serialize)]
 pub struct Moment {
     iso: String,
@@ -26,7 +26,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// A time as seen from now.
+    /// Formats a time, including its distance from now.
     pub fn new(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         Self {
             iso: at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
@@ -36,7 +36,7 @@ impl Moment {
     }
 }
 
-/// `12 s ago`, `in 3 min`.
+/// Formats a time relative to now, such as `12 s ago` or `in 3 min`.
 pub fn relative(from_now: TimeDelta) -> String {
     let seconds = from_now.num_seconds();
     let amount = match seconds.abs() {
@@ -49,7 +49,7 @@ pub fn relative(from_now: TimeDelta) -> String {
     if seconds < 0 { format!("{amount} ago") } else { format!("in {amount}") }
 }
 
-/// Seconds with a fitting unit and about three digits.
+/// Formats seconds with a suitable unit and about three digits.
 pub fn seconds_text(seconds: f64) -> String {
     let trimmed = |text: String| {
         if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
@@ -64,22 +64,22 @@ pub fn seconds_text(seconds: f64) -> String {
     }
 }
 
-/// A duration with a fitting unit.
+/// Formats a duration with a suitable unit.
 pub fn spent(duration: Duration) -> String {
     seconds_text(duration.as_secs_f64())
 }
 
-/// How long something lasted, to the second.
+/// Formats a duration in whole seconds.
 fn lasted(delta: TimeDelta) -> String {
     Pretty(Duration::from_secs(delta.num_seconds().max(0).unsigned_abs())).to_string()
 }
 
-/// The path of an incident's page.
+/// Returns the path of the page of an incident.
 pub fn incident_path(key: &str) -> String {
     format!("{}{}", path::INCIDENT, utf8_percent_encode(key, PATH))
 }
 
-/// A run in a table.
+/// Run in a table.
 #[derive(Debug, Serialize)]
 pub struct RunRow {
     run: String,
@@ -94,7 +94,7 @@ pub struct RunRow {
 }
 
 impl RunRow {
-    /// A row of a run.
+    /// Creates the row of a run.
     pub fn new(outcome: &Outcome, now: DateTime<Utc>) -> Self {
         Self {
             run: outcome.run.to_string(),
@@ -110,7 +110,7 @@ impl RunRow {
     }
 }
 
-/// A sink in a list.
+/// Sink in a list.
 #[derive(Debug, Serialize)]
 pub struct SinkRow {
     name: String,
@@ -131,7 +131,7 @@ struct RefusedRow {
 }
 
 impl SinkRow {
-    /// A row of a sink.
+    /// Creates the row of a sink.
     pub fn new(status: &crate::sink::Status, now: DateTime<Utc>) -> Self {
         let moment = |at: &DateTime<Utc>| Moment::new(*at, now);
         let refused = status.refused.iter().rev().map(|refused| RefusedRow {
@@ -152,7 +152,7 @@ impl SinkRow {
     }
 }
 
-/// A probe in a table.
+/// Probe in a table.
 #[derive(Debug, Serialize)]
 pub struct ProbeRow {
     target: String,
@@ -164,7 +164,7 @@ pub struct ProbeRow {
 }
 
 impl ProbeRow {
-    /// A row of a probe.
+    /// Creates the row of a probe.
     pub fn new(kept: &crate::web::probe::Kept, now: DateTime<Utc>) -> Self {
         let verdict = if kept.success { Verdict::Passed } else { Verdict::Failed };
         Self {
@@ -178,7 +178,7 @@ impl ProbeRow {
     }
 }
 
-/// A scenario in the table of all.
+/// Scenario in the table of all scenarios.
 #[derive(Debug, Serialize)]
 pub struct ScenarioRow {
     id: String,
@@ -200,7 +200,7 @@ pub struct ScenarioRow {
 }
 
 impl ScenarioRow {
-    /// A row of a scenario; its runs are given newest first.
+    /// Creates the row of a scenario. Its runs are given newest first.
     pub fn new(scenario: &Scenario, runs: &[Recent], incident: Option<&Incident>, now: DateTime<Utc>) -> Self {
         let last = runs.first();
         let points: Vec<svg::Point> = runs
@@ -239,23 +239,23 @@ impl ScenarioRow {
         }
     }
 
-    /// What the rows are sorted by: the worst come first.
+    /// Returns the sort key of the row: worst state first.
     pub fn order(&self) -> (u8, String) {
         (self.rank, self.name.to_lowercase())
     }
 
-    /// Its last verdict.
+    /// Returns the last verdict of the scenario.
     pub fn verdict(&self) -> Option<&'static str> {
         self.verdict
     }
 }
 
-/// `key: value` of every tag.
+/// Formats every tag as `key: value`.
 pub fn tags(scenario: &Scenario) -> Vec<String> {
     scenario.tags.iter().map(|(key, value)| format!("{key}: {value}")).collect()
 }
 
-/// An incident.
+/// Incident with its texts.
 #[derive(Debug, Serialize)]
 pub struct IncidentView {
     key: String,
@@ -289,7 +289,7 @@ pub struct IncidentView {
 }
 
 impl IncidentView {
-    /// An incident as seen now.
+    /// Creates the view of an incident at the present time.
     pub fn new(incident: &Incident, now: DateTime<Utc>) -> Self {
         Self {
             key: incident.dedup_key(),
@@ -331,7 +331,7 @@ impl IncidentView {
     }
 }
 
-/// A decision.
+/// Decision in a table.
 #[derive(Debug, Serialize)]
 pub struct DecisionRow {
     why: &'static str,
@@ -343,10 +343,10 @@ pub struct DecisionRow {
 }
 
 impl DecisionRow {
-    /// A row of a decision.
+    /// Creates the row of a decision.
     pub fn new(kept: &KeptDecision, now: DateTime<Utc>) -> Self {
         Self {
-            why: kept.decision.why.as_str(),
+            why: kept.decision.reason.as_str(),
             detail: kept.decision.detail.clone(),
             first: Moment::new(kept.first_at, now),
             last: Moment::new(kept.decision.at, now),
@@ -356,9 +356,9 @@ impl DecisionRow {
     }
 }
 
-/// A notice and how it stands.
+/// Notification in a table, with its delivery status.
 #[derive(Debug, Serialize)]
-pub struct NoticeRow {
+pub struct NotificationRow {
     receiver: String,
     event: &'static str,
     state: String,
@@ -367,21 +367,21 @@ pub struct NoticeRow {
     problem: Option<String>,
 }
 
-impl NoticeRow {
-    /// A row of a notice.
-    pub fn new(state: &NoticeState, now: DateTime<Utc>) -> Self {
+impl NotificationRow {
+    /// Creates the row of a notification.
+    pub fn new(state: &NotificationRecord, now: DateTime<Utc>) -> Self {
         Self {
-            receiver: state.notice.receiver.clone(),
-            event: state.notice.event.as_str(),
+            receiver: state.notification.receiver.clone(),
+            event: state.notification.event.as_str(),
             state: state.state.clone(),
-            owed: Moment::new(state.notice.owed_at, now),
+            owed: Moment::new(state.notification.queued_at, now),
             done: state.done_at.map(|at| Moment::new(at, now)),
             problem: state.problem.clone(),
         }
     }
 }
 
-/// When an incident alerts, in words.
+/// Describes the alert threshold of a scenario in words.
 pub fn alert_text(scenario: &Scenario) -> String {
     let alert = &scenario.alert;
     let after = match (alert.after, alert.of) {
@@ -397,7 +397,7 @@ pub fn alert_text(scenario: &Scenario) -> String {
     format!("opens after {after}, resolves after {again}; bad is: {}", bad.join(", "))
 }
 
-/// Whether an outcome belongs to what an incident is about.
+/// Returns whether an outcome relates to the subject of an incident.
 pub fn concerns(outcome: &Outcome, subject: &Subject) -> bool {
     if subject.is_agent() {
         outcome.verdict == Verdict::Unknown

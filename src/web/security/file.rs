@@ -1,6 +1,7 @@
-//! Reads the file: its keys and values, each with its place.
+//! Reader of the file: its keys and values with their spans.
 //!
-//! What the original takes and rustls cannot do (older versions of TLS, further suites and curves) is refused by name.
+//! Settings of exporter-toolkit that rustls does not support (older TLS versions, additional cipher suites and curves)
+//! are rejected by name.
 
 use std::io::Result;
 
@@ -45,7 +46,7 @@ const TLS: &[Key] = &[
 ];
 const HTTP: &[Key] =
     &[key("http2", "whether HTTP/2 is offered over TLS (default: true)"), key("headers", "headers of every response")];
-/// Headers that may be set, each with the values it may have; none: any.
+/// Permitted headers with their permitted values; an empty list permits any value.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
     ("X-Frame-Options", &["deny", "sameorigin"]),
@@ -54,7 +55,7 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("Strict-Transport-Security", &[]),
 ];
 
-/// Reads the text of the file. `files` reads one that it names. `must_ask`: see [`super::Loaded::read`].
+/// Reads the text of the file. `files` reads a file that it references. `must_ask`: see [`super::Loaded::read`].
 pub(super) fn read(
     path: &str,
     text: &str,
@@ -77,8 +78,8 @@ pub(super) fn read(
     (settings.filter(|_| errors == 0), diagnostics)
 }
 
-/// Hashes and keys stand below keys that do not say so: everything behind a user's name, and each line of a private
-/// key, is hidden, also where the file cannot be read as YAML.
+/// Marks credentials in the source. The keys above password hashes and private keys do not reveal that their values are
+/// secret: everything after a user name and each line of a private key is hidden, even if the file is not valid YAML.
 fn note_lines(source: &Source) {
     let (mut in_users, mut in_key) = (false, false);
     for line in source.text.lines() {
@@ -93,7 +94,7 @@ fn note_lines(source: &Source) {
             let behind = line.split_once(':').map_or(line, |(_, rest)| rest);
             for part in behind.split([',', '{', '}', ' ', '"', '\'']).chain([behind]) {
                 let part = part.trim();
-                // The names of users are no secret; a `:` ends one.
+                // User names are not secret; each ends with a `:`.
                 if !part.ends_with(':') && part.len() >= 4 {
                     source.credentials.add(part);
                 }
@@ -153,7 +154,7 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
                 self.r.report(found.note(format!("allowed here: {}", names.join(", "))));
                 continue;
             };
-            // The original leaves out what is blank.
+            // exporter-toolkit omits blank values.
             if entry.value.is_null() || entry.value.scalar().is_some_and(|scalar| scalar.text.is_empty()) {
                 continue;
             }
@@ -190,7 +191,7 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
         users
     }
 
-    /// TLS, and whether only clients with verified certificates get in.
+    /// Reads the TLS settings and whether only clients with verified certificates are accepted.
     fn tls(&mut self, node: &Node, http2: bool) -> Option<(Option<std::sync::Arc<rustls::ServerConfig>>, bool)> {
         let fields = self.r.fields(node, "`tls_server_config`", &[TLS])?;
         if let Some(scalar) = fields.get("key").and_then(Node::scalar) {
@@ -283,7 +284,7 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
         }
     }
 
-    /// A text of PEM, written out or in a file.
+    /// Reads PEM data that is either inline or in a file.
     fn pem(&mut self, fields: &Fields<'_>, inline: &str, file: &str) -> Option<At<Vec<u8>>> {
         if let (Some(_), Some(second)) = (fields.entry(inline), fields.entry(file)) {
             self.r.fail(second.key_span, format!("`{file}` stands beside `{inline}`; write one of them"));
@@ -308,7 +309,7 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
         items.iter().filter_map(|item| self.r.text(item, &format!("`{what}`"))).map(|text| text.value).collect()
     }
 
-    /// A list of names out of those that there are.
+    /// Reads a list of names, each of which must be one of `known`.
     fn named<T: Copy>(&mut self, node: &Node, what: &str, known: &[(&'static str, T)]) -> Vec<T> {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
         let mut found = Vec::new();
@@ -320,7 +321,7 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
         found
     }
 
-    /// A version of TLS, as 12 or 13.
+    /// Reads a TLS version, as 12 or 13.
     fn version(&mut self, node: &Node, what: &str) -> Option<u8> {
         let text = self.r.text(node, &format!("`{what}`"))?;
         match text.as_str() {

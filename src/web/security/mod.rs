@@ -1,8 +1,8 @@
-//! TLS and users of the web server, as `web.config_file` sets them: the format of Prometheus' exporters
+//! TLS and users of the web server, as configured by `web.config_file`, in the format of the Prometheus exporters
 //! (exporter-toolkit, `docs/web-configuration.md`).
 //!
-//! A file that is wrong leaves the version before in force. A new version counts for the next connection (TLS) and for
-//! the next request (users, headers); connections that are open stay open. Nothing here serves a connection.
+//! If the file is not valid, the previous version stays in effect. A new version takes effect with the next connection
+//! (TLS) and the next request (users, headers); open connections stay open. This module does not serve connections.
 
 mod file;
 mod tls;
@@ -21,11 +21,11 @@ use super::ReloadRequest;
 use crate::bounded::{self, Readers};
 use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 
-/// Maximum size of the file and of each file it names, in bytes.
+/// Maximum size of the file and of each file that it references, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// How long the file and what it names may take to be read.
+/// Timeout of reading the file and the files that it references.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Interval at which the files are looked at for changes.
+/// Interval of checking the files for changes.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// TLS and users of the web server. Clones share them; a reload replaces them.
@@ -33,36 +33,36 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 pub struct Security {
     settings: Arc<RwLock<Arc<Settings>>>,
     gatekeeper: Gatekeeper,
-    /// The files as they were when they were last read, well or not.
+    /// State of the files when they were last read, successfully or not.
     stamps: Arc<Mutex<Vec<Stamp>>>,
 }
 
-/// What is in force.
+/// Settings in effect.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// TLS, where the file sets it.
+    /// TLS configuration, if the file contains one.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Whether only clients with a certificate that was verified get in.
+    /// Whether only clients with a verified certificate are accepted.
     verifies_clients: bool,
-    /// Headers that every response carries.
+    /// Headers of every response.
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Users,
 }
 
-/// What a request may do by its credentials.
+/// Result of checking the credentials of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// There are no users: everyone may ask.
+    /// No users are configured: every request is accepted.
     Open,
-    /// The request carries the name and the password of a user.
+    /// The request contains the name and the password of a user.
     User,
-    /// The request carries no credentials, or wrong ones.
+    /// The request contains no credentials, or wrong ones.
     Denied,
-    /// Too many passwords are being verified already.
+    /// Too many passwords are being verified.
     Busy,
 }
 
-/// A file as it was found: its path, and its inode, time of change and length, or `None` where there is no such file.
+/// Path of a file and its inode, modification time and length, or `None` if the file does not exist.
 type Stamp = (PathBuf, Option<(u64, SystemTime, u64)>);
 
 fn stamp(path: &Path) -> Stamp {
@@ -72,30 +72,30 @@ fn stamp(path: &Path) -> Stamp {
     (path.to_owned(), seen)
 }
 
-/// A version of the file that was read.
+/// Version of the file that was read.
 #[derive(Debug)]
 pub struct Loaded {
     settings: Option<Settings>,
     stamps: Vec<Stamp>,
-    /// What is wrong with it.
+    /// Problems of the file.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Loaded {
-    /// No file: plain HTTP without users.
+    /// Returns the settings without a file: plain HTTP without users.
     pub fn none() -> Self {
         Self { settings: Some(Settings::default()), stamps: Vec::new(), diagnostics: Vec::new() }
     }
 
-    /// Nothing that could be put in force, and why.
+    /// Returns a version that cannot be used, for this reason.
     pub fn refused(why: Diagnostic) -> Self {
         Self { settings: None, stamps: Vec::new(), diagnostics: vec![why] }
     }
 
-    /// Reads the file and what it names, on a thread of its own.
+    /// Reads the file and the files that it references, on a separate thread.
     ///
-    /// `must_ask`: whether others than this machine can reach the server and nothing says that they may, so that a
-    /// file by which nobody is asked for anything is an error.
+    /// `must_ask`: whether other machines can reach the server and the configuration does not permit access without
+    /// credentials, so that a file that requires no credentials is an error.
     pub async fn read(readers: &Readers, path: PathBuf, must_ask: bool) -> Self {
         let shown = path.display().to_string();
         let read = readers.within_async(READ_TIMEOUT, move || Self::read_here(&path, must_ask)).await;
@@ -121,7 +121,7 @@ impl Loaded {
         Self { settings, stamps, diagnostics }
     }
 
-    /// Whether it can be used.
+    /// Returns whether the version can be used.
     pub fn is_good(&self) -> bool {
         self.settings.is_some() && self.diagnostics.iter().all(|found| found.severity < Severity::Error)
     }
@@ -132,7 +132,8 @@ fn unreadable(source: &Arc<Source>, error: &std::io::Error) -> Diagnostic {
 }
 
 impl Security {
-    /// Puts a version in force if it is good, and notes in any case which files were read; gives what is wrong with it.
+    /// Applies a version if it is valid, and records in any case which files were read. Returns the problems of the
+    /// version.
     pub fn load(&self, loaded: Loaded) -> Vec<Diagnostic> {
         let is_good = loaded.is_good();
         let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,12 +144,12 @@ impl Security {
         loaded.diagnostics
     }
 
-    /// What is in force now.
+    /// Returns the settings in effect.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Checks the credentials of a request. Verifying a password takes long, goes on beside, and is bounded.
+    /// Checks the credentials of a request. Verifying a password is slow, runs on a separate thread, and is limited.
     pub async fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Admission {
         let settings = self.settings();
         if settings.users.is_empty() {
@@ -157,7 +158,7 @@ impl Security {
         self.gatekeeper.admit(&settings.users, headers, peer).await
     }
 
-    /// Asks for a reload when the file or one that it names has changed, until `stop`.
+    /// Requests a reload after a change of the file or of one that it references, until `stop` is cancelled.
     pub async fn watch(
         self,
         readers: Readers,
@@ -184,12 +185,12 @@ impl Security {
 }
 
 impl Settings {
-    /// Whether there are users.
+    /// Returns whether users are configured.
     pub fn has_users(&self) -> bool {
         !self.users.is_empty()
     }
 
-    /// Adds the headers that every response carries.
+    /// Adds the headers of every response.
     pub fn add_headers(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());

@@ -1,4 +1,4 @@
-//! The server's TLS: certificate, versions, suites, and what is asked of clients.
+//! TLS configuration of the server: certificate, versions, cipher suites and client certificates.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,18 +18,18 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::wire::tls::{certificates, private_key};
 
-/// What is asked of clients, by the names of Go's `tls.ClientAuthType`.
+/// Requirements on client certificates, with the names of Go's `tls.ClientAuthType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientPolicy {
-    /// Nothing.
+    /// No certificate is requested.
     None,
-    /// A certificate, which may be left out and is not verified.
+    /// A certificate is requested; it is optional and not verified.
     Request,
-    /// A certificate, which is not verified.
+    /// A certificate is required but not verified.
     RequireAny,
-    /// A certificate, which may be left out and is verified.
+    /// A certificate is requested; it is optional and verified if present.
     VerifyIfGiven,
-    /// A certificate, which is verified.
+    /// A certificate is required and verified.
     RequireAndVerify,
 }
 
@@ -38,7 +38,7 @@ impl ClientPolicy {
         ("NoClientCert", Self::None),
         ("RequestClientCert", Self::Request),
         ("RequireAnyClientCert", Self::RequireAny),
-        // The older name.
+        // Deprecated name.
         ("RequireClientCert", Self::RequireAny),
         ("VerifyClientCertIfGiven", Self::VerifyIfGiven),
         ("RequireAndVerifyClientCert", Self::RequireAndVerify),
@@ -53,29 +53,30 @@ impl ClientPolicy {
     }
 }
 
-/// What the file sets.
+/// TLS settings of the file.
 pub(super) struct TlsSettings {
-    /// The certificate and those that vouch for it, as PEM.
+    /// Certificate and its intermediate certificates, as PEM.
     pub(super) chain: Vec<u8>,
-    /// The private key, as PEM.
+    /// Private key, as PEM.
     pub(super) key: Vec<u8>,
     pub(super) policy: ClientPolicy,
-    /// The authorities of clients' certificates, as PEM.
+    /// Certificate authorities of client certificates, as PEM.
     pub(super) authorities: Option<Vec<u8>>,
-    /// Alternative names, one of which a client must have; empty where any will do.
+    /// Subject alternative names of which a client certificate must contain one. Any name is accepted if the list is
+    /// empty.
     pub(super) allowed_sans: Vec<String>,
-    /// The versions that are spoken: 12 and 13.
+    /// TLS versions: 12 and 13.
     pub(super) versions: RangeInclusive<u8>,
-    /// The suites that are offered; none of a version: all there are.
+    /// Cipher suites to offer. If the list contains none of a version, all of that version are offered.
     pub(super) suites: Vec<SupportedCipherSuite>,
-    /// The groups of the key exchange; none: all there are.
+    /// Key exchange groups to offer; all if the list is empty.
     pub(super) curves: Vec<&'static dyn SupportedKxGroup>,
     pub(super) prefers_own_order: bool,
     /// Whether HTTP/2 is offered.
     pub(super) http2: bool,
 }
 
-/// The part of the file that an error belongs to.
+/// Part of the file that an error refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Certificate,
@@ -84,14 +85,14 @@ pub(super) enum Part {
     Whole,
 }
 
-/// The curves there are, by the names of Go.
+/// Supported curves, with the names of Go.
 pub(super) const CURVES: [(&str, &'static dyn SupportedKxGroup); 3] = [
     ("X25519", ring::kx_group::X25519),
     ("CurveP256", ring::kx_group::SECP256R1),
     ("CurveP384", ring::kx_group::SECP384R1),
 ];
 
-/// The suites there are, by the names of Go: those of TLS 1.3 have no version in them.
+/// Returns the supported cipher suites, with the names of Go: those of TLS 1.3 contain no version.
 pub(super) fn suites() -> Vec<(&'static str, SupportedCipherSuite)> {
     let named = |suite: &SupportedCipherSuite| {
         let name = match suite.suite() {
@@ -105,7 +106,7 @@ pub(super) fn suites() -> Vec<(&'static str, SupportedCipherSuite)> {
     ring::ALL_CIPHER_SUITES.iter().filter_map(named).collect()
 }
 
-/// Makes the server's settings; the error says what is wrong, and with which part.
+/// Creates the TLS configuration of the server. The error describes the problem and the part that it refers to.
 pub(super) fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, (Part, String)> {
     let whole = |error: Error| (Part::Whole, error.to_string());
     let provider = Arc::new(provider(settings));
@@ -150,7 +151,7 @@ fn provider(settings: &TlsSettings) -> CryptoProvider {
     provider
 }
 
-/// What verifies clients; `None` where they are asked for nothing.
+/// Creates the verifier of client certificates, or returns `None` if no certificate is requested.
 fn verifier(
     settings: &TlsSettings,
     provider: &Arc<CryptoProvider>,
@@ -179,11 +180,11 @@ fn verifier(
     Ok(Some(Arc::new(verifier)))
 }
 
-/// Verifies clients as the file says. The signature of the handshake, by which a client shows that the key is its own,
-/// is verified in any case.
+/// Verifier of client certificates according to the file. The signature of the handshake, which proves that the client
+/// has the private key, is verified in any case.
 struct ClientVerifier {
     policy: ClientPolicy,
-    /// What verifies that an authority vouches for a client, where that is asked for.
+    /// Verifier of the certificate chain, if verification is required.
     chains: Option<Arc<dyn ClientCertVerifier>>,
     allowed_sans: Vec<String>,
     provider: Arc<CryptoProvider>,
@@ -242,7 +243,8 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-/// Whether a certificate has one of these alternative names: of a host, an address, a mailbox or a URI.
+/// Returns whether a certificate has one of these subject alternative names: a host name, an address, an e-mail address
+/// or a URI.
 fn has_name(certificate: &CertificateDer<'_>, allowed: &[String]) -> Result<bool, Error> {
     let bad = || Error::InvalidCertificate(CertificateError::BadEncoding);
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| bad())?;

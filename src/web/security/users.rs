@@ -1,12 +1,13 @@
-//! Users: names, bcrypt hashes, and the verifying of passwords.
+//! Users: names, bcrypt hashes, and the verification of passwords.
 //!
-//! A hash takes tens of milliseconds of a core on purpose. So one password is verified at a time, on a thread beside
-//! those that serve; after a wrong one the next waits four times as long as it took, which leaves four fifths of that
-//! core to runs whatever is tried; only so many may wait, and of one address only some of them. What was right is
-//! remembered, so that who asks every few seconds costs a digest.
+//! Verifying a hash is deliberately slow and takes tens of milliseconds of a core. Therefore one password is verified
+//! at a time, on a separate thread. After a wrong password, the next verification is delayed by four times the duration
+//! of the last one, which leaves four fifths of that core to runs even under attack. The number of waiting
+//! verifications is limited, in total and per address. Correct passwords are cached, so that a client with frequent
+//! requests costs only a digest.
 //!
-//! The name of a user who does not exist takes as long as that of one who does: its password is held against the hash
-//! of somebody else, chosen by the name, so that hashes of different costs tell nothing either.
+//! A request with an unknown user name takes as long as one with a known name: its password is verified against the
+//! hash of another user, selected by the name, so that differences in cost between hashes reveal nothing either.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -21,18 +22,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Admission;
 
-/// Maximum cost of a hash: verifying takes twice as long with each step, with this one some seconds.
+/// Maximum cost of a hash: each increment doubles the duration of a verification, and at this value it takes some
+/// seconds.
 const MAX_COST: u32 = 16;
-/// Maximum number of passwords that wait to be verified.
+/// Maximum number of passwords waiting for verification.
 const MAX_WAITING: usize = 32;
-/// Maximum number of passwords of one address that wait to be verified.
+/// Maximum number of passwords of one address waiting for verification.
 const MAX_WAITING_OF_ADDRESS: usize = 4;
-/// Maximum number of right passwords that are remembered.
+/// Maximum number of correct passwords in the cache.
 const MAX_REMEMBERED: usize = 256;
-/// How many times longer than it took the next one waits after a wrong password.
+/// Factor of the delay after a wrong password, relative to the duration of its verification.
 const REST_AFTER_WRONG: u32 = 4;
 
-/// The users there are: the hashes of their passwords by their names.
+/// Password hashes of the users, by name.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Users(BTreeMap<String, String>);
 
@@ -43,9 +45,9 @@ impl fmt::Debug for Users {
 }
 
 impl Users {
-    /// Adds a user; the error says what is wrong with the hash.
+    /// Adds a user. The error describes the problem of the hash.
     pub(super) fn add(&mut self, name: &str, hash: &str) -> Result<(), String> {
-        // `$2x$` marks hashes of an implementation that was wrong.
+        // `$2x$` marks hashes of an incorrect implementation.
         let is_known = ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix));
         let parts: bcrypt::HashParts = match hash.parse() {
             Ok(parts) if is_known => parts,
@@ -63,7 +65,7 @@ impl Users {
         self.0.is_empty()
     }
 
-    /// The hash that a password is held against, and whether it is that user's own.
+    /// Returns the hash to verify a password against, and whether it belongs to the user.
     fn hash_for(&self, name: &str) -> (&str, bool) {
         if let Some(hash) = self.0.get(name) {
             return (hash, true);
@@ -74,21 +76,21 @@ impl Users {
     }
 }
 
-/// Verifies passwords. Clones share what is remembered and what waits.
+/// Verifier of passwords. Clones share the cache and the waiting verifications.
 #[derive(Clone)]
 pub(super) struct Gatekeeper(Arc<Shared>);
 
 struct Shared {
-    /// Makes the digests of this process useless elsewhere.
+    /// Random value that makes the digests useless outside this process.
     salt: [u8; 16],
     state: Mutex<State>,
-    /// The one that is being verified.
+    /// Permit for the verification in progress.
     turn: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Digests of name, hash and password that are right, the oldest first.
+    /// Digests of correct combinations of name, hash and password, oldest first.
     remembered: VecDeque<[u8; 32]>,
     waiting: HashMap<IpAddr, usize>,
 }
@@ -96,7 +98,7 @@ struct State {
 impl Default for Gatekeeper {
     fn default() -> Self {
         let mut salt = [0; 16];
-        // Without randomness the process could not speak TLS either.
+        // Without randomness the process could not use TLS either.
         let _ = rustls::crypto::ring::default_provider().secure_random.fill(&mut salt);
         Self(Arc::new(Shared { salt, state: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }))
     }
@@ -119,12 +121,13 @@ impl Gatekeeper {
         }
         let Some(waiting) = Waiting::begin(&self.0, peer) else { return Admission::Busy };
         let Ok(turn) = Arc::clone(&self.0.turn).acquire_owned().await else { return Admission::Busy };
-        // Who asks several times at once is verified once.
+        // Concurrent requests with the same credentials need only one verification.
         if is_own && self.0.state().remembered.contains(&digest) {
             return Admission::User;
         }
         let (done, verified) = oneshot::channel();
-        // It goes on when the client is gone, so that the rest after a wrong password cannot be cut short by going.
+        // The verification continues without the client, so that disconnecting does not shorten the delay after a wrong
+        // password.
         tokio::spawn(verify(
             Arc::clone(&self.0),
             turn,
@@ -136,7 +139,7 @@ impl Gatekeeper {
     }
 }
 
-/// A password, and the hash that it is held against.
+/// Password and the hash to verify it against.
 struct Candidate {
     password: String,
     hash: String,
@@ -144,7 +147,7 @@ struct Candidate {
     digest: [u8; 32],
 }
 
-/// Verifies a password on a thread beside those that serve; gives the turn back after a rest if it is wrong.
+/// Verifies a password on a separate thread, and releases the permit after a delay if the password is wrong.
 async fn verify(shared: Arc<Shared>, turn: OwnedSemaphorePermit, candidate: Candidate, done: oneshot::Sender<bool>) {
     let Candidate { password, hash, is_own, digest } = candidate;
     let verified = tokio::task::spawn_blocking(move || {
@@ -188,14 +191,14 @@ impl Shared {
     }
 }
 
-/// A password that waits to be verified.
+/// Password waiting for verification.
 struct Waiting {
     shared: Arc<Shared>,
     peer: IpAddr,
 }
 
 impl Waiting {
-    /// A place among those that wait; `None` when there are too many.
+    /// Reserves a place among the waiting verifications. Returns `None` if there are too many.
     fn begin(shared: &Arc<Shared>, peer: IpAddr) -> Option<Self> {
         let mut state = shared.state();
         let all: usize = state.waiting.values().sum();
@@ -223,7 +226,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Name and password of `Authorization: Basic` (RFC 7617).
+/// Returns the name and password of `Authorization: Basic` (RFC 7617).
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };

@@ -8,9 +8,10 @@ use futures_util::StreamExt as _;
 use wachta::app::lookup::Environment;
 use wachta::browser::{Browsers, Config, Metrics};
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{Ticket, Tokens, Tools, run, tls};
+use wachta::run::{Ticket, Tokens, Tools, run};
 use wachta::scenario::{Engine, Headless, Scenario, load};
 use wachta::store::evidence::EvidenceFolder;
+use wachta::wire::tls;
 
 use super::Folder;
 use super::grid::Grid;

@@ -92,18 +92,18 @@ impl Receiver {
                 break body.to_owned();
             }
         };
-        let mut notice: Value = serde_json::from_str(&body).unwrap();
+        let mut notification: Value = serde_json::from_str(&body).unwrap();
         // What tests compare is the key without the store that it is of; a trial has none.
-        if let Some((key, store)) = notice["dedup_key"].as_str().and_then(|key| key.rsplit_once('@')) {
-            assert_eq!(store.len(), 8, "{notice}");
-            notice["dedup_key"] = key.into();
+        if let Some((key, store)) = notification["dedup_key"].as_str().and_then(|key| key.rsplit_once('@')) {
+            assert_eq!(store.len(), 8, "{notification}");
+            notification["dedup_key"] = key.into();
         }
         if self.aim.lock().unwrap().manners == Manners::Refuse {
             *self.refused.lock().unwrap() += 1;
             let _ = stream.write_all(b"HTTP/1.1 503 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
             return;
         }
-        self.heard.lock().unwrap().push(notice);
+        self.heard.lock().unwrap().push(notification);
         if self.strike(Manners::KillBefore) {
             return;
         }
