@@ -1,20 +1,20 @@
-# The tasks of this repository. On a fresh Debian machine with Rust, git and make: `make run`, `make test`.
+# Tasks of this repository. On a new Debian machine with Rust, git and make, start with `make run` and `make test`.
 .PHONY: run test check bench soak fmt schema
 
 CARGO ?= cargo
 
-# Installs what is missing, builds, and runs the demo: a shop, the agent that watches it, the page.
+# Installs what is missing, builds, and runs the demo: a shop, an agent that monitors it, and the agent's page.
 run:
 	tests/support/packages.sh run
 	$(CARGO) run --locked --quiet -- demo
 
-# All tests, with the real components they need.
+# All tests, with the real components that they need.
 test:
 	tests/support/packages.sh
 	tests/support/tools.sh
 	$(CARGO) test --locked --features zabbix-psk
 
-# What is quick: format, lints, and the example scenarios.
+# Fast checks: format, lints, and the example scenarios.
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -26,8 +26,8 @@ bench:
 	benches/peers/install.sh target/peers
 	$(CARGO) bench --locked --bench spine --bench alert --bench store --bench sinks --bench scrape --bench zabbix --bench remote_write --bench browser --bench probe
 
-# The long proofs: browsers that are killed, stopped and filled at random, users who never meet, an agent that dies after
-# every n-th write, one that is killed in a storm, one whose store goes in every way, and one whose destinations are away.
+# Soak tests: random browser faults, context isolation, agent crashes after every n-th write and during alert storms, every
+# kind of store outage, and unavailable destinations.
 soak:
 	WACHTA_SOAK=1 tests/support/packages.sh
 	tests/support/tools.sh

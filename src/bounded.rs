@@ -248,7 +248,7 @@ fn start(place: Place, work: impl FnOnce() + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-/// One of the available threads. It is released when the thread ends, for any reason.
+/// Slot of one of the available threads. It is released when the thread ends, for any reason.
 #[derive(Debug)]
 struct Place {
     shared: Arc<Shared>,
@@ -269,7 +269,7 @@ fn too_many() -> Error {
 
 fn no_answer(limit: Duration) -> Error {
     let seconds = (limit.as_secs_f64() * 1e3).round() / 1e3;
-    Error::new(ErrorKind::TimedOut, format!("the file system did not answer within {seconds} s"))
+    Error::new(ErrorKind::TimedOut, format!("the file system did not respond within {seconds} s"))
 }
 
 fn failed() -> Error {
@@ -315,7 +315,7 @@ mod tests {
         for name in ["fits", "to-fits"] {
             assert_eq!(read_text(&folder.join(name), 1024).unwrap().len(), 1024, "{name}");
         }
-        // What says that it is empty is bounded all the same.
+        // A file that reports a size of zero is limited as well.
         assert!(read(Path::new("/proc/self/status"), 16).is_err());
         assert!(!read(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
         assert!(began.elapsed() < Duration::from_secs(1));
@@ -333,7 +333,7 @@ mod tests {
         };
         let limit = Duration::from_millis(5);
         let problem = readers.within(limit, hangs()).unwrap_err();
-        assert_eq!(problem.to_string(), "the file system did not answer within 0.005 s");
+        assert_eq!(problem.to_string(), "the file system did not respond within 0.005 s");
         for _ in 1..Readers::MAX_THREADS {
             assert_eq!(readers.within_async(limit, hangs()).await.unwrap_err().kind(), ErrorKind::TimedOut);
         }
@@ -352,13 +352,13 @@ mod tests {
         let (one, other) = (Path::new("one"), Path::new("other"));
         let limit = Duration::from_millis(5);
         let hung = readers.file(one, limit, move || held.recv().is_ok()).await.unwrap_err();
-        assert_eq!(hung.to_string(), "the file system did not answer within 0.005 s");
+        assert_eq!(hung.to_string(), "the file system did not respond within 0.005 s");
         for _ in 0..100 {
             let again = readers.file(one, limit, || ()).await.unwrap_err();
             assert_eq!(again.to_string(), "an earlier read of it has not ended");
         }
         assert_eq!(readers.0.reads().going.len(), 1);
-        // Very many at once are read all the same.
+        // A large number of concurrent reads succeeds.
         let many = (0..200).map(|number| readers.file(other, Duration::from_secs(60), move || number));
         let read = futures_util::future::join_all(many).await;
         assert_eq!(read.into_iter().map(Result::unwrap).sum::<u32>(), 199 * 100);

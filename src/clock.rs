@@ -111,12 +111,12 @@ impl ClockWatch {
                     match event {
                         Event::Paused(length) => tracing::warn!(
                             seconds = length.as_secs_f64(),
-                            "the agent was stopped: what ran in that time is unknown"
+                            "the agent was suspended: runs during that time are unknown"
                         ),
                         Event::Set(by) => {
                             tracing::warn!(
                                 seconds = by.as_seconds_f64(),
-                                "the clock was set: runs go on by the time that passes"
+                                "the clock was changed: schedules continue by elapsed time"
                             );
                             set.send_modify(|total| *total = total.checked_add(&by).unwrap_or(*total));
                         }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn clocks_that_go_apart_are_noticed() {
-        // Seconds that passed, seconds on the wall clock, and what follows.
+        // Elapsed seconds, seconds on the wall clock, and the resulting events.
         let rows: [(u64, i64, &[Event]); 7] = [
             (1, 1, &[]),
             (1, 2, &[]),
@@ -193,7 +193,7 @@ mod tests {
         {
             assert_eq!(state.paused_between(s(from), s(until)), s(expected), "{from} to {until}");
         }
-        // Before the next tick could notice it.
+        // Before the next tick has noticed the pause.
         assert_eq!(state.paused_between(s(121), s(141)), s(20));
         for n in 0..100 {
             state.observe(s(200 + n * 10), wall(0));

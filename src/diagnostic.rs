@@ -73,21 +73,21 @@ pub struct Span {
 
 /// Value with its source span.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct At<T> {
+pub struct Spanned<T> {
     /// Value as written.
     pub value: T,
     /// Span of the value.
     pub span: Span,
 }
 
-impl<T> At<T> {
+impl<T> Spanned<T> {
     /// Creates a value with its span.
     pub fn new(value: T, span: Span) -> Self {
         Self { value, span }
     }
 }
 
-impl<T> std::ops::Deref for At<T> {
+impl<T> std::ops::Deref for Spanned<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.value
@@ -264,10 +264,10 @@ impl Diagnostic {
     }
 }
 
-/// Escapes a text so that it can neither move the cursor of a terminal nor forge a line: control characters (including
-/// line breaks) and characters that change the writing direction are replaced by their code points. Every external text
-/// is passed through this function before it becomes part of an outcome or a diagnostic, and thereby of a report, a log
-/// or a notification.
+/// Escapes control characters (including line breaks) and characters that change the writing direction as their code
+/// points, so that the text can neither move the cursor of a terminal nor forge a line. Every external text is passed
+/// through this function before it becomes part of an outcome or a diagnostic, which are shown in reports, logs and
+/// notifications.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_control) {
         return Cow::Borrowed(text);

@@ -170,7 +170,7 @@ impl Ending {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Removed => "removed: no longer monitored",
-            Self::Paused => "paused: not monitored for now",
+            Self::Paused => "paused: not monitored",
             Self::ByHand => "resolved by hand",
         }
     }

@@ -368,7 +368,7 @@ pub struct Failure<T = String> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<T>,
     /// Last actual value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "actual", alias = "seen", default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<T>,
     /// Time spent waiting.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds_option")]

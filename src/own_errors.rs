@@ -162,7 +162,7 @@ mod tests {
             (error.message.as_str(), error.values.as_str(), error.count),
             ("it does not work", "number=3 path=/a", 3)
         );
-        // Again within ten minutes it is only counted.
+        // A repetition within ten minutes is only counted.
         keep(OwnError { count: 1, ..error.clone() });
         assert_eq!(mine(now + Duration::from_mins(9)), []);
         assert_eq!(mine(now + Duration::from_mins(10))[0].count, 1);

@@ -65,7 +65,7 @@ impl Tasks {
             let ended = task.await;
             if !tasks.stop.is_cancelled() {
                 let how = how(ended);
-                tracing::error!(task = name, "a task that the agent cannot do without {how}");
+                tracing::error!(task = name, "a required task {how}");
                 // The first failure is the cause; other tasks may end as a consequence.
                 tasks.failure.send_if_modified(|failure| {
                     let first = failure.is_none();
@@ -96,7 +96,7 @@ impl Tasks {
                 if tasks.stop.is_cancelled() || until.is_cancelled() {
                     break;
                 }
-                tracing::error!(task = name, "a task {}; it is started again", how(ended));
+                tracing::error!(task = name, "a task {}: restarting it", how(ended));
                 tasks.restarts.with_label_values(&[&name]).inc();
                 tokio::select! {
                     () = until.cancelled() => break,
@@ -156,7 +156,7 @@ impl Tasks {
 fn how(ended: Result<(), JoinError>) -> String {
     match ended {
         Ok(()) => "ended".to_owned(),
-        Err(error) if error.is_cancelled() => "was ended".to_owned(),
+        Err(error) if error.is_cancelled() => "was cancelled".to_owned(),
         Err(error) => {
             let panic = error.into_panic();
             let text =
@@ -187,7 +187,7 @@ mod tests {
         let (tasks, _) = tasks();
         tasks.essential("one", &Handle::current(), std::future::pending());
         tasks.running()["one"].abort();
-        assert_eq!(tasks.failed().await, "the task `one` was ended");
+        assert_eq!(tasks.failed().await, "the task `one` was cancelled");
         assert!(tasks.running().is_empty());
     }
 
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(starts.load(Ordering::SeqCst), 3);
         assert_eq!(tasks.restarts.with_label_values(&["two"]).get(), 2);
         assert_eq!(*tasks.failure.borrow(), None);
-        // After the stop it may end.
+        // After the stop, the task may end.
         stop.cancel();
         tasks.running()["two"].abort();
         tasks.ended().await;

@@ -1,4 +1,5 @@
-//! Imports point down only: the layer table of `lib.rs`, held against every file under `src`.
+//! The layer table of `lib.rs`, held against every file under `src`: imports point down only. And the share of comments
+//! that break the rules of English in CONTRIBUTING.md.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -27,19 +28,19 @@ const WORDS: [(&str, &[&str]); 6] = [
 
 /// Files above row 0 that decide and therefore do nothing.
 const PURE: [&str; 22] = [
-    "alert/burn.rs",
-    "alert/cause.rs",
+    "alert/burn_rate.rs",
+    "alert/fingerprint.rs",
     "alert/changes.rs",
     "alert/effects.rs",
     "alert/flapping.rs",
     "alert/group.rs",
     "alert/groups.rs",
-    "alert/hold.rs",
-    "alert/machine.rs",
+    "alert/suppression.rs",
+    "alert/state_machine.rs",
     "alert/mute.rs",
     "alert/pipeline.rs",
     "alert/pipeline/slo.rs",
-    "alert/policy.rs",
+    "alert/routing.rs",
     "alert/replay.rs",
     "alert/slo.rs",
     "schedule/diff.rs",
@@ -329,4 +330,29 @@ fn a_wrong_import_is_found_and_a_right_one_is_not() {
     // Names and words.
     check("run/mod.rs", "pub mod util;\nmod utility;", &["src/run/mod.rs:2: a module named `util` says nothing"]);
     assert_eq!(faults("run/mod.rs", "use std::fmt;"), ["src/run/mod.rs:1: a module begins with `//!`"]);
+}
+
+#[test]
+fn comments_stand_alone() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let counted = std::process::Command::new("python3")
+        .args(["tests/support/comments.py", "--max", "5", "src"])
+        .current_dir(folder)
+        .output()
+        .expect("python3 runs; tests/support/packages.sh installs it");
+    let said = String::from_utf8_lossy(&counted.stdout);
+    assert!(counted.status.success(), "{said}see them with tests/support/comments.py --list src");
+    // The script finds what it is meant to find.
+    let bad = std::env::temp_dir().join(format!("wachta-comments-{}.rs", std::process::id()));
+    let text = "/// Who asks.\nstruct A {\n    /// None: the name is none.\n    b: Option<u8>,\n}\n/// A question.\nfn ask() {}\n";
+    std::fs::write(&bad, text).expect("the temporary folder takes a file");
+    let counted = std::process::Command::new("python3")
+        .args(["tests/support/comments.py", "--max", "5"])
+        .arg(&bad)
+        .current_dir(folder)
+        .output()
+        .expect("python3 runs");
+    let _ = std::fs::remove_file(&bad);
+    let said = String::from_utf8_lossy(&counted.stdout);
+    assert!(!counted.status.success() && said.starts_with("3 of 3 "), "{said}");
 }

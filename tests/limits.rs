@@ -8,10 +8,10 @@ use wachta::app::lookup::Environment;
 use wachta::names::Reason;
 use wachta::outcome::Verdict;
 use wachta::run::{Line, Ticket, Tokens, Tools, run};
-use wachta::wire::limits::Limits;
-use wachta::wire::tls;
 use wachta::scenario::load;
 use wachta::store::evidence::EvidenceFolder;
+use wachta::wire::limits::Limits;
+use wachta::wire::tls;
 use wachta::wire::{Dialer, Resolver};
 
 /// Nothing is reached, so nothing needs to listen there.

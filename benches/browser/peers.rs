@@ -45,7 +45,7 @@ impl Peer {
     }
 
     async fn line(&mut self) -> Result<Json, String> {
-        let line = timeout(LONGEST, self.output.next_line()).await.map_err(|_| "no answer in time")?;
+        let line = timeout(LONGEST, self.output.next_line()).await.map_err(|_| "no response in time")?;
         let line = line.map_err(|error| error.to_string())?.ok_or("it has ended")?;
         serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))
     }

@@ -1,22 +1,23 @@
-//! The cases of Alertmanager's acceptance tests (`test/with_api_v2/acceptance`), written anew for this pipeline: what is
-//! told, and nothing else. Retry, timeouts and a receiver that is away are cases of delivery: `notify::tests`.
+//! The cases of Alertmanager's acceptance tests (`test/with_api_v2/acceptance`), rewritten for this pipeline: the
+//! notifications sent, and no others. Retries, timeouts and unreachable receivers are cases of delivery, tested in
+//! `notify::tests`.
 
 use super::fixtures::at;
 use super::pipeline::Request;
 use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, alerting, check, checks, mute};
 
-/// `TestMergeAlerts`: what is said twice of the same is the same.
+/// `TestMergeAlerts`: repeated equal alerts are one alert.
 #[test]
 fn merge() {
     let shop = checks("shop", "after: 1, recover_after: 1");
     let both = &["1:00 a opened shop:1 warning", "5:00 a resolved shop:1 warning"];
     check(&shop, &[AT_ONCE], "60s shop FFFFP\n90s shop FFFF", "1h", both);
-    // Over, and again: another incident with another key.
+    // Resolved and opened again: another incident with another key.
     let again = [both[0], "2:00 a resolved shop:1 warning", "3:00 a opened shop:2 warning"];
     check(&shop, &[AT_ONCE], "60s shop FPF", "1h", &again);
 }
 
-/// `TestRepeat`: as often as asked for, and not more often.
+/// `TestRepeat`: reminders as often as configured, and not more often.
 #[test]
 fn repeat() {
     let shop = checks("shop", "after: 1, recover_after: 1, remind: 20m");
@@ -29,7 +30,7 @@ fn repeat() {
     check(&shop, &[AT_ONCE], "60s shop FFF\n50m shop P", "9h", &told);
 }
 
-/// `TestBatching`: what comes within the wait is one notice; what comes later is one update.
+/// `TestBatching`: incidents within the group wait are one notification; later ones are one update.
 #[test]
 fn batching() {
     let five = checks("a1,a2,a3,b1,b2", "after: 1, recover_after: 1");
@@ -42,17 +43,18 @@ fn batching() {
     check(&five, &[WAIT], lines, "1h", &told);
 }
 
-/// `TestResolved`, `TestResolvedFilter`: the end is told once, when all of it is over.
+/// `TestResolved`, `TestResolvedFilter`: the resolution is notified once, when all incidents are resolved.
 #[test]
 fn resolved() {
     let two = checks("shop,blog", "after: 1, recover_after: 1");
     let told = ["1:00 a opened shop:1 warning +blog", "9:00 a resolved shop:1 warning +blog"];
     check(&two, &[AT_ONCE], "60s shop,blog F\n5m shop P\n9m blog P", "1h", &told);
-    // Over before the wait: neither the opening nor the end.
+    // Resolved within the group wait: neither the opening nor the resolution is notified.
     check(&two, &["> a / / 600"], "60s shop,blog FFFP", "1h", &[]);
 }
 
-/// `TestColdStart`: an agent that starts while all is broken tells it once; one that starts again does not.
+/// `TestColdStart`: an agent that starts while everything is broken sends one notification; an agent that restarts
+/// sends none.
 #[test]
 fn cold_start() {
     let two = checks("shop,blog", "after: 1, recover_after: 1");
@@ -63,7 +65,7 @@ fn cold_start() {
     }
 }
 
-/// `TestReload`: what is open stays as it is, whatever else the files say.
+/// `TestReload`: open incidents are not affected by a reload.
 #[test]
 fn reload() {
     let mut run = Run::new(&checks("shop,blog", "after: 1, recover_after: 1"), &[AT_ONCE], true);
@@ -83,11 +85,11 @@ fn reload() {
 fn inhibition() {
     let down = ["1:00 a opened gate:1 warning", "4:00 a resolved gate:1 warning"];
     check(BEHIND, &[AT_ONCE], "60s gate CCCP\n65s shop FFFP", "1h", &down);
-    // The parent breaks after its child was told: the child stays told, and its end is told.
+    // The parent fails after its child was notified: the child stays open, and its resolution is notified.
     let child = ["1:05 a opened shop:1 warning", "2:00 a opened gate:1 warning", "3:00 a resolved gate:1 warning"];
     let told = [&child[..], &["3:05 a resolved shop:1 warning"]].concat();
     check(BEHIND, &[AT_ONCE], "60s gate PCP\n65s shop FFP\n65s gate P", "1h", &told);
-    // Nothing depends on nothing.
+    // Without dependencies, nothing is suppressed.
     let two = checks("shop,blog", "after: 1, recover_after: 1");
     check(
         &two,
@@ -109,7 +111,7 @@ fn silence() {
         run.ask("4m", Request::Expire { id: "m1".into() }).expect("is done");
         run.play("5m shop F", "6m");
         assert_eq!(run.told[1..], ["5:00 a opened shop:1 warning"]);
-        // What is silenced once it was told: the end is told.
+        // Silenced after its notification: the resolution is notified.
         run.ask("6m", mute(&[("scenario", "shop")], "6m", "10m")).expect("is done");
         run.play("7m shop P", "1h");
         assert_eq!(run.told[2..], ["7:00 a resolved shop:1 warning"]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::machine::{Judgement, closed, ended, note_bad_run, tell};
+use super::state_machine::{Evaluation, closed, ended, note_bad_run, tell};
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::names::Reason;
@@ -52,7 +52,7 @@ struct Trouble {
 
 /// Alert state of the agent itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct AgentWatch {
+pub struct AgentAlertState {
     /// Time of the last unknown outcome of each scenario within the window.
     recent: BTreeMap<String, DateTime<Utc>>,
     last_run: Option<RunId>,
@@ -77,12 +77,12 @@ pub struct AgentWatch {
 #[derive(Debug)]
 pub enum Ticked {
     /// The incident opens or resolves.
-    Judged(Box<Judgement>),
+    Judged(Box<Evaluation>),
     /// The incident is already open, and there is a further problem.
     Also(String),
 }
 
-impl Timers for AgentWatch {
+impl Timers for AgentAlertState {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
         self.recent.values_mut().for_each(|at| visit(Timer::Since(at)));
         self.troubles.values_mut().for_each(|trouble| visit(Timer::Since(&mut trouble.since)));
@@ -91,7 +91,7 @@ impl Timers for AgentWatch {
     }
 }
 
-impl AgentWatch {
+impl AgentAlertState {
     /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
         let settled_at = Some(incident.opened_at);
@@ -99,7 +99,7 @@ impl AgentWatch {
     }
 
     /// Records a problem with the agent itself, or its end if `message` is `None`; `about` is its topic. Returns
-    /// whether something changed. [`AgentWatch::tick`] opens the incident.
+    /// whether something changed. [`AgentAlertState::tick`] opens the incident.
     pub fn trouble(&mut self, about: &str, message: Option<String>, now: DateTime<Utc>) -> bool {
         let changed = match (self.troubles.get_mut(about), message) {
             (None, None) => false,
@@ -139,14 +139,14 @@ impl AgentWatch {
         self.troubles.values().filter(|trouble| !trouble.told).map(|trouble| trouble.since + TROUBLE_GRACE).min()
     }
 
-    /// Returns the time at which [`AgentWatch::tick`] has to be called next.
+    /// Returns the time at which [`AgentAlertState::tick`] has to be called next.
     pub fn next(&self) -> Option<DateTime<Utc>> {
         [self.due_at(), self.quiet_at()].into_iter().flatten().min()
     }
 
     /// Processes an outcome. `in_a_row` is the number of consecutive unknown outcomes of its scenario, including this
     /// one; `scenarios` is the number of all scenarios.
-    pub fn advance(&mut self, outcome: &Outcome, in_a_row: u32, scenarios: usize) -> Option<Judgement> {
+    pub fn advance(&mut self, outcome: &Outcome, in_a_row: u32, scenarios: usize) -> Option<Evaluation> {
         if !counts_against_agent(outcome) || self.last_run == Some(outcome.run) {
             return None;
         }
@@ -159,7 +159,7 @@ impl AgentWatch {
         let reason = outcome.reason.map_or("unknown", Reason::as_str);
         let tenth = scenarios.div_ceil(10).max(AGENT_AT_LEAST);
         let detail = if in_a_row >= AGENT_IN_A_ROW {
-            format!("{} could not be tested {in_a_row} times in a row: {reason}", outcome.scenario)
+            format!("{} could not be tested in {in_a_row} consecutive runs: {reason}", outcome.scenario)
         } else {
             format!("{} of {scenarios} scenarios could not be tested within five minutes: {reason}", self.recent.len())
         };
@@ -174,7 +174,7 @@ impl AgentWatch {
             note_untested(open, outcome, &detail);
             self.untested.clone_from(&open.message);
             self.describe();
-            return Some(Judgement { decision: decision(DecisionReason::AlreadyOpen), bad: true, told: None });
+            return Some(Evaluation { decision: decision(DecisionReason::AlreadyOpen), bad: true, told: None });
         }
         if self.closed || in_a_row < AGENT_IN_A_ROW && self.recent.len() < tenth {
             return None;
@@ -189,7 +189,7 @@ impl AgentWatch {
         self.untested.clone_from(&incident.message);
         self.open = Some(incident);
         let told = tell(&mut self.open, Event::Opened);
-        Some(Judgement { decision: decision(DecisionReason::Opened), bad: true, told })
+        Some(Evaluation { decision: decision(DecisionReason::Opened), bad: true, told })
     }
 
     /// Returns the time at which the open incident resolves unless something happens before.
@@ -215,11 +215,11 @@ impl AgentWatch {
         let decision = Decision {
             subject: open.subject.clone(),
             reason: DecisionReason::Resolved,
-            detail: "five minutes in which everything could be tested, and nothing else is wrong".into(),
+            detail: "all scenarios could be tested for five minutes, and there is no other problem".into(),
             run: None,
             at: now,
         };
-        Some(Ticked::Judged(Box::new(Judgement { decision, bad: false, told: tell(&mut self.open, Event::Resolved) })))
+        Some(Ticked::Judged(Box::new(Evaluation { decision, bad: false, told: tell(&mut self.open, Event::Resolved) })))
     }
 
     fn tell_trouble(&mut self, location: &str, now: DateTime<Utc>) -> Ticked {
@@ -239,11 +239,11 @@ impl AgentWatch {
         self.describe();
         let decision = Decision { subject, reason: DecisionReason::Opened, detail: news, run: None, at: now };
         let told = tell(&mut self.open, Event::Opened);
-        Ticked::Judged(Box::new(Judgement { decision, bad: true, told }))
+        Ticked::Judged(Box::new(Evaluation { decision, bad: true, told }))
     }
 
     /// Resolves the open incident on behalf of a person. Problems are not notified again unless they change.
-    pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
+    pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Evaluation> {
         let judgement = closed(&mut self.open, by, now)?;
         self.closed = !self.recent.is_empty();
         self.untested = None;
@@ -251,7 +251,7 @@ impl AgentWatch {
     }
 
     /// Ends the open incident as removed, because the location was renamed.
-    pub fn remove(&mut self, now: DateTime<Utc>) -> Option<Judgement> {
+    pub fn remove(&mut self, now: DateTime<Utc>) -> Option<Evaluation> {
         *self = Self { openings: self.openings, open: self.open.take(), ..Self::default() };
         ended(&mut self.open, Ending::Removed, now)
     }

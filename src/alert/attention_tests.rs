@@ -1,4 +1,4 @@
-//! Timelines of acknowledging, resolving by hand, escalating, and silencing what is there.
+//! Timelines of acknowledgements, manual resolution, escalation, and silences of open incidents.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn an_acknowledgement_is_told_shown_and_can_be_taken_back() {
         run.ask("31m", ack("shop:1", "bob", None)).expect_err("ania has it");
         let back = Request::Unacknowledge { key: "shop:1".into(), author: "ola".into(), of: None };
         run.ask("32m", back.clone()).expect("is done");
-        assert_eq!(run.told[2..], ["32:00 a updated shop:1 warning (no longer acknowledged by ania, says ola)"]);
+        assert_eq!(run.told[2..], ["32:00 a updated shop:1 warning (acknowledgement by ania withdrawn by ola)"]);
         assert_eq!(who(&run), None);
         run.ask("33m", back).expect_err("nobody has it");
         run.play("45m shop P", "1h");
@@ -133,20 +133,20 @@ fn nobody_acknowledges_and_others_are_told_as_well() {
             run.told,
             [
                 "1:00 a opened shop:1 warning",
-                "16:00 lead opened shop:1 warning (nobody has acknowledged it within 15m)",
-                "31:00 boss opened shop:1 warning (nobody has acknowledged it within 30m)",
+                "16:00 lead opened shop:1 warning (not acknowledged within 15m)",
+                "31:00 boss opened shop:1 warning (not acknowledged within 30m)",
                 "60:00 a resolved shop:1 warning",
                 "60:00 lead resolved shop:1 warning",
                 "60:00 boss resolved shop:1 warning",
             ]
         );
-        // In time, after the first step, and over before any.
+        // Acknowledged in time, acknowledged after the first step, and resolved before any step.
         assert_eq!(begin(Some("5m"), "1h shop P").told.len(), 3);
         let run = begin(Some("20m"), "1h shop P");
         let to_boss = run.told.iter().filter(|line| line.contains(" boss "));
         assert_eq!((run.told.len(), to_boss.count()), (6, 0), "{:?}", run.told);
         assert_eq!(begin(None, "5m shop P").told.len(), 2);
-        // A route may say it for itself.
+        // A route may have its own escalation steps.
         let mut own = Run::new(&checks("shop", "after: 1"), &["> a / / 0"], restarts);
         own.alerting.escalate = steps.to_vec();
         own.alerting.routes[0].escalate = Some(Vec::new());
@@ -176,7 +176,7 @@ fn a_silence_says_what_it_hits_and_is_refused_when_that_is_nothing() {
 
 #[test]
 fn a_route_applies_at_its_time() {
-    // The tests' time begins on a Friday at 08:00 UTC, 09:00 in Warsaw.
+    // The tests' time starts on a Friday at 08:00 UTC, 09:00 in Warsaw.
     let during = During {
         weekdays: vec![Weekday::Fri],
         from: NaiveTime::from_hms_opt(9, 0, 0).expect("a time"),
@@ -197,7 +197,7 @@ fn a_route_applies_at_its_time() {
 fn a_time_over_midnight_belongs_to_the_day_on_which_it_began() {
     let time = |hour| NaiveTime::from_hms_opt(hour, 0, 0).expect("a time");
     let night = During { weekdays: vec![Weekday::Fri], from: time(22), until: Some(time(6)), timezone: chrono_tz::UTC };
-    // Hours from Friday 08:00.
+    // Hours since Friday 08:00.
     for (hours, holds) in [(0, false), (13, false), (14, true), (21, true), (22, false), (38, false), (-3, false)] {
         assert_eq!(night.contains(at(hours * 3600)), holds, "{hours} h");
     }

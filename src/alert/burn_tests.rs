@@ -1,4 +1,4 @@
-//! Windows by tables, and against counting every run anew.
+//! Windows, tested with tables and against a count of all runs.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).expect("a time")
 }
 
-/// Numbers that look random and are the same each time.
+/// Pseudo-random numbers that are the same each time.
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -28,13 +28,13 @@ fn a_window_holds_what_is_in_it() {
         let mut all: Vec<(i64, bool)> = Vec::new();
         let mut now = 1_800_000_000;
         for _ in 0..3000 {
-            // Runs close together, and now and then a long time without any.
+            // Runs at short intervals, and occasionally a long time without any.
             let gap = if random(&mut state).is_multiple_of(200) { length * 2 } else { length / 60 };
             now += (random(&mut state) % gap.unsigned_abs().max(1)).cast_signed();
             let failed = random(&mut state).is_multiple_of(3);
             window.add(now, 1, u32::from(failed));
             all.push((now, failed));
-            // From the beginning of its oldest slot: all of the length, and at most a thirtieth more.
+            // From the start of its oldest slot: the full length, and at most a thirtieth more.
             let from = (now.div_euclid(window.slot) - SLOTS) * window.slot;
             assert!((now - length - window.slot..=now - length).contains(&from), "{from} {now}");
             let within = all.iter().filter(|(at, _)| *at >= from);
@@ -52,7 +52,7 @@ fn a_clock_that_is_set_does_no_lasting_harm() {
     let mut window = Window::new(300);
     let counts = |window: &Window| (window.counts.runs, window.counts.failed);
     window.add(1000, 1, 1);
-    // A run that is written a little late counts where it belongs.
+    // A run that is stored a little late is counted in the correct slot.
     window.add(990, 1, 0);
     assert_eq!(counts(&window), (2, 1));
     // A year ahead, and back again.
@@ -61,14 +61,14 @@ fn a_clock_that_is_set_does_no_lasting_harm() {
     window.add(1010, 1, 1);
     window.add(1020, 1, 1);
     assert_eq!(counts(&window), (2, 2));
-    // A slot that is full.
+    // A full slot.
     window.add(1020, u32::MAX, u32::MAX);
     window.add(1020, 5, 5);
     window.add(1020 + 400, 1, 0);
     assert_eq!(counts(&window), (1, 0));
 }
 
-/// How many failures each rule asks for; none: never.
+/// Number of failures required by each rule; `None` if even all runs are not enough.
 #[test]
 fn a_minimum_of_failures_is_needed() {
     let check = |percent: f64, every: i64, expected: [Option<u64>; 3]| {
@@ -85,16 +85,16 @@ fn a_minimum_of_failures_is_needed() {
     check(99.5, 60, [Some(5), Some(11), Some(22)]);
     check(99.0, 60, [Some(9), Some(22), Some(44)]);
     check(99.0, 300, [Some(3), Some(5), Some(9)]);
-    // All of them failing is a burn rate of ten.
+    // If all of them fail, the burn rate is ten.
     check(90.0, 60, [None, Some(217), Some(433)]);
 }
 
 #[test]
 fn rules_hold_by_both_windows_and_the_minimum() {
-    /// A run a minute, by letters; then which rules hold.
+    /// One run per minute, given by letters, and the rules that hold afterwards.
     fn check(percent: f64, good: i64, letters: &str, expected: [bool; 3]) {
         let slo = slo(percent);
-        let mut burn = Burn::new(&slo, 0);
+        let mut burn = BurnRateWindows::new(&slo, 0);
         for minute in 0..good {
             burn.add(at(minute * 60), false);
         }
@@ -110,10 +110,10 @@ fn rules_hold_by_both_windows_and_the_minimum() {
     check(99.9, 4320, "FPPPPPPPPPFPPPPPPPPPF", [true, false, false]);
     check(99.9, 4320, "FFFFF", [true, true, false]);
     check(99.9, 4320, "FFFFFFFF", [true, true, true]);
-    // It no longer goes on within five minutes; within half an hour it does.
+    // The failures are no longer in the last five minutes, but still in the last half an hour.
     check(99.9, 4320, "FFFFFPPPPPPP", [false, true, false]);
     check(99.9, 4320, &format!("FFFFFFFF{}", "P".repeat(35)), [false, false, true]);
-    // Ten percent of an hour, where one percent is allowed, is not enough; fifteen are.
+    // If one percent is allowed, ten percent of an hour are not enough, but fifteen are.
     check(99.0, 4320, &"FPPPPPPPPP".repeat(6), no);
     check(99.0, 4320, &"FPPPPP".repeat(10), [true, false, false]);
 }
@@ -121,17 +121,17 @@ fn rules_hold_by_both_windows_and_the_minimum() {
 #[test]
 fn a_budget_is_counted_in_failures() {
     let slo = slo(99.9);
-    let mut burn = Burn::new(&slo, 43_200);
+    let mut burn = BurnRateWindows::new(&slo, 43_200);
     for minute in 0..10 {
         burn.add(at(minute * 60), minute < 4);
     }
     let budget = burn.budget(&slo);
     assert_eq!((budget.failed, budget.allowed.round()), (4, 43.0));
     assert!((budget.used() - 4.0 / 43.2).abs() < 1e-9, "{budget:?}");
-    // 39.2 left, four an hour.
+    // 39.2 left, at four per hour.
     assert_eq!(burn.lasts(&slo, &RULES[0]).map(|left| left.num_minutes()), Some(588));
-    // Nothing is planned: what was seen counts.
-    let mut burn = Burn::new(&slo, 0);
+    // Without a number of scheduled runs, only the actual ones count.
+    let mut burn = BurnRateWindows::new(&slo, 0);
     for minute in 0..1000 {
         burn.add(at(minute * 60), minute < 2);
     }
@@ -144,12 +144,12 @@ fn windows_that_are_read_back_are_the_same() {
     let slo = Slo { percent: 99.0, window: Duration::from_secs(7 * 86_400) };
     let mut state = 362_436_069;
     let runs: Vec<(i64, bool)> = (0..8000).map(|n| (n * 90, random(&mut state).is_multiple_of(10))).collect();
-    let mut straight = Burn::new(&slo, 0);
+    let mut straight = BurnRateWindows::new(&slo, 0);
     for (second, failed) in &runs {
         straight.add(at(*second), *failed);
     }
     let now = at(runs[runs.len() - 1].0);
-    let mut read = Burn::new(&slo, 0);
+    let mut read = BurnRateWindows::new(&slo, 0);
     for span in read.spans(now) {
         let mut slots = std::collections::BTreeMap::<i64, (u64, u64)>::new();
         for (second, failed) in runs.iter().filter(|(second, _)| at(*second) >= span.since) {

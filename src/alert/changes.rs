@@ -128,7 +128,7 @@ mod tests {
             };
             assert_eq!(found.iter().map(word).collect::<Vec<_>>(), expected, "{what}");
         }
-        // What was open before the start is known.
+        // Incidents that were open before the start are not recorded again.
         assert_eq!(Changes::new([(&first, "a".to_owned())]).of(&first, "a", now), []);
     }
 

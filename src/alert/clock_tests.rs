@@ -1,4 +1,5 @@
-//! Timelines in which the wall clock is set: what is told is what would be told without, after the same time.
+//! Timelines in which the wall clock is set: the notifications are the same as without the change, after the same
+//! elapsed time.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use super::timers::{ClockChanges, set_back};
 use crate::notify::{Escalation, Receiver};
 use crate::outcome::Outcome;
 
-/// What people ask for on the way, with the time.
+/// Operator commands during a timeline, with their times.
 type Asked = Vec<(&'static str, Request)>;
 
-/// A timeline in one of the states that have a timer.
+/// A timeline in one of the states with a timer.
 struct Timeline {
     name: &'static str,
     checks: String,
@@ -126,7 +127,7 @@ fn told(timeline: &Timeline, restarts: bool, jumps: &[(i64, TimeDelta)]) -> Vec<
     }
     run.load(at(0));
     run.jumps = jumps.iter().map(|(second, by)| (at(*second), *by)).collect();
-    // Requests are made between the lines: each is a part of its own.
+    // Commands are executed between the lines, which are played in parts.
     let mut rest: Vec<&str> = timeline.lines.lines().collect();
     for (time, request) in &timeline.asked {
         let earlier = |line: &&str| second(line.split(' ').next().expect("a time")) < second(time);
@@ -136,7 +137,7 @@ fn told(timeline: &Timeline, restarts: bool, jumps: &[(i64, TimeDelta)]) -> Vec<
         rest = after;
     }
     run.play(&rest.join("\n"), timeline.until);
-    // What people are told of a time of the day is as the clock shows it.
+    // Times of day in notes are those of the wall clock.
     run.told.iter().map(|line| line.split(" until ").next().unwrap_or(line).to_owned()).collect()
 }
 
@@ -148,7 +149,7 @@ fn a_clock_that_is_set_changes_nothing_of_what_is_told() {
             let calm = told(&timeline, restarts, &[]);
             assert!(!calm.is_empty(), "{}", timeline.name);
             for by in jumps {
-                // Once, in each state; and over and over.
+                // One change at each time, and many changes.
                 for second in (15..second(timeline.until)).step_by(if restarts { 1397 } else { 149 }) {
                     let set = told(&timeline, restarts, &[(second, by)]);
                     assert_eq!(set, calm, "{} at {second} s by {by}, restarts: {restarts}", timeline.name);
@@ -161,8 +162,8 @@ fn a_clock_that_is_set_changes_nothing_of_what_is_told() {
     }
 }
 
-/// Stopped at three minutes, the clock is set back by an hour, and the agent starts again: what was due is due within
-/// the time that it was meant to take, not an hour later.
+/// Stopped after three minutes, the clock is set back by an hour, and the agent starts again: all timers keep their
+/// remaining time instead of an hour more.
 #[test]
 fn a_clock_set_back_while_the_agent_is_stopped_holds_nothing_back() {
     let rows: [(&str, &[&str], &str, &str); 3] = [
@@ -207,12 +208,12 @@ fn a_run_that_began_before_the_clock_was_set_counts_in_present_time() {
     let moved = clock.in_present_time(&run(18)).expect("it began before");
     assert_eq!((moved.started_at, moved.ended_at), (at(86_415), at(86_418)));
     assert_eq!(clock.in_present_time(&run(86_419)), None, "it began after");
-    // Back again: of the runs on their way, each by as much as was set since.
+    // Set back again: each run in progress is corrected by the changes since its start.
     assert_eq!(clock.observe(at(82_830), passed(130)), Some(TimeDelta::hours(-1)));
     assert_eq!(clock.in_present_time(&run(86_428)).map(|it| it.ended_at), Some(at(82_828)));
     assert_eq!(clock.in_present_time(&run(27)).map(|it| it.ended_at), Some(at(82_827)));
     assert_eq!(clock.in_present_time(&run(82_829)), None);
-    // After hours nothing is on its way any more.
+    // After hours there are no runs in progress any more.
     assert_eq!(clock.observe(at(92_830), passed(10_130)), None);
     assert_eq!(clock.in_present_time(&run(27)), None);
 }

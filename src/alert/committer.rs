@@ -80,12 +80,12 @@ pub type Answer = Result<String, String>;
 /// Handle that sends messages to the [`Committer`]. Cheap to clone; when the last one is dropped, the committer stores
 /// what is left and ends.
 #[derive(Clone)]
-pub struct Intake {
+pub struct CommitterHandle {
     queue: mpsc::Sender<Message>,
     dropped: prometheus::IntCounter,
 }
 
-impl Intake {
+impl CommitterHandle {
     /// Adds a planned run. The receiver is notified once it is stored.
     pub fn plan(&self, intent: Intent) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
@@ -146,7 +146,7 @@ impl Intake {
     fn push(&self, message: Message) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(message) {
             self.dropped.inc();
-            tracing::error!("the queue to the store is full: an outcome or plan was dropped");
+            tracing::error!("the queue to the store is full: outcome or planned run dropped");
         }
     }
 }
@@ -189,14 +189,14 @@ pub struct Committer {
 /// Returns the deferred commands among the stored alerting entries, in the order in which they were stored.
 pub fn requests(memory: &[(String, serde_json::Value)]) -> Result<Vec<(String, Request)>, StoreError> {
     let of = |(key, body): &(String, serde_json::Value)| {
-        let unread = |e| StoreError::refused(format!("what alerting remembers under {key} does not read: {e}"));
+        let unread = |e| StoreError::refused(format!("cannot read the alerting entry {key}: {e}"));
         serde_json::from_value(body.clone()).map(|request| (key.clone(), request)).map_err(unread)
     };
     memory.iter().filter(|(key, _)| key.starts_with(REQUESTS)).map(of).collect()
 }
 
 fn left_out(error: &StoreError) {
-    tracing::error!(%error, "left out");
+    tracing::error!(%error, "cannot read a row: skipped");
 }
 
 /// Restores the stored state entry by entry. Entries that cannot be read are skipped, and the open incidents of their
@@ -219,12 +219,12 @@ async fn restore(
     let open: Vec<_> = store.incidents(u32::MAX).await?.into_iter().filter(Incident::is_open).collect();
     for incident in &open {
         if !restored.contains(&incident.subject) {
-            tracing::warn!(incident = incident.dedup_key(), "its alerting state is lost: it goes on from the incident");
+            tracing::warn!(incident = incident.dedup_key(), "alerting state is lost: continuing from the open incident");
             pipeline.adopt(incident.clone());
         }
     }
     for subject in pipeline.regroup(Utc::now()) {
-        tracing::warn!(%subject, "the group of its incident is lost: whoever was told of it is told of its end");
+        tracing::warn!(%subject, "the notification group of an incident is lost: its receivers are notified of the resolution");
     }
     Ok(Changes::new(open.iter().map(|incident| (incident, pipeline.cause_of(incident).key.clone()))))
 }
@@ -236,9 +236,9 @@ impl Committer {
         location: &str,
         metrics: Metrics,
         wake: impl Fn() + Send + Sync + 'static,
-    ) -> Result<(Self, Intake), StoreError> {
+    ) -> Result<(Self, CommitterHandle), StoreError> {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let intake = Intake { queue: sender, dropped: metrics.dropped.clone() };
+        let intake = CommitterHandle { queue: sender, dropped: metrics.dropped.clone() };
         let mut pipeline = Pipeline::new(location);
         let memory = store.memory().await?;
         let (left, memory): (Vec<_>, Vec<_>) = memory.into_iter().partition(|(key, _)| key.starts_with(REQUESTS));
@@ -249,7 +249,7 @@ impl Committer {
             let seconds = by.as_seconds_f64();
             tracing::warn!(
                 seconds,
-                "the clock was set back while the agent did not run: alerting goes on from where it was"
+                "the clock was set back while the agent was not running: alerting continues from its last state"
             );
         }
         let (wake, look, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
@@ -278,14 +278,14 @@ impl Committer {
 
     /// Sets the callback that runs a scenario at once because decisions about others depend on it.
     #[must_use]
-    pub fn looking(mut self, look: impl Fn(ScenarioId) + Send + Sync + 'static) -> Self {
+    pub fn on_run_now(mut self, look: impl Fn(ScenarioId) + Send + Sync + 'static) -> Self {
         self.look = Box::new(look);
         self
     }
 
     /// Sets the callback that receives the remaining share of an error budget.
     #[must_use]
-    pub fn budgeting(mut self, budget: impl Fn(&ScenarioId, f64) + Send + Sync + 'static) -> Self {
+    pub fn on_error_budget(mut self, budget: impl Fn(&ScenarioId, f64) + Send + Sync + 'static) -> Self {
         self.budget = Box::new(budget);
         self
     }
@@ -300,7 +300,7 @@ impl Committer {
     /// Sets the runtime of the tasks that wait for a commit. They are notified on it, because a notification from
     /// another thread costs a system call per task.
     #[must_use]
-    pub fn answering_on(mut self, answers: Handle) -> Self {
+    pub fn reply_runtime(mut self, answers: Handle) -> Self {
         self.answers = Some(answers);
         self
     }
@@ -321,7 +321,7 @@ impl Committer {
         now
     }
 
-    /// Processes messages until every [`Intake`] is dropped and all messages are stored.
+    /// Processes messages until every [`CommitterHandle`] is dropped and all messages are stored.
     pub async fn run(mut self) {
         self.carry_out().await;
         loop {
@@ -366,8 +366,8 @@ impl Committer {
             let asked = request.to_string();
             let now = self.now();
             match self.pipeline.request(request, now) {
-                Ok(_) => tracing::info!("carried out: {asked}"),
-                Err(problem) => tracing::warn!("not carried out: {asked}: {problem}"),
+                Ok(_) => tracing::info!("executed deferred command: {asked}"),
+                Err(problem) => tracing::warn!("cannot execute deferred command: {asked}: {problem}"),
             }
             batch.memory.push((key, None));
         }
@@ -386,7 +386,7 @@ impl Committer {
             match self.store.tallies(&asked).await {
                 Ok(tallies) => history.push((span.window, tallies)),
                 Err(error) => {
-                    tracing::error!(%error, %scenario, "the runs of an error budget were not read; trying again");
+                    tracing::error!(%error, %scenario, "cannot read the runs of an error budget; retrying");
                     tokio::time::sleep(RETRY_INTERVAL).await;
                     return;
                 }
@@ -422,7 +422,7 @@ impl Committer {
                 Message::Scenarios(scenarios, idle) => self.pipeline.scenarios(scenarios, &idle, now),
                 Message::Alerting(alerting, addresses, heard) => {
                     for (old, new) in self.pipeline.receivers(addresses) {
-                        tracing::info!(old, new, "a receiver was renamed: what is queued and open for it goes on");
+                        tracing::info!(old, new, "receiver renamed: its queued notifications and open incidents are kept");
                         self.move_deliveries(&old, &new, &mut batch, now).await;
                     }
                     self.pipeline.alerting(alerting);
@@ -514,8 +514,9 @@ impl Committer {
             tracing::info!(
                 notification = notification.id,
                 severity = notification.incident.severity.as_str(),
+                event,
                 note,
-                "owed: {event}"
+                "notification queued"
             );
         }
         if !notifications.is_empty() {
@@ -538,7 +539,7 @@ impl Committer {
         };
         let message = away.map(|(since, _)| {
             let since = since.format("%FT%TZ");
-            format!("the store is away since {since}: outcomes and notifications are kept in memory until it is back")
+            format!("the store is unavailable since {since}: outcomes and notifications are kept in memory until it is available again")
         });
         let now = self.now();
         self.pipeline.trouble(STORE, message, now);

@@ -40,7 +40,7 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         'P' => (Verdict::Passed, None, None),
         'D' => (Verdict::Degraded, Some(Reason::Budget), None),
         'F' => (Verdict::Failed, Some(Reason::Status), Some("the status is 500")),
-        'T' => (Verdict::Failed, Some(Reason::Timeout), Some("no answer in time")),
+        'T' => (Verdict::Failed, Some(Reason::Timeout), Some("no response in time")),
         'C' => (Verdict::Failed, Some(Reason::Connect), Some("no connection to 10.0.0.1:80: refused")),
         'X' => (Verdict::Failed, Some(Reason::Assertion), Some("the page is broken: ")),
         'U' => (Verdict::Unknown, Some(Reason::Browser), None),

@@ -66,7 +66,7 @@ impl Flapping {
         let minutes = since.num_minutes();
         let within = if minutes < 2 { format!("{}s", since.num_seconds()) } else { format!("{minutes}m") };
         let quiet = Pretty((cycle * STEADY).to_std().unwrap_or_default());
-        Some(format!("is flapping: {CHANGES} changes in {within}; silent until nothing has changed for {quiet}"))
+        Some(format!("is flapping: {CHANGES} changes in {within}; no notifications until stable for {quiet}"))
     }
 
     /// Returns whether the subject flaps.

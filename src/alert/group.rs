@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::cause::Cause;
 use super::effects::Effects;
+use super::fingerprint::FailureFingerprint;
 use super::mute::Muted;
 use super::pipeline::rename_in;
 use super::timers::{Timer, Timers};
@@ -21,9 +21,9 @@ use crate::scenario::{Pretty, Severity};
 
 /// Delay of the first update after the first notification, and minimum time between an update and the next one without
 /// a higher severity.
-const FOLD_FIRST: TimeDelta = TimeDelta::seconds(30);
+const FIRST_GROUP_INTERVAL: TimeDelta = TimeDelta::seconds(30);
 /// Group interval: time for which incidents that join later are collected.
-const FOLD: TimeDelta = TimeDelta::minutes(5);
+const GROUP_INTERVAL: TimeDelta = TimeDelta::minutes(5);
 /// Maximum group interval of a group for a whole host or service. Its interval is multiplied by four with every update,
 /// because after an hour of updates the next one has no news.
 const FOLD_LONGEST: TimeDelta = TimeDelta::hours(1);
@@ -89,7 +89,7 @@ pub struct Group {
     members: BTreeMap<Subject, Member>,
     open: usize,
     /// Number of open incidents that were not notified.
-    untold: usize,
+    unnotified: usize,
     /// Incidents of the last notification.
     shown: Vec<Affected>,
     /// Time at which the last of the incidents resolved.
@@ -104,16 +104,16 @@ struct Member {
     severity: Severity,
     open: bool,
     told: bool,
-    cause: Cause,
+    cause: FailureFingerprint,
     /// Failure fingerprint in the last notification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    told_cause: Option<Cause>,
+    told_cause: Option<FailureFingerprint>,
     /// Opening time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     opened_at: Option<DateTime<Utc>>,
     /// A different failure fingerprint, and the number of consecutive runs with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    candidate: Option<(Cause, u32)>,
+    candidate: Option<(FailureFingerprint, u32)>,
 }
 
 /// Escalation step: further receivers to notify while a group is not acknowledged.
@@ -149,7 +149,7 @@ pub struct Join {
     /// Group wait.
     pub wait: TimeDelta,
     /// Failure fingerprint.
-    pub cause: Cause,
+    pub cause: FailureFingerprint,
     /// `alert.remind` of the scenario.
     pub remind: Option<std::time::Duration>,
     /// Note for the notification.
@@ -195,14 +195,14 @@ impl Group {
             quiet_until: None,
             members: BTreeMap::new(),
             open: 0,
-            untold: 0,
+            unnotified: 0,
             shown: Vec::new(),
             ended_at: None,
         }
     }
 
     /// Creates a group for an incident whose receivers were notified and whose own group was lost.
-    pub fn adopted(incident: &Incident, cause: Cause, now: DateTime<Utc>) -> Self {
+    pub fn adopted(incident: &Incident, cause: FailureFingerprint, now: DateTime<Utc>) -> Self {
         let told_cause = Some(cause.clone());
         let (severity, opened_at) = (incident.severity, Some(incident.opened_at));
         let member =
@@ -249,7 +249,7 @@ impl Group {
     }
 
     /// Returns the failure fingerprint of an incident.
-    pub fn cause_of(&self, subject: &Subject) -> Option<&Cause> {
+    pub fn cause_of(&self, subject: &Subject) -> Option<&FailureFingerprint> {
         self.members.get(subject).map(|member| &member.cause)
     }
 
@@ -292,7 +292,7 @@ impl Group {
         let other_due = other.due;
         for (subject, member) in other.members.into_iter().filter(|(_, member)| member.open) {
             self.open += 1;
-            self.untold += usize::from(!member.told);
+            self.unnotified += usize::from(!member.told);
             self.members.insert(subject, Member { number: number + member.number, ..member });
         }
         self.hear(&other.receivers);
@@ -309,9 +309,9 @@ impl Group {
     fn fold(&self) -> TimeDelta {
         let longer = 4_i32.pow(self.events.saturating_sub(2).min(3));
         match self.events {
-            0 | 1 => FOLD_FIRST,
-            _ if self.wide => (FOLD * longer).min(FOLD_LONGEST),
-            _ => FOLD,
+            0 | 1 => FIRST_GROUP_INTERVAL,
+            _ if self.wide => (GROUP_INTERVAL * longer).min(FOLD_LONGEST),
+            _ => GROUP_INTERVAL,
         }
     }
 
@@ -418,7 +418,7 @@ impl Group {
         }
         if before.is_none_or(|member| !member.open) {
             self.open += 1;
-            self.untold += usize::from(!told);
+            self.unnotified += usize::from(!told);
         }
         self.members.insert(subject.clone(), member);
         self.hear(&join.receivers);
@@ -433,7 +433,7 @@ impl Group {
                 effects.decide(
                     subject,
                     DecisionReason::GroupWait,
-                    format!("{} gathers others until {until}", self.key()),
+                    format!("{} waits for related incidents until {until}", self.key()),
                     now,
                 );
             }
@@ -449,7 +449,7 @@ impl Group {
                 subject,
                 DecisionReason::Grouped,
                 format!(
-                    "the {} of {}; in its update at {until}",
+                    "same {} as {}; included in its update at {until}",
                     if self.wide { "place" } else { "cause" },
                     self.key()
                 ),
@@ -457,12 +457,12 @@ impl Group {
             );
         } else {
             effects.suppress(suppressed::GROUPED, 1);
-            effects.decide(subject, DecisionReason::Grouped, format!("again, while {} is open", self.key()), now);
+            effects.decide(subject, DecisionReason::Grouped, format!("opened again while {} is open", self.key()), now);
         }
     }
 
     /// Returns the text by which two failures of the group are distinguished: in a wide group the summary alone.
-    fn cause_key<'a>(&self, cause: &'a Cause) -> &'a str {
+    fn cause_key<'a>(&self, cause: &'a FailureFingerprint) -> &'a str {
         if self.wide { &cause.brief } else { &cause.key }
     }
 
@@ -487,14 +487,14 @@ impl Group {
     }
 
     /// Returns whether a bad run with this failure fingerprint has no news.
-    pub fn is_settled(&self, subject: &Subject, cause: &Cause) -> bool {
+    pub fn is_settled(&self, subject: &Subject, cause: &FailureFingerprint) -> bool {
         let member = self.members.get(subject);
         member.is_none_or(|member| member.cause.key == cause.key && member.candidate.is_none())
     }
 
     /// Processes the failure fingerprint of a bad run of an open incident. A change is notified once `needed`
     /// consecutive runs confirm it, and each fingerprint only once.
-    pub fn fail(&mut self, subject: &Subject, cause: Cause, needed: u32, now: DateTime<Utc>) {
+    pub fn fail(&mut self, subject: &Subject, cause: FailureFingerprint, needed: u32, now: DateTime<Utc>) {
         let Some(member) = self.members.get_mut(subject) else { return };
         if member.cause.key == cause.key {
             member.candidate = None;
@@ -514,7 +514,7 @@ impl Group {
             return;
         }
         self.causes.push(key);
-        let fold = if self.wide { self.fold() } else { FOLD_FIRST };
+        let fold = if self.wide { self.fold() } else { FIRST_GROUP_INTERVAL };
         self.hurry(self.told_at.map_or(now, |at| at + fold).max(now));
     }
 
@@ -527,9 +527,9 @@ impl Group {
             let of = if self.open > 1 { format!("{subject}: ") } else { String::new() };
             (was.key != is.key).then(|| {
                 if was.brief == is.brief {
-                    format!("{of}still {}, but otherwise than before", is.brief)
+                    format!("{of}still {}, with a different error", is.brief)
                 } else {
-                    format!("{of}was {}, is {}", was.brief, is.brief)
+                    format!("{of}changed from {} to {}", was.brief, is.brief)
                 }
             })
         });
@@ -561,7 +561,7 @@ impl Group {
         self.open -= 1;
         let told = member.told;
         if !told {
-            self.untold -= 1;
+            self.unnotified -= 1;
             effects.suppress(suppressed::RESOLVED_EARLY, 1);
         }
         let resolved_at = last.map_or(Some(now), |last| last.resolved_at);
@@ -579,14 +579,14 @@ impl Group {
             shown.ending = ending;
         }
         if !told {
-            effects.decide(subject, DecisionReason::ResolvedEarly, "over before anyone was told", now);
+            effects.decide(subject, DecisionReason::ResolvedEarly, "resolved before a notification was sent", now);
         } else if self.open > 0 {
-            let detail = format!("{} others of {} still fail", self.open, self.key());
+            let detail = format!("others of {1} still open: {0}", self.open, self.key());
             effects.decide(subject, DecisionReason::Grouped, detail, now);
         }
         // If no news is left, the update is dropped. The members are checked only if one was due, otherwise each
         // resolution would iterate over all others.
-        if self.due.is_some() && self.told_at.is_some() && self.untold == 0 && self.notes.is_empty() {
+        if self.due.is_some() && self.told_at.is_some() && self.unnotified == 0 && self.notes.is_empty() {
             let louder = self.members.values().any(|member| member.open && Some(member.severity) > self.severity);
             self.due = self.due.filter(|_| louder);
         }
@@ -642,7 +642,7 @@ impl Group {
         }
         if let (Event::Reminder, Some(who)) = (event, &self.acknowledged) {
             effects.suppress(suppressed::ACKNOWLEDGED, 1);
-            let detail = format!("no reminder: acknowledged by {}", who.author);
+            let detail = format!("reminder not sent: acknowledged by {}", who.author);
             effects.decide(&self.lead.subject, DecisionReason::Acknowledged, detail, now);
             self.told_at = Some(now);
             return;
@@ -682,7 +682,7 @@ impl Group {
             if let (Some(was), Some(is)) = (self.severity, severity)
                 && is > was
             {
-                notes.insert(0, format!("{was} became {is}"));
+                notes.insert(0, format!("severity raised from {was} to {is}"));
             }
             if news > 0 {
                 notes.push(format!("{news} more, {} in all", open.len()));
@@ -728,7 +728,7 @@ impl Group {
                             now,
                         );
                     } else {
-                        let detail = format!("with {} others as {key} for {to}", open.len() - 1);
+                        let detail = format!("with {} more as {key} for {to}", open.len() - 1);
                         effects.decide(subject, DecisionReason::Grouped, detail, now);
                         effects.suppress(suppressed::GROUPED, usize::from(event == Event::Opened));
                     }
@@ -757,7 +757,7 @@ impl Group {
         if event != Event::Resolved {
             self.told.extend(self.receivers.iter().cloned());
         }
-        self.untold = 0;
+        self.unnotified = 0;
         self.due = None;
         self.told_at = Some(now);
         // The severity never decreases here, so that a return to an earlier severity is not notified as raised.
@@ -789,7 +789,7 @@ impl Group {
         let incident = found.next().unwrap_or(&self.lead).clone();
         let others: Vec<Affected> = found.take(OTHERS).map(Affected::of).collect();
         let uncounted = open.len().saturating_sub(1 + others.len());
-        let note = format!("nobody has acknowledged it within {}", Pretty(std::time::Duration::from_secs(after)));
+        let note = format!("not acknowledged within {}", Pretty(std::time::Duration::from_secs(after)));
         self.events += 1;
         let key = self.key();
         for receiver in &to {

@@ -8,12 +8,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::cause::Cause;
 use super::effects::Effects;
+use super::fingerprint::FailureFingerprint;
 use super::group::{Group, Join};
 use super::mute::Muted;
 use super::pipeline::rename_in;
-use super::policy::Routed;
+use super::routing::RouteMatch;
 use super::timers::{Timer, Timers};
 use crate::incident::{Acknowledgement, Incident, Subject};
 use crate::notify::Causes;
@@ -64,7 +64,7 @@ struct RenamedId {
 }
 
 /// Returns the id of the group that an incident belongs to.
-fn id(routed: &Routed, cause: &Cause) -> String {
+fn id(routed: &RouteMatch, cause: &FailureFingerprint) -> String {
     let cause = if routed.causes == Causes::Together { "" } else { &cause.key };
     let id = Id { to: &routed.receivers, by: &routed.by, cause };
     serde_json::to_string(&id).expect("plain data becomes JSON")
@@ -76,7 +76,7 @@ const WIDE: [(usize, TimeDelta); 2] = [(3, TimeDelta::minutes(5)), (4, TimeDelta
 
 /// Returns the place that an incident shares with others which may be grouped regardless of their failures: the
 /// receivers, the values of `group_by`, and the host, otherwise the tag `service`.
-fn place(routed: &Routed, cause: &Cause, incident: &Incident) -> Option<String> {
+fn place(routed: &RouteMatch, cause: &FailureFingerprint, incident: &Incident) -> Option<String> {
     if routed.causes != Causes::Widening {
         return None;
     }
@@ -125,7 +125,7 @@ impl Groups {
 
     /// Adopts an incident whose receivers were notified and whose own group was lost, in a new group.
     pub fn adopt(&mut self, incident: &Incident, now: DateTime<Utc>) {
-        let cause = Cause::of_incident(incident);
+        let cause = FailureFingerprint::of_incident(incident);
         let id = Id { to: &incident.receivers, by: &[], cause: &incident.dedup_key() };
         let id = serde_json::to_string(&id).expect("plain data becomes JSON");
         self.of.insert(incident.subject.clone(), id.clone());
@@ -166,7 +166,7 @@ impl Groups {
     pub fn open(
         &mut self,
         incident: &Incident,
-        routed: &Routed,
+        routed: &RouteMatch,
         join: Join,
         now: DateTime<Utc>,
         effects: &mut Effects,
@@ -268,7 +268,7 @@ impl Groups {
     }
 
     /// Handles the raised severity of an incident.
-    pub fn raise(&mut self, incident: &Incident, routed: &Routed, now: DateTime<Utc>) {
+    pub fn raise(&mut self, incident: &Incident, routed: &RouteMatch, now: DateTime<Utc>) {
         self.change_of(&incident.subject, |group| group.raise(incident, &routed.receivers, routed.wait, now));
     }
 
@@ -278,7 +278,13 @@ impl Groups {
     }
 
     /// Processes a bad run of an open incident, given by its failure fingerprint and hash.
-    pub fn fail(&mut self, subject: &Subject, (cause, print): (Cause, u64), needed: u32, now: DateTime<Utc>) {
+    pub fn fail(
+        &mut self,
+        subject: &Subject,
+        (cause, print): (FailureFingerprint, u64),
+        needed: u32,
+        now: DateTime<Utc>,
+    ) {
         if self.of(subject).is_some_and(|group| group.is_settled(subject, &cause)) {
             self.prints.insert(subject.clone(), print);
         } else {
@@ -357,7 +363,7 @@ impl Groups {
     }
 
     /// Creates the notifications of groups in their group wait, because the time of the agent's next start is unknown.
-    pub fn tell_gathering<'a>(
+    pub fn flush_pending<'a>(
         &mut self,
         now: DateTime<Utc>,
         find: impl Fn(&Subject) -> Option<&'a Incident>,

@@ -2,32 +2,32 @@
 //! effects in group commits.
 
 mod agent;
-mod burn;
-mod cause;
+mod burn_rate;
 mod changes;
 mod committer;
 mod effects;
+mod fingerprint;
 mod flapping;
 mod group;
 mod groups;
-mod hold;
-mod limit;
-pub mod machine;
 mod mute;
 mod pipeline;
-mod policy;
 mod quorum;
+mod rate_limit;
 pub mod replay;
+mod routing;
 mod slo;
+pub mod state_machine;
+mod suppression;
 mod timers;
 
-pub use burn::{RULES, Rule, Span};
-pub use cause::Cause;
-pub use committer::{Answer, Committer, Intake, Metrics, requests};
+pub use burn_rate::{BurnRateRule, HistoryRange, RULES};
+pub use committer::{Answer, Committer, CommitterHandle, Metrics, requests};
 pub use effects::Effects;
+pub use fingerprint::FailureFingerprint;
 pub use mute::Mute;
 pub use pipeline::{Idle, Pipeline, Request, Scenarios, runs_within};
-pub use policy::{Routed, route};
+pub use routing::{RouteMatch, route};
 
 #[cfg(test)]
 mod acceptance_tests;
@@ -36,22 +36,22 @@ mod attention_tests;
 #[cfg(test)]
 mod clock_tests;
 #[cfg(test)]
-mod complaint_tests;
+mod connectivity_tests;
+#[cfg(test)]
+mod decision_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
-mod limit_tests;
-#[cfg(test)]
-mod line_tests;
+mod known_issue_tests;
 #[cfg(test)]
 mod presence_tests;
+#[cfg(test)]
+mod rate_limit_tests;
 #[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
 mod slo_tests;
 #[cfg(test)]
 mod timeline_tests;
-#[cfg(test)]
-mod why_tests;
 #[cfg(test)]
 mod wide_tests;

@@ -93,7 +93,7 @@ pub fn muted(
 ) -> Option<Muted> {
     for (number, window) in (1..).zip(&alerting.maintenance) {
         if let Some(until) = window.open_until(now).filter(|_| window.matches.fits(incident)) {
-            let id = format!("maintenance {number} of the agent's file");
+            let id = format!("maintenance window {number} of the agent configuration");
             let detail = format!("{id}, until {}", until.format("%F %T"));
             return Some(Muted { id, until, why: DecisionReason::Maintenance, detail });
         }

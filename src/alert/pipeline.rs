@@ -4,14 +4,14 @@
 //!
 //! | stage | file | decision |
 //! |---|---|---|
-//! | agent fault | `machine`, `agent` | whether the outcome is conclusive |
+//! | agent fault | `state_machine`, `agent` | whether the outcome is conclusive |
 //! | quorum of locations | `quorum` | whether enough locations agree |
-//! | n of m | `machine` | whether an incident opens or resolves |
+//! | n of m | `state_machine` | whether an incident opens or resolves |
 //! | flapping | `flapping` | whether openings and resolutions are notified |
-//! | dependencies, maintenance, silences | `hold`, `mute` | whether the incident is suppressed, and until when |
-//! | route | `policy` | which receivers are notified |
-//! | fingerprint, group, change, reminder | `cause`, `group` | with which other incidents, and when |
-//! | rate limit | `limit` | whether the receiver had too many notifications |
+//! | dependencies, maintenance, silences | `suppression`, `mute` | whether the incident is suppressed, and until when |
+//! | route | `routing` | which receivers are notified |
+//! | fingerprint, group, change, reminder | `fingerprint`, `group` | with which other incidents, and when |
+//! | rate limit | `rate_limit` | whether the receiver had too many notifications |
 
 mod clock;
 mod presence;
@@ -29,17 +29,17 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::agent::AgentWatch;
-use super::cause::Cause;
+use super::agent::AgentAlertState;
 use super::effects::Effects;
+use super::fingerprint::FailureFingerprint;
 use super::group::Join;
 use super::groups::{self, Groups};
-use super::hold::{self, Held, Hold, Waiting};
-use super::limit::Limits;
-use super::machine::{Judgement, Watch};
 use super::mute::{self, Mute, Muted};
-use super::slo::SloWatch;
-use super::{flapping, policy};
+use super::rate_limit::RateLimiter;
+use super::slo::SloAlertState;
+use super::state_machine::{AlertState, Evaluation};
+use super::suppression::{self, SuppressedIncident, Suppression, SuppressionDetail};
+use super::{flapping, routing};
 use crate::incident::{DecisionReason, Event, Incident, Matchers, Subject};
 use crate::names::suppressed;
 use crate::notify::Alerting;
@@ -65,21 +65,21 @@ pub struct Pipeline {
     location: String,
     scenarios: Scenarios,
     alerting: Arc<Alerting>,
-    watches: HashMap<Subject, Watch>,
-    agent: AgentWatch,
+    watches: HashMap<Subject, AlertState>,
+    agent: AgentAlertState,
     /// Alert states of this agent under former names of its location: a store belongs to one agent.
-    former: HashMap<Subject, AgentWatch>,
+    former: HashMap<Subject, AgentAlertState>,
     /// Location that last wrote to the store.
     known_location: Option<String>,
     /// Hash that identifies the address of each receiver, by name.
     addresses: BTreeMap<String, String>,
     budgets: slo::Budgets,
     groups: Groups,
-    limits: Limits,
+    limits: RateLimiter,
     parents: Parents,
     mutes: BTreeMap<String, Mute>,
     /// Incidents that are open and suppressed.
-    held: HashMap<Subject, Waiting>,
+    held: HashMap<Subject, SuppressedIncident>,
     /// Suppressed incidents that wait for a run of a parent, by parent.
     children: HashMap<Subject, BTreeSet<Subject>>,
     /// Times at which subjects have to be checked again. Outdated entries are harmless.
@@ -173,13 +173,13 @@ impl fmt::Display for Request {
                 }
                 write!(f, ", by {author}")
             }
-            Self::Expire { id } => write!(f, "the end of {id}"),
-            Self::Preview { matches } => write!(f, "what {matches} is meant for"),
-            Self::Acknowledge { key, author, .. } => write!(f, "{key} is acknowledged by {author}"),
-            Self::Unacknowledge { key, author, .. } => write!(f, "{key} is no longer acknowledged, says {author}"),
-            Self::Resolve { key, author, reason } => write!(f, "{key} is resolved by {author}: {reason}"),
+            Self::Expire { id } => write!(f, "expire {id}"),
+            Self::Preview { matches } => write!(f, "preview of {matches}"),
+            Self::Acknowledge { key, author, .. } => write!(f, "acknowledge {key} by {author}"),
+            Self::Unacknowledge { key, author, .. } => write!(f, "withdraw the acknowledgement of {key} by {author}"),
+            Self::Resolve { key, author, reason } => write!(f, "resolve {key} by {author}: {reason}"),
             Self::ResolveGroup { key, author, reason } => {
-                write!(f, "all of {key} is resolved by {author}: {reason}")
+                write!(f, "resolve all incidents of {key} by {author}: {reason}")
             }
         }
     }
@@ -193,13 +193,13 @@ impl Pipeline {
             scenarios: Arc::default(),
             alerting: Arc::default(),
             watches: HashMap::new(),
-            agent: AgentWatch::default(),
+            agent: AgentAlertState::default(),
             former: HashMap::new(),
             known_location: None,
             addresses: BTreeMap::new(),
             budgets: slo::Budgets::default(),
             groups: Groups::default(),
-            limits: Limits::default(),
+            limits: RateLimiter::default(),
             parents: Parents::default(),
             mutes: BTreeMap::new(),
             held: HashMap::new(),
@@ -215,34 +215,34 @@ impl Pipeline {
     /// Restores the stored state. The error names the entry that cannot be read.
     pub fn restore(&mut self, watches: Vec<(Subject, Json)>, memory: Vec<(String, Json)>) -> Result<(), String> {
         for (subject, body) in watches {
-            let unread = |e: serde_json::Error| format!("what alerting remembers of {subject} does not read: {e}");
+            let unread = |e: serde_json::Error| format!("cannot read the alerting state of {subject}: {e}");
             if subject == Subject::agent(&self.location) {
                 self.agent = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, self.agent.open.as_ref().map(|open| open.severity));
             } else if subject.slo_of().is_some() {
-                let watch: SloWatch = serde_json::from_value(body).map_err(unread)?;
+                let watch: SloAlertState = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
                 self.budgets.watches.insert(subject, watch);
             } else if subject.is_agent() {
-                let watch: AgentWatch = serde_json::from_value(body).map_err(unread)?;
+                let watch: AgentAlertState = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
                 self.former.insert(subject, watch);
             } else {
-                let watch: Watch = serde_json::from_value(body).map_err(unread)?;
+                let watch: AlertState = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
                 self.timers.extend(watch.flapping.steady_at().map(|at| (at, subject.clone())));
                 self.watches.insert(subject, watch);
             }
         }
         for (key, body) in memory {
-            let unread = |e: serde_json::Error| format!("what alerting remembers under {key} does not read: {e}");
+            let unread = |e: serde_json::Error| format!("cannot read the alerting entry {key}: {e}");
             if let Some(id) = key.strip_prefix(groups::PREFIX) {
                 self.groups.restore(id, body).map_err(unread)?;
             } else if let Some(id) = key.strip_prefix(mute::PREFIX) {
                 let mute: Mute = serde_json::from_value(body).map_err(unread)?;
                 self.timers.insert((mute.until, Subject(key.as_str().into())));
                 self.mutes.insert(id.to_owned(), mute);
-            } else if let Some(subject) = key.strip_prefix(hold::PREFIX) {
+            } else if let Some(subject) = key.strip_prefix(suppression::PREFIX) {
                 self.wait(&Subject(subject.into()), serde_json::from_value(body).map_err(unread)?);
             } else if key == LOCATION {
                 self.known_location = serde_json::from_value(body).map_err(unread)?;
@@ -317,14 +317,14 @@ impl Pipeline {
             let why = judgement.decision.reason;
             let bad = judgement.bad
                 && matches!(why, DecisionReason::Opened | DecisionReason::AlreadyOpen | DecisionReason::SeverityRaised);
-            let print = if bad { Cause::print(outcome) } else { 0 };
+            let print = if bad { FailureFingerprint::quick_hash(outcome) } else { 0 };
             // A run that fails like the run before it has no news, unless a suppressed incident waits for a further
             // run.
             let new = why != DecisionReason::AlreadyOpen
                 || self.held.contains_key(&subject)
                 || !self.groups.knows(&subject, print);
             let failure = (bad && new).then(|| Failure {
-                cause: Cause::of(&scenario, outcome),
+                cause: FailureFingerprint::of(&scenario, outcome),
                 print,
                 scenario: &scenario,
                 began: outcome.started_at,
@@ -377,7 +377,7 @@ impl Pipeline {
         self.tick(now);
         let (find, alerting, mutes) = (find(&self.watches, &self.budgets, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
-        self.groups.tell_gathering(now, find, muted, &mut self.effects);
+        self.groups.flush_pending(now, find, muted, &mut self.effects);
         self.limit(now);
     }
 
@@ -415,11 +415,11 @@ impl Pipeline {
     }
 
     /// Returns the latest failure fingerprint of an incident.
-    pub fn cause_of(&self, incident: &Incident) -> Cow<'_, Cause> {
+    pub fn cause_of(&self, incident: &Incident) -> Cow<'_, FailureFingerprint> {
         let subject = &incident.subject;
         let held = self.held.get(subject).map(|waiting| &waiting.cause);
         let known = held.or_else(|| self.groups.of(subject)?.cause_of(subject));
-        known.map_or_else(|| Cow::Owned(Cause::of_incident(incident)), Cow::Borrowed)
+        known.map_or_else(|| Cow::Owned(FailureFingerprint::of_incident(incident)), Cow::Borrowed)
     }
 
     /// Takes the other alerting entries that changed since the last call, to be stored. `None` stands for an entry to
@@ -435,7 +435,7 @@ impl Pipeline {
             } else if key == RECEIVERS {
                 Some(serde_json::to_value(&self.addresses))
             } else {
-                let subject = key.strip_prefix(hold::PREFIX).unwrap_or(&key);
+                let subject = key.strip_prefix(suppression::PREFIX).unwrap_or(&key);
                 self.held.get(&Subject(subject.into())).map(serde_json::to_value)
             };
             memory.push((key, body.map(|body| body.expect("plain data becomes JSON"))));
@@ -449,8 +449,8 @@ impl Pipeline {
     }
 
     /// Passes an evaluation of the state machine through the remaining stages.
-    fn take(&mut self, judgement: Judgement, failure: Option<Failure>, now: DateTime<Utc>) {
-        let Judgement { decision, bad, told } = judgement;
+    fn take(&mut self, judgement: Evaluation, failure: Option<Failure>, now: DateTime<Utc>) {
+        let Evaluation { decision, bad, told } = judgement;
         let (subject, why) = (decision.subject.clone(), decision.reason);
         let suppressed = match why {
             DecisionReason::AgentFault => Some(suppressed::AGENT_FAULT),
@@ -471,7 +471,7 @@ impl Pipeline {
             }
             Some((_, incident)) => {
                 if !self.held.contains_key(&subject) {
-                    let routed = policy::route(&self.alerting, &incident, now);
+                    let routed = routing::route(&self.alerting, &incident, now);
                     self.remember_receivers(&incident, &routed.receivers);
                     self.groups.raise(&incident, &routed, now);
                 }
@@ -490,10 +490,10 @@ impl Pipeline {
             self.groups.fail(subject, (failure.cause, failure.print), needed, now);
             return;
         };
-        let again = matches!(waiting.hold, Hold::Since { at } if failure.began >= at);
+        let again = matches!(waiting.hold, Suppression::Released { at } if failure.began >= at);
         if waiting.cause != failure.cause {
             waiting.cause = failure.cause;
-            self.touched.insert(format!("{}{subject}", hold::PREFIX));
+            self.touched.insert(format!("{}{subject}", suppression::PREFIX));
         }
         if again {
             self.admit(subject, now, now);
@@ -504,17 +504,17 @@ impl Pipeline {
         let subject = &incident.subject;
         let opened_at = incident.opened_at;
         let Some(failure) = failure else {
-            let (hold, cause) = (Hold::Since { at: now }, Cause::of_agent());
-            let waiting = Waiting { hold, began: opened_at, cause, remind: None, note: None };
+            let (hold, cause) = (Suppression::Released { at: now }, FailureFingerprint::of_agent());
+            let waiting = SuppressedIncident { hold, began: opened_at, cause, remind: None, note: None };
             return self.join(incident, opened_at, waiting, now);
         };
         let alert = &failure.scenario.alert;
         let note = match self.change(incident, failure.scenario, now) {
-            Change::Quiet => return,
-            Change::Told(note) => note,
+            FlapDecision::Suppress => return,
+            FlapDecision::Notify(note) => note,
         };
-        let waiting = Waiting {
-            hold: Hold::Since { at: now },
+        let waiting = SuppressedIncident {
+            hold: Suppression::Released { at: now },
             began: failure.began,
             cause: failure.cause,
             remind: alert.remind,
@@ -533,21 +533,21 @@ impl Pipeline {
         let subject = &incident.subject;
         let scenario = self.scenarios.get(&ScenarioId::from(subject.as_str())).cloned();
         if let Some(scenario) = scenario.filter(|_| incident.ending.is_none())
-            && matches!(self.change(incident, &scenario, now), Change::Quiet)
+            && matches!(self.change(incident, &scenario, now), FlapDecision::Suppress)
         {
             return;
         }
         if self.release(subject).is_some() {
-            self.effects.decide(subject, DecisionReason::ResolvedEarly, "over while it was held: nobody was told", now);
+            self.effects.decide(subject, DecisionReason::ResolvedEarly, "resolved while suppressed; no notification was sent", now);
         } else {
             self.groups.resolve(subject, Some(incident), now, &mut self.effects);
         }
     }
 
     /// Runs the flapping stage for an incident that opened or resolved.
-    fn change(&mut self, incident: &Incident, scenario: &Scenario, now: DateTime<Utc>) -> Change {
+    fn change(&mut self, incident: &Incident, scenario: &Scenario, now: DateTime<Utc>) -> FlapDecision {
         let subject = &incident.subject;
-        let Some(watch) = self.watches.get_mut(subject) else { return Change::Told(None) };
+        let Some(watch) = self.watches.get_mut(subject) else { return FlapDecision::Notify(None) };
         let was_on = watch.flapping.is_on();
         let cycle = flapping::cycle(&scenario.alert, scenario.schedule.shortest_gap(now));
         let begins = watch.flapping.change(incident.is_open(), cycle, now);
@@ -557,22 +557,22 @@ impl Pipeline {
             let what = if incident.is_open() { "opened" } else { "resolved" };
             let until = steady_at.unwrap_or(now).format("%T");
             self.effects.suppress(suppressed::FLAPPING, 1);
-            let detail = format!("{what} again; quiet until it is steady, at {until} at the earliest");
+            let detail = format!("{what} again; no notifications until it is stable, at {until} at the earliest");
             self.effects.decide(subject, DecisionReason::Flapping, detail, now);
-            return Change::Quiet;
+            return FlapDecision::Suppress;
         }
         if let Some(note) = &begins {
             self.effects.decide(subject, DecisionReason::Flapping, note.clone(), now);
         }
-        Change::Told(begins)
+        FlapDecision::Notify(begins)
     }
 
     /// Runs the group stage for an incident that is not suppressed.
-    fn join(&mut self, incident: &Incident, opened_at: DateTime<Utc>, waiting: Waiting, now: DateTime<Utc>) {
-        let routed = policy::route(&self.alerting, incident, now);
+    fn join(&mut self, incident: &Incident, opened_at: DateTime<Utc>, waiting: SuppressedIncident, now: DateTime<Utc>) {
+        let routed = routing::route(&self.alerting, incident, now);
         self.remember_receivers(incident, &routed.receivers);
         let (receivers, escalate) = (routed.receivers.clone(), routed.escalate.clone());
-        let Waiting { cause, remind, note, .. } = waiting;
+        let SuppressedIncident { cause, remind, note, .. } = waiting;
         let join = Join { opened_at, receivers, wait: routed.wait, cause, remind, note, escalate };
         self.groups.open(incident, &routed, join, now, &mut self.effects);
     }
@@ -586,7 +586,7 @@ impl Pipeline {
         began: DateTime<Utc>,
         patience: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
-    ) -> Option<Held> {
+    ) -> Option<SuppressionDetail> {
         let by_scenario = self.is_told_by_scenario(incident);
         if by_scenario.is_some() {
             return by_scenario;
@@ -595,8 +595,12 @@ impl Pipeline {
         for id in self.ancestors(&incident.subject) {
             let parent = Subject::from(&id);
             if let Some(why) = self.is_down(&id) {
-                let detail = format!("`{id}`, which it depends on, {why}");
-                return Some(Held { hold: Hold::Down { parent }, why: DecisionReason::Dependency, detail });
+                let detail = format!("its dependency `{id}` {why}");
+                return Some(SuppressionDetail {
+                    hold: Suppression::ParentFailing { parent },
+                    why: DecisionReason::Dependency,
+                    detail,
+                });
             }
             let looked_at = self.watches.get(&parent).and_then(|watch| watch.looked_at);
             if looked_at < Some(began) {
@@ -606,15 +610,19 @@ impl Pipeline {
         if let Some(first) = unseen.first()
             && patience.is_none_or(|until| until > now)
         {
-            let (parent, until) = (Subject::from(first), patience.unwrap_or(now + hold::LOOK));
-            let detail = format!("`{first}`, which it depends on, is looked at first, until {}", until.format("%T"));
+            let (parent, until) = (Subject::from(first), patience.unwrap_or(now + suppression::PARENT_RUN_TIMEOUT));
+            let detail = format!("waiting until {} for a run of its dependency `{first}`", until.format("%T"));
             if patience.is_none() {
                 self.effects.look.extend(unseen);
             }
-            return Some(Held { hold: Hold::Look { parent, until }, why: DecisionReason::Dependency, detail });
+            return Some(SuppressionDetail {
+                hold: Suppression::ParentPending { parent, until },
+                why: DecisionReason::Dependency,
+                detail,
+            });
         }
         let Muted { id, until, why, detail } = mute::muted(&self.alerting, &self.mutes, incident, now)?;
-        Some(Held { hold: Hold::Muted { mute: id, until }, why, detail })
+        Some(SuppressionDetail { hold: Suppression::Muted { mute: id, until }, why, detail })
     }
 
     /// Returns all direct and indirect parents of a subject, nearest first.
@@ -639,19 +647,25 @@ impl Pipeline {
         let watch = self.watches.get(&Subject::from(id))?;
         let down = self.scenarios.get(id).is_some_and(|scenario| watch.is_down(&scenario.alert));
         down.then(|| match &watch.open {
-            Some(open) => format!("is down as {}", open.dedup_key()),
+            Some(open) => format!("is failing as {}", open.dedup_key()),
             None => "failed in its last run".to_owned(),
         })
     }
 
-    fn hold(&mut self, subject: &Subject, mut waiting: Waiting, held: Held, now: DateTime<Utc>) {
+    fn hold(
+        &mut self,
+        subject: &Subject,
+        mut waiting: SuppressedIncident,
+        held: SuppressionDetail,
+        now: DateTime<Utc>,
+    ) {
         waiting.hold = held.hold;
         self.effects.decide(subject, held.why, held.detail, now);
         self.wait(subject, waiting);
-        self.touched.insert(format!("{}{subject}", hold::PREFIX));
+        self.touched.insert(format!("{}{subject}", suppression::PREFIX));
     }
 
-    fn wait(&mut self, subject: &Subject, waiting: Waiting) {
+    fn wait(&mut self, subject: &Subject, waiting: SuppressedIncident) {
         self.timers.extend(waiting.hold.until().map(|at| (at, subject.clone())));
         if let Some(parent) = waiting.hold.parent() {
             self.children.entry(parent.clone()).or_default().insert(subject.clone());
@@ -659,7 +673,7 @@ impl Pipeline {
         self.held.insert(subject.clone(), waiting);
     }
 
-    fn release(&mut self, subject: &Subject) -> Option<Waiting> {
+    fn release(&mut self, subject: &Subject) -> Option<SuppressedIncident> {
         let waiting = self.held.remove(subject)?;
         if let Some(parent) = waiting.hold.parent()
             && let Some(children) = self.children.get_mut(parent)
@@ -669,7 +683,7 @@ impl Pipeline {
                 self.children.remove(parent);
             }
         }
-        self.touched.insert(format!("{}{subject}", hold::PREFIX));
+        self.touched.insert(format!("{}{subject}", suppression::PREFIX));
         Some(waiting)
     }
 
@@ -677,27 +691,27 @@ impl Pipeline {
     fn reconsider(&mut self, subject: &Subject, now: DateTime<Utc>) {
         let Some(hold) = self.held.get(subject).map(|waiting| waiting.hold.clone()) else { return };
         match hold {
-            Hold::Look { until, .. } => self.admit(subject, until, now),
-            Hold::Down { parent } => {
+            Suppression::ParentPending { until, .. } => self.admit(subject, until, now),
+            Suppression::ParentFailing { parent } => {
                 let id = ScenarioId::from(parent.as_str());
                 if subject.slo_of() == Some(parent.as_str()) {
                     if self.incident(subject).is_some_and(|open| self.told_by(open, &parent).is_none()) {
-                        self.recovered(subject, &format!("`{id}` itself is no longer down"), now);
+                        self.recovered(subject, &format!("`{id}` itself no longer fails"), now);
                     }
                 } else if !self.ancestors(subject).contains(&id) {
-                    self.recovered(subject, &format!("it does not depend on `{id}` any more"), now);
+                    self.recovered(subject, &format!("it no longer depends on `{id}`"), now);
                 } else if self.is_down(&id).is_none() {
-                    self.recovered(subject, &format!("`{id}` is well again"), now);
+                    self.recovered(subject, &format!("`{id}` has recovered"), now);
                 }
             }
-            Hold::Muted { mute, until } => {
+            Suppression::Muted { mute, until } => {
                 let muted = self.incident(subject).and_then(|open| mute::muted(&self.alerting, &self.mutes, open, now));
                 if until <= now || muted.is_none_or(|muted| muted.id != mute) {
                     self.unmuted(subject, now);
                 }
             }
             // The next run decides.
-            Hold::Since { .. } => {}
+            Suppression::Released { .. } => {}
         }
     }
 
@@ -724,12 +738,17 @@ impl Pipeline {
     /// Marks the suppression of an incident as ended: the next bad run causes a notification.
     fn recovered(&mut self, subject: &Subject, why: &str, now: DateTime<Utc>) {
         let Some(waiting) = self.release(subject) else { return };
-        let detail = format!("{why}; told if its next run is bad");
-        self.hold(subject, waiting, Held { hold: Hold::Since { at: now }, why: DecisionReason::Released, detail }, now);
+        let detail = format!("{why}; notified if its next run is bad");
+        self.hold(
+            subject,
+            waiting,
+            SuppressionDetail { hold: Suppression::Released { at: now }, why: DecisionReason::Released, detail },
+            now,
+        );
     }
 
     fn unmuted(&mut self, subject: &Subject, now: DateTime<Utc>) {
-        self.recovered(subject, "maintenance or silence is over", now);
+        self.recovered(subject, "the silence or maintenance window has ended", now);
     }
 
     /// Handles a due timer of a subject or a mute.
@@ -747,7 +766,7 @@ impl Pipeline {
             let open = watch.open.is_some();
             self.effects.watches.insert(subject.clone());
             let state = if open { "failing" } else { "well" };
-            self.effects.decide(subject, DecisionReason::Flapping, format!("steady again: {state}"), now);
+            self.effects.decide(subject, DecisionReason::Flapping, format!("stable again: {state}"), now);
             if open {
                 self.groups.remark(subject, "no longer flapping, still failing".into(), now);
             } else {
@@ -799,7 +818,7 @@ impl Pipeline {
 
 /// A bad run of an open incident.
 struct Failure<'a> {
-    cause: Cause,
+    cause: FailureFingerprint,
     /// Quick hash of the values behind the fingerprint.
     print: u64,
     scenario: &'a Scenario,
@@ -807,18 +826,18 @@ struct Failure<'a> {
 }
 
 /// Decision of the flapping stage about an opening or a resolution.
-enum Change {
+enum FlapDecision {
     /// Notify, with a note.
-    Told(Option<String>),
+    Notify(Option<String>),
     /// Suppress.
-    Quiet,
+    Suppress,
 }
 
 /// Returns a function that finds the open incident of a subject.
 fn find<'a>(
-    watches: &'a HashMap<Subject, Watch>,
+    watches: &'a HashMap<Subject, AlertState>,
     budgets: &'a slo::Budgets,
-    agent: &'a AgentWatch,
+    agent: &'a AgentAlertState,
 ) -> impl Fn(&Subject) -> Option<&'a Incident> {
     |subject| {
         if subject.is_agent() {

@@ -1,11 +1,11 @@
-//! Timelines of scenarios that are removed, paused, or cannot be read: nothing says that they are well.
+//! Timelines of scenarios that are removed, paused or unreadable: no notification states that they recovered.
 
 use super::fixtures::at;
 use super::pipeline::Idle;
 use super::timeline_tests::{AT_ONCE, Run, checks};
 use crate::incident::{Ending, Subject};
 
-/// Both scenarios are bad and told.
+/// Starts with bad runs and notifications of both scenarios.
 fn open(restarts: bool) -> Run {
     let mut run = Run::new(&checks("shop,blog", "after: 1"), &["> a / scenario / 0"], restarts);
     run.play("60s shop,blog F", "90s");
@@ -13,7 +13,7 @@ fn open(restarts: bool) -> Run {
     run
 }
 
-/// A load at this second, in which only `blog` is there.
+/// Loads files with `blog` only at a given second.
 fn load_without_shop(run: &mut Run, idle: Idle, second: i64) {
     run.checks = checks("blog", "after: 1");
     run.idle = idle;
@@ -36,7 +36,7 @@ fn removed_and_paused_scenarios_end_as_such() {
             assert_eq!(run.notifications[2].incident.ending, Some(ending));
             run.play("", "5h");
             assert_eq!(run.told.len(), 3, "and nothing else: {:?}", run.told);
-            // Back again and bad, it is a new incident.
+            // If it is added again and fails, a new incident opens.
             run.idle = Idle::default();
             run.checks = checks("shop,blog", "after: 1");
             run.load(at(18_060));
@@ -48,7 +48,7 @@ fn removed_and_paused_scenarios_end_as_such() {
 
 #[test]
 fn unreadable_scenarios_stay_open_and_the_agent_says_so_once() {
-    // The file, a folder above it, or the scenario itself for a variable that is gone.
+    // The file, a folder above it, or the scenario itself because of a missing variable.
     for what in ["checks.yaml", "shop"] {
         for restarts in [false, true] {
             let mut run = open(restarts);
@@ -56,11 +56,11 @@ fn unreadable_scenarios_stay_open_and_the_agent_says_so_once() {
             run.play("", "1h");
             assert_eq!(run.told[2..], ["1:55 a opened agent/here:1 warning"], "{what}");
             let message = run.notifications[2].incident.message.clone().unwrap_or_default();
-            assert_eq!(message.as_str(), format!("shop is not watched: {what}: it does not read"));
+            assert_eq!(message.as_str(), format!("shop is not monitored: {what}: it does not read"));
             let shop = run.pipeline.incident(&Subject("shop".into())).expect("is open").clone();
             let unwatched = shop.unwatched.expect("is marked");
             assert_eq!((unwatched.since, unwatched.reason), (at(60), format!("{what}: it does not read")));
-            // Watched again: the agent's incident is over, and the shop's goes on.
+            // Monitored again: the agent's incident resolves, and that of `shop` continues.
             run.idle = Idle::default();
             run.checks = checks("shop,blog", "after: 1");
             run.load(at(3700));
@@ -115,7 +115,7 @@ fn the_end_of_a_group_is_when_its_last_member_ended() {
     run.play("60s shop,blog F\n2m shop P\n9m blog P", "1h");
     assert_eq!(run.told[1..], ["9:00 a resolved shop:1 warning +blog"]);
     assert_eq!(run.notifications[1].incident.resolved_at, Some(at(540)));
-    // One that was removed does not count as well.
+    // A removed scenario counts as well.
     let mut run = Run::new(&checks("shop,blog", "after: 1, recover_after: 1"), &[AT_ONCE], true);
     run.play("60s shop,blog F", "90s");
     load_without_shop(&mut run, Idle::default(), 100);

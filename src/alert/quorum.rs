@@ -15,7 +15,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::machine::Mark;
+use super::state_machine::ConclusiveVerdict;
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason};
 use crate::outcome::Outcome;
@@ -31,13 +31,13 @@ const MOST: usize = 64;
 /// Last conclusive verdict of each location, the one that has been silent for longest first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Locations(Vec<Seen>);
+pub struct LocationVotes(Vec<LocationVote>);
 
 /// Last conclusive run of a location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+struct LocationVote {
     location: Box<str>,
-    mark: Mark,
+    mark: ConclusiveVerdict,
     /// End of the run.
     at: DateTime<Utc>,
     /// Whether no round has counted the vote yet.
@@ -45,7 +45,7 @@ struct Seen {
     fresh: bool,
 }
 
-impl Seen {
+impl LocationVote {
     /// Returns whether the vote is too old to count.
     fn is_old(&self, scenario: &Scenario, now: DateTime<Utc>) -> bool {
         if now - self.at < LEAST {
@@ -57,15 +57,15 @@ impl Seen {
     }
 }
 
-impl Timers for Locations {
+impl Timers for LocationVotes {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
         self.0.iter_mut().for_each(|seen| visit(Timer::Since(&mut seen.at)));
     }
 }
 
-impl Locations {
+impl LocationVotes {
     /// Stores the vote of a location and drops votes that are too old.
-    pub fn report(&mut self, scenario: &Scenario, outcome: &Outcome, mark: Mark) {
+    pub fn report(&mut self, scenario: &Scenario, outcome: &Outcome, mark: ConclusiveVerdict) {
         let now = outcome.ended_at;
         match self.0.iter().position(|seen| *seen.location == *outcome.location) {
             Some(at) => {
@@ -74,7 +74,9 @@ impl Locations {
                     (seen.mark, seen.at, seen.fresh) = (mark, now, true);
                 }
             }
-            None => self.0.push(Seen { location: outcome.location.as_str().into(), mark, at: now, fresh: true }),
+            None => {
+                self.0.push(LocationVote { location: outcome.location.as_str().into(), mark, at: now, fresh: true })
+            }
         }
         let old = self.0.iter().take_while(|seen| seen.is_old(scenario, now)).count();
         self.0.drain(..old.max(self.0.len().saturating_sub(MOST)));
@@ -88,7 +90,7 @@ impl Locations {
     }
 
     /// Counts the votes after a run. Returns `None` if at most one location reports, whose verdict then counts alone.
-    pub fn vote(&mut self, policy: &AlertPolicy, quorum: Option<u32>, is_bad: bool) -> Option<Vote> {
+    pub fn vote(&mut self, policy: &AlertPolicy, quorum: Option<u32>, is_bad: bool) -> Option<QuorumResult> {
         let reported = self.0.len();
         if reported < 2 {
             self.count();
@@ -102,7 +104,7 @@ impl Locations {
         let enough = if is_bad { needed } else { reported + 1 - needed };
         let votes = || self.0.iter().filter(|seen| seen.fresh && seen.mark.is_bad(policy) == is_bad);
         let round = votes().map(|seen| seen.mark).max().filter(|_| votes().count() >= enough);
-        let vote = Vote { bad: bad.len(), places: bad.join(", "), reported, needed, round };
+        let vote = QuorumResult { bad: bad.len(), places: bad.join(", "), reported, needed, round };
         if vote.round.is_some() {
             self.count();
         }
@@ -119,7 +121,7 @@ impl Locations {
 
 /// Result of a vote of several locations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vote {
+pub struct QuorumResult {
     /// Number of locations that vote bad.
     pub bad: usize,
     /// Names of these locations, sorted and joined with `, `.
@@ -127,10 +129,10 @@ pub struct Vote {
     reported: usize,
     needed: usize,
     /// Worst verdict of the votes that completed a round, or `None` if the round continues.
-    pub round: Option<Mark>,
+    pub round: Option<ConclusiveVerdict>,
 }
 
-impl Vote {
+impl QuorumResult {
     /// Returns whether the quorum of bad votes is reached.
     pub fn is_bad(&self) -> bool {
         self.bad >= self.needed
@@ -149,11 +151,11 @@ impl Vote {
     }
 }
 
-impl fmt::Display for Vote {
+impl fmt::Display for QuorumResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bad, places, reported, needed, .. } = self;
         let only = if self.is_bad() { "" } else { " only" };
-        write!(f, "bad from {places}{only}: {bad} of {reported} locations, {needed} needed")
+        write!(f, "bad at {places}{only}: {bad} of {reported} locations, {needed} needed")
     }
 }
 

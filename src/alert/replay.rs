@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::burn::Span;
+use super::burn_rate::HistoryRange;
 use super::committer::{BATCH, GATHER};
 use super::flapping;
 use super::mute::Mute;
@@ -48,7 +48,7 @@ pub fn begin<'a>(
 
 /// Summary of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct NotificationSummary {
     /// Time when the notification was queued.
     pub at: DateTime<Utc>,
     /// Name of the receiver.
@@ -65,7 +65,7 @@ pub struct Told {
     pub uncounted: usize,
 }
 
-impl From<&Notification> for Told {
+impl From<&Notification> for NotificationSummary {
     fn from(notification: &Notification) -> Self {
         let Notification { incident: Incident { severity, subject, .. }, .. } = notification;
         Self {
@@ -82,9 +82,9 @@ impl From<&Notification> for Told {
 
 /// Result of a replay within its range.
 #[derive(Debug, Default)]
-pub struct Replayed {
+pub struct ReplayResult {
     /// Notifications that would have been sent, in order.
-    pub told: Vec<Told>,
+    pub told: Vec<NotificationSummary>,
     /// Number of suppressed notifications by reason.
     pub suppressed: BTreeMap<&'static str, u64>,
     /// Number of runs of each scenario, including scenarios that the configuration lacks.
@@ -102,7 +102,7 @@ pub struct Replay {
     gathered: Vec<Outcome>,
     /// Time of the next commit.
     commit_at: DateTime<Utc>,
-    replayed: Replayed,
+    replayed: ReplayResult,
 }
 
 impl Replay {
@@ -121,11 +121,11 @@ impl Replay {
             // A mute that had already ended is rejected, which is correct here.
             let _ = pipeline.request(Request::Mute(mute), begin);
         }
-        Self { pipeline, since, now: begin, gathered: Vec::new(), commit_at: begin, replayed: Replayed::default() }
+        Self { pipeline, since, now: begin, gathered: Vec::new(), commit_at: begin, replayed: ReplayResult::default() }
     }
 
     /// Returns a scenario with an objective whose history before the start has yet to be read, with the ranges to read.
-    pub fn unread(&self) -> Option<(ScenarioId, Vec<Span>)> {
+    pub fn unread(&self) -> Option<(ScenarioId, Vec<HistoryRange>)> {
         self.pipeline.unread(self.now)
     }
 
@@ -149,7 +149,7 @@ impl Replay {
     }
 
     /// Processes the rest of the range and returns the result.
-    pub fn finish(mut self, until: DateTime<Utc>) -> Replayed {
+    pub fn finish(mut self, until: DateTime<Utc>) -> ReplayResult {
         self.commit();
         self.pass(until);
         self.replayed
@@ -183,7 +183,7 @@ impl Replay {
         if self.now < self.since {
             return;
         }
-        self.replayed.told.extend(effects.notifications.iter().map(Told::from));
+        self.replayed.told.extend(effects.notifications.iter().map(NotificationSummary::from));
         for (reason, count) in effects.suppressed {
             *self.replayed.suppressed.entry(reason).or_default() += count;
         }
@@ -192,58 +192,59 @@ impl Replay {
 
 /// Origin of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// Sent, and sent again with the new configuration.
-    Same,
-    /// Sent, but not with the new configuration.
-    Then,
-    /// Not sent, but sent with the new configuration.
-    Now,
+pub enum DiffKind {
+    /// Sent with both configurations.
+    Unchanged,
+    /// Only sent with the original configuration.
+    Removed,
+    /// Only sent with the new configuration.
+    Added,
 }
 
 /// Notification in the comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct NotificationDiff {
     /// Origin of the notification.
-    pub mark: Mark,
+    pub mark: DiffKind,
     /// The notification. If both configurations have it, the one that was sent.
-    pub told: Told,
+    pub told: NotificationSummary,
     /// Additional delay with the new configuration.
     pub later: TimeDelta,
 }
 
 /// Compares the sent notifications with those of the replay, in order of time. Two are the same if they report the same
 /// event of the same incidents to the same receiver with the same severity, at most a minute apart.
-pub fn compare(then: Vec<Told>, now: Vec<Told>) -> Vec<Line> {
-    let key = |told: &Told| {
+pub fn compare(then: Vec<NotificationSummary>, now: Vec<NotificationSummary>) -> Vec<NotificationDiff> {
+    let key = |told: &NotificationSummary| {
         let subjects: BTreeSet<Subject> = told.others.iter().chain([&told.subject]).cloned().collect();
         (told.receiver.clone(), told.event, told.severity.as_str(), subjects, told.uncounted)
     };
-    let mut wanted: HashMap<_, VecDeque<Told>> = HashMap::new();
+    let mut wanted: HashMap<_, VecDeque<NotificationSummary>> = HashMap::new();
     for told in now {
         wanted.entry(key(&told)).or_default().push_back(told);
     }
-    let line = |mark, told, later| Line { mark, told, later };
+    let line = |mark, told, later| NotificationDiff { mark, told, later };
     let mut lines = Vec::new();
     for told in then {
         let same = wanted.entry(key(&told)).or_default();
         // Notifications too early for this one are too early for all that follow.
         while same.front().is_some_and(|early| early.at < told.at - APART) {
-            lines.extend(same.pop_front().map(|early| line(Mark::Now, early, TimeDelta::zero())));
+            lines.extend(same.pop_front().map(|early| line(DiffKind::Added, early, TimeDelta::zero())));
         }
         let found = if same.front().is_some_and(|found| found.at <= told.at + APART) { same.pop_front() } else { None };
         match found {
             Some(found) => {
                 let later = found.at - told.at;
-                lines.push(line(Mark::Same, told, later));
+                lines.push(line(DiffKind::Unchanged, told, later));
             }
-            None => lines.push(line(Mark::Then, told, TimeDelta::zero())),
+            None => lines.push(line(DiffKind::Removed, told, TimeDelta::zero())),
         }
     }
-    lines.extend(wanted.into_values().flatten().map(|told| line(Mark::Now, told, TimeDelta::zero())));
+    lines.extend(wanted.into_values().flatten().map(|told| line(DiffKind::Added, told, TimeDelta::zero())));
     lines.sort_by(|a, b| {
-        let order = |line: &Line| (line.told.at, line.mark == Mark::Now);
-        let words = |line: &Line| (line.told.receiver.clone(), line.told.subject.clone(), line.told.event.as_str());
+        let order = |line: &NotificationDiff| (line.told.at, line.mark == DiffKind::Added);
+        let words =
+            |line: &NotificationDiff| (line.told.receiver.clone(), line.told.subject.clone(), line.told.event.as_str());
         order(a).cmp(&order(b)).then_with(|| words(a).cmp(&words(b)))
     });
     lines

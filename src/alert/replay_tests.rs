@@ -1,4 +1,4 @@
-//! Replays of the timelines: what the same files would have told is what was told; what other files would.
+//! Replays of the timelines: the same configuration gives the same notifications; another one gives its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use super::fixtures::{Nothing, at, outcome};
 use super::mute::Mute;
-use super::replay::{Line, Mark, Replay, Replayed, Told, begin, compare};
+use super::replay::{DiffKind, NotificationDiff, NotificationSummary, Replay, ReplayResult, begin, compare};
 use super::timeline_tests::{AT_ONCE, Run, WAIT, alerting, checks, second};
 use crate::incident::Subject;
 use crate::names::suppressed;
@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 use crate::scenario::load;
 use crate::store::Tally;
 
-/// The outcomes of a timeline, in the order of their ends.
+/// Returns the outcomes of a timeline, in the order of their ends.
 fn outcomes(lines: &str) -> Vec<Outcome> {
     let mut events: BTreeMap<i64, Vec<Outcome>> = BTreeMap::new();
     for line in lines.lines().map(str::trim) {
@@ -30,7 +30,7 @@ fn outcomes(lines: &str) -> Vec<Outcome> {
     events.into_values().flatten().collect()
 }
 
-/// Checks, who is told, silences, and the span that is replayed.
+/// Checks, alerting configuration, silences, and the replayed range.
 struct With<'a> {
     checks: &'a str,
     alerting: Alerting,
@@ -43,11 +43,11 @@ impl<'a> With<'a> {
         Self { checks, alerting: alerting(routes), mutes: Vec::new(), span: ("0s", "9h") }
     }
 
-    fn replay(self, lines: &str) -> Replayed {
+    fn replay(self, lines: &str) -> ReplayResult {
         self.replay_all(outcomes(lines))
     }
 
-    fn replay_all(self, outcomes: Vec<Outcome>) -> Replayed {
+    fn replay_all(self, outcomes: Vec<Outcome>) -> ReplayResult {
         let loaded = load("checks.yaml", &format!("checks:\n{}", self.checks), &Nothing);
         assert_eq!(loaded.diagnostics, [], "{}", self.checks);
         let scenarios: BTreeMap<_, _> =
@@ -89,7 +89,7 @@ fn another_quorum_is_tried_on_what_every_location_saw() {
     assert_eq!(told(Some(1)).told.iter().map(shown).collect::<Vec<_>>(), ["3:00 a opened shop warning"]);
 }
 
-fn shown(told: &Told) -> String {
+fn shown(told: &NotificationSummary) -> String {
     let seconds = (told.at - at(0)).num_seconds();
     let others: Vec<&str> = told.others.iter().map(Subject::as_str).collect();
     let others = if others.is_empty() { String::new() } else { format!(" +{}", others.join(",")) };
@@ -97,7 +97,8 @@ fn shown(told: &Told) -> String {
     format!("{}:{:02} {} {event} {} {severity}{others}", seconds / 60, seconds % 60, told.receiver, told.subject)
 }
 
-/// Storms, merging, changes, dependencies, flapping and one's own fault, each with the files that it was told with.
+/// Returns timelines of storms, grouping, changed failures, dependencies, flapping and agent faults, each with its
+/// configuration.
 fn timelines() -> Vec<(String, Vec<&'static str>, &'static str)> {
     let three = checks("shop,blog,news", "after: 1, recover_after: 1");
     let depends = format!(
@@ -124,9 +125,9 @@ fn the_same_files_tell_what_was_told() {
         run.play(lines, "9h");
         assert!(!run.notifications.is_empty(), "{lines}");
         let replayed = With::new(&checks, &routes).replay(lines);
-        let then: Vec<Told> = run.notifications.iter().map(Told::from).collect();
+        let then: Vec<NotificationSummary> = run.notifications.iter().map(NotificationSummary::from).collect();
         let lines = compare(then, replayed.told);
-        assert!(lines.iter().all(|line| line.mark == Mark::Same), "{checks}{lines:#?}");
+        assert!(lines.iter().all(|line| line.mark == DiffKind::Unchanged), "{checks}{lines:#?}");
         assert!(lines.iter().all(|line| line.later < TimeDelta::seconds(1)), "{lines:#?}");
         assert_eq!(replayed.suppressed, run.suppressed, "{checks}");
     }
@@ -137,7 +138,8 @@ fn a_louder_configuration_tells_more_and_a_limit_less() {
     let lines = "1m s1 FFFPP\n2m s2 FFFPP\n3m s3 FPP\n4m s4 FFFPP";
     let (two, one) = (checks("s1,s2,s3,s4", "after: 2"), checks("s1,s2,s3,s4", "after: 1, recover_after: 1"));
     let each = ["> a / scenario / 0"];
-    let told = |event: &str, told: &[Told]| told.iter().filter(|told| told.event.as_str() == event).count();
+    let told =
+        |event: &str, told: &[NotificationSummary]| told.iter().filter(|told| told.event.as_str() == event).count();
     let then = With::new(&two, &each).replay(lines).told;
     assert_eq!(told("opened", &then), 3, "{then:?}");
     let loud = With::new(&one, &each).replay(lines).told;
@@ -146,8 +148,11 @@ fn a_louder_configuration_tells_more_and_a_limit_less() {
     let both = With::new(&two, &["> a,b / scenario / 0"]).replay(lines).told;
     assert_eq!(both.len(), 2 * then.len());
     let lines_of_both = compare(then.clone(), both);
-    let of = |lines: &[Line], mark| lines.iter().filter(|line| line.mark == mark).count();
-    assert_eq!([Mark::Same, Mark::Then, Mark::Now].map(|mark| of(&lines_of_both, mark)), [6, 0, 6]);
+    let of = |lines: &[NotificationDiff], mark| lines.iter().filter(|line| line.mark == mark).count();
+    assert_eq!(
+        [DiffKind::Unchanged, DiffKind::Removed, DiffKind::Added].map(|mark| of(&lines_of_both, mark)),
+        [6, 0, 6]
+    );
 
     let mut limited = With::new(&two, &each);
     limited.alerting.receivers = vec![Receiver { name: "a".into(), limit: Some(2), ..Receiver::default() }];
@@ -155,7 +160,11 @@ fn a_louder_configuration_tells_more_and_a_limit_less() {
     assert_eq!((told("opened", &limited.told), told("digest", &limited.told)), (2, 1), "{:?}", limited.told);
     assert_eq!(limited.suppressed[suppressed::RATE_LIMITED], 2);
     let lines = compare(then, limited.told);
-    assert_eq!([Mark::Same, Mark::Then, Mark::Now].map(|mark| of(&lines, mark)), [4, 2, 1], "{lines:#?}");
+    assert_eq!(
+        [DiffKind::Unchanged, DiffKind::Removed, DiffKind::Added].map(|mark| of(&lines, mark)),
+        [4, 2, 1],
+        "{lines:#?}"
+    );
 }
 
 #[test]
@@ -166,10 +175,10 @@ fn what_was_open_when_the_span_began_is_known() {
     with.span = ("90m", "5h");
     let replayed = With { span: ("90m", "5h"), ..With::new(&shop, &[AT_ONCE]) }.replay(&lines);
     assert_eq!(with.told(&lines), ["122:00 a reminder shop warning", "152:00 a resolved shop warning"]);
-    // Runs and what was not told are counted within the span.
+    // Runs and suppressed notifications are counted within the range.
     assert_eq!(replayed.runs.into_iter().collect::<Vec<_>>(), [("shop".into(), 63)]);
     assert_eq!(replayed.suppressed[suppressed::ALREADY_OPEN], 61);
-    // A day before, or before what was open; earlier for what is seldom run.
+    // A day before the range, or before the first open incident; earlier for scenarios that rarely run.
     let of = |every: &str| {
         let text = format!("checks:\n  shop: {{tcp: \"a:1\", every: {every}, alert: {{after: 2 of 5}}}}\n");
         load("checks.yaml", &text, &Nothing).scenarios
@@ -208,8 +217,8 @@ fn what_people_silenced_stays_silent_and_others_scenarios_are_only_counted() {
 
 #[test]
 fn the_same_are_at_most_a_minute_apart() {
-    use Mark::{Now, Same, Then};
-    let told = |second: i64, subject: &str| Told {
+    use DiffKind::{Added as Now, Removed as Then, Unchanged as Same};
+    let told = |second: i64, subject: &str| NotificationSummary {
         at: at(second),
         receiver: "a".into(),
         event: crate::incident::Event::Opened,
@@ -218,7 +227,7 @@ fn the_same_are_at_most_a_minute_apart() {
         others: Vec::new(),
         uncounted: 0,
     };
-    let marks = |then: &[Told], now: &[Told]| -> Vec<(i64, Mark, i64)> {
+    let marks = |then: &[NotificationSummary], now: &[NotificationSummary]| -> Vec<(i64, DiffKind, i64)> {
         let lines = compare(then.to_vec(), now.to_vec());
         lines.iter().map(|l| ((l.told.at - at(0)).num_seconds(), l.mark, l.later.num_seconds())).collect()
     };
@@ -228,8 +237,9 @@ fn the_same_are_at_most_a_minute_apart() {
     assert_eq!(marks(&[told(100, "s")], &[told(0, "s"), told(100, "s")]), [(0, Now, 0), (100, Same, 0)]);
     assert_eq!(marks(&[told(0, "s"), told(100, "s")], &[told(100, "s")]), [(0, Then, 0), (100, Same, 0)]);
     assert_eq!(marks(&[told(0, "s")], &[told(0, "t")]), [(0, Then, 0), (0, Now, 0)]);
-    // With others it is another notice; in another order it is not.
-    let with = |subject: &str, other: &str| Told { others: vec![Subject(other.into())], ..told(0, subject) };
+    // With other incidents it is another notification, but their order does not matter.
+    let with =
+        |subject: &str, other: &str| NotificationSummary { others: vec![Subject(other.into())], ..told(0, subject) };
     assert_eq!(marks(&[told(0, "s")], &[with("s", "t")]), [(0, Then, 0), (0, Now, 0)]);
     assert_eq!(marks(&[with("s", "t")], &[with("t", "s")]), [(0, Same, 0)]);
 }

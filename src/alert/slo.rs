@@ -7,8 +7,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::burn::{Burn, RULES, Rule};
-use super::machine::{Judgement, closed, ended, tell};
+use super::burn_rate::{BurnRateRule, BurnRateWindows, RULES};
+use super::state_machine::{Evaluation, closed, ended, tell};
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::outcome::{Outcome, Verdict};
@@ -17,7 +17,7 @@ use crate::secret::Masked;
 
 /// Alert state of an error budget between runs. The counts are not included, because the stored outcomes contain them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct SloWatch {
+pub struct SloAlertState {
     /// Number of incidents so far.
     openings: u64,
     /// The open incident.
@@ -40,7 +40,7 @@ struct Over {
     failed: u64,
 }
 
-impl Timers for SloWatch {
+impl Timers for SloAlertState {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
         self.until.iter_mut().for_each(|at| visit(Timer::Due(at)));
         self.over.iter_mut().for_each(|over| visit(Timer::Since(&mut over.at)));
@@ -48,7 +48,7 @@ impl Timers for SloWatch {
     }
 }
 
-impl SloWatch {
+impl SloAlertState {
     /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
         Self { openings: incident.opening, open: Some(incident), ..Self::default() }
@@ -60,9 +60,9 @@ impl SloWatch {
         &mut self,
         scenario: &Scenario,
         slo: &Slo,
-        burn: &Burn,
+        burn: &BurnRateWindows,
         outcome: &Outcome,
-    ) -> (bool, Option<Judgement>) {
+    ) -> (bool, Option<Evaluation>) {
         let failed = outcome.verdict == Verdict::Failed;
         let until = self.until;
         let mut holds = burn.holds(slo);
@@ -97,7 +97,14 @@ impl SloWatch {
         failed
     }
 
-    fn opens(&mut self, scenario: &Scenario, slo: &Slo, burn: &Burn, rule: &Rule, outcome: &Outcome) -> Judgement {
+    fn opens(
+        &mut self,
+        scenario: &Scenario,
+        slo: &Slo,
+        burn: &BurnRateWindows,
+        rule: &BurnRateRule,
+        outcome: &Outcome,
+    ) -> Evaluation {
         self.openings += 1;
         self.over = None;
         self.until = Some(outcome.ended_at + rule.short());
@@ -115,11 +122,17 @@ impl SloWatch {
         };
         let detail = told(slo, burn, rule);
         self.open = Some(incident);
-        self.judged(outcome, DecisionReason::Opened, detail, Some(Event::Opened))
+        self.evaluation(outcome, DecisionReason::Opened, detail, Some(Event::Opened))
     }
 
     /// Updates the open incident. `rule` is the rule that holds with at least the severity of the incident.
-    fn goes_on(&mut self, slo: &Slo, burn: &Burn, rule: Option<&Rule>, outcome: &Outcome) -> Option<Judgement> {
+    fn goes_on(
+        &mut self,
+        slo: &Slo,
+        burn: &BurnRateWindows,
+        rule: Option<&BurnRateRule>,
+        outcome: &Outcome,
+    ) -> Option<Evaluation> {
         let open = self.open.as_mut()?;
         let failed = outcome.verdict == Verdict::Failed;
         if failed {
@@ -134,16 +147,16 @@ impl SloWatch {
             if rule.severity > open.severity && failed {
                 let before = std::mem::replace(&mut open.severity, rule.severity);
                 open.message = Some(Masked::own_words(detail));
-                let detail = format!("{before} became {}", rule.severity);
-                return Some(self.judged(outcome, DecisionReason::SeverityRaised, detail, Some(Event::Updated)));
+                let detail = format!("severity raised from {before} to {}", rule.severity);
+                return Some(self.evaluation(outcome, DecisionReason::SeverityRaised, detail, Some(Event::Updated)));
             }
             // A reminder contains the current figures.
             open.message = Some(Masked::own_words(detail.clone()));
-            return failed.then(|| self.judged(outcome, DecisionReason::AlreadyOpen, detail, None));
+            return failed.then(|| self.evaluation(outcome, DecisionReason::AlreadyOpen, detail, None));
         }
         if failed {
             let detail = open.since();
-            return Some(self.judged(outcome, DecisionReason::AlreadyOpen, detail, None));
+            return Some(self.evaluation(outcome, DecisionReason::AlreadyOpen, detail, None));
         }
         if self.until.is_some_and(|until| outcome.ended_at < until) {
             return None;
@@ -152,45 +165,51 @@ impl SloWatch {
         open.resolved_by = Some(outcome.run);
         let budget = burn.budget(slo);
         let detail =
-            format!("no rule holds any more; {} of the budget of {} is used", share(budget.used()), window(slo));
+            format!("burn rate is back to normal; {} of the error budget of {} is used", share(budget.used()), window(slo));
         open.message = Some(Masked::own_words(detail.clone()));
         self.over = (open.severity == Severity::Critical).then_some(Over { at: outcome.ended_at, failed: 0 });
         self.until = None;
-        Some(self.judged(outcome, DecisionReason::Resolved, detail, Some(Event::Resolved)))
+        Some(self.evaluation(outcome, DecisionReason::Resolved, detail, Some(Event::Resolved)))
     }
 
     /// Resolves the open incident on behalf of a person.
-    pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
+    pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Evaluation> {
         let judgement = closed(&mut self.open, by, now)?;
         (self.until, self.closed) = (None, true);
         Some(judgement)
     }
 
     /// Ends the open incident because the scenario or its objective was removed or paused.
-    pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
+    pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Evaluation> {
         (self.until, self.over, self.closed) = (None, None, false);
         ended(&mut self.open, ending, now)
     }
 
-    fn judged(&mut self, outcome: &Outcome, why: DecisionReason, detail: String, event: Option<Event>) -> Judgement {
+    fn evaluation(
+        &mut self,
+        outcome: &Outcome,
+        why: DecisionReason,
+        detail: String,
+        event: Option<Event>,
+    ) -> Evaluation {
         let subject = Subject::slo(&outcome.scenario);
         let decision = Decision { subject, reason: why, detail, run: Some(outcome.run), at: outcome.ended_at };
         let bad = outcome.verdict == Verdict::Failed;
-        Judgement { decision, bad, told: event.and_then(|event| tell(&mut self.open, event)) }
+        Evaluation { decision, bad, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
 }
 
 /// Describes the failures in both windows, the used share of the budget, and the time of its exhaustion.
-fn told(slo: &Slo, burn: &Burn, rule: &Rule) -> String {
+fn told(slo: &Slo, burn: &BurnRateWindows, rule: &BurnRateRule) -> String {
     let [long, short] = burn.counts(rule);
     let budget = burn.budget(slo);
     let rate = long.failed as f64 / long.runs as f64 / slo.allowed();
     let gone = match burn.lasts(slo, rule) {
-        None => "it is gone".to_owned(),
-        Some(left) => format!("at this rate it is gone in {}", time(left)),
+        None => "it is exhausted".to_owned(),
+        Some(left) => format!("at this rate it is exhausted in {}", time(left)),
     };
     format!(
-        "{} of {} runs failed within {} ({} of {} within {}), {} what {}% allows; {} of the budget of {} is used, {gone}",
+        "{} of {} runs failed within {} ({} of {} within {}), {} the rate that {}% allows; {} of the error budget of {} is used, {gone}",
         long.failed,
         long.runs,
         time(rule.long()),

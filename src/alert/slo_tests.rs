@@ -1,6 +1,7 @@
-//! Timelines of error budgets: a run a minute in, notices out, and nothing else.
+//! Timelines of error budgets: one run per minute in, notifications out, and no others.
 //!
-//! Each is played twice: straight on, and with a restart after each run, with what is counted read back from the runs.
+//! Each is played twice: without restarts, and with a restart after each run, where the counts are read back from the
+//! outcomes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use crate::outcome::{Outcome, Verdict};
 use crate::scenario::load;
 use crate::store::Tally;
 
-/// What is well for three days, so that all windows are full.
+/// Minutes of good runs at the start: three days, so that all windows are full.
 const WELL: i64 = 4320;
-/// The scenario's own incident stays out of the way.
+/// A policy with which the scenario's own incident does not open.
 const QUIET: &str = "objective: 99.9% / after: 60";
 
 struct Play {
@@ -34,12 +35,12 @@ struct Play {
     messages: Vec<String>,
     headlines: Vec<String>,
     remaining: Option<f64>,
-    /// By how much the clock was set. What is told is the time that passes.
+    /// Total change of the clock. Displayed times are elapsed time.
     set_by: TimeDelta,
 }
 
 impl Play {
-    /// `objective / alert`.
+    /// Creates a play from `objective / alert`.
     fn new(policy: &str, restarts: bool) -> Self {
         let (slo, alert) = policy.split_once('/').expect("objective / alert");
         let mut play = Self {
@@ -79,7 +80,7 @@ impl Play {
         let receiver = Receiver { name: "a".into(), ..Receiver::default() };
         self.pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
         self.pipeline.scenarios(Arc::new(all.collect()), &super::pipeline::Idle::default(), now);
-        // As the store would count them.
+        // Counted like the store does.
         while let Some((id, spans)) = self.pipeline.unread(now) {
             let mut history = Vec::new();
             for span in spans {
@@ -134,7 +135,7 @@ impl Play {
         }
     }
 
-    /// The clock is set, right after a run.
+    /// Sets the clock, right after a run.
     fn jump(&mut self, by: TimeDelta) {
         let now = self.now() - TimeDelta::seconds(59);
         self.until(now);
@@ -142,7 +143,7 @@ impl Play {
         self.pipeline.clock_set(by, now + by);
     }
 
-    /// A run a minute; `.` for none.
+    /// Plays one run per minute; `.` for none.
     fn runs(&mut self, letters: &str) {
         for letter in letters.chars() {
             let now = self.now();
@@ -150,7 +151,7 @@ impl Play {
             if letter != '.' {
                 let outcome = Outcome { started_at: now, ended_at: now, ..outcome("shop", letter, 0) };
                 self.pipeline.outcome(&outcome, now);
-                // Once more changes nothing.
+                // A repetition changes nothing.
                 self.pipeline.outcome(&outcome, now);
                 self.outcomes.push(outcome);
             }
@@ -161,7 +162,7 @@ impl Play {
     }
 }
 
-/// `FFF P*20 (F P*9)*6`: runs of a minute each.
+/// Expands `FFF P*20 (F P*9)*6` into runs of a minute each.
 fn letters(text: &str) -> String {
     let mut out = String::new();
     for word in text.split_whitespace() {
@@ -173,11 +174,11 @@ fn letters(text: &str) -> String {
     out
 }
 
-/// What is told in a timeline after three good days, and nothing else.
+/// Checks all notifications of a timeline after three good days.
 #[track_caller]
 fn check(policy: &str, runs: &str, expected: &[&str]) {
     let runs = letters(runs);
-    // A restart reads all runs anew: long timelines are restarted less often by being played straight on only.
+    // A restart reads all runs again, so that long timelines are only played without restarts.
     for restarts in [false, true].into_iter().take(if runs.len() < 200 { 2 } else { 1 }) {
         let mut play = Play::new(policy, restarts);
         play.runs(&runs);
@@ -189,15 +190,15 @@ fn check(policy: &str, runs: &str, expected: &[&str]) {
 fn one_failure_of_sixty_pages_nobody_and_three_do() {
     check(QUIET, "F P*60", &[]);
     check(QUIET, "FF P*60", &[]);
-    // Ten minutes after the last failure: five in which it still was in the short window, and as long again.
+    // Ten minutes after the last failure: five in which the short window contains it, and five more.
     check(QUIET, "FFF P*60", &["2 opened slo/shop:1 critical", "12 resolved slo/shop:1 critical"]);
     check(QUIET, "F P*9 F P*9 F P*30", &["20 opened slo/shop:1 critical", "30 resolved slo/shop:1 critical"]);
-    // They lie too far apart.
+    // The failures are too far apart.
     check(QUIET, "F P*39 F P*39 F P*39 F P*30", &[]);
-    // What goes on is one incident.
+    // A continuing problem is one incident.
     let often = format!("{} P*30", "FPPPP".repeat(12));
     check(QUIET, &often, &["10 opened slo/shop:1 critical"]);
-    // Where one in a hundred may fail, it takes more.
+    // If one percent may fail, more failures are required.
     check("objective: 99% / after: 60", "F*8 P*60", &[]);
     check("objective: 99% / after: 60", "F*9 P*3", &["8 opened slo/shop:1 critical"]);
 }
@@ -211,7 +212,7 @@ fn unknown_runs_count_for_neither() {
 
 #[test]
 fn a_slow_burn_is_a_warning_and_an_end_is_told() {
-    // A failure every eight hours; nobody looks at the runs in between, so that the test is quick.
+    // One failure in eight hours. The runs in between are omitted, to keep the test fast.
     let eight = ["F P*30 .*449"; 8].join(" ");
     check(QUIET, &eight, &["3360 opened slo/shop:1 warning"]);
     let end = format!("{eight} P*60 .*300 P*60");
@@ -220,11 +221,11 @@ fn a_slow_burn_is_a_warning_and_an_end_is_told() {
 
 #[test]
 fn what_an_outage_leaves_is_not_told_again() {
-    // The slow rule holds for hours after it: ten of three days.
+    // The slow rule holds for hours afterwards: ten failures within three days.
     let told = ["2 opened slo/shop:1 critical", "69 resolved slo/shop:1 critical"];
     check(QUIET, "F*10 P*600", &told);
     check(QUIET, "F*10 P*390 F P*60", &told);
-    // Eight more are, though they are too slow for the fast rules.
+    // Eight more failures are notified, although they are too slow for the fast rules.
     let more = ["F P*119"; 8].join(" ");
     check(QUIET, &format!("F*10 P*390 {more} P*60"), &[told[0], told[1], "1240 opened slo/shop:2 warning"]);
 }
@@ -233,13 +234,13 @@ fn what_an_outage_leaves_is_not_told_again() {
 fn while_the_scenario_itself_is_down_as_loudly_its_budget_is_not_told() {
     let critical = "objective: 99.9% / after: 2, recover_after: 2, severity: critical";
     check(critical, "F*10 P*90", &["1 opened shop:1 critical", "11 resolved shop:1 critical"]);
-    // What goes on to fail afterwards is told, once it fails again.
+    // Later failures are notified with the next failed run.
     check(
         critical,
         "F*10 P*2 P*4 F P*3",
         &["1 opened shop:1 critical", "11 resolved shop:1 critical", "16 opened slo/shop:1 critical"],
     );
-    // A warning explains no page.
+    // A warning does not suppress a critical incident.
     check(
         "objective: 99.9% / after: 2, recover_after: 2",
         "F*10 P*9",
@@ -267,7 +268,7 @@ fn it_goes_through_the_other_stages() {
         play.runs("FFFFFPPFP");
         assert_eq!(play.told, ["7 opened slo/shop:1 critical"], "{restarts}");
     }
-    // The objective is taken out of the file.
+    // The objective is removed from the file.
     for restarts in [false, true] {
         let mut play = Play::new(QUIET, restarts);
         play.runs("FFFP");
@@ -291,13 +292,13 @@ fn the_notification_says_what_is_used_and_when_the_rest_is_gone() {
     assert_eq!(
         play.messages,
         [
-            "3 of 61 runs failed within 1h (3 of 6 within 5m), 49 times what 99.9% allows; 7% of the budget of 30d is \
-             used, at this rate it is gone in 13h24m",
-            "no rule holds any more; 111% of the budget of 30d is used",
+            "3 of 61 runs failed within 1h (3 of 6 within 5m), 49 times the rate that 99.9% allows; 7% of the error budget of 30d is \
+             used, at this rate it is exhausted in 13h24m",
+            "burn rate is back to normal; 111% of the error budget of 30d is used",
         ]
     );
-    let opened = format!("[CRITICAL] Shop: the error budget burns: {}", play.messages[0]);
-    let resolved = format!("[RESOLVED] Shop: the error budget no longer burns, after 1h46m; {}", play.messages[1]);
+    let opened = format!("[CRITICAL] Shop: error budget is burning too fast: {}", play.messages[0]);
+    let resolved = format!("[RESOLVED] Shop: error budget burn is back to normal after 1h46m; {}", play.messages[1]);
     assert_eq!(play.headlines, [opened, resolved]);
     assert!(play.remaining.is_some_and(|remaining| remaining < -0.1), "{:?}", play.remaining);
 }

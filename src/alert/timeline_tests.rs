@@ -1,7 +1,7 @@
-//! Timelines of the whole pipeline as tables: outcomes in, notices out, and nothing else.
+//! Timelines of the whole pipeline as tables: outcomes in, notifications out, and no others.
 //!
-//! Time is that of the table. Every timeline is run twice: straight on, and with a restart after every outcome and
-//! tick, so that what is not written would be missed.
+//! The time is that of the table. Every timeline is run twice: without restarts, and with a restart after every outcome
+//! and tick, which reveals state that is not stored.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ use crate::notify::{Alerting, Begins, Receiver, Route, Window};
 use crate::outcome::Outcome;
 use crate::scenario::load;
 
-/// Who is told, as `match > receivers / group_by / wait`: `severity=critical > a,b / team / 0`.
+/// Parses routes given as `match > receivers / group_by / wait`: `severity=critical > a,b / team / 0`.
 pub(super) fn alerting(routes: &[&str]) -> Alerting {
     let words = |text: &str| text.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect();
     let route = |line: &&str| {
@@ -44,7 +44,7 @@ pub(super) fn alerting(routes: &[&str]) -> Alerting {
     }
 }
 
-/// A point in time: `90s`, `3m`, `1h`.
+/// Parses a time: `90s`, `3m`, `1h`.
 pub(super) fn second(text: &str) -> i64 {
     let (number, unit) = text.split_at(text.len() - 1);
     let unit = match unit {
@@ -61,7 +61,7 @@ fn clock(now: DateTime<Utc>) -> String {
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
-/// `receiver event key severity +others (note)`.
+/// Formats a notification: `receiver event key severity +others (note)`.
 fn shown(notification: &Notification) -> String {
     let mut line = format!(
         "{} {} {} {}",
@@ -86,7 +86,7 @@ fn shown(notification: &Notification) -> String {
     line
 }
 
-/// The pipeline, its clock, and the store it would be restored from.
+/// The pipeline, its clock, and the store for restarts.
 pub(super) struct Run {
     pub(super) pipeline: Pipeline,
     restarts: bool,
@@ -101,11 +101,11 @@ pub(super) struct Run {
     ids: Vec<String>,
     pub(super) suppressed: BTreeMap<&'static str, u64>,
     looked: Vec<String>,
-    /// What was decided: `time subject reason: figures`.
+    /// Decisions: `time subject reason: figures`.
     pub(super) decided: Vec<String>,
-    /// When the wall clock is set, by the time that passes, and by how much; the next first.
+    /// Changes of the wall clock, next one first: elapsed time and amount.
     pub(super) jumps: Vec<(DateTime<Utc>, TimeDelta)>,
-    /// By how much it was set so far. What is shown is the time that passes.
+    /// Total change of the clock so far. Displayed times are elapsed time.
     set_by: TimeDelta,
 }
 
@@ -141,7 +141,7 @@ impl Run {
         self.pipeline.scenarios(Arc::new(scenarios.collect()), &self.idle, now);
     }
 
-    /// Writes what was decided, and perhaps starts anew from what is written.
+    /// Stores the effects, and restarts from the stored state if configured.
     pub(super) fn write(&mut self, now: DateTime<Utc>) {
         let effects = self.pipeline.effects();
         for notification in &effects.notifications {
@@ -175,7 +175,7 @@ impl Run {
         }
     }
 
-    /// A restart with what is written.
+    /// Restarts from the stored state.
     pub(super) fn restart(&mut self, now: DateTime<Utc>) {
         self.pipeline = Pipeline::new(&self.location);
         let (watches, memory) = (self.watches.clone().into_iter(), self.memory.clone().into_iter());
@@ -184,7 +184,7 @@ impl Run {
         self.load(now);
     }
 
-    /// A restart at which the clock shows less than before.
+    /// Restarts with a clock that was set back.
     pub(super) fn restart_at(&mut self, now: DateTime<Utc>) {
         self.pipeline = Pipeline::new(&self.location);
         let (watches, memory) = (self.watches.clone().into_iter(), self.memory.clone().into_iter());
@@ -193,14 +193,14 @@ impl Run {
         self.load(now);
     }
 
-    /// A restart under another name of the location.
+    /// Restarts under another name of the location.
     pub(super) fn rename(&mut self, location: &str, now: DateTime<Utc>) {
         location.clone_into(&mut self.location);
         self.restart(now);
         self.write(now);
     }
 
-    /// Lets time pass until this is so by the time that passes, with a tick whenever the pipeline asks for one.
+    /// Advances the elapsed time, with a tick whenever the pipeline requests one.
     pub(super) fn until(&mut self, passing: DateTime<Utc>) {
         while let Some((at, by)) = self.jumps.first().copied().filter(|(at, _)| *at <= passing) {
             self.jumps.remove(0);
@@ -212,7 +212,7 @@ impl Run {
         self.ticks(passing + self.set_by);
     }
 
-    /// Lets the clock come to this, with a tick whenever the pipeline asks for one.
+    /// Advances the clock, with a tick whenever the pipeline requests one.
     pub(super) fn ticks(&mut self, now: DateTime<Utc>) {
         while let Some(next) = self.pipeline.next().filter(|next| *next <= now) {
             self.pipeline.tick(next);
@@ -221,7 +221,7 @@ impl Run {
         }
     }
 
-    /// What a person asks for.
+    /// Executes an operator command.
     pub(super) fn ask(&mut self, time: &str, request: Request) -> Result<String, String> {
         let now = at(second(time));
         self.until(now - TimeDelta::milliseconds(1));
@@ -238,7 +238,7 @@ impl Run {
         answer
     }
 
-    /// Runs lines of `time scenarios letters`: a run of each scenario a minute, `.` for none. Outcomes of the same
+    /// Plays lines of `time scenarios letters`: one run of each scenario per minute, `.` for none. Outcomes of the same
     /// second are one commit.
     pub(super) fn play(&mut self, lines: &str, until: &str) {
         let mut events: BTreeMap<i64, Vec<(String, char)>> = BTreeMap::new();
@@ -265,14 +265,14 @@ impl Run {
     }
 }
 
-/// Checks with one policy each, all of one host: `shop, blog` and `after: 2`.
+/// Returns checks with one policy each, all of one host: `shop, blog` and `after: 2`.
 pub(super) fn checks(ids: &str, policy: &str) -> String {
     ids.split(',')
         .map(|id| format!("  {}: {{http: \"http://shop/\", tags: {{team: web}}, alert: {{{policy}}}}}\n", id.trim()))
         .collect()
 }
 
-/// What is told in a timeline, and nothing else.
+/// Checks all notifications of a timeline.
 #[track_caller]
 pub(super) fn check(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&str]) {
     for restarts in [false, true] {
@@ -290,12 +290,12 @@ fn one_incident_is_told_once() {
     let shop = checks("shop", "after: 3");
     check(&shop, &[AT_ONCE], "1m shop FFF", "5h", &["3:00 a opened shop:1 warning"]);
     check(&shop, &[WAIT], "1m shop FFFFFF", "5h", &["3:30 a opened shop:1 warning"]);
-    // The default: half a minute, critical at once.
+    // Default group wait: half a minute, none for critical incidents.
     check(&shop, &[], "1m shop FFF", "1h", &["3:30 a opened shop:1 warning"]);
     let critical = checks("shop", "after: 3, severity: critical");
     check(&critical, &[], "1m shop FFF", "1h", &["3:00 a opened shop:1 critical"]);
     check(&critical, &["> a"], "1m shop FFF", "1h", &["3:00 a opened shop:1 critical"]);
-    // Merge: the same again is the same; resolve; a second opening is another key.
+    // Repeated failures are one incident; after it resolved, a second one has another key.
     let twice = &["2:00 a opened shop:1 warning", "6:00 a resolved shop:1 warning", "8:00 a opened shop:2 warning"];
     check(
         &checks("shop", ""),
@@ -304,14 +304,14 @@ fn one_incident_is_told_once() {
         "1h",
         &[twice[0], "6:00 a resolved shop:1 warning", twice[2]],
     );
-    // Resolved before the wait is over: nothing at all.
+    // Resolved within the group wait: no notification.
     check(&checks("shop", "after: 1, recover_after: 1"), &["> a / / 90"], "1m shop FPPPFP", "1h", &[]);
 }
 
 #[test]
 fn a_burst_is_one_notification() {
     let three = checks("shop,blog,news", "after: 1, recover_after: 1");
-    // Within the wait: one, and one for the end of all of them.
+    // Within the group wait: one notification, and one for the resolution of all of them.
     check(
         &three,
         &[WAIT],
@@ -319,9 +319,9 @@ fn a_burst_is_one_notification() {
         "1h",
         &["1:30 a opened shop:1 warning +blog,news", "4:10 a resolved shop:1 warning +blog,news"],
     );
-    // One that is over within the wait is not told; the others are.
+    // An incident that resolves within the group wait is not notified; the others are.
     check(&three, &["> a / / 90"], "60s shop FPP\n70s blog FFF", "1h", &["2:30 a opened shop:1 warning by blog:1"]);
-    // What joins later is folded: half a minute after the first notice, then every five minutes.
+    // Later incidents are collected: half a minute after the first notification, then every five minutes.
     check(
         &checks("shop,blog,news,docs,jobs", "after: 1"),
         &[AT_ONCE],
@@ -333,7 +333,7 @@ fn a_burst_is_one_notification() {
             "6:30 a updated shop:1 warning +blog,news,docs,jobs (2 more, 5 in all)",
         ],
     );
-    // What joined and went before it was told is not told.
+    // An incident that joined and resolved before its notification is not notified.
     check(&three, &[AT_ONCE], "60s shop FFF\n61s blog F\n80s blog P", "1h", &["1:00 a opened shop:1 warning"]);
     // In one commit, at once.
     check(
@@ -357,7 +357,7 @@ fn five_thousand_at_once_are_one_notification_for_each_receiver() {
         let mut run = Run::new(&checks(&all, policy), &["> a,b"], false);
         match rest {
             None => run.play(&format!("60s {all} FFFFP"), "1h"),
-            // The storm falls into two commits.
+            // The storm is split into two commits.
             Some(time) => {
                 let (first, second) = (ids[..500].join(","), ids[500..].join(","));
                 run.play(&format!("60s {first} FFFFP\n{time} {second} FFFFP"), "1h");
@@ -400,7 +400,7 @@ fn a_cause_of_its_own_is_a_notification_of_its_own() {
             "1:30 a updated shop:1 warning +news (1 more, 2 in all)",
         ],
     );
-    // Other values of `group_by` are another group, as are other receivers.
+    // Other values of `group_by`, or other receivers, form another group.
     let teams = "  shop: {http: \"http://shop/\", tags: {team: web}, alert: {after: 1}}\n  \
                  blog: {http: \"http://shop/\", tags: {team: docs}, alert: {after: 1}}\n  \
                  news: {http: \"http://shop/\", alert: {after: 1}}\n";
@@ -414,7 +414,7 @@ fn a_cause_of_its_own_is_a_notification_of_its_own() {
 
 #[test]
 fn louder_pages_and_reaches_those_who_were_not_told() {
-    // A louder one joins: at once.
+    // An incident of higher severity joins: notified at once.
     let mixed = format!("{}{}", checks("shop,blog", "after: 1"), checks("pay", "after: 1, severity: critical"));
     check(
         &mixed,
@@ -423,12 +423,12 @@ fn louder_pages_and_reaches_those_who_were_not_told() {
         "1h",
         &[
             "1:00 a opened shop:1 warning",
-            "1:10 a updated shop:1 critical by pay:1 +shop,blog (warning became critical; 2 more, 3 in all)",
+            "1:10 a updated shop:1 critical by pay:1 +shop,blog (severity raised from warning to critical; 2 more, 3 in all)",
         ],
     );
-    // A critical one ends the wait of the others.
+    // A critical incident ends the group wait of the others.
     check(&mixed, &[], "60s shop F\n65s pay F", "1h", &["1:05 a opened shop:1 critical by pay:1 +shop"]);
-    // A warning that becomes critical reaches the route of critical ones; they hear of an opening.
+    // A warning raised to critical matches the route of critical incidents, whose receivers get an opening.
     let raised = checks("shop", "after: 1, severity: critical, verdicts: [failed, degraded], recover_after: 1");
     check(
         &raised,
@@ -437,8 +437,8 @@ fn louder_pages_and_reaches_those_who_were_not_told() {
         "1h",
         &[
             "1:00 team opened shop:1 warning",
-            "3:00 team updated shop:1 critical (warning became critical; was budget, is status)",
-            "3:00 pager opened shop:1 critical (warning became critical; was budget, is status)",
+            "3:00 team updated shop:1 critical (severity raised from warning to critical; changed from budget to status)",
+            "3:00 pager opened shop:1 critical (severity raised from warning to critical; changed from budget to status)",
             "5:00 team resolved shop:1 critical",
             "5:00 pager resolved shop:1 critical",
         ],
@@ -450,13 +450,13 @@ fn another_failure_is_an_update_and_the_same_one_is_quiet() {
     let shop = checks("shop", "");
     let opened = "2:00 a opened shop:1 warning";
     check(&shop, &[AT_ONCE], "1m shop TTTTTTTT", "5h", &[opened]);
-    // Seen as often as a failure must be.
+    // Confirmed by as many runs as a failure.
     check(
         &shop,
         &[AT_ONCE],
         "1m shop TTTFF",
         "5h",
-        &[opened, "5:00 a updated shop:1 warning (was timeout, is status)"],
+        &[opened, "5:00 a updated shop:1 warning (changed from timeout to status)"],
     );
     check(&shop, &[AT_ONCE], "1m shop TTTFTFTFT", "5h", &[opened]);
     check(
@@ -464,9 +464,9 @@ fn another_failure_is_an_update_and_the_same_one_is_quiet() {
         &[AT_ONCE],
         "1m shop TFT",
         "5h",
-        &["1:00 a opened shop:1 warning", "2:00 a updated shop:1 warning (was timeout, is status)"],
+        &["1:00 a opened shop:1 warning", "2:00 a updated shop:1 warning (changed from timeout to status)"],
     );
-    // Each cause once: what goes back and forth says nothing new.
+    // Each failure fingerprint once: alternating between them is no news.
     check(
         &shop,
         &[AT_ONCE],
@@ -474,11 +474,11 @@ fn another_failure_is_an_update_and_the_same_one_is_quiet() {
         "5h",
         &[
             opened,
-            "4:00 a updated shop:1 warning (was timeout, is status)",
-            "12:00 a updated shop:1 warning (was status, is connect)",
+            "4:00 a updated shop:1 warning (changed from timeout to status)",
+            "12:00 a updated shop:1 warning (changed from status to connect)",
         ],
     );
-    // Many that change alike are one update.
+    // The same change of many incidents is one update.
     check(
         &checks("shop,blog,news", ""),
         &[AT_ONCE],
@@ -500,15 +500,15 @@ fn what_stays_open_is_told_again_only_when_asked_for() {
         "9h",
         &[opened, "62:00 a reminder shop:1 warning", "100:00 a resolved shop:1 warning"],
     );
-    // An update begins the hour anew.
+    // An update restarts the hour.
     check(
         &shop,
         &[AT_ONCE],
         "1m shop FF\n30m shop TT",
         "92m",
-        &[opened, "31:00 a updated shop:1 warning (was status, is timeout)", "91:00 a reminder shop:1 warning"],
+        &[opened, "31:00 a updated shop:1 warning (changed from status to timeout)", "91:00 a reminder shop:1 warning"],
     );
-    // Of a group the most frequent counts, and the reminder is one.
+    // The shortest interval of a group counts, and there is one reminder.
     let both = format!("{}{}", checks("shop", "after: 1, remind: 4h"), checks("blog", "after: 1, remind: 1h"));
     let twice = &["1:00 a opened shop:1 warning +blog", "61:00 a reminder shop:1 warning +blog"];
     check(&both, &[AT_ONCE], "1m shop,blog F", "2h", twice);
@@ -516,21 +516,21 @@ fn what_stays_open_is_told_again_only_when_asked_for() {
 
 #[test]
 fn a_group_survives_restarts_reloads_and_removals() {
-    // A stop tells what still gathers; the end is told by the next agent.
+    // A stop notifies groups in their group wait; the next agent notifies the resolution.
     let mut run = Run::new(&checks("shop,blog", "after: 1"), &[WAIT], true);
     run.play("60s shop,blog F", "61s");
     assert_eq!(run.told, [""; 0]);
     run.pipeline.stop(at(62));
     run.write(at(62));
     assert_eq!(run.told, ["1:02 a opened shop:1 warning +blog"]);
-    // A reload: other routes are for what opens from now on, and nothing is told twice.
+    // After a reload, other routes apply to new incidents, and nothing is notified twice.
     run.alerting = alerting(&["> b / / 0"]);
     run.load(at(90));
     run.play("120s shop FFF", "10m");
     run.play("11m blog,shop PP", "20m");
     run.play("30m shop FF", "1h");
     assert_eq!(run.told[1..], ["12:00 a resolved shop:1 warning +blog", "30:00 b opened shop:2 warning"]);
-    // A scenario that is removed resolves; the group is over with its last one.
+    // A removed scenario resolves; the group is resolved with its last incident.
     let mut run = Run::new(&checks("shop,blog", "after: 1"), &[AT_ONCE], true);
     run.play("60s shop,blog F", "90s");
     run.checks = checks("blog", "after: 1");
@@ -563,7 +563,7 @@ fn what_flaps_is_told_once_until_it_is_steady() {
         "2:00 a resolved shop:1 warning",
         "3:00 a opened shop:2 warning",
         "4:00 a resolved shop:2 warning",
-        "5:00 a opened shop:3 warning (is flapping: 5 changes in 4m; silent until nothing has changed for 4m)",
+        "5:00 a opened shop:3 warning (is flapping: 5 changes in 4m; no notifications until stable for 4m)",
     ];
     let with = |end: &[&'static str]| [&begin[..], end].concat();
     // A cycle is two minutes: steady four minutes after the last change.
@@ -580,7 +580,7 @@ fn what_flaps_is_told_once_until_it_is_steady() {
     check(&shop, &[AT_ONCE], "1m shop FPFPFFFFFFFFFP", "5h", &with(&[still, "14:00 a resolved shop:3 warning"]));
     let anew = "11:00 a updated shop:3 warning by shop:4 (no longer flapping, still failing)";
     check(&shop, &[AT_ONCE], "1m shop FPFPFPFFFFFF", "5h", &with(&[anew]));
-    // Slower than half of the fastest pace it is worth a notice each time.
+    // At less than half of the fastest pace, each change is notified.
     check(
         &shop,
         &[AT_ONCE],
@@ -594,11 +594,11 @@ fn what_flaps_is_told_once_until_it_is_steady() {
             "21:00 a opened shop:3 warning",
         ],
     );
-    // n of m takes the quickest of it: that never opens, or never resolves.
+    // n of m uses the fastest possible cycle: these never open, or never resolve.
     check(&checks("shop", "after: 2"), &[AT_ONCE], &format!("1m shop {}", "FP".repeat(40)), "2h", &[]);
     let once = &["3:00 a opened shop:1 warning"];
     check(&checks("shop", "after: 2 of 3"), &[AT_ONCE], &format!("1m shop {}", "FP".repeat(40)), "2h", once);
-    // After a quiet time it may flap anew.
+    // After a quiet time, flapping may start again.
     let again = format!("1m shop FPFPFPPPPPPPPP{}", "FP".repeat(3));
     let later = [
         "10:00 a resolved shop:3 warning",
@@ -606,7 +606,7 @@ fn what_flaps_is_told_once_until_it_is_steady() {
         "16:00 a resolved shop:4 warning",
         "17:00 a opened shop:5 warning",
         "18:00 a resolved shop:5 warning",
-        "19:00 a opened shop:6 warning (is flapping: 5 changes in 4m; silent until nothing has changed for 4m)",
+        "19:00 a opened shop:6 warning (is flapping: 5 changes in 4m; no notifications until stable for 4m)",
         "24:00 a resolved shop:6 warning",
     ];
     check(&shop, &[AT_ONCE], &again, "2h", &with(&later));
@@ -628,15 +628,15 @@ fn a_child_is_not_told_while_its_parent_explains_it() {
     let (down, well) = ("1:00 a opened gate:1 warning", "5:00 a resolved gate:1 warning");
     let at_once = &[AT_ONCE];
     check(BEHIND, at_once, "60s gate CCCCP\n70s shop FFFFP", "5h", &[down, well]);
-    // What still fails after the parent has recovered is told then.
+    // If it still fails after the parent has recovered, it is notified then.
     check(BEHIND, at_once, "60s gate CCCCP\n70s shop FFFFFF", "5h", &[down, well, "5:10 a opened shop:1 warning"]);
     let both = [down, well, "5:10 a opened shop:1 warning", "6:10 a resolved shop:1 warning"];
     check(BEHIND, at_once, "60s gate CCCCP\n70s shop FFFFFP", "5h", &both);
-    // The child is first: its parent is looked at at once, and explains it.
+    // The child fails first: its parent is run at once, and explains it.
     let first = ["1:15 a opened gate:1 warning", "2:15 a resolved gate:1 warning", "3:10 a opened shop:1 warning"];
     check(BEHIND, at_once, "60s gate P\n70s shop FFF\n75s gate CP", "5h", &first);
     check(BEHIND, at_once, "60s gate P\n70s shop FFP\n75s gate CP", "5h", &first[..2]);
-    // It is well: told at once. It does not answer: told after half a minute.
+    // If the parent is good, the child is notified at once; if it does not respond, after half a minute.
     check(BEHIND, at_once, "60s gate P\n70s shop FFF\n75s gate P", "5h", &["1:15 a opened shop:1 warning"]);
     check(BEHIND, at_once, "60s gate P\n70s shop F", "5h", &["1:40 a opened shop:1 warning"]);
     check(BEHIND, at_once, "70s shop F\n80s gate U", "5h", &["1:40 a opened shop:1 warning"]);
@@ -648,10 +648,10 @@ fn a_child_is_not_told_while_its_parent_explains_it() {
         "5h",
         &["1:00 a opened gate:1 warning", "2:00 a resolved gate:1 warning"],
     );
-    // A bad run of the parent that opens nothing holds the child until the next one.
+    // A bad run of the parent that opens no incident suppresses the child until the next run.
     let patient = BEHIND.replacen("after: 1", "after: 2", 1);
     check(&patient, at_once, "60s gate CPP\n70s shop FFFF", "5h", &["2:10 a opened shop:1 warning"]);
-    // Each child asks once.
+    // Each child requests one run.
     let mut run = Run::new(BEHIND, &[AT_ONCE], true);
     run.play("60s gate P\n70s shop FFF", "2m");
     assert_eq!(run.looked, ["1:10 gate"]);
@@ -666,12 +666,12 @@ fn dependencies_go_over_several_levels() {
     );
     let (down, well) = ("1:00 a opened net:1 warning", "5:00 a resolved net:1 warning");
     check(&three, &[AT_ONCE], "60s net CCCCP\n65s gate CCCCP\n70s shop FFFFP", "5h", &[down, well]);
-    // The shop is explained by the net although the gate is well.
+    // `net` explains `shop` although `gate` is good.
     check(&three, &[AT_ONCE], "60s net CCCCP\n65s gate PPPPP\n70s shop FFFFP", "5h", &[down, well]);
-    // The gate takes over when the net is well again.
+    // `gate` opens when `net` has recovered.
     let gate = [down, well, "5:05 a opened gate:1 warning", "6:05 a resolved gate:1 warning"];
     check(&three, &[AT_ONCE], "60s net CCCCP\n65s gate CCCCCP\n70s shop FFFFFP", "5h", &gate);
-    // A storm behind one gateway is one notice.
+    // A storm behind one gateway is one notification.
     let ids: Vec<String> = (0..300).map(|n| format!("s{n}")).collect();
     let many: String = ids
         .iter()
@@ -701,7 +701,7 @@ pub(super) fn mute(matches: &[(&str, &str)], from: &str, until: &str) -> Request
     })
 }
 
-/// A timeline with requests: what is told.
+/// Checks the notifications of a timeline with operator commands.
 #[track_caller]
 fn muted(policy: &str, requests: &[(&str, Request)], lines: &str, until: &str, expected: &[&str]) {
     for restarts in [false, true] {
@@ -720,7 +720,7 @@ fn muted(policy: &str, requests: &[(&str, Request)], lines: &str, until: &str, e
 #[test]
 fn a_silence_may_hold_at_some_times_only() {
     let policy = "after: 1, recover_after: 1";
-    // The timeline begins on a Friday at 8:00 UTC.
+    // The timeline starts on a Friday at 8:00 UTC.
     let silence = |during: &str| match mute(&[("scenario", "shop")], "2m", "1h") {
         Request::Mute(mute) => Request::Mute(Mute { during: Some(during.parse().expect("reads")), ..mute }),
         other => other,
@@ -735,7 +735,7 @@ fn a_silence_may_hold_at_some_times_only() {
         let lines = "1m shop P | 6m shop F....F\n62m shop F";
         muted(policy, &[("2m", silence(during))], lines, "2h", &[expected]);
     }
-    // The same as a window in the configuration, for good.
+    // The same as a permanent window in the configuration.
     for restarts in [false, true] {
         let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], restarts);
         run.alerting.maintenance = vec![Window {
@@ -756,30 +756,30 @@ fn what_is_silenced_is_told_when_it_still_fails_afterwards() {
     let silence = || mute(&[("team", "web")], "0s", "5m");
     let opened = "1:00 a opened shop:1 warning";
     muted(policy, &[("0s", silence())], "| 1m shop FFFFFFFF", "5h", &["6:00 a opened shop:1 warning"]);
-    // Over before the silence is: nobody is told of either.
+    // Resolved before the end of the silence: no notification.
     muted(policy, &[("0s", silence())], "| 1m shop FFFP", "5h", &[]);
     muted(policy, &[("0s", silence())], "| 1m shop FFFFFP", "5h", &[]);
-    // Of others it says nothing.
+    // A silence does not affect other incidents.
     muted(policy, &[("0s", mute(&[("team", "db")], "0s", "5m"))], "| 1m shop F", "5h", &[opened]);
     muted(policy, &[("0s", mute(&[("scenario", "shop")], "0s", "5m"))], "| 1m shop FF", "5h", &[]);
     muted(policy, &[("0s", mute(&[], "0s", "5m"))], "| 1m shop FF", "5h", &[]);
     muted(policy, &[("0s", mute(&[], "3m", "5m"))], "| 1m shop FF", "5h", &[opened]);
-    // The end is told where the opening was told, whatever is silenced meanwhile.
+    // The resolution is notified if the opening was, even if it is silenced in the meantime.
     let both = &[opened, "4:00 a resolved shop:1 warning"];
     muted(policy, &[("2m", silence())], "1m shop F | 2m shop FFP", "5h", both);
     // Updates and reminders wait for the end of the silence.
-    let later = &[opened, "5:00 a updated shop:1 warning (was status, is timeout)"];
+    let later = &[opened, "5:00 a updated shop:1 warning (changed from status to timeout)"];
     muted(policy, &[("90s", silence())], "1m shop F | 2m shop TTTTTT", "1h", later);
     let later = &[opened, "120:00 a reminder shop:1 warning", "180:00 a reminder shop:1 warning"];
     let night = mute(&[], "90s", "2h");
     muted("after: 1, remind: 1h", &[("90s", night)], "1m shop F | 2m shop F", "190m", later);
-    // Ended by hand.
+    // Expired by an operator.
     let end = Request::Expire { id: "m1".into() };
     let early = &["3:00 a opened shop:1 warning"];
     muted(policy, &[("0s", silence()), ("150s", end.clone())], "| 1m shop FF | 3m shop F", "1h", early);
     let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], false);
-    assert_eq!(run.ask("1m", end), Err("there is no silence or maintenance `m1`".into()));
-    assert_eq!(run.ask("6m", silence()), Err("it ends before it begins".into()));
+    assert_eq!(run.ask("1m", end), Err("no silence or maintenance with the id `m1`".into()));
+    assert_eq!(run.ask("6m", silence()), Err("end time is not in the future".into()));
 }
 
 #[test]
@@ -793,22 +793,22 @@ fn who_takes_it_over_is_not_reminded() {
         "200:00 a resolved shop:1 warning",
     ];
     muted(policy, &[("62m", ack("shop:1"))], "1m shop F | 200m shop P", "9h", told);
-    // What changes is told all the same.
+    // Changes are still notified.
     let changed = &[
         "1:00 a opened shop:1 warning",
         "2:00 a updated shop:1 warning (acknowledged by ania)",
-        "3:00 a updated shop:1 warning (was status, is timeout)",
+        "3:00 a updated shop:1 warning (changed from status to timeout)",
     ];
     muted(policy, &[("2m", ack("shop:1"))], "1m shop F | 3m shop T", "5h", changed);
     let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], false);
     assert!(
-        run.ask("1m", ack("shop:1")).is_err_and(|problem| problem.starts_with("no open incident has the key `shop:1`"))
+        run.ask("1m", ack("shop:1")).is_err_and(|problem| problem.starts_with("no open incident with the key `shop:1`"))
     );
 }
 
 #[test]
 fn windows_of_maintenance_come_by_themselves() {
-    // The tables begin at 08:00 UTC, 09:00 in Warsaw.
+    // The tables start at 08:00 UTC, 09:00 in Warsaw.
     let cron = |expression: &str| Begins::Cron { expression: expression.into(), timezone: chrono_tz::Europe::Warsaw };
     let check = |begins: Begins, minutes: u64, lines: &str, expected: &[&str]| {
         for restarts in [false, true] {
@@ -825,11 +825,11 @@ fn windows_of_maintenance_come_by_themselves() {
     check(cron("2 9 * * *"), 3, "1m shop .FFFFF", &["6:00 a opened shop:1 warning"]);
     check(cron("2 8 * * *"), 3, "1m shop .FF", &["2:00 a opened shop:1 warning"]);
     check(cron("2 9 * * *"), 3, "1m shop ....F", &["5:00 a opened shop:1 warning"]);
-    // Windows that overlap are one.
+    // Overlapping windows are one.
     check(cron("2,4 9 * * *"), 3, "4m shop FFFFF", &["8:00 a opened shop:1 warning"]);
-    check(Begins::At(at(120)), 3, "2m shop FFP", &[]);
+    check(Begins::Once(at(120)), 3, "2m shop FFP", &[]);
     check(
-        Begins::At(at(120)),
+        Begins::Once(at(120)),
         3,
         "1m shop FFFFFFP",
         &["1:00 a opened shop:1 warning", "7:00 a resolved shop:1 warning"],

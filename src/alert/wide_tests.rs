@@ -1,23 +1,23 @@
-//! Many incidents of one host or service, each with a cause of its own: a handful of notices.
+//! Many incidents of one host or service with different failure fingerprints: only a few notifications.
 
 use super::timeline_tests::{AT_ONCE, Run, WAIT, checks};
 use crate::incident::Notification;
 use crate::notify::{Causes, headline};
 
-/// Ids that differ by more than a number, since causes leave numbers out.
+/// Returns ids that differ in letters, because fingerprints omit numbers.
 fn ids(count: usize) -> Vec<String> {
     let letter = |n: usize| char::from(b'a' + u8::try_from(n % 26).expect("a letter"));
     (0..count).map(|n| format!("p{}{}", letter(n / 26), letter(n))).collect()
 }
 
-/// One opening each second, in two commits or more, and the end of all.
+/// Returns a storm: one opening per second, in two or more commits, and the resolution of all.
 fn storm(count: usize, end: &str) -> String {
     let ids = ids(count);
     let openings: String = ids.iter().enumerate().map(|(n, id)| format!("{}s {id} X\n", 60 + n)).collect();
     format!("{openings}{end} {} P\n", ids.join(","))
 }
 
-/// What is told, without the names of others.
+/// Checks the notifications, without the names of other incidents.
 #[track_caller]
 fn told(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&str]) {
     for restarts in [false, true] {
@@ -46,7 +46,7 @@ fn forty_pages_of_one_host_are_at_most_three_notifications_and_one_end() {
             "10:00 a resolved paa:1 warning",
         ],
     );
-    // With `group_by` as without.
+    // With `group_by`, the result is the same.
     told(
         &forty,
         &["> a / team / 30"],
@@ -58,7 +58,7 @@ fn forty_pages_of_one_host_are_at_most_three_notifications_and_one_end() {
             "10:00 a resolved paa:1 warning",
         ],
     );
-    // What was told at once keeps its key to the end.
+    // A group that was notified at once keeps its key until its resolution.
     told(
         &forty,
         &[AT_ONCE],
@@ -79,7 +79,7 @@ fn forty_pages_of_one_host_are_at_most_three_notifications_and_one_end() {
 fn two_of_a_host_stay_apart_and_so_do_those_of_other_hosts() {
     let three = checks("pa,pb,pc", "after: 1, recover_after: 1");
     told(&three, &[AT_ONCE], "60s pa,pb X", "2h", &["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning"]);
-    // The third comes too late to be the same trouble.
+    // The third one comes too late to belong to the same problem.
     let late = ["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning", "7:00 a opened pc:1 warning"];
     told(&three, &[AT_ONCE], "60s pa,pb X\n7m pc X", "2h", &late);
     let hosts: String = ["pa", "pb", "pc"]
@@ -115,8 +115,8 @@ fn a_route_may_keep_causes_apart_or_put_all_together() {
     with(Causes::Apart, &[], &apart.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
-/// Thirty checks of one host become bad one after the other, each changes how it fails twice, and all recover: each
-/// notice with its line.
+/// Plays thirty checks of one host that fail one after the other, each with two changes of the failure, and recover.
+/// Returns the headline of each notification.
 fn degradation(seconds_apart: usize, restarts: bool) -> Vec<String> {
     let ids = ids(30);
     let mut run = Run::new(&checks(&ids.join(","), "after: 1, recover_after: 1"), &[WAIT], restarts);

@@ -1,4 +1,4 @@
-//! The agent's file: composed of the parts' own `Config` types.
+//! The agent configuration, composed of the `Config` types of the parts.
 
 mod metrics;
 mod network;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::blackbox::Pattern;
 use crate::bounded;
-use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
+use crate::diagnostic::{Diagnostic, Source, Span, Spanned, nearest};
 use crate::notify::Route;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Reader, cut};
@@ -18,49 +18,50 @@ use crate::store::evidence::Limits;
 use crate::wire::NetworkPattern;
 use crate::{blackbox, browser, notify, run, sink, web, wire};
 
-/// The agent's file, read and checked.
+/// Agent configuration, parsed and validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where this agent looks from.
+    /// Name of the location that this agent runs from.
     pub location: String,
-    /// Files and folders of scenarios, relative to the agent's file.
+    /// Files and folders of scenarios, relative to the agent configuration.
     pub scenarios: Vec<String>,
-    /// What scenarios may use of the agent's environment and files.
+    /// Environment variables, files, programs and addresses of the agent that scenarios may use.
     pub allow: Allow,
-    /// The store's URL: `sqlite:FILE` or `sqlite::memory:`.
+    /// URL of the store: `sqlite:FILE` or `sqlite::memory:`.
     pub store: String,
-    /// Where the agent listens.
+    /// Settings of the web server.
     pub web: web::Config,
-    /// Browsers.
+    /// Settings of browsers.
     pub browser: browser::Config,
-    /// What `/metrics` exports.
+    /// Content of `/metrics`.
     pub metrics: sink::prometheus::Config,
-    /// Where outcomes are sent to.
+    /// Export destinations of outcomes.
     pub sinks: Vec<sink::Destination>,
-    /// How much evidence is kept.
+    /// Limits of the stored evidence.
     pub evidence: Limits,
-    /// `/probe`, where there are modules for it.
+    /// Settings of `/probe`; absent if there are no modules for it.
     pub probe: Option<blackbox::Config>,
-    /// What tells our own line from theirs.
+    /// Targets of the connectivity check.
     pub network: run::NetworkConfig,
-    /// Who is told.
+    /// Receivers, routes and other settings of alerting.
     pub alerting: notify::Alerting,
 }
 
-/// What scenarios may use. Each left out: none; files beside the scenario always.
+/// Resources that scenarios may use. Each is empty unless configured; files in the folder of the scenario are always
+/// allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allow {
     /// Names of variables, with `*` for any characters.
     pub env: Vec<String>,
     /// Files, or folders with a `/` at the end.
     pub files: Vec<String>,
-    /// Programs that checks may run, each as the check names it.
+    /// Programs that checks may run, exactly as named in the check.
     pub exec: Vec<String>,
-    /// Ports and sockets of this machine that are closed to checks otherwise.
+    /// Ports and sockets of this machine that are otherwise closed to checks.
     pub network: Vec<NetworkPattern>,
 }
 
-/// Reads the agent's file. Every problem is a diagnostic; with an error there is no configuration.
+/// Parses the agent configuration. Every problem is a diagnostic; after an error there is no configuration.
 pub fn read(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
     let source = Source::new(path, text);
     let root = match tree::parse(&source) {
@@ -77,12 +78,12 @@ pub fn read(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
     (config.filter(|_| errors == 0), diagnostics)
 }
 
-/// The JSON Schema of the agent's file.
+/// Returns the JSON Schema of the agent configuration.
 pub fn schema() -> serde_json::Value {
-    crate::scenario::schema::of_tables("wachta agent file", &[TOP, sink::KEYS], &["location", "scenarios"])
+    crate::scenario::schema::of_tables("wachta agent configuration", &[TOP, sink::KEYS], &["location", "scenarios"])
 }
 
-/// The largest file of roots that is read, in bytes.
+/// Maximum size of a file with root certificates, in bytes.
 const LARGEST_PEM: u64 = 4 << 20;
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape: Some(shape), doc }
@@ -91,103 +92,103 @@ const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
 const TEXTS: Shape = Shape::List(&Shape::Text);
 
 const TOP: &[Key] = &[
-    key("location", Shape::Text, "where this agent looks from"),
-    key("scenarios", TEXTS, "files and folders of scenarios, relative to this file"),
-    key("allow", Shape::Keys(&[ALLOW]), "what scenarios may use of this machine; left out: nothing"),
-    key("store", Shape::Text, "sqlite:FILE or sqlite::memory:; default sqlite:wachta.db"),
-    key("web", Shape::Keys(&[WEB]), "where the agent listens"),
+    key("location", Shape::Text, "name of the location this agent runs from"),
+    key("scenarios", TEXTS, "files and folders with scenarios, relative to this file"),
+    key("allow", Shape::Keys(&[ALLOW]), "resources of this machine that scenarios may use (default: none)"),
+    key("store", Shape::Text, "sqlite:FILE or sqlite::memory: (default: sqlite:wachta.db)"),
+    key("web", Shape::Keys(&[WEB]), "web server of the agent"),
     key("browser", Shape::Keys(&[BROWSER]), "browsers"),
-    key("evidence", Shape::Keys(&[EVIDENCE]), "how much evidence of runs is kept"),
-    key("metrics", Shape::Keys(&[metrics::METRICS]), "what /metrics exports of each scenario"),
+    key("evidence", Shape::Keys(&[EVIDENCE]), "retention of evidence"),
+    key("metrics", Shape::Keys(&[metrics::METRICS]), "metrics exported by /metrics"),
     key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
-    key("alerting", Shape::Keys(&[ALERTING]), "who is told, and of what"),
-    key("network", Shape::Keys(&[network::NETWORK]), "what tells our own line from theirs"),
+    key("alerting", Shape::Keys(&[ALERTING]), "receivers, routes and notifications"),
+    key("network", Shape::Keys(&[network::NETWORK]), "targets of the connectivity check"),
 ];
 const ALLOW: &[Key] = &[
-    key("env", TEXTS, "names of variables, with * for any characters"),
-    key("files", TEXTS, "files, or folders with a / at the end"),
-    key("exec", TEXTS, "programs that an `exec` check may run, as it names them"),
+    key("env", TEXTS, "names of environment variables, with * for any characters"),
+    key("files", TEXTS, "files, or folders ending with /"),
+    key("exec", TEXTS, "programs that `exec` checks may run, exactly as written there"),
     key(
         "network",
         TEXTS,
-        "HOST:PORT or unix:/PATH, with * for any characters: our own ports and sockets that checks may reach",
+        "HOST:PORT or unix:/PATH, with * for any characters: ports and sockets of the agent itself that checks may reach",
     ),
 ];
 const WEB: &[Key] = &[
-    key("listen", Shape::Text, "ADDRESS:PORT; default 127.0.0.1:9815"),
-    key("external_url", Shape::Text, "what links in notifications begin with"),
+    key("listen", Shape::Text, "ADDRESS:PORT to listen on (default: 127.0.0.1:9815)"),
+    key("external_url", Shape::Text, "base URL of links in notifications"),
     key(
         "hosts",
         TEXTS,
-        "further names under which the agent is reached, besides its addresses and that of external_url",
+        "additional host names of the agent, besides its addresses and the host of external_url",
     ),
-    key("config_file", Shape::Text, "TLS and users, as Prometheus' exporters take them; relative to this file"),
+    key("config_file", Shape::Text, "file with TLS settings and users, in the format of Prometheus exporters; relative to this file"),
     key(
         "insecure",
         Shape::Bool,
-        "true: others than this machine may reach it although nobody is asked for credentials",
+        "true: other machines may reach the agent without authentication",
     ),
-    key("beat_token", receivers::SECRET, "what calls of /beat must carry, as Authorization: Bearer or ?token="),
+    key("beat_token", receivers::SECRET, "token required by /beat, as Authorization: Bearer or ?token="),
 ];
 const BROWSER: &[Key] = &[
-    key("max_sessions", Shape::Count, "how many sessions may exist at once; default 2"),
-    key("webdriver", Shape::Text, "a WebDriver endpoint; left out: chromedriver or geckodriver is found and run"),
-    key("trust", Shape::Keys(&[BROWSER_TRUST]), "whose certificate the endpoint may have, besides the system's roots"),
+    key("max_sessions", Shape::Count, "maximum number of browser sessions (default: 2)"),
+    key("webdriver", Shape::Text, "URL of a WebDriver endpoint (default: start chromedriver or geckodriver)"),
+    key("trust", Shape::Keys(&[BROWSER_TRUST]), "trusted certificates of the endpoint, besides those of the system"),
     key(
         "headless",
         Shape::Words(crate::scenario::Headless::WORDS),
-        "shell: Chromium's headless shell where it is installed; full: the whole browser; default shell",
+        "shell: Chromium's headless shell, if installed; full: the complete browser (default: shell)",
     ),
-    key("capabilities", Shape::Any, "laid over the capabilities that are asked for; a null takes one away"),
-    key("warm", Shape::Bool, "false: a browser of its own for every run; default true"),
-    key("max_runs", Shape::Count, "so many runs, then a browser is replaced; default 200"),
-    key("max_age", Shape::Duration, "so old, then a browser is replaced; default 1h"),
-    key("max_memory", Shape::Text, "what a browser may have for itself, like 2GiB; beyond, it is ended; default 2GiB"),
-    key("min_free_memory", Shape::Text, "what must be free to start one; default 400MiB"),
+    key("capabilities", Shape::Any, "merged into the requested capabilities; null removes one"),
+    key("warm", Shape::Bool, "false: a new browser for every run (default: true)"),
+    key("max_runs", Shape::Count, "maximum runs per browser session (default: 200)"),
+    key("max_age", Shape::Duration, "maximum age of a browser session (default: 1h)"),
+    key("max_memory", Shape::Text, "maximum memory of a browser session, like 2GiB (default: 2GiB)"),
+    key("min_free_memory", Shape::Text, "free memory required to start a browser (default: 400MiB)"),
 ];
-const BROWSER_TRUST: &[Key] = &[key("ca", Shape::Text, "a PEM file with further roots")];
+const BROWSER_TRUST: &[Key] = &[key("ca", Shape::Text, "PEM file with additional root certificates")];
 const EVIDENCE: &[Key] = &[
-    key("max_size", Shape::Text, "all of it, like 500MB or 2GB; beyond, the oldest goes first; default 1GB"),
-    key("keep", Shape::Duration, "how long at most; default and limit 30d, as runs themselves"),
+    key("max_size", Shape::Text, "maximum size of all evidence, like 500MB or 2GB; the oldest is deleted first (default: 1GB)"),
+    key("keep", Shape::Duration, "maximum age, at most 30d (default: 30d)"),
 ];
 const PROBE: &[Key] = &[
-    key("modules", Shape::Text, "a blackbox.yml, relative to this file"),
-    key("targets", TEXTS, "what may be probed, like https://*.example.com/*; left out: anything, on loopback alone"),
-    key("max_probes", Shape::Count, "how many probes run at once; default 200"),
+    key("modules", Shape::Text, "path of a blackbox.yml, relative to this file"),
+    key("targets", TEXTS, "allowed targets, like https://*.example.com/* (default: any, if the agent listens on loopback only)"),
+    key("max_probes", Shape::Count, "maximum number of concurrent probes (default: 200)"),
 ];
 const ALERTING: &[Key] = &[
-    key("receivers", Shape::Map(&Shape::Keys(&[receivers::RECEIVER])), "everyone who can be told, by name"),
-    key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "the first that matches, top down"),
-    key("templates", Shape::Keys(&[receivers::TEMPLATES]), "the words of all receivers that have none of their own"),
-    key("quorum", Shape::Count, "how many locations must agree; default: a majority of those that report"),
-    key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "when nothing is told, and of what"),
+    key("receivers", Shape::Map(&Shape::Keys(&[receivers::RECEIVER])), "receivers, by name"),
+    key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "routes; the first that matches is used"),
+    key("templates", Shape::Keys(&[receivers::TEMPLATES]), "templates of all receivers without their own"),
+    key("quorum", Shape::Count, "number of locations that must agree (default: a majority of those that report)"),
+    key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "maintenance windows"),
     key(
         "escalate",
         pipeline::ESCALATE,
-        "who is told as well while nobody has acknowledged, where a route says nothing",
+        "escalation of unacknowledged incidents, for routes without their own",
     ),
-    key("alive", Shape::Keys(&[pipeline::ALIVE]), "who notices when wachta is gone"),
+    key("dead_mans_switch", Shape::Keys(&[pipeline::ALIVE]), "URL to call while the agent is healthy (dead man's switch)"),
 ];
 const ROUTE: &[Key] = &[
     key("match", pipeline::MATCH, "tags, or severity, scenario, name, location, kind, host, and their values"),
-    key("during", Shape::Keys(&[pipeline::DURING]), "days of the week and times of the day at which it applies"),
+    key("during", Shape::Keys(&[pipeline::DURING]), "weekdays and times of day at which the route applies"),
     key("to", TEXTS, "names of receivers"),
     key(
         "group_by",
         TEXTS,
-        "tags, or severity, scenario, name, location, kind, host: what has the same values is one notification",
+        "tags, or severity, scenario, name, location, kind, host: incidents with the same values are sent as one notification",
     ),
-    key("causes", Shape::Text, "apart or together; left out: apart, until many of one host or service fail"),
-    key("escalate", pipeline::ESCALATE, "who is told as well while nobody has acknowledged"),
+    key("causes", Shape::Text, "apart or together (default: apart, until many scenarios of one host or service fail)"),
+    key("escalate", pipeline::ESCALATE, "escalation of unacknowledged incidents"),
     key(
         "group_wait",
         Shape::Duration,
-        "how long a notification waits for others of its cause; default 30s, for critical 0s",
+        "time to wait for incidents with the same cause before the first notification (default: 30s, critical: 0s)",
     ),
 ];
 
 fn config(r: &mut Reader, root: &Node) -> Option<Config> {
-    let fields = r.fields(root, "the agent's file", &[TOP, sink::KEYS])?;
+    let fields = r.fields(root, "the agent configuration", &[TOP, sink::KEYS])?;
     let mut required = |name: &str| {
         let found = fields.get(name);
         if found.is_none() && root.get(name).is_none() {
@@ -237,7 +238,8 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
     })
 }
 
-/// The location is a metric label, and part of `agent/<location>`: kept to characters that need no quoting.
+/// Parses the location, which is limited to characters without quoting, because it is a metric label and a part of
+/// `agent/<location>`.
 fn location_name(r: &mut Reader, node: &Node) -> Option<String> {
     let text = r.text(node, "`location`")?;
     let plain = !text.is_empty() && text.len() <= 64;
@@ -292,7 +294,7 @@ fn web_config(r: &mut Reader, node: &Node) -> web::Config {
         let Some(name) = r.text(item, "`hosts`") else { continue };
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         if name.is_empty() || !name.chars().all(is_plain) {
-            r.fail_with(item.span, format!("`{}` is not a name of a host", cut(&name)), "write it without a port");
+            r.fail_with(item.span, format!("`{}` is not a host name", cut(&name)), "write it without a port");
         } else {
             config.hosts.push(name.value);
         }
@@ -300,7 +302,7 @@ fn web_config(r: &mut Reader, node: &Node) -> web::Config {
     config.config_file = fields.get("config_file").and_then(|node| match r.text(node, "`config_file`") {
         Some(name) if !name.is_empty() => Some(name.value.into()),
         Some(_) => {
-            r.fail(node.span, "`config_file` names no file");
+            r.fail(node.span, "`config_file` is empty");
             None
         }
         None => None,
@@ -309,10 +311,10 @@ fn web_config(r: &mut Reader, node: &Node) -> web::Config {
     config.beat_token = fields.get("beat_token").and_then(|node| receivers::secret(r, node, "`beat_token`"));
     if config.must_ask() && fields.get("config_file").is_none() {
         let span = fields.get("listen").map_or(node.span, |node| node.span);
-        let message = "others could reach this agent, which asks nobody for a password: whoever can may silence, acknowledge and reload";
+        let message = "other machines could reach this agent without a password: anyone could silence, acknowledge and reload";
         let found = Diagnostic::error(&r.source, span, message);
-        let found = found.label("name a file with TLS and users: config_file");
-        r.report(found.note("help: or write `insecure: true` beside it, where only friends can reach that address"));
+        let found = found.label("set `config_file` to a file with TLS and users");
+        r.report(found.note("help: or write `insecure: true` beside it, if only trusted machines can reach that address"));
     }
     config
 }
@@ -352,7 +354,7 @@ fn browser_config(r: &mut Reader, node: &Node) -> browser::Config {
     config
 }
 
-/// Reads `browser: {trust: …}`, and the file.
+/// Parses `browser: {trust: …}`, and reads the file.
 fn roots(r: &mut Reader, node: &Node) -> Vec<rustls::pki_types::CertificateDer<'static>> {
     let Some(fields) = r.fields(node, "`trust`", &[BROWSER_TRUST]) else { return Vec::new() };
     let Some((node, path)) = fields.get("ca").and_then(|node| Some((node, r.text(node, "`ca`")?))) else {
@@ -382,7 +384,7 @@ fn evidence_config(r: &mut Reader, node: &Node) -> Limits {
         && let Some(keep) = r.duration(node, "`keep`")
     {
         if keep > Limits::default().keep {
-            r.fail_with(node.span, "`keep` must be at most 30d", "runs themselves are forgotten then");
+            r.fail_with(node.span, "`keep` must be at most 30d", "runs are deleted after 30d");
         } else {
             limits.keep = keep;
         }
@@ -395,7 +397,7 @@ fn probe_config(r: &mut Reader, node: &Node, web: &web::Config) -> Option<blackb
     let modules = match fields.get("modules") {
         Some(node) => r.text(node, "`modules`"),
         None => {
-            r.fail_with(node.span, "`probe` needs `modules:`", "name a blackbox.yml");
+            r.fail_with(node.span, "`probe` needs `modules:`", "set it to a blackbox.yml");
             None
         }
     };
@@ -407,22 +409,22 @@ fn probe_config(r: &mut Reader, node: &Node, web: &web::Config) -> Option<blackb
                 let Some(text) = r.text(item, "`targets`") else { continue };
                 match Pattern::parse(&text) {
                     Ok(pattern) => patterns.push(pattern),
-                    Err(why) => r.fail_with(item.span, format!("`{}` is no pattern of targets", text.value), why),
+                    Err(why) => r.fail_with(item.span, format!("`{}` is not a pattern of targets", text.value), why),
                 }
             }
             Some(patterns)
         }
     };
     if targets.is_none() && !web.listen.ip().is_loopback() {
-        let message = "others can reach this agent, and could make it probe anything";
-        r.fail_with(node.span, message, "list what may be probed under `targets`");
+        let message = "other machines can reach this agent, and could make it probe any target";
+        r.fail_with(node.span, message, "list the allowed targets under `targets`");
     }
     let max_probes = fields.get("max_probes").and_then(|node| r.count(node, "`max_probes`"));
     let max_probes = max_probes.map_or(blackbox::Config::MAX_PROBES, |count| count as usize);
     Some(blackbox::Config { modules: modules?.value, targets, max_probes })
 }
 
-/// A part of the file as JSON, for whoever it is passed on to.
+/// Converts a part of the file to JSON, to be passed on as is.
 fn json(node: &Node) -> serde_json::Value {
     match &node.kind {
         NodeKind::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), json(&entry.value))).collect(),
@@ -456,12 +458,12 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
         names.push(&entry.key);
         alerting.receivers.extend(receivers::receiver(r, entry, linked, &words));
     }
-    // The log is there also when nobody names it.
+    // The log is always available, even if it is not configured.
     names.push("log");
     for entry in fields.get("receivers").and_then(Node::entries).unwrap_or_default() {
         let Some(node) = entry.value.get("fallback") else { continue };
-        // What is no text was reported when the receiver was read.
-        let Some(name) = node.scalar().map(|scalar| At::new(scalar.text.clone(), node.span)) else { continue };
+        // A value that is not text was already reported when the receiver was parsed.
+        let Some(name) = node.scalar().map(|scalar| Spanned::new(scalar.text.clone(), node.span)) else { continue };
         if name.value == entry.key {
             r.fail(name.span, "a receiver cannot be its own fallback");
         } else {
@@ -478,20 +480,20 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
         alerting.escalate = pipeline::escalate(r, node, &names).unwrap_or_default();
     }
     alerting.quorum = fields.get("quorum").and_then(|node| quorum(r, node));
-    alerting.alive = fields.get("alive").and_then(|node| pipeline::alive(r, node));
+    alerting.alive = fields.get("dead_mans_switch").and_then(|node| pipeline::alive(r, node));
     alerting
 }
 
 fn quorum(r: &mut Reader, node: &Node) -> Option<u32> {
     let quorum = r.count(node, "`quorum`")?;
     if quorum > 1 {
-        r.warn(node.span, "one location alone writes to this store", "counts as 1 until others report to it");
+        r.warn(node.span, "`quorum` above 1 has no effect with a single location", "counts as 1 until other locations report");
     }
     Some(quorum)
 }
 
-/// Whether there is a receiver of this name; reports it where there is none.
-fn known_receiver(r: &mut Reader, name: &At<String>, receivers: &[&str]) -> bool {
+/// Returns whether a receiver exists, and reports an error if it does not.
+fn known_receiver(r: &mut Reader, name: &Spanned<String>, receivers: &[&str]) -> bool {
     if receivers.contains(&name.value.as_str()) {
         return true;
     }
@@ -519,7 +521,7 @@ fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
     Some(Route { matches, to: names, group_by, group_wait, causes, during, escalate })
 }
 
-/// Names of receivers that are there.
+/// Parses names of existing receivers.
 fn receiver_names(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Vec<String>> {
     let mut names = Vec::new();
     for item in r.list(node, "`to`")? {
@@ -592,7 +594,7 @@ alerting:
         check("zabbix: {server: z}", Err("`zabbix` needs `host:`"));
         let two = |second: &str| format!("zabbix: [{{server: z, host: h}}, {{server: y, host: h{second}}}]");
         check(&two(", name: dr"), Ok("zabbix: host h at z:10051; zabbix/dr: host h at y:10051"));
-        check(&two(""), Err("there is a second `zabbix`"));
+        check(&two(""), Err("duplicate name `zabbix`"));
         check(&two(", name: d/r"), Err("`name` must be 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`"));
         check(&two(", name: dr, hosts: d"), Err("unknown key `hosts`"));
         check("zabbix: [{name: a, server: z, host: h}]", Ok("zabbix/a: host h at z:10051"));
@@ -613,7 +615,7 @@ alerting:
         check(&zabbix("url: \"https://z\", token: {env: T}, user: u, password: {env: P}"), Err(login));
         check("ecs: {file: o.ndjson, max_size: 1MB, keep: 0}", Ok("ecs: conf/o.ndjson"));
         check("ecs: {}", Err("`ecs` needs `file:`"));
-        check("ecs: {file: \"\"}", Err("`file` names no file"));
+        check("ecs: {file: \"\"}", Err("`file` is empty"));
         check("ecs: {file: o, max_size: 0MB}", Err("`max_size` must be a size above 0"));
         check("ecs: {file: o, keep: 5000}", Err("`keep` must be at most 1000"));
         check("ecs: {file: o, kep: 5}", Err("unknown key `kep`"));
@@ -671,8 +673,8 @@ alerting:
         check("otlp: {endpoint: \"https://c/?key=1\"}", Err("`endpoint` must have neither a query nor a fragment"));
         check("otlp: {endpoint: \"https://c/otlp/v1/traces\"}", Err("`endpoint` must be the base URL"));
         check("otlp: {endpoint: \"https://c/x\", protocol: grpc}", Err("`endpoint` must have no path with gRPC"));
-        check(&otlp(", signals: []"), Err("`signals` names nothing to send"));
-        check(&otlp(", signals: [logs, logs]"), Err("`logs` stands here twice"));
+        check(&otlp(", signals: []"), Err("`signals` is empty"));
+        check(&otlp(", signals: [logs, logs]"), Err("`logs` is listed twice"));
         check(&otlp(", headers: {Content-Type: text}"), Err("`content-type` is the protocol's own header"));
         check(&otlp(", headers: {\"a b\": text}"), Err("`a b` is not the name of a header"));
         check(&otlp(", timeout: 10m"), Err("`timeout` must be above 0 and at most 5m"));
@@ -718,7 +720,7 @@ alerting:
         };
         check("{}", None, &[]);
         check("{quorum: 1}", Some(1), &[]);
-        check("{quorum: 2}", Some(2), &["wachta.yaml:3:20: one location alone writes to this store"]);
+        check("{quorum: 2}", Some(2), &["wachta.yaml:3:20: `quorum` above 1 has no effect with a single location"]);
     }
 
     #[test]
@@ -729,7 +731,7 @@ alerting:
             let problems: Vec<_> = found.iter().map(|found| found.message.as_str()).collect();
             assert_eq!((problems.as_slice(), config.is_some()), (expected, expected.is_empty()), "{web}");
         };
-        let open = "others could reach this agent, which asks nobody for a password: whoever can may silence, acknowledge and reload";
+        let open = "other machines could reach this agent without a password: anyone could silence, acknowledge and reload";
         for loopback in ["127.0.0.1:9815", "127.9.9.9:9815", "'[::1]:9815'"] {
             check(&format!("{{listen: {loopback}}}"), &[]);
         }
@@ -738,12 +740,12 @@ alerting:
             check(&format!("{{listen: {others}, insecure: false}}"), &[open]);
             check(&format!("{{listen: {others}, insecure: true}}"), &[]);
         }
-        // Whether that file asks for credentials is seen when it is read.
+        // The content of this file is checked when it is read.
         check("{listen: '0.0.0.0:9815', config_file: web.yml}", &[]);
         check("{config_file: web.yml}", &[]);
-        check("{config_file: ''}", &["`config_file` names no file"]);
+        check("{config_file: ''}", &["`config_file` is empty"]);
         check("{config_file: [web.yml]}", &["`config_file` must be text, not a list"]);
-        check("{hosts: ['a:80']}", &["`a:80` is not a name of a host"]);
+        check("{hosts: ['a:80']}", &["`a:80` is not a host name"]);
         check("{beat_token: abc}", &["`beat_token` must have at least 4 characters"]);
         check("{insecure: maybe}", &["`insecure` must be `true` or `false`, not text"]);
     }
@@ -760,7 +762,7 @@ alerting:
         check("'[::1]:9815'", "{modules: blackbox.yml}", &[]);
         check("0.0.0.0:9815", "{modules: blackbox.yml, targets: ['*.example.com']}", &[]);
         check("0.0.0.0:9815", "{modules: blackbox.yml, targets: []}", &[]);
-        let open = "others can reach this agent, and could make it probe anything";
+        let open = "other machines can reach this agent, and could make it probe any target";
         check("0.0.0.0:9815", "{modules: blackbox.yml}", &[open]);
         check(
             "127.0.0.1:9815",
@@ -804,7 +806,7 @@ alerting:
                 "wachta.yaml:4:25: unknown key `evn`",
                 "wachta.yaml:5:15: `listen` must be an address and a port",
                 "wachta.yaml:6:18: `endpoint` is not a URL",
-                "wachta.yaml:9:5: links in its notifications lead nowhere",
+                "wachta.yaml:9:5: its notifications contain no links",
                 "wachta.yaml:10:12: unknown key `slak`",
                 "wachta.yaml:12:26: unknown severity `loud`",
                 "wachta.yaml:12:38: unknown receiver `tickts`",

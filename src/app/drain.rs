@@ -1,4 +1,5 @@
-//! Stopping: nothing new starts, what runs finishes or is cancelled, queues flush, no process stays behind.
+//! Shutdown: no new runs start, runs in progress finish or are cancelled, queues are flushed, and no process is left
+//! behind.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,16 +7,16 @@ use std::time::Duration;
 use super::App;
 use crate::store::Outbox as _;
 
-/// How long runs may go on after a stop was asked for.
+/// Maximum time for runs in progress to finish after a stop was requested.
 const FINISH_RUNS: Duration = Duration::from_secs(15);
-/// How long cancelled runs may take to end.
+/// Maximum time for cancelled runs to end.
 const CANCEL_RUNS: Duration = Duration::from_secs(10);
-/// How long notices and sinks may take to send what waits, and the store to write it.
+/// Maximum time for notifications and sinks to send what is queued, and for the store to write it.
 const FLUSH: Duration = Duration::from_secs(5);
 
 impl App {
-    /// Stops the agent. Takes [`FINISH_RUNS`], [`CANCEL_RUNS`] and ten times [`FLUSH`] at most, whatever hangs; without
-    /// anything that hangs, as long as the runs that go on.
+    /// Stops the agent. Takes at most [`FINISH_RUNS`], [`CANCEL_RUNS`] and ten times [`FLUSH`], even if parts hang;
+    /// otherwise as long as the runs in progress.
     pub async fn stop(self) {
         let Self {
             parts,
@@ -34,24 +35,24 @@ impl App {
             lock,
             ..
         } = self;
-        tracing::info!("stopping: runs may finish");
+        tracing::info!("shutting down: waiting for runs to finish");
         stop.cancel();
-        // Once the dispatcher has ended nothing is added to the runs any more.
+        // No runs are added after the dispatcher has ended.
         within(FLUSH, "the scheduler", dispatching).await;
         runs.close();
         if tokio::time::timeout(FINISH_RUNS, runs.wait()).await.is_err() {
-            tracing::warn!(runs = runs.len(), "runs take too long and are cancelled");
+            tracing::warn!(runs = runs.len(), "runs take too long: cancelling them");
             cancel_runs.cancel();
             if tokio::time::timeout(CANCEL_RUNS, runs.wait()).await.is_err() {
-                tracing::error!(runs = runs.len(), "runs did not end; they will be closed at the next start");
+                tracing::error!(runs = runs.len(), "runs did not end: they are closed at the next start");
             }
         }
         within(FLUSH * 2, "the browsers", parts.browsers.shutdown()).await;
         drop((reloads, intake));
-        // The committer ends when the last one that may bring it something is gone; then nothing new is owed.
+        // The committer ends when its last sender is dropped; after that, no notifications are queued.
         within(FLUSH, "the committer", committing).await;
         within(FLUSH, "the delivery of notifications", parts.delivered()).await;
-        // What sinks have by then is written with the rest.
+        // The positions of sinks are stored with the remaining data.
         within(FLUSH * 2, "the sinks", parts.sinks.stop()).await;
         within(FLUSH, "the store", parts.store.flushed()).await;
         finish.cancel();
@@ -62,22 +63,22 @@ impl App {
             tasks.ended().await;
         };
         if tokio::time::timeout(FLUSH, all).await.is_err() {
-            tracing::warn!(tasks = tracker.len() + tasks.len(), "not all tasks ended in time");
+            tracing::warn!(tasks = tracker.len() + tasks.len(), "some tasks did not end in time");
         }
         drop((lanes, lock));
         tracing::info!("stopped");
     }
 }
 
-/// Waits for something for so long at most.
+/// Awaits a future up to a time limit.
 async fn within<T>(limit: Duration, what: &str, end: impl Future<Output = T>) {
     if tokio::time::timeout(limit, end).await.is_err() {
-        tracing::warn!(seconds = limit.as_secs(), "{what} did not end in time; not waited for any longer");
+        tracing::warn!(seconds = limit.as_secs(), "{what} did not end in time: no longer waiting");
     }
 }
 
 impl super::Parts {
-    /// Comes back when nobody is owed anything.
+    /// Waits until no notifications are queued.
     async fn delivered(&self) {
         while self.store.creditors().await.is_ok_and(|creditors| !creditors.is_empty()) {
             tokio::time::sleep(Duration::from_millis(50)).await;

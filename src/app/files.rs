@@ -1,4 +1,4 @@
-//! Scenario files below paths.
+//! Search for scenario files below paths.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 
 /// Maximum depth of folders.
 const MAX_DEPTH: usize = 32;
-/// Maximum number of files and folders that are looked at below one path.
+/// Maximum number of files and folders searched below one path.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Whether a file can be one of scenarios, by its name.
+/// Returns whether a file can contain scenarios, by its name.
 pub fn is_scenario_file(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
 }
 
-/// The scenario files that paths name: a file itself, of a folder every `*.yaml` and `*.yml` below it, sorted.
+/// Returns the scenario files at the given paths: a file itself, and for a folder every `*.yaml` and `*.yml` below it,
+/// sorted.
 pub fn scenario_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
@@ -33,7 +34,7 @@ pub fn scenario_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
 
 struct Search<'a> {
     found: &'a mut Vec<PathBuf>,
-    /// Folders that were searched: links may lead to one of them again.
+    /// Folders already searched, because links may lead to the same folder again.
     seen: HashSet<(u64, u64)>,
     entries: usize,
 }
@@ -55,7 +56,7 @@ impl Search<'_> {
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
-            // Hidden folders hold what mounts and tools keep for themselves.
+            // Hidden folders contain internal data of mounts and tools.
             if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }

@@ -1,24 +1,24 @@
-//! A thread of its own for work that is short and often: what runs there is not delayed by what goes on elsewhere (files
-//! that are loaded, pictures, alerting), and no two threads wake each other for it, which costs as much as the work.
+//! A separate thread for short and frequent work. Other work (loading files, processing images, alerting) does not
+//! delay it, and threads do not have to wake each other, which would cost as much as the work itself.
 
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How far apart the ticks of a timer are that is always set. A timeout that is set while a later one is waited for wakes
-/// the thread, by a system call, so that it waits shorter; with this one nearly all are later than what is waited for.
+/// Interval of a permanent timer. A timeout that is earlier than the one being waited for wakes the thread by a system
+/// call to shorten the wait; with this timer, nearly all timeouts are later.
 const STANDING: Duration = Duration::from_secs(1);
 
-/// The thread; it ends with this.
+/// Worker thread, which ends when this is dropped.
 pub(super) struct Lane {
     handle: Handle,
     _until: DropGuard,
 }
 
 impl Lane {
-    /// Starts a thread of that name. `niceness` above 0 lets the agent's other threads go first where there is more to do
-    /// than the processors can, up to 19.
+    /// Starts a thread with a name. A `niceness` above 0, up to 19, lets the agent's other threads go first if the
+    /// processors are overloaded.
     pub(super) fn start(name: &str, niceness: i32) -> std::io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -35,18 +35,18 @@ impl Lane {
                 .await;
         };
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // On Linux it is the thread's own. Where it is refused, the work is done all the same.
+            // On Linux, the niceness is set per thread. If it is denied, the work is done with normal priority.
             if niceness > 0
                 && let Err(error) = rustix::process::nice(niceness)
             {
-                tracing::debug!(%error, "the priority of a thread was not lowered");
+                tracing::debug!(%error, "cannot lower the priority of a thread");
             }
             runtime.block_on(standing);
         })?;
         Ok(Self { handle, _until: until.drop_guard() })
     }
 
-    /// Where to spawn.
+    /// Returns the handle for spawning tasks on the thread.
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }

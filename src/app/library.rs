@@ -1,4 +1,4 @@
-//! Where scenario files come from, and how a change of them is noticed.
+//! Source of the scenario files, and detection of their changes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,28 +13,28 @@ use crate::bounded::{self, Readers};
 use crate::scenario::tree::MAX_BYTES;
 use crate::web::ReloadRequest;
 
-/// How long a change is given to be followed by others, as an editor or `git pull` makes them.
+/// Time to wait for further changes after a change, as made by an editor or `git pull`.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// How long changes that follow one another may put off a reload.
+/// Maximum time that consecutive changes may delay a reload.
 const MAX_SETTLE: Duration = Duration::from_secs(3);
 
-/// A file as it was read: its path as people know it, and its text or why it did not read.
+/// A file that was read: displayed path, and text or error.
 pub type File = (String, std::io::Result<String>);
 
-/// Scenario files.
+/// Source of scenario files.
 pub trait Library: Send + Sync {
-    /// Every scenario file there is now, in a stable order.
+    /// Reads all scenario files, in a stable order.
     fn read(&self, roots: &[String]) -> Vec<File>;
 
-    /// The folders to watch for changes.
+    /// Returns the folders to watch for changes.
     fn folders(&self, roots: &[String]) -> Vec<PathBuf>;
 }
 
-/// How long the files of one root may take to be read.
+/// Maximum time to read the files of one root.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Files and folders on disk; those of a relative path are relative to `base`.
+/// Files and folders on disk; relative paths are relative to `base`.
 #[derive(Debug, Clone)]
 pub struct Disk {
     base: PathBuf,
@@ -43,14 +43,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// `base`: the folder of the agent's file.
+    /// Creates a source; `base` is the folder of the agent configuration.
     pub fn new(base: impl Into<PathBuf>) -> Self {
         Self { base: base.into(), readers: Readers::default(), timeout: READ_TIMEOUT }
     }
 }
 
 impl Library for Disk {
-    /// Each root is read on a thread of its own, so that one whose mount hangs is the only one that does not read.
+    /// Reads each root on a separate thread, so that a mount that hangs only affects its own root.
     fn read(&self, roots: &[String]) -> Vec<File> {
         let read_root = |root: &String| {
             let path = self.base.join(root);
@@ -80,7 +80,7 @@ impl Library for Disk {
     }
 }
 
-/// Reads one file, of a scenario or of the agent.
+/// Reads one file, of a scenario or of the agent configuration.
 pub fn read(path: &Path) -> File {
     (shown(path), bounded::read_text(path, MAX_BYTES as u64))
 }
@@ -90,44 +90,45 @@ fn shown(path: &Path) -> String {
     text.strip_prefix("./").unwrap_or(&text).to_owned()
 }
 
-/// Which changes of files lead to a reload.
+/// Files whose changes cause a reload.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// The folders and files of scenarios.
+    /// Folders and files of scenarios.
     pub folders: Vec<PathBuf>,
-    /// The agent's file.
+    /// File of the agent configuration.
     pub config_file: Option<PathBuf>,
-    /// What the agent writes itself, which counts as no change.
+    /// Folder that the agent itself writes to, whose changes are ignored.
     pub own: PathBuf,
 }
 
-/// Asks for a reload whenever something changes, until it is stopped. Where files cannot be watched, SIGHUP and
-/// `POST /-/reload` remain.
+/// Requests a reload after each change until stopped. If files cannot be watched, SIGHUP and `POST /-/reload` remain
+/// available.
 pub(super) async fn watch_files(watched: Watched, reload: mpsc::Sender<ReloadRequest>, stop: CancellationToken) {
     let Watched { folders, config_file, own } = watched;
     let config_file = config_file.as_deref();
     let (changed, mut changes) = mpsc::channel::<()>(1);
     let config = config_file.and_then(Path::file_name).map(ToOwned::to_owned);
-    // Events name what changed below the path that was watched: where that leads over links, so do they.
+    // Events contain real paths, so that watched paths have to be resolved as well.
     let folders: Vec<PathBuf> = folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder)).collect();
     let (watched, own) = (folders.clone(), own.canonicalize().unwrap_or(own));
     let handler = move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
-        // The folder of the agent's file may hold the store and the agent's state as well, which change all the time.
+        // The folder of the agent configuration may also contain the store and the agent's state, which change
+        // constantly.
         let counts = event.paths.iter().any(|path| {
             let below = || watched.iter().any(|folder| path.starts_with(folder)) && !path.starts_with(&own);
             (may_change_scenarios(event.kind, path) && below())
                 || (!event.kind.is_access() && config.as_deref().is_some_and(|config| path.file_name() == Some(config)))
         });
         if counts {
-            // One that waits is enough.
+            // One waiting signal is sufficient.
             let _ = changed.try_send(());
         }
     };
     let mut watcher = match notify::recommended_watcher(handler) {
         Ok(watcher) => watcher,
         Err(error) => {
-            tracing::warn!(%error, "changes of files are not noticed; use SIGHUP or POST /-/reload");
+            tracing::warn!(%error, "cannot watch files for changes; use SIGHUP or POST /-/reload");
             return stop.cancelled().await;
         }
     };
@@ -136,7 +137,7 @@ pub(super) async fn watch_files(watched: Watched, reload: mpsc::Sender<ReloadReq
     let plain = config_folder.into_iter().map(|folder| (folder, notify::RecursiveMode::NonRecursive));
     for (folder, mode) in folders.into_iter().map(|folder| (folder, notify::RecursiveMode::Recursive)).chain(plain) {
         if let Err(error) = watcher.watch(&folder, mode) {
-            tracing::warn!(folder = %folder.display(), %error, "changes here are not noticed; use SIGHUP or POST /-/reload");
+            tracing::warn!(folder = %folder.display(), %error, "cannot watch this folder for changes; use SIGHUP or POST /-/reload");
         }
     }
     loop {
@@ -153,8 +154,8 @@ pub(super) async fn watch_files(watched: Watched, reload: mpsc::Sender<ReloadReq
     }
 }
 
-/// Whether what happened to a path may have changed scenarios: a file that can be one of scenarios, a folder, or the link
-/// by which Kubernetes exchanges all files of a volume at once.
+/// Returns whether an event may have changed scenarios: an event of a potential scenario file, of a folder, or of the
+/// link by which Kubernetes replaces all files of a volume at once.
 fn may_change_scenarios(kind: EventKind, path: &Path) -> bool {
     let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
     match kind {
@@ -162,13 +163,13 @@ fn may_change_scenarios(kind: EventKind, path: &Path) -> bool {
         _ if path.file_name().is_some_and(|name| name == "..data") => true,
         _ if is_hidden => false,
         EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => true,
-        // What was renamed and is gone may have been a folder.
+        // A renamed path that no longer exists may have been a folder.
         EventKind::Modify(ModifyKind::Name(_)) => is_scenario_file(path) || path.extension().is_none() || path.is_dir(),
         _ => is_scenario_file(path),
     }
 }
 
-/// Files that are part of the program.
+/// Files embedded in the program.
 #[derive(Debug, Clone)]
 pub struct Embedded(pub Vec<(String, String)>);
 
@@ -195,7 +196,7 @@ mod tests {
         let stop = CancellationToken::new();
         let watched = Watched { folders: vec![folder.clone()], config_file: None, own: own.clone() };
         let mut watching = std::pin::pin!(watch_files(watched, reload, stop.clone()));
-        // Once polled, it watches.
+        // Starts watching with the first poll.
         assert!(futures_util::poll!(&mut watching).is_pending());
         std::fs::write(own.join("browsers/profile"), "").unwrap();
         for other in ["wachta.db-wal", "notes.txt", "shop.yaml.swp", ".shop.yaml.swx", "4913~"] {

@@ -1,4 +1,5 @@
-//! One agent for one folder of state: two that judge the same store would tell everything twice.
+//! Lock that permits one agent per state folder, because two agents with the same store would send every notification
+//! twice.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -6,19 +7,19 @@ use std::path::Path;
 
 use super::StartError;
 
-/// Holds the folder until it is dropped, or its process is gone in whatever way.
+/// Lock of the folder, held until it is dropped or its process ends in any way.
 pub(super) struct FolderLock(#[expect(dead_code, reason = "the lock goes with the open file")] File);
 
 impl FolderLock {
-    /// Takes the folder, which is made when it is not there.
+    /// Locks the folder, which is created if it does not exist.
     pub(super) fn take(folder: &Path) -> Result<Self, StartError> {
         Self::try_take(folder)?.ok_or_else(|| {
             let shown = folder.display();
-            StartError::Other(format!("another wachta runs on {shown}; end it, or name another `store` for this one"))
+            StartError::Other(format!("another agent is using {shown}; stop it, or set another `store` for this one"))
         })
     }
 
-    /// Takes the folder; none: somebody else has it.
+    /// Locks the folder. Returns `None` if another process holds the lock.
     pub(super) fn try_take(folder: &Path) -> Result<Option<Self>, StartError> {
         let shown = folder.display();
         let failed = |error: std::io::Error| StartError::Other(format!("{shown} cannot be locked: {error}"));
@@ -26,7 +27,7 @@ impl FolderLock {
         let place = folder.join("lock");
         let file = OpenOptions::new().create(true).write(true).truncate(false).open(&place);
         let file = match file {
-            // One that was made before is enough for a lock, also where nothing can be written.
+            // An existing file is sufficient for a lock, even if nothing can be written.
             Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull) => {
                 File::open(&place).map_err(|_| error)
             }

@@ -1,6 +1,6 @@
-//! What scenarios may know of this machine: its environment and files, as far as the agent's file allows.
+//! Environment variables and files of the machine that scenarios may use, as allowed by the agent configuration.
 //!
-//! Paths are compared after symbolic links and `..` are resolved, so that neither leads out of what is allowed.
+//! Paths are compared after resolving symbolic links and `..`, so that neither leads out of the allowed folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,34 +9,34 @@ use super::config::Allow;
 use crate::bounded;
 use crate::scenario::{Lookup, LookupError};
 
-/// The largest file a scenario may read, in bytes.
+/// Maximum size of a file that a scenario may read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
-/// The environment and the files of this machine.
+/// Environment variables and files of the machine.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// None: everything.
+    /// Allowed variables and files; absent if everything is allowed.
     allow: Option<Allow>,
-    /// Variables that stand before those of the process.
+    /// Variables that take precedence over those of the process.
     extra: BTreeMap<String, String>,
-    /// Whether programs may be run where everything else is allowed.
+    /// Whether programs may be run if everything else is allowed.
     programs: bool,
-    /// Files that stand before those of the machine, by the path that a scenario names.
+    /// Files that take precedence over those of the machine, by the path in the scenario.
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Environment {
-    /// What the agent's file allows.
+    /// Creates a lookup limited to what the agent configuration allows.
     pub fn allowed(allow: Allow) -> Self {
         Self { allow: Some(allow), ..Self::default() }
     }
 
-    /// The caller's own environment and files.
+    /// Creates a lookup of the caller's own environment and files, without limits.
     pub fn everything() -> Self {
         Self::default()
     }
 
-    /// Lets scenarios run programs, where everything else is allowed.
+    /// Allows scenarios to run programs if everything else is allowed.
     #[must_use]
     pub fn with_programs(mut self, allowed: bool) -> Self {
         self.programs = allowed;
@@ -79,7 +79,7 @@ impl Lookup for Environment {
         if let Some(allow) = &self.allow
             && !allow.env.iter().any(|pattern| glob(pattern, name))
         {
-            let text = format!("the variable `{name}` is not allowed; add it to `allow.env` of the agent's file");
+            let text = format!("the variable `{name}` is not allowed; add it to `allow.env` in the agent configuration");
             return Err(LookupError::NotAllowed(text));
         }
         match std::env::var(name) {
@@ -93,7 +93,8 @@ impl Lookup for Environment {
         }
     }
 
-    /// A program gets what finds other programs, a home and a language, and the variables that scenarios may read.
+    /// Returns the environment of a program: the variables required to find other programs, a home folder and a
+    /// language, and those that scenarios may read.
     fn exec(&self, program: &str) -> Result<Vec<(String, String)>, LookupError> {
         const ALWAYS: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TMPDIR", "TZ"];
         let denied = |how: &str| Err(LookupError::NotAllowed(format!("the program `{program}` is not allowed; {how}")));
@@ -107,7 +108,7 @@ impl Lookup for Environment {
         match &self.allow {
             None if !self.programs => return denied("start with `--allow-exec`"),
             Some(allow) if !allow.exec.iter().any(|allowed| allowed == program) => {
-                return denied("add it to `allow.exec` of the agent's file");
+                return denied("add it to `allow.exec` in the agent configuration");
             }
             _ => {}
         }
@@ -129,7 +130,7 @@ impl Lookup for Environment {
         let missing = |error: std::io::Error| LookupError::Missing(format!("cannot read the file `{shown}`: {error}"));
         let file = match folder.join(path).canonicalize() {
             Ok(file) => file,
-            // Whether a file exists is not told of places that are not allowed.
+            // Outside of the allowed folders, the error does not reveal whether a file exists.
             Err(error) if self.allow.is_none() => return Err(missing(error)),
             Err(error) => {
                 let parent = folder.join(path).parent().and_then(|parent| parent.canonicalize().ok());
@@ -148,10 +149,10 @@ impl Lookup for Environment {
 
 fn not_allowed(path: &Path) -> LookupError {
     let shown = path.display();
-    LookupError::NotAllowed(format!("the file `{shown}` is not allowed; add it to `allow.files` of the agent's file"))
+    LookupError::NotAllowed(format!("the file `{shown}` is not allowed; add it to `allow.files` in the agent configuration"))
 }
 
-/// Whether a name fits a pattern in which `*` stands for any characters.
+/// Returns whether a name matches a pattern in which `*` stands for any characters.
 fn glob(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(first) else { return false };

@@ -1,19 +1,20 @@
-//! What a killed agent left behind: planned runs without an outcome.
+//! Planned runs without an outcome, left by a killed agent.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Parts, Resumed};
-use crate::alert::Intake;
+use crate::alert::CommitterHandle;
 use crate::names::Reason;
 use crate::outcome::{Outcome, Verdict};
 use crate::secret::Masked;
 use crate::store::{Intent, Runs as _, StoreError};
 
 impl Parts {
-    /// A planned run whose time has passed is closed as `unknown (lost)`; one whose time is ahead keeps its id.
-    pub(super) async fn close_lost(&self, intake: &Intake) -> Result<Resumed, StoreError> {
+    /// Closes the planned runs whose due time has passed as `unknown (lost)`. Returns those with a due time in the
+    /// future, which keep their ids.
+    pub(super) async fn close_lost(&self, intake: &CommitterHandle) -> Result<Resumed, StoreError> {
         let now = Utc::now();
         let mut resumed = Resumed::new();
         let mut closing = Vec::new();
@@ -23,14 +24,14 @@ impl Parts {
                 resumed.insert((intent.scenario, intent.due_at), intent.run);
             } else {
                 let scenario = self.scenarios.borrow().get(&intent.scenario).cloned();
-                // Destinations tell the runs of a scenario apart by when they ended.
+                // Destinations distinguish the runs of a scenario by their end.
                 let before = closed.entry(intent.scenario.clone()).or_insert(0);
                 let ended_at = now + TimeDelta::milliseconds(*before);
                 *before += 1;
                 closing.extend(self.fan_out(lost(intent, ended_at), scenario.as_ref(), intake));
             }
         }
-        // All of them in one commit or few, and judged before anything new runs.
+        // All of them are stored in one commit or a few, and evaluated before any new run.
         for written in closing {
             let _ = written.await;
         }
@@ -53,7 +54,7 @@ fn lost(intent: Intent, ended_at: DateTime<Utc>) -> Outcome {
         duration: std::time::Duration::ZERO,
         verdict: Verdict::Unknown,
         reason: Some(Reason::Lost),
-        message: Some(Masked::constant("the agent went away before the run ended")),
+        message: Some(Masked::constant("the agent stopped before the run ended")),
         failed_step: None,
         steps: Vec::new(),
         evidence: Vec::new(),

@@ -1,7 +1,7 @@
-//! The assembly: the one place that knows every part. Builds, reloads, drains.
+//! The application, the only part that depends on all others: it builds, reloads and drains the agent.
 //!
-//! Start-up is a reload from the empty catalog. Everything that can fail in a reload happens before live state
-//! changes. Every task is spawned on one tracker and stopped by one token.
+//! Startup is a reload from the empty catalog. All steps of a reload that can fail precede any change of live state.
+//! Every task is spawned on one tracker and stopped by one token.
 
 pub mod config;
 mod drain;
@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::alert::{self, Committer, Intake};
+use crate::alert::{self, Committer, CommitterHandle};
 use crate::blackbox;
 use crate::bounded::{self, Readers};
 use crate::browser::{self, Browsers};
@@ -58,54 +58,54 @@ use watchdog::Watchdog;
 pub use config::Config;
 pub use library::Library;
 
-/// How much the thread of the page and of `/metrics` gives way to runs.
+/// Niceness of the thread for the page and `/metrics`, which lets runs go first.
 const WEB_NICENESS: i32 = 5;
-/// How long outcomes and evidence are kept.
+/// Retention of outcomes and evidence.
 const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
-/// How many incidents are looked through for open ones, whose evidence is spared.
+/// Maximum number of incidents searched for open ones, whose evidence is protected.
 const INCIDENTS: u32 = 5000;
-/// How many scenarios may wait to be run at once because others hang on them.
+/// Maximum number of waiting scenarios to run at once because the suppression of others depends on them.
 const LOOKS: usize = 1000;
-/// How many actions of operators at receivers may wait.
+/// Maximum number of waiting operator actions from receivers.
 const FEEDBACK: usize = 16;
-/// A store that ends with the agent.
+/// URL of a store that ends with the agent.
 const IN_MEMORY: &str = "sqlite::memory:";
-/// How often what is older is forgotten.
+/// Interval at which old data is deleted.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
-/// What an agent is made of.
+/// Parameters of an agent.
 pub struct Setup {
-    /// The agent's file, read.
+    /// The parsed agent configuration.
     pub config: Config,
-    /// Where it was read from, to be read again at a reload; none when there is no file.
+    /// File of the agent configuration, read again at a reload; absent if the agent has no such file.
     pub config_file: Option<PathBuf>,
-    /// Where scenario files come from.
+    /// Source of the scenario files.
     pub library: Arc<dyn Library>,
-    /// What scenarios may use; none: the environment and files that the agent's file allows.
+    /// Lookup of environment variables and files for scenarios; absent for those that the agent configuration allows.
     pub lookup: Option<Arc<dyn Lookup>>,
-    /// Opens the store of outcomes, incidents and notices.
+    /// Opens the store of outcomes, incidents and notifications.
     pub store: Arc<dyn Opener>,
-    /// The folder of the agent's state: evidence and browser profiles.
+    /// Folder of the agent's state: evidence and browser profiles.
     pub folder: PathBuf,
-    /// The wachta executable, for the guard of browsers.
+    /// The wachta executable, started as the guard of browsers.
     pub executable: PathBuf,
-    /// Is told of every outcome, for whoever embeds an agent.
+    /// Callback that receives every outcome, for programs that embed an agent.
     pub listener: Option<Listener>,
 }
 
-/// Is told of every outcome.
+/// Callback that receives every outcome.
 pub type Listener = Arc<dyn Fn(&Outcome) + Send + Sync>;
 
-/// Why an agent did not start.
+/// Reason why an agent did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// It cannot listen there.
+    /// The agent cannot listen on the address.
     Listen(SocketAddr, std::io::Error),
-    /// The store does not answer.
+    /// The store is unavailable.
     Store(StoreError),
-    /// The file with TLS and users of the web server cannot be used.
+    /// The file with TLS and users of the web server is unusable.
     Web(Vec<Diagnostic>),
-    /// Anything else that is not set up.
+    /// Any other problem of the setup.
     Other(String),
 }
 
@@ -113,7 +113,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(address, error) => {
-                write!(f, "cannot listen on {address}: {error}; name another address under `web.listen`")
+                write!(f, "cannot listen on {address}: {error}; set another address as `web.listen`")
             }
             Self::Store(error) => error.fmt(f),
             Self::Web(found) => {
@@ -139,38 +139,38 @@ impl From<prometheus::Error> for StartError {
     }
 }
 
-/// An agent that runs.
+/// A running agent.
 pub struct App {
     address: SocketAddr,
     parts: Arc<Parts>,
     reloads: mpsc::Sender<web::ReloadRequest>,
     tasks: Tasks,
-    /// Tasks of parts that watch over their own.
+    /// Tracker of the tasks that parts manage themselves.
     tracker: TaskTracker,
     runs: TaskTracker,
-    /// Ends planning and the admission of new runs.
+    /// Ends the planning and starting of runs.
     stop: CancellationToken,
-    /// Ends runs that go on.
+    /// Cancels runs in progress.
     cancel_runs: CancellationToken,
     /// Ends everything else.
     finish: CancellationToken,
     committing: tokio::task::JoinHandle<()>,
     writing: tokio::task::JoinHandle<()>,
     dispatching: tokio::task::JoinHandle<()>,
-    intake: Intake,
-    /// Where runs without a browser, and the answers to HTTP, go on.
+    intake: CommitterHandle,
+    /// Worker threads for runs without a browser, and for HTTP responses.
     lanes: [Lane; 2],
-    /// No other agent may use the folder while this one does.
+    /// Prevents other agents from using the folder.
     lock: lock::FolderLock,
 }
 
-/// What reloads and runs need of the parts.
+/// Parts required by reloads and runs.
 struct Parts {
     setup_file: Option<PathBuf>,
     library: Arc<dyn Library>,
     /// Threads that read files for reloads.
     readers: Readers,
-    /// Who may ask for what.
+    /// Access rules of the web server.
     guard: web::Guard,
     /// TLS and users of the web server.
     security: web::Security,
@@ -182,23 +182,23 @@ struct Parts {
     tls: wire::tls::Trusted,
     dialer: Dialer,
     limits: crate::wire::limits::Limits,
-    /// Closed as long as the agent listens.
+    /// Closes the agent's own port to checks as long as the agent listens.
     _own_port: ClosedPort,
     beats: run::check::Beats,
     tokens: run::Tokens,
     line: run::Line,
-    /// Who notices when the agent is gone.
+    /// Configuration of the outbound heartbeat.
     alive: watch::Sender<Option<notify::Alive>>,
     baseline: run::Baseline,
     footprints: run::Footprints,
     prometheus: Arc<Prometheus>,
     sinks: Arc<Sinks>,
-    /// Whether a sink exports traces, so that requests of runs say which they belong to.
+    /// Whether a sink exports traces, so that the requests of runs carry a trace context.
     exports_traces: AtomicBool,
     probes: Arc<web::Probes>,
     scenarios: watch::Sender<Scenarios>,
     overview: watch::Sender<Arc<Overview>>,
-    /// What the next run may use; changes with the agent's file.
+    /// Lookup of environment variables and files for the next run, updated with the agent configuration.
     lookup: watch::Sender<Arc<dyn Lookup>>,
     location: String,
     listener: Option<Listener>,
@@ -245,7 +245,7 @@ impl App {
         }
         let reaped = browsers.reap_leftovers().await;
         if reaped > 0 {
-            tracing::warn!(reaped, "browser processes that an earlier agent left were ended");
+            tracing::warn!(reaped, "browser processes of an earlier agent ended");
         }
 
         let figures = store::Metrics::new(&registry, sinks.dropped_by_store())?;
@@ -268,17 +268,17 @@ impl App {
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
         let (committer, intake) = Committer::new(store.clone(), &config.location, metrics, courier.waker()).await?;
         let (look, looked_for) = mpsc::channel(LOOKS);
-        // When the dispatcher is that far behind, whoever waits for the look gives up after a while.
+        // If the dispatcher is that far behind, the suppression that waits for the run ends after a timeout.
         let lane = |name, niceness| {
             Lane::start(name, niceness).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")))
         };
-        // A scrape of very many scenarios takes a second of a processor: runs go first.
+        // A scrape with very many scenarios takes a second of processor time, and runs go first.
         let lanes = [lane("probes", 0)?, lane("web", WEB_NICENESS)?];
         let [probes_lane, web_lane] = &lanes;
-        let committer = committer.watching_clock(clock.set_by()).answering_on(probes_lane.handle().clone());
-        let committer = committer.looking(move |scenario| drop(look.try_send(scenario)));
+        let committer = committer.watching_clock(clock.set_by()).reply_runtime(probes_lane.handle().clone());
+        let committer = committer.on_run_now(move |scenario| drop(look.try_send(scenario)));
         let shown = Arc::clone(&prometheus);
-        let committer = committer.budgeting(move |scenario, remaining| shown.budget(scenario, remaining));
+        let committer = committer.on_error_budget(move |scenario, remaining| shown.budget(scenario, remaining));
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
         let failing = courier.failing();
@@ -357,7 +357,7 @@ impl App {
         prometheus.seed(&latest, &store.latest_conclusive().await?);
         let resumed = parts.close_lost(&intake).await?;
 
-        // Runs have a tracker of their own, so that a drain can wait for them first.
+        // Runs have a separate tracker, so that a drain can wait for them first.
         let runs = TaskTracker::new();
         let hooks = parts.hooks(&intake, &cancel_runs, &Handle::current());
         let dispatcher = Dispatcher::new(hooks, schedule::Metrics::new(&registry)?, &runs, resumed).asked(looked_for);
@@ -445,39 +445,39 @@ impl App {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address that the agent listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns when a task has ended that the agent cannot do without, and says which: the agent is to be stopped, and
-    /// its process to end with an error.
+    /// Waits until an essential task has ended, and returns its name. The agent has to be stopped, and its process has
+    /// to end with an error.
     pub async fn failed(&self) -> String {
         self.tasks.failed().await
     }
 
-    /// The agent's tasks, by name, each with what ends it.
+    /// Returns the agent's tasks by name, each with a handle that aborts it.
     pub fn tasks(&self) -> std::collections::BTreeMap<String, tokio::task::AbortHandle> {
         self.tasks.running()
     }
 
-    /// What is loaded, now and as it changes.
+    /// Returns a channel with the loaded scenarios and their problems.
     pub fn overview(&self) -> watch::Receiver<Arc<Overview>> {
         self.parts.overview.subscribe()
     }
 
-    /// What asks for a reload, to be kept by whoever hears of changes.
+    /// Returns a handle that requests reloads, for sources of change events.
     pub fn reloader(&self) -> Reloader {
         Reloader(self.reloads.downgrade())
     }
 }
 
-/// Asks for reloads as long as the agent runs.
+/// Handle that requests reloads as long as the agent runs.
 #[derive(Clone)]
 pub struct Reloader(mpsc::WeakSender<web::ReloadRequest>);
 
 impl Reloader {
-    /// Loads the files anew. Nothing happens once the agent stops.
+    /// Reloads the files. Has no effect once the agent is stopping.
     pub async fn reload(&self) -> ReloadReport {
         let (request, report) = web::ReloadRequest::new();
         match self.0.upgrade() {
@@ -487,14 +487,14 @@ impl Reloader {
     }
 }
 
-/// Whether the agent does its work, by what the watchdog found last.
+/// Returns a check of whether the agent works, based on the last result of the watchdog.
 fn proof(
     works: watch::Receiver<web::Work>,
 ) -> impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static {
     move || std::future::ready(works.borrow().problem().map_or(Ok(()), Err)).boxed()
 }
 
-/// How names of mail servers are resolved: as those of targets are.
+/// Returns the resolver for the names of mail servers, which works like that for targets.
 pub fn resolve() -> notify::Resolve {
     let dialer = Dialer::default();
     Arc::new(move |host| {
@@ -504,16 +504,16 @@ pub fn resolve() -> notify::Resolve {
     })
 }
 
-/// Settings of TLS for receivers that are not spoken to by HTTP alone.
+/// Returns the TLS settings for connections of receivers other than HTTP.
 pub fn web_tls() -> Arc<rustls::ClientConfig> {
     wire::tls::Trusted::system().client_config()
 }
 
-/// What sinks send with: a client that trusts the system's roots, and those of a file.
+/// Creates an HTTP client for sinks that trusts the root certificates of the system, and those of a file.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or has no certificates.
+/// Returns an error if the file cannot be read or has no certificates.
 pub fn sink_client(settings: sink::HttpSettings<'_>) -> Result<reqwest::Client, String> {
     let trusted = wire::tls::Trusted::system();
     let mut tls = match settings.roots {
@@ -535,7 +535,7 @@ pub fn sink_client(settings: sink::HttpSettings<'_>) -> Result<reqwest::Client, 
     client_of(builder, &tls).map_err(|error| error.to_string())
 }
 
-/// How receivers reach the API of Zabbix.
+/// Returns the connector of receivers to the API of Zabbix.
 pub fn zabbix_api() -> notify::ZabbixConnect {
     struct Frontend(Api);
 
@@ -549,7 +549,7 @@ pub fn zabbix_api() -> notify::ZabbixConnect {
         }
 
         fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
-            // A session that is not ended ends by itself.
+            // A session that is not closed expires.
             async move { drop(self.0.close().await) }.boxed()
         }
     }
@@ -570,12 +570,12 @@ pub fn zabbix_api() -> notify::ZabbixConnect {
     })
 }
 
-/// What receivers of notices are told with.
+/// Creates the HTTP client for receivers.
 pub fn web_client() -> Result<reqwest::Client, StartError> {
     web_client_with(&wire::tls::Trusted::system().client_config())
 }
 
-/// As [`web_client`], with other settings of TLS.
+/// Creates a client like [`web_client`] with other TLS settings.
 pub fn web_client_with(tls: &rustls::ClientConfig) -> Result<reqwest::Client, StartError> {
     client_of(reqwest::Client::builder(), tls)
 }
@@ -609,9 +609,9 @@ impl Parts {
         }
     }
 
-    /// What the dispatcher calls: plans go to the store, runs to the engine, outcomes to the store and the sinks. Browsers
-    /// have much to do beside waiting: their runs go on elsewhere.
-    fn hooks(self: &Arc<Self>, intake: &Intake, cancel: &CancellationToken, browsing: &Handle) -> Hooks {
+    /// Returns the hooks of the dispatcher: planned runs go to the store, runs to the engine, outcomes to the store and
+    /// the sinks. Browser runs are executed on another runtime, because they use more processor time.
+    fn hooks(self: &Arc<Self>, intake: &CommitterHandle, cancel: &CancellationToken, browsing: &Handle) -> Hooks {
         let (parts, to_store, cancel, browsing) = (Arc::clone(self), intake.clone(), cancel.clone(), browsing.clone());
         let run = move |due: Due| {
             let (parts, intake, cancel) = (Arc::clone(&parts), to_store.clone(), cancel.clone());
@@ -620,11 +620,11 @@ impl Parts {
             let running = async move {
                 let ticket = Ticket { run: due.run, due_at: Some(due.due_at), cancel, progress: None, traceparent };
                 let outcome = run::run(&due.scenario, &parts.tools(), ticket).await;
-                // Nobody waits for it to be written: a run ends when its outcome is handed over.
+                // A run ends when its outcome is passed on, without waiting for the store.
                 drop(parts.fan_out(outcome, Some(&due.scenario), &intake));
             };
             if needs_browser {
-                // What ends it early is told by the run itself.
+                // An early end is reported by the run itself.
                 browsing.spawn(running).map(drop).boxed()
             } else {
                 running.boxed()
@@ -651,13 +651,13 @@ impl Parts {
         }
     }
 
-    /// Numbers an outcome and hands it to everyone. The sinks get it whether or not the store answers; the receiver hears
-    /// when it is written and judged.
+    /// Numbers an outcome and passes it on. The sinks receive it even if the store is unavailable. The returned
+    /// receiver is notified once it is stored and evaluated.
     fn fan_out(
         &self,
         outcome: Outcome,
         scenario: Option<&Arc<Scenario>>,
-        intake: &Intake,
+        intake: &CommitterHandle,
     ) -> Option<oneshot::Receiver<()>> {
         let mut written = None;
         let outcome =
@@ -676,21 +676,21 @@ impl Parts {
         written
     }
 
-    /// Keeps the evidence within its limits; that of open incidents is spared, since somebody will look at it.
+    /// Enforces the limits of the evidence. The evidence of open incidents is protected, because it is still needed.
     async fn prune_evidence(&self) {
         let limits = self.state.lock().await.config.evidence;
         let incidents = match self.store.incidents(INCIDENTS).await {
             Ok(incidents) => incidents,
-            Err(error) => return tracing::error!(%error, "evidence was not pruned"),
+            Err(error) => return tracing::error!(%error, "cannot remove old evidence"),
         };
         let open = incidents.iter().filter(|incident| incident.is_open());
         let spared = open.flat_map(|incident| [incident.opened_by, incident.last_run]).collect();
         match self.evidence.prune(limits, spared, self.clock.cautious_now().into()).await {
             Ok(pruned) if pruned.runs > 0 => {
-                tracing::info!(runs = pruned.runs, bytes = pruned.bytes, left = pruned.left, "evidence was removed");
+                tracing::info!(runs = pruned.runs, bytes = pruned.bytes, left = pruned.left, "old evidence removed");
             }
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "evidence was not pruned"),
+            Err(error) => tracing::error!(%error, "cannot remove old evidence"),
         }
     }
 
@@ -702,7 +702,7 @@ impl Parts {
                         self.evidence.forget(run).await;
                     }
                 }
-                Err(error) => tracing::error!(%error, "what is old could not be forgotten"),
+                Err(error) => tracing::error!(%error, "cannot delete old rows"),
             }
             self.prune_evidence().await;
             tokio::select! {
@@ -713,7 +713,7 @@ impl Parts {
     }
 }
 
-/// What Zabbix is told of the agent itself, every minute.
+/// Returns a function that provides the state of the agent for Zabbix, which is sent every minute.
 fn agent_state(
     location: String,
     overview: watch::Receiver<Arc<Overview>>,
@@ -730,5 +730,5 @@ fn agent_state(
     }
 }
 
-/// Runs that were planned before a restart, by scenario and due time.
+/// Runs planned before a restart, by scenario and due time.
 type Resumed = HashMap<(crate::scenario::ScenarioId, chrono::DateTime<Utc>), crate::outcome::RunId>;

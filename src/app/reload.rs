@@ -1,4 +1,4 @@
-//! Loading the files anew: prepare everything that can fail, then swap.
+//! Reload of the files: first all steps that can fail, then the replacement of the live state.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, Parts, config, library, lookup};
-use crate::alert::{Idle, Intake};
+use crate::alert::{CommitterHandle, Idle};
 use crate::blackbox;
 use crate::bounded::Readers;
 use crate::diagnostic::{self, Diagnostic, Severity, Source, Span};
@@ -26,22 +26,22 @@ use crate::sink::prometheus::Config as MetricsConfig;
 use crate::sink::{Absence, Destination};
 use crate::web::{self, Overview, ReloadReport, ReloadRequest};
 
-/// What is said where browsers have no sandbox.
+/// Warning about browsers without a sandbox.
 pub(super) const NO_SANDBOX: &str = "The agent runs as root, where Chromium has no sandbox: a page that breaks out of \
      Chromium is root on this machine. Run the agent as a user of its own.";
 
-/// How long the agent's own file may take to be read.
+/// Maximum time to read the agent configuration.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long all files together, and what they name, may take to be read and checked.
+/// Maximum time to read and validate all files and the files they refer to.
 const LOAD_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a reload starts from.
+/// State before a reload.
 pub(super) struct State {
     pub(super) config: Config,
     catalog: Catalog,
     courier: Courier,
     links: Links,
-    /// How much is exported of each scenario.
+    /// Level of detail of the exported metrics.
     detail: Option<Detail>,
 }
 
@@ -51,7 +51,7 @@ impl State {
     }
 }
 
-/// Figures of loading.
+/// Metrics of reloads.
 pub(super) struct Gauges {
     scenarios: IntGaugeVec,
     successful: IntGauge,
@@ -79,11 +79,11 @@ impl Gauges {
 }
 
 impl Parts {
-    /// Carries out reloads, one after the other.
+    /// Runs reloads, one after the other.
     pub(super) async fn serve_reloads(
         self: Arc<Self>,
         mut requests: mpsc::Receiver<ReloadRequest>,
-        intake: Intake,
+        intake: CommitterHandle,
         stop: CancellationToken,
     ) {
         loop {
@@ -91,7 +91,7 @@ impl Parts {
                 () = stop.cancelled() => return,
                 request = requests.recv() => {
                     let Some(request) = request else { return };
-                    // Files that take long to be read must not hold up a stop.
+                    // Files that take long to read must not delay a stop.
                     if let Some(report) = stop.run_until_cancelled(self.reload(&intake)).await {
                         request.answer(report);
                     }
@@ -100,15 +100,16 @@ impl Parts {
         }
     }
 
-    /// Names the receivers to alerting, which knows them from before, and begins to deliver.
-    pub(super) async fn begin_delivery(&self, intake: &Intake) {
+    /// Passes the receivers to alerting, so that renamed ones are detected, and starts the delivery.
+    pub(super) async fn begin_delivery(&self, intake: &CommitterHandle) {
         let state = &mut *self.state.lock().await;
         let _ = intake.alerting(Arc::new(state.config.alerting.clone())).await.await;
         state.courier.serve(&state.config.alerting.receivers, &state.links).await;
     }
 
-    /// Loads the agent's file and the scenarios anew and takes what is good. What is not keeps its last good version.
-    pub(super) async fn reload(&self, intake: &Intake) -> ReloadReport {
+    /// Reloads the agent configuration and the scenarios, and applies everything valid. Invalid files keep their last
+    /// valid version.
+    pub(super) async fn reload(&self, intake: &CommitterHandle) -> ReloadReport {
         let mut state = self.state.lock().await;
         let mut diagnostics = Vec::new();
 
@@ -153,7 +154,7 @@ impl Parts {
         };
         let (catalog, problems) = assemble(&state.catalog, files);
         diagnostics.extend(problems);
-        // While a file is not read, nobody knows which scenarios are in it.
+        // The scenarios in a file that cannot be read are unknown.
         let whole = diagnostics.iter().all(|found| found.severity < Severity::Error);
         let refused = |id: &str| {
             !whole || catalog.refused.iter().any(|(known, _)| known == id) || catalog.paused.contains_key(id)
@@ -240,7 +241,7 @@ impl Parts {
         );
         let mut problems: Vec<String> = shown.iter().map(|diagnostic| diagnostic.render(false)).collect();
         if others > 0 {
-            problems.push(format!("and {others} more problems; `wachta check` shows those of a single file\n"));
+            problems.push(format!("and {others} more problems; `wachta check FILE` lists those of a file\n"));
         }
         self.overview.send_replace(Arc::new(Overview {
             location: self.location.clone(),
@@ -255,7 +256,7 @@ impl Parts {
         ReloadReport { successful: !bad, scenarios: scenarios.len(), problems }
     }
 
-    /// Exports these scenarios from now on, and says in the log where the detail is another one than before.
+    /// Updates the exported scenarios, and logs a change of the level of detail.
     fn load_metrics(&self, state: &mut State, scenarios: &Scenarios, config: &MetricsConfig) {
         let detail = self.prometheus.load(scenarios, config);
         let before = state.detail.replace(detail);
@@ -265,21 +266,21 @@ impl Parts {
                 detail = detail.as_str(),
                 before = before.map(Detail::as_str),
                 scenarios = scenarios.len(),
-                "metrics have another detail: `metrics.detail` sets it, and without it the number of scenarios does"
+                "the detail of metrics changed: set `metrics.detail` to fix it, otherwise it depends on the number of scenarios"
             );
         }
     }
 
-    /// What is not as safe as it could be.
+    /// Returns notes about reduced security.
     fn notes(&self) -> Vec<String> {
         (!self.browsers.has_sandbox()).then(|| NO_SANDBOX.to_owned()).into_iter().collect()
     }
 
-    /// What is said when the files could not be loaded at all; everything stays as it was.
+    /// Returns the report of a reload whose files could not be loaded at all. The current state is kept.
     fn not_loaded(&self, error: &std::io::Error) -> ReloadReport {
-        tracing::error!(%error, "files were not loaded");
+        tracing::error!(%error, "cannot load the files");
         self.gauges.successful.set(0);
-        let problem = format!("error: the files were not loaded: {error}\n");
+        let problem = format!("error: cannot load the files: {error}\n");
         self.overview.send_modify(|overview| {
             let problems = vec![problem.clone()];
             *overview = Arc::new(Overview { problems, ..Overview::clone(overview) });
@@ -288,14 +289,14 @@ impl Parts {
         ReloadReport { successful: false, scenarios, problems: vec![problem] }
     }
 
-    /// The modules of `/probe`; none where their file is not as it must be.
+    /// Loads the modules of `/probe`. Returns `None` if their file is invalid.
     async fn modules(&self, probe: &blackbox::Config, diagnostics: &mut Vec<Diagnostic>) -> Option<blackbox::Modules> {
         let base = self.setup_file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let path = base.join(&probe.modules);
         let shown = path.display().to_string();
         let (file, folder) = (path.clone(), path.parent().unwrap_or(base).to_owned());
         let name = shown.clone();
-        // The files that modules name are read with them.
+        // The files that modules refer to are read as well.
         let read = self.readers.within_async(LOAD_TIMEOUT, move || {
             library::read(&file).1.map(|text| blackbox::read(&name, &text, &folder))
         });
@@ -312,15 +313,15 @@ impl Parts {
     }
 }
 
-/// Reads the file with TLS and users of the web server, where there is one.
+/// Reads the file with TLS and users of the web server, if there is one.
 pub(super) async fn web_security(readers: &Readers, web: &web::Config, setup_file: Option<&Path>) -> web::Loaded {
     let Some(file) = &web.config_file else {
         if !web.must_ask() {
             return web::Loaded::none();
         }
-        // It was opened to others when the agent started, and stays so until the next start.
+        // The server was opened to others at the start of the agent, and stays so until the next start.
         let source = Source::new(setup_file.map(|file| file.display().to_string()).unwrap_or_default(), "");
-        let message = "`web.config_file` is gone while others can reach this agent: the one before stays in force";
+        let message = "`web.config_file` was removed while other machines can reach this agent: the previous one stays in effect";
         return web::Loaded::refused(Diagnostic::error(&source, Span::default(), message));
     };
     let base = setup_file.and_then(Path::parent).unwrap_or(Path::new(""));
@@ -331,7 +332,7 @@ fn unreadable(path: &str, error: &std::io::Error) -> Diagnostic {
     Diagnostic::error(&Source::new(path, ""), Span::default(), format!("cannot be read: {error}"))
 }
 
-/// Some keys are taken at a start only; a change of them is reported and the old value stays.
+/// Keeps the old values of keys that only take effect at a start, and reports their changes.
 fn keep_what_needs_a_restart(new: &mut Config, old: &Config, file: Option<&std::path::Path>) -> Vec<Diagnostic> {
     let source = Source::new(file.map(|file| file.display().to_string()).unwrap_or_default(), "");
     let mut warnings = Vec::new();
@@ -340,7 +341,7 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, file: Option<&std::
             warnings.push(Diagnostic::warning(
                 &source,
                 Span::default(),
-                format!("`{key}` changed: takes effect after a restart"),
+                format!("`{key}` changed: restart the agent to apply it"),
             ));
         }
     };
@@ -349,7 +350,7 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, file: Option<&std::
     keep(new.web.listen == old.web.listen, "web.listen");
     keep(new.browser == old.browser, "browser");
     if new.scenarios != old.scenarios {
-        let message = "`scenarios` changed: taken, but new folders are watched only after a restart";
+        let message = "`scenarios` changed: applied, but new folders are watched only after a restart";
         warnings.push(Diagnostic::warning(&source, Span::default(), message));
     }
     new.location.clone_from(&old.location);

@@ -1,13 +1,14 @@
-//! Another configuration over what the store holds: what would have been told, beside what was.
+//! Replay of the stored outcomes with another configuration: the notifications that would have been sent, compared to
+//! those that were.
 //!
-//! The store is only read, page by page, also while an agent writes to it.
+//! The store is only read, page by page, even while an agent writes to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::alert::replay::{Line, Replay, begin, compare};
+use crate::alert::replay::{NotificationDiff, Replay, begin, compare};
 use crate::alert::{Mute, Scenarios};
 use crate::names::MUTES;
 use crate::notify::Alerting;
@@ -15,42 +16,42 @@ use crate::outcome::Outcome;
 use crate::scenario::ScenarioId;
 use crate::store::{Archive, Incidents, Page, StoreError, Tallies};
 
-/// How much is read at once.
+/// Number of rows read at once.
 const PAGE: u32 = 500;
 
-/// What is replayed, and over what.
+/// Parameters of a replay.
 pub struct Asked {
-    /// Where the agent looks from.
+    /// Name of the location that the agent runs from.
     pub location: String,
-    /// Who is told, and of what.
+    /// Alerting configuration.
     pub alerting: Arc<Alerting>,
-    /// The scenarios of the files.
+    /// Scenarios of the configuration.
     pub scenarios: Scenarios,
-    /// The first point in time that counts.
+    /// Start of the replayed range.
     pub since: DateTime<Utc>,
-    /// The last one.
+    /// End of the replayed range.
     pub until: DateTime<Utc>,
 }
 
-/// What a replay led to.
+/// Report of a replay.
 pub struct Report {
-    /// From when on runs were read.
+    /// Start of the outcomes that were read.
     pub begin: DateTime<Utc>,
-    /// When the first run that was read ended.
+    /// End of the first run that was read.
     pub first: Option<DateTime<Utc>>,
-    /// What was told and what would be, in order of time.
-    pub lines: Vec<Line>,
-    /// What would not have been told, by reason.
+    /// Sent notifications compared to those of the replay, in order of time.
+    pub lines: Vec<NotificationDiff>,
+    /// Number of notifications suppressed in the replay, by reason.
     pub suppressed: BTreeMap<&'static str, u64>,
-    /// The runs of each scenario within the span, also of those that the files do not have.
+    /// Number of runs of each scenario within the range, including scenarios that the configuration lacks.
     pub runs: BTreeMap<ScenarioId, u64>,
-    /// How many notices are given up, and how many still owed, of those that were told then.
+    /// Numbers of the original notifications that were given up, and that are still queued.
     pub not_sent: (usize, usize),
-    /// How many silences of people were known.
+    /// Number of silences and maintenance windows by operators that were included.
     pub mutes: usize,
 }
 
-/// Replays what was asked for. `progress` hears which share of the time has passed.
+/// Runs a replay. `progress` receives the replayed share of the time.
 pub async fn replay(
     store: &(impl Archive + Incidents),
     asked: Asked,
@@ -62,7 +63,7 @@ pub async fn replay(
     for (key, body) in store.memory().await? {
         if key.starts_with(MUTES) {
             let mute: Mute = serde_json::from_value(body)
-                .map_err(|e| StoreError::refused(format!("what alerting remembers under {key} does not read: {e}")))?;
+                .map_err(|e| StoreError::refused(format!("cannot read the alerting entry {key}: {e}")))?;
             mutes.push(mute);
         }
     }
@@ -98,7 +99,7 @@ pub async fn replay(
         at = *end;
         for (_, kept) in &read {
             not_sent.0 += usize::from(kept.state == "failed");
-            not_sent.1 += usize::from(kept.state == "owed");
+            not_sent.1 += usize::from(kept.state == "queued");
             then.push((&kept.notification).into());
         }
     }

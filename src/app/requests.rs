@@ -1,4 +1,4 @@
-//! What people ask of alerting: of an agent that runs, or left in its store for the next start.
+//! Operator commands: executed by a running agent, or stored for its next start.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::lock::FolderLock;
-use crate::alert::{self, Intake};
+use crate::alert::{self, CommitterHandle};
 use crate::names::{MUTES, REQUESTS};
 use crate::notify::{Feedback, OperatorAction};
 use crate::store::{Batch, Incidents, NotificationRecord, Runs as _, Sqlite, Store, StoreError};
 use crate::web;
 
-/// Hands on what is asked of alerting over HTTP.
+/// Passes the operator commands from HTTP requests to alerting.
 pub(super) async fn serve(
     mut requests: mpsc::Receiver<web::AlertRequest>,
-    intake: Intake,
+    intake: CommitterHandle,
     store: Arc<dyn Store>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -30,7 +30,7 @@ pub(super) async fn serve(
             () = stop.cancelled() => return,
             request = requests.recv() => request,
         };
-        // Nobody is left who could ask: what has ended is the web server.
+        // The web server has ended, so that no further commands can arrive.
         let Some(request) = request else { return stop.cancelled().await };
         let asked = of(request.asked.clone());
         let answer = intake.request(asked.clone()).await;
@@ -45,30 +45,34 @@ pub(super) async fn serve(
     }
 }
 
-/// Makes operator commands of what operators did at receivers.
-pub(super) async fn take_feedback(mut feedback: mpsc::Receiver<Feedback>, intake: Intake, stop: CancellationToken) {
+/// Converts the actions of operators at receivers into operator commands.
+pub(super) async fn take_feedback(
+    mut feedback: mpsc::Receiver<Feedback>,
+    intake: CommitterHandle,
+    stop: CancellationToken,
+) {
     loop {
         let next = tokio::select! {
             () = stop.cancelled() => return,
             next = feedback.recv() => next,
         };
-        // The courier has ended, which it does when the agent stops.
+        // The delivery service has ended, which happens when the agent stops.
         let Some(Feedback { key, action, author, answer }) = next else { return stop.cancelled().await };
         let request = match action {
             OperatorAction::Acknowledge => alert::Request::Acknowledge { key, author, length: None },
             OperatorAction::Unacknowledge { of } => alert::Request::Unacknowledge { key, author, of: Some(of) },
-            OperatorAction::Resolve => alert::Request::ResolveGroup { key, author, reason: "resolved there".into() },
+            OperatorAction::Resolve => alert::Request::ResolveGroup { key, author, reason: "resolved in the receiver".into() },
         };
-        // The receiver's task may have ended meanwhile.
+        // The task of the receiver may have ended in the meantime.
         let _ = answer.send(intake.request(request).await);
     }
 }
 
-/// Who has been told of the latest event of an incident, once all have, or after a short while: who acknowledges wants
-/// to know whether the others know.
+/// Lists the receivers notified of the latest event of an incident, once all of them are, or after a short time. A
+/// person who acknowledges an incident can see whether the others were informed.
 async fn receivers_told(store: &dyn Store, key: &str) -> String {
     let begun = tokio::time::Instant::now();
-    // Receivers show a key with the store that it is of.
+    // Keys at receivers include the identity of the store.
     let own = key.rsplit_once('@').map(|(own, _)| own);
     let is_own = own.is_some() && store.notifications(key).await.is_ok_and(|notifications| notifications.is_empty());
     let key = own.filter(|_| is_own).unwrap_or(key);
@@ -81,18 +85,18 @@ async fn receivers_told(store: &dyn Store, key: &str) -> String {
             states.iter().map(|state| state.notification.receiver.as_str()).collect::<Vec<_>>().join(", ")
         };
         if waiting.is_empty() {
-            return format!("; told: {}", names(&told));
+            return format!("; notified: {}", names(&told));
         }
         if begun.elapsed() >= TOLD_WITHIN {
-            return format!("; not told yet: {}", names(&waiting));
+            return format!("; not notified yet: {}", names(&waiting));
         }
         tokio::time::sleep(TOLD_POLL).await;
     }
 }
 
-/// How long an answer waits for the receivers to be told.
+/// Maximum time that a response waits for the notifications.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether they are.
+/// Interval at which the state of the notifications is checked.
 const TOLD_POLL: Duration = Duration::from_millis(20);
 
 fn of(asked: web::Asked) -> alert::Request {
@@ -100,7 +104,7 @@ fn of(asked: web::Asked) -> alert::Request {
         web::Asked::Mute { maintenance, matches, length, during, author, reason, confirmed } => {
             let from = Utc::now();
             let until = from + chrono::TimeDelta::from_std(length).unwrap_or_default();
-            // Short enough to be typed, and new.
+            // Short enough to be typed, and unique.
             let id = Uuid::now_v7().simple().to_string().split_off(20);
             let mute = alert::Mute { id, maintenance, matches, from, until, during, author, reason, confirmed };
             alert::Request::Mute(mute)
@@ -113,13 +117,13 @@ fn of(asked: web::Asked) -> alert::Request {
     }
 }
 
-/// Leaves a request in a store for the next start of its agent, whose folder is given. Gives what was left; an agent
-/// that runs is to be asked itself.
+/// Stores a command for the next start of the agent with the given folder. Returns a description of the command. A
+/// running agent has to receive commands directly.
 pub async fn leave(url: &str, folder: &Path, asked: web::Asked) -> Result<String, String> {
-    // Makes no store where there is none.
+    // Fails if the store does not exist, instead of creating one.
     Sqlite::open_to_read(url).await.map_err(|e| e.to_string())?.close().await;
     let lock = FolderLock::try_take(folder).map_err(|e| e.to_string())?;
-    let lock = lock.ok_or_else(|| format!("an agent runs on {url}; ask it, without --store"))?;
+    let lock = lock.ok_or_else(|| format!("an agent is running on {url}; leave out --store"))?;
     let store = Sqlite::open(url).await.map_err(|e| e.to_string())?;
     let left = write(&store, of(asked)).await;
     store.close().await;
@@ -136,24 +140,24 @@ async fn write(store: &Sqlite, request: alert::Request) -> Result<String, String
         | alert::Request::ResolveGroup { key, .. }
             if store.incident(key).await.map_err(told)?.is_none() =>
         {
-            return Err(format!("no incident has the key `{key}`"));
+            return Err(format!("no incident with the key `{key}`"));
         }
         alert::Request::Expire { id } => {
             let key = format!("{MUTES}{id}");
             if !store.memory().await.map_err(told)?.iter().any(|(known, _)| *known == key) {
-                return Err(format!("there is no silence or maintenance `{id}`"));
+                return Err(format!("no silence or maintenance with the id `{id}`"));
             }
         }
         _ => {}
     }
-    // In the order of their keys they were asked for.
+    // The order of the keys is the order of the commands.
     let key = format!("{REQUESTS}{}", Uuid::now_v7());
     let body = serde_json::to_value(&request).expect("plain data becomes JSON");
     store.commit(&Batch { memory: vec![(key, Some(body))], ..Batch::default() }).await.map_err(told)?;
     Ok(request.to_string())
 }
 
-/// What was left in a store, in order.
+/// Returns the deferred commands of a store, in order.
 pub async fn left(store: &impl Incidents) -> Result<Vec<alert::Request>, StoreError> {
     alert::requests(&store.memory().await?).map(|left| left.into_iter().map(|(_, request)| request).collect())
 }

@@ -1,5 +1,5 @@
-//! Whether the agent does its work: the scheduler and the committer turn, the store takes what is written. Readiness, the
-//! outbound heartbeat and a metric go by it.
+//! Watchdog: checks that the agent works, which means that the scheduler and the committer respond and the store
+//! accepts writes. Readiness, the outbound heartbeat and a metric depend on it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,33 +9,33 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::Intake;
+use crate::alert::CommitterHandle;
 use crate::names::metric;
 use crate::store::{STALLED_AFTER, WriteBuffer};
 use crate::web::Work;
 
-/// How often the parts are asked.
+/// Interval of the checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The parts that have to move, as the metric names them.
+/// Checked parts, as named in the metric.
 const PARTS: [&str; 3] = ["scheduler", "committer", "store"];
 
-/// Asks the parts whether they move.
+/// Task that checks the parts.
 pub(super) struct Watchdog {
-    intake: Intake,
+    intake: CommitterHandle,
     pulse: mpsc::Sender<oneshot::Sender<()>>,
     store: WriteBuffer,
-    /// Receivers that take nothing, and what is to be said of each.
+    /// Lists the receivers that are failing, each with a description.
     failing: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
     gauge: IntGaugeVec,
     work: watch::Sender<Work>,
 }
 
 impl Watchdog {
-    /// Registers the metric. `pulse` is where the dispatcher answers.
+    /// Registers the metric. `pulse` is the channel for liveness requests to the dispatcher.
     pub(super) fn new(
         registry: &Registry,
-        intake: Intake,
+        intake: CommitterHandle,
         pulse: mpsc::Sender<oneshot::Sender<()>>,
         store: WriteBuffer,
         failing: impl Fn() -> Vec<(String, String)> + Send + Sync + 'static,
@@ -49,12 +49,12 @@ impl Watchdog {
         Ok(Self { intake, pulse, store, failing: Box::new(failing), gauge, work: watch::Sender::default() })
     }
 
-    /// What it found last.
+    /// Returns a channel with the last result.
     pub(super) fn work(&self) -> watch::Receiver<Work> {
         self.work.subscribe()
     }
 
-    /// Asks over and over, until it is stopped.
+    /// Checks the parts periodically until stopped.
     pub(super) async fn run(&self, stop: CancellationToken) {
         let mut asked = Asked::default();
         let mut ticks = tokio::time::interval(INTERVAL);
@@ -67,7 +67,7 @@ impl Watchdog {
         }
     }
 
-    /// Tells the agent's own incident which receivers take nothing.
+    /// Reports failing receivers for the agent's own incident.
     fn report_receivers(&self, said: &mut BTreeMap<String, String>) {
         let failing: BTreeMap<String, String> = (self.failing)().into_iter().collect();
         let about = |name: &String| format!("receiver {name}");
@@ -89,12 +89,12 @@ impl Watchdog {
         });
         let away = self.store.health().borrow().away.clone();
         let store = self.store.stalled().map(|_| match away {
-            Some((since, why)) => format!("the store is away since {}: {why}", since.format("%FT%TZ")),
-            None => format!("the store has written nothing for {}s", STALLED_AFTER.as_secs()),
+            Some((since, why)) => format!("the store is unavailable since {}: {why}", since.format("%FT%TZ")),
+            None => format!("the store has not written for {}s", STALLED_AFTER.as_secs()),
         });
         let problems = [
-            scheduler.then(|| format!("the scheduler has not moved for {}s", STALLED_AFTER.as_secs())),
-            committer.then(|| format!("the committer has not moved for {}s", STALLED_AFTER.as_secs())),
+            scheduler.then(|| format!("the scheduler has not responded for {}s", STALLED_AFTER.as_secs())),
+            committer.then(|| format!("the committer has not responded for {}s", STALLED_AFTER.as_secs())),
             store,
         ];
         for (part, problem) in PARTS.iter().zip(&problems) {
@@ -104,9 +104,9 @@ impl Watchdog {
         self.work.send_modify(|work| {
             if work.problems != problems {
                 if problems.is_empty() {
-                    tracing::info!("the agent works again");
+                    tracing::info!("the agent is working again");
                 } else {
-                    tracing::error!(problems = problems.join("; "), "the agent does not do its work");
+                    tracing::error!(problems = problems.join("; "), "the agent is not working");
                 }
             }
             work.problems = problems;
@@ -115,10 +115,10 @@ impl Watchdog {
     }
 }
 
-/// The question that each part was asked last.
+/// Last requests to the parts.
 #[derive(Default)]
 struct Asked {
-    /// What was said of receivers.
+    /// Problems of receivers that were reported.
     failing: BTreeMap<String, String>,
     committer: Question,
     scheduler: Question,
@@ -131,13 +131,13 @@ struct Question {
 }
 
 impl Question {
-    /// Whether there has been no answer for too long. Asks again once there was one.
+    /// Returns whether a response has been missing for too long. Sends a new request after each response.
     fn stalled(&mut self, ask: impl FnOnce() -> Option<oneshot::Receiver<()>>) -> bool {
         if let Some(answer) = &mut self.answer {
             match answer.try_recv() {
                 Ok(()) => (self.answer, self.since) = (None, None),
                 Err(oneshot::error::TryRecvError::Empty) => {}
-                // The part is gone: that it does not answer goes on to count.
+                // The part has ended: the missing response continues to count.
                 Err(oneshot::error::TryRecvError::Closed) => self.answer = None,
             }
         }
@@ -166,7 +166,7 @@ mod tests {
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
         let figures = store::Metrics::new(&registry, dropped.clone()).unwrap();
         let memory = Arc::new(SqliteFile::new("sqlite::memory:", true));
-        // Neither the writer nor the committer is run, and nobody answers for the scheduler.
+        // Neither the writer nor the committer is running, and nothing responds for the scheduler.
         let (store, _writer) = WriteBuffer::open(memory, figures).await.unwrap();
         let metrics = alert::Metrics::new(&registry, dropped).unwrap();
         let (_committer, intake) = Committer::new(store.clone(), "here", metrics, || {}).await.unwrap();
@@ -192,7 +192,7 @@ mod tests {
         beating.recv().await.unwrap().send(()).unwrap();
         watchdog.look(&mut asked);
         assert_eq!(gauges(), [0, 1, 1], "the scheduler moves again");
-        // A watchdog that stands still is a problem as well.
+        // A watchdog that does not run is a problem as well.
         beating.recv().await.unwrap().send(()).unwrap();
         tokio::time::advance(STALLED_AFTER).await;
         assert!(work.borrow().problem().unwrap().contains("watchdog"));

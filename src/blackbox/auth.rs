@@ -103,7 +103,7 @@ fn form(oauth2: &Oauth2) -> String {
 
 async fn ask(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<Granted, String> {
     let form = form(oauth2);
-    let unreadable = |Stopped| "the client's secret cannot be read".to_owned();
+    let unreadable = |Stopped| "cannot read the client secret".to_owned();
     let secret = oauth2.client_secret.as_ref().map(|hidden| probe.reveal(hidden)).transpose().map_err(unreadable)?;
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     // Section 2.3.1: both parts are form-encoded.
@@ -140,7 +140,7 @@ async fn ask(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<Granted, String> 
     let mut text = Vec::new();
     answer.read(&mut text, LARGEST_ANSWER).await.map_err(|failure| failure.message)?;
     if !status.is_success() {
-        return Err(format!("{host} answered {}", status.as_u16()));
+        return Err(format!("{host} returned status {}", status.as_u16()));
     }
-    serde_json::from_slice(&text).map_err(|error| format!("{host} gave no token: {error}"))
+    serde_json::from_slice(&text).map_err(|error| format!("{host} returned no token: {error}"))
 }

@@ -130,7 +130,7 @@ mod tests {
                 (pushed, _) => panic!("{pushed:?}, expected {expected:?}"),
             }
         };
-        // What brotli makes of an uncompressed block that says "hello".
+        // Brotli encoding of an uncompressed block with the text "hello".
         let brotli = [0x0b, 0x02, 0x80, b'h', b'e', b'l', b'l', b'o', 0x03];
         check(None, b"hello", 0, Ok("hello"));
         check(Some(Compression::Identity), b"hello", 5, Ok("hello"));

@@ -72,7 +72,7 @@ impl Reading<'_> {
                 self.refuse_keys(&fields, &["credentials_ref"]);
                 let kind = self.text(fields.get("type"), "`type`").unwrap_or_else(|| "Bearer".into());
                 if kind.trim().eq_ignore_ascii_case("basic") {
-                    self.r.fail_with(entry.key_span, "`authorization` cannot be of type basic", "write `basic_auth`");
+                    self.r.fail_with(entry.key_span, "`authorization` cannot have the type basic", "write `basic_auth`");
                 }
                 let credentials = self.hidden(&fields, "credentials", "credentials_file");
                 Some(Authorization::Token { kind, credentials })
@@ -151,7 +151,7 @@ impl Reading<'_> {
         for entry in self.entries(node, "`http_headers`") {
             if RESERVED_HEADERS.contains(&entry.key.to_ascii_lowercase().as_str()) {
                 let message = format!("`http_headers` cannot set `{}`", entry.key);
-                self.r.fail_with(entry.key_span, message, "use the key that is there for it, or `headers`");
+                self.r.fail_with(entry.key_span, message, "use its own key, or `headers`");
                 continue;
             }
             let Some(fields) = self.map(&entry.value, "a header", &[HEADER_VALUES]) else { continue };

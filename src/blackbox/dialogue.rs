@@ -16,7 +16,7 @@ use super::regexp::Regexp;
 use super::tls::Seen;
 use crate::wire::{Route, server_name};
 
-/// Maximum length of a line, in bytes, the same as in blackbox_exporter.
+/// Maximum length of a line, in bytes, the same as in `blackbox_exporter`.
 const LONGEST_LINE: usize = 64 << 10;
 
 /// A connection, encrypted or not.

@@ -38,7 +38,7 @@ async fn ask(probe: &mut Probe<'_>, dns: &Dns) -> Verdict {
     let question = ascii(&dns.query_name)
         .and_then(|name| records::question(id, &name, dns.query_type, dns.query_class, dns.recursion));
     let Some(question) = question else {
-        return Err(probe.stop("Error while sending a DNS query", &[("err", &"`query_name` is no name")]));
+        return Err(probe.stop("Error while sending a DNS query", &[("err", &"`query_name` is not a domain name")]));
     };
     probe.log.info("Making DNS query", &[("target", &server), ("query", &dns.query_name), ("type", &dns.query_type)]);
     let message = if dns.tcp {
@@ -144,7 +144,7 @@ async fn over_udp(
             }
             // A late response, or one to another query.
             Some(_) => {}
-            None => return Err("the answer is no message of DNS".into()),
+            None => return Err("the response is not a DNS message".into()),
         }
     }
 }
@@ -192,9 +192,9 @@ async fn exchange(
     };
     let answer = talk.await.map_err(|error| error.to_string())?;
     probe.samples.add_phase(metric::DNS_DURATION, metric::REQUEST, began.elapsed().as_secs_f64());
-    let message = Message::parse(&answer).ok_or("the answer is no message of DNS")?;
+    let message = Message::parse(&answer).ok_or("the response is not a DNS message")?;
     if message.id != id || !message.response {
-        return Err("the answer is to another question".into());
+        return Err("the response does not match the query".into());
     }
     Ok(message)
 }

@@ -107,7 +107,7 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
     let uri = format!("{scheme}://{shown}:{}/grpc.health.v1.Health/Check", address.port());
     let mut request = Request::new(Full::new(message(&grpc.service)));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = uri.parse().map_err(|_| failed(probe, "the target is no host"))?;
+    *request.uri_mut() = uri.parse().map_err(|_| failed(probe, "the target is not a host"))?;
     for (name, value) in [
         (CONTENT_TYPE, "application/grpc"),
         (TE, "trailers"),
@@ -120,7 +120,7 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
     let http = answer.head.status;
     let mut body = Vec::new();
     if let Err(failure) = answer.read(&mut body, LARGEST).await {
-        probe.log.error("can't read the answer", &[("err", &failure.message)]);
+        probe.log.error("can't read the response", &[("err", &failure.message)]);
         return Err(INTERNAL);
     }
     // A response without a body carries its status in the headers.
@@ -130,7 +130,7 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
         let said = HeaderName::from_static("grpc-message");
         let trailers = answer.trailers.as_ref().unwrap_or(&answer.head.headers);
         let said = trailers.get(said).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        probe.log.error("The server refused", &[("code", &status), ("message", &said.unwrap_or_default())]);
+        probe.log.error("The server rejected the request", &[("code", &status), ("message", &said.unwrap_or_default())]);
         return Err(status);
     }
     let state = state(&body).ok_or(INTERNAL)?;

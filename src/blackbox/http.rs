@@ -19,7 +19,7 @@ use super::probe::{Probe, Stopped, Verdict};
 use super::tls::Seen;
 use crate::wire::{Connection, Family, Offer, Protocol, Route, Stream, secure, server_name, tunnel};
 
-/// Maximum number of redirects that are followed, the same as in blackbox_exporter.
+/// Maximum number of redirects that are followed, the same as in `blackbox_exporter`.
 const MOST_REDIRECTS: u32 = 10;
 /// Default `User-Agent` header.
 const USER_AGENT: &str = concat!("wachta/", env!("CARGO_PKG_VERSION"), " (Blackbox Exporter)");
@@ -255,7 +255,7 @@ fn next(probe: &mut Probe<'_>, hop: Hop, status: StatusCode, location: &str) -> 
     let url = hop.url.join(location);
     let mut url = url.map_err(|error| probe.stop("Error for HTTP request", &[("err", &error)]))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(probe.stop("Error for HTTP request", &[("err", &"the redirect leads to no URL of HTTP")]));
+        return Err(probe.stop("Error for HTTP request", &[("err", &"the redirect is not to an HTTP URL")]));
     }
     if url.fragment().is_none() {
         url.set_fragment(hop.url.fragment());
@@ -377,7 +377,7 @@ fn insert(probe: &mut Probe<'_>, headers: &mut HeaderMap, name: &str, value: &st
             headers.insert(name, value);
             Ok(())
         }
-        _ => Err(probe.stop("Error creating request: a header is none", &[("header", &name)])),
+        _ => Err(probe.stop("Error creating request: invalid header", &[("header", &name)])),
     }
 }
 

@@ -16,8 +16,8 @@ use super::module::Icmp;
 use super::permit::Target;
 use super::probe::{Probe, Verdict};
 
-/// Payload that is sent without `payload_size`, of the same length as in blackbox_exporter.
-const PAYLOAD: &[u8; 28] = b"wachta asks whether you live";
+/// Payload that is sent without `payload_size`, of the same length as in `blackbox_exporter`.
+const PAYLOAD: &[u8; 28] = b"wachta ICMP echo request 001";
 /// Sizes of the IPv4 header without options and of the echo header, in bytes.
 const IP_HEADER: usize = 20;
 const ECHO_HEADER: usize = 8;

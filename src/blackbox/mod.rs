@@ -132,8 +132,8 @@ impl Prober {
         let began = Instant::now();
         // Waiting for a slot counts toward the timeout, because the client gives up after that.
         let Ok(_place) = tokio::time::timeout(timeout, self.limits.place()).await else {
-            let why = "no descriptors were free: as many runs and probes go on as there are descriptors for";
-            let Stopped = probe.stop("The probe could not be made", &[("err", &why)]);
+            let why = "no free file descriptor: too many runs and probes at once";
+            let Stopped = probe.stop("The probe could not be run", &[("err", &why)]);
             return probe.report(false, began.elapsed(), timeout);
         };
         let (timeout_of_all, timeout) = (timeout, timeout.saturating_sub(began.elapsed()));

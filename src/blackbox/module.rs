@@ -90,7 +90,7 @@ pub enum Settings {
     Grpc(Box<Grpc>),
     /// A WebSocket connection.
     Websocket(Box<Websocket>),
-    /// `prober:` has another value, so every probe returns an error, as in blackbox_exporter.
+    /// `prober:` has another value, so every probe returns an error, as in `blackbox_exporter`.
     Unknown,
 }
 
@@ -153,7 +153,7 @@ pub struct Http {
 pub enum Compression {
     /// `gzip`
     Gzip,
-    /// `deflate`, without a zlib header, as in blackbox_exporter.
+    /// `deflate`, without a zlib header, as in `blackbox_exporter`.
     Deflate,
     /// `br`
     Brotli,
@@ -399,7 +399,7 @@ impl Default for Dns {
 pub struct RecordRules {
     /// Regular expressions of which none may match a record.
     pub matches: Vec<Regexp>,
-    /// Regular expressions that all records must match, despite the name of the key (as in blackbox_exporter).
+    /// Regular expressions that all records must match, despite the name of the key (as in `blackbox_exporter`).
     pub all_match: Vec<Regexp>,
     /// Regular expressions that each record must match.
     pub not_matches: Vec<Regexp>,
@@ -414,7 +414,7 @@ pub struct Icmp {
     pub addresses: Addresses,
     /// Local address of the echo request.
     pub source: Option<IpAddr>,
-    /// Payload size in bytes. 0 means the size that blackbox_exporter uses.
+    /// Payload size in bytes. 0 means the size that `blackbox_exporter` uses.
     pub payload_size: u16,
     /// Whether fragmentation of the packet is forbidden.
     pub dont_fragment: bool,

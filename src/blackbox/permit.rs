@@ -228,7 +228,7 @@ mod tests {
         check("10.0.0.0/8", &[("tcp", "10.1.2.3", 1)], &[("tcp", "11.1.2.3", 1), ("tcp", "name", 1)]);
         check("[fd00::]/8", &[("tcp", "fd12::1", 1)], &[("tcp", "fe80::1", 1)]);
         check("tcp://[::1]:80", &[("tcp", "::1", 80)], &[("tcp", "::1", 81), ("tcp", "::2", 80)]);
-        // What is inside is named outright, or not reached.
+        // Internal addresses are only reachable if they are listed explicitly.
         check(
             "*",
             &[("tcp", "10.0.0.1", 1), ("http", "name", 80)],

@@ -46,7 +46,7 @@ impl Probe<'_> {
         if self.permit.allows(target) {
             return Ok(());
         }
-        Err(self.stop("The target is not one that `probe.targets` names", &[("host", &target.host)]))
+        Err(self.stop("The target is not allowed by `probe.targets`", &[("host", &target.host)]))
     }
 
     /// Fails if a Unix socket is listed in neither `probe.targets` nor `allow.network`.
@@ -56,7 +56,7 @@ impl Probe<'_> {
         }
         match self.dialer.reach().check_path(Path::new(path)) {
             Ok(()) => Ok(()),
-            Err(_) => Err(self.stop("The socket is not one that `probe.targets` names", &[("path", &path)])),
+            Err(_) => Err(self.stop("The socket is not allowed by `probe.targets`", &[("path", &path)])),
         }
     }
 
@@ -99,13 +99,13 @@ impl Probe<'_> {
     pub(super) fn check_address(&mut self, target: &Target<'_>, address: IpAddr) -> Result<(), Stopped> {
         if let Err(failure) = self.dialer.reach().check(target.host, SocketAddr::new(address, target.port.unwrap_or(0)))
         {
-            return Err(self.stop("The target is closed to probes", &[("err", &failure.message)]));
+            return Err(self.stop("The target is not allowed for probes", &[("err", &failure.message)]));
         }
         if self.permit.allows_address(target, address) {
             return Ok(());
         }
         let values: [(&'static str, &dyn std::fmt::Display); 2] = [("host", &target.host), ("ip", &address)];
-        Err(self.stop("The name leads to an address that `probe.targets` does not name", &values))
+        Err(self.stop("The name resolves to an address that `probe.targets` does not allow", &values))
     }
 
     /// Returns the TLS configuration.
@@ -137,7 +137,7 @@ impl Probe<'_> {
     }
 }
 
-/// Computes the hash that blackbox_exporter uses: FNV-1a with 32 bits over the bytes of an address.
+/// Computes the hash that `blackbox_exporter` uses: FNV-1a with 32 bits over the bytes of an address.
 fn hash(address: IpAddr) -> u32 {
     let over = |bytes: &[u8]| {
         bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn addresses_hash_as_in_the_original() {
-        // As blackbox_exporter 0.23 answers for 127.0.0.1.
+        // The value that blackbox_exporter 0.23 returns for 127.0.0.1.
         assert_eq!(hash("127.0.0.1".parse().unwrap()), 3_668_918_509);
         assert_ne!(hash("::1".parse().unwrap()), hash("::2".parse().unwrap()));
     }

@@ -191,8 +191,8 @@ fn http(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Http {
     if let (Some((_, value)), Some(compression), Some(entry)) = (accepted, compression, fields.entry("compression"))
         && !accepts(value, compression.as_str())
     {
-        let message = format!("`Accept-Encoding: {value}` asks for no {}", compression.as_str());
-        reading.r.fail_with(entry.value.span, message, "let the header and `compression` name the same");
+        let message = format!("`Accept-Encoding: {value}` does not accept {}", compression.as_str());
+        reading.r.fail_with(entry.value.span, message, "use the same value in the header and in `compression`");
     }
     Http {
         valid_status_codes,
@@ -296,7 +296,7 @@ fn dialogue(reading: &mut Reading<'_>, node: Option<&Node>) -> Vec<Turn> {
                 let message = format!("`{}` is not a label", crate::scenario::reader::cut(&name));
                 reading.r.fail_with(item.span, message, "letters, digits and `_`, not a digit first");
             } else if labels.iter().any(|(known, _)| *known == name) {
-                reading.r.fail(item.span, format!("the label `{name}` stands here twice"));
+                reading.r.fail(item.span, format!("duplicate label `{name}`"));
             } else {
                 labels.push((name, value));
             }
@@ -320,7 +320,7 @@ fn dialogue(reading: &mut Reading<'_>, node: Option<&Node>) -> Vec<Turn> {
 fn dns(reading: &mut Reading<'_>, node: Option<&Node>, fields: &Fields<'_>) -> Dns {
     let query_name = reading.text(fields.get("query_name"), "`query_name`").unwrap_or_default();
     if let Some(node) = node.filter(|node| query_name.is_empty() && !node.is_null()) {
-        reading.r.fail_with(node.span, "`dns` needs `query_name:`", "name what is asked for");
+        reading.r.fail_with(node.span, "`dns` needs `query_name:`", "set the name to query");
     }
     let mut coded = |key: &str, what: &str, default: u16, code: fn(&str) -> Option<u16>| {
         let node = fields.get(key);

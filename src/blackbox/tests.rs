@@ -1,4 +1,4 @@
-//! Files of modules: what loads, what does not, what is told of it, and what is never shown.
+//! Module files: what is loaded, what is rejected with which message, and what is never shown.
 
 use std::path::Path;
 
@@ -127,10 +127,10 @@ fn no_secret_is_shown() {
     let shown = modules.effective();
     assert!(!shown.contains("s3cret"), "{shown}");
     insta::assert_snapshot!(shown);
-    // What was shown can be read again, but for what is missing in it.
+    // The rendered configuration can be loaded again, except that secrets are missing.
     let (again, problems) = load(&shown);
     assert!(again.is_some(), "{problems:#?}");
-    // Nor does a log tell what was learnt.
+    // Secrets are masked in logs as well.
     for (name, secret) in [("a", "s3cret-header"), ("a", "s3cret-hidden"), ("d", "s3cret-p"), ("e", "AUTH s3cret-send")]
     {
         assert_eq!(modules.get(name).unwrap().masker.mask(&format!("it said {secret}")), "it said ***", "{name}");
@@ -154,8 +154,8 @@ modules:
     insta::assert_snapshot!(modules.unwrap().effective());
 }
 
-/// The examples that the original publishes are not ours to copy; where they are at hand (`BLACKBOX_EXAMPLES` names the
-/// folder), they must load unchanged.
+/// The published examples of `blackbox_exporter` cannot be included here. If they are available (`BLACKBOX_EXAMPLES`
+/// names the folder), they must load unchanged.
 #[test]
 fn published_examples_load() {
     let Some(folder) = std::env::var_os("BLACKBOX_EXAMPLES") else { return };

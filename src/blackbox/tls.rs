@@ -18,7 +18,7 @@ use super::samples::Samples;
 use crate::wire::Secured;
 use crate::wire::tls::{Settings, Trusted};
 
-/// Go's zero time as Unix time, which blackbox_exporter exports for an unverified chain.
+/// Go's zero time as Unix time, which `blackbox_exporter` exports for an unverified chain.
 const NO_TIME: f64 = -62_135_596_800.0;
 
 /// Authorities: expiry by encoded subject name.

@@ -26,7 +26,7 @@ pub(super) struct Reading<'r> {
 }
 
 impl Reading<'_> {
-    /// Reads the keys of a map. Null is a map without keys, as in blackbox_exporter.
+    /// Reads the keys of a map. Null is a map without keys, as in `blackbox_exporter`.
     pub(super) fn map<'a>(&mut self, node: &'a Node, what: &str, tables: &[&[Key]]) -> Option<Fields<'a>> {
         if node.is_null() {
             return Some(Fields::of(Vec::new(), node.span));
@@ -49,7 +49,7 @@ impl Reading<'_> {
 
     /// Reports an unsupported setting and disables the module.
     pub(super) fn refuse(&mut self, span: Span, what: &str) {
-        let message = format!("{what} is not supported: no probe can use this module");
+        let message = format!("{what} is not supported: this module cannot be used");
         let found = Diagnostic::warning(&self.r.source, span, message);
         self.r.report(found);
         self.refused.get_or_insert_with(|| format!("{what} is not supported"));
@@ -91,7 +91,7 @@ impl Reading<'_> {
         (!bytes.is_empty()).then_some(bytes)
     }
 
-    /// Reads text. Empty text gives `None`, as in blackbox_exporter.
+    /// Reads text. Empty text gives `None`, as in `blackbox_exporter`.
     pub(super) fn text(&mut self, node: Option<&Node>, what: &str) -> Option<String> {
         let node = node?;
         let NodeKind::Scalar(scalar) = &node.kind else {
@@ -258,7 +258,7 @@ fn go_duration(text: &str) -> Option<Duration> {
     (seconds <= 86_400.0).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// Parses a size as in blackbox_exporter, where `10MB` and `10MiB` are the same.
+/// Parses a size as in `blackbox_exporter`, where `10MB` and `10MiB` are the same.
 fn binary_size(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);

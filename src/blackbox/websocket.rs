@@ -114,7 +114,7 @@ async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Res
             (Ok(name), Ok(value)) => {
                 request.headers_mut().append(name, value);
             }
-            _ => return Err(probe.stop("Error dialing websocket: a header is none", &[("header", &name)])),
+            _ => return Err(probe.stop("Error dialing websocket: invalid header", &[("header", &name)])),
         }
     }
     let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));

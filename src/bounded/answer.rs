@@ -24,7 +24,7 @@ pub enum End {
     Broken(reqwest::Error),
 }
 
-/// Reads at most `max_bytes` of the body of a response.
+/// Reads the body of a response, at most `max_bytes` of it.
 pub async fn body(answer: &mut reqwest::Response, max_bytes: usize) -> Body {
     let mut bytes = Vec::new();
     let end = loop {
@@ -45,7 +45,7 @@ pub async fn body(answer: &mut reqwest::Response, max_bytes: usize) -> Body {
 /// certificate, the text contains the reason of its rejection.
 pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(rustls::Error::InvalidCertificate(problem)) = rustls_error(error) {
-        return format!("the certificate is not accepted: {}", certificate_problem(problem));
+        return format!("the certificate is not trusted: {}", certificate_problem(problem));
     }
     let mut last = error.to_string();
     let mut next = error.source();
@@ -66,7 +66,7 @@ pub fn certificate_problem(problem: &rustls::CertificateError) -> String {
         E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name".into(),
         E::Revoked => "it was revoked".into(),
         E::BadSignature => {
-            "it is not signed by the authority that is trusted: one of the same name has another key".into()
+            "it is not signed by the trusted CA: the trusted CA of the same name has another key".into()
         }
         E::BadEncoding => "it cannot be read".into(),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => "it is not for a server".into(),

@@ -15,9 +15,9 @@ const FROM: &[Key] = &[
     Key {
         name: "file",
         shape: Some(Shape::Text),
-        doc: "a file, relative to this one; a line end at its end is not part of it",
+        doc: "file, relative to this one; a trailing line end is ignored",
     },
-    Key { name: "env", shape: Some(Shape::Text), doc: "a variable of the agent's environment" },
+    Key { name: "env", shape: Some(Shape::Text), doc: "environment variable of the agent" },
 ];
 
 /// Maximum size of a file with a credential, in bytes.
@@ -100,7 +100,7 @@ impl Credential {
     /// Describes the source of the credential.
     pub fn place(&self) -> String {
         match self {
-            Self::Text(_) => "the text in the agent's file".to_owned(),
+            Self::Text(_) => "the text in the agent configuration".to_owned(),
             Self::Env(name) => format!("the variable `{name}`"),
             Self::File(file) => format!("the file `{}`", file.path().display()),
         }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(file.read().await, Ok("hidden token".into()));
         let problem = file.url().await.unwrap_err();
         assert!(problem.contains("holds no URL") && !problem.contains("hidden"), "{problem}");
-        // A renewed one counts at once.
+        // A renewed credential takes effect at once.
         std::fs::write(&path, "https://hooks.example.com/T/B/x\n").unwrap();
         assert_eq!(file.url().await.unwrap().path(), "/T/B/x");
         std::fs::write(&path, "\n").unwrap();
@@ -145,7 +145,7 @@ mod tests {
         let text = Credential::text("ftp://hidden");
         assert_eq!(
             format!("{text:?} {:?}", text.url().await),
-            "Text(***) Err(\"the text in the agent's file holds no URL that begins with http:// or https://\")"
+            "Text(***) Err(\"the text in the agent configuration holds no URL that begins with http:// or https://\")"
         );
     }
 }

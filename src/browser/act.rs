@@ -13,7 +13,7 @@ use super::locate::{Answer, Query};
 use super::page::{PROMPT, Page};
 use super::pointer::{is_own, left_click};
 use super::verdict::{self, Trouble};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Matcher, SelectOption, Target, Template, Travel};
@@ -75,7 +75,7 @@ impl Page {
     /// Opens a URL and checks the result of the navigation.
     pub(super) async fn goto(
         &mut self,
-        url: &At<Template>,
+        url: &Spanned<Template>,
         wanted_status: Option<&Matcher>,
         values: &Values,
         deadline: Instant,
@@ -114,11 +114,11 @@ impl Page {
             && status > 0
         {
             if !wanted_status.holds(&Seen::One(status.into())) {
-                return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
+                return Err(Failure::new(Reason::Status, format!("{wanted} returned status {status}"))
                     .compared(wanted_status.show(), status.to_string()));
             }
         } else if status >= 400 {
-            return Err(Failure::new(Reason::Status, format!("{wanted} answered {status}"))
+            return Err(Failure::new(Reason::Status, format!("{wanted} returned status {status}"))
                 .compared("a status below 400", status.to_string()));
         }
         // Chromium displays an empty response with such a status as an error of its own.
@@ -133,7 +133,7 @@ impl Page {
         {
             return Err(Failure::new(
                 Reason::Protocol,
-                format!("{wanted} answered with no page: a download, or nothing"),
+                format!("{wanted} returned no page: a download, or an empty response"),
             ));
         }
         Ok(())
@@ -167,7 +167,7 @@ impl Page {
         match asked {
             Ok(_) | Err(Trouble::Again(_)) => {}
             Err(Trouble::Other(_)) if travel != Travel::Reload => {
-                return Err(Failure::new(Reason::NotFound, format!("there is no page to go {word} to")));
+                return Err(Failure::new(Reason::NotFound, format!("no page in the history to go {word} to")));
             }
             Err(trouble) => return Err(trouble.failure()),
         }
@@ -198,7 +198,7 @@ impl Page {
         }
         let status = arrived["status"].as_u64().unwrap_or(0);
         if status >= 400 {
-            return Err(Failure::new(Reason::Status, format!("{url} answered {status}"))
+            return Err(Failure::new(Reason::Status, format!("{url} returned status {status}"))
                 .compared("a status below 400", status.to_string()));
         }
         Ok(())
@@ -241,7 +241,7 @@ impl Page {
             }
             if !pauses.wait(deadline).await {
                 let (count, last) = &self.dialogs;
-                return Err(Trouble::Again(format!("it has opened {count} dialogs, the last one: {last}")));
+                return Err(Trouble::Again(format!("it opened {count} dialogs, the last one: {last}")));
             }
         }
     }
@@ -295,7 +295,7 @@ impl Page {
                 picked += 1;
             }
             if picked > MOST_PICKED {
-                let message = format!("{} does not take the choice", query.shown);
+                let message = format!("{} does not accept the choice", query.shown);
                 return Err(query.placed(Failure::new(Reason::Timeout, message)));
             }
         }
@@ -304,7 +304,7 @@ impl Page {
     /// Presses a key or chord, in an element if one is given.
     pub(super) async fn press(
         &mut self,
-        keys: &At<Vec<String>>,
+        keys: &Spanned<Vec<String>>,
         into: Option<&Target>,
         values: &Values,
         deadline: Instant,
@@ -352,7 +352,7 @@ impl Page {
     }
 
     /// Waits until the element is ready and acts on it. Errors caused by a change of the page are retried. Returns the
-    /// last answer of the locator script.
+    /// last result of the query.
     pub(super) async fn once(&mut self, query: &Query, deadline: Instant, then: Then<'_>) -> Result<Answer, Failure> {
         let since = Instant::now();
         let mut pauses = Pauses::new();
@@ -396,7 +396,7 @@ impl Page {
             self.clear_the_way(deadline).await;
             self.look_anew();
             if !pauses.wait(deadline).await {
-                let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
+                let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "no time left to check"));
                 let failure = self.look_into_frames(query, failure).await;
                 return Err(query.placed(failure.waited(since.elapsed())));
             }

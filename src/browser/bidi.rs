@@ -44,7 +44,7 @@ impl std::fmt::Display for BidiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Closed => f.write_str("the connection to the browser is closed"),
-            Self::Timeout => f.write_str("the browser does not answer"),
+            Self::Timeout => f.write_str("the browser does not respond"),
             Self::Refused(code, message) => write!(f, "{code}: {message}"),
         }
     }

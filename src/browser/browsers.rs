@@ -105,7 +105,7 @@ fn of_endpoint(config: &Config) -> rustls::ClientConfig {
     let trusted = Trusted::system();
     let settings = Settings { further: config.roots.clone(), ..Settings::default() };
     let built = trusted.build(settings).unwrap_or_else(|why| {
-        tracing::error!(why, "the roots of the WebDriver endpoint cannot be used; the system's are");
+        tracing::error!(why, "cannot use the CA certificates of the WebDriver endpoint; using those of the system");
         trusted.client_config()
     });
     let mut tls = rustls::ClientConfig::clone(&built);
@@ -173,8 +173,8 @@ impl Browsers {
         browsers
     }
 
-    /// Returns whether local browsers have a sandbox. Chromium has none when run as root. External endpoints count as
-    /// sandboxed, because their state is unknown.
+    /// Returns whether local browsers have a sandbox, which Chromium does not have when run as root. External endpoints
+    /// count as sandboxed, because their state is unknown.
     pub fn has_sandbox(&self) -> bool {
         self.0.config.webdriver.is_some() || !nix::unistd::geteuid().is_root()
     }
@@ -248,7 +248,7 @@ impl Browsers {
         let waiting = inner.metrics.wait("session");
         let said = async {
             tokio::time::sleep(WORTH_SAYING).await;
-            tracing::info!(max_sessions = inner.config.max_sessions, "a run waits: all browser sessions are in use");
+            tracing::info!(max_sessions = inner.config.max_sessions, "run waiting: all browser sessions are in use");
             std::future::pending::<()>().await;
         };
         let left = deadline.saturating_duration_since(since);
@@ -317,7 +317,7 @@ impl Browsers {
         tracing::info!(
             needed,
             free = processes::free_memory(),
-            "a run waits: there is not enough memory for a browser"
+            "run waiting: not enough memory for a browser"
         );
         loop {
             // Unused browsers are ended first.
@@ -361,7 +361,7 @@ impl Browsers {
         for _ in 1..STARTS {
             match self.try_start(setup, permit, until, deadline).await {
                 Err(NotStarted { again: Some(place), failure }) => {
-                    tracing::info!(failure.message, "another driver is started");
+                    tracing::info!(failure.message, "starting another driver");
                     permit = place;
                 }
                 started => return started.map_err(|not| not.failure),
@@ -410,7 +410,7 @@ impl Browsers {
         let since = Instant::now();
         let number = inner.numbers.fetch_add(1, Ordering::Relaxed);
         let (path, short) = folder.session(number).map_err(|error| {
-            Failure::new(Reason::Configuration, format!("no folder for a browser session: {error}"))
+            Failure::new(Reason::Configuration, format!("cannot create a folder for a browser session: {error}"))
         })?;
         let mark = format!("{}/{number}", folder.lease);
         let kind = engine::kind(setup.engine);
@@ -530,12 +530,12 @@ impl Browsers {
                     // Otherwise Firefox would ask for a user and password in a window of its own and wait forever.
                     let params = serde_json::json!({"phases": ["authRequired"]});
                     if let Err(error) = bidi.call("network.addIntercept", params, BRISK).await {
-                        tracing::debug!(%error, "users and passwords are not asked for here");
+                        tracing::debug!(%error, "cannot intercept authentication prompts");
                     }
                     // If the browser does not support it, the scripts are added to each document when it is first
                     // queried.
                     if let Err(error) = world::prepare(&bidi).await {
-                        tracing::debug!(%error, "documents do not begin with our scripts");
+                        tracing::debug!(%error, "cannot add scripts to new documents");
                     }
                     Some(bidi)
                 }
@@ -617,7 +617,7 @@ impl Browsers {
         }
         let large = || session.group.is_some_and(|group| processes::Memory::of(group).bytes() > config.max_memory / 2);
         if session.runs >= config.max_runs || session.born.elapsed() >= config.max_age || large() {
-            tracing::debug!(runs = session.runs, age = ?session.born.elapsed(), "a browser session is replaced");
+            tracing::debug!(runs = session.runs, age = ?session.born.elapsed(), "replacing a browser session");
             let (setup, permit) = (session.setup(), session.lease.take_place());
             session.lease.end(End::Done).await;
             // The next run should find a warm session too. Runs that are already waiting start their own.
@@ -631,7 +631,7 @@ impl Browsers {
         match self.make_ready(&mut session, Some(&context)).await {
             Ok(()) => self.keep(session),
             Err(error) => {
-                tracing::debug!(%error, "a browser session is not used again");
+                tracing::debug!(%error, "discarding a browser session");
                 session.lease.end(End::Because(Cause::Crashed)).await;
             }
         }
@@ -650,7 +650,7 @@ impl Browsers {
                 }
             }
             Ok(session) => session.lease.end(End::Done).await,
-            Err(failure) => tracing::info!(failure.message, "no browser could be started ahead"),
+            Err(failure) => tracing::info!(failure.message, "cannot start a browser in advance"),
         }
     }
 

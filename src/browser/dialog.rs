@@ -27,7 +27,7 @@ impl Page {
         self.dialogs.1 = cut(&prompt.message, 100);
         let how = if prompt.kind == "beforeunload" { "confirmed" } else { "dismissed" };
         let said = if prompt.message.is_empty() { String::new() } else { format!(" `{}`", self.dialogs.1) };
-        self.remark(format!("a dialog that no step asked for was {how}: {}{said}", prompt.kind));
+        self.remark(format!("an unexpected dialog was {how}: {}{said}", prompt.kind));
         let Some(bidi) = self.bidi() else { return };
         let params = json!({"context": prompt.context, "accept": prompt.kind == "beforeunload"});
         // The dialog may already be closed. If the browser does not close it, the command that waits for it fails.
@@ -65,7 +65,7 @@ impl Page {
         self.answer_dialog(accept, text.as_deref()).await.map_err(Trouble::failure)?;
         match filled {
             Some(filled) if !filled.holds(&Seen::text(&message)) => {
-                Err(Failure::new(Reason::Assertion, "the dialog does not say what was expected")
+                Err(Failure::new(Reason::Assertion, "the message of the dialog does not match")
                     .compared(filled.show(), Seen::text(&message).show()))
             }
             _ => Ok(()),

@@ -97,7 +97,7 @@ impl Driver {
         let group = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
-            .ok_or_else(|| Failure::new(Reason::Driver, format!("{} ended at once", kind.program)))?;
+            .ok_or_else(|| Failure::new(Reason::Driver, format!("{} exited immediately", kind.program)))?;
         let (say, port) = watch::channel(None);
         let output = Output::default();
         // Both readers end when the last process that holds the pipe is gone, and the group is always killed.

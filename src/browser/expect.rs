@@ -185,7 +185,7 @@ impl Page {
             self.clear_the_way(deadline).await;
             self.look_anew();
             if !pauses.wait(deadline).await {
-                let mut failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "there was no time to look"));
+                let mut failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "no time left to check"));
                 if let [query] = queries {
                     failure = self.look_into_frames(query, failure).await;
                 }
@@ -312,7 +312,7 @@ fn held(filled: &Filled, seen: &Seen, what: &str) -> Result<(), Failure> {
     if filled.holds(seen) {
         return Ok(());
     }
-    Err(Failure::new(Reason::Assertion, format!("{what} is not what was expected"))
+    Err(Failure::new(Reason::Assertion, format!("{what} does not match"))
         .compared(filled.show(), seen.show()))
 }
 
@@ -341,7 +341,7 @@ fn source(save: &PageSave, query: &Query, answer: &Answer) -> Result<Seen, Failu
 /// one.
 fn part(seen: &Seen, matcher: Option<&Filled>, name: &str) -> Result<String, Failure> {
     let missing = || {
-        Failure::new(Reason::Assertion, format!("there is nothing to save as `{name}`"))
+        Failure::new(Reason::Assertion, format!("nothing to save as `{name}`"))
             .compared("a value", seen.show())
     };
     let text = match seen {

@@ -20,7 +20,7 @@ use super::page::Page;
 use super::picture::Typed;
 use super::pointer::{is_own, left_click};
 use super::verdict::Trouble;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Matcher, Target, Template};
@@ -64,7 +64,7 @@ impl Page {
     pub(super) async fn fill(
         &mut self,
         target: &Target,
-        with: &At<Template>,
+        with: &Spanned<Template>,
         append: bool,
         becomes: Option<&Matcher>,
         values: &Values,
@@ -144,12 +144,12 @@ impl Page {
     async fn paste(&mut self, query: &Query, text: &str, deadline: Instant) -> Result<(), Failure> {
         match self.script(PASTE, &json!(text), deadline).await {
             Ok(Json::Bool(true)) => Ok(()),
-            Ok(_) => Err(query.placed(Failure::new(Reason::Timeout, format!("{} takes no text", query.shown)))),
+            Ok(_) => Err(query.placed(Failure::new(Reason::Timeout, format!("{} does not accept text", query.shown)))),
             Err(trouble) => Err(trouble.failure()),
         }
     }
 
-    /// Verifies that a field contains what was typed, or what that becomes. If the page has moved on, it has accepted
+    /// Fails unless a field contains what was typed, or what that becomes. If the page has moved on, it has accepted
     /// the text.
     async fn compare(
         &mut self,
@@ -184,7 +184,7 @@ impl Page {
                     None => Seen::text(text).show(),
                 };
                 let seen = stands.map_or("another text".to_owned(), |stands| Seen::text(stands).show());
-                let hint = if becomes.is_some() { "" } else { "; if the page changes it, say to what with `becomes`" };
+                let hint = if becomes.is_some() { "" } else { "; if the page changes it, set the result with `becomes`" };
                 let message = format!("{} does not hold what was typed", query.shown);
                 let failure = Failure::new(Reason::Assertion, message).compared(wanted, format!("{seen}{hint}"));
                 return Err(query.placed(failure));

@@ -150,7 +150,7 @@ impl Page {
             }
         }
         if beside.is_some() {
-            let hint = "another window is open that no step has gone to: add `window: {new: true}` before";
+            let hint = "another window is open that no step has switched to: add `window: {new: true}` before";
             let seen = failure.seen.map_or_else(|| hint.to_owned(), |seen| format!("{seen}; {hint}"));
             return Failure { seen: Some(seen), ..failure };
         }

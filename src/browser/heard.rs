@@ -87,7 +87,7 @@ impl Sent {
         self.is_to(method, url) && self.status.as_ref().is_none_or(|wanted| wanted.holds(&seen))
     }
 
-    /// Verifies that a page has sent the request and got the expected status, or one below 400 if there is no
+    /// Fails unless a page has sent the request and got the expected status, or one below 400 if there is no
     /// expectation.
     fn was_sent(&self, observed: &Observed) -> Result<(), Failure> {
         let good = |status: Option<u16>| self.status.is_some() || status.is_some_and(|status| status < 400);
@@ -97,7 +97,7 @@ impl Sent {
                 return Ok(());
             }
             if self.is_to(one.method, one.url) {
-                let answer = one.status.map_or_else(|| "not answered".into(), |status| format!("answered {status}"));
+                let answer = one.status.map_or_else(|| "no response".into(), |status| format!("status {status}"));
                 seen.push(format!("{} {}: {answer}", one.method, cut(one.url, 200)));
             }
         }
@@ -105,14 +105,14 @@ impl Sent {
         expected.extend(self.url.as_ref().map(|url| format!("to {}", url.show())));
         expected.push(
             self.status.as_ref().map_or_else(
-                || "answered with a status below 400".into(),
-                |status| format!("answered {}", status.show()),
+                || "a status below 400".into(),
+                |status| format!("status {}", status.show()),
             ),
         );
         let (message, seen) = if seen.is_empty() {
             ("no such request was sent", "none".to_owned())
         } else {
-            ("the request was not answered as it should be", seen[seen.len().saturating_sub(NAMED)..].join("; "))
+            ("the response of the request does not match", seen[seen.len().saturating_sub(NAMED)..].join("; "))
         };
         Err(Failure::new(Reason::Assertion, message).compared(expected.join(" "), seen))
     }
@@ -177,12 +177,12 @@ fn fits(
         return not("another name");
     }
     if let Some(status) = status.filter(|status| *status >= 400) {
-        return not(&format!("its request answered {status}"));
+        return not(&format!("its request returned status {status}"));
     }
     match one.status {
         DownloadStatus::Complete => {}
         DownloadStatus::Canceled => return not("it was cancelled"),
-        DownloadStatus::InProgress => return not("it is still coming"),
+        DownloadStatus::InProgress => return not("it is still in progress"),
     }
     if size.is_none() && contains.is_none() {
         return Ok(());
@@ -199,7 +199,7 @@ fn fits(
     }
     let Some(text) = contains else { return Ok(()) };
     if bytes > LARGEST {
-        return not("it is too large to be looked into");
+        return not("it is too large to be checked");
     }
     let content = bounded::read(&path, LARGEST).unwrap_or_default();
     if String::from_utf8_lossy(&content).contains(text) { Ok(()) } else { not("other content") }

@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    /// Keys that go down and up: `v` before one, or `^`.
+    /// Formats key actions: `v` before a key that goes down, `^` before one that goes up.
     fn told(actions: &Json) -> String {
         let all = actions["actions"][0]["actions"].as_array().unwrap();
         let one = |action: &Json| {

@@ -97,7 +97,7 @@ fn short_path(lease: &str) -> PathBuf {
 fn remove(folder: &Path, lease: &str) {
     let _ = fs::remove_file(short_path(lease));
     if !processes::remove_folder(folder) {
-        warn!(folder = %folder.display(), "the folder of browser sessions could not be removed");
+        warn!(folder = %folder.display(), "cannot remove the folder of browser sessions");
     }
 }
 
@@ -298,7 +298,7 @@ impl Owner {
                     let memory = memory.bytes();
                     if memory > self.max_memory {
                         shared.memory.store(memory, Ordering::Relaxed);
-                        warn!(memory, limit = self.max_memory, "a browser session was ended for its memory");
+                        warn!(memory, limit = self.max_memory, "browser session ended because of its memory use");
                         break End::Because(Cause::Memory);
                     }
                 }

@@ -1,13 +1,13 @@
-// Runs in the page, after names.js and ready.js: finds elements as their users know them. Nothing is left behind in the
-// page. What is for people to read goes back in pieces and uncut: texts are masked first, and cut where that is done.
+// Runs in the page, after names.js and ready.js: finds elements by user-facing properties. Leaves nothing behind in the
+// page. Texts for users are returned in pieces and in full, because they are masked before they are truncated.
 
-// How long the page may be looked through, and how much of it there is.
+// Time limit for searching the page. When it is exceeded, the number of elements is thrown.
 let until = Infinity;
 function hurry() {
   if (performance.now() > until) throw {slow: all(document, '*').length};
 }
 
-// All elements in document order, those of open shadow roots after their host.
+// Returns all elements in document order, with those of open shadow roots after their host.
 function everything() {
   if (everywhere().length === 1) return [...all(document, '*')];
   const found = [];
@@ -31,13 +31,13 @@ function visible(element) {
   if (!shown(element)) return false;
   const box = boxOf(element);
   if (box.width > 0 && box.height > 0) return true;
-  // Without a box of its own, or with an empty one that what is in it stands out of, it is seen as that is.
+  // An element without a box, or with an empty box and visible overflow, is visible if its content is.
   const {display, overflow} = getComputedStyle(element);
   if (display !== 'contents' && overflow !== 'visible') return false;
   return [...nodesIn(element)].some(node => typeOf(node) === 1 ? visible(node) : display === 'contents' && typeOf(node) === 3 && !!fold(node.data));
 }
 
-// Whether a name is what a query asks for: one of several texts, or one with a part.
+// Returns whether a name matches a query: one of several texts, or a text that contains, starts or ends with a part.
 const squeeze = text => text.replace(SHAPELESS, '').replace(/\s+/g, ' ');
 function fits(query, name) {
   if (query.accept) return query.accept.includes(name);
@@ -45,19 +45,21 @@ function fits(query, name) {
   const {contains, starts, ends} = query.part;
   return contains !== undefined ? name.includes(contains) : starts !== undefined ? name.startsWith(starts) : name.endsWith(ends);
 }
-// Words that every fitting name must contain. An empty list means that nothing is known about the name.
+// Returns the words that every matching name must contain. An empty or missing list means that nothing is known about
+// the name.
 function wordsOf(query) {
   const texts = query.accept || (query.part ? Object.values(query.part) : []);
   return texts.length === 1 ? texts[0].toLowerCase().split(' ').filter(Boolean) : null;
 }
 
-// Whether styles put text before or behind elements; what cannot be read may.
+// Returns whether style sheets may insert text before or after elements. A style sheet that cannot be read counts as
+// one that does.
 const WRITTEN = /content:[^;}]*(?:["'][^"'\\\ue000-\uf8ff]|attr\()/;
 const stylesWrite = () => once('writes', () => {
   const reads = sheet => { try { return [...sheet.cssRules].some(rule => WRITTEN.test(rule.cssText)); } catch { return true; } };
   return [...get(document, 'styleSheets'), ...get(document, 'adoptedStyleSheets') || []].some(reads);
 });
-// Elements whose name, or that of what they are in, may come from more than their text.
+// Returns the elements whose name may come from more than their text, with all their ancestors.
 const NAMED = '[aria-label],[aria-labelledby],[aria-owns],[aria-placeholder],[aria-valuenow],[aria-valuetext],[alt],[label],[placeholder],[title],'
   + 'input,select,textarea,meter,progress,svg,img,slot,[role=textbox],[role=combobox],[role=listbox]';
 const richly = () => once('named', () => {
@@ -66,8 +68,8 @@ const richly = () => once('named', () => {
   for (const element of all(document, NAMED)) for (let node = element; node && !found.has(node); node = parent(node)) found.add(node);
   return found;
 });
-// Among many elements, names are dear and texts are not. Where nothing but their text can name them, those are passed over
-// that have not all of the words, and a text without parts is the name.
+// Computing names is expensive, reading texts is not. Among many elements that can only be named by their text, those
+// that do not contain all words are skipped, and for an element without children, its text is the name.
 const MANY = 200;
 const textNames = elements => elements.length >= MANY && everywhere().length === 1 && !stylesWrite();
 function sieve(elements, query) {
@@ -82,7 +84,7 @@ function sieve(elements, query) {
 }
 const quickName = element => richly().has(element) || firstIn(element) || !FROM_CONTENT.has(role(element)) ? name(element) : fold(textOf(element));
 
-// Where elements of a role are to be found.
+// Possible roles of elements whose role depends on more than the tag.
 const SPECIAL = {
   a: ['link'], area: ['link'], aside: ['complementary'], footer: ['contentinfo'], form: ['form'], header: ['banner'], img: ['img'],
   input: [...Object.values(INPUTS), 'combobox'], li: ['listitem'], section: ['region'], select: ['listbox', 'combobox'], summary: ['button'],
@@ -93,7 +95,7 @@ function withRole(wanted) {
   return select(['[role]', ...tags].join()).filter(element => role(element) === wanted);
 }
 
-// The texts by which a query knows an element.
+// Texts of an element that are compared with a query, by kind of query.
 const LABELABLE = 'input:not([type=hidden]),select,textarea,button,meter,output,progress,[contenteditable],[role],[aria-label],[aria-labelledby]';
 const NAMES = {
   role: element => [name(element)],
@@ -104,7 +106,7 @@ const NAMES = {
   testid: element => [fold(attr(element, 'data-testid'))],
   text: textsOf,
 };
-// Elements that a query is about, whatever they are called.
+// Elements that may match a query, regardless of their name.
 const KINDS = {
   role: query => withRole(SYNONYMS[query.role] || query.role),
   label: () => select(LABELABLE),
@@ -129,8 +131,8 @@ function candidates(query) {
   }
 }
 
-// Texts. What is shown differs from what is written by styles and hidden parts; asking for it is dear, so it is asked
-// where it may matter.
+// Texts. The rendered text may differ from the text content because of styles and hidden parts. It is expensive to
+// compute, so it is only read where it may matter.
 const SILENT = new Set(['script', 'style', 'template', 'noscript', 'head', 'title', 'html']);
 const LONG = 20000;
 const buttonText = element => ['button', 'submit', 'reset'].includes(element.type) ? [fold(element.value)] : [];
@@ -145,7 +147,7 @@ function textsOf(element, query) {
   const seen = fold(innerTextOf(element));
   return seen && seen !== plain ? [plain, seen] : [plain];
 }
-// The innermost elements with such a text. A part of the page that has not all of its words is not entered.
+// Returns the innermost elements with a matching text. Skips subtrees that do not contain all words.
 function byText(query) {
   const words = wordsOf(query), found = [];
   const scan = element => {
@@ -197,7 +199,8 @@ function matches(query) {
   if (query.kind === 'role') kept = kept.filter(element => !hiddenFromTree(element));
   return kept;
 }
-// What a query means: all matches, those that can be seen, and which alternatives were needed. `nth` counts what is seen.
+// Returns all elements that match a query and the visible ones among them, and adds the alternatives that were needed
+// to `used`. `nth` counts visible elements.
 function resolve(query, accepts, used) {
   let found, seen;
   if ('choose' in query) query.accept = accepts[query.choose];
@@ -236,7 +239,7 @@ function resolve(query, accepts, used) {
   found = seen = seen.slice(query.nth - 1, query.nth);
   return {found, seen, few, outer, held};
 }
-// The names among which a query chooses, and those of the queries in it.
+// Collects the names among which the agent chooses for a query and its nested queries.
 const CHOICE = 8e6;
 function ask(query, names) {
   if ('choose' in query) {
@@ -259,7 +262,7 @@ function ask(query, names) {
   return names;
 }
 
-// For people.
+// Descriptions for users.
 const LONGEST = 4000;
 const long = value => value.length > LONGEST ? value.slice(0, LONGEST) : value;
 function show(element) {
@@ -270,23 +273,23 @@ function show(element) {
 }
 const html = element => ({element: {...show(element), role: ''}});
 const PLURALS = {listbox: 'listboxes', combobox: 'comboboxes', checkbox: 'checkboxes', textbox: 'textboxes', searchbox: 'searchboxes', switch: 'switches'};
-// How two names differ, where it is little.
+// Returns the difference of two names if it is small.
 function little(one, other) {
   const ways = [
     ['case', text => text.toLowerCase()],
     ['a colon', text => text.replace(/\s*[:\uff1a]\s*/g, ' ').trim()],
     ['white space', text => text.replace(/\s+/g, '')],
-    ['a mark at its end', text => text.replace(/[\s*.…!?]+$/, '')],
+    ['punctuation at its end', text => text.replace(/[\s*.…!?]+$/, '')],
   ];
   const alone = ways.find(([, same]) => same(one) === same(other));
   if (alone) return alone[0];
   const letters = text => text.toLowerCase().replace(/[\s:\uff1a*.…!?]+/g, '');
   return letters(one) && letters(one) === letters(other) ? 'case, white space and punctuation' : '';
 }
-// How unlike two names are, from 0: the share of their letters that must be changed (Levenshtein).
+// Returns the distance of two names, from 0: the share of letters that must be changed (Levenshtein).
 function unlike(one, other) {
   const [a, b] = [one.toLowerCase().slice(0, 60), other.toLowerCase().slice(0, 60)];
-  // More than was wanted is nearer than a part of it.
+  // A name that contains the expected one is closer than a part of it.
   if (a.includes(b)) return Math.min(.2, (a.length - b.length) / 200);
   if (b.includes(a)) return .25 + (b.length - a.length) / 200;
   let row = Array.from({length: b.length + 1}, (_, at) => at);
@@ -297,11 +300,12 @@ function unlike(one, other) {
   }
   return row[b.length] / Math.max(a.length, b.length, 1);
 }
-// What there is instead, the most alike first. It is only said, so it takes a moment at most and a part of a large page.
+// Describes similar elements, the most similar first. This is only a hint, so it is limited in time and to a part of a
+// large page.
 const NEAR = 300, SOME = 2000;
 function near(query, {few, outer, held}) {
   const notes = [], end = Math.min(until, performance.now() + NEAR);
-  if (outer && !outer.length) return [['what it is in is not there']];
+  if (outer && !outer.length) return [['the containing element was not found']];
   if (query.nth && few) notes.push([`${few} ${few === 1 ? 'element matches' : 'elements match'}`]);
   if (query.any) return few ? notes : near(query.any[0], {held});
   const wanted = query.accept || (query.part ? Object.values(query.part) : []), of = NAMES[query.kind];
@@ -371,7 +375,7 @@ function near(query, {few, outer, held}) {
   }
   return notes;
 }
-// Where one of several matches is: whether it is on the screen, and what around it has a name of its own.
+// Describes the position of one of several matches: whether it is on the screen, and the closest ancestor with a name.
 function where(element) {
   const box = boxOf(element);
   const on = box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth;
@@ -411,14 +415,14 @@ async function answer(query) {
     result.near = near(query, meant);
     if (found.length) result.hidden = show(found[0]);
   }
-  // Some things can be asked of what is not shown, such as a <meta> or the field of an upload.
+  // Some properties can be read from invisible elements, such as a <meta> or a file field.
   const pick = seen.length === 1 ? seen[0] : !seen.length && found.length === 1 && query.unseen ? found[0] : null;
   if (query.then && pick) Object.assign(result, await prepare(pick, query));
   if (query.facts && pick) result.facts = facts(pick, query.facts);
   return result;
 }
 
-// Finds elements as their users know them, and gets one ready: one answer for each query, within so many milliseconds.
+// Finds elements and prepares one for an action. Returns one result for each query within a time limit in milliseconds.
 async function locate({queries, budget}) {
   until = performance.now() + (budget || Infinity);
   const answers = [];

@@ -205,10 +205,10 @@ impl Query {
         let visible = answer["visible"].as_u64().unwrap_or(0);
         if let Some(elements) = answer["slow"].as_u64() {
             let text =
-                format!("the page has {elements} elements, too many to be looked through in the time of the step");
+                format!("the page has {elements} elements, too many to search within the timeout of the step");
             return Failure::new(Reason::Timeout, text).compared(
                 shown.as_str(),
-                "not all of them: name a part with `within`, or use `id`, `test_id` or `css`",
+                "fewer elements: limit the search with `within`, or use `id`, `test_id` or `css`",
             );
         }
         if visible > 1 {
@@ -217,7 +217,7 @@ impl Query {
         }
         let why = answer["why"].as_array().map(|_| words.sentence(&answer["why"]));
         if visible == 1 || why.is_some() {
-            let why = why.unwrap_or_else(|| "it did not get ready".into());
+            let why = why.unwrap_or_else(|| "it did not become ready".into());
             let seen = if visible == 1 { self.list(&Answer(answer.clone())) } else { words.element(&answer["hidden"]) };
             return Failure::new(Reason::Timeout, format!("{shown} is there, but {why}"))
                 .compared("an element that can be acted on", format!("{seen}: {why}"));
@@ -280,14 +280,14 @@ impl Query {
             if let (Some(alternatives), Some(used)) = (alternatives, used)
                 && let (Some(first), Some(used)) = (alternatives.first(), alternatives.get(used))
             {
-                found.push(self.masker.mask(&format!("{first} is not there any more; {used} was used")));
+                found.push(self.masker.mask(&format!("{first} was not found; {used} was used")));
             }
         }
         found
     }
 }
 
-/// Answer of the page to one query.
+/// Result of one query in the page.
 #[derive(Debug, Clone)]
 pub(super) struct Answer(pub(super) Json);
 
@@ -317,7 +317,7 @@ impl Answer {
         Some([self.0["point"][0].as_i64()?, self.0["point"][1].as_i64()?])
     }
 
-    /// Removes a key from the answer.
+    /// Removes a key from the result.
     pub(super) fn forget(&mut self, what: &str) {
         if let Json::Object(entries) = &mut self.0 {
             entries.remove(what);
@@ -329,7 +329,7 @@ impl Answer {
         self.0["done"] == true
     }
 
-    /// Returns a boolean property of the answer.
+    /// Returns a boolean property of the result.
     pub(super) fn is(&self, what: &str) -> bool {
         self.0[what] == true
     }
@@ -344,12 +344,12 @@ impl Answer {
         self.0.get("facts")
     }
 
-    /// Returns a value from the answer to [`Query::page`].
+    /// Returns a value from the result of [`Query::page`].
     pub(super) fn text(&self, key: &str) -> &str {
         self.0[key].as_str().unwrap_or("")
     }
 
-    /// Returns the value from the answer to [`Query::cookie`] or [`Query::script`]. Null if there is no value.
+    /// Returns the value from the result of [`Query::cookie`] or [`Query::script`]. Null if there is no value.
     pub(super) fn value(&self) -> &Json {
         &self.0["value"]
     }
@@ -426,8 +426,8 @@ impl Page {
         let argument = json!({"queries": queries, "budget": u64::try_from(left).unwrap_or(u64::MAX).max(LEAST)});
         match self.script(SCRIPT, &argument, deadline).await? {
             Json::Array(answers) if answers.len() == queries.len() => Ok(answers.into_iter().map(Answer).collect()),
-            // A navigation may discard the answer.
-            other => Err(Trouble::Again(format!("the page answered {}", cut(&other.to_string(), 100)))),
+            // A navigation may discard the result.
+            other => Err(Trouble::Again(format!("unexpected response of the page: {}", cut(&other.to_string(), 100)))),
         }
     }
 }

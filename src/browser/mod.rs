@@ -1,9 +1,9 @@
 //! Browser steps over WebDriver: sessions and the actions performed in them.
 //!
-//! [`Browsers`] provides a [`Page`] for each run: a user context in a warm browser, or a browser of its own. Invariants:
-//! a session ends, with its processes and its folder, however its run ends; nothing of one run is visible to the next;
-//! every action waits by itself, for a limited time. The distinction between failures of the target and agent faults is
-//! made in one file, and all differences between drivers are in another one.
+//! [`Browsers`] provides a [`Page`] for each run: a user context in a warm browser, or a browser of its own.
+//! Invariants: a session ends, with its processes and its folder, however its run ends; nothing of one run is visible
+//! to the next; every action waits by itself, for a limited time. The distinction between failures of the target and
+//! agent faults is made in one file, and all differences between drivers are in another one.
 //!
 //! ```text
 //! browsers ─ session ─ lease ─ driver ─ processes   pool of sessions and their cleanup

@@ -1,9 +1,9 @@
-// Runs in the page, after natives.js: what a screen reader calls an element, its role and its name.
-// Sources: https://www.w3.org/TR/accname-1.2/ and https://www.w3.org/TR/html-aam-1.0/. Names of open shadow roots are
-// looked into. Where the texts leave a choice it is Chromium's, so that names are those that its own tools show.
+// Runs in the page, after natives.js: computes the role and accessible name of elements. Sources:
+// https://www.w3.org/TR/accname-1.2/ and https://www.w3.org/TR/html-aam-1.0/. Open shadow roots are included. Where the
+// specifications leave a choice, it follows Chromium, so that names are those shown by its developer tools.
 
-// A text as it is read: white space is one space, and what has no shape of its own is not there: soft hyphens, joiners,
-// marks of direction, and the private characters of icon fonts.
+// Normalizes a text: white space becomes one space, and invisible characters are removed: soft hyphens, joiners,
+// directional marks, and the private characters of icon fonts.
 const PLAIN = /^[!-~]+(?: [!-~]+)*$/;
 const SHAPELESS = /[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ue000-\uf8ff]/g;
 const fold = text => !text || PLAIN.test(text) ? text || '' : text.replace(SHAPELESS, '').replace(/\s+/g, ' ').trim();
@@ -13,7 +13,7 @@ const inside = (node, ancestor) => {
   return false;
 };
 
-// Whether an element has its place in what is rendered; those with `display: contents` have none of their own.
+// Returns whether an element is rendered. Elements with `display: contents` have no box of their own.
 function rendered(element) {
   if (canBeSeen(element)) return true;
   if (getComputedStyle(element).display !== 'contents') return false;
@@ -32,12 +32,12 @@ const hiddenFromTree = element => {
   return false;
 };
 
-// What a question has found out of the whole document; forgotten with the next one, since pages change.
+// Results for the whole document during one query. Reset with the next query, because pages change.
 let cache = {};
 const once = (what, find) => cache[what] ??= find();
 // Whether anything is hidden from screen readers.
 const hides = () => once('hides', () => everywhere().some(root => !!first(root, '[aria-hidden=true],[inert]'))) === true;
-// What is looked through: the document and its open shadow roots.
+// Returns the roots that are searched: the document and its open shadow roots.
 const HOSTLESS = ':not(a,b,br,button,caption,col,dd,dl,dt,em,hr,i,iframe,img,input,label,li,link,meta,ol,option,path,pre,script,select,strong,style,'
   + 'svg,table,tbody,td,textarea,tfoot,th,thead,tr,ul,use)';
 const everywhere = () => once('everywhere', () => {
@@ -56,7 +56,7 @@ function byIds(element, attribute) {
   const within = typeOf(root) === 1 ? document : root;
   return ids.split(/\s+/).filter(Boolean).map(id => call(within, 'getElementById', id)).filter(Boolean);
 }
-// Which elements `aria-owns` has moved, by root.
+// Returns the owner of an element that was moved with `aria-owns`, using a map per root.
 function ownerOf(element) {
   const root = rootOf(element), moved = once('moved', () => new Map());
   let owners = moved.get(root);
@@ -68,7 +68,7 @@ function ownerOf(element) {
   }
   return owners.get(element);
 }
-// The nodes in an element as they are rendered: slots filled, shadow roots entered, owned ones moved.
+// Returns the child nodes of an element as rendered: slots filled, shadow roots entered, owned elements moved.
 function childrenOf(element) {
   const given = tag(element) === 'slot' ? element.assignedNodes() : [];
   const nodes = given.length ? given : nodesIn(shadowOf(element) || element);
@@ -77,7 +77,8 @@ function childrenOf(element) {
   return own.concat(owned);
 }
 
-// Roles: the first known one of the `role` attribute, else what HTML-AAM gives the native element; none is ''.
+// Roles: the first known one of the `role` attribute, otherwise that of HTML-AAM for the native element. '' means that
+// there is no role.
 const ROLES = new Set(('alert alertdialog application article banner blockquote button caption cell checkbox code columnheader '
   + 'combobox comment complementary contentinfo definition deletion dialog document emphasis feed figure form generic grid gridcell '
   + 'group heading img insertion link list listbox listitem log main mark marquee math menu menubar menuitem menuitemcheckbox '
@@ -106,7 +107,7 @@ const TABLES = 'table,[role=table],[role=grid],[role=treegrid]';
 const said = element => fold(attr(element, 'aria-label'));
 const focusable = element => has(element, 'tabindex') || get(element, 'tabIndex') >= 0;
 const named = element => !!(said(element) || byIds(element, 'aria-labelledby').length || attr(element, 'title'));
-// Whether an element's word that it is of no meaning does not count.
+// Returns whether an element keeps its role although it is marked as presentational.
 const meant = element => focusable(element) || GLOBAL.some(one => has(element, 'aria-' + one));
 
 function role(element) {
@@ -124,7 +125,7 @@ function role(element) {
   const found = nativeRole(element);
   return found && partOfNothing(element) ? '' : found;
 }
-// Whether it is a part of a list or table that was said to be none.
+// Returns whether an element is part of a list or table that is marked as presentational.
 const WHOLES = {li: 'ul,ol,menu', tr: 'table', td: 'table', th: 'table', tbody: 'table', thead: 'table', tfoot: 'table', caption: 'table'};
 function partOfNothing(element) {
   const whole = WHOLES[tag(element)];
@@ -166,7 +167,7 @@ function nativeRole(element) {
     default: return TAGS[what] || '';
   }
 }
-// What a <th> heads: what it says, else what its neighbours are.
+// Returns whether a <th> is a row or column header, by its scope or by its neighbors.
 function header(element) {
   const scope = element.scope;
   if (scope === 'row' || scope === 'rowgroup') return 'rowheader';
@@ -187,13 +188,13 @@ const SVG = 'http://www.w3.org/2000/svg';
 function name(element) {
   return fold(compute(element, {origin: element, seen: new Set(), root: true}));
 }
-// The name of what an element is labelled by: itself, even where it is hidden, and then all that is in it.
+// Returns the name of an element referenced as a label. If it is hidden itself, all of its content is included.
 function refer(other, how, labelledby) {
   const seen = labelledby ? new Set() : new Set([...how.seen, how.origin]);
   const deep = !shown(other) || hiddenFromTree(other);
   return compute(other, {origin: how.origin, seen, labelledby: labelledby || how.labelledby, deep, referred: true});
 }
-// The text alternative of one element (accname-1.2, section 4.3.2; letters are its steps).
+// Computes the text alternative of one element (accname-1.2, section 4.3.2; the letters are its steps).
 function compute(element, how) {
   const part = {...how, root: false, referred: false};
   // A
@@ -226,7 +227,8 @@ function compute(element, how) {
   const tip = fold(attr(element, 'title')) || fold(attr(element, 'placeholder')) || fold(attr(element, 'aria-placeholder'));
   return tip ? ` ${tip} ` : '';
 }
-// The value of a control in the middle of a label of another one; null: it is none, or has none.
+// Returns the value of a control embedded in the label of another one, or null if the element is not such a control or
+// has no value.
 function embedded(element, what, how) {
   if (what === 'textbox' || what === 'searchbox' || (what === 'combobox' && tag(element) === 'input')) {
     if (get(element, 'type') === 'password') return '';
@@ -247,7 +249,7 @@ function embedded(element, what, how) {
   return null;
 }
 const childTagged = (element, what) => [...childrenIn(element)].find(other => tag(other) === what);
-// What HTML and SVG say is the name of an element.
+// Returns the name that HTML or SVG markup gives to an element.
 function fromMarkup(element, how) {
   const what = tag(element);
   const labels = [...(get(element, 'labels') || [])].filter(label => !how.seen.has(label));
@@ -285,7 +287,7 @@ function content(element, how) {
   }
   return result + generated(element, '::after');
 }
-// The alternative text of a CSS `content`: `"→" / "next"`.
+// Returns the alternative text of a CSS `content`: `"→" / "next"`.
 const alternative = value => {
   const found = /\/\s*"((?:[^"\\]|\\.)*)"\s*$/.exec(value || '');
   return found ? found[1].replace(/\\(.)/g, '$1') : null;
@@ -297,14 +299,14 @@ function generated(element, which) {
     .map(one => one[0] === '"' ? one.slice(1, -1).replace(/\\(.)/g, '$1') : attr(element, one.slice(5, -1).trim()) || '').join('');
   return style.display.startsWith('inline') ? told : ` ${told} `;
 }
-// Every text that labels an element.
+// Returns every text that labels an element.
 function labelTexts(element) {
   const how = {origin: element, seen: new Set()};
   const by = byIds(element, 'aria-labelledby').map(other => refer(other, how, true)).join(' ');
   return [by, said(element), ...[...(get(element, 'labels') || [])].map(label => refer(label, how, false))].map(fold).filter(Boolean);
 }
 
-// States, as people read them.
+// States as perceived by users.
 const checked = element => tag(element) === 'input' ? element.checked && !element.indeterminate
   : attr(element, 'aria-checked') === 'true' || attr(element, 'aria-pressed') === 'true';
 const enabled = element => {

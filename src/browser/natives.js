@@ -1,7 +1,7 @@
-// Runs ahead of the other scripts, in a world of its own: what the DOM says of a node, whatever the page calls its
-// fields. A form answers `form.matches` with its field of that name before it answers for itself, and so does a
-// document with its images, in every world. Hence nothing is asked of a node that may be one of these but by the
-// functions here, which take the browser's own.
+// Runs before the other scripts, in the isolated world: accessors for DOM nodes that work whatever the page calls its
+// form fields. In every world, `form.matches` returns a field of that name before the form's own property, and the same
+// applies to a document and its images. Therefore nodes that may be a form or document are only accessed with the
+// functions in this file, which use the browser's own accessors.
 
 const own = (type, key) => Object.getOwnPropertyDescriptor(type.prototype, key);
 const asked = (type, key) => { const {get} = own(type, key); return node => get.call(node); };
@@ -19,7 +19,7 @@ const hostOf = root => typeOf(root) === 11 && root.host || null;
 const HTML = 'http://www.w3.org/1999/xhtml';
 const isForm = node => typeOf(node) === 1 && tag(node) === 'form' && spaceOf(node) === HTML;
 
-// What a node says under a name; a form and a document are asked by the functions of their kind.
+// Returns a property of a node. For a form or document, uses the accessor of its prototype.
 function get(node, key) {
   if (typeOf(node) !== 9 && !isForm(node)) return node[key];
   for (let kind = (isForm(node) ? HTMLFormElement : Document).prototype; kind; kind = Object.getPrototypeOf(kind)) {
@@ -32,8 +32,8 @@ const all = (root, selector) => call(root, 'querySelectorAll', selector), first 
 const innerTextOf = element => get(element, 'innerText');
 const hasValue = element => !isForm(element) && 'value' in element;
 
-// A turn of the page's own work, and a frame that it paints. Where scripts are forbidden there are no timers, but
-// frames; a page that is not painted has no frames, but timers.
+// `turn` waits for a task of the page, `frame` for a painted frame. Where scripts are forbidden, timers do not fire but
+// frames are painted; a page that is not painted has no frames, but timers.
 const turn = () => new Promise(done => {
   setTimeout(done);
   requestAnimationFrame(() => requestAnimationFrame(done));

@@ -98,9 +98,9 @@ impl Page {
         let clicked =
             self.once(&overlay.click, deadline, &|answer, element| Some(left_click(engine, answer, element))).await;
         let told = match &clicked {
-            Ok(_) => format!("{} was in the way: {} was clicked", overlay.when.shown, overlay.click.shown),
+            Ok(_) => format!("{} covered the element: {} was clicked", overlay.when.shown, overlay.click.shown),
             Err(failure) => {
-                format!("{} was in the way and could not be clicked away: {}", overlay.when.shown, failure.message)
+                format!("{} covered the element and could not be dismissed: {}", overlay.when.shown, failure.message)
             }
         };
         self.remark(told);

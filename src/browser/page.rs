@@ -218,7 +218,7 @@ impl Page {
         };
         if let Some(url) = self.watch.trespass() {
             let text =
-                format!("the page led to `{url}`, which no scenario may see; only http: and https: can be opened");
+                format!("the page led to `{url}`, which scenarios must not open; only http: and https: are allowed");
             let trouble = Trouble::Gone(Reason::Configuration, text.clone());
             self.lost.get_or_insert(trouble);
             return Err(Failure::new(Reason::Configuration, text));
@@ -282,11 +282,11 @@ impl Page {
         }
     }
 
-    /// Records a locator drift if an answer needed another alternative than the first one.
+    /// Records a locator drift if a query needed another alternative than the first one.
     pub(super) fn note_drift(&mut self, query: &Query, answer: &Answer) {
         for drift in query.drift(answer) {
             if !self.drifts.contains(&drift) {
-                tracing::warn!(drift, "a target is not what it was");
+                tracing::warn!(drift, "locator drift: fallback used");
                 self.drifts.push(drift);
             }
         }
@@ -357,7 +357,7 @@ impl Page {
         let metrics = json!({"width": size.width, "height": size.height, "deviceScaleFactor": 1, "mobile": false});
         let command = Command::cdp("Emulation.setDeviceMetricsOverride", &metrics);
         if let Err(trouble) = self.call(command, PROMPT).await {
-            tracing::debug!(?trouble, "the page has the size of its window");
+            tracing::debug!(?trouble, "cannot set the viewport size: using the window size");
         }
     }
 
@@ -436,12 +436,12 @@ impl Page {
                 // A server that does not respond leaves the page unchanged. The navigation is stopped, because classic
                 // commands would wait for it.
                 if engine::stop_loading(self.session().engine, &bidi, &self.window, 3 * GRACE).await {
-                    return Err(Trouble::Timeout("the page does not get ready".into()));
+                    return Err(Trouble::Timeout("the page does not become ready".into()));
                 }
                 // A dead page does not respond to BiDi, but classic commands report it.
                 Err(match self.autopsy().await {
                     Some(trouble) => self.look_into(trouble),
-                    None => Trouble::Timeout("the page does not answer".into()),
+                    None => Trouble::Timeout("the page does not respond".into()),
                 })
             }
             Heard::Answer(Err(BidiError::Closed)) | Heard::Nothing => Err(self.silence().await),
@@ -506,10 +506,10 @@ impl Page {
             return Trouble::Gone(reason, format!("a process of the {who} is stopped (process {pid})"));
         }
         if !self.driver_is_there().await {
-            return Trouble::Gone(Reason::Driver, "the WebDriver endpoint does not answer".into());
+            return Trouble::Gone(Reason::Driver, "the WebDriver endpoint does not respond".into());
         }
         if self.bidi().is_some_and(|bidi| bidi.is_closed()) {
-            return Trouble::Gone(Reason::Browser, "the browser went away".into());
+            return Trouble::Gone(Reason::Browser, "lost the connection to the browser".into());
         }
         let (dialogs, message) = &self.dialogs;
         if *dialogs > MANY_DIALOGS {
@@ -536,7 +536,7 @@ impl Page {
         }
         // The owner of the session may have ended it because of its memory.
         let trouble = match self.session().lease.too_large() {
-            Some(bytes) => Trouble::Crash(format!("its processes had taken {} MiB of memory", bytes >> 20)),
+            Some(bytes) => Trouble::Crash(format!("its processes used {} MiB of memory", bytes >> 20)),
             None => match trouble {
                 // In this browser, one dead page terminates everything.
                 Trouble::Gone(Reason::Browser, text)
@@ -554,7 +554,7 @@ impl Page {
     pub(super) async fn raw(&mut self, command: Command) -> Result<Json, Trouble> {
         match timeout(2 * GRACE, self.session().client.issue_cmd(command)).await {
             Ok(answer) => answer.map_err(Trouble::from),
-            Err(_) => Err(Trouble::Timeout("the page does not answer".into())),
+            Err(_) => Err(Trouble::Timeout("the page does not respond".into())),
         }
     }
 

@@ -226,5 +226,5 @@ impl Page {
 }
 
 fn png(answer: &Json) -> Result<Vec<u8>, Failure> {
-    decode(answer).ok_or_else(|| Failure::new(Reason::Driver, "the driver's screenshot is not one"))
+    decode(answer).ok_or_else(|| Failure::new(Reason::Driver, "the screenshot of the driver is not an image"))
 }

@@ -65,7 +65,7 @@ fn move_to(element: &ElementId, at: &Json, milliseconds: u64) -> Json {
     json!({"type": "pointerMove", "duration": milliseconds, "origin": element.json(), "x": x, "y": y})
 }
 
-/// Moves the pointer to the point of an answer at which the element can be hit; `by` is an offset.
+/// Moves the pointer to the point of a query result at which the element can be hit; `by` is an offset.
 fn move_there(answer: &Answer, element: &ElementId, by: [i64; 2], milliseconds: u64) -> Json {
     let Some(point) = answer.point() else { return move_to(element, &json!(by), milliseconds) };
     let (x, y) = (point[0] + by[0], point[1] + by[1]);
@@ -163,15 +163,15 @@ impl Page {
         }
         match query.element(&seen["other"]) {
             Some(other) => Err(query.placed(
-                Failure::new(Reason::Assertion, format!("{} did not get the click, but {other} did", query.shown))
+                Failure::new(Reason::Assertion, format!("{} did not receive the click, but {other} did", query.shown))
                     .compared(format!("a click on {}", query.shown), format!("a click on {other}")),
             )),
             None => Ok(()),
         }
     }
 
-    /// Converts the point of an answer from the frame of the step outward, to the outermost document that accepts
-    /// pointer commands. Removes the point from an answer whose frame cannot be reached.
+    /// Converts the point of a query result from the frame of the step outward, to the outermost document that accepts
+    /// pointer commands. Removes the point if the frame cannot be reached.
     pub(super) async fn point_outward(&mut self, answer: &mut Answer, deadline: Instant) -> Result<(), Trouble> {
         let engine = engine::kind(self.session().engine);
         if answer.point().is_none() || !self.has_realms() {
@@ -204,7 +204,8 @@ impl Page {
         Ok(())
     }
 
-    /// Runs a command on the element of an answer. Mouse actions use the document to which its point was converted.
+    /// Runs a command on the element of a query result. Mouse actions use the document to which its point was
+    /// converted.
     pub(super) async fn point(&mut self, command: Command, answer: &Answer, limit: Duration) -> Result<(), Trouble> {
         // Keys go to the focused element in any frame of the window.
         let of_keys = self.types_by_keys().filter(|_| command.is_keys());

@@ -243,7 +243,7 @@ mod tests {
 
     use super::*;
 
-    /// A process in a group of its own, ended with the test.
+    /// A process in a group of its own, killed at the end of the test.
     struct Group(std::process::Child);
 
     impl Group {
@@ -270,7 +270,7 @@ mod tests {
         let never = std::future::pending::<()>;
         let busy = Group::of("while :; do :; done");
         let began = Instant::now();
-        // Twice as long as one that shows no sign of life may take.
+        // Twice as long as a process without a sign of life is allowed.
         assert_eq!(while_alive(busy.number(), still * 2, still, never()).await, None);
         assert!(began.elapsed() >= still * 2, "{:?}", began.elapsed());
         let idle = Group::of("exec sleep 600");

@@ -1,10 +1,10 @@
-// Runs in the page, between names.js and locate.js: whether an element can be acted on, and if not why not, in words;
-// and what of an action is done by a script. `why` may pass, `wrong` will not.
+// Runs in the page, between names.js and locate.js: determines whether an element is ready for an action, or why not,
+// and performs the parts of actions that scripts can do. A `why` may pass by waiting, a `wrong` will not.
 
 const nearest = {block: 'nearest', inline: 'nearest', behavior: 'instant'};
 const middle = {block: 'center', inline: 'center', behavior: 'instant'};
 
-// The picture that an area of an image map is drawn on.
+// Returns the image of an image map area.
 function pictureOf(area) {
   const map = closest(area, 'map'), called = map && (attr(map, 'name') || attr(map, 'id'));
   return called ? first(document, `img[usemap="#${CSS.escape(called)}"]`) : null;
@@ -17,7 +17,7 @@ function areaBox(area) {
   const [x, y] = {circle: () => at, default: () => [width / 2, height / 2]}[attr(area, 'shape')]?.() || [mean(0), mean(1)];
   return [{left: left + x - 1, right: left + x + 1, top: top + y - 1, bottom: top + y + 1, width: 2, height: 2}];
 }
-// The boxes of an element; where it has none of its own, or empty ones, those of what is in it.
+// Returns the boxes of an element, or those of its content if it has none of its own or only empty ones.
 function boxesOf(element) {
   if (tag(element) === 'area') return areaBox(element);
   const filled = boxes => [...boxes].filter(box => box.width > 0 && box.height > 0);
@@ -31,11 +31,11 @@ function boxesOf(element) {
     return filled(range.getClientRects());
   });
 }
-// What is to be scrolled into sight for an element.
+// Returns the element to scroll into view for an element.
 const boxed = element => tag(element) === 'area' ? pictureOf(element) || element
   : rectsOf(element).length ? element : [...childrenIn(element)].map(boxed).find(one => rectsOf(one).length) || element;
 
-// What a pointer meets there.
+// Returns the element that a pointer hits at a point, searching open shadow roots too.
 function met(x, y) {
   let at = call(document, 'elementFromPoint', x, y);
   while (at && shadowOf(at)) {
@@ -45,13 +45,13 @@ function met(x, y) {
   }
   return at;
 }
-// Whether what is done to one element is done to the other: it is in it, it is its label, or its picture.
+// Returns whether an action on one element also applies to the other, because it is inside it, its label or its image.
 function belongs(at, element) {
   if (inside(at, element)) return true;
   const label = closest(at, 'label');
   return !!label && label.control === element || tag(element) === 'area' && pictureOf(element) === at;
 }
-// Whether something within an element would take a click for itself.
+// Returns whether something inside an element would handle a click by itself.
 const TAKERS = 'a[href],button,input,select,textarea,summary,[role=button],[role=link],[role=checkbox],[role=tab],iframe';
 function taken(at, element) {
   for (let node = at; node && node !== element; node = parentOf(node)) if (is(node, TAKERS) && node !== element.control) return true;
@@ -63,8 +63,9 @@ function cover(at, element) {
   if (getComputedStyle(element).pointerEvents === 'none') return ['its style keeps the pointer from it: pointer-events: none'];
   return [html(at), ' covers it'];
 }
-// Where on an element an action goes: a place counted from its corner, or the middle of what can be seen of it; another
-// place of it where something in its middle would take the click for itself. Else why a pointer would not reach it.
+// Returns the point of an element at which an action is performed: an offset from its corner, or the middle of its
+// visible part. Another point is used if something in the middle would handle the click by itself. If a pointer cannot
+// reach the element, returns the cause.
 const PLACES = [[.5, .5], [.25, .5], [.75, .5], [.1, .5], [.9, .5], [.5, .2], [.5, .8], [.03, .5], [.97, .5]];
 function aim(element, position) {
   const reach = (x, y) => {
@@ -73,11 +74,11 @@ function aim(element, position) {
   };
   if (position) {
     const box = boxOf(element), [left, top] = position;
-    if (left > box.width || top > box.height) return {why: [`it is ${Math.round(box.width)}x${Math.round(box.height)} pixels large only`]};
+    if (left > box.width || top > box.height) return {why: [`it is only ${Math.round(box.width)}x${Math.round(box.height)} pixels large`]};
     return reach(box.left + left, box.top + top);
   }
   const boxes = boxesOf(element).slice(0, 8);
-  if (!boxes.length) return {why: ['it has no place on the page']};
+  if (!boxes.length) return {why: ['it is not rendered']};
   let second = null, why = null;
   for (const box of boxes) {
     const left = Math.max(0, box.left), right = Math.min(innerWidth, box.right);
@@ -98,7 +99,7 @@ function aim(element, position) {
   }
   return second || {why};
 }
-// Brings a place of an element into sight.
+// Scrolls a point of an element into view.
 function reveal(element, position) {
   const seen = boxed(element);
   call(seen, 'scrollIntoView', nearest);
@@ -114,38 +115,38 @@ const box = element => { const {x, y, width, height} = boxOf(boxed(element)); re
 async function reachable(element, position) {
   reveal(element, position);
   await frame();
-  // A page that has just come settles within a few frames: no need to ask again for that.
+  // A page that was just loaded settles within a few frames, which should not require another query.
   const end = performance.now() + 300;
-  // Between two looks a frame must have been painted: what moves does so from frame to frame.
+  // A frame must be painted between two measurements, because animations move with each frame.
   let before, now = box(element), rests;
   do {
     before = now;
     const painted = await frame();
-    if (!isConnected(element)) return {why: ['it left the page']};
+    if (!isConnected(element)) return {why: ['it was removed from the page']};
     now = box(element);
     rests = now === before && (painted || get(document, 'visibilityState') !== 'visible');
   } while (!rests && performance.now() < end);
-  if (!rests) return {why: [now !== before ? 'it is moving' : 'the page is not painted']};
+  if (!rests) return {why: [now !== before ? 'it is moving' : 'the page is not rendered']};
   const {x, y, why} = aim(element, position);
   if (why) return {why};
-  // An option is chosen and a file's field refuses: the driver's own click knows that, a mouse does not.
+  // The driver's own click can choose an option and reject a file field, unlike a mouse.
   const own = tag(element) === 'option' || tag(element) === 'input' && element.type === 'file';
   watchFor(own ? null : element);
-  // A place of ours that the driver's own click would not choose.
+  // Whether the point differs from the one that the driver's own click would use.
   const [first] = [...rectsOf(element)];
   const at = met(x, y);
   const odd = tag(element) === 'area' || !first || !first.width || !first.height || !inside(at, element) || !!taken(at, element) || !isMiddle(first, x, y);
   const ready = {element, own, odd, point: [Math.round(x), Math.round(y)]};
-  // WebDriver counts from the middle of what can be seen.
+  // WebDriver uses offsets from the middle of the visible part.
   return position ? {...ready, at: [Math.round(x - middleOf(first)[0]), Math.round(y - middleOf(first)[1])]} : ready;
 }
-// Where an element is, whatever is before it or moves it.
+// Returns the point of an element without checking whether it is covered or moving.
 async function forced(element, position) {
   call(boxed(element), 'scrollIntoView', middle);
   await frame();
-  if (!isConnected(element)) return {why: ['it left the page']};
+  if (!isConnected(element)) return {why: ['it was removed from the page']};
   const [first] = boxesOf(element);
-  if (!first) return {why: ['it has no place on the page']};
+  if (!first) return {why: ['it is not rendered']};
   const [x, y] = position ? [first.left + position[0], first.top + position[1]] : middleOf(first);
   if (x < 0 || y < 0 || x >= innerWidth || y >= innerHeight) return {why: OUTSIDE};
   watchFor(element);
@@ -155,7 +156,7 @@ async function forced(element, position) {
 const middleOf = box => box ? [(Math.max(0, box.left) + Math.min(innerWidth, box.right)) / 2, (Math.max(0, box.top) + Math.min(innerHeight, box.bottom)) / 2] : [0, 0];
 const isMiddle = (box, x, y) => Math.abs(middleOf(box)[0] - x) < 2 && Math.abs(middleOf(box)[1] - y) < 2;
 
-// Who gets what the pointer does, from when somebody is aimed at: the first event tells.
+// Records which element receives the pointer events after an element was targeted; the first event decides.
 let aimed = null, got = null, listens = false;
 function watchFor(element) {
   [aimed, got] = [element, null];
@@ -168,14 +169,15 @@ function watchFor(element) {
   };
   for (const kind of ['pointerdown', 'mousedown', 'click', 'auxclick', 'contextmenu']) addEventListener(kind, note, {capture: true, passive: true});
 }
-// Nothing where nobody saw an event.
+// Returns nothing if no event was observed.
 function received() {
   aimed = null;
   return got && (got.other ? {seen: true, other: show(got.other)} : {seen: true});
 }
 
-// The point of a frame's page as one of the page around it, through whatever the frame is scaled, zoomed or turned by; or
-// why a pointer would not reach it. Sizes and middles of boxes are asked of the browser, directions of the styles.
+// Converts a point of a frame's page to one of the surrounding page, considering scale, zoom and rotation of the frame,
+// or returns why a pointer cannot reach it. Sizes and centers of boxes are read from the layout, directions from the
+// styles.
 function through(element, [x, y]) {
   let turned = new DOMMatrix();
   for (let node = element; node; node = parentOf(node)) {
@@ -191,7 +193,7 @@ function through(element, [x, y]) {
   const near = (one, other) => Math.abs(one - other) <= 2 + other / 50;
   const {a, b, c, d} = turned;
   if (!near(Math.abs(a * width) + Math.abs(c * height), box.width) || !near(Math.abs(b * width) + Math.abs(d * height), box.height)) {
-    return {why: ['it is in a frame that is turned in space']};
+    return {why: ['it is in a frame with a 3D transform']};
   }
   const right = (element.clientLeft + parseFloat(style.paddingLeft) + x) * zoom - width / 2;
   const down = (element.clientTop + parseFloat(style.paddingTop) + y) * zoom - height / 2;
@@ -206,10 +208,10 @@ const changed = element => {
   call(element, 'dispatchEvent', new Event('input', {bubbles: true, composed: true}));
   call(element, 'dispatchEvent', new Event('change', {bubbles: true}));
 };
-// The control that a label is for.
+// Returns the control of a label, or the element itself.
 const controlOf = element => tag(element) === 'label' && get(element, 'control') || element;
 
-// The document in a frame, where it is of the same origin.
+// Returns the document of a frame if it has the same origin.
 function sameOf(element) {
   try { return element.contentDocument; } catch { return null; }
 }
@@ -247,19 +249,19 @@ async function prepare(element, query) {
   }
   call(element, 'focus');
   if (query.then === 'focus') return {element};
-  await turn(); // what the page does on focus may move the caret
+  await turn(); // the page may move the caret on focus
   if (closest(element, EDITORS)) return {element, editor: true, origin: location.origin};
   const ready = selectText(element, query.append);
-  if (query.text && isPasted(query.text)) return insert(query.text) ? {...ready, pasted: true} : {why: ['it takes no text that is pasted']};
+  if (query.text && isPasted(query.text)) return insert(query.text) ? {...ready, pasted: true} : {why: ['it does not accept pasted text']};
   return ready;
 }
 
-// Editors that draw their text themselves and listen in a small field that nobody sees, or read the keyboard.
+// Editors that render their text themselves and read input from a small invisible field or directly from the keyboard.
 const EDITORS = '.CodeMirror,.cm-editor,.monaco-editor,.ace_editor', EDITOR_LINES = '.CodeMirror-line,.cm-line,.view-line,.ace_line';
 const NO_FIELDS = ['checkbox', 'radio', 'file', 'button', 'submit', 'reset', 'image', 'hidden'];
 const takesText = element => tag(element) === 'textarea' || tag(element) === 'input' && !NO_FIELDS.includes(get(element, 'type'))
   || get(element, 'isContentEditable') || !!element.editContext;
-// The field that is meant: the element, what it is the label of, or the only one in it.
+// Returns the field for an element: the element itself, the control of a label, or the only field inside it.
 function fieldOf(element) {
   const control = controlOf(element);
   if (takesText(control)) return control;
@@ -268,7 +270,7 @@ function fieldOf(element) {
   return outermost.length === 1 ? outermost[0] : control;
 }
 const isLocked = element => !!get(element, 'readOnly') || attr(element, 'aria-readonly') === 'true';
-// What stands in a field, as people see it.
+// Returns the content of a field as displayed.
 function standing(element) {
   const editor = closest(element, EDITORS);
   if (!editor) return hasValue(element) ? String(element.value) : innerTextOf(element);
@@ -277,7 +279,7 @@ function standing(element) {
 }
 const flat = text => fold(text.replace(/[\u200b\ufeff]/g, ''));
 const lined = text => text.replace(/\r\n?/g, '\n');
-// Whether the field holds what was typed. Of a long text an editor draws a part only.
+// Returns whether a field contains the typed text. An editor renders only a part of a long text.
 function holdsText(element, {text, append}) {
   const is = standing(element), kind = tag(element) === 'input' ? get(element, 'type') : '';
   if (closest(element, EDITORS)) return append ? flat(is).endsWith(flat(text)) || !!flat(is) : flat(is) === flat(text) || !!flat(is) && flat(text).length > 1000 && flat(text).includes(flat(is));
@@ -292,7 +294,7 @@ function compare(element, query) {
   const same = holdsText(element, query);
   return {done: true, same, stands: get(element, 'type') === 'password' ? null : long(standing(element))};
 }
-// Puts a text where the caret is, as pasting does. Editors take it from the event; other fields from the browser.
+// Inserts a text at the caret as if pasted. Editors read it from the event, other fields get it from the browser.
 function insert(text) {
   let at = get(document, 'activeElement');
   while (at && shadowOf(at) && shadowOf(at).activeElement) at = shadowOf(at).activeElement;
@@ -304,19 +306,19 @@ function insert(text) {
   }
   return call(document, 'execCommand', 'insertText', false, text);
 }
-// Longer texts are put in as a whole, and those with what no key gives: a tab, which as a key would leave the field, and
-// what joins or varies other characters.
+// Texts are inserted as a whole if they are long or contain characters that no key produces: a tab, which as a key
+// would leave the field, and characters that join or vary others.
 const KEYED = 500;
 const isPasted = text => text.length > KEYED || /[\t\u200d\ufe00-\ufe0f]/.test(text);
 
-// Fields that a locale or a picker stands before: their value is set as a script of a framework would see it.
+// Fields with a picker or locale-dependent format. Their value is set in a way that frameworks detect.
 const PICKED = ['date', 'time', 'datetime-local', 'month', 'week', 'color', 'range'];
 async function typeable(element, query) {
   const input = tag(element) === 'input';
   if (!takesText(element)) return {wrong: [html(element), ' is not a field that can be filled']};
   if (input && query.text.includes('\n')) return {wrong: [html(element), ' has one line and takes no line break; `press: Enter` is a step of its own']};
   if (isLocked(element)) {
-    // Some are so until somebody comes.
+    // Some fields are read-only until they get the focus.
     call(element, 'scrollIntoView', nearest);
     call(element, 'focus');
     await turn();
@@ -335,7 +337,7 @@ async function typeable(element, query) {
   changed(element);
   return {done: true};
 }
-// Selects what is typed over, or puts the caret behind it. In a shadow root the driver moves the caret once more.
+// Selects the text to overwrite, or moves the caret to its end. In a shadow root, the driver moves the caret again.
 function selectText(element, append) {
   const ready = caret(element, append);
   ready.password = get(element, 'type') === 'password';
@@ -352,7 +354,7 @@ function caret(element, append) {
       element.setSelectionRange(get(element, 'value').length, get(element, 'value').length);
       return {element, caret: true};
     } catch {
-      return {element, caret: false}; // a number or an e-mail address: the key End does it
+      return {element, caret: false}; // number and e-mail fields: the End key moves the caret
     }
   }
   const selection = typeOf(rootOf(element)) === 11 && rootOf(element).getSelection ? rootOf(element).getSelection() : getSelection();
@@ -377,10 +379,10 @@ async function choose(element, query) {
   const ready = await reachable(element);
   return ready.element ? {...ready, opens: true} : ready;
 }
-// The lists that were open before a box was clicked.
+// Lists that were open before a combobox was clicked.
 let openBefore = [];
 const lists = element => [...all(rootOf(element), '[role=listbox]')].filter(visible);
-// The open list of a box: the one that it names, has in it, or the only one that has come.
+// Returns the open list of a combobox: one that it references or contains, or the only one that has appeared.
 function listOf(element) {
   const inside = [...byIds(element, 'aria-controls'), ...byIds(element, 'aria-owns'), element].flatMap(one => [one, ...all(one, '[role=listbox]')]);
   const named = inside.find(one => role(one) === 'listbox' && visible(one));
@@ -392,10 +394,11 @@ const isChosen = option => attr(option, 'aria-selected') === 'true' || attr(opti
 const isWanted = (option, {text, value}) => value === undefined ? fold(name(option)) === fold(text) : [attr(option, 'data-value'), attr(option, 'value'), attr(option, 'id')].includes(value);
 const optionsOf = list => [list, ...byIds(list, 'aria-owns')].flatMap(one => [...all(one, '[role=option]'), ...(role(one) === 'option' ? [one] : [])]).filter(visible);
 const told = ({text, value}) => value === undefined ? [{text}] : ['of value ', {text: value}];
-// One click of those that a list needs; done, when it needs none. Where several can be chosen, exactly those wanted are.
+// Returns the next click that a list needs, or `done` if it needs none. In a list with multiple selection, exactly the
+// requested options are chosen.
 async function chooseIn(list, element, query) {
   const options = optionsOf(list), many = attr(list, 'aria-multiselectable') === 'true';
-  if (query.options.length > 1 && !many) return {wrong: ['the list takes one option only']};
+  if (query.options.length > 1 && !many) return {wrong: ['the list accepts only one option']};
   const meant = query.options.map(one => options.find(option => isWanted(option, one)));
   const missing = meant.findIndex(one => !one);
   if (missing >= 0) {
@@ -411,20 +414,20 @@ async function chooseIn(list, element, query) {
     return reachable(meant[0]);
   }
   if (!wrong) return {done: true};
-  // Lists that do not say what is chosen cannot be asked.
+  // Lists without selection attributes cannot be verified.
   if (!many && !options.some(one => has(one, 'aria-selected') || has(one, 'aria-checked'))) return {done: true};
   if (many) return reachable(wrong);
-  return element === list ? {why: ['its option ', ...told(query.options[0]), ' was clicked and is not chosen']} : shownAs(element, query);
+  return element === list ? {why: ['its option ', ...told(query.options[0]), ' was clicked but is not selected']} : shownAs(element, query);
 }
-// After a choice a box shows it.
+// Verifies that a combobox shows the chosen option.
 function shownAs(element, query) {
   const shown = fold(hasValue(element) ? String(element.value) : innerTextOf(element) ?? textOf(element));
   const wanted = query.options[0];
   if (wanted.value !== undefined || shown.includes(fold(wanted.text))) return {done: true};
-  return {why: ['it shows ', {text: long(shown)}, ' and not ', {text: wanted.text}, ', which was chosen']};
+  return {why: ['it shows ', {text: long(shown)}, ' and not ', {text: wanted.text}, ', which was selected']};
 }
 function chooseNative(element, wanted) {
-  if (wanted.length > 1 && !element.multiple) return {wrong: ['the list takes one option only']};
+  if (wanted.length > 1 && !element.multiple) return {wrong: ['the list accepts only one option']};
   const options = [...element.options], chosen = [];
   for (const {text, value} of wanted) {
     const option = options.find(one => value === undefined ? fold(one.label) === fold(text) || fold(one.text) === fold(text) : one.value === value);
@@ -445,7 +448,7 @@ function chooseNative(element, wanted) {
   return {done: true};
 }
 
-// Boxes: native ones, and those that only say they are.
+// Checkboxes: native ones, and elements with such a role.
 const BOXES = ['checkbox', 'switch', 'radio', 'menuitemcheckbox', 'menuitemradio'];
 async function check(element, on, look) {
   const control = controlOf(element);
@@ -455,7 +458,7 @@ async function check(element, on, look) {
   if (look) return {why: [`it is ${half ? 'half ' : on ? 'not ' : ''}checked`]};
   if (!on && ['radio', 'menuitemradio'].includes(role(control))) return {wrong: ['a radio button cannot be unchecked, only another one be checked']};
   if (!enabled(control)) return {why: ['it is disabled']};
-  // A box with a style of its own is often hidden: then it is its label that people click.
+  // A styled checkbox is often hidden, and users click its label instead.
   let last = {why: ['it is not visible']};
   for (const one of [element, control, ...(get(control, 'labels') || [])]) {
     if (!visible(one)) continue;
@@ -466,7 +469,8 @@ async function check(element, on, look) {
   return last;
 }
 
-// The field behind what people click to choose files: the element, its label's, the one in it, or the nearest.
+// Returns the file field for an element that users click to choose files: the element itself, the control of its label,
+// one that it references, or the closest one.
 const FILES = 'input[type=file]';
 function fileInput(element) {
   const control = controlOf(element);
@@ -486,12 +490,12 @@ async function upload(element, files, chooser) {
   const input = fileInput(element);
   if (!input) {
     if (!chooser) return {wrong: [html(element), ' is not a field for files, and has none with it']};
-    // A page may make its field when it is clicked.
+    // A page may create the field when the element is clicked.
     const ready = await reachable(element);
     return ready.element ? {...ready, opens: true} : ready;
   }
   if (input.disabled) return {why: ['it is disabled']};
-  if (files > 1 && !input.multiple) return {wrong: ['the field takes one file only']};
+  if (files > 1 && !input.multiple) return {wrong: ['the field accepts only one file']};
   if (input.files.length) input.value = '';
   return {element: input};
 }

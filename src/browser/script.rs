@@ -10,7 +10,7 @@ use super::locate::Query;
 use super::page::{PROMPT, Page, Saved};
 use super::verdict::Trouble;
 use super::world;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::Value;
@@ -42,9 +42,9 @@ impl Page {
     /// Runs the script once. A returned promise is awaited, and a thrown value becomes the failure.
     pub(super) async fn run_script(
         &mut self,
-        script: &At<String>,
+        script: &Spanned<String>,
         args: &[Value],
-        save: Option<&At<String>>,
+        save: Option<&Spanned<String>>,
         values: &Values,
         deadline: Instant,
     ) -> Result<Vec<Saved>, Failure> {

@@ -120,8 +120,8 @@ impl Session {
         self.settle(User::make(&bidi, insecure).await?).await
     }
 
-    /// Begins to create a user context for the next run during this one. The current run gets none of its events,
-    /// because they are subscribed to when it is over.
+    /// Creates a user context for the next run in the background during this one. The current run gets none of its
+    /// events, because they are subscribed to when it is over.
     pub(super) fn make_ahead(&mut self, tasks: &TaskTracker) {
         let Some(bidi) = self.bidi.clone() else { return };
         self.ahead = Some(tasks.spawn(async move { User::make(&bidi, false).await }));
@@ -199,7 +199,7 @@ impl Session {
             "userContexts": users,
         });
         match bidi.call("browser.setDownloadBehavior", allowed, BRISK).await {
-            Err(BidiError::Refused(_, message)) => tracing::debug!(message, "downloads are not kept"),
+            Err(BidiError::Refused(_, message)) => tracing::debug!(message, "cannot store downloads"),
             done => drop(done?),
         }
         Ok(())
@@ -323,7 +323,7 @@ async fn measure(bidi: &Bidi, users: &Json) -> Result<Option<String>, BidiError>
     match bidi.call("script.addPreloadScript", preload, BRISK).await {
         Ok(made) => Ok(made["script"].as_str().map(ToOwned::to_owned)),
         Err(BidiError::Refused(_, message)) => {
-            tracing::debug!(message, "pages are not measured");
+            tracing::debug!(message, "cannot measure pages");
             Ok(None)
         }
         Err(error) => Err(error),

@@ -7,7 +7,7 @@ use super::bidi::{Bidi, BidiError};
 use super::session::{BRISK, Context, Session, VIEWPORT};
 use super::trust::Roots;
 use super::watch::{Additions, Watch};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::device::Device;
@@ -45,7 +45,7 @@ pub struct Spec {
     /// Whether untrusted certificates are accepted.
     pub insecure: bool,
     /// Trusted roots in addition to those of the browser.
-    pub roots: Option<At<Roots>>,
+    pub roots: Option<Spanned<Roots>>,
     /// Origins whose requests get a `traceparent` header.
     pub traceparent: Vec<String>,
     /// Run whose id is the trace id.
@@ -80,7 +80,8 @@ impl Spec {
     /// Returns the browser settings of a scenario.
     pub fn of(scenario: &Scenario, values: &Values, run: RunId) -> Result<Self, Failure> {
         let settings = &scenario.browser;
-        let fill = |text: &At<crate::scenario::Template>| values.fill(text).map_err(|failure| failure.at(text.span));
+        let fill =
+            |text: &Spanned<crate::scenario::Template>| values.fill(text).map_err(|failure| failure.at(text.span));
         let base = || -> Result<Url, Failure> {
             let wrong = |text: &str| Failure::new(Reason::Configuration, text.to_owned());
             let base = scenario

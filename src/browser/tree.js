@@ -1,5 +1,5 @@
-// Runs in the page, after names.js: what a screen reader finds in it, as lines of text. No text is cut, since half a
-// secret would not be masked: one that is too long is left out as a whole.
+// Runs in the page, after names.js: returns the accessibility tree as lines of text. Texts are not truncated, because a
+// part of a secret would not be masked; a text that is too long is omitted entirely.
 
 const LINES = 2000, BYTES = 200000, TEXT = 4000, PATIENCE = 1500;
 let lines, bytes, full, end;

@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::{driver, processes};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Engine, Trust};
@@ -46,25 +46,25 @@ pub struct Roots(Arc<BTreeSet<Vec<u8>>>);
 impl Roots {
     /// Reads the roots that a scenario names. The file is read each time, so that a renewed one is used from the next
     /// run on.
-    pub(super) fn of(trust: &Trust, values: &Values) -> Result<Option<At<Self>>, Failure> {
+    pub(super) fn of(trust: &Trust, values: &Values) -> Result<Option<Spanned<Self>>, Failure> {
         let Some(ca) = &trust.ca else { return Ok(None) };
         let read = || {
             let pem = values.file(&ca.value)?;
             let roots = tls::certificates(&pem).and_then(Self::new);
             roots.map_err(|why| Failure::new(Reason::Configuration, format!("`trust.ca`: {why}")))
         };
-        read().map(|roots| Some(At::new(roots, ca.span))).map_err(|failure| failure.at(ca.span))
+        read().map(|roots| Some(Spanned::new(roots, ca.span))).map_err(|failure| failure.at(ca.span))
     }
 
     fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, String> {
         if certificates.len() > MOST {
-            return Err(format!("{} certificates in the file, and at most {MOST} are taken", certificates.len()));
+            return Err(format!("{} certificates in the file, at most {MOST} are supported", certificates.len()));
         }
         let mut roots = BTreeSet::new();
         for (number, certificate) in (1..).zip(certificates) {
             roots.insert(certificate.to_vec());
             let taken = RootCertStore::empty().add(certificate);
-            taken.map_err(|error| format!("certificate {number} in the file is no root: {error}"))?;
+            taken.map_err(|error| format!("certificate {number} in the file is not a CA certificate: {error}"))?;
         }
         Ok(Self(Arc::new(roots)))
     }
@@ -115,7 +115,7 @@ async fn certutil(program: &str, arguments: &[&str], folder: &Path, group: i32, 
         Ok(output) if output.status.success() => return Ok(()),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            format!("{program} refuses a certificate of `browser.trust.ca`: {}", said.trim())
+            format!("{program} rejects a certificate of `browser.trust.ca`: {}", said.trim())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!(
             "{program} was not found in PATH, and `browser.trust.ca` needs it; install NSS's tools (Debian, Ubuntu: \

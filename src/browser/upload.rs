@@ -15,7 +15,7 @@ use super::locate::Query;
 use super::page::{PROMPT, Page};
 use super::pointer::{is_own, left_click};
 use super::verdict::Trouble;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Target, Template};
@@ -29,7 +29,7 @@ impl Page {
     pub(super) async fn upload(
         &mut self,
         target: &Target,
-        files: &[At<Template>],
+        files: &[Spanned<Template>],
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
@@ -88,7 +88,7 @@ impl Page {
                 return Err(query.placed(Failure::new(Reason::NotFound, message)));
             };
             if count > 1 && !chooser.is_multiple {
-                return Err(query.placed(Failure::new(Reason::Configuration, "the file chooser takes one file only")));
+                return Err(query.placed(Failure::new(Reason::Configuration, "the file chooser accepts only one file")));
             }
             (chooser.context, json!({"sharedId": chooser.field}))
         } else if directly {
@@ -108,19 +108,19 @@ impl Page {
             let answer = self.call(Command::post("se/file", json!({"file": archive})), PROMPT).await;
             let answer = answer.map_err(|trouble| match trouble {
                 Trouble::Other(text) => {
-                    Failure::new(Reason::Driver, format!("the WebDriver endpoint takes no files for uploads: {text}"))
+                    Failure::new(Reason::Driver, format!("the WebDriver endpoint does not accept files for uploads: {text}"))
                 }
                 trouble => trouble.failure(),
             })?;
             return answer.as_str().map(ToOwned::to_owned).ok_or_else(|| {
-                Failure::new(Reason::Driver, "the WebDriver endpoint took a file and did not say where it is")
+                Failure::new(Reason::Driver, "the WebDriver endpoint accepted a file without returning its path")
             });
         };
         self.uploads += 1;
         let folder = folder.join("upload").join(self.uploads.to_string());
         let file = folder.join(name);
         let failed = |error: std::io::Error| {
-            Failure::new(Reason::Resources, format!("no room for a file that is to be uploaded: {error}"))
+            Failure::new(Reason::Resources, format!("cannot store a file for upload: {error}"))
         };
         tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
         tokio::fs::write(&file, bytes).await.map_err(failed)?;

@@ -58,17 +58,17 @@ impl From<CmdError> for Trouble {
         match error {
             CmdError::Standard(error) => standard(&error.error, &error.message),
             CmdError::NotJson(text) => {
-                Self::Gone(Reason::Driver, format!("the WebDriver endpoint did not answer as one: {}", cut(&text, 200)))
+                Self::Gone(Reason::Driver, format!("unexpected response of the WebDriver endpoint: {}", cut(&text, 200)))
             }
             // An error of ChromeDriver that is not defined by W3C.
             CmdError::NotW3C(value) if value.to_string().contains("tab crashed") => {
-                Self::Crash("the driver says \"tab crashed\"".into())
+                Self::Crash("the driver reported \"tab crashed\"".into())
             }
             CmdError::NotW3C(value) => Self::Gone(
                 Reason::Driver,
-                format!("the WebDriver endpoint did not answer as one: {}", cut(&value.to_string(), 200)),
+                format!("unexpected response of the WebDriver endpoint: {}", cut(&value.to_string(), 200)),
             ),
-            error => Self::Gone(Reason::Driver, format!("the WebDriver endpoint went away: {}", root(&error))),
+            error => Self::Gone(Reason::Driver, format!("lost the connection to the WebDriver endpoint: {}", root(&error))),
         }
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn refused(code: &str, message: &str) -> Trouble {
         "no such frame" | "no such node" | "stale element reference" | "no such alert" => Trouble::Again(text),
         // The document was replaced during the command, or the frame moved to another process.
         _ if REPLACED.iter().any(|words| message.contains(words)) => Trouble::Again(text),
-        "invalid session id" => Trouble::Gone(Reason::Browser, format!("the browser went away: {text}")),
+        "invalid session id" => Trouble::Gone(Reason::Browser, format!("lost the connection to the browser: {text}")),
         "timeout" => Trouble::Timeout(text),
         _ => Trouble::Other(text),
     }
@@ -100,10 +100,10 @@ const SHORT: f64 = 80.0;
 pub(super) fn no_answer(pressure: Option<f64>) -> Trouble {
     Trouble::Timeout(match pressure {
         Some(pressure) if pressure >= SHORT => format!(
-            "the page does not answer, and this machine is short of processors: processes wait for one {pressure:.0} % of \
+            "the page does not respond, and this machine is short of CPU: processes wait for CPU {pressure:.0} % of \
              the time"
         ),
-        _ => "the page does not answer: its scripts keep it busy".into(),
+        _ => "the page does not respond: its scripts keep it busy".into(),
     })
 }
 
@@ -163,12 +163,12 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
             Trouble::Inspection(format!("the driver's own script failed in the page: {text}"))
         }
         ErrorStatus::InvalidSessionId | ErrorStatus::NoSuchWindow | ErrorStatus::SessionNotCreated => {
-            Trouble::Gone(Reason::Browser, format!("the browser went away: {text}"))
+            Trouble::Gone(Reason::Browser, format!("lost the connection to the browser: {text}"))
         }
         _ if has(&["disconnected", "not reachable", "not connected to DevTools", "session deleted",
             "web view not found", "unable to send message to renderer", "closed the connection",
             "decode response from marionette", "without establishing a connection"]) => {
-            Trouble::Gone(Reason::Browser, format!("the browser went away: {text}"))
+            Trouble::Gone(Reason::Browser, format!("lost the connection to the browser: {text}"))
         }
         _ => Trouble::Other(text),
     }
@@ -182,7 +182,7 @@ pub(super) fn hung(text: String, last: Option<Failure>) -> Failure {
 
 /// Returns the failure for a session that could not be created.
 pub(super) fn not_created(error: &NewSessionError, browser: &str, output: &str) -> Failure {
-    let output = if output.is_empty() { String::new() } else { format!(" (the driver's last words: {output})") };
+    let output = if output.is_empty() { String::new() } else { format!(" (last output of the driver: {output})") };
     match error {
         NewSessionError::SessionNotCreated(error) => {
             let advice = if error.message.contains("cannot find Chrome") {
@@ -217,11 +217,11 @@ pub(super) fn net(code: &str) -> Failure {
     } else if is(&["ERR_CERT_", "CERTIFICATE"]) && !is(&["CLIENT_AUTH"]) {
         (Reason::Certificate, "the certificate is not trusted")
     } else if is(&["TIMED_OUT"]) {
-        (Reason::Timeout, "no answer in time")
+        (Reason::Timeout, "no response in time")
     } else if is(&["ERR_SSL_", "ECH_", "CLIENT_AUTH"]) {
         (Reason::Tls, "the TLS handshake failed")
     } else if is(&["INTERNET_DISCONNECTED", "NETWORK_CHANGED", "NETWORK_ACCESS"]) {
-        (Reason::Network, "our own network is down")
+        (Reason::Network, "no network connection")
     } else if is(&["CONNECTION", "EMPTY_RESPONSE", "ADDRESS", "SOCKET", "PROXY", "TUNNEL", "UNSAFE_PORT", "NETWORK_IO"])
     {
         (Reason::Connect, "no connection")

@@ -262,7 +262,7 @@ impl Watch {
                 let bidi = bidi.clone();
                 tasks.spawn(async move {
                     if let Err(error) = bidi.call(command, parameters, RELEASE).await {
-                        tracing::debug!(%error, command, "a request that waited for us did not go on");
+                        tracing::debug!(%error, command, "cannot continue an intercepted request");
                     }
                 });
             }

@@ -58,7 +58,7 @@ impl Page {
                         Wanted::Title(filled) => format!("a window whose title {}", filled.show()),
                         Wanted::Url(filled) => format!("a window whose URL {}", filled.show()),
                     };
-                    return Err(Failure::new(Reason::NotFound, "there is no such window")
+                    return Err(Failure::new(Reason::NotFound, "no such window")
                         .compared(expected, seen.join("; "))
                         .waited(since.elapsed()));
                 }

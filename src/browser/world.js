@@ -1,32 +1,32 @@
-// Runs in the page, after all others: how they are asked from outside. An argument comes as a text, with a number in
-// the place of each element, and so does a result: texts cost little on their way, and trees of values much.
+// Runs in the page, after all other scripts: their interface to the agent. Arguments and results are passed as text,
+// with a number in place of each element, because texts are cheap to transfer, unlike trees of values.
 
 const ELEMENT = 'element-6066-11e4-a52e-4f735466cecf';
 function unpack(text, elements) {
   return JSON.parse(text, (key, value) => value && typeof value === 'object' && ELEMENT in value ? elements[value[ELEMENT]] : value);
 }
-// The result as a text, its elements, and the window of each that is a frame.
+// Returns the result as text, its elements, and the window of each element that is a frame.
 async function pack(result) {
   const elements = [];
   const text = JSON.stringify(await result, (key, value) => value instanceof Node ? {[ELEMENT]: elements.push(value) - 1} : value);
   const windows = elements.map(one => ['iframe', 'frame', 'object', 'embed'].includes(tag(one)) ? one.contentWindow ?? null : null);
   return [text ?? 'null', elements, windows];
 }
-// What a screen reader calls an element.
+// Returns the role and the accessible name of an element.
 const describe = element => {
   cache = {};
   return [role(element), name(element)];
 };
-// The frames of the document, and how each can be named.
+// Returns the first frames of the document with their title, id and name.
 const FRAMES = 8;
 const frames = () => [...all(document, 'iframe,frame')].slice(0, FRAMES)
   .map(element => ({element, title: attr(element, 'title'), id: attr(element, 'id'), name: attr(element, 'name')}));
-// The document as it is now.
+// Returns the current document as markup.
 function source() {
   const kind = document.doctype;
   return (kind ? new XMLSerializer().serializeToString(kind) + '\n' : '') + (get(document, 'documentElement')?.outerHTML ?? '');
 }
-// Scrolls on by most of what can be seen: the page, else the largest part of it that scrolls. Says whether it went on.
+// Scrolls the page, or the largest scrollable part of it, by most of its visible height. Returns whether it moved.
 function scrollOn() {
   const parts = [get(document, 'scrollingElement') || get(document, 'documentElement'), ...all(document, '*')].filter(one => one && get(one, 'scrollHeight') > get(one, 'clientHeight') + 1
     && (one === get(document, 'scrollingElement') || ['auto', 'scroll', 'overlay'].includes(getComputedStyle(one).overflowY)));

@@ -46,7 +46,7 @@ enum What {
         agent: Address,
     },
     /// Show the alert decisions for a scenario or incident and its deliveries, newest first
-    DecisionReason {
+    Why {
         /// Id of a scenario, or key of an incident such as shop-checkout:3
         id: String,
         /// Start of the time range: 2h, or 2027-01-15T08:00:00Z
@@ -143,7 +143,7 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
         What::Test(args) => return test(&args).await,
         What::Replay(args) => replayed(&args).await,
         What::List { agent } => list(&agent).await,
-        What::DecisionReason { id, since, limit, agent } => {
+        What::Why { id, since, limit, agent } => {
             decisions(&agent, &id, WhyQuery { since, limit }).await.map(|found| why(&id, &found))
         }
         What::Ack { key, length, author, agent } => {
@@ -180,12 +180,12 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             });
             match &agent.store {
                 Some(_) if dry_run => {
-                    Err("what it matches is known by an agent that runs; ask it, without --store".into())
+                    Err("a preview needs a running agent; leave out --store".into())
                 }
                 Some(store) => left(store, silence_asked(body)).await,
                 None => {
                     let sent = agent.send(reqwest::Method::POST, path::API_SILENCES, Some(&body)).await;
-                    sent.map(|done| said(&done)).map_err(|problem| problem.replace("; confirm it if", "; add --yes if"))
+                    sent.map(|done| said(&done)).map_err(|problem| problem.replace("; confirm it to", "; add --yes to"))
                 }
             }
         }
@@ -243,17 +243,17 @@ impl Address {
         let shown = self.url.as_ref().map_or(base.to_owned(), without_password);
         let answer = request.send().await.map_err(|error| not_answered(&shown, &error))?;
         let status = answer.status();
-        let text = answer.text().await.map_err(|e| format!("the answer broke off: {e}"))?;
+        let text = answer.text().await.map_err(|e| format!("the response ended early: {e}"))?;
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok(body);
         }
         if status == reqwest::StatusCode::UNAUTHORIZED {
-            return Err("the agent asks for a user and a password: name them with --user and --password-file".into());
+            return Err("the agent requires authentication; set --user and --password-file".into());
         }
         Err(body["error"]
             .as_str()
-            .map_or_else(|| format!("the agent answered {status}: {}", text.trim()), str::to_owned))
+            .map_or_else(|| format!("the agent returned status {status}: {}", text.trim()), str::to_owned))
     }
 }
 
@@ -270,9 +270,9 @@ fn without_password(url: &url::Url) -> String {
 fn not_answered(shown: &str, error: &reqwest::Error) -> String {
     if let Some(error) = wire::tls::rustls_error(error) {
         let why = wire::tls::failure(error).message;
-        return format!("{why} (at {shown}); --ca names its authority, --cert and --key what it asks clients for");
+        return format!("{why} (at {shown}); set its CA with --ca, and a client certificate with --cert and --key");
     }
-    format!("no agent answers at {shown}; name where it listens with --url")
+    format!("no agent is reachable at {shown}; set its address with --url")
 }
 
 /// Opens the store of an agent that may not be running, for reading only.
@@ -285,7 +285,7 @@ async fn left(url: &str, asked: Result<Asked, String>) -> Result<String, String>
     let url = checked(url)?;
     let (_, folder) = store_places(&url, Path::new(""));
     let left = requests::leave(&url, &folder, asked?).await?;
-    Ok(format!("{left}: at the next start of the agent\n"))
+    Ok(format!("queued: {left}; applied when the agent starts\n"))
 }
 
 async fn decisions(agent: &Address, id: &str, query: WhyQuery) -> Result<Value, String> {
@@ -298,7 +298,7 @@ async fn decisions(agent: &Address, id: &str, query: WhyQuery) -> Result<Value, 
     let store = opened(url).await?;
     let found = decisions_in(&store, id, &query).await;
     store.close().await;
-    found.map_err(|e| e.to_string())?.ok_or_else(|| format!("nothing is known of `{id}` in this store"))
+    found.map_err(|e| e.to_string())?.ok_or_else(|| format!("no data about `{id}` in this store"))
 }
 
 async fn list(agent: &Address) -> Result<String, String> {
@@ -310,7 +310,7 @@ async fn list(agent: &Address) -> Result<String, String> {
     store.close().await;
     let (incidents, mutes, left) = found.map_err(|e| e.to_string())?;
     let mut text = listed(&incidents, &mutes);
-    text.extend(left.iter().map(|request| format!("at the next start: {request}\n")));
+    text.extend(left.iter().map(|request| format!("queued: {request}\n")));
     Ok(text)
 }
 
@@ -331,10 +331,10 @@ fn listed(incidents: &Value, mutes: &Value) -> String {
         let unwatched = &incident["unwatched"];
         let unwatched = unwatched["reason"]
             .as_str()
-            .map(|reason| format!("  (nothing is known since {}: {reason})", time(&unwatched["since"])));
+            .map(|reason| format!("  (no runs since {}: {reason})", time(&unwatched["since"])));
         text.push_str(&format!(
             "{}  {}  since {}  {}{}{}{}\n",
-            word(&incident["key"]),
+            word(&incident["dedup_key"]),
             word(&incident["severity"]),
             time(&incident["opened_at"]),
             word(&incident["name"]),
@@ -361,7 +361,7 @@ fn listed(incidents: &Value, mutes: &Value) -> String {
 /// Formats decisions as lines with their time, reason, count and details.
 fn why(id: &str, decisions: &Value) -> String {
     if decisions.as_array().is_some_and(Vec::is_empty) {
-        return format!("nothing to say of `{id}`: it has not run in that time, or is paused\n");
+        return format!("no decisions recorded for `{id}` in that time: it did not run, or is paused\n");
     }
     let line = |decision: &Value| {
         let count = decision["count"].as_u64().unwrap_or(1);

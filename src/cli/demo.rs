@@ -105,7 +105,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         lookup: Some(Arc::new(Surroundings::new(&shop))),
         store,
         folder: folder.to_path_buf(),
-        executable: std::env::current_exe().map_err(|e| format!("the executable is not known: {e}"))?,
+        executable: std::env::current_exe().map_err(|e| format!("cannot determine the path of the executable: {e}"))?,
         listener: Some(Arc::new(move |outcome: &Outcome| listener.outcome(outcome))),
     })
     .await
@@ -113,9 +113,9 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
 
     let scenarios = app.overview().borrow().scenarios.len();
     Printer::say(&format!(
-        "wachta demo: {scenarios} scenarios watch a small shop.\n\n  \
-         the page    http://{}/\n  the metrics http://{0}/metrics\n  the shop    http://{}/\n  its faults  http://{1}/faults   <- switch one on, and wait for the notice\n\n\
-         Ctrl-C ends it. Verdicts as they change, and notices:\n",
+        "wachta demo: {scenarios} scenarios monitor a small shop.\n\n  \
+         the page    http://{}/\n  the metrics http://{0}/metrics\n  the shop    http://{}/\n  its faults  http://{1}/faults   <- enable one, and wait for the notification\n\n\
+         Press Ctrl-C to stop. Changes of verdicts, and notifications:\n",
         app.address(),
         shop.http
     ));

@@ -113,7 +113,7 @@ fn objective(scenario: &Scenario, slo: &Slo, now: DateTime<Utc>, out: &mut dyn i
         // The run being evaluated is always in the window.
         let (many, few) = (within(long), within(short).max(1));
         let [long, short] = [long, short].map(|span| Pretty(span.to_std().unwrap_or_default()));
-        let needed = rule.needed(slo.allowed(), many).zip(rule.needed_of_late(slo.allowed(), few));
+        let needed = rule.needed(slo.allowed(), many).zip(rule.needed_in_short_window(slo.allowed(), few));
         match needed {
             Some((needed, of_late)) => writeln!(
                 out,

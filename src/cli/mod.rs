@@ -173,14 +173,14 @@ fn colour_on_stdout() -> bool {
 fn agents_file(file: &Path) -> Result<config::Config, String> {
     let shown = file.display().to_string();
     let text = bounded::read_text(file, MAX_BYTES as u64)
-        .map_err(|e| format!("{shown} cannot be read: {e}; name the agent's file with --config"))?;
+        .map_err(|e| format!("{shown} cannot be read: {e}; set the agent configuration with --config"))?;
     let (config, diagnostics) = config::read(&shown, &text);
     for diagnostic in &diagnostics {
         eprint!("{}", diagnostic.render(false));
     }
     match config {
         Some(config) if diagnostics.iter().all(|d| d.severity < Severity::Error) => Ok(config),
-        _ => Err(format!("{shown} does not load")),
+        _ => Err(format!("{shown} cannot be loaded")),
     }
 }
 
@@ -195,7 +195,7 @@ fn stop_asked() -> impl Future<Output = ()> {
                 let _ = signal.recv().await;
             }
             Err(error) => {
-                tracing::error!(%error, "a signal is not heard");
+                tracing::error!(%error, "cannot listen for a signal");
                 std::future::pending::<()>().await;
             }
         });

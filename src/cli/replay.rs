@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::check::word;
 use super::serve::{folder_of, store_places};
 use crate::alert::Scenarios;
-use crate::alert::replay::{Line, Mark};
+use crate::alert::replay::{DiffKind, NotificationDiff};
 use crate::app::library::{Disk, Library as _};
 use crate::app::lookup::Environment;
 use crate::app::replay::{Asked, Report, replay};
@@ -74,7 +74,7 @@ pub(super) async fn replayed(args: &ReplayArgs) -> Result<String, String> {
 /// Returns the URL of a store if the store can be read by another process.
 pub(super) fn checked(url: &str) -> Result<String, String> {
     match url.strip_prefix("sqlite:") {
-        Some(":memory:") => Err("what is kept in memory is gone with its agent; name a file with --store".into()),
+        Some(":memory:") => Err("an in-memory store ends with its agent; set a file with --store".into()),
         Some(_) => Ok(url.to_owned()),
         None => Err(format!("unknown store `{url}`; write sqlite:FILE")),
     }
@@ -109,7 +109,7 @@ fn scenarios(roots: &[String], base: &Path) -> Result<Scenarios, String> {
         eprintln!("{}", one.render_as(word(one.severity), colour));
     }
     if found.iter().any(|one| one.severity == Severity::Error) {
-        return Err("the scenarios do not load; `wachta check` says the same of them".into());
+        return Err("the scenarios cannot be loaded; see `wachta check`".into());
     }
     Ok(Arc::new(all))
 }
@@ -134,7 +134,7 @@ fn shown<'a>(
     let (known, foreign): (Vec<_>, Vec<_>) = report.runs.iter().partition(|(id, _)| scenarios.contains_key(*id));
     let runs: u64 = known.iter().map(|(_, runs)| **runs).sum();
     let mut text = format!(
-        "{} to {}: {}, {}; read from {} on, to know what was open\n\n",
+        "{} to {}: {}, {}; replayed from {} to reconstruct open incidents\n\n",
         time(since),
         time(until),
         count(runs, "run"),
@@ -144,14 +144,14 @@ fn shown<'a>(
     text.push_str(&table(&report.lines, receivers.collect()));
     text.push('\n');
     if report.lines.is_empty() {
-        text.push_str("nothing was told, and nothing would be\n");
+        text.push_str("no notifications in either configuration\n");
     }
     for line in &report.lines {
         text.push_str(&one(line));
     }
     let suppressed = report.suppressed.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>();
     if !suppressed.is_empty() {
-        text.push_str(&format!("\nwould not be told, by reason: {}\n", suppressed.join(", ")));
+        text.push_str(&format!("\nwould be suppressed, by reason: {}\n", suppressed.join(", ")));
     }
     let notes = notes(report, &foreign, scenarios, since);
     text.push('\n');
@@ -160,25 +160,25 @@ fn shown<'a>(
 }
 
 /// Formats the number of notifications per receiver, as sent and as they would be sent.
-fn table<'a>(lines: &'a [Line], mut receivers: BTreeSet<&'a str>) -> String {
+fn table<'a>(lines: &'a [NotificationDiff], mut receivers: BTreeSet<&'a str>) -> String {
     receivers.extend(lines.iter().map(|line| line.told.receiver.as_str()));
     let width = receivers.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("receiver".len());
-    let mut text = format!("{:width$}  sent then  would be sent  same  only then  only now\n", "receiver");
+    let mut text = format!("{:width$}  sent  would send  unchanged  removed  added\n", "receiver");
     for name in receivers {
         let of = |mark| lines.iter().filter(|line| line.told.receiver == name && line.mark == mark).count();
-        let [same, then, now] = [Mark::Same, Mark::Then, Mark::Now].map(of);
+        let [same, then, now] = [DiffKind::Unchanged, DiffKind::Removed, DiffKind::Added].map(of);
         let (was, would) = (same + then, same + now);
-        text.push_str(&format!("{name:width$}  {was:>9}  {would:>13}  {same:>4}  {then:>9}  {now:>8}\n"));
+        text.push_str(&format!("{name:width$}  {was:>4}  {would:>10}  {same:>9}  {then:>7}  {now:>5}\n"));
     }
     text
 }
 
 /// Formats a notification, such as `- 2027-01-15 09:00:00Z  on-call  opened  critical  shop +cart, mail`.
-fn one(line: &Line) -> String {
+fn one(line: &NotificationDiff) -> String {
     let mark = match line.mark {
-        Mark::Same => ' ',
-        Mark::Then => '-',
-        Mark::Now => '+',
+        DiffKind::Unchanged => ' ',
+        DiffKind::Removed => '-',
+        DiffKind::Added => '+',
     };
     let told = &line.told;
     let others: Vec<&str> = told.others.iter().map(Subject::as_str).collect();
@@ -214,32 +214,32 @@ fn some(names: &[&str], more: usize) -> String {
 fn notes(report: &Report, foreign: &[(&ScenarioId, &u64)], scenarios: &Scenarios, since: DateTime<Utc>) -> Vec<String> {
     let mut notes = Vec::new();
     match report.first {
-        Some(first) if first > since => notes.push(format!("the store knows of no run before {}", time(first))),
-        None => notes.push("the store knows of no run within this time".to_owned()),
+        Some(first) if first > since => notes.push(format!("no runs before {} in the store", time(first))),
+        None => notes.push("no runs within this time in the store".to_owned()),
         Some(_) => {}
     }
     if !foreign.is_empty() {
         let runs: u64 = foreign.iter().map(|(_, runs)| **runs).sum();
         let ids: Vec<&str> = foreign.iter().map(|(id, _)| id.as_str()).collect();
         let runs = count(runs, "run");
-        notes.push(format!("{runs} of scenarios that the files do not have were left out: {}", some(&ids, 0)));
+        notes.push(format!("{runs} of scenarios that are not in the files were omitted: {}", some(&ids, 0)));
     }
     let idle: Vec<&str> =
         scenarios.keys().filter(|id| !report.runs.contains_key(*id)).map(ScenarioId::as_str).collect();
     if !idle.is_empty() && report.first.is_some() {
-        notes.push(format!("not run within this time: {}", some(&idle, 0)));
+        notes.push(format!("no runs within this time: {}", some(&idle, 0)));
     }
     let (failed, owed) = report.not_sent;
     if failed + owed > 0 {
-        notes.push(format!("of what counts as sent then, {failed} were given up and {owed} are still owed"));
+        notes.push(format!("of the sent notifications, {failed} failed and {owed} are still queued"));
     }
     let silences = match report.mutes {
         0 => String::new(),
-        known => format!("{} that have not ended are taken into account; ", count(known as u64, "silence")),
+        known => format!("{} still active are applied; ", count(known as u64, "silence")),
     };
-    notes.push(format!("{silences}silences that have ended and acknowledgements are not kept, and count for nothing"));
+    notes.push(format!("{silences}ended silences and acknowledgements are not stored and have no effect"));
     if scenarios.values().any(|scenario| !scenario.alert.depends_on.is_empty()) {
-        notes.push("`depends_on` is judged by the runs that took place: nothing is run for a replay".to_owned());
+        notes.push("`depends_on` is evaluated with the stored runs: a replay runs no scenarios".to_owned());
     }
     notes
 }

@@ -151,15 +151,15 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     let mut scenarios: Vec<Arc<Scenario>> =
         catalog.scenarios.values().filter(|scenario| selection.has(scenario.id.as_str())).cloned().collect();
     for paused in catalog.paused.values().filter(|scenario| selection.has(scenario.id.as_str())) {
-        println!("{}: passed over, it has `enabled: false`", paused.name);
+        println!("{}: skipped, it has `enabled: false`", paused.name);
     }
     if scenarios.is_empty() && catalog.paused.is_empty() {
-        return Err("there is no scenario to run".into());
+        return Err("no scenario to run".into());
     }
     scenarios.retain(|scenario| {
         let heartbeat = scenario.heartbeat().is_some();
         if heartbeat {
-            println!("{}: passed over, who calls in is heard by `wachta serve` only", scenario.name);
+            println!("{}: skipped, check-ins are received by `wachta serve` only", scenario.name);
         }
         !heartbeat
     });
@@ -255,7 +255,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         ..browser::Config::default()
     };
     let (Ok(metrics), Ok(executable)) = (browser::Metrics::new(&registry), std::env::current_exe()) else {
-        super::say_error("the executable is not known");
+        super::say_error("cannot determine the path of the executable");
         return exit::USAGE;
     };
     let browsers = Browsers::new(config, scratch.clone(), executable, metrics);
@@ -322,7 +322,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         };
         let written = text.and_then(|text| std::fs::write(path, text).map_err(|e| e.to_string()));
         if let Err(error) = written {
-            super::say_error(&format!("{path} was not written: {error}"));
+            super::say_error(&format!("cannot write {path}: {error}"));
             code = exit::USAGE;
         }
     }

@@ -33,12 +33,12 @@ pub(super) async fn serve(args: ServeArgs) -> u8 {
             return exit::USAGE;
         }
     };
-    tracing::info!(address = %app.address(), "wachta keeps watch");
+    tracing::info!(address = %app.address(), "agent started");
     reload_at_sighup(&app, hangup);
     let code = tokio::select! {
         () = asked => exit::PASSED,
         why = app.failed() => {
-            super::say_error(&format!("{why}; the agent stops, to be started again"));
+            super::say_error(&format!("{why}; the agent stops so that it can be restarted"));
             exit::FAILED
         }
     };
@@ -62,7 +62,7 @@ async fn start(file: &Path) -> Result<App, String> {
         lookup: None,
         store: Arc::new(SqliteFile::new(&url, is_ours)),
         folder,
-        executable: std::env::current_exe().map_err(|e| format!("the executable is not known: {e}"))?,
+        executable: std::env::current_exe().map_err(|e| format!("cannot determine the path of the executable: {e}"))?,
         listener: None,
     };
     App::start(setup).await.map_err(|e| e.to_string())
@@ -115,7 +115,7 @@ fn reload_at_sighup(app: &App, hangup: std::io::Result<Signal>) {
                 }
             });
         }
-        Err(error) => tracing::error!(%error, "SIGHUP is not heard"),
+        Err(error) => tracing::error!(%error, "cannot listen for SIGHUP"),
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         symlink("file.db", root.join("again.db")).unwrap();
         symlink("circle.db", root.join("circle.db")).unwrap();
         let expected = (format!("sqlite:{}", root.join("real/w.db").display()), root.join("real/w.state"));
-        // Before the file is there and after.
+        // Before and after the file exists.
         for made in [false, true] {
             if made {
                 std::fs::write(root.join("real/w.db"), "").unwrap();

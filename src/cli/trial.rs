@@ -45,14 +45,14 @@ pub(super) async fn test(args: &TestArgs) -> u8 {
 /// Describes the result of a test notification.
 fn line(receiver: &str, trial: &Trial) -> String {
     let event = match trial.event {
-        Event::Resolved => "the end of the test",
+        Event::Resolved => "the resolution of the test",
         _ => "the test",
     };
     match &trial.delivery {
-        Delivery::Sent => format!("{receiver} took {event}: {}", trial.said),
-        Delivery::Refused(problem) => format!("{receiver} did not take {event}, and may later: {problem}"),
-        Delivery::Unsure(problem) => format!("{receiver} may have taken {event} or not: {problem}"),
-        Delivery::Failed(problem) => format!("{receiver} did not take {event}: {problem}"),
+        Delivery::Sent => format!("{receiver} accepted {event}: {}", trial.said),
+        Delivery::Refused(problem) => format!("{receiver} did not accept {event}, but may later: {problem}"),
+        Delivery::Unsure(problem) => format!("{receiver} may have accepted {event}: {problem}"),
+        Delivery::Failed(problem) => format!("{receiver} rejected {event}: {problem}"),
     }
 }
 
@@ -75,7 +75,7 @@ fn load(file: &Path, name: &str) -> Result<(config::Config, Receiver), String> {
         Some(receiver) => Ok((config, receiver)),
         None => {
             let known: Vec<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).chain([LOG]).collect();
-            Err(format!("there is no receiver `{name}` in {}; known receivers: {}", file.display(), known.join(", ")))
+            Err(format!("no receiver `{name}` in {}; known receivers: {}", file.display(), known.join(", ")))
         }
     }
 }

@@ -192,7 +192,7 @@ async fn doctor(args: &DoctorArgs, config: &Config, roots: &[String]) -> Result<
     let examined = doctor::examine(&api, config, &expected).await;
     close(api).await;
     let well = format!(
-        "Zabbix {version} takes values of host `{}` at {}: {} {}\n",
+        "Zabbix {version} accepts values of host `{}` at {}: {} {}\n",
         config.host,
         config.place(),
         expected.len(),
@@ -211,9 +211,9 @@ fn no_api(error: &api::Error) -> Finding {
     } else if error.is_forbidden() {
         "use a user whose role allows the methods host.get, item.get, discoveryrule.get, itemprototype.get, usermacro.get, template.get and proxy.get"
     } else {
-        "correct `zabbix.api` in the agent configuration, then ask again"
+        "correct `zabbix.api` in the agent configuration, then try again"
     };
-    Finding { problem: format!("the API says nothing: {error}"), advice: advice.to_owned() }
+    Finding { problem: format!("cannot check with the API: {error}"), advice: advice.to_owned() }
 }
 
 fn report(findings: &[Finding], well: &str) -> Result<u8, String> {
@@ -266,7 +266,7 @@ impl Frontend {
         });
         let mut meant: Vec<_> = sinks.collect();
         if meant.is_empty() {
-            return Err(format!("{shown} has no `zabbix:`; write where Zabbix is"));
+            return Err(format!("{shown} has no `zabbix:`; configure the Zabbix server"));
         }
         if let Some(wanted) = &self.sink {
             let names: Vec<_> = meant.iter().map(|(name, _)| name.to_string()).collect();
@@ -276,7 +276,7 @@ impl Frontend {
             }
         }
         if meant.len() > 1 && (self.api_url.is_some() || self.token_file.is_some()) {
-            return Err(format!("{shown} has several Zabbix: say by --sink for which --api-url and --token-file are"));
+            return Err(format!("{shown} has several Zabbix sinks: select one with --sink"));
         }
         for (_, zabbix) in &mut meant {
             self.overrule(zabbix)?;
@@ -298,7 +298,7 @@ impl Frontend {
         }
         if zabbix.api.is_none() {
             return Err(format!(
-                "{} says nothing of the Zabbix API; write `api: {{url: https://zabbix.example.com/, token: {{file: PATH}}}}` below `zabbix:`, or give --api-url and --token-file",
+                "{} does not configure the Zabbix API; write `api: {{url: https://zabbix.example.com/, token: {{file: PATH}}}}` below `zabbix:`, or give --api-url and --token-file",
                 self.config.display()
             ));
         }
@@ -318,7 +318,7 @@ fn expected(config: &Path, roots: &[String], ids: &[String]) -> Result<Vec<Expec
     }
     let (catalog, _) = assemble(&Catalog::default(), loaded);
     for (refused, reason) in &catalog.refused {
-        super::say_error(&format!("{refused} is left out: {reason}; `wachta check` says more"));
+        super::say_error(&format!("{refused} is omitted: {reason}; see `wachta check`"));
     }
     let known = catalog.scenarios.values().map(|scenario| {
         let entry = items::entry(scenario);

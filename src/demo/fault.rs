@@ -34,7 +34,7 @@ pub const FAULTS: &[Row] = &[
     Row {
         fault: Fault::Slow,
         name: "slow",
-        what: "every answer takes 1.2 seconds",
+        what: "every response takes 1.2 seconds",
         opens: &["front-page", "orders-api"],
     },
     Row {

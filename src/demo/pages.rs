@@ -95,7 +95,7 @@ async fn product(State(shop): Open, Path(slug): Path<String>) -> Response {
     let button = if shop.has(Fault::MissingButton) {
         ""
     } else {
-        // The button is enabled after a short delay, as it is by the scripts of real shops.
+        // The button is enabled after a short delay, as in real shops with scripts.
         "<button id=\"add\" disabled>Add to cart</button><script>setTimeout(()=>{document.getElementById('add').disabled=false},150)</script>"
     };
     let body = format!(
@@ -247,7 +247,7 @@ async fn place_order(State(shop): Open, headers: HeaderMap, Json(order): Json<Ne
         return unauthorized();
     }
     if shop.has(Fault::Error500) {
-        return (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": "the database does not answer"})))
+        return (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": "the database does not respond"})))
             .into_response();
     }
     let NewOrder { sku, quantity, reference } = order;

@@ -52,7 +52,7 @@ impl Matcher {
             "not" => Ok(Self::Not(value.to_owned())),
             "matches" => Ok(Self::Matches(expression()?)),
             "not_matches" => Ok(Self::NotMatches(expression()?)),
-            other => Err(format!("`{other}` is not known here; write {}", FORMS.join(", "))),
+            other => Err(format!("`{other}` is not supported here; write {}", FORMS.join(", "))),
         }
     }
 
@@ -151,7 +151,7 @@ impl Matchers {
     pub fn parse(pairs: &[String]) -> Result<Self, String> {
         let mut all = BTreeMap::new();
         for pair in pairs {
-            let unread = || format!("`{pair}` is no match; write it like team=shop, team!=shop, name=~'^shop-'");
+            let unread = || format!("`{pair}` is not a matcher; write it like team=shop, team!=shop, name=~'^shop-'");
             let at = pair.find(['=', '!']).filter(|at| *at > 0).ok_or_else(unread)?;
             let (key, rest) = pair.split_at(at);
             let (form, value) = ["!=", "=~", "!~", "="]
@@ -167,7 +167,7 @@ impl Matchers {
                 form => Matcher::of_form(form, value)?,
             };
             if all.insert(key.to_owned(), matcher).is_some() {
-                return Err(format!("`{key}` stands there twice"));
+                return Err(format!("`{key}` is listed twice"));
             }
         }
         Ok(Self(all))

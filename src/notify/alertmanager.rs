@@ -43,7 +43,7 @@ pub(super) fn memo(
 ) -> Json {
     let mut labels = json!(alerts::labels(notification));
     // Two incidents of one scenario are two alerts, so that a late end of the first never ends the second.
-    labels["incident"] = notification.dedup_key().into();
+    labels["dedup_key"] = notification.dedup_key().into();
     let mut outgrown: Vec<Json> = Vec::new();
     if let Some(before) = before {
         // A raised severity changes the labels and therefore creates a new alert; the former one is resolved.
@@ -108,7 +108,7 @@ impl Peers {
             Delivery::Unsure(_) => 3,
         };
         let best = tries.into_iter().min_by_key(rank);
-        let mut best = best.unwrap_or_else(|| Tried::failed("no Alertmanager is named"));
+        let mut best = best.unwrap_or_else(|| Tried::failed("no Alertmanager is configured"));
         best.said = said.join("; ");
         best
     }
@@ -144,7 +144,7 @@ impl Notifier for Peers {
             let tried = self.post(batch).await;
             if tried.delivery != Delivery::Sent {
                 let problem = tried.said;
-                tracing::warn!(alerts = batch.len(), problem, "Alertmanager was not told again of what is open");
+                tracing::warn!(alerts = batch.len(), problem, "cannot resend open incidents to Alertmanager");
             }
         }
         over

@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_prometheus_own() {
-        // prometheus/common, model/fingerprinting: the empty set is FNV's offset.
+        // prometheus/common, model/fingerprinting: the hash of the empty set is the FNV offset.
         assert_eq!(fingerprint(&Labels::new()), "cbf29ce484222325");
         let one = Labels::from([("a".to_owned(), "b".to_owned())]);
         let two = Labels::from([("a".to_owned(), "bc".to_owned())]);

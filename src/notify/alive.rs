@@ -19,7 +19,7 @@ const CALL: Duration = Duration::from_secs(10);
 /// Delays before further attempts, as long as the next call is not due.
 const RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
 
-/// `alerting.alive` of the agent configuration.
+/// `alerting.dead_mans_switch` of the agent configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alive {
     /// URL to call, which may contain a token.
@@ -71,19 +71,19 @@ where
         let due = Instant::now() + alive.every;
         let one = async {
             let proof = tokio::time::timeout(PROOF, works()).await;
-            let proof = proof.unwrap_or_else(|_| Err(format!("no proof within {}s", PROOF.as_secs())));
+            let proof = proof.unwrap_or_else(|_| Err(format!("no store write within {}s", PROOF.as_secs())));
             match proof {
-                Err(why) => Err(format!("nobody is called, because the agent does not work: {why}")),
+                Err(why) => Err(format!("not called, because the agent is not working: {why}")),
                 Ok(()) => {
-                    try_to_call(&alive, due, &call).await.map_err(|why| format!("the call did not arrive: {why}"))
+                    try_to_call(&alive, due, &call).await.map_err(|why| format!("call failed: {why}"))
                 }
             }
         };
         let changed = tokio::select! {
             ended = one => {
                 match &ended {
-                    Err(problem) if said.as_ref() != Some(problem) => tracing::error!("sign of life: {problem}"),
-                    Ok(()) if said.is_some() => tracing::info!("sign of life: the call arrived again"),
+                    Err(problem) if said.as_ref() != Some(problem) => tracing::error!("outbound heartbeat failed: {problem}"),
+                    Ok(()) if said.is_some() => tracing::info!("outbound heartbeat delivered again"),
                     _ => {}
                 }
                 said = ended.err();
@@ -125,12 +125,12 @@ async fn call(client: reqwest::Client, alive: Alive) -> Result<(), Missed> {
             let status = answer.status();
             let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
             Err(Missed {
-                why: format!("the answer is {status}"),
+                why: format!("status {status}"),
                 again: status.is_server_error() || passing.contains(&status),
             })
         }
         Err(error) if error.is_timeout() => {
-            Err(Missed { why: format!("no answer within {}s", CALL.as_secs()), again: true })
+            Err(Missed { why: format!("no response within {}s", CALL.as_secs()), again: true })
         }
         Err(error) => {
             // The URL may contain a token.

@@ -56,7 +56,7 @@ pub enum Begins {
         timezone: chrono_tz::Tz,
     },
     /// A single time.
-    At(DateTime<Utc>),
+    Once(DateTime<Utc>),
     /// Always active, limited only by `during`.
     Always,
 }
@@ -66,7 +66,7 @@ impl Window {
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.begins {
             Begins::Cron { expression, timezone } => Cron::parse(expression).ok()?.next_after(*timezone, after),
-            Begins::At(at) => Some(*at).filter(|at| *at > after),
+            Begins::Once(at) => Some(*at).filter(|at| *at > after),
             Begins::Always => None,
         }
     }

@@ -208,9 +208,9 @@ impl Courier {
                 tracing::warn!(
                     receiver = name,
                     notification = notification.id,
-                    "the receiver is no longer there; the notification is given up"
+                    "receiver removed from the configuration; notification dropped"
                 );
-                let given_up = Delivery::Failed("the receiver is no longer there".into());
+                let given_up = Delivery::Failed("the receiver was removed from the configuration".into());
                 let mut batch = Batch::default();
                 if !notification.repeat {
                     batch.memos.extend(undelivered(&notification, Utc::now()));
@@ -218,7 +218,7 @@ impl Courier {
                 ends::end_at_fallback(&*self.store, &notification, &mut batch).await;
                 batch.attempts.push((notification.id, AttemptChange::Finished(given_up), Utc::now()));
                 if let Err(error) = self.store.commit(&batch).await {
-                    tracing::error!(receiver = name, %error, "the end of a try could not be noted");
+                    tracing::error!(receiver = name, %error, "cannot record the result of the delivery attempt");
                 }
             }
         }

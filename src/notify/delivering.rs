@@ -95,7 +95,7 @@ impl Delivering {
         let mut credentials = self.credentials().await;
         for credential in self.receiver.kind.credentials() {
             if let Err(problem) = credential.read().await {
-                tracing::error!(receiver = self.receiver.name, problem, "the receiver cannot be notified");
+                tracing::error!(receiver = self.receiver.name, problem, "cannot send to the receiver");
             }
         }
         let mut pace = Pace::new(self.seed, self.notifier.gap());
@@ -112,7 +112,7 @@ impl Delivering {
                 () = tick(resends.as_mut()) => self.resend(&mut refreshed).await,
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 changed = self.changed_credentials(&credentials), if wait.is_some() => {
-                    tracing::info!(receiver = self.receiver.name, "a credential changed: trying again at once");
+                    tracing::info!(receiver = self.receiver.name, "credential changed: retrying immediately");
                     credentials = changed;
                     pace.reset();
                 }
@@ -130,7 +130,7 @@ impl Delivering {
             let mut owed = match self.store.owed(&self.receiver.name, limit).await {
                 Ok(owed) => owed,
                 Err(error) => {
-                    tracing::error!(receiver = self.receiver.name, %error, "what is owed could not be read");
+                    tracing::error!(receiver = self.receiver.name, %error, "cannot read queued notifications");
                     return Some(STORE_PAUSE);
                 }
             };
@@ -184,7 +184,7 @@ impl Delivering {
         let receiver = &self.receiver.name;
         let age = progress.age(notification);
         if let Err(error) = self.store.trying(&notification.id).await {
-            tracing::error!(receiver, %error, "a try could not be noted");
+            tracing::error!(receiver, %error, "cannot record the delivery attempt");
             return None;
         }
         let unknown = ends::is_undelivered(&*self.store, notification).await;
@@ -192,7 +192,7 @@ impl Delivering {
         if self.notifier.remembers() {
             match self.store.memo(receiver, &notification.key).await {
                 Ok(found) => memo = self.with_feedback(notification, found).await,
-                Err(error) => tracing::error!(receiver, %error, "what is remembered could not be read"),
+                Err(error) => tracing::error!(receiver, %error, "cannot read receiver state"),
             }
         }
         let mut sent = notification.clone();
@@ -216,7 +216,7 @@ impl Delivering {
             Delivery::Sent => self.metrics.sent.with_label_values(&[receiver]).inc(),
             Delivery::Failed(problem) | Delivery::Refused(problem) | Delivery::Unsure(problem) => {
                 self.metrics.failed.with_label_values(&[receiver]).inc();
-                tracing::warn!(receiver, notification = notification.id, problem, "a notification was not delivered");
+                tracing::warn!(receiver, notification = notification.id, problem, "notification not delivered");
             }
         }
         // Stored before the end of the attempt is recorded: after a crash in between, the existing message is updated
@@ -225,7 +225,7 @@ impl Delivering {
         if self.notifier.remembers() && (tried.memo.is_some() || forgotten) {
             let kept = self.store.keep_memo(receiver, &notification.key, tried.memo.as_ref(), Utc::now()).await;
             if let Err(error) = kept {
-                tracing::error!(receiver, %error, "what the receiver said could not be kept");
+                tracing::error!(receiver, %error, "cannot store receiver state");
             }
         }
         let attempts = vec![(notification.id.clone(), AttemptChange::Finished(tried.delivery.clone()), Utc::now())];
@@ -236,7 +236,7 @@ impl Delivering {
         // Repeated until it succeeds, so that the same notification is not sent repeatedly while the store is
         // unavailable.
         while let Err(error) = self.store.commit(&batch).await {
-            tracing::error!(receiver, %error, "the end of a try could not be noted");
+            tracing::error!(receiver, %error, "cannot record the result of the delivery attempt");
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 () = tokio::time::sleep(STORE_PAUSE) => {}
@@ -273,9 +273,9 @@ impl Delivering {
         tracing::info!(
             receiver,
             notification = notification.id,
-            "an end is not sent: nothing of the incident was delivered"
+            "resolution not sent: no notification of the incident was delivered"
         );
-        let end = Delivery::Failed("not sent: nothing of the incident was delivered to this receiver".into());
+        let end = Delivery::Failed("not sent: no notification of the incident was delivered to this receiver".into());
         let forgotten = MemoChange {
             receiver: receiver.clone(),
             key: format!("{UNDELIVERED}{}", notification.key),
@@ -292,7 +292,7 @@ impl Delivering {
         if is_handed_over {
             (self.wake_all)();
         }
-        written.inspect_err(|error| tracing::error!(receiver, %error, "the end of a try could not be noted")).is_ok()
+        written.inspect_err(|error| tracing::error!(receiver, %error, "cannot record the result of the delivery attempt")).is_ok()
     }
 
     /// Reports the receiver if it is failing, and passes queued notifications to its fallback.
@@ -304,7 +304,7 @@ impl Delivering {
             match failing {
                 Some((_, since)) => {
                     let why = format!(
-                        "receiver `{name}` has taken nothing since {}; what is owed to it waits",
+                        "receiver `{name}` has accepted no notification since {}; its notifications stay queued",
                         since.format("%FT%TZ")
                     );
                     all.insert(name.clone(), (since, why));
@@ -331,9 +331,9 @@ impl Delivering {
         };
         match written {
             Ok(()) => {
-                tracing::warn!(receiver, fallback, notifications = batch.notifications.len(), "handed to the fallback")
+                tracing::warn!(receiver, fallback, notifications = batch.notifications.len(), "notifications moved to the fallback receiver")
             }
-            Err(error) => tracing::error!(receiver, %error, "cannot hand what is queued to the fallback"),
+            Err(error) => tracing::error!(receiver, %error, "cannot move queued notifications to the fallback receiver"),
         }
         (self.wake_all)();
     }
@@ -360,7 +360,7 @@ impl Delivering {
         let receiver = &self.receiver.name;
         let memos = match self.store.memos(receiver).await {
             Ok(memos) => memos.into_iter().filter(|(key, _)| is_of_notifier(key)).collect::<Vec<_>>(),
-            Err(error) => return tracing::error!(receiver, %error, "what is remembered could not be read"),
+            Err(error) => return tracing::error!(receiver, %error, "cannot read receiver state"),
         };
         if memos.is_empty() {
             return;
@@ -372,13 +372,13 @@ impl Delivering {
             *refreshed = now;
             for (key, memo) in memos.iter().filter(|(key, _)| !over.contains(key)) {
                 if let Err(error) = self.store.keep_memo(receiver, key, Some(memo), now).await {
-                    tracing::error!(receiver, %error, "what is open could not be remembered anew");
+                    tracing::error!(receiver, %error, "cannot renew receiver state");
                 }
             }
         }
         for key in over {
             if let Err(error) = self.store.keep_memo(receiver, &key, None, Utc::now()).await {
-                tracing::error!(receiver, %error, "what is over could not be forgotten");
+                tracing::error!(receiver, %error, "cannot delete receiver state");
             }
         }
     }
@@ -396,7 +396,7 @@ fn late(notification: Notification) -> Notification {
     Notification { note: Some(note), ..notification }
 }
 
-/// Waits for the next tick of an interval, or forever without an interval.
+/// Awaits the next tick of an interval. Never completes without an interval.
 async fn tick(interval: Option<&mut tokio::time::Interval>) {
     match interval {
         Some(interval) => {

@@ -64,7 +64,7 @@ impl TryFrom<Form> for During {
         let weekdays = match form.weekdays {
             None => every_day(),
             Some(days) if days.is_empty() => {
-                return Err("`weekdays` is empty; leave it out if every day is meant".into());
+                return Err("`weekdays` is empty; omit it for every day".into());
             }
             Some(days) => days.iter().map(|day| weekday(day)).collect::<Result<_, _>>()?,
         };
@@ -111,7 +111,7 @@ impl FromStr for During {
             }
         }
         if form.weekdays.is_none() && form.from.is_none() {
-            return Err(format!("`{text}` names no time; write it like `mon-fri 22:00-06:00 Europe/Warsaw`"));
+            return Err(format!("`{text}` has no time; write it like `mon-fri 22:00-06:00 Europe/Warsaw`"));
         }
         form.try_into()
     }
@@ -216,16 +216,16 @@ mod tests {
             ("mon-fri 08:00-18:00", "2027-01-15T07:59:59Z", None),
             ("mon-fri 08:00-18:00", "2027-01-15T18:00:00Z", None),
             ("mon-fri 08:00-18:00", "2027-01-16T12:00:00Z", None),
-            // Over midnight it belongs to the day on which it began: Friday's goes on into Saturday.
+            // A period over midnight belongs to the day of its start: Friday's continues into Saturday.
             ("mon-fri 22:00-06:00 Europe/Warsaw", "2027-01-16T04:59:59Z", Some("2027-01-16T05:00:00Z")),
             ("mon-fri 22:00-06:00 Europe/Warsaw", "2027-01-16T21:30:00Z", None),
             ("mon-fri 22:00-06:00 Europe/Warsaw", "2027-01-18T04:00:00Z", None),
             ("mon-fri 22:00-06:00 Europe/Warsaw", "2027-01-18T21:00:00Z", Some("2027-01-19T05:00:00Z")),
-            // Days that follow each other are one.
+            // Consecutive days are one period.
             ("sat,sun", "2027-01-16T10:00:00Z", Some("2027-01-18T00:00:00Z")),
             ("mon-sun", "2027-01-16T10:00:00Z", Some("2027-01-24T00:00:00Z")),
             ("fri-mon 00:00-12:00", "2027-01-17T10:00:00Z", Some("2027-01-17T12:00:00Z")),
-            // The clocks leave out its end, or show it twice.
+            // Clock changes that skip its end, or repeat it.
             ("sun 01:00-02:30 Europe/Warsaw", "2027-03-28T00:30:00Z", Some("2027-03-28T01:00:00Z")),
             ("sun 01:00-02:30 Europe/Warsaw", "2027-10-31T00:00:00Z", Some("2027-10-31T00:30:00Z")),
         ] {
@@ -240,8 +240,8 @@ mod tests {
     #[test]
     fn what_is_no_time_is_refused() {
         for (text, problem) in [
-            ("", "`` names no time; write it like `mon-fri 22:00-06:00 Europe/Warsaw`"),
-            ("Europe/Warsaw", "`Europe/Warsaw` names no time; write it like `mon-fri 22:00-06:00 Europe/Warsaw`"),
+            ("", "`` has no time; write it like `mon-fri 22:00-06:00 Europe/Warsaw`"),
+            ("Europe/Warsaw", "`Europe/Warsaw` has no time; write it like `mon-fri 22:00-06:00 Europe/Warsaw`"),
             ("monday", "`monday` is not a weekday; write one of mon, tue, wed, thu, fri, sat, sun"),
             ("22:00", "`22:00` has no end; write it like 22:00-06:00"),
             ("25:00-26:00", "`25:00` is not a time of the day; write it like 08:00"),

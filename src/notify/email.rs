@@ -138,7 +138,7 @@ impl Mailer {
         let at_once = encryption.clone().filter(|_| *tls == MailTls::Implicit);
         // The SMTP client itself would resolve names on blocking threads. TLS still verifies the name.
         let resolved = tokio::time::timeout(ANSWER, (self.resolve)(host.clone())).await;
-        let resolved = resolved.unwrap_or_else(|_| Err(format!("no name server has answered for `{host}`")));
+        let resolved = resolved.unwrap_or_else(|_| Err(format!("no name server responded for `{host}`")));
         let addresses = resolved.map_err(|why| Tried::refused(format!("mail server: {why}")).holds_all(None))?;
         let addresses: Vec<SocketAddr> = addresses.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
         let connecting = AsyncSmtpConnection::connect_tokio1(addresses.as_slice(), Some(ANSWER), &hello, at_once, None);
@@ -193,15 +193,15 @@ impl Mailer {
         let sender = |error: SmtpError| Tried::refused(problem(&error)).holds_all(None);
         connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(sender)?;
         // An address that is rejected, permanently or for now, does not prevent delivery to the others.
-        let (mut taken, mut later, mut never) = (Vec::new(), None, None);
+        let (mut taken, mut later, mut never) = (Vec::new(), None, Vec::new());
         for to in envelope.to().iter().filter(|to| !done.contains(&to.to_string())) {
             match connection.command(Rcpt::new(to.clone(), Vec::new())).await {
                 Ok(_) => taken.push(to.to_string()),
                 Err(error) => {
                     let problem = problem(&error);
-                    tracing::warn!(to = %to, problem, "the mail server does not take mail for this address");
+                    tracing::warn!(to = %to, problem, "the mail server does not accept mail for this address");
                     if error.is_permanent() {
-                        never = Some((to.to_string(), problem));
+                        never.push((to.to_string(), problem));
                     } else {
                         later = Some(problem);
                     }
@@ -210,11 +210,11 @@ impl Mailer {
         }
         if taken.is_empty() {
             connection.abort().await;
-            return Err(match (later, never) {
+            return Err(match (later, never.pop()) {
                 (Some(problem), _) => Tried::refused(problem),
                 // The server rejects all configured addresses.
                 (None, Some((_, problem))) if done.is_empty() => Tried::refused(problem),
-                (None, _) => return Ok(("nobody else takes it".to_owned(), None)),
+                (None, _) => return Ok(("no other server accepts it".to_owned(), None)),
             });
         }
         connection.command(Data).await.map_err(refused)?;
@@ -227,7 +227,7 @@ impl Mailer {
         let said = format!("{} {}", answer.code(), cut::line(&answer.message().collect::<Vec<_>>().join(" ")));
         let _ = connection.quit().await;
         done.extend(taken);
-        done.extend(never.map(|(to, _)| to));
+        done.extend(never.into_iter().map(|(to, _)| to));
         Ok((said, later))
     }
 }
@@ -268,11 +268,11 @@ impl Notifier for Mailer {
         let mut content = false;
         match tokio::time::timeout(EXCHANGE, self.hand_over(&mail, &mut done, &mut content)).await {
             Ok(Ok((said, None))) => Tried::sent(said),
-            Ok(Ok((_, Some(problem)))) => Tried::refused(format!("not taken for everyone: {problem}"))
+            Ok(Ok((_, Some(problem)))) => Tried::refused(format!("not accepted for all recipients: {problem}"))
                 .remember(serde_json::json!({"notification": notification.id, "done": done})),
             Ok(Err(tried)) => tried,
-            Err(_) if content => Tried::unsure("mail server: no answer").holds_all(None),
-            Err(_) => Tried::refused("mail server: no answer").holds_all(None),
+            Err(_) if content => Tried::unsure("mail server: no response").holds_all(None),
+            Err(_) => Tried::refused("mail server: no response").holds_all(None),
         }
     }
 

@@ -99,7 +99,7 @@ pub(super) async fn hand_over(
                 batch.memos.push(note(&notification, AT_FALLBACK, key, Some(fallback.into())));
             }
         }
-        let why = format!("for `{receiver}`, which has taken nothing since {}", since.format("%T"));
+        let why = format!("fallback for `{receiver}`, which has accepted no notification since {}", since.format("%T"));
         let why = notification.note.as_ref().map_or_else(|| why.clone(), |said| format!("{said}; {why}"));
         batch.notifications.push(for_fallback(Notification { event, note: Some(why), ..notification }, fallback));
     }

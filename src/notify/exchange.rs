@@ -45,7 +45,7 @@ impl Reply {
     /// or a login, which did not accept anything.
     pub(super) fn taken(&self) -> Tried {
         if self.body.trim_start().starts_with('<') {
-            let problem = format!("a web page answered, not the receiver: {}", self.said());
+            let problem = format!("got a web page instead of the receiver's response: {}", self.said());
             return Tried::refused(problem).holds_all(None);
         }
         Tried::sent(self.said())
@@ -53,7 +53,7 @@ impl Reply {
 
     /// Interprets a response by its status alone.
     pub(super) fn judge(&self) -> Tried {
-        let problem = || format!("the receiver answered {}", self.said());
+        let problem = || format!("the receiver returned status {}", self.said());
         match self.status.as_u16() {
             200..=299 => Tried::sent(self.said()),
             // A wrong URL or credential can be corrected in the configuration; the notification stays queued until
@@ -99,9 +99,9 @@ pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes:
             Err(Tried::refused(format!("no connection: {}", root(&error.without_url()))).holds_all(None))
         }
         Err(error) if error.is_builder() => {
-            Err(Tried::failed(format!("no request can be made: {}", root(&error.without_url()))))
+            Err(Tried::failed(format!("cannot build the request: {}", root(&error.without_url()))))
         }
-        Err(error) => Err(Tried::unsure(format!("no answer: {}", root(&error.without_url()))).holds_all(None)),
+        Err(error) => Err(Tried::unsure(format!("no response: {}", root(&error.without_url()))).holds_all(None)),
     }
 }
 

@@ -40,7 +40,7 @@ pub fn headline(notification: &Notification) -> String {
     if let Some(unwatched) = &incident.unwatched {
         let wrong = wrong(incident).map(|wrong| format!("; was: {wrong}")).unwrap_or_default();
         let since = minute(unwatched.since);
-        return format!("[{severity}] {name} at {place}: not watched, nothing is known since {since}{note}{wrong}");
+        return format!("[{severity}] {name} at {place}: not monitored, no runs since {since}{note}{wrong}");
     }
     let still = match notification.event {
         Event::Reminder => {
@@ -49,12 +49,12 @@ pub fn headline(notification: &Notification) -> String {
         _ => String::new(),
     };
     if incident.subject.is_agent() {
-        return format!("[{severity}] {name}{still}{note}: {}", incident.message.as_deref().unwrap_or("cannot test"));
+        return format!("[{severity}] {name}{still}{note}: {}", incident.message.as_deref().unwrap_or("agent cannot run tests"));
     }
     if incident.subject.slo_of().is_some() {
         let wrong = incident.message.as_deref().map(|message| format!(": {message}"));
-        let burns = if notification.event == Event::Reminder { "still burns" } else { "burns" };
-        return format!("[{severity}] {name}: the error budget {burns}{still}{note}{}", wrong.unwrap_or_default());
+        let burns = if notification.event == Event::Reminder { "is still burning too fast" } else { "is burning too fast" };
+        return format!("[{severity}] {name}: error budget {burns}{still}{note}{}", wrong.unwrap_or_default());
     }
     let verb = match (notification.event, incident.verdict) {
         (Event::Reminder, Verdict::Failed) => "still failing",
@@ -72,12 +72,12 @@ fn beside_the_count(part: &str) -> String {
 }
 
 /// Prefixes of the notes that explain why an opening is sent at all, or sent now.
-const NEWS: [&str; 5] = ["is flapping", "silent until", "nobody has", "delivered late", "for `"];
+const NEWS: [&str; 5] = ["is flapping", "no notifications", "not acknowledged", "delivered late", "fallback for `"];
 
 /// Returns the headline of a digest: the number of suppressed notifications, and the incident that represents them.
 fn digest(notification: &Notification, name: &str) -> String {
     let incident = &notification.incident;
-    let held = notification.note.as_deref().unwrap_or("held back");
+    let held = notification.note.as_deref().unwrap_or("rate-limited notifications");
     let (severity, is) = if incident.is_open() {
         (incident.severity.as_str().to_uppercase(), ": ")
     } else {
@@ -100,27 +100,27 @@ fn resolved(notification: &Notification, name: &str, more: usize) -> String {
         let all = [
             (count(None) + notification.uncounted, "recovered"),
             (count(Some(Ending::Removed)), "removed and no longer monitored"),
-            (count(Some(Ending::Paused)), "paused and not monitored for now"),
+            (count(Some(Ending::Paused)), "paused and not monitored"),
             (count(Some(Ending::ByHand)), "resolved by hand"),
         ];
         let all: Vec<String> =
             all.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        return format!("[RESOLVED] {name} are over after {after}: {}{was}", all.join(", "));
+        return format!("[RESOLVED] {name} resolved after {after}: {}{was}", all.join(", "));
     }
     match incident.ending {
         Some(Ending::Removed) => format!("[REMOVED] {name} {is} no longer monitored, after {after}{was}"),
-        Some(Ending::Paused) => format!("[PAUSED] {name} {is} not monitored for now, after {after}{was}"),
+        Some(Ending::Paused) => format!("[PAUSED] {name} {is} paused and not monitored, after {after}{was}"),
         Some(Ending::ByHand) => {
             let by = incident.ending_reason.as_deref().map(|reason| format!(" by {reason}")).unwrap_or_default();
             format!("[RESOLVED] {name} {is} resolved by hand after {after}{by}{was}")
         }
-        None if incident.subject.is_agent() => format!("[RESOLVED] {name} is well again after {after}{was}"),
+        None if incident.subject.is_agent() => format!("[RESOLVED] {name} recovered after {after}{was}"),
         None if incident.subject.slo_of().is_some() => {
             // The message of a resolved error budget contains its used share.
             let used = incident.message.as_deref().map(|message| format!("; {message}")).unwrap_or_default();
-            format!("[RESOLVED] {name}: the error budget no longer burns, after {after}{used}")
+            format!("[RESOLVED] {name}: error budget burn is back to normal after {after}{used}")
         }
-        None => format!("[RESOLVED] {name} {works} again at {} after {after}{was}", incident.location),
+        None => format!("[RESOLVED] {name} recovered at {} after {after}{was}", incident.location),
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
     }
 
-    /// A check that answered 500, alone in its notice.
+    /// Returns a notification of a single check with status 500.
     fn notification(event: Event) -> Notification {
         let mut notification = sample();
         notification.event = event;
@@ -181,7 +181,7 @@ mod tests {
         let incident = &mut notification.incident;
         incident.name = "Cart".into();
         incident.step = Some("GET https://shop.example.com/cart".into());
-        incident.message = Some("GET answered 500: expected a status from 200 to 299, saw 500".into());
+        incident.message = Some("GET returned status 500: expected a status from 200 to 299, got 500".into());
         incident.target = Some("https://shop.example.com/cart".into());
         incident.resolved_at = (event == Event::Resolved).then(|| at(750));
         notification
@@ -195,14 +195,14 @@ mod tests {
             assert_eq!(headline(&notification), expected);
         };
         let none = |_: &mut Notification| {};
-        let wrong = "GET answered 500 at https://shop.example.com/cart";
+        let wrong = "GET returned status 500 at https://shop.example.com/cart";
         check(&none, Event::Opened, &format!("[CRITICAL] Cart failed at waw-1: {wrong}"));
         check(
             &none,
             Event::Reminder,
             &format!("[CRITICAL] Cart still failing at waw-1 for 2h2m, since 2027-01-15 08:00 UTC: {wrong}"),
         );
-        check(&none, Event::Resolved, &format!("[RESOLVED] Cart works again at waw-1 after 12m30s; was: {wrong}"));
+        check(&none, Event::Resolved, &format!("[RESOLVED] Cart recovered at waw-1 after 12m30s; was: {wrong}"));
         let ended = |ending: Ending| {
             move |notification: &mut Notification| {
                 notification.incident.ending = Some(ending);
@@ -217,14 +217,14 @@ mod tests {
         check(
             &ended(Ending::Paused),
             Event::Resolved,
-            &format!("[PAUSED] Cart is not monitored for now, after 12m30s; was: {wrong}"),
+            &format!("[PAUSED] Cart is paused and not monitored, after 12m30s; was: {wrong}"),
         );
         check(
             &ended(Ending::ByHand),
             Event::Resolved,
             &format!("[RESOLVED] Cart is resolved by hand after 12m30s by ania: known; was: {wrong}"),
         );
-        // One of two was removed: nothing says that it works.
+        // One of two was removed: the headline does not state that it recovered.
         let one_removed = |notification: &mut Notification| {
             let other = Incident { ending: Some(Ending::Removed), ..notification.incident.clone() };
             notification.others = vec![Affected::of(&other)];
@@ -233,10 +233,10 @@ mod tests {
             &one_removed,
             Event::Resolved,
             &format!(
-                "[RESOLVED] Cart and 1 more are over after 12m30s: 1 recovered, 1 removed and no longer monitored; was: {wrong}"
+                "[RESOLVED] Cart and 1 more resolved after 12m30s: 1 recovered, 1 removed and no longer monitored; was: {wrong}"
             ),
         );
-        // A host that the message names is not said twice.
+        // A host that is part of the message is not repeated.
         let refused = |notification: &mut Notification| {
             notification.incident.message = Some("no connection to shop.example.com:443: refused".into());
             notification.incident.target = Some("https://shop.example.com:443/cart".into());
@@ -246,10 +246,10 @@ mod tests {
             Event::Opened,
             "[CRITICAL] Cart failed at waw-1: no connection to shop.example.com:443: refused",
         );
-        let noted = |notification: &mut Notification| notification.note = Some("was status 500, is timeout".into());
-        check(&noted, Event::Updated, &format!("[CRITICAL] Cart failed at waw-1, was status 500, is timeout: {wrong}"));
+        let noted = |notification: &mut Notification| notification.note = Some("changed from status 500 to timeout".into());
+        check(&noted, Event::Updated, &format!("[CRITICAL] Cart failed at waw-1, changed from status 500 to timeout: {wrong}"));
         let many = |note: &'static str| move |notification: &mut Notification| notification.note = Some(note.into());
-        let flaps = "is flapping: 5 changes in 4m; silent until nothing has changed for 4m";
+        let flaps = "is flapping: 5 changes in 4m; no notifications until stable for 4m";
         check(&many(flaps), Event::Opened, &format!("[CRITICAL] Cart failed at waw-1, {flaps}: {wrong}"));
         let widened = |notification: &mut Notification| {
             notification.note = Some("9 more, 40 in all; causes: 38 × status 500, 2 × timeout".into());
@@ -261,27 +261,27 @@ mod tests {
             Event::Updated,
             &format!("[CRITICAL] Cart and 39 more failed at waw-1, 9 of them new; {causes}: {wrong}"),
         );
-        // Why an opening is sent at all, or now; what else is noted stands below.
+        // The reason why an opening is sent at all, or sent now; other notes are in the text.
         check(
             &many("causes: 2 × status 500, 1 × timeout; delivered late: true at 2027-01-15T08:00:00Z"),
             Event::Opened,
             &format!("[CRITICAL] Cart failed at waw-1, delivered late: true at 2027-01-15T08:00:00Z: {wrong}"),
         );
         check(
-            &many("2 held back within the hour, 1 of them over"),
+            &many("2 notifications rate-limited in the last hour, 1 of them resolved"),
             Event::Digest,
-            &format!("[CRITICAL] 2 held back within the hour, 1 of them over: Cart at waw-1: {wrong}"),
+            &format!("[CRITICAL] 2 notifications rate-limited in the last hour, 1 of them resolved: Cart at waw-1: {wrong}"),
         );
         let over = |notification: &mut Notification| {
-            notification.note = Some("1 held back within the hour, 1 of them over".into());
+            notification.note = Some("1 notification rate-limited in the last hour, 1 of them resolved".into());
             notification.incident.resolved_at = Some(at(750));
         };
         check(
             &over,
             Event::Digest,
-            &format!("[RESOLVED] 1 held back within the hour, 1 of them over: Cart at waw-1; was: {wrong}"),
+            &format!("[RESOLVED] 1 notification rate-limited in the last hour, 1 of them resolved: Cart at waw-1; was: {wrong}"),
         );
-        // Nobody says that it still fails of what nobody looks at.
+        // A scenario that is not monitored is not reported as still failing.
         let unwatched = |notification: &mut Notification| {
             notification.incident.unwatched =
                 Some(crate::incident::Unwatched { since: at(600), reason: "s/a.yaml: cannot be read".into() });
@@ -290,14 +290,14 @@ mod tests {
             &unwatched,
             Event::Reminder,
             &format!(
-                "[CRITICAL] Cart at waw-1: not watched, nothing is known since 2027-01-15 08:10 UTC; was: {wrong}"
+                "[CRITICAL] Cart at waw-1: not monitored, no runs since 2027-01-15 08:10 UTC; was: {wrong}"
             ),
         );
         let agent = |notification: &mut Notification| {
             notification.incident.subject = Subject::agent("waw-1");
             notification.incident.name = "wachta at waw-1".into();
-            notification.incident.message = Some("cart is not watched: s/a.yaml: cannot be read".into());
+            notification.incident.message = Some("cart is not monitored: s/a.yaml: cannot be read".into());
         };
-        check(&agent, Event::Opened, "[CRITICAL] wachta at waw-1: cart is not watched: s/a.yaml: cannot be read");
+        check(&agent, Event::Opened, "[CRITICAL] wachta at waw-1: cart is not monitored: s/a.yaml: cannot be read");
     }
 }

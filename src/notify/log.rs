@@ -20,9 +20,9 @@ impl Notifier for Log {
         let repeat = notification.repeat;
         let line = self.wording.message(notification).title;
         match notification.event {
-            Event::Resolved => tracing::info!(target: "wachta::notice", incident, repeat, link, "{line}"),
+            Event::Resolved => tracing::info!(target: "wachta::notification", incident, repeat, link, "{line}"),
             Event::Opened | Event::Updated | Event::Reminder | Event::Digest => {
-                tracing::warn!(target: "wachta::notice", incident, repeat, link, "{line}");
+                tracing::warn!(target: "wachta::notification", incident, repeat, link, "{line}");
             }
         }
         Tried::sent("written to the log")

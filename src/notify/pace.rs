@@ -173,7 +173,7 @@ mod tests {
         }
         pace.failed("c", false, None, s(0));
         assert!(matches!(next(&pace, &["a", "b", "c", "d"], s(0)), Next::Wait(Some(_))));
-        // Then what was never tried goes first, and a success ends it.
+        // Keys without an attempt go first, and a success ends the delay.
         assert_eq!(next(&pace, &["a", "b", "c", "d"], s(1)), Next::Try(3));
         pace.done("d", s(1));
         assert!(matches!(next(&pace, &["a", "b", "c"], s(1)), Next::Try(_)));

@@ -132,7 +132,7 @@ fn event(notification: &Notification, key: &str, message: &Message, wording: &Wo
     }
     // Each text is limited, and so is their number. If they are still too large together, the summary is sufficient.
     if event.to_string().len() > EVENT - 4096 {
-        event["payload"]["custom_details"] = json!({"description": "the details were too large and are left out"});
+        event["payload"]["custom_details"] = json!({"description": "the details were too large and are omitted"});
     }
     event
 }
@@ -149,7 +149,7 @@ fn judge(reply: &Reply) -> Tried {
     }
     match reply.json().as_ref().and_then(|body| body["status"].as_str()) {
         Some("success") | None => reply.taken(),
-        Some(_) => Tried::unsure(format!("the receiver did not say `success`: {}", reply.said())),
+        Some(_) => Tried::unsure(format!("the receiver's response does not contain `success`: {}", reply.said())),
     }
 }
 
@@ -161,7 +161,7 @@ impl Notifier for Pager {
             Err(problem) => return Tried::refused(problem),
         };
         let (events, memo) = events(notification, memo, &self.wording.message(notification), &self.wording);
-        let mut tried = Tried::sent("all of it is over: nobody is paged");
+        let mut tried = Tried::sent("all incidents are resolved: no page sent");
         for mut event in events {
             event["routing_key"] = routing_key.as_str().into();
             tried = match exchange(self.client.post(self.config.url.clone()).json(&event)).await {

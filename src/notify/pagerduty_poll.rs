@@ -96,7 +96,7 @@ pub(super) async fn watch(client: &reqwest::Client, api: &PagerDutyApi, channel:
             let receiver = &channel.receiver;
             match &problem {
                 Some(problem) => tracing::warn!(receiver, problem, "cannot read acknowledgements from PagerDuty"),
-                None => tracing::info!(receiver, "acknowledgements are read from PagerDuty again"),
+                None => tracing::info!(receiver, "reading acknowledgements from PagerDuty works again"),
             }
             reported = problem;
         }
@@ -117,7 +117,7 @@ pub(super) async fn round(
     channel: &FeedbackChannel,
     position: &mut usize,
 ) -> Result<(), Failure> {
-    let stored = channel.stored().await.map_err(|error| Failure::new(format!("the store does not answer: {error}")))?;
+    let stored = channel.stored().await.map_err(|error| Failure::new(format!("the store is not responding: {error}")))?;
     let open: Vec<Alert<'_>> = stored.iter().filter_map(|(key, state)| alert(key, state)).collect();
     let notes = || stored.iter().filter_map(|(key, note)| Some((key.strip_prefix(FEEDBACK)?, note)));
     for (key, _) in notes().filter(|(key, _)| !open.iter().any(|alert| alert.key == *key)) {
@@ -151,7 +151,7 @@ pub(super) fn alert<'a>(key: &'a str, state: &'a Json) -> Option<Alert<'a>> {
 }
 
 pub(super) async fn keep(channel: &FeedbackChannel, key: &str, note: Option<&Json>) -> Result<(), Failure> {
-    channel.note(key, note).await.map_err(|error| Failure::new(format!("the store does not answer: {error}")))
+    channel.note(key, note).await.map_err(|error| Failure::new(format!("the store is not responding: {error}")))
 }
 
 /// Sends the command of a change. The change is recorded before, so that its consequences are not sent back to the
@@ -172,10 +172,10 @@ pub(super) async fn carry_out(
         match channel.send(key, action, author).await {
             None => return Ok(()),
             Some(Ok(done)) => {
-                tracing::info!(receiver, done, place, "an action of an operator was taken over");
+                tracing::info!(receiver, done, place, "operator action applied");
             }
             Some(Err(problem)) => {
-                tracing::info!(receiver, problem, place, "an action of an operator was not taken over");
+                tracing::info!(receiver, problem, place, "cannot apply operator action");
             }
         }
     }
@@ -231,7 +231,7 @@ async fn list(
     let mut entries = Vec::new();
     for page in 0..MAX_PAGES {
         let mut url = api.url.clone();
-        url.path_segments_mut().map_err(|()| Failure::new("`api_url` leads nowhere"))?.pop_if_empty().extend(path);
+        url.path_segments_mut().map_err(|()| Failure::new("`api_url` cannot be a base URL"))?.pop_if_empty().extend(path);
         let (limit, offset) = (PAGE_LENGTH.to_string(), (page * PAGE_LENGTH).to_string());
         url.query_pairs_mut().extend_pairs(query).append_pair("limit", &limit).append_pair("offset", &offset);
         let request = client.get(url).header("authorization", format!("Token token={token}"));
@@ -239,7 +239,7 @@ async fn list(
         let reply = exchange_within(request, MAX_PAGE_BYTES).await.map_err(|tried| Failure::new(tried.said))?;
         let body = body(&reply)?;
         let found = path.last().and_then(|name| body[*name].as_array());
-        let found = found.ok_or_else(|| Failure::new(format!("PagerDuty's API gave no list: {}", reply.said())))?;
+        let found = found.ok_or_else(|| Failure::new(format!("unexpected response of the PagerDuty API: no list: {}", reply.said())))?;
         entries.extend(found.iter().take(PAGE_LENGTH).cloned());
         if body["more"] != true || found.is_empty() {
             break;
@@ -250,7 +250,7 @@ async fn list(
 
 /// Returns the body of a response.
 fn body(reply: &Reply) -> Result<Json, Failure> {
-    let said = || format!("PagerDuty's API answered {}", reply.said());
+    let said = || format!("the PagerDuty API returned status {}", reply.said());
     match reply.status {
         StatusCode::TOO_MANY_REQUESTS => {
             let wait = reply.retry_after.or(reply.rate_limit_reset).unwrap_or(RATE_LIMIT_PAUSE);
@@ -259,7 +259,7 @@ fn body(reply: &Reply) -> Result<Json, Failure> {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::new(format!("{}; check `api_token`", said()))),
         status if !status.is_success() => Err(Failure { problem: said(), wait: reply.retry_after }),
         _ => reply.json().filter(Json::is_object).ok_or_else(|| {
-            Failure::new(format!("PagerDuty's API did not answer with a JSON object within 2 MiB: {}", reply.said()))
+            Failure::new(format!("the PagerDuty API did not return a JSON object of at most 2 MiB: {}", reply.said()))
         }),
     }
 }

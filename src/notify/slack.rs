@@ -107,7 +107,7 @@ pub(super) fn judge(reply: &Reply) -> Tried {
         return Tried::sent(reply.said());
     }
     let error = body["error"].as_str().unwrap_or_default();
-    let problem = format!("the receiver answered {}", reply.said());
+    let problem = format!("the receiver returned status {}", reply.said());
     match error {
         "ratelimited" | "rate_limited" => {
             let said = body["retry_after"].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -152,7 +152,7 @@ const GONE: [&str; 4] = ["message_not_found", "cant_update_message", "edit_windo
 impl Channel {
     /// Calls a method of the Web API.
     async fn call(&self, url: &url::Url, token: &str, method: &str, body: &Json) -> (Tried, Json) {
-        let Ok(url) = url.join(method) else { return (Tried::failed("`url` leads nowhere"), Json::Null) };
+        let Ok(url) = url.join(method) else { return (Tried::failed("`url` cannot be a base URL"), Json::Null) };
         match exchange(self.client.post(url).bearer_auth(token).json(body)).await {
             Ok(reply) => (judge(&reply), reply.json().unwrap_or_default()),
             Err(tried) => (tried, Json::Null),
@@ -221,7 +221,7 @@ impl Channel {
     async fn upload(&self, url: &url::Url, token: &str, memo: &Json, picture: Vec<u8>) -> Result<(), Tried> {
         let name = "screenshot.png";
         let form = [("filename", name.to_owned()), ("length", picture.len().to_string())];
-        let place = url.join("files.getUploadURLExternal").map_err(|_| Tried::failed("`url` leads nowhere"))?;
+        let place = url.join("files.getUploadURLExternal").map_err(|_| Tried::failed("`url` cannot be a base URL"))?;
         let reply = exchange(self.client.post(place).bearer_auth(token).form(&form)).await?;
         let answer = reply.json().unwrap_or_default();
         let told = judge(&reply);
@@ -294,7 +294,7 @@ impl Notifier for Channel {
         };
         if let Err(tried) = self.upload(url, &token, memo, picture).await {
             let problem = tried.said.replace(&token, crate::secret::MASK);
-            tracing::warn!(receiver = notification.receiver, problem, "the screenshot could not be shown");
+            tracing::warn!(receiver = notification.receiver, problem, "cannot upload the screenshot");
         }
     }
 

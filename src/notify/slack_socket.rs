@@ -131,7 +131,7 @@ impl Socket<'_> {
             let begun = Instant::now();
             match self.connection(channel).await {
                 End::Refresh => {
-                    tracing::debug!(receiver = channel.receiver, "Slack asks for a new connection");
+                    tracing::debug!(receiver = channel.receiver, "Slack requested a new connection");
                     pause = FIRST_PAUSE;
                     // Limits the rate, in case Slack closes every connection early.
                     tokio::time::sleep_until(begun + FIRST_PAUSE).await;
@@ -143,7 +143,7 @@ impl Socket<'_> {
                     tracing::warn!(
                         receiver = channel.receiver,
                         problem,
-                        "cannot receive presses of buttons from Slack"
+                        "cannot receive button presses from Slack"
                     );
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
@@ -155,7 +155,7 @@ impl Socket<'_> {
     /// Requests the URL of a connection.
     async fn address(&self) -> Result<url::Url, String> {
         let token = self.app_token.read().await?;
-        let url = self.url.join("apps.connections.open").map_err(|_| "`url` leads nowhere".to_owned())?;
+        let url = self.url.join("apps.connections.open").map_err(|_| "`url` cannot be a base URL".to_owned())?;
         let reply = exchange(self.client.post(url).bearer_auth(&token).form(&[("", ""); 0])).await;
         let reply = reply.map_err(|tried| tried.said)?;
         let said = judge(&reply);
@@ -169,7 +169,7 @@ impl Socket<'_> {
             "ws" => self.url.scheme() == "http",
             _ => false,
         };
-        address.filter(is_good).ok_or_else(|| "apps.connections.open gave no address of a WebSocket".into())
+        address.filter(is_good).ok_or_else(|| "apps.connections.open returned no WebSocket address".into())
     }
 
     /// Opens a connection. Errors do not contain the URL, which includes a ticket.
@@ -180,7 +180,7 @@ impl Socket<'_> {
                 Some(url::Host::Domain(name)) => name.to_owned(),
                 Some(url::Host::Ipv4(address)) => address.to_string(),
                 Some(url::Host::Ipv6(address)) => address.to_string(),
-                None => return Err("the address of the WebSocket has no host".to_owned()),
+                None => return Err("the WebSocket address has no host".to_owned()),
             };
             let port = address.port_or_known_default().unwrap_or(443);
             let found: Vec<IpAddr> = (self.resolve)(host).await?;
@@ -188,7 +188,7 @@ impl Socket<'_> {
             let stream = TcpStream::connect(&found[..] as &[std::net::SocketAddr]).await;
             let stream = stream.map_err(|error| format!("no connection: {error}"))?;
             let request = address.as_str().into_client_request();
-            let request = request.map_err(|_| "the address of the WebSocket cannot be asked for".to_owned())?;
+            let request = request.map_err(|_| "the WebSocket address is invalid".to_owned())?;
             let config = WebSocketConfig::default()
                 .max_message_size(Some(MAX_MESSAGE_BYTES))
                 .max_frame_size(Some(MAX_MESSAGE_BYTES));
@@ -206,7 +206,7 @@ impl Socket<'_> {
             Ok(connection) => connection,
             Err(problem) => return End::Failed(problem),
         };
-        tracing::info!(receiver = channel.receiver, "presses of buttons are received from Slack");
+        tracing::info!(receiver = channel.receiver, "receiving button presses from Slack");
         let broken = |error| End::Failed(format!("the connection is broken: {error}"));
         let mut work = FuturesUnordered::new();
         let mut is_quiet = false;
@@ -217,7 +217,7 @@ impl Socket<'_> {
             };
             let Ok(message) = message else {
                 if is_quiet {
-                    return End::Failed("nothing has arrived for a minute".into());
+                    return End::Failed("no message received for a minute".into());
                 }
                 is_quiet = true;
                 if let Err(error) = connection.send(Message::Ping(Vec::new().into())).await {
@@ -255,7 +255,7 @@ impl Socket<'_> {
                         Some(press) if work.len() < MAX_PRESSES => work.push(self.carry_out(press, channel)),
                         Some(press) => {
                             let (receiver, key) = (&channel.receiver, press.key);
-                            tracing::warn!(receiver, key, "too many presses of buttons at once: one is dropped");
+                            tracing::warn!(receiver, key, "too many button presses at once: one dropped");
                         }
                         None => {}
                     }
@@ -270,10 +270,10 @@ impl Socket<'_> {
         let receiver = &channel.receiver;
         let problem = match channel.send(&press.key, OperatorAction::Acknowledge, press.author).await {
             None => return,
-            Some(Ok(done)) => return tracing::info!(receiver, done, "taken over from Slack"),
+            Some(Ok(done)) => return tracing::info!(receiver, done, "applied button press from Slack"),
             Some(Err(problem)) => problem,
         };
-        tracing::info!(receiver, problem, "not taken over from Slack");
+        tracing::info!(receiver, problem, "cannot apply button press from Slack");
         let (Some((place, user)), Ok(token)) = (press.place, self.token.read().await) else { return };
         let Ok(url) = self.url.join("chat.postEphemeral") else { return };
         let body = json!({"channel": place, "user": user, "text": problem});
@@ -283,7 +283,7 @@ impl Socket<'_> {
         };
         if said.delivery != Delivery::Sent {
             let problem = said.said.replace(&token, crate::secret::MASK);
-            tracing::warn!(receiver, problem, "the user who pressed could not be answered");
+            tracing::warn!(receiver, problem, "cannot reply to the user who pressed the button");
         }
     }
 }

@@ -65,16 +65,16 @@ pub(super) fn judge(reply: &Reply) -> Tried {
     let said = |body: &Json| body["parameters"]["retry_after"].as_u64().map(Duration::from_secs).map(bounded);
     let wait = reply.retry_after.max(body.as_ref().and_then(said));
     if reply.status == 429 {
-        return Tried::refused(format!("the receiver answered {}", reply.said())).holds_all(wait);
+        return Tried::refused(format!("the receiver returned status {}", reply.said())).holds_all(wait);
     }
     match body {
         // Ends as soon as a person starts the bot or corrects the chat.
         Some(body) if body["description"].as_str().is_some_and(|said| said.contains("chat not found")) => {
-            Tried::refused(format!("the receiver answered {}; check `chat`", reply.said())).holds_all(None)
+            Tried::refused(format!("the receiver returned status {}; check `chat`", reply.said())).holds_all(None)
         }
         _ if !reply.status.is_success() => reply.judge(),
         Some(body) if body["ok"] == true => Tried::sent(reply.said()),
-        Some(body) if body["ok"] == false => Tried::failed(format!("the receiver answered {}", reply.said())),
+        Some(body) if body["ok"] == false => Tried::failed(format!("the receiver returned status {}", reply.said())),
         _ => reply.taken(),
     }
 }

@@ -32,7 +32,7 @@ pub(super) const TEXT: &str = "\
 {{ note }}
 {% endif %}
 {% if unwatched %}
-not watched: nothing is known since {{ unwatched }}
+not monitored: no runs since {{ unwatched }}
 {% endif %}
 {% if acknowledged and event != 'resolved' and ('acknowledged by ' ~ acknowledged) not in (note or '') %}
 acknowledged by: {{ acknowledged }}
@@ -45,28 +45,28 @@ acknowledged by: {{ acknowledged }}
 step: {{ step }}
 {% endif %}
 {% if message %}
-{{ 'was' if event == 'resolved' or event == 'digest' and resolved_at else 'seen' }}: {{ message }}
+{{ 'was' if event == 'resolved' or event == 'digest' and resolved_at else 'error' }}: {{ message }}
 {% endif %}
 {% if difference and event != 'resolved' %}
 since the last good run: {{ difference }}
 {% endif %}
 {% if target and event != 'resolved' %}
-where: {{ target }}
+target: {{ target }}
 {% endif %}
 {% if place and event != 'resolved' %}
-line: {{ place }}
+source: {{ place }}
 {% endif %}
-from: {{ location }}
+location: {{ location }}
 since: {{ opened_at }}{% if resolved_at %}, until {{ resolved_at }} ({{ lasted }}){% endif %}
 
 {% if others %}
-also affected ({{ others|length + uncounted }}):
+also affected ({{ others|length + omitted }}):
 {% for other in others %}
-- {{ other.name }}{% if other.resolved_at %} ({{ other.ending or 'works again' }}){% elif other.step %}: {{ other.step }}{% endif %}
+- {{ other.name }}{% if other.resolved_at %} ({{ other.ending or 'resolved' }}){% elif other.step %}: {{ other.step }}{% endif %}
 
 {% endfor %}
-{% if uncounted %}
-- and {{ uncounted }} more
+{% if omitted %}
+- and {{ omitted }} more
 {% endif %}
 {% endif %}";
 
@@ -93,11 +93,11 @@ pub const NAMES: [&str; 33] = [
     "bad_runs",
     "note",
     "others",
-    "uncounted",
+    "omitted",
     "runbook",
     "links",
     "receiver",
-    "key",
+    "dedup_key",
     "repeat",
     "open",
     "target",
@@ -150,7 +150,7 @@ impl Words {
         let own = [("title", &templates.title), ("text", &templates.text)];
         for (name, source) in own.into_iter().filter_map(|(name, source)| Some((name, source.clone()?))) {
             if let Err(error) = env.add_template_owned(name, source) {
-                tracing::error!(template = name, %error, "a template is not used");
+                tracing::error!(template = name, %error, "cannot compile the template: default used");
             }
         }
         for (name, source) in [("default title", TITLE), ("default text", TEXT)] {
@@ -170,7 +170,7 @@ impl Words {
                 Some(Ok(made)) => made,
                 Some(Err(error)) => {
                     let receiver = &notification.receiver;
-                    tracing::error!(receiver, template = part, %error, "a template failed, and the default is used");
+                    tracing::error!(receiver, template = part, %error, "cannot render the template: default used");
                     render(&format!("default {part}")).unwrap_or_default()
                 }
                 None => render(&format!("default {part}")).unwrap_or_default(),
@@ -242,8 +242,8 @@ fn names(notification: &Notification, links: &Links) -> Value {
         "run": incident.last_run.to_string(), "opened_at": moment(incident.opened_at),
         "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| Pretty(lasted).to_string()),
         "bad_runs": incident.bad_runs, "note": some(&notification.note),
-        "others": notification.others.iter().map(other).collect::<Vec<_>>(), "uncounted": notification.uncounted,
-        "runbook": some(&incident.runbook), "receiver": notification.receiver, "key": notification.dedup_key(), "repeat": notification.repeat,
+        "others": notification.others.iter().map(other).collect::<Vec<_>>(), "omitted": notification.uncounted,
+        "runbook": some(&incident.runbook), "receiver": notification.receiver, "dedup_key": notification.dedup_key(), "repeat": notification.repeat,
         "target": some(&incident.target), "ending": incident.ending.map(Ending::meaning),
         "ending_reason": some(&incident.ending_reason),
         "unwatched": incident.unwatched.as_ref().map(|it| format!("{}: {}", moment(it.since), text(&it.reason))),
@@ -343,9 +343,9 @@ mod tests {
             "[CRITICAL] Shop checkout and 3 more failed at waw-1: click button \"Pay now\": no such element
 was timeout
 step: click button \"Pay now\"
-seen: no such element
-line: scenarios/shop-checkout.yaml:31:9
-from: waw-1
+error: no such element
+source: scenarios/shop-checkout.yaml:31:9
+location: waw-1
 since: 2027-01-15 08:00:00 UTC, until 2027-01-15 08:12:30 UTC (12m30s)
 also affected (3):
 - Shop search: open /search
@@ -356,13 +356,13 @@ also affected (3):
         notification.others[0].resolved_at = notification.incident.resolved_at;
         assert_eq!(
             text(&notification),
-            "[RESOLVED] Shop checkout and 1 more work again at waw-1 after 12m30s; was: click button \"Pay now\": no such element
+            "[RESOLVED] Shop checkout and 1 more recovered at waw-1 after 12m30s; was: click button \"Pay now\": no such element
 step: click button \"Pay now\"
 was: no such element
-from: waw-1
+location: waw-1
 since: 2027-01-15 08:00:00 UTC, until 2027-01-15 08:12:30 UTC (12m30s)
 also affected (1):
-- Shop search (works again)"
+- Shop search (resolved)"
         );
     }
 

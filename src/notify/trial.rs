@@ -32,8 +32,8 @@ pub(super) fn is_trial(incident: &Incident) -> bool {
 pub(super) fn headline(notification: &Notification) -> String {
     let (name, place) = (&notification.incident.name, &notification.incident.location);
     match notification.event {
-        Event::Resolved => format!("[TEST] {name} at {place} is over"),
-        _ => format!("[TEST] {name} at {place}: nothing is wrong"),
+        Event::Resolved => format!("[TEST] {name} at {place} resolved"),
+        _ => format!("[TEST] {name} at {place}: no real incident"),
     }
 }
 
@@ -55,7 +55,7 @@ pub async fn trial(
             incident.resolved_at = Some(Utc::now());
             incident.events += 1;
         }
-        let note = "this is a test of the receiver; nothing is wrong";
+        let note = "test notification; there is no incident";
         let notification =
             Notification { note: Some(note.into()), ..Notification::new(&incident, event, &receiver.name, Utc::now()) };
         let tried = notifier.notify(&notification, memo.as_ref()).await.masked(&masker);

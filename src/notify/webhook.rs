@@ -77,7 +77,7 @@ pub(super) fn body(notification: &Notification, message: &Message, links: &Links
             json!({"author": it.author, "at": time(it.at), "until": it.until.map(time)})
         }),
         "others": others.collect::<Vec<_>>(),
-        "uncounted": notification.uncounted,
+        "omitted": notification.uncounted,
         "runbook": incident.runbook,
         "links": {
             "incident": links.incident(notification),

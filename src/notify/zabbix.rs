@@ -73,7 +73,7 @@ pub(super) struct Problems {
 
 impl Problems {
     async fn open(&self) -> Result<Box<dyn ZabbixApi>, String> {
-        let access = self.config.access.clone().ok_or("`zabbix` of the agent configuration has no `api`")?;
+        let access = self.config.access.clone().ok_or("`zabbix` in the agent configuration has no `api`")?;
         (self.connect)(access).await
     }
 
@@ -94,7 +94,7 @@ impl Problems {
     /// Checks the problems of all open incidents once.
     pub(super) async fn round(&self, channel: &FeedbackChannel) -> Result<(), Failure> {
         let stored =
-            channel.stored().await.map_err(|error| Failure::new(format!("the store does not answer: {error}")))?;
+            channel.stored().await.map_err(|error| Failure::new(format!("the store is not responding: {error}")))?;
         let open: Vec<(Alert<'_>, &Json)> =
             stored.iter().filter_map(|(key, state)| Some((alert(key, state)?, state))).collect();
         let notes = || stored.iter().filter_map(|(key, note)| Some((key.strip_prefix(FEEDBACK)?, note)));
@@ -270,9 +270,9 @@ impl Notifier for Problems {
                 }
             }
             None if is_written && there.is_none() => {
-                let message = format!("{OURS}the acknowledgement was taken back");
+                let message = format!("{OURS}the acknowledgement was withdrawn");
                 let written = self.write(&subjects, UNACKNOWLEDGE | ADD_MESSAGE, &message).await;
-                written.map(|count| format!("took the acknowledgement of {count} problems in Zabbix back"))
+                written.map(|count| format!("withdrew the acknowledgement of {count} problems in Zabbix"))
             }
             // There is nothing to write, but problems with the access are detected here.
             None => self.write(&[], 0, "").await.map(|_| "Zabbix opens its problem by itself".to_owned()),
@@ -301,7 +301,7 @@ impl Notifier for Problems {
                 let receiver = &channel.receiver;
                 match &problem {
                     Some(problem) => tracing::warn!(receiver, problem, "cannot read acknowledgements from Zabbix"),
-                    None => tracing::info!(receiver, "acknowledgements are read from Zabbix again"),
+                    None => tracing::info!(receiver, "reading acknowledgements from Zabbix works again"),
                 }
                 reported = problem;
             }

@@ -73,9 +73,9 @@ impl Baseline {
             match tokio::time::timeout(PATIENCE, self.read(id, wanted, now)).await {
                 Ok(Ok(kept)) => drop(self.kept().insert(id.clone(), kept)),
                 Ok(Err(error)) => {
-                    tracing::warn!(scenario = %id, %error, "its history was not read: nothing is compared");
+                    tracing::warn!(scenario = %id, %error, "cannot read the run history: comparison skipped");
                 }
-                Err(_) => tracing::warn!(scenario = %id, "its history was not read in time: nothing is compared"),
+                Err(_) => tracing::warn!(scenario = %id, "reading the run history timed out: comparison skipped"),
             }
         }
         let kept = self.kept();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Usuals;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::{Failure, PageResult, PageTotals};
 use crate::scenario::{Budget, Pretty};
@@ -11,7 +11,7 @@ use crate::scenario::{Budget, Pretty};
 /// Returns every violated budget, with the step where it was violated if there is one. For a limit that applies to
 /// every page, it is the page with the worst value. A value that the browser did not measure violates nothing.
 pub fn missed(
-    budget: &[At<Budget>],
+    budget: &[Spanned<Budget>],
     duration: Duration,
     pages: &[(usize, PageResult)],
     totals: &PageTotals,
@@ -21,7 +21,7 @@ pub fn missed(
 }
 
 fn miss(
-    limit: &At<Budget>,
+    limit: &Spanned<Budget>,
     duration: Duration,
     pages: &[(usize, PageResult)],
     totals: &PageTotals,

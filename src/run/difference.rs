@@ -209,11 +209,11 @@ fn requests(
             Some(known) if known.contains(&request.status) => {}
             Some(known) => {
                 let was: Vec<String> = known.iter().map(|status| told(*status)).collect();
-                let text = format!("{shown} answers {}, was {}", told(request.status), was.join(" or "));
+                let text = format!("{shown} returns {}, was {}", told(request.status), was.join(" or "));
                 say(if is_bad(request.status) { 0 } else { 3 }, DifferenceKind::Request, text);
             }
             None if is_bad(request.status) => {
-                say(1, DifferenceKind::Request, format!("new: {shown} answers {}", told(request.status)));
+                say(1, DifferenceKind::Request, format!("new: {shown} returns {}", told(request.status)));
             }
             None if new < FEW => {
                 new += 1;
@@ -344,8 +344,8 @@ mod tests {
         assert_eq!(
             texts(&between(&good, &bad, Some(2))),
             [
-                "POST /api/orders answers 500, was 201",
-                "new: GET https://ads.example.org/pixel answers nothing",
+                "POST /api/orders returns 500, was 201",
+                "new: GET https://ads.example.org/pixel returns nothing",
                 "new on the console: TypeError: order is null",
                 "missing: GET /api/stock/17",
                 "new: POST /api/errors",
@@ -375,12 +375,12 @@ mod tests {
                 "open took 2.9 s, was 0.2 s",
             ]
         );
-        // A step that did not act is compared with the page before it.
+        // A step without an action is compared with the page before it.
         bad.pages = vec![page((1, false), "Shop", "heading \"Shop\"\ntext \"7 left\"")];
         bad.steps[1].passed = false;
         bad.steps[0].duration = 0.2;
         assert_eq!(texts(&between(&good, &bad, Some(1))), ["gone on the page: button \"Pay\""]);
-        // Steps of one name are told apart by their places, and found by the name where a run took another course.
+        // Steps of the same name are distinguished by position, or found by name if a run took another course.
         let twice = [("open", 0.1, true), ("next", 0.1, true), ("next", 0.1, true), ("look", 0.1, true)];
         let mut good = footprint(&twice, &[], &[]);
         good.pages = vec![page((0, false), "One", ""), page((1, false), "Two", ""), page((2, false), "Three", "")];

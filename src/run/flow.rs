@@ -9,7 +9,7 @@ use super::difference::RequestPrint;
 use super::record::{Record, degraded_by_finally};
 use super::{Ticket, Tools, check, http};
 use crate::browser::{Page, Spec};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{EvidenceKind, Failure, StepStatus};
 use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, Group, PageAction, Pretty, ResponseFact, Scenario, Step};
@@ -156,7 +156,7 @@ impl<'a> Flow<'a> {
         };
         let Ok(place) = place else {
             let message = format!(
-                "no place within {}: as many runs go on as this process has file descriptors for; raise `LimitNOFILE`",
+                "no free slot within {}: too many runs for the file descriptors of this process; raise `LimitNOFILE`",
                 Pretty(timeout)
             );
             return Err(Failure::new(Reason::Resources, message).waited(timeout));
@@ -259,7 +259,7 @@ impl<'a> Flow<'a> {
             biased;
             () = cancel.cancelled() => Ok(Err(stopped())),
             done = tokio::time::timeout(whole + grace, acting) => done.map_err(|_| {
-                Failure::new(Reason::Timeout, format!("not done within {}", Pretty(whole))).waited(whole)
+                Failure::new(Reason::Timeout, format!("timed out after {}", Pretty(whole))).waited(whole)
             }),
         };
         let done = match (done, &mut self.page) {
@@ -312,7 +312,7 @@ impl<'a> Flow<'a> {
             () = cancel.cancelled() => Err(stopped()),
             held = tokio::time::timeout(timeout + GRACE, page.holds(&step.when, &self.values, timeout)) => held
                 .unwrap_or_else(|_| {
-                    let message = format!("`when` was not looked at within {}", Pretty(timeout));
+                    let message = format!("`when` was not checked within {}", Pretty(timeout));
                     Err(Failure::new(Reason::Timeout, message).waited(timeout))
                 }),
         };
@@ -361,7 +361,7 @@ impl<'a> Flow<'a> {
     /// not of the target.
     async fn open_page(&mut self) -> Result<(), Failure> {
         let Some(browsers) = &self.tools.browsers else {
-            return Err(Failure::new(Reason::Browser, "browsers are switched off here"));
+            return Err(Failure::new(Reason::Browser, "browsers are disabled here"));
         };
         let spec = Spec { fresh: self.fresh, ..Spec::of(self.scenario, &self.values, self.record.run())? };
         let cancel = self.ticket.cancel.clone();
@@ -379,7 +379,7 @@ impl<'a> Flow<'a> {
 
     /// Records the observations of the pages.
     async fn conclude(&self, page: &Page) {
-        let measured = |budget: &At<Budget>| matches!(budget.value, Budget::Vital(..) | Budget::LayoutShift(_));
+        let measured = |budget: &Spanned<Budget>| matches!(budget.value, Budget::Vital(..) | Budget::LayoutShift(_));
         if self.scenario.budget.iter().any(measured) {
             page.settle().await;
         }
@@ -492,14 +492,14 @@ impl<'a> Flow<'a> {
                 self.record.add_evidence(evidence);
             }
             // Evidence that cannot be stored must not change the verdict.
-            Err(error) => tracing::warn!(run = %self.record.run(), name, %error, "evidence was not kept"),
+            Err(error) => tracing::warn!(run = %self.record.run(), name, %error, "cannot store evidence"),
         }
     }
 }
 
 fn out_of_time(within: Within) -> Failure {
     let (what, timeout) = within.bound;
-    Failure::new(Reason::Timeout, format!("the {} of {what} are over", Pretty(timeout))).waited(timeout)
+    Failure::new(Reason::Timeout, format!("the {} timeout of {what} expired", Pretty(timeout))).waited(timeout)
 }
 
 fn stopped() -> Failure {

@@ -55,7 +55,7 @@ impl Footprints {
         let new = self.root.join(format!(".{}", footprint.run));
         if let Err(error) = write(&new, footprint, pictures).await {
             let _ = tokio::fs::remove_dir_all(&new).await;
-            tracing::warn!(scenario = %scenario.id.value, %error, "the footprint of a good run was not kept");
+            tracing::warn!(scenario = %scenario.id.value, %error, "cannot store the footprint of a good run");
             return;
         }
         let _ = tokio::fs::remove_dir_all(&folder).await;
@@ -67,7 +67,7 @@ impl Footprints {
             }
             Err(error) => {
                 let _ = tokio::fs::remove_dir_all(&new).await;
-                tracing::warn!(scenario = %scenario.id.value, %error, "the footprint of a good run was not kept");
+                tracing::warn!(scenario = %scenario.id.value, %error, "cannot store the footprint of a good run");
             }
         }
     }
@@ -165,7 +165,7 @@ mod tests {
         assert!(all.is_due(&changed));
         all.keep(&changed, &two, Vec::new()).await;
         assert_eq!((all.last(&first).await, all.picture(&first, "000.png").await), (Some(two), None));
-        // An agent that begins does not know how old it is.
+        // After a start, the age of the footprint is unknown.
         assert!(Footprints::new(root.join("good")).is_due(&changed));
         all.retain(|id| id == "shop").await;
         assert!(all.last(&first).await.is_some());

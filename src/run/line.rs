@@ -159,11 +159,11 @@ impl Line {
         self.looks().suspected = Some(ended);
         self.0.suspected.notify_one();
         let count = if canaries == 1 {
-            "the canary does not answer".into()
+            "the canary is not reachable".into()
         } else {
-            format!("none of {canaries} canaries answers")
+            format!("none of {canaries} canaries is reachable")
         };
-        self.was_gone(began, ended).await.then(|| format!("our own network is down: {count}"))
+        self.was_gone(began, ended).await.then(|| format!("network connectivity lost: {count}"))
     }
 
     async fn was_gone(&self, began: Instant, ended: Instant) -> bool {
@@ -209,8 +209,8 @@ impl Line {
         }
         drop(looks);
         match (before, works) {
-            (false, false) => tracing::warn!("our own network is down: no canary answers"),
-            (true, true) => tracing::info!("our own network is back: a canary answers"),
+            (false, false) => tracing::warn!("network connectivity lost: no canary reachable"),
+            (true, true) => tracing::info!("network connectivity restored: a canary is reachable"),
             _ => {}
         }
     }

@@ -166,7 +166,7 @@ mod tests {
         let now = picture(200, 120, &[(10, 10), (100, 60), (116, 60), (180, 100)]);
         let shown = Pixels::read(&marked(&before.write().unwrap(), &now.write().unwrap()).unwrap()).unwrap();
         let is_red = |x: usize, y: usize| shown.at(x, y) == RED;
-        // Two dots that are near each other have one frame, the third its own; what is the same has none.
+        // Two dots close to each other share one frame, and the third has its own. Equal parts have none.
         assert!(is_red(94, 56) && is_red(121, 60) && !is_red(106, 62) && is_red(174, 98) && is_red(185, 100));
         assert!(!is_red(8, 8) && !is_red(10, 10) && !is_red(150, 80));
         assert_eq!(shown.at(100, 60), [0, 0, 0, 255]);

@@ -190,7 +190,7 @@ async fn look_again(
         return ours(
             outcome,
             Reason::Resources,
-            &Masked::constant("the kernel has ended a process for want of memory"),
+            &Masked::constant("the kernel killed a process because memory ran out"),
         );
     }
     if ticket.cancel.is_cancelled() {
@@ -205,19 +205,19 @@ async fn look_again(
     let (second, _) = attempt(scenario, tools, &again, true).await;
     tools.evidence.forget(second.run).await;
     if second.reason == Some(Reason::Crash) && second.failed_step == outcome.failed_step {
-        let again = Masked::constant("and again in a fresh browser");
+        let again = Masked::constant("and crashed again in a fresh browser");
         let message = outcome.message.map(|message| message.followed_by(", ", &again));
         return Outcome { message, ..outcome };
     }
     let word = second.verdict.as_str();
-    let why = format!("it did not when the run was repeated in a fresh browser, which {word}");
+    let why = format!("the crash did not recur when the run was repeated in a fresh browser, which {word}");
     ours(outcome, Reason::Browser, &Masked::own_words(why))
 }
 
 /// Marks a run during which the agent was suspended: neither its durations nor its failures say anything about the
 /// target.
 fn asleep(outcome: Outcome, paused: Duration) -> Outcome {
-    let why = Masked::own_words(format!("the agent was stopped for {} during the run", Pretty(paused)));
+    let why = Masked::own_words(format!("the agent was suspended for {} during the run", Pretty(paused)));
     let outcome = if outcome.verdict == Verdict::Unknown { outcome } else { ours(outcome, Reason::Asleep, &why) };
     Outcome { message: Some(outcome.message.unwrap_or(why)), ..outcome }
 }

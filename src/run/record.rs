@@ -218,7 +218,7 @@ impl Record {
             step.retried = true;
         }
         let name = state.steps.get(*from).map_or("a step", |step| &step.name);
-        let note = self.shown(&format!("try {number} failed at {name}: {}", failure.message));
+        let note = self.shown(&format!("attempt {number} failed at {name}: {}", failure.message));
         if let Some(group) = state.steps.get_mut(group) {
             group.notes.push(note);
         }
@@ -450,7 +450,7 @@ fn sentence(failure: &Failure<Masked>) -> Masked {
     match (&failure.expected, &failure.seen) {
         // The message of a missed budget contains both values already.
         (Some(expected), Some(seen)) if failure.reason != Reason::Budget => {
-            line.followed_by(": expected ", expected).followed_by(", saw ", seen)
+            line.followed_by(": expected ", expected).followed_by(", got ", seen)
         }
         _ => line,
     }

@@ -1,5 +1,5 @@
-//! Whole runs against servers on loopback: each expectation held and not held, and every way in which a target or
-//! wachta itself breaks.
+//! Complete runs against local servers: each expectation with both results, and every way in which a target or wachta
+//! itself fails.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ mod addresses;
 mod checks;
 mod history;
 
-/// The surroundings of a test: what it names, and nothing else. `PANIC` is a defect of ours.
+/// Lookup with the values of a test and nothing else. `PANIC` simulates a defect of wachta.
 #[derive(Default)]
 struct Given {
     env: HashMap<&'static str, String>,
@@ -45,7 +45,7 @@ impl Lookup for Given {
     }
 }
 
-/// While files are loaded everything is there: what is missing is missing at run time.
+/// Lookup that finds everything while files are loaded, so that missing values are missing at run time.
 struct Anything;
 
 impl Lookup for Anything {
@@ -57,7 +57,7 @@ impl Lookup for Anything {
     }
 }
 
-/// A folder for evidence, gone with the test.
+/// A folder for evidence that is removed with the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -105,13 +105,13 @@ async fn run_text(text: &str) -> Outcome {
     run_with(text, Given::default()).await
 }
 
-/// The verdict, and of the step that decided it all that people are told.
+/// Returns the verdict and all that is reported about the step that decided it.
 fn shown(outcome: &Outcome) -> String {
     let mut line = outcome.verdict.to_string();
     if let Some(failure) = outcome.deciding_step().and_then(|step| step.failure.as_ref()) {
         line.push_str(&format!(" {}: {}", failure.reason, failure.message));
         if let (Some(expected), Some(seen)) = (&failure.expected, &failure.seen) {
-            line.push_str(&format!("; expected {expected}, saw {seen}"));
+            line.push_str(&format!("; expected {expected}, got {seen}"));
         }
     } else if let Some(message) = &outcome.message {
         line.push_str(&format!(" {}: {message}", outcome.reason.map_or("", Reason::as_str)));
@@ -119,7 +119,7 @@ fn shown(outcome: &Outcome) -> String {
     line
 }
 
-/// The steps' names and how they ended.
+/// Returns the results of the steps, one letter each.
 fn steps(outcome: &Outcome) -> String {
     let letter = |status| match status {
         StepStatus::Passed => 'P',
@@ -130,13 +130,13 @@ fn steps(outcome: &Outcome) -> String {
     outcome.steps.iter().map(|step| letter(step.status)).collect()
 }
 
-/// What the small site was asked to do.
+/// Requests received by the test site.
 #[derive(Default)]
 struct Asked {
     cleanups: AtomicUsize,
-    /// How often `/third` was asked: it answers from the third time on.
+    /// Number of requests for `/third`, which succeeds from the third one on.
     thirds: AtomicUsize,
-    /// Whether `/orders` answers with an error.
+    /// Whether `/orders` returns an error.
     broken: std::sync::atomic::AtomicBool,
     hanging: Notify,
     secret: std::sync::Mutex<String>,
@@ -175,7 +175,7 @@ impl Site {
         Self { address, asked }
     }
 
-    /// A flow against this site. The steps begin in line 4.
+    /// Returns a scenario for this site. The steps start in line 4.
     fn flow(&self, steps: &str) -> String {
         format!("scenario: Test\nbase_url: http://{}\nsteps:\n{steps}", self.address)
     }
@@ -205,13 +205,13 @@ async fn hang(State(asked): State<Arc<Asked>>) -> StatusCode {
     std::future::pending().await
 }
 
-/// Says what it was asked: method, path and query, some headers, body.
+/// Returns the request: method, path and query, some headers, body.
 async fn whole(method: axum::http::Method, uri: axum::http::Uri, headers: HeaderMap, body: String) -> String {
     let header = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("?")).to_owned();
     format!("{method} {uri} {}|{}|{body}", header("content-type"), header("x-kind"))
 }
 
-/// Betrays the secret in every form, and at the places where texts are cut.
+/// Exposes the secret in every form, and at positions where texts are truncated.
 async fn secret(State(asked): State<Arc<Asked>>) -> axum::response::Response {
     let secret = asked.secret.lock().unwrap().clone();
     let body = format!("{}{secret} {}{}", "x".repeat(292), betrayals(&secret).join("\n"), "y".repeat(64 << 10));
@@ -248,20 +248,20 @@ async fn expectations_on_an_answer() {
         }
     };
     check("/json", "{status: 200}", "passed").await;
-    check("/json", "{status: 201}", "failed status: the status is 200; expected 201, saw 200").await;
+    check("/json", "{status: 201}", "failed status: the status is 200; expected 201, got 200").await;
     check("/missing", "{status: {one_of: [404, 410]}}", "passed").await;
     check(
         "/missing",
         "{status: {between: [500, 599]}}",
-        "failed status: the status is 404; expected between 500 and 599, saw 404",
+        "failed status: the status is 404; expected between 500 and 599, got 404",
     )
     .await;
     check("/json", "{headers: {Content-Type: {contains: json}, Via: one}}", "passed").await;
-    check("/json", "{headers: {Via: two}}", r#"failed assertion: header `via`; expected "two", saw "one""#).await;
+    check("/json", "{headers: {Via: two}}", r#"failed assertion: header `via`; expected "two", got "one""#).await;
     check(
         "/json",
         "{headers: {X-None: {exists: true}}}",
-        "failed assertion: header `x-none`; expected exists, saw nothing",
+        "failed assertion: header `x-none`; expected exists, got nothing",
     )
     .await;
     check("/json", "{headers: {X-None: {exists: false}}}", "passed").await;
@@ -275,27 +275,27 @@ async fn expectations_on_an_answer() {
     check(
         "/json",
         "{json: {$.status: {not: ok}}}",
-        r#"failed assertion: `$.status` in the body; expected not "ok", saw "ok""#,
+        r#"failed assertion: `$.status` in the body; expected not "ok", got "ok""#,
     )
     .await;
-    check("/json", "{json: {$.n: \"7.5\"}}", r#"failed assertion: `$.n` in the body; expected "7.5", saw 7.5"#).await;
+    check("/json", "{json: {$.n: \"7.5\"}}", r#"failed assertion: `$.n` in the body; expected "7.5", got 7.5"#).await;
     check(
         "/json",
         "{json: {$.items: {count: 3}}}",
-        r#"failed assertion: `$.items` in the body; expected count 3, saw [{"sku":"MUG","n":1},{"sku":"POT","n":2}]"#,
+        r#"failed assertion: `$.items` in the body; expected count 3, got [{"sku":"MUG","n":1},{"sku":"POT","n":2}]"#,
     )
     .await;
-    check("/json", "{json: {$.gone: 1}}", "failed assertion: `$.gone` in the body; expected 1, saw nothing").await;
-    check("/text", "{json: {$.a: 1}}", r#"failed assertion: the body is not JSON (expected value at line 1 column 1); expected a JSON body, saw "Hello wörld""#).await;
+    check("/json", "{json: {$.gone: 1}}", "failed assertion: `$.gone` in the body; expected 1, got nothing").await;
+    check("/text", "{json: {$.a: 1}}", r#"failed assertion: the body is not JSON (expected value at line 1 column 1); expected a JSON body, got "Hello wörld""#).await;
     check("/text", "{body: {matches: \"^Hello w.rld$\"}}", "passed").await;
     check(
         "/text",
         "{body: {starts_with: World}}",
-        r#"failed assertion: the body; expected starts with "World", saw "Hello wörld""#,
+        r#"failed assertion: the body; expected starts with "World", got "Hello wörld""#,
     )
     .await;
     check("/text", "{contains: wörld}", "passed").await;
-    check("/text", "{contains: moon}", r#"failed assertion: the body; expected contains "moon", saw "Hello wörld""#)
+    check("/text", "{contains: moon}", r#"failed assertion: the body; expected contains "moon", got "Hello wörld""#)
         .await;
     check("/text", "{faster_than: 1m}", "passed").await;
     check("/gzip", "{json: {$.ok: true}}", "passed").await;
@@ -306,7 +306,7 @@ async fn expectations_on_an_answer() {
 async fn without_a_status_success_is_expected() {
     let site = Site::open().await;
     let outcome = run_text(&site.flow("  - GET: /missing\n")).await;
-    assert_eq!(shown(&outcome), "failed status: GET answered 404; expected a status from 200 to 299, saw 404");
+    assert_eq!(shown(&outcome), "failed status: GET returned status 404; expected a status from 200 to 299, got 404");
     assert_eq!(outcome.steps[0].place, "t.yaml:4:5");
     let http = outcome.steps[0].http.as_ref().unwrap();
     assert_eq!((http.status, http.bytes, http.method.as_str()), (404, 12, "GET"));
@@ -348,7 +348,7 @@ async fn values_are_kept_from_step_to_step() {
     assert_eq!(shown(&run_text(&site.flow(flow)).await), "passed");
     let flow = "  - GET: /json\n    save: {x: {json: $.gone}}\n";
     let outcome = run_text(&site.flow(flow)).await;
-    assert_eq!(shown(&outcome), "failed assertion: nothing to save as `x`; expected `$.gone` in the body, saw nothing");
+    assert_eq!(shown(&outcome), "failed assertion: nothing to save as `x`; expected `$.gone` in the body, got nothing");
     assert_eq!(outcome.steps[0].place, "t.yaml:5:12");
 }
 
@@ -371,7 +371,7 @@ async fn a_used_file_fails_at_its_own_lines() {
     assert_eq!(loaded.diagnostics, []);
     let folder = Folder::new();
     let outcome = run(&loaded.scenarios[0], &tools(Parts, &folder), Ticket::default()).await;
-    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", saw "Hello wörld""#);
+    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", got "Hello wörld""#);
     let places: Vec<_> = outcome.steps.iter().map(|step| (step.name.as_str(), step.place.as_str())).collect();
     let inner = "s/parts/text.yaml:5:7";
     assert_eq!(
@@ -381,7 +381,7 @@ async fn a_used_file_fails_at_its_own_lines() {
     assert_eq!(loaded.scenarios[0].source_of(inner).line(5), "      body: no");
 }
 
-/// A file that is never read to its end until it is let go; others are there.
+/// A lookup with a file that hangs while read until it is released; other files are available.
 struct Hanging(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
 
 impl Lookup for Hanging {
@@ -396,12 +396,12 @@ impl Lookup for Hanging {
     }
 }
 
-/// All on one thread, so that whoever blocks it blocks the others.
+/// Runs everything on one thread, so that a blocked thread would block all runs.
 #[tokio::test]
 async fn a_file_that_hangs_holds_up_only_the_run_that_needs_it() {
     let site = Site::open().await;
     let folder = Folder::new();
-    let hangs = "cannot read the file `hangs`: the file system did not answer within ";
+    let hangs = "cannot read the file `hangs`: the file system did not respond within ";
     let again = "cannot read the file `hangs`: an earlier read of it has not ended";
     let with_secret = |flow: &str| site.flow(flow).replacen("steps:", "secrets: {word: {file: hangs}}\nsteps:", 1);
     for text in [
@@ -424,7 +424,7 @@ async fn a_file_that_hangs_holds_up_only_the_run_that_needs_it() {
             }
         };
         let needs_it = &scenarios(&with_timeout(&text))[0];
-        // One that needs another file goes on meanwhile, and is done long before the other one.
+        // A run with another file continues and ends long before the first one.
         let other = site.flow("  - GET: /json\n    headers: {x-own: \"${secret.word}\"}\n");
         let other = &scenarios(&other.replacen("steps:", "secrets: {word: {file: good}}\nsteps:", 1))[0];
         let hung = run(needs_it, &tools, Ticket::default());
@@ -439,7 +439,7 @@ async fn a_file_that_hangs_holds_up_only_the_run_that_needs_it() {
         let outcome = hung.await;
         assert_eq!(outcome.verdict, Verdict::Unknown, "{text}");
         assert!(shown(&outcome).contains(hangs), "{text}: {}", shown(&outcome));
-        // Nor does a further run start a thread for it.
+        // Another run does not start a second thread for the file.
         let second = run(needs_it, &tools, Ticket::default()).await;
         assert!(shown(&second).ends_with(again), "{text}: {}", shown(&second));
         drop(hold);
@@ -449,18 +449,18 @@ async fn a_file_that_hangs_holds_up_only_the_run_that_needs_it() {
 #[tokio::test]
 async fn flows() {
     let site = Site::open().await;
-    // Steps and `finally`; the verdict, how the steps ended, and how often the site was cleaned up.
+    // Columns: steps and `finally`, the verdict, the results of the steps, and the number of cleanups of the site.
     let check = async |flow: &str, expected: &str, ended: &str, cleanups: usize| {
         site.asked.cleanups.store(0, Ordering::Relaxed);
         let outcome = run_text(&site.flow(flow)).await;
         assert_eq!((shown(&outcome).as_str(), steps(&outcome).as_str()), (expected, ended), "{flow}");
         assert_eq!(site.asked.cleanups.load(Ordering::Relaxed), cleanups, "{flow}");
     };
-    let not_found = "failed status: GET answered 404; expected a status from 200 to 299, saw 404";
+    let not_found = "failed status: GET returned status 404; expected a status from 200 to 299, got 404";
     check("  - GET: /json\n  - GET: /text\n", "passed", "PP", 0).await;
     check("  - GET: /missing\n  - GET: /text\n", not_found, "F", 0).await;
     check("  - GET: /missing\n    optional: true\n  - GET: /text\n", "passed", "FP", 0).await;
-    // With `continue` the next steps run, and the first failure decides.
+    // With `continue`, the following steps run, and the first failure decides.
     check("  - GET: /missing\n    continue: true\n  - GET: /text\n", not_found, "FP", 0).await;
     check(
         "  - GET: /missing\n    continue: true\n  - GET: /text\n    expect: {body: no}\n  - GET: /text\n",
@@ -475,7 +475,7 @@ async fn flows() {
     let whole =
         "  - group: Pay\n    continue: true\n    steps:\n      - GET: /missing\n      - GET: /text\n  - GET: /text\n";
     check(whole, not_found, "FFP", 0).await;
-    // Groups: what fails inside fails the group; of an optional one nothing counts.
+    // Groups: a failed step fails the group. A failure in an optional group does not count.
     check(
         "  - group: Pay\n    steps:\n      - GET: /text\n      - GET: /missing\n      - GET: /text\n  - GET: /text\n",
         not_found,
@@ -490,11 +490,12 @@ async fn flows() {
         0,
     )
     .await;
-    // A group is done again from its first step; the last try counts.
+    // A group is repeated from its first step; the last attempt counts.
     check("  - group: Pay\n    retry: 1\n    steps:\n      - GET: /missing\n", not_found, "FFF", 0).await;
-    // `finally` runs whatever the steps did; its failure only degrades; all of it is tried.
+    // `finally` runs whatever the result of the steps. Its failures only degrade the run, and all of its steps are
+    // tried.
     let finally = "finally:\n  - DELETE: /none\n  - DELETE: /missing\n  - DELETE: /none\n";
-    let degraded = "degraded status: DELETE answered 405; expected a status from 200 to 299, saw 405";
+    let degraded = "degraded status: DELETE returned status 405; expected a status from 200 to 299, got 405";
     check(&format!("  - GET: /json\n{finally}"), degraded, "PPFP", 2).await;
     check(&format!("  - GET: /missing\n{finally}"), not_found, "FPFP", 2).await;
     // A value that this run did not save: skipped in `finally`, missing elsewhere.
@@ -508,19 +509,19 @@ async fn flows() {
         0,
     )
     .await;
-    // What an answer has is kept also when it is not as expected: `finally` needs it.
+    // Values of a response are saved even if an expectation does not hold, because `finally` needs them.
     let slow = "  - GET: /json\n    expect: {status: 201}\n    save: {sku: {json: \"$.items[0].sku\"}, gone: {json: $.gone}}\n";
     let finally =
         "finally:\n  - {DELETE: /none, query: {sku: \"${sku}\"}}\n  - {DELETE: /none, query: {gone: \"${gone}\"}}\n";
-    check(&format!("{slow}{finally}"), "failed status: the status is 200; expected 201, saw 200", "FPS", 1).await;
-    // A reason of the outcome is of the run, not of the step.
+    check(&format!("{slow}{finally}"), "failed status: the status is 200; expected 201, got 200", "FPS", 1).await;
+    // A reason of the outcome applies to the run, not to the step.
     let outcome = run_text(&site.flow("  - GET: /json\nfinally:\n  - GET: /missing\n")).await;
     assert_eq!(
         (outcome.verdict, outcome.reason, outcome.failed_step),
         (Verdict::Degraded, Some(Reason::Finally), Some(1))
     );
     assert!(
-        outcome.message.as_ref().unwrap().starts_with("cleaning up failed: GET answered 404"),
+        outcome.message.as_ref().unwrap().starts_with("cleaning up failed: GET returned status 404"),
         "{:?}",
         outcome.message
     );
@@ -534,11 +535,11 @@ async fn every_try_of_a_group_is_told_and_the_last_one_counts() {
     let outcome = run_text(&site.flow(flow)).await;
     assert_eq!((shown(&outcome).as_str(), steps(&outcome).as_str()), ("passed", "PPFPFPPP"));
     let notes: Vec<&str> = outcome.steps[0].notes.iter().map(|note| &**note).collect();
-    let told = |number| format!("try {number} failed at GET /third: GET answered 409");
+    let told = |number| format!("attempt {number} failed at GET /third: GET returned status 409");
     assert_eq!(notes, [told(1), told(2)]);
     let retried: String = outcome.steps.iter().map(|step| if step.retried { 'r' } else { '.' }).collect();
     assert_eq!(retried, ".rrrr...");
-    // Metrics and Zabbix have each step once.
+    // Metrics and Zabbix contain each step once.
     let names: Vec<&str> = outcome.steps_of_file().map(|step| step.name.as_str()).collect();
     assert_eq!(names, ["Pay", "GET /text", "GET /third", "GET /text (2)"]);
 }
@@ -553,14 +554,14 @@ async fn what_differs_from_the_last_good_run_is_told() {
         outcome.differences.iter().map(|difference| difference.text.to_string()).collect::<Vec<_>>()
     };
     site.asked.broken.store(true, Ordering::Relaxed);
-    // There was no good run yet.
+    // There is no good run yet.
     assert_eq!(text(&run(scenario, &tools, Ticket::default()).await), [""; 0]);
     site.asked.broken.store(false, Ordering::Relaxed);
     let good = run(scenario, &tools, Ticket::default()).await;
     assert_eq!((good.verdict, text(&good).len()), (Verdict::Passed, 0));
     site.asked.broken.store(true, Ordering::Relaxed);
     let bad = run(scenario, &tools, Ticket::default()).await;
-    assert_eq!((bad.verdict, text(&bad)), (Verdict::Failed, vec!["GET /orders answers 500, was 200".to_owned()]));
+    assert_eq!((bad.verdict, text(&bad)), (Verdict::Failed, vec!["GET /orders returns 500, was 200".to_owned()]));
 }
 
 #[tokio::test]
@@ -568,17 +569,17 @@ async fn time_is_bounded() {
     let site = Site::open().await;
     let began = Instant::now();
     let outcome = run_text(&site.flow("  - GET: /hang\n    timeout: 100ms\n  - GET: /text\n")).await;
-    assert_eq!(shown(&outcome), "failed timeout: no complete answer within 100ms: still waiting for the answer");
+    assert_eq!(shown(&outcome), "failed timeout: timed out after 100ms: still waiting for the response");
     assert_eq!(steps(&outcome), "F");
     let outcome = run_text(&format!("timeout: 150ms\n{}", site.flow("  - GET: /hang\n"))).await;
-    assert!(shown(&outcome).ends_with("(the 150ms of the scenario are over)"), "{}", shown(&outcome));
+    assert!(shown(&outcome).ends_with("(the 150ms timeout of the scenario expired)"), "{}", shown(&outcome));
     let flow = site.flow("  - GET: /hang\n    optional: true\n  - GET: /text\n");
     let outcome = run_text(&format!("timeout: 150ms\n{flow}")).await;
-    assert_eq!(shown(&outcome), "failed timeout: the 150ms of the scenario are over");
+    assert_eq!(shown(&outcome), "failed timeout: the 150ms timeout of the scenario expired");
     let group =
         "  - group: Pay\n    timeout: 150ms\n    steps:\n      - {GET: /hang, optional: true}\n      - GET: /text\n";
     let outcome = run_text(&site.flow(group)).await;
-    assert_eq!(shown(&outcome), "failed timeout: the 150ms of the group are over");
+    assert_eq!(shown(&outcome), "failed timeout: the 150ms timeout of the group expired");
     assert_eq!(steps(&outcome), "FFF");
     assert!(began.elapsed() < Duration::from_secs(8), "took {:?}", began.elapsed());
 }
@@ -593,7 +594,7 @@ async fn a_defect_of_ours_is_unknown_and_still_an_outcome() {
     assert_eq!(shown(&outcome), "unknown configuration: the variable NONE is not set");
     assert_eq!(steps(&outcome), "U");
     let outcome = run_text(&site.flow("  - goto: /\n")).await;
-    assert_eq!(shown(&outcome), "unknown browser: browsers are switched off here");
+    assert_eq!(shown(&outcome), "unknown browser: browsers are disabled here");
 }
 
 #[tokio::test]
@@ -616,7 +617,7 @@ async fn a_run_that_is_stopped_is_lost() {
     }
 }
 
-/// A server that does the same with every connection.
+/// Starts a server that treats every connection in the same way.
 async fn server<F: Future<Output = ()> + Send>(
     serve: impl Fn(TcpStream) -> F + Send + Sync + Copy + 'static,
 ) -> SocketAddr {
@@ -641,14 +642,14 @@ async fn how_a_target_breaks() {
     let get = |address: SocketAddr| format!("checks:\n  a: {{http: \"http://{address}/\", timeout: 300ms}}\n");
     let site = Site::open().await;
     let path = |path: &str| format!("checks:\n  a: {{http: \"http://{}{path}\"}}\n", site.address);
-    // Nobody listens on a socket that is bound and does not listen.
+    // A bound socket that does not listen refuses connections.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let refused = socket.local_addr().unwrap();
     check(get(refused), "failed connect: no connection to 127.0.0.1:").await;
     check(format!("checks:\n  a: {{tcp: \"{refused}\"}}\n"), "failed connect: no connection to 127.0.0.1:").await;
     check(format!("checks:\n  a: {{tls: \"{refused}\"}}\n"), "failed connect: ").await;
-    // No label of a name is longer than 63: that needs no name server.
+    // Labels longer than 63 characters are invalid, so no name server is needed.
     let long = "a".repeat(64);
     check(format!("checks:\n  a: {{http: \"http://{long}.invalid/\"}}\n"), "failed dns: `aaa").await;
     check(format!("checks:\n  a: {{tcp: \"{long}.invalid:80\"}}\n"), "failed dns: `aaa").await;
@@ -656,22 +657,22 @@ async fn how_a_target_breaks() {
         let _ = stream.read(&mut [0; 1024]).await;
         let _ = stream.set_zero_linger();
     });
-    check(get(reset.await), "failed protocol: the answer broke off: ").await;
+    check(get(reset.await), "failed protocol: the response ended early: ").await;
     let closed = server(|mut stream| async move {
         let _ = stream.read(&mut [0; 1024]).await;
     });
-    check(get(closed.await), "failed protocol: the connection was closed before the answer was complete").await;
+    check(get(closed.await), "failed protocol: the connection was closed before the response was complete").await;
     let garbage = server(|mut stream| async move {
         let _ = stream.write_all(b"SSH-2.0-OpenSSH\r\n\r\n").await;
         let _ = stream.read(&mut [0; 1024]).await;
     });
-    check(get(garbage.await), "failed protocol: the answer is not HTTP: ").await;
+    check(get(garbage.await), "failed protocol: the response is not HTTP: ").await;
     let short = server(|mut stream| async move {
         let _ = stream.read(&mut [0; 1024]).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
     });
-    check(get(short.await), "failed protocol: the answer broke off: ").await;
-    // An answer that drips is bounded by the time for all of it.
+    check(get(short.await), "failed protocol: the response ended early: ").await;
+    // A slow response is limited by the timeout for the whole response.
     let drip = server(|mut stream| async move {
         let _ = stream.read(&mut [0; 1024]).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await;
@@ -683,14 +684,14 @@ async fn how_a_target_breaks() {
             }
         }
     });
-    check(get(drip.await), "failed timeout: no complete answer within ").await;
-    check(path("/large"), "failed too_large: the answer's body is larger than 10 MiB").await;
+    check(get(drip.await), "failed timeout: timed out after ").await;
+    check(path("/large"), "failed too_large: the response body is larger than 10 MiB").await;
     check(path("/loop"), "failed protocol: too many redirects (more than 10)").await;
     let plain = site.address;
     check(format!("checks:\n  a: {{tls: \"{plain}\"}}\n"), "failed tls: the TLS handshake failed: ").await;
 }
 
-/// A TLS server with a certificate of its own: for these names, valid so many days from now.
+/// Starts a TLS server with its own certificate for these names, which expires in a number of days.
 async fn tls_server(names: &[&str], days: i64) -> (SocketAddr, String) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let ca_key = KeyPair::generate().unwrap();
@@ -746,19 +747,19 @@ async fn certificates() {
             let seen = shown(&outcome);
             assert!(seen.starts_with(expected), "{kind} {names:?} {days}: {seen}");
             let told = outcome.steps[0].certificate_expires_at.is_some();
-            // A request tells of a certificate that was not accepted as well.
+            // A request also reports a rejected certificate.
             assert_eq!(told, kind == "http" || !seen.contains("not accepted"), "{kind}: {seen}");
         }
     };
     let local = &["localhost"];
     check(local, 20, true, "", "passed").await;
-    check(local, 20, false, "", "failed certificate: the certificate is not accepted: its issuer is not trusted").await;
-    check(local, -1, true, "", "failed certificate: the certificate is not accepted: it has expired").await;
-    check(local, 40, true, "", "failed certificate: the certificate is not accepted: it is not valid yet").await;
-    check(&["other.test"], 20, true, "", "failed certificate: the certificate is not accepted: it is for another name")
+    check(local, 20, false, "", "failed certificate: the certificate is not trusted: its issuer is not trusted").await;
+    check(local, -1, true, "", "failed certificate: the certificate is not trusted: it has expired").await;
+    check(local, 40, true, "", "failed certificate: the certificate is not trusted: it is not valid yet").await;
+    check(&["other.test"], 20, true, "", "failed certificate: the certificate is not trusted: it is for another name")
         .await;
     check(local, 20, true, ", expires_after: 19d", "passed").await;
-    check(local, 20, true, ", expires_after: 21d", "failed certificate: the certificate of CN=rcgen self signed cert is about to expire; expected valid for more than 21d, saw 19d23h left, until ").await;
+    check(local, 20, true, ", expires_after: 21d", "failed certificate: the certificate of CN=rcgen self signed cert is about to expire; expected valid for more than 21d, got 19d23h left, until ").await;
 }
 
 #[tokio::test]
@@ -783,7 +784,7 @@ async fn tcp_checks() {
         let mut line = [0; 64];
         let n = stream.read(&mut line).await.unwrap_or(0);
         let _ = stream.write_all(&[b"250 ", &line[..n]].concat()).await;
-        // Stays open: who waits for more waits until its time is over.
+        // The connection stays open, so a step that expects more waits until its timeout.
         let _ = stream.read(&mut line).await;
     })
     .await;
@@ -794,7 +795,7 @@ async fn tcp_checks() {
     check("", "passed").await;
     check(", receive: {starts_with: \"220 \"}", "passed").await;
     check(", send: HELO, receive: {contains: \"250 HELO\"}, faster_than: 1m", "passed").await;
-    check(", receive: {starts_with: \"550\"}", r#"failed timeout: the peer did not say what was expected (the 300ms of the scenario are over); expected starts with "550", saw "220 mail ""#).await;
+    check(", receive: {starts_with: \"550\"}", r#"failed timeout: the expected data was not received (the 300ms timeout of the scenario expired); expected starts with "550", got "220 mail ""#).await;
     let closes = server(|mut stream| async move {
         let _ = stream.write_all(b"busy").await;
     })
@@ -802,7 +803,7 @@ async fn tcp_checks() {
     let outcome = run_text(&format!("checks:\n  a: {{tcp: \"{closes}\", receive: {{contains: ready}}}}\n")).await;
     assert_eq!(
         shown(&outcome),
-        r#"failed assertion: the peer did not say what was expected; expected contains "ready", saw "busy""#
+        r#"failed assertion: the expected data was not received; expected contains "ready", got "busy""#
     );
 }
 
@@ -836,7 +837,7 @@ async fn a_secret_never_leaves() {
         assert!(kept.contains("***") && kept.starts_with("GET http://127.0.0.1"), "{kept}");
         let report = serde_json::to_string(&outcome).unwrap();
         for (place, text) in [("evidence", &kept), ("outcome", &report), ("progress", &*told.lock().unwrap())] {
-            // The first characters are enough: half a secret, where a text was cut, is one as well.
+            // The first characters are sufficient, because a truncated secret is a leak too.
             for form in betrayals(secret).iter().map(String::as_str).chain(["pä\"s", "p%C3%A4", "ss w/rd", "ss%20w"]) {
                 assert!(!text.contains(form), "{steps}: {form} in {place}: {}", &text[..text.len().min(3000)]);
             }
@@ -855,11 +856,11 @@ async fn a_secret_that_is_saved_is_masked_from_then_on() {
     );
     let flow = "  - GET: /text\n    save: {token: {body: {matches: Hello}, secret: true}}\n  - GET: /text\n    expect: {body: no}\n";
     let outcome = run_text(&site.flow(flow)).await;
-    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", saw "*** wörld""#);
-    // Also where the answer that has it was not as expected.
+    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", got "*** wörld""#);
+    // Also if an expectation on the response with the value does not hold.
     let flow = "  - GET: /text\n    expect: {body: no}\n    save: {token: {body: {matches: Hello}, secret: true}}\n";
     let outcome = run_text(&site.flow(flow)).await;
-    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", saw "*** wörld""#);
+    assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", got "*** wörld""#);
 }
 
 #[tokio::test]
@@ -877,7 +878,7 @@ async fn each_fault_of_the_shop_is_found_by_its_scenarios_and_no_others() {
     }
     let tools = tools(surroundings, &folder);
     let failing = async || {
-        // Twice, since what flaps is well every other time.
+        // Twice, because a flapping fault only appears every other time.
         let mut failed = std::collections::BTreeSet::new();
         for _ in 0..2 {
             let runs = known.iter().map(|scenario| run(scenario, &tools, Ticket::default()));

@@ -165,7 +165,7 @@ impl Usual {
         }
         let show = |duration: Duration| seconds(duration.as_secs_f64());
         let (seen, usual, over) = (show(took), show(self.median), Pretty(wanted.over));
-        let message = format!("took {seen}, usual is {usual} (median of {} runs in {over})", self.runs);
+        let message = format!("took {seen}, usually {usual} (median of {} runs in {over})", self.runs);
         Some(TooSlow { message, expected: format!("at most {}", show(limit)), seen })
     }
 }
@@ -184,7 +184,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// One a minute.
+    /// Creates a sketch with one run per minute.
     fn sketch(over: u64, durations: &[u64]) -> (Sketch, DateTime<Utc>) {
         let mut sketch = Sketch::new(Duration::from_secs(over));
         let mut now = at(0);
@@ -206,7 +206,7 @@ mod tests {
         check(&[100; 19], None);
         check(&[100; 20], Some((100, 0)));
         check(&[[100; 15], [140; 15]].concat(), Some((120, 20)));
-        // A few that took a minute change neither.
+        // A few runs of a minute change neither value.
         let mut durations = [90, 100, 100, 100, 110, 110, 120, 100, 80, 100].repeat(3);
         durations.extend([60_000; 5]);
         check(&durations, Some((100, 10)));
@@ -222,10 +222,10 @@ mod tests {
         check(400, 0, 2.0, 800, false);
         check(400, 0, 2.0, 801, true);
         check(400, 0, 1.5, 601, true);
-        // What varies is given room.
+        // Variation is allowed for.
         check(400, 100, 2.0, 900, false);
         check(400, 100, 2.0, 901, true);
-        // 1 ms against 3 ms is no alarm.
+        // 3 ms instead of 1 ms is not a finding.
         check(1, 0, 2.0, 3, false);
         check(1, 0, 2.0, 51, false);
         check(1, 0, 2.0, 52, true);
@@ -236,7 +236,7 @@ mod tests {
         let usual = Usual { median: millis(410), spread: millis(20), runs: 212 };
         let wanted = SlowerThanUsual { factor: 2.0, over: Duration::from_secs(24 * HOUR) };
         let told = usual.judge(millis(1900), wanted).unwrap();
-        assert_eq!(told.message, "took 1.9s, usual is 410ms (median of 212 runs in 1d)");
+        assert_eq!(told.message, "took 1.9s, usually 410ms (median of 212 runs in 1d)");
         assert_eq!((told.expected.as_str(), told.seen.as_str()), ("at most 820ms", "1.9s"));
     }
 
@@ -248,12 +248,12 @@ mod tests {
         }
         assert_eq!(sketch.usual(at(23 * HOUR)).map(|usual| usual.runs > 0), Some(true));
         assert_eq!(sketch.usual(at(25 * HOUR)), None);
-        // Also when nothing asks meanwhile: a sketch does not grow.
+        // Also without queries in between: a sketch does not grow.
         for hour in 0..1000 {
             sketch.add(at(hour * HOUR), millis(100));
         }
         assert!(sketch.slots.len() <= 24, "{}", sketch.slots.len());
-        // A clock that was set back finds what it adds from then on.
+        // After the clock was set back, new runs are found.
         for minute in 0..60 {
             sketch.add(at(minute * 60), millis(300));
         }
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn many_runs_are_kept_in_proportion_and_in_little_space() {
-        // Every second for an hour, in slots of two and a half minutes; every third run takes long, in turns.
+        // Every second for an hour, in slots of 2.5 minutes, with every third run being long.
         let mut sketch = Sketch::new(Duration::from_secs(HOUR));
         for second in 0..HOUR {
             sketch.add(at(second), millis(if second % 3 == 0 { 900 } else { 100 + second % 10 }));

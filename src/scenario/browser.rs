@@ -16,14 +16,14 @@ use super::template::Template;
 use super::tree::{Entry, Node, NodeKind, Resolved, Scalar};
 use super::units;
 use super::url::{self, Use};
-use crate::diagnostic::{At, Diagnostic, nearest};
+use crate::diagnostic::{Diagnostic, Spanned, nearest};
 
 /// Reads a page action. `fields` are the fields of the step, already checked against its table.
 pub fn action(
     r: &mut Reader,
     action: &Entry,
     fields: &Fields<'_>,
-    base_url: Option<&At<Template>>,
+    base_url: Option<&Spanned<Template>>,
 ) -> Option<PageAction> {
     let key = action.key.as_str();
     let value = &action.value;
@@ -131,8 +131,8 @@ fn given<'a, T>(fields: &Fields<'a>, key: &str, read: impl FnOnce(&'a Node) -> O
 
 fn mouse_button(r: &mut Reader, node: &Node) -> Option<MouseButton> {
     if node.entries().is_some() {
-        let help = "which mouse button: left, middle or right; the element's role stands in the target of `click`";
-        r.fail_with(node.span, "`button` beside `click` is no target", help);
+        let help = "it selects the mouse button: left, middle or right; write the role of the element in the locator of `click`";
+        r.fail_with(node.span, "`button` beside `click` is not a locator", help);
         return None;
     }
     Some(match r.word(node, "mouse button", MOUSE_BUTTONS)? {
@@ -155,10 +155,10 @@ fn position(r: &mut Reader, node: &Node) -> Option<(f64, f64)> {
     Some((x?, y?))
 }
 
-fn files(r: &mut Reader, node: &Node) -> Option<Vec<At<Template>>> {
+fn files(r: &mut Reader, node: &Node) -> Option<Vec<Spanned<Template>>> {
     let items = one_or_many(node);
     if items.is_empty() {
-        r.fail(node.span, "`file` names no file");
+        r.fail(node.span, "`file` is empty");
         return None;
     }
     let read: Vec<_> = items.into_iter().map(|item| r.template(item, "`file`")).collect();
@@ -174,7 +174,7 @@ fn one_or_many(node: &Node) -> Vec<&Node> {
 
 fn scroll(r: &mut Reader, node: &Node) -> Option<Scroll> {
     if let Some(text) = node.scalar().map(|scalar| scalar.text.as_str()).filter(|text| units::pixels(text).is_ok()) {
-        r.fail_with(node.span, "`scroll` takes a target or {by: …}", format!("write `scroll: {{by: {text}}}`"));
+        r.fail_with(node.span, "`scroll` takes a locator or {by: …}", format!("write `scroll: {{by: {text}}}`"));
         return None;
     }
     if node.get("by").is_none() && node.get("until").is_none() {
@@ -185,7 +185,7 @@ fn scroll(r: &mut Reader, node: &Node) -> Option<Scroll> {
         (Some(node), None) => node,
         (None, until) => return target(r, until?, "until").map(Scroll::Until),
         (Some(_), Some(until)) => {
-            r.fail_with(until.span, "`scroll` goes `by` pixels or `until` something has come", "keep one of them");
+            r.fail_with(until.span, "`scroll` takes `by` or `until`, not both", "keep one of them");
             return None;
         }
     };
@@ -205,13 +205,13 @@ fn scroll(r: &mut Reader, node: &Node) -> Option<Scroll> {
 
 fn dialog(r: &mut Reader, node: &Node) -> Option<DialogAnswer> {
     if node.entries().is_none() {
-        return Some(match r.word(node, "answer to a dialog", DIALOG_ANSWERS)? {
+        return Some(match r.word(node, "way to handle a dialog", DIALOG_ANSWERS)? {
             "accept" => DialogAnswer::Accept(None),
             _ => DialogAnswer::Dismiss,
         });
     }
     if let Some(entry) = node.entries().and_then(|entries| entries.iter().find(|entry| entry.key == "dismiss")) {
-        r.fail_with(entry.key_span, "`dismiss` takes no text", "write `dialog: dismiss`");
+        r.fail_with(entry.key_span, "`dismiss` does not accept text", "write `dialog: dismiss`");
         return None;
     }
     let fields = r.fields(node, "`dialog`", &[DIALOG])?;
@@ -219,7 +219,7 @@ fn dialog(r: &mut Reader, node: &Node) -> Option<DialogAnswer> {
         Some(text) => r.template(text, "`accept`").map(|text| DialogAnswer::Accept(Some(text))),
         None => {
             if node.entries().is_some_and(<[Entry]>::is_empty) {
-                r.fail_with(node.span, "this does not say how the dialog is answered", "write accept or dismiss");
+                r.fail_with(node.span, "unknown way to handle the dialog", "write accept or dismiss");
             }
             None
         }
@@ -245,7 +245,7 @@ fn window(r: &mut Reader, node: &Node) -> Option<WindowChange> {
         // Unknown keys have been reported already.
         if node.entries().is_some_and(|entries| entries.len() == all.len()) {
             let label = "write {new: true}, {title: …}, {url: …}, or close";
-            r.fail_with(node.span, "`window` says one thing about the window", label);
+            r.fail_with(node.span, "`window` takes exactly one key", label);
         }
         return None;
     };
@@ -254,7 +254,7 @@ fn window(r: &mut Reader, node: &Node) -> Option<WindowChange> {
         "url" => WindowChange::Url(matcher(r, &entry.value, "`url`", On::Text)?),
         _ => {
             if !r.boolean(&entry.value, "`new`")? {
-                r.fail_with(entry.value.span, "`new: false` names no window", "write {title: …} or {url: …}");
+                r.fail_with(entry.value.span, "`new: false` selects no window", "write {title: …} or {url: …}");
                 return None;
             }
             WindowChange::New
@@ -263,7 +263,7 @@ fn window(r: &mut Reader, node: &Node) -> Option<WindowChange> {
 }
 
 /// Reads a script as plain text, since `${…}` in JavaScript is not a template.
-fn script(r: &mut Reader, node: &Node) -> Option<At<String>> {
+fn script(r: &mut Reader, node: &Node) -> Option<Spanned<String>> {
     let text = r.text(node, "`script`")?;
     if text.trim().is_empty() {
         r.fail(node.span, "the script is empty");
@@ -333,7 +333,7 @@ pub const KEY_NAMES: &[&str] = &[
 /// Modifier keys, which are held while another key is pressed.
 pub const MODIFIER_NAMES: &[&str] = &["Control", "Shift", "Alt", "Meta"];
 
-fn keys(r: &mut Reader, node: &Node) -> Option<At<Vec<String>>> {
+fn keys(r: &mut Reader, node: &Node) -> Option<Spanned<Vec<String>>> {
     let text = r.text(node, "`press`")?;
     let (held, last) = match text.strip_suffix("++") {
         Some(held) => (held, "+"),
@@ -353,7 +353,7 @@ fn keys(r: &mut Reader, node: &Node) -> Option<At<Vec<String>>> {
         return None;
     }
     keys.push(last.to_owned());
-    Some(At::new(keys, node.span))
+    Some(Spanned::new(keys, node.span))
 }
 
 /// Common names of keys and the corresponding names in scenario files.
@@ -404,7 +404,7 @@ pub fn expectations(r: &mut Reader, node: &Node, key: &str) -> Option<Vec<PageEx
     let all: Vec<_> = read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
     if all.is_empty() {
         if r.errors() == before {
-            r.fail_with(node.span, "nothing is expected here", "say what must hold");
+            r.fail_with(node.span, "no expectation", "write what must hold");
         }
         return None;
     }
@@ -460,7 +460,7 @@ fn facts(r: &mut Reader, map: &Node, what: &str) -> Option<Vec<PageExpectation>>
         (Some(element), None) => {
             complete = false;
             let names: Vec<_> = ELEMENT_FACTS.iter().map(|key| key.name).collect();
-            let found = Diagnostic::error(&r.source, element.key_span, "`element` says nothing of it");
+            let found = Diagnostic::error(&r.source, element.key_span, "`element` needs a property to check, such as `text`");
             r.report(
                 found
                     .label("did you mean `visible`?")
@@ -469,7 +469,7 @@ fn facts(r: &mut Reader, map: &Node, what: &str) -> Option<Vec<PageExpectation>>
         }
         (None, Some(fact)) => {
             complete = false;
-            let message = format!("`{}` is said of an element: `element:` is missing beside it", fact.key);
+            let message = format!("`{}` is a property of an element: `element:` is missing beside it", fact.key);
             r.fail(fact.key_span, message);
         }
         (None, None) => {}
@@ -484,7 +484,7 @@ fn requests(r: &mut Reader, node: &Node) -> Option<PageFact> {
     }
     let fields = r.fields(node, "`requests`", &[REQUESTS])?;
     let Some(list) = fields.get("except") else {
-        r.fail_with(node.span, "`requests` says nothing", "write no_failures, or {except: [{url: {contains: …}}]}");
+        r.fail_with(node.span, "`requests` is empty", "write no_failures, or {except: [{url: {contains: …}}]}");
         return None;
     };
     let read: Vec<_> = r.list(list, "`except`")?.iter().map(|item| sent(r, item, "`except`")).collect();
@@ -496,7 +496,7 @@ fn sent(r: &mut Reader, node: &Node, what: &str) -> Option<SentRequest> {
     if fields.iter().next().is_none() {
         r.fail_with(
             node.span,
-            format!("{what} says nothing of a request"),
+            format!("{what} has no property of a request"),
             "write it like {method: POST, url: {contains: /orders}}",
         );
         return None;
@@ -563,7 +563,7 @@ fn cookies(r: &mut Reader, node: &Node) -> Option<Vec<PageExpectation>> {
     }
     let entries = r.entries(node, "`cookie`")?;
     if entries.is_empty() {
-        r.fail(node.span, "`cookie` names no cookie");
+        r.fail(node.span, "`cookie` is empty");
         return None;
     }
     let read: Vec<_> = entries
@@ -647,7 +647,7 @@ fn of_element(r: &mut Reader, element: Target, part: &Entry) -> Option<(PageSour
 }
 
 /// Reads `true`, which selects the entire value, or a matcher.
-#[allow(clippy::option_option)] // The outer one says that an error was reported.
+#[allow(clippy::option_option)] // The outer `None` means that an error was reported.
 fn whole_or_matcher(r: &mut Reader, part: &Entry) -> Option<Option<Matcher>> {
     let whole = part.value.scalar().is_some_and(|scalar| scalar.resolve() == Resolved::Bool(true));
     if whole {

@@ -74,7 +74,7 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
             }
             Some(stays) => {
                 let id = candidate.id.value.to_string();
-                let message = format!("a second scenario with the id `{id}`");
+                let message = format!("duplicate scenario id `{id}`");
                 let mut found = Diagnostic::error(&candidate.source, candidate.id.span, &message)
                     .label(format!("the other one is at {}", stays.source.place(stays.id.span)))
                     .note("give one of them an `id:` of its own");
@@ -113,7 +113,7 @@ mod tests {
         (scenarios, catalog.refused.iter().map(|(what, _)| what.as_str()).collect())
     }
 
-    /// One file beside the scenario.
+    /// Lookup of one file next to the scenario.
     struct Beside(&'static str);
 
     impl Lookup for Beside {
@@ -142,7 +142,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first.scenarios[&ScenarioId::from("a")], &same.scenarios[&ScenarioId::from("a")]));
         let (changed, _) = with(&first, "steps:\n  - GET: http://b/\n");
         assert!(first.scenarios[&ScenarioId::from("a")] != changed.scenarios[&ScenarioId::from("a")]);
-        // What is wrong in it is told once, and both keep their last good version.
+        // A problem in the fragment is reported once, and both scenarios keep their last valid version.
         let (kept, found) = with(&first, bad);
         assert_eq!((kept.scenarios == first.scenarios, found.len()), (true, 1), "{found:?}");
         assert_eq!(found[0].place(), "s/b.yaml:2:5");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::model::{Scenario, ScenarioId};
-use crate::diagnostic::{At, Diagnostic, nearest};
+use crate::diagnostic::{Diagnostic, Spanned, nearest};
 
 /// Scenarios that each scenario depends on. An id without brackets refers to all scenarios of a matrix.
 pub type Parents = BTreeMap<ScenarioId, Vec<ScenarioId>>;
@@ -50,8 +50,8 @@ fn family(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, name: &str) -> Vec<Sc
     scenarios.range(from..).map(|(id, _)| id).take_while(|id| id.as_str().starts_with(&begins)).cloned().collect()
 }
 
-fn unknown(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, scenario: &Scenario, name: &At<String>) -> Diagnostic {
-    let message = format!("`depends_on`: there is no scenario `{}`", name.value);
+fn unknown(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, scenario: &Scenario, name: &Spanned<String>) -> Diagnostic {
+    let message = format!("`depends_on`: no scenario with the id `{}`", name.value);
     let found = Diagnostic::error(&scenario.source, name.span, message);
     let mut found = match nearest(&name.value, scenarios.keys().map(ScenarioId::as_str)) {
         Some(near) => found.label(format!("did you mean `{near}`?")),
@@ -91,14 +91,14 @@ fn cut_circles(
 fn circle(scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, path: &[ScenarioId]) -> Option<Diagnostic> {
     let [.., last, closes] = path else { return None };
     let scenario = scenarios.get(last)?;
-    let names = |name: &&At<String>| {
+    let names = |name: &&Spanned<String>| {
         name.value == closes.as_str()
             || closes.as_str().strip_prefix(name.value.as_str()).is_some_and(|rest| rest.starts_with('['))
     };
     let place = scenario.alert.depends_on.iter().find(names)?;
     let shown: Vec<_> = path.iter().map(ScenarioId::as_str).collect();
-    let message = format!("`depends_on` goes in a circle: {}", shown.join(" → "));
-    let mut found = Diagnostic::error(&scenario.source, place.span, message).label("take one of them out");
+    let message = format!("circular `depends_on`: {}", shown.join(" → "));
+    let mut found = Diagnostic::error(&scenario.source, place.span, message).label("remove one of them");
     found.scenario = Some(last.to_string());
     Some(found)
 }
@@ -120,7 +120,7 @@ mod tests {
         }
     }
 
-    /// Scenarios as `id < parent parent`, one a line.
+    /// Checks the parents of scenarios written as `id < parent parent`, separated by `;`.
     fn check(lines: &str, expected: &str, problems: &[&str]) {
         let mut text = "checks:\n".to_owned();
         for line in lines.split(';') {
@@ -145,11 +145,11 @@ mod tests {
     fn parents_are_found_and_circles_are_cut() {
         check("a <; b < a; c < a b", "b < a; c < a b", &[]);
         check("a <; b < refused a", "b < a", &[]);
-        check("a < ; b < x", "b < ", &["a.yaml:3:40: `depends_on`: there is no scenario `x`"]);
-        let circle = "a.yaml:4:40: `depends_on` goes in a circle: a → b → c → a";
+        check("a < ; b < x", "b < ", &["a.yaml:3:40: `depends_on`: no scenario with the id `x`"]);
+        let circle = "a.yaml:4:40: circular `depends_on`: a → b → c → a";
         check("a < b; b < c; c < a", "a < b; b < c; c < ", &[circle]);
         check("a < a b; b <", "a < b", &[]);
-        let two = "a.yaml:3:40: `depends_on` goes in a circle: a → b → a";
+        let two = "a.yaml:3:40: circular `depends_on`: a → b → a";
         check("a < b; b < a; c < a", "a < b; b < ; c < a", &[two]);
     }
 }

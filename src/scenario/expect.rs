@@ -26,7 +26,7 @@ pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matche
         NodeKind::Scalar(_) => value_on(r, node, what, on).map(Matcher::Equals),
         NodeKind::List(_) if on == On::Any => value(r, node).map(Matcher::Equals),
         NodeKind::List(_) => {
-            r.fail_with(node.span, format!("{what} cannot be a list"), "for any of several write {one_of: […]}");
+            r.fail_with(node.span, format!("{what} cannot be a list"), "for one of several values write {one_of: […]}");
             None
         }
         NodeKind::Map(entries) => {
@@ -50,7 +50,7 @@ pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matche
                 _ => {
                     // Unknown keys have been reported already; another error is needed only if all keys are known.
                     if known.len() == entries.len() {
-                        let label = if entries.is_empty() { "say what must hold" } else { "keep one" };
+                        let label = if entries.is_empty() { "write what must hold" } else { "keep one" };
                         let found =
                             Diagnostic::error(&r.source, node.span, format!("{what} takes exactly one matcher"));
                         r.report(found.label(label).note(allowed()));
@@ -115,7 +115,7 @@ fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: On) -> Option<Mat
         "one_of" => {
             let items = r.list(node, "`one_of`")?;
             if items.is_empty() {
-                r.fail(node.span, "`one_of` of nothing can never hold");
+                r.fail(node.span, "an empty `one_of` can never hold");
                 return None;
             }
             let read: Vec<_> = items.iter().map(|item| value_on(r, item, what, on)).collect();
@@ -123,7 +123,7 @@ fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: On) -> Option<Mat
         }
         "schema" => {
             if on != On::Any {
-                r.fail(node.span, format!("{what} is not JSON: `schema` is about what `json` finds"));
+                r.fail(node.span, format!("{what} is not JSON: use `schema` with `json`"));
                 return None;
             }
             Matcher::Schema(schema(r, node)?)

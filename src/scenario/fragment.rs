@@ -98,11 +98,11 @@ fn templates(r: &mut Reader, node: &Node) {
     }
 }
 
-/// Finds and parses the file. Paths are relative to the file that contains the `use`.
+/// Opens and parses the file. Paths are relative to the file that contains the `use`.
 fn open(r: &mut Reader, node: &Node, scope: &mut Scope<'_>) -> Option<(UsedFile, Node)> {
     let text = r.text(node, "`use`")?;
     if Template::parse(&text).is_ok_and(|template| template.as_literal().is_none()) {
-        r.fail(node.span, "`${…}` in the name of a used file is not known here");
+        r.fail(node.span, "`${…}` in the name of a fragment is not supported");
         return None;
     }
     let folder = scope.files.last().and_then(|file| file.path.parent()).unwrap_or(Path::new(""));
@@ -123,7 +123,7 @@ fn open(r: &mut Reader, node: &Node, scope: &mut Scope<'_>) -> Option<(UsedFile,
         return None;
     }
     if scope.files.len() >= MAX_NESTED {
-        r.fail(node.span, format!("files use one another more than {MAX_NESTED} deep"));
+        r.fail(node.span, format!("fragments are nested more than {MAX_NESTED} levels deep"));
         scope.uses = MAX_USES + 1;
         return None;
     }
@@ -151,7 +151,7 @@ fn open(r: &mut Reader, node: &Node, scope: &mut Scope<'_>) -> Option<(UsedFile,
     };
     if let Some(kind) = ["scenario", "checks"].into_iter().find(|key| root.get(key).is_some()) {
         let what = if kind == "scenario" { "a scenario of its own" } else { "a table of checks" };
-        let label = "a file to use has `steps:`, and perhaps `parameters:`";
+        let label = "a fragment has `steps:` and optionally `parameters:`";
         r.fail_with(node.span, format!("`{}` is {what}", cut(&text)), label);
         return None;
     }
@@ -177,7 +177,7 @@ type Head<'a> = (Vec<(String, Span)>, &'a Node);
 
 /// Reads the parameters and the steps of the file.
 fn head<'a>(r: &mut Reader, root: &'a Node) -> Option<Head<'a>> {
-    let fields = r.fields(root, "a used file", &[FRAGMENT])?;
+    let fields = r.fields(root, "a fragment", &[FRAGMENT])?;
     let mut parameters: Vec<(String, Span)> = Vec::new();
     if let Some(node) = fields.get("parameters") {
         for item in r.list(node, "`parameters`")? {
@@ -185,9 +185,9 @@ fn head<'a>(r: &mut Reader, root: &'a Node) -> Option<Head<'a>> {
             let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
             if name.is_empty() || !name.chars().all(plain) {
                 let message = format!("`{}` is not a name", cut(&name));
-                r.fail_with(item.span, message, "letters, digits, _ and - may stand in it");
+                r.fail_with(item.span, message, "allowed are letters, digits, _ and -");
             } else if parameters.iter().any(|(known, _)| *known == name.value) {
-                r.fail(item.span, format!("parameter `{}` stands twice", cut(&name)));
+                r.fail(item.span, format!("duplicate parameter `{}`", cut(&name)));
             } else {
                 parameters.push((name.value, item.span));
             }
@@ -195,7 +195,7 @@ fn head<'a>(r: &mut Reader, root: &'a Node) -> Option<Head<'a>> {
     }
     let Some(steps) = fields.get("steps") else {
         let start = Span { end: root.span.start + 1, ..root.span };
-        r.fail(start, "a used file needs `steps:`");
+        r.fail(start, "a fragment needs `steps:`");
         return None;
     };
     Some((parameters, steps))
@@ -329,8 +329,8 @@ impl<'a> Filler<'a> {
                     Some(other) => {
                         let what = other.describe();
                         let span = r.within(node, start..end);
-                        let message = format!("`{}` is {what} and cannot stand within text", cut(name));
-                        r.fail_with(span, message, "it may stand alone only");
+                        let message = format!("`{}` is {what} and cannot be part of a text", cut(name));
+                        r.fail_with(span, message, "write it alone");
                         text.push('…');
                     }
                     None => {}
@@ -379,7 +379,7 @@ impl<'a> Filler<'a> {
 
     fn bound(&mut self, r: &mut Reader, span: Span, depth: usize) {
         if !self.refused && (self.nodes > MAX_NODES || self.bytes > MAX_BYTES || depth > MAX_DEPTH) {
-            r.fail(span, "the parameters make too much of this file");
+            r.fail(span, "the parameters expand this file too much");
             self.refused = true;
         }
     }

@@ -6,7 +6,7 @@ use super::check::Check;
 use super::model::{Action, Budget, Group, Scenario, Step};
 use super::reader::{Fields, Reader, cut};
 use super::template::{Reference, Template};
-use crate::diagnostic::{At, Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Source, Spanned};
 
 /// Warns about unused secrets, one-time passwords and constants.
 pub fn unused(r: &mut Reader, fields: &Fields<'_>) {
@@ -84,7 +84,7 @@ pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
         return;
     }
     let mut warn = |span, what: &str| {
-        let message = format!("{what} is about pages, and no step of this scenario is");
+        let message = format!("{what} applies to pages, but no step of this scenario opens one");
         r.report(Diagnostic::warning(&r.source, span, message));
     };
     for key in ["browser", "evidence", "overlays"] {
@@ -100,7 +100,7 @@ pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
 }
 
 /// Returns every file referenced by the browser settings and steps of a scenario, with the source of the reference.
-pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
+pub fn files(scenario: &Scenario) -> Vec<(Spanned<Template>, Arc<Source>)> {
     let of_browser = scenario.browser.trust.files().into_iter();
     let mut found: Vec<_> = of_browser.map(|file| (file.clone(), Arc::clone(&scenario.source))).collect();
     let mut visit = |step: &Step| {
@@ -114,7 +114,7 @@ pub fn files(scenario: &Scenario) -> Vec<(At<Template>, Arc<Source>)> {
 }
 
 /// Returns every program that a scenario runs, with the source of the reference.
-pub fn programs(scenario: &Scenario) -> Vec<(At<String>, Arc<Source>)> {
+pub fn programs(scenario: &Scenario) -> Vec<(Spanned<String>, Arc<Source>)> {
     let mut found = Vec::new();
     walk(&scenario.steps, &mut |step| {
         if let Action::Check(check) = &step.action

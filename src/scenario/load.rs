@@ -21,7 +21,7 @@ use super::tree::{self, Entry, Node, Resolved};
 use super::url::{self, Use};
 use super::verdict::Verdict;
 use super::{check, fragment, lint, settings, slo, usual};
-use crate::diagnostic::{At, Diagnostic, Severity, Source, Span, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Source, Span, Spanned, nearest};
 
 /// Default interval of a scenario with a browser.
 const DEFAULT_BROWSER_EVERY: Duration = Duration::from_secs(300);
@@ -84,7 +84,7 @@ pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
 }
 
 fn neither(r: &mut Reader, root: &Node) {
-    let found = Diagnostic::error(&r.source, first_line(root.span), "this is no scenario file");
+    let found = Diagnostic::error(&r.source, first_line(root.span), "not a scenario file: expected `scenario:` or `checks:`");
     let near = root
         .entries()
         .unwrap_or_default()
@@ -94,8 +94,8 @@ fn neither(r: &mut Reader, root: &Node) {
         Some((entry, near)) => Diagnostic { span: entry.key_span, ..found }.label(format!("did you mean `{near}`?")),
         None => found,
     };
-    let found = found.note("a file begins with `scenario: NAME` or `checks:`");
-    r.report(found.note("one that others use has `steps:`, and perhaps `parameters:`, and nothing else"));
+    let found = found.note("a file starts with `scenario: NAME` or `checks:`");
+    r.report(found.note("a fragment has `steps:` and optionally `parameters:`, and nothing else"));
 }
 
 /// Shortens a span to its first character.
@@ -115,7 +115,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     scope.base_url = fields.get("base_url").and_then(|node| url::read(r, node, "`base_url`", None, Use::Base));
     // An invalid base URL has been reported; relative paths are accepted nevertheless.
     if let (None, Some(node)) = (&scope.base_url, fields.get("base_url")) {
-        scope.base_url = Some(At::new(Template::default(), node.span));
+        scope.base_url = Some(Spanned::new(Template::default(), node.span));
     }
     let has_base = scope.base_url.is_some();
     let browser = fields.get("browser").map(|node| settings::browser(r, node, has_base)).unwrap_or_default();
@@ -205,7 +205,7 @@ fn checks(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     let Some(node) = fields.get("checks") else { return Vec::new() };
     let Some(entries) = r.entries(node, "`checks`") else { return Vec::new() };
     if entries.is_empty() {
-        r.fail(node.span, "there are no checks here");
+        r.fail(node.span, "no checks");
     }
     let mut out: Vec<Scenario> = Vec::new();
     let mut used = vars_use.clone();
@@ -220,7 +220,7 @@ fn checks(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
                 missing(r, &scenario, lookup);
             }
             if let Some(first) = out.iter().find(|first| first.id.value == scenario.id.value) {
-                let message = format!("a second check with the id `{}`", scenario.id.value);
+                let message = format!("duplicate check id `{}`", scenario.id.value);
                 let label = format!("the first one is at {}", r.source.place(first.id.span));
                 let found = Diagnostic::error(&r.source, scenario.id.span, message).label(label);
                 r.report(found.note("give one of them an `id:` of its own"));
@@ -260,7 +260,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         let first = all.first();
         let near = first.and_then(|first| nearest(&first.key, CHECK_KINDS.iter().map(|kind| kind.key.name)));
         let span = first.map_or(entry.key_span, |first| first.key_span);
-        let found = Diagnostic::error(&r.source, span, "a check begins with its kind");
+        let found = Diagnostic::error(&r.source, span, "a check starts with its kind");
         let found = match near {
             Some(near) => found.label(format!("did you mean `{near}`?")),
             None => found,
@@ -278,7 +278,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
     all.retain(|entry| r.known(entry, &[&itself, kind.beside, request, CHECK], ""));
     let fields = Fields::of(all, entry.value.span);
 
-    let name = At::new(entry.key.clone(), entry.key_span);
+    let name = Spanned::new(entry.key.clone(), entry.key_span);
     let id = id(r, fields.get("id"), Some(&name));
     let timeout = fields.get("timeout").and_then(|node| r.duration(node, "`timeout`")).or(common.timeout);
     let timeout = timeout.unwrap_or(model::DEFAULT_STEP_TIMEOUT);
@@ -336,7 +336,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
     Some(scenario)
 }
 
-fn id(r: &mut Reader, node: Option<&Node>, name: Option<&At<String>>) -> Option<At<ScenarioId>> {
+fn id(r: &mut Reader, node: Option<&Node>, name: Option<&Spanned<String>>) -> Option<Spanned<ScenarioId>> {
     if let Some(node) = node {
         let text = r.text(node, "`id`")?;
         if let Some(why) = naming::bad_id(&text) {
@@ -348,7 +348,7 @@ fn id(r: &mut Reader, node: Option<&Node>, name: Option<&At<String>>) -> Option<
             r.report(found);
             return None;
         }
-        return Some(At::new(ScenarioId::from(text.as_str()), node.span));
+        return Some(Spanned::new(ScenarioId::from(text.as_str()), node.span));
     }
     let name = name?;
     let slug = naming::slug(name);
@@ -356,7 +356,7 @@ fn id(r: &mut Reader, node: Option<&Node>, name: Option<&At<String>>) -> Option<
         r.fail_with(name.span, format!("no id can be made from this name: {why}"), "write an `id:`");
         return None;
     }
-    Some(At::new(ScenarioId::from(slug.as_str()), name.span))
+    Some(Spanned::new(ScenarioId::from(slug.as_str()), name.span))
 }
 
 fn tags(r: &mut Reader, node: Option<&Node>) -> BTreeMap<String, String> {
@@ -377,7 +377,7 @@ fn tags(r: &mut Reader, node: Option<&Node>) -> BTreeMap<String, String> {
 fn schedule(r: &mut Reader, fields: &Fields<'_>, inherited: Option<chrono_tz::Tz>) -> Option<Schedule> {
     let zone = fields.get("timezone").and_then(|node| timezone(r, node)).or(inherited);
     if let (Some(_), Some(cron)) = (fields.get("every"), fields.entry("cron")) {
-        r.fail_with(cron.key_span, "`every` and `cron` cannot stand together", "keep one of them");
+        r.fail_with(cron.key_span, "`every` and `cron` exclude each other", "keep one of them");
     }
     if let Some(node) = fields.get("every") {
         let every = r.duration(node, "`every`")?;
@@ -423,7 +423,7 @@ struct AlertParts {
     recover_after: Option<u32>,
     severity: Option<model::Severity>,
     verdicts: Option<Vec<Verdict>>,
-    depends_on: Vec<At<String>>,
+    depends_on: Vec<Spanned<String>>,
     remind: Option<Duration>,
     runbook: Option<String>,
 }
@@ -475,7 +475,7 @@ fn alert(r: &mut Reader, node: Option<&Node>, mut parts: AlertParts) -> AlertPar
             }
         }
         if items.is_some_and(<[Node]>::is_empty) {
-            r.fail(node.span, "with no verdict nothing would ever alert");
+            r.fail(node.span, "without a verdict nothing would ever alert");
         }
         parts.verdicts = Some(verdicts);
     }
@@ -486,7 +486,7 @@ fn alert(r: &mut Reader, node: Option<&Node>, mut parts: AlertParts) -> AlertPar
         && let Some(remind) = r.duration(node, "`remind`")
     {
         if remind < Duration::from_secs(60) {
-            r.fail_with(node.span, "`remind` must be at least 1m", "what changes is told without it");
+            r.fail_with(node.span, "`remind` must be at least 1m", "updates are sent regardless of `remind`");
         }
         parts.remind = Some(remind);
     }
@@ -522,13 +522,13 @@ pub fn plain_name(r: &mut Reader, entry: &Entry) -> bool {
     let good = !entry.key.is_empty() && entry.key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
     if !good {
         let message = format!("`{}` is not a name", cut(&entry.key));
-        r.fail_with(entry.key_span, message, "letters, digits, _ and - may stand in it");
+        r.fail_with(entry.key_span, message, "allowed are letters, digits, _ and -");
     }
     good
 }
 
 /// Declarations of a file by name: secrets, one-time passwords and constants.
-type Declared = (BTreeMap<String, SecretSource>, BTreeMap<String, At<String>>, BTreeMap<String, Value>);
+type Declared = (BTreeMap<String, SecretSource>, BTreeMap<String, Spanned<String>>, BTreeMap<String, Value>);
 
 /// Reads the secrets, one-time passwords and constants of a file and makes their names available.
 fn declared(r: &mut Reader, fields: &Fields<'_>) -> Declared {
@@ -591,12 +591,12 @@ fn secret(r: &mut Reader, entry: &Entry) -> Option<SecretSource> {
     };
     let text = r.text(&source.value, &format!("`{}`", source.key))?;
     if text.contains("${") {
-        r.fail(source.value.span, "`${…}` is not known here");
+        r.fail(source.value.span, "`${…}` is not supported here");
         return None;
     }
     Some(match source.key.as_str() {
         "env" => SecretSource::Env(text),
-        _ => SecretSource::File(At::new(PathBuf::from(text.value), source.value.span)),
+        _ => SecretSource::File(Spanned::new(PathBuf::from(text.value), source.value.span)),
     })
 }
 

@@ -16,7 +16,7 @@ use super::template::{Template, Value};
 use super::usual::SlowerThanUsual;
 use super::verdict::Verdict;
 use super::xpath::XPath;
-use crate::diagnostic::{At, Source, Span};
+use crate::diagnostic::{Source, Span, Spanned};
 
 /// Stable id of a scenario: `[a-z0-9-]`, 1 to 64 characters. The schedule phase, history, incidents and Zabbix keys are
 /// derived from it.
@@ -53,7 +53,7 @@ impl From<&str> for ScenarioId {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     /// Id, with the span of `id:` or of the name that it is derived from.
-    pub id: At<ScenarioId>,
+    pub id: Spanned<ScenarioId>,
     /// Display name.
     pub name: String,
     /// Source file.
@@ -71,7 +71,7 @@ pub struct Scenario {
     /// Maximum duration of all `steps` together.
     pub timeout: Duration,
     /// Base of relative URLs.
-    pub base_url: Option<At<Template>>,
+    pub base_url: Option<Spanned<Template>>,
     /// Settings of the browser.
     pub browser: BrowserSettings,
     /// Elements such as cookie banners that may cover a page, and how to dismiss them.
@@ -79,11 +79,11 @@ pub struct Scenario {
     /// Evidence to store for a run.
     pub evidence: EvidencePolicy,
     /// Soft limits whose violation makes the run degraded.
-    pub budget: Vec<At<Budget>>,
+    pub budget: Vec<Spanned<Budget>>,
     /// Sources of the secrets, by name.
     pub secrets: BTreeMap<String, SecretSource>,
     /// One-time passwords (RFC 6238) by name, each with the name of the secret that holds its base32 key.
-    pub totp: BTreeMap<String, At<String>>,
+    pub totp: BTreeMap<String, Spanned<String>>,
     /// Constants defined in the file.
     pub vars: BTreeMap<String, Value>,
     /// Alert threshold and severity.
@@ -284,15 +284,15 @@ pub struct BrowserSettings {
     /// Device to emulate; `viewport` and `user_agent` override it.
     pub device: Option<&'static super::device::Device>,
     /// Language as a BCP 47 tag, such as `pl-PL`.
-    pub locale: Option<At<String>>,
+    pub locale: Option<Spanned<String>>,
     /// Time zone.
     pub timezone: Option<chrono_tz::Tz>,
     /// Position that the browser reports.
     pub geolocation: Option<Geolocation>,
     /// Value of the `User-Agent` header.
-    pub user_agent: Option<At<Template>>,
+    pub user_agent: Option<Spanned<Template>>,
     /// Headers of every request to the origin of `base_url`.
-    pub headers: Vec<(String, At<Template>)>,
+    pub headers: Vec<(String, Spanned<Template>)>,
     /// Cookies set before the first page is opened.
     pub cookies: Vec<PresetCookie>,
     /// Credentials for HTTP authentication requested by the server.
@@ -300,7 +300,7 @@ pub struct BrowserSettings {
     /// Trusted certificates; browsers do not support a client certificate.
     pub trust: Trust,
     /// Origins whose requests carry a `traceparent` header.
-    pub traceparent: Vec<At<Template>>,
+    pub traceparent: Vec<Spanned<Template>>,
 }
 
 /// Browser engine.
@@ -368,22 +368,22 @@ pub struct Geolocation {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PresetCookie {
     /// Name of the cookie.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// Value of the cookie.
-    pub value: At<Template>,
+    pub value: Spanned<Template>,
     /// Host of the cookie (default: the host of `base_url`).
-    pub domain: Option<At<Template>>,
+    pub domain: Option<Spanned<Template>>,
     /// Path of the cookie.
-    pub path: Option<At<Template>>,
+    pub path: Option<Spanned<Template>>,
 }
 
 /// User name and password.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BasicAuth {
     /// User name.
-    pub user: At<Template>,
+    pub user: Spanned<Template>,
     /// Password.
-    pub password: At<Template>,
+    pub password: Spanned<Template>,
 }
 
 /// `evidence:`: evidence to store for a run in addition to that of every failure (screenshot, source, console, HAR).
@@ -461,9 +461,9 @@ pub struct Viewport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// Environment variable.
-    Env(At<String>),
+    Env(Spanned<String>),
     /// File; a line break at the end of the file is not part of the secret.
-    File(At<PathBuf>),
+    File(Spanned<PathBuf>),
 }
 
 /// Conditions for opening and resolving an incident, and its severity.
@@ -481,7 +481,7 @@ pub struct AlertPolicy {
     /// Verdicts that count as bad: a subset of failed and degraded.
     pub verdicts: Vec<Verdict>,
     /// Ids of scenarios whose failure explains a failure of this one.
-    pub depends_on: Vec<At<String>>,
+    pub depends_on: Vec<Spanned<String>>,
     /// Interval of reminders of an open incident that does not change. `None` disables reminders.
     pub remind: Option<Duration>,
     /// URL of the runbook.
@@ -574,7 +574,7 @@ impl Step {
     }
 
     /// Returns the files referenced by the step itself, without those of nested steps.
-    pub fn files(&self) -> Vec<&At<Template>> {
+    pub fn files(&self) -> Vec<&Spanned<Template>> {
         match &self.action {
             Action::Request(request) => request.files(),
             Action::Check(check) => check.files(),
@@ -599,7 +599,7 @@ pub const FINALLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Action of a step.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant)] // Steps on a page are most of all steps: a box would save nothing.
+#[allow(clippy::large_enum_variant)] // Most steps are page actions, so a box would save nothing.
 pub enum Action {
     /// Action on the page.
     Page(PageAction),
@@ -644,7 +644,7 @@ pub enum PageAction {
     /// Opens a URL.
     Goto {
         /// URL, absolute or relative to `base_url`.
-        url: At<Template>,
+        url: Spanned<Template>,
         /// Condition on the status of the document (default: below 400).
         status: Option<Matcher>,
     },
@@ -679,7 +679,7 @@ pub enum PageAction {
         /// Field to fill.
         target: Target,
         /// Text to type.
-        with: At<Template>,
+        with: Spanned<Template>,
         /// Whether to append to the present value.
         append: bool,
         /// Condition on the value of the field afterwards (default: equal to the text typed).
@@ -695,7 +695,7 @@ pub enum PageAction {
     /// Presses a key or a chord.
     Press {
         /// Modifiers followed by the key, as in `Enter` or `Control+A`.
-        keys: At<Vec<String>>,
+        keys: Spanned<Vec<String>>,
         /// Element that has the focus while the keys are pressed.
         into: Option<Target>,
     },
@@ -704,7 +704,7 @@ pub enum PageAction {
         /// File input.
         target: Target,
         /// Paths, relative to the scenario file.
-        files: Vec<At<Template>>,
+        files: Vec<Spanned<Template>>,
     },
     /// Drags an element onto another.
     Drag {
@@ -727,11 +727,11 @@ pub enum PageAction {
     /// Runs a function body in the page.
     Script {
         /// JavaScript function body. `${…}` is not resolved; the values of `args` are its `arguments`.
-        script: At<String>,
+        script: Spanned<String>,
         /// Arguments of the function.
         args: Vec<Value>,
         /// Name of the variable that stores the result.
-        save: Option<At<String>>,
+        save: Option<Spanned<String>>,
     },
     /// Waits until all expectations hold.
     Expect(Vec<PageExpectation>),
@@ -740,7 +740,7 @@ pub enum PageAction {
     /// Takes a screenshot.
     Screenshot {
         /// Name of the screenshot.
-        name: At<Template>,
+        name: Spanned<Template>,
         /// Element to capture (default: the page).
         of: Option<Target>,
         /// Whether to capture the full page, including the part outside the viewport.
@@ -775,7 +775,7 @@ pub enum Scroll {
 #[derive(Debug, Clone, PartialEq)]
 pub enum DialogAnswer {
     /// Confirms the dialog, with this text if it prompts for one.
-    Accept(Option<At<Template>>),
+    Accept(Option<Spanned<Template>>),
     /// Cancels the dialog.
     Dismiss,
 }
@@ -797,9 +797,9 @@ pub enum WindowChange {
 #[derive(Debug, Clone, PartialEq)]
 pub enum SelectOption {
     /// Option with this visible text.
-    Text(At<Template>),
+    Text(Spanned<Template>),
     /// Option with this `value`.
-    Value(At<Template>),
+    Value(Spanned<Template>),
 }
 
 /// Locator: describes how to find an element on the page.
@@ -950,7 +950,7 @@ pub enum Schema {
     /// Inline schema; `${…}` is not resolved.
     Inline(InlineSchema),
     /// JSON file, relative to the scenario file.
-    File(At<Template>),
+    File(Spanned<Template>),
 }
 
 impl Matcher {
@@ -977,7 +977,7 @@ impl Matcher {
     }
 
     /// Returns the file that the matcher references.
-    pub fn file(&self) -> Option<&At<Template>> {
+    pub fn file(&self) -> Option<&Spanned<Template>> {
         match self {
             Self::Schema(Schema::File(file)) => Some(file),
             Self::Count(inner) | Self::Not(inner) => inner.file(),
@@ -1023,7 +1023,7 @@ pub enum PageFact {
     /// A page has sent a matching request since the start of the run, and it received a response.
     Request(SentRequest),
     /// A function body that must return `true`.
-    Script(At<String>),
+    Script(Spanned<String>),
     /// A matching file was downloaded during the run.
     Download {
         /// Condition on the file name.
@@ -1082,7 +1082,7 @@ pub enum ElementFact {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PageSave {
     /// Name of the saved value.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// Source of the value.
     pub source: PageSource,
     /// Condition on the value, or the part of it to save; `matches` saves the first group of its expression.
@@ -1105,7 +1105,7 @@ pub enum PageSource {
     /// Cookie, by name.
     Cookie(String),
     /// Return value of a function body in the page.
-    Script(At<String>),
+    Script(Spanned<String>),
 }
 
 /// HTTP request with the expectations on its response.
@@ -1114,11 +1114,11 @@ pub struct Request {
     /// HTTP method, such as `GET`.
     pub method: String,
     /// URL, absolute or relative to `base_url`.
-    pub url: At<Template>,
+    pub url: Spanned<Template>,
     /// Headers, in the order of the file.
-    pub headers: Vec<(String, At<Template>)>,
+    pub headers: Vec<(String, Spanned<Template>)>,
     /// Query parameters, added to those of the URL.
-    pub query: Vec<(String, At<Template>)>,
+    pub query: Vec<(String, Spanned<Template>)>,
     /// Body of the request.
     pub body: Option<Body>,
     /// Credentials sent with the request.
@@ -1126,13 +1126,13 @@ pub struct Request {
     /// Trusted certificates.
     pub trust: Trust,
     /// Proxy for the request.
-    pub proxy: Option<At<Template>>,
+    pub proxy: Option<Spanned<Template>>,
     /// HTTP version. If it is `None`, the version is negotiated with the server.
     pub http_version: Option<HttpVersion>,
     /// Whether redirects are followed.
     pub redirect: bool,
     /// Address to connect to instead of resolving the host name: `10.0.0.1` or `10.0.0.1:8443`.
-    pub resolve: Option<At<Template>>,
+    pub resolve: Option<Spanned<Template>>,
     /// Whether the request carries a `traceparent` header (default: only if the agent exports traces).
     pub traceparent: Option<bool>,
     /// Expectations on the response.
@@ -1148,7 +1148,7 @@ pub struct Request {
 
 impl Request {
     /// Returns every file that the request references.
-    pub fn files(&self) -> Vec<&At<Template>> {
+    pub fn files(&self) -> Vec<&Spanned<Template>> {
         let mut files = self.trust.files();
         if let Some(Body::Multipart(parts)) = &self.body {
             files.extend(parts.iter().filter_map(|part| match &part.content {
@@ -1186,14 +1186,14 @@ pub enum Login {
     /// Basic authentication (RFC 7617), or digest authentication (RFC 7616) if `digest` is true.
     Basic {
         /// User name.
-        user: At<Template>,
+        user: Spanned<Template>,
         /// Password.
-        password: At<Template>,
+        password: Spanned<Template>,
         /// Whether to use digest authentication, which sends only a digest of the password.
         digest: bool,
     },
     /// Bearer token (RFC 6750).
-    Bearer(At<Template>),
+    Bearer(Spanned<Template>),
     /// Token obtained with client credentials (RFC 6749, section 4.4).
     OAuth2(Box<OAuth2>),
 }
@@ -1202,15 +1202,15 @@ pub enum Login {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OAuth2 {
     /// URL of the token endpoint.
-    pub token_url: At<Template>,
+    pub token_url: Spanned<Template>,
     /// Client id.
-    pub client_id: At<Template>,
+    pub client_id: Spanned<Template>,
     /// Client secret.
-    pub client_secret: At<Template>,
+    pub client_secret: Spanned<Template>,
     /// Scope of the token.
-    pub scope: Option<At<Template>>,
+    pub scope: Option<Spanned<Template>>,
     /// Audience of the token.
-    pub audience: Option<At<Template>>,
+    pub audience: Option<Spanned<Template>>,
     /// Whether the client authenticates in the request body instead of a header.
     pub in_body: bool,
 }
@@ -1221,9 +1221,9 @@ pub enum Body {
     /// JSON, sent as `application/json`.
     Json(Value),
     /// Form fields, sent as `application/x-www-form-urlencoded`.
-    Form(Vec<(String, At<Template>)>),
+    Form(Vec<(String, Spanned<Template>)>),
     /// Plain text.
-    Text(At<Template>),
+    Text(Spanned<Template>),
     /// Several parts, sent as `multipart/form-data` (RFC 7578).
     Multipart(Vec<Part>),
     /// GraphQL request, sent as JSON.
@@ -1243,15 +1243,15 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PartContent {
     /// Text.
-    Text(At<Template>),
+    Text(Spanned<Template>),
     /// File, relative to the scenario file.
     File {
         /// Path of the file.
-        file: At<Template>,
+        file: Spanned<Template>,
         /// File name to send (default: the name of the file).
-        filename: Option<At<Template>>,
+        filename: Option<Spanned<Template>>,
         /// Media type of the file (default: `application/octet-stream`).
-        media_type: Option<At<Template>>,
+        media_type: Option<Spanned<Template>>,
     },
 }
 
@@ -1259,27 +1259,27 @@ pub enum PartContent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct GraphQl {
     /// Query document.
-    pub query: At<Template>,
+    pub query: Spanned<Template>,
     /// Values of the variables.
     pub variables: Option<Value>,
     /// Name of the operation to execute.
-    pub operation: Option<At<Template>>,
+    pub operation: Option<Spanned<Template>>,
 }
 
 /// Trusted certificates and the client certificate.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trust {
     /// PEM file with additional root certificates, relative to the scenario file.
-    pub ca: Option<At<Template>>,
+    pub ca: Option<Spanned<Template>>,
     /// PEM files with the client certificate and its private key.
-    pub identity: Option<(At<Template>, At<Template>)>,
+    pub identity: Option<(Spanned<Template>, Spanned<Template>)>,
     /// Whether certificate verification is disabled.
     pub insecure: bool,
 }
 
 impl Trust {
     /// Returns every file that is referenced.
-    pub fn files(&self) -> Vec<&At<Template>> {
+    pub fn files(&self) -> Vec<&Spanned<Template>> {
         let own = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
         self.ca.iter().chain(own).collect()
     }
@@ -1336,7 +1336,7 @@ impl ResponseFact {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseSave {
     /// Name of the saved value.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// Source of the value.
     pub source: ResponseSource,
     /// Whether the value is masked from then on.

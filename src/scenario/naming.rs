@@ -156,7 +156,7 @@ pub fn bad_id(id: &str) -> Option<&'static str> {
         "" => Some("it is empty"),
         _ if id.len() > LONGEST_ID => Some("it is longer than 64 characters"),
         _ if !id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') => {
-            Some("only a-z, 0-9 and - may stand in it")
+            Some("allowed are only a-z, 0-9 and -")
         }
         _ => None,
     }

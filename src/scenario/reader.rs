@@ -11,7 +11,7 @@ use super::keys::Key;
 use super::template::{Reference, Template};
 use super::tree::{Entry, Node, NodeKind, Resolved};
 use super::units;
-use crate::diagnostic::{At, Diagnostic, MAX_REPORTED, Severity, Source, Span, nearest};
+use crate::diagnostic::{Diagnostic, MAX_REPORTED, Severity, Source, Span, Spanned, nearest};
 
 /// Names that `${…}` may reference at the present position.
 #[derive(Debug, Default)]
@@ -233,7 +233,7 @@ impl Reader {
         rest.trim_start().starts_with(':')
     }
 
-    /// Reports that another type was expected, and finds the comment that may have hidden the value.
+    /// Reports an unexpected type, and finds the comment that may have hidden the value.
     pub fn unexpected(&mut self, node: &Node, what: &str, wanted: &str) {
         if node.is_null() && self.comment_trap(node) {
             return;
@@ -261,7 +261,7 @@ impl Reader {
             start: number(end + before),
             end: number(end + before + comment.len()),
         };
-        self.fail_with(span, "a `#` after a space begins a comment", "quote it, or put a space behind the `#`");
+        self.fail_with(span, "a `#` after a space starts a comment", "quote it, or put a space behind the `#`");
         true
     }
 
@@ -275,10 +275,10 @@ impl Reader {
     }
 
     /// Reads a text. A plain number is accepted as written, so that `007` is not changed.
-    pub fn text(&mut self, node: &Node, what: &str) -> Option<At<String>> {
+    pub fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
         if let Some(scalar) = node.scalar() {
             match scalar.resolve() {
-                Resolved::Text | Resolved::Number => return Some(At::new(scalar.text.clone(), node.span)),
+                Resolved::Text | Resolved::Number => return Some(Spanned::new(scalar.text.clone(), node.span)),
                 Resolved::Bool(value) => {
                     let message = format!("{what} must be text, not a boolean");
                     self.fail_with(node.span, message, format!("quote it: \"{value}\""));
@@ -292,19 +292,19 @@ impl Reader {
     }
 
     /// Reads a text with `${…}` and checks the names in it.
-    pub fn template(&mut self, node: &Node, what: &str) -> Option<At<Template>> {
+    pub fn template(&mut self, node: &Node, what: &str) -> Option<Spanned<Template>> {
         let text = self.text(node, what)?;
         self.template_of(node, &text)
     }
 
     /// Parses a text that has been read already as a template.
-    pub fn template_of(&mut self, node: &Node, text: &str) -> Option<At<Template>> {
+    pub fn template_of(&mut self, node: &Node, text: &str) -> Option<Spanned<Template>> {
         match Template::parse(text) {
             Ok(template) => {
                 for reference in template.references() {
                     self.use_name(reference, node.span);
                 }
-                Some(At::new(template, node.span))
+                Some(Spanned::new(template, node.span))
             }
             Err(bad) => {
                 let span = self.within(node, bad.range);

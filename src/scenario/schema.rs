@@ -13,7 +13,7 @@ const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Returns the schema of scenario files.
 pub fn scenario_files() -> Json {
-    let method = Key { name: "GET", shape: Some(Shape::Text), doc: "a request to a path or URL" };
+    let method = Key { name: "GET", shape: Some(Shape::Text), doc: "request to a path or URL" };
     let actions = PAGE_ACTIONS.iter().filter(|action| action.key.shape.is_some());
     let mut steps: Vec<Json> = actions
         .map(|action| map(&[&[action.key], action.beside, MODIFIERS, PAGE_MODIFIERS], &[action.key.name]))

@@ -14,7 +14,7 @@ use super::target::target;
 use super::template::Template;
 use super::tree::{Entry, Node};
 use super::{http, step, usual};
-use crate::diagnostic::{At, Diagnostic, nearest};
+use crate::diagnostic::{Diagnostic, Spanned, nearest};
 
 /// Default accuracy of a position, in metres.
 const DEFAULT_ACCURACY: f64 = 10.0;
@@ -104,7 +104,7 @@ fn device(r: &mut Reader, node: &Node) -> Option<&'static Device> {
 }
 
 /// Reads a language tag (BCP 47) and checks its syntax.
-fn locale(r: &mut Reader, node: &Node) -> Option<At<String>> {
+fn locale(r: &mut Reader, node: &Node) -> Option<Spanned<String>> {
     let text = r.text(node, "`locale`")?;
     let is_tag = |text: &str| {
         let mut parts = text.split('-');
@@ -140,9 +140,9 @@ fn geolocation(r: &mut Reader, node: &Node) -> Option<Geolocation> {
     Some(Geolocation { latitude: latitude?, longitude: longitude?, accuracy: accuracy? })
 }
 
-fn headers(r: &mut Reader, entry: &Entry, base_url: bool) -> Option<Vec<(String, At<Template>)>> {
+fn headers(r: &mut Reader, entry: &Entry, base_url: bool) -> Option<Vec<(String, Spanned<Template>)>> {
     if !base_url {
-        let help = "they go to the origin of `base_url`: give the scenario one";
+        let help = "they are sent to the origin of `base_url`: add one to the scenario";
         r.fail_with(entry.key_span, "`headers` of a browser need a `base_url`", help);
     }
     http::headers(r, &entry.value)
@@ -158,7 +158,7 @@ fn cookie(r: &mut Reader, entry: &Entry, base_url: bool) -> Option<PresetCookie>
     if !named {
         r.fail(entry.key_span, format!("`{}` is not the name of a cookie", cut(&entry.key)));
     }
-    let name = At::new(entry.key.clone(), entry.key_span);
+    let name = Spanned::new(entry.key.clone(), entry.key_span);
     let what = format!("cookie `{}`", cut(&entry.key));
     let (value, domain, path) = if entry.value.entries().is_none() {
         (r.template(&entry.value, &what), Some(None), Some(None))
@@ -172,13 +172,13 @@ fn cookie(r: &mut Reader, entry: &Entry, base_url: bool) -> Option<PresetCookie>
         (value, part("domain"), part("path"))
     };
     if let (Some(None), false) = (&domain, base_url) {
-        let help = "write {value: …, domain: …}, or give the scenario a `base_url`";
-        r.fail_with(entry.key_span, format!("{what} does not say which host it is for"), help);
+        let help = "write {value: …, domain: …}, or add a `base_url` to the scenario";
+        r.fail_with(entry.key_span, format!("{what} has no host"), help);
     }
     Some(PresetCookie { name: named.then_some(name)?, value: value?, domain: domain?, path: path? })
 }
 
-fn required(r: &mut Reader, fields: &Fields<'_>, what: &str, key: &str) -> Option<At<Template>> {
+fn required(r: &mut Reader, fields: &Fields<'_>, what: &str, key: &str) -> Option<Spanned<Template>> {
     let Some(node) = fields.get(key) else {
         r.fail(fields.span, format!("{what} needs `{key}`"));
         return None;
@@ -200,7 +200,7 @@ fn trust(r: &mut Reader, node: &Node) -> Option<Trust> {
         let later = BROWSER_TRUST.iter().any(|key| key.shape.is_none() && key.name == entry.key);
         if later {
             let message = format!("`{}` is not supported for a browser yet", entry.key);
-            let help = "Chromium takes one only by a policy of the whole machine; a request shows one";
+            let help = "Chromium supports it only by a machine-wide policy; use a request instead";
             r.fail_with(entry.key_span, message, help);
         }
         !later && r.known(entry, &[BROWSER_TRUST], "")
@@ -208,13 +208,13 @@ fn trust(r: &mut Reader, node: &Node) -> Option<Trust> {
     http::trust_of(r, &Fields::of(entries, node.span))
 }
 
-fn origins(r: &mut Reader, node: &Node) -> Vec<At<Template>> {
+fn origins(r: &mut Reader, node: &Node) -> Vec<Spanned<Template>> {
     let items = r.list(node, "`traceparent`").unwrap_or_default();
     items.iter().filter_map(|item| origin(r, item)).collect()
 }
 
 /// Reads an origin (RFC 6454): scheme, host and optional port. References are checked when they are resolved.
-fn origin(r: &mut Reader, node: &Node) -> Option<At<Template>> {
+fn origin(r: &mut Reader, node: &Node) -> Option<Spanned<Template>> {
     let template = r.template(node, "an origin")?;
     let Some(text) = template.as_literal() else { return Some(template) };
     let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -243,7 +243,7 @@ pub fn evidence(r: &mut Reader, node: &Node) -> EvidencePolicy {
 }
 
 /// Reads `budget`: limits in the order of the file.
-pub fn budget(r: &mut Reader, node: &Node) -> Vec<At<Budget>> {
+pub fn budget(r: &mut Reader, node: &Node) -> Vec<Spanned<Budget>> {
     let Some(fields) = r.fields(node, "`budget`", &[BUDGET]) else { return Vec::new() };
     let mut limits = Vec::new();
     for entry in fields.iter() {
@@ -260,13 +260,13 @@ pub fn budget(r: &mut Reader, node: &Node) -> Vec<At<Budget>> {
             ("bytes", _) => r.size(node, &what).map(Budget::Bytes),
             _ => r.whole(node, &what).map(Budget::ConsoleErrors),
         };
-        limits.extend(limit.map(|limit| At::new(limit, entry.span())));
+        limits.extend(limit.map(|limit| Spanned::new(limit, entry.span())));
     }
     limits
 }
 
 /// Reads `totp` and makes its names available. The secrets must be declared before.
-pub fn totp(r: &mut Reader, node: &Node) -> BTreeMap<String, At<String>> {
+pub fn totp(r: &mut Reader, node: &Node) -> BTreeMap<String, Spanned<String>> {
     let mut all = BTreeMap::new();
     for entry in r.entries(node, "`totp`").unwrap_or_default() {
         r.names.totp.insert(entry.key.clone());

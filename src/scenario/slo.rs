@@ -59,7 +59,7 @@ pub fn read(r: &mut Reader, node: &Node) -> Option<Slo> {
             let fits = window >= Duration::from_secs(DAYS[0] * DAY) && window <= longest;
             if !fits {
                 let message = format!("`window` must be from {}d to {}d", DAYS[0], DAYS[1]);
-                r.fail_with(node.span, message, "runs are kept for 30d");
+                r.fail_with(node.span, message, "runs are stored for 30d");
             }
             fits.then_some(window)
         }

@@ -12,7 +12,7 @@ use super::target::target;
 use super::template::Template;
 use super::tree::{Entry, Node, NodeKind};
 use super::{browser, fragment, http};
-use crate::diagnostic::{At, Diagnostic, Source, Span, nearest};
+use crate::diagnostic::{Diagnostic, Source, Span, Spanned, nearest};
 
 /// Context of the steps of a scenario.
 pub struct Scope<'l> {
@@ -21,7 +21,7 @@ pub struct Scope<'l> {
     /// Scenario file.
     pub scenario: Arc<Source>,
     /// Base of relative URLs.
-    pub base_url: Option<At<Template>>,
+    pub base_url: Option<Spanned<Template>>,
     /// Timeout of steps without their own.
     pub timeout: Option<Duration>,
     /// Setting for requests without a `traceparent` setting.
@@ -55,7 +55,7 @@ impl<'l> Scope<'l> {
 pub fn steps(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, ahead: &str) -> Vec<Step> {
     let Some(items) = r.list(node, "steps") else { return Vec::new() };
     if items.is_empty() {
-        r.fail(node.span, "there are no steps here");
+        r.fail(node.span, "no steps");
     }
     let before = r.context.clone();
     let read: Vec<_> =
@@ -109,7 +109,7 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
     }
     if let Some(second) = entries.iter().find(|entry| entry.key != key && is_second(entry, kind, method)) {
         let message = format!("two actions in one step: `{key}` and `{}`", second.key);
-        r.fail_with(second.key_span, message, "begin a new step with `- `");
+        r.fail_with(second.key_span, message, "start a new step with `- `");
         return None;
     }
     let own = kind.map_or(REQUEST, |kind| kind.beside);
@@ -131,7 +131,7 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
     let optional = fields.get("optional").is_some_and(|node| r.boolean(node, "`optional`").unwrap_or(false));
     let go_on = fields.get("continue").is_some_and(|node| r.boolean(node, "`continue`").unwrap_or(false));
     if let (true, true, Some(entry)) = (optional, go_on, fields.entry("continue")) {
-        let message = "`optional` and `continue` cannot stand together";
+        let message = "`optional` and `continue` exclude each other";
         r.fail_with(entry.key_span, message, "keep one of them: with `optional` the next steps run as well");
     }
     let when = match fields.get("when") {
@@ -171,7 +171,7 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
 /// Reads the frame in which a step acts: one locator, or a list from the outermost frame inward.
 pub fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::model::Target>> {
     if matches!(action, "goto" | "dialog" | "window") {
-        r.fail(entry.key_span, format!("`{action}` is about the whole page, not about a frame"));
+        r.fail(entry.key_span, format!("`{action}` applies to the whole page, not to a frame"));
         return None;
     }
     let items = match &entry.value.kind {
@@ -179,7 +179,7 @@ pub fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::
         _ => vec![&entry.value],
     };
     if items.is_empty() {
-        r.fail(entry.value.span, "`within_frame` names no frame");
+        r.fail(entry.value.span, "`within_frame` is empty");
         return None;
     }
     let read: Vec<_> = items.into_iter().map(|item| target(r, item, "within_frame")).collect();
@@ -219,16 +219,16 @@ fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {
 }
 
 /// Reads the name under which a value is saved, and makes it available to the following steps.
-pub fn saved_name(r: &mut Reader, entry: &Entry) -> Option<At<String>> {
+pub fn saved_name(r: &mut Reader, entry: &Entry) -> Option<Spanned<String>> {
     saved_as(r, &entry.key, entry.key_span)
 }
 
 /// Reads a name to save under like [`saved_name`], for a name that is not a key.
-pub fn saved_as(r: &mut Reader, name: &str, span: Span) -> Option<At<String>> {
+pub fn saved_as(r: &mut Reader, name: &str, span: Span) -> Option<Spanned<String>> {
     let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     if name.is_empty() || !name.chars().all(plain) {
-        let message = format!("`{}` is not a name to save under", cut(name));
-        r.fail_with(span, message, "letters, digits, _ and - may stand in it");
+        let message = format!("`{}` is not a valid name to save under", cut(name));
+        r.fail_with(span, message, "allowed are letters, digits, _ and -");
         return None;
     }
     if r.names.parameters.contains(name) {
@@ -236,5 +236,5 @@ pub fn saved_as(r: &mut Reader, name: &str, span: Span) -> Option<At<String>> {
         return None;
     }
     r.names.saved.insert(name.to_owned());
-    Some(At::new(name.to_owned(), span))
+    Some(Spanned::new(name.to_owned(), span))
 }

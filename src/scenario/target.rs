@@ -26,7 +26,7 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
         };
         r.fail_with(
             node.span,
-            format!("`{key}` takes a target, not plain text"),
+            format!("`{key}` takes a locator, not plain text"),
             format!("write `{key}: {{{how}: {quoted}}}`"),
         );
         return None;
@@ -41,14 +41,14 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
             let whole = node.entries().is_some_and(|entries| entries.len() == fields.iter().count());
             if whole {
                 let found =
-                    Diagnostic::error(&r.source, node.span, "this target does not say how the element is found");
+                    Diagnostic::error(&r.source, node.span, "this locator has no strategy");
                 r.report(found.note("allowed here: a role word such as button or link, label, placeholder, text, alt, title, testid, id, css, xpath, role, any_of"));
             }
             return None;
         }
         [first, second, ..] => {
             let message =
-                format!("a target has one \"how\": `{}` and `{}` cannot stand together", first.key, second.key);
+                format!("a locator has one strategy: `{}` and `{}` exclude each other", first.key, second.key);
             r.fail_with(second.key_span, message, "keep one of them");
             return None;
         }
@@ -57,7 +57,7 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     if name != "role"
         && let Some(beside) = fields.entry("name")
     {
-        r.fail_with(beside.key_span, "`name` stands beside `role` alone", format!("write `{{{name}: …}}` without it"));
+        r.fail_with(beside.key_span, "`name` is only allowed beside `role`", format!("write `{{{name}: …}}` without it"));
         return None;
     }
     let value = &entry.value;
@@ -67,8 +67,8 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
         for other in &beside {
             r.fail_with(
                 other.key_span,
-                format!("`{}` cannot stand beside `{name}`", other.key),
-                "put it into each of the targets",
+                format!("`{}` cannot be combined with `{name}`", other.key),
+                "put it into each of the locators",
             );
         }
         let alternatives = alternatives(r, name, value)?;
@@ -116,7 +116,7 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
 fn alternatives(r: &mut Reader, key: &str, node: &Node) -> Option<Vec<Target>> {
     let items = r.list(node, &format!("`{key}`"))?;
     if items.is_empty() {
-        r.fail(node.span, format!("`{key}` has no target"));
+        r.fail(node.span, format!("`{key}` has no locator"));
         return None;
     }
     let read: Vec<_> = items
@@ -124,8 +124,8 @@ fn alternatives(r: &mut Reader, key: &str, node: &Node) -> Option<Vec<Target>> {
         .map(|item| {
             let inner = |entry: &&Entry| entry.key == "any_of" || entry.key == "one_of";
             if let Some(inner) = item.entries().and_then(|all| all.iter().find(inner)) {
-                let message = format!("`{}` cannot stand in `{key}`", inner.key);
-                r.fail_with(inner.key_span, message, "put its targets into the outer list");
+                let message = format!("`{}` is not allowed in `{key}`", inner.key);
+                r.fail_with(inner.key_span, message, "put its locators into the outer list");
                 return None;
             }
             target(r, item, key)

@@ -192,7 +192,7 @@ fn reference(name: &str) -> Result<Reference, (String, Option<String>)> {
                 help.or_else(|| Some("known are env., secret., totp., vars., run., or a name saved earlier".into())),
             ))
         }
-        None => Err((format!("`{name}` is not a name"), Some("write `$${` for a literal `${`".into()))),
+        None => Err((format!("`{name}` is not a domain name"), Some("write `$${` for a literal `${`".into()))),
     }
 }
 

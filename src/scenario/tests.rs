@@ -1,5 +1,5 @@
-//! The loader against golden files: `tests/golden/load/NAME.yaml` → `NAME.txt`, its rendered diagnostics, or what
-//! was loaded when there are none. `WACHTA_BLESS=1` writes the latter.
+//! The loader against golden files: `tests/golden/load/NAME.yaml` → `NAME.txt`, which contains the rendered
+//! diagnostics, or the loaded scenarios if there are none. `WACHTA_BLESS=1` writes the latter.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::schema;
 use super::{Action, Group, Lookup, LookupError, Scenario, Step, load, tree};
 use crate::diagnostic::Source;
 
-/// Knows every variable and file but those with `MISSING` or `missing` in their names.
+/// Lookup that has every variable and file, except those with `MISSING` or `missing` in their names.
 struct Machine;
 
 impl Lookup for Machine {
@@ -110,7 +110,7 @@ fn good_files_fit_the_schema() {
     assert!(seen >= 4);
 }
 
-/// Files by name, as a test gives them.
+/// Lookup of files by name, defined by a test.
 struct Files<F>(F);
 
 impl<F: Fn(&str) -> Option<String> + Send + Sync> Lookup for Files<F> {
@@ -124,7 +124,8 @@ impl<F: Fn(&str) -> Option<String> + Send + Sync> Lookup for Files<F> {
     }
 }
 
-/// What is wrong with a scenario that uses `0.yaml` with an `x`; the files are made of their numbers.
+/// Returns the problems of a scenario that uses `0.yaml` with an argument `x`. The content of the files depends on
+/// their numbers.
 fn wrong_with(x: &str, file: impl Fn(u32) -> String + Send + Sync) -> Vec<String> {
     let files = Files(|path: &str| path.strip_suffix(".yaml")?.parse().ok().map(&file));
     let text = format!("scenario: A\nsteps:\n  - use: 0.yaml\n    with: {{x: {x}}}\n");
@@ -141,12 +142,12 @@ fn used_files_do_not_multiply_without_end() {
         format!("{head}  - click: {{css: \"${{x}}\"}}\n{rest}")
     };
     assert_eq!(wrong_with("a", wide), ["more than 256 files are used by one scenario"]);
-    assert_eq!(wrong_with("a", |n| next(n, "\"${x}\"")), ["files use one another more than 16 deep"]);
+    assert_eq!(wrong_with("a", |n| next(n, "\"${x}\"")), ["fragments are nested more than 16 levels deep"]);
     let text = |n| next(n, &format!("\"{}\"", "${x}".repeat(8)));
     let list = |n| next(n, &format!("[{}]", "\"${x}\", ".repeat(8)));
     let deep = |n| next(n, &format!("{}\"${{x}}\"{}", "[".repeat(20), "]".repeat(20)));
     for wrong in [wrong_with("abcd", text), wrong_with("abcd", list), wrong_with("[a]", deep)] {
-        assert_eq!(wrong, ["the parameters make too much of this file"]);
+        assert_eq!(wrong, ["the parameters expand this file too much"]);
     }
 }
 

@@ -136,7 +136,7 @@ impl Cron {
         }
         let cron = Self { plans };
         if cron.next_local(NaiveDateTime::default()).is_none() {
-            return Err(BadCron { range: whole, message: "there is no such date".into() });
+            return Err(BadCron { range: whole, message: "no such date".into() });
         }
         Ok(cron)
     }
@@ -222,7 +222,7 @@ fn value(text: &str, field: &Field) -> Result<u32, String> {
     let (low, high) = (field.range.start(), field.range.end());
     match text.parse::<u32>() {
         Ok(number) if text.chars().all(|c| c.is_ascii_digit()) && field.range.contains(&number) => Ok(number),
-        _ => Err(format!("`{text}` is no {}: {low} to {high}", field.name)),
+        _ => Err(format!("`{text}` is not a valid {}: {low} to {high}", field.name)),
     }
 }
 
@@ -244,7 +244,7 @@ pub fn reference() -> DateTime<Utc> {
 mod tests {
     use super::*;
 
-    /// expression | zone | after (UTC) | next (UTC); one line each.
+    /// Lines of the form: expression | zone | after (UTC) | next (UTC).
     const GOLDEN: &str = include_str!("../../tests/golden/cron.txt");
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn mistakes_are_located() {
         let bad = Cron::parse("*/5 8-20 * * MON-FRY").expect_err("bad");
-        assert_eq!((bad.range, bad.message.as_str()), (13..20, "`FRY` is no day of week: 0 to 7"));
+        assert_eq!((bad.range, bad.message.as_str()), (13..20, "`FRY` is not a valid day of week: 0 to 7"));
     }
 
     #[test]

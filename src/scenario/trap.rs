@@ -85,7 +85,7 @@ impl Scanner<'_> {
             before.is_some_and(char::is_alphanumeric)
         };
         (self.depth > 0 && word_follows && value_before)
-            .then(|| self.trap(self.at, "a `#` after a space begins a comment, so the braces never close"))
+            .then(|| self.trap(self.at, "a `#` after a space starts a comment, so the braces never close"))
     }
 
     /// Skips an unquoted text; inside braces some characters end it.

@@ -319,7 +319,7 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
             }
             Event::Alias(anchor) => {
                 let Some((node, size)) = self.anchors.get(&anchor) else {
-                    return Err(self.error(at, "an alias inside of what it stands for"));
+                    return Err(self.error(at, "an alias within its own anchor"));
                 };
                 self.nodes += size;
                 if self.nodes > MAX_NODES {
@@ -327,7 +327,7 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
                 }
                 return Ok(Node { kind: node.kind.clone(), span: at });
             }
-            _ => return Err(self.error(at, "this cannot stand here")),
+            _ => return Err(self.error(at, "not allowed here")),
         };
         if tag.is_some() {
             return Err(self.error(at, "a tag (`!…`) has no meaning here").label("remove it, or quote the text"));
@@ -352,7 +352,7 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
                 .unwrap_or_else(|| self.error(key.span, format!("a key must be text, not {}", key.describe()))));
         };
         if *plain && text == "<<" {
-            return Err(self.error(key.span, "merge keys are not known here").label("write the keys out"));
+            return Err(self.error(key.span, "merge keys are not supported").label("write the keys out"));
         }
         let (event, span) = self.next()?;
         let value = self.node(event, span, depth + 1)?;

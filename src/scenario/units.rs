@@ -83,13 +83,13 @@ pub fn pixels(text: &str) -> Result<i32, String> {
     let Some(number) = text.strip_suffix("px") else {
         return Err(match text.parse::<f64>() {
             Ok(_) => format!("`{text}` has no unit"),
-            Err(_) => format!("`{text}` is no number of pixels"),
+            Err(_) => format!("`{text}` is not a number of pixels"),
         });
     };
     match number.parse::<i32>() {
         Ok(pixels) if (-1_000_000..=1_000_000).contains(&pixels) => Ok(pixels),
-        Ok(_) => Err(format!("`{text}` is farther than any page")),
-        Err(_) => Err(format!("`{text}` is no whole number of pixels")),
+        Ok(_) => Err(format!("`{text}` is too far")),
+        Err(_) => Err(format!("`{text}` is not a whole number of pixels")),
     }
 }
 

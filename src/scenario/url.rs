@@ -3,7 +3,7 @@
 use super::reader::{Reader, cut};
 use super::template::Template;
 use super::tree::Node;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 
 /// Purpose of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub fn read(
     r: &mut Reader,
     node: &Node,
     what: &str,
-    base: Option<&At<Template>>,
+    base: Option<&Spanned<Template>>,
     purpose: Use,
-) -> Option<At<Template>> {
+) -> Option<Spanned<Template>> {
     let template = r.template(node, what)?;
     let raw = template.raw();
     let text = match template.as_literal() {
@@ -45,7 +45,7 @@ pub fn read(
         Err(::url::ParseError::RelativeUrlWithoutBase) if base.is_some() => None,
         Err(::url::ParseError::RelativeUrlWithoutBase) => Some((
             format!("`{}` is relative and there is no `base_url`", cut(raw)),
-            "write the whole URL, or give the scenario a `base_url`".into(),
+            "write the whole URL, or add a `base_url` to the scenario".into(),
         )),
         Err(error) => Some((format!("`{}` is not a URL: {error}", cut(raw)), String::new())),
     };
@@ -63,7 +63,7 @@ pub fn read(
 }
 
 /// Reads `host:port`.
-pub fn address(r: &mut Reader, node: &Node, what: &str) -> Option<At<Template>> {
+pub fn address(r: &mut Reader, node: &Node, what: &str) -> Option<Spanned<Template>> {
     let template = r.template(node, what)?;
     if let Some(text) = template.as_literal() {
         let port = text.rsplit_once(':').filter(|(host, _)| {
@@ -79,7 +79,7 @@ pub fn address(r: &mut Reader, node: &Node, what: &str) -> Option<At<Template>> 
 }
 
 /// Reads the URL of a proxy: `http://[user:password@]host[:port]`.
-pub fn proxy(r: &mut Reader, node: &Node) -> Option<At<Template>> {
+pub fn proxy(r: &mut Reader, node: &Node) -> Option<Spanned<Template>> {
     let template = r.template(node, "`proxy`")?;
     let Some(text) = template.as_literal() else { return Some(template) };
     if let Err(message) = proxy_url(text) {
@@ -93,16 +93,16 @@ pub fn proxy(r: &mut Reader, node: &Node) -> Option<At<Template>> {
 pub fn proxy_url(text: &str) -> Result<::url::Url, String> {
     let url = ::url::Url::parse(text).map_err(|error| format!("`proxy` is not a URL: {error}"))?;
     if url.scheme() != "http" {
-        return Err(format!("`proxy` is spoken to by http://, not by {}://", url.scheme()));
+        return Err(format!("`proxy` must be an http:// URL, not {}://", url.scheme()));
     }
     if url.host_str().is_none() || !matches!(url.path(), "" | "/") || url.query().is_some() {
-        return Err("`proxy` is a host and a port".into());
+        return Err("`proxy` must be a host and a port".into());
     }
     Ok(url)
 }
 
 /// Reads the address to connect to: an IP address with an optional port.
-pub fn pinned(r: &mut Reader, node: &Node) -> Option<At<Template>> {
+pub fn pinned(r: &mut Reader, node: &Node) -> Option<Spanned<Template>> {
     let template = r.template(node, "`resolve`")?;
     if let Some(text) = template.as_literal()
         && address_of(text).is_none()

@@ -11,8 +11,8 @@ use crate::diagnostic::{Diagnostic, Span};
 
 /// Keys of `slower_than_usual`.
 pub const USUAL: &[Key] = &[
-    key("factor", Shape::Number, "how many times as long as usual is too long; default 2"),
-    key("over", Shape::Duration, "how far back it looks, from 1h to 30d; default 24h"),
+    key("factor", Shape::Number, "factor of the usual duration that is too slow (default: 2)"),
+    key("over", Shape::Duration, "time range of the history, from 1h to 30d (default: 24h)"),
 ];
 
 /// Minimum number of runs for a meaningful baseline.
@@ -21,7 +21,7 @@ pub const FEWEST_RUNS: u64 = 20;
 const DEFAULT_FACTOR: f64 = 2.0;
 const DEFAULT_OVER: Duration = Duration::from_hours(24);
 const SHORTEST: Duration = Duration::from_hours(1);
-/// Not longer than outcomes are stored.
+/// Maximum period, which is the time that outcomes are stored.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 
 /// Limit relative to the duration baseline, with the period of the baseline.
@@ -52,7 +52,7 @@ fn factor(r: &mut Reader, node: &Node) -> Option<f64> {
     if factor > 1.0 {
         return Some(factor);
     }
-    r.fail_with(node.span, "`factor` must be above 1: half of all runs are slower than usual", "write 2, or 1.5");
+    r.fail_with(node.span, "`factor` must be above 1: half of all runs are slower than the median", "write 2, or 1.5");
     None
 }
 
@@ -108,7 +108,7 @@ pub fn lint(r: &mut Reader, scenario: &Scenario) {
         }
         let source = step.and_then(|step| step.source.as_ref()).unwrap_or(&scenario.source);
         let message = format!(
-            "in {} it runs {most} times at most, and fewer than {FEWEST_RUNS} runs say nothing of what is usual",
+            "in {} it runs at most {most} times, but at least {FEWEST_RUNS} runs are needed to compare with",
             Pretty(usual.over)
         );
         let mut found = Diagnostic::warning(source, span, message);

@@ -158,7 +158,7 @@ fn look(expression: &Expr, depth: usize) -> Result<Gives, String> {
         Expr::Negate(a) => look(a, depth).map(|_| Gives::Number)?,
         Expr::Union(a, b) => {
             if (look(a, depth)?, look(b, depth)?) != (Gives::Nodes, Gives::Nodes) {
-                return Err("`|` joins nodes, and one side gives none".to_owned());
+                return Err("`|` joins nodes, but one side is not a node set".to_owned());
             }
             Gives::Nodes
         }
@@ -166,7 +166,7 @@ fn look(expression: &Expr, depth: usize) -> Result<Gives, String> {
         Expr::Path(PathExpr::Filter(filter)) => self::filter(filter, depth)?,
         Expr::Path(PathExpr::FilterLocation(first, path)) => {
             if filter(first, depth)? != Gives::Nodes {
-                return Err("what stands before `/` gives no nodes".to_owned());
+                return Err("the expression before `/` is not a node set".to_owned());
             }
             location(path, depth)?
         }
@@ -176,7 +176,7 @@ fn look(expression: &Expr, depth: usize) -> Result<Gives, String> {
 fn location(path: &LocationPath, depth: usize) -> Result<Gives, String> {
     for step in &path.steps {
         if step.axis == Axis::Namespace {
-            return Err("the axis `namespace` is not known here".to_owned());
+            return Err("the axis `namespace` is not supported".to_owned());
         }
         step.predicates.iter().try_for_each(|predicate| look(predicate, depth).map(drop))?;
     }
@@ -185,14 +185,14 @@ fn location(path: &LocationPath, depth: usize) -> Result<Gives, String> {
 
 fn filter(filter: &FilterExpr, depth: usize) -> Result<Gives, String> {
     let gives = match &filter.primary {
-        PrimaryExpr::Variable(name) => return Err(format!("there is no variable `${}`", name.local)),
+        PrimaryExpr::Variable(name) => return Err(format!("unknown variable `${}`", name.local)),
         PrimaryExpr::Parenthesized(inner) => look(inner, depth)?,
         PrimaryExpr::Literal(_) => Gives::Text,
         PrimaryExpr::Number(_) => Gives::Number,
         PrimaryExpr::Function(call) => function(call, depth)?,
     };
     if !filter.predicates.is_empty() && gives != Gives::Nodes {
-        return Err("what stands before `[` gives no nodes".to_owned());
+        return Err("the expression before `[` is not a node set".to_owned());
     }
     filter.predicates.iter().try_for_each(|predicate| look(predicate, depth).map(drop))?;
     Ok(gives)
@@ -218,7 +218,7 @@ fn function(call: &FunctionCall, depth: usize) -> Result<Gives, String> {
         let found = look(argument, depth)?;
         let is_of_nodes = matches!(name.as_str(), "count" | "sum" | "local-name" | "namespace-uri" | "name");
         if is_of_nodes && found != Gives::Nodes {
-            return Err(format!("`{name}()` is about nodes, and its argument gives none"));
+            return Err(format!("`{name}()` needs a node set as its argument"));
         }
     }
     Ok(*gives)
@@ -249,13 +249,13 @@ mod tests {
         check("cuont(//li)", Err("unknown function `cuont()`, did you mean `count()`?"));
         check("//a[matches(., 'x')]", Err("unknown function `matches()`"));
         check("count()", Err("`count()` takes 1 argument, not 0"));
-        check("count('a')", Err("`count()` is about nodes, and its argument gives none"));
+        check("count('a')", Err("`count()` needs a node set as its argument"));
         check("concat('a')", Err("`concat()` takes 2 or more arguments, not 1"));
-        check("$x", Err("there is no variable `$x`"));
-        check("namespace::*", Err("the axis `namespace` is not known here"));
-        check("'a' | //b", Err("`|` joins nodes, and one side gives none"));
-        check("string(//a)[1]", Err("what stands before `[` gives no nodes"));
-        check("true()/a", Err("what stands before `/` gives no nodes"));
+        check("$x", Err("unknown variable `$x`"));
+        check("namespace::*", Err("the axis `namespace` is not supported"));
+        check("'a' | //b", Err("`|` joins nodes, but one side is not a node set"));
+        check("string(//a)[1]", Err("the expression before `[` is not a node set"));
+        check("true()/a", Err("the expression before `/` is not a node set"));
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! What becomes of due times when the wall clock was set, or when time passed in which nothing could be started. Pure.
+//! Adjustment of due times after the wall clock was set, or after a time in which nothing could be started. Pure.
 //!
-//! Invariant: a scenario is due again no later than it would have been, so that it is never left unrun for longer than its
-//! interval; a job that is seldom due and has run is not run again because the clock went back over its time.
+//! Invariant: a scenario is not due later than it would have been, so that the time without a run never exceeds its
+//! interval. A job that is rarely due and has already run is not run again because the clock was set back before its
+//! due time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::scenario::{Scenario, Schedule};
 
-/// Returns when a scenario is due after the wall clock was set by `drift` and shows `now`; it was due at `due_at`.
+/// Returns the due time of a scenario after the wall clock was set by `drift` and shows `now`; the former due time was
+/// `due_at`.
 pub(super) fn due_after_change(
     scenario: &Scenario,
     due_at: DateTime<Utc>,
@@ -17,8 +19,9 @@ pub(super) fn due_after_change(
     let Some(next) = scenario.next_after(now) else { return due_at };
     let is_regular = match scenario.schedule {
         Schedule::Every(_) => true,
-        // A clock that went forward over a due time: that run is made up for. One that went back: what is due more often
-        // than the clock was set must not wait until it comes round again, what is due seldom has run.
+        // If the clock was set forward past a due time, the run is made up for. If it was set back, scenarios due more
+        // often than the clock change must not wait until the old time returns, but scenarios that are rarely due have
+        // already run.
         Schedule::Cron { .. } if drift > TimeDelta::zero() => return due_at,
         Schedule::Cron { .. } => {
             let gap = scenario.next_after(next).map_or(TimeDelta::MAX, |after| after - next);
@@ -28,17 +31,17 @@ pub(super) fn due_after_change(
     if !is_regular {
         return due_at;
     }
-    // As far away as before, in time that passes.
+    // The remaining time is kept.
     let kept = due_at.checked_add_signed(drift).unwrap_or(due_at).max(now);
     kept.min(next)
 }
 
-/// Returns the last due time of an interval that is not after `now`, counted from one that passed, and how many are
-/// skipped on the way. For cron it is the due time itself: its times are counted one by one.
+/// Returns the last due time of an interval that is not after `now`, starting from a past one, and the number of due
+/// times skipped. For cron the due time itself is returned, because its times are counted one by one.
 pub(super) fn last_due(scenario: &Scenario, due_at: DateTime<Utc>, now: DateTime<Utc>) -> (DateTime<Utc>, u64) {
     let Schedule::Every(every) = scenario.schedule else { return (due_at, 0) };
     let every = TimeDelta::from_std(every).unwrap_or(TimeDelta::MAX);
-    // The first one may stand anywhere, when the clock was set; from the next on they keep their phase.
+    // After a clock change, the first due time may be arbitrary; from the next one on they keep their phase.
     let Some(first) = scenario.next_after(due_at).filter(|first| *first <= now) else { return (due_at, 0) };
     let more = (now - first).num_milliseconds() / every.num_milliseconds().max(1);
     let last = i32::try_from(more).ok().and_then(|more| first.checked_add_signed(every * more)).unwrap_or(now);
@@ -89,14 +92,14 @@ mod tests {
 
     #[test]
     fn jobs_that_are_seldom_due_run_once() {
-        // Schedule, due at, clock set by seconds, clock then, due then.
+        // Schedule, due time, change of the clock in seconds, time after it, expected due time.
         for (cron, due_at, drift, now, expected) in [
-            // The run of 02:30 is over; at 02:35 the clock goes back by an hour.
+            // The run of 02:30 is over; at 02:35 the clock is set back by an hour.
             ("30 2 * * *", "2027-03-02T02:30:00Z", -3600, "2027-03-01T01:35:00Z", "2027-03-02T02:30:00Z"),
             ("* * * * *", "2027-03-01T02:36:00Z", -3600, "2027-03-01T01:35:30Z", "2027-03-01T01:36:00Z"),
             ("0 * * * *", "2027-03-01T03:00:00Z", -3600, "2027-03-01T01:35:00Z", "2027-03-01T02:00:00Z"),
             ("30 2 * * *", "2027-04-02T02:30:00Z", -2_592_000, "2027-03-03T01:35:00Z", "2027-03-03T02:30:00Z"),
-            // Forward over a due time: it is made up for at once.
+            // Set forward past a due time: the run is made up for at once.
             ("30 2 * * *", "2027-03-01T02:30:00Z", 3600, "2027-03-01T03:05:00Z", "2027-03-01T02:30:00Z"),
         ] {
             let scenario = scenario(&format!("cron: \"{cron}\""));

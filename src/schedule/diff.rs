@@ -1,22 +1,22 @@
-//! What a reload changes. Pure.
+//! Difference of the scenarios before and after a reload. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::scenario::{Scenario, ScenarioId};
 
-/// The difference between two sets of scenarios.
+/// Difference of two sets of scenarios.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changes {
-    /// New ones, and those whose times changed: to be planned.
+    /// Scenarios to plan: new ones, and those whose schedule changed.
     pub plan: Vec<Arc<Scenario>>,
-    /// Those that changed but keep their times: the next run takes the new version.
+    /// Scenarios that changed but keep their schedule: the next run uses the new version.
     pub replace: Vec<Arc<Scenario>>,
-    /// Those that are gone, and those whose times changed: their planned runs are withdrawn.
+    /// Scenarios whose planned runs are to be cancelled: removed ones, and those whose schedule changed.
     pub withdraw: Vec<ScenarioId>,
 }
 
-/// What leads from `old` to `new`. A scenario that did not change is not mentioned: its phase and run go on.
+/// Returns the difference from `old` to `new`. Unchanged scenarios are omitted, so that their phase and run continue.
 pub fn diff(old: &BTreeMap<ScenarioId, Arc<Scenario>>, new: &BTreeMap<ScenarioId, Arc<Scenario>>) -> Changes {
     let mut changes = Changes::default();
     for (id, scenario) in new {

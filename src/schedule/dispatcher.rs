@@ -1,9 +1,9 @@
-//! The dispatcher: starts each scenario when it is due.
+//! The dispatcher starts each scenario when it is due.
 //!
-//! Invariants: a scenario never overlaps itself in one agent; a due time is started at most once; what is not
-//! started is counted with its cause. A run is planned (and written) as soon as the one before it was due, so that
-//! writing costs no lag; it starts when it is due, written or not. When the wall clock is set, due times keep their
-//! distance in time that passes, or come sooner.
+//! Invariants: a scenario never overlaps itself in one agent; a due time is started at most once; a run that is not
+//! started is counted with its cause. A run is planned (and stored) as soon as the previous one was due, so that
+//! storing adds no lag; it starts at its due time even if it is not yet stored. When the wall clock is set, due times
+//! keep their remaining time, or come sooner.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -24,14 +24,14 @@ use crate::names::{metric, skipped};
 use crate::outcome::RunId;
 use crate::scenario::{Scenario, ScenarioId};
 
-/// How long a run that was not planned ahead waits for its plan to be written.
+/// Maximum time that a run that was not planned ahead waits for its plan to be stored.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest sleep, so that a clock that was set is noticed.
+/// Maximum sleep, so that a change of the clock is noticed.
 const MAX_SLEEP: Duration = Duration::from_secs(5);
-/// How many due times that passed are counted one by one; more are not needed to know that there were many.
+/// Maximum number of missed due times that are counted one by one.
 const MAX_MISSED: u64 = 10_000;
 
-/// Figures of the schedule.
+/// Metrics of the schedule.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     lag: Histogram,
@@ -39,7 +39,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn new(registry: &prometheus::Registry) -> prometheus::Result<Self> {
         let lag = &metric::SCHEDULE_LAG;
         let lag = Histogram::with_opts(HistogramOpts::new(lag.name, lag.help).buckets(metric::LAG_BUCKETS.to_vec()))?;
@@ -54,27 +54,28 @@ impl Metrics {
     }
 }
 
-/// Starts scenarios when they are due.
+/// Task that starts due scenarios.
 pub struct Dispatcher {
     hooks: Hooks,
     metrics: Metrics,
     tracker: TaskTracker,
-    /// Runs that were planned before a restart and whose time is still ahead.
+    /// Runs planned before a restart whose due time is in the future.
     resumed: HashMap<(ScenarioId, DateTime<Utc>), RunId>,
     known: BTreeMap<ScenarioId, Arc<Scenario>>,
     entries: HashMap<ScenarioId, Entry>,
-    /// Whether a run of a scenario goes on; also of one that is gone, which may come back before its run ends.
+    /// Whether a run of a scenario is in progress, including removed scenarios, which may be added again before their
+    /// run ends.
     running: HashMap<ScenarioId, Arc<AtomicBool>>,
     queue: BinaryHeap<Reverse<(DateTime<Utc>, ScenarioId)>>,
-    /// Who is to be run at once.
+    /// Channel of scenarios to run at once.
     asked: Option<mpsc::Receiver<ScenarioId>>,
-    /// Who wants to know whether it still turns.
+    /// Channel of liveness requests.
     pulse: Option<Pulse>,
-    /// What the wall clock showed, and how much time had passed, when they were last compared.
+    /// Wall clock and elapsed time when they were last compared.
     clocks: (DateTime<Utc>, Duration),
 }
 
-/// Answers whoever asks as long as the dispatcher turns.
+/// Liveness requests, which the dispatcher answers as long as it works.
 pub type Pulse = mpsc::Receiver<oneshot::Sender<()>>;
 
 struct Entry {
@@ -86,7 +87,7 @@ struct Entry {
 }
 
 impl Dispatcher {
-    /// A dispatcher without scenarios. Runs are spawned on the tracker.
+    /// Creates a dispatcher without scenarios. Runs are spawned on the tracker.
     pub fn new(
         hooks: Hooks,
         metrics: Metrics,
@@ -109,22 +110,21 @@ impl Dispatcher {
         }
     }
 
-    /// Runs also what is asked for here, at once, unless it runs already; its due times stay as they are.
+    /// Sets the channel of scenarios to run at once, unless they are already running. Their due times do not change.
     #[must_use]
     pub fn asked(mut self, asked: mpsc::Receiver<ScenarioId>) -> Self {
         self.asked = Some(asked);
         self
     }
 
-    /// Answers who asks whether it still turns.
+    /// Sets the channel of liveness requests.
     #[must_use]
     pub fn pulse(mut self, pulse: Pulse) -> Self {
         self.pulse = Some(pulse);
         self
     }
 
-    /// Starts what is due until it is told to stop; then withdraws what is planned. Runs that go on are the
-    /// tracker's.
+    /// Starts due runs until stopped, then cancels the planned ones. Runs in progress belong to the tracker.
     pub async fn run(mut self, mut scenarios: watch::Receiver<Scenarios>, stop: CancellationToken) {
         let first = Arc::clone(&scenarios.borrow_and_update());
         self.apply(&first);
@@ -148,7 +148,7 @@ impl Dispatcher {
                     Err(_) => break,
                 },
                 Some(heard) = async { pulse.as_mut()?.recv().await } => {
-                    // Whoever asked may have given up.
+                    // The sender of the request may have given up.
                     let _ = heard.send(());
                 }
                 Some(id) = async { asked.as_mut()?.recv().await } => self.start_now(&id),
@@ -183,7 +183,7 @@ impl Dispatcher {
         self.known.clone_from(new);
     }
 
-    /// When the wall clock was set, gives every scenario a due time that is as far away as before, or nearer.
+    /// Adjusts the due times after the wall clock was set: each keeps its remaining time, or comes sooner.
     fn compare_clocks(&mut self) {
         let clocks = ((self.hooks.now)(), (self.hooks.elapsed)());
         let (wall, passed) = std::mem::replace(&mut self.clocks, clocks);
@@ -203,7 +203,7 @@ impl Dispatcher {
         }
     }
 
-    /// Plans the next run of a scenario, after a point in time.
+    /// Plans the next run of a scenario after a given time.
     fn plan(&mut self, scenario: Arc<Scenario>, after: DateTime<Utc>) {
         let id = scenario.id.value.clone();
         let Some(due_at) = scenario.next_after(after) else {
@@ -235,7 +235,7 @@ impl Dispatcher {
                 return;
             }
             self.queue.pop();
-            // What was removed or planned anew leaves its old place in the queue behind.
+            // Scenarios that were removed or planned again leave outdated entries in the queue.
             if self.entries.get(&id).is_none_or(|entry| entry.due_at != due_at) {
                 continue;
             }
@@ -245,7 +245,7 @@ impl Dispatcher {
             let scenario = Arc::clone(&entry.scenario);
             if entry.running.swap(true, Ordering::AcqRel) {
                 self.metrics.skipped.with_label_values(&[skipped::OVERLAP]).inc();
-                tracing::warn!(scenario = %id, due_at = %entry.due_at, "not started: the run before it goes on");
+                tracing::warn!(scenario = %id, due_at = %entry.due_at, "run skipped: previous run still in progress");
                 (self.hooks.withdraw)(entry.run);
             } else {
                 self.start(entry, false);
@@ -254,7 +254,7 @@ impl Dispatcher {
         }
     }
 
-    /// Starts a scenario that somebody asked for.
+    /// Starts a scenario at once, outside of its schedule.
     fn start_now(&self, id: &ScenarioId) {
         let Some(entry) = self.entries.get(id) else { return };
         if entry.running.swap(true, Ordering::AcqRel) {
@@ -266,8 +266,8 @@ impl Dispatcher {
         self.start(Entry { scenario: due.scenario, due_at: due.due_at, run: due.run, written, running }, true);
     }
 
-    /// After a time in which nothing could be started (a stopped process, a suspended machine) only the latest due
-    /// time counts.
+    /// Skips all but the latest due time after a time in which nothing could be started (a stopped process, a suspended
+    /// machine).
     fn skip_missed(&self, entry: &mut Entry, now: DateTime<Utc>) {
         let (mut due_at, mut missed) = last_due(&entry.scenario, entry.due_at, now);
         while missed < MAX_MISSED
@@ -281,7 +281,7 @@ impl Dispatcher {
         }
         if missed > 0 {
             self.metrics.skipped.with_label_values(&[skipped::MISSED]).inc_by(missed);
-            tracing::warn!(scenario = %entry.scenario.id.value, missed, "due times passed while nothing could be started");
+            tracing::warn!(scenario = %entry.scenario.id.value, missed, "due times missed: no run could be started");
             (self.hooks.withdraw)(entry.run);
             entry.due_at = due_at;
             entry.run = RunId::new();
@@ -294,9 +294,9 @@ impl Dispatcher {
         let hooks = self.hooks.clone();
         let lag = self.metrics.lag.clone();
         self.tracker.spawn(async move {
-            // Cleared on every way out, a panic in the hook included.
+            // Reset on every exit, including a panic in the hook.
             let _running = Running(entry.running);
-            // What was planned ahead is written by now, or held in memory by a store that is away.
+            // A run planned ahead is stored by this time, or held in memory while the store is unavailable.
             if let Some(written) = entry.written.filter(|_| unplanned) {
                 let _ = tokio::time::timeout(PLAN_TIMEOUT, written).await;
             }

@@ -1,6 +1,7 @@
-//! When what runs: due times, and the dispatcher that starts runs at them.
+//! Scheduling: due times, and the dispatcher that starts runs at them.
 //!
-//! Knows neither how to run a scenario nor where outcomes go: `app` gives it [`Hooks`].
+//! This module does not contain the execution of scenarios or the destination of outcomes, which `app` provides as
+//! [`Hooks`].
 
 mod clock_change;
 mod diff;
@@ -20,43 +21,43 @@ use crate::scenario::{Scenario, ScenarioId};
 pub use diff::{Changes, diff};
 pub use dispatcher::{Dispatcher, Metrics};
 
-/// Every scenario that is to run, by id.
+/// All scenarios to run, by id.
 pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
 
 /// A scenario that is due.
 #[derive(Debug, Clone)]
 pub struct Due {
-    /// What to run.
+    /// Scenario to run.
     pub scenario: Arc<Scenario>,
-    /// Under which id.
+    /// Id of the run.
     pub run: RunId,
-    /// Since when it is due.
+    /// Due time.
     pub due_at: DateTime<Utc>,
 }
 
-/// Runs a scenario to its end, its outcome handed on.
+/// Hook that runs a scenario to its end and passes on the outcome.
 pub type RunHook = Arc<dyn Fn(Due) -> Running + Send + Sync>;
 
-/// A run that goes on.
+/// A run in progress.
 pub type Running = BoxFuture<'static, ()>;
 
-/// Hears of a planned run; gives what is heard when that is written.
+/// Hook that stores a planned run.
 pub type PlanHook = Arc<dyn Fn(&Due) -> Written + Send + Sync>;
 
-/// Is heard when something is written.
+/// Receiver that is notified once a planned run is stored.
 pub type Written = oneshot::Receiver<()>;
 
-/// What the dispatcher calls.
+/// Hooks of the dispatcher.
 #[derive(Clone)]
 pub struct Hooks {
-    /// Runs a scenario to its end, its outcome handed on.
+    /// Runs a scenario to its end and passes on the outcome.
     pub run: RunHook,
-    /// A run is planned; what it gives is heard when that is written.
+    /// Stores a planned run.
     pub plan: PlanHook,
-    /// A planned run will not take place.
+    /// Cancels a planned run.
     pub withdraw: Arc<dyn Fn(RunId) + Send + Sync>,
-    /// What time the wall clock shows.
+    /// Returns the time of the wall clock.
     pub now: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
-    /// How much time has passed since any one moment; never set.
+    /// Returns the time elapsed since an arbitrary moment, independent of changes of the clock.
     pub elapsed: Arc<dyn Fn() -> Duration + Send + Sync>,
 }

@@ -69,7 +69,7 @@ impl Pattern {
         Self { units, form, prefix: None }
     }
 
-    /// Also masks a prefix of the pattern, from this number of units on.
+    /// Sets the minimum number of units of a prefix that is masked as well.
     #[must_use]
     pub(super) fn with_prefix(mut self, from: usize) -> Self {
         self.prefix = (from < self.units.len()).then_some(from);

@@ -199,7 +199,7 @@ impl Masker {
         }
     }
 
-    /// Records that a text with secrets is typed into a page, which may log each state of the field.
+    /// Registers a text with secrets that is typed into a page, which may log each state of the field.
     pub fn typed(&self, text: &str) {
         let mut known = self.write();
         let typed: Vec<String> =
@@ -210,7 +210,7 @@ impl Masker {
         }
     }
 
-    /// Records that a text with secrets becomes a URL, in which `#`, `?` and `&` split the secret into parts.
+    /// Registers a text with secrets that becomes a URL, in which `#`, `?` and `&` split the secret into parts.
     pub fn in_url(&self, text: &str) {
         let secrets: Vec<String> = {
             let known = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);

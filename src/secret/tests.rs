@@ -1,8 +1,8 @@
-//! Secrets in every form.
+//! Secrets in every notation.
 
 use super::*;
 
-/// Texts that tests make up hold no secrets.
+/// Allows tests to create masked texts from literals, which contain no secrets.
 impl From<&str> for Masked {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
@@ -57,7 +57,8 @@ fn a_secret_does_not_print() {
     assert_eq!(format!("{:?} {}", Secret::new("x"), Secret::new("y")), "*** ***");
 }
 
-/// Forty secrets; each has what encodings treat differently, and words that are found again in any of them.
+/// Returns forty secrets. Each contains characters that encodings treat differently, and words that are recognizable in
+/// any encoding.
 fn planted() -> Vec<String> {
     const MIDDLES: [&str; 40] = [
         "",
@@ -121,10 +122,10 @@ fn html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
-/// Writes a text in one way.
+/// Encodes a text.
 type Encode = fn(&str) -> String;
 
-/// Twenty-five ways in which programs write a text.
+/// Twenty-five encodings used by programs.
 const ENCODINGS: [(&str, Encode); 25] = [
     ("plain", ToOwned::to_owned),
     ("JSON", json),
@@ -204,7 +205,7 @@ fn forty_secrets_in_twenty_five_encodings_are_masked() {
             let masked = masker.mask(&format!("before \"{encoded}\" after"));
             let words = [format!("Kq{number:02}"), format!("Zw{number:02}")];
             let is_whole = encoded.contains(&words[0]);
-            // Of base64 in the middle of a longer text the neighbours remain.
+            // Inside a longer base64 text, characters shared with the neighbors remain.
             let clean = if is_whole {
                 masked == "before \"***\" after"
             } else {
@@ -228,29 +229,29 @@ fn parts_of_secrets_are_masked_as_far_as_it_is_said() {
         }
         assert_eq!(masker.mask(text), expected, "{secret} in {text}");
     };
-    // The beginning: from half of it on, at least eight characters.
+    // A prefix: at least half of the secret and at least eight characters.
     check("Kq10scriptKq10z", false, "typed Kq10scr, Kq10scri, Kq10scriptKq10", "typed Kq10scr, ***, ***");
-    // Typed into a page: from half of it on, at least four, at most eight.
+    // Typed into a page: half of the secret, at least four and at most eight characters.
     check("hunter22", true, "hun hunt hunte hunter22", "hun *** *** ***");
     check("abcdefghijklmnopqrstuvwxyz", true, "abcdefg abcdefgh", "abcdefg ***");
-    // In front of a mark of what was cut.
+    // Before a cut mark.
     check("hunter22", false, "says hun… and hu… and hunt...", "says ***… and hu… and ***...");
-    // In other letters.
+    // In a different letter case.
     check("hunter22", false, "HUNTER22 Hunter22", "*** ***");
-    // Lines, blanks and nothing between them.
+    // Line breaks, spaces, or nothing between the lines.
     check("first line 1\nsecond line 2", false, "first line 1 second line 2", "***");
     check("first line 1\nsecond line 2", false, "first line 1second line 2", "***");
     check("first line 1\nsecond line 2", false, "a: first line 1\nb: second line 2", "a: ***\nb: ***");
     check("first line 1\nsecond line 2", false, "first line 1<br>second line 2", "***");
     check("two  blanks", false, "two blanks", "***");
-    // The texts in a secret that is JSON, and in one with a frame around it.
+    // The texts in a secret that is JSON, and in one with header and footer lines.
     let json = "{\"type\": \"x\", \"private_key\": \"long-private-key\", \"list\": [\"another-long-one\"]}";
     check(json, false, "{\n  \"private_key\": \"long-private-key\"\n}", "{\n  \"private_key\": \"***\"\n}");
     check(json, false, "another-long-one", "***");
     check("-----BEGIN KEY-----\nMIIEvQIBADANBg\n-----END KEY-----", false, "key MIIEvQIBADANBg", "key ***");
-    // A line that quoted-printable broke.
+    // A line broken by quoted-printable.
     check("hunter22", false, "hunt=\r\ner22", "***");
-    // Short words stay.
+    // Short words are not masked.
     check("hunter22", false, "hunt the hunter", "hunt the hunter");
 }
 

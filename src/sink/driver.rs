@@ -1,7 +1,8 @@
-//! The task of one sink: it sends what [`super::queue`] says, within the sink's deadline, and notes what came of it.
+//! Task of one sink: sends what [`super::queue`] selects, within the deadline of the sink, and records the result.
 //!
-//! What waits belongs to [`Waiting`], which outlives the task: one that is started again, or with another configuration,
-//! goes on where it was. A sink that panics is made anew, and the event that it panicked at is set aside.
+//! Waiting events belong to [`Waiting`], which outlives the task: a task that is restarted, or started with another
+//! configuration, continues where the previous one stopped. A sink that panics is created again, and the event at which
+//! it panicked is set aside.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -21,48 +22,48 @@ use super::{Absence, Counts, Event, Finished, Limits, Scenarios, Sent, Sink, Siz
 use crate::outcome::RunId;
 use crate::store::{Positions, Recorded};
 
-/// How long the store may take to be read.
+/// Timeout of reading the store.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the task waits before it tries again to make a sink that cannot be made, because a file is missing for example.
+/// Interval of attempts to create a sink that cannot be created, for example because a file is missing.
 const BUILD_INTERVAL: Duration = Duration::from_secs(30);
-/// How many events that were set aside are shown, the newest.
+/// Maximum number of rejected events in the status, the newest ones.
 const MAX_SHOWN: usize = 20;
-/// The longest reason that is kept, in characters.
+/// Maximum length of a stored reason, in characters.
 const MAX_REASON: usize = 500;
 
-/// An event that a destination refuses for good.
+/// Event that a destination has rejected permanently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// The run; of a change of an incident the last bad one.
+    /// Id of the run; for a change of an incident, that of its last bad run.
     pub run: RunId,
-    /// The id of the scenario, or the subject of the incident.
+    /// Id of the scenario, or subject of the incident.
     pub about: Arc<str>,
-    /// When it happened.
+    /// Time of the event.
     pub at: DateTime<Utc>,
-    /// Why the destination refuses it, in its own words.
+    /// Reason given by the destination.
     pub reason: String,
 }
 
-/// How a sink is.
+/// Status of a sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
-    /// Its name.
+    /// Name of the sink.
     pub name: Arc<str>,
-    /// Where it sends to.
+    /// Description of the destination.
     pub destination: String,
-    /// How many outcomes the destination does not have yet.
+    /// Number of outcomes not yet delivered to the destination.
     pub waiting: u64,
-    /// When the oldest of these ended that is in memory.
+    /// End of the oldest waiting run that is in memory.
     pub oldest: Option<DateTime<Utc>>,
-    /// How many outcomes the destination took since the agent started.
+    /// Number of outcomes delivered since the start of the agent.
     pub sent: u64,
-    /// How many outcomes were given up since the agent started, those that were refused included.
+    /// Number of outcomes given up since the start of the agent, including rejected ones.
     pub dropped: u64,
-    /// Since when no attempt has succeeded; `None` while the last one did.
+    /// Time since which every attempt has failed, or `None` if the last one succeeded.
     pub failing_since: Option<DateTime<Utc>>,
-    /// The last error, and when it happened.
+    /// Last error with its time.
     pub last_error: Option<(DateTime<Utc>, String)>,
-    /// What the destination refused for good, the newest last.
+    /// Events that the destination has rejected permanently, newest last.
     pub refused: Vec<Refused>,
 }
 
@@ -80,7 +81,7 @@ struct News {
     is_new: bool,
 }
 
-/// What waits for one destination, and how that stands.
+/// Events waiting for one destination, with their delivery status.
 #[derive(Debug)]
 pub(super) struct Waiting {
     name: Arc<str>,
@@ -92,7 +93,7 @@ pub(super) struct Waiting {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What panicked while it held the lock left entries behind that are whole one by one.
+    // Continuing after a panic is safe because each entry behind the lock is consistent by itself.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -110,7 +111,7 @@ impl Waiting {
         waiting
     }
 
-    /// Takes an event. Never blocks.
+    /// Adds an event to the queue. Never blocks.
     pub(super) fn push(&self, event: Event) {
         let mut queue = lock(&self.queue);
         queue.push(event, Instant::now().into_std());
@@ -119,7 +120,7 @@ impl Waiting {
         self.wake.notify_one();
     }
 
-    /// Takes note of the scenarios that are loaded now.
+    /// Stores the scenarios that are loaded now.
     pub(super) fn set_scenarios(&self, scenarios: &Scenarios, absent: &[Absence]) {
         let mut news = lock(&self.news);
         news.scenarios = Arc::clone(scenarios);
@@ -129,17 +130,17 @@ impl Waiting {
         self.wake.notify_one();
     }
 
-    /// The number up to which the destination has everything.
+    /// Returns the sequence number up to which everything is delivered.
     pub(super) fn position(&self) -> u64 {
         lock(&self.queue).position()
     }
 
-    /// How many outcomes the destination does not have yet.
+    /// Returns the number of outcomes not yet delivered.
     pub(super) fn len(&self) -> u64 {
         lock(&self.queue).waiting()
     }
 
-    /// Gives up everything that waits, and returns how much that was.
+    /// Discards all waiting events, and returns their number.
     pub(super) fn give_up(&self) -> u64 {
         let waiting = self.len();
         self.counts.dropped.inc_by(waiting);
@@ -174,31 +175,31 @@ impl Waiting {
             tracing::error!(
                 sink = &*self.name,
                 outcomes = dropped,
-                "outcomes were given up: too many wait, or the store lost them"
+                "outcomes dropped: too many waiting, or lost by the store"
             );
         }
     }
 
-    /// Notes that an attempt failed, and says so in the log when it is the first.
+    /// Records a failed attempt, and logs it if it is the first in a row.
     fn failed(&self, error: &str) {
         self.counts.failed.inc();
         let error: String = error.chars().take(MAX_REASON).collect();
         let mut health = lock(&self.health);
         if health.failing_since.is_none() {
             health.failing_since = Some(Utc::now());
-            tracing::warn!(sink = &*self.name, error, "the destination does not take outcomes; they are kept for it");
+            tracing::warn!(sink = &*self.name, error, "the destination does not accept outcomes: keeping them for later");
         }
         health.last_error = Some((Utc::now(), error));
     }
 
-    /// Notes that the destination answered.
+    /// Records that the destination has responded.
     fn succeeded(&self) {
         if lock(&self.health).failing_since.take().is_some() {
-            tracing::info!(sink = &*self.name, "the destination takes outcomes again");
+            tracing::info!(sink = &*self.name, "the destination accepts outcomes again");
         }
     }
 
-    /// Counts what was set aside, keeps the newest to be shown, and logs the first of them.
+    /// Counts rows that were set aside, stores the newest for the status, and logs the first of them.
     fn set_aside(&self, rows: Vec<SetAside>) {
         let count = rows.len() as u64;
         let Some(first) = rows.first() else { return };
@@ -206,7 +207,7 @@ impl Waiting {
         self.counts.dropped.inc_by(count);
         tracing::error!(
             sink = &*self.name, about = %first.event.about(), reason = first.reason, outcomes = count,
-            "the destination refuses outcomes; they are set aside"
+            "the destination rejected outcomes: set aside"
         );
         let mut health = lock(&self.health);
         for SetAside { event, reason } in rows {
@@ -222,10 +223,10 @@ impl Waiting {
     }
 }
 
-/// Makes a sink, as often as one is needed.
+/// Function that creates a sink. It may be called repeatedly.
 pub(super) type Build = Arc<dyn Fn() -> Result<Box<dyn Sink>, String> + Send + Sync>;
 
-/// The task of one sink.
+/// Task of one sink.
 #[derive(Clone)]
 pub(super) struct Driver {
     pub(super) waiting: Arc<Waiting>,
@@ -235,10 +236,10 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Works until `replaced`, when it ends at once, or until `stop`, when it goes on with what is in memory for as long as
-    /// [`Timing::flush`] allows.
+    /// Runs until `replaced` is cancelled, which ends the task at once, or until `stop` is cancelled, after which
+    /// events in memory are still sent for at most [`Timing::flush`].
     pub(super) async fn run(self, replaced: CancellationToken, stop: CancellationToken) {
-        // Whatever stops the agent replaces the sink as well.
+        // Stopping the agent also cancels `replaced`, so `stop` must be checked first.
         let built = tokio::select! {
             biased;
             () = stop.cancelled() => {
@@ -255,18 +256,18 @@ impl Driver {
             () = replaced.cancelled() => return,
             () = self.work(&mut running) => return,
         }
-        // An interrupted batch waits still, and is harmless to repeat.
+        // The events of an interrupted batch are still in the queue, and sending them again is harmless.
         let _ = tokio::time::timeout(self.timing.flush, self.flush(&mut running)).await;
     }
 
-    /// Makes the sink on a thread of its own, since the files that it needs may not answer.
+    /// Creates the sink on a separate thread, because reading its files may hang.
     async fn build(&self) -> Result<Box<dyn Sink>, String> {
         let build = Arc::clone(&self.build);
         let built = tokio::task::spawn_blocking(move || build()).await;
-        built.unwrap_or_else(|error| Err(format!("making it ended by a defect of this sink: {error}")))
+        built.unwrap_or_else(|error| Err(format!("internal error of this sink while starting: {error}")))
     }
 
-    /// Makes the sink, however long that takes, and shows it the scenarios.
+    /// Creates the sink, with retries until it succeeds, and passes the scenarios to it.
     async fn sink(&self) -> Running {
         loop {
             match self.build().await {
@@ -294,17 +295,17 @@ impl Driver {
         }
     }
 
-    /// Sends what does not have to wait; ends at the first failure.
+    /// Sends everything that can be sent immediately. Ends at the first failure.
     async fn flush(&self, running: &mut Running) {
         lock(&self.waiting.queue).hurry();
         while self.step(running).await == Step::Again {}
     }
 
-    /// Does one thing.
+    /// Performs the next action.
     async fn step(&self, running: &mut Running) -> Step {
         let waiting = &self.waiting;
         self.show_scenarios(running);
-        // A sink that wants something at once may say "now": that is over when it is compared.
+        // The times are read first, because a sink may return the present time to request immediate upkeep.
         let (upkeep_at, refresh_at) = (running.sink.upkeep_at(), running.sink.refresh_at());
         let now = Instant::now();
         let is_away = lock(&waiting.queue).away_until(now.into_std()).is_some();
@@ -338,13 +339,13 @@ impl Driver {
             }
             Next::Wait(until) => {
                 let until = until.map(Instant::from_std);
-                // Upkeep waits for a destination that is away as everything else does.
+                // While the destination is unavailable, upkeep is delayed as well.
                 Step::Wait(if is_away { until } else { [until, upkeep_at, refresh_at].into_iter().flatten().min() })
             }
         }
     }
 
-    /// Sends what is of no event.
+    /// Sends data that belongs to no event.
     async fn maintain(&self, running: &mut Running, work: Work<'_>) -> Step {
         let answer = self.attempt(running, work).await;
         match answer {
@@ -368,7 +369,7 @@ impl Driver {
         lock(&self.waiting.queue).forgive();
     }
 
-    /// Sends a batch, or what is of no event. A sink that panics is made again.
+    /// Sends a batch, or data that belongs to no event. A sink that panics is created again.
     async fn attempt(&self, running: &mut Running, work: Work<'_>) -> Sent {
         let deadline = running.limits.deadline;
         let sending = async {
@@ -384,13 +385,13 @@ impl Driver {
             Ok(Err(_)) => {
                 *running = self.sink().await;
                 match work {
-                    Work::Batch(_) => Sent::Refused("sending it ended by a defect of this sink".into()),
+                    Work::Batch(_) => Sent::Refused("internal error of this sink while sending".into()),
                     Work::Upkeep | Work::Refresh(_) => {
-                        Sent::Retry { after: None, reason: "upkeep ended by a defect of this sink".into() }
+                        Sent::Retry { after: None, reason: "internal error of this sink during maintenance".into() }
                     }
                 }
             }
-            Err(_) => Sent::Retry { after: None, reason: format!("no answer within {} s", deadline.as_secs_f64()) },
+            Err(_) => Sent::Retry { after: None, reason: format!("no response within {} s", deadline.as_secs_f64()) },
         }
     }
 
@@ -421,7 +422,8 @@ impl Driver {
         waiting.set_aside(done.set_aside);
     }
 
-    /// Reads outcomes from the store; while it does not answer, what is in memory goes on alone.
+    /// Reads outcomes from the store. If the store does not respond, only the events in memory are sent for the time
+    /// being.
     async fn read(&self, from: u64, to: u64) {
         let read = tokio::time::timeout(READ_TIMEOUT, self.store.numbered(from, to, READ)).await;
         let scenarios = Arc::clone(&lock(&self.waiting.news).scenarios);
@@ -447,7 +449,7 @@ impl Driver {
     }
 }
 
-/// What a sink is asked to send.
+/// Data for a sink to send.
 #[derive(Clone, Copy)]
 enum Work<'a> {
     Batch(&'a [Event]),
@@ -455,12 +457,12 @@ enum Work<'a> {
     Refresh(DateTime<Utc>),
 }
 
-/// What follows a step.
+/// Continuation after a step.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// There may be more to do.
+    /// More work may be pending.
     Again,
-    /// There is nothing to do until then, or, without a time, until something comes.
+    /// Wait until this time or, without a time, until an event arrives.
     Wait(Option<Instant>),
 }
 
@@ -474,7 +476,8 @@ impl Running {
         Self { limits: sink.limits(), sink }
     }
 
-    /// How large an event is; one that the sink panics at is as large as a batch, so that it is sent alone.
+    /// Returns the size of an event. One at which the sink panics has the size of a whole batch, so that it is sent
+    /// separately.
     fn measure(&self, event: &Event) -> Size {
         let whole = Size { rows: self.limits.rows, bytes: self.limits.bytes };
         std::panic::catch_unwind(AssertUnwindSafe(|| self.sink.measure(event))).unwrap_or(whole)
@@ -488,7 +491,8 @@ async fn sleep_until(until: Option<Instant>) {
     }
 }
 
-/// A number from 0 to 1 by chance, so that agents that lost a destination together do not come back together.
+/// Returns a random number from 0 to 1, so that agents that lost a destination at the same time do not return at the
+/// same time.
 fn chance() -> f64 {
     f64::from(u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }

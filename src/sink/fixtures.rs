@@ -1,4 +1,4 @@
-//! What tests of sinks share: events, a store in memory, and a sink that does as it is told.
+//! Fixtures shared by the tests of sinks: events, a store in memory, and a scripted sink.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use crate::outcome::{Outcome, RunId};
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Numbered, Positions, Recorded, Result, StoreError};
 
-/// An outcome of `scenario` without a number.
+/// Returns an outcome of `scenario` without a number.
 pub fn outcome(scenario: &str) -> Outcome {
     serde_json::from_value(json!({
         "run": RunId::new(), "scenario": scenario, "name": scenario, "kind": "api", "location": "here",
@@ -29,7 +29,7 @@ pub fn outcome(scenario: &str) -> Outcome {
     .expect("this is an outcome")
 }
 
-/// What sinks are made of that need no HTTP client.
+/// Returns the context for sinks that need no HTTP client.
 pub fn context() -> Context {
     Context {
         location: "here".into(),
@@ -40,7 +40,7 @@ pub fn context() -> Context {
     }
 }
 
-/// What sinks are made of that speak HTTP.
+/// Returns the context for sinks that use HTTP.
 pub fn context_with_http() -> Context {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http_client =
@@ -48,11 +48,11 @@ pub fn context_with_http() -> Context {
     Context { http_client, ..context() }
 }
 
-/// A request as it came: what it asks for, its credentials, its body.
+/// Received request: request line, credentials and body.
 pub type Asked = (String, String, String);
 
-/// A server that gives the answers of a plan, one a request (status, one header as `NAME: VALUE`, body), and 200 with the
-/// same body afterwards.
+/// Server with scripted responses, one per request (status, one header as `NAME: VALUE`, body), followed by 200 with
+/// the same body.
 pub struct Answerer {
     pub url: url::Url,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -84,7 +84,7 @@ impl Answerer {
         Self { url, asked, task }
     }
 
-    /// What was asked since this was last called.
+    /// Returns the requests since the last call.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
@@ -96,18 +96,18 @@ impl Drop for Answerer {
     }
 }
 
-/// The event with this number.
+/// Returns an event with this number.
 pub fn event(seq: u64, scenario: &str) -> Event {
     let outcome = Arc::new(Outcome { seq, ..outcome(scenario) });
     Event::Finished(Finished { scenario: None, outcome })
 }
 
-/// The numbers of a batch, in words.
+/// Formats the numbers of a batch.
 pub fn numbers(batch: &[Event]) -> String {
     batch.iter().map(|event| event.seq().to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// A store in memory that can be away.
+/// Store in memory that can be made unavailable.
 #[derive(Default)]
 pub struct Shelf {
     pub outcomes: Mutex<BTreeMap<u64, Arc<Outcome>>>,
@@ -159,17 +159,18 @@ impl Positions for Shelf {
     }
 }
 
-/// What a [`Puppet`] does with a batch.
+/// Action of a [`Puppet`] for a batch.
 pub enum Do {
-    /// Answers like this.
+    /// Returns this result.
     Say(Sent),
-    /// Never answers.
+    /// Never returns.
     Hang,
     /// Panics.
     Panic,
 }
 
-/// A sink that follows a plan, one step a batch, takes everything after it, and says what it was given.
+/// Sink that follows a script with one action per batch, accepts everything afterwards, and reports the batches that it
+/// receives.
 pub struct Puppet {
     pub plan: Arc<Mutex<VecDeque<Do>>>,
     pub given: mpsc::UnboundedSender<String>,
@@ -186,7 +187,7 @@ impl Sink for Puppet {
     }
 
     async fn send(&mut self, batch: &[Event]) -> Sent {
-        // The other end is gone when a test is over.
+        // The receiver is gone when a test has ended.
         let _ = self.given.send(numbers(batch));
         let next = self.plan.lock().unwrap().pop_front();
         match next {

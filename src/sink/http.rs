@@ -1,4 +1,4 @@
-//! What sinks that speak HTTP share: how their clients are made, and the headers that a configuration adds.
+//! Shared parts of HTTP sinks: the creation of clients, and configurable headers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use crate::bounded::credential::Credential;
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::{Node, NodeKind};
 
-/// What an HTTP client is to be like.
+/// Settings of an HTTP client.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HttpSettings<'a> {
-    /// A PEM file with roots that are trusted besides the system's.
+    /// PEM file with root certificates trusted in addition to those of the system.
     pub roots: Option<&'a Path>,
-    /// Whether HTTP/2 alone is spoken, without TLS as well, as gRPC needs it.
+    /// Whether only HTTP/2 is used, even without TLS, as gRPC requires.
     pub only_http2: bool,
 }
 
-/// Makes an HTTP client.
+/// Function that creates an HTTP client.
 pub type HttpClient = Arc<dyn Fn(HttpSettings<'_>) -> Result<reqwest::Client, String> + Send + Sync>;
 
 /// Names and values of headers.
 pub type Headers = Vec<(String, Credential)>;
 
-/// Reads `headers:`. One that is reserved is an error.
+/// Reads `headers:`. A reserved header is an error.
 pub(super) fn read_headers(r: &mut Reader, node: &Node, is_reserved: impl Fn(&HeaderName) -> bool) -> Headers {
     let mut headers = Vec::new();
     for entry in r.entries(node, "`headers`").unwrap_or_default() {
@@ -34,7 +34,7 @@ pub(super) fn read_headers(r: &mut Reader, node: &Node, is_reserved: impl Fn(&He
                 r.fail(entry.key_span, format!("`{name}` is the protocol's own header"));
             }
             Ok(_) => {
-                // Short values that are written out are no secrets: a tenant, for instance.
+                // Short literal values, such as a tenant, are not secrets.
                 let is_short = |node: &Node| node.scalar().is_some_and(|scalar| scalar.text.chars().count() < 4);
                 let value = if !matches!(entry.value.kind, NodeKind::Map(_)) && is_short(&entry.value) {
                     r.text(&entry.value, &format!("`{}`", entry.key)).map(|text| Credential::text(text.value))
@@ -48,11 +48,11 @@ pub(super) fn read_headers(r: &mut Reader, node: &Node, is_reserved: impl Fn(&He
     headers
 }
 
-/// Returns the headers of a request. Credentials are read for each one, so that a renewed one counts at once.
+/// Returns the headers of a request. Credentials are read for each request, so that a renewed one takes effect at once.
 ///
 /// # Errors
 ///
-/// When a credential cannot be read, or has characters that no header can have.
+/// A credential cannot be read, or contains characters that are not permitted in a header.
 pub(super) async fn header_map(headers: &Headers) -> Result<HeaderMap, String> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {

@@ -1,10 +1,10 @@
-//! Where outcomes are shown to other systems: one file or folder per destination.
+//! Export of outcomes to other systems, with one file or folder per destination.
 //!
-//! A sink says how its batches are cut and sends one: [`Sink::send`]. Everything else is the same for all of them and
-//! lives here: [`queue`] decides what is sent when (pure), [`driver`] is the task of one sink, [`Sinks`] holds those of an
-//! agent, numbers its outcomes, and keeps how far each destination has them. A destination that is slow, away, or refuses
-//! a row for ever holds up neither runs nor other sinks. A new sink is a file, and a line in the list below.
-//! [`prometheus`] is no sink of this kind: it is asked, and sends nothing.
+//! A sink defines the limits of its batches and sends one batch: [`Sink::send`]. Everything else is common to all sinks
+//! and implemented here: [`queue`] decides what is sent when (pure), [`driver`] is the task of one sink, [`Sinks`]
+//! contains those of an agent, assigns sequence numbers to its outcomes, and stores the position of each destination. A
+//! destination that is slow, unavailable, or rejects a row permanently delays neither runs nor other sinks. A new sink
+//! consists of a file and a line in the list below. [`prometheus`] is not such a sink: it is scraped and sends nothing.
 
 mod driver;
 pub mod ecs;
@@ -43,20 +43,20 @@ pub use http::{HttpClient, HttpSettings};
 pub use queue::Timing;
 pub use sinks::{Context, Parts, Sinks};
 
-/// The scenarios that are loaded.
+/// Loaded scenarios by id.
 pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
 
-/// Declares the sinks that a configuration can name: for each its variant, its module, its key in the agent configuration,
-/// and what it is. The module has a type `Config` with `KEYS`, `read`, `describe` and `build`.
+/// Declares the available sinks: for each its variant, its module, its key in the agent configuration, and its
+/// description. The module contains a type `Config` with `KEYS`, `read`, `describe` and `build`.
 macro_rules! sinks {
     ($($variant:ident $module:ident $key:literal $doc:literal;)*) => {
-        /// The configuration of one sink, by its kind.
+        /// Configuration of one sink, by kind.
         #[derive(Debug, Clone, PartialEq)]
         pub enum SinkConfig {
             $(#[doc = $doc] $variant($module::Config),)*
         }
 
-        /// The keys of the agent configuration that name a sink.
+        /// Keys of the agent configuration that define a sink.
         pub const KEYS: &[Key] = &[$(Key {
             name: $key,
             shape: Some(Shape::OneOrMany(&Shape::Keys(&[NAME, $module::Config::KEYS]))),
@@ -64,14 +64,14 @@ macro_rules! sinks {
         },)*];
 
         $(impl From<$module::Config> for Destination {
-            /// The only sink of its kind.
+            /// Creates the destination of the only sink of its kind.
             fn from(config: $module::Config) -> Self {
                 Self { name: $key.into(), config: SinkConfig::$variant(config) }
             }
         })*
 
         impl SinkConfig {
-            /// Reads the sink that stands under a key of the agent configuration. Problems are reported to the reader.
+            /// Reads the sink under a key of the agent configuration. Problems are reported to the reader.
             fn read(key: &str, r: &mut Reader, node: &Node) -> Option<Self> {
                 match key {
                     $($key => $module::Config::read(r, node).map(Self::$variant),)*
@@ -79,16 +79,16 @@ macro_rules! sinks {
                 }
             }
 
-            /// Where the sink sends to, for people; without credentials.
+            /// Describes the destination of the sink in readable form, without credentials.
             pub fn describe(&self) -> String {
                 match self { $(Self::$variant(config) => config.describe(),)* }
             }
 
-            /// Makes the sink. The error says what is missing for it.
+            /// Creates the sink.
             ///
             /// # Errors
             ///
-            /// When something that the configuration names cannot be used, such as a file with a certificate.
+            /// Something that the configuration refers to cannot be used, such as a file with a certificate.
             pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
                 match self { $(Self::$variant(config) => config.build(context),)* }
             }
@@ -100,28 +100,28 @@ sinks! {
     Zabbix zabbix "zabbix" "Zabbix";
     Ecs ecs "ecs" "outcomes as ECS documents in a file";
     Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
-    RemoteWrite remote_write "remote_write" "what /metrics shows, sent by Prometheus remote write";
+    RemoteWrite remote_write "remote_write" "metrics of /metrics, sent with Prometheus remote write";
     Sentry sentry "sentry" "incidents as issues, and scenarios as cron monitors, in Sentry or Bugsink";
     Otlp otlp "otlp" "runs as traces and logs of OpenTelemetry";
 }
 
-/// What every sink may have besides its own keys.
+/// Key that every sink may have in addition to its own.
 const NAME: &[Key] =
-    &[Key { name: "name", shape: Some(Shape::Text), doc: "where there are several of one kind, which one this is" }];
+    &[Key { name: "name", shape: Some(Shape::Text), doc: "name, if there are several sinks of one kind" }];
 
-/// A sink of the configuration.
+/// Sink of the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Destination {
-    /// Its name in metrics, in the store and on the page: the key of its kind, and its own name where it has one, such as
-    /// `zabbix` or `zabbix/warsaw`.
+    /// Name in metrics, in the store and on the page: the key of its kind, followed by its own name if it has one, such
+    /// as `zabbix` or `zabbix/warsaw`.
     pub name: Arc<str>,
-    /// What it is.
+    /// Configuration of the sink.
     pub config: SinkConfig,
 }
 
 impl Destination {
-    /// Reads all sinks of one kind: one, or a list of them, in which all but one have names. Problems are reported to the
-    /// reader.
+    /// Reads all sinks of one kind: a single one, or a list in which all except one have names. Problems are reported
+    /// to the reader.
     pub fn read_all(key: &str, r: &mut Reader, node: &Node) -> Vec<Self> {
         let nodes = match &node.kind {
             NodeKind::List(items) => items.as_slice(),
@@ -137,24 +137,24 @@ impl Destination {
             let config = SinkConfig::read(key, r, &rest);
             let (Some(name), Some(config)) = (name, config) else { continue };
             if all.iter().any(|other| other.name == name) {
-                let message = format!("there is a second `{name}`");
+                let message = format!("duplicate name `{name}`");
                 r.fail_with(own.unwrap_or(node).span, message, "give each a `name:` of its own");
             } else if let Some(other) = all.iter().find(|other| other.config == config) {
                 let message = format!("`{name}` is the same destination as `{}`", other.name);
-                r.fail_with(node.span, message, "take one of them out");
+                r.fail_with(node.span, message, "remove one of them");
             }
             all.push(Self { name, config });
         }
         all
     }
 
-    /// Whether the sink exports runs as traces.
+    /// Returns whether the sink exports runs as traces.
     pub fn exports_traces(&self) -> bool {
         matches!(&self.config, SinkConfig::Otlp(config) if config.exports_traces())
     }
 }
 
-/// What stands at `name`, and the map without it.
+/// Splits a map into the value of `name` and the rest.
 fn without_name(node: &Node) -> (Option<&Node>, Node) {
     let NodeKind::Map(entries) = &node.kind else { return (None, node.clone()) };
     let own = entries.iter().find(|entry| entry.key == NAME[0].name).map(|entry| &entry.value);
@@ -162,7 +162,8 @@ fn without_name(node: &Node) -> (Option<&Node>, Node) {
     (own, Node { kind: NodeKind::Map(rest.cloned().collect()), span: node.span })
 }
 
-/// The name is a label and part of a name: kept to characters that need no quoting.
+/// Reads the name of a sink. Since it is a label and part of a name, only characters that need no quoting are
+/// permitted.
 fn own_name(r: &mut Reader, node: &Node) -> Option<String> {
     let text = r.text(node, "`name`")?.value;
     let plain = (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
@@ -172,27 +173,27 @@ fn own_name(r: &mut Reader, node: &Node) -> Option<String> {
     plain.then_some(text)
 }
 
-/// A run that ended, with the scenario that it was of.
+/// Finished run with its scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    /// The scenario as it was when the run started; for an outcome that is read from the store, as it is now. `None` when
-    /// the scenario is gone.
+    /// Scenario as it was when the run started; for an outcome read from the store, the present version. `None` if the
+    /// scenario no longer exists.
     pub scenario: Option<Arc<Scenario>>,
-    /// The outcome.
+    /// Outcome of the run.
     pub outcome: Arc<Outcome>,
 }
 
-/// What a sink is given.
+/// Event passed to sinks.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A run ended.
+    /// A run has finished.
     Finished(Finished),
-    /// An incident changed. Sinks that do not show incidents pass it over.
+    /// An incident has changed. Sinks that do not export incidents ignore it.
     Changed(Arc<Change>),
 }
 
 impl Event {
-    /// Its number: one more than the event before it has.
+    /// Returns the sequence number: one more than that of the previous event.
     pub fn seq(&self) -> u64 {
         match self {
             Self::Finished(finished) => finished.outcome.seq,
@@ -200,7 +201,7 @@ impl Event {
         }
     }
 
-    /// The run that ended, if it is that.
+    /// Returns the finished run if the event is one.
     pub fn finished(&self) -> Option<&Finished> {
         match self {
             Self::Finished(finished) => Some(finished),
@@ -208,7 +209,7 @@ impl Event {
         }
     }
 
-    /// What it is about: the id of a scenario, or the subject of an incident.
+    /// Returns the subject: the id of a scenario, or the subject of an incident.
     pub fn about(&self) -> &Arc<str> {
         match self {
             Self::Finished(finished) => &finished.outcome.scenario.0,
@@ -216,7 +217,7 @@ impl Event {
         }
     }
 
-    /// The run that it is of; for an incident the last bad one.
+    /// Returns the id of the run; for an incident, that of its last bad run.
     pub fn run(&self) -> RunId {
         match self {
             Self::Finished(finished) => finished.outcome.run,
@@ -224,7 +225,7 @@ impl Event {
         }
     }
 
-    /// When it happened.
+    /// Returns the time of the event.
     pub fn at(&self) -> DateTime<Utc> {
         match self {
             Self::Finished(finished) => finished.outcome.ended_at,
@@ -232,7 +233,7 @@ impl Event {
         }
     }
 
-    /// Roughly how many bytes it takes in memory.
+    /// Returns the approximate memory use in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Finished(finished) => finished.outcome.approximate_bytes(),
@@ -241,112 +242,113 @@ impl Event {
     }
 }
 
-/// How the batches of a sink are cut.
+/// Limits of the batches of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most rows of a batch, as [`Sink::measure`] counts them.
+    /// Maximum number of rows in a batch, according to [`Sink::measure`].
     pub rows: usize,
-    /// The most bytes of a batch, as [`Sink::measure`] counts them.
+    /// Maximum size of a batch in bytes, according to [`Sink::measure`].
     pub bytes: usize,
-    /// How long the first event of a batch waits for others.
+    /// Maximum delay of the first event of a batch while waiting for more.
     pub age: Duration,
-    /// How long a batch may take to be sent. A destination that has not answered by then counts as away.
+    /// Timeout of sending a batch. A destination that has not responded by then is considered unavailable.
     pub deadline: Duration,
 }
 
-/// How large an event is for a destination; nothing, where it passes it over.
+/// Size of an event for a destination; zero if the destination ignores the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Size {
-    /// How many rows or documents it becomes.
+    /// Number of rows or documents.
     pub rows: usize,
-    /// How many bytes these have, roughly.
+    /// Approximate number of bytes.
     pub bytes: usize,
 }
 
-/// An event of a batch that the destination did not take.
+/// Event of a batch that the destination has rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Its position in the batch.
+    /// Position of the event in the batch.
     pub index: usize,
-    /// Why, in the destination's words.
+    /// Reason given by the destination.
     pub reason: String,
-    /// Whether the destination may take it later. Until then those of its scenario wait behind it; otherwise it is set
-    /// aside at once.
+    /// Whether the destination may accept the event later. In that case, later events of the same scenario wait behind
+    /// it; otherwise the event is set aside at once.
     pub for_now: bool,
 }
 
-/// How the sending of a batch ended.
+/// Result of sending a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// The destination has all of it.
+    /// The destination has accepted the whole batch.
     Taken,
-    /// It may have none, some or all of it: the same batch is sent again.
+    /// The destination may have accepted nothing, a part, or the whole batch: the same batch is sent again.
     Retry {
-        /// After which time at the earliest, where the destination says so.
+        /// Minimum delay, if the destination requests one.
         after: Option<Duration>,
-        /// What went wrong.
+        /// Description of the error.
         reason: String,
     },
-    /// The destination has all of it but these.
+    /// The destination has accepted the batch except these events.
     Partial(Vec<Refusal>),
-    /// The destination has none of it, and sending it unchanged would not help: the batch is halved until the event is
-    /// found that is to blame. Only for what lies in the data; an answer that every batch would get is a [`Sent::Retry`].
+    /// The destination has accepted nothing, and sending the batch unchanged would not help: it is halved until the
+    /// event at fault is found. Only for problems of the data; a response that every batch would receive is a
+    /// [`Sent::Retry`].
     Refused(String),
 }
 
-/// A scenario that no longer runs.
+/// Scenario that no longer runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Absence {
-    /// The scenario.
+    /// Id of the scenario.
     pub scenario: ScenarioId,
-    /// Why it does not run.
+    /// Reason for its absence.
     pub why: Ending,
-    /// Since when.
+    /// Start of its absence.
     pub at: DateTime<Utc>,
 }
 
-/// One destination of outcomes. It keeps no queue, and neither waits nor tries again: [`driver`] does.
+/// Destination of outcomes. An implementation has no queue, does not wait and does not retry, because [`driver`] does.
 #[async_trait]
 pub trait Sink: Send {
-    /// How its batches are cut.
+    /// Returns the limits of its batches.
     fn limits(&self) -> Limits;
 
-    /// How large an event is.
+    /// Returns the size of an event.
     fn measure(&self, event: &Event) -> Size;
 
-    /// Sends a batch. An event may have been sent before: it must have an identity that makes a repetition harmless.
-    /// Dropping the future, which happens at the deadline and when the agent stops, must leave nothing half done.
+    /// Sends a batch. An event may have been sent before, and must have an identity that makes a duplicate harmless.
+    /// The future may be dropped, at the deadline or when the agent stops, and must leave nothing half done.
     async fn send(&mut self, batch: &[Event]) -> Sent;
 
-    /// Takes note of the scenarios that are loaded now, and of those that no longer run.
+    /// Updates the scenarios that are loaded, and those that no longer run.
     fn set_scenarios(&mut self, _scenarios: &Scenarios, _absent: &[Absence]) {}
 
-    /// When [`Sink::upkeep`] is to be called next.
+    /// Returns the time at which [`Sink::upkeep`] is to be called next.
     fn upkeep_at(&self) -> Option<Instant> {
         None
     }
 
-    /// Sends what is of no event, such as what scenarios there are.
+    /// Sends data that belongs to no event, such as the list of scenarios.
     async fn upkeep(&mut self) -> Sent {
         Sent::Taken
     }
 
-    /// When [`Sink::refresh`] is to be called next.
+    /// Returns the time at which [`Sink::refresh`] is to be called next.
     fn refresh_at(&self) -> Option<Instant> {
         None
     }
 
-    /// Sends what must not overtake events, such as values that are repeated: no event waits that happened before `until`.
-    /// Not called while events wait in the store.
+    /// Sends data that must not overtake events, such as repeated values: no event from before `until` is waiting. Not
+    /// called while events are waiting in the store.
     async fn refresh(&mut self, _until: DateTime<Utc>) -> Sent {
         Sent::Taken
     }
 }
 
-/// What gives the agent's own state.
+/// Function that returns the state of the agent.
 pub type AgentState = Arc<dyn Fn() -> Value + Send + Sync>;
 
-/// What all sinks count, by the label `sink`.
+/// Metrics of all sinks, by the label `sink`.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     queue_length: IntGaugeVec,
@@ -361,7 +363,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// When the registry has one of these names already.
+    /// The registry already contains one of these names.
     pub fn new(registry: &Registry) -> ::prometheus::Result<Self> {
         let counter = |of: &Metric| -> ::prometheus::Result<IntCounterVec> {
             let counter = IntCounterVec::new(Opts::new(of.name, of.help), of.labels)?;
@@ -380,12 +382,12 @@ impl Metrics {
         })
     }
 
-    /// What counts outcomes that the full queue to the store did not take.
+    /// Returns the counter of outcomes dropped because the queue to the store was full.
     pub fn dropped_by_store(&self) -> IntCounter {
         self.dropped.with_label_values(&["store"])
     }
 
-    /// The series of one sink, exported as 0 from now on.
+    /// Returns the series of one sink, which are exported as 0 from now on.
     fn of(&self, sink: &str) -> Counts {
         Counts {
             queue_length: self.queue_length.with_label_values(&[sink]),
@@ -396,7 +398,7 @@ impl Metrics {
         }
     }
 
-    /// Ends the series of a sink that is configured no longer.
+    /// Removes the series of a sink that is no longer configured.
     fn forget(&self, sink: &str) {
         let _ = self.queue_length.remove_label_values(&[sink]);
         for counter in [&self.sent, &self.failed, &self.refused, &self.dropped] {
@@ -405,7 +407,7 @@ impl Metrics {
     }
 }
 
-/// The series of one sink.
+/// Metrics of one sink.
 #[derive(Debug, Clone)]
 struct Counts {
     queue_length: IntGauge,

@@ -1,9 +1,9 @@
-//! Prometheus: what `/metrics` exports.
+//! Prometheus: the metrics exported by `/metrics`.
 //!
-//! There is no metric object per series: each scenario has one small state, which its outcomes advance, and a scrape
-//! writes samples from these states, so that nothing stays after its scenario is gone. The agent's own metrics are the
-//! parts' own, in one registry. No timestamps. What is sent instead of scraped has states of its own ([`pushed`]), which
-//! follow what the receiver has taken.
+//! There is no metric object per series: each scenario has a small state, which is updated by its outcomes, and a
+//! scrape generates samples from these states, so that nothing remains after a scenario is removed. The metrics of the
+//! agent itself belong to its parts and are collected in one registry. There are no timestamps. Pushed metrics have
+//! separate states ([`pushed`]), which follow what the receiver has accepted.
 
 mod config;
 mod encoder;
@@ -40,20 +40,20 @@ pub(super) use pushed::{Moment, Part, Pushed, Sample};
 pub use scrape::{Scrape, ScrapeRequest};
 pub use selection::Selection;
 
-/// Maximum number of scrapes at once. Each holds a reference to every scenario.
+/// Maximum number of concurrent scrapes. Each holds a reference to every scenario.
 pub const MAX_SCRAPES: usize = 16;
-/// Maximum number of scrapers whose last scrape is known.
+/// Maximum number of scrapers whose last scrape is recorded.
 const MAX_SCRAPERS: usize = 64;
-/// Age of the last run from which on nobody has the series of a scenario that is gone.
+/// Age of the last run after which the series of a removed scenario are considered expired everywhere.
 const GONE_FOR: TimeDelta = TimeDelta::days(1);
 
-/// The view of outcomes that Prometheus scrapes.
+/// Metrics derived from outcomes, to be scraped by Prometheus.
 pub struct Prometheus {
     registry: Registry,
     location: Arc<str>,
-    /// Replaced as a whole when scenarios come or go.
+    /// Replaced as a whole when scenarios are added or removed.
     catalog: RwLock<Arc<Catalog>>,
-    /// How many scrapes have begun.
+    /// Number of scrapes begun.
     epoch: AtomicU32,
     scrapers: Arc<Scrapers>,
     places: Arc<Semaphore>,
@@ -62,16 +62,16 @@ pub struct Prometheus {
     gone: Mutex<Vec<ScenarioId>>,
 }
 
-/// Every scenario that is exported.
+/// Exported scenarios.
 struct Catalog {
-    /// Sorted by id.
+    /// Entries sorted by id.
     entries: Vec<Arc<Entry>>,
     rules: Rules,
-    /// Labels that tags have on `wachta_scenario_info`, and the keys of the tags.
+    /// Labels of `wachta_scenario_info` that come from tags, with the keys of the tags.
     tags: Vec<(String, String)>,
 }
 
-/// One scenario that is exported.
+/// Exported scenario.
 struct Entry {
     id: ScenarioId,
     current: Mutex<Current>,
@@ -80,7 +80,7 @@ struct Entry {
 struct Current {
     scenario: Arc<Scenario>,
     state: Arc<State>,
-    /// After which scrape the scenario appeared, and when, in seconds since 1970.
+    /// Number of the last scrape before the scenario appeared, and the time of its appearance in seconds since 1970.
     appeared: (u32, f64),
 }
 
@@ -90,7 +90,7 @@ impl Entry {
         Self { id, current: Mutex::new(current) }
     }
 
-    /// Takes the scenario as it is now. Returns whether what only `full` has begins with it.
+    /// Updates the scenario. Returns whether the series of `full` begin now.
     fn load(&self, scenario: &Arc<Scenario>, detail: Detail, now: f64) -> bool {
         let mut current = self.current();
         if !Arc::ptr_eq(&current.scenario, scenario) {
@@ -105,7 +105,7 @@ impl Entry {
         begins
     }
 
-    /// Held only to change the state, or to share it with a scrape.
+    /// Locks the present state. The lock is held only to change the state or to share it with a scrape.
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,8 +117,9 @@ impl Catalog {
     }
 }
 
-/// The last scrape that each scraper has whole. Prometheus servers that scrape beside each other differ by address or
-/// user agent; those that do not are one scraper here, and only the first of them is shown where a counter began.
+/// Last complete scrape of each scraper. Prometheus servers that scrape in parallel are distinguished by address and
+/// user agent. Those with both in common count as one scraper, and only the first of them receives the initial value of
+/// a counter.
 #[derive(Default)]
 struct Scrapers(Mutex<Vec<(u64, u32)>>);
 
@@ -133,7 +134,7 @@ impl Scrapers {
 
     fn completed(&self, scraper: u64, number: u32) {
         let mut known = self.known();
-        // Of two scrapes at once the earlier one may end last.
+        // Of two concurrent scrapes, the earlier one may end last.
         let before = known.iter().position(|(known, _)| *known == scraper).map(|at| known.remove(at).1);
         known.push((scraper, before.map_or(number, |before| before.max(number))));
         if known.len() > MAX_SCRAPERS {
@@ -143,7 +144,7 @@ impl Scrapers {
 }
 
 impl Prometheus {
-    /// A view without scenarios, beside a registry of the agent's own metrics.
+    /// Creates the metrics without scenarios, with a registry of the agent's own metrics.
     pub fn new(registry: Registry, location: &str) -> Self {
         let of = &metric::SERIES_OMITTED;
         let rules = Rules { detail: Detail::Full, max_step_series: 0 };
@@ -163,7 +164,7 @@ impl Prometheus {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Exports these scenarios from now on; the series of others go. Returns the detail.
+    /// Exports these scenarios from now on, and removes the series of all others. Returns the detail.
     pub fn load(&self, scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, config: &Config) -> Detail {
         let detail = config.detail_of(scenarios.len());
         let rules = Rules { detail, max_step_series: config.max_step_series as usize };
@@ -185,7 +186,7 @@ impl Prometheus {
         let entries = entries.collect();
         let tags = config.tags.iter().map(|tag| (Config::label_of(tag), tag.clone())).collect();
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        // A scrape that begins later than this waits for the catalog, and so has what is new.
+        // A scrape that begins later waits for the catalog, and therefore includes the new scenarios.
         let epoch = self.epoch.load(Ordering::SeqCst);
         for (entry, is_new) in fresh {
             let current = &mut *entry.current();
@@ -200,8 +201,8 @@ impl Prometheus {
         detail
     }
 
-    /// Takes what was before this process: gauges begin with it, counters at 0. A conclusive outcome older than the last
-    /// one says whether the scenario last succeeded.
+    /// Initializes the state from before this process: gauges start with the stored values, counters at 0. A conclusive
+    /// outcome older than the last one determines whether the scenario last succeeded.
     pub fn seed(&self, latest: &[Outcome], conclusive: &[Outcome]) {
         let catalog = self.catalog();
         for outcome in conclusive {
@@ -227,17 +228,17 @@ impl Prometheus {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the scenarios that ran within the day before this process and are not loaded, once.
+    /// Returns, once, the scenarios that ran within the day before this process and are not loaded.
     fn take_gone(&self) -> Vec<ScenarioId> {
         mem::take(&mut *self.gone())
     }
 
-    /// Returns what the gauges of a scenario show now, with every counter at 0.
+    /// Returns the present gauges of a scenario, with every counter at 0.
     fn shown(&self, scenario: &ScenarioId, detail: Detail, now: f64) -> Option<State> {
         Some(self.catalog().get(scenario)?.current().state.uncounted(detail, now))
     }
 
-    /// Returns the share of a scenario's error budget that remains, where it is known.
+    /// Returns the remaining share of a scenario's error budget, if it is known.
     fn budget_of(&self, scenario: &ScenarioId) -> Option<f64> {
         self.catalog().get(scenario)?.current().state.budget
     }
@@ -250,7 +251,7 @@ impl Prometheus {
         own
     }
 
-    /// Takes the outcome of a run that ended. One whose scenario is gone leaves nothing.
+    /// Records the outcome of a finished run. It is ignored if its scenario no longer exists.
     pub fn outcome(&self, outcome: &Outcome) {
         let catalog = self.catalog();
         let Some(entry) = catalog.get(&outcome.scenario) else { return };
@@ -258,7 +259,7 @@ impl Prometheus {
         let Current { scenario, state, .. } = &mut *current;
         let state = Arc::make_mut(state);
         let omitted = state.show(outcome, scenario, catalog.rules);
-        // Read while no scrape can share the state: what is counted after it is new to it.
+        // Read while no scrape can share the state: everything counted afterwards is new to such a scrape.
         state.count(outcome, scenario, catalog.rules, self.epoch.load(Ordering::SeqCst));
         if omitted > 0 {
             self.omitted.inc_by(omitted as u64);
@@ -273,14 +274,14 @@ impl Prometheus {
         }
     }
 
-    /// So much of a scenario's error budget remains.
+    /// Sets the remaining share of a scenario's error budget.
     pub fn budget(&self, scenario: &ScenarioId, remaining: f64) {
         if let Some(entry) = self.catalog().get(scenario) {
             Arc::make_mut(&mut entry.current().state).budget = Some(remaining);
         }
     }
 
-    /// Begins to answer a scrape. Returns `None` while [`MAX_SCRAPES`] others are being answered.
+    /// Starts a scrape. Returns `None` while [`MAX_SCRAPES`] others are in progress.
     pub fn scrape(&self, request: &ScrapeRequest) -> Option<Scrape> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let seen = self.scrapers.last(request.scraper);
@@ -314,7 +315,7 @@ impl Prometheus {
     }
 }
 
-/// Seconds since 1970.
+/// Converts a time to seconds since 1970.
 fn seconds(at: DateTime<Utc>) -> f64 {
     at.timestamp_micros() as f64 / 1e6
 }

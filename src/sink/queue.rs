@@ -1,10 +1,11 @@
-//! What a sink is given next, and what becomes of it. Pure: the time, the answers and the chance are arguments.
+//! Queue of a sink: decides what is sent next, and processes the results. Pure: the time, the responses and the random
+//! numbers are arguments.
 //!
-//! Outcomes have numbers without gaps. The newest wait in memory, within bounds; what does not fit, and what an earlier
-//! agent did not get rid of, is a range of numbers that is read from the store when its turn comes. One batch is under
-//! way at a time and stays as it is until it is answered. A batch that is refused as a whole is halved until the row is
-//! found that is to blame. A row that is refused for now holds up those of its scenario and no others.
-//! Invariant: every number above [`Queue::position`] is here, in a range, or counted as given up.
+//! Outcomes have consecutive sequence numbers. The newest ones wait in memory, within limits; those that do not fit,
+//! and those left by an earlier agent, are stored as ranges of numbers and read from the store later. One batch is in
+//! progress at a time and stays unchanged until there is a result. A batch rejected as a whole is halved until the row
+//! at fault is found. A row rejected temporarily delays only other rows of its scenario. Invariant: every number above
+//! [`Queue::position`] is in memory, in a range, or counted as given up.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,32 +15,32 @@ use chrono::{DateTime, Utc};
 
 use super::{Event, Limits, Refusal, Sent, Size};
 
-/// How many outcomes wait in memory at most.
+/// Maximum number of outcomes in memory.
 pub const MAX_OUTCOMES: usize = 10_000;
-/// How many bytes they take at most, by [`crate::outcome::Outcome::approximate_bytes`].
+/// Maximum size of the outcomes in memory, in bytes according to [`crate::outcome::Outcome::approximate_bytes`].
 pub const MAX_BYTES: usize = 64 << 20;
-/// How many outcomes are read from the store at once.
+/// Number of outcomes read from the store at once.
 pub const READ: u32 = 256;
-/// How many outcomes may wait because rows of their scenario are refused for now; above it the oldest of the scenario is
-/// given up.
+/// Maximum number of outcomes waiting because of temporarily rejected rows of their scenario; above it, the oldest one
+/// of the scenario is given up.
 const MAX_HELD: usize = 10_000;
-/// The longest pause that a destination can ask for.
+/// Maximum pause that a destination can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
-/// By how much chance shortens a pause at most.
+/// Maximum random reduction of a pause, as a share of it.
 const JITTER: f64 = 0.25;
 
-/// How long things are waited for.
+/// Delays and time limits of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
-    /// Before a second attempt; doubled for each further one.
+    /// Delay before the second attempt; doubled for each further one.
     pub retry_first: Duration,
-    /// The longest pause between two attempts, unless the destination asks for a longer one.
+    /// Maximum delay between two attempts, unless the destination requests a longer one.
     pub retry_most: Duration,
-    /// How long a row is tried again that the destination refuses for now.
+    /// Period in which a temporarily rejected row is retried.
     pub refused_for: Duration,
-    /// Before the store is read again after it did not answer.
+    /// Delay before the store is read again after it did not respond.
     pub store_retry: Duration,
-    /// How long to go on with what waits when the agent stops.
+    /// Maximum time for sending the waiting events when the agent stops.
     pub flush: Duration,
 }
 
@@ -55,30 +56,30 @@ impl Default for Timing {
     }
 }
 
-/// What to do now.
+/// Next action of the driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
-    /// Send this.
+    /// Send this batch.
     Send(Vec<Event>),
-    /// Read the outcomes with these numbers from the store, both included.
+    /// Read the outcomes in this inclusive range of numbers from the store.
     Read(u64, u64),
-    /// Ask again at this time, or when something came.
+    /// Ask again at this time, or after an event has arrived.
     Wait(Option<Instant>),
 }
 
-/// A row that is set aside since the destination refuses it.
+/// Row that is set aside because the destination has rejected it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SetAside {
-    /// What it was.
+    /// Event that was rejected.
     pub event: Event,
-    /// Why the destination refuses it.
+    /// Reason given by the destination.
     pub reason: String,
 }
 
-/// What an answer led to.
+/// Effect of a result.
 #[derive(Debug, Default, PartialEq)]
 pub struct Done {
-    /// How many outcomes the destination has now.
+    /// Number of outcomes delivered to the destination.
     pub sent: u64,
     /// Rows that are set aside.
     pub set_aside: Vec<SetAside>,
@@ -88,7 +89,7 @@ pub struct Done {
 struct Entry {
     event: Event,
     arrived_at: Instant,
-    /// When the destination first refused it, or one of its scenario before it.
+    /// Time at which the destination first rejected this row, or an earlier one of its scenario.
     held_since: Option<Instant>,
 }
 
@@ -98,7 +99,7 @@ impl Entry {
     }
 }
 
-/// A pause that doubles.
+/// Pause that is doubled each time.
 #[derive(Debug, Clone, Copy)]
 struct Pause {
     length: Duration,
@@ -111,48 +112,50 @@ impl Pause {
     }
 }
 
-/// Rows of a scenario that the destination refuses for now.
+/// Rows of a scenario that the destination rejects temporarily.
 #[derive(Debug)]
 struct Held {
-    /// In the order of their numbers.
+    /// Rows in the order of their numbers.
     entries: VecDeque<Entry>,
     pause: Pause,
     reason: String,
 }
 
-/// What waits for one destination.
+/// Events waiting for one destination.
 #[derive(Debug)]
 pub struct Queue {
     timing: Timing,
     limits: Limits,
     max_outcomes: usize,
-    /// Batches in the order in which they are sent; the first may be under way.
+    /// Batches in the order of sending; the first may be in progress.
     parts: VecDeque<Vec<Entry>>,
-    /// What was held and is accepted now.
+    /// Rows that were held and can be sent now.
     released: VecDeque<Entry>,
-    /// What was read from the store.
+    /// Outcomes read from the store.
     older: VecDeque<Entry>,
-    /// Ranges of numbers that are to be read from the store, both ends included.
+    /// Inclusive ranges of numbers to be read from the store.
     missing: VecDeque<(u64, u64)>,
-    /// The newest.
+    /// Newest events.
     recent: VecDeque<Entry>,
     recent_bytes: usize,
     held: BTreeMap<Arc<str>, Held>,
     held_count: usize,
-    /// The pause after the destination did not answer or asked for one.
+    /// Pause after the destination did not respond or requested one.
     away: Option<Pause>,
-    /// When the store may be read again.
+    /// Time from which the store may be read again.
     read_at: Option<Instant>,
-    /// The last number that was handed over.
+    /// Last sequence number added to the queue.
     last: u64,
-    /// Whether what waits is sent without waiting for more.
+    /// Whether waiting events are sent without waiting for more.
     hurried: bool,
-    /// How many outcomes were given up, for want of room or because the store lost them, since this was last asked.
+    /// Number of outcomes given up since the last query, because of the memory limit or because the store has lost
+    /// them.
     dropped: u64,
 }
 
 impl Queue {
-    /// A queue for a destination that has everything up to `position`, of outcomes numbered up to `last`.
+    /// Creates a queue for a destination that has received everything up to `position`, with outcomes numbered up to
+    /// `last`.
     pub fn new(timing: Timing, limits: Limits, position: u64, last: u64) -> Self {
         Self {
             timing,
@@ -174,12 +177,12 @@ impl Queue {
         }
     }
 
-    /// Changes how batches are cut; those that were cut stay as they are.
+    /// Changes the limits of future batches.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// Takes the newest event. When memory is full the oldest of the newest is left to the store.
+    /// Adds the newest event. If the memory limit is reached, the oldest of the newest events is left to the store.
     pub fn push(&mut self, event: Event, now: Instant) {
         self.last = self.last.max(event.seq());
         self.recent_bytes += event.bytes();
@@ -199,8 +202,8 @@ impl Queue {
         Some(entry)
     }
 
-    /// Takes what the store has of the first missing range up to `through`; what it does not have is given up. Nothing is
-    /// known yet where `through` is before the range.
+    /// Adds the outcomes that the store contains in the first missing range up to `through`; those that it does not
+    /// contain are given up. If `through` is before the range, nothing about it is known yet.
     pub fn read(&mut self, events: Vec<Event>, through: u64, now: Instant) {
         let Some((from, to)) = self.missing.pop_front() else { return };
         let through = through.min(to);
@@ -217,23 +220,23 @@ impl Queue {
         self.read_at = None;
     }
 
-    /// Notes that the store cannot be read: what is in memory goes on alone for a while.
+    /// Records that the store cannot be read: only the events in memory are sent for some time.
     pub fn unreadable(&mut self, now: Instant) {
         self.read_at = Some(now + self.timing.store_retry);
     }
 
-    /// Sends from now on without waiting for a batch to fill, or for a pause to end that has begun.
+    /// Disables the delays for filling a batch, and ends a pause that has begun.
     pub fn hurry(&mut self) {
         self.hurried = true;
         self.away = None;
     }
 
-    /// Until when the destination is left alone.
+    /// Returns the end of the present pause of the destination.
     pub fn away_until(&self, now: Instant) -> Option<Instant> {
         self.away.map(|pause| pause.until).filter(|until| now < *until)
     }
 
-    /// What to do now. `measure` says how large an event is for the destination.
+    /// Returns the next action. `measure` returns the size of an event for the destination.
     pub fn next(&mut self, now: Instant, measure: impl Fn(&Event) -> Size) -> Next {
         if let Some(until) = self.away_until(now) {
             return Next::Wait(Some(until));
@@ -260,7 +263,7 @@ impl Queue {
         Next::Wait(held.chain(fills).chain(read).min())
     }
 
-    /// Whether the newest are enough for a batch, or have waited for long enough.
+    /// Returns whether the newest events are enough for a batch, or have waited long enough.
     fn is_ready(&self, now: Instant) -> bool {
         self.hurried
             || self.recent.len() >= self.limits.rows
@@ -268,7 +271,8 @@ impl Queue {
             || self.recent.front().is_some_and(|entry| entry.arrived_at + self.limits.age <= now)
     }
 
-    /// The next batch: one of each scenario whose rows were refused and whose pause is over, then the others in order.
+    /// Creates the next batch: one row of each scenario with rejected rows whose pause has ended, then the others in
+    /// order.
     fn cut(&mut self, now: Instant, may_read: bool, measure: impl Fn(&Event) -> Size) -> Vec<Entry> {
         let mut batch = Vec::new();
         let mut room = Room { limits: self.limits, rows: 0, bytes: 0 };
@@ -277,11 +281,11 @@ impl Queue {
             if !room.takes(measure(&entry.event)) {
                 break;
             }
-            // If it is refused again it comes back to where it was.
+            // If the row is rejected again, it returns to its place.
             batch.extend(held.entries.pop_front());
             self.held_count -= 1;
         }
-        // What was handed over later does not overtake what the store still has, unless the store is away.
+        // Newer events do not overtake those in the store, unless the store is unavailable.
         let is_ready = self.is_ready(now);
         loop {
             let may_be_recent = is_ready && (self.missing.is_empty() || !may_read);
@@ -302,7 +306,7 @@ impl Queue {
         batch
     }
 
-    /// Takes the answer to the batch under way.
+    /// Processes the result of the batch in progress.
     pub fn answered(&mut self, answer: Sent, now: Instant, jitter: f64) -> Done {
         let mut done = Done::default();
         match answer {
@@ -360,7 +364,7 @@ impl Queue {
         }
     }
 
-    /// Puts a row among those of its scenario that are refused for now: for the first time, or again.
+    /// Adds a row to the temporarily rejected rows of its scenario, for the first time or again.
     fn refuse_for_now(&mut self, entry: Entry, reason: String, now: Instant) {
         let timing = &self.timing;
         let held = self.held.entry(entry.event.about().clone());
@@ -377,7 +381,7 @@ impl Queue {
         self.hold(entry, now);
     }
 
-    /// Puts a row where its number belongs among those of its scenario.
+    /// Inserts a row by its number among the held rows of its scenario.
     fn hold(&mut self, mut entry: Entry, now: Instant) {
         let Some(held) = self.held.get_mut(entry.event.about()) else { return };
         entry.held_since.get_or_insert(now);
@@ -391,7 +395,7 @@ impl Queue {
         }
     }
 
-    /// Sets rows aside that were refused for too long.
+    /// Sets aside the rows that have been rejected for too long.
     fn expire(&mut self, now: Instant, done: &mut Done) {
         let limit = self.timing.refused_for;
         for held in self.held.values_mut() {
@@ -403,40 +407,41 @@ impl Queue {
         }
     }
 
-    /// Sets aside what was refused for too long; to be asked for before anything is sent.
+    /// Sets aside the rows that have been rejected for too long. Must be called before each batch.
     pub fn expired(&mut self, now: Instant) -> Vec<SetAside> {
         let mut done = Done::default();
-        // What is under way is answered first.
+        // A batch in progress must be completed first.
         if self.parts.is_empty() {
             self.expire(now, &mut done);
         }
         done.set_aside
     }
 
-    /// How many outcomes were given up since the last call, for want of room or because the store does not have them.
+    /// Returns the number of outcomes given up since the last call, because of the memory limit or because the store
+    /// has lost them.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Forgets of scenarios that have nothing waiting that rows of them were refused.
+    /// Removes the rejection state of scenarios without waiting rows.
     pub fn forgive(&mut self) {
         self.held.retain(|_, held| !held.entries.is_empty());
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         let held = self.held.values().flat_map(|held| &held.entries);
-        // The three queues are in the order of their numbers.
+        // In each of these queues, the first entry has the lowest number.
         let fronts = [self.older.front(), self.recent.front()].into_iter().flatten();
         self.parts.iter().flatten().chain(&self.released).chain(held).chain(fronts)
     }
 
-    /// The number up to which the destination has everything, or never will.
+    /// Returns the sequence number up to which everything is delivered or given up.
     pub fn position(&self) -> u64 {
         let first = self.entries().map(Entry::seq).chain(self.missing.front().map(|(from, _)| *from)).min();
         first.map_or(self.last, |first| first.saturating_sub(1))
     }
 
-    /// How many outcomes wait, in memory and in the store.
+    /// Returns the number of waiting outcomes, in memory and in the store.
     pub fn waiting(&self) -> u64 {
         let in_memory = self.parts.iter().map(Vec::len).sum::<usize>()
             + self.released.len()
@@ -446,18 +451,19 @@ impl Queue {
         in_memory as u64 + self.missing.iter().map(|(from, to)| to - from + 1).sum::<u64>()
     }
 
-    /// The time before which no event waits: that of the oldest one, or `now`. `None` while some are in the store alone.
+    /// Returns the time before which no event is waiting: that of the oldest waiting event, or `now`. `None` while some
+    /// events are only in the store.
     pub fn complete_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.missing.is_empty().then(|| self.oldest().map_or(now, |oldest| oldest.min(now)))
     }
 
-    /// When the oldest run ended of those in memory.
+    /// Returns the end of the oldest run in memory.
     pub fn oldest(&self) -> Option<DateTime<Utc>> {
         self.entries().map(|entry| entry.event.at()).min()
     }
 }
 
-/// What still fits into a batch.
+/// Remaining capacity of a batch.
 struct Room {
     limits: Limits,
     rows: usize,
@@ -465,7 +471,7 @@ struct Room {
 }
 
 impl Room {
-    /// Whether something fits; the first does, however large it is.
+    /// Reserves capacity if the size fits, and returns whether it does. The first row always fits.
     fn takes(&mut self, size: Size) -> bool {
         let (rows, bytes) = (self.rows + size.rows, self.bytes + size.bytes);
         if self.rows > 0 && (rows > self.limits.rows || bytes > self.limits.bytes) {

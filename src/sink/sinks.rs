@@ -1,9 +1,9 @@
-//! The sinks of an agent: which there are, what they are given, and how far their destinations are.
+//! Sinks of an agent: their configuration, their events, and the positions of their destinations.
 //!
-//! An outcome is numbered, handed to the store and queued for every sink under one lock, so that all of them see outcomes
-//! in the order of their numbers, which have no gaps. There each outcome also gets the streak that its scenario is in, so
-//! that what is read back from the store or sent again says the same. A sink that is configured for the first time begins
-//! with what happens from then on.
+//! An outcome is numbered, passed to the store and queued for every sink under one lock, so that all of them receive
+//! outcomes in the order of their consecutive numbers. At the same time each outcome receives the streak of its
+//! scenario, so that an outcome read from the store or sent again contains the same data. A newly configured sink
+//! begins with the next event.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,60 +24,60 @@ use crate::store::evidence::EvidenceFolder;
 use crate::store::{Positions, StoreError};
 use crate::tasks::Tasks;
 
-/// How often positions are written. What was sent in between is sent again after a crash, which is harmless.
+/// Interval of storing the positions. Events sent in between are sent again after a crash, which is harmless.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a sink whose configuration changed may take to end.
+/// Maximum time for ending a sink whose configuration has changed.
 const REPLACE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How batches are cut before a sink says how its own are.
+/// Placeholder until a sink has returned its limits.
 const NO_LIMITS: Limits = Limits { rows: 1, bytes: 1, age: Duration::ZERO, deadline: Duration::ZERO };
 
-/// What sinks are made of besides their configuration.
+/// Resources for creating sinks, in addition to their configuration.
 #[derive(Clone)]
 pub struct Context {
-    /// The agent's location.
+    /// Location of the agent.
     pub location: String,
-    /// What gives the agent's own state.
+    /// Source of the agent's state.
     pub agent_state: AgentState,
-    /// Makes HTTP clients.
+    /// Factory of HTTP clients.
     pub http_client: HttpClient,
-    /// Where the evidence of runs is.
+    /// Folder with the evidence of runs.
     pub evidence: EvidenceFolder,
-    /// What `/metrics` shows.
+    /// Metrics exported by `/metrics`.
     pub prometheus: Arc<Prometheus>,
 }
 
-/// What sinks need to run.
+/// Resources for running sinks.
 pub struct Parts {
-    /// Where numbered outcomes and positions are.
+    /// Store of the numbered outcomes and the positions.
     pub store: Arc<dyn Positions>,
-    /// Whether the store outlives the agent, so that what waits at the end is made up by the next one.
+    /// Whether the store outlives the agent, so that the next agent sends the events still waiting at the end.
     pub is_durable: bool,
-    /// What sinks are made of.
+    /// Resources for creating sinks.
     pub context: Context,
-    /// What sinks count.
+    /// Metrics of the sinks.
     pub metrics: Metrics,
-    /// Where their tasks are spawned.
+    /// Task set in which their tasks are spawned.
     pub tasks: Tasks,
-    /// How long things are waited for.
+    /// Delays and time limits.
     pub timing: Timing,
 }
 
-/// The sinks of an agent.
+/// Sinks of an agent.
 pub struct Sinks {
     parts: Parts,
     inner: Mutex<Inner>,
-    /// One reload at a time.
+    /// Lock that serializes reloads.
     loading: tokio::sync::Mutex<()>,
     stop: CancellationToken,
 }
 
 struct Inner {
-    /// The last number that an outcome or a change has.
+    /// Last sequence number assigned to an outcome or a change.
     last: u64,
-    /// The streak that each scenario is in.
+    /// Present streak of each scenario.
     streaks: HashMap<ScenarioId, Streak>,
     running: Vec<Running>,
-    /// The positions in the store.
+    /// Stored positions.
     written: BTreeMap<String, u64>,
 }
 
@@ -89,11 +89,11 @@ struct Running {
 }
 
 impl Sinks {
-    /// Reads how far sinks were. [`Sinks::load`] starts them.
+    /// Reads the positions of the sinks. [`Sinks::load`] starts the sinks.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// The store cannot be read.
     pub async fn open(parts: Parts) -> Result<Self, StoreError> {
         let (last, written) = (parts.store.last_seq().await?, parts.store.positions().await?);
         let inner = Inner { last, streaks: HashMap::new(), running: Vec::new(), written };
@@ -111,7 +111,7 @@ impl Sinks {
         self.inner().streaks.extend(streaks);
     }
 
-    /// Numbers an outcome, hands it to `store`, and queues it for every sink. Never blocks.
+    /// Numbers an outcome, passes it to `store`, and queues it for every sink. Never blocks.
     pub fn outcome(
         &self,
         mut outcome: Outcome,
@@ -146,8 +146,9 @@ impl Sinks {
         change
     }
 
-    /// Makes the sinks what the configuration says, by difference: what did not change goes on, what changed goes on with
-    /// the same position, and what is gone is forgotten with its position. Then shows them the scenarios.
+    /// Applies the configuration by difference: an unchanged sink continues, a changed one is replaced and continues at
+    /// the same position, and a removed one is deleted together with its position. Then passes the scenarios to all
+    /// sinks.
     pub async fn load(&self, wanted: &[Destination], scenarios: &Scenarios, absent: &[Absence]) {
         let _one_at_a_time = self.loading.lock().await;
         let mut ended = Vec::new();
@@ -171,7 +172,7 @@ impl Sinks {
                 }
                 stays
             });
-            // A position that belongs to no sink would make one that comes back much later send all of its past.
+            // Without this, a removed sink that is configured again much later would send its entire backlog.
             let known: Vec<String> = inner.written.keys().cloned().collect();
             for name in known.into_iter().filter(|name| !names.contains(&name.as_str())) {
                 inner.written.remove(&name);
@@ -193,7 +194,7 @@ impl Sinks {
         self.save().await;
     }
 
-    /// Starts a sink that does not run.
+    /// Starts a sink that is not running.
     fn start(&self, destination: &Destination, scenarios: &Scenarios) {
         let mut inner = self.inner();
         let name = &destination.name;
@@ -205,7 +206,7 @@ impl Sinks {
                 let position = inner.written.get(&**name).copied().unwrap_or(inner.last);
                 let queue = Queue::new(self.parts.timing.clone(), NO_LIMITS, position, inner.last);
                 let waiting = Waiting::new(Arc::clone(name), queue, self.parts.metrics.of(name));
-                // It must not begin with none: that would say that all scenarios are gone.
+                // Starting without scenarios would report all of them as removed.
                 waiting.set_scenarios(scenarios, &[]);
                 Arc::new(waiting)
             }
@@ -225,13 +226,13 @@ impl Sinks {
         inner.running.push(Running { destination: destination.clone(), waiting, replaced, task: Some(task) });
     }
 
-    /// How each sink stands.
+    /// Returns the status of each sink.
     pub fn status(&self) -> Vec<Status> {
         let of = |running: &Running| running.waiting.status(running.destination.config.describe());
         self.inner().running.iter().map(of).collect()
     }
 
-    /// Writes positions regularly until `stop`.
+    /// Stores the positions periodically until `stop` is cancelled.
     pub async fn save_regularly(&self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -241,7 +242,7 @@ impl Sinks {
         }
     }
 
-    /// Writes the positions that changed.
+    /// Stores the positions that have changed.
     async fn save(&self) {
         let changed = {
             let mut inner = self.inner();
@@ -262,12 +263,12 @@ impl Sinks {
 
     async fn write(&self, positions: BTreeMap<String, Option<u64>>) {
         if let Err(error) = self.parts.store.set_positions(positions).await {
-            tracing::error!(%error, "the positions of sinks were not written; after a restart some is sent again");
+            tracing::error!(%error, "cannot write the positions of sinks: some outcomes are sent again after a restart");
         }
     }
 
-    /// Stops the sinks: what is in memory is still sent, for as long as [`Timing::flush`] allows; then positions are
-    /// written. What is left is made up by the next agent, or given up where the store ends with this one.
+    /// Stops the sinks: events in memory are still sent for at most [`Timing::flush`], then the positions are stored.
+    /// The remaining events are sent by the next agent, or given up if the store ends with this one.
     pub async fn stop(&self) {
         self.stop.cancel();
         let tasks: Vec<_> = self.inner().running.iter_mut().filter_map(|running| running.task.take()).collect();
@@ -281,10 +282,10 @@ impl Sinks {
                 continue;
             }
             if self.parts.is_durable {
-                tracing::info!(sink, outcomes, "stopped before the destination had everything: the next start goes on");
+                tracing::info!(sink, outcomes, "stopped before everything was sent: continuing at the next start");
             } else {
                 running.waiting.give_up();
-                tracing::warn!(sink, outcomes, "stopped before the destination had everything: outcomes were given up");
+                tracing::warn!(sink, outcomes, "stopped before everything was sent: outcomes dropped");
             }
         }
     }

@@ -140,11 +140,11 @@ struct Shared {
 /// Copies the readable contents of a damaged database, and logs what is missing.
 async fn salvage(opener: &dyn Opener, from: &str) {
     match opener.salvage(from).await {
-        Ok(incomplete) if incomplete.is_empty() => tracing::info!("all that alerting goes on from was taken over"),
+        Ok(incomplete) if incomplete.is_empty() => tracing::info!("alerting state recovered from the damaged store"),
         Ok(incomplete) => {
-            tracing::error!(tables = ?incomplete, "what alerting goes on from was taken over, but for damaged pages");
+            tracing::error!(tables = ?incomplete, "alerting state recovered from the damaged store, except from damaged pages");
         }
-        Err(error) => tracing::error!(%error, "nothing can be read from the damaged store: alerting begins anew"),
+        Err(error) => tracing::error!(%error, "cannot read the damaged store: alerting starts without state"),
     }
 }
 
@@ -216,11 +216,11 @@ impl WriteBuffer {
                 StoreFault::Corrupt if damaged == 1 => {
                     damaged = 2;
                     let place = opener.set_aside().await?;
-                    tracing::error!(%error, place, "the store is damaged: set aside, and a new one is made");
+                    tracing::error!(%error, place, "the store is damaged: moved aside, creating a new one");
                     aside = Some(place);
                 }
                 StoreFault::Locked if begun.elapsed() < LOCK_TIMEOUT => {
-                    tracing::error!(%error, "another process has locked the store; trying again");
+                    tracing::error!(%error, "another process has locked the store: retrying");
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 StoreFault::Locked | StoreFault::Unavailable => {
@@ -238,8 +238,8 @@ impl WriteBuffer {
         }
     }
 
-    /// Starts with the contents of a database that cannot be written. If it cannot be read either, the start fails with
-    /// the first error, which is the one to solve.
+    /// Opens a database that cannot be written for reading, and starts with its contents. If it cannot be read either,
+    /// the start fails with the first error, which is the one to solve.
     async fn start_to_read(opener: &dyn Opener, error: StoreError) -> Result<Start> {
         let opened = async {
             let database = opener.open_to_read().await?;
@@ -273,7 +273,7 @@ impl WriteBuffer {
         let _ = tokio::time::timeout(WRITE_TIMEOUT, done).await;
     }
 
-    /// Confirms that all state of alerting was accepted after the replacement with number `replaced`
+    /// Ends the wait for alerting: all its state was accepted after the replacement with number `replaced`
     /// ([`Health::replaced`]), so that the new file may be written.
     pub fn handed_over(&self, replaced: u64) {
         let released = self.shared.state().held.take_if(|(asked, _)| replaced >= *asked);
@@ -329,7 +329,7 @@ impl Shared {
         let given_way = state.outbox.apply(&batch);
         if !given_way.attempts.is_empty() {
             let notifications = given_way.attempts.len();
-            tracing::error!(notifications, "too many notifications are queued: the oldest were given up");
+            tracing::error!(notifications, "too many queued notifications: dropping the oldest");
             batch.attempts.extend(given_way.attempts);
             batch.memos.extend(given_way.memos);
         }
@@ -349,7 +349,7 @@ impl Shared {
     fn shed(&self, outcomes: u64) {
         if outcomes > 0 {
             self.metrics.dropped.inc_by(outcomes);
-            tracing::error!(outcomes, "the store is away and memory is full: the oldest outcomes were dropped");
+            tracing::error!(outcomes, "the store is unavailable and memory is full: dropping the oldest outcomes");
         }
     }
 }

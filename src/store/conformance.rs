@@ -1,4 +1,4 @@
-//! What every store must do: one suite, run against each of them.
+//! Conformance tests: one suite for every store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::names::Reason;
 use crate::outcome::{StepResult, StepStatus, Verdict};
 use crate::scenario::Severity;
 
-/// A file for a store, gone with the test.
+/// File of a store, deleted at the end of the test.
 struct File(PathBuf);
 
 impl File {
@@ -172,9 +172,9 @@ async fn a_commit_is_written_once(store: &Sqlite) {
     assert_eq!(store.watches().await.unwrap(), batch.watches);
     assert_eq!(store.incidents(10).await.unwrap(), batch.incidents);
     assert_eq!(store.owed("a", 10).await.unwrap(), batch.notifications);
-    // A notice that was sent is not owed again by the same commit.
+    // A delivered notification is not queued again by the same commit.
     store.delivered(&batch.notifications[0].id, &Delivery::Sent, at(1)).await.unwrap();
-    // What was written stands; state is replaced.
+    // Existing rows are kept; state is replaced.
     let later = Batch {
         watches: vec![(Subject("shop".into()), json!({"good": 2}))],
         incidents: vec![incident("shop", 1, 0, Some(60))],
@@ -202,11 +202,11 @@ async fn intents_stand_until_their_outcome(store: &Sqlite) {
     let ordered = [intents[1].clone(), intents[2].clone(), intents[0].clone()];
     assert_eq!(store.open_intents("here").await.unwrap(), ordered);
     assert_eq!(store.open_intents("there").await.unwrap(), intents[3..]);
-    // Ended, and withdrawn; the rest stands.
+    // The finished and the cancelled runs are deleted; the others are kept.
     let batch = Batch { withdrawn: vec![run(2), run(99)], ..outcomes([outcome(1, "shop", 0, Verdict::Passed)]) };
     store.commit(&batch).await.unwrap();
     assert_eq!(store.open_intents("here").await.unwrap(), ordered[2..]);
-    // Planned and withdrawn by the same commit: withdrawn.
+    // Planned and cancelled by the same commit: cancelled.
     let batch = Batch { intents: vec![intent(5, 0, "here")], withdrawn: vec![run(5), run(3)], ..Batch::default() };
     store.commit(&batch).await.unwrap();
     assert_eq!(store.open_intents("here").await.unwrap(), []);
@@ -215,7 +215,7 @@ async fn intents_stand_until_their_outcome(store: &Sqlite) {
 async fn history_is_in_order(store: &Sqlite) {
     use Verdict::{Degraded, Failed, Passed, Unknown};
     assert_eq!(store.latest().await.unwrap(), []);
-    // Written out of order, as runs of different length end.
+    // Written out of order, because runs take different times.
     let batch = outcomes([
         outcome(3, "a", 30, Unknown),
         outcome(1, "a", 10, Passed),
@@ -232,7 +232,7 @@ async fn history_is_in_order(store: &Sqlite) {
     let mut latest = numbers(&store.latest().await.unwrap());
     latest.sort_unstable();
     assert_eq!(latest, [3, 4, 6]);
-    // Only `a` ended unknown and was conclusive before.
+    // Only the last run of `a` is unknown after a conclusive one.
     assert_eq!(numbers(&store.latest_conclusive().await.unwrap()), [2]);
 }
 
@@ -272,7 +272,7 @@ async fn durations_are_those_of_good_runs(store: &Sqlite) {
         run(3, 30, Verdict::Failed, good),
         run(4, 40, Verdict::Degraded, good),
         run(5, 50, Verdict::Unknown, good),
-        // Passed, though this step, which is optional, did not.
+        // The run passed, although this optional step did not.
         run(6, 60, Verdict::Passed, bad),
         elsewhere,
         outcome(8, "other", 80, Verdict::Passed),
@@ -376,7 +376,7 @@ async fn decisions_count_up(store: &Sqlite) {
         let batch = Batch { decisions: vec![decision("shop", why, second)], ..Batch::default() };
         store.commit(&batch).await.unwrap();
     }
-    // Also within one commit, and each subject for itself.
+    // This also applies within one commit, for each subject separately.
     let batch = Batch {
         decisions: vec![
             decision("blog", DecisionReason::Good, 6),
@@ -426,7 +426,7 @@ async fn incidents_are_found(store: &Sqlite) {
 async fn the_outbox_is_in_order(store: &Sqlite) {
     let of = |opening| incident("shop", opening, 0, None);
     let notifications = vec![
-        // Owed later, and committed first: the order of the commits counts.
+        // Queued later but committed first: the order of the commits counts.
         Notification::new(&of(2), Event::Opened, "a", at(50)),
         Notification::new(&of(1), Event::Opened, "a", at(0)),
         Notification::new(&of(1), Event::Opened, "b", at(0)),
@@ -458,7 +458,7 @@ async fn the_outbox_is_in_order(store: &Sqlite) {
         [
             (text("a"), text("failed"), Some(at(61)), Some(text("400"))),
             (text("b"), text("sent"), Some(at(63)), None),
-            (text("a"), text("owed"), None, Some(text("503"))),
+            (text("a"), text("queued"), None, Some(text("503"))),
         ]
     );
 }
@@ -466,7 +466,8 @@ async fn the_outbox_is_in_order(store: &Sqlite) {
 async fn a_notification_that_may_have_arrived_is_a_repeat(store: &Sqlite) {
     let notification = Notification::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0));
     let id = notification.id.clone();
-    // A word each: `try` begins, the others end one; after each, whether the next try is a repeat.
+    // One word each: `try` starts an attempt, the others end one. After each, the flag states whether the next attempt
+    // is a repeat.
     let check = async |words: &str, expected: &[bool]| {
         let notification =
             Notification { id: format!("{id} {words}"), receiver: words.to_owned(), ..notification.clone() };
@@ -486,12 +487,12 @@ async fn a_notification_that_may_have_arrived_is_a_repeat(store: &Sqlite) {
         }
         assert_eq!(repeats, expected, "{words}");
     };
-    // The agent went away during the try.
+    // The agent stopped during the attempt.
     check("try", &[true]).await;
     check("try refused", &[true, false]).await;
     check("try refused try refused", &[true, false, true, false]).await;
     check("try unsure", &[true, true]).await;
-    // A later refusal does not undo that an earlier try may have arrived.
+    // A later rejection does not undo that an earlier attempt may have arrived.
     check("try unsure try refused", &[true, true, true, true]).await;
     check("try try refused", &[true, true, true]).await;
     check("try refused try unsure try refused", &[true, false, true, true, true, true]).await;
@@ -515,7 +516,7 @@ async fn a_newer_file_is_refused() {
     let store = Sqlite::open(&file.url()).await.unwrap();
     store.commit(&outcomes([outcome(1, "a", 0, Verdict::Passed)])).await.unwrap();
     store.close().await;
-    // What was written is there again.
+    // The written data is still there.
     let store = Sqlite::open(&file.url()).await.unwrap();
     assert_eq!(numbers(&store.latest().await.unwrap()), [1]);
     store.close().await;
@@ -523,7 +524,7 @@ async fn a_newer_file_is_refused() {
     sqlx::raw_sql("PRAGMA user_version = 99").execute(&raw).await.unwrap();
     raw.close().await;
     let refused = Sqlite::open(&file.url()).await.expect_err("newer").to_string();
-    assert!(refused.contains("newer wachta (tables 99, known"), "{refused}");
+    assert!(refused.contains("newer version of wachta (tables 99, known"), "{refused}");
 }
 
 #[tokio::test]
@@ -557,7 +558,7 @@ async fn what_receivers_need_is_remembered(store: &dyn Store) {
     store.keep_memo("team", "shop:1", None, at(4)).await.unwrap();
     assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
     assert_eq!(store.memo("other", "shop:1").await.unwrap(), Some(second));
-    // What nobody has needed for long goes.
+    // Receiver state that was not updated for long is removed.
     store.prune(at(20)).await.unwrap();
     assert_eq!((store.memos("team").await.unwrap().len(), store.memos("other").await.unwrap().len()), (0, 1));
 }
@@ -593,7 +594,7 @@ async fn memory_is_written_and_forgotten(store: &Sqlite) {
 
 async fn the_archive_is_read_in_pages(store: &Sqlite) {
     let failed = Verdict::Failed;
-    // Several that ended at once lie across the pages.
+    // Outcomes with the same end are split across pages.
     let batch = [(9, 5), (3, 20), (1, 10), (2, 20), (4, 20), (5, 30), (6, 40), (7, 41)];
     let batch = outcomes(batch.map(|(number, second)| outcome(number, "shop", second, failed)));
     store.commit(&batch).await.unwrap();
@@ -623,7 +624,7 @@ async fn the_archive_is_read_in_pages(store: &Sqlite) {
     assert!(store.told(&page, rest.last().unwrap().0).await.unwrap().is_empty());
     let all: Vec<_> =
         first.iter().chain(&rest).map(|(_, kept)| (kept.notification.key.as_str(), &*kept.state)).collect();
-    assert_eq!(all, [("shop:3", "owed"), ("shop:2", "failed"), ("shop:4", "owed")]);
+    assert_eq!(all, [("shop:3", "queued"), ("shop:2", "failed"), ("shop:4", "queued")]);
 
     assert_eq!(store.open_at(at(50)).await.unwrap(), None);
     let incidents = vec![
@@ -648,22 +649,22 @@ async fn the_archive_is_read_in_pages(store: &Sqlite) {
 async fn who_only_reads_changes_nothing() {
     let file = File::new();
     let missing = Sqlite::open_to_read(&file.url()).await.unwrap_err().to_string();
-    assert!(missing.contains("does not open"), "{missing}");
+    assert!(missing.contains("cannot open"), "{missing}");
     assert!(!file.0.exists(), "nothing was made");
     std::fs::write(&file.0, "").unwrap();
     let empty = Sqlite::open_to_read(&file.url()).await.unwrap_err().to_string();
-    assert!(empty.ends_with("does not open: no wachta has written it"), "{empty}");
+    assert!(empty.ends_with("it was not written by wachta"), "{empty}");
 
     let store = Sqlite::open(&file.url()).await.unwrap();
     let reader = Sqlite::open_to_read(&file.url()).await.unwrap();
     let batch = outcomes([outcome(1, "shop", 10, Verdict::Passed)]);
     assert!(reader.commit(&batch).await.is_err(), "it cannot write");
-    // What is written meanwhile is seen.
+    // Data written in the meantime is visible.
     store.commit(&batch).await.unwrap();
     let page = Page { since: at(0), until: at(60), limit: 10 };
     assert_eq!(numbers(&reader.ended(&page, None).await.unwrap()), [1]);
     reader.close().await;
-    // Also of an agent that is gone.
+    // The data of a stopped agent is readable as well.
     store.close().await;
     let reader = Sqlite::open_to_read(&file.url()).await.unwrap();
     assert_eq!(numbers(&reader.ended(&page, None).await.unwrap()), [1]);
@@ -673,7 +674,7 @@ async fn who_only_reads_changes_nothing() {
 async fn outcomes_are_read_by_their_numbers(store: &Sqlite) {
     assert_eq!(store.last_seq().await.unwrap(), 0);
     let numbered = |number: u64| Outcome { seq: number, ..outcome(number.into(), "a", 10, Verdict::Passed) };
-    // The third was lost; the fifth is a change of an incident; one from before has no number.
+    // The third is missing, the fifth is a change of an incident, and one from an earlier version has no number.
     let rows = [1, 2, 4, 6].map(numbered).into_iter().chain([outcome(99, "a", 1, Verdict::Passed)]);
     let incident = incident("a", 1, 10, None);
     let change = |seq| {
@@ -717,7 +718,7 @@ async fn positions_are_kept_and_forgotten(store: &Sqlite) {
     assert_eq!(set(&[]).await, "");
     assert_eq!(set(&[("zabbix", Some(3)), ("ecs", Some(7))]).await, "ecs 7, zabbix 3");
     assert_eq!(set(&[("zabbix", Some(4)), ("ecs", None)]).await, "zabbix 4");
-    // Numbers go on from the positions where the outcomes are gone.
+    // Without outcomes, numbers continue from the positions.
     assert_eq!(store.last_seq().await.unwrap(), 4);
     assert_eq!(store.working_set().await.unwrap().positions, std::collections::BTreeMap::from([("zabbix".into(), 4)]));
 }

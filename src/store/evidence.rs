@@ -10,18 +10,18 @@ use sha2::{Digest as _, Sha256};
 use crate::outcome::{Evidence, EvidenceKind, RunId};
 use crate::secret::Masked;
 
-/// No piece of evidence is larger; what is beyond is cut from texts, and a picture above it is not kept.
+/// Maximum size of a piece of evidence. Texts are truncated to it, and larger images are not stored.
 pub const LARGEST: usize = 8 << 20;
 
-/// No run younger than this loses its evidence: it may go on still, and somebody may be looking.
+/// Minimum age at which a run may lose its evidence, because it may still be running or being viewed.
 const YOUNG: Duration = Duration::from_hours(1);
 
-/// How much evidence is kept: `evidence:` of the agent's file.
+/// Limits of the stored evidence: `evidence:` of the agent configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all of it.
+    /// Maximum total size, in bytes.
     pub max_size: u64,
-    /// How long the evidence of a run is kept; not longer than the run itself.
+    /// Maximum age of a run's evidence, not more than that of the run itself.
     pub keep: Duration,
 }
 

@@ -150,7 +150,7 @@ impl Opener for SqliteFile {
         let options = SqliteConnectOptions::from_str(&self.url)?;
         let file = options.get_filename().to_path_buf();
         if !self.is_ours.load(Ordering::Relaxed) {
-            let message = format!("{} is no store of wachta; name another file under `store`", file.display());
+            let message = format!("{} is not a wachta store; set another file as `store`", file.display());
             return Err(StoreError { fault: StoreFault::Corrupt, message });
         }
         let unavailable = |error: std::io::Error| StoreError::unavailable(format!("{}: {error}", file.display()));
@@ -225,7 +225,7 @@ impl Sqlite {
             // The file is empty before the first checkpoint.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
             Ok(()) => {
-                let message = format!("{}: the file does not begin as a database", path.display());
+                let message = format!("{}: the file is not an SQLite database", path.display());
                 Err(StoreError { fault: StoreFault::Corrupt, message })
             }
             Err(error) => Err(StoreError::unavailable(error.to_string())),
@@ -285,9 +285,9 @@ impl Sqlite {
         let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&readers).await?.get(0);
         match version {
             SCHEMA_VERSION => Ok(Self { writer: readers.clone(), readers, options, file: None }),
-            0 => Err(StoreError::refused("no wachta has written it")),
+            0 => Err(StoreError::refused("it was not written by wachta")),
             older if older < SCHEMA_VERSION => Err(StoreError::refused(
-                "it was written by an older wachta; start the agent once, which brings it up to date",
+                "it was written by an older version of wachta; start the agent once to upgrade it",
             )),
             _ => Err(newer(version)),
         }
@@ -346,11 +346,11 @@ fn place(options: &SqliteConnectOptions) -> Result<(PathBuf, u64, u64)> {
 }
 
 fn newer(version: i64) -> StoreError {
-    StoreError::refused(format!("it was written by a newer wachta (tables {version}, known {SCHEMA_VERSION})"))
+    StoreError::refused(format!("it was written by a newer version of wachta (tables {version}, known {SCHEMA_VERSION})"))
 }
 
 fn does_not_open(url: &str, error: &StoreError) -> StoreError {
-    StoreError { message: format!("{url} does not open: {}", error.message), fault: error.fault }
+    StoreError { message: format!("cannot open {url}: {}", error.message), fault: error.fault }
 }
 
 /// Migrates the tables in one transaction that locks out others, because the migrator itself does not take an SQLite
@@ -375,7 +375,7 @@ async fn migrate(pool: &SqlitePool, version: i64) -> Result<()> {
     done.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         MigrateError::VersionMissing(version) => newer(version),
-        other => StoreError::unavailable(format!("the tables cannot be brought up to date: {other}")),
+        other => StoreError::unavailable(format!("cannot upgrade the tables: {other}")),
     })
 }
 
@@ -386,7 +386,7 @@ fn readable<T>(rows: &[SqliteRow], what: &str, read: impl Fn(&SqliteRow) -> Resu
             .inspect_err(|error| {
                 let key: String = row.try_get(0).unwrap_or_default();
                 let key: String = key.chars().take(100).collect();
-                tracing::error!(key, %error, "{what} cannot be read and is left out");
+                tracing::error!(key, %error, "{what} cannot be read: skipped");
             })
             .ok()
     };
@@ -407,21 +407,21 @@ fn json(value: &impl Serialize) -> Result<String> {
 
 /// Parses the name of a verdict or reason.
 fn word<T: DeserializeOwned>(name: &str) -> Result<T> {
-    serde_json::from_value(name.into()).map_err(|e| StoreError::refused(format!("a row does not read: {e}")))
+    serde_json::from_value(name.into()).map_err(|e| StoreError::refused(format!("cannot read a row: {e}")))
 }
 
 fn body<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T> {
     serde_json::from_str(row.try_get::<&str, _>(column)?)
-        .map_err(|e| StoreError::refused(format!("a row does not read: {e}")))
+        .map_err(|e| StoreError::refused(format!("cannot read a row: {e}")))
 }
 
 fn run_id(row: &SqliteRow) -> Result<RunId> {
     let text: &str = row.try_get(0)?;
-    text.parse().map(RunId).map_err(|e| StoreError::refused(format!("the run id does not read: {e}")))
+    text.parse().map(RunId).map_err(|e| StoreError::refused(format!("cannot read the run id: {e}")))
 }
 
 fn seconds(seconds: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(seconds).map_err(|e| StoreError::refused(format!("a duration does not read: {e}")))
+    Duration::try_from_secs_f64(seconds).map_err(|e| StoreError::refused(format!("cannot read a duration: {e}")))
 }
 
 /// Reads the latest check-ins of a heartbeat: last start, last end and its exit code, starting at a column.

@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 
 use self::text::without_mark;
 use crate::bounded::Readers;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::template::RunField;
@@ -98,7 +98,7 @@ impl Values {
 
     /// Reads the files named by a step before it starts, so that a slow file system delays only this run and fails only
     /// this step. Files are read each time, so that changes take effect.
-    pub async fn read_files(&self, files: Vec<&At<Template>>, limit: Duration) {
+    pub async fn read_files(&self, files: Vec<&Spanned<Template>>, limit: Duration) {
         // A path that cannot be resolved fails the step as well.
         let paths: Vec<PathBuf> = files.into_iter().filter_map(|file| Some(self.fill(file).ok()?.into())).collect();
         if !paths.is_empty() {
@@ -192,7 +192,7 @@ impl Values {
         };
         let seed = self.secret(secret)?;
         let code = u64::try_from(at.timestamp()).ok().and_then(|seconds| one_time_password(&seed, seconds));
-        code.ok_or_else(|| failure(format!("secret `{}` is no seed of one-time passwords: base32", secret.value)))
+        code.ok_or_else(|| failure(format!("secret `{}` is not a seed of one-time passwords in base32", secret.value)))
     }
 
     fn secret(&self, name: &str) -> Result<String, Failure> {
@@ -267,7 +267,7 @@ impl Values {
     }
 
     /// Returns the environment for a program that the scenario may run.
-    pub fn exec(&self, program: &At<String>) -> Result<Vec<(String, String)>, Failure> {
+    pub fn exec(&self, program: &Spanned<String>) -> Result<Vec<(String, String)>, Failure> {
         let allowed = self.lookup.exec(program);
         allowed.map_err(|e| Failure::new(Reason::Configuration, e.to_string()).at(program.span))
     }
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn one_time_passwords_are_those_of_rfc_6238() {
-        // The ASCII text 12345678901234567890; the last six of the eight digits in appendix B.
+        // The ASCII text 12345678901234567890, with the last six of the eight digits in appendix B.
         let seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
         for (seconds, code) in [
             (59, "287082"),
@@ -345,7 +345,7 @@ mod tests {
         }
         let grouped = "gezd gnbv gy3t qojq gezd-gnbv-gy3t-qojq====";
         assert_eq!(one_time_password(grouped, 59).as_deref(), Some("287082"));
-        // Eighty bits, as many sites give out.
+        // 80 bits, as used by many sites.
         assert!(one_time_password("JBSWY3DPEHPK3PXP", 59).is_some());
         assert_eq!(one_time_password("not base32!", 59), None);
     }
@@ -373,7 +373,7 @@ mod tests {
         let failure = values.value(&Reference::Totp("bad".into())).unwrap_err();
         assert_eq!(
             (failure.reason, failure.message.as_str()),
-            (Reason::Configuration, "secret `word` is no seed of one-time passwords: base32")
+            (Reason::Configuration, "secret `word` is not a seed of one-time passwords in base32")
         );
     }
 }

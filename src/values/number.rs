@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn numbers_compare_by_value_and_by_every_digit() {
-        // Each list is of one value; the lists ascend.
+        // Each list contains one value in several notations; the lists ascend.
         let ascending: &[&[&str]] = &[
             &["-1e400"],
             &["-9007199254740993"],

@@ -170,12 +170,12 @@ mod tests {
         assert!(
             decode(b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xe4</a>", Some("text/xml")).contains("<a>ä</a>")
         );
-        // The header goes before what the document says, and the mark before both.
+        // The header takes precedence over the document, and the byte order mark over both.
         assert!(decode("<meta charset=latin1>ä".as_bytes(), Some("text/html; charset=utf-8")).ends_with('ä'));
         check(b"\xef\xbb\xbf{}", Some("application/json; charset=latin1"), "{}");
         check(b"\xff\xfe{\0}\0", Some("application/json"), "{}");
         check(b"\xfe\xff\0{\0}", None, "{}");
-        // What is said in a comment, in no document, or by nobody.
+        // Declarations in a comment, outside of a document, or with an unknown encoding do not count.
         assert!(decode("<!-- <meta charset=latin1> -->ä".as_bytes(), None).ends_with('ä'));
         check("charset=latin1 ä".as_bytes(), None, "charset=latin1 ä");
         check("<?xml encoding='utf-16'?>ä".as_bytes(), None, "<?xml encoding='utf-16'?>ä");

@@ -7,15 +7,15 @@ use axum::http::{HeaderMap, StatusCode};
 
 use super::{ReloadRequest, State};
 
-/// Responds that the process is running.
+/// Returns success as long as the process is running.
 pub(super) async fn healthy() -> &'static str {
     "wachta is healthy.\n"
 }
 
-/// Responds whether the agent is ready: the files are loaded, it works, and it is not stopping.
+/// Returns whether the agent is ready: the files are loaded, it works, and it is not stopping.
 pub(super) async fn ready(With(state): With<Arc<State>>) -> (StatusCode, String) {
     let problem = if state.stopping.is_cancelled() {
-        Some("it is stopping".to_owned())
+        Some("the agent is stopping".to_owned())
     } else if state.overview.borrow().loaded_at.is_none() {
         Some("no files are loaded yet".to_owned())
     } else {
@@ -27,11 +27,11 @@ pub(super) async fn ready(With(state): With<Arc<State>>) -> (StatusCode, String)
     }
 }
 
-/// Reloads the files. Responds with 200 if everything was accepted, otherwise with 500 and the problems.
+/// Reloads the files. Returns status 200 if everything was accepted, otherwise 500 with the problems.
 pub(super) async fn reload(With(state): With<Arc<State>>, headers: HeaderMap) -> (StatusCode, String) {
     // Another site must not be able to make a visitor's browser reload the agent.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
-        return (StatusCode::FORBIDDEN, "asked for by another site\n".into());
+        return (StatusCode::FORBIDDEN, "cross-site request rejected\n".into());
     }
     let (request, report) = ReloadRequest::new();
     if state.reload.send(request).await.is_err() {

@@ -95,7 +95,7 @@ pub struct AlertRequest {
 }
 
 impl AlertRequest {
-    /// Replies with what was done, or with an error.
+    /// Sends the reply: what was done, or an error.
     pub fn answer(self, answer: Result<String, String>) {
         // The sender of the command may be gone.
         let _ = self.answer.send(answer);
@@ -125,7 +125,7 @@ pub(super) fn bad(message: impl Into<String>) -> Problem {
 
 /// Returns the error for a request from another site.
 pub(super) fn foreign() -> Problem {
-    Problem(StatusCode::FORBIDDEN, "asked for by another site".into())
+    Problem(StatusCode::FORBIDDEN, "cross-site request rejected".into())
 }
 
 /// Returns the body of a request, or the error response if it is not valid.
@@ -133,7 +133,7 @@ fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
     body.map(|body| body.0).map_err(|refused| bad(refused.body_text()))
 }
 
-/// Responds with the incidents, open ones first.
+/// Returns the incidents, open ones first.
 pub(super) async fn incidents(With(state): With<Arc<State>>) -> Answer {
     Ok(Json(incidents_in(&*state.store).await?))
 }
@@ -145,12 +145,12 @@ pub async fn incidents_in(store: &(impl Incidents + ?Sized)) -> Result<Value, St
 
 fn incident(incident: &Incident) -> Value {
     let mut body = serde_json::to_value(incident).expect("plain data becomes JSON");
-    body["key"] = incident.dedup_key().into();
+    body["dedup_key"] = incident.dedup_key().into();
     body
 }
 
-/// Responds with the state of the agent and its sinks: whether the agent works, and for each destination its delay, the
-/// start of its failure, the last error and the values it has rejected permanently.
+/// Returns the state of the agent and its sinks: whether the agent works, and for each destination its delay, the start
+/// of its failure, the last error and the values it has rejected permanently.
 pub(super) async fn status(With(state): With<Arc<State>>) -> Answer {
     let overview = Arc::clone(&state.overview.borrow());
     let sinks: Vec<Value> = (state.sinks)().iter().map(sink).collect();
@@ -206,7 +206,7 @@ impl WhyQuery {
     }
 }
 
-/// Responds with the decisions about a scenario, or about the subject of an incident, and the delivery status of its
+/// Returns the decisions about a scenario, or about the subject of an incident, and the delivery status of its
 /// notifications, newest first.
 pub(super) async fn why(
     With(state): With<Arc<State>>,
@@ -226,7 +226,7 @@ pub(super) async fn why(
         // The scenario exists but has no decisions yet.
         Ok(Json(json!([])))
     } else {
-        Err(Problem(StatusCode::NOT_FOUND, format!("there is no scenario, incident or agent `{id}`")))
+        Err(Problem(StatusCode::NOT_FOUND, format!("no scenario, incident or agent with the id `{id}`")))
     }
 }
 
@@ -289,14 +289,14 @@ fn fared(state: &NotificationRecord) -> Value {
     let because = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
     let (why, detail) = match (state.state.as_str(), state.done_at) {
         ("sent", _) => ("delivered", format!("{event} as {key} to {receiver}")),
-        ("failed", _) => ("undelivered", format!("{event} as {key} to {receiver} was given up{because}")),
-        _ => ("undelivered", format!("{event} as {key} to {receiver} has not arrived yet{because}")),
+        ("failed", _) => ("undelivered", format!("{event} as {key} to {receiver} failed{because}")),
+        _ => ("undelivered", format!("{event} as {key} to {receiver} is not delivered yet{because}")),
     };
     let at = state.done_at.unwrap_or(*queued_at);
     json!({"reason": why, "detail": detail, "count": 1, "first_at": at, "at": at, "run": null})
 }
 
-/// Responds with the silences and maintenance windows created by operators that have not ended.
+/// Returns the silences and maintenance windows created by operators that have not ended.
 pub(super) async fn silences(With(state): With<Arc<State>>) -> Answer {
     Ok(Json(mutes_in(&*state.store).await?))
 }
@@ -363,11 +363,11 @@ impl MuteBody {
         let pairs = self.matches.0.iter().flat_map(|(key, matcher)| [key.as_str(), matcher.value()]);
         let texts = pairs.chain([self.author.as_str(), self.reason.as_str()]);
         if self.matches.0.len() > PAIRS || texts.into_iter().any(|text| text.chars().count() > LONGEST) {
-            return Err(bad(format!("at most {PAIRS} pairs under `match`, and {LONGEST} characters in a text")));
+            return Err(bad(format!("at most {PAIRS} pairs under `match`, and {LONGEST} characters per text")));
         }
         let is_empty = self.matches.is_empty() || self.matches.0.values().any(|matcher| matcher.value().is_empty());
         if is_empty {
-            return Err(bad("an empty `match` is refused; for everything write {\"scenario\": {\"matches\": \".\"}}"));
+            return Err(bad("`match` is empty; to silence everything, write {\"scenario\": {\"matches\": \".\"}}"));
         }
         if self.dry_run {
             return Ok(Asked::Preview { matches: self.matches });

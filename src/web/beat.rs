@@ -41,13 +41,13 @@ async fn take(state: &State, name: &str, beat: Beat) -> (StatusCode, String) {
         overview.scenarios.values().filter_map(|one| one.heartbeat()).any(|one| one.name.value == name)
     };
     if !known(name) {
-        return (StatusCode::NOT_FOUND, "no heartbeat has this name\n".into());
+        return (StatusCode::NOT_FOUND, "no heartbeat check with this name\n".into());
     }
     match state.store.beat(name, beat, Utc::now()).await {
         Ok(()) => (StatusCode::OK, "ok\n".into()),
         Err(error) => {
-            tracing::error!(name, %error, "a call was not kept");
-            (StatusCode::SERVICE_UNAVAILABLE, "the call was not kept; try again\n".into())
+            tracing::error!(name, %error, "cannot store a check-in");
+            (StatusCode::SERVICE_UNAVAILABLE, "cannot store the check-in; try again\n".into())
         }
     }
 }

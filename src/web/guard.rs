@@ -66,7 +66,7 @@ impl Guard {
             // Over plain HTTP to a host name, browsers do not send the origin of a request.
             let is_browser = headers.contains_key(header::ACCEPT_LANGUAGE) && !headers.contains_key("sec-fetch-site");
             if is_browser && matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::ORIGIN) {
-                return Err((StatusCode::FORBIDDEN, "call it by a program, not by a page".into()));
+                return Err((StatusCode::FORBIDDEN, "requests from web pages are not allowed".into()));
             }
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Settings {
             (Some(_), Some(_)) => return bad("more than one Host header"),
             (Some(host), None) => match host.to_str() {
                 Ok(host) => Some(host),
-                Err(_) => return bad("the Host header is no name"),
+                Err(_) => return bad("the Host header is not a valid name"),
             },
             (None, _) if version >= Version::HTTP_11 && uri.host().is_none() => {
                 return bad("the Host header is missing");
@@ -119,7 +119,7 @@ impl Settings {
         for name in [host, uri.authority().map(axum::http::uri::Authority::as_str)].into_iter().flatten() {
             if !self.is_own_name(name) {
                 let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
-                let text = format!("`{shown}` is not a name of this agent; add it to `web.hosts` if it is");
+                let text = format!("`{shown}` is not a host name of this agent; add it to `web.hosts` to allow it");
                 return Err((StatusCode::MISDIRECTED_REQUEST, text));
             }
         }
@@ -135,7 +135,7 @@ impl Settings {
     }
 
     fn origin_is_ours(&self, host: Option<&str>, headers: &HeaderMap) -> Result<(), Refusal> {
-        let foreign = || Err((StatusCode::FORBIDDEN, "asked for by another site".to_owned()));
+        let foreign = || Err((StatusCode::FORBIDDEN, "cross-site request rejected".to_owned()));
         if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
             return foreign();
         }

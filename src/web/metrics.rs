@@ -32,7 +32,7 @@ const LEVEL: Level = Level::Precise(1);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub IpAddr);
 
-/// Responds to a scrape.
+/// Serves a scrape.
 pub(super) async fn metrics(With(state): With<Arc<State>>, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default();
     let selection = match Selection::parse(query) {
@@ -43,7 +43,7 @@ pub(super) async fn metrics(With(state): With<Arc<State>>, request: Request) -> 
     let (format, encoding) = (format(headers), Encoding::of(headers));
     let scraper = scraper(request.extensions().get::<Peer>(), headers, query);
     let Some(scrape) = state.prometheus.scrape(&ScrapeRequest { format, selection, scraper }) else {
-        let text = format!("{MAX_SCRAPES} scrapes are being answered already; try again\n");
+        let text = format!("{MAX_SCRAPES} scrapes are already in progress; try again\n");
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response();
     };
     let pieces = Pieces { scrape, piece: Vec::new(), at: 0, in_a_row: 0 };

@@ -83,7 +83,7 @@ impl ReloadRequest {
         (Self(sender), receiver)
     }
 
-    /// Replies with the report.
+    /// Sends the report.
     pub fn answer(self, report: ReloadReport) {
         // The sender of the request may be gone.
         let _ = self.0.send(report);
@@ -103,7 +103,7 @@ impl Work {
     /// Returns the problem, if there are any. A watchdog without a check in the last ten seconds is a problem as well.
     pub fn problem(&self) -> Option<String> {
         if self.at.is_some_and(|at| at.elapsed() >= crate::store::STALLED_AFTER) {
-            return Some("the watchdog has not moved for 10s".to_owned());
+            return Some("the watchdog has not responded for 10s".to_owned());
         }
         (!self.problems.is_empty()).then(|| self.problems.join("; "))
     }

@@ -146,7 +146,7 @@ impl Probes {
         if metrics.is_none() {
             match Metrics::new(&self.registry) {
                 Ok(made) => *metrics = Some(made),
-                Err(error) => tracing::error!(%error, "metrics of /probe are not exported"),
+                Err(error) => tracing::error!(%error, "cannot export the metrics of /probe"),
             }
         }
         metrics.clone()
@@ -191,10 +191,10 @@ async fn answer(probes: &Probes, asked: &Parts) -> Response {
     let headers = &asked.headers;
     // Another site must not be able to make a visitor's browser probe a target that only the visitor can reach.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
-        return plain(StatusCode::FORBIDDEN, "asked for by another site");
+        return plain(StatusCode::FORBIDDEN, "cross-site request rejected");
     }
     let Some(loaded) = probes.loaded() else {
-        return plain(StatusCode::NOT_FOUND, "there are no modules: name a blackbox.yml under `probe.modules`");
+        return plain(StatusCode::NOT_FOUND, "no modules are configured; set `probe.modules` to a blackbox.yml");
     };
     let query = asked.uri.query().unwrap_or_default();
     let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
@@ -239,7 +239,7 @@ async fn answer(probes: &Probes, asked: &Parts) -> Response {
         return plain(StatusCode::BAD_REQUEST, text);
     }
     let Ok(place) = loaded.places.try_acquire() else {
-        let text = format!("as many probes run already as `probe.max_probes` allows: {}", loaded.max);
+        let text = format!("the maximum number of probes is running already (`probe.max_probes`: {})", loaded.max);
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     };
     let request = Request { target, hostname, timeout, permit: &loaded.permit };
@@ -301,7 +301,7 @@ pub(super) async fn config(With(state): With<Arc<State>>) -> Response {
             let text = loaded.modules.effective();
             ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
         }
-        None => plain(StatusCode::NOT_FOUND, "there are no modules: name a blackbox.yml under `probe.modules`"),
+        None => plain(StatusCode::NOT_FOUND, "no modules are configured; set `probe.modules` to a blackbox.yml"),
     }
 }
 

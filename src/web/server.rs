@@ -115,7 +115,7 @@ impl Server {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Without free file descriptors, the next attempt would fail immediately as well.
-                    tracing::warn!(%error, "a connection was not accepted");
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -264,9 +264,9 @@ impl Server {
                 }
                 Err(match denied {
                     Admission::Busy => {
-                        (StatusCode::SERVICE_UNAVAILABLE, "too many passwords at once; try again".into())
+                        (StatusCode::SERVICE_UNAVAILABLE, "too many password checks at once; try again".into())
                     }
-                    _ => (StatusCode::UNAUTHORIZED, "the name or the password of a user is missing or wrong".into()),
+                    _ => (StatusCode::UNAUTHORIZED, "the user name or password is missing or wrong".into()),
                 })
             }
         }
@@ -284,10 +284,10 @@ impl Server {
         match tokio::time::timeout(limits.body, read).await {
             Ok(Ok(bytes)) => Ok(Request::from_parts(parts, bytes.into())),
             Ok(Err(_)) => {
-                let text = format!("the body is larger than {} KiB, or broke off", limits.body_bytes >> 10);
+                let text = format!("the body is larger than {} KiB, or was truncated", limits.body_bytes >> 10);
                 Err((StatusCode::PAYLOAD_TOO_LARGE, text))
             }
-            Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".into())),
+            Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body was not received in time".into())),
         }
     }
 }
@@ -299,7 +299,7 @@ async fn secured(mut stream: TcpStream, acceptor: TlsAcceptor) -> Option<TlsStre
     const HANDSHAKE: u8 = 22;
     let mut first = [0];
     if stream.peek(&mut first).await.ok()? == 1 && first[0].is_ascii_alphabetic() && first[0] != HANDSHAKE {
-        let text = "this server speaks HTTPS: ask for https://\n";
+        let text = "this server uses HTTPS: use an https:// URL\n";
         let length = text.len();
         let answer = format!(
             "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}"
@@ -479,7 +479,7 @@ impl<S> Stalling<S> {
         let limit = self.limit;
         let since = self.since.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(since.as_mut().poll(cx));
-        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client takes nothing of the answer")))
+        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not read the response")))
     }
 }
 

@@ -286,8 +286,8 @@ impl<'a> Reader<'a> {
         if kind == OPT {
             *high = u16::try_from(ttl >> 24).unwrap_or(0) << 4;
         }
-        // Names within the data may refer to any earlier part of the message, so they are read from the whole message,
-        // but they must end where the data ends.
+        // Names within the data may refer to any earlier part of the message. Therefore they are read from the whole
+        // message, but they must end where the data ends.
         let mut within = Reader { bytes: &self.bytes[..end], at: self.at };
         let mut serial = None;
         let text = within.data(kind, data, &mut serial).filter(|_| within.at == end);
@@ -434,7 +434,7 @@ mod tests {
         check(43, &[0, 5, 8, 2, 0xab, 0xcd], "DS\t5 8 2 ABCD");
         check(65, &[1, 2], "HTTPS\t\\# 2 0102");
         check(4711, &[], "TYPE4711\t\\# 0 ");
-        // Data that is not what its type says is told as it is.
+        // Data that does not match its type is shown as bytes.
         check(1, &[127, 0, 0], "A\t\\# 3 7F0000");
         check(5, &[0xc0, 16, 0], "CNAME\t\\# 3 C01000");
     }

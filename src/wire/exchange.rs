@@ -288,5 +288,5 @@ pub fn too_large(limit: usize) -> Failure {
     } else {
         format!("{limit} bytes")
     };
-    Failure::new(Reason::TooLarge, format!("the answer's body is larger than {shown}"))
+    Failure::new(Reason::TooLarge, format!("the response body is larger than {shown}"))
 }

@@ -75,20 +75,20 @@ pub(super) fn of_hyper(error: &hyper::Error) -> Failure {
     }
     let root = root(error);
     if let Some(what) = own_limit(error) {
-        return Failure::new(Reason::Resources, format!("the answer broke off: {root}: {what}"));
+        return Failure::new(Reason::Resources, format!("the response ended early: {root}: {what}"));
     }
     if error.is_parse_too_large() || root.contains("header list size") {
         let limit = LARGEST_HEAD >> 10;
-        let message = format!("the head of the answer has more than {MOST_HEADERS} headers or {limit} KiB");
+        let message = format!("the head of the response has more than {MOST_HEADERS} headers or {limit} KiB");
         Failure::new(Reason::TooLarge, message)
     } else if error.is_incomplete_message() {
-        Failure::new(Reason::Protocol, "the connection was closed before the answer was complete")
+        Failure::new(Reason::Protocol, "the connection was closed before the response was complete")
     } else if error.is_parse() {
-        Failure::new(Reason::Protocol, format!("the answer is not HTTP: {root}"))
+        Failure::new(Reason::Protocol, format!("the response is not HTTP: {root}"))
     } else if error.is_timeout() {
-        Failure::new(Reason::Timeout, "no answer in time")
+        Failure::new(Reason::Timeout, "no response in time")
     } else {
-        Failure::new(Reason::Protocol, format!("the answer broke off: {root}"))
+        Failure::new(Reason::Protocol, format!("the response ended early: {root}"))
     }
 }
 

@@ -156,10 +156,10 @@ mod tests {
         first.shrink_to(59 << 10);
         let second = second.await;
         assert_eq!(free(), 0);
-        // Whoever holds all bodies can still look into one.
+        // A holder of all memory for bodies can still build a tree.
         drop(limits.tree(50 << 10).await);
         drop((first, second));
-        // A part of a unit is a unit; more than everything is everything.
+        // A part of a unit counts as a unit; a request for more than everything gets everything.
         let odd = limits.body(1).await;
         assert_eq!(free(), 99);
         drop(odd);
@@ -175,7 +175,7 @@ mod tests {
     fn the_limits_of_an_agent_are_half_a_gigabyte() {
         let limits = Limits::default();
         assert_eq!((limits.bodies.units + limits.trees.units) as usize * UNIT, 512 << 20);
-        // Many small values weigh more than one long text.
+        // Many small values need more memory than one long text.
         assert_eq!(json_tree(&"x".repeat(1000)), 1000);
         assert!(json_tree(&format!("[{}1]", "1,".repeat(500))) > 48_000);
         assert_eq!(markup_tree("12345"), 25);

@@ -176,7 +176,7 @@ impl Reach {
         if !is_own(address.ip()) || self.allows(|pattern| pattern.fits(host, address)) {
             return Ok(());
         }
-        Err(refused(&address.to_string(), &format!("is closed to checks, since it belongs to {owner}"), &address))
+        Err(refused(&address.to_string(), &format!("is not allowed for checks, because it belongs to {owner}"), &address))
     }
 
     /// Rejects a Unix socket that must not be connected to.
@@ -187,7 +187,7 @@ impl Reach {
         if !self.0.names_sockets || self.allows(|pattern| pattern.fits_path(&shown)) {
             return Ok(());
         }
-        Err(refused(&format!("unix:{shown}"), "is not open to checks", &format!("unix:{shown}")))
+        Err(refused(&format!("unix:{shown}"), "is not allowed for checks", &format!("unix:{shown}")))
     }
 
     fn allows(&self, fits: impl Fn(&NetworkPattern) -> bool) -> bool {
@@ -196,7 +196,7 @@ impl Reach {
 }
 
 fn refused(what: &str, why: &str, pattern: &dyn fmt::Display) -> Failure {
-    let message = format!("`{what}` {why}; add `{pattern}` to `allow.network` of the agent's file to open it");
+    let message = format!("`{what}` {why}; add `{pattern}` to `allow.network` in the agent configuration to allow it");
     Failure::new(Reason::Configuration, message)
 }
 

@@ -318,14 +318,14 @@ fn unresolved(host: &str, why: &str) -> Failure {
 fn failure(host: &str, error: &NetError) -> Failure {
     match error {
         NetError::Io(error) => {
-            of_io(&**error, Reason::Dns, format!("`{host}` did not resolve: no name server can be asked: {error}"))
+            of_io(&**error, Reason::Dns, format!("`{host}` did not resolve: cannot use a name server: {error}"))
         }
         NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NXDomain => {
-            unresolved(host, "there is no such name")
+            unresolved(host, "no such name")
         }
         NetError::Dns(DnsError::NoRecordsFound(_)) => unresolved(host, "it has no address"),
-        NetError::Dns(DnsError::ResponseCode(code)) => unresolved(host, &format!("the name server answered {code}")),
-        NetError::Timeout => unresolved(host, "no name server answered in time"),
+        NetError::Dns(DnsError::ResponseCode(code)) => unresolved(host, &format!("the name server returned {code}")),
+        NetError::Timeout => unresolved(host, "no name server responded in time"),
         NetError::Busy | NetError::NoConnections => {
             let unreached = "no name server can be reached";
             // The resolver does not report why it has no socket; opening another one shows whether sockets are

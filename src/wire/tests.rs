@@ -1,4 +1,4 @@
-//! Connections to servers on loopback that do exactly what each test says.
+//! Connections to local servers with scripted behavior.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(path).header("host", "here").body(Full::default()).unwrap()
 }
 
-/// Reads one request's head.
+/// Reads the head of one request.
 async fn head(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
@@ -120,11 +120,11 @@ async fn a_body_is_read_up_to_its_limit_and_what_came_is_kept() {
     let failure = answer.read(&mut body, 1000).await.unwrap_err();
     assert_eq!(
         (failure.reason, failure.message.as_str()),
-        (Reason::TooLarge, "the answer's body is larger than 1000 bytes")
+        (Reason::TooLarge, "the response body is larger than 1000 bytes")
     );
     assert!(body.starts_with(b"abcdabcd") && body.len() <= 1000);
     drop(connection);
-    // The socket is closed with the connection: the server's writing ends.
+    // The socket is closed with the connection, so the server's write ends.
     server.await.unwrap();
 }
 
@@ -225,7 +225,7 @@ async fn why_a_connection_has_broken_is_known_to_who_comes_later() {
     });
     let mut connection = connected(address, Protocol::Http1).await;
     let _stream = server.await.unwrap();
-    // Until what the server said has been read.
+    // Until the data of the server has been read.
     while connection.is_open() {
         tokio::task::yield_now().await;
     }
@@ -269,7 +269,7 @@ async fn a_proxy_opens_a_tunnel_or_says_why_not() {
 #[tokio::test]
 async fn an_address_that_does_not_answer_costs_a_moment_and_nothing_else() {
     let address = |number: u8| SocketAddr::new(Ipv4Addr::new(192, 0, 2, number).into(), 80);
-    // Hangs, fails or succeeds, by the last number of the address.
+    // Hangs, fails or succeeds, depending on the last number of the address.
     let attempt = |hangs: &'static [u8], fails: &'static [u8]| {
         move |address: SocketAddr| async move {
             let IpAddr::V4(four) = address.ip() else { unreachable!("only IPv4 is given") };
@@ -299,11 +299,11 @@ async fn an_address_that_does_not_answer_costs_a_moment_and_nothing_else() {
     check(&[1, 9], &[], Ok(3)).await;
     check(&[1], &[9], Ok(3)).await;
     check(&[], &[1, 9], Ok(3)).await;
-    // What is our own lack says more than what the last address said.
+    // A lack of local resources is more informative than the error of the last address.
     check(&[], &[1, 9, 3], Err(Reason::Resources)).await;
     let began = tokio::time::Instant::now();
     check(&[1], &[], Ok(9)).await;
-    // The clock of tests counts whole milliseconds.
+    // The clock of tests has a resolution of one millisecond.
     assert!((250..=251).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
 }
 

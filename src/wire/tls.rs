@@ -259,7 +259,7 @@ pub fn failure(error: &rustls::Error) -> Failure {
     match error {
         rustls::Error::InvalidCertificate(problem) => Failure::new(
             Reason::Certificate,
-            format!("the certificate is not accepted: {}", answer::certificate_problem(problem)),
+            format!("the certificate is not trusted: {}", answer::certificate_problem(problem)),
         ),
         other => Failure::new(Reason::Tls, format!("the TLS handshake failed: {other}")),
     }

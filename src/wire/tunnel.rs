@@ -31,7 +31,7 @@ pub async fn tunnel(
     let mut head = Vec::with_capacity(256);
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == LARGEST_HEAD {
-            return Err(Failure::new(Reason::TooLarge, "the head of the proxy's answer is larger than 16 KiB"));
+            return Err(Failure::new(Reason::TooLarge, "the head of the proxy's response is larger than 16 KiB"));
         }
         match stream.read_u8().await {
             Ok(byte) => head.push(byte),
@@ -45,12 +45,12 @@ pub async fn tunnel(
     match status {
         Some(200..300) if version.starts_with("HTTP/1.") => Ok(()),
         Some(status) if version.starts_with("HTTP/1.") => {
-            Err(Failure::new(Reason::Connect, format!("the proxy answered {status} when asked for {authority}")))
+            Err(Failure::new(Reason::Connect, format!("the proxy returned status {status} for {authority}")))
         }
-        _ => Err(Failure::new(Reason::Protocol, "the proxy's answer is not HTTP")),
+        _ => Err(Failure::new(Reason::Protocol, "the proxy's response is not HTTP")),
     }
 }
 
 fn broken(error: &std::io::Error) -> Failure {
-    of_io(error, Reason::Connect, format!("the proxy broke off: {error}"))
+    of_io(error, Reason::Connect, format!("connection to the proxy lost: {error}"))
 }

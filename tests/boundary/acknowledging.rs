@@ -100,7 +100,7 @@ async fn what_a_person_does_at_pagerduty_is_done_here() {
     account.lock().unwrap().done = json!({"status": "resolved", "last_status_change_by": ania});
     let end = notified("everyone is told that it was resolved", &|body| body["event"] == "resolved").await;
     assert_eq!(end["ending"], "by_hand");
-    assert_eq!(end["ending_reason"], "Ania Nowak (PagerDuty): resolved there");
+    assert_eq!(end["ending_reason"], "Ania Nowak (PagerDuty): resolved in the receiver");
     until("PagerDuty has the end", PATIENCE, async || {
         account.lock().unwrap().events.last().is_some_and(|event| event == "resolve").then_some(())
     })

@@ -30,7 +30,7 @@ const SHORT: &str = "2s";
 
 /// How long it may take where a busy machine has not answered within that, which its message says.
 const LONG: &str = "20s";
-const UNANSWERED: [&str; 2] = ["was not ready in time", "there was no time to look"];
+const UNANSWERED: [&str; 2] = ["was not ready in time", "no time left to check"];
 
 /// A page, what is done on it, and what is right.
 #[derive(serde::Deserialize)]

@@ -81,11 +81,11 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
         let why =
             says(&["why", id], &["  opened: 1 bad of the last 1, 1 needed", "  queued: opened as front:1 for hook"])
                 .await;
-        assert!(why.find("told:") < why.find("opened:"), "{why}");
+        assert!(why.find("notified:") < why.find("opened:"), "{why}");
     }
 
-    says(&["ack", "front:1", "--author", "ania"], &["front:1 is acknowledged by ania; told: hook\n"]).await;
-    says(&["why", "front"], &["  acknowledged: acknowledged by ania: no reminders"]).await;
+    says(&["ack", "front:1", "--author", "ania"], &["front:1 acknowledged by ania; notified: hook\n"]).await;
+    says(&["why", "front"], &["  acknowledged: acknowledged by ania; reminders stopped"]).await;
 
     // What opens while it is silenced is told when the silence has ended.
     let reason = ["--for", "2h", "--reason", "provider is at it", "--author", "ania"];
@@ -107,7 +107,7 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     hears(&receiver, "cart:1 opened").await;
     says(
         &["why", "cart:1"],
-        &["  released: maintenance or silence is over; told if its next run is bad", "  delivered: "],
+        &["  released: the silence or maintenance window has ended; notified if its next run is bad", "  delivered: "],
     )
     .await;
     let list = says(&["list"], &["front:1", "cart:1"]).await;
@@ -116,15 +116,15 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     let author = ["--author", "ania"];
     let long = "x".repeat(600);
     let cases: &[(&[&str], &str)] = &[
-        (&["why", "nobody"], "there is no scenario, incident or agent `nobody`"),
-        (&["why", "no body/?#"], "there is no scenario, incident or agent `no body/?#`"),
-        (&["ack", "nobody:1", "--author", "ania"], "no open incident has the key `nobody:1`"),
+        (&["why", "nobody"], "no scenario, incident or agent with the id `nobody`"),
+        (&["why", "no body/?#"], "no scenario, incident or agent with the id `no body/?#`"),
+        (&["ack", "nobody:1", "--author", "ania"], "no open incident with the key `nobody:1`"),
         (&["ack", "front:1", "--author", &long], "`author` must have 1 to 500 characters"),
-        (&["silence", "--end", "abc", "--author", "ania"], "there is no silence or maintenance `abc`"),
+        (&["silence", "--end", "abc", "--author", "ania"], "no silence or maintenance with the id `abc`"),
         (&["silence", "shop", "--for", "2h", "--reason", "r", "--author", "a"], "like team=shop"),
         (&["silence", "a=b", "--for", "2", "--reason", "r", "--author", "a"], "`for`: `2` has no unit"),
         (&["silence", "a=b", "--for", "500d", "--reason", "r", "--author", "a"], "above 0 and at most a year"),
-        (&["silence", "a=b", "--for", "2h", "--reason", &long, "--author", "a"], "500 characters in a text"),
+        (&["silence", "a=b", "--for", "2h", "--reason", &long, "--author", "a"], "500 characters per text"),
         (&["silence", "a=b", "--for", "2h", "--reason", "", "--author", "a"], "a silence needs `author` and `reason`"),
         (&["silence", "--for", "2h", "--reason", "r", "--author", "a"], "<KEY=VALUE>"),
         (&["silence", "a=b", "--for", "2h", "--author", "a"], "--reason"),
@@ -138,7 +138,7 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     for arguments in [&["list"][..], &["why", "front"], &[&["ack", "front:1"], &author[..]].concat()] {
         let url = format!("http://{nobody}/");
         let ran = wachta(&folder, None, &[&["alerts"], arguments, &["--url", &url]].concat()).await;
-        let expected = format!("no agent answers at http://{nobody}; name where it listens with --url");
+        let expected = format!("no agent is reachable at http://{nobody}; set its address with --url");
         assert!(ran.code == Some(2) && ran.err.contains(&expected), "{arguments:?}\n{}", ran.said());
     }
 
@@ -146,8 +146,8 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     let http = reqwest::Client::new();
     let silence = r#"{"match": {"team": "web"}, "for": "1h", "author": "a", "reason": "r"}"#;
     for (site, body, status, part) in [
-        ("cross-site", silence, 403, "asked for by another site"),
-        ("same-site", silence, 403, "asked for by another site"),
+        ("cross-site", silence, 403, "cross-site request rejected"),
+        ("same-site", silence, 403, "cross-site request rejected"),
         ("same-origin", "{", 400, "error"),
         ("same-origin", r#"{"for": "1h", "mach": {}}"#, 400, "unknown field `mach`"),
     ] {
@@ -166,16 +166,16 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     };
     let ack = [&["ack", "cart:1"], &author[..]].concat();
     let ran = on_store(&ack).await;
-    let refused = "error: an agent runs on sqlite:wachta.db; ask it, without --store";
+    let refused = "error: an agent is running on sqlite:wachta.db; leave out --store";
     assert!(ran.code == Some(2) && ran.err.contains(refused), "{}", ran.said());
     assert_eq!(agent.stop().await, Some(0));
     let silence = [&["silence", "team=web"], &reason[..]].concat();
     let cases: [(&[&str], &str); 5] = [
         (&["list"], "cart:1  warning  since 20"),
         (&["why", "cart:1"], "  silence: silenced by ania until 20"),
-        (&ack, "cart:1 is acknowledged by ania: at the next start of the agent\n"),
+        (&ack, "queued: acknowledge cart:1 by ania; applied when the agent starts\n"),
         (&silence, " of team=web until 20"),
-        (&["list"], "at the next start: cart:1 is acknowledged by ania\nat the next start: silence "),
+        (&["list"], "queued: acknowledge cart:1 by ania\nqueued: silence "),
     ];
     for (arguments, part) in cases {
         let ran = on_store(arguments).await;
@@ -185,7 +185,7 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
         (&["why", "nobody"], "nothing is known of `nobody` in this store"),
         (&["ack", "nobody:1", "--author", "ania"], "error: no incident has the key `nobody:1`"),
         (&["ack", "cart:1", "--author", ""], "`author` must have 1 to 500 characters"),
-        (&["silence", "--end", id, "--author", "ania"], "there is no silence or maintenance `"),
+        (&["silence", "--end", id, "--author", "ania"], "no silence or maintenance with the id `"),
         (&["silence", "a=b", "--for", "2", "--reason", "r", "--author", "a"], "`for`: `2` has no unit"),
         (&["list", "--url", "http://127.0.0.1:1/"], "cannot be used with"),
     ];
@@ -199,7 +199,7 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     let list = shown(&["list"]).await;
     assert!(list.contains("  team=web  until 20"), "{list}");
     let why = shown(&["why", "cart"]).await;
-    assert!(why.contains("  acknowledged: acknowledged by ania: no reminders"), "{why}");
+    assert!(why.contains("  acknowledged: acknowledged by ania; reminders stopped"), "{why}");
     assert_eq!(on_store(&["list"]).await.out, list, "nothing is left to be carried out");
     hears(&receiver, "cart:1 updated").await;
     assert_eq!(told(&receiver), ["front:1 opened", "front:1 updated", "cart:1 opened", "cart:1 updated"]);
@@ -234,10 +234,10 @@ async fn another_configuration_is_tried_on_what_happened() {
     };
     let row = |name: &str, figures: [usize; 5]| {
         let [was, would, same, then, now] = figures;
-        format!("{name:8}  {was:>9}  {would:>13}  {same:>4}  {then:>9}  {now:>8}\n")
+        format!("{name:8}  {was:>4}  {would:>10}  {same:>9}  {then:>7}  {now:>5}\n")
     };
     // The same files, beside the agent that runs.
-    let ran = says(&[], &["1 scenario; read from 20", &row("hook", [2, 2, 2, 0, 0])]).await;
+    let ran = says(&[], &["1 scenario; replayed from 20", &row("hook", [2, 2, 2, 0, 0])]).await;
     for line in ["Z  hook  opened  warning  front\n", "Z  hook  resolved  warning  front\n"] {
         assert!(ran.out.contains(line), "{}", ran.said());
     }
@@ -265,10 +265,10 @@ async fn another_configuration_is_tried_on_what_happened() {
     )
     .await;
     new(100, hook, "hook");
-    says(&files, &[&row("hook", [2, 0, 0, 2, 0]), "\n- 20", "would not be told, by reason: count "]).await;
+    says(&files, &[&row("hook", [2, 0, 0, 2, 0]), "\n- 20", "would be suppressed, by reason: below_threshold "]).await;
     folder.write("new/scenarios/front.yaml", &well.replace("front", "other"));
-    let left = "of scenarios that the files do not have were left out: front\n";
-    says(&files, &[left, "not run within this time: other\n", &row("hook", [2, 0, 0, 2, 0])]).await;
+    let left = "of scenarios that are not in the files were omitted: front\n";
+    says(&files, &[left, "no runs within this time: other\n", &row("hook", [2, 0, 0, 2, 0])]).await;
     assert!(before == std::fs::read(folder.path().join("wachta.db")).unwrap(), "the store is only read");
 
     // What is wrong with the files is told as `check` tells it.
@@ -280,8 +280,8 @@ async fn another_configuration_is_tried_on_what_happened() {
     assert!(ran.err.contains(told), "{}\n{}", ran.said(), checked.out);
     let cases: &[(&[&str], &str)] = &[
         (&["--config", "nothing.yaml"], "nothing.yaml cannot be read"),
-        (&["--store", "sqlite:nothing.db"], "sqlite:nothing.db does not open"),
-        (&["--store", "sqlite::memory:"], "is gone with its agent"),
+        (&["--store", "sqlite:nothing.db"], "cannot open sqlite:nothing.db"),
+        (&["--store", "sqlite::memory:"], "ends with its agent"),
         (&["--store", "postgres://x"], "unknown store `postgres://x`; write sqlite:FILE"),
         (&["--since", "7"], "--since: `7` has no unit"),
         (&["--since", "500d"], "--since: write a duration above 0 and at most a year"),

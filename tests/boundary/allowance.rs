@@ -466,7 +466,7 @@ async fn probes_reach_neither_the_agents_own_web_nor_sockets() {
     for (module, target) in rows {
         let answer = agent.get(&format!("/probe?module={module}&debug=true&target={}", encoded(&target))).await;
         let why =
-            if module == "unix" { "not one that `probe.targets` names" } else { "`allow.network` of the agent's file" };
+            if module == "unix" { "not allowed by `probe.targets`" } else { "`allow.network` of the agent configuration" };
         let is_refused = answer.contains("probe_success 0") && answer.contains(why);
         if !is_refused || answer.contains("probe_http_status_code 200") {
             wrong.push(format!("{module} {target}: {answer}"));

@@ -125,7 +125,7 @@ async fn run_of_an_api_passes_and_fails() {
     // The line of the scenario, a caret below it, what was expected and what was seen.
     let line =
         std::fs::read_to_string(&orders).unwrap().lines().position(|line| line.contains("status: 201")).unwrap() + 1;
-    for part in [&format!("orders-api.yaml:{line}:"), "      status: 201", "^^^", "expected: 201", "seen: 500"] {
+    for part in [&format!("orders-api.yaml:{line}:"), "      status: 201", "^^^", "expected: 201", "actual: 500"] {
         assert!(ran.out.contains(part), "no {part:?} in\n{}", ran.out);
     }
     assert!(!ran.said().contains(wachta::demo::PASSWORD), "secrets are not shown");
@@ -151,7 +151,7 @@ async fn run_of_a_page_shows_what_was_seen() {
     let line =
         std::fs::read_to_string(&checkout).unwrap().lines().position(|line| line.contains("Add to cart")).unwrap() + 1;
     for part in
-        [&format!("shop-checkout.yaml:{line}:"), "- click: {button: Add to cart}", "^^^", "expected: ", "seen: "]
+        [&format!("shop-checkout.yaml:{line}:"), "- click: {button: Add to cart}", "^^^", "expected: ", "actual: "]
     {
         assert!(ran.out.contains(part), "no {part:?} in\n{}", ran.out);
     }
@@ -209,7 +209,7 @@ async fn arguments_are_taken_or_refused_by_name() {
         (&["run", "two.yaml", "--only", "one"], 0, "1 run: 1 passed\n"),
         (&["run", "two.yaml", "--only", "tow"], 2, "no scenario has the id `tow`; did you mean `two`?"),
         (&["run", "two.yaml", "--tag", "team=shop", "--repeat", "3"], 0, "3 runs: 3 passed\n"),
-        (&["run", "two.yaml", "--tag", "team=nobody"], 2, "there is no scenario to run"),
+        (&["run", "two.yaml", "--tag", "team=nobody"], 2, "no scenario to run"),
         (&["run", "two.yaml", "--tag", "team"], 2, "write NAME=VALUE"),
         (&["run", "two.yaml", "--repeat", "0"], 2, "--repeat"),
         (&["run", "two.yaml", "--var", "a=b"], 2, "no scenario has `a` under `vars`"),
@@ -219,7 +219,7 @@ async fn arguments_are_taken_or_refused_by_name() {
         (&["run", "exec.yaml"], 2, "the program `sh` is not allowed; start with `--allow-exec`"),
         (&["run", "exec.yaml", "--allow-exec"], 1, "2 runs: 1 passed, 1 failed\n"),
         (&["check", "exec.yaml"], 0, ""),
-        (&["run", "beat.yaml"], 0, "job: passed over, who calls in is heard by `wachta serve` only\n"),
+        (&["run", "beat.yaml"], 0, "job: skipped, check-ins is heard by `wachta serve` only\n"),
         (&["run", "two.yaml", "--browser", "safari"], 2, "`--browser safari` is not known: chromium or firefox"),
         (&["run", "two.yaml", "--only", "one", "--browser", "firefox", "--headed"], 0, "1 run: 1 passed\n"),
         (&["run", "two.yaml", "--webdriver", "here"], 2, "--webdriver"),
@@ -256,14 +256,14 @@ async fn a_receiver_is_tried() {
     folder.write("hook", &format!("http://{address}/hidden-token\n"));
     folder.write("bad.yaml", "location: waw-1\nscenarios: []\nalerting: {templates: {title: \"{{ nam }}\"}}\n");
     let cases: &[(&[&str], i32, &str)] = &[
-        (&["alerts", "test", "hook"], 0, "hook took the test: 204 No Content\nhook took the end of the test: 204"),
-        (&["alerts", "test", "hook", "--config", "./wachta.yaml"], 0, "hook took the test: 204"),
-        (&["alerts", "test", "log"], 0, "log took the test"),
-        (&["alerts", "test", "away"], 1, "away did not take the test, and may later: no connection: "),
+        (&["alerts", "test", "hook"], 0, "hook accepted the test: 204 No Content\nhook accepted the resolution of the test: 204"),
+        (&["alerts", "test", "hook", "--config", "./wachta.yaml"], 0, "hook accepted the test: 204"),
+        (&["alerts", "test", "log"], 0, "log accepted the test"),
+        (&["alerts", "test", "away"], 1, "away did not accept the test, but may later: no connection: "),
         (
             &["alerts", "test", "lost"],
             1,
-            "lost did not take the test, and may later: the file `nowhere` cannot be read",
+            "lost did not accept the test, but may later: the file `nowhere` cannot be read",
         ),
         (
             &["alerts", "test", "hok"],
@@ -333,8 +333,8 @@ async fn serve_says_why_it_does_not_start() {
     let taken_says = format!("error: cannot listen on {address}: ");
     let cases: &[(&str, &[&str])] = &[
         ("wachta.yaml", &["error: wachta.yaml cannot be read", "--config"]),
-        ("bad.yaml", &["bad.yaml:2:1", "did you mean `scenarios`?", "error: bad.yaml does not load"]),
-        ("taken.yaml", &[&taken_says, "name another address under `web.listen`"]),
+        ("bad.yaml", &["bad.yaml:2:1", "did you mean `scenarios`?", "error: bad.yaml cannot be loaded"]),
+        ("taken.yaml", &[&taken_says, "set another address as `web.listen`"]),
         ("folder.yaml", &["error: ", "bad.yaml/wachta.state"]),
         ("garbage.yaml", &["error: store: ", "garbage.db"]),
     ];

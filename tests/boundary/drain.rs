@@ -227,7 +227,7 @@ async fn a_second_agent_on_the_same_store_is_refused() {
     let second = tokio::time::timeout(SOON, second).await.expect("it ends at once").unwrap();
     let text = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(2), "{text}");
-    assert!(text.contains("error: another wachta runs on") && text.contains("wachta.state"), "{text}");
+    assert!(text.contains("error: another agent is using") && text.contains("wachta.state"), "{text}");
     assert!(!first.ended());
     // A killed one is no obstacle.
     first.kill();

@@ -34,12 +34,12 @@ const FLOW: &str = r#"{
     "run": "01935400-0000-7000-8000-000000000001", "scenario": "shop", "name": "Shop", "kind": "api",
     "location": "waw-1", "due_at": "2026-11-22T12:00:00Z", "started_at": "2026-11-22T12:00:00.5Z",
     "ended_at": "2026-11-22T12:00:02.123456789Z", "duration": 1.5, "verdict": "failed", "reason": "status",
-    "message": "answered 500", "failed_step": 1,
+    "message": "returned status 500", "failed_step": 1,
     "steps": [
         {"name": "login", "span_id": "0123456789abcdef", "offset": 0.0, "duration": 0.5, "status": "passed",
          "place": "shop.yaml:3:5"},
         {"name": "buy", "span_id": "0123456789abcde0", "offset": 0.5, "duration": 1.0, "status": "failed",
-         "place": "shop.yaml:5:5", "failure": {"reason": "status", "message": "answered 500"},
+         "place": "shop.yaml:5:5", "failure": {"reason": "status", "message": "returned status 500"},
          "certificate_expires_at": "2027-01-01T00:00:00Z",
          "http": {"method": "POST", "url": "https://shop.example/buy", "status": 500, "bytes": 12,
                   "hops": [{"method": "POST", "url": "https://shop.example/buy", "status": 500,
@@ -220,14 +220,13 @@ async fn is_reached_by_tls(server: &SearchServer) {
         (Some(&ca), None, retry("status 401: the credentials are missing or not accepted")),
         (Some(&ca), key("wrong-key"), retry("status 401: the credentials are missing or not accepted")),
         (Some(&ca), user("guess"), retry("status 401: the credentials are missing or not accepted")),
-        (None, key("key"), retry("the certificate is not accepted: its issuer is not trusted")),
-        (Some(&other), key("key"), retry("the certificate is not accepted: its issuer is not trusted")),
+        (None, key("key"), retry("the certificate is not trusted: its issuer is not trusted")),
+        (Some(&other), key("key"), retry("the certificate is not trusted: its issuer is not trusted")),
         (
             Some(&twin),
             key("key"),
             retry(
-                "the certificate is not accepted: it is not signed by the authority that is trusted: one of the same \
-                 name has another key",
+                "the certificate is not trusted: it is not signed by the trusted CA: the trusted CA of the same name has another key",
             ),
         ),
     ] {

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use wachta::alert::machine::Watch;
+use wachta::alert::state_machine::Watch;
 use wachta::demo::{Demo, FAULTS, Fault};
 use wachta::incident::{Event, Incident, Notification, Subject};
 use wachta::outcome::{Outcome, RunId};
@@ -287,7 +287,7 @@ fn agent_that_dies() {
         })
         .await
         .unwrap();
-        tracing::info!(address = %app.address(), "wachta keeps watch");
+        tracing::info!(address = %app.address(), "agent started");
         std::future::pending::<()>().await;
     });
 }

@@ -162,7 +162,7 @@ async fn alertmanager_receives_groups_resolves_and_is_restarted_in_the_middle() 
     let pay_again = alerts.iter().find(|alert| alert["labels"]["scenario"] == "pay").unwrap();
     let time = |value: &Value| DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap().to_utc();
     assert_eq!(time(&pay_again["startsAt"]).timestamp_millis(), at.timestamp_millis());
-    assert_eq!(pay_again["labels"]["incident"], "pay:1");
+    assert_eq!(pay_again["labels"]["dedup_key"], "pay:1");
     assert!(pay_again["annotations"]["summary"].as_str().unwrap().contains("Żółw & <pay> failed at waw-1"));
     let ahead = time(&pay_again["endsAt"]) - Utc::now();
     assert!(ahead > TimeDelta::minutes(2) && ahead <= TimeDelta::minutes(4), "{ahead}");
@@ -229,9 +229,9 @@ async fn mail_arrives_as_one_thread_and_renders() {
     let subject = "[CRITICAL] Żółw & <pay> failed at waw-1: click button \"Pay now\": no <button> \"Pay\" & no 🐢";
     assert_eq!(first["headers"]["subject"], subject);
     let end = second["headers"]["subject"].as_str().unwrap();
-    assert!(end.starts_with("[RESOLVED] Żółw & <pay> works again at waw-1 after "), "{end}");
+    assert!(end.starts_with("[RESOLVED] Żółw & <pay> recovered at waw-1 after "), "{end}");
     let text = first["text"].as_str().unwrap();
-    assert!(text.contains("seen: no <button> \"Pay\" & no 🐢") && text.contains("/incident/pay%3A1"), "{text}");
+    assert!(text.contains("error: no <button> \"Pay\" & no 🐢") && text.contains("/incident/pay%3A1"), "{text}");
     assert_eq!(first["pictures"], json!([{"id": "screenshot", "type": "image/png", "bytes": size}]));
     assert_eq!(second["pictures"], json!([]));
     assert_eq!(second["headers"]["in-reply-to"], first["headers"]["message-id"]);

@@ -181,7 +181,7 @@ async fn what_is_removed_goes_and_its_incident_resolves() {
     goes_on(&agent, "beside").await;
     assert_eq!(agent.sample(INFO, &[("scenario", "elsewhere")]).await, None);
     std::fs::remove_file(folder.path().join("scenarios/missing.yaml")).unwrap();
-    has(&agent, "nothing is wrong", SUCCESSFUL, &[], Some(1.0)).await;
+    has(&agent, "no real incident", SUCCESSFUL, &[], Some(1.0)).await;
 
     let told = |receiver: &Receiver| -> Vec<(String, String)> {
         let text =
@@ -208,7 +208,7 @@ async fn what_is_removed_goes_and_its_incident_resolves() {
     agent_file(&folder, "127.0.0.1:1", &second);
     until("the new file is taken", SOON, async || {
         let log = agent.log();
-        log.iter().any(|line| line.contains("`web.listen` changed: takes effect after a restart")).then_some(())
+        log.iter().any(|line| line.contains("`web.listen` changed: restart the agent to apply it")).then_some(())
     })
     .await;
     let (status, text) = agent.post("/-/reload").await;

@@ -144,7 +144,7 @@ const STATE: [&str; 5] = [
 ];
 
 /// The log's line that says that the store is away, and the one that says that it is back.
-const AWAY: &str = "the store is away";
+const AWAY: &str = "the store is unavailable";
 const BACK: &str = "the store is back";
 const REPLACED: &str = "deleted, moved or replaced";
 const ASIDE: &str = "set aside, and a new one is made";
@@ -212,7 +212,7 @@ impl World {
     }
 
     async fn away(&self, keeper: &Keeper<'_>) {
-        until("the store is away", PATIENCE, async || {
+        until("the store is unavailable", PATIENCE, async || {
             let available = keeper.agent.sample("wachta_store_available", &[]).await;
             available.is_some_and(|available| available < 0.5).then_some(())
         })
@@ -564,7 +564,7 @@ async fn an_agent_starts_with_a_store_that_cannot_be_written() {
             }
             let agent = Agent::start(serve(), folder.path(), &shop).await;
             let logged = |text: &str| agent.log().iter().any(|line| line.contains(text));
-            until("the store is away", PATIENCE, async || logged(AWAY).then_some(())).await;
+            until("the store is unavailable", PATIENCE, async || logged(AWAY).then_some(())).await;
             targets.0.lock().unwrap().clear();
             assert_eq!(told("resolved").await, opened, "{how:?} {killed}: the incident of before");
 

@@ -149,7 +149,7 @@ async fn the_view_of_receivers_is_the_truth_however_often_the_agent_is_killed() 
                 heard.iter().chain(others).map(|one| word(one, "subject").to_owned()).collect()
             };
             let uncounted =
-                |heard: &[Value]| heard.iter().any(|notification| notification["uncounted"].as_u64() > Some(0));
+                |heard: &[Value]| heard.iter().any(|notification| notification["omitted"].as_u64() > Some(0));
             until("the storm is told", PATIENCE, async || {
                 let heard = hook.heard();
                 (all(&heard).len() > 50 && uncounted(&heard)).then_some(())

@@ -127,7 +127,7 @@ impl Client {
     async fn status(&self, address: SocketAddr, request: &str) -> Result<u16, String> {
         let mut stream = self.connect(address).await.map_err(|error| error.to_string())?;
         let answer = asked(&mut stream, request).await.map_err(|error| error.to_string())?;
-        status_of(&answer).ok_or_else(|| format!("no answer: {answer}"))
+        status_of(&answer).ok_or_else(|| format!("no response: {answer}"))
     }
 }
 
@@ -577,9 +577,9 @@ async fn nobody_opens_an_agent_to_others_by_accident() {
     let shop = Demo::open(0, 0, &CancellationToken::new()).await.unwrap();
     let tls = "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n";
     for (what, web, said) in [
-        ("TLS alone", tls, "this file asks nobody for anything"),
-        ("nothing", "{}\n", "this file asks nobody for anything"),
-        ("no users", &format!("{tls}basic_auth_users: {{}}\n"), "this file asks nobody for anything"),
+        ("TLS alone", tls, "this file requires no authentication"),
+        ("nothing", "{}\n", "this file requires no authentication"),
+        ("no users", &format!("{tls}basic_auth_users: {{}}\n"), "this file requires no authentication"),
         ("a mistake", "basic_auth_users: {alice: x}\n", "is not a bcrypt hash"),
     ] {
         let folder = agents_folder("web-open", &authority, "0.0.0.0:0", web);

@@ -389,7 +389,7 @@ async fn broken(server: &Server, api: &Api, good: &Config) -> Vec<Broken> {
         Broken { config: at("127.0.0.1:1"), ..like("nothing listens", "no connection to 127.0.0.1:1", vec![], vec![]) },
         Broken {
             config: at(&api_address),
-            ..like("wrong port", "no answer of a Zabbix server or proxy", vec![], vec![])
+            ..like("wrong port", "no response of a Zabbix server or proxy", vec![], vec![])
         },
         Broken { config: named("nobody"), ..like("no host", "there is no host `nobody`", vec![], vec![]) },
         Broken { config: named("wachta"), ..like("template", "`wachta` is a template, not a host", vec![], vec![]) },
@@ -451,7 +451,7 @@ async fn broken(server: &Server, api: &Api, good: &Config) -> Vec<Broken> {
         ),
         like(
             "encryption",
-            "takes only connections with a pre-shared key",
+            "accepts only connections with a pre-shared key",
             vec![update(psk)],
             vec![update(json!({"hostid": host, "tls_accept": 1}))],
         ),

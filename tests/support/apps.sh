@@ -1,10 +1,10 @@
 #!/bin/bash
-# Installs the applications of other people whose pages are used in tests; does nothing, quickly, when all are there.
+# Installs the third-party applications whose pages are used in tests; returns quickly if all are installed.
 # usage: apps.sh          installs into the folder of tools.sh, below apps/
-# Takes 460 MB, JupyterLab 240 of them, and 100 s of one core.
+# Needs 460 MB, of which JupyterLab takes 240, and 100 s of one core.
 #
-# What cannot be installed is said by name and left out: the test passes over its pages. Roundcube and its servers are
-# Debian packages, see packages.sh.
+# An application that cannot be installed is reported and left out: the test skips its pages. Roundcube and its servers
+# are Debian packages, see packages.sh.
 set -euo pipefail
 umask 022
 
@@ -14,14 +14,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 tools=$("$here/tools.sh" where)
 apps=$tools/apps
 mkdir -p "$apps"
-# Tests may run side by side: one installs, the others wait for the lock.
+# Tests may run in parallel: one installs, the others wait for the lock.
 exec 9>"$apps/lock"
 flock 9
 
 stamp() { echo "$apps/.$1-$2"; }
 missing() { echo "$1 could not be installed: its pages will be passed over" >&2; }
 
-# A Python environment of its own; constraints.txt has the versions of all that it brings along.
+# Creates a separate Python environment; constraints.txt pins the versions of all dependencies.
 python() {
   local name=$1 version=$2
   local with=$version-$(cksum < "$here/apps/constraints.txt" | cut -d ' ' -f 1)
@@ -47,7 +47,7 @@ swagger_ui() {
   fi
 }
 
-# Two at once: one unpacks while the other waits for the network.
+# Two at a time: one unpacks while the other waits for the network.
 (python jupyterlab "$JUPYTERLAB"; swagger_ui) 9>&- &
 (python locust "$LOCUST"; python django "$DJANGO"; python datasette "$DATASETTE") 9>&-
 wait

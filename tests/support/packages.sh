@@ -1,9 +1,9 @@
 #!/bin/bash
-# Installs the Debian packages that are needed; does nothing, quickly, when all are there.
+# Installs the required Debian packages; returns quickly if all are installed.
 # usage: packages.sh run     what building and `make run` need
 #        packages.sh bench   what the benchmarks need as well
 #        packages.sh         what the tests need as well
-# Nothing that is installed here is started as a service. As another user than root it asks sudo.
+# No service is started by the installation. Other users than root need sudo.
 set -euo pipefail
 
 packages=(ca-certificates chromium chromium-driver chromium-headless-shell fonts-dejavu-core libnss3-tools)
@@ -15,9 +15,9 @@ elif [ "${1:-}" != run ]; then
   packages+=(curl procps prometheus prometheus-alertmanager prometheus-blackbox-exporter postgresql zabbix-server-pgsql zabbix-frontend-php zabbix-agent php-cli php-pgsql)
   packages+=(libssl-dev openssl pkg-config rsyslog rsyslog-elasticsearch)
   packages+=(firefox-esr openjdk-17-jre-headless python3-venv)
-  # For the long form: a mail client in the browser, and the server that it reads from.
+  # For soak tests: a mail client in the browser, and its mail server.
   [ -z "${WACHTA_SOAK:-}" ] || packages+=(roundcube-core roundcube-sqlite3 dovecot-imapd)
-  # Whoever has a newer Node has it from elsewhere, with npm in the same package.
+  # A newer Node from another source includes npm.
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
 fi
@@ -35,13 +35,13 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 echo "installing: ${missing[*]}" >&2
-# Packages must not start services of their own: a test starts what it needs, on ports of its own.
+# Packages must not start services: each test starts what it needs, on its own ports.
 [ -e /usr/sbin/policy-rc.d ] || {
   printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
   "${as_root[@]}" chmod +x /usr/sbin/policy-rc.d
 }
 
-# Tests may run side by side: one installs, the others wait for the lock.
+# Tests may run in parallel: one installs, the others wait for the lock.
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
 "${apt[@]}" update >&2
 "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >&2

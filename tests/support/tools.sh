@@ -1,7 +1,7 @@
 #!/bin/bash
-# Installs what the tests use and Debian has no package of; does nothing, quickly, when all is there.
-# usage: tools.sh        installs; prints the folder that it is all in
-#        tools.sh where  prints the folder, and installs nothing
+# Installs test tools that Debian does not package; returns quickly if all are installed.
+# usage: tools.sh        installs them and prints their folder
+#        tools.sh where  prints the folder and installs nothing
 # In the folder: bin/geckodriver, bin/otel-collector, selenium-server.jar, bugsink/, httpbin/, mail/ and osmem/ (Python
 # environments), har/ (a Node package), opensearch/ (jars, and a class that starts a node), apps/ (see apps.sh).
 set -euo pipefail
@@ -9,17 +9,17 @@ umask 022
 
 GECKODRIVER=0.37.1 GRID=4.48.0 BUGSINK=2.6.1 HAR=5.1.5 HTTPBIN=0.10.4 GUNICORN=27.0.1 AIOSMTPD=1.4.6 OSMEM=0.1.6
 
-# Outside of the checkout, so that a fresh clone finds it again.
+# Outside of the checkout, so that a new clone can use it.
 tools=${WACHTA_TOOLS:-$HOME/.cache/wachta-tools}
 [ "${1:-}" != where ] || { echo "$tools"; exit 0; }
 mkdir -p "$tools"
-# Tests may run side by side: one installs, the others wait for the lock.
+# Tests may run in parallel: one installs, the others wait for the lock.
 exec 9>"$tools/lock"
 flock 9
 
 stamp() { echo "$tools/.$1"; }
 have() { [ -e "$(stamp "$1-$2")" ]; }
-# What is installed halfway is not marked, and begun again the next time.
+# An incomplete installation is not marked, so the next call starts it again.
 mark() { touch "$(stamp "$1-$2")"; }
 
 driver() {
@@ -27,17 +27,17 @@ driver() {
   mkdir -p "$tools/bin"
   local found
   found=$(command -v geckodriver || true)
-  # One that somebody has built already is as good.
+  # An existing geckodriver of the right version is used.
   if [ -n "$found" ] && "$found" --version 2>/dev/null | head -n 1 | grep -qF "geckodriver $GECKODRIVER"; then
     cp "$found" "$tools/bin/.geckodriver" && mv "$tools/bin/.geckodriver" "$tools/bin/geckodriver"
   else
-    # Built without optimisation: it only passes messages on, and builds in half the time.
+    # Built without optimisation: it only forwards messages, and building takes half the time.
     CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=false \
       cargo install geckodriver --version "$GECKODRIVER" --locked --quiet --root "$tools" \
       --target-dir "$tools/build" --no-track --force >&2
     rm -rf "$tools/build"
   fi
-  # wachta looks for it in PATH, and where cargo puts programs.
+  # wachta searches it in PATH and in cargo's folder of programs.
   if [ -z "$found" ] && [ ! -e "$HOME/.cargo/bin/geckodriver" ]; then
     mkdir -p "$HOME/.cargo/bin"
     ln -sf "$tools/bin/geckodriver" "$HOME/.cargo/bin/geckodriver"
@@ -92,8 +92,8 @@ osmem() {
   mark osmem "$OSMEM"
 }
 
-# Two components of the OpenTelemetry Collector, from the Go module proxy: go.mod and go.sum say which. Two minutes of one
-# core; the tests of them are skipped where there is no Go.
+# Two components of the OpenTelemetry Collector from the Go module proxy, listed in go.mod and go.sum. Building takes two
+# minutes of one core. Without Go, their tests are skipped.
 collector() {
   local source version go
   source=$(cd "$(dirname "$0")/collector" && pwd)
@@ -111,8 +111,8 @@ collector() {
   mark collector "$version"
 }
 
-# An OpenSearch node: its jars from Maven Central (pom.xml says which, jars.sha256 what is in them; 45 MB) and the class
-# that starts it. The tests of it are skipped where there is no Maven or no Java compiler.
+# An OpenSearch node: its jars from Maven Central (listed in pom.xml, with checksums in jars.sha256; 45 MB) and the class
+# that starts it. Without Maven or a Java compiler, its tests are skipped.
 opensearch() {
   local source version folder=$tools/opensearch
   source=$(cd "$(dirname "$0")/opensearch" && pwd)
@@ -135,7 +135,7 @@ opensearch() {
   mark opensearch "$version"
 }
 
-# The driver is compiled while the rest comes over the network.
+# The driver is compiled while everything else is downloaded.
 driver 9>&- & compiling=$!
 (opensearch & grid; har; bugsink; httpbin; mail; osmem; collector; wait) 9>&- & fetching=$!
 failed=0

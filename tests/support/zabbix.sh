@@ -1,21 +1,21 @@
 #!/bin/bash
-# A Zabbix 6.0 server with its API and a PostgreSQL of its own, on loopback, for tests.
+# A Zabbix 6.0 server with its API and its own PostgreSQL, on loopback, for tests.
 # usage: zabbix.sh up|down      (as root: PostgreSQL and Zabbix run as their own users)
 #
-# `up` installs what is missing, sets up the database once, starts what does not run, and prints
+# `up` installs what is missing, sets up the database once, starts the processes that are not running, and prints
 #   ZABBIX_TRAPPER=127.0.0.1:PORT
 #   ZABBIX_API=http://127.0.0.1:PORT/api_jsonrpc.php        user Admin, password zabbix
-#   ZABBIX_TLS=FOLDER        ca.pem, agent.pem, agent.key: the server's authority, and what it signed for an agent
-# Both may be repeated. Ports come from ZABBIX_TRAPPER_PORT, ZABBIX_API_PORT and ZABBIX_DB_PORT, or are free ones.
-# State is kept under ${WACHTA_TEST_STATE:-target/test-state}/zabbix, or under /var/tmp where
-# the service users cannot reach that.
+#   ZABBIX_TLS=FOLDER        ca.pem, agent.pem, agent.key: the server's CA, and a certificate that it signed for an agent
+# Both commands may be repeated. Ports come from ZABBIX_TRAPPER_PORT, ZABBIX_API_PORT and ZABBIX_DB_PORT, or are free ones.
+# State is kept under ${WACHTA_TEST_STATE:-target/test-state}/zabbix, or under /var/tmp if the service users cannot reach
+# that folder.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 
 [ "${1:-}" != up ] || "$here/packages.sh"
 
-# The service users have to reach the state folder, which they cannot when the checkout is in somebody's home.
+# The service users must reach the state folder, which is impossible if the checkout is in a home folder.
 state=${WACHTA_TEST_STATE:-$here/../../target/test-state}/zabbix
 mkdir -p "$state"
 state=$(cd "$state" && pwd)
@@ -26,17 +26,17 @@ if ! reachable; then
   mkdir -p "$state"
 fi
 
-# Whether a part that was started here runs: its id may be another process's by now, which names another folder.
+# Whether a part that was started here is running. Its process id may have been reused by a process of another folder.
 running() { [ -s "$state/$1.pid" ] && grep -qsF "$state" "/proc/$(cat "$state/$1.pid")/cmdline"; }
 
-# Ends a part by the id it was started with; a minus in front of it means its whole group.
+# Ends a part by its process id; with a minus as the third argument, its whole process group.
 stop() {
   local part=$1 signal=$2 group=${3:-} pid
   if running "$part"; then
     pid=$(cat "$state/$part.pid")
     kill "-$signal" -- "$group$pid"
     for _ in $(seq 200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
-    # A test server keeps nothing worth waiting for.
+    # A test server has no data worth waiting for.
     kill -KILL -- "$group$pid" 2>/dev/null || true
   fi
   rm -f "$state/$part.pid"
@@ -63,10 +63,10 @@ case ${1:-} in
   *) echo "usage: $0 up|down" >&2; exit 2 ;;
 esac
 
-# One of several tests sets up, the others find it done.
+# If several tests start at once, one sets up and the others wait.
 exec 9>"$state/lock"
 flock 9
-# What was started by half is ended.
+# An incomplete start is ended.
 trap '[ $? = 0 ] || down' EXIT
 
 free_port() {
@@ -76,7 +76,7 @@ free_port() {
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
   done
 }
-# What runs already keeps its ports.
+# Running processes keep their ports.
 if [ -s "$state/ports" ] && running database && running server && running frontend; then
   . "$state/ports"
 else
@@ -87,7 +87,7 @@ else
   printf 'trapper_port=%s\napi_port=%s\ndb_port=%s\n' "$trapper_port" "$api_port" "$db_port" > "$state/ports"
 fi
 
-# The database: a cluster of its own, without the care for a power cut that a test does not need.
+# The database: a separate cluster, without protection against power failures, which a test does not need.
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
 data=$state/database
 if [ ! -e "$data/complete" ]; then
@@ -110,13 +110,13 @@ if [ ! -e "$data/complete" ]; then
   for part in schema images data; do
     zcat "/usr/share/zabbix-server-pgsql/$part.sql.gz" | PGOPTIONS='-c client_min_messages=error' sql -U zabbix -d zabbix -1 >> "$state/schema.log"
   done
-  # Without statistics the first pages of hosts take longer than anybody waits.
+  # Without statistics the first pages of hosts take too long.
   sql -U postgres -d zabbix -c analyze
   install -o postgres -g postgres /dev/null "$data/complete"
 fi
 
-# An authority of its own, which has signed a certificate for the server and one for an agent. Keys are RSA, since Debian's
-# server (GnuTLS) has no suites for others.
+# A separate CA, which signs a certificate for the server and one for an agent. Keys are RSA, since Debian's server
+# (GnuTLS) has no suites for others.
 tls=$state/tls
 if [ ! -e "$tls/complete" ]; then
   rm -rf "$tls"
@@ -131,12 +131,12 @@ if [ ! -e "$tls/complete" ]; then
         -extfile "$tls/extensions" -out "$tls/$who.pem"
     done
   } 2> "$state/tls.log"
-  # These keys are nobody's secret.
+  # These keys need no protection.
   chmod 644 "$tls"/*
   touch "$tls/complete"
 fi
 
-# The server. It learns of new items within a second instead of a minute.
+# The server. It loads new items within a second instead of a minute.
 run=$state/run
 install -d -o zabbix -g zabbix "$run"
 cat > "$state/server.conf" <<CONF
@@ -167,9 +167,9 @@ if ! running server; then
   cp "$run/server.pid" "$state/server.pid"
 fi
 
-# The API. Debian's frontend has the path of its configuration in it: a copy is pointed at one of our own.
+# The API. Debian's frontend contains the path of its configuration, so a copy is changed to use another one.
 web=$state/frontend
-# One that was made elsewhere, and moved here, is made anew.
+# A copy that was created elsewhere and moved here is created again.
 if [ ! -e "$web/complete" ] || ! grep -qsF "'$state/frontend.conf.php'" "$web/include/classes/core/CConfigFile.php"; then
   rm -rf "$web"
   cp -a /usr/share/zabbix "$web"
@@ -187,7 +187,7 @@ cat > "$state/frontend.conf.php" <<CONF
 CONF
 api=http://127.0.0.1:$api_port/api_jsonrpc.php
 if ! running frontend; then
-  # PHP's workers outlive their leader: it leads a group of its own, which `down` ends as a whole.
+  # PHP's workers outlive their parent, so it leads its own process group, which `down` ends as a whole.
   PHP_CLI_SERVER_WORKERS=4 setsid php -d post_max_size=16M -d max_execution_time=300 -d max_input_time=300 \
     -d memory_limit=256M -d date.timezone=UTC -S "127.0.0.1:$api_port" -t "$web" \
     > "$state/frontend.log" 2>&1 9>&- < /dev/null &

@@ -1,9 +1,9 @@
 #!/bin/bash
-# A Zabbix 7.0 server, as zabbix.sh has one of 6.0: that script, run in a Debian trixie of its own.
+# A Zabbix 7.0 server for tests: runs zabbix.sh in a separate Debian trixie.
 # usage: zabbix7.sh up|down      (as root)
 #
-# The trixie (1.1 GB) is made by debootstrap, once, and kept in ${WACHTA_TRIXIE:-the folder of tools.sh/trixie}. Exit code 77:
-# it cannot be had on this machine, and why.
+# The trixie (1.1 GB) is created once by debootstrap and kept in ${WACHTA_TRIXIE:-the folder of tools.sh/trixie}. Exit code
+# 77 means that it is not possible on this machine; the reason is printed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=${WACHTA_TRIXIE:-$("$here/tools.sh" where)/trixie}
@@ -16,13 +16,13 @@ esac
 [ "$(id -u)" = 0 ] || without "only root can make and enter a chroot"
 unshare --mount true 2>/dev/null || without "this machine allows no mounts (unshare --mount)"
 
-# Where packages come from: the mirror of this machine.
+# Prints the package mirror of this machine.
 mirror() {
   sed -nE 's/^URIs: +//p; s/^deb +(\[[^]]*\] +)?([^ ]+) .*main.*/\2/p' \
     /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -1
 }
 
-# Runs a command in the trixie. Mounts are seen by it and what it starts alone, and go with the last of them.
+# Runs a command in the trixie. Its mounts are visible only to the command and its children, and end with them.
 inside() {
   unshare --mount --propagation private bash -c '
     root=$1; shift
@@ -32,7 +32,7 @@ inside() {
 
 if [ "$1" = up ]; then
   mkdir -p "$(dirname "$root")"
-  # Tests may run side by side: one installs, the others wait for the lock.
+  # Tests may run in parallel: one installs, the others wait for the lock.
   exec 8>"$root.lock"
   flock 8
   if [ ! -e "$root/.wachta-complete" ]; then
@@ -42,17 +42,17 @@ if [ "$1" = up ]; then
       DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 install -y --no-install-recommends debootstrap >&2 ||
         without "debootstrap cannot be installed"
     fi
-    # What is there by half is made anew.
+    # An incomplete installation is created again.
     rm -rf --one-file-system "$root"
     echo "making a Debian trixie in $root" >&2
     debootstrap --variant=minbase --include=ca-certificates trixie "$root" "$from" > "$root.log" 2>&1 ||
       without "debootstrap failed; the end of its log: $(tail -n 3 "$root.log")"
     echo "deb $from trixie main" > "$root/etc/apt/sources.list"
-    # Nothing that is installed there is started as a service.
+    # No service is started by the installation.
     printf '#!/bin/sh\nexit 101\n' > "$root/usr/sbin/policy-rc.d"
     chmod +x "$root/usr/sbin/policy-rc.d"
     cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
-    # apt goes the way that this machine's goes.
+    # apt uses the same network configuration as on this machine.
     apt-config dump Acquire > "$root/etc/apt/apt.conf.d/99wachta" 2>/dev/null || true
     inside env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends \
       curl openssl procps util-linux postgresql zabbix-server-pgsql zabbix-frontend-php php-cli php-pgsql' >> "$root.log" 2>&1 ||
@@ -64,11 +64,11 @@ if [ "$1" = up ]; then
 fi
 [ -e "$root/.wachta-complete" ] || exit 0
 
-# Each checkout has a state of its own there. All packages are installed: packages.sh has nothing to do.
+# Each checkout has its own state there. All packages are installed, so packages.sh is replaced by an empty script.
 place=/srv/wachta-$(echo "$here" | cksum | cut -d' ' -f1)
 mkdir -p "$root$place/tests"
 cp "$here/zabbix.sh" "$root$place/tests/zabbix.sh"
 printf '#!/bin/sh\nexit 0\n' > "$root$place/tests/packages.sh"
 chmod +x "$root$place/tests/packages.sh"
-# Folders are named as they are seen from outside.
+# Paths are printed as seen from outside.
 inside env WACHTA_TEST_STATE="$place/state" bash "$place/tests/zabbix.sh" "$1" | sed "s#=/srv/#=$root/srv/#"

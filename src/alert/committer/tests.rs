@@ -1,4 +1,5 @@
-//! The committer against real stores: what is judged is written with it, once, whatever the store does meanwhile.
+//! The committer with real stores: outcomes and their effects are stored together, once, regardless of the behavior of
+//! the store.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,24 +35,24 @@ impl Lookup for Nothing {
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// How a store refuses a batch.
+/// Fault of a commit.
 #[derive(Clone, Copy)]
 enum Fault {
     /// Nothing is written.
     Before,
-    /// All of it is written, but the answer does not arrive.
+    /// Everything is written, but the response is lost.
     After,
-    /// It never answers.
+    /// The call never returns.
     Hang,
 }
 
-/// A store that refuses when it is told to, and notes what it took.
+/// Store that fails on request and records the accepted batches.
 struct Flaky {
     inner: Sqlite,
     faults: Mutex<Vec<Fault>>,
-    /// Of each batch taken: outcomes, watches, incidents, decisions, notices.
+    /// For each accepted batch: numbers of outcomes, alert states, incidents, decisions and notifications.
     taken: Mutex<Vec<[usize; 5]>>,
-    /// Hears when it hangs.
+    /// Signals that a call hangs.
     hangs: tokio::sync::Notify,
 }
 
@@ -74,7 +75,7 @@ impl Runs for Flaky {
             batch.decisions.len(),
             batch.notifications.len(),
         ]);
-        if fault.is_some() { Err(StoreError::unavailable("no answer")) } else { Ok(()) }
+        if fault.is_some() { Err(StoreError::unavailable("no response")) } else { Ok(()) }
     }
     async fn open_intents(&self, location: &str) -> Result<Vec<Intent>> {
         self.inner.open_intents(location).await
@@ -166,7 +167,7 @@ impl Outbox for Flaky {
     }
 }
 
-/// A file for a store, gone with the test.
+/// File of a store, deleted at the end of the test.
 struct File(PathBuf);
 
 impl File {
@@ -183,22 +184,22 @@ impl Drop for File {
     }
 }
 
-/// One agent's alerting, from start to stop, over a store that outlives it.
+/// Alerting of one agent, from start to stop, with a store that outlives it.
 struct Agent {
-    intake: Intake,
+    intake: CommitterHandle,
     committer: Committer,
     woken: Arc<AtomicUsize>,
     written: Written,
 }
 
 struct Running {
-    intake: Intake,
+    intake: CommitterHandle,
     task: tokio::task::JoinHandle<()>,
     woken: Arc<AtomicUsize>,
     written: Written,
 }
 
-/// What writes behind an agent.
+/// Write buffer and writer of an agent.
 struct Written {
     buffer: WriteBuffer,
     stop: CancellationToken,
@@ -213,7 +214,7 @@ impl Written {
     }
 }
 
-/// Opens the same store over and over.
+/// Opens the same store each time.
 struct Same(Arc<Flaky>);
 
 #[async_trait]
@@ -262,7 +263,7 @@ impl Database for Flaky {
     fn is_in_place(&self) -> bool {
         self.inner.is_in_place()
     }
-    // It outlives the agents of a test.
+    // The store outlives the agents of a test.
     async fn close(&self) {}
 }
 
@@ -346,7 +347,7 @@ fn alerting(receivers: &[&str], routes: &[(&str, &[&str])]) -> Arc<Alerting> {
     Arc::new(Alerting { receivers: receivers.iter().map(receiver).collect(), routes, ..Alerting::default() })
 }
 
-/// A second of the tests' time, which begins an hour ago: what lies in the future is taken for a clock set back.
+/// A second of the tests' time, which starts an hour ago, because times in the future would count as a clock set back.
 fn at(second: i64) -> DateTime<Utc> {
     static BEGIN: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| Utc::now().timestamp() - 3600);
     DateTime::from_timestamp(*BEGIN + second, 0).unwrap()
@@ -391,11 +392,11 @@ async fn an_error_budget_goes_on_from_the_store() {
     let store = store("sqlite::memory:").await;
     let begin = Utc::now() - chrono::TimeDelta::minutes(20);
     let mut heard = Vec::new();
-    // Each agent sees one failure, and the third one that there were three.
+    // Each agent receives one failure, and the third one has counted three.
     for agent in 0..3 {
         let (told, remaining) = std::sync::mpsc::channel();
         let Agent { intake, committer, written, .. } = Agent::new(&store).await;
-        let committer = committer.budgeting(move |id, left| drop(told.send((id.to_string(), left))));
+        let committer = committer.on_error_budget(move |id, left| drop(told.send((id.to_string(), left))));
         let task = tokio::spawn(committer.run());
         intake.alerting(alerting(&["a"], &[])).await;
         intake.scenarios(Arc::clone(&all), Idle::default()).await;
@@ -422,7 +423,7 @@ async fn a_store_that_hangs_holds_up_nothing() {
     let store = store("sqlite::memory:").await;
     let agent = Agent::new(&store).await;
     store.faults.lock().unwrap().push(Fault::Hang);
-    // From here on nothing waits for the database any more, but for the clock.
+    // From here on, nothing waits for the database, so that time can be controlled.
     tokio::time::pause();
     let running = agent.start();
     running.intake.scenarios(scenarios("after: 1", &["shop"]), Idle::default()).await;
@@ -449,7 +450,7 @@ async fn two_stores_never_use_one_key() {
         running.intake.scenarios(scenarios("after: 1", &["shop"]), Idle::default()).await;
         running.runs("F", "shop", 0).await;
         let key = running.written.buffer.owed("a", 1).await.unwrap()[0].dedup_key();
-        // Whoever acknowledges writes the key as it is shown, or without the store.
+        // Acknowledgements accept the key as displayed, or without the store.
         let request = Request::Acknowledge { key: key.clone(), author: "ola".into(), length: None };
         running.intake.request(request).await.expect("is known");
         running.stop().await;
@@ -462,7 +463,7 @@ async fn two_stores_never_use_one_key() {
     assert!(seen[1].starts_with("shop:1@") && seen[0].ends_with("/shop:1#1@a"), "{seen:?}");
 }
 
-/// What each receiver is owed: `event dedup-key`.
+/// Returns the notifications queued for a receiver: `event dedup-key`.
 async fn owed(store: &Flaky, receiver: &str) -> Vec<String> {
     let owed = store.owed(receiver, 100).await.unwrap();
     owed.iter()
@@ -470,7 +471,7 @@ async fn owed(store: &Flaky, receiver: &str) -> Vec<String> {
         .collect()
 }
 
-/// Does the same to both kinds of stores.
+/// Runs the same test with both kinds of stores.
 macro_rules! on_both_stores {
     ($($name:ident => $test:ident;)*) => {$(
         mod $name {
@@ -505,7 +506,7 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     let agent = Agent::new(&store).await;
     agent.intake.scenarios(scenarios("", &["shop"]), Idle::default()).await;
     agent.intake.alerting(alerting(&["on-call", "team"], &[])).await;
-    // What waits before the first commit goes into one.
+    // All messages before the first commit are in it.
     let heard: Vec<_> = (0..3).map(|n| agent.intake.outcome(Arc::new(outcome("shop", 'F', n * 60)))).collect();
     let stranger = agent.intake.outcome(Arc::new(outcome("nobody", 'F', 0)));
     let running = agent.start();
@@ -548,7 +549,7 @@ async fn what_becomes_of_an_incident_is_recorded_once(url: &str) {
     running.runs("FFFF", "shop", 0).await;
     running.stop().await;
     assert_eq!(recorded().await, "shop:1 opened");
-    // Another agent goes on from there.
+    // Another agent continues from here.
     let running = agent().await;
     running.runs("FF", "shop", 300).await;
     let request = Request::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None };
@@ -568,13 +569,13 @@ async fn a_store_that_is_away_loses_nothing(url: &str) {
         running.intake.alerting(alerting(&["on-call"], &[])).await;
         running.runs("F", "shop", 0).await;
         store.faults.lock().unwrap().push(fault);
-        // The second is refused once; the third waits behind it.
+        // The second commit fails once; the third one waits for it.
         let opening = Arc::new(outcome("shop", 'F', 60));
         let second = running.intake.outcome(Arc::clone(&opening));
         let third = running.intake.outcome(Arc::new(outcome("shop", 'F', 120)));
         second.await.expect("written in the end");
         third.await.expect("written in the end");
-        // The same outcome once more is not judged again.
+        // A repeated outcome is not evaluated again.
         running.intake.outcome(opening).await.expect("written");
         running.stop().await;
         assert_eq!(store.recent(Some("shop"), 10).await.unwrap().len(), 3);
@@ -621,7 +622,7 @@ async fn who_heard_of_the_opening_hears_of_the_end(url: &str) {
     assert_eq!(owed(&store, "a").await, ["opened shop:1", "resolved shop:1"]);
     assert_eq!(owed(&store, "b").await, ["opened shop:1", "resolved shop:1"]);
     assert_eq!(owed(&store, "c").await, ["opened shop:2"]);
-    // Where no route matches, the log.
+    // If no route matches, the log is used.
     assert_eq!(owed(&store, "log").await, ["opened shed:1"]);
 }
 
@@ -635,14 +636,14 @@ async fn what_is_removed_resolves(url: &str) {
     }
     let idle = Idle { refused: vec![("refused".into(), "a variable is missing".into())], ..Idle::default() };
     running.intake.scenarios(scenarios("", &["kept"]), idle).await;
-    // What ends after its scenario is gone is written, and judged no more.
+    // An outcome that arrives after the removal of its scenario is stored, but not evaluated.
     running.runs("FF", "gone", 120).await;
     running.stop().await;
     assert_eq!(owed(&store, "a").await, ["opened gone:1", "opened kept:1", "opened refused:1", "resolved gone:1"]);
     let resolved = store.incident("gone:1").await.unwrap().unwrap();
     assert_eq!((resolved.resolved_by, resolved.is_open()), (None, false));
     assert_eq!(store.recent(Some("gone"), 10).await.unwrap().len(), 4);
-    // It was gone while the agent was not running.
+    // Removed while the agent was stopped.
     let running = Agent::new(&store).await.start();
     running.intake.scenarios(scenarios("", &["refused"]), Idle::default()).await;
     running.runs("P", "refused", 240).await;
@@ -719,7 +720,7 @@ async fn plans_are_written_and_withdrawn(url: &str) {
     running.intake.outcome(Arc::new(second)).await.expect("written");
     assert_eq!(open().await, [first]);
     running.intake.withdraw(first);
-    // Planned and withdrawn, or planned and ended, within one commit: nothing is left.
+    // Planned and cancelled, or planned and finished, within one commit: nothing is left.
     let third = RunId::new();
     let planned = running.intake.plan(intent(third));
     running.intake.withdraw(third);
@@ -735,7 +736,7 @@ async fn plans_are_written_and_withdrawn(url: &str) {
 async fn the_agent_has_an_incident_of_its_own(url: &str) {
     let store = store(url).await;
     let known = scenarios("", &["shop"]);
-    // The agent's quiet five minutes go by the clock.
+    // The five minutes without unknown runs are measured by the clock.
     let now = (Utc::now() - at(0)).num_seconds();
     for letters in ["UU", "U", "U"] {
         let running = Agent::new(&store).await.start();
@@ -749,7 +750,7 @@ async fn the_agent_has_an_incident_of_its_own(url: &str) {
     assert_eq!(owed(&store, "a").await, ["opened agent/here:1"]);
     let incident = store.incident("agent/here:1").await.unwrap().unwrap();
     assert_eq!((incident.kind.as_str(), incident.bad_runs), ("agent", 2));
-    assert_eq!(incident.message.as_deref(), Some("shop could not be tested 4 times in a row: browser"));
+    assert_eq!(incident.message.as_deref(), Some("shop could not be tested in 4 consecutive runs: browser"));
 }
 
 #[tokio::test]
@@ -770,7 +771,7 @@ async fn a_full_queue_drops_and_counts() {
         due_at: at(0),
     });
     assert_eq!(agent.intake.dropped.get(), 2);
-    // Whoever waits for the write is not left waiting.
+    // Callers that wait for the write are released.
     assert!(heard.await.is_err() && planned.await.is_err());
 }
 
@@ -804,7 +805,7 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
         })
     };
     let acknowledge = Request::Acknowledge { key: "blog:1".into(), author: "jan".into(), length: None };
-    // One that is over meanwhile, and one of what nobody knows, are passed over.
+    // A mute that has ended in the meantime and a command for an unknown mute are skipped.
     let left = [mute("m1", 60), acknowledge, mute("m2", -1), Request::Expire { id: "m9".into() }];
     let rows = (0..)
         .zip(&left)
@@ -823,8 +824,8 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
     assert_eq!(owed(&store, "a").await, ["opened blog:1", "updated blog:1"], "shop is silenced");
     let why = store.decisions(&Subject("blog".into()), 2).await.unwrap();
     let details: Vec<_> = why.iter().map(|kept| kept.decision.detail.as_str()).collect();
-    assert_eq!(details, ["acknowledged by jan; for a", "acknowledged by jan: no reminders"]);
-    // The third start has nothing to carry out.
+    assert_eq!(details, ["acknowledged by jan; for a", "acknowledged by jan; reminders stopped"]);
+    // The third start has no deferred commands.
     agent().await.stop().await;
     assert_eq!(store.decisions(&Subject("blog".into()), 1).await.unwrap()[0].count, 1);
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Hold, Pipeline};
+use super::{Pipeline, Suppression};
 use crate::alert::mute;
 use crate::alert::timers::{Timer, Timers, set_back};
 use crate::incident::Subject;
@@ -36,7 +36,8 @@ impl Pipeline {
         let muted = |subject: &Subject| mute::muted(&self.alerting, &self.mutes, self.incident(subject)?, now);
         let until: Vec<_> = self.held.keys().filter_map(|subject| Some((subject.clone(), muted(subject)?))).collect();
         for (subject, muted) in until {
-            if let Some(Hold::Muted { mute, until }) = self.held.get_mut(&subject).map(|waiting| &mut waiting.hold)
+            if let Some(Suppression::Muted { mute, until }) =
+                self.held.get_mut(&subject).map(|waiting| &mut waiting.hold)
                 && *mute == muted.id
             {
                 *until = muted.until;
@@ -46,7 +47,7 @@ impl Pipeline {
             .extend(self.held.iter().filter_map(|(subject, waiting)| Some((waiting.hold.until()?, subject.clone()))));
         // Windows of wall time may have started or ended.
         if self.ready {
-            let muted = self.held.iter().filter(|(_, waiting)| matches!(waiting.hold, Hold::Muted { .. }));
+            let muted = self.held.iter().filter(|(_, waiting)| matches!(waiting.hold, Suppression::Muted { .. }));
             for subject in muted.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
                 self.reconsider(&subject, now);
             }

@@ -105,7 +105,7 @@ impl Pipeline {
     /// Marks open incidents whose scenarios are not monitored, and lists these scenarios in the agent's own incident.
     pub(super) fn mark_unwatched(&mut self, idle: &Idle, now: DateTime<Utc>) {
         let mut unwatched: BTreeMap<&(String, String), Vec<&str>> = BTreeMap::new();
-        let anyone = ("files that do not load".to_owned(), "see the log".to_owned());
+        let anyone = ("files that cannot be loaded".to_owned(), "see the log".to_owned());
         let mut marks: Vec<(Subject, Option<Unwatched>)> = Vec::new();
         for (subject, watch) in &self.watches {
             let known = watch.open.as_ref().and_then(|open| open.unwatched.as_ref());
@@ -132,7 +132,7 @@ impl Pipeline {
             let more = ids.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let (named, verb) = (ids[..ids.len().min(NAMED)].join(", "), if ids.len() == 1 { "is" } else { "are" });
-            format!("{named}{more} {verb} not watched: {what}: {why}")
+            format!("{named}{more} {verb} not monitored: {what}: {why}")
         });
         let message = message.collect::<Vec<_>>().join("; ");
         if self.agent.trouble(FILES, (!message.is_empty()).then_some(message), now) {
@@ -145,8 +145,8 @@ impl Pipeline {
 
     fn mark(&mut self, subject: &Subject, mark: Option<&Unwatched>, now: DateTime<Utc>) {
         let detail = match mark {
-            Some(mark) => format!("nothing is known since {}: {}", mark.since.format("%F %T"), mark.reason),
-            None => "watched again".to_owned(),
+            Some(mark) => format!("no runs since {}: {}", mark.since.format("%F %T"), mark.reason),
+            None => "monitored again".to_owned(),
         };
         let budget = Subject(format!("slo/{subject}").into());
         let own = self.watches.get_mut(subject).and_then(|watch| watch.open.as_mut());

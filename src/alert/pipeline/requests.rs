@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Hold, Pipeline, Request, Waiting};
-use crate::alert::cause::host_of_scenario;
+use super::{Pipeline, Request, SuppressedIncident, Suppression};
+use crate::alert::fingerprint::host_of_scenario;
 use crate::alert::mute::{self, Mute};
 use crate::incident::{Acknowledgement, DecisionReason, Matchers, Subject};
 
@@ -32,20 +32,20 @@ impl Pipeline {
 
     fn mute(&mut self, mut mute: Mute, now: DateTime<Utc>) -> Result<String, String> {
         if mute.until <= now {
-            return Err("it ends before it begins".into());
+            return Err("end time is not in the future".into());
         }
         let hits = self.hits(&mute.matches);
         // Before the files are loaded, matches cannot be evaluated. The author of a deferred command has confirmed it
         // already.
         if hits.is_none() && !mute.confirmed && self.ready {
             return Err(format!(
-                "{} matches no open incident and no scenario; confirm it if it is meant for what is yet to come",
+                "{} matches no open incident and no scenario; confirm it to silence future matches",
                 mute.matches
             ));
         }
         mute.confirmed = true;
         let key = format!("{}{}", mute::PREFIX, mute.id);
-        let hits = hits.unwrap_or_else(|| "nothing at present".into());
+        let hits = hits.unwrap_or_else(|| "nothing at the moment".into());
         let during = mute.during.as_ref().map(|during| format!(", {during}")).unwrap_or_default();
         let done = format!("{} until {}{during}: matches {hits}", mute.id, mute.until.format("%F %T"));
         self.timers.insert((mute.until, Subject(key.as_str().into())));
@@ -82,11 +82,12 @@ impl Pipeline {
 
     fn expire(&mut self, id: &str, now: DateTime<Utc>) -> Result<String, String> {
         if self.mutes.remove(id).is_none() {
-            return Err(format!("there is no silence or maintenance `{id}`"));
+            return Err(format!("no silence or maintenance with the id `{id}`"));
         }
         self.touched.insert(format!("{}{id}", mute::PREFIX));
         self.groups.unmute();
-        let by_it = |waiting: &Waiting| matches!(&waiting.hold, Hold::Muted { mute, .. } if *mute == id);
+        let by_it =
+            |waiting: &SuppressedIncident| matches!(&waiting.hold, Suppression::Muted { mute, .. } if *mute == id);
         let held = self.held.iter().filter(|(_, waiting)| by_it(waiting));
         for subject in held.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
             self.unmuted(&subject, now);
@@ -96,7 +97,7 @@ impl Pipeline {
 
     /// Returns the subject of the open incident with this key, or of one in the notification with this key.
     fn subject_of(&self, key: &str) -> Result<Subject, String> {
-        let missing = || format!("no open incident has the key `{key}`; `wachta alerts list` lists them");
+        let missing = || format!("no open incident with the key `{key}`; list open incidents with `wachta alerts list`");
         let own = key.rsplit_once(':').map(|(subject, _)| Subject(subject.into()));
         let own = own.filter(|own| self.incident(own).is_some_and(|open| open.dedup_key() == key));
         let of_group = || self.groups.with_key(key)?.open_members().next().cloned();
@@ -108,7 +109,7 @@ impl Pipeline {
         let subject = self.subject_of(key)?;
         match self.groups.of(&subject) {
             Some(_) => Ok(subject),
-            None => Err(format!("`{key}` is held back, and nobody was told of it yet; `why {subject}` says why")),
+            None => Err(format!("no notification of `{key}` was sent yet, because it is suppressed; see `wachta alerts why {subject}`")),
         }
     }
 
@@ -123,9 +124,9 @@ impl Pipeline {
         if let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()) {
             let since = who.at.format("%F %T");
             return if who.author == author && length.is_none() {
-                Ok(format!("{key} is acknowledged by {author} already, since {since}"))
+                Ok(format!("{key} is already acknowledged by {author} since {since}"))
             } else {
-                Err(format!("`{key}` is acknowledged by {} since {since}; take that back first: unack", who.author))
+                Err(format!("`{key}` is acknowledged by {} since {since}; withdraw that first with `wachta alerts unack`", who.author))
             };
         }
         let until = length.and_then(|length| now.checked_add_signed(TimeDelta::from_std(length).ok()?));
@@ -133,10 +134,10 @@ impl Pipeline {
         let note = format!("acknowledged by {author}{how_long}");
         let who = Acknowledgement { author, at: now, until };
         for subject in self.groups.acknowledge(&subject, Some(who.clone()), &note, now) {
-            self.effects.decide(&subject, DecisionReason::Acknowledged, format!("{note}: no reminders"), now);
+            self.effects.decide(&subject, DecisionReason::Acknowledged, format!("{note}; reminders stopped"), now);
             self.effects.acknowledged.push((subject, Some(who.clone())));
         }
-        Ok(format!("{key} is {note}"))
+        Ok(format!("{key} {note}"))
     }
 
     fn unacknowledge(
@@ -148,17 +149,17 @@ impl Pipeline {
     ) -> Result<String, String> {
         let subject = self.told_subject(key)?;
         let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()).cloned() else {
-            return Err(format!("nobody has acknowledged `{key}`"));
+            return Err(format!("`{key}` is not acknowledged"));
         };
         if let Some(of) = of.filter(|of| *of != who.author) {
             return Err(format!("`{key}` is acknowledged by {} and not by {of}", who.author));
         }
-        let note = format!("no longer acknowledged by {}, says {author}", who.author);
+        let note = format!("acknowledgement by {} withdrawn by {author}", who.author);
         for subject in self.groups.acknowledge(&subject, None, &note, now) {
             self.effects.decide(&subject, DecisionReason::Acknowledged, note.clone(), now);
             self.effects.acknowledged.push((subject, None));
         }
-        Ok(format!("{key} is {note}"))
+        Ok(format!("{key} {note}"))
     }
 
     fn resolve_by_hand(&mut self, key: &str, author: &str, reason: &str, now: DateTime<Utc>) -> Result<String, String> {
@@ -166,11 +167,11 @@ impl Pipeline {
         let by = format!("{author}: {reason}");
         let others = self.groups.of(&subject).map_or(0, |group| group.open_members().count().saturating_sub(1));
         if !self.close_by_hand(&subject, &by, now) {
-            return Err(format!("no open incident has the key `{key}`"));
+            return Err(format!("no open incident with the key `{key}`"));
         }
         let others =
-            if others > 0 { format!("; {others} others of its notification are still open") } else { String::new() };
-        Ok(format!("{key} is resolved by {by}{others}"))
+            if others > 0 { format!("; others of its notification still open: {others}") } else { String::new() };
+        Ok(format!("{key} resolved by {by}{others}"))
     }
 
     /// Resolves all open incidents of a notification.

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Failure, Idle, Pipeline};
-use crate::alert::burn::{Burn, Span};
-use crate::alert::cause::Cause;
-use crate::alert::hold::{Held, Hold};
-use crate::alert::slo::SloWatch;
+use crate::alert::burn_rate::{BurnRateWindows, HistoryRange};
+use crate::alert::fingerprint::FailureFingerprint;
+use crate::alert::slo::SloAlertState;
+use crate::alert::suppression::{Suppression, SuppressionDetail};
 use crate::incident::{DecisionReason, Ending, Incident, Subject};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Scenario, ScenarioId, Schedule};
@@ -21,8 +21,8 @@ use crate::store::Tally;
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
     /// Windows of the scenarios whose history was read.
-    burns: HashMap<ScenarioId, Burn>,
-    pub(super) watches: HashMap<Subject, SloWatch>,
+    burns: HashMap<ScenarioId, BurnRateWindows>,
+    pub(super) watches: HashMap<Subject, SloAlertState>,
     /// Scenarios whose history has yet to be read.
     unread: BTreeSet<ScenarioId>,
 }
@@ -85,10 +85,10 @@ impl Pipeline {
     }
 
     /// Returns a scenario whose history has yet to be read, with the ranges to read, or `None` if all were read.
-    pub fn unread(&self, now: DateTime<Utc>) -> Option<(ScenarioId, Vec<Span>)> {
+    pub fn unread(&self, now: DateTime<Utc>) -> Option<(ScenarioId, Vec<HistoryRange>)> {
         let id = self.budgets.unread.first()?;
         let slo = self.scenarios.get(id)?.slo.as_ref()?;
-        Some((id.clone(), Burn::new(slo, 0).spans(now)))
+        Some((id.clone(), BurnRateWindows::new(slo, 0).spans(now)))
     }
 
     /// Returns whether there is history to be read.
@@ -102,7 +102,7 @@ impl Pipeline {
         self.budgets.unread.remove(id);
         let scenario = self.scenarios.get(id)?;
         let slo = scenario.slo.as_ref()?;
-        let mut burn = Burn::new(slo, planned(scenario));
+        let mut burn = BurnRateWindows::new(slo, planned(scenario));
         for (window, tallies) in history {
             for tally in tallies {
                 burn.restore(*window, tally.slot, tally.runs, tally.failed);
@@ -132,7 +132,7 @@ impl Pipeline {
         }
         if let Some(judgement) = judgement {
             let failure = judgement.bad.then(|| Failure {
-                cause: Cause::of_budget(scenario),
+                cause: FailureFingerprint::of_budget(scenario),
                 print: 0,
                 scenario,
                 began: outcome.started_at,
@@ -143,16 +143,16 @@ impl Pipeline {
 
     /// Suppresses the incident of an error budget while the scenario's own incident is open with at least the same
     /// severity.
-    pub(super) fn is_told_by_scenario(&self, incident: &Incident) -> Option<Held> {
+    pub(super) fn is_told_by_scenario(&self, incident: &Incident) -> Option<SuppressionDetail> {
         let parent = Subject(incident.subject.slo_of()?.into());
         let detail = self.told_by(incident, &parent)?;
-        Some(Held { hold: Hold::Down { parent }, why: DecisionReason::Dependency, detail })
+        Some(SuppressionDetail { hold: Suppression::ParentFailing { parent }, why: DecisionReason::Dependency, detail })
     }
 
     /// Describes the open incident of a parent that makes the incident of an error budget redundant.
     pub(super) fn told_by(&self, incident: &Incident, parent: &Subject) -> Option<String> {
         let own = self.watches.get(parent)?.open.as_ref()?;
-        (own.severity >= incident.severity).then(|| format!("`{parent}` itself is down as {}", own.dedup_key()))
+        (own.severity >= incident.severity).then(|| format!("`{parent}` itself is failing as {}", own.dedup_key()))
     }
 }
 

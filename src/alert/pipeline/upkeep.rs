@@ -1,10 +1,10 @@
 //! Consistency of the pipeline's state with the store: writing all of it to an empty store, and continuing after the
 //! state of a subject was lost.
 
-use super::super::agent::AgentWatch;
-use super::super::machine::Watch;
-use super::super::slo::SloWatch;
-use super::super::{hold, mute};
+use super::super::agent::AgentAlertState;
+use super::super::slo::SloAlertState;
+use super::super::state_machine::AlertState;
+use super::super::{mute, suppression};
 use chrono::{DateTime, Utc};
 
 use super::Pipeline;
@@ -17,7 +17,7 @@ impl Pipeline {
         self.effects.watches.extend(self.budgets.watches.keys().cloned());
         self.effects.watches.insert(Subject::agent(&self.location));
         self.touched.extend(self.mutes.keys().map(|id| format!("{}{id}", mute::PREFIX)));
-        self.touched.extend(self.held.keys().map(|subject| format!("{}{subject}", hold::PREFIX)));
+        self.touched.extend(self.held.keys().map(|subject| format!("{}{subject}", suppression::PREFIX)));
         self.groups.touch_all();
         self.limits.touch_all();
     }
@@ -34,13 +34,13 @@ impl Pipeline {
     pub fn adopt(&mut self, incident: Incident) {
         let (subject, severity) = (incident.subject.clone(), incident.severity);
         if subject == Subject::agent(&self.location) {
-            self.agent = AgentWatch::adopted(incident);
+            self.agent = AgentAlertState::adopted(incident);
         } else if subject.slo_of().is_some() {
-            self.budgets.watches.insert(subject, SloWatch::adopted(incident));
+            self.budgets.watches.insert(subject, SloAlertState::adopted(incident));
         } else if subject.is_agent() {
             return;
         } else {
-            self.watches.insert(subject, Watch::adopted(incident));
+            self.watches.insert(subject, AlertState::adopted(incident));
         }
         self.count(None, Some(severity));
     }

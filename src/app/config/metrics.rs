@@ -1,4 +1,4 @@
-//! The agent's file, `metrics`: what `/metrics` exports of each scenario.
+//! Section `metrics` of the agent configuration: the metrics exported for each scenario.
 
 use crate::names::metric::Detail;
 use crate::scenario::keys::{Key, Shape};
@@ -8,14 +8,14 @@ use crate::sink::prometheus::Config;
 
 use super::{TEXTS, key};
 
-/// The keys of `metrics`.
+/// Keys of `metrics`.
 pub(super) const METRICS: &[Key] = &[
-    key("detail", Shape::Text, "basic or full; left out: full below 2000 scenarios, basic from then on"),
-    key("tags", TEXTS, "keys of tags that become labels tag_KEY of wachta_scenario_info; left out: none"),
+    key("detail", Shape::Text, "basic or full (default: full below 2000 scenarios, otherwise basic)"),
+    key("tags", TEXTS, "keys of tags that become labels tag_KEY of wachta_scenario_info (default: none)"),
     key("max_step_series", Shape::Count, "maximum number of series of a scenario's steps (default: 1000)"),
 ];
 
-/// Reads `metrics`.
+/// Parses `metrics`.
 pub(super) fn metrics(r: &mut Reader, node: &Node) -> Config {
     let mut config = Config::default();
     let Some(fields) = r.fields(node, "`metrics`", &[METRICS]) else { return config };
@@ -30,7 +30,7 @@ pub(super) fn metrics(r: &mut Reader, node: &Node) -> Config {
             r.fail(item.span, "a tag in `tags` is empty");
         } else if let Some(known) = config.tags.iter().find(|known| Config::label_of(known) == label) {
             let message = format!("the tags `{}` and `{}` would both be the label `{label}`", cut(known), cut(&tag));
-            r.fail_with(item.span, message, "leave one of them out");
+            r.fail_with(item.span, message, "remove one of them");
         } else {
             config.tags.push(tag.value);
         }

@@ -1,4 +1,4 @@
-//! The agent's file, `network`: what tells our own line from theirs.
+//! Section `network` of the agent configuration: the connectivity check.
 
 use crate::run::{Canary, NetworkConfig};
 use crate::scenario::keys::Key;
@@ -6,34 +6,34 @@ use crate::scenario::reader::{Reader, cut};
 use crate::scenario::tree::Node;
 use crate::wire::NetworkPattern;
 
-/// How many there may be: all are looked at at once.
+/// Maximum number of canaries, because all of them are contacted at the same time.
 const MOST: usize = 10;
 
-/// The keys of `network`.
+/// Keys of `network`.
 pub(super) const NETWORK: &[Key] = &[super::key(
-    "canaries",
+    "connectivity_targets",
     super::TEXTS,
-    "tcp://HOST:PORT of what answers whenever our line works; when none does, failures are ours",
+    "tcp://HOST:PORT targets that are always reachable; if none is, runs are unknown",
 )];
 
-/// Reads `network`.
+/// Parses `network`.
 pub(super) fn network(r: &mut Reader, node: &Node) -> NetworkConfig {
     let mut config = NetworkConfig::default();
     let Some(fields) = r.fields(node, "`network`", &[NETWORK]) else { return config };
-    let Some(list) = fields.get("canaries") else { return config };
-    let items = r.list(list, "`canaries`").unwrap_or_default();
+    let Some(list) = fields.get("connectivity_targets") else { return config };
+    let items = r.list(list, "`connectivity_targets`").unwrap_or_default();
     if items.len() > MOST {
         r.fail_with(
             list.span,
-            format!("`canaries` must be at most {MOST}"),
-            "two or three that share nothing are enough",
+            format!("`connectivity_targets` must be at most {MOST}"),
+            "two or three independent addresses are enough",
         );
     }
     config.canaries = items.iter().filter_map(|item| canary(r, item)).collect();
     config
 }
 
-/// Reads `allow.network`.
+/// Parses `allow.network`.
 pub(super) fn patterns(r: &mut Reader, node: &Node) -> Vec<NetworkPattern> {
     let mut patterns = Vec::new();
     for item in r.list(node, "`network`").unwrap_or_default() {
@@ -47,9 +47,9 @@ pub(super) fn patterns(r: &mut Reader, node: &Node) -> Vec<NetworkPattern> {
 }
 
 fn canary(r: &mut Reader, node: &Node) -> Option<Canary> {
-    let text = r.text(node, "a canary")?;
+    let text = r.text(node, "a connectivity target")?;
     if let Some((scheme @ ("http" | "https" | "icmp" | "udp" | "ping" | "dns"), _)) = text.split_once("://") {
-        r.fail(node.span, format!("`{scheme}://` canaries are not supported yet"));
+        r.fail(node.span, format!("`{scheme}://` connectivity targets are not supported yet"));
         return None;
     }
     let url = text.strip_prefix("tcp://").and_then(|_| url::Url::parse(&text).ok());
@@ -62,7 +62,7 @@ fn canary(r: &mut Reader, node: &Node) -> Option<Canary> {
     });
     if found.is_none() {
         let label = "write it like tcp://10.0.0.1:53";
-        r.fail_with(node.span, format!("`{}` is not a canary", cut(&text)), label);
+        r.fail_with(node.span, format!("`{}` is not a connectivity target", cut(&text)), label);
     }
     found
 }
@@ -99,13 +99,13 @@ mod tests {
             }
         };
         check("{}", Ok(&[]));
-        check("{canaries: []}", Ok(&[]));
-        check("{canaries: [\"tcp://10.0.0.1:53\"]}", Ok(&["tcp://10.0.0.1:53"]));
+        check("{connectivity_targets: []}", Ok(&[]));
+        check("{connectivity_targets: [\"tcp://10.0.0.1:53\"]}", Ok(&["tcp://10.0.0.1:53"]));
         check(
-            "{canaries: [\"tcp://gate.lan:22\", \"tcp://[fd00::1]:53/\"]}",
+            "{connectivity_targets: [\"tcp://gate.lan:22\", \"tcp://[fd00::1]:53/\"]}",
             Ok(&["tcp://gate.lan:22", "tcp://fd00::1:53"]),
         );
-        let wrong = |text: &str| format!("wachta.yaml:3:22: `{text}` is not a canary");
+        let wrong = |text: &str| format!("wachta.yaml:3:34: `{text}` is not a connectivity target");
         for text in [
             "10.0.0.1:53",
             "tcp://10.0.0.1",
@@ -115,15 +115,15 @@ mod tests {
             "tcp://:53",
             "tcp://a:70000",
         ] {
-            check(&format!("{{canaries: [\"{text}\"]}}"), Err(&[&wrong(text)]));
+            check(&format!("{{connectivity_targets: [\"{text}\"]}}"), Err(&[&wrong(text)]));
         }
         check(
-            "{canaries: [https://example.com]}",
-            Err(&["wachta.yaml:3:22: `https://` canaries are not supported yet"]),
+            "{connectivity_targets: [https://example.com]}",
+            Err(&["wachta.yaml:3:34: `https://` connectivity targets are not supported yet"]),
         );
-        check("{canaries: tcp://a:1}", Err(&["wachta.yaml:3:21: `canaries` must be a list, not text"]));
+        check("{connectivity_targets: tcp://a:1}", Err(&["wachta.yaml:3:33: `connectivity_targets` must be a list, not text"]));
         check("{canary: [\"tcp://a:1\"]}", Err(&["wachta.yaml:3:11: unknown key `canary`"]));
         let many = ["\"tcp://a:1\""; 11].join(", ");
-        check(&format!("{{canaries: [{many}]}}"), Err(&["wachta.yaml:3:21: `canaries` must be at most 10"]));
+        check(&format!("{{connectivity_targets: [{many}]}}"), Err(&["wachta.yaml:3:33: `connectivity_targets` must be at most 10"]));
     }
 }

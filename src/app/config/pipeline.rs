@@ -1,4 +1,4 @@
-//! The agent's file: what the pipeline makes of outcomes before anyone is told.
+//! Agent configuration: settings of the alert pipeline.
 
 use std::time::Duration;
 
@@ -16,59 +16,59 @@ use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::timing::Cron;
 use crate::scenario::tree::{Node, NodeKind};
 
-/// The longest that a group may gather: a notice that comes later helps nobody.
+/// Maximum group wait, because a later notification would be useless.
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
-/// One window of `maintenance`.
+/// Keys of a maintenance window.
 pub(super) const MAINTENANCE: &[Key] = &[
-    super::key("cron", Shape::Text, "when it begins, over and over: five fields, or six with seconds first"),
-    super::key("for", Shape::Duration, "how long it lasts"),
+    super::key("cron", Shape::Text, "cron expression of the start: five fields, or six with seconds first"),
+    super::key("for", Shape::Duration, "duration of the window"),
     super::key(
         "from",
         Shape::Text,
-        "or when it begins, once: 2026-12-24T20:00:00+01:00, or 2026-12-24T20:00 in `timezone`",
+        "start of a one-time window: 2026-12-24T20:00:00+01:00, or 2026-12-24T20:00 in `timezone`",
     ),
-    super::key("until", Shape::Text, "when that ends"),
-    super::key("timezone", Shape::Text, "the zone of its times, like Europe/Warsaw; default UTC"),
-    super::key("during", Shape::Keys(&[DURING]), "a time of the day on some weekdays, alone or within the rest"),
+    super::key("until", Shape::Text, "end of a one-time window"),
+    super::key("timezone", Shape::Text, "time zone, like Europe/Warsaw (default: UTC)"),
+    super::key("during", Shape::Keys(&[DURING]), "weekdays and times of day, alone or within the other window"),
     super::key(
         "match",
         MATCH,
-        "tags, or severity, scenario, name, location, kind, host, and their values; left out: everything",
+        "tags, or severity, scenario, name, location, kind, host, and their values (default: everything)",
     ),
 ];
 
-/// `match`: a value that must be equal, or one of the other forms.
+/// Shape of `match`: a value that must be equal, or one of the other forms.
 pub(super) const MATCH: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Keys(&[MATCHER])]));
-/// Forms of a match other than a plain value.
+/// Forms of a matcher other than a plain value.
 const MATCHER: &[Key] = &[
-    super::key("not", Shape::Text, "it is not this, or is not there"),
-    super::key("matches", Shape::Text, "a regular expression matches somewhere in it"),
-    super::key("not_matches", Shape::Text, "a regular expression matches nowhere in it"),
+    super::key("not", Shape::Text, "is not this value, or does not exist"),
+    super::key("matches", Shape::Text, "matches a regular expression"),
+    super::key("not_matches", Shape::Text, "does not match a regular expression"),
 ];
-/// `during` of a route or of a window.
+/// Keys of `during` in a route or maintenance window.
 pub(super) const DURING: &[Key] = &[
-    super::key("weekdays", Shape::List(&Shape::Text), "mon, tue, wed, thu, fri, sat, sun; left out: every day"),
-    super::key("from", Shape::Text, "when it begins, like 08:00; left out: at midnight"),
-    super::key("until", Shape::Text, "when it ends, like 18:00; not after `from`: on the next day"),
-    super::key("timezone", Shape::Text, "the zone of these times, like Europe/Warsaw; default UTC"),
+    super::key("weekdays", Shape::List(&Shape::Text), "mon, tue, wed, thu, fri, sat, sun (default: every day)"),
+    super::key("from", Shape::Text, "start, like 08:00 (default: midnight)"),
+    super::key("until", Shape::Text, "end, like 18:00; on the next day if not after `from`"),
+    super::key("timezone", Shape::Text, "time zone, like Europe/Warsaw (default: UTC)"),
 ];
-/// `escalate`.
+/// Shape of `escalate`.
 pub(super) const ESCALATE: Shape = Shape::List(&Shape::Keys(&[ESCALATION]));
 const ESCALATION: &[Key] = &[
-    super::key("after", Shape::Duration, "how long after the first notification"),
+    super::key("after", Shape::Duration, "time since the first notification"),
     super::key("to", Shape::List(&Shape::Text), "names of receivers"),
 ];
-/// The longest that an escalation may wait.
+/// Maximum delay of an escalation step.
 const LONGEST_ESCALATION: Duration = Duration::from_hours(7 * 24);
 
-/// `match`.
+/// Parses `match`.
 pub(super) fn matches(r: &mut Reader, fields: &Fields) -> Matchers {
     let mut matches = Matchers::default();
     let Some(node) = fields.get("match") else { return matches };
     let entries = r.entries(node, "`match`").unwrap_or_default();
     if entries.is_empty() {
-        r.fail_with(node.span, "`match` is empty", "leave it out if everything is meant");
+        r.fail_with(node.span, "`match` is empty", "omit it to match everything");
     }
     for entry in entries {
         let (key, value) = (format!("`{}`", entry.key), &entry.value);
@@ -79,7 +79,7 @@ pub(super) fn matches(r: &mut Reader, fields: &Fields) -> Matchers {
         };
         let Some(matcher) = matcher else { continue };
         if matcher.value().is_empty() {
-            r.fail_with(value.span, format!("{key} compares with nothing"), "write what it must be");
+            r.fail_with(value.span, format!("{key} has no value"), "add a value");
         }
         if entry.key == "severity" && matches!(matcher, Matcher::Equals(_)) {
             r.word(value, "severity", &Severity::ALL.map(Severity::as_str));
@@ -89,7 +89,7 @@ pub(super) fn matches(r: &mut Reader, fields: &Fields) -> Matchers {
     matches
 }
 
-/// One of the forms other than a plain value.
+/// Parses one of the forms other than a plain value.
 fn form(r: &mut Reader, node: &Node, what: &str) -> Option<Matcher> {
     let fields = r.fields(node, what, &[MATCHER])?;
     let given: Vec<&str> = FORMS.into_iter().filter(|form| fields.get(form).is_some()).collect();
@@ -108,7 +108,7 @@ fn form(r: &mut Reader, node: &Node, what: &str) -> Option<Matcher> {
     }
 }
 
-/// `causes` of a route.
+/// Parses `causes` of a route.
 pub(super) fn causes(r: &mut Reader, fields: &Fields) -> Causes {
     let Some(node) = fields.get("causes") else { return Causes::Widening };
     match r.word(node, "causes", &["apart", "together"]) {
@@ -118,7 +118,7 @@ pub(super) fn causes(r: &mut Reader, fields: &Fields) -> Causes {
     }
 }
 
-/// `during` of a route or of a window.
+/// Parses `during` of a route or maintenance window.
 pub(super) fn during(r: &mut Reader, node: &Node) -> Option<During> {
     let fields = r.fields(node, "`during`", &[DURING])?;
     let errors = r.errors();
@@ -132,7 +132,7 @@ pub(super) fn during(r: &mut Reader, node: &Node) -> Option<During> {
                 weekdays.extend(r.word(item, "weekday", &WEEKDAYS).and_then(|day| weekday(day).ok()));
             }
             if is_empty {
-                r.fail_with(node.span, "`weekdays` is empty", "leave it out if every day is meant");
+                r.fail_with(node.span, "`weekdays` is empty", "omit it for every day");
             }
         }
     }
@@ -150,7 +150,7 @@ pub(super) fn during(r: &mut Reader, node: &Node) -> Option<During> {
     (r.errors() == errors).then_some(During { weekdays, from, until, timezone })
 }
 
-/// `escalate`, of all routes or of one.
+/// Parses `escalate` of all routes or of one.
 pub(super) fn escalate(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Vec<Escalation>> {
     let mut steps: Vec<Escalation> = Vec::new();
     for item in r.list(node, "`escalate`")? {
@@ -177,19 +177,20 @@ pub(super) fn escalate(r: &mut Reader, node: &Node, receivers: &[&str]) -> Optio
     Some(steps)
 }
 
-/// The keys of `alive`.
+/// Keys of `dead_mans_switch`.
 pub(super) const ALIVE: &[Key] = &[
-    super::key("url", receivers::SECRET, "what is called with GET; text, {file: …} or {env: …}"),
-    super::key("every", Shape::Duration, "how often; default 1m"),
+    super::key("url", receivers::SECRET, "URL to call with GET: text, {file: …} or {env: …}"),
+    super::key("every", Shape::Duration, "interval of the calls (default: 1m)"),
 ];
-/// How often somebody may be called: more is a burden, less is no sign of life.
+/// Minimum and maximum interval of the outbound heartbeat: a shorter one is a burden for the service, a longer one is
+/// no sign of life.
 const ALIVE_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_hours(24)];
 
-/// `alive`.
+/// Parses `dead_mans_switch`.
 pub(super) fn alive(r: &mut Reader, node: &Node) -> Option<Alive> {
-    let fields = r.fields(node, "`alive`", &[ALIVE])?;
+    let fields = r.fields(node, "`dead_mans_switch`", &[ALIVE])?;
     let Some(url) = fields.get("url") else {
-        r.fail_with(fields.span, "`alive` needs `url:`", "what a heartbeat service gave you");
+        r.fail_with(fields.span, "`dead_mans_switch` needs `url:`", "the URL of a heartbeat service");
         return None;
     };
     let url = receivers::secret_url(r, url, "`url`");
@@ -203,12 +204,12 @@ pub(super) fn alive(r: &mut Reader, node: &Node) -> Option<Alive> {
     Some(Alive { url: url?, every })
 }
 
-/// The longest window: beyond, a scenario had better be taken out.
+/// Maximum length of a maintenance window; for a longer time, the scenario should be removed or paused.
 const LONGEST_WINDOW: Duration = Duration::from_hours(31 * 24);
 
-/// One window of `maintenance`.
+/// Parses a maintenance window.
 pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
-    let fields = r.fields(node, "a window of `maintenance`", &[MAINTENANCE])?;
+    let fields = r.fields(node, "a maintenance window", &[MAINTENANCE])?;
     let errors = r.errors();
     let matches = matches(r, &fields);
     let timezone = fields.get("timezone").map_or(Some(Tz::UTC), |node| timezone(r, node))?;
@@ -220,14 +221,14 @@ pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
         [Some(cron), Some(length), None, None] => {
             let expression = r.text(cron, "`cron`")?;
             if let Err(bad) = Cron::parse(&expression) {
-                r.fail(cron.span, format!("`cron` is not one: {}", bad.message));
+                r.fail(cron.span, format!("`cron` is not a cron expression: {}", bad.message));
             }
             let length = r.duration(length, "`for`")?;
             Window { begins: Begins::Cron { expression: expression.value, timezone }, length, during, matches }
         }
         [None, None, None, None] if during.is_some() => {
             if let Some(node) = fields.get("timezone") {
-                r.fail(node.span, "the `timezone` of `during` is written in it");
+                r.fail(node.span, "write the `timezone` of `during` inside it");
             }
             Window { begins: Begins::Always, length: Duration::ZERO, during, matches }
         }
@@ -237,7 +238,7 @@ pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
                 r.fail(until.span, "`until` is before `from`");
                 return None;
             };
-            Window { begins: Begins::At(begins), length, during, matches }
+            Window { begins: Begins::Once(begins), length, during, matches }
         }
         _ => {
             r.fail_with(
@@ -249,12 +250,12 @@ pub(super) fn maintenance(r: &mut Reader, node: &Node) -> Option<Window> {
         }
     };
     if window.length > LONGEST_WINDOW {
-        r.fail_with(node.span, "a window must be at most 31d long", "what nobody wants to hear of can be taken out");
+        r.fail_with(node.span, "a window must be at most 31d long", "remove the scenario instead");
     }
     (r.errors() == errors).then_some(window)
 }
 
-/// A point in time, with an offset or in a zone.
+/// Parses a time with an offset, or a local time in a timezone.
 fn instant(r: &mut Reader, node: &Node, what: &str, timezone: Tz) -> Option<DateTime<Utc>> {
     let text = r.text(node, what)?;
     if let Ok(at) = DateTime::parse_from_rfc3339(&text) {
@@ -270,7 +271,7 @@ fn instant(r: &mut Reader, node: &Node, what: &str, timezone: Tz) -> Option<Date
     local.map(|local| local.to_utc())
 }
 
-/// `group_by` and `group_wait` of a route.
+/// Parses `group_by` and `group_wait` of a route.
 pub(super) fn grouping(r: &mut Reader, fields: &Fields) -> (Vec<String>, Option<Duration>) {
     let by = fields.get("group_by").and_then(|node| super::texts(r, node, "`group_by`")).unwrap_or_default();
     let mut wait = None;
@@ -281,7 +282,7 @@ pub(super) fn grouping(r: &mut Reader, fields: &Fields) -> (Vec<String>, Option<
         && let Some(read) = r.duration(node, "`group_wait`")
     {
         if read > LONGEST_WAIT {
-            r.fail_with(node.span, "`group_wait` must be at most 15m", "people wait for the notification");
+            r.fail_with(node.span, "`group_wait` must be at most 15m", "longer waits delay the notification");
         }
         wait = Some(read);
     }
@@ -320,7 +321,7 @@ mod tests {
         check("cron: \"0 2 * * *\", for: 2h, during: {weekdays: [mon]}", &[]);
         check("from: \"2026-12-24T20:00\", until: \"2026-12-27T20:00\", during: {from: \"08:00\"}", &[]);
         check("during: {weekdays: []}", &["wachta.yaml:5:27: `weekdays` is empty"]);
-        let zone = "wachta.yaml:5:45: the `timezone` of `during` is written in it";
+        let zone = "wachta.yaml:5:45: write the `timezone` of `during` inside it";
         check("during: {weekdays: [sat]}, timezone: Europe/Warsaw", &[zone]);
         let needs = "wachta.yaml:5:7: a window needs `cron` and `for`, `from` and `until`, or `during`";
         check("match: {team: shop}", &[needs]);
@@ -351,7 +352,7 @@ mod tests {
         );
         check("match: {team: {not: shop}, name: {matches: \"^a\"}, kind: {not_matches: b}}", &[]);
         check("match: {}", &["wachta.yaml:6:26: `match` is empty"]);
-        check("match: {team: \"\"}", &["wachta.yaml:6:33: `team` compares with nothing"]);
+        check("match: {team: \"\"}", &["wachta.yaml:6:33: `team` has no value"]);
         check("match: {team: {matches: \"(\"}}", &["wachta.yaml:6:43: `(` is not a regular expression"]);
         check("match: {team: {not: a, matches: b}}", &["wachta.yaml:6:33: `team` needs one comparison"]);
         check(
@@ -363,7 +364,7 @@ mod tests {
     #[test]
     fn a_sign_of_life_is_read() {
         let check = |written: &str, expected: Result<u64, &[&str]>| {
-            let text = format!("location: a\nscenarios: []\nalerting: {{alive: {written}}}\n");
+            let text = format!("location: a\nscenarios: []\nalerting: {{dead_mans_switch: {written}}}\n");
             let (config, found) = read("wachta.yaml", &text);
             let shown: Vec<_> = found.iter().map(|found| format!("{}: {}", found.place(), found.message)).collect();
             let seconds = config.and_then(|config| Some(config.alerting.alive?.every.as_secs()));
@@ -379,11 +380,11 @@ mod tests {
         check("{url: \"https://hc.example.com/ping/abc\"}", Ok(60));
         check("{url: {file: alive.url}, every: 5m}", Ok(300));
         check("{url: {env: ALIVE}, every: 10s}", Ok(10));
-        check("{every: 1m}", Err(&["wachta.yaml:3:19: `alive` needs `url:`"]));
-        check("{url: hc.example.com}", Err(&["wachta.yaml:3:25: `url` is not a URL"]));
-        check("{url: \"https://a/b\", every: 1s}", Err(&["wachta.yaml:3:47: `every` must be from 10s to 24h"]));
-        check("{url: {file: a, env: b}}", Err(&["wachta.yaml:3:25: `url` needs one source"]));
-        check("{url: \"https://a/b\", evry: 1m}", Err(&["wachta.yaml:3:40: unknown key `evry`"]));
+        check("{every: 1m}", Err(&["wachta.yaml:3:30: `dead_mans_switch` needs `url:`"]));
+        check("{url: hc.example.com}", Err(&["wachta.yaml:3:36: `url` is not a URL"]));
+        check("{url: \"https://a/b\", every: 1s}", Err(&["wachta.yaml:3:58: `every` must be from 10s to 24h"]));
+        check("{url: {file: a, env: b}}", Err(&["wachta.yaml:3:36: `url` needs one source"]));
+        check("{url: \"https://a/b\", evry: 1m}", Err(&["wachta.yaml:3:51: unknown key `evry`"]));
     }
 
     #[test]
@@ -408,7 +409,7 @@ mod tests {
         check("{cron: \"0 2 * * SUN\", for: 2h, match: {team: shop}}", Ok(("2026-01-11T02:00:00+00:00", 120)));
         let dates = "{from: \"2026-12-24T20:00\", until: \"2026-12-25T08:00:00+01:00\", timezone: Europe/Warsaw}";
         check(dates, Ok(("2026-12-24T19:00:00+00:00", 720)));
-        // The clocks go from 02:00 to 03:00 there, and from 03:00 to 02:00.
+        // The clocks there change from 02:00 to 03:00, and from 03:00 to 02:00.
         let skipped = "{from: \"2026-03-29T02:30\", until: \"2026-03-29T04:00\", timezone: Europe/Warsaw}";
         check(skipped, Ok(("2026-03-29T01:00:00+00:00", 60)));
         let twice = "{from: \"2026-10-25T02:30\", until: \"2026-10-25T04:00\", timezone: Europe/Warsaw}";

@@ -1,4 +1,4 @@
-//! The agent's file, `alerting.receivers` and `alerting.templates`.
+//! Sections `alerting.receivers` and `alerting.templates` of the agent configuration.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,97 +19,97 @@ use crate::sink::{Destination, SinkConfig};
 
 pub(super) use crate::bounded::credential::SECRET;
 
-/// The keys of a receiver: one kind, and what goes beside it.
+/// Keys of a receiver: one kind, and further settings.
 pub(super) const RECEIVER: &[Key] = &[
-    key("webhook", Shape::Keys(&[WEBHOOK]), "a POST of JSON"),
+    key("webhook", Shape::Keys(&[WEBHOOK]), "POST request with JSON"),
     key("alertmanager", Shape::Keys(&[ALERTMANAGER]), "Prometheus Alertmanager"),
     key("pagerduty", Shape::Keys(&[PAGERDUTY]), "PagerDuty"),
-    key("slack", Shape::Keys(&[SLACK]), "Slack, with a bot's token or an incoming webhook"),
-    key("teams", Shape::Keys(&[TEAMS]), "Microsoft Teams, by a workflow"),
-    key("telegram", Shape::Keys(&[TELEGRAM]), "Telegram, by a bot"),
-    key("email", Shape::Keys(&[EMAIL]), "e-mail by SMTP"),
+    key("slack", Shape::Keys(&[SLACK]), "Slack, with a bot token or an incoming webhook"),
+    key("teams", Shape::Keys(&[TEAMS]), "Microsoft Teams, with a workflow"),
+    key("telegram", Shape::Keys(&[TELEGRAM]), "Telegram, with a bot"),
+    key("email", Shape::Keys(&[EMAIL]), "e-mail over SMTP"),
     key("ntfy", Shape::Keys(&[NTFY]), "ntfy"),
     key("zabbix", Shape::Keys(&[ZABBIX]), "acknowledgements to and from Zabbix, by `zabbix.api`"),
-    key("log", Shape::Keys(&[&[]]), "a line in the agent's log"),
-    key("template", Shape::Keys(&[TEMPLATES]), "its own words"),
-    key("limit", Shape::Text, "how many pages an hour at most: 6 per hour; what is more is told in one digest"),
+    key("log", Shape::Keys(&[&[]]), "line in the log of the agent"),
+    key("template", Shape::Keys(&[TEMPLATES]), "templates of this receiver"),
+    key("limit", Shape::Text, "maximum notifications per hour, like 6 per hour; further ones are sent as one digest"),
     key(
         "fallback",
         Shape::Text,
-        "the receiver that is notified as well while this one has taken nothing for five minutes",
+        "receiver that is also notified while this one has not accepted anything for five minutes",
     ),
 ];
-/// What stands beside a kind.
+/// Keys of a receiver in addition to its kind.
 const BESIDE: [&str; 3] = ["template", "limit", "fallback"];
-/// The shortest interval at which PagerDuty's REST API is asked.
+/// Minimum polling interval of PagerDuty's REST API.
 const MIN_API_INTERVAL: Duration = Duration::from_secs(5);
-/// The highest limit: beyond, it is none.
+/// Maximum rate limit of a receiver.
 const MOST: u32 = 1000;
-/// The keys of templates.
+/// Keys of templates.
 pub(super) const TEMPLATES: &[Key] = &[
-    key("title", Shape::Text, "a minijinja template of one line"),
-    key("text", Shape::Text, "a minijinja template of what follows it"),
+    key("title", Shape::Text, "minijinja template of the title, one line"),
+    key("text", Shape::Text, "minijinja template of the text"),
 ];
 const WEBHOOK: &[Key] = &[
-    key("url", SECRET, "where to"),
-    key("headers", Shape::Map(&SECRET), "further headers, by name"),
-    key("format", Shape::Words(FORMATS), "what the JSON looks like; default wachta"),
+    key("url", SECRET, "URL"),
+    key("headers", Shape::Map(&SECRET), "additional headers, by name"),
+    key("format", Shape::Words(FORMATS), "format of the JSON (default: wachta)"),
 ];
 const FORMATS: &[&str] = &["wachta", "alertmanager"];
 const ALERTMANAGER: &[Key] = &[
-    key("urls", Shape::List(&SECRET), "every peer of the cluster, such as http://alertmanager-0:9093"),
-    key("resend", Shape::Duration, "how often it is told again of what is open; default 1m"),
+    key("urls", Shape::List(&SECRET), "URLs of all cluster peers, such as http://alertmanager-0:9093"),
+    key("resend", Shape::Duration, "interval for resending open incidents (default: 1m)"),
 ];
 const PAGERDUTY: &[Key] = &[
-    key("routing_key", SECRET, "the integration key"),
-    key("url", Shape::Text, "default https://events.pagerduty.com/v2/enqueue"),
-    key("api_token", SECRET, "an API key of the REST API: what is acknowledged or resolved there is so here"),
+    key("routing_key", SECRET, "integration key"),
+    key("url", Shape::Text, "URL of the Events API (default: https://events.pagerduty.com/v2/enqueue)"),
+    key("api_token", SECRET, "API key of the REST API, to apply acknowledgements and resolutions made in PagerDuty"),
     key(
         "api_url",
         Shape::Text,
-        "with `api_token`: default https://api.pagerduty.com, in Europe https://api.eu.pagerduty.com",
+        "with `api_token`: URL of the REST API (default: https://api.pagerduty.com; Europe: https://api.eu.pagerduty.com)",
     ),
-    key("api_interval", Shape::Duration, "with `api_token`: how often it is asked while anything is open; default 30s"),
+    key("api_interval", Shape::Duration, "with `api_token`: polling interval while incidents are open (default: 30s)"),
 ];
 const SLACK: &[Key] = &[
-    key("token", SECRET, "a bot's token, with chat:write and files:write"),
-    key("channel", Shape::Text, "with `token`: a channel's id or \"#name\""),
-    key("url", SECRET, "an incoming webhook; with `token`: what the API is below, default https://slack.com/api/"),
+    key("token", SECRET, "bot token with chat:write and files:write"),
+    key("channel", Shape::Text, "with `token`: channel id or \"#name\""),
+    key("url", SECRET, "URL of an incoming webhook; with `token`: base URL of the API (default: https://slack.com/api/)"),
     key(
         "app_token",
         SECRET,
-        "with `token`: an app-level token with connections:write; messages have a button to acknowledge",
+        "with `token`: app-level token with connections:write; adds an acknowledge button to messages",
     ),
 ];
-const TEAMS: &[Key] = &[key("url", SECRET, "the workflow's URL")];
+const TEAMS: &[Key] = &[key("url", SECRET, "URL of the workflow")];
 const TELEGRAM: &[Key] = &[
-    key("token", SECRET, "the bot's token"),
-    key("chat", Shape::Text, "a chat's id, or \"@channel\""),
-    key("thread", Shape::Count, "the topic, in a group that has topics"),
-    key("url", Shape::Text, "default https://api.telegram.org"),
+    key("token", SECRET, "bot token"),
+    key("chat", Shape::Text, "chat id, or \"@channel\""),
+    key("thread", Shape::Count, "topic id, in a group with topics"),
+    key("url", Shape::Text, "URL of the API (default: https://api.telegram.org)"),
 ];
 const EMAIL: &[Key] = &[
-    key("server", Shape::Text, "HOST or HOST:PORT; default port 587, 465 with tls: implicit, 25 with tls: none"),
-    key("tls", Shape::Words(TLS), "how the connection is encrypted; default starttls"),
-    key("ca", Shape::Text, "a PEM file with roots besides the system's, relative to this file"),
-    key("username", Shape::Text, "who logs in"),
-    key("password", SECRET, "and with what"),
-    key("from", Shape::Text, "who it is from: an address, or Name <address>"),
-    key("to", Shape::OneOrMany(&Shape::Text), "who gets it"),
+    key("server", Shape::Text, "HOST or HOST:PORT (default port: 587; 465 with tls: implicit, 25 with tls: none)"),
+    key("tls", Shape::Words(TLS), "encryption of the connection (default: starttls)"),
+    key("ca", Shape::Text, "PEM file with roots besides the system's, relative to this file"),
+    key("username", Shape::Text, "user name for the login"),
+    key("password", SECRET, "password for the login"),
+    key("from", Shape::Text, "sender: an address, or Name <address>"),
+    key("to", Shape::OneOrMany(&Shape::Text), "recipients"),
 ];
 const TLS: &[&str] = &["starttls", "implicit", "none"];
 const NTFY: &[Key] = &[
-    key("topic", SECRET, "the topic"),
-    key("url", Shape::Text, "the server; default https://ntfy.sh"),
-    key("token", SECRET, "an access token"),
+    key("topic", SECRET, "topic"),
+    key("url", Shape::Text, "URL of the server (default: https://ntfy.sh)"),
+    key("token", SECRET, "access token"),
 ];
 
 const ZABBIX: &[Key] = &[
-    key("sink", Shape::Text, "the sink whose `api` is used, where there are several: zabbix/NAME (default: the first)"),
-    key("interval", Shape::Duration, "how often Zabbix is asked while anything is open (default: 30s)"),
+    key("sink", Shape::Text, "sink whose `api` is used, if there are several: zabbix/NAME (default: the first)"),
+    key("interval", Shape::Duration, "polling interval while incidents are open (default: 30s)"),
 ];
 
-/// Reads a receiver.
+/// Parses a receiver.
 pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Templates) -> Option<Receiver> {
     let fields = r.fields(&entry.value, "a receiver", &[RECEIVER])?;
     let own = fields.get("template").map(|node| templates(r, node, "`template`")).unwrap_or_default();
@@ -139,7 +139,7 @@ pub(super) fn receiver(r: &mut Reader, entry: &Entry, linked: bool, words: &Temp
     };
     let read = read?;
     if !linked && read != ReceiverKind::Log {
-        r.warn(entry.key_span, "links in its notifications lead nowhere", "set `web.external_url`");
+        r.warn(entry.key_span, "its notifications contain no links", "set `web.external_url`");
     }
     let templates =
         Templates { title: own.title.or_else(|| words.title.clone()), text: own.text.or_else(|| words.text.clone()) };
@@ -158,7 +158,7 @@ fn zabbix(r: &mut Reader, node: &Node) -> Option<Zabbix> {
     Some(Zabbix { sink, host: String::new(), access: None, interval })
 }
 
-/// Gives each receiver of the kind `zabbix` the API that its sink has.
+/// Connects each receiver of the kind `zabbix` to the API of its sink.
 pub(super) fn connect_zabbix(r: &mut Reader, node: &Node, sinks: &[Destination], receivers: &mut [Receiver]) {
     let with_api = |destination: &'_ Destination| match &destination.config {
         SinkConfig::Zabbix(config) => Some((destination.name.to_string(), config.clone(), config.api.clone()?)),
@@ -191,7 +191,7 @@ pub(super) fn connect_zabbix(r: &mut Reader, node: &Node, sinks: &[Destination],
     }
 }
 
-/// `6 per hour`
+/// Parses a rate limit like `6 per hour`.
 fn limit(r: &mut Reader, node: &Node) -> Option<u32> {
     let text = r.text(node, "`limit`")?;
     let count = text.value.strip_suffix(" per hour").and_then(|count| count.trim().parse().ok());
@@ -199,14 +199,14 @@ fn limit(r: &mut Reader, node: &Node) -> Option<u32> {
     if count.is_none() {
         r.fail_with(
             node.span,
-            "`limit` is no number of pages an hour",
+            "`limit` is not a number of notifications per hour",
             format!("write it like 6 per hour, up to {MOST}"),
         );
     }
     count
 }
 
-/// Reads templates, and tries each.
+/// Parses templates, and checks each of them.
 pub(super) fn templates(r: &mut Reader, node: &Node, what: &str) -> Templates {
     let Some(fields) = r.fields(node, what, &[TEMPLATES]) else { return Templates::default() };
     let mut read = |name: &str| fields.get(name).and_then(|node| template(r, node, name));
@@ -229,7 +229,8 @@ fn template(r: &mut Reader, node: &Node, name: &str) -> Option<String> {
     }
 }
 
-/// Where a part of a template stands in the file, also in a block of lines, where each line stands as it is.
+/// Returns the position of a part of a template in the file, even in a block scalar, where each line has the same text
+/// as in the template.
 fn place(r: &Reader, node: &Node, text: &str, range: std::ops::Range<usize>) -> crate::diagnostic::Span {
     let within = r.within(node, range.clone());
     if within != node.span {
@@ -239,7 +240,7 @@ fn place(r: &Reader, node: &Node, text: &str, range: std::ops::Range<usize>) -> 
     let Some(line) = text[line_start..].lines().next().filter(|line| !line.trim().is_empty()) else { return node.span };
     let from = node.span.start as usize;
     let Some(rest) = r.source.text.get(from..node.span.end as usize) else { return node.span };
-    // The same line may stand there more than once: the one with as many of them before it.
+    // The same line may occur several times: the match is the one with the same number of equal lines before it.
     let before = text[..line_start].lines().filter(|other| *other == line).count();
     let Some(found) = rest.match_indices(line).nth(before).map(|(at, _)| from + at + range.start - line_start) else {
         return node.span;
@@ -261,13 +262,13 @@ fn webhook(r: &mut Reader, node: &Node) -> Option<Webhook> {
     let mut headers = Vec::new();
     for entry in fields.get("headers").and_then(|node| r.entries(node, "`headers`")).unwrap_or_default() {
         if reqwest::header::HeaderName::from_bytes(entry.key.as_bytes()).is_err() {
-            r.fail(entry.key_span, format!("`{}` is no name of a header", entry.key));
+            r.fail(entry.key_span, format!("`{}` is not the name of a header", entry.key));
         }
         let value = secret(r, &entry.value, &format!("`{}`", entry.key));
         if let Some(Credential::Text(text)) = &value
             && reqwest::header::HeaderValue::from_str(text.expose()).is_err()
         {
-            r.fail(entry.value.span, format!("the value of `{}` cannot stand in a header", entry.key));
+            r.fail(entry.value.span, format!("the value of `{}` is not valid in a header", entry.key));
         }
         headers.extend(value.map(|value| (entry.key.clone(), value)));
     }
@@ -281,12 +282,12 @@ fn webhook(r: &mut Reader, node: &Node) -> Option<Webhook> {
 fn alertmanager(r: &mut Reader, node: &Node) -> Option<Alertmanager> {
     let fields = r.fields(node, "`alertmanager`", &[ALERTMANAGER])?;
     let Some(list) = fields.get("urls") else {
-        r.fail_with(fields.span, "`alertmanager` needs `urls:`", "every peer, and no load balancer before them");
+        r.fail_with(fields.span, "`alertmanager` needs `urls:`", "list every peer, not a load balancer in front of them");
         return None;
     };
     let items = r.list(list, "`urls`")?;
     if items.is_empty() {
-        r.fail(list.span, "`urls` names nobody");
+        r.fail(list.span, "`urls` is empty");
     }
     let urls: Vec<_> = items.iter().filter_map(|item| secret_url(r, item, "`urls`")).collect();
     let resend = fields.get("resend").and_then(|node| r.duration(node, "`resend`"));
@@ -301,7 +302,7 @@ fn pagerduty(r: &mut Reader, node: &Node) -> Option<PagerDuty> {
     Some(PagerDuty { routing_key: routing_key?, url: url?, api })
 }
 
-/// The REST API, if there is a token for it; the outer `None` says that something is wrong.
+/// Parses the settings of the REST API, if there is a token for it. The outer `None` stands for an error.
 #[expect(clippy::option_option, reason = "absent and wrong are two things")]
 fn pagerduty_api(r: &mut Reader, fields: &Fields) -> Option<Option<PagerDutyApi>> {
     let Some(node) = fields.get("api_token") else {
@@ -352,7 +353,7 @@ fn slack(r: &mut Reader, node: &Node) -> Option<Slack> {
     let token = needed(r, &fields, "slack", "token", secret);
     let channel = needed(r, &fields, "slack", "channel", |r, node, what| Some(r.text(node, what)?.value));
     let mut url = url_or(r, &fields, "https://slack.com/api/")?;
-    // Methods are joined to it.
+    // Methods are joined to this URL.
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }
@@ -379,7 +380,7 @@ fn telegram(r: &mut Reader, node: &Node) -> Option<Telegram> {
         }
         r.fail_with(
             node.span,
-            format!("{what} is neither an id nor a channel"),
+            format!("{what} is neither a chat id nor a channel"),
             "write it like -1001234567890 or \"@channel\"",
         );
         None
@@ -428,20 +429,20 @@ fn email(r: &mut Reader, node: &Node) -> Option<Email> {
     };
     if login.is_some() && tls == MailTls::None {
         let span = fields.entry("tls").map_or(fields.span, |entry| entry.value.span);
-        r.warn(span, "the password is sent without encryption", "leave `tls: none` to servers that need no login");
+        r.warn(span, "the password is sent without encryption", "use `tls: none` only for servers without login");
     }
     let address = |r: &mut Reader, node: &Node, what: &str| {
         let text = r.text(node, what)?.value;
         if is_mailbox(&text) {
             return Some(text);
         }
-        r.fail_with(node.span, format!("{what} is no address"), "write it like on-call@example.com, or Name <address>");
+        r.fail_with(node.span, format!("{what} is not an address"), "write it like on-call@example.com, or Name <address>");
         None
     };
     let from = needed(r, &fields, "email", "from", address);
     let to = needed(r, &fields, "email", "to", |r, node, what| match &node.kind {
         NodeKind::List(items) if items.is_empty() => {
-            r.fail(node.span, "`to` names nobody");
+            r.fail(node.span, "`to` is empty");
             None
         }
         NodeKind::List(items) => items.iter().map(|item| address(r, item, what)).collect(),
@@ -459,7 +460,7 @@ fn ntfy(r: &mut Reader, node: &Node) -> Option<Ntfy> {
     Some(Ntfy { url: url?, topic: topic?, token: token.flatten() })
 }
 
-/// The value of a key that must be there.
+/// Parses the value of a required key.
 fn needed<T>(
     r: &mut Reader,
     fields: &Fields,
@@ -481,12 +482,12 @@ fn url_or(r: &mut Reader, fields: &Fields, default: &str) -> Option<url::Url> {
     }
 }
 
-/// Reads a credential.
+/// Parses a credential.
 pub(super) fn secret(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
     Credential::from_config(r, node, what)
 }
 
-/// A URL that may have to stay hidden.
+/// Parses a URL that may contain a secret.
 pub(super) fn secret_url(r: &mut Reader, node: &Node, what: &str) -> Option<Credential> {
     if matches!(node.kind, NodeKind::Map(_)) {
         return secret(r, node, what);
@@ -496,7 +497,7 @@ pub(super) fn secret_url(r: &mut Reader, node: &Node, what: &str) -> Option<Cred
     Some(Credential::text(url.as_str()))
 }
 
-/// A path relative to the agent's file.
+/// Returns a path relative to the agent configuration.
 fn beside(r: &Reader, path: &str) -> PathBuf {
     Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(path)
 }

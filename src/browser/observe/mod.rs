@@ -1,5 +1,5 @@
-//! Observations of a browser run: documents, requests, console, web vitals, downloads. Pure: it receives `WebDriver BiDi`
-//! events (<https://w3c.github.io/webdriver-bidi/>) and is queried afterwards.
+//! Observations of a browser run: documents, requests, console, web vitals, downloads. Pure: receives events of
+//! WebDriver `BiDi` (<https://w3c.github.io/webdriver-bidi/>) and is queried afterwards.
 //!
 //! Invariants: no data from a page or browser causes a panic or unbounded growth (data beyond the limits is counted);
 //! values that were not measured are absent. Texts are stored unmasked, so callers must mask them before display; only

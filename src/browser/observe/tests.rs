@@ -1,4 +1,5 @@
-//! What both engines sent at one visit of a small site, and what is made of it. `WACHTA_BLESS=1` writes the golden files.
+//! Recorded events of both engines for a visit of a small site, and the observations derived from them.
+//! `WACHTA_BLESS=1` writes the golden files.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bidi")
 }
 
-/// Events as they came, one a line; `{"step": n}` stands between them.
+/// Returns the recorded events, one per line, with `{"step": n}` between them.
 fn lines(engine: Engine) -> Vec<Json> {
     let text = std::fs::read_to_string(folder().join(format!("{engine}.jsonl"))).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -99,7 +100,7 @@ fn a_navigation_is_judged_by_its_final_document() {
             Engine::Chromium => "net::ERR_CONNECTION_REFUSED",
             Engine::Firefox => "NS_ERROR_CONNECTION_REFUSED",
         };
-        // Chromium has no document for an error without a body, and knows its status all the same.
+        // Chromium creates no document for an error without a body, but reports its status.
         let bodiless = (engine == Engine::Chromium).then(|| "net::ERR_HTTP_RESPONSE_CODE_FAILURE".to_owned());
         let expected = [
             ("index".to_owned(), Some(200), None, false),
@@ -182,7 +183,7 @@ fn a_text_is_never_cut_within_a_word() {
     assert_eq!(kept("żółw żółw", 9), "żółw…");
 }
 
-/// What a JSON value may be replaced by.
+/// Returns replacement values for fuzzing JSON.
 fn odd() -> impl Strategy<Value = Json> {
     prop_oneof![
         Just(Json::Null),
@@ -198,7 +199,7 @@ fn odd() -> impl Strategy<Value = Json> {
     ]
 }
 
-/// The nth place of a value, counted through all of it.
+/// Returns the nth value in a tree of values.
 fn nth<'a>(value: &'a mut Json, n: &mut usize) -> Option<&'a mut Json> {
     if *n == 0 {
         return Some(value);
@@ -231,7 +232,7 @@ proptest! {
         for (a, b) in swaps {
             events.swap(a % count, b % count);
         }
-        // An engine that talks like the other one is odd as well.
+        // Events in the format of the other engine are unexpected input too.
         for engine in Engine::ALL {
             let mut observed = Observed::new(engine);
             for line in &events {

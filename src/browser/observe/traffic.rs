@@ -153,9 +153,9 @@ impl fmt::Display for FailedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.url)?;
         match (self.status, &self.error) {
-            (Some(status), _) => write!(f, " answered {status}"),
+            (Some(status), _) => write!(f, " returned status {status}"),
             (None, Some(error)) => write!(f, ": {error}"),
-            (None, None) => f.write_str(" was not answered"),
+            (None, None) => f.write_str(" received no response"),
         }
     }
 }
@@ -220,7 +220,7 @@ impl Traffic {
             Stage::Completed => exchange.done = true,
             Stage::Failed => {
                 exchange.done = true;
-                exchange.error = Some(kept(params["errorText"].as_str().unwrap_or("no answer"), 300));
+                exchange.error = Some(kept(params["errorText"].as_str().unwrap_or("no response"), 300));
             }
         }
         // A cached response has the times of the original response, or none.

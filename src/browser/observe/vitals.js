@@ -1,6 +1,6 @@
 (send) => {
-  // Runs before the page's own scripts, with what the page could replace already at hand. It must never throw into the
-  // page, and it leaves nothing there: no global, no element.
+  // Runs before the page's own scripts and stores references to everything that the page could replace. Must never
+  // throw into the page, and leaves nothing in it: neither a global nor an element.
   "use strict";
   try {
     if (window.top !== window.self) return;
@@ -21,7 +21,7 @@
       sentAt = now();
       send(text);
     });
-    // At once when nothing was sent for a while, else at most ten times a second.
+    // Sends at once if nothing was sent for a while, otherwise at most ten times a second.
     const changed = () => {
       if (planned) return;
       const wait = sentAt + 100 - now();
@@ -52,7 +52,7 @@
       changed();
     });
 
-    // What is painted after the page was hidden is late for another reason.
+    // A paint after the page was hidden is late for another reason.
     observe("paint", {}, (entry) => {
       if (entry.name === "first-contentful-paint" && entry.startTime < hiddenAt) known.fcp = entry.startTime;
     });
@@ -61,7 +61,8 @@
       if (entry.startTime < hiddenAt) known.lcp = entry.startTime;
     });
 
-    // https://web.dev/articles/cls: the largest session window; a window has gaps below 1 s and lasts 5 s at most.
+    // https://web.dev/articles/cls: the largest session window. Gaps within a window are shorter than 1 s, and a window
+    // lasts at most 5 s.
     let shift = 0, first = 0, last = 0;
     if (types.includes("layout-shift")) known.cls = 0;
     observe("layout-shift", {}, (entry) => {
@@ -73,11 +74,11 @@
       if (shift > known.cls) known.cls = shift;
     });
 
-    // https://web.dev/articles/inp: the worst interaction, one left out for each 50. The ten longest are kept.
+    // https://web.dev/articles/inp: the longest interaction, ignoring one for every 50. The ten longest are kept.
     let longest = [], low = Infinity, high = 0;
     const interaction = (entry) => {
       const id = entry.interactionId;
-      // A browser that rounds to 8 ms says 0 of a short one, which is no measurement.
+      // A browser that rounds to 8 ms reports 0 for a short interaction, which is not a measurement.
       if (!id || !(entry.duration > 0)) return;
       [low, high] = [Math.min(low, id), Math.max(high, id)];
       const same = longest.find((one) => one.id === id);
@@ -85,7 +86,7 @@
       else longest.push({ id, duration: entry.duration });
       longest.sort((a, b) => b.duration - a.duration);
       longest = longest.slice(0, 10);
-      // Where the browser does not count them: ids go up by 7.
+      // If the browser does not count interactions, they are counted by their ids, which increase by 7.
       const count = perf.interactionCount || (high - low) / 7 + 1;
       known.inp = longest[Math.min(longest.length - 1, Math.floor(count / 50))].duration;
     };
@@ -105,9 +106,9 @@
     });
     listen(window, "pagehide", settle);
     listen(document, "DOMContentLoaded", () => later(navigation, 0));
-    // The end of `load` is known once its listeners are through.
+    // The end of `load` is available after its listeners have run.
     listen(window, "load", () => later(navigation, 0));
     navigation();
     flush();
-  } catch { /* A page without vitals is a page all the same. */ }
+  } catch { /* Vitals are optional. */ }
 }

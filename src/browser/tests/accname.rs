@@ -1,13 +1,13 @@
-//! Roles and names against a table, and the table against the browser's own.
+//! Roles and names compared with a table, and the table compared with the browser's own results.
 //!
-//! The cases follow the parts of W3C's tests for accname-1.2 and HTML-AAM (`comp_*`, roles). Where Chromium says
-//! something else than the table, the row says why.
+//! The cases follow W3C's tests for accname-1.2 and HTML-AAM (`comp_*`, roles). If Chromium differs from the table, the
+//! row says why.
 
 use super::*;
 use crate::browser::command::{Command, ElementId};
 use crate::browser::page::PROMPT;
 
-/// A page, the role and the name of its element `x`, and why Chromium says otherwise.
+/// A page, the role and the name of its element `x`, and the reason why Chromium differs.
 const CASES: &[(&str, &str, &str, &str)] = &[
     // Aria-labelledby.
     (
@@ -50,7 +50,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("<button id=x>Pay <b aria-label=now>later</b></button>", "button", "Pay now", ""),
     (r#"<div id=x role=img aria-label=Logo style="width:9px;height:9px"></div>"#, "img", "Logo", ""),
     ("<nav id=x aria-label=Main></nav>", "navigation", "Main", ""),
-    // Labels of HTML.
+    // HTML labels.
     ("<label for=x>Email</label><input id=x type=email>", "textbox", "Email", ""),
     ("<label>Email <input id=x type=email></label>", "textbox", "Email", ""),
     ("<label>Size <select id=x><option>S<option>L</select></label>", "combobox", "Size", ""),
@@ -84,7 +84,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("<select><optgroup id=x label=Hot><option>tea</optgroup></select>", "group", "Hot", ""),
     ("<select><option id=x>Large</select>", "option", "Large", ""),
     ("<select><option id=x label=Big>Large</select>", "option", "Big", ""),
-    // Buttons of HTML.
+    // HTML buttons.
     (r#"<input id=x type=submit value="Send it">"#, "button", "Send it", ""),
     ("<input id=x type=submit>", "button", "Submit", ""),
     ("<input id=x type=reset>", "button", "Reset", ""),
@@ -165,7 +165,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("<style>#x::after{content:attr(data-n)}</style><button id=x data-n=7>n </button>", "button", "n 7", ""),
     (r#"<style>#x::before{content:"no";display:none}</style><button id=x>yes</button>"#, "button", "yes", ""),
     (r#"<style>#x::before{content:"one";display:block}</style><button id=x>two</button>"#, "button", "one two", ""),
-    // Hidden.
+    // Hidden content.
     ("<button id=x>Pay<span hidden> later</span><i aria-hidden=true>!</i></button>", "button", "Pay", ""),
     (r#"<button id=x>Pay<span style="visibility:hidden"> later</span></button>"#, "button", "Pay", ""),
     (
@@ -186,7 +186,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("<span id=b aria-hidden=true>Quiet</span><button id=x aria-labelledby=b>Go</button>", "button", "Quiet", ""),
     (r#"<button id=x><span style="display:contents">shown</span></button>"#, "button", "shown", ""),
     (r#"<button id=x><span style="opacity:0">clear</span></button>"#, "button", "clear", ""),
-    // Controls in a label.
+    // Controls within a label.
     ("<label for=x>Flash <input value=5> times</label><input id=x type=checkbox>", "checkbox", "Flash 5 times", ""),
     (
         "<label for=x>Flash <select><option>1<option selected>2</select> times</label><input id=x type=checkbox>",
@@ -326,7 +326,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("<div role=list><div id=x role=listitem>one</div></div>", "listitem", "", ""),
 ];
 
-/// What HTML calls a role where browsers have names of their own.
+/// Returns the HTML-AAM name of a role for which browsers use their own name.
 fn plain(role: &str) -> &str {
     match role {
         "image" => "img",

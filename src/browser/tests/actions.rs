@@ -1,4 +1,4 @@
-//! Every action on real pages, and what their failures say.
+//! All actions on real pages, and their failure messages.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ const FORM: &str = r#"<title>Form</title><h1>Order</h1>
 for (const kind of ['input', 'change', 'keydown']) e.addEventListener(kind, event => log.push(e.id + ' ' + kind + (event.key ? ' ' + event.key : '')));</script>"#;
 
 fn press(keys: &[&str], into: Option<Target>) -> PageAction {
-    PageAction::Press { keys: At::new(keys.iter().map(ToString::to_string).collect(), span(3)), into }
+    PageAction::Press { keys: Spanned::new(keys.iter().map(ToString::to_string).collect(), span(3)), into }
 }
 
 fn select(target: Target, options: Vec<SelectOption>) -> PageAction {
@@ -125,14 +125,14 @@ async fn expectations_hold_or_say_what_was_seen() {
         (
             PageFact::Title(Matcher::text("Sent")),
             Reason::Assertion,
-            "the title is not what was expected",
+            "the title does not match",
             r#""Sent""#,
             r#""Form""#,
         ),
         (
             element(order(), ElementFact::Text(Matcher::Matches(Pattern::new(Template::literal("#9+")).unwrap()))),
             Reason::Assertion,
-            r#"the text of testid "order" is not what was expected"#,
+            r#"the text of testid "order" does not match"#,
             "matches /#9+/",
             r#""Order #1234""#,
         ),
@@ -189,7 +189,7 @@ async fn values_are_saved_and_evidence_is_taken() {
     bench.act(&goto("/")).await;
     bench.act(&click(role("button", "Send"))).await;
     let save = |name: &str, source: PageSource, matcher: Option<&str>| PageSave {
-        name: At::new(name.into(), span(4)),
+        name: Spanned::new(name.into(), span(4)),
         source,
         matcher: matcher.map(|pattern| Matcher::Matches(Pattern::new(Template::literal(pattern)).unwrap())),
         secret: name == "token",
@@ -241,7 +241,7 @@ async fn a_page_that_hangs_is_their_fault_and_bounded() {
     let since = Instant::now();
     let failure = bench.within(1.0, &click(role("button", "Spin"))).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Timeout, "{failure:?}");
-    // It is of no use afterwards, and says so at once.
+    // The session is unusable afterwards and reports it at once.
     assert_eq!(bench.fail(&goto("/")).await.reason, Reason::Timeout);
     let kept: Vec<_> = bench.page.evidence().await.into_iter().map(|(kind, ..)| kind).collect();
     assert_eq!(kept, [crate::outcome::EvidenceKind::Page], "what was heard of it");

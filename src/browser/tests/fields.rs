@@ -1,4 +1,4 @@
-//! Fields and boxes of every kind, uploads, and scripts.
+//! Fields and checkboxes of every kind, uploads, and scripts.
 
 use serde_json::json;
 
@@ -54,7 +54,7 @@ async fn every_kind_of_field_is_filled_and_cleared() {
     assert_eq!(bench.js("return document.getElementById('rich').innerText.trim()").await, "new");
     bench.act(&PageAction::Clear(label("Rich"))).await;
     assert_eq!(bench.js("return document.getElementById('rich').innerText.trim()").await, "");
-    // A label leads to its field, and a shadow root is no border.
+    // A label leads to its field, across shadow roots too.
     bench.act(&fill(target(How::Text(Matcher::text("Name"))), "by label")).await;
     assert_eq!(bench.js("return document.getElementById('name').value").await, "by label");
     bench.act(&append(label("Deep"), "er")).await;
@@ -152,9 +152,9 @@ async fn scripts_return_throw_and_end() {
     let mut bench = Bench::new(&[("/", csp), ("/next", "<title>next</title>")]).await;
     bench.act(&goto("/")).await;
     let script = |body: &str| PageAction::Script {
-        script: At::new(body.into(), span(5)),
+        script: Spanned::new(body.into(), span(5)),
         args: vec![number(2), Value::Text(Template::literal("b"))],
-        save: Some(At::new("result".into(), span(5))),
+        save: Some(Spanned::new("result".into(), span(5))),
     };
     for (body, result) in [
         ("return {n: arguments[0] + 1, t: arguments[1]}", json!({"n": 3, "t": "b"})),
@@ -177,8 +177,11 @@ async fn scripts_return_throw_and_end() {
         assert!(failure.message.contains(text), "{failure:?}");
         assert_eq!(failure.span.map(|span| span.line), Some(5));
     }
-    let leave =
-        PageAction::Script { script: At::new("location.href = '/next'".into(), span(5)), args: vec![], save: None };
+    let leave = PageAction::Script {
+        script: Spanned::new("location.href = '/next'".into(), span(5)),
+        args: vec![],
+        save: None,
+    };
     bench.act(&leave).await;
     bench.act(&expect(PageFact::Title(Matcher::text("next")))).await;
     bench.end().await;

@@ -1,4 +1,4 @@
-//! Frames, and targets that say which of several, in what, or one of these.
+//! Frames, and locators with `nth`, `within` and `any_of`.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ async fn steps_act_in_frames_and_come_back() {
     bench.act(&goto("/")).await;
     let frames = [css("iframe[name=shop]"), title("Secure card form")];
     let within = Duration::from_secs(10);
-    // While the frame is replaced under its feet.
+    // The page keeps replacing the frame meanwhile.
     let since = Instant::now();
     while since.elapsed() < Duration::from_millis(1200) {
         bench.page.act(&fill(label("Card number"), "4242"), &frames, &bench.values, within).await.unwrap();
@@ -35,7 +35,7 @@ async fn steps_act_in_frames_and_come_back() {
     let outer_title = expect(PageFact::Title(Matcher::text("outer")));
     bench.page.act(&outer_title, &frames[..1], &bench.values, within).await.unwrap();
     let save = PageAction::Save(vec![PageSave {
-        name: At::new("paid".into(), span(1)),
+        name: Spanned::new("paid".into(), span(1)),
         source: PageSource::Text(css("#result")),
         matcher: None,
         secret: false,
@@ -43,15 +43,15 @@ async fn steps_act_in_frames_and_come_back() {
     let saved = bench.page.act(&save, &frames, &bench.values, within).await.unwrap();
     assert_eq!(saved, [("paid".to_owned(), json!("4242"), false)]);
     let script = PageAction::Script {
-        script: At::new("return document.title".into(), span(1)),
+        script: Spanned::new("return document.title".into(), span(1)),
         args: vec![],
-        save: Some(At::new("t".into(), span(1))),
+        save: Some(Spanned::new("t".into(), span(1))),
     };
     let saved = bench.page.act(&script, &frames, &bench.values, within).await.unwrap();
     assert_eq!(saved[0].1, "card");
     let picture = bench.page.screenshot(Some(&css("button")), false, &frames, &bench.values, within).await.unwrap();
     assert_eq!(&picture[..4], b"\x89PNG");
-    // A failure in a frame leaves it, too.
+    // The frame is left after a failure as well.
     let short = Duration::from_millis(600);
     let failure = bench.page.act(&click(role("button", "Cancel")), &frames, &bench.values, short).await.unwrap_err();
     assert_eq!(failure.message, r#"no element matches button "Cancel""#);
@@ -63,7 +63,7 @@ async fn steps_act_in_frames_and_come_back() {
     assert_eq!((failure.reason, failure.message.as_str()), (Reason::Configuration, "<p> is not a frame"));
     bench.act(&click(role("button", "Pay"))).await;
     assert_eq!(bench.js("return document.title").await, "clicked");
-    // What is in a frame of the document is said to be there, whosever frame it is.
+    // The failure names the frame that contains the element, whatever its origin.
     let failure =
         bench.page.act(&fill(label("Card number"), "1"), &frames[..1], &bench.values, short).await.unwrap_err();
     let hint = r#"it is in frame Secure card form: add `within_frame: {title: "Secure card form"}`"#;
@@ -101,14 +101,14 @@ async fn one_of_several_in_another_or_any() {
     assert_eq!(
         bench.page.take_drifts(),
         [
-            r#"button "Sign in" is not there any more; link that contains "Log" was used"#,
-            r#"link "Buy" is not there any more; button "Buy" was used"#
+            r#"button "Sign in" was not found; link that contains "Log" was used"#,
+            r#"link "Buy" was not found; button "Buy" was used"#
         ]
     );
     assert!(bench.page.take_drifts().is_empty());
     for (target, reason, text) in [
         (nth(buy(), 4), Reason::NotFound, "3 elements match"),
-        (within(buy(), css("#none")), Reason::NotFound, "what it is in is not there"),
+        (within(buy(), css("#none")), Reason::NotFound, "the containing element was not found"),
         (within(buy(), css("ul")), Reason::Ambiguous, "2 elements match"),
         (any(vec![role("button", "No"), role("link", "Nor")]), Reason::NotFound, r#"any of button "No", link "Nor""#),
     ] {
@@ -128,18 +128,23 @@ async fn cookies_and_conditions_are_looked_at() {
     bench.act(&expect(cookie("plan", Matcher::text("gold")))).await;
     bench.act(&expect(cookie("none", Matcher::Exists(false)))).await;
     let failure = bench.fail(&expect(cookie("plan", Matcher::text("tin")))).await;
-    assert_eq!(failure.message, "the cookie `plan` is not what was expected");
+    assert_eq!(failure.message, "the cookie `plan` does not match");
     let save = |source: PageSource| {
-        PageAction::Save(vec![PageSave { name: At::new("v".into(), span(1)), source, matcher: None, secret: false }])
+        PageAction::Save(vec![PageSave {
+            name: Spanned::new("v".into(), span(1)),
+            source,
+            matcher: None,
+            secret: false,
+        }])
     };
     for (source, value) in [
         (PageSource::Cookie("plan".into()), json!("gold")),
-        (PageSource::Script(At::new("return {n: 1}".into(), span(1))), json!({"n": 1})),
+        (PageSource::Script(Spanned::new("return {n: 1}".into(), span(1))), json!({"n": 1})),
     ] {
         let saved = bench.page.act(&save(source), &[], &bench.values, Duration::from_secs(5)).await.unwrap();
         assert_eq!(saved[0].1, value);
     }
-    let failure = bench.fail(&save(PageSource::Script(At::new("throw 'late'".into(), span(1))))).await;
+    let failure = bench.fail(&save(PageSource::Script(Spanned::new("throw 'late'".into(), span(1))))).await;
     assert_eq!((failure.reason, failure.message.as_str()), (Reason::Script, "the script threw late"));
     let holds = |what: PageFact| vec![PageExpectation { span: span(2), what }];
     for (what, expected) in [

@@ -1,4 +1,4 @@
-//! `goto`: what a failed navigation is called, also where the driver calls it a success.
+//! `goto`: failures of navigations, including those that the driver reports as successful.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use super::*;
 use crate::names::Reason;
 use crate::scenario::Engine;
 
-/// More than a request or a TLS greeting: what is left unread when a connection is closed makes a reset of its end.
+/// Larger than a request or a TLS greeting, because unread data turns the end of a connection into a reset.
 const REQUEST: usize = 16 * 1024;
 
-/// A server that does this to every connection; returns its port.
+/// Starts a server that treats every connection in this way. Returns its port.
 pub(super) async fn server<F: Future<Output = ()> + Send + 'static>(
     treat: impl Fn(TcpStream) -> F + Send + 'static,
 ) -> u16 {
@@ -49,7 +49,7 @@ async fn self_signed() -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_navigations_have_their_reason() {
-    // Bound but not listening: nobody else gets the port in the meantime.
+    // The socket is bound but not listening, so that nothing else gets the port.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let refused = nobody.local_addr().unwrap().port();
@@ -74,9 +74,9 @@ async fn failed_navigations_have_their_reason() {
         ("/".into(), None, ""),
         ("/hang".into(), Some(Reason::Timeout), "did not load in time"),
         ("/".into(), None, ""),
-        ("/404".into(), Some(Reason::Status), "answered 404"),
-        ("/500".into(), Some(Reason::Status), "answered 500"),
-        ("/503-empty".into(), Some(Reason::Status), "answered 503"),
+        ("/404".into(), Some(Reason::Status), "returned status 404"),
+        ("/500".into(), Some(Reason::Status), "returned status 500"),
+        ("/503-empty".into(), Some(Reason::Status), "returned status 503"),
         ("/#part".into(), None, ""),
         ("/download".into(), None, ""),
         ("/no-content".into(), Some(Reason::Protocol), "no page"),

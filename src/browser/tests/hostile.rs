@@ -1,4 +1,4 @@
-//! Pages that stand in the way of scripts: of the language, of the DOM's names, of scripts at all, and by their size.
+//! Pages that obstruct scripts: by overwriting the language or DOM names, by forbidding scripts, and by their size.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ const FORM: &str = "<title>Old site</title><h1>Old site</h1><label>Name <input i
 <script>const at = id => document.getElementById(id), n = at('n'), s = at('s'), c = at('c'), out = at('out');
 at('b').onclick = function () { out.textContent = 'hello ' + n.value + ' ' + s.value + ' ' + c.checked; }</script>";
 
-/// What pages do to the language and to the DOM.
+/// Changes that pages make to the language and the DOM.
 const OVERWRITTEN: &[&str] = &[
     "window.Map = window.Set = window.WeakMap = function () {}",
     "window.Event = window.CustomEvent = function () { throw new Error('no events'); }",
@@ -66,7 +66,8 @@ async fn what_a_page_overwrites_does_not_matter() {
                     break;
                 }
             }
-            // A scenario's script is of the page's world, and so is what the drivers call it by and read its result with.
+            // A scenario's script runs in the page's world, which includes the functions by which drivers call it and
+            // read its result.
             let is_of_driver = |text: &str| script.contains(text);
             if is_of_driver("Function.prototype.apply") || engine == Engine::Firefox && is_of_driver("Symbol.iterator")
             {
@@ -74,7 +75,7 @@ async fn what_a_page_overwrites_does_not_matter() {
             }
             let save = PageAction::Save(vec![PageSave {
                 name: self::at_name("v"),
-                source: PageSource::Script(At::new("return [1, {a: 'b'}]".into(), span(1))),
+                source: PageSource::Script(Spanned::new("return [1, {a: 'b'}]".into(), span(1))),
                 matcher: None,
                 secret: false,
             }]);
@@ -88,11 +89,11 @@ async fn what_a_page_overwrites_does_not_matter() {
     }
 }
 
-fn at_name(name: &str) -> At<String> {
-    At::new(name.into(), span(1))
+fn at_name(name: &str) -> Spanned<String> {
+    Spanned::new(name.into(), span(1))
 }
 
-/// A form answers for its fields before it answers for itself, and a document for its images.
+/// Checks that fields of a form and images of a document do not hide DOM properties of the same name.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_page_calls_its_fields_does_not_matter() {
     let names = [
@@ -191,7 +192,7 @@ async fn documents_without_scripts_are_driven_all_the_same() {
     }
 }
 
-/// More elements in one another than a script can go down.
+/// Nests more elements than a script can traverse.
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_failure_is_not_theirs() {
     let deep = "<h1 id=root></h1><script>let at = document.getElementById('root');
@@ -205,7 +206,7 @@ async fn our_own_failure_is_not_theirs() {
     bench.end().await;
 }
 
-/// Twenty thousand rows.
+/// Searches a page with twenty thousand rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_many_elements_are_looked_through() {
     let long = "word ".repeat(9000);
@@ -225,7 +226,7 @@ async fn pages_of_many_elements_are_looked_through() {
     bench.act(&click(named("button", Matcher::Matches(last)))).await;
     bench.act(&text_is("#out", "paid 15000 paid 19999 paid 20000")).await;
     bench.act(&expect(PageFact::Visible(target(How::Text(Matcher::text(format!("{long}end"))))))).await;
-    // What cannot be looked through in time is said to be that.
+    // A search that exceeds its time limit is reported as such.
     let query = json!({"queries": [{"kind": "role", "role": "button", "accept": ["Pay 1"]}], "budget": 0.001});
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     let answer = bench.page.script("return wachta.locate(arguments[0]);", &query, deadline).await.unwrap();
@@ -252,7 +253,7 @@ async fn names_are_read_as_people_see_them_and_small_differences_are_said() {
         (role("button", "sign in"), r#""Sign in" differs only in case"#),
         (label("E-mail"), r#""E-mail:" differs only in a colon"#),
         (role("link", "ReadMore"), r#""Read More" differs only in white space"#),
-        (role("heading", "Details…"), r#""Details" differs only in a mark at its end"#),
+        (role("heading", "Details…"), r#""Details" differs only in punctuation at its end"#),
         (text("thank you for your order"), r#""Thank you for your order" in <p>, which differs only in case"#),
         (role("button", "Sve"), r#"3 buttons: "SAVE", "#),
     ] {

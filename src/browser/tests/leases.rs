@@ -4,12 +4,12 @@ use super::super::processes;
 use super::*;
 use crate::names::{Reason, ReasonClass};
 
-/// Waits until nothing with the lease runs and the folder is as it should be.
+/// Waits until no process with the lease runs and the folder contains only what is expected.
 pub(super) async fn all_gone(lease: &str, folder: &std::path::Path) {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let groups = processes::groups_with_lease(lease);
-        // The agent's own folder may stay, with its lock; sessions' folders may not.
+        // The agent's own folder may stay, with its lock, but those of sessions may not.
         let sessions = std::fs::read_dir(folder.join(lease))
             .map_or(0, |entries| entries.flatten().filter(|entry| entry.file_name() != "lock").count());
         if groups.is_empty() && sessions == 0 {
@@ -35,14 +35,14 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     let lease = browsers.lease().unwrap();
     assert_ne!(processes::groups_with_lease(&lease), []);
     assert_eq!(browsers.metrics().sessions.with_label_values(&["busy"]).get(), 1);
-    // The only place is taken.
+    // The only slot is taken.
     let failure = browsers.open(Spec::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
     assert_eq!(failure.reason, Reason::Resources);
     page.close().await;
     assert_eq!(processes::groups_with_lease(&lease), []);
     all_gone(&lease, &folder.0).await;
 
-    // Dropped in the middle of a command that does not return.
+    // Dropped during a command that does not return.
     let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
     let hang = goto("/hang");
     let act = page.act(&hang, &[], &values, Duration::from_secs(60));
@@ -60,18 +60,18 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     assert!(panicked.await.is_err());
     all_gone(&lease, &folder.0).await;
 
-    // Dropped while it starts.
+    // Dropped while starting.
     for millis in [1, 20, 100, 250] {
         let open = browsers.open(Spec::default(), soon());
         let _ = tokio::time::timeout(Duration::from_millis(millis), open).await;
         all_gone(&lease, &folder.0).await;
     }
 
-    // Shut down while it is in use.
+    // Shut down while in use.
     let page = browsers.open(Spec::default(), soon()).await.unwrap();
     browsers.shutdown().await;
     assert_eq!(processes::groups_with_lease(&lease), []);
-    // A start that comes too late must not bring back what the shutdown waits for.
+    // A start after the shutdown must not restore what the shutdown waits for.
     assert_eq!(browsers.used().err().map(|failure| failure.reason), Some(Reason::Lost));
     assert_eq!(reaped(&browsers, "shutdown"), 1);
     drop(page);
@@ -98,7 +98,7 @@ async fn what_an_earlier_agent_left_is_ended_and_nothing_else() {
     let living = browsers(&folder, 1);
     let page = living.open(Spec::default(), soon()).await.unwrap();
 
-    // An agent that is gone: its folder has no lock, its processes run on.
+    // A terminated agent: its folder has no lock, but its processes are still running.
     let lease = "0123456789ab";
     std::fs::create_dir_all(folder.0.join(lease).join("1")).unwrap();
     let mut orphan = tokio::process::Command::new("sleep")
@@ -119,7 +119,7 @@ async fn what_an_earlier_agent_left_is_ended_and_nothing_else() {
     living.shutdown().await;
 }
 
-/// Kills drivers, browsers and renderers at any moment. A small generator, so that a failure can be repeated.
+/// Kills drivers, browsers and renderers at random moments. The small generator makes failures reproducible.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
     let folder = Temporary::new();
@@ -162,7 +162,7 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
             }
         };
         killer.await.unwrap();
-        // A renderer that dies while it loads a page cannot be told from one that never ends loading.
+        // A renderer that died while loading a page cannot be distinguished from one that never finishes loading.
         let looks_slow = victim == "type=renderer" && failure.reason == Reason::Timeout;
         assert!(
             looks_slow || failure.reason.class() == ReasonClass::Unknown || failure.reason == Reason::Crash,
@@ -177,7 +177,7 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 
-/// Kills those processes of a group whose command line has this in it.
+/// Kills the processes of a group whose command line contains a text.
 fn kill(group: i32, victim: &str) -> bool {
     let mut pids: Vec<i32> = std::fs::read_dir("/proc")
         .unwrap()
@@ -194,14 +194,14 @@ fn kill(group: i32, victim: &str) -> bool {
                 && (victim != "chromium" || (is_chromium(program) && !line.contains("--type=")))
         })
         .collect();
-    // One renderer may be a spare that nobody would miss.
+    // One of the renderers may be a spare that no page uses.
     pids.retain(|&pid| {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
     });
     !pids.is_empty()
 }
 
-/// Whether a program is Chromium or its headless shell, and not its driver.
+/// Returns whether a program is Chromium or its headless shell, but not its driver.
 fn is_chromium(program: &str) -> bool {
     ["/chromium", "/chromium-headless-shell"].iter().any(|name| program.ends_with(name))
 }

@@ -1,10 +1,10 @@
-//! Which element a target means, and when it can be acted on.
+//! Elements found by locators, and conditions for acting on them.
 
 use super::*;
 use crate::names::Reason;
 use crate::scenario::Pattern;
 
-/// Each row is a page, a target, and the id of the element that must be found.
+/// Checks rows of a page, a locator and the id of the element that must be found.
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_find_what_people_mean() {
     let named = |role: &str, matcher: Matcher| target(How::Role { role: role.into(), name: Some(matcher) });
@@ -122,7 +122,7 @@ async fn actions_wait_until_the_element_can_take_them() {
     bench.end().await;
 }
 
-/// A page whose parts never come all: a picture that hangs, as a stranger's counter may.
+/// Uses a page that never loads completely: an image hangs, as that of a third party may.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_click_does_not_wait_for_every_part_of_the_page() {
     let slow = "<h1>Slow</h1><button onclick=\"document.title='done'\">Go on</button><img src=/hang>";

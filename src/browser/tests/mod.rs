@@ -1,4 +1,4 @@
-//! The engine against a real Chromium and pages of a server beside it.
+//! Tests of the engine with a real Chromium and pages of a local server.
 
 mod accname;
 mod actions;
@@ -26,7 +26,7 @@ use axum::response::{Html, IntoResponse, Response};
 use chrono::Utc;
 
 use super::{Browsers, Config, Metrics, Page, Spec};
-use crate::diagnostic::{At, Source, Span};
+use crate::diagnostic::{Source, Span, Spanned};
 use crate::outcome::{Failure, RunId};
 use crate::scenario::{
     AlertPolicy, How, Kind, Lookup, LookupError, Matcher, PageAction, PageExpectation, PageFact, Scenario, Schedule,
@@ -34,15 +34,15 @@ use crate::scenario::{
 };
 use crate::values::Values;
 
-/// Seconds that a step may take where its speed is not what is tested.
+/// Timeout of steps in seconds, where their speed is not tested.
 const PATIENCE: f64 = 60.0;
 
-/// How often the long tests go round.
+/// Returns the number of rounds in soak tests.
 fn rounds() -> usize {
     std::env::var("WACHTA_SOAK_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
 }
 
-/// A folder that goes with the test.
+/// A folder that is removed with the test.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -66,7 +66,7 @@ fn browsers(folder: &Temporary, max_sessions: usize) -> Browsers {
 fn configured(folder: &Temporary, config: Config) -> Browsers {
     let config = Config { loopback_only: true, ..config };
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-    // There is no guard executable beside a unit test; the boundary tests have one.
+    // Unit tests have no guard executable; the integration tests do.
     Browsers::new(config, folder.0.clone(), PathBuf::from("/nonexistent/wachta"), metrics)
 }
 
@@ -74,7 +74,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
-/// A server with these pages.
+/// Starts a server with these pages.
 async fn site(pages: &[(&str, &str)]) -> String {
     async fn page(State(pages): State<Arc<HashMap<String, String>>>, uri: Uri) -> Response {
         match uri.path() {
@@ -119,7 +119,7 @@ impl Lookup for Nothing {
 
 fn values(base: &str) -> Values {
     let scenario = Scenario {
-        id: At::new("test".into(), Span::default()),
+        id: Spanned::new("test".into(), Span::default()),
         name: "test".into(),
         source: Source::new("test.yaml", ""),
         kind: Kind::Browser,
@@ -128,7 +128,7 @@ fn values(base: &str) -> Values {
         schedule: Schedule::Every(Duration::from_secs(60)),
         grace: Duration::ZERO,
         timeout: Duration::from_secs(60),
-        base_url: Some(At::new(Template::literal(base), Span::default())),
+        base_url: Some(Spanned::new(Template::literal(base), Span::default())),
         browser: crate::scenario::BrowserSettings::default(),
         overlays: Vec::new(),
         evidence: crate::scenario::EvidencePolicy::default(),
@@ -145,8 +145,8 @@ fn values(base: &str) -> Values {
     Values::new(&Arc::new(scenario), &lookup, crate::secret::Masker::default(), RunId::new(), Utc::now(), "here")
 }
 
-fn at(text: &str) -> At<Template> {
-    At::new(Template::literal(text), Span::default())
+fn at(text: &str) -> Spanned<Template> {
+    Spanned::new(Template::literal(text), Span::default())
 }
 
 fn span(line: u32) -> Span {
@@ -191,7 +191,7 @@ fn number(n: i64) -> Value {
 
 use surroundings::counting;
 
-/// A page of one site, and the names of its run.
+/// A page of one site with the values of its run.
 struct Bench {
     browsers: Browsers,
     page: Page,
@@ -224,7 +224,7 @@ impl Bench {
         self.within(0.6, action).await.expect_err("it should fail")
     }
 
-    /// What a script finds in the page.
+    /// Returns the result of a script in the page.
     async fn js(&mut self, body: &str) -> serde_json::Value {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         let found = self.page.evaluate(body, &[], deadline).await.unwrap();
@@ -239,7 +239,7 @@ impl Bench {
     }
 }
 
-/// Acts can be part of spawned runs.
+/// Actions must be usable in spawned runs.
 #[allow(dead_code)]
 fn futures_can_move_between_threads(page: &mut Page, browsers: &Browsers, action: &PageAction, values: &Values) {
     fn can_move<T: Send>(_: T) {}

@@ -1,4 +1,4 @@
-//! Pictures, what is hidden in them, and what a screen reader finds.
+//! Pictures, their hidden content, and the accessibility tree.
 
 use super::*;
 use crate::outcome::EvidenceKind;
@@ -25,7 +25,7 @@ async fn pictures_show_what_was_asked_for_and_no_secrets() {
     let visible = bench.page.screenshot(None, false, &[], &bench.values, within).await.unwrap();
     assert_eq!(size(&visible), (1280, 800));
 
-    // Two secrets of one length look the same; what is no secret does not.
+    // Two secrets of equal length result in the same picture; other texts do not.
     for secret in ["wwwwwwww", "iiiiiiii"] {
         assert!(bench.values.masker().add(secret));
     }
@@ -41,7 +41,7 @@ async fn pictures_show_what_was_asked_for_and_no_secrets() {
         assert!(pictures[0] == pictures[1], "{place}: a secret is in the picture");
         assert!(pictures[2] != pictures[3], "{place}: a text is not in the picture");
     }
-    // Also where the page has put another field in the place of the one that was filled, and in pictures of failures.
+    // Also if the page has replaced the filled field, and in pictures of failures.
     bench.act(&fill(css("#token"), "wwwwwwww")).await;
     bench.js("const old = document.getElementById('token'), copy = old.cloneNode(); copy.value = old.value; old.replaceWith(copy);").await;
     bench.js(
@@ -52,10 +52,10 @@ async fn pictures_show_what_was_asked_for_and_no_secrets() {
     assert_eq!((evidence[0].0, size(&evidence[0].2).1), (EvidenceKind::Screenshot, 2500));
     let seen = bench.js("return seen").await.to_string();
     assert!(seen.contains("-webkit-text-security: disc") && seen.contains("color: transparent"), "{seen}");
-    // The page is as it was.
+    // The page is unchanged afterwards.
     assert_eq!(bench.js("return document.getElementById('token').getAttribute('style')").await, "color:green");
     assert_eq!(bench.js("return document.getElementById('rich').hasAttribute('style')").await, true);
-    // Fields that something else was typed into since then are seen again.
+    // Fields that were overwritten with another text since then are visible again.
     assert_eq!(bench.page.typed.len(), 1);
     bench.end().await;
 }

@@ -1,4 +1,4 @@
-//! What is done with the mouse: buttons, places, hovering, dragging, scrolling.
+//! Mouse actions: buttons, positions, hovering, dragging, scrolling.
 
 use serde_json::json;
 
@@ -30,7 +30,7 @@ async fn clicks_have_a_button_and_a_place() {
     has(json!(["auxclick", 1, 190, 90]));
     has(json!(["dblclick", 0, 100, 50]));
     let failure = bench.fail(&click(MouseButton::Left, Some((500.0, 5.0)))).await;
-    assert!(failure.message.contains("200x100 pixels large only"), "{failure:?}");
+    assert!(failure.message.contains("only 200x100 pixels large"), "{failure:?}");
 
     bench.act(&goto("/tall")).await;
     let far = PageAction::Click {
@@ -49,7 +49,7 @@ async fn clicks_have_a_button_and_a_place() {
     bench.end().await;
 }
 
-/// Each page of a wizard looks like the one before: what is meant for the next must not be done to this one.
+/// Uses a wizard whose pages are alike: an action for the next page must not be performed on the current one.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_follows_a_click_or_a_key_is_done_on_the_page_that_it_opens() {
     let page = |to: &str| {
@@ -63,7 +63,7 @@ async fn what_follows_a_click_or_a_key_is_done_on_the_page_that_it_opens() {
     let mut pages: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     pages.push(("/w6", "<title>end</title>"));
     let clicks = click(role("button", "Next"));
-    let enter = PageAction::Press { keys: At::new(vec!["Enter".to_owned()], span(8)), into: Some(label("Name")) };
+    let enter = PageAction::Press { keys: Spanned::new(vec!["Enter".to_owned()], span(8)), into: Some(label("Name")) };
     for (engine, step) in [(Engine::Chromium, &clicks), (Engine::Firefox, &clicks), (Engine::Chromium, &enter)] {
         let mut bench = Bench::of(engine, &pages).await;
         bench.act(&goto("/w1")).await;
@@ -101,7 +101,7 @@ async fn things_are_dragged_on_both_kinds_of_pages() {
     assert_eq!(bench.js("return log.slice(3)").await, json!(["up far true"]));
     bench.act(&drag("#card", "#far")).await;
     assert_eq!(bench.js("return log.slice(4)").await, json!(["drop far the card", "end copy"]));
-    // What cannot be put anywhere is not taken.
+    // Nothing is dragged if the target does not exist.
     let failure = bench.fail(&drag("#knob", "#nowhere")).await;
     assert_eq!(failure.message, "no element matches css `#nowhere`");
     assert_eq!(bench.js("return [held, log.length]").await, json!([false, 6]));
@@ -133,7 +133,7 @@ const INNER: &str = "<body style='margin:0'><button style='position:absolute;lef
 <button style='position:absolute;left:300px;top:150px;width:80px' onclick=\"top.postMessage('wrong','*')\">Trap</button>
 <label style='position:absolute;left:100px;top:400px'><input type=checkbox onchange=\"top.postMessage('checked','*')\"> Agree</label><div style='height:1500px'></div>";
 
-/// However a frame is scaled, zoomed or turned, and whosever page is in it.
+/// Clicks in frames with any scale, zoom or rotation, and of any origin.
 #[tokio::test(flavor = "multi_thread")]
 async fn clicks_in_frames_hit_what_they_name() {
     let styles = [
@@ -211,7 +211,7 @@ async fn clicks_are_got_by_what_they_name_or_fail() {
         let failure = bench.fail(&click(css("#none"))).await;
         assert!(failure.message.contains("pointer-events: none"), "{engine} {failure:?}");
         let failure = bench.within(5.0, &click(css("#stolen"))).await.unwrap_err();
-        assert_eq!(failure.message, r#"css `#stolen` did not get the click, but <div id="veil"> did"#, "{engine}");
+        assert_eq!(failure.message, r#"css `#stolen` did not receive the click, but <div id="veil"> did"#, "{engine}");
         assert_eq!(bench.js("return document.title").await, "-", "{engine}");
         bench.end().await;
     }

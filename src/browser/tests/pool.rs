@@ -1,4 +1,4 @@
-//! The pool: warm sessions, and nothing of one run in the next.
+//! The pool: warm sessions, and isolation between runs.
 
 use super::super::processes;
 use super::*;
@@ -15,7 +15,7 @@ fn sessions(browsers: &Browsers, state: &str) -> i64 {
     browsers.metrics().sessions.with_label_values(&[state]).get()
 }
 
-/// Leaves what a page can leave behind, and says what it found.
+/// Leaves all kinds of data behind, and returns what was found.
 const TRACES: &str = "
     const found = {cookie: document.cookie, local: localStorage.getItem('k'), session: sessionStorage.getItem('k'),
                    databases: (await indexedDB.databases()).map(one => one.name), name: window.name,
@@ -34,7 +34,7 @@ const TRACES: &str = "
     await navigator.serviceWorker.register('/worker.js');
     return found;";
 
-/// How many runs one browser serves.
+/// Number of runs in one browser.
 const ROUNDS: usize = 5;
 
 async fn traces(page: &mut Page) -> serde_json::Value {
@@ -66,7 +66,7 @@ async fn leaves_nothing_to_the_next(engine: Engine) {
         assert_eq!((sessions(&browsers, "idle"), sessions(&browsers, "busy")), (1, 0));
     }
     assert_eq!(started(&browsers), 1, "one browser for all");
-    // What may be cached was asked for in each run.
+    // Cacheable files are requested again in each run.
     assert_eq!(counted.count("/cached.css"), ROUNDS);
     browsers.shutdown().await;
     assert_eq!((sessions(&browsers, "idle"), sessions(&browsers, "busy")), (0, 0));
@@ -106,7 +106,7 @@ async fn a_run_does_not_see_the_user_that_is_made_for_the_next_one() {
         page.session_mut().hurried = round > 0;
         page.step(1, "", false);
         let end = soon();
-        // A run that follows nothing does not pay for the next one.
+        // A run that does not follow another one at once is not slowed down for the next one.
         while count(&mut page).await < users + usize::from(round > 0) {
             assert!(Instant::now() < end);
         }
@@ -119,7 +119,7 @@ async fn a_run_does_not_see_the_user_that_is_made_for_the_next_one() {
         page.close().await;
     }
     assert_eq!(started(&browsers), 1);
-    // A run that ends before its step does leaves nothing either.
+    // A run that ends before its context is ready leaves nothing behind either.
     let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
     page.session_mut().hurried = true;
     page.step(1, "", false);
@@ -138,7 +138,7 @@ async fn a_session_is_replaced_in_time() {
         warm.push(page.browser().warm);
         page.close().await;
     }
-    // The replacement was started ahead of the third run.
+    // The replacement was started before the third run.
     assert_eq!((warm, started(&browsers)), (vec![false, true, true, true], 3));
     browsers.shutdown().await;
 
@@ -148,7 +148,7 @@ async fn a_session_is_replaced_in_time() {
     browsers.open(Spec::default(), soon()).await.unwrap().close().await;
     assert_eq!(started(&browsers), 2);
     let end = soon();
-    // An idle one that is too old ends by itself.
+    // An idle session that is too old ends by itself.
     while sessions(&browsers, "idle") > 0 {
         assert!(Instant::now() < end);
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -164,7 +164,7 @@ async fn an_idle_session_that_dies_or_stops_is_not_used() {
     browsers.open(Spec::default(), soon()).await.unwrap().close().await;
     let lease = browsers.lease().unwrap();
     let group = processes::groups_with_lease(&lease)[0].0;
-    // Killed: its owner sees it at once.
+    // If it is killed, its owner notices at once.
     processes::kill_group(group);
     let end = soon();
     while sessions(&browsers, "idle") > 0 {
@@ -203,7 +203,7 @@ async fn there_are_never_more_browsers_than_allowed() {
     page.close().await;
     browsers.shutdown().await;
 
-    // Memory that no machine has.
+    // More memory than any machine has.
     let folder = Temporary::new();
     let browsers = configured(&folder, Config { min_free_memory: 1 << 60, ..Config::default() });
     let waits = browsers.open(Spec::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();

@@ -1,4 +1,4 @@
-//! What a run wants of its browser, and what it hears of it: emulation, headers, dialogs, windows, downloads.
+//! Browser settings and events of a run: emulation, headers, dialogs, windows, downloads.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::scenario::{DialogAnswer, Engine, Geolocation, Viewport, WindowChange}
 
 const BOTH: [Engine; 2] = Engine::ALL;
 
-/// What a page knows of its browser.
+/// Script that returns the browser properties visible to a page.
 const KNOWN: &str = "return (async () => ({
     size: [innerWidth, innerHeight], ratio: devicePixelRatio, language: navigator.language, agent: navigator.userAgent,
     zone: Intl.DateTimeFormat().resolvedOptions().timeZone, cookie: document.cookie,
@@ -62,7 +62,7 @@ async fn a_page_sees_what_the_scenario_says_of_its_browser() {
 
         page.act(&goto("/guarded"), &[], &values, Duration::from_secs(20)).await.unwrap();
         page.close().await;
-        // Nothing of it is there for the next run.
+        // Nothing of it remains for the next run.
         let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
         let failure = page.act(&goto("/guarded"), &[], &values, Duration::from_secs(20)).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Status, "{failure:?}");
@@ -106,7 +106,7 @@ async fn dialogs_are_answered_or_sent_away() {
         let failure = bench.fail(&dialog(DialogAnswer::Accept(None), Some("Really?"))).await;
         assert_eq!((failure.reason, failure.seen.as_deref()), (Reason::Assertion, Some("\"Sure?\"")), "{engine}");
         bench.act(&title("sure true")).await;
-        // Nobody waits for this one.
+        // No step waits for this dialog.
         bench.page.step(4, "", false);
         bench.act(&click(role("button", "Sure"))).await;
         bench.act(&title("sure false")).await;
@@ -116,7 +116,7 @@ async fn dialogs_are_answered_or_sent_away() {
         bench.page.step(5, "", false);
         let _ = bench.within(2.0, &click(role("button", "For ever"))).await;
         let failure = bench.within(2.0, &title("never")).await.unwrap_err();
-        // Firefox lets a page open a few only.
+        // Firefox limits the number of dialogs that a page may open.
         let expected = if engine == Engine::Firefox { Reason::Assertion } else { Reason::Timeout };
         assert_eq!(failure.reason, expected, "{engine}: {failure:?}");
         bench.end().await;
@@ -162,13 +162,13 @@ async fn windows_are_found_and_closed() {
     }
 }
 
-/// A server that counts.
+/// A server that records requests.
 pub(super) struct Counting {
     pub(super) base: String,
     asked: Arc<std::sync::Mutex<Vec<Asked>>>,
 }
 
-/// A path, and the headers of the request.
+/// A path with the headers of its request.
 type Asked = (String, BTreeMap<String, String>);
 
 impl Counting {
@@ -176,13 +176,13 @@ impl Counting {
         self.asked.lock().unwrap().iter().filter(|(asked, _)| asked == path).count()
     }
 
-    /// The headers of the last request for it.
+    /// Returns the headers of the last request for a path.
     fn headers(&self, path: &str) -> BTreeMap<String, String> {
         self.asked.lock().unwrap().iter().rev().find(|(asked, _)| asked == path).unwrap().1.clone()
     }
 }
 
-/// `/` with a style that may be cached, a service worker, and `/guarded`.
+/// Starts a server with `/`, which uses a cacheable style sheet and a service worker, and `/guarded`.
 pub(super) async fn counting() -> Counting {
     let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);

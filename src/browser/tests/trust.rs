@@ -1,4 +1,4 @@
-//! Roots of a run's own: who trusts a server that only a private authority vouches for, and who does not.
+//! Additional trusted roots of a run: which runs trust a server whose certificate was signed by a private authority.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,7 +9,7 @@ use super::*;
 use crate::names::Reason;
 use crate::scenario::Engine;
 
-/// An authority that nobody knows.
+/// Creates an untrusted authority.
 fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -19,7 +19,7 @@ fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
     (Issuer::new(params, key), pem)
 }
 
-/// A page at `localhost` for which it vouches.
+/// Starts a server at `localhost` whose certificate the authority has signed.
 async fn vouched(authority: &Issuer<'static, KeyPair>) -> String {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -49,7 +49,7 @@ async fn vouched(authority: &Issuer<'static, KeyPair>) -> String {
     format!("https://localhost:{port}/")
 }
 
-/// The only file there is.
+/// Lookup with a single file.
 struct Only(String);
 
 impl Lookup for Only {
@@ -62,7 +62,7 @@ impl Lookup for Only {
     }
 }
 
-/// What a scenario wants of its browser that trusts this file.
+/// Returns the browser settings of a scenario that trusts this file.
 async fn trusting(pem: &str) -> Result<Spec, Failure> {
     let lookup: Arc<dyn Lookup> = Arc::new(Only(pem.to_owned()));
     let text = "scenario: A\nbrowser:\n  trust: {ca: ca.pem}\nsteps:\n  - goto: https://localhost/\n";
@@ -74,7 +74,7 @@ async fn trusting(pem: &str) -> Result<Spec, Failure> {
     Spec::of(scenario, &values, run)
 }
 
-/// Whether a run of this kind sees the page, and whether its browser was there already.
+/// Returns whether a run with these settings can open the page, and whether its browser was warm.
 async fn sees(browsers: &Browsers, spec: Spec, url: &str) -> (bool, bool) {
     let mut page = browsers.open(spec, soon()).await.unwrap();
     let warm = page.browser().warm;
@@ -103,10 +103,10 @@ async fn only_runs_that_name_a_root_trust_it(engine: Engine) {
     for (round, (roots, seen, warm)) in [
         (None, false, false),
         (Some(&mine), true, false),
-        // Nobody inherits it, although both browsers are kept.
+        // No other run gets these roots, although both browsers are kept.
         (None, false, true),
         (Some(&mine), true, true),
-        // There is no room for a third one: the one that was used least recently goes.
+        // There is no room for a third one, so the least recently used one is ended.
         (Some(&other), false, false),
         (Some(&mine), true, true),
         (Some(&both), true, false),
@@ -171,8 +171,8 @@ async fn what_is_no_root_is_told_with_its_place() {
     for (file, text) in [
         ("no PEM".to_owned(), "`trust.ca`: no certificate in the file"),
         (pem.replace("-----END", "-----FIN"), "`trust.ca`: "),
-        (format!("{pem}{}", cut(&pem)), "`trust.ca`: certificate 2 in the file is no root: "),
-        (pem.repeat(201), "`trust.ca`: 201 certificates in the file, and at most 200 are taken"),
+        (format!("{pem}{}", cut(&pem)), "`trust.ca`: certificate 2 in the file is not a CA certificate: "),
+        (pem.repeat(201), "`trust.ca`: 201 certificates in the file, at most 200 are supported"),
     ] {
         let failure = trusting(&file).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Configuration, "{failure:?}");

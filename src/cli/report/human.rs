@@ -135,7 +135,7 @@ fn failure(
     let mut diagnostic =
         Diagnostic::error(scenario.source_of(&step.place), span, format!("{} ({})", failure.message, failure.reason))
             .context(format!("step {}, {}", index + 1, step.name));
-    for (word, value) in [("expected", &failure.expected), ("seen", &failure.seen)] {
+    for (word, value) in [("expected", &failure.expected), ("actual", &failure.seen)] {
         if let Some(value) = value {
             diagnostic = diagnostic.note(format!("{word}: {value}"));
         }

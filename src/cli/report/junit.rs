@@ -45,7 +45,7 @@ fn case(outcome: &Outcome, index: usize, step: &StepResult) -> TestCase {
             let mut status = TestCaseStatus::non_success(kind);
             status.set_message(failure.message.clone()).set_type(failure.reason.as_str());
             let mut text = step.place.clone();
-            for (word, value) in [("expected", &failure.expected), ("seen", &failure.seen)] {
+            for (word, value) in [("expected", &failure.expected), ("actual", &failure.seen)] {
                 if let Some(value) = value {
                     text.push_str(&format!("\n{word}: {value}"));
                 }

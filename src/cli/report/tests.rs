@@ -1,4 +1,4 @@
-//! Reports against golden files, one outcome of each verdict. `WACHTA_BLESS=1` writes them.
+//! Reports against golden files, with one outcome of each verdict. `WACHTA_BLESS=1` writes them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -62,14 +62,14 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
         Verdict::Passed => None,
         Verdict::Degraded => {
             let failure =
-                Failure::new(Reason::Status, "DELETE answered 500").compared("a status from 200 to 299", "500");
+                Failure::new(Reason::Status, "DELETE returned status 500").compared("a status from 200 to 299", "500");
             steps[2] = StepResult {
                 status: StepStatus::Failed,
                 failure: Some(failure.into()),
                 place: "orders.yaml:9:5".into(),
                 ..steps[2].clone()
             };
-            Some((Some(2), Reason::Finally, "cleaning up failed: DELETE answered 500"))
+            Some((Some(2), Reason::Finally, "cleaning up failed: DELETE returned status 500"))
         }
         Verdict::Failed => {
             let span = match &scenario.steps[0].action {
@@ -104,7 +104,7 @@ fn outcome(scenario: &Scenario, number: u8, verdict: Verdict) -> Outcome {
                 sha256: "ab".repeat(32),
                 step: Some(0),
             });
-            Some((Some(0), Reason::Status, "the status is 500: expected 201, saw 500"))
+            Some((Some(0), Reason::Status, "the status is 500: expected 201, got 500"))
         }
         Verdict::Unknown => {
             steps.clear();
@@ -179,7 +179,7 @@ fn golden_reports() {
     golden("human.txt", &text);
     golden("report.json", &json::render(&outcomes));
     let mut xml = junit::render(&outcomes).unwrap();
-    // The id that the library gives each report is its own.
+    // The library generates a new id for each report.
     if let (Some(from), true) = (xml.find(" uuid=\""), xml.contains("<testsuites")) {
         let upto = from + 7 + xml[from + 7..].find('"').unwrap() + 1;
         xml.replace_range(from..upto, "");

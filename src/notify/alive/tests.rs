@@ -1,4 +1,4 @@
-//! Calls by the clock of the tests, and to a server on loopback.
+//! Calls with the clock of the tests, and to a server on loopback.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ fn every(seconds: u64) -> Alive {
     Alive { url: Credential::text("http://unused.invalid/token"), every: Duration::from_secs(seconds) }
 }
 
-/// What the agent and its listener are like while time passes.
+/// State of the agent and the called service over time.
 struct Scene {
     began: Instant,
     works: Cell<Option<Result<(), String>>>,
@@ -48,13 +48,13 @@ impl Scene {
         calling(config.subscribe(), works, call).await;
     }
 
-    /// When it was called since this was last asked.
+    /// Returns the times of the calls since the last query.
     fn calls(&self) -> Vec<u64> {
         std::mem::take(&mut *self.calls.borrow_mut())
     }
 }
 
-/// Half a second after what happens at whole ones.
+/// Waits until half a second after the events, which happen at full seconds.
 async fn half() {
     tokio::time::sleep(Duration::from_millis(500)).await;
 }
@@ -98,7 +98,7 @@ async fn it_calls_at_the_start_and_every_period_while_the_agent_works() {
 #[tokio::test(start_paused = true)]
 async fn what_does_not_arrive_is_tried_again_within_the_period() {
     let (scene, config) = (Scene::new(), watch::Sender::new(Some(every(60))));
-    let missed = |again| Err(Missed { why: "no answer".into(), again });
+    let missed = |again| Err(Missed { why: "no response".into(), again });
     *scene.answer.borrow_mut() = missed(true);
     let play = async {
         half().await;
@@ -118,7 +118,7 @@ async fn what_does_not_arrive_is_tried_again_within_the_period() {
     }
 }
 
-/// Answers each request with the next of these.
+/// Responds to each request with the next of these responses.
 async fn server(answers: &'static [&'static str]) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hidden-token", listener.local_addr().unwrap());
@@ -169,10 +169,10 @@ async fn answers_are_told_apart_and_no_url_is_told() {
     let ask = || call(client.clone(), alive.clone());
     assert_eq!(ask().await, Ok(()));
     let missed = |why: &str, again| Err(Missed { why: why.into(), again });
-    assert_eq!(ask().await, missed("the answer is 503 Service Unavailable", true));
-    assert_eq!(ask().await, missed("the answer is 404 Not Found", false));
+    assert_eq!(ask().await, missed("status 503 Service Unavailable", true));
+    assert_eq!(ask().await, missed("status 404 Not Found", false));
     for _ in 0..2 {
-        // Cut off, then nobody there.
+        // A truncated response, then no server.
         let problem = ask().await.unwrap_err();
         assert!(problem.again && !problem.why.contains("hidden"), "{problem:?}");
     }

@@ -1,4 +1,4 @@
-//! The courier over what is owed.
+//! The delivery service with queued notifications.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::store::{Batch, Outbox as _, Runs as _, Sqlite};
 use crate::tasks::Tasks;
 
-/// A courier over what is owed.
+/// Delivery service with queued notifications.
 struct Bench {
     store: Sqlite,
     courier: Courier,
@@ -34,7 +34,7 @@ impl Bench {
         self.courier.serve(&[receiver], &Links::default()).await;
     }
 
-    /// Stops once what is under way is noted; gives how each notice stands.
+    /// Stops once the attempts in progress are recorded, and returns the state of each notification.
     async fn states(&self, openings: std::ops::RangeInclusive<u64>) -> Vec<String> {
         self.stop.cancel();
         self.tasks.ended().await;
@@ -48,7 +48,7 @@ impl Bench {
     }
 }
 
-/// The requests that were heard: the key, what is told, and whether it is marked as a repeat.
+/// Returns the received requests: key, event, and whether it is marked as a repeat.
 async fn heard(requests: &mut mpsc::UnboundedReceiver<Request>, count: usize) -> Vec<String> {
     let mut heard = Vec::new();
     for _ in 0..count {
@@ -66,11 +66,11 @@ async fn heard(requests: &mut mpsc::UnboundedReceiver<Request>, count: usize) ->
 #[tokio::test]
 async fn an_outage_holds_all_and_a_refusal_for_good_holds_nothing() {
     let mut bench = Bench::new(vec![notification(1), notification(2), notification(3)]).await;
-    // What was not tried goes first afterwards.
+    // Notifications without an attempt go first afterwards.
     let (address, mut requests) = script([503, 200, 400, 200].map(Answer::Status)).await;
     bench.serve(webhook(address)).await;
     assert_eq!(heard(&mut requests, 4).await, ["1", "2", "3", "1"]);
-    let given_up = "failed the receiver answered 400 Bad Request";
+    let given_up = "failed the receiver returned status 400 Bad Request";
     assert_eq!(bench.states(1..=3).await, ["sent", "sent", given_up]);
     assert_eq!(bench.metrics.sent.with_label_values(&["tickets"]).get(), 2);
     assert_eq!(bench.metrics.failed.with_label_values(&["tickets"]).get(), 2);
@@ -79,7 +79,7 @@ async fn an_outage_holds_all_and_a_refusal_for_good_holds_nothing() {
 #[tokio::test]
 async fn order_is_kept_per_incident_and_no_incident_holds_back_another() {
     let mut bench = Bench::new(vec![notification(1), notification(2), resolved(1), resolved(2)]).await;
-    // The receiver stumbles over the first incident, twice.
+    // The receiver rejects the first incident twice.
     let stumbles = std::sync::atomic::AtomicU32::new(2);
     let rule = move |request: &Request| {
         let is_first = request.json()["dedup_key"] == "shop-checkout:1";
@@ -107,7 +107,7 @@ async fn retry_after_is_honoured() {
     assert_eq!(heard(&mut requests, 1).await, ["1"]);
     let since = std::time::Instant::now();
     assert_eq!(heard(&mut requests, 2).await, ["2", "1"]);
-    // No sooner; by how much later is the machine's affair.
+    // Not earlier; the additional delay depends on the machine.
     assert!(since.elapsed() >= Duration::from_millis(1900), "{:?}", since.elapsed());
 }
 
@@ -136,7 +136,7 @@ async fn what_comes_later_is_delivered_when_woken() {
 async fn what_is_owed_to_nobody_is_given_up() {
     let mut bench = Bench::new(vec![notification(1)]).await;
     bench.courier.serve(&[], &Links::default()).await;
-    assert_eq!(bench.states(1..=1).await, ["failed the receiver is no longer there"]);
+    assert_eq!(bench.states(1..=1).await, ["failed the receiver was removed from the configuration"]);
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn a_message_is_found_again_after_a_restart() {
     tasks.ended().await;
 }
 
-/// Another agent over the same store; the first one has stopped.
+/// Starts another agent with the same store, after the first one has stopped.
 async fn restarted(bench: &Bench, receiver: Receiver) -> (Courier, Tasks, CancellationToken) {
     let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
     let mut courier = Courier::new(Arc::new(bench.store.clone()), bench.metrics.clone(), tools(), &tasks, &stop);
@@ -188,7 +188,7 @@ async fn restarted(bench: &Bench, receiver: Receiver) -> (Courier, Tasks, Cancel
     (courier, tasks, stop)
 }
 
-/// An update of the incident.
+/// Returns an update of the incident.
 fn updated(opening: u64) -> Notification {
     let incident = Incident { events: 2, ..incident(opening) };
     Notification::new(&incident, Event::Updated, "tickets", Utc::now())
@@ -198,7 +198,7 @@ fn updated(opening: u64) -> Notification {
 async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
     for restart in [false, true] {
         let mut bench = Bench::new(vec![notification(1), notification(2), notification(3)]).await;
-        // It takes the second only; an update of the third comes first, as an opening.
+        // The receiver only accepts the second incident. The update of the third one is sent first, as an opening.
         let rule = |request: &Request| {
             let (key, event) = (request.json()["dedup_key"].clone(), request.json()["event"].clone());
             let takes = key == "shop-checkout:2" || key == "shop-checkout:3" && request.json()["severity"] == "info";
@@ -228,10 +228,10 @@ async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
             stop.cancel();
             tasks.ended().await;
         }
-        let refused = "failed the receiver answered 400 Bad Request";
-        let not_sent = "failed not sent: nothing of the incident was delivered to this receiver";
+        let refused = "failed the receiver returned status 400 Bad Request";
+        let not_sent = "failed not sent: no notification of the incident was delivered to this receiver";
         assert_eq!(bench.states(1..=3).await, [refused, not_sent, "sent", "sent", refused, "sent", "sent"]);
-        // The attempts that failed; what was not attempted is none.
+        // The failed attempts; skipped notifications do not count.
         assert_eq!(bench.metrics.failed.with_label_values(&["tickets"]).get(), 2);
         assert!(bench.store.memos("tickets").await.unwrap().is_empty(), "nothing is kept");
     }
@@ -240,7 +240,7 @@ async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
 #[tokio::test]
 async fn what_may_have_arrived_has_an_end() {
     let mut bench = Bench::new(vec![notification(1), resolved(1)]).await;
-    // The first attempt is cut off, the second refused for good: nobody knows whether it arrived.
+    // The first attempt is cut off and the second one is rejected permanently, so that the delivery is uncertain.
     let (address, mut requests) = script([Answer::HangUp, Answer::Status(400), Answer::Status(200)]).await;
     bench.serve(webhook(address)).await;
     assert_eq!(heard(&mut requests, 3).await, ["1", "1 again", "1 resolved"]);

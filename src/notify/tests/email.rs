@@ -1,4 +1,4 @@
-//! Mail to a server that answers as it is told. Whether a mail reads well is told by a real one, in `tests/boundary`.
+//! Mail to a server with configurable responses. The format of mails is tested with a real server in `tests/boundary`.
 
 use std::sync::Arc;
 
@@ -9,12 +9,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// What the server says to a command that begins so, instead of what is usual. `""` hangs up; `.` is the mail's end.
+/// Responses to commands with a prefix, instead of the usual ones. An empty response hangs up; `.` is the end of the
+/// mail.
 type Replies = &'static [(&'static str, &'static str)];
 
 struct Server {
     address: SocketAddr,
-    /// Its certificate.
+    /// File with its certificate.
     ca: std::path::PathBuf,
     heard: mpsc::UnboundedReceiver<String>,
 }
@@ -79,7 +80,7 @@ impl Drop for Server {
     }
 }
 
-/// One side of SMTP. True when TLS is to begin.
+/// Plays the server side of SMTP. Returns true if TLS has to start.
 async fn talk(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     greets: bool,
@@ -181,16 +182,16 @@ async fn what_a_mail_server_answers() {
     check(&[("AUTH", "454 4.7.0 later")], "refused all: mail server: ").await;
     check(&[("MAIL", "451 4.3.0 later")], "refused all: mail server: ").await;
     check(&[("MAIL", "550 5.7.1 never")], "refused all: mail server: ").await;
-    // One address is taken now: the other is tried again.
-    check(&[("RCPT TO:<boss", "450 4.2.1 greylisted")], "refused: not taken for everyone: mail server: ").await;
-    // One address is known, and that is enough.
+    // One address is accepted, and the other one is tried again.
+    check(&[("RCPT TO:<boss", "450 4.2.1 greylisted")], "refused: not accepted for all recipients: mail server: ").await;
+    // One valid address is sufficient.
     check(&[("RCPT TO:<boss", "550 5.1.1 nobody")], "sent").await;
     check(&[("RCPT", "550 5.1.1 nobody")], "refused: mail server: ").await;
     check(&[("RCPT", "450 4.2.1 greylisted")], "refused: mail server: ").await;
     check(&[("DATA", "554 5.6.0 no")], "failed: mail server: ").await;
     check(&[(".", "552 5.3.4 too large")], "failed: mail server: ").await;
     check(&[(".", "451 4.3.0 later")], "refused: mail server: ").await;
-    // Nobody knows whether it was kept.
+    // It is uncertain whether the mail was accepted.
     check(&[(".", "")], "unsure: mail server: ").await;
 }
 

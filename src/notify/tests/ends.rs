@@ -1,4 +1,4 @@
-//! Timelines of who is sent the end of an incident: who was sent its beginning, and nobody else.
+//! Timelines of resolutions: they are sent to the receivers that were notified of the opening, and no others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,11 +12,11 @@ use crate::notify::delivering::{Delivering, Progress};
 use crate::notify::pace::Pace;
 use crate::store::{Batch, Outbox as _, Runs as _, Sqlite};
 
-/// Two receivers, of which the second is the fallback of the first.
+/// Two receivers, the second of which is the fallback of the first.
 struct Bench {
     store: Sqlite,
     receivers: Vec<Delivering>,
-    /// What each answers, by its name.
+    /// Response of each receiver, by its name.
     answers: Arc<Mutex<BTreeMap<String, u16>>>,
     taken: Arc<Mutex<Vec<String>>>,
     queued: usize,
@@ -66,7 +66,7 @@ impl Bench {
         Self { store, receivers: receivers.into(), answers, taken, queued: 0 }
     }
 
-    /// Queues notices: `opened 1` of one incident, `digest 1 2` of several.
+    /// Queues notifications: `opened 1` of one incident, `digest 1 2` of several.
     async fn queue(&mut self, event: &str, openings: &[u64]) {
         let opening = openings[0];
         let (event, incident) = match event {
@@ -91,7 +91,7 @@ impl Bench {
             match words.as_slice() {
                 ["deliver"] => {
                     for receiver in &self.receivers {
-                        // A first attempt, without the pauses after those before.
+                        // A first attempt, without the delays after earlier ones.
                         receiver.deliver(&mut Pace::new(1, Duration::ZERO), &mut Progress::new()).await;
                     }
                 }
@@ -112,7 +112,7 @@ impl Bench {
 #[tokio::test]
 async fn the_end_goes_to_who_got_the_beginning() {
     for (script, expected) in [
-        // The receiver is away; the fallback gets the beginning, and the end whoever takes it first.
+        // The receiver is unreachable: the fallback gets the opening, and the resolution goes to both.
         (
             "pager 503, opened 1, deliver, hand-over, deliver, pager 200, deliver, resolved 1, deliver",
             "mail opened 1, pager opened 1, pager resolved 1, mail resolved 1",
@@ -121,32 +121,33 @@ async fn the_end_goes_to_who_got_the_beginning() {
             "pager 503, opened 1, hand-over, hand-over, resolved 1, hand-over, hand-over, deliver, pager 200, deliver",
             "mail opened 1, mail resolved 1, pager opened 1, pager resolved 1",
         ),
-        // It was given the beginning itself: the fallback does not know the incident, and gets no end.
+        // The receiver got the opening itself: the fallback was not notified of the incident, and gets no resolution.
         (
             "opened 1, deliver, pager 503, resolved 1, hand-over, deliver, pager 200, deliver",
             "pager opened 1, pager resolved 1",
         ),
-        // What the fallback gets first is an opening.
+        // The first notification to the fallback is an opening.
         (
             "opened 1, deliver, pager 503, updated 1, hand-over, reminder 1, hand-over, deliver, pager 200, resolved 1, deliver",
             "pager opened 1, mail opened 1, mail reminder 1, pager updated 1, pager reminder 1, pager resolved 1, mail resolved 1",
         ),
-        // The fallback refused the beginning for good: it gets no end either.
+        // The fallback rejected the opening permanently: it gets no resolution either.
         (
             "pager 503, mail 400, opened 1, hand-over, deliver, pager 200, mail 200, resolved 1, deliver, deliver",
             "pager opened 1, pager resolved 1",
         ),
-        // The receiver refused it for good after it was handed over: the end is the fallback's.
+        // The receiver rejected the opening permanently after it was passed to the fallback: the resolution goes to the
+        // fallback only.
         (
             "pager 503, opened 1, hand-over, deliver, pager 400, deliver, pager 200, resolved 1, deliver, deliver",
             "mail opened 1, mail resolved 1",
         ),
-        // The end is refused for good by the receiver: the fallback gets it nevertheless.
+        // The receiver rejects the resolution permanently: the fallback still gets it.
         (
             "pager 503, opened 1, hand-over, deliver, pager 200, deliver, pager 400, resolved 1, deliver",
             "mail opened 1, pager opened 1, mail resolved 1",
         ),
-        // A digest that is given up opened nothing of what it held; a digest that is taken opened all of it.
+        // A digest that was given up opened none of its incidents; a digest that was delivered opened all of them.
         ("pager 400, digest 1 2, deliver, pager 200, resolved 1, resolved 2, deliver", ""),
         (
             "pager 400, digest 1 2, deliver, pager 200, updated 2, resolved 1, resolved 2, deliver",
@@ -165,7 +166,7 @@ async fn the_end_goes_to_who_got_the_beginning() {
         let mut bench = Bench::new().await;
         bench.play(script).await;
         assert_eq!(bench.taken.lock().unwrap().join(", "), expected, "{script}");
-        // Of what is over nothing is noted but what was handed over.
+        // After the resolution, only the marks of passed notifications are left.
         for receiver in ["pager", "mail"] {
             let notes = bench.store.memos(receiver).await.unwrap();
             assert!(notes.iter().all(|(key, _)| key.starts_with("fallback/")), "{script}: {notes:?}");
@@ -183,7 +184,7 @@ async fn what_was_queued_for_a_receiver_that_is_gone_has_no_end() {
     let mut courier = Courier::new(Arc::new(bench.store.clone()), metrics, tools(), &tasks, &stop);
     courier.serve(&[], &Links::default()).await;
     stop.cancel();
-    // It is there again.
+    // The receiver is configured again.
     bench.play("resolved 1, deliver, opened 2, deliver").await;
     assert_eq!(bench.taken.lock().unwrap().join(", "), "pager opened 2");
 }

@@ -1,4 +1,4 @@
-//! Each receiver that speaks HTTP: what it is sent, within its limits, and what its answers mean.
+//! Receivers that use HTTP: the requests, their limits, and the interpretation of responses.
 
 use serde_json::json;
 use tokio::net::TcpSocket;
@@ -10,7 +10,7 @@ use crate::secret::Masked;
 
 const TOKEN: &str = "hidden-token-1234";
 
-/// Every kind, at this address, with the path that it is asked at.
+/// Returns every kind of receiver for an address, with the path of its requests.
 fn kinds(address: SocketAddr) -> Vec<(&'static str, ReceiverKind)> {
     let token = || Credential::text(TOKEN);
     let hook = || Credential::text(url(address, &format!("/in/{TOKEN}")));
@@ -62,7 +62,7 @@ fn kinds(address: SocketAddr) -> Vec<(&'static str, ReceiverKind)> {
     ]
 }
 
-/// What each kind's server says when all is well, in the order of [`kinds`].
+/// Returns the successful response of each kind, in the order of [`kinds`].
 fn good() -> Vec<Answer> {
     vec![
         Answer::Status(204),
@@ -87,7 +87,7 @@ async fn what_is_taken_is_taken_and_at_the_right_place() {
         assert_eq!(shown(&tried), "sent", "{path}");
         let request = requests.recv().await.unwrap();
         assert_eq!(request.path, path);
-        // Whatever the text, it names what broke.
+        // Every format contains the name of the scenario.
         let body = String::from_utf8(request.bytes.clone()).unwrap();
         assert!(body.contains("Shop checkout"), "{body}");
         let authorization = request.header("authorization");
@@ -115,9 +115,9 @@ async fn what_bad_answers_mean() {
             let tried = try_once(&receiver(kind), &notification(1), None).await;
             let (shown, expected) = (shown(&tried), expected(at));
             assert!(shown.starts_with(&expected), "{at} {path} {answer:?}: {shown}, not {expected}");
-            // Alertmanager has no secret that its answer could repeat.
+            // Alertmanager has no secret that its response could repeat.
             assert!(at == 2 || !shown.contains(TOKEN) && !tried.said.contains(TOKEN), "{shown}");
-            // Nothing is asked a second time, and no redirect is followed.
+            // There is no second request, and no redirect is followed.
             requests.recv().await.unwrap();
             assert!(requests.try_recv().is_err());
         }
@@ -126,40 +126,40 @@ async fn what_bad_answers_mean() {
         json!({"ok": false, "error": "invalid", "seen": TOKEN, "description": format!("at /bot{TOKEN}/")}).to_string()
     };
     for status in [400, 413, 422] {
-        let said = format!("failed: the receiver answered {status}");
+        let said = format!("failed: the receiver returned status {status}");
         check(Answer::Full(status, "", echo()), &|_| said.clone()).await;
     }
-    // A credential, or an address, that somebody will mend.
+    // A wrong credential or address, which can be corrected.
     for status in [401, 403, 404, 407, 410] {
-        let said = format!("refused all: the receiver answered {status}");
+        let said = format!("refused all: the receiver returned status {status}");
         check(Answer::Full(status, "", echo()), &|_| said.clone()).await;
     }
     let moved = Answer::Full(302, "location: http://127.0.0.1:1/\r\n", String::new());
-    check(moved, &|_| "refused all: the receiver answered 302".into()).await;
+    check(moved, &|_| "refused all: the receiver returned status 302".into()).await;
     for status in [408, 500, 501] {
-        check(Answer::Status(status), &|_| format!("refused: the receiver answered {status}")).await;
+        check(Answer::Status(status), &|_| format!("refused: the receiver returned status {status}")).await;
     }
     for status in [502, 503, 504] {
-        check(Answer::Status(status), &|_| format!("refused all: the receiver answered {status}")).await;
+        check(Answer::Status(status), &|_| format!("refused all: the receiver returned status {status}")).await;
     }
     let busy = |status| Answer::Full(status, "retry-after: 17\r\n", echo());
-    check(busy(429), &|_| "refused all 17s: the receiver answered 429".into()).await;
-    check(busy(503), &|_| "refused all 17s: the receiver answered 503".into()).await;
-    // PagerDuty asks for a few minutes.
+    check(busy(429), &|_| "refused all 17s: the receiver returned status 429".into()).await;
+    check(busy(503), &|_| "refused all 17s: the receiver returned status 503".into()).await;
+    // PagerDuty requires a few minutes.
     let alone = |at| if at == 3 { "refused all 120s: " } else { "refused all: " }.to_owned();
     check(Answer::Status(429), &alone).await;
-    check(Answer::HangUp, &|_| "unsure all: no answer: ".into()).await;
+    check(Answer::HangUp, &|_| "unsure all: no response: ".into()).await;
 
-    // Slack, Telegram and PagerDuty say in the body whether it worked.
+    // Slack, Telegram and PagerDuty report the result in the body.
     let by_body =
         |at: usize, otherwise: &str| if (3..=5).contains(&at) || at == 7 { otherwise } else { "sent" }.to_owned();
     check(Answer::Full(200, "", "<html>welcome</html>".into()), &|at| by_body(at, "refused all: a web page answered"))
         .await;
-    // Any good status is taken unless the body says otherwise.
+    // Any good status counts as accepted unless the body contradicts it.
     check(Answer::Cut(200), &|at| by_body(at, "sent")).await;
     let refused = |at: usize| match at {
         3 => "sent".to_owned(),
-        at => by_body(at, "failed: the receiver answered 200 OK: "),
+        at => by_body(at, "failed: the receiver returned status 200 OK: "),
     };
     check(Answer::Full(200, "", echo()), &refused).await;
 }
@@ -167,10 +167,10 @@ async fn what_bad_answers_mean() {
 #[tokio::test]
 async fn a_receiver_that_says_nothing_is_not_waited_for_long() {
     for at in 0..good().len() {
-        // Time flies from the first request on, so each has servers of its own.
+        // Time is advanced from the first request on, so that each kind needs its own server.
         let (address, _requests) = script([Answer::Silence]).await;
         let tried = try_once(&receiver(kinds(address).swap_remove(at).1), &notification(1), None).await;
-        assert!(shown(&tried).starts_with("unsure all: no answer: "), "{at}: {}", shown(&tried));
+        assert!(shown(&tried).starts_with("unsure all: no response: "), "{at}: {}", shown(&tried));
         tokio::time::resume();
     }
 }
@@ -205,7 +205,7 @@ async fn telegram_says_in_the_body_how_long_to_wait() {
 
 #[tokio::test]
 async fn without_a_connection_nothing_can_have_arrived() {
-    // Nobody listens on a socket that is bound and does not listen.
+    // A socket that is bound but does not listen refuses connections.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     for (_, kind) in kinds(socket.local_addr().unwrap()) {
@@ -270,7 +270,7 @@ fn the_form_of_alertmanager() {
     assert_eq!(body["commonAnnotations"], body["alerts"][0]["annotations"]);
 }
 
-/// The one event that PagerDuty is told of a notice that it has not heard of before.
+/// Returns the single PagerDuty event of a notification without receiver state.
 fn page(notification: &Notification) -> Json {
     let (mut events, _) = pagerduty::events(notification, None, &wording().message(notification), &wording());
     assert_eq!(events.len(), 1);
@@ -342,14 +342,14 @@ fn limits_are_kept_and_no_markup_is_cut() {
     assert!(size < 100_000, "{size}");
 }
 
-/// Whether each `&` begins an entity that ends.
+/// Returns whether each `&` starts a complete entity.
 fn entities_are_whole(text: &str) -> bool {
     text.split('&').skip(1).all(|rest| ["amp;", "lt;", "gt;", "quot;"].iter().any(|entity| rest.starts_with(entity)))
 }
 
 #[tokio::test]
 async fn what_becomes_louder_pages_again() {
-    // PagerDuty: what is laid over an open alert pages nobody (prometheus/alertmanager#1587).
+    // PagerDuty: updates of an open alert page nobody (prometheus/alertmanager#1587).
     let (address, mut requests) = serve(|_| Answer::Full(202, "", json!({"status": "success"}).to_string())).await;
     let pager = receiver(kinds(address).swap_remove(3).1);
     let quiet = Notification { incident: Incident { severity: Severity::Warning, ..incident(7) }, ..notification(7) };
@@ -374,7 +374,7 @@ async fn what_becomes_louder_pages_again() {
         }
         assert!(requests.try_recv().is_err());
     }
-    // A trigger that is taken and an end that is not: both are told again.
+    // The trigger is accepted and the resolve is not: both are sent again.
     let (address, mut requests) = serve(|request| {
         let taken = request.json()["event_action"] == "trigger";
         Answer::Full(if taken { 202 } else { 500 }, "", json!({"status": "success"}).to_string())
@@ -386,7 +386,7 @@ async fn what_becomes_louder_pages_again() {
     assert!(shown(&tried).starts_with("refused") && tried.memo.is_none(), "{}", shown(&tried));
     assert_eq!(requests.recv().await.unwrap().json()["dedup_key"], "shop-checkout:7 critical");
 
-    // Slack: nobody sees a message that changes in place.
+    // Slack: an update in place is easily overlooked.
     let (address, mut requests) = serve(|_| Answer::ok(&json!({"ok": true, "channel": "C1", "ts": "17.5"}))).await;
     let slack = receiver(kinds(address).swap_remove(4).1);
     let memo = try_once(&slack, &quiet, None).await.memo;
@@ -445,7 +445,7 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
         (&json!("F1"), &json!("C1"), &json!("17.5"))
     );
 
-    // A reminder is laid over the message, and said as well.
+    // A reminder updates the message, and is posted as well.
     let reminder = Notification { event: Event::Reminder, ..opened.clone() };
     let tried = slack.notify(&reminder, Some(&memo)).await;
     assert_eq!((shown(&tried).as_str(), tried.memo), ("sent", None));
@@ -459,7 +459,7 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
     assert_eq!((update.path.as_str(), &update.json()["channel"]), ("/api/chat.update", &json!("C1")));
     slack.embellish(&resolved(1), Some(&memo)).await;
 
-    // Somebody deleted the message: a new one.
+    // The message was deleted: a new one is posted.
     let tried = slack.notify(&resolved(1), Some(&json!({"channel": "C1", "ts": "gone"}))).await;
     assert_eq!((shown(&tried).as_str(), &tried.memo.unwrap()["ts"]), ("sent", &json!("17.5")));
     assert_eq!(requests.recv().await.unwrap().path, "/api/chat.update");
@@ -498,21 +498,21 @@ async fn alertmanager_is_told_at_every_peer_and_again() {
     let told = at_up.recv().await.unwrap().json();
     assert_eq!(told, at_down.recv().await.unwrap().json());
     let time = |alert: &Json, key: &str| DateTime::parse_from_rfc3339(alert[key].as_str().unwrap()).unwrap().to_utc();
-    let labels = json!({"alertname": "WachtaIncident", "incident": "shop-checkout:1", "kind": "browser", "location": "waw-1",
+    let labels = json!({"alertname": "WachtaIncident", "dedup_key": "shop-checkout:1", "kind": "browser", "location": "waw-1",
         "scenario": "shop-checkout", "service": "shop", "severity": "critical", "team": "payments"});
     assert_eq!((&told[0]["labels"], time(&told[0], "startsAt")), (&labels, at(0)));
-    // Four times the pause between resends.
+    // Four times the resend interval.
     let ahead = time(&told[0], "endsAt") - Utc::now();
     assert!(ahead <= chrono::TimeDelta::seconds(360) && ahead > chrono::TimeDelta::seconds(300), "{ahead}");
 
-    // Told again, from what is remembered alone, with an end that lies ahead of then.
+    // Resent from the receiver state alone, with an end in the future.
     let memo = tried.memo.unwrap();
     let memos = [("shop-checkout:1".to_owned(), memo.clone())];
     assert_eq!(peers.resend(&memos, at(1000)).await, Vec::<String>::new());
     let again = at_up.recv().await.unwrap().json();
     assert_eq!((&again[0]["labels"], time(&again[0], "endsAt")), (&labels, at(1360)));
 
-    // Louder: another label, so the quieter alert ends.
+    // A raised severity changes a label, so that the former alert ends.
     let mut louder = notification(1);
     louder.incident.severity = Severity::Info;
     let before = alertmanager::memo(&louder, &wording().message(&louder), &wording(), None, at(0));
@@ -524,7 +524,7 @@ async fn alertmanager_is_told_at_every_peer_and_again() {
     assert_eq!(ends, [("critical", at(1240)), ("info", at(990))]);
     assert_eq!(alertmanager::of_memo(&after, at(990 + 301), Duration::from_mins(1)).len(), 1);
 
-    // The end, and for five minutes again.
+    // The resolution, resent for five minutes.
     let tried = peers.notify(&resolved(1), Some(&memo)).await;
     let memo = tried.memo.unwrap();
     at_up.recv().await.unwrap();
@@ -543,6 +543,6 @@ async fn alertmanager_took_what_was_right_of_a_bad_request() {
     let urls = [half, down].map(|address| Credential::text(url(address, ""))).to_vec();
     let config = Alertmanager { urls, resend: Duration::from_mins(1) };
     let tried = try_once(&receiver(ReceiverKind::Alertmanager(config)), &notification(1), None).await;
-    assert_eq!(shown(&tried), "failed: the receiver answered 400 Bad Request: \"invalid label set\"");
+    assert_eq!(shown(&tried), "failed: the receiver returned status 400 Bad Request: \"invalid label set\"");
     assert_eq!(tried.memo, None);
 }

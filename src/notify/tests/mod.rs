@@ -1,4 +1,4 @@
-//! Receivers against servers on loopback that speak as theirs do.
+//! Receivers with servers on loopback that implement their protocols.
 
 mod courier;
 mod email;
@@ -62,17 +62,17 @@ fn incident(opening: u64) -> Incident {
 }
 
 fn notification(opening: u64) -> Notification {
-    // Owed just now: what is older than two days is given up.
+    // Queued now, because notifications older than two days are given up.
     Notification::new(&incident(opening), Event::Opened, "tickets", Utc::now())
 }
 
-/// The end of the incident.
+/// Returns the resolution of the incident.
 fn resolved(opening: u64) -> Notification {
     let incident = Incident { resolved_at: Some(at(60)), events: 2, ..incident(opening) };
     Notification::new(&incident, Event::Resolved, "tickets", Utc::now())
 }
 
-/// A notice in which everything is longer than any receiver takes, and would be markup.
+/// Returns a notification in which every text is longer than any receiver accepts, and contains markup.
 fn endless() -> Notification {
     let long = "<b>&\"*_[x](y)`|🐢\u{0}\n".repeat(20_000);
     let mut notification = template::sample();
@@ -94,7 +94,7 @@ fn endless() -> Notification {
 }
 
 fn client() -> reqwest::Client {
-    // Plain HTTP, but the client wants to know how it would do TLS.
+    // Plain HTTP, but the client requires a TLS provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
@@ -103,7 +103,7 @@ fn links() -> Links {
     Links::new(Some("https://wachta.example.com/".parse().unwrap()))
 }
 
-/// Knows addresses, and one name.
+/// Resolves addresses, and one name.
 fn resolve() -> Resolve {
     Arc::new(|host| {
         let address = if host == "mail.test" { "127.0.0.1".parse() } else { host.parse() };
@@ -115,7 +115,7 @@ fn resolve() -> Resolve {
 
 fn tools() -> Tools {
     let evidence = EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence"));
-    // The client installs what TLS needs.
+    // The client installs the TLS provider.
     let client = client();
     let tls = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
     let zabbix: ZabbixConnect = Arc::new(|_| Box::pin(std::future::ready(Err("there is no Zabbix here".into()))));
@@ -135,12 +135,12 @@ fn webhook(address: SocketAddr) -> Receiver {
     receiver(ReceiverKind::Webhook(Webhook { url, headers: Vec::new(), format: WebhookFormat::Wachta }))
 }
 
-/// One try.
+/// Makes one attempt.
 async fn try_once(receiver: &Receiver, notification: &Notification, memo: Option<&Json>) -> Tried {
     notifier(receiver, &links(), &tools()).notify(notification, memo).await.masked(&masker(receiver).await)
 }
 
-/// How a try ended, in a word and a problem.
+/// Formats the result of an attempt as a word and a problem.
 fn shown(tried: &Tried) -> String {
     let all = if tried.holds_all { " all" } else { "" };
     let wait = tried.wait.map(|wait| format!(" {}s", wait.as_secs())).unwrap_or_default();
@@ -171,7 +171,7 @@ fn links_lead_to_the_agent() {
     assert_eq!(text(links().incident(&notification)), "/incident/shop%2Dcheckout%3A7");
     assert_eq!(text(links().silence(&notification)), "/incident/shop%2Dcheckout%3A7#silence");
     assert_eq!(links().silence(&resolved(7)), None, "what is over needs no silence");
-    // A group is known by the key that it began with, whoever speaks for it.
+    // The dedup key of a group is that of its first incident, regardless of the incident that represents it.
     let led = Notification { key: "shop-search:2".into(), ..notification.clone() };
     assert_eq!(text(links().incident(&led)), "/incident/shop%2Dsearch%3A2");
     assert_eq!(text(links().run(&notification)), "/run/00000000-0000-0000-0000-000000000002");
@@ -188,15 +188,15 @@ async fn a_trial_says_that_it_is_one_and_ends() {
         told,
         [
             (Event::Opened, "200 OK"),
-            (Event::Resolved, "the receiver answered 403 Forbidden; check its URL and credential")
+            (Event::Resolved, "the receiver returned status 403 Forbidden; check its URL and credential")
         ]
     );
     let (first, second) = (requests.recv().await.unwrap().json(), requests.recv().await.unwrap().json());
-    assert_eq!(first["text"], "[TEST] test of the receiver `tickets` at waw-1: nothing is wrong");
+    assert_eq!(first["text"], "[TEST] test of the receiver `tickets` at waw-1: no real incident");
     assert_eq!((&first["event"], &first["severity"]), (&"opened".into(), &"info".into()));
     assert_eq!(second["event"], "resolved");
     assert_eq!(first["dedup_key"], second["dedup_key"]);
-    // Who refuses the beginning is not told of the end.
+    // If the opening is rejected, no resolution is sent.
     let (address, _requests) = server::script([server::Answer::Status(404)]).await;
     let trials = trial(&webhook(address), &links(), &tools(), "waw-1", Utc::now()).await;
     assert_eq!(trials.len(), 1);

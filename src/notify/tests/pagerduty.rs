@@ -1,4 +1,4 @@
-//! PagerDuty both ways, against a server that answers as its REST API and its Events API do.
+//! PagerDuty in both directions, with a server that implements its REST API and its Events API.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,12 +15,12 @@ use crate::tasks::Tasks;
 
 const TOKEN: &str = "hidden-token-1234";
 
-/// The dedup key of an incident's alert.
+/// Returns the dedup key of an incident's alert.
 fn dedup_key(opening: u64) -> String {
     notification(opening).dedup_key()
 }
 
-/// An incident of PagerDuty with one alert.
+/// Returns an incident of PagerDuty with one alert.
 fn there(id: &str, alert: &str, status: &str) -> Json {
     json!({
         "id": id, "type": "incident", "incident_key": null, "status": status, "created_at": "2027-01-15T08:00:00Z",
@@ -48,11 +48,11 @@ fn resolved_there(id: &str, alert: &str, who: &Json) -> Json {
     incident
 }
 
-/// What the account holds, and what was asked of it.
+/// State of the account, and the requests to it.
 #[derive(Clone, Default)]
 struct Account {
     incidents: Arc<Mutex<Vec<Json>>>,
-    /// Answers everything, when there is one.
+    /// Response to all requests, if set.
     always: Arc<Mutex<Option<Answer>>>,
     asked: Arc<Mutex<Vec<String>>>,
     events: Arc<Mutex<Vec<String>>>,
@@ -91,7 +91,7 @@ impl Account {
             "/incidents" => {
                 assert_eq!(query("date_range").as_deref(), Some("all"));
                 let key = query("incident_key").unwrap();
-                // `*` stands for an account that answers with what is not ours.
+                // `*` stands for an account that returns incidents of others.
                 page("incidents", incidents.into_iter().filter(|it| has(it, &key) || has(it, "*")).collect())
             }
             path => {
@@ -104,7 +104,7 @@ impl Account {
     }
 }
 
-/// A receiver with an account, and what was handed over.
+/// Receiver with an account, and its feedback channel.
 struct Bench {
     store: Sqlite,
     account: Account,
@@ -138,7 +138,7 @@ impl Bench {
         self.store.keep_memo("tickets", &notification(opening).key, state, Utc::now()).await.unwrap();
     }
 
-    /// One round. Returns the commands that were handed over, each of which is carried out.
+    /// Runs one round. Returns the forwarded commands, each of which is executed.
     async fn round(&mut self) -> std::result::Result<Vec<String>, Failure> {
         let client = client();
         let mut commands = Vec::new();
@@ -171,7 +171,7 @@ async fn an_action_of_a_person_is_handed_over_once() {
         incident["created_at"] = "2027-01-15T09:00:00Z".into();
         incident
     };
-    // What the account holds from round to round, and what is handed over.
+    // Contents of the account in each round, and the forwarded commands.
     let timelines: Vec<Vec<(Vec<Json>, &[&str])>> = vec![
         vec![(vec![], &[]), (vec![there("A", &key, "triggered")], &[])],
         vec![
@@ -183,25 +183,25 @@ async fn an_action_of_a_person_is_handed_over_once() {
             (vec![resolved_there("A", &key, &ola)], resolve),
             (vec![resolved_there("A", &key, &ola)], &[]),
         ],
-        // Services and integrations are nobody.
+        // Services and integrations are ignored.
         vec![
             (vec![acknowledged("A", &key, &integration())], &[]),
             (vec![resolved_there("A", &key, &integration())], &[]),
         ],
-        // Two services have it: who acknowledges one has it; it is resolved when both are.
+        // Two services have the alert: an acknowledgement of one is sufficient, a resolution requires both.
         vec![
             (vec![there("A", &key, "triggered"), acknowledged("B", &key, &ania)], acknowledge),
             (vec![resolved_there("A", &key, &ola), acknowledged("B", &key, &ania)], &[]),
             (vec![resolved_there("A", &key, &ania), later(resolved_there("B", &key, &ola))], resolve),
         ],
-        // Merged: the other incident has the alert then.
+        // Merged: the other incident then has the alert.
         vec![
             (vec![merged.clone()], &[]),
             (vec![merged.clone(), there("B", &key, "triggered")], &[]),
             (vec![merged.clone(), acknowledged("B", &key, &ania)], acknowledge),
             (vec![merged, resolved_there("B", &key, &ola)], resolve),
         ],
-        // Somebody else's incidents.
+        // Incidents of others.
         vec![
             (vec![acknowledged("A", "*", &ola)], &[]),
             (vec![resolved_there("A", "*", &ola), acknowledged("B", &key, &ania)], acknowledge),
@@ -214,7 +214,7 @@ async fn an_action_of_a_person_is_handed_over_once() {
             bench.account.hold(&held);
             assert_eq!(bench.round().await.unwrap(), expected, "{at}: {held:?}");
         }
-        // What is over is not asked about, and nothing is left of it.
+        // Resolved incidents are not checked, and their records are deleted.
         bench.state(1, Some(&json!({"key": key, "severity": "critical", "over": true}))).await;
         bench.account.asked.lock().unwrap().clear();
         assert_eq!(bench.round().await.unwrap(), &[] as &[&str]);
@@ -229,7 +229,7 @@ async fn a_command_that_was_not_confirmed_is_handed_over_again() {
     let mut bench = Bench::new().await;
     bench.open(1).await;
     bench.account.hold(&[acknowledged("A", &dedup_key(1), &person("Ania"))]);
-    // The agent stops when the command has been taken, before it is answered.
+    // The agent stops after the command was received and before the response.
     let asking = async {
         let client = client();
         round(&client, &bench.api, &bench.channel, &mut bench.position).await.unwrap();
@@ -258,7 +258,7 @@ async fn many_alerts_are_asked_about_in_turn_and_long_lists_are_read_to_the_end(
     commands.sort_unstable();
     commands.dedup();
     assert_eq!(commands.len(), 50);
-    // The alert that is ours is on the third page of the incident's alerts.
+    // wachta's alert is on the third page of the incident's alerts.
     let mut bench = Bench::new().await;
     bench.open(1).await;
     let mut incident = acknowledged("A", &dedup_key(1), &person("Ania"));
@@ -279,29 +279,29 @@ async fn hostile_answers_change_nothing() {
     ], "more": false});
     let endless = json!({"incidents": [{"status": "triggered"}], "more": true});
     for (answer, problem, wait) in [
-        (status(401, "", &echo), "PagerDuty's API answered 401 Unauthorized: ", None),
-        (status(403, "", ""), "PagerDuty's API answered 403 Forbidden; check `api_token`", None),
-        (status(429, "ratelimit-reset: 7\r\n", ""), "PagerDuty's API answered 429 Too Many Requests", Some(7)),
-        (status(429, "retry-after: 9\r\n", ""), "PagerDuty's API answered 429 Too Many Requests", Some(9)),
+        (status(401, "", &echo), "the PagerDuty API returned status 401 Unauthorized: ", None),
+        (status(403, "", ""), "the PagerDuty API returned status 403 Forbidden; check `api_token`", None),
+        (status(429, "ratelimit-reset: 7\r\n", ""), "the PagerDuty API returned status 429 Too Many Requests", Some(7)),
+        (status(429, "retry-after: 9\r\n", ""), "the PagerDuty API returned status 429 Too Many Requests", Some(9)),
         (
             status(429, "ratelimit-reset: 99999999\r\n", ""),
-            "PagerDuty's API answered 429 Too Many Requests",
+            "the PagerDuty API returned status 429 Too Many Requests",
             Some(3600),
         ),
-        (status(429, "", ""), "PagerDuty's API answered 429 Too Many Requests", Some(60)),
-        (status(500, "", &echo), "PagerDuty's API answered 500 Internal Server Error", None),
-        (status(302, "location: http://127.0.0.1:1/\r\n", ""), "PagerDuty's API answered 302 Found", None),
-        (status(200, "", "<html>"), "PagerDuty's API did not answer with a JSON object within 2 MiB", None),
-        (status(200, "", "[]"), "PagerDuty's API did not answer with a JSON object within 2 MiB", None),
-        (status(200, "", "{\"incidents\": {}}"), "PagerDuty's API gave no list", None),
-        (status(200, "", &"[".repeat(100_000)), "PagerDuty's API did not answer with a JSON object", None),
+        (status(429, "", ""), "the PagerDuty API returned status 429 Too Many Requests", Some(60)),
+        (status(500, "", &echo), "the PagerDuty API returned status 500 Internal Server Error", None),
+        (status(302, "location: http://127.0.0.1:1/\r\n", ""), "the PagerDuty API returned status 302 Found", None),
+        (status(200, "", "<html>"), "the PagerDuty API did not return a JSON object of at most 2 MiB", None),
+        (status(200, "", "[]"), "the PagerDuty API did not return a JSON object of at most 2 MiB", None),
+        (status(200, "", "{\"incidents\": {}}"), "unexpected response of the PagerDuty API: no list", None),
+        (status(200, "", &"[".repeat(100_000)), "the PagerDuty API did not return a JSON object", None),
         (
             status(200, "", &format!("{{\"incidents\": [\"{}\"]}}", "x".repeat(3 << 20))),
-            "PagerDuty's API did not answer with a JSON object within 2 MiB",
+            "the PagerDuty API did not return a JSON object of at most 2 MiB",
             None,
         ),
-        (Answer::Cut(200), "PagerDuty's API did not answer with a JSON object within 2 MiB", None),
-        (Answer::HangUp, "no answer: ", None),
+        (Answer::Cut(200), "the PagerDuty API did not return a JSON object of at most 2 MiB", None),
+        (Answer::HangUp, "no response: ", None),
         (Answer::ok(&forged), "", None),
         (Answer::ok(&endless), "", None),
     ] {
@@ -318,7 +318,7 @@ async fn hostile_answers_change_nothing() {
         }
         assert!(bench.account.asked.lock().unwrap().len() <= 10, "the number of requests is bounded");
     }
-    // A name is one line of a bounded length.
+    // A name becomes one line of limited length.
     let mut bench = Bench::new().await;
     bench.open(1).await;
     let name = format!("Eve\r\n\u{1b}[31m{}", "x".repeat(10_000));
@@ -341,11 +341,11 @@ fn pauses_grow_while_rounds_fail() {
     ] {
         assert_eq!(pause(seconds(30), failures, wait.map(seconds)), seconds(expected), "{failures} {wait:?}");
     }
-    // Never more often than asked for.
+    // The delay is never shorter than the configured interval.
     assert_eq!(pause(seconds(3600), 1, None), seconds(3600));
 }
 
-/// The incident, acknowledged.
+/// Returns an update with an acknowledgement.
 fn updated_by(author: &str, opening: u64) -> Notification {
     let acknowledged = crate::incident::Acknowledgement { author: author.into(), at: at(30), until: None };
     let incident = Incident { acknowledged: Some(acknowledged), ..incident(opening) };
@@ -366,7 +366,7 @@ async fn acknowledgements_go_both_ways_and_never_back() {
         url: url(bench.address, "/v2/enqueue"),
         api: Some(bench.api.clone()),
     };
-    // The first is acknowledged there, the second here.
+    // The first is acknowledged at PagerDuty, the second in wachta.
     bench.account.hold(&[acknowledged("A", &dedup_key(1), &person("Ania")), there("B", &dedup_key(2), "triggered")]);
     bench
         .store
@@ -385,7 +385,7 @@ async fn acknowledgements_go_both_ways_and_never_back() {
         .hold(&[acknowledged("A", &dedup_key(1), &person("Ania")), acknowledged("B", &dedup_key(2), &integration())]);
     wake();
     feedback.answer.send(Ok("done".into())).unwrap();
-    // Both ends are sent last, one receiver's events in order; until then it is asked over and over.
+    // Both resolutions are sent last, because one receiver's events are in order; polling continues until then.
     bench.store.commit(&Batch { notifications: vec![resolved(1), resolved(2)], ..Batch::default() }).await.unwrap();
     wake();
     let delivered = async {

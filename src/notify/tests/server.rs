@@ -1,4 +1,4 @@
-//! A server on loopback that answers as it is told, well or badly.
+//! Server on loopback with configurable responses, valid or invalid.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// What was asked of it.
+/// Received request.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) path: String,
@@ -28,17 +28,17 @@ impl Request {
     }
 }
 
-/// What it does with a request.
+/// Response to a request.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
     Status(u16),
-    /// A status, further header lines, a body.
+    /// Status, further header lines, body.
     Full(u16, &'static str, String),
-    /// Closes the connection without a word.
+    /// Closes the connection without a response.
     HangUp,
     /// Ends in the middle of a body.
     Cut(u16),
-    /// Says nothing, and lets time fly.
+    /// Does not respond, and advances the time.
     Silence,
 }
 
@@ -48,7 +48,7 @@ impl Answer {
     }
 }
 
-/// Answers each request by a rule; passes on what it was asked.
+/// Responds to each request by a rule, and passes the requests on.
 pub(super) async fn serve(
     rule: impl Fn(&Request) -> Answer + Send + Sync + 'static,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<Request>) {
@@ -65,7 +65,7 @@ pub(super) async fn serve(
     (address, requests)
 }
 
-/// Answers in this order.
+/// Responds in this order.
 pub(super) async fn script(
     answers: impl IntoIterator<Item = Answer>,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<Request>) {

@@ -1,4 +1,4 @@
-//! Slack's button: a server that opens `WebSocket`s as its Socket Mode does, and sends presses over them.
+//! Slack's button, with a server that opens WebSockets like Socket Mode and sends clicks over them.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ use crate::tasks::Tasks;
 
 type Peer = WebSocketStream<TcpStream>;
 
-/// The press of the button by somebody, in an envelope.
+/// Returns an envelope with a click on the button by a user.
 fn envelope(id: &str, key: &str, user: &str) -> Message {
     let payload = json!({
         "type": "block_actions", "user": {"id": "U1", "name": user}, "channel": {"id": "C1"},
@@ -27,7 +27,7 @@ fn envelope(id: &str, key: &str, user: &str) -> Message {
     Message::text(json!({"type": "interactive", "envelope_id": id, "payload": payload}).to_string())
 }
 
-/// The id of the envelope that is acknowledged next.
+/// Waits for the next confirmed envelope and returns its id.
 async fn acknowledged(peer: &mut Peer) -> String {
     loop {
         if let Message::Text(text) = peer.next().await.expect("it is open").expect("it is whole") {
@@ -71,20 +71,20 @@ async fn a_press_acknowledges_and_a_new_connection_follows_when_slack_asks_for_i
     };
     let mut peer = accept().await;
     peer.send(Message::text(json!({"type": "hello", "num_connections": 1}).to_string())).await.unwrap();
-    // What is not a press is passed over, and what has an envelope is acknowledged.
+    // Messages other than clicks are ignored, but their envelopes are confirmed.
     for text in ["", "nothing", "[]", "{\"envelope_id\": {}}", "{\"type\": \"interactive\", \"payload\": 7}"] {
         peer.send(Message::text(text)).await.unwrap();
     }
     peer.send(Message::Binary(vec![0, 159, 146, 150].into())).await.unwrap();
     peer.send(Message::text("{\"envelope_id\": \"e0\", \"payload\": {\"type\": \"shortcut\"}}")).await.unwrap();
     assert_eq!(acknowledged(&mut peer).await, "e0");
-    // A press is acknowledged to Slack before anything is made of it.
+    // A click is confirmed to Slack before it is processed.
     peer.send(envelope("e1", "shop-checkout:1@abc", "ania")).await.unwrap();
     assert_eq!(acknowledged(&mut peer).await, "e1");
     let pressed = feedback.recv().await.unwrap();
     assert_eq!((pressed.key.as_str(), pressed.author.as_str()), ("shop-checkout:1@abc", "ania (Slack)"));
     assert_eq!(pressed.action, OperatorAction::Acknowledge);
-    // Whoever is refused is told why.
+    // If the command is rejected, the user receives the reason.
     pressed.answer.send(Err("`shop-checkout:1` is acknowledged by bob".into())).unwrap();
     let refusal = loop {
         let request = requests.recv().await.unwrap();
@@ -100,14 +100,14 @@ async fn a_press_acknowledges_and_a_new_connection_follows_when_slack_asks_for_i
         refusal.json(),
         json!({"channel": "C1", "user": "U1", "text": "`shop-checkout:1` is acknowledged by bob"})
     );
-    // A refresh: what was pressed before is done, and a new connection follows.
+    // After a refresh request, earlier clicks are processed, and a new connection follows.
     peer.send(envelope("e2", "shop-checkout:2@abc", "ola")).await.unwrap();
     peer.send(Message::text(json!({"type": "disconnect", "reason": "refresh_requested"}).to_string())).await.unwrap();
     let pressed = feedback.recv().await.unwrap();
     assert_eq!(pressed.key, "shop-checkout:2@abc");
     pressed.answer.send(Ok("done".into())).unwrap();
     let mut peer = accept().await;
-    // A message without an end ends the connection, and another one follows.
+    // A message that is too long ends the connection, and another one follows.
     let _ = peer.send(Message::text("x".repeat((1 << 20) + 1))).await;
     let mut peer = accept().await;
     peer.send(envelope("e3", "shop-checkout:3@abc", "ania")).await.unwrap();

@@ -1,4 +1,4 @@
-//! What people read: every receiver's words for every event, as a golden file.
+//! Texts for people: the messages of every receiver for every event, as a golden file.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::incident::{Acknowledgement, Affected, Ending, Unwatched};
 use crate::notify::template::Templates;
 use crate::notify::{email, message, ntfy, pagerduty, slack, teams, telegram};
 
-/// Another incident of the group.
+/// Returns another incident of the group.
 fn other(name: &str, opening: u64, resolved: bool) -> Affected {
     let incident = Incident {
         name: name.into(),
@@ -19,13 +19,13 @@ fn other(name: &str, opening: u64, resolved: bool) -> Affected {
     Affected::of(&incident)
 }
 
-/// Every event, each with what makes it one.
+/// Returns a notification of every event, with its typical values.
 fn notifications() -> Vec<(&'static str, Notification)> {
     let cart = || Incident {
         subject: Subject("cart".into()),
         name: "Cart".into(),
         step: Some("GET https://shop.example.com/cart".into()),
-        message: Some("GET answered 500: expected a status from 200 to 299, saw 500".into()),
+        message: Some("GET returned status 500: expected a status from 200 to 299, got 500".into()),
         target: Some("https://shop.example.com/cart".into()),
         place: Some("scenarios/shop.yaml:12:5".into()),
         runbook: Some("https://wiki.example.com/cart".into()),
@@ -53,7 +53,7 @@ fn notifications() -> Vec<(&'static str, Notification)> {
         ..notification
     };
     let unwatched = Unwatched { since: at(600), reason: "scenarios/shop.yaml: cannot be read".into() };
-    let flaps = "is flapping: 5 changes in 4m; silent until nothing has changed for 4m";
+    let flaps = "is flapping: 5 changes in 4m; no notifications until stable for 4m";
     vec![
         ("opened", event(Event::Opened, 0, cart())),
         ("opened, a browser's step", event(Event::Opened, 0, incident(1))),
@@ -67,12 +67,12 @@ fn notifications() -> Vec<(&'static str, Notification)> {
         ),
         (
             "opened, for a receiver that is away",
-            noted("for `pager`, which has taken nothing since 08:05:00", event(Event::Opened, 400, cart())),
+            noted("fallback for `pager`, which has accepted no notification since 08:05:00", event(Event::Opened, 400, cart())),
         ),
-        ("opened, escalated", noted("nobody has acknowledged it within 15m", event(Event::Opened, 900, cart()))),
+        ("opened, escalated", noted("not acknowledged within 15m", event(Event::Opened, 900, cart()))),
         ("flapping", noted(flaps, event(Event::Opened, 300, cart()))),
-        ("updated, another cause", noted("was timeout, is status 500", event(Event::Updated, 300, cart()))),
-        ("updated, raised", noted("warning became critical", event(Event::Updated, 300, cart()))),
+        ("updated, another cause", noted("changed from timeout to status 500", event(Event::Updated, 300, cart()))),
+        ("updated, raised", noted("severity raised from warning to critical", event(Event::Updated, 300, cart()))),
         (
             "updated, acknowledged",
             noted(
@@ -84,18 +84,18 @@ fn notifications() -> Vec<(&'static str, Notification)> {
             "updated, widened",
             open(wide(Event::Updated, Some("9 more, 40 in all; causes: 38 × status 500, 2 × timeout"))),
         ),
-        ("updated, not watched", event(Event::Updated, 900, Incident { unwatched: Some(unwatched), ..cart() })),
+        ("updated, not monitored", event(Event::Updated, 900, Incident { unwatched: Some(unwatched), ..cart() })),
         ("reminder", event(Event::Reminder, 7320, cart())),
         (
             "digest",
             open(noted(
-                "40 held back within the hour",
+                "40 notifications rate-limited in the last hour",
                 Notification { event: Event::Digest, ..wide(Event::Digest, None) },
             )),
         ),
         (
             "digest, all over",
-            noted("1 held back within the hour, 1 of them over", event(Event::Digest, 3600, over(None))),
+            noted("1 notification rate-limited in the last hour, 1 of them resolved", event(Event::Digest, 3600, over(None))),
         ),
         ("resolved", event(Event::Resolved, 750, over(None))),
         ("resolved, a group", wide(Event::Resolved, None)),
@@ -132,7 +132,7 @@ fn every_receiver_says_what_a_person_on_call_asks() {
         let ntfy = ntfy::body(&message);
         let _ = writeln!(shown, "ntfy: {} {}", ntfy["priority"], texts(&ntfy, "/title"));
         let _ = writeln!(shown, "mail: {}\n", wording.marked(&notification, email::MAX_SUBJECT_CHARS).title);
-        // The line stands whole where people look first.
+        // The headline is complete in the places that are read first.
         for text in [&texts(&slack, "/text"), &texts(&ntfy, "/title")] {
             assert!(!text.contains('…'), "{text}");
         }

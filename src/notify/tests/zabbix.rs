@@ -1,4 +1,4 @@
-//! Acknowledgements between incidents here and problems in Zabbix.
+//! Acknowledgements between wachta's incidents and problems in Zabbix.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::notify::feedback::{AT_RECEIVER, FEEDBACK};
 use crate::notify::zabbix::Problems;
 use crate::store::{Outbox as _, Sqlite};
 
-/// A Zabbix with problems, and what was written to them.
+/// A Zabbix with problems, and the writes to them.
 #[derive(Clone, Default)]
 struct Account {
     problems: Arc<Mutex<Vec<Json>>>,
@@ -21,14 +21,14 @@ struct Account {
 }
 
 impl Account {
-    /// A problem of a scenario opens.
+    /// Opens a problem of a scenario.
     fn open(&self, event: &str, scenario: &str) {
         let tags = json!([{"tag": "scope", "value": "availability"}, {"tag": "scenario", "value": scenario}]);
         let problem = json!({"eventid": event, "acknowledged": "0", "tags": tags, "acknowledges": []});
         self.problems.lock().unwrap().push(problem);
     }
 
-    /// What a user does to problems.
+    /// Performs an action of a user on problems.
     fn act(&self, events: &[&str], user: &str, action: u64, message: &str) {
         for problem in self.problems.lock().unwrap().iter_mut() {
             if !events.contains(&problem["eventid"].as_str().unwrap()) {
@@ -40,7 +40,7 @@ impl Account {
             let actions = problem["acknowledges"].as_array_mut().unwrap();
             let clock = (1_800_000_000 + actions.len()).to_string();
             let action = action.to_string();
-            // The newest comes first there.
+            // Zabbix returns the newest action first.
             actions.insert(0, json!({"userid": user, "clock": clock, "message": message, "action": action}));
         }
     }
@@ -76,7 +76,7 @@ impl ZabbixApi for Account {
     }
 }
 
-/// A receiver with its account, and what it handed over.
+/// Receiver with its account and feedback channel.
 struct Bench {
     account: Account,
     receiver: Problems,
@@ -103,7 +103,7 @@ impl Bench {
         Self { account, receiver: Problems { config, connect }, store, channel, feedback }
     }
 
-    /// Delivers a notice as the courier does; what was written to problems.
+    /// Delivers a notification like the delivery service. Returns the writes to problems.
     async fn deliver(&self, notification: &Notification) -> Vec<String> {
         let mut memo = self.store.memo("tickets", &notification.key).await.unwrap();
         let note = self.store.memo("tickets", &format!("{FEEDBACK}{}", notification.key)).await.unwrap();
@@ -116,7 +116,7 @@ impl Bench {
         self.account.take_written()
     }
 
-    /// One round: the commands that were handed over, each of which is carried out, and what was written to problems.
+    /// Runs one round. Returns the forwarded commands, each of which is executed, and the writes to problems.
     async fn round(&mut self) -> Vec<String> {
         let mut done = Vec::new();
         {
@@ -138,7 +138,7 @@ impl Bench {
     }
 }
 
-/// An update of the incident, which somebody has acknowledged or nobody has.
+/// Returns an update of the incident, with or without an acknowledgement.
 fn update(author: Option<&str>) -> Notification {
     let acknowledged = author.map(|author| Acknowledgement { author: author.into(), at: at(30), until: None });
     Notification::new(&Incident { acknowledged, ..incident(1) }, Event::Updated, "tickets", Utc::now())
@@ -163,7 +163,7 @@ async fn what_is_acknowledged_in_zabbix_is_so_here_once_and_not_sent_back() {
     assert_eq!(bench.round().await, [r#"Unacknowledge { of: "Ania Nowak (Zabbix)" } by Zabbix"#]);
     assert_eq!(bench.deliver(&update(None)).await, NOTHING);
     assert_eq!(bench.round().await, NOTHING);
-    // Of an incident that is over nothing is asked.
+    // Resolved incidents are not checked.
     bench.account.act(&["70"], "5", 2, "");
     assert_eq!(bench.deliver(&resolved(1)).await, NOTHING);
     assert_eq!(bench.round().await, NOTHING);
@@ -176,11 +176,11 @@ async fn what_is_acknowledged_here_is_so_in_zabbix_once() {
     bench.deliver(&notification(1)).await;
     assert_eq!(bench.deliver(&update(Some("bob"))).await, ["70 6 wachta: acknowledged by bob"]);
     assert_eq!((bench.round().await, bench.deliver(&update(Some("bob"))).await), (NOTHING, NOTHING));
-    // Somebody takes it back there: that is theirs to do, and it is not written again.
+    // A user withdraws it in Zabbix, which is accepted: it is not written again.
     bench.account.act(&["70"], "5", 16, "");
     assert_eq!(bench.round().await, NOTHING);
     bench.account.act(&["70"], "9", 2, "wachta: acknowledged by bob");
-    let back = "70 20 wachta: the acknowledgement was taken back";
+    let back = "70 20 wachta: the acknowledgement was withdrawn";
     assert_eq!(bench.deliver(&update(None)).await, [back]);
     assert_eq!(bench.round().await, NOTHING);
 }

@@ -1,4 +1,4 @@
-//! Budgets against pages, as a table.
+//! Budgets and pages, as a table.
 
 use super::*;
 use crate::diagnostic::Span;
@@ -15,15 +15,20 @@ fn what_is_above_a_limit_is_told_once_and_with_its_worst_page() {
     let totals = PageTotals { requests: 61, failed_requests: 2, bytes: 2_500_001, console_errors: 1 };
     let check = |budget: Budget, expected: Option<(Option<usize>, &str)>| {
         let span = Span { line: 7, column: 3, start: 0, end: 0 };
-        let found =
-            missed(&[At { value: budget, span }], Duration::from_millis(20_120), &pages, &totals, &Usuals::default());
+        let found = missed(
+            &[Spanned { value: budget, span }],
+            Duration::from_millis(20_120),
+            &pages,
+            &totals,
+            &Usuals::default(),
+        );
         assert_eq!(found.first().map(|(step, failure)| (*step, failure.message.as_str())), expected, "{budget:?}");
         assert!(found.iter().all(|(_, failure)| failure.span == Some(span) && failure.reason == Reason::Budget));
     };
     let ms = Duration::from_millis;
     check(Budget::Vital(Vital::Lcp, ms(2500)), Some((Some(3), "lcp 3.1s is above the budget of 2.5s")));
     check(Budget::Vital(Vital::Lcp, ms(3100)), None);
-    // What was not measured misses nothing.
+    // A value that was not measured violates no budget.
     check(Budget::Vital(Vital::Inp, ms(1)), None);
     check(Budget::LayoutShift(0.1), Some((Some(5), "cls 0.1001 is above the budget of 0.1")));
     check(Budget::LayoutShift(0.2), None);

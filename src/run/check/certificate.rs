@@ -65,7 +65,7 @@ impl Shown {
                 let names = self.names.iter().map(|name| Json::from(name.as_str())).collect();
                 (matcher, "the names of the certificate", Seen::Many(names))
             }
-            CertificateFact::Subject(matcher) => (matcher, "whose certificate it is", text(&self.subject)),
+            CertificateFact::Subject(matcher) => (matcher, "the subject of the certificate", text(&self.subject)),
             CertificateFact::Issuer(matcher) => (matcher, "the issuer of the certificate", text(&self.issuer)),
             CertificateFact::Protocol(matcher) => (matcher, "the version of TLS", text(&self.protocol)),
             CertificateFact::Cipher(matcher) => (matcher, "the cipher suite", text(&self.cipher)),

@@ -125,7 +125,7 @@ pub async fn packets(to: SocketAddr) -> Result<UdpSocket, Failure> {
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(|error| {
         // No specific port was requested, so all of them are taken.
         let taken = error.kind() == std::io::ErrorKind::AddrInUse;
-        let message = format!("no packet can be sent to {to}: {error}");
+        let message = format!("cannot send a packet to {to}: {error}");
         if taken { Failure::new(Reason::Resources, message) } else { unanswered(to, &error) }
     })?;
     socket.connect(to).await.map_err(|error| unanswered(to, &error))?;
@@ -134,10 +134,10 @@ pub async fn packets(to: SocketAddr) -> Result<UdpSocket, Failure> {
 
 /// Returns the failure for an error of a UDP socket.
 pub fn unanswered(from: SocketAddr, error: &std::io::Error) -> Failure {
-    of_io(error, Reason::Connect, format!("no answer from {from}: {error}"))
+    of_io(error, Reason::Connect, format!("no response from {from}: {error}"))
 }
 
 /// Returns the failure for a broken connection.
 pub fn broken(error: &std::io::Error) -> Failure {
-    of_io(error, Reason::Protocol, format!("the connection broke: {error}"))
+    of_io(error, Reason::Protocol, format!("connection lost: {error}"))
 }

@@ -50,7 +50,7 @@ pub async fn check(check: &DnsCheck, around: &Surroundings<'_>) -> Result<(), Fa
         && wanted.value != answer.verified
     {
         let word = |verified| if verified { "verified (AD)" } else { "not verified" };
-        let failure = Failure::new(Reason::Assertion, "DNSSEC, as the server says it");
+        let failure = Failure::new(Reason::Assertion, "DNSSEC validation reported by the server");
         return Err(failure.compared(word(wanted.value), word(answer.verified)).at(wanted.span));
     }
     faster_than(check.faster_than.as_ref(), took)
@@ -106,8 +106,8 @@ async fn ask(check: &DnsCheck, around: &Surroundings<'_>) -> Result<Answer, Fail
     // RFC 8484, section 4.1: with an id of 0, HTTP caches can store the responses.
     let id = if matches!(server, Server::Https(_)) { 0 } else { u16::from_be_bytes([bytes[14], bytes[15]]) };
     let question = message::question(id, &name, check.record)
-        .ok_or_else(|| configuration("`dns`", &check.name, &format!("`{name}` is not a name")))?;
-    let wrong = || Failure::new(Reason::Protocol, "the server did not answer the question");
+        .ok_or_else(|| configuration("`dns`", &check.name, &format!("`{name}` is not a domain name")))?;
+    let wrong = || Failure::new(Reason::Protocol, "the response does not match the query");
     let read = |bytes: &[u8]| message::answer(bytes, &question, check.record);
     match server {
         Server::Plain(host, port) => {
@@ -190,7 +190,7 @@ async fn over_https(url: &url::Url, question: Vec<u8>, around: &Surroundings<'_>
         .expect("every part of it is fixed");
     let (head, body) = around.fetch(url, request, usize::from(u16::MAX)).await?;
     if head.status != 200 {
-        let failure = Failure::new(Reason::Status, "the server refused");
+        let failure = Failure::new(Reason::Status, "the server rejected the query");
         return Err(failure.compared("status 200", head.status.as_str()));
     }
     Ok(body)

@@ -45,7 +45,7 @@ pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
             let bytes = around.values.beside(Path::new(&path.value)).await;
             let read = bytes.and_then(|bytes| {
                 let read = junit::cases(&decode(&bytes, None));
-                read.map_err(|problem| Failure::new(Reason::Exec, format!("`{}` is no report: {problem}", path.value)))
+                read.map_err(|problem| Failure::new(Reason::Exec, format!("`{}` is not a JUnit report: {problem}", path.value)))
             });
             read.map_err(|failure| failure.at(path.span))
         }
@@ -122,7 +122,7 @@ async fn run(check: &ExecCheck, folder: &Path, around: &Surroundings<'_>) -> Res
             () = &mut read => ended.await,
         }
     };
-    let status = status.map_err(|error| configuration(format!("its end was not seen: {error}")))?;
+    let status = status.map_err(|error| configuration(format!("cannot read its exit status: {error}")))?;
     Ok(Ended { status, output: tail.0 })
 }
 

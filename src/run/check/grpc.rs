@@ -45,7 +45,7 @@ const CODES: [&str; 17] = [
 pub async fn check(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
     let (state, took) = around.bounded(call(check, around)).await?;
     if state != "SERVING" {
-        return Err(Failure::new(Reason::Assertion, "the service is not well").compared("SERVING", state));
+        return Err(Failure::new(Reason::Assertion, "service is not SERVING").compared("SERVING", state));
     }
     faster_than(check.faster_than.as_ref(), took)
 }
@@ -118,7 +118,7 @@ fn message(service: &str) -> Vec<u8> {
 async fn read(answer: hyper::Response<Incoming>) -> Result<String, Failure> {
     let (head, mut body) = answer.into_parts();
     if head.status != 200 {
-        return Err(Failure::new(Reason::Status, "this is no gRPC").compared("status 200", head.status.as_str()));
+        return Err(Failure::new(Reason::Status, "not a gRPC response").compared("status 200", head.status.as_str()));
     }
     // A server that fails at once sends its status in the response head.
     status(&head.headers)?;
@@ -135,13 +135,13 @@ async fn read(answer: hyper::Response<Incoming>) -> Result<String, Failure> {
             }
         }
         if message.len() > LARGEST {
-            return Err(Failure::new(Reason::TooLarge, "the answer is larger than any state of a service"));
+            return Err(Failure::new(Reason::TooLarge, "the response is too large for a health status"));
         }
     }
     if !ended {
-        return Err(Failure::new(Reason::Protocol, "the answer has no grpc-status"));
+        return Err(Failure::new(Reason::Protocol, "the response has no grpc-status"));
     }
-    state(&message).ok_or_else(|| Failure::new(Reason::Protocol, "the answer is no HealthCheckResponse"))
+    state(&message).ok_or_else(|| Failure::new(Reason::Protocol, "the response is not a HealthCheckResponse"))
 }
 
 /// Decodes the state from a frame with a `HealthCheckResponse`. An omitted field counts as 0.
@@ -167,9 +167,9 @@ fn status(headers: &HeaderMap) -> Result<(), Failure> {
     let told = headers.get("grpc-message").map(|value| String::from_utf8_lossy(value.as_bytes()));
     let told = told.map(|text| percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned());
     let message = match name {
-        "NOT_FOUND" => "the server does not know the service",
+        "NOT_FOUND" => "unknown service",
         "UNIMPLEMENTED" => "the server has no health service",
-        _ => "the health service did not answer well",
+        _ => "the health service returned an error",
     };
     let seen = told.filter(|told| !told.is_empty()).map(|told| format!("{name}: {}", cut(&told, 200)));
     Err(Failure::new(Reason::Status, message).compared("OK", seen.unwrap_or_else(|| name.to_owned())))
@@ -180,5 +180,5 @@ fn protocol(error: &hyper::Error) -> Failure {
     if let Some(cause) = std::error::Error::source(error) {
         text.push_str(&format!(": {cause}"));
     }
-    of_io(error, Reason::Protocol, format!("HTTP/2 broke: {text}"))
+    of_io(error, Reason::Protocol, format!("HTTP/2 error: {text}"))
 }

@@ -32,13 +32,13 @@ impl Beats {
 /// Runs the check.
 pub async fn check(check: &HeartbeatCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
     let Some(beats) = &around.tools.beats else {
-        return Err(Failure::new(Reason::Configuration, "nobody can call in here: heartbeats are for `wachta serve`"));
+        return Err(Failure::new(Reason::Configuration, "check-ins are received by `wachta serve` only"));
     };
     let asked = tokio::time::timeout(around.timeout, beats.store.beats(&check.name)).await;
     let known = match asked {
         Ok(Ok(known)) => known,
         Ok(Err(error)) => return Err(Failure::new(Reason::Store, error.to_string())),
-        Err(_) => return Err(Failure::new(Reason::Store, "the store did not answer in time")),
+        Err(_) => return Err(Failure::new(Reason::Store, "the store did not respond in time")),
     };
     let awake_since = *beats.awake_since.borrow();
     judge(check, &around.values.scenario().schedule, known.as_ref(), awake_since, around.due_at)
@@ -59,29 +59,29 @@ fn judge(
         return match ended.code {
             0 => Ok(()),
             code => {
-                let how = if code == store::FAILED { "it failed".to_owned() } else { format!("exit code {code}") };
-                Err(Failure::new(Reason::Heartbeat, format!("`{name}` called in and said that it failed"))
+                let how = if code == store::FAILED { "failed".to_owned() } else { format!("exit code {code}") };
+                Err(Failure::new(Reason::Heartbeat, format!("`{name}` reported a failure"))
                     .compared("success", format!("{how}, {}", ended.at.format("%F %T UTC"))))
             }
         };
     }
     let Some(known) = known else {
-        let message = format!("`{name}` has never called in; it does so by a request to /beat/{name}");
+        let message = format!("no check-in from `{name}` yet; it checks in with a request to /beat/{name}");
         return Err(Failure::new(Reason::NotSeen, message));
     };
     if awake_since > from {
         let message =
-            format!("`{name}` has not called in, but the agent listens only since {}", awake_since.format("%F %T UTC"));
+            format!("no check-in from `{name}`, but the agent receives check-ins only since {}", awake_since.format("%F %T UTC"));
         return Err(Failure::new(Reason::Asleep, message));
     }
     let window = Pretty((judged_at - from).to_std().unwrap_or_default());
     let last = match (ended, known.started_at.filter(|at| *at >= from)) {
-        (_, Some(started)) => format!("a start at {}, and no end", started.format("%F %T UTC")),
-        (Some(ended), None) => format!("the last call at {}", ended.at.format("%F %T UTC")),
+        (_, Some(started)) => format!("started at {}, not finished", started.format("%F %T UTC")),
+        (Some(ended), None) => format!("last check-in at {}", ended.at.format("%F %T UTC")),
         (None, None) => "none".to_owned(),
     };
-    Err(Failure::new(Reason::Heartbeat, format!("`{name}` has not called in"))
-        .compared(format!("a call within the {window} before {}", judged_at.format("%F %T UTC")), last))
+    Err(Failure::new(Reason::Heartbeat, format!("no check-in from `{name}`"))
+        .compared(format!("a check-in within the {window} before {}", judged_at.format("%F %T UTC")), last))
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::diagnostic::{At, Span};
+    use crate::diagnostic::{Span, Spanned};
 
     #[test]
     fn a_table_of_calls_and_what_they_mean() {
@@ -98,7 +98,7 @@ mod tests {
         let nightly = Schedule::Cron { expression: "0 3 * * *".into(), timezone: chrono_tz::UTC };
         let hourly = Schedule::Every(minutes(60));
         let judged = |schedule: &Schedule, end: Option<(&str, u8)>, start: Option<&str>, awake: &str| {
-            let check = HeartbeatCheck { name: At::new("job".into(), Span::default()), grace: minutes(60) };
+            let check = HeartbeatCheck { name: Spanned::new("job".into(), Span::default()), grace: minutes(60) };
             let known = store::Heard {
                 started_at: start.map(at),
                 ended: end.map(|(clock, code)| store::Ended { at: at(clock), code }),
@@ -110,7 +110,7 @@ mod tests {
             }
         };
         for (schedule, end, start, awake, expected) in [
-            // The job is due at 3:00 and judged at 4:00; a call counts from 2:00 on.
+            // The job is due at 3:00 and evaluated at 4:00; check-ins count from 2:00 on.
             (&nightly, Some(("03:20", 0)), None, "00:00", "passed"),
             (&nightly, Some(("02:59", 0)), None, "00:00", "passed"),
             (&nightly, Some(("01:59", 0)), None, "00:00", "heartbeat"),
@@ -118,13 +118,13 @@ mod tests {
             (&nightly, Some(("03:20", store::FAILED)), None, "00:00", "heartbeat"),
             (&nightly, None, Some("03:00"), "00:00", "heartbeat"),
             (&nightly, None, None, "00:00", "not_seen"),
-            // Whoever called was heard, however long the agent is awake.
+            // A check-in counts regardless of how long the agent has been running.
             (&nightly, Some(("03:20", 0)), None, "03:10", "passed"),
             (&nightly, Some(("03:20", 1)), None, "03:10", "heartbeat"),
             (&nightly, Some(("01:00", 0)), None, "03:10", "asleep"),
             (&nightly, Some(("01:00", 1)), None, "02:00", "heartbeat"),
             (&nightly, None, None, "03:10", "not_seen"),
-            // Every hour, whenever in it: one interval and the grace.
+            // Once per hour at any minute: one interval plus the grace.
             (&hourly, Some(("02:01", 0)), None, "00:00", "passed"),
             (&hourly, Some(("01:59", 0)), None, "00:00", "heartbeat"),
         ] {

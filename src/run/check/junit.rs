@@ -42,7 +42,7 @@ pub fn cases(xml: &str) -> Result<Vec<Case>, String> {
                         let broke = word == b"error";
                         let said = attribute(&element, "message")?.filter(|said| !said.trim().is_empty());
                         in_problem = opens && said.is_none();
-                        let word = if broke { "it broke" } else { "it failed" };
+                        let word = if broke { "test error" } else { "test failure" };
                         end(&mut cases, CaseEnd::Failed(cut(said.as_deref().unwrap_or(word).trim(), LONGEST_MESSAGE)));
                     }
                     _ => {}
@@ -115,7 +115,7 @@ mod tests {
             assert_eq!(read, expected, "{xml}");
         };
         let failed = |text: &str| CaseEnd::Failed(text.to_owned());
-        // As pytest writes it.
+        // Format of pytest.
         check(
             r#"<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="0" failures="1" skipped="1" tests="3" time="0.031" timestamp="2026-11-23T00:00:00.000000" hostname="h"><testcase classname="test_a" name="test_good" time="0.5" /><testcase classname="test_a" name="test_bad" time="0.001"><failure message="assert 1 == 2&#10;of &lt;a&gt;">def test_bad(): ...</failure></testcase><testcase classname="test_a" name="test_skip" time="0.000"><skipped type="pytest.skip" message="why">there</skipped></testcase></testsuite></testsuites>"#,
             &[
@@ -124,14 +124,14 @@ mod tests {
                 ("test_a test_skip", 0, CaseEnd::Skipped),
             ],
         );
-        // A suite alone with a text, as Maven writes it; and suites in suites.
+        // A single suite with CDATA in the format of Maven, and nested suites.
         check(
             "<testsuite name='a'><testcase name='one' time='1,234.5'><error><![CDATA[\n  boom\n at x]]></error></testcase></testsuite>",
             &[("one", 1_234_500, failed("boom"))],
         );
         check(
             "<testsuites><testsuite><testsuite><testcase name='a'><failure/></testcase><testcase name='b'><system-out>x</system-out></testcase></testsuite></testsuite></testsuites>",
-            &[("a", 0, failed("it failed")), ("b", 0, CaseEnd::Passed)],
+            &[("a", 0, failed("test failure")), ("b", 0, CaseEnd::Passed)],
         );
         check("<testsuites/>", &[]);
         for bad in ["", "not xml", "<html><body/></html>", "<testsuite><testcase name='a'>", "<testsuite></x>"] {

@@ -102,7 +102,7 @@ fn unquoted(data: &str) -> String {
 mod tests {
     use super::*;
 
-    /// An answer of a real server, by hand out of RFC 1035: `example.com` with records of one type.
+    /// Builds a response by hand according to RFC 1035: `example.com` with records of one type.
     fn reply(question: &[u8], flags: u16, record: Record, data: &[&[u8]]) -> Vec<u8> {
         let end = question.len() - 11;
         let mut bytes = question[..2].to_vec();
@@ -147,7 +147,7 @@ mod tests {
         let question = question(7, "example.com", Record::A).unwrap();
         let good = reply(&question, 0x8180, Record::A, &[&[1, 2, 3, 4], &[1, 2, 3, 5]]);
         assert_eq!(answer(&good, &question, Record::A).unwrap().records.len(), 2);
-        // Cut anywhere it does not read, and nothing breaks.
+        // Truncated at any position, it is rejected without a panic.
         for end in 0..good.len() {
             assert_eq!(answer(&good[..end], &question, Record::A), None, "{end}");
         }
@@ -156,7 +156,7 @@ mod tests {
         let other = super::question(7, "example.org", Record::A).unwrap();
         assert_eq!(answer(&good, &other, Record::A), None, "another name");
         assert_eq!(answer(&question, &question, Record::A), None, "a question");
-        // A name that points at itself, and one that points ahead.
+        // A name that points to itself, and one that points ahead.
         for pointer in [[0xc0, 29 + 12], [0xc0, 0xff]] {
             let lying = reply(&question, 0x8180, Record::Cname, &[&pointer]);
             assert_eq!(answer(&lying, &question, Record::Cname), None);

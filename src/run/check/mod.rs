@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::Tools;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Failure};
 use crate::scenario::check::Expected;
@@ -117,7 +117,7 @@ impl<'a> Surroundings<'a> {
     fn out_of_time(&self) -> Failure {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let still = waiting.as_ref().map(|what| format!(": still {what}")).unwrap_or_default();
-        Failure::new(Reason::Timeout, format!("not done within {}{still}", Pretty(self.timeout))).waited(self.timeout)
+        Failure::new(Reason::Timeout, format!("timed out after {}{still}", Pretty(self.timeout))).waited(self.timeout)
     }
 
     /// Runs `work` within the timeout and returns its result with the duration.
@@ -151,13 +151,13 @@ impl<'a> Surroundings<'a> {
 
 /// Returns the failure for a setting that is invalid after its names were resolved. `problem` must not repeat an
 /// address with a password.
-fn configuration<T>(what: &str, at: &At<T>, problem: &str) -> Failure {
+fn configuration<T>(what: &str, at: &Spanned<T>, problem: &str) -> Failure {
     Failure::new(Reason::Configuration, format!("{what}: {problem}")).at(at.span)
 }
 
-fn faster_than(limit: Option<&At<Duration>>, took: Duration) -> Result<(), Failure> {
+fn faster_than(limit: Option<&Spanned<Duration>>, took: Duration) -> Result<(), Failure> {
     match limit {
-        Some(limit) if took >= limit.value => Err(Failure::new(Reason::Slow, "the answer was slow")
+        Some(limit) if took >= limit.value => Err(Failure::new(Reason::Slow, "response too slow")
             .compared(format!("faster than {}", Pretty(limit.value)), Pretty(took).to_string())
             .waited(took)
             .at(limit.span)),

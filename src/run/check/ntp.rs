@@ -56,16 +56,16 @@ async fn ask(address: SocketAddr) -> Result<TimeDelta, Failure> {
 fn read(packet: &[u8], sent: DateTime<Utc>, received: DateTime<Utc>) -> Result<TimeDelta, Failure> {
     let (leap, mode, stratum) = (packet[0] >> 6, packet[0] & 7, packet[1]);
     if mode != 4 {
-        return Err(Failure::new(Reason::Protocol, format!("this is no answer of a time server: mode {mode}")));
+        return Err(Failure::new(Reason::Protocol, format!("not a response of a time server: mode {mode}")));
     }
     if stratum == 0 {
         let code: String = packet[12..16].iter().map(|b| char::from(*b)).filter(char::is_ascii_graphic).collect();
         return Err(
-            Failure::new(Reason::Assertion, "the server sends us away").compared("the time", format!("`{code}`"))
+            Failure::new(Reason::Assertion, "server sent kiss-o'-death").compared("the time", format!("`{code}`"))
         );
     }
     if leap == 3 || stratum > 15 {
-        return Err(Failure::new(Reason::Assertion, "the server's own clock is not synchronised")
+        return Err(Failure::new(Reason::Assertion, "the clock of the server is not synchronized")
             .compared("stratum 1 to 15", format!("stratum {stratum}")));
     }
     let (came, left) = (time(&packet[32..40], sent), time(&packet[40..48], sent));
@@ -94,12 +94,12 @@ mod tests {
 
     #[test]
     fn offsets_are_computed_in_every_era() {
-        // 2036 is where 32 bits of seconds end.
+        // 32 bits of seconds overflow in 2036.
         for sent in ["2026-11-23T00:00:00.25Z", "2036-02-07T06:28:15Z", "2040-01-01T00:00:00Z"] {
             let sent: DateTime<Utc> = sent.parse().unwrap();
             let mut packet = [0_u8; 48];
             (packet[0], packet[1]) = (0b00_100_100, 2);
-            // The way there takes 30 ms, the server 10 ms, the way back 30 ms; it is 1.5 s ahead.
+            // The request takes 30 ms, the server 10 ms, the response 30 ms; the server is 1.5 s ahead.
             packet[32..40].copy_from_slice(&stamp(sent + TimeDelta::milliseconds(1530)));
             packet[40..48].copy_from_slice(&stamp(sent + TimeDelta::milliseconds(1540)));
             let offset = read(&packet, sent, sent + TimeDelta::milliseconds(70)).unwrap();

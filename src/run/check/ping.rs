@@ -51,7 +51,7 @@ async fn echo(address: SocketAddr) -> Result<Duration, Failure> {
             }
         }
     }
-    Err(Failure::new(Reason::Timeout, format!("{address} did not answer")))
+    Err(Failure::new(Reason::Timeout, format!("no response from {address}")))
 }
 
 /// ICMP echo requests to one address.
@@ -75,7 +75,7 @@ impl Echo {
             Ok(_) => Ok(echo),
             Err(error) if no_right(&error) => Err(Failure::new(
                 Reason::Configuration,
-                "this process may not ping; let its group with `sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"`, or give it CAP_NET_RAW",
+                "this process is not permitted to ping; allow its group with `sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"`, or give it CAP_NET_RAW",
             )),
             Err(error) => Err(broken(&error)),
         }
@@ -150,7 +150,7 @@ fn no_way(error: &std::io::Error) -> bool {
 }
 
 fn unreachable(address: IpAddr, error: &std::io::Error) -> Failure {
-    of_io(error, Reason::Connect, format!("no way to {address}: {error}"))
+    of_io(error, Reason::Connect, format!("no route to {address}: {error}"))
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn checksums_are_those_of_rfc_1071() {
-        // The example of its section 3, and a packet whose sum is in place: nothing is left.
+        // The example of section 3, and a packet whose checksum is included, so that the result is 0.
         assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
         let echo = Echo { address: "127.0.0.1".parse().unwrap(), raw: false, token: [7; 16] };
         assert_eq!(checksum(&echo.request(5)), 0);

@@ -84,7 +84,7 @@ fn nothing_of_the_environment(is_set: impl Fn(&str) -> bool) -> Result<(), Failu
     match TAKEN.iter().find(|name| is_set(name)) {
         Some(name) => {
             let text =
-                format!("the agent's environment has `{name}`, which a check must not use; start the agent without it");
+                format!("the environment variable `{name}` must not be set for checks; start the agent without it");
             Err(Failure::new(Reason::Configuration, text))
         }
         None => Ok(()),
@@ -121,7 +121,7 @@ fn options(url: &url::Url, around: &Surroundings<'_>) -> PgConnectOptions {
 fn failure(error: &sqlx::Error) -> Failure {
     match error {
         sqlx::Error::Database(problem) => {
-            Failure::new(Reason::Assertion, format!("the server refused: {}", problem.message()))
+            Failure::new(Reason::Assertion, format!("the server returned an error: {}", problem.message()))
         }
         sqlx::Error::Io(problem) => match problem.kind() {
             std::io::ErrorKind::ConnectionRefused
@@ -149,7 +149,7 @@ fn first(row: &PgRow) -> Result<Json, Failure> {
     }
     let name = value.type_info().name().to_owned();
     json(&name, &value).ok_or_else(|| {
-        let message = format!("the first value is of the type {name}, which is not read; cast it: `…::text`");
+        let message = format!("the first value has the unsupported type {name}; cast it: `…::text`");
         Failure::new(Reason::Configuration, message)
     })
 }
@@ -249,7 +249,7 @@ mod tests {
             ("PGSSLROOTCERT", true),
             ("PGSSLCERT", true),
             ("PGSSLKEY", true),
-            // What the check sets itself.
+            // Variables that the check sets itself.
             ("PGPASSWORD", false),
             ("PGHOST", false),
             ("PGUSER", false),

@@ -20,7 +20,7 @@ pub async fn check(check: &RedisCheck, around: &Surroundings<'_>) -> Result<(), 
         Json::Null => Seen::Nothing,
         value => Seen::One(value),
     };
-    around.held(check.value.as_ref(), "the answer", &seen)?;
+    around.held(check.value.as_ref(), "the response", &seen)?;
     faster_than(check.faster_than.as_ref(), took)
 }
 
@@ -54,8 +54,8 @@ async fn ask(check: &RedisCheck, around: &Surroundings<'_>) -> Result<Json, Fail
         value = match resp::answer(&mut stream).await {
             Ok(Answer::Value(value)) => value,
             Ok(Answer::Error(error)) => {
-                let message = format!("the server refused `{}`", cut(&words[0], 40));
-                return Err(Failure::new(Reason::Assertion, message).compared("an answer", cut(&error, 200)));
+                let message = format!("the server rejected `{}`", cut(&words[0], 40));
+                return Err(Failure::new(Reason::Assertion, message).compared("a response", cut(&error, 200)));
             }
             Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 return Err(Failure::new(Reason::TooLarge, error.to_string()));

@@ -55,7 +55,7 @@ impl Relay {
     }
 
     /// Accepts one connection and copies bytes until either side has closed it. Fails if the server breaks the
-    /// connection or sends more than [`MAX_BYTES`].
+    /// connection or sends more than `MAX_BYTES` bytes.
     pub async fn run(self, server: TcpStream) -> Result<(), Failure> {
         let (client, _) = self.listener.accept().await.map_err(|error| broken(&error))?;
         let (mut from_client, mut to_client) = client.into_split();

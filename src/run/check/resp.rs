@@ -104,11 +104,11 @@ fn length(text: &str) -> io::Result<Option<usize>> {
 }
 
 fn bad() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "this is no answer of a Redis server")
+    io::Error::new(io::ErrorKind::InvalidData, "not a response of a Redis server")
 }
 
 fn too_much() -> io::Error {
-    io::Error::new(io::ErrorKind::FileTooLarge, "the answer is larger than 1 MiB")
+    io::Error::new(io::ErrorKind::FileTooLarge, "the response is larger than 1 MiB")
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ struct Found {
 pub async fn check(check: &S3Check, around: &Surroundings<'_>) -> Result<(), Failure> {
     let (found, _) = around.bounded(look(check, around)).await?;
     if let Some(count) = &check.count {
-        around.held(Some(count), "how many objects there are", &Seen::One(found.count.into()))?;
+        around.held(Some(count), "the number of objects", &Seen::One(found.count.into()))?;
     }
     let Some((written_at, size)) = found.newest else {
         // An expectation on the count may be that there are no objects.
@@ -42,7 +42,7 @@ pub async fn check(check: &S3Check, around: &Surroundings<'_>) -> Result<(), Fai
             return Ok(());
         }
         let key = around.values.fill(&check.key)?;
-        return Err(Failure::new(Reason::Assertion, "there is no such object")
+        return Err(Failure::new(Reason::Assertion, "no such object")
             .compared(key, "nothing")
             .at(check.key.span));
     };
@@ -112,7 +112,7 @@ async fn head(
     let size = header("content-length").and_then(|text| text.parse().ok());
     match (written_at, size) {
         (Some(at), Some(size)) => Ok(Found { count: 1, newest: Some((at.to_utc(), size)) }),
-        _ => Err(Failure::new(Reason::Protocol, "the answer does not say how old and how large the object is")),
+        _ => Err(Failure::new(Reason::Protocol, "the response does not contain the age and size of the object")),
     }
 }
 
@@ -133,7 +133,7 @@ async fn list(
         }
         let (head, body) = send(around, Method::GET, &action.sign(GOOD_FOR)).await?;
         good(&head, &body)?;
-        let unread = |why: String| Failure::new(Reason::Protocol, format!("the list of objects does not read: {why}"));
+        let unread = |why: String| Failure::new(Reason::Protocol, format!("cannot parse the list of objects: {why}"));
         let page = ListObjectsV2::parse_response(&body).map_err(|error| unread(cut(&error.to_string(), 200)))?;
         for object in page.contents {
             let (Some(at), Some(size)) = (object.last_modified, object.size) else {
@@ -153,7 +153,7 @@ async fn list(
     }
     Err(Failure::new(
         Reason::TooLarge,
-        format!("more than {} objects begin so; write a longer `key`", MOST_PAGES * 1000),
+        format!("more than {} objects match; use a longer `key`", MOST_PAGES * 1000),
     ))
 }
 
@@ -181,5 +181,5 @@ fn good(head: &Head, body: &str) -> Result<(), Failure> {
     let status = head.status.as_str();
     let told = [between("Code"), between("Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
     let seen = if told.is_empty() { status.to_owned() } else { format!("{status} {told}") };
-    Err(Failure::new(Reason::Status, "the store refused").compared("status 200", seen))
+    Err(Failure::new(Reason::Status, "the storage service rejected the request").compared("status 200", seen))
 }

@@ -47,7 +47,7 @@ where
                     return begins(&said, "a1 OK");
                 }
             }
-            Err(refused("it goes on and on"))
+            Err(refused("the response does not end"))
         }
         StartTls::Pop3 => {
             begins(&line(stream).await?, "+OK")?;
@@ -123,7 +123,7 @@ async fn reply<S: AsyncRead + Unpin>(stream: &mut S, code: &str) -> Result<Vec<S
     let mut lines = vec![first];
     while goes_on {
         if lines.len() > MOST_LINES {
-            return Err(refused("it goes on and on"));
+            return Err(refused("the response does not end"));
         }
         let said = line(stream).await?;
         goes_on = !said.starts_with(&last);
@@ -155,7 +155,7 @@ fn begins(said: &str, wanted: &str) -> Result<(), Failure> {
     if said.starts_with(wanted) {
         return Ok(());
     }
-    Err(Failure::new(Reason::Protocol, "the server did not agree to TLS")
+    Err(Failure::new(Reason::Protocol, "the server rejected STARTTLS")
         .compared(format!("{wanted} …"), cut(said, 200)))
 }
 

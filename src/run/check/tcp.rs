@@ -49,7 +49,7 @@ pub async fn check(check: &TcpCheck, around: &Surroundings<'_>) -> Result<(), Fa
         let seen = said(&heard);
         if !matcher.holds(&seen) {
             let reason = if ended.is_err() { Reason::Timeout } else { Reason::Assertion };
-            return Err(Failure::new(reason, "the peer did not say what was expected")
+            return Err(Failure::new(reason, "the expected data was not received")
                 .compared(matcher.show(), if heard.is_empty() { "nothing".into() } else { seen.show() })
                 .waited(took)
                 .at(*span));

@@ -31,5 +31,5 @@ async fn handshake(check: &TlsCheck, around: &Surroundings<'_>) -> Result<Shown,
     let config = around.tools.tls.config(&check.trust, |path| around.values.file(path))?;
     let stream = around.connect(&host, port).await?;
     let stream = connection::secure(stream, &host, config).await?;
-    Shown::of(stream.get_ref().1).ok_or_else(|| Failure::new(Reason::Certificate, "the certificate does not read"))
+    Shown::of(stream.get_ref().1).ok_or_else(|| Failure::new(Reason::Certificate, "cannot parse the certificate"))
 }

@@ -55,7 +55,7 @@ pub async fn check(check: &WebsocketCheck, around: &Surroundings<'_>) -> Result<
     if let (Some((matcher, span)), true, Ok(Ok(())) | Err(_)) = (&receive, listening, &ended) {
         if !heard.as_ref().is_some_and(|heard| matcher.holds(heard)) {
             let reason = if ended.is_err() { Reason::Timeout } else { Reason::Assertion };
-            return Err(Failure::new(reason, "the message that was expected did not come")
+            return Err(Failure::new(reason, "the expected message was not received")
                 .compared(matcher.show(), heard.map_or("nothing".to_owned(), |heard| heard.show()))
                 .waited(took)
                 .at(*span));

@@ -75,7 +75,7 @@ fn line(hop: &Hop) -> String {
     let mut line = format!("{} {}", hop.method, hop.url);
     match hop.status {
         Some(status) => line.push_str(&format!(" {status}")),
-        None => line.push_str(" no answer"),
+        None => line.push_str(" no response"),
     }
     if let Some(address) = hop.address {
         line.push_str(&format!(" from {address}"));
@@ -87,7 +87,7 @@ fn line(hop: &Hop) -> String {
     let phases: Vec<_> = phases.map(|(name, took)| format!("{name} {:.1}ms", took.as_secs_f64() * 1e3)).collect();
     line.push_str(&format!(": {}", phases.join(", ")));
     if !hop.withheld.is_empty() {
-        line.push_str(&format!("; not sent to this origin, since it is secret: {}", hop.withheld.join(", ")));
+        line.push_str(&format!("; not sent to this origin, because it is secret: {}", hop.withheld.join(", ")));
     }
     line.push('\n');
     line

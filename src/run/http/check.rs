@@ -148,7 +148,7 @@ fn holds(request: &Request, answer: &Answer, body: &mut BodyView<'_>, values: &V
             (100..=399, "a status from 100 to 399")
         };
         if !good.contains(&answer.status) {
-            return Err(Failure::new(Reason::Status, format!("{} answered {}", answer.method, answer.status))
+            return Err(Failure::new(Reason::Status, format!("{} returned status {}", answer.method, answer.status))
                 .compared(words, answer.status.to_string()));
         }
     }
@@ -174,7 +174,7 @@ fn no_graphql_errors(request: &Request, body: &mut BodyView<'_>) -> Result<(), F
         Some(Json::Array(errors)) if errors.is_empty() => return Ok(()),
         Some(errors) => errors.to_string(),
     };
-    Err(Failure::new(Reason::Assertion, "the answer has GraphQL errors")
+    Err(Failure::new(Reason::Assertion, "the response has GraphQL errors")
         .compared("no `errors`", errors)
         .at(graphql.query.span))
 }
@@ -250,7 +250,7 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
         }
         ResponseFact::Certificate(fact) => match &body.around.shown {
             Some(shown) => shown.as_ref().map_err(Clone::clone)?.judge(fact, values, Utc::now()),
-            None => Err(Failure::new(Reason::Tls, "the answer came without TLS: there is no certificate")),
+            None => Err(Failure::new(Reason::Tls, "the response was received without TLS: there is no certificate")),
         },
         ResponseFact::Body(matcher) => {
             held("the body".into(), Reason::Assertion, matcher, &Seen::text(answer.text()), values)
@@ -275,7 +275,7 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
             if answer.took < *limit {
                 Ok(())
             } else {
-                Err(Failure::new(Reason::Slow, "the answer was slow")
+                Err(Failure::new(Reason::Slow, "response too slow")
                     .compared(format!("faster than {}", Pretty(*limit)), Pretty(answer.took).to_string())
                     .waited(answer.took))
             }

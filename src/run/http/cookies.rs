@@ -146,7 +146,7 @@ mod tests {
         ] {
             check(&["a=1", &format!("a=; {end}")], &[]);
         }
-        // Kept: what is still good, and what says nothing that is read.
+        // Stored: cookies that are still valid, and cookies with an invalid expiry.
         check(&["a=1; Expires=Wed, 01 Jan 2069 00:00:00 GMT"], &["a=1"]);
         check(&["a=1; Expires=0"], &["a=1"]);
         check(&["a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60"], &["a=1"]);

@@ -56,15 +56,15 @@ pub(super) fn respond(
         known.max_by_key(|(_, (algorithm, _))| *algorithm == Algorithm::Sha256)
     else {
         let name = first.algorithm.clone().unwrap_or_default();
-        return Err(Failure::new(Reason::Protocol, format!("the server asks for a digest of an unknown kind: {name}")));
+        return Err(Failure::new(Reason::Protocol, format!("unsupported digest algorithm: {name}")));
     };
     let cnonce = Uuid::now_v7().simple().to_string();
     let text = answer(challenge, algorithm, session, ask.method.as_str(), ask.target(), user, password, &cnonce)
         .ok_or_else(|| {
-            Failure::new(Reason::Protocol, "the server asks for a digest of the body, which is not known")
+            Failure::new(Reason::Protocol, "unsupported digest protection `auth-int`")
         })?;
     let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| Failure::new(Reason::Protocol, "the server's challenge cannot be answered in a header"))?;
+        .map_err(|_| Failure::new(Reason::Protocol, "the server's challenge contains characters that a header cannot contain"))?;
     value.set_sensitive(true);
     Ok(Some(value))
 }
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn answers_are_those_of_rfc_7616() {
-        // Section 3.9.1, and section 3.5 of RFC 2617 for the one without a session.
+        // Section 3.9.1, and section 3.5 of RFC 2617 for the variant without a session.
         let header = "Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", algorithm=SHA-256, \
                       nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\"";
         for (header, expected) in [

@@ -120,7 +120,7 @@ impl Stage {
             Self::Resolve(_, host) => format!("resolving `{host}`"),
             Self::Connect(_) => "connecting".into(),
             Self::Handshake(_) => "shaking hands".into(),
-            Self::Answer(_) => "waiting for the answer".into(),
+            Self::Answer(_) => "waiting for the response".into(),
             Self::Room => "waiting for memory".into(),
             Self::Body(_) => "reading the body".into(),
         }
@@ -241,7 +241,7 @@ impl Session {
         } else {
             Found::look(expressions, answer.text(), answer.header("content-type")).await
         };
-        let unreadable = || Failure::new(Reason::Certificate, "the certificate does not read");
+        let unreadable = || Failure::new(Reason::Certificate, "cannot parse the certificate");
         let shown = match self.agreed {
             Some((version, cipher)) if check::asks_for_certificate(request) => {
                 Some(Shown::new(&self.chain, version, cipher).ok_or_else(unreadable))
@@ -279,7 +279,7 @@ impl Session {
                 match check::all_hold(&request.give_up_if, answer, around, values) {
                     Ok(false) => {}
                     Ok(true) => {
-                        let message = format!("gave up, since what `give_up_if` says holds: {}", failure.message);
+                        let message = format!("gave up, because `give_up_if` holds: {}", failure.message);
                         return (saved, Err(Failure { reason: Reason::GaveUp, message, ..failure }));
                     }
                     Err(failure) => return (saved, Err(failure)),
@@ -293,7 +293,7 @@ impl Session {
                 _ => failure,
             };
             if left <= every {
-                let message = format!("{} (asked {tries} times within {})", failure.message, Pretty(within));
+                let message = format!("{} ({tries} attempts within {})", failure.message, Pretty(within));
                 return (saved, Err(Failure { message, ..failure }.waited(began.elapsed())));
             }
             before = Some(failure);
@@ -317,7 +317,7 @@ impl Session {
             if matches!(self.stage, Stage::Room) {
                 return Err(no_memory(timeout));
             }
-            let message = format!("no complete answer within {}: still {}", Pretty(timeout), self.stage.name());
+            let message = format!("timed out after {}: still {}", Pretty(timeout), self.stage.name());
             Err(Failure::new(Reason::Timeout, message).waited(timeout))
         });
         if let (Err(failure), Some(hop)) = (&ended, self.trail.last_mut()) {
@@ -583,7 +583,7 @@ fn version(version: hyper::Version) -> &'static str {
 /// Returns the failure of a run that got no memory for its response.
 fn no_memory(timeout: Duration) -> Failure {
     let message =
-        format!("no memory for the answer within {}: those of other runs take all that runs may", Pretty(timeout));
+        format!("no memory for the response within {}: responses of other runs use the whole limit", Pretty(timeout));
     Failure::new(Reason::Resources, message).waited(timeout)
 }
 

@@ -20,7 +20,7 @@ use url::{Position, Url};
 use super::link::Link;
 use super::tokens::Client;
 use super::{bearer, body};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{HttpVersion, Login, Request, Template, address_of, proxy_url};
@@ -73,7 +73,8 @@ pub(super) struct Ask {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// Names of the secret headers that were omitted after a redirect to another origin.
+    /// Parts of the request that were omitted after a redirect to another origin because they may be secret: header
+    /// names, or the body. 289 Result of one query in the page.
     pub(super) withheld: Vec<String>,
 }
 
@@ -261,12 +262,12 @@ fn not_a_uri(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Reason::Configuration, format!("the URL cannot be sent: {error}"))
 }
 
-pub(super) fn fill(template: &At<Template>, values: &Values) -> Result<String, Failure> {
+pub(super) fn fill(template: &Spanned<Template>, values: &Values) -> Result<String, Failure> {
     values.fill(template).map_err(|failure| failure.at(template.span))
 }
 
 /// Resolves the names in a password or token and masks it from then on, whether or not it was declared as a secret.
-fn hidden(template: &At<Template>, values: &Values) -> Result<String, Failure> {
+fn hidden(template: &Spanned<Template>, values: &Values) -> Result<String, Failure> {
     let text = fill(template, values)?;
     // A value too short to be masked was not declared as a secret.
     values.masker().add(&text);
@@ -274,7 +275,7 @@ fn hidden(template: &At<Template>, values: &Values) -> Result<String, Failure> {
 }
 
 /// Resolves the names in a list of names and values.
-pub(super) fn pairs(list: &[(String, At<Template>)], values: &Values) -> Result<Vec<(String, String)>, Failure> {
+pub(super) fn pairs(list: &[(String, Spanned<Template>)], values: &Values) -> Result<Vec<(String, String)>, Failure> {
     list.iter().map(|(name, value)| Ok((name.clone(), fill(value, values)?))).collect()
 }
 

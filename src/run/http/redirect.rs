@@ -26,7 +26,7 @@ pub(super) fn next(ask: &Ask, status: u16, headers: &HeaderMap, values: &Values)
     let location = headers.get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default();
     let nowhere = |why: &dyn std::fmt::Display| {
         let shown: String = location.chars().take(200).collect();
-        Failure::new(Reason::Protocol, format!("the redirect to `{shown}` leads nowhere: {why}"))
+        Failure::new(Reason::Protocol, format!("the redirect to `{shown}` is invalid: {why}"))
     };
     let mut url = ask.url.join(&location).map_err(|error| nowhere(&error))?;
     if !matches!(url.scheme(), "http" | "https") {

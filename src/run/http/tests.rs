@@ -1,4 +1,4 @@
-//! Whole runs against a server on loopback that keeps account of what it was asked.
+//! Complete runs against a local server that records its requests.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::scenario::{Lookup, LookupError, load};
 use crate::store::evidence::EvidenceFolder;
 use crate::wire::tls;
 
-/// The files of a test.
+/// Files of a test.
 #[derive(Clone, Default)]
 struct Files(HashMap<&'static str, Vec<u8>>);
 
@@ -86,7 +86,7 @@ impl Drop for Bench {
     }
 }
 
-/// A request as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
 struct Asked {
     connection: usize,
@@ -102,7 +102,7 @@ impl Asked {
     }
 }
 
-/// A server of HTTP/1.1 that answers as a function says: the whole answer, head and body.
+/// An HTTP/1.1 server that responds with the result of a function: the whole response, head and body.
 struct Server {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -203,7 +203,7 @@ async fn redirects_are_followed_hop_by_hop() {
         assert_eq!(seen, expected, "{method} {path}");
         let kept = !expected[1].starts_with("GET");
         assert_eq!(asked[1].body == b"text", kept, "{method} {path}");
-        // A POST goes over no connection that was kept.
+        // A POST does not use an idle connection.
         assert_eq!(asked[0].connection == asked[1].connection, !expected[1].starts_with("POST"), "{method} {path}");
     }
     let outcome = bench.passes(&server.flow("  - GET: /two\n")).await;
@@ -215,16 +215,16 @@ async fn redirects_are_followed_hop_by_hop() {
     assert!(http.hops.iter().all(|hop| hop.phases.processing > Duration::ZERO && hop.phases.tls.is_none()));
     assert!(http.hops.iter().all(|hop| hop.address == Some(server.address)));
     assert_eq!(http.hops[2].http_version.as_deref(), Some("1.1"));
-    // Not followed: the redirect itself is the answer, and good.
+    // Without `redirect`, the redirect itself is the response and counts as good.
     let outcome = bench
         .passes(&server.flow("  - GET: /302\n    redirect: false\n    expect: {headers: {Location: /end}}\n"))
         .await;
     assert_eq!(outcome.steps[0].http.as_ref().unwrap().status, 302);
-    bench.fails(&server.flow("  - GET: /none\n"), Reason::Status, "GET answered 302").await;
+    bench.fails(&server.flow("  - GET: /none\n"), Reason::Status, "GET returned status 302").await;
     server.asked();
     bench.fails(&server.flow("  - GET: /loop\n"), Reason::Protocol, "too many redirects (more than 10)").await;
     assert_eq!(server.lines().len(), 11);
-    bench.fails(&server.flow("  - GET: /ftp\n"), Reason::Protocol, "`ftp://elsewhere/` leads nowhere").await;
+    bench.fails(&server.flow("  - GET: /ftp\n"), Reason::Protocol, "`ftp://elsewhere/` is invalid").await;
     bench.fails(&server.flow("  - GET: /bad\n"), Reason::Protocol, "leads nowhere").await;
 }
 
@@ -371,12 +371,12 @@ async fn without_memory_for_an_answer_nothing_is_said_of_its_server() {
         bench.passes(text).await;
     }
     let held = bench.tools.limits.body(1 << 10).await;
-    bench.fails(&large, Reason::Resources, "no memory for the answer within 300ms").await;
+    bench.fails(&large, Reason::Resources, "no memory for the response within 300ms").await;
     bench.passes(&small).await;
     drop(held);
     let held = bench.tools.limits.tree(1 << 10).await;
     bench.passes(&large).await;
-    bench.fails(&read, Reason::Resources, "no memory for the answer within 300ms").await;
+    bench.fails(&read, Reason::Resources, "no memory for the response within 300ms").await;
     bench.passes(&small).await;
     drop(held);
     bench.passes(&read).await;
@@ -390,7 +390,7 @@ async fn without_a_place_nothing_is_said_of_the_target() {
     let text = server.flow("  - GET: /\n").replace("steps:", "timeout: 200ms\nsteps:");
     bench.passes(&text).await;
     let held = bench.tools.limits.place().await;
-    let outcome = bench.fails(&text, Reason::Resources, "no place within 200ms").await;
+    let outcome = bench.fails(&text, Reason::Resources, "no free slot within 200ms").await;
     assert_eq!(outcome.verdict, Verdict::Unknown);
     assert_eq!(server.lines().len(), 1);
     drop(held);
@@ -402,7 +402,7 @@ async fn cookies_and_connections_are_kept_within_a_run() {
     let server = Server::open(|asked| match asked.line.as_str() {
         "GET /login" => answer(200, "set-cookie: sid=s1; Path=/\r\nset-cookie: deep=d; Path=/deep\r\n", ""),
         "GET /once" => answer(200, "connection: close\r\n", ""),
-        // Closed without a word: a kept connection may be gone before the request is there.
+        // Closed without a response: an idle connection may be closed before the request arrives.
         "GET /rude" if asked.header("cookie") == Some("again=1") => Vec::new(),
         _ => answer(200, "", asked.header("cookie").unwrap_or("none")),
     })
@@ -426,7 +426,7 @@ async fn cookies_and_connections_are_kept_within_a_run() {
 async fn a_kept_connection_that_is_gone_is_replaced_unless_that_could_do_something_twice() {
     let server = Server::open(|asked| {
         let first = asked.line.ends_with("/first");
-        // Its connection ends with the second request; a fresh one serves it.
+        // The server closes the connection at the second request; a fresh one works.
         if !first && asked.connection % 2 == 1 { Vec::new() } else { answer(200, "", "ok") }
     })
     .await;
@@ -438,7 +438,7 @@ async fn a_kept_connection_that_is_gone_is_replaced_unless_that_could_do_somethi
     let steps = "  - GET: /first\n  - POST: /second\n    body: pay\n";
     bench.fails(&server.flow(steps), Reason::Protocol, "the connection was closed").await;
     assert_eq!(server.lines(), ["GET /first", "POST /second"]);
-    // What may not be sent twice goes over a connection of its own, and leaves it to what may.
+    // Requests that must not be repeated use a new connection, which other requests may reuse.
     let server = Server::open(|_| answer(200, "", "ok")).await;
     bench
         .passes(&server.flow("  - GET: /a\n  - POST: /b\n    body: x\n  - PATCH: /c\n    body: x\n  - PUT: /d\n"))
@@ -505,8 +505,8 @@ async fn a_digest_answers_the_challenge() {
         .await;
     assert_eq!(outcome.steps[0].http.as_ref().unwrap().hops.len(), 2);
     assert!(server.asked().iter().all(|asked| !asked.head.contains("secret word")));
-    // One that is not taken is not tried for ever.
-    bench.fails(&server.flow(&step("/b")), Reason::Status, "answered 401").await;
+    // A rejected authentication is not retried forever.
+    bench.fails(&server.flow(&step("/b")), Reason::Status, "returned status 401").await;
     assert_eq!(server.asked().len(), 2);
     let unknown = Server::open(|_| {
         answer(401, "www-authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=SHA-512-256\r\n", "")
@@ -553,12 +553,12 @@ async fn tokens_are_kept_and_renewed() {
     assert_eq!(String::from_utf8_lossy(&asked[0].body), "grant_type=client_credentials");
     assert_eq!(asked[1].header("authorization"), Some("Bearer token-1"));
     assert_eq!(outcome.steps[0].http.as_ref().unwrap().hops.len(), 1);
-    // The next run has it already; when it is not taken any more it is renewed once.
+    // The next run reuses the token. If the token is rejected, it is renewed once.
     bench.passes(&flow("/a", "token", "")).await;
     assert_eq!(server.lines(), ["GET /a"]);
     bench.passes(&flow("/revoked", "token", "")).await;
     assert_eq!(server.lines(), ["GET /revoked", "POST /token", "GET /revoked"]);
-    // One that lives for no time is fetched anew.
+    // A token without a lifetime is requested again each time.
     for _ in 0..2 {
         bench.passes(&flow("/a", "token", ", scope: short, auth: body")).await;
         let asked = server.asked();
@@ -567,9 +567,9 @@ async fn tokens_are_kept_and_renewed() {
         assert!(body.contains("scope=short&client_id=a+b&client_secret=value+of+S"), "{body}");
     }
     bench
-        .fails(&flow("/a", "refuses", ""), Reason::Status, "no token: `token_url` answered 400 (invalid_client)")
+        .fails(&flow("/a", "refuses", ""), Reason::Status, "no token: `token_url` returned status 400 (invalid_client)")
         .await;
-    // A token is a secret: what repeats it does not show it.
+    // A token is a secret, so text that repeats it is masked.
     let outcome = bench.run(&(flow("/a", "token", "") + "    expect: {body: no}\n")).await;
     let told = serde_json::to_string(&outcome).unwrap();
     assert!(outcome.verdict == Verdict::Failed && !told.contains("token-"), "{told}");
@@ -618,7 +618,7 @@ async fn graphql() {
     bench.passes(&server.flow(steps)).await;
     assert_eq!(server.asked()[0].header("content-type"), Some("application/json"));
     let broken = "  - POST: /graphql\n    graphql: {query: '{ broken }'}\n";
-    bench.fails(&server.flow(broken), Reason::Assertion, "the answer has GraphQL errors").await;
+    bench.fails(&server.flow(broken), Reason::Assertion, "the response has GraphQL errors").await;
     bench
         .passes(&server.flow(&format!("{broken}    expect: {{json: {{\"$.errors[0].message\": no such field}}}}\n")))
         .await;
@@ -650,14 +650,14 @@ async fn eventually() {
     assert_eq!(server.lines(), ["GET /ships", "GET /ships", "GET /ships", "GET /end/3"]);
     bench.passes(&flow("/breaks", "20s")).await;
     let gave_up =
-        "gave up, since what `give_up_if` says holds: `$.status` in the body: expected \"shipped\", saw \"rejected\"";
+        "gave up, because `give_up_if` holds: `$.status` in the body: expected \"shipped\", got \"rejected\"";
     bench.fails(&flow("/rejects", "20s"), Reason::GaveUp, gave_up).await;
     server.asked();
     let outcome = bench
-        .fails(&flow("/never", "2s"), Reason::Assertion, "times within 2s): expected \"shipped\", saw \"new\"")
+        .fails(&flow("/never", "2s"), Reason::Assertion, "attempts within 2s): expected \"shipped\", got \"new\"")
         .await;
     assert!(outcome.steps[0].failure.as_ref().unwrap().waited.is_some());
-    // What is wrong with the scenario is not asked again.
+    // A configuration error is not retried.
     bench
         .fails(
             &flow("/a/${gone}", "20s").replace(
@@ -688,10 +688,10 @@ async fn a_proxy_and_a_pinned_address() {
     let outcome = bench.passes(&text).await;
     assert_eq!(server.asked()[0].header("host"), Some("shop.invalid"));
     assert_eq!(outcome.steps[0].http.as_ref().unwrap().hops[0].address, Some(server.address));
-    // Through a proxy to a server that is not there: a tunnel is asked for, and refused.
+    // Through a proxy to a server that does not exist: a tunnel is requested and rejected.
     let refuses = Server::open(|_| answer(502, "", "")).await;
     let text = format!("checks:\n  a: {{http: \"https://shop.invalid/a\", proxy: \"http://{}\"}}\n", refuses.address);
-    bench.fails(&text, Reason::Connect, "the proxy answered 502 when asked for shop.invalid:443").await;
+    bench.fails(&text, Reason::Connect, "the proxy returned status 502 for shop.invalid:443").await;
     assert_eq!(refuses.lines(), ["CONNECT shop.invalid:443"]);
 }
 
@@ -771,18 +771,18 @@ async fn xpaths() {
         .fails(
             &expect("", "//h1: Red mug"),
             Reason::Assertion,
-            "`//h1` in the body: expected \"Red mug\", saw \"Blue mug\"",
+            "`//h1` in the body: expected \"Red mug\", got \"Blue mug\"",
         )
         .await;
     bench
         .fails(
             &expect("", "//h2: {exists: true}"),
             Reason::Assertion,
-            "`//h2` in the body: expected exists, saw nothing",
+            "`//h2` in the body: expected exists, got nothing",
         )
         .await;
     bench
-        .fails(&expect("", "count(//li): {greater_than: 2}"), Reason::Assertion, "expected greater than 2, saw 2")
+        .fails(&expect("", "count(//li): {greater_than: 2}"), Reason::Assertion, "expected greater than 2, got 2")
         .await;
     bench
         .fails(&expect("json", "//h1: a"), Reason::Assertion, "the body is neither HTML nor XML: expected a document")
@@ -796,14 +796,14 @@ async fn xpaths() {
         .fails(
             &flow("", nothing),
             Reason::Assertion,
-            "nothing to save as `csrf`: expected `//h2` in the body, saw nothing",
+            "nothing to save as `csrf`: expected `//h2` in the body, got nothing",
         )
         .await;
     let polled = "    eventually: {every: 10ms, within: 20s}\n    give_up_if: {xpath: {//state: done}}\n    expect: {status: 201}\n";
     bench.fails(&flow("feed", polled), Reason::GaveUp, "gave up").await;
 }
 
-/// The `traceparent` of a request, taken apart: the trace id and the span id.
+/// Splits the `traceparent` of a request into trace id and span id.
 fn traceparent(asked: &Asked) -> Option<(String, String)> {
     let parts: Vec<_> = asked.header("traceparent")?.split('-').collect();
     let [version, trace, span, flags] = parts.as_slice() else { panic!("{parts:?}") };
@@ -828,7 +828,7 @@ async fn requests_carry_the_span_that_the_outcome_has_for_them() {
         assert!(!loaded.is_refused(), "{text}\n{:#?}", loaded.diagnostics);
         run(&loaded.scenarios[0], &bench.tools, Ticket { traceparent, ..Ticket::default() }).await
     };
-    // Every request of every try has its own span, and none goes to another origin with it.
+    // Every request of every attempt has its own span, and requests to another origin carry none.
     let polled = "  - GET: /poll\n    eventually: {every: 10ms, within: 20s}\n    expect: {status: 200}\n";
     let outcome = run(&server.flow(&format!("{polled}  - GET: /in\n  - GET: /out\n")), true).await;
     assert_eq!(outcome.verdict, Verdict::Passed, "{:?}", outcome.message);
@@ -840,7 +840,7 @@ async fn requests_carry_the_span_that_the_outcome_has_for_them() {
     assert_eq!(other.asked().iter().map(traceparent).collect::<Vec<_>>(), [None]);
     let spans: std::collections::BTreeSet<_> = requests.iter().map(|hop| &hop.span_id).collect();
     assert_eq!(spans.len(), requests.len());
-    // The tries and hops of a step begin one after the other, within the step.
+    // The attempts and hops of a step start one after the other, within the step.
     let poll = &outcome.steps[0];
     let tries: Vec<_> = poll.requests().map(|hop| (hop.attempt, hop.status)).collect();
     assert_eq!(tries, [(0, Some(404)), (1, Some(404)), (2, Some(200))]);
@@ -853,7 +853,7 @@ async fn requests_carry_the_span_that_the_outcome_has_for_them() {
         }
     }
 
-    // Who says nothing follows the agent; a header of one's own counts.
+    // Without a setting, the agent decides; a header in the scenario takes precedence.
     let check = async |agent: bool, defaults: &str, of_step: &str, expected: bool| {
         let text = server.flow(&format!("  - GET: /end\n{of_step}")).replace("steps:", &format!("{defaults}steps:"));
         run(&text, agent).await;
@@ -896,7 +896,7 @@ async fn requests_without_an_answer_are_in_the_outcome() {
     assert_eq!((&step.http, step.earlier_requests.len()), (&None, 2));
     let reasons: Vec<_> = step.requests().map(|hop| (hop.status, hop.reason)).collect();
     assert_eq!(reasons, [(Some(302), None), (None, outcome.reason)]);
-    // Of very many the first and the last are kept.
+    // Of a long list, the first and last items are kept.
     let check = |given: Vec<u8>, expected: &[u8]| {
         let mut items = given;
         super::keep_ends(&mut items, 4);

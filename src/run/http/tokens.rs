@@ -159,12 +159,12 @@ async fn read(session: &mut Session) -> Result<(String, Duration), Failure> {
     let body: Option<Json> = serde_json::from_str(&answer.text()).ok();
     if answer.status != 200 {
         let code = body.as_ref().and_then(|body| body["error"].as_str()).map(|code| format!(" ({code})"));
-        let message = format!("`token_url` answered {}{}", answer.status, code.unwrap_or_default());
+        let message = format!("`token_url` returned status {}{}", answer.status, code.unwrap_or_default());
         return Err(Failure::new(Reason::Status, message).compared("status 200", answer.status.to_string()));
     }
-    let body = body.ok_or_else(|| Failure::new(Reason::Protocol, "what `token_url` answered is not JSON"))?;
+    let body = body.ok_or_else(|| Failure::new(Reason::Protocol, "the response of `token_url` is not JSON"))?;
     let token = body["access_token"].as_str().filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| Failure::new(Reason::Protocol, "`token_url` gave no `access_token`"))?;
+    let token = token.ok_or_else(|| Failure::new(Reason::Protocol, "the response of `token_url` has no `access_token`"))?;
     if body["token_type"].as_str().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(Failure::new(Reason::Protocol, format!("the token's type is {}, not Bearer", body["token_type"])));
     }

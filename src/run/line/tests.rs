@@ -1,4 +1,5 @@
-//! The line by tables of looks, canaries on loopback, and whole runs with a line that is cut.
+//! The connectivity check: tables of check histories, canaries on loopback, and complete runs with interrupted
+//! connectivity.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,7 +9,7 @@ use super::*;
 use crate::outcome::RunId;
 use crate::scenario::Kind;
 
-/// What is known for a run from one second to another, from when looks began and ended: `(last began, gone, answered)`.
+/// Tests what is known for a run, in seconds, from the start and end of checks: `(last began, gone, answered)`.
 #[test]
 fn a_look_counts_for_the_runs_it_can_speak_of() {
     let zero = Instant::now();
@@ -25,19 +26,19 @@ fn a_look_counts_for_the_runs_it_can_speak_of() {
     };
     // Nothing is known yet.
     check((-1.0, -1.0, -1.0), (0.0, 10.0), 10.0, Err(10.0));
-    // Somebody answered, but before the run ended: once more, a second after the look before.
+    // A canary responded, but before the run ended: check again, one second after the last check.
     check((9.5, -1.0, 9.5), (0.0, 10.0), 10.0, Err(10.5));
     check((2.0, -1.0, 2.0), (0.0, 10.0), 10.0, Err(10.0));
-    // Somebody answered after it ended.
+    // A canary responded after the run ended.
     check((10.5, -1.0, 10.5), (0.0, 10.0), 11.0, Ok(false));
-    // Nobody did, in the middle of the run, after it, and a little before it.
+    // No canary responded during the run, after it, or shortly before it.
     check((3.0, 5.0, -1.0), (0.0, 10.0), 10.0, Ok(true));
     check((10.0, 12.0, -1.0), (0.0, 10.0), 12.0, Ok(true));
     check((5.0, 7.0, -1.0), (10.0, 10.1), 10.1, Ok(true));
-    // Nobody did, but that is too long ago, or the line was back since.
+    // No canary responded, but that was too long ago, or one has responded since.
     check((1.0, 3.0, -1.0), (10.0, 10.1), 10.1, Err(10.1));
     check((8.0, 7.0, 8.0), (10.0, 10.1), 10.1, Err(10.1));
-    // The line was away during the run and is back.
+    // Connectivity was lost during the run and is back.
     check((11.0, 5.0, 11.0), (0.0, 10.0), 11.0, Ok(true));
 }
 
@@ -99,7 +100,7 @@ async fn a_canary_answers_also_by_refusing() {
     assert!(answers(&of(port), &Dialer::default()).await);
     assert!(!answers(&Canary { host: "no such host.invalid".into(), port: 1 }, &Dialer::default()).await);
 
-    // One whose queue is full says nothing, like one behind a cut line.
+    // A listener with a full queue does not respond, as if there was no connectivity.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let silent = socket.listen(1).unwrap();
@@ -113,15 +114,15 @@ async fn a_canary_answers_also_by_refusing() {
     line.load(&Config { canaries: vec![of(address.port())] });
     let began = Instant::now();
     let why = line.blame(&failed(false), began).await;
-    assert_eq!(why.as_deref(), Some("our own network is down: the canary does not answer"));
-    // One that answers is enough.
+    assert_eq!(why.as_deref(), Some("network connectivity lost: the canary is not reachable"));
+    // One responding canary is sufficient.
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let line = Line::default();
     line.load(&Config { canaries: vec![of(address.port()), of(other.local_addr().unwrap().port())] });
     assert_eq!(line.blame(&failed(false), began).await, None);
 }
 
-/// A line that can be cut, and how often a canary was looked at.
+/// Returns a monitor whose connectivity can be switched off, with the number of checks.
 fn switched(canaries: usize) -> (Line, Arc<AtomicBool>, Arc<AtomicUsize>) {
     let (works, looked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let (on, count) = (Arc::clone(&works), Arc::clone(&looked));
@@ -147,7 +148,7 @@ async fn all_who_ask_share_a_look() {
         }
     };
     assert_eq!((ask(500).await, looked.load(Ordering::SeqCst)), (0, 1));
-    // Once more, a second after the look before.
+    // A new check, one second after the last one.
     tokio::time::sleep(Duration::from_millis(400)).await;
     let before = Instant::now();
     assert_eq!((ask(500).await, looked.load(Ordering::SeqCst)), (0, 2));
@@ -157,7 +158,7 @@ async fn all_who_ask_share_a_look() {
     let before = Instant::now();
     assert_eq!((ask(500).await, looked.load(Ordering::SeqCst)), (500, 3));
     assert_eq!(before.elapsed().as_secs(), PATIENCE.as_secs());
-    // It is not asked again for a while.
+    // The result counts for a while without a new check.
     works.store(true, Ordering::SeqCst);
     assert_eq!((ask(500).await, looked.load(Ordering::SeqCst)), (500, 3));
     tokio::time::sleep(KEPT + Duration::from_millis(1)).await;
@@ -179,17 +180,17 @@ async fn while_things_fail_the_line_is_watched() {
     let watching = tokio::spawn(line.clone().watch(stop.clone()));
     tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!(looked.load(Ordering::SeqCst), 0, "nothing failed");
-    // A run begins; another fails; then the line is away for ten seconds.
+    // A run starts; another one fails; then connectivity is lost for ten seconds.
     let began = Instant::now();
     assert_eq!(line.blame(&failed(false), began).await, None);
     works.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(10)).await;
     works.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(20)).await;
-    // The line is back by now, and the first run failed because of it.
+    // Connectivity is back, but the first run failed because it was lost.
     let why = line.blame(&failed(false), began).await;
-    assert_eq!(why.as_deref(), Some("our own network is down: none of 2 canaries answers"));
-    // One that began since then did not.
+    assert_eq!(why.as_deref(), Some("network connectivity lost: none of 2 canaries is reachable"));
+    // A run that started since then did not.
     assert_eq!(line.blame(&failed(false), Instant::now()).await, None);
     tokio::time::sleep(WATCHED * 2).await;
     let quiet = looked.load(Ordering::SeqCst);

@@ -1,9 +1,9 @@
-//! What soft findings make of a run, and what a browser's pages leave in its outcome.
+//! Effects of degradations on the outcome, and the data of browser pages in it.
 
 use std::path::Path;
 
 use super::*;
-use crate::diagnostic::{At, Span};
+use crate::diagnostic::{Span, Spanned};
 use crate::outcome::PageTiming;
 use crate::scenario::{Budget, Engine, Lookup, LookupError, Vital, load};
 use crate::store::evidence::EvidenceFolder;
@@ -19,11 +19,11 @@ impl Lookup for Nothing {
     }
 }
 
-/// Two steps passed; the budget allows an LCP of 2.5 s and two requests.
+/// Creates a recorder with two passed steps, and a budget for an LCP of 2.5 s and two requests.
 fn record() -> Record {
     let loaded = load("t.yaml", "scenario: T\nsteps:\n  - GET: http://a/\n  - GET: http://b/\n", &Nothing);
     let mut scenario = Scenario::clone(&loaded.scenarios[0]);
-    let at = |value, line| At { value, span: Span { line, column: 3, start: 0, end: 0 } };
+    let at = |value, line| Spanned { value, span: Span { line, column: 3, start: 0, end: 0 } };
     scenario.budget = vec![at(Budget::Vital(Vital::Lcp, Duration::from_millis(2500)), 8), at(Budget::Requests(2), 9)];
     let tools = Tools {
         dialer: crate::wire::Dialer::default(),
@@ -88,7 +88,7 @@ fn a_failure_goes_first_and_finally_keeps_its_place() {
     let failed = record();
     failed.soften(Some(0), Failure::new(Reason::Drift, "another target was needed"));
     failed.decide(Some(1), Failure::new(Reason::Status, "the status is 500").compared("200", "500"));
-    let message = "the status is 500: expected 200, saw 500";
+    let message = "the status is 500: expected 200, got 500";
     assert_eq!(told(&failed.finish()), (Verdict::Failed, Some(Reason::Status), Some(message), Some(1)));
 
     let degraded = record();

@@ -1,11 +1,12 @@
-//! A name with two addresses, of which the first swallows every packet: whatever is checked, the second one is reached.
+//! A name with two addresses, of which the first drops every packet: every check must reach the second one.
 
 use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::wire::{Dialer, Reach, Resolver};
 
-/// A port that takes no more connections: what is sent to it is dropped, as by a firewall. No packet leaves the machine.
+/// A port that accepts no more connections. Packets to it are dropped, as by a firewall, and no packet leaves the
+/// machine.
 struct Hole {
     _listener: Socket,
     _waiting: Vec<Socket>,
@@ -17,7 +18,7 @@ impl Hole {
         listener.bind(&address.into())?;
         listener.listen(0)?;
         let mut waiting = Vec::new();
-        // The queue takes one or two more than it says.
+        // The queue accepts one or two more connections than requested.
         for _ in 0..8 {
             let client = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             client.set_nonblocking(true)?;
@@ -78,11 +79,11 @@ async fn a_first_address_that_swallows_everything_fails_no_kind_of_check() {
             outcome = running.as_mut() => panic!("{check}: {}", shown(&outcome)),
             accepted = server.accept() => drop(accepted.unwrap()),
         }
-        // What the server did not say is not what is tested here.
+        // The response of the server is not tested here.
         stop.cancel();
         let outcome = running.await;
         assert_ne!(outcome.reason, Some(Reason::Connect), "{check}: {}", shown(&outcome));
-        // Further attempts of the same check do not count for the next one.
+        // Further attempts of this check must not count for the next one.
         while tokio::time::timeout(Duration::from_millis(10), server.accept()).await.is_ok() {}
     }
 }

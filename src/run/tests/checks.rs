@@ -1,4 +1,4 @@
-//! Checks below HTTP, each kind against a server that speaks its protocol.
+//! Checks other than HTTP, each against a server for its protocol.
 
 use std::sync::Mutex;
 
@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 
 use super::*;
 
-/// Runs one check; what it says must begin so.
+/// Runs one check and compares the start of its message.
 async fn says(check: &str, expected: &str) {
     says_with(check, Given::default(), expected).await;
 }
@@ -22,7 +22,7 @@ async fn says_with(check: &str, lookup: Given, expected: &str) {
     assert!(began.elapsed() < Duration::from_secs(20), "{check} took {:?}", began.elapsed());
 }
 
-/// An address on which nobody listens, as long as the socket lives.
+/// Returns an address that refuses connections as long as the socket exists.
 fn nobody() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -30,7 +30,7 @@ fn nobody() -> (TcpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// The same over UDP: a socket that hears one other address alone.
+/// Returns the same for UDP: a socket that only receives from another address.
 async fn deaf() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect("127.0.0.1:9").await.unwrap();
@@ -38,7 +38,8 @@ async fn deaf() -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// A certificate for `localhost` that expires in so many days, and what trusts it: an authority that expires in 400.
+/// Returns a certificate for `localhost` that expires in a number of days, and the authority to trust, which expires in
+/// 400 days.
 fn certificate(days: i64) -> (Arc<rustls::ServerConfig>, String) {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let day = |days: i64| {
@@ -70,7 +71,7 @@ fn trusting(pem: &str) -> Given {
     Given { files: HashMap::from([("ca.pem", pem.to_owned())]), ..Given::default() }
 }
 
-/// A server that does the same with every connection; `serve` may hold what it likes.
+/// Starts a server that treats every connection in the same way. `serve` may own data.
 async fn serving<F: Future<Output = ()> + Send>(serve: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -84,7 +85,7 @@ async fn serving<F: Future<Output = ()> + Send>(serve: impl Fn(TcpStream) -> F +
     address
 }
 
-/// Reads from a stream until it has said this.
+/// Reads from a stream until it has received this text.
 async fn heard(stream: &mut (impl tokio::io::AsyncRead + Unpin), wanted: &[u8]) -> bool {
     let mut said = Vec::new();
     while !said.ends_with(wanted) {
@@ -101,7 +102,7 @@ async fn every_way_to_tls() {
     type Talk = &'static [(&'static [u8], &'static [u8])];
     let ldap: &[u8] = b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00";
     let ldap_no: &[u8] = b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x02\x04\x00\x04\x00";
-    // What is said, and what is waited for after it.
+    // Messages of the server, each with the expected reply.
     let good: [(&str, Talk); 7] = [
         ("smtp", &[
             (b"220-mail\r\n220 ready\r\n", b"EHLO wachta.invalid\r\n"),
@@ -143,33 +144,33 @@ async fn every_way_to_tls() {
         let trust = ", trust: {ca: ca.pem}";
         says_with(&check(&format!("{trust}, send: hello, receive: secure world")), trusting(&pem), "passed").await;
         says_with(&check(trust), trusting(&pem), "passed").await;
-        says(&check(""), "failed certificate: the certificate is not accepted: its issuer is not trusted").await;
+        says(&check(""), "failed certificate: the certificate is not trusted: its issuer is not trusted").await;
     }
     let bad: [(&str, &[u8], &str); 8] = [
         (
             "smtp",
             b"220 hi\r\n250 SIZE 1\r\n",
-            "failed protocol: the server does not offer TLS; expected STARTTLS, saw 250 SIZE 1",
+            "failed protocol: the server does not offer TLS; expected STARTTLS, got 250 SIZE 1",
         ),
         (
             "smtp",
             b"554 go away\r\n",
-            "failed protocol: the server did not agree to TLS; expected 220 …, saw 554 go away",
+            "failed protocol: the server rejected STARTTLS; expected 220 …, got 554 go away",
         ),
         (
             "imap",
             b"* OK hi\r\na1 BAD no\r\n",
-            "failed protocol: the server did not agree to TLS; expected a1 OK …, saw a1 BAD no",
+            "failed protocol: the server rejected STARTTLS; expected a1 OK …, got a1 BAD no",
         ),
         (
             "pop3",
             b"+OK hi\r\n-ERR no\r\n",
-            "failed protocol: the server did not agree to TLS; expected +OK …, saw -ERR no",
+            "failed protocol: the server rejected STARTTLS; expected +OK …, got -ERR no",
         ),
         (
             "ftp",
             b"220 hi\r\n500 no\r\n",
-            "failed protocol: the server did not agree to TLS; expected 234 …, saw 500 no",
+            "failed protocol: the server rejected STARTTLS; expected 234 …, got 500 no",
         ),
         (
             "xmpp",
@@ -177,7 +178,7 @@ async fn every_way_to_tls() {
             "failed protocol: the server does not offer TLS",
         ),
         ("ldap", ldap_no, "failed protocol: the server does not offer TLS"),
-        ("postgres", b"N", "failed protocol: the server does not offer TLS; expected STARTTLS, saw N"),
+        ("postgres", b"N", "failed protocol: the server does not offer TLS; expected STARTTLS, got N"),
     ];
     for (protocol, say, expected) in bad {
         let address = server(move |mut stream| async move {
@@ -187,7 +188,7 @@ async fn every_way_to_tls() {
         .await;
         says(&format!("tcp: \"{address}\", starttls: {protocol}"), expected).await;
     }
-    // Whatever never ends is bounded.
+    // Endless data is limited.
     let endless = server(|mut stream| async move { while stream.write_all(&[b'x'; 4096]).await.is_ok() {} }).await;
     says(&format!("tcp: \"{endless}\", starttls: smtp"), "failed protocol: the server does not offer TLS").await;
 }
@@ -211,18 +212,18 @@ async fn certificates_are_what_they_should_be() {
         says_with(&text, trusting(&pem), expected).await;
     };
     check("{expires_after: 19d}", "passed").await;
-    check("{expires_after: 21d}", "failed certificate: the certificate of CN=a test is about to expire; expected valid for more than 21d, saw 19d23h left").await;
+    check("{expires_after: 21d}", "failed certificate: the certificate of CN=a test is about to expire; expected valid for more than 21d, got 19d23h left").await;
     check("{names: {contains: localhost}}", "passed").await;
     check("{names: [localhost, 127.0.0.1]}", "passed").await;
-    check("{names: {contains: a.example}}", r#"failed certificate: the names of the certificate; expected contains "a.example", saw ["localhost","127.0.0.1"]"#).await;
+    check("{names: {contains: a.example}}", r#"failed certificate: the names of the certificate; expected contains "a.example", got ["localhost","127.0.0.1"]"#).await;
     check("{subject: CN=a test, issuer: {contains: Test Authority}}", "passed").await;
     check(
         "{issuer: {contains: Nobody}}",
-        r#"failed certificate: the issuer of the certificate; expected contains "Nobody", saw "CN=Test Authority""#,
+        r#"failed certificate: the issuer of the certificate; expected contains "Nobody", got "CN=Test Authority""#,
     )
     .await;
     check("{protocol: TLS 1.3, cipher: {starts_with: TLS_AES_}}", "passed").await;
-    check("{protocol: TLS 1.2}", r#"failed tls: the version of TLS; expected "TLS 1.2", saw "TLS 1.3""#).await;
+    check("{protocol: TLS 1.2}", r#"failed tls: the version of TLS; expected "TLS 1.2", got "TLS 1.3""#).await;
     let limit = format!("tls: \"localhost:{}\", trust: {{ca: ca.pem}}, faster_than: 1ms", address.port());
     let outcome = run_with(&format!("checks:\n  a: {{{limit}}}\n"), trusting(&pem)).await;
     assert!(outcome.steps[0].certificate_expires_at.is_some());
@@ -251,10 +252,10 @@ async fn certificates_of_answers_are_what_they_should_be() {
     };
     check("{expires_after: 19d, protocol: TLS 1.3, names: {contains: localhost}, issuer: {contains: Test}}", "passed")
         .await;
-    check("{expires_after: 21d}", "failed certificate: the certificate of CN=a test is about to expire; expected valid for more than 21d, saw 19d23h left").await;
-    check("{cipher: X}", r#"failed tls: the cipher suite; expected "X", saw "TLS_"#).await;
-    check("{subject: CN=b}", r#"failed certificate: whose certificate it is; expected "CN=b", saw "CN=a test""#).await;
-    // On a connection that was kept it is known as well; without TLS there is none.
+    check("{expires_after: 21d}", "failed certificate: the certificate of CN=a test is about to expire; expected valid for more than 21d, got 19d23h left").await;
+    check("{cipher: X}", r#"failed tls: the cipher suite; expected "X", got "TLS_"#).await;
+    check("{subject: CN=b}", r#"failed certificate: the subject of the certificate; expected "CN=b", got "CN=a test""#).await;
+    // The certificate is available on a reused connection too, and absent without TLS.
     let step = format!("  - GET: {url}\n    trust: {{ca: ca.pem}}\n    expect:\n      certificate: {{subject: CN=");
     let twice = format!("scenario: T\nsteps:\n{step}a test}}\n{step}b}}\n");
     let outcome = run_with(&twice, trusting(&pem)).await;
@@ -266,16 +267,16 @@ async fn certificates_of_answers_are_what_they_should_be() {
         &format!(
             "http: \"http://{plain}/\", status: {{less_than: 600}}, expect: {{certificate: {{expires_after: 1d}}}}"
         ),
-        "failed tls: the answer came without TLS: there is no certificate",
+        "failed tls: the response was received without TLS: there is no certificate",
     )
     .await;
 }
 
-/// What is known of a name: by UDP, or by TCP.
+/// Records of a name, by UDP or TCP.
 type Zone = fn(&str, bool) -> (u16, Vec<Vec<u8>>);
 
-/// A name server that answers every question over UDP and TCP at one address: `make` gives header flags, and the data of
-/// records of the type that is asked for.
+/// Starts a name server that responds over UDP and TCP at one address. `make` returns header flags, and the data of
+/// records of the requested type.
 async fn name_server(make: Zone) -> SocketAddr {
     let answer = move |question: &[u8], tcp: bool| {
         let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
@@ -298,7 +299,7 @@ async fn name_server(make: Zone) -> SocketAddr {
         }
         bytes
     };
-    // The same port for both: another test may have it for one of them.
+    // Both need the same port, which another test may be using for one of them.
     let (udp, tcp) = loop {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
@@ -309,7 +310,7 @@ async fn name_server(make: Zone) -> SocketAddr {
     tokio::spawn(async move {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
-            // An answer to something else comes first.
+            // A response to another query comes first.
             let mut other = answer(&buffer[..length], false);
             other[0] ^= 0xff;
             let _ = udp.send_to(&other, from).await;
@@ -356,7 +357,7 @@ async fn names_resolve_to_what_they_should() {
     check(
         "two.test",
         ", expect: {answer: 192.0.2.1}",
-        r#"failed assertion: the A records; expected "192.0.2.1", saw ["192.0.2.2","192.0.2.1"]"#,
+        r#"failed assertion: the A records; expected "192.0.2.1", got ["192.0.2.2","192.0.2.1"]"#,
     )
     .await;
     check("mail.test", ", record: MX, expect: {answer: 10 mx.mail.test}", "passed").await;
@@ -367,21 +368,21 @@ async fn names_resolve_to_what_they_should() {
     check(
         "two.test",
         ", expect: {dnssec: true}",
-        "failed assertion: DNSSEC, as the server says it; expected verified (AD), saw not verified",
+        "failed assertion: DNSSEC validation reported by the server; expected verified (AD), got not verified",
     )
     .await;
-    check("gone.test", "", "failed dns: the name did not resolve; expected NOERROR, saw NXDOMAIN").await;
+    check("gone.test", "", "failed dns: the name did not resolve; expected NOERROR, got NXDOMAIN").await;
     check("gone.test", ", expect: {rcode: NXDOMAIN}", "passed").await;
     check(
         "gone.test",
         ", expect: {rcode: REFUSED}",
-        r#"failed assertion: the response code; expected "REFUSED", saw "NXDOMAIN""#,
+        r#"failed assertion: the response code; expected "REFUSED", got "NXDOMAIN""#,
     )
     .await;
-    check("broken.test", "", "failed dns: the name did not resolve; expected NOERROR, saw SERVFAIL").await;
+    check("broken.test", "", "failed dns: the name did not resolve; expected NOERROR, got SERVFAIL").await;
     check("empty.test", ", record: AAAA", "failed dns: the name has no AAAA records").await;
     check("empty.test", ", record: CAA, expect: {answer: {exists: false}}", "passed").await;
-    // Over TLS: the certificate is for a name, and not from an authority that anybody knows.
+    // With TLS, the certificate must be valid for the name and signed by a trusted authority.
     let (config, _) = certificate(20);
     let acceptor = tokio_rustls::TlsAcceptor::from(config);
     let secure = serving(move |stream| {
@@ -394,12 +395,12 @@ async fn names_resolve_to_what_they_should() {
     says(&format!("dns: two.test, server: \"tls://localhost:{}\"", secure.port()), "failed certificate: ").await;
     says(&format!("dns: two.test, server: \"https://localhost:{}/dns-query\"", secure.port()), "failed certificate: ")
         .await;
-    // Nobody answers, and something else answers.
+    // No response, and a response to another query.
     let (_socket, closed) = deaf().await;
-    says(&format!("dns: two.test, server: \"{closed}\""), "failed connect: no answer from 127.0.0.1:").await;
+    says(&format!("dns: two.test, server: \"{closed}\""), "failed connect: no response from 127.0.0.1:").await;
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let silent = silent.local_addr().map(|address| (address, silent)).unwrap();
-    says(&format!("dns: two.test, server: \"{}\", timeout: 200ms", silent.0), "failed timeout: not done within ").await;
+    says(&format!("dns: two.test, server: \"{}\", timeout: 200ms", silent.0), "failed timeout: timed out after ").await;
 }
 
 #[tokio::test]
@@ -407,12 +408,12 @@ async fn a_host_answers_an_echo() {
     for host in ["127.0.0.1", "\"::1\"", "localhost"] {
         says(&format!("ping: {host}, faster_than: 10s"), "passed").await;
     }
-    // Nobody may ping everybody.
-    says("ping: 255.255.255.255", "failed connect: no way to 255.255.255.255: ").await;
+    // Broadcast pings are not allowed.
+    says("ping: 255.255.255.255", "failed connect: no route to 255.255.255.255: ").await;
     says("ping: nobody.invalid", "failed dns: ").await;
 }
 
-/// A gRPC server in which `good` is well, `bad` is not, and `lost` is unknown to its own state.
+/// Runs a gRPC server in which `good` is serving, `bad` is not, and `lost` has an unknown state.
 async fn health(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static) {
     use http_body_util::{BodyExt as _, Full};
     use hyper::body::{Bytes, Incoming};
@@ -450,14 +451,14 @@ async fn a_grpc_service_is_well() {
     };
     check("", "passed").await;
     check(", service: good, faster_than: 1m", "passed").await;
-    check(", service: bad", "failed assertion: the service is not well; expected SERVING, saw NOT_SERVING").await;
-    check(", service: othe", "failed status: the server does not know the service; expected OK, saw NOT_FOUND").await;
+    check(", service: bad", "failed assertion: service is not SERVING; expected SERVING, got NOT_SERVING").await;
+    check(", service: othe", "failed status: unknown service; expected OK, got NOT_FOUND").await;
     check(
         ", service: denied",
-        "failed status: the health service did not answer well; expected OK, saw PERMISSION_DENIED: not you",
+        "failed status: the health service returned an error; expected OK, got PERMISSION_DENIED: not you",
     )
     .await;
-    check(", service: garbage", "failed protocol: the answer is no HealthCheckResponse").await;
+    check(", service: garbage", "failed protocol: the response is not a HealthCheckResponse").await;
     let (config, pem) = certificate(20);
     let acceptor = tokio_rustls::TlsAcceptor::from(config);
     let secure = serving(move |stream| {
@@ -477,7 +478,7 @@ async fn a_grpc_service_is_well() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     })
     .await;
-    says(&format!("grpc: \"{old}\""), "failed protocol: HTTP/2 broke: ").await;
+    says(&format!("grpc: \"{old}\""), "failed protocol: HTTP/2 error: ").await;
     let closes = server(|stream| async move { drop(stream) }).await;
     says(&format!("grpc: \"{closes}\""), "failed protocol: ").await;
 }
@@ -509,16 +510,16 @@ async fn a_websocket_says_what_it_should() {
     check(", send: ping, receive: {starts_with: wa}", "passed").await;
     check(
         ", send: bye, receive: pong",
-        r#"failed assertion: the message that was expected did not come; expected "pong", saw nothing"#,
+        r#"failed assertion: the expected message was not received; expected "pong", got nothing"#,
     )
     .await;
-    check(", send: ping, receive: gong, timeout: 300ms", "failed timeout: the message that was expected did not come")
+    check(", send: ping, receive: gong, timeout: 300ms", "failed timeout: the expected message was not received")
         .await;
     check(", send: large, receive: pong", "failed too_large: a message is larger than 1 MiB").await;
     let site = Site::open().await;
     says(
         &format!("websocket: \"ws://{}/text\"", site.address),
-        "failed status: the server did not open a WebSocket; expected status 101, saw 200",
+        "failed status: the server did not open a WebSocket; expected status 101, got 200",
     )
     .await;
     let (_socket, closed) = nobody();
@@ -531,7 +532,7 @@ async fn redis_answers_what_it_should() {
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         loop {
-            // A command is a list of texts, as every client sends it.
+            // A command is a list of strings, as sent by every client.
             line.clear();
             if tokio::io::AsyncBufReadExt::read_line(&mut stream, &mut line).await.unwrap_or(0) == 0 {
                 return;
@@ -564,24 +565,24 @@ async fn redis_answers_what_it_should() {
     };
     check("", "passed").await;
     check(", command: [LLEN, queue], expect: {value: {less_than: 10}}, faster_than: 1m", "passed").await;
-    check(", command: [LLEN, queue], expect: {value: 8}", "failed assertion: the answer; expected 8, saw 7").await;
+    check(", command: [LLEN, queue], expect: {value: 8}", "failed assertion: the answer; expected 8, got 7").await;
     check(", command: [GET, gone], expect: {value: {exists: false}}", "passed").await;
     check(", command: [LRANGE, queue, 0, -1], expect: {value: {count: 2}}", "passed").await;
     check(", command: [LRANGE, queue, 0, -1], expect: {value: [a, 2]}", "passed").await;
     check(
         ", command: [NOPE]",
-        "failed assertion: the server refused `NOPE`; expected an answer, saw ERR unknown command",
+        "failed assertion: the server rejected `NOPE`; expected a response, got ERR unknown command",
     )
     .await;
-    check(", command: [BAD]", "failed protocol: this is no answer of a Redis serve").await;
+    check(", command: [BAD]", "failed protocol: not a response of a Redis serve").await;
     says(&format!("redis: \"redis://:p%20ss@{address}/3\""), "passed").await;
     says(&format!("redis: \"redis://me:p%20ss@{address}\""), "passed").await;
-    // A password in an address is not told, whoever repeats it.
+    // A password in an address is masked wherever it is repeated.
     let text = format!(
         "checks:\n  a: {{redis: \"redis://me:wrong@{address}\", command: [GET, word], expect: {{value: x}}}}\n"
     );
     let outcome = run_text(&text).await;
-    assert!(shown(&outcome).starts_with("failed assertion: the server refused `AUTH`"), "{}", shown(&outcome));
+    assert!(shown(&outcome).starts_with("failed assertion: the server rejected `AUTH`"), "{}", shown(&outcome));
     let told = serde_json::to_string(&outcome).unwrap();
     assert!(!told.contains("wrong@") && told.contains("redis://***@127.0.0.1"), "{told}");
     let text =
@@ -612,7 +613,7 @@ async fn a_clock_is_near_enough() {
                 answer[24..32].copy_from_slice(&buffer[40..48]);
                 answer[32..40].copy_from_slice(&stamp);
                 answer[40..48].copy_from_slice(&stamp);
-                // One that answers somebody else comes first.
+                // A response to another request comes first.
                 let mut other = answer;
                 other[24] ^= 1;
                 let _ = socket.send_to(&other, from).await;
@@ -633,18 +634,18 @@ async fn a_clock_is_near_enough() {
         check(
             off,
             ", expect: {offset: {less_than: 100ms}}",
-            "failed assertion: the offset of its clock, in seconds; expected less than 0.1, saw ",
+            "failed assertion: the offset of its clock, in seconds; expected less than 0.1, got ",
         )
         .await;
     }
-    check(time(0, 0, 0).await, "", "failed assertion: the server sends us away; expected the time, saw `RATE`").await;
-    check(time(0, 2, 3).await, "", "failed assertion: the server's own clock is not synchronised").await;
-    check(time(0, 16, 0).await, "", "failed assertion: the server's own clock is not synchronised").await;
+    check(time(0, 0, 0).await, "", "failed assertion: server sent kiss-o'-death; expected the time, got `RATE`").await;
+    check(time(0, 2, 3).await, "", "failed assertion: the clock of the server is not synchronized").await;
+    check(time(0, 16, 0).await, "", "failed assertion: the clock of the server is not synchronized").await;
     let (_socket, closed) = deaf().await;
-    check(closed, "", "failed connect: no answer from 127.0.0.1:").await;
+    check(closed, "", "failed connect: no response from 127.0.0.1:").await;
 }
 
-/// Surroundings in which every program may run.
+/// Lookup that allows every program.
 struct Programs;
 
 impl Lookup for Programs {
@@ -660,7 +661,7 @@ impl Lookup for Programs {
     }
 }
 
-/// Runs a shell script as a check in a folder of its own.
+/// Runs a shell script as a check in its own folder.
 async fn exec(script: &str, more: &str, ticket: Ticket) -> (Outcome, String) {
     let folder = Folder::new();
     std::fs::create_dir_all(&folder.0).unwrap();
@@ -687,15 +688,15 @@ async fn a_command_ends_well() {
     check(
         "echo one; echo two >&2; exit 3",
         "",
-        "failed exec: `sh` failed; expected exit code 0, saw exit code 3: ",
+        "failed exec: `sh` failed; expected exit code 0, got exit code 3: ",
         "one\ntwo\n",
     )
     .await;
-    check("echo $1; exit 1", "", "failed exec: `sh` failed; expected exit code 0, saw exit code 1: ***", "***\n").await;
-    check("kill -9 $$", "", "failed exec: `sh` failed; expected exit code 0, saw signal 9", "").await;
+    check("echo $1; exit 1", "", "failed exec: `sh` failed; expected exit code 0, got exit code 1: ***", "***\n").await;
+    check("kill -9 $$", "", "failed exec: `sh` failed; expected exit code 0, got signal 9", "").await;
     let (outcome, kept) = exec("yes | head -c 1000000; echo end; exit 1", "", Ticket::default()).await;
     assert!(kept.ends_with("y\nend\n") && kept.len() <= 128 << 10, "{} {}", kept.len(), shown(&outcome));
-    // Nothing may run that was not allowed, and what is not there does not.
+    // A program that was not allowed does not run, and neither does a missing one.
     let loaded = load("t.yaml", "checks:\n  a: {exec: [sh]}\n", &Given::default());
     assert_eq!(loaded.diagnostics[0].message, "the program `sh` is not allowed here");
     let outcome = run(&loaded.scenarios[0], &tools(Given::default(), &Folder::new()), Ticket::default()).await;
@@ -705,10 +706,10 @@ async fn a_command_ends_well() {
     assert!(shown(&outcome).starts_with("unknown configuration: `wachta-no-such-program` did not start: "));
 }
 
-/// Whether a process runs.
+/// Returns whether a process is running.
 fn runs(id: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
-    // One that has ended and was not yet waited for has ended.
+    // A zombie process has ended.
     !stat.is_empty() && !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z')
 }
 
@@ -722,12 +723,12 @@ async fn gone(id: &str) {
 
 #[tokio::test]
 async fn a_command_ends_with_all_of_its_processes() {
-    // At its timeout, with a child that does not care for being asked to end.
+    // At the timeout, with a child that ignores SIGTERM.
     let script = "(trap '' TERM; sleep 600) & echo $! >&2; wait";
     let (outcome, kept) = exec(script, ", timeout: 300ms", Ticket::default()).await;
-    assert!(shown(&outcome).starts_with("failed timeout: not done within "), "{}", shown(&outcome));
+    assert!(shown(&outcome).starts_with("failed timeout: timed out after "), "{}", shown(&outcome));
     gone(&kept).await;
-    // When it ends itself and leaves something behind that holds its output.
+    // When the command exits by itself and leaves a process that holds its output.
     let (outcome, kept) = exec("sleep 600 & echo $!; exit 1", "", Ticket::default()).await;
     assert_eq!(outcome.verdict, Verdict::Failed);
     assert!(outcome.duration < Duration::from_secs(60));
@@ -763,25 +764,25 @@ async fn the_cases_of_a_suite_are_steps() {
         assert_eq!((shown(&outcome).as_str(), steps(&outcome).as_str()), (expected, ended), "{script}");
         outcome
     };
-    let failed = "failed exec: 1 of 3 tests failed; expected all pass, saw two: no ***";
+    let failed = "failed exec: 1 of 3 tests failed; expected all pass, got two: no ***";
     let outcome = check(&format!("{}; exit 1", report(bad)), failed, "FPFS").await;
     let names: Vec<_> = outcome.steps.iter().map(|step| (step.name.as_str(), step.depth)).collect();
     assert_eq!(names[1..], [("one", 1), ("two", 1), ("three", 1)]);
     assert_eq!(outcome.steps[1].duration, Duration::from_millis(250));
     assert_eq!(outcome.steps_of_file().count(), 1);
     assert_eq!(outcome.steps[2].failure.as_ref().unwrap().message.as_str(), "no ***");
-    // A command that says that all is well does not outvote its report.
+    // A successful command does not override its report.
     check(&report(bad), failed, "FPFS").await;
     check(&report("<testcase name=\"one\"/>"), "passed", "PP").await;
     check("true", "failed exec: the command wrote no `report.xml`", "F").await;
-    check("echo no > report.xml", "failed exec: `report.xml` is no report: there is no test suite in it", "F").await;
-    check("exit 2", "failed exec: `sh` failed; expected exit code 0, saw exit code 2", "F").await;
+    check("echo no > report.xml", "failed exec: `report.xml` is not a JUnit report: there is no test suite in it", "F").await;
+    check("exit 2", "failed exec: `sh` failed; expected exit code 0, got exit code 2", "F").await;
 }
 
-/// What a store of objects was asked: host, path and query, signature taken out and checked.
+/// Requests to an object store: host, path and query, without the signature, which is verified.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// The signature of AWS version 4 in a URL (presigned): computed here from the canonical request once more.
+/// Computes the AWS version 4 signature of a presigned URL from the canonical request.
 fn signature(method: &str, host: &str, path: &str, query: &str, secret: &str) -> String {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     use sha2::{Digest as _, Sha256};
@@ -877,14 +878,14 @@ async fn objects_are_young_and_large_enough() {
         "daily/orders.dump",
         good,
         "{size: {greater_than: 1MB}}",
-        "failed assertion: the size of the newest object in bytes; expected greater than 1000000, saw 12345",
+        "failed assertion: the size of the newest object in bytes; expected greater than 1000000, got 12345",
     )
     .await;
     check(
         "gone",
         good,
         "{age: {less_than: 1h}}",
-        "failed assertion: there is no such object; expected gone, saw nothing",
+        "failed assertion: no such object; expected gone, got nothing",
     )
     .await;
     check("backups/*", good, "{count: 3, age: {less_than: 2h}, size: 2MB}", "passed").await;
@@ -892,18 +893,18 @@ async fn objects_are_young_and_large_enough() {
         "backups/*",
         good,
         "{count: {greater_than: 3}}",
-        "failed assertion: how many objects there are; expected greater than 3, saw 3",
+        "failed assertion: the number of objects; expected greater than 3, got 3",
     )
     .await;
     check("none/*", good, "{count: 0}", "passed").await;
-    check("none/*", good, "{age: {less_than: 1h}}", "failed assertion: there is no such object").await;
+    check("none/*", good, "{age: {less_than: 1h}}", "failed assertion: no such object").await;
     assert!(asked.lock().unwrap().len() >= 10);
     let before = asked.lock().unwrap().len();
     check(
         "backups/*",
         "another secret",
         "{count: 3}",
-        "failed status: the store refused; expected status 200, saw 403 SignatureDoesNotMatch: no",
+        "failed status: the storage service rejected the request; expected status 200, got 403 SignatureDoesNotMatch: no",
     )
     .await;
     assert_eq!(asked.lock().unwrap().len(), before, "a wrong signature was taken");
@@ -924,7 +925,7 @@ async fn someone_calls_in() {
     tools.beats = Some(check::Beats::new(Arc::clone(&store) as _, since));
     let scenario = &scenarios("checks:\n  a: {heartbeat: job, every: 1h, grace: 5m}\n")[0];
     assert_eq!((scenario.alert.after, scenario.alert.of), (1, 1));
-    // It is judged as much later than it is due as the grace is long.
+    // The heartbeat is evaluated after its due time plus the grace.
     let now = Utc::now();
     let due = scenario.schedule.next_after(&scenario.id, now - chrono::TimeDelta::minutes(5)).unwrap();
     assert_eq!(scenario.next_after(now), Some(due + chrono::TimeDelta::minutes(5)));
@@ -932,21 +933,21 @@ async fn someone_calls_in() {
         let seen = shown(&run(scenario, &tools, Ticket::default()).await);
         assert!(seen.starts_with(expected), "saw {seen}, expected {expected}");
     };
-    check("unknown not_seen: `job` has never called in; it does so by a request to /beat/job").await;
+    check("unknown not_seen: no check-in from `job` yet; it checks in with a request to /beat/job").await;
     store.beat("othe", Beat::Ended(0), now).await.unwrap();
     check("unknown not_seen").await;
     store.beat("job", Beat::Started, now).await.unwrap();
-    check("failed heartbeat: `job` has not called in; expected a call within the 1h5m before ").await;
+    check("failed heartbeat: no check-in from `job`; expected a check-in within the 1h5m before ").await;
     store.beat("job", Beat::Ended(0), now).await.unwrap();
     check("passed").await;
     store.beat("job", Beat::Ended(3), now).await.unwrap();
-    check("failed heartbeat: `job` called in and said that it failed; expected success, saw exit code 3, ").await;
+    check("failed heartbeat: `job` reported a failure; expected success, got exit code 3, ").await;
     store.beat("job", Beat::Ended(0), long_ago).await.unwrap();
     store.beat("job", Beat::Started, long_ago).await.unwrap();
-    check("failed heartbeat: `job` has not called in").await;
+    check("failed heartbeat: no check-in from `job`").await;
     awake_since.send_replace(now);
-    check("unknown asleep: `job` has not called in, but the agent listens only since ").await;
-    // The store is gone: ours.
+    check("unknown asleep: no check-in from `job`, but the agent receives check-ins only since ").await;
+    // The store is gone, which is an agent fault.
     store.close().await;
     check("unknown store: ").await;
 }

@@ -1,4 +1,4 @@
-//! Runs against their own history, which is in a store.
+//! Runs compared with their own history in the store.
 
 use chrono::{TimeDelta, Utc};
 
@@ -7,7 +7,7 @@ use crate::outcome::StepResult;
 use crate::scenario::Kind;
 use crate::store::{Batch, Sqlite, Store};
 
-/// A scenario that compares itself and a step, against a server whose answer takes a while.
+/// Returns a scenario that compares itself and a step, against a slow server.
 fn compared(address: SocketAddr, what: &str) -> Arc<Scenario> {
     let text = match what {
         "budget" => format!(
@@ -21,7 +21,7 @@ fn compared(address: SocketAddr, what: &str) -> Arc<Scenario> {
     Arc::clone(&scenarios(&text)[0])
 }
 
-/// Answers, but not before so long.
+/// Starts a server that responds after a delay.
 async fn late_site() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -30,7 +30,7 @@ async fn late_site() -> SocketAddr {
     address
 }
 
-/// A run of it that took so long, so many minutes ago.
+/// Returns an earlier run with a duration, a number of minutes ago.
 fn earlier(scenario: &Scenario, minutes: i64, took: Duration, verdict: Verdict) -> Arc<Outcome> {
     let ended_at = Utc::now() - TimeDelta::minutes(minutes);
     let step = |name: &str| StepResult {
@@ -76,7 +76,7 @@ fn earlier(scenario: &Scenario, minutes: i64, took: Duration, verdict: Verdict) 
 }
 
 async fn run_against(store: &Arc<dyn Store>, scenario: &Arc<Scenario>) -> Outcome {
-    // Nothing is remembered but what the store has: as after a start.
+    // Only the history in the store is known, as after a start.
     let folder = Folder::new();
     let baseline = Baseline::new(Arc::clone(store) as _, "here");
     let tools = Tools { baseline: Some(baseline), ..tools(Given::default(), &folder) };
@@ -109,7 +109,7 @@ async fn a_run_slower_than_usual_is_degraded_under_budget_and_failed_under_expec
     assert!(failure.message.ends_with(", usual is 1ms (median of 30 runs in 12h)"), "{failure:?}");
     assert_eq!(failure.expected.as_deref(), Some("at most 51ms"));
 
-    // Too few; all of them long; failed ones, which say nothing of what is usual; those before the window.
+    // Too few runs; all of them long; failed ones, which do not count; and runs before the window.
     let minutes_later = |mut history: Vec<(i64, Duration, Verdict)>, minutes| {
         for run in &mut history {
             run.0 += minutes;
@@ -158,7 +158,7 @@ async fn each_outcome_advances_what_is_usual_and_a_restart_changes_nothing() {
         baseline.outcome(outcome);
     }
     assert_eq!(verdict().await, Verdict::Passed, "half of the runs take long by now");
-    // What is gone from the files is forgotten, and read again when it is back.
+    // A scenario that is removed is dropped, and read again when it returns.
     baseline.retain(|_| false);
     assert_eq!(verdict().await, Verdict::Failed);
 }

@@ -71,7 +71,7 @@ fn find(expressions: &[XPath], text: &str, media_type: Option<&str>, until: Inst
         Unread::Wrong(problem) => Failure::new(Reason::Assertion, problem)
             .compared("a document to look for an XPath in", Json::from(text).to_string()),
         Unread::TooMuch(problem) => {
-            Failure::new(Reason::TooLarge, format!("the body is too much for an XPath: {problem}"))
+            Failure::new(Reason::TooLarge, format!("the body is too complex for XPath: {problem}"))
         }
     });
     match tree {
@@ -111,11 +111,11 @@ fn evaluate(expression: &XPath, tree: &Tree) -> Result<Seen, Failure> {
     let done = std::panic::catch_unwind(AssertUnwindSafe(|| seen(expression, tree)));
     match done {
         Ok(Ok(Some(seen))) => Ok(seen),
-        Ok(Ok(None)) => Err(too_much("finds too much")),
+        Ok(Ok(None)) => Err(too_much("matches too many nodes")),
         Ok(Err(problem)) => {
             Err(Failure::new(Reason::Configuration, format!("`{}` cannot be evaluated: {problem}", expression.text())))
         }
-        Err(panic) if panic.is::<Spent>() => Err(too_much("takes too much work")),
+        Err(panic) if panic.is::<Spent>() => Err(too_much("is too expensive to evaluate")),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

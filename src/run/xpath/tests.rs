@@ -1,4 +1,4 @@
-//! Expressions against documents: the forms that answers have, and those that are made to harm.
+//! Expressions on documents: all result types, and malicious input.
 
 use std::fmt::Write as _;
 
@@ -42,7 +42,7 @@ fn html_is_read_as_browsers_read_it() {
         page("//li[last()]/a/@href", json!("/c"));
         page("count(//li)", json!(3));
         page("count(//li) > 2", json!(true));
-        // The table has the body that browsers give it.
+        // The table has the `tbody` that browsers add.
         page("//table/tbody/tr/td[2]", json!("2"));
         page("number(//p/@data-amount)", json!(12.5));
         page("number(//h1)", json!(null));
@@ -76,7 +76,7 @@ const FEED: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 fn xml_is_read_with_its_namespaces() {
     for media_type in [None, Some("application/atom+xml"), Some("text/xml; charset=utf-8")] {
         let feed = |expression: &str, expected: Json| check(FEED, media_type, expression, &expected);
-        // Names are meant as the document writes them: without a prefix in the default namespace as well.
+        // Names match as written in the document: without a prefix also in the default namespace.
         feed("/feed/title", json!("News"));
         feed("//entry/title", json!(["A < B — <c>", "C"]));
         feed("//media:thumbnail/@url", json!("a.png"));
@@ -116,7 +116,7 @@ fn what_is_no_document_is_told() {
     );
 }
 
-/// What is made to keep a reader busy is refused, and soon: nothing here takes the minutes that it is made to take.
+/// Checks that documents which are expensive to process are rejected quickly.
 #[test]
 fn hostile_documents_are_refused() {
     let refused = |document: &str, media_type: &str, expression: &str, expected: &str| {
@@ -137,7 +137,7 @@ fn hostile_documents_are_refused() {
 
     let deep = |tag: &str| format!("<{tag}>").repeat(20_000);
     for (media_type, tag) in [("text/html", "div"), ("text/html", "b"), ("text/html", "table><td"), ("text/xml", "a")] {
-        refused(&deep(tag), media_type, "//x", "too_large: the body is too much for an XPath");
+        refused(&deep(tag), media_type, "//x", "too_large: the body is too complex for XPath");
     }
     refused(&"<p>".repeat(600_000), "text/html", "//x", "it has more than 500000 nodes");
     let wide: String = (0..2000).map(|at| format!(" a{at}=''")).collect();
@@ -146,10 +146,10 @@ fn hostile_documents_are_refused() {
     let many = "<i/>".repeat(100_000);
     let many = format!("<l>{many}</l>");
     refused(&many, "text/xml", "count(//i[count(preceding::i) = 5])", "too_large: `count(//i[count");
-    refused(&many, "text/xml", "//i != //i", "too_large: `//i != //i` takes too much work");
+    refused(&many, "text/xml", "//i != //i", "too_large: `//i != //i` is too expensive to evaluate");
     let nested = format!("{}{}", "<d>".repeat(900), "x".repeat(100_000));
     let nested = format!("{nested}{}", "</d>".repeat(900));
-    refused(&nested, "text/xml", "//d", "finds too much in this body");
-    // What is large and well meant is read.
+    refused(&nested, "text/xml", "//d", "matches too many nodes in this body");
+    // A large but harmless document is accepted.
     check(&many, Some("text/xml"), "count(//i)", &json!(100_000));
 }

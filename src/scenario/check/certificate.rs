@@ -11,12 +11,12 @@ use crate::scenario::tree::{Entry, Node};
 
 /// Keys of `certificate`.
 pub const CERTIFICATE: &[Key] = &[
-    key("expires_after", Shape::Duration, "how long every certificate of the chain must stay valid"),
-    key("names", MATCHER, "the names it is for, a list: {contains: www.example.com}"),
-    key("subject", MATCHER, "whose it is, such as CN=www.example.com"),
-    key("issuer", MATCHER, "who vouches for it, such as {contains: Let's Encrypt}"),
-    key("protocol", MATCHER, "the version of TLS: TLS 1.2 or TLS 1.3"),
-    key("cipher", MATCHER, "the cipher suite by its IANA name, such as TLS_AES_128_GCM_SHA256"),
+    key("expires_after", Shape::Duration, "minimum remaining validity of every certificate of the chain"),
+    key("names", MATCHER, "names of the certificate, a list: {contains: www.example.com}"),
+    key("subject", MATCHER, "subject, such as CN=www.example.com"),
+    key("issuer", MATCHER, "issuer, such as {contains: Let's Encrypt}"),
+    key("protocol", MATCHER, "TLS version: TLS 1.2 or TLS 1.3"),
+    key("cipher", MATCHER, "IANA name of the cipher suite, such as TLS_AES_128_GCM_SHA256"),
 ];
 
 /// Expectation on a certificate.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Expected;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
 use crate::scenario::keys::{FASTER_THAN, Key, Kind, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
@@ -12,29 +12,29 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("dns", Shape::Text, "a name to resolve; with `record: PTR` an address"),
+    key: key("dns", Shape::Text, "name to resolve; with `record: PTR` an address"),
     beside: &[
-        key("record", Shape::Words(&Record::WORDS), "the type of record; default A"),
+        key("record", Shape::Words(&Record::WORDS), "record type (default: A)"),
         key(
             "server",
             Shape::Text,
-            "whom to ask: ADDRESS or ADDRESS:PORT, tls://HOST, https://HOST/dns-query; default the system's first",
+            "name server: ADDRESS or ADDRESS:PORT, tls://HOST, https://HOST/dns-query (default: the first of the system)",
         ),
         FASTER_THAN,
-        key("expect", Shape::Keys(&[EXPECT]), "what must hold of the answer; default: there is one"),
+        key("expect", Shape::Keys(&[EXPECT]), "expectations on the response (default: at least one record)"),
     ],
 };
 
 /// Keys of `expect`.
 pub const EXPECT: &[Key] = &[
-    key("answer", MATCHER, "every answer; a list: all of them, in any order; {contains: …}: one of them"),
-    key("rcode", MATCHER, "the response code, such as NXDOMAIN; default NOERROR"),
-    key("dnssec", Shape::Bool, "whether the server says that it has verified the answer (the AD flag)"),
+    key("answer", MATCHER, "records of the response; a list: all of them, in any order; {contains: …}: one of them"),
+    key("rcode", MATCHER, "response code, such as NXDOMAIN (default: NOERROR)"),
+    key("dnssec", Shape::Bool, "whether the server reports a validated response (AD flag)"),
 ];
 
 /// DNS record type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // Their names are their documentation.
+#[allow(missing_docs)] // The names are self-explanatory.
 pub enum Record {
     A,
     Aaaa,
@@ -92,19 +92,19 @@ impl Server {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DnsCheck {
     /// Name to resolve; an address for `PTR`.
-    pub name: At<Template>,
+    pub name: Spanned<Template>,
     /// Record type.
     pub record: Record,
     /// Name server to query (default: the first one of the system).
-    pub server: Option<At<Template>>,
+    pub server: Option<Spanned<Template>>,
     /// Expected records of the response.
     pub answer: Option<Expected>,
     /// Expected response code (default: `NOERROR`).
     pub rcode: Option<Expected>,
     /// Expected state of the AD flag.
-    pub dnssec: Option<At<bool>>,
+    pub dnssec: Option<Spanned<bool>>,
     /// Maximum time from sending the query to the response.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Reads the check.
@@ -126,7 +126,8 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<DnsChe
     if let Some(inner) = &inner {
         answer = super::expected(r, inner, "answer", On::Any);
         rcode = super::expected(r, inner, "rcode", On::Text);
-        dnssec = super::given(inner, "dnssec", |node| r.boolean(node, "`dnssec`").map(|on| At::new(on, node.span)));
+        dnssec =
+            super::given(inner, "dnssec", |node| r.boolean(node, "`dnssec`").map(|on| Spanned::new(on, node.span)));
     }
     let faster_than = super::limit(r, fields, "faster_than");
     inner?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::keys::{FASTER_THAN, Kind, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
@@ -10,9 +10,9 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("exec", Shape::List(&Shape::Text), "a program that the agent's `allow.exec` names, and its arguments"),
+    key: key("exec", Shape::List(&Shape::Text), "program listed in `allow.exec` of the agent configuration, and its arguments"),
     beside: &[
-        key("junit", Shape::Text, "the report that it writes, beside this file: its test cases become steps"),
+        key("junit", Shape::Text, "JUnit report that it writes, relative to this file; its test cases become steps"),
         FASTER_THAN,
     ],
 };
@@ -21,13 +21,13 @@ pub const KIND: Kind = Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecCheck {
     /// Program, as listed in `allow.exec`.
-    pub program: At<String>,
+    pub program: Spanned<String>,
     /// Arguments of the program.
-    pub arguments: Vec<At<Template>>,
+    pub arguments: Vec<Spanned<Template>>,
     /// JUnit report written by the program, relative to the scenario file.
-    pub junit: Option<At<String>>,
+    pub junit: Option<Spanned<String>>,
     /// Maximum time from start to exit.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Reads the check.
@@ -40,7 +40,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<ExecCh
     let program = r.text(first, "the program").filter(|program| {
         let fits = !program.is_empty() && !program.contains("${");
         if !fits {
-            r.fail_with(first.span, "the program must be written out", "`allow.exec` of the agent's file names it");
+            r.fail_with(first.span, "the program must be written out", "list it under `allow.exec` in the agent configuration");
         }
         fits
     });

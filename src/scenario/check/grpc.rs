@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::http;
 use crate::scenario::keys::{FASTER_THAN, Kind, Shape, TRUST, key};
 use crate::scenario::model::Trust;
@@ -12,10 +12,10 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("grpc", Shape::Text, "host:port whose health is asked for; https://host:port, or with `trust`: over TLS"),
+    key: key("grpc", Shape::Text, "host:port whose health is checked; https://host:port, or with `trust`: over TLS"),
     beside: &[
-        key("service", Shape::Text, "whose health; default that of the whole server"),
-        key("trust", Shape::Keys(&[TRUST]), "which certificates to trust"),
+        key("service", Shape::Text, "service name (default: the whole server)"),
+        key("trust", Shape::Keys(&[TRUST]), "trusted certificates"),
         FASTER_THAN,
     ],
 };
@@ -24,13 +24,13 @@ pub const KIND: Kind = Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct GrpcCheck {
     /// Server address: `host:port` or `https://host:port`.
-    pub address: At<Template>,
+    pub address: Spanned<Template>,
     /// Service to query (default: the server as a whole).
-    pub service: Option<At<Template>>,
+    pub service: Option<Spanned<Template>>,
     /// Trusted certificates; TLS is used if this is set.
     pub trust: Option<Trust>,
     /// Maximum time from the start to the response.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Parses an address into host, port, and whether it requires TLS.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::keys::{Kind, Shape, key};
 use crate::scenario::model::Schedule;
 use crate::scenario::naming;
@@ -13,8 +13,8 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("heartbeat", Shape::Text, "the name under which someone calls in: /beat/NAME"),
-    beside: &[key("grace", Shape::Duration, "how late the call may come; default 5m")],
+    key: key("heartbeat", Shape::Text, "name of the check-in URL: /beat/NAME"),
+    beside: &[key("grace", Shape::Duration, "how late the check-in may arrive (default: 5m)")],
 };
 
 /// Default grace.
@@ -24,7 +24,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatCheck {
     /// Name of the check-in URL.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// Maximum delay of a check-in.
     pub grace: Duration,
 }
@@ -51,7 +51,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<Heartb
     let name = r.text(target, "`heartbeat`").filter(|name| {
         let problem = naming::bad_id(name);
         if let Some(why) = &problem {
-            r.fail(target.span, format!("`heartbeat`: this is not a name to call in under: {why}"));
+            r.fail(target.span, format!("`heartbeat`: not a valid name for check-ins: {why}"));
         }
         problem.is_none()
     });

@@ -17,7 +17,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<Action
     for entry in fields.iter().filter(|e| matches!(e.key.as_str(), "status" | "contains" | "faster_than")) {
         let twice = fields.get("expect").and_then(|expect| expect.get(&entry.key)).is_some();
         if twice {
-            let message = format!("`{}` stands here and under `expect`", entry.key);
+            let message = format!("`{}` is given here and under `expect`", entry.key);
             r.fail_with(entry.key_span, message, "keep one of them");
         }
         short = match (short, http::facts(r, entry)) {

@@ -25,11 +25,11 @@ use super::model::{Action, Kind, Matcher};
 use super::reader::{Fields, Reader};
 use super::template::Template;
 use super::tree::{Entry, Node, NodeKind};
-use crate::diagnostic::{At, Span};
+use crate::diagnostic::{Span, Spanned};
 
 /// Check of any kind except `http`, which is a request.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant)] // It is kept in a box.
+#[allow(clippy::large_enum_variant)] // Stored in a `Box`.
 pub enum Check {
     /// TCP connection, with optional data sent and received.
     Tcp(tcp::TcpCheck),
@@ -85,7 +85,7 @@ impl Check {
     }
 
     /// Returns the files that the check references.
-    pub fn files(&self) -> Vec<&At<Template>> {
+    pub fn files(&self) -> Vec<&Spanned<Template>> {
         let trust = match self {
             Self::Tcp(check) => &check.trust,
             Self::Tls(check) => &check.trust,
@@ -216,8 +216,8 @@ fn given<T>(fields: &Fields<'_>, key: &str, read: impl FnOnce(&Node) -> Option<T
 
 /// Reads an optional time limit.
 #[allow(clippy::option_option)]
-fn limit(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<At<Duration>>> {
-    given(fields, key, |node| r.duration(node, &format!("`{key}`")).map(|limit| At::new(limit, node.span)))
+fn limit(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Spanned<Duration>>> {
+    given(fields, key, |node| r.duration(node, &format!("`{key}`")).map(|limit| Spanned::new(limit, node.span)))
 }
 
 /// Reads an optional matcher from a sibling key, or from a key under `expect`.
@@ -242,7 +242,7 @@ fn target<T>(
     node: &Node,
     what: &str,
     parse: impl Fn(&str) -> Result<T, String>,
-) -> Option<At<Template>> {
+) -> Option<Spanned<Template>> {
     let template = r.template(node, what)?;
     if let Some(Err(problem)) = template.as_literal().map(parse) {
         r.fail(node.span, format!("{what}: {problem}"));

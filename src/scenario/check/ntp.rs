@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Expected, quantity};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::keys::{FASTER_THAN, Key, Kind, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
@@ -11,22 +11,22 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("ntp", Shape::Text, "host or host:port of a time server; default port 123"),
-    beside: &[FASTER_THAN, key("expect", Shape::Keys(&[EXPECT]), "what must hold of its clock")],
+    key: key("ntp", Shape::Text, "host or host:port of a time server (default port: 123)"),
+    beside: &[FASTER_THAN, key("expect", Shape::Keys(&[EXPECT]), "expectations on its clock")],
 };
 
 /// Keys of `expect`.
-pub const EXPECT: &[Key] = &[key("offset", MATCHER, "how far its clock is from ours: {less_than: 100ms}")];
+pub const EXPECT: &[Key] = &[key("offset", MATCHER, "difference between its clock and ours: {less_than: 100ms}")];
 
 /// NTP check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NtpCheck {
     /// Server address: `host` or `host:port`.
-    pub address: At<Template>,
+    pub address: Spanned<Template>,
     /// Expected absolute clock offset in seconds.
     pub offset: Option<Expected>,
     /// Maximum time from the start to the response.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Parses an address into host and port.

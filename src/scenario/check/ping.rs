@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::keys::{FASTER_THAN, Kind, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
@@ -10,15 +10,15 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind =
-    Kind { key: key("ping", Shape::Text, "a host or address that must answer an echo"), beside: &[FASTER_THAN] };
+    Kind { key: key("ping", Shape::Text, "host or address that must respond to an echo request"), beside: &[FASTER_THAN] };
 
 /// Ping check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PingCheck {
     /// Host name or address.
-    pub host: At<Template>,
+    pub host: Spanned<Template>,
     /// Maximum time from the first request to the first response.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Checks whether the text is a host name or an address without a port.

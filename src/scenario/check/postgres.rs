@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Expected;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
 use crate::scenario::keys::{FASTER_THAN, Key, Kind, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
@@ -14,26 +14,26 @@ use crate::scenario::tree::Node;
 pub const KIND: Kind = Kind {
     key: key("postgres", Shape::Text, "postgres://user:password@host[:port]/database[?sslmode=…]"),
     beside: &[
-        key("sql", Shape::Text, "a query, in a transaction that only reads; default SELECT 1"),
+        key("sql", Shape::Text, "query, run in a read-only transaction (default: SELECT 1)"),
         FASTER_THAN,
-        key("expect", Shape::Keys(&[EXPECT]), "what must hold of the answer"),
+        key("expect", Shape::Keys(&[EXPECT]), "expectations on the response"),
     ],
 };
 
 /// Keys of `expect`.
-pub const EXPECT: &[Key] = &[key("value", MATCHER, "the first column of the first row; no row, or NULL: nothing")];
+pub const EXPECT: &[Key] = &[key("value", MATCHER, "first column of the first row; absent if there is no row or it is NULL")];
 
 /// PostgreSQL check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresCheck {
     /// Database URL: `postgres://…`.
-    pub url: At<Template>,
+    pub url: Spanned<Template>,
     /// SQL query.
-    pub sql: Option<At<Template>>,
+    pub sql: Option<Spanned<Template>>,
     /// Expected first value of the result.
     pub value: Option<Expected>,
     /// Maximum time from the start to the result.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// TLS modes, with the names of libpq.

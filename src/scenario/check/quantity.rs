@@ -9,7 +9,7 @@ use crate::scenario::tree::{Entry, Node, NodeKind, Resolved, Scalar};
 type Read<'a> = dyn Fn(&mut Reader, &Node) -> Option<String> + 'a;
 
 /// Reads a matcher on durations, which are compared in seconds.
-#[allow(clippy::option_option)] // The outer one says that an error was reported.
+#[allow(clippy::option_option)] // The outer `None` means that an error was reported.
 pub fn durations(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Expected>> {
     let what = format!("`{key}`");
     quantities(r, fields, key, &|r, node| r.duration(node, &what).map(|read| read.as_secs_f64().to_string()))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Expected;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
 use crate::scenario::keys::{FASTER_THAN, Key, Kind, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
@@ -14,26 +14,26 @@ use crate::scenario::tree::Node;
 pub const KIND: Kind = Kind {
     key: key("redis", Shape::Text, "redis://[user:password@]host[:port][/database], or rediss:// over TLS"),
     beside: &[
-        key("command", Shape::List(&Shape::Text), "a command and its arguments; default [PING]"),
+        key("command", Shape::List(&Shape::Text), "command and its arguments (default: [PING])"),
         FASTER_THAN,
-        key("expect", Shape::Keys(&[EXPECT]), "what must hold of the answer"),
+        key("expect", Shape::Keys(&[EXPECT]), "expectations on the response"),
     ],
 };
 
 /// Keys of `expect`.
-pub const EXPECT: &[Key] = &[key("value", MATCHER, "the answer: a number, a text, or a list of them; nil: nothing")];
+pub const EXPECT: &[Key] = &[key("value", MATCHER, "the response: a number, a text, or a list of them; nil: nothing")];
 
 /// Redis check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RedisCheck {
     /// Server URL: `redis://…` or `rediss://…`.
-    pub url: At<Template>,
+    pub url: Spanned<Template>,
     /// Command and its arguments.
-    pub command: Vec<At<Template>>,
+    pub command: Vec<Spanned<Template>>,
     /// Expected reply.
     pub value: Option<Expected>,
     /// Maximum time from the start to the reply.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Parses the URL of a Redis server. The error does not repeat the URL, which may contain a password.

@@ -1,7 +1,7 @@
 //! `s3` check: number, age and size of the objects in a bucket.
 
 use super::{Expected, quantity};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
 use crate::scenario::keys::{Key, Kind, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
@@ -10,40 +10,40 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("s3", Shape::Text, "a bucket: s3://BUCKET, or https://HOST/BUCKET for other stores than Amazon's"),
+    key: key("s3", Shape::Text, "bucket: s3://BUCKET, or https://HOST/BUCKET for other services than Amazon S3"),
     beside: &[
-        key("key", Shape::Text, "an object's key; with a * at its end: the newest of all that begin so"),
-        key("credentials", Shape::Keys(&[CREDENTIALS]), "who asks; left out: nobody, the bucket is public"),
-        key("region", Shape::Text, "the bucket's region; default us-east-1"),
-        key("expect", Shape::Keys(&[EXPECT]), "what must hold; default: there is such an object"),
+        key("key", Shape::Text, "key of an object; with a * at its end: the newest of all objects with this prefix"),
+        key("credentials", Shape::Keys(&[CREDENTIALS]), "access key (default: none, for a public bucket)"),
+        key("region", Shape::Text, "region of the bucket (default: us-east-1)"),
+        key("expect", Shape::Keys(&[EXPECT]), "expectations (default: the object exists)"),
     ],
 };
 
 /// Keys of `expect`.
 pub const EXPECT: &[Key] = &[
-    key("age", MATCHER, "how long ago the newest was written: {less_than: 26h}"),
-    key("size", MATCHER, "the size of the newest: {greater_than: 1GB}"),
-    key("count", MATCHER, "how many there are"),
+    key("age", MATCHER, "age of the newest object: {less_than: 26h}"),
+    key("size", MATCHER, "size of the newest object: {greater_than: 1GB}"),
+    key("count", MATCHER, "number of objects"),
 ];
 
 /// Keys of `credentials`.
 pub const CREDENTIALS: &[Key] = &[
-    key("access_key", Shape::Text, "the id of the key"),
-    key("secret_key", Shape::Text, "the key itself: ${secret.NAME}"),
-    key("session_token", Shape::Text, "the token of a session, where there is one"),
+    key("access_key", Shape::Text, "access key id"),
+    key("secret_key", Shape::Text, "secret access key: ${secret.NAME}"),
+    key("session_token", Shape::Text, "session token, if there is one"),
 ];
 
 /// S3 check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct S3Check {
     /// Bucket as `s3://bucket`, or the URL of a bucket.
-    pub bucket: At<Template>,
+    pub bucket: Spanned<Template>,
     /// Key of an object, or a prefix followed by `*`.
-    pub key: At<Template>,
+    pub key: Spanned<Template>,
     /// Credentials; without them the requests are anonymous.
     pub credentials: Option<Credentials>,
     /// Region of the bucket (default: `us-east-1`).
-    pub region: Option<At<Template>>,
+    pub region: Option<Spanned<Template>>,
     /// Expected age of the newest object, in seconds.
     pub age: Option<Expected>,
     /// Expected size of the newest object, in bytes.
@@ -56,11 +56,11 @@ pub struct S3Check {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Credentials {
     /// Access key id.
-    pub access_key: At<Template>,
+    pub access_key: Spanned<Template>,
     /// Secret access key.
-    pub secret_key: At<Template>,
+    pub secret_key: Spanned<Template>,
     /// Session token.
-    pub session_token: Option<At<Template>>,
+    pub session_token: Option<Spanned<Template>>,
 }
 
 /// Parses a bucket into its endpoint, which is `None` for Amazon S3, and its name.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Expected;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
 use crate::scenario::keys::{FASTER_THAN, Kind, MATCHER, Shape, TRUST, key};
 use crate::scenario::model::Trust;
@@ -16,10 +16,10 @@ use crate::scenario::{http, url};
 pub const KIND: Kind = Kind {
     key: key("tcp", Shape::Text, "host:port to connect to"),
     beside: &[
-        key("starttls", Shape::Words(&StartTls::WORDS), "turns to TLS first, as this protocol does it"),
-        key("trust", Shape::Keys(&[TRUST]), "which certificates to trust, with `starttls`"),
-        key("send", Shape::Text, "what to send once connected, and turned to TLS where `starttls` stands"),
-        key("receive", MATCHER, "what must come back"),
+        key("starttls", Shape::Words(&StartTls::WORDS), "protocol with which to upgrade to TLS first"),
+        key("trust", Shape::Keys(&[TRUST]), "trusted certificates, with `starttls`"),
+        key("send", Shape::Text, "data to send after connecting, and after the TLS upgrade with `starttls`"),
+        key("receive", MATCHER, "data that must be received"),
         FASTER_THAN,
     ],
 };
@@ -28,17 +28,17 @@ pub const KIND: Kind = Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TcpCheck {
     /// Target address as `host:port`.
-    pub address: At<Template>,
+    pub address: Spanned<Template>,
     /// Protocol whose upgrade to TLS is used.
     pub starttls: Option<StartTls>,
     /// Trusted certificates of the TLS connection.
     pub trust: Trust,
     /// Text to send after connecting.
-    pub send: Option<At<Template>>,
+    pub send: Option<Spanned<Template>>,
     /// Expected data from the peer.
     pub receive: Option<Expected>,
     /// Maximum time from the start to the last expected byte.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Protocol in which a plain connection can be upgraded to TLS.
@@ -76,7 +76,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TcpChe
         StartTls::WORDS.iter().position(|known| *known == word).map(|at| StartTls::ALL[at])
     });
     if let (Some(entry), None) = (fields.entry("trust"), fields.get("starttls")) {
-        r.fail_with(entry.key_span, "`trust` says nothing without `starttls`", "add `starttls`, or use `tls:`");
+        r.fail_with(entry.key_span, "`trust` has no effect without `starttls`", "add `starttls`, or use `tls:`");
     }
     let trust = http::trust(r, fields.get("trust"));
     let send = super::given(fields, "send", |node| r.template(node, "`send`"));

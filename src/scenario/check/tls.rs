@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::certificate::{self, CERTIFICATE, CertificateExpectation};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::keys::{FASTER_THAN, Key, Kind, Shape, TRUST, key};
 use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
@@ -13,28 +13,28 @@ use crate::scenario::{http, url};
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("tls", Shape::Text, "host:port whose certificate is looked at"),
+    key: key("tls", Shape::Text, "host:port whose certificate is checked"),
     beside: &[
-        key("trust", Shape::Keys(&[TRUST]), "which certificates to trust"),
+        key("trust", Shape::Keys(&[TRUST]), "trusted certificates"),
         key("expires_after", Shape::Duration, "short for expect: {certificate: {expires_after: …}}"),
         FASTER_THAN,
-        key("expect", Shape::Keys(&[EXPECT]), "what must hold of the certificate"),
+        key("expect", Shape::Keys(&[EXPECT]), "expectations on the certificate"),
     ],
 };
 
-const EXPECT: &[Key] = &[key("certificate", Shape::Keys(&[CERTIFICATE]), "the certificate and its session")];
+const EXPECT: &[Key] = &[key("certificate", Shape::Keys(&[CERTIFICATE]), "certificate and TLS session")];
 
 /// TLS check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TlsCheck {
     /// Target address as `host:port`.
-    pub address: At<Template>,
+    pub address: Spanned<Template>,
     /// Trusted certificates.
     pub trust: Trust,
     /// Expectations on the certificate.
     pub expect: Vec<CertificateExpectation>,
     /// Maximum time from the start to the end of the handshake.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Reads the check.
@@ -48,7 +48,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TlsChe
     let inner = super::under_expect(r, fields, EXPECT);
     let node = inner.as_ref().and_then(|fields| fields.get("certificate"));
     if let (Some(entry), Some(_)) = (fields.entry("expires_after"), node.and_then(|node| node.get("expires_after"))) {
-        r.fail_with(entry.key_span, "`expires_after` stands here and under `expect`", "keep one of them");
+        r.fail_with(entry.key_span, "`expires_after` is given here and under `expect`", "keep one of them");
     }
     let facts = match node {
         Some(node) => certificate::read(r, node),

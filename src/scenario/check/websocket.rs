@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Expected;
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
 use crate::scenario::http;
 use crate::scenario::keys::{FASTER_THAN, Kind, MATCHER, Shape, key};
@@ -13,11 +13,11 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("websocket", Shape::Text, "a URL that begins with ws:// or wss://"),
+    key: key("websocket", Shape::Text, "URL starting with ws:// or wss://"),
     beside: &[
         key("headers", Shape::Map(&Shape::Text), "headers of the handshake"),
-        key("send", Shape::Text, "a message to send once it is open"),
-        key("receive", MATCHER, "a message that must come; what comes before is passed over"),
+        key("send", Shape::Text, "message to send after the connection is open"),
+        key("receive", MATCHER, "message that must be received; earlier messages are ignored"),
         FASTER_THAN,
     ],
 };
@@ -26,15 +26,15 @@ pub const KIND: Kind = Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct WebsocketCheck {
     /// WebSocket URL: `ws://` or `wss://`.
-    pub url: At<Template>,
+    pub url: Spanned<Template>,
     /// Headers of the handshake.
-    pub headers: Vec<(String, At<Template>)>,
+    pub headers: Vec<(String, Spanned<Template>)>,
     /// Message to send after the connection is open.
-    pub send: Option<At<Template>>,
+    pub send: Option<Spanned<Template>>,
     /// Expected message.
     pub receive: Option<Expected>,
     /// Maximum time from the start to the expected message.
-    pub faster_than: Option<At<Duration>>,
+    pub faster_than: Option<Spanned<Duration>>,
 }
 
 /// Parses the URL of a WebSocket.

@@ -10,11 +10,11 @@ use crate::scenario::tree::{Entry, Node};
 const BODIES: [&str; 5] = ["json", "form", "body", "multipart", "graphql"];
 
 /// Reads the body if there is one.
-#[allow(clippy::option_option)] // The outer one says that an error was reported.
+#[allow(clippy::option_option)] // The outer `None` means that an error was reported.
 pub(super) fn body(r: &mut Reader, method: &str, fields: &Fields<'_>) -> Option<Option<Body>> {
     let bodies: Vec<_> = fields.iter().filter(|entry| BODIES.contains(&entry.key.as_str())).collect();
     if let [first, second, ..] = bodies.as_slice() {
-        let message = format!("a request has one body: `{}` and `{}` cannot stand together", first.key, second.key);
+        let message = format!("a request has one body: `{}` and `{}` exclude each other", first.key, second.key);
         r.fail_with(second.key_span, message, "keep one of them");
         return None;
     }
@@ -37,7 +37,7 @@ pub(super) fn body(r: &mut Reader, method: &str, fields: &Fields<'_>) -> Option<
 fn parts(r: &mut Reader, node: &Node) -> Option<Vec<Part>> {
     let entries = r.entries(node, "`multipart`")?;
     if entries.is_empty() {
-        r.fail(node.span, "`multipart` has no part");
+        r.fail(node.span, "`multipart` is empty");
         return None;
     }
     let read: Vec<_> = entries.into_iter().map(|entry| part(r, entry)).collect();

@@ -10,18 +10,18 @@ use crate::scenario::url::{self, Use};
 const LOGINS: [&str; 3] = ["basic_auth", "bearer", "oauth2"];
 
 /// Reads the authentication if there is one.
-#[allow(clippy::option_option)] // The outer one says that an error was reported.
+#[allow(clippy::option_option)] // The outer `None` means that an error was reported.
 pub(super) fn login(r: &mut Reader, fields: &Fields<'_>) -> Option<Option<Login>> {
     let logins: Vec<_> = fields.iter().filter(|entry| LOGINS.contains(&entry.key.as_str())).collect();
     if let [first, second, ..] = logins.as_slice() {
-        let message = format!("a request has one login: `{}` and `{}` cannot stand together", first.key, second.key);
+        let message = format!("a request has one authentication: `{}` and `{}` exclude each other", first.key, second.key);
         r.fail_with(second.key_span, message, "keep one of them");
         return None;
     }
     let Some(entry) = logins.first() else { return Some(None) };
     let headers = fields.get("headers").and_then(Node::entries).unwrap_or_default();
     if let Some(header) = headers.iter().find(|header| header.key.eq_ignore_ascii_case("authorization")) {
-        let message = format!("`{}` sets this header: both cannot stand together", entry.key);
+        let message = format!("`{}` sets this header: both exclude each other", entry.key);
         r.fail_with(header.key_span, message, "keep one of them");
         return None;
     }
@@ -48,7 +48,7 @@ fn oauth2(r: &mut Reader, node: &Node) -> Option<OAuth2> {
     let client_secret = needed(r, &fields, "`oauth2`", "client_secret");
     let scope = given(&fields, "scope", |node| r.template(node, "`scope`"));
     let audience = given(&fields, "audience", |node| r.template(node, "`audience`"));
-    let shown = given(&fields, "auth", |node| r.word(node, "way to show the secret", &["header", "body"]));
+    let shown = given(&fields, "auth", |node| r.word(node, "place of the client secret", &["header", "body"]));
     Some(OAuth2 {
         token_url: token_url?,
         client_id: client_id?,

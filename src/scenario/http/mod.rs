@@ -12,7 +12,7 @@ use super::reader::{Fields, Reader};
 use super::template::Template;
 use super::tree::{Entry, Node};
 use super::url::{self, Use};
-use crate::diagnostic::At;
+use crate::diagnostic::Spanned;
 
 /// Reads a request: its URL and the sibling keys.
 pub fn request(
@@ -20,7 +20,7 @@ pub fn request(
     method: &str,
     url: &Node,
     fields: &Fields<'_>,
-    base_url: Option<&At<Template>>,
+    base_url: Option<&Spanned<Template>>,
 ) -> Option<Request> {
     let url = url::read(r, url, "the URL", base_url, Use::Request);
     let headers = match fields.get("headers") {
@@ -41,16 +41,16 @@ pub fn request(
     let give_up_if = given(fields, "give_up_if", |node| expectations(r, node));
     if let Some(Some(facts)) = &give_up_if {
         for fact in facts.iter().filter(|fact| matches!(fact.what, ResponseFact::SlowerThanUsual(_))) {
-            let message = "`slower_than_usual` is about the step, which has not ended when `give_up_if` is looked at";
+            let message = "`slower_than_usual` applies to the whole step, which has not ended when `give_up_if` is checked";
             r.fail_with(fact.span, message, "write it under `expect`");
         }
     }
     if let (Some(entry), None) = (fields.entry("give_up_if"), fields.get("eventually")) {
-        r.fail_with(entry.key_span, "`give_up_if` ends what `eventually` asks", "write `eventually` beside it");
+        r.fail_with(entry.key_span, "`give_up_if` needs `eventually`", "write `eventually` beside it");
         return None;
     }
     if let (Some(entry), Some(_)) = (fields.entry("resolve"), fields.get("proxy")) {
-        r.fail_with(entry.key_span, "with a `proxy` it is the proxy that resolves names", "keep one of them");
+        r.fail_with(entry.key_span, "with a `proxy`, the proxy resolves names", "keep one of them");
         return None;
     }
     let save = given(fields, "save", |node| answer::saves(r, node));
@@ -84,7 +84,7 @@ fn given<'a, T>(fields: &Fields<'a>, key: &str, read: impl FnOnce(&'a Node) -> O
 }
 
 /// Reads a required template from a key of a map.
-fn needed(r: &mut Reader, fields: &Fields<'_>, what: &str, key: &str) -> Option<At<Template>> {
+fn needed(r: &mut Reader, fields: &Fields<'_>, what: &str, key: &str) -> Option<Spanned<Template>> {
     match fields.get(key) {
         Some(node) => r.template(node, &format!("`{key}`")),
         None => {
@@ -104,13 +104,13 @@ fn eventually(r: &mut Reader, node: &Node) -> Option<Eventually> {
         return None;
     };
     if every >= within {
-        r.fail(fields.span, "`every` must be below `within`, or it asks only once");
+        r.fail(fields.span, "`every` must be below `within`, otherwise there is only one attempt");
         return None;
     }
     Some(Eventually { every, within })
 }
 
-pub(super) fn pairs(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<Vec<(String, At<Template>)>> {
+pub(super) fn pairs(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<Vec<(String, Spanned<Template>)>> {
     let Some(node) = node else { return Some(Vec::new()) };
     let entries = r.entries(node, what)?;
     let read: Vec<_> = entries
@@ -121,7 +121,7 @@ pub(super) fn pairs(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<V
 }
 
 /// Reads headers: names must be tokens, values must be on one line.
-pub fn headers(r: &mut Reader, node: &Node) -> Option<Vec<(String, At<Template>)>> {
+pub fn headers(r: &mut Reader, node: &Node) -> Option<Vec<(String, Spanned<Template>)>> {
     let mut good = true;
     for entry in node.entries().unwrap_or_default() {
         good &= header_name(r, entry);

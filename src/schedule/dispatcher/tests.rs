@@ -1,4 +1,4 @@
-//! The dispatcher under a clock that the tests move: what is started when, and nothing else.
+//! The dispatcher with a clock controlled by the tests: the started runs with their times, and no others.
 
 use std::sync::Mutex;
 
@@ -19,12 +19,12 @@ impl Lookup for Nothing {
     }
 }
 
-/// Midnight, when the tests begin.
+/// Midnight, the start of the tests.
 fn midnight() -> DateTime<Utc> {
     "2026-03-01T00:00:00Z".parse().unwrap()
 }
 
-/// Scenarios that are due by cron, so that due times are easy to read: `a: "*/10 * * * * *"`.
+/// Creates scenarios with cron schedules, for readable due times: `a: "*/10 * * * * *"`.
 fn scenarios(lines: &[(&str, &str)]) -> Scenarios {
     let mut text = "checks:\n".to_owned();
     for (id, more) in lines {
@@ -37,7 +37,7 @@ fn scenarios(lines: &[(&str, &str)]) -> Scenarios {
 
 const TEN: &str = "cron: \"*/10 * * * * *\"";
 
-/// What happened, as the hooks heard it.
+/// Calls of the hooks.
 #[derive(Default)]
 struct Heard {
     started: Vec<String>,
@@ -49,7 +49,7 @@ struct Heard {
 struct Bench {
     began: Instant,
     heard: Arc<Mutex<Heard>>,
-    /// How long the machine slept, and by how much the clock on the wall was set.
+    /// Time for which the machine was suspended, and change of the wall clock.
     jump: Arc<Mutex<TimeDelta>>,
     set: Arc<Mutex<TimeDelta>>,
     metrics: Metrics,
@@ -118,12 +118,12 @@ impl Bench {
         Self { began, heard, jump, set, metrics, scenarios: sender, asked, stop, tracker, task }
     }
 
-    /// Lets time pass up to a second, in small steps, so that every timer fires at its own time.
+    /// Advances the time to a second in small steps, so that every timer fires at its own time.
     async fn until(&self, second: u64) {
         tokio::time::sleep_until(self.began + Duration::from_secs(second) + Duration::from_millis(1)).await;
     }
 
-    /// What was started since it was last asked.
+    /// Returns the runs started since the last call.
     fn started(&self) -> Vec<String> {
         std::mem::take(&mut self.heard.lock().unwrap().started)
     }
@@ -150,7 +150,7 @@ async fn starts_when_due() {
     assert_eq!(bench.metrics.lag.get_sample_count(), 6);
     assert!(bench.metrics.lag.get_sample_sum() < 0.01);
     let heard = bench.end().await;
-    // Each run was planned under its id before it was due; what is left is withdrawn.
+    // Each run was planned under its id before it was due; the remaining plans are cancelled.
     let planned: Vec<_> = heard.planned.iter().map(|(run, _)| *run).collect();
     assert!(heard.runs.iter().all(|run| planned.contains(run)));
     let mut left: Vec<_> = planned.into_iter().filter(|run| !heard.runs.contains(run)).collect();
@@ -167,7 +167,7 @@ async fn a_scenario_never_overlaps_itself() {
     // From 10 to 35, from 40 to 65.
     assert_eq!(bench.started(), ["10 waits", "20 b", "40 waits"]);
     assert_eq!(bench.skipped(skipped::OVERLAP), 4);
-    // Neither by another schedule, nor by going and coming back while it runs.
+    // Neither another schedule nor a removal and return during the run causes an overlap.
     bench.scenarios.send_replace(scenarios(&[("waits", "cron: \"2 * * * * *\"")]));
     bench.until(61).await;
     bench.scenarios.send_replace(scenarios(&[("b", "cron: \"20 * * * * *\"")]));
@@ -182,17 +182,17 @@ async fn a_scenario_never_overlaps_itself() {
 async fn what_was_missed_is_counted_and_run_once() {
     let bench = Bench::start(&scenarios(&[("a", TEN)]), HashMap::new());
     bench.until(12).await;
-    // The machine slept for a while.
+    // The machine was suspended for a while.
     *bench.jump.lock().unwrap() = TimeDelta::seconds(43);
     bench.until(25).await;
-    // It looks at the clock every five seconds: 20, 30 and 40 are missed, 50 is run late; then 60 on time.
+    // The clock is checked every five seconds: 20, 30 and 40 are missed, 50 is started late, and 60 on time.
     assert_eq!(bench.started(), ["10 a", "58 a of 50", "60 a"]);
     assert_eq!(bench.skipped(skipped::MISSED), 3);
     bench.until(30).await;
     assert_eq!(bench.started(), ["70 a"]);
     let heard = bench.end().await;
     assert_eq!(heard.planned.iter().map(|(_, second)| *second).collect::<Vec<_>>(), [10, 20, 50, 60, 70, 80]);
-    // The plan for 20 was withdrawn, and that for 80 at the end.
+    // The plan for 20 was cancelled, and that for 80 at the end.
     assert_eq!(heard.withdrawn, [heard.planned[1].0, heard.planned[5].0]);
 }
 
@@ -203,7 +203,7 @@ async fn a_reload_touches_only_what_changed() {
     bench.until(12).await;
     let before = bench.started();
     let phase = before.iter().find_map(|line| line.strip_suffix(" a")?.parse::<u64>().ok()).expect("ran");
-    // `a` keeps its times with another timeout; `b` gets others; `gone` goes; `new` comes.
+    // `a` keeps its schedule with another timeout, `b` gets another one, `gone` is removed, and `new` is added.
     bench.scenarios.send_replace(scenarios(&[
         ("a", "every: 10s, timeout: 3s"),
         ("b", "cron: \"17 * * * * *\""),
@@ -218,7 +218,7 @@ async fn a_reload_touches_only_what_changed() {
     let shown: Vec<_> = started.iter().map(|line| (seconds(line), line.split(' ').nth(1).unwrap())).collect();
     assert_eq!(shown, expected.into_iter().filter(|(second, _)| *second <= 21).collect::<Vec<_>>());
     let heard = bench.end().await;
-    // Planned for `b` at 20 and `gone` at 20, and withdrawn by the reload; three more at the end.
+    // The plans of `b` and `gone` at 20 are cancelled by the reload; three more at the end.
     assert_eq!(heard.withdrawn.len(), 5);
     assert!(heard.withdrawn.iter().all(|run| !heard.runs.contains(run)));
 }
@@ -229,9 +229,9 @@ async fn runs_planned_before_a_restart_keep_their_ids() {
     let due = |second| midnight() + TimeDelta::seconds(second);
     let resumed = HashMap::from([
         (("a".into(), due(10)), known),
-        // Its times changed meanwhile.
+        // Its schedule has changed in the meantime.
         (("a".into(), due(15)), stale),
-        // Its scenario is gone.
+        // Its scenario was removed.
         (("gone".into(), due(10)), strange),
     ]);
     let bench = Bench::start(&scenarios(&[("a", TEN)]), resumed);
@@ -259,7 +259,7 @@ async fn a_defect_in_a_run_frees_its_scenario() {
 fn differences() {
     let shown = |old: &[(&str, &str)], new: &[(&str, &str)]| {
         let (old, mut new) = (scenarios(old), scenarios(new));
-        // What did not change stays the same value, as the catalog makes it.
+        // Unchanged scenarios keep the same value, like in the catalog.
         let map = Arc::get_mut(&mut new).unwrap();
         for (id, scenario) in map.iter_mut() {
             if let Some(known) = old.get(id).filter(|known| {
@@ -315,7 +315,7 @@ async fn a_hundred_times_the_clock_is_set_and_nothing_waits_or_runs_twice() {
         let size = [2, 90, 3_600, 86_400, 2_600_000][(random >> 33) as usize % 5];
         let seconds = i64::try_from((random >> 17) % (2 * size)).unwrap() - i64::try_from(size).unwrap();
         *bench.set.lock().unwrap() += TimeDelta::seconds(seconds);
-        // Twenty seconds, in steps, so that it is known when each run began.
+        // Twenty seconds in steps, to determine the start of each run.
         for _ in 0..200 {
             now += 0.1;
             tokio::time::sleep_until(began + Duration::from_secs_f64(now)).await;
@@ -323,8 +323,8 @@ async fn a_hundred_times_the_clock_is_set_and_nothing_waits_or_runs_twice() {
                 let id = started.split(' ').nth(1).unwrap().to_owned();
                 let at = began.elapsed();
                 if let Some(before) = last.insert(id.clone(), at) {
-                    // Five seconds may pass before a change is noticed, but only where nothing else is due.
-                    // A job by cron that is due less often than the clock went back waits for its time.
+                    // Up to five seconds may pass before a change is noticed, but only if no other scenario is due. A
+                    // cron job that is due less often than the clock was set back waits for its time.
                     let by_cron = if id == "d" { 60 } else { 0 };
                     let longest = Duration::from_secs(intervals[id.as_str()] + by_cron) + Duration::from_millis(1_200);
                     let waited = at.saturating_sub(before);
@@ -338,6 +338,6 @@ async fn a_hundred_times_the_clock_is_set_and_nothing_waits_or_runs_twice() {
     let heard = bench.end().await;
     let due: std::collections::BTreeSet<RunId> = heard.runs.iter().copied().collect();
     assert_eq!(due.len(), heard.runs.len(), "each run once");
-    // Two thousand seconds hold so many runs; more would be doubled ones.
+    // The maximum number of runs within two thousand seconds; more would be duplicates.
     assert!(runs <= 2_000 + 286 + 2 * 34 + 400, "{runs}");
 }

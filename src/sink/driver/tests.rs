@@ -1,4 +1,4 @@
-//! The task, with time that only passes while everything waits.
+//! The task of a sink, with a clock that advances only while everything waits.
 
 use std::collections::VecDeque;
 
@@ -43,7 +43,7 @@ impl Bench {
         Self { waiting, shelf, given, stop, task, start: Instant::now() }
     }
 
-    /// The next batch, and after how many seconds from the start it came.
+    /// Returns the next batch and the seconds from the start to its arrival.
     async fn see(&mut self) -> String {
         let batch = self.given.recv().await.unwrap();
         format!("{}: {batch}", self.start.elapsed().as_secs())
@@ -67,12 +67,12 @@ async fn a_destination_that_never_answers_is_tried_again() {
     bench.waiting.push(event(1, "shop"));
     assert_eq!(bench.see().await, "0: 1");
     bench.waiting.push(event(2, "shop"));
-    // Each time 10 seconds for an answer, and a pause of 1.5 to 2, then of 3 to 4 seconds.
+    // Each attempt has a timeout of 10 seconds, followed by a pause of 1.5 to 2, then of 3 to 4 seconds.
     let second = bench.see().await;
     assert!(["11: 1", "12: 1"].contains(&second.as_str()), "{second}");
     let status = bench.waiting.status("there".into());
     assert!(status.failing_since.is_some() && status.waiting == 2, "{status:?}");
-    assert_eq!(status.last_error.unwrap().1, "no answer within 10 s");
+    assert_eq!(status.last_error.unwrap().1, "no response within 10 s");
     let third = bench.see().await;
     assert!(["24: 1", "25: 1", "26: 1"].contains(&third.as_str()), "{third}");
     let fourth = bench.see().await;
@@ -103,7 +103,7 @@ async fn what_the_store_has_is_sent_before_what_is_new() {
     let mut bench = Bench::start(Vec::new(), 2, 5);
     bench.shelf.set_away(true);
     bench.waiting.push(event(6, "shop"));
-    // While the store is away, what is in memory goes on.
+    // While the store is unavailable, the events in memory are sent.
     assert_eq!(bench.see().await, "0: 6");
     assert_eq!(bench.waiting.position(), 2);
     for seq in [3, 5] {
@@ -118,12 +118,12 @@ async fn what_the_store_has_is_sent_before_what_is_new() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_sends_what_waits_for_as_long_as_it_may() {
-    // It waits for a destination that was away, and comes back in time.
+    // The events wait for a destination that is unavailable and returns in time.
     let mut bench = Bench::start(vec![Do::Say(Sent::Retry { after: None, reason: "away".into() })], 0, 0);
     bench.waiting.push(event(1, "shop"));
     assert_eq!(bench.see().await, "0: 1");
     assert_eq!(bench.stop().await, "sent 1, failed 1, refused 0, dropped 0, queued 0");
-    // It does not answer: what waits stays.
+    // The destination does not respond, so the events stay in the queue.
     let mut bench = Bench::start(vec![Do::Hang, Do::Hang, Do::Hang], 0, 0);
     bench.waiting.push(event(1, "shop"));
     assert_eq!(bench.see().await, "0: 1");
@@ -133,7 +133,7 @@ async fn stopping_sends_what_waits_for_as_long_as_it_may() {
     assert_eq!((start.elapsed().as_secs(), waiting.position()), (Timing::default().flush.as_secs(), 0));
 }
 
-/// A sink with work besides events: something to prepare at once, and something to repeat every ten seconds.
+/// Sink with work in addition to events: a preparation at once, and a repetition every ten seconds.
 struct Worker {
     given: mpsc::UnboundedSender<String>,
     is_ready: bool,
@@ -177,7 +177,7 @@ impl Sink for Worker {
     }
 }
 
-// With a clock that goes on: on a paused one "now" is never later than "now".
+// This test needs a running clock: with a paused one, "now" is never later than "now".
 #[tokio::test]
 async fn what_is_to_be_done_at_once_is_done_before_the_first_event() {
     let mut bench = Bench::built(0, 1, |given| Box::new(Worker { given, is_ready: false, refresh_at: None }));
@@ -197,7 +197,7 @@ async fn values_are_not_repeated_while_events_wait_in_the_store() {
         bench.shelf.put(&event(seq, "shop").finished().unwrap().outcome);
     }
     bench.shelf.set_away(false);
-    // What was read waits in memory now.
+    // The events read from the store wait in memory.
     assert_eq!(bench.see().await, "1: repeated, as before the oldest that waits");
     assert_eq!(bench.see().await, "1: 1 2");
     assert_eq!(bench.see().await, "11: repeated");

@@ -127,7 +127,7 @@ mod tests {
             self.0.join("outcomes.ndjson")
         }
 
-        /// The files of the folder with what is in them, in order.
+        /// Returns the files of the folder with their content, in order.
         fn files(&self) -> String {
             let mut names: Vec<_> = std::fs::read_dir(&self.0)
                 .unwrap()
@@ -175,7 +175,7 @@ mod tests {
         File::create(folder.path()).unwrap();
         file.append(b"4\n").unwrap();
         assert_eq!(folder.files(), "moved 1; | o 4;");
-        // The folder goes, and comes back.
+        // The folder is removed and created again.
         std::fs::remove_dir_all(&folder.0).unwrap();
         assert!(file.append(b"5\n").is_err());
         std::fs::create_dir_all(&folder.0).unwrap();
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_leaves_no_piece_of_a_line() {
-        // `/dev/full` takes nothing: https://man7.org/linux/man-pages/man4/full.4.html
+        // Every write to `/dev/full` fails: https://man7.org/linux/man-pages/man4/full.4.html
         let mut file = RotatedFile::new("/dev/full".into(), u64::MAX, 2);
         let error = file.append(b"1\n").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::ENOSPC as i32));

@@ -65,7 +65,7 @@ impl Config {
         };
         let name = r.text(file, "`file`")?;
         if name.is_empty() {
-            r.fail(file.span, "`file` names no file");
+            r.fail(file.span, "`file` is empty");
             return None;
         }
         let beside = Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(&name.value);

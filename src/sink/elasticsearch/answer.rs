@@ -22,13 +22,13 @@ pub(super) fn of_bulk(status: u16, retry_after: Option<Duration>, body: &[u8], o
         _ => return retry(problem(status, body)),
     }
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
-        return retry("the answer to _bulk is no JSON".into());
+        return retry("the response to _bulk is not JSON".into());
     };
     if answer["errors"] == false {
         return Sent::Taken;
     }
     let Some(items) = answer["items"].as_array().filter(|items| items.len() == owner.len()) else {
-        return retry("the answer to _bulk does not have an item for each document".into());
+        return retry("the response to _bulk does not have an item for each document".into());
     };
     let mut refusals: Vec<Refusal> = Vec::new();
     for (item, index) in items.iter().zip(owner) {
@@ -42,7 +42,7 @@ pub(super) fn of_bulk(status: u16, retry_after: Option<Duration>, body: &[u8], o
                 }
             }
             Some(status) => return retry(format!("status {status} for a document: {}", reason(&item["error"]))),
-            None => return retry("an item of the answer to _bulk has no status".into()),
+            None => return retry("an item of the response to _bulk has no status".into()),
         }
     }
     if refusals.is_empty() { Sent::Taken } else { Sent::Partial(refusals) }
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// The answer to a batch of two events, of which the first has two documents.
+    /// Checks the response to a batch of two events, of which the first has two documents.
     fn check(status: u16, body: &Value, expected: &str) {
         let after = Some(Duration::from_secs(7));
         let shown = match of_bulk(status, after, body.to_string().as_bytes(), &[0, 0, 1]) {
@@ -111,20 +111,20 @@ mod tests {
     #[test]
     fn answers_to_a_bulk_request_are_understood() {
         check(200, &json!({"errors": false, "items": []}), "taken");
-        // What is there already was sent before.
+        // A document that exists already was sent before.
         check(200, &items([201, 409, 201]), "taken");
-        // A document that does not fit is set aside with its event, once.
+        // An invalid document is set aside once, with its event.
         check(200, &items([400, 400, 201]), "0 no: why");
         check(200, &items([201, 201, 400]), "1 no: why");
         check(200, &items([201, 400, 400]), "0 no: why; 1 no: why");
-        // What every document would get is no fault of the document.
+        // A problem that affects every document is not caused by the document.
         check(200, &items([400, 429, 201]), "retry: status 429 for a document: no: why");
         check(200, &items([404, 404, 404]), "retry: status 404 for a document: no: why");
         check(200, &items([201, 403, 201]), "retry: status 403 for a document: no: why");
         check(200, &items([503, 201, 201]), "retry: status 503 for a document: no: why");
         let short = json!({"errors": true, "items": [{"create": {"status": 201}}]});
-        check(200, &short, "retry: the answer to _bulk does not have an item for each document");
-        check(200, &json!("busy"), "retry: the answer to _bulk does not have an item for each document");
+        check(200, &short, "retry: the response to _bulk does not have an item for each document");
+        check(200, &json!("busy"), "retry: the response to _bulk does not have an item for each document");
         check(401, &json!({"error": {"reason": "who are you"}}), "retry: status 401: who are you");
         check(429, &json!({"error": "slow down"}), "retry: status 429: slow down");
         check(401, &json!(null), "retry: status 401: the credentials are missing or not accepted");

@@ -76,7 +76,7 @@ impl Elasticsearch {
         let body = bounded::body(&mut response, MAX_ANSWER).await;
         match body.end {
             End::Whole => Ok(Reply { status, retry_after, body: body.bytes }),
-            End::Cut => Err(format!("the answer is larger than {MAX_ANSWER} bytes")),
+            End::Cut => Err(format!("the response is larger than {MAX_ANSWER} bytes")),
             End::Broken(error) => Err(root(&error.without_url())),
         }
     }
@@ -183,7 +183,7 @@ impl Sink for Elasticsearch {
             }
             Ok(reply) => {
                 let reason = answer::problem(reply.status.as_u16(), &reply.body);
-                Sent::Retry { after: reply.retry_after, reason: format!("the index template is not taken: {reason}") }
+                Sent::Retry { after: reply.retry_after, reason: format!("the index template was rejected: {reason}") }
             }
             Err(reason) => Sent::Retry { after: None, reason },
         }

@@ -1,4 +1,4 @@
-//! The sink against a cluster that answers by a plan.
+//! The sink against a cluster with scripted responses.
 
 use super::*;
 use crate::bounded::credential::Credential;
@@ -29,7 +29,7 @@ async fn a_batch_is_one_request_with_ids_that_make_repetition_harmless() {
         assert_eq!(pair[0], json!({"create": {"_index": "runs", "_id": event.run().to_string()}}));
         assert_eq!(pair[1]["monitor"]["id"], &**event.about());
     }
-    // The same batch is the same request.
+    // The same batch produces the same request.
     assert_eq!(sink.send(&batch).await, Sent::Taken);
     assert_eq!(cluster.asked(), first);
 }
@@ -40,7 +40,7 @@ async fn the_template_is_put_first_and_once() {
     let basic = Authentication::Basic("agent".into(), Credential::text("open sesame"));
     let mut sink = sink(&cluster.url, Target::DataStream("runs".into()), Some(basic));
     assert!(sink.upkeep_at().is_some());
-    let reason = "the index template is not taken: status 503: not yet".to_owned();
+    let reason = "the index template was rejected: status 503: not yet".to_owned();
     assert_eq!(sink.upkeep().await, Sent::Retry { after: Some(Duration::from_secs(9)), reason });
     assert!(sink.upkeep_at().is_some());
     assert_eq!((sink.upkeep().await, sink.upkeep_at()), (Sent::Taken, None));
@@ -67,7 +67,7 @@ async fn a_cluster_that_does_not_take_it_is_tried_again() {
     let refusal = super::super::Refusal { index: 1, reason: "no date".into(), for_now: false };
     assert_eq!(sink.send(&batch).await, Sent::Partial(vec![refusal]));
     assert_eq!(sink.send(&batch).await, Sent::Refused("status 413".into()));
-    assert_eq!(sink.send(&batch).await, retry(None, "the answer to _bulk is no JSON"));
+    assert_eq!(sink.send(&batch).await, retry(None, "the response to _bulk is not JSON"));
     let nobody: Url = "http://127.0.0.1:1/".parse().unwrap();
     let mut sink = self::sink(&nobody, Target::Index("runs".into()), None);
     assert!(matches!(sink.send(&batch).await, Sent::Retry { after: None, .. }));

@@ -103,7 +103,7 @@ pub(super) fn of_http(signal: Signal, answer: &HttpAnswer) -> Export {
         200..=299 if is(&answer.content_type, "application/x-protobuf") => of_message(signal, &answer.body),
         200..=299 => {
             let shown = short(&answer.content_type);
-            Export::Retry { after: None, reason: format!("the answer is no OTLP: its content type is `{shown}`") }
+            Export::Retry { after: None, reason: format!("the response is not OTLP: its content type is `{shown}`") }
         }
         400 | 413 | 422 => Export::Refused(reason()),
         _ => Export::Retry { after: answer.retry_after, reason: reason() },
@@ -115,8 +115,8 @@ pub(super) fn of_grpc(signal: Signal, answer: &GrpcAnswer) -> Export {
     let retry = |after, reason| Export::Retry { after, reason };
     let Some(code) = answer.code else {
         return match answer.http_status {
-            200 => retry(None, "the answer has no grpc-status".to_owned()),
-            status => retry(None, format!("the answer is no gRPC: status {status}")),
+            200 => retry(None, "the response has no grpc-status".to_owned()),
+            status => retry(None, format!("the response is not gRPC: status {status}")),
         };
     };
     let details = Status::decode(answer.details.as_slice()).unwrap_or_default();
@@ -150,14 +150,14 @@ fn of_message(signal: Signal, body: &[u8]) -> Export {
     };
     match partial {
         Ok(partial) => of_partial(partial),
-        Err(error) => Export::Retry { after: None, reason: format!("the answer is no OTLP: {error}") },
+        Err(error) => Export::Retry { after: None, reason: format!("the response is not OTLP: {error}") },
     }
 }
 
 /// Interprets a response message in JSON.
 fn of_json(signal: Signal, body: &[u8]) -> Export {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
-        return Export::Retry { after: None, reason: "the answer is no OTLP: it is no JSON".into() };
+        return Export::Retry { after: None, reason: "the response is not OTLP: not JSON".into() };
     };
     let partial = &answer["partialSuccess"];
     let rejected = match signal {

@@ -90,7 +90,7 @@ impl Config {
         Key {
             name: "signals",
             shape: Some(Shape::List(&Shape::Words(&["traces", "logs"]))),
-            doc: "what is sent (default: [traces, logs])",
+            doc: "signals to send (default: [traces, logs])",
         },
         Key {
             name: "headers",
@@ -105,9 +105,9 @@ impl Config {
         Key {
             name: "compression",
             shape: Some(Shape::Words(&["none", "gzip"])),
-            doc: "how requests are compressed (default: none)",
+            doc: "compression of requests (default: none)",
         },
-        Key { name: "timeout", shape: Some(Shape::Duration), doc: "how long a batch may take (default: 30s)" },
+        Key { name: "timeout", shape: Some(Shape::Duration), doc: "timeout of a batch (default: 30s)" },
         Key {
             name: "resource",
             shape: Some(Shape::Map(&Shape::Text)),
@@ -226,12 +226,12 @@ fn signals(r: &mut Reader, node: &Node) -> Vec<Signal> {
             continue;
         };
         if signals.contains(&signal) {
-            r.fail(item.span, format!("`{}` stands here twice", signal.as_str()));
+            r.fail(item.span, format!("`{}` is listed twice", signal.as_str()));
         }
         signals.push(signal);
     }
     if signals.is_empty() {
-        r.fail(node.span, "`signals` names nothing to send");
+        r.fail(node.span, "`signals` is empty");
     }
     signals
 }

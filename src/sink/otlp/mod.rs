@@ -153,7 +153,7 @@ impl Otlp {
     fn warn(&mut self, signal: Signal, warning: Option<String>) {
         let Some(warning) = warning else { return };
         if self.warned.get(signal.as_str()) != Some(&warning) {
-            tracing::warn!(sink = "otlp", signal = signal.as_str(), warning, "the receiver warns");
+            tracing::warn!(sink = "otlp", signal = signal.as_str(), warning, "warning from the receiver");
             self.warned.insert(signal.as_str(), warning);
         }
     }

@@ -1,4 +1,4 @@
-//! The sink against a receiver of both protocols that keeps what it decodes.
+//! The sink against a receiver of both protocols that stores the decoded requests.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use crate::bounded::credential::Credential;
 use crate::sink::fixtures::{self, event};
 use crate::sink::{Context, HttpSettings};
 
-/// What a receiver answers: for HTTP a status, for gRPC a code; headers or trailers; and a message.
+/// Response of a receiver: for HTTP a status, for gRPC a code; headers or trailers; and a message.
 #[derive(Clone, Default)]
 struct Answer {
     status: u32,
@@ -29,14 +29,14 @@ struct Answer {
     message: Vec<u8>,
 }
 
-/// A request as it was decoded.
+/// Decoded request.
 #[derive(Debug, Clone, PartialEq)]
 enum Received {
     Traces(ExportTraceServiceRequest),
     Logs(ExportLogsServiceRequest),
 }
 
-/// A receiver that gives these answers, one a request, and takes everything afterwards.
+/// Receiver with scripted responses, one per request, that accepts everything afterwards.
 struct Receiver {
     endpoint: url::Url,
     received: Arc<Mutex<Vec<(String, HeaderMap, Received)>>>,
@@ -78,7 +78,7 @@ impl Receiver {
                 let service = hyper::service::service_fn(answer);
                 tokio::spawn(async move {
                     let io = TokioIo::new(stream);
-                    // A client that goes away ends the connection.
+                    // The connection ends when the client closes it.
                     let _ = match protocol {
                         Protocol::Http => {
                             hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
@@ -95,7 +95,7 @@ impl Receiver {
         Self { endpoint, received, task }
     }
 
-    /// What came since the last call.
+    /// Returns the requests since the last call.
     fn received(&self) -> Vec<(String, HeaderMap, Received)> {
         std::mem::take(&mut self.received.lock().unwrap())
     }
@@ -107,7 +107,7 @@ impl Drop for Receiver {
     }
 }
 
-/// The message of a request.
+/// Returns the message of a request.
 fn decoded(protocol: Protocol, headers: &HeaderMap, body: &[u8]) -> Vec<u8> {
     let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
     let (is_compressed, message) = match protocol {
@@ -184,7 +184,7 @@ fn sink(config: &Config) -> Box<dyn Sink> {
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Http, Protocol::Grpc];
 
-/// The runs that the spans of a request are of, and those of its records, in order; each once.
+/// Returns the runs of the spans in a request, or of its records, in order and without duplicates.
 fn runs(received: &Received) -> Vec<Vec<u8>> {
     let mut ids: Vec<Vec<u8>> = match received {
         Received::Traces(request) => {
@@ -243,7 +243,7 @@ async fn a_batch_is_a_request_of_spans_and_one_of_records_the_same_when_sent_aga
         );
         let names: Vec<_> = of.resource.as_ref().unwrap().attributes.iter().map(|pair| pair.key.as_str()).collect();
         assert_eq!(names, ["deployment.environment.name", "service.instance.id", "service.name", "service.version"]);
-        // The same batch is the same requests.
+        // The same batch produces the same requests.
         assert_eq!(sink.send(&batch).await, Sent::Taken);
         let again = receiver.received();
         let messages =
@@ -319,7 +319,8 @@ async fn what_a_receiver_rejects_is_found_and_set_aside_with_its_reason() {
             assert_eq!(sink.send(batch).await, expected, "{protocol:?}");
             assert_eq!(receiver.received().len(), requests, "{protocol:?} {expected:?}");
         };
-        // Which of the two it is, halves will show; and the record of one whose spans are refused is sent all the same.
+        // Splitting the batch identifies the rejected run, and the record of a run whose spans are rejected is sent
+        // nevertheless.
         check(vec![rejected(1)], &two, Sent::Refused("traces: 1 of 2 rejected: too old".into()), 1).await;
         let why = "traces: 1 of 1 rejected: too old";
         check(vec![rejected(1), taken.clone()], &one, Sent::Partial(vec![refusal(0, why)]), 2).await;
@@ -327,10 +328,10 @@ async fn what_a_receiver_rejects_is_found_and_set_aside_with_its_reason() {
         check(vec![rejected(2), taken.clone()], &two, Sent::Partial(vec![refusal(0, both), refusal(1, both)]), 2).await;
         check(vec![refused.clone()], &two, Sent::Refused(reason.into()), 1).await;
         check(vec![refused.clone(), taken.clone()], &one, Sent::Partial(vec![refusal(0, reason)]), 2).await;
-        // A receiver that only warns has taken it.
+        // A warning does not affect acceptance.
         check(vec![rejected(0)], &one, Sent::Taken, 2).await;
 
-        // A refusal is not forgotten while the records wait.
+        // A rejection is preserved while the records wait.
         let away = Answer { status: if protocol == Protocol::Http { 503 } else { 14 }, ..Answer::default() };
         let receiver = Receiver::start(protocol, vec![refused, away, taken]).await;
         let mut sink = sink(&config(&receiver.endpoint, protocol));

@@ -80,7 +80,7 @@ impl Transport {
             headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let body = Limited::new(reqwest::Body::from(response), MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| format!("the answer broke off: {error}"))?;
+        let body = body.map_err(|error| format!("the response ended early: {error}"))?;
         match self.protocol {
             Protocol::Http => Ok(of_http(
                 signal,

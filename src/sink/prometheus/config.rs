@@ -1,20 +1,20 @@
-//! `metrics` in the agent's file.
+//! Section `metrics` of the agent configuration.
 
 use crate::names::metric::Detail;
 
-/// Number of scenarios from which on the detail is `basic` where the file does not set one.
+/// Number of scenarios from which on the default detail is `basic`.
 pub const BASIC_FROM: usize = 2000;
-/// Number of series that the steps of a scenario may have where the file does not set one.
+/// Default maximum number of series for the steps of a scenario.
 const MAX_STEP_SERIES: u32 = 1000;
 
-/// What `/metrics` exports.
+/// Settings of `/metrics`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// How much of each scenario; absent: by the number of scenarios.
+    /// Detail per scenario (default: depends on the number of scenarios).
     pub detail: Option<Detail>,
     /// Keys of tags that become labels of `wachta_scenario_info`.
     pub tags: Vec<String>,
-    /// Maximum number of series that the steps of one scenario have together.
+    /// Maximum number of series for all steps of one scenario together.
     pub max_step_series: u32,
 }
 
@@ -25,13 +25,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the detail for so many scenarios.
+    /// Returns the detail for this number of scenarios.
     pub fn detail_of(&self, scenarios: usize) -> Detail {
         self.detail.unwrap_or(if scenarios < BASIC_FROM { Detail::Full } else { Detail::Basic })
     }
 
-    /// Returns the label that a tag has on `wachta_scenario_info`: `tag_` and its key, with `_` for what a label's name
-    /// cannot have.
+    /// Returns the label of `wachta_scenario_info` for a tag: `tag_` and its key, with `_` in place of characters that
+    /// a label name cannot contain.
     pub fn label_of(tag: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
         format!("tag_{}", tag.chars().map(plain).collect::<String>())

@@ -1,4 +1,4 @@
-//! Samples as bytes: the text format, OpenMetrics, or protobuf.
+//! Encoding of samples: the text format, OpenMetrics, or protobuf.
 
 mod protobuf;
 mod series;
@@ -14,10 +14,10 @@ use super::state::Example;
 /// Names and values of labels.
 pub(super) type Pairs<'a> = &'a [(&'a str, &'a str)];
 
-/// A format of expositions.
+/// Exposition format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// The text format of Prometheus, version 0.0.4.
+    /// Text format of Prometheus, version 0.0.4.
     Text,
     /// OpenMetrics 0.0.1.
     OpenMetricsDraft,
@@ -28,7 +28,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The media type that answers have.
+    /// Returns the media type of responses.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -41,7 +41,7 @@ impl Format {
     }
 }
 
-/// What all samples of a family have in common.
+/// Common properties of all samples of a family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head<'a> {
     pub name: &'a str,
@@ -49,7 +49,7 @@ pub(super) struct Head<'a> {
     pub kind: MetricKind,
 }
 
-/// A value of one sample.
+/// Value of one sample.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
     Gauge(f64),
@@ -57,33 +57,33 @@ pub(super) enum Value<'a> {
     Histogram(Histogram<'a>),
 }
 
-/// The value of a counter.
+/// Value of a counter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counter<'a> {
     pub total: f64,
-    /// When it was 0, in seconds since 1970.
+    /// Time at which the counter was 0, in seconds since 1970.
     pub created_at: Option<f64>,
-    /// A run that it counted.
+    /// Example of a counted run.
     pub example: Option<&'a Example>,
 }
 
-/// The value of a histogram.
+/// Value of a histogram.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Histogram<'a> {
-    /// Upper bounds, the one of the last bucket left out.
+    /// Upper bounds, except that of the last bucket.
     pub bounds: &'a [f64],
-    /// How many there are up to each bound, and in all.
+    /// Cumulative counts up to each bound, and the total.
     pub cumulative: &'a [u64],
     pub sum: f64,
-    /// The same in narrow buckets.
+    /// Same runs in narrow buckets.
     pub native: Option<&'a Native>,
-    /// When it was empty, in seconds since 1970.
+    /// Time at which the histogram was empty, in seconds since 1970.
     pub created_at: Option<f64>,
-    /// A run that it counted.
+    /// Example of a counted run.
     pub example: Option<&'a Example>,
 }
 
-/// Writes families one after the other; the samples of a family follow it. A family without samples leaves nothing.
+/// Encoder of families in sequence, each followed by its samples. A family without samples is not written.
 pub(super) enum Encoder {
     Text(text::Encoder),
     Protobuf(protobuf::Encoder),
@@ -99,13 +99,13 @@ impl Encoder {
         }
     }
 
-    /// Collects samples one by one, each with these labels where it has no own ones of the same names.
-    /// [`Encoder::take_series`] returns them.
+    /// Creates an encoder that collects single samples. Each has these labels in addition to its own, which take
+    /// precedence. [`Encoder::take_series`] returns the samples.
     pub fn series(labels: &[(String, String)]) -> Self {
         Self::Series(series::Encoder::new(labels))
     }
 
-    /// Returns the samples that were collected.
+    /// Returns the collected samples.
     pub fn take_series(&mut self) -> Vec<Series> {
         match self {
             Self::Series(encoder) => std::mem::take(&mut encoder.out),
@@ -140,7 +140,7 @@ impl Encoder {
         }
     }
 
-    /// Number of bytes that can be taken.
+    /// Returns the number of bytes that can be taken.
     pub fn ready(&self) -> usize {
         match self {
             Self::Text(encoder) => encoder.out.len(),
@@ -149,7 +149,7 @@ impl Encoder {
         }
     }
 
-    /// Takes what is written and leaves room for as much.
+    /// Takes the written bytes and reserves the same capacity again.
     pub fn take(&mut self, capacity: usize) -> Vec<u8> {
         let out = match self {
             Self::Text(encoder) => &mut encoder.out,
@@ -160,7 +160,7 @@ impl Encoder {
     }
 }
 
-/// The trace id of a run in the form that exemplars have: 32 hexadecimal digits.
+/// Formats the trace id of a run for an exemplar: 32 hexadecimal digits.
 fn trace_id<'a>(example: &Example, buffer: &'a mut [u8; 32]) -> &'a str {
     example.run.0.simple().encode_lower(buffer)
 }

@@ -1,4 +1,4 @@
-//! The families of scenarios: which samples each scenario has of them.
+//! Metric families of scenarios and the samples that each scenario has in them.
 
 use prometheus::proto;
 
@@ -11,10 +11,10 @@ use super::encoder::{Counter, Encoder, Head, Histogram, Pairs, Value};
 use super::histogram;
 use super::state::{Full, State};
 
-/// A family of scenarios, and what writes the samples of one scenario.
+/// Family of scenarios, with the function that writes the samples of one scenario.
 type Family = (&'static names::Metric, fn(&Subject, &mut Encoder));
 
-/// Every family of scenarios, sorted by name.
+/// All families of scenarios, sorted by name.
 pub(super) const FAMILIES: [Family; 20] = [
     (&metric::HTTP_PHASE_DURATION, http_phases),
     (&metric::HTTP_STATUS_CODE, http_status),
@@ -38,22 +38,22 @@ pub(super) const FAMILIES: [Family; 20] = [
     (&metric::WEB_VITAL, web_vitals),
 ];
 
-/// One scenario in one scrape.
+/// Scenario in a scrape.
 pub(super) struct Subject<'a> {
     pub scenario: &'a Scenario,
     pub state: &'a State,
     pub location: &'a str,
     pub detail: Detail,
-    /// Labels that tags have on `wachta_scenario_info`, and the keys of the tags.
+    /// Labels of `wachta_scenario_info` that come from tags, with the keys of the tags.
     pub tags: &'a [(String, String)],
-    /// After which scrape the scenario appeared, and when, in seconds since 1970.
+    /// Number of the last scrape before the scenario appeared, and the time of its appearance in seconds since 1970.
     pub appeared: (u32, f64),
-    /// The last scrape that this scraper has whole.
+    /// Last complete scrape of this scraper.
     pub seen: Option<u32>,
 }
 
 impl Subject<'_> {
-    /// Whether the scraper has not seen yet what appeared after this scrape.
+    /// Returns whether a series that appeared after the scrape `since` is new to the scraper.
     fn is_new(&self, since: u32) -> bool {
         self.seen.is_some_and(|seen| seen <= since)
     }
@@ -70,7 +70,7 @@ impl Subject<'_> {
         self.gauge(out, further, f64::from(u8::from(value)));
     }
 
-    /// What is exported at `full` only.
+    /// Returns the part of the state that is exported only at `full`.
     fn full(&self) -> Option<&Full> {
         self.state.full.as_deref().filter(|_| self.detail == Detail::Full)
     }
@@ -100,7 +100,7 @@ fn success(subject: &Subject, out: &mut Encoder) {
     }
 }
 
-/// At `basic` the one that it is: that the others are not can be seen from it.
+/// Writes the verdict. At `basic`, only the series of the present verdict is exported, from which the others follow.
 fn verdict(subject: &Subject, out: &mut Encoder) {
     let Some(last) = &subject.state.last else { return };
     for verdict in Verdict::ALL {
@@ -134,7 +134,7 @@ fn runs(subject: &Subject, out: &mut Encoder) {
         if !subject.state.has_runs_series(verdict, subject.detail) {
             continue;
         }
-        // A series that is there from the start is new with its scenario, another one with its first run.
+        // A series that exists from the start is as new as its scenario; any other is as new as its first run.
         let is_late = subject.detail == Detail::Basic && !matches!(verdict, Verdict::Passed | Verdict::Failed);
         let is_new = subject.is_new(if is_late { runs.since } else { appeared });
         let example = subject.state.example(verdict).filter(|_| !is_new);
@@ -211,7 +211,7 @@ fn http_phases(subject: &Subject, out: &mut Encoder) {
     }
 }
 
-/// At `basic` the one that expires first.
+/// Writes the expiry of certificates; at `basic`, only that of the one that expires first.
 fn certificate_expiry(subject: &Subject, out: &mut Encoder) {
     if subject.detail == Detail::Full {
         for step in subject.steps() {
@@ -244,12 +244,12 @@ fn layout_shift(subject: &Subject, out: &mut Encoder) {
     }
 }
 
-/// The head of a declared family.
+/// Returns the head of a declared family.
 pub(super) fn head(of: &'static names::Metric) -> Head<'static> {
     Head { name: of.name, help: of.help, kind: of.kind }
 }
 
-/// Writes a family of the agent's own.
+/// Writes a family of the agent's own metrics.
 pub(super) fn write_own(family: &proto::MetricFamily, out: &mut Encoder) {
     let kind = match family.get_field_type() {
         proto::MetricType::COUNTER => MetricKind::Counter,

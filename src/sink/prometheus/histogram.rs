@@ -1,22 +1,23 @@
-//! A histogram of durations in two forms: buckets for the text formats, and a native histogram for protobuf.
+//! Histogram of durations in two forms: buckets for the text formats, and a native histogram for protobuf.
 //!
-//! Source of the second: the client data model of Prometheus (`io/prometheus/client/metrics.proto`), message `Histogram`.
+//! Source of the second: the client data model of Prometheus (`io/prometheus/client/metrics.proto`), message
+//! `Histogram`.
 
 use crate::names::metric::DURATION_BUCKETS;
 
-/// Durations of a scenario's runs.
+/// Durations of the runs of a scenario.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Histogram {
-    /// Runs by bucket, each in one; the last bucket has no upper bound.
+    /// Number of runs per bucket, not cumulative; the last bucket has no upper bound.
     counts: [u32; DURATION_BUCKETS.len() + 1],
     /// Sum of all durations, in seconds.
     pub sum: f64,
-    /// The same runs in narrow buckets.
+    /// Same runs in narrow buckets.
     pub native: Native,
 }
 
 impl Histogram {
-    /// Adds a run that took so many seconds.
+    /// Adds a run with this duration in seconds.
     pub fn add(&mut self, seconds: f64) {
         let bucket = DURATION_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(DURATION_BUCKETS.len());
         self.counts[bucket] += 1;
@@ -24,7 +25,7 @@ impl Histogram {
         self.native.add(seconds);
     }
 
-    /// Returns the number of runs up to each upper bound; the last one is the number of all.
+    /// Returns the number of runs up to each upper bound; the last one is the total.
     pub fn cumulative(&self) -> [u64; DURATION_BUCKETS.len() + 1] {
         let mut total = 0;
         self.counts.map(|count| {
@@ -34,23 +35,23 @@ impl Histogram {
     }
 }
 
-/// Buckets whose bounds grow by the same factor, `2^(2^-schema)`; only those that have runs take memory.
+/// Buckets whose bounds grow by the constant factor `2^(2^-schema)`. Only non-empty ones use memory.
 #[derive(Debug, Clone)]
 pub(super) struct Native {
-    /// Resolution; it falls by one, which joins buckets in pairs, when there are too many.
+    /// Resolution. If there are too many buckets, it is reduced by one, which merges them in pairs.
     pub schema: i32,
-    /// Runs of no measurable duration.
+    /// Number of runs without a measurable duration.
     pub zero: u32,
     /// Number of runs by index, in ascending order. The bucket `i` ends at `2^(i / 2^schema)` seconds.
     pub buckets: Vec<(i32, u32)>,
 }
 
 impl Native {
-    /// Upper bound of the bucket of zero, in seconds: that of Prometheus' own clients.
+    /// Upper bound of the zero bucket in seconds, the same as in Prometheus' own clients.
     pub const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
-    /// A factor of 1.09.
+    /// Initial resolution: a factor of 1.09.
     const FIRST_SCHEMA: i32 = 3;
-    /// Lowest resolution that the format has.
+    /// Lowest resolution of the format.
     const LAST_SCHEMA: i32 = -4;
     /// Maximum number of buckets.
     const MAX_BUCKETS: usize = 64;
@@ -119,7 +120,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes: no run is lost, buckets stay few and in order, and each run lies in a bucket around it.
+        /// For any input, no run is lost, buckets stay few and in order, and each run lies in a bucket that contains
+        /// it.
         #[test]
         fn no_run_is_lost(runs in prop::collection::vec(0.0_f64..1e6, 0..400)) {
             let mut native = Native::default();

@@ -1,9 +1,10 @@
-//! Scenarios as samples that are sent, not fetched: what each run leaves, and what is repeated between runs.
+//! Pushed samples of scenarios: the values after each run, and the values repeated between runs.
 //!
-//! What is sent is a function of what the receiver has: [`Pushed::advance`] computes the samples of a batch from the states
-//! after the last batch that was taken and changes nothing, [`Pushed::commit`] makes these states the present ones. So a
-//! batch that is sent again has the same samples, and each run is counted once. The series of a scenario are not
-//! remembered: they are those of its state, so that what ended is the difference of two states.
+//! The samples are a function of what the receiver has: [`Pushed::advance`] computes the samples of a batch from the
+//! states after the last accepted batch without changing them, [`Pushed::commit`] makes the new states the present
+//! ones. A batch that is sent again therefore has the same samples, and each run is counted once. The series of a
+//! scenario are not stored: they follow from its state, so that the series that have ended are the difference of two
+//! states.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -20,25 +21,25 @@ use super::families::{FAMILIES, Subject, head, write_own};
 use super::state::{Full, Rules, State};
 use super::{Prometheus, seconds};
 
-/// Maximum number of series whose end waits to be sent; above it the oldest ones end at the receiver by themselves.
+/// Maximum number of series whose end is waiting to be sent; above it, the oldest ones expire at the receiver.
 const MAX_ENDED: usize = 100_000;
 
 const NO_LABELS: Pairs = &[];
-/// Milliseconds by which a run is shown later at most, so that two runs of a scenario never have the same time.
+/// Maximum shift of a run to a later time, in milliseconds, so that two runs of a scenario never have the same time.
 const MAX_SHIFT: i64 = 10;
 
 type Labels = [(String, String)];
 
-/// A sample with its time.
+/// Sample with its time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// The series and its value.
+    /// Series and its value.
     pub series: Series,
-    /// Milliseconds since 1970.
+    /// Time in milliseconds since 1970.
     pub at: i64,
-    /// When a counter was 0, in milliseconds since 1970.
+    /// Time at which a counter was 0, in milliseconds since 1970.
     pub start: Option<i64>,
-    /// Whether it is the 0 that a counter begins with.
+    /// Whether the sample is the initial 0 of a counter.
     pub is_origin: bool,
 }
 
@@ -47,75 +48,75 @@ impl Sample {
         Self { series, at, start: None, is_origin: false }
     }
 
-    /// The end of a series.
+    /// Creates the sample that ends a series.
     fn end(series: Series, at: i64) -> Self {
         Self::new(Series { value: stale(), exemplar: None, ..series }, at)
     }
 }
 
-/// The series of all scenarios.
+/// Series of all scenarios.
 pub struct Pushed {
     view: Arc<Prometheus>,
-    /// The detail of the configuration; absent: that of `/metrics`.
+    /// Configured detail (default: that of `/metrics`).
     detail: Option<Detail>,
     form: Form,
     scenarios: BTreeMap<ScenarioId, Known>,
-    /// Series that ended with their scenarios.
+    /// Series that ended because their scenarios were removed.
     ended: Vec<Series>,
-    /// When the agent's own metrics were sent, in milliseconds since 1970.
+    /// Time of the last transmission of the agent's own metrics, in milliseconds since 1970.
     own_at: Option<i64>,
 }
 
 struct Known {
     scenario: Arc<Scenario>,
     progress: Progress,
-    /// When the share of its error budget was sent, in milliseconds since 1970.
+    /// Time of the last transmission of the remaining error budget, in milliseconds since 1970.
     budget_at: Option<i64>,
 }
 
-/// How far the receiver has a scenario.
+/// State of a scenario at the receiver.
 #[derive(Clone, Default)]
 struct Progress {
     state: State,
-    /// The time of its last samples, in milliseconds since 1970.
+    /// Time of the last samples, in milliseconds since 1970.
     sent_at: Option<i64>,
-    /// When its counters were 0, in milliseconds since 1970; absent: none of them was sent.
+    /// Time at which the counters were 0, in milliseconds since 1970. Absent if none of them was sent.
     started_at: Option<i64>,
 }
 
-/// What decides how series look.
+/// Settings that determine the series.
 struct Form {
     location: Arc<str>,
-    /// Labels of every series that has no own ones of the same names.
+    /// Labels of every series, unless it has a label of the same name.
     labels: Vec<(String, String)>,
     rules: Rules,
-    /// Labels that tags have on `wachta_scenario_info`, and the keys of the tags.
+    /// Labels of `wachta_scenario_info` that come from tags, with the keys of the tags.
     tags: Vec<(String, String)>,
 }
 
-/// The samples of a batch, and what the states are once they are taken.
+/// Samples of a batch, and the states after it is accepted.
 #[derive(Default)]
 pub struct Advance {
-    /// The samples.
+    /// Samples to send.
     pub samples: Vec<Sample>,
     progress: BTreeMap<ScenarioId, Progress>,
 }
 
-/// When something is repeated.
+/// Times of a repetition.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// Milliseconds since 1970.
+    /// Present time in milliseconds since 1970.
     pub now: i64,
-    /// The time of the samples of scenarios: no run that ended before it is still to be sent.
+    /// Time of the scenario samples. No run that ended before it is still waiting.
     pub at: i64,
-    /// What was sent before this time is due again.
+    /// Time before which values must have been sent to be due again.
     pub since: i64,
 }
 
-/// Samples to be sent between runs.
+/// Samples to send between runs.
 #[derive(Default)]
 pub struct Repeat {
-    /// The samples by what they are of; a receiver may refuse a part and take the others.
+    /// Samples by subject, because a receiver may reject some parts and accept the others.
     pub parts: Vec<Part>,
     /// Whether nothing else is due.
     pub is_whole: bool,
@@ -123,9 +124,9 @@ pub struct Repeat {
     ended: usize,
 }
 
-/// Samples that belong together.
+/// Samples of one subject.
 pub struct Part {
-    /// The samples.
+    /// Samples to send.
     pub samples: Vec<Sample>,
     subject: PartSubject,
 }
@@ -138,15 +139,15 @@ enum PartSubject {
 }
 
 impl Pushed {
-    /// Series without scenarios. They have these labels beside their own.
+    /// Creates the series without scenarios. They have these labels in addition to their own.
     pub fn new(view: Arc<Prometheus>, detail: Option<Detail>, labels: Vec<(String, String)>) -> Self {
         let rules = Rules { detail: detail.unwrap_or(Detail::Full), max_step_series: 0 };
         let form = Form { location: Arc::clone(&view.location), labels, rules, tags: Vec::new() };
         Self { view, detail, form, scenarios: BTreeMap::new(), ended: Vec::new(), own_at: None }
     }
 
-    /// Takes the scenarios that are loaded, and the rules by which `/metrics` shows them. Series of scenarios that are gone
-    /// or changed end with the next [`Pushed::due`].
+    /// Updates the loaded scenarios and the rules of `/metrics`. Series of removed or changed scenarios end with the
+    /// next [`Pushed::due`].
     pub fn load(&mut self, scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>, now: DateTime<Utc>) {
         let catalog = self.view.catalog();
         let rules = Rules { detail: self.detail.unwrap_or(catalog.rules.detail), ..catalog.rules };
@@ -168,7 +169,7 @@ impl Pushed {
         });
         for (id, scenario) in scenarios {
             let known = self.scenarios.entry(id.clone()).or_insert_with(|| {
-                // It was gone for so short a time that its end was not sent.
+                // The scenario was removed so briefly that the end of its series was not sent.
                 ended.retain(|series| !series.labels.iter().any(|(name, of)| name == "scenario" && of == id.as_str()));
                 Known { scenario: Arc::clone(scenario), progress: Progress::default(), budget_at: None }
             });
@@ -192,8 +193,8 @@ impl Pushed {
         ended.drain(..excess);
     }
 
-    /// Returns the samples that runs leave, each at the end of its run. A counter that appears is 0 a millisecond before, so
-    /// that its first step is seen; a series that has no value after a run ends there.
+    /// Returns the samples of runs, each at the end of its run. A counter that appears is 0 one millisecond earlier, so
+    /// that its first increase is visible; a series without a value after a run ends there.
     pub fn advance<'a>(&self, outcomes: impl Iterator<Item = &'a Outcome>) -> Advance {
         let mut advance = Advance::default();
         for outcome in outcomes {
@@ -207,7 +208,7 @@ impl Pushed {
         advance
     }
 
-    /// Notes that the receiver took the samples.
+    /// Records that the receiver has accepted the samples.
     pub fn commit(&mut self, advance: Advance) {
         for (id, progress) in advance.progress {
             if let Some(known) = self.scenarios.get_mut(&id) {
@@ -216,7 +217,8 @@ impl Pushed {
         }
     }
 
-    /// Goes on after a run whose samples the receiver does not take: it shows in later samples, and counts where it `counts`.
+    /// Skips a run whose samples the receiver does not accept. It is reflected in later samples, and is counted if
+    /// `counts` is set.
     pub fn pass_over(&mut self, outcome: &Outcome, counts: bool) {
         let Some(known) = self.scenarios.get_mut(&outcome.scenario) else { return };
         let (state, rules) = (&mut known.progress.state, self.form.rules);
@@ -228,8 +230,9 @@ impl Pushed {
         known.progress.sent_at = known.progress.sent_at.max(Some(at));
     }
 
-    /// Returns what is to be sent between runs, up to about `max_samples`: the ends of series, the agent's own metrics, and
-    /// the values of scenarios that were last sent before `since`. To be called when no run waits that ended before `at`.
+    /// Returns the data to send between runs, up to about `max_samples`: the ends of series, the agent's own metrics,
+    /// and the values of scenarios last sent before `since`. Must be called only if no run that ended before `at` is
+    /// waiting.
     pub fn due(&mut self, moment: Moment, max_samples: usize) -> Repeat {
         let Moment { now, at, since } = moment;
         for id in self.view.take_gone() {
@@ -266,7 +269,7 @@ impl Pushed {
             let part = if is_old {
                 let mut progress = known.progress.clone();
                 if progress.state.last.is_none() {
-                    // Its last run was before this process, and the receiver has it.
+                    // The last run was before this process, and the receiver has its samples.
                     let seconds = at as f64 / 1e3;
                     progress.state = self.view.shown(id, self.form.rules.detail, seconds).unwrap_or(progress.state);
                 }
@@ -290,7 +293,7 @@ impl Pushed {
         repeat
     }
 
-    /// Notes that the receiver took what was due, or will never take it.
+    /// Records that the receiver has accepted the repeated data, or never will.
     pub fn repeated(&mut self, repeat: Repeat) {
         let Some(Moment { now, at, .. }) = repeat.moment else { return };
         self.ended.drain(..repeat.ended);
@@ -313,7 +316,7 @@ impl Pushed {
         }
     }
 
-    /// The agent's own metrics.
+    /// Returns the series of the agent's own metrics.
     fn own(&self) -> Vec<Series> {
         let mut encoder = Encoder::series(&self.form.labels);
         for family in self.view.own() {
@@ -324,7 +327,7 @@ impl Pushed {
 }
 
 impl Known {
-    /// The series that the receiver has of it.
+    /// Returns the series of the scenario at the receiver.
     fn series(&self, form: &Form) -> Vec<Series> {
         if self.progress.started_at.is_none() {
             return Vec::new();
@@ -353,7 +356,7 @@ impl Progress {
                 let origin = Series { value: 0.0, exemplar: None, ..series.clone() };
                 samples.push(Sample { is_origin: true, ..Sample::new(origin, at - 1) });
             }
-            // An exemplar is sent once: with the run that it is of.
+            // An exemplar is sent once, with its run.
             let exemplar = series.exemplar.filter(|exemplar| exemplar.run == outcome.run);
             let start = (is_counter && start < at).then_some(start);
             samples.push(Sample { start, ..Sample::new(Series { exemplar, ..series }, at) });
@@ -364,7 +367,7 @@ impl Progress {
 }
 
 impl Form {
-    /// All series of a scenario.
+    /// Returns all series of a scenario.
     fn series(&self, scenario: &Scenario, state: &State) -> Vec<Series> {
         let mut encoder = Encoder::series(&self.labels);
         let subject = Subject {
@@ -383,7 +386,7 @@ impl Form {
         encoder.take_series()
     }
 
-    /// Series of a scenario of which no more than its id is known.
+    /// Returns series of a scenario of which only the id is known.
     fn gauges(&self, id: &ScenarioId, values: &[(&'static names::Metric, Pairs, f64)]) -> Vec<Series> {
         let mut encoder = Encoder::series(&self.labels);
         let base = [("scenario", id.as_str()), ("location", &*self.location)];
@@ -394,7 +397,8 @@ impl Form {
         encoder.take_series()
     }
 
-    /// The samples of a run whose scenario is gone: what can be said without it, and its end a millisecond later.
+    /// Returns the samples of a run whose scenario was removed: the values available without it, and their end one
+    /// millisecond later.
     fn last_samples(&self, outcome: &Outcome) -> Vec<Sample> {
         let (at, ended_at) = (outcome.ended_at.timestamp_millis(), seconds(outcome.ended_at));
         let verdict = [("verdict", outcome.verdict.as_str())];
@@ -412,7 +416,7 @@ impl Form {
         all.into_iter().map(|series| Sample::new(series, at)).chain(ends).collect()
     }
 
-    /// The series of a scenario that is gone, of which no more than its id is known.
+    /// Returns the series of a removed scenario of which only the id is known.
     fn ends(&self, id: &ScenarioId) -> Vec<Series> {
         let verdicts = Verdict::ALL.map(|verdict| [("verdict", verdict.as_str())]);
         let plain = [
@@ -430,14 +434,14 @@ impl Form {
     }
 }
 
-/// A state as it is shown between runs: the error budget is not known run by run.
+/// Returns the state as shown between runs, with the error budget, which is not computed per run.
 fn with_budget(state: &State, budget: Option<f64>) -> State {
     let mut state = state.clone();
     state.budget = budget;
     state
 }
 
-/// The value that ends a series (Prometheus, `model/value`: the stale marker, one of the values that are not a number).
+/// Returns the value that ends a series (Prometheus, `model/value`: the stale marker, a special NaN).
 fn stale() -> f64 {
     f64::from_bits(0x7ff0_0000_0000_0002)
 }

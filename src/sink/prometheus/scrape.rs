@@ -1,7 +1,8 @@
-//! One scrape: all that is exported as it was at one moment, written piece by piece.
+//! Scrape: a snapshot of all exported values, written piece by piece.
 //!
-//! A scenario's state is shared, not copied: a run that ends meanwhile copies that of its own scenario. So a scrape holds
-//! no lock while it writes, and its memory does not grow with the number of series.
+//! The state of a scenario is shared, not copied: a run that ends in the meantime copies only the state of its own
+//! scenario. A scrape therefore holds no lock while it writes, and its memory use does not depend on the number of
+//! series.
 
 use std::sync::Arc;
 
@@ -19,18 +20,18 @@ use super::{Catalog, Scrapers};
 /// Size of a piece, in bytes.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// What a scraper asks for.
+/// Request of a scraper.
 #[derive(Debug, Clone)]
 pub struct ScrapeRequest {
-    /// In which format.
+    /// Requested format.
     pub format: Format,
-    /// Which part of all series.
+    /// Requested part of the series.
     pub selection: Selection,
-    /// Who asks: the same number for the same scraper and part.
+    /// Identifier of the scraper and the requested part.
     pub scraper: u64,
 }
 
-/// A scrape that is being answered.
+/// Scrape in progress.
 pub struct Scrape {
     pub(super) number: u32,
     pub(super) scraper: u64,
@@ -38,7 +39,7 @@ pub struct Scrape {
     pub(super) location: Arc<str>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) subjects: Vec<Shown>,
-    /// Families of the agent's own.
+    /// Families of the agent's own metrics.
     pub(super) own: std::vec::IntoIter<MetricFamily>,
     pub(super) encoder: Encoder,
     pub(super) progress: Progress,
@@ -46,23 +47,23 @@ pub struct Scrape {
     pub(super) _place: OwnedSemaphorePermit,
 }
 
-/// One scenario, as it was when the scrape began.
+/// Scenario in the state at the beginning of the scrape.
 pub(super) struct Shown {
     pub scenario: Arc<Scenario>,
     pub state: Arc<State>,
     pub appeared: (u32, f64),
 }
 
-/// What is to be written next.
+/// Part to write next.
 pub(super) enum Progress {
-    /// A family of scenarios, and the position of a scenario in it.
+    /// Position of a family of scenarios, and of a scenario in it.
     Scenarios(usize, usize),
     Own,
     Done,
 }
 
 impl Scrape {
-    /// Writes the next piece. Returns `None` once the scraper has everything.
+    /// Writes the next piece. Returns `None` if the scrape is complete.
     pub fn next_piece(&mut self) -> Option<Vec<u8>> {
         while self.encoder.ready() < PIECE_BYTES {
             match self.progress {

@@ -1,4 +1,4 @@
-//! Which part of all series a scrape asks for: the query of `/metrics`.
+//! Selection of series by a scrape: the query of `/metrics`.
 
 use std::collections::HashSet;
 
@@ -6,29 +6,29 @@ use url::form_urlencoded;
 
 use crate::scenario::Scenario;
 
-/// The part of all series that a scrape asks for.
+/// Part of the series requested by a scrape.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Selection {
-    /// Everything.
+    /// All series.
     #[default]
     All,
-    /// The agent's own series alone.
+    /// Only the series of the agent itself.
     Agent,
-    /// The series of some scenarios alone, so that parts which are scraped beside each other have nothing in common.
+    /// Only the series of some scenarios, so that parts scraped in parallel do not overlap.
     Scenarios {
-        /// Scenarios by id.
+        /// Ids of scenarios.
         ids: HashSet<String>,
-        /// Scenarios that have one of these tags, by key and value.
+        /// Tags by key and value; scenarios with any one of them are selected.
         tags: Vec<(String, String)>,
     },
 }
 
 impl Selection {
-    /// Reads a query: `scenario=ID` and `tag=KEY:VALUE`, each as often as one likes, or `part=agent`.
+    /// Parses a query: `scenario=ID` and `tag=KEY:VALUE`, each any number of times, or `part=agent`.
     ///
     /// # Errors
     ///
-    /// What is wrong, for the one who asked. An id or a tag that no scenario has is not wrong: its part is empty.
+    /// Description of the problem for the client. An id or a tag without scenarios is not an error: its part is empty.
     pub fn parse(query: &str) -> Result<Self, String> {
         let (mut ids, mut tags, mut agent) = (HashSet::new(), Vec::new(), false);
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -45,19 +45,19 @@ impl Selection {
             }
         }
         match (agent, ids.is_empty() && tags.is_empty()) {
-            (true, false) => Err("`part=agent` has no scenarios: leave out the others".to_owned()),
+            (true, false) => Err("`part=agent` has no scenarios: remove the other parameters".to_owned()),
             (true, true) => Ok(Self::Agent),
             (false, true) => Ok(Self::All),
             (false, false) => Ok(Self::Scenarios { ids, tags }),
         }
     }
 
-    /// Whether the agent's own series are in it.
+    /// Returns whether the selection includes the agent's own series.
     pub(super) fn has_agent(&self) -> bool {
         matches!(self, Self::All | Self::Agent)
     }
 
-    /// Whether the series of a scenario are in it.
+    /// Returns whether the selection includes the series of a scenario.
     pub(super) fn has(&self, scenario: &Scenario) -> bool {
         match self {
             Self::All => true,
@@ -70,7 +70,7 @@ impl Selection {
     }
 }
 
-/// The beginning of what was asked for, without characters that a terminal would obey.
+/// Returns the beginning of a text with its control characters replaced.
 fn shown(text: &str) -> String {
     text.chars().take(60).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -102,6 +102,6 @@ mod tests {
         check("tags=a:b", Err("unknown parameter `tags`: allowed are scenario, tag and part"));
         check("%1b[2J=1", Err("unknown parameter `\u{fffd}[2J`: allowed are scenario, tag and part"));
         check("part=all", Err("there is no part `all`: write ?part=agent"));
-        check("part=agent&tag=a:b", Err("`part=agent` has no scenarios: leave out the others"));
+        check("part=agent&tag=a:b", Err("`part=agent` has no scenarios: remove the other parameters"));
     }
 }

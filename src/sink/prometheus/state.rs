@@ -1,7 +1,7 @@
-//! What is known of one scenario, as plain data: advanced by outcomes, read by scrapes.
+//! State of one scenario, as plain data: updated by outcomes, read by scrapes.
 //!
-//! A counter that appears while a scraper watches is shown to it once as it was before, so that `rate` and `increase`
-//! see the step: each one notes after which scrape it appeared.
+//! A counter that appears between two scrapes is first exported with its initial value, so that `rate` and `increase`
+//! include its first increase. For this purpose each counter stores the number of the scrape after which it appeared.
 
 use crate::names::Reason;
 use crate::names::metric::Detail;
@@ -11,113 +11,114 @@ use crate::scenario::{Scenario, Vital};
 use super::histogram::Histogram;
 use super::seconds;
 
-/// Series of a scenario that are there in any case once it ran: what it is, its success and verdict, its duration, and
-/// when it last ran and succeeded.
+/// Number of series that every scenario has after its first run: its info, success, verdict and duration, and the times
+/// of its last run and last success.
 const BASIC_GAUGES: usize = 6;
-/// The same at `full`, where each of the four verdicts is a series.
+/// Same number at `full`, where each of the four verdicts is a series.
 const FULL_GAUGES: usize = BASIC_GAUGES + 3;
-/// Buckets of the histogram, the one without a bound included, its sum and its count.
+/// Number of series of the histogram: its buckets (including the one without a bound), sum and count.
 const HISTOGRAM_SERIES: usize = crate::names::metric::DURATION_BUCKETS.len() + 3;
 
-/// What is known of one scenario.
+/// State of one scenario.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
-    /// The last run, also one from before this process.
+    /// Last run, including one from before this process.
     pub last: Option<Last>,
     /// Whether the last conclusive run did not fail.
     pub success: Option<bool>,
-    /// When a run last succeeded, in seconds since 1970.
+    /// Time of the last success, in seconds since 1970.
     pub last_success_at: Option<f64>,
-    /// Runs by the verdict's code.
+    /// Number of runs by the code of the verdict.
     pub runs: [Count; Verdict::ALL.len()],
-    /// Runs by reason, the most recent reason first.
+    /// Number of runs by reason, most recent reason first.
     pub reasons: Vec<ReasonCount>,
-    /// The last run of each verdict that has a reason.
+    /// Last run of each verdict that has a reason.
     examples: Vec<(Verdict, Example)>,
-    /// The share of its error budget that remains.
+    /// Remaining share of the error budget.
     pub budget: Option<f64>,
-    /// The certificate that expires first: the step's place among the scenario's steps, and seconds since 1970.
+    /// Certificate that expires first: the position of its step in the scenario, and the expiry time in seconds since
+    /// 1970.
     pub certificate: Option<(usize, f64)>,
-    /// What is exported at `full` only.
+    /// Part exported only at `full`.
     pub full: Option<Box<Full>>,
-    /// Whether the log says already that it has too many series.
+    /// Whether the excess of series has been logged already.
     pub is_over_budget: bool,
 }
 
-/// The last run.
+/// Last run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Last {
     pub verdict: Verdict,
-    /// Whether this process counted it.
+    /// Whether the run was counted by this process.
     is_counted: bool,
     pub example: Example,
 }
 
-/// A run that stands for what a counter counts: an exemplar.
+/// Exemplar: a run that represents the value of a counter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Example {
-    /// Its id, which is its trace's as well.
+    /// Id of the run, which is also its trace id.
     pub run: RunId,
-    /// Its duration, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// When it ended, in seconds since 1970.
+    /// End of the run, in seconds since 1970.
     pub at: f64,
 }
 
-/// A counter.
+/// Counter.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Count {
     pub total: u32,
-    /// The number of the scrape after which it appeared.
+    /// Number of the scrape after which the counter appeared.
     pub since: u32,
 }
 
-/// Runs with one reason.
+/// Number of runs with one reason.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReasonCount {
     pub reason: Reason,
     pub count: Count,
-    /// What it was when it appeared.
+    /// Value of the counter before it appeared as a series.
     pub before: u32,
 }
 
-/// What is exported at `full` only.
+/// Part of the state exported only at `full`.
 #[derive(Debug, Clone)]
 pub(super) struct Full {
     pub histogram: Histogram,
-    /// The number of the scrape after which it began.
+    /// Number of the scrape after which it began.
     pub since: u32,
-    /// When it began, in seconds since 1970.
+    /// Start time in seconds since 1970.
     pub created_at: f64,
     pub steps: Vec<Step>,
 }
 
-/// A step in the last run that reached it.
+/// Step in the last run that reached it.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     pub name: Box<str>,
     pub success: bool,
-    /// In seconds.
+    /// Duration in seconds.
     pub duration: f64,
     pub status_code: Option<u16>,
     pub phases: Option<Phases>,
-    /// When the certificate that it saw expires, in seconds since 1970.
+    /// Expiry time of the certificate presented to the step, in seconds since 1970.
     pub certificate_expires_at: Option<f64>,
-    /// Of the page that it opened.
+    /// Timing of the page that the step opened.
     pub timing: Option<Box<PageTiming>>,
 }
 
-/// What decides which series a scenario has.
+/// Rules that determine the series of a scenario.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub detail: Detail,
-    /// Maximum number of series that its steps have together.
+    /// Maximum number of series for all steps together.
     pub max_step_series: usize,
 }
 
 impl State {
-    /// Takes an outcome as what the gauges show; it may be one from before this process. Returns how many series of
-    /// steps were left out.
+    /// Updates the gauges with an outcome, which may be from before this process. Returns the number of step series
+    /// that were left out.
     pub fn show(&mut self, outcome: &Outcome, scenario: &Scenario, rules: Rules) -> usize {
         let example =
             Example { run: outcome.run, seconds: outcome.duration.as_secs_f64(), at: seconds(outcome.ended_at) };
@@ -131,7 +132,7 @@ impl State {
         }
     }
 
-    /// Takes what an outcome says of success, and nothing else.
+    /// Updates only the success state with an outcome.
     pub fn show_conclusion(&mut self, outcome: &Outcome) {
         if outcome.verdict.is_conclusive() {
             self.success = Some(outcome.verdict != Verdict::Failed);
@@ -141,7 +142,7 @@ impl State {
         }
     }
 
-    /// Counts the run that was shown last, after the scrape `epoch`.
+    /// Counts the run shown last, after the scrape `epoch`.
     pub fn count(&mut self, outcome: &Outcome, scenario: &Scenario, rules: Rules, epoch: u32) {
         let places = self.places(scenario, rules.detail);
         let runs = &mut self.runs[usize::from(outcome.verdict.code())];
@@ -179,8 +180,8 @@ impl State {
         self.reasons.insert(0, counted);
     }
 
-    /// Returns the number of reasons that have a series: what the other series leave of those that a scenario may have.
-    /// It is the most recent ones that have.
+    /// Returns the number of reasons that have a series: the limit of a scenario less its other series. The most recent
+    /// reasons are preferred.
     pub fn places(&self, scenario: &Scenario, detail: Detail) -> usize {
         let taken = match detail {
             Detail::Basic => {
@@ -196,22 +197,22 @@ impl State {
         detail.max_series().saturating_sub(taken)
     }
 
-    /// Whether runs of a verdict are a series. A ratio of success needs that of passed and failed ones also while they
-    /// are 0.
+    /// Returns whether the runs with a verdict are a series. A success ratio requires those of passed and failed runs
+    /// even while they are 0.
     pub fn has_runs_series(&self, verdict: Verdict, detail: Detail) -> bool {
         detail == Detail::Full
             || matches!(verdict, Verdict::Passed | Verdict::Failed)
             || self.runs[usize::from(verdict.code())].total > 0
     }
 
-    /// The last run that this process counted under a verdict, where it is known.
+    /// Returns the last run with this verdict counted by this process, if it is known.
     pub fn example(&self, verdict: Verdict) -> Option<&Example> {
         let last = self.last.as_ref().filter(|last| last.is_counted && last.verdict == verdict);
         let earlier = || self.examples.iter().find(|(of, _)| *of == verdict).map(|(_, example)| example);
         last.map(|last| &last.example).or_else(earlier)
     }
 
-    /// The last run, if this process counted it.
+    /// Returns the last run if this process has counted it.
     pub fn last_example(&self) -> Option<&Example> {
         self.last.as_ref().filter(|last| last.is_counted).map(|last| &last.example)
     }
@@ -227,7 +228,7 @@ impl State {
                 earliest = Some((place, seconds(expires_at)));
             }
         }
-        // A run that did not get to the step says nothing of its certificate.
+        // The certificate is unchanged if the run did not reach its step.
         let stands = known.filter(|(step, _)| {
             let of_step = |result: &StepResult| place(result) == Some(*step) && result.certificate_expires_at.is_some();
             !outcome.steps_of_file().any(of_step)
@@ -238,7 +239,7 @@ impl State {
         };
     }
 
-    /// Returns what the gauges show, with every counter at 0. The detail decides what of it there is.
+    /// Returns the gauges with every counter at 0. The detail determines which ones exist.
     pub fn uncounted(&self, detail: Detail, now: f64) -> Self {
         let steps = self.full.as_ref().map(|full| full.steps.clone()).unwrap_or_default();
         Self {
@@ -251,7 +252,7 @@ impl State {
         }
     }
 
-    /// Follows a change of the scenario: what belongs to steps that are gone goes.
+    /// Adapts the state to a changed scenario: data of removed steps is removed.
     pub fn adapt(&mut self, before: &Scenario, now: &Scenario) {
         let names = now.step_names();
         let kept = self.certificate.and_then(|(place, at)| {
@@ -270,7 +271,7 @@ impl State {
 }
 
 impl Full {
-    /// Begins at `created_at`, in seconds since 1970.
+    /// Creates an empty state that begins at `created_at`, in seconds since 1970.
     pub fn new(created_at: f64) -> Self {
         Self { histogram: Histogram::default(), since: 0, created_at, steps: Vec::new() }
     }
@@ -321,7 +322,7 @@ impl Step {
         }
     }
 
-    /// How many series it is.
+    /// Returns the number of series of the step.
     fn series(&self) -> usize {
         let phases = self.phases.iter().flat_map(Phases::named).filter(|(_, took)| took.is_some()).count();
         let vitals = self.timing.as_ref().map_or(0, |timing| {

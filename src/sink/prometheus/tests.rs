@@ -1,4 +1,4 @@
-//! What `/metrics` exports against golden files, against what `names.rs` declares, and against its bounds.
+//! The output of `/metrics` against golden files, against the declarations in `names.rs`, and against its limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -104,7 +104,7 @@ fn outcome(scenario: &Scenario, verdict: Verdict, reason: Option<Reason>, millis
     }
 }
 
-/// A page of a browser that measures no layout shift where it is slow, and no interaction at all.
+/// Returns the page of a browser that measures no layout shift if it is slow, and never an interaction.
 fn page(millis: u64) -> PageResult {
     let cls = (millis < 1000).then_some(0.25);
     let timing = PageTiming { ttfb: Some(0.05), lcp: Some(millis as f64 / 1000.0), cls, ..PageTiming::default() };
@@ -113,7 +113,7 @@ fn page(millis: u64) -> PageResult {
 
 const TWO: &str = "checks:\n  \"Shop \\\"front\\\"\": {http: \"http://shop/\", id: front, every: 30s}\n  other: {http: \"http://other/\", alert: {severity: critical}}\n";
 
-/// A view of these scenarios, with this detail.
+/// Creates the metrics of these scenarios with this detail.
 fn view(known: &BTreeMap<ScenarioId, Arc<Scenario>>, detail: Detail) -> Prometheus {
     let view = Prometheus::new(Registry::new(), "waw-1");
     view.load(known, &of(detail));
@@ -129,7 +129,7 @@ fn answer(view: &Prometheus, request: &ScrapeRequest) -> Vec<u8> {
     std::iter::from_fn(move || scrape.next_piece()).flatten().collect()
 }
 
-/// What a scraper is given of scenarios that sees this view for the first time.
+/// Returns the scenario metrics that a new scraper receives.
 fn text(view: &Prometheus) -> String {
     text_for(view, rand(), Format::Text)
 }
@@ -140,7 +140,7 @@ fn text_for(view: &Prometheus, scraper: u64, format: Format) -> String {
     text.lines().filter(|line| !own(line)).map(|line| format!("{line}\n")).collect()
 }
 
-/// A number that no other scraper has.
+/// Returns a number that no other scraper has.
 fn rand() -> u64 {
     u64::from_le_bytes(*RunId::new().0.as_bytes().last_chunk().unwrap())
 }
@@ -149,7 +149,7 @@ fn lines<'a>(text: &'a str, part: &str) -> Vec<&'a str> {
     text.lines().filter(|line| !line.starts_with('#') && line.contains(part)).collect()
 }
 
-/// The values of a scenario's counter by its label.
+/// Returns the values of a scenario's counter by label.
 fn counters(text: &str, name: &str) -> Vec<(String, f64)> {
     let of_line = |line: &str| {
         let (series, value) = line.rsplit_once(' ').unwrap();
@@ -158,7 +158,7 @@ fn counters(text: &str, name: &str) -> Vec<(String, f64)> {
     lines(text, &format!("{name}{{")).into_iter().map(of_line).collect()
 }
 
-/// A scenario of one request, which may have an objective.
+/// Returns a scenario with one request and optionally an objective.
 fn front(has_objective: bool) -> String {
     let objective = if has_objective { "slo: {objective: 99.9%}\n" } else { "" };
     format!("scenario: Front\n{objective}steps: [{{GET: \"http://shop/\"}}]\n")
@@ -186,7 +186,7 @@ fn golden_text() {
     }
 }
 
-/// Every family of an exposition: its name, its kind, and the names of the labels of each of its samples.
+/// Returns every family of an exposition: its name, its type, and the label names of each sample.
 fn families(text: &str) -> Vec<(String, String, Vec<BTreeSet<String>>)> {
     let mut families: Vec<(String, String, Vec<BTreeSet<String>>)> = Vec::new();
     for line in text.lines() {
@@ -243,8 +243,8 @@ fn series_of_each_detail_are_those_that_are_declared() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(30))]
-    /// Whatever happens to a scenario, in either detail: its series are declared, as many as promised, each of them
-    /// once, and no counter falls while it is exported.
+    /// For any runs of a scenario, at either detail: its series are declared, within the promised number, without
+    /// duplicates, and no counter decreases while it is exported.
     #[test]
     fn series_are_declared_and_bounded(
         runs in prop::collection::vec((0..Reason::ALL.len() + 1, 0_u64..200_000), 1..60),
@@ -285,7 +285,7 @@ proptest! {
             }
             let series: BTreeSet<&str> = of_scenario.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
             prop_assert_eq!(series.len(), of_scenario.len());
-            // The last reason has a series as long as there is any place for one.
+            // The last reason has a series as long as there is capacity for one.
             if let Some(reason) = reason && (detail == Detail::Full || !has_objective) {
                 let label = format!("reason=\"{}\"", reason.as_str());
                 prop_assert!(of_scenario.iter().any(|line| line.contains(&label)), "{}", text);
@@ -303,7 +303,7 @@ fn counters_that_appear_are_seen_at_0_once_by_each_scraper() {
     let seen = |scraper| counters(&text_for(&view, scraper, Format::Text), "wachta_scenario_failures_total");
     let status = |count: f64| vec![("status".to_owned(), count)];
     failed(0);
-    // Whoever scrapes for the first time is given what there is.
+    // A new scraper receives the present values.
     assert_eq!(seen(1), status(1.0));
     assert_eq!(seen(1), status(1.0));
     let shop = &known[&ScenarioId::from("other")];
@@ -326,7 +326,7 @@ fn counters_that_appear_are_seen_at_0_once_by_each_scraper() {
     degraded(30);
     let zero = expect(&["budget 0"], &["passed 0", "degraded 0", "failed 0"]);
     let two = expect(&["budget 2"], &["passed 0", "degraded 2", "failed 0"]);
-    // Both servers of a pair see where it began, and one that comes later what there is.
+    // Both servers of a pair receive the initial value, and a later one receives the present value.
     assert_eq!((seen(1), seen(1)), (zero.clone(), two.clone()));
     assert_eq!((seen(2), seen(2)), (zero, two.clone()));
     assert_eq!(seen(3), two);
@@ -345,7 +345,7 @@ fn a_scrape_that_broke_off_was_not_seen() {
     assert!(broken.next_piece().is_some());
     drop(broken);
     assert_eq!(seen(), [("status".to_owned(), 0.0)]);
-    // What ends while a scrape is being written was not in it either.
+    // A run that ends while a scrape is being written is not part of it.
     let mut slow = view.scrape(&request(1)).unwrap();
     view.outcome(&outcome(&known[&ScenarioId::from("other")], Verdict::Failed, Some(Reason::Dns), 90, 0));
     let written: Vec<u8> = std::iter::from_fn(|| slow.next_piece()).flatten().collect();
@@ -401,7 +401,7 @@ fn series_begin_with_what_the_store_remembers() {
     let last = outcome(shop, Verdict::Unknown, Some(Reason::Lost), 0, 60);
     view.seed(&[last], &[outcome(shop, Verdict::Failed, Some(Reason::Status), 10, 0)]);
     let shown = text(&view);
-    // Gauges begin with it, counters at 0; a scenario that never ran has no gauges.
+    // Gauges start with the stored values, counters at 0; a scenario that never ran has no gauges.
     assert_eq!(
         lines(&shown, "wachta_scenario_success{"),
         ["wachta_scenario_success{scenario=\"front\",location=\"waw-1\"} 0"]
@@ -410,7 +410,7 @@ fn series_begin_with_what_the_store_remembers() {
     assert_eq!(lines(&shown, "wachta_scenario_last_success_timestamp_seconds{"), [""; 0]);
     assert!(lines(&shown, "_total{").iter().all(|line| line.ends_with(" 0")), "{shown}");
     assert_eq!(lines(&shown, "verdict=\"unknown\"} 1").len(), 1);
-    // The first run of this process replaces what was remembered.
+    // The first run of this process replaces the stored values.
     view.outcome(&outcome(shop, Verdict::Passed, None, 10, 90));
     let shown = text(&view);
     assert!(shown.contains("wachta_scenario_success{scenario=\"front\",location=\"waw-1\"} 1"));
@@ -426,7 +426,7 @@ fn series_go_with_their_scenario_or_step() {
         let view = view(&known, detail);
         view.outcome(&outcome(&shop, Verdict::Passed, None, 120, 0));
         assert_eq!(lines(&text(&view), of_step).len(), 1);
-        // The same scenario with another step: its counters stay, the step's series go.
+        // The same scenario with another step: its counters are kept, the series of the step are removed.
         view.load(&changed, &of(detail));
         let shown = text(&view);
         assert_eq!(lines(&shown, of_step), [""; 0]);
@@ -434,12 +434,12 @@ fn series_go_with_their_scenario_or_step() {
         assert!(
             shown.contains("wachta_scenario_runs_total{scenario=\"front\",location=\"waw-1\",verdict=\"passed\"} 1")
         );
-        // A run of the file before brings its step not back.
+        // A run of the previous version of the file does not restore its step.
         view.outcome(&outcome(&shop, Verdict::Passed, None, 120, 10));
         assert_eq!(lines(&text(&view), of_step), [""; 0]);
         view.load(&BTreeMap::new(), &of(detail));
         assert_eq!(text(&view), "");
-        // A run that ends after its scenario is gone brings nothing back.
+        // A run that ends after its scenario was removed restores nothing.
         view.outcome(&outcome(&shop, Verdict::Passed, None, 120, 30));
         assert_eq!(text(&view), "");
     }
@@ -475,7 +475,7 @@ fn what_a_page_did_not_tell_is_no_series() {
     let shown = || lines(&text(&view), "wachta_web_").iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
     view.outcome(&outcome(shop, Verdict::Passed, None, 120, 0));
     assert_eq!(shown().len(), 3, "{:?}", shown());
-    // A run that did not reach the step leaves what was known; the next page replaces all of it.
+    // A run that did not reach the step does not change its values; the next page replaces all of them.
     view.outcome(&outcome(shop, Verdict::Unknown, Some(Reason::Browser), 0, 30));
     assert_eq!(shown().len(), 3, "{:?}", shown());
     view.outcome(&outcome(shop, Verdict::Passed, None, 2500, 60));
@@ -484,7 +484,7 @@ fn what_a_page_did_not_tell_is_no_series() {
     assert_eq!(shown(), [""; 0]);
 }
 
-/// A flow whose steps all saw a certificate, which expires on these days.
+/// Returns a flow whose steps all received a certificate that expires on these days.
 fn flow(scenario: &Scenario, days: &[Option<i64>]) -> Outcome {
     let mut flow = outcome(scenario, Verdict::Passed, None, 100, 0);
     let step = flow.steps[0].clone();
@@ -519,10 +519,10 @@ fn at_basic_the_certificate_is_the_one_that_expires_first() {
     };
     assert_eq!(shown(&[None, None, None]), None);
     assert_eq!(shown(&[Some(50), Some(20), Some(30)]).as_deref(), Some("GET http://b/ 20"));
-    // A run that did not get there says nothing of it.
+    // A run that did not reach the step does not change its certificate.
     assert_eq!(shown(&[Some(50)]).as_deref(), Some("GET http://b/ 20"));
     assert_eq!(shown(&[Some(50), None, Some(30)]).as_deref(), Some("GET http://b/ 20"));
-    // It was renewed.
+    // The certificate was renewed.
     assert_eq!(shown(&[Some(50), Some(90), Some(30)]).as_deref(), Some("GET http://c/ 30"));
     assert_eq!(shown(&[Some(10)]).as_deref(), Some("GET http://a/ 10"));
 }
@@ -539,7 +539,7 @@ fn steps_beyond_the_budget_are_counted_and_not_exported() {
         let text = text(&view);
         (lines(&text, "step=").len(), lines(&text, "wachta_step_success").len(), view.omitted.get())
     };
-    // Two of the step, five phases, status, certificate, and three of the page.
+    // Two series of the step, five phases, status, certificate, and three of the page.
     assert_eq!(run(36), (36, 3, 0));
     view.load(&BTreeMap::new(), &config(1));
     assert_eq!(run(25), (24, 2, 12));
@@ -617,7 +617,7 @@ fn scrapes_at_once_are_bounded_and_need_no_run_to_wait() {
     let request = ScrapeRequest { format: Format::Text, selection: Selection::All, scraper: 1 };
     let mut scrapes: Vec<_> = (0..MAX_SCRAPES).map(|_| view.scrape(&request).expect("a place")).collect();
     assert!(view.scrape(&request).is_none());
-    // Scrapes that nobody reads hold nothing that a run or a reload waits for, and show what was when they began.
+    // Scrapes that are not read block neither runs nor reloads, and contain the values at their start.
     view.outcome(&outcome(shop, Verdict::Failed, Some(Reason::Status), 70, 10));
     view.load(&BTreeMap::new(), &of(Detail::Full));
     let mut first = scrapes.remove(0);

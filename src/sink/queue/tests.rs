@@ -1,11 +1,11 @@
-//! What is sent when, second by second.
+//! Behavior of the queue, second by second.
 
 use super::*;
 use crate::sink::fixtures::{event, numbers};
 
 const LIMITS: Limits = Limits { rows: 4, bytes: 1_000_000, age: Duration::ZERO, deadline: Duration::from_secs(10) };
 
-/// A queue and a clock that only moves when it is told to.
+/// Queue with a clock that is advanced manually.
 struct Bench {
     queue: Queue,
     start: Instant,
@@ -32,12 +32,12 @@ impl Bench {
         self
     }
 
-    /// The store has these numbers of what is read next, and knows all of them up to `through`.
+    /// Simulates a read of the store that returns these numbers and is complete up to `through`.
     fn read(&mut self, stored: impl IntoIterator<Item = u64>, through: u64) {
         self.queue.read(stored.into_iter().map(|seq| event(seq, "old")).collect(), through, self.now);
     }
 
-    /// What happens now, in words.
+    /// Returns the next action in words.
     fn next(&mut self) -> String {
         match self.queue.next(self.now, |_| Size { rows: 1, bytes: 10 }) {
             Next::Send(batch) => numbers(&batch),
@@ -55,7 +55,7 @@ impl Bench {
         self.answer(Sent::Partial(vec![Refusal { index, reason: "no".into(), for_now }]))
     }
 
-    /// Numbers that are set aside.
+    /// Returns the numbers of the rows set aside.
     fn aside(done: &Done) -> String {
         numbers(&done.set_aside.iter().map(|row| row.event.clone()).collect::<Vec<_>>())
     }
@@ -81,7 +81,7 @@ fn a_batch_is_repeated_unchanged_with_growing_pauses() {
     }
     assert_eq!(bench.at(at).next(), "1 2");
     assert_eq!((bench.queue.position(), bench.queue.waiting()), (0, 9));
-    // An answer ends the pauses.
+    // A response ends the pauses.
     assert_eq!(bench.answer(Sent::Taken).sent, 2);
     assert_eq!((bench.next().as_str(), bench.queue.position()), ("3 4 5 6", 2));
     bench.answer(retry(None));
@@ -101,7 +101,7 @@ fn a_destination_says_how_long_to_wait_within_bounds() {
     check(Some(1), 0.0, "wait 2");
     check(Some(90), 1.0, "wait 90");
     check(Some(1_000_000), 0.0, "wait 3600");
-    // At the end nobody waits, until the destination does not answer once more.
+    // During shutdown there are no delays, until the destination fails again.
     let mut bench = Bench::new(LIMITS, 0, 0);
     bench.push("shop", [1]).next();
     bench.answer(retry(Some(90)));
@@ -147,14 +147,14 @@ fn what_is_refused_for_now_holds_up_its_scenario_alone() {
     bench.at(1).push("new", [3, 4]).push("old", [5]);
     assert_eq!(bench.next(), "5");
     assert_eq!(bench.answer(Sent::Taken).sent, 1);
-    // The position stays before the first that the destination does not have.
+    // The position stays before the first undelivered event.
     assert_eq!((bench.queue.position(), bench.queue.waiting(), bench.next().as_str()), (0, 3, "wait 1"));
     assert_eq!(bench.at(2).next(), "1");
     bench.refuse(0, true);
     assert_eq!(bench.next(), "wait 4");
     assert_eq!(bench.at(6).next(), "1");
     bench.answer(Sent::Taken);
-    // What waited follows at once, in order.
+    // The waiting events follow at once, in order.
     assert_eq!((bench.next().as_str(), bench.queue.position()), ("3 4", 2));
     bench.answer(Sent::Taken);
     assert_eq!((bench.next().as_str(), bench.queue.position(), bench.queue.waiting()), ("nothing", 5, 0));
@@ -166,7 +166,7 @@ fn two_of_a_scenario_in_one_batch_keep_their_order() {
     bench.push("new", [1, 2, 3]).next();
     let refusals = [1, 0].map(|index| Refusal { index, reason: "no".into(), for_now: true });
     bench.answer(Sent::Partial(refusals.into()));
-    // The third was taken: so the scenario is known by now.
+    // The third event was accepted, so the scenario exists now.
     assert_eq!(bench.queue.position(), 0);
     assert_eq!(bench.next(), "1 2");
 }
@@ -190,7 +190,7 @@ fn what_is_refused_for_too_long_is_set_aside() {
     }
     assert_eq!(log, ["600: 1 no", "901: 2 no"]);
     assert_eq!((bench.queue.position(), bench.queue.waiting(), bench.next().as_str()), (2, 0, "nothing"));
-    // A row that is refused for good is set aside at once, and holds nothing up.
+    // A permanently rejected row is set aside at once, and delays nothing.
     bench.queue.forgive();
     bench.push("gone", [3, 4]).next();
     let done = bench.refuse(0, false);
@@ -205,7 +205,7 @@ fn what_does_not_fit_in_memory_is_read_from_the_store_in_order() {
     assert_eq!((bench.queue.waiting(), bench.queue.recent.len(), bench.queue.position()), (25, 10, 0));
     bench.answer(Sent::Taken);
     assert_eq!(bench.next(), "read 2-15");
-    // The store gives a part, of which one was lost.
+    // The store returns a part, of which one outcome was lost.
     bench.read([2, 3, 4, 5, 7], 7);
     assert_eq!(bench.queue.take_dropped(), 1);
     let mut log = Vec::new();
@@ -220,7 +220,7 @@ fn what_does_not_fit_in_memory_is_read_from_the_store_in_order() {
         }
         log.push(next);
         if log.len() == 2 {
-            // While it is made up, memory overflows once more.
+            // While the backlog is being sent, memory overflows again.
             bench.push("shop", 26..=27);
         }
     }
@@ -237,7 +237,7 @@ fn an_earlier_agents_outcomes_come_first() {
     assert_eq!((bench.next().as_str(), bench.queue.waiting(), bench.queue.position()), ("read 4-6", 4, 3));
     bench.read([4, 5, 6], 6);
     assert_eq!(bench.next(), "4 5 6 7");
-    // Nothing of them is left in the store: they are given up, and counted.
+    // The store no longer contains them: they are given up and counted.
     let mut bench = Bench::new(LIMITS, 3, 6);
     bench.next();
     bench.read([], 6);
@@ -252,10 +252,10 @@ fn memory_serves_alone_while_the_store_is_away() {
     bench.queue.unreadable(bench.now);
     assert_eq!(bench.next(), "7 8");
     bench.answer(Sent::Taken);
-    // The position waits for what the store still has.
+    // The position does not pass the events that are still in the store.
     assert_eq!((bench.queue.position(), bench.next().as_str()), (3, "wait 1"));
     assert_eq!(bench.at(1).next(), "read 4-6");
-    // The store does not know yet: the same as away.
+    // The store does not contain the range yet, which is treated like an unavailable store.
     bench.read([], 3);
     assert_eq!((bench.queue.take_dropped(), bench.next().as_str()), (0, "wait 1"));
     assert_eq!(bench.at(2).next(), "read 4-6");
@@ -275,7 +275,7 @@ fn batches_are_cut_by_rows_bytes_and_age() {
     assert_eq!(bench.next(), "wait 2");
     assert_eq!(bench.at(5).next(), "1 2");
     bench.answer(Sent::Taken);
-    // Enough for a batch waits for nothing.
+    // A full batch is sent without delay.
     bench.push("shop", [3, 4, 5, 6, 7]);
     assert_eq!(bench.next(), "3 4 5 6");
     bench.answer(Sent::Taken);
@@ -290,7 +290,7 @@ fn batches_are_cut_by_rows_bytes_and_age() {
     };
     assert_eq!(cut(Size { rows: 1, bytes: 400_000 }), "1 2");
     assert_eq!(cut(Size { rows: 2, bytes: 1 }), "1 2");
-    // One that is larger than a batch goes alone.
+    // An event larger than a batch is sent separately.
     assert_eq!(cut(Size { rows: 9, bytes: 9_000_000 }), "1");
 }
 
@@ -302,11 +302,11 @@ fn queue_is_complete_until_the_oldest_event_that_waits() {
     assert_eq!(bench.queue.complete_until(now), Some(now));
     bench.push("shop", [1]);
     assert_eq!(bench.queue.complete_until(now), Some(oldest));
-    // One that is under way waits as well.
+    // A batch in progress counts as waiting.
     assert_eq!(bench.next(), "1");
     assert_eq!(bench.queue.complete_until(now), Some(oldest));
     bench.answer(Sent::Taken);
     assert_eq!(bench.queue.complete_until(now), Some(now));
-    // What the store has may be of any time.
+    // The events in the store may have any time.
     assert_eq!(Bench::new(LIMITS, 0, 2).queue.complete_until(now), None);
 }

@@ -1,15 +1,15 @@
-//! What an answer of a receiver means. Pure.
+//! Interpretation of the responses of a remote write receiver. Pure.
 //!
-//! Sources: the specifications "Prometheus Remote-Write 2.0" and "1.0"; the texts are those of Prometheus, Mimir, Cortex and
-//! Thanos, since the status alone does not tell a sample that is late from one that is bad.
+//! Sources: the specifications "Prometheus Remote-Write 2.0" and "1.0"; the error messages are those of Prometheus,
+//! Mimir, Cortex and Thanos, because the status alone does not distinguish a late sample from an invalid one.
 
 use std::time::Duration;
 
 use super::message::Version;
 
-/// The longest reason that is kept, in characters.
+/// Maximum length of a stored reason, in characters.
 const MAX_REASON_CHARS: usize = 300;
-/// What receivers say of a sample that is not younger than the last one of its series.
+/// Error messages about a sample that is not newer than the last one of its series.
 const LATE: [&str; 6] = [
     "out of order sample",
     "out-of-order",
@@ -19,67 +19,68 @@ const LATE: [&str; 6] = [
     "same timestamp",
 ];
 
-/// A response of a receiver.
+/// Response of a receiver.
 #[derive(Debug, Clone, Copy)]
 pub struct Response<'a> {
-    /// The version that the request had.
+    /// Protocol version of the request.
     pub version: Version,
-    /// The status.
+    /// Status code.
     pub status: u16,
-    /// `Retry-After`.
+    /// Delay requested by `Retry-After`.
     pub after: Option<Duration>,
-    /// Whether it says how many samples were written, as 2.0 asks for.
+    /// Whether the response contains the number of written samples, as version 2.0 requires.
     pub is_confirmed: bool,
-    /// Whether this or an earlier response does.
+    /// Whether this or an earlier response contains that number.
     pub has_confirmed: bool,
-    /// The beginning of the body.
+    /// Beginning of the body.
     pub body: &'a [u8],
 }
 
-/// What became of samples.
+/// Result of writing samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
-    /// The receiver has them.
+    /// The receiver has accepted the samples.
     Taken,
-    /// It has a sample of the same series with the same time or a later one. It may have taken the others.
+    /// The receiver has a sample of the same series with the same time or a later one. It may have accepted the others.
     Late(String),
-    /// It does not take one of them. It may have taken the others.
+    /// The receiver has rejected one of the samples. It may have accepted the others.
     Refused(String),
-    /// It may take them later.
+    /// The receiver may accept the samples later.
     Retry {
-        /// After which time at the earliest, where the receiver says so.
+        /// Minimum delay, if the receiver requests one.
         after: Option<Duration>,
-        /// What went wrong.
+        /// Description of the error.
         reason: String,
     },
 }
 
-/// What a response means.
+/// Interpretation of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The receiver takes this version.
+    /// The receiver supports this protocol version.
     Written(Written),
-    /// It may take the other version. The text says why this one is not it.
+    /// The receiver may support the other version. The text contains the reason why it does not support this one.
     OtherVersion(String),
 }
 
-/// Returns what a response means.
+/// Interprets a response.
 pub fn answer(of: &Response) -> Answer {
     let text = String::from_utf8_lossy(of.body);
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_REASON_CHARS).collect();
     let reason = format!("status {}: {line}", of.status);
     let is_late = || LATE.iter().any(|words| reason.to_lowercase().contains(words));
     Answer::Written(match of.status {
-        // A receiver of 1.0 that does not check the type reads nothing in a message of 2.0, and says that all is well.
+        // A receiver of version 1.0 that does not check the content type reads no samples from a message of version 2.0
+        // and reports success.
         200..=299 if of.version == Version::V2 && !of.is_confirmed => {
             return Answer::OtherVersion("it does not confirm samples of 2.0".to_owned());
         }
         200..=299 => Written::Taken,
         415 => return Answer::OtherVersion(reason),
         400 if is_late() => Written::Late(reason),
-        // Some receivers of 1.0 cannot read a message of 2.0.
+        // Some receivers of version 1.0 cannot parse a message of version 2.0.
         400 if of.version == Version::V2 && !of.has_confirmed => return Answer::OtherVersion(reason),
-        // Thanos says no more.
+        // Thanos provides no further details.
         409 => Written::Late(reason),
         400 | 413 | 422 => Written::Refused(reason),
         _ => Written::Retry { after: of.after, reason },
@@ -127,7 +128,7 @@ mod tests {
             ] {
                 check(version, 400, no, late, written(Written::Late(text(400, late))));
             }
-            // What is too old will never be taken, and nobody has it.
+            // A sample that is too old will never be accepted, and the receiver does not have it.
             for bad in ["out of bounds", "too old sample", "label name is not valid"] {
                 check(version, 400, yes, bad, written(Written::Refused(text(400, bad))));
             }

@@ -1,4 +1,4 @@
-//! `remote_write:` of the agent configuration.
+//! Section `remote_write:` of the agent configuration.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use crate::sink::http::{Headers, read_headers};
 use crate::sink::prometheus::Pushed;
 use crate::sink::{Context, HttpSettings, Sink};
 
-/// The time after which values are repeated when the configuration has none.
+/// Default interval after which values are repeated.
 const DEFAULT_REPEAT: Duration = Duration::from_secs(60);
-/// The shortest time after which values are repeated.
+/// Minimum interval after which values are repeated.
 const MIN_REPEAT: Duration = Duration::from_secs(10);
-/// The longest time after which values are repeated: a receiver forgets a value after five minutes.
+/// Maximum interval after which values are repeated: at a receiver, a value expires after five minutes.
 const MAX_REPEAT: Duration = Duration::from_mins(3);
-/// The label of the agents, as a scrape of them has it.
+/// Value of the label `job`, as it would be with a scrape.
 const JOB: &str = "wachta";
-/// Headers that belong to the protocol.
+/// Headers reserved for the protocol.
 const RESERVED: [&str; 6] = [
     "content-type",
     "content-length",
@@ -36,36 +36,36 @@ const RESERVED: [&str; 6] = [
     "x-prometheus-remote-write-version",
 ];
 
-/// A receiver of remote write.
+/// Remote write receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Its URL.
+    /// URL of the receiver.
     pub url: Url,
-    /// The credentials, where it wants some.
+    /// Credentials, if the receiver requires some.
     pub authentication: Option<Authentication>,
-    /// A PEM file with roots that are trusted besides the system's.
+    /// PEM file with root certificates trusted in addition to those of the system.
     pub ca: Option<PathBuf>,
     /// Headers of every request.
     pub headers: Headers,
-    /// Labels of every series, besides those that it has itself, `job`, `instance` and `location`.
+    /// Labels of every series, in addition to its own and `job`, `instance` and `location`.
     pub labels: BTreeMap<String, String>,
-    /// How much of each scenario; absent: as much as `/metrics` shows.
+    /// Detail per scenario (default: that of `/metrics`).
     pub detail: Option<Detail>,
-    /// The time without a run after which the last values are sent again.
+    /// Time without a run after which the last values are sent again.
     pub repeat: Duration,
 }
 
-/// Credentials of a receiver.
+/// Credentials for a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
     /// A bearer token.
     Token(Credential),
-    /// A user and a password.
+    /// User name and password.
     Basic(String, Credential),
 }
 
 impl Config {
-    /// The keys of `remote_write:`.
+    /// Keys of `remote_write:`.
     pub const KEYS: &[Key] = &[
         Key { name: "url", shape: Some(Shape::Text), doc: "URL of the receiver, such as https://host/api/v1/write" },
         Key { name: "token", shape: Some(SECRET), doc: "bearer token" },
@@ -89,7 +89,7 @@ impl Config {
         Key {
             name: "detail",
             shape: Some(Shape::Words(&["basic", "full"])),
-            doc: "how much of each scenario (default: as much as /metrics shows)",
+            doc: "metrics per scenario (default: as for /metrics)",
         },
         Key {
             name: "repeat",
@@ -98,7 +98,7 @@ impl Config {
         },
     ];
 
-    /// A receiver at this URL, and defaults.
+    /// Creates the configuration of a receiver with this URL and default settings.
     pub fn to(url: Url) -> Self {
         Self {
             url,
@@ -173,7 +173,7 @@ impl Config {
         Some(Self { url: url?, authentication, ca, headers, labels, detail, repeat: repeat? })
     }
 
-    /// Where samples go to. What stands behind `?` may be a credential.
+    /// Describes the destination without the query, which may contain a credential.
     pub fn describe(&self) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
@@ -181,11 +181,11 @@ impl Config {
         url.to_string()
     }
 
-    /// Makes the sink.
+    /// Creates the sink.
     ///
     /// # Errors
     ///
-    /// When the file with roots cannot be read or has none.
+    /// The file with root certificates cannot be read or contains none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
         let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
         let mut labels = BTreeMap::from([
@@ -194,14 +194,14 @@ impl Config {
             ("location".to_owned(), context.location.clone()),
         ]);
         labels.extend(self.labels.clone());
-        // An empty value takes a label away.
+        // An empty value removes a label.
         let labels = labels.into_iter().filter(|(_, value)| !value.is_empty()).collect();
         let pushed = Pushed::new(Arc::clone(&context.prometheus), self.detail, labels);
         Ok(Box::new(RemoteWrite::new(self.clone(), client, pushed)))
     }
 }
 
-/// Returns the name of this machine.
+/// Returns the host name of this machine.
 fn machine() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
     (!name.is_empty()).then_some(name)

@@ -1,4 +1,4 @@
-//! The messages of remote write, version 2.0 and 1.0. Pure.
+//! Remote write messages, version 2.0 and 1.0. Pure.
 //!
 //! Sources: the specifications "Prometheus Remote-Write 2.0" (release candidate 4) and "1.0", and Prometheus' own
 //! definitions (`prompb/io/prometheus/write/v2/types.proto`, `prompb/types.proto`).
@@ -10,22 +10,22 @@ use prost::Message;
 use crate::names::MetricKind;
 use crate::sink::prometheus::{Exemplar, Sample, Series};
 
-/// The label of an exemplar that holds the id of a trace.
+/// Exemplar label that contains a trace id.
 const TRACE_ID: &str = "trace_id";
-/// Units that the name of a metric can end with.
+/// Units that can be the suffix of a metric name.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
-/// A version of the protocol.
+/// Protocol version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// 2.0: texts are sent once a request, and each series has its metadata.
+    /// Version 2.0: each text is sent once per request, and each series contains its metadata.
     V2,
-    /// 1.0.
+    /// Version 1.0.
     V1,
 }
 
 impl Version {
-    /// The header `Content-Type`.
+    /// Returns the value of the header `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::V2 => "application/x-protobuf;proto=io.prometheus.write.v2.Request",
@@ -33,7 +33,7 @@ impl Version {
         }
     }
 
-    /// The header `X-Prometheus-Remote-Write-Version`.
+    /// Returns the value of the header `X-Prometheus-Remote-Write-Version`.
     pub fn number(self) -> &'static str {
         match self {
             Self::V2 => "2.0.0",
@@ -41,7 +41,7 @@ impl Version {
         }
     }
 
-    /// The other version.
+    /// Returns the other version.
     pub fn other(self) -> Self {
         match self {
             Self::V2 => Self::V1,
@@ -84,7 +84,7 @@ pub(super) struct LabelledExemplar {
     pub timestamp: i64,
 }
 
-/// A sample, the same in both versions except for its start, which 1.0 does not have.
+/// Sample, identical in both versions except for its start time, which version 1.0 does not have.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Point {
     #[prost(double, tag = "1")]
@@ -136,14 +136,14 @@ pub(super) struct Metadata {
     pub unit_ref: u32,
 }
 
-/// The samples and exemplars of one series.
+/// Samples and exemplars of one series.
 struct Group<'a> {
     series: &'a Series,
     points: Vec<Point>,
     exemplars: Vec<Exemplar>,
 }
 
-/// Returns the samples of each series together, in the order of their times; of two with the same time the later one.
+/// Groups the samples by series, in chronological order. Of two samples with the same time, only the later one is kept.
 fn grouped<'a>(samples: &[&'a Sample], version: Version) -> Vec<Group<'a>> {
     let mut places: HashMap<&[(String, String)], usize> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
@@ -171,7 +171,7 @@ fn grouped<'a>(samples: &[&'a Sample], version: Version) -> Vec<Group<'a>> {
     groups
 }
 
-/// Returns the unit that is the last word of a family's name, or an empty text.
+/// Returns the unit at the end of a family's name, or an empty text.
 fn unit(series: &Series) -> &'static str {
     let name = series.labels.iter().find(|(name, _)| name == "__name__").map_or("", |(_, value)| value.as_str());
     let endings: &[&str] = match series.kind {
@@ -184,7 +184,7 @@ fn unit(series: &Series) -> &'static str {
     UNITS.into_iter().find(|unit| *unit == last).unwrap_or_default()
 }
 
-/// Returns the body of a request: protobuf, compressed by Snappy's block format.
+/// Returns the body of a request: protobuf, compressed with the Snappy block format.
 pub(super) fn body(samples: &[&Sample], version: Version) -> Vec<u8> {
     let message = match version {
         Version::V1 => v1(samples).encode_to_vec(),
@@ -208,7 +208,7 @@ fn v1(samples: &[&Sample]) -> WriteRequest {
     WriteRequest { timeseries: series.collect() }
 }
 
-/// Texts that are sent once. The first one is empty.
+/// Table of texts that are sent once. The first one is empty.
 struct Symbols<'a> {
     all: Vec<String>,
     places: HashMap<&'a str, u32>,
@@ -219,7 +219,7 @@ impl<'a> Symbols<'a> {
         Self { all: vec![String::new()], places: HashMap::from([("", 0)]) }
     }
 
-    /// Returns the place of a text.
+    /// Returns the index of a text.
     fn place(&mut self, text: &'a str) -> u32 {
         if let Some(place) = self.places.get(text) {
             return *place;
@@ -229,7 +229,7 @@ impl<'a> Symbols<'a> {
         place
     }
 
-    /// Adds a text that comes once, and returns its place.
+    /// Adds a text that occurs once, and returns its index.
     fn push(&mut self, text: String) -> u32 {
         let place = u32::try_from(self.all.len()).expect("a batch has fewer texts than 2^32");
         self.all.push(text);

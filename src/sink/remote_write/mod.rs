@@ -1,10 +1,10 @@
-//! Prometheus remote write: what `/metrics` shows, sent to a receiver, for agents that nobody can scrape.
+//! Prometheus remote write: the metrics of `/metrics`, pushed to a receiver, for agents that cannot be scraped.
 //!
-//! Each run is samples with the time of its end ([`Pushed`]), so that what is made up after an outage has its own times.
-//! Receivers forget a value after five minutes: between runs values are repeated, with a time that no run still to be sent
-//! can have. Version 2.0 of the protocol is tried first, and 1.0 where the receiver does not take it; what an answer means
-//! is decided in [`answer`] (pure).
-//! Deliberately absent: native histograms, since a receiver of 1.0 may not take them.
+//! Each run produces samples with the time of its end ([`Pushed`]), so that samples sent after an outage have their
+//! original times. At a receiver, a value expires after five minutes: between runs values are therefore repeated, with
+//! a time that no waiting run can have. Version 2.0 of the protocol is tried first, and 1.0 if the receiver does not
+//! support it; responses are interpreted in [`answer`] (pure). Native histograms are deliberately not sent, because a
+//! receiver of version 1.0 may not support them.
 
 mod answer;
 mod config;
@@ -26,19 +26,19 @@ use message::Version;
 
 pub use config::{Authentication, Config};
 
-/// The most events of a batch.
+/// Maximum number of events in a batch.
 const MAX_ROWS: usize = 500;
-/// The most bytes of a batch before it is compressed, roughly.
+/// Approximate maximum size of a batch before compression, in bytes.
 const MAX_BYTES: usize = 2 << 20;
-/// The most samples that are repeated in one request, roughly.
+/// Approximate maximum number of repeated samples in one request.
 const MAX_REPEATED: usize = 5_000;
-/// How long sending a batch may take.
+/// Timeout of sending a batch.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// The most bytes of an answer that are read.
+/// Maximum size of a response, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
-/// The age of repeated values, so that a run that has just ended is younger.
+/// Age of repeated values, so that the samples of a run that has just ended are newer.
 const LAG: Duration = Duration::from_secs(5);
-/// The pause between two requests with repeated values, in which events are sent.
+/// Pause between two requests with repeated values, in which events are sent.
 const REPEAT_PAUSE: Duration = Duration::from_millis(50);
 
 struct RemoteWrite {
@@ -46,10 +46,10 @@ struct RemoteWrite {
     client: reqwest::Client,
     pushed: Pushed,
     version: Version,
-    /// Whether the receiver has confirmed what it wrote, as 2.0 asks for.
+    /// Whether the receiver has confirmed the written samples, as version 2.0 requires.
     has_confirmed: bool,
     refresh_at: Instant,
-    /// Whether the log says that repeated values are refused.
+    /// Whether the rejection of repeated values has been logged.
     is_refusal_logged: bool,
 }
 
@@ -61,7 +61,7 @@ impl RemoteWrite {
             pushed,
             version: Version::V2,
             has_confirmed: false,
-            // By then the first values are younger than all that an agent before this one sent.
+            // After this delay, the first values are newer than any sent by an earlier agent.
             refresh_at: Instant::now() + LAG + Duration::from_secs(1),
             is_refusal_logged: false,
         }
@@ -98,7 +98,7 @@ impl RemoteWrite {
         Ok(answer::answer(&answer::Response { version, status, after, is_confirmed, has_confirmed, body: &body }))
     }
 
-    /// Sends samples in the version that the receiver takes.
+    /// Sends samples in the version that the receiver supports.
     async fn write(&mut self, samples: &[&Sample]) -> Written {
         if samples.is_empty() {
             return Written::Taken;
@@ -116,13 +116,13 @@ impl RemoteWrite {
                 written
             }
             Answer::OtherVersion(second) => {
-                let reason = format!("the receiver takes no version of remote write: {first}; {second}");
+                let reason = format!("the receiver supports no version of remote write: {first}; {second}");
                 Written::Retry { after: None, reason }
             }
         }
     }
 
-    /// Sends the samples of parts. Where some are refused the others are found by halves.
+    /// Sends the samples of parts. If some are rejected, the parts are halved to deliver the others.
     async fn write_parts(&mut self, parts: &[Part]) -> Result<(), Sent> {
         let mut rest = vec![parts];
         while let Some(parts) = rest.pop() {
@@ -132,11 +132,11 @@ impl RemoteWrite {
                     let (first, second) = parts.split_at(parts.len() / 2);
                     rest.extend([second, first]);
                 }
-                // Of a late one the receiver has a younger value.
+                // If a sample is late, the receiver has a newer value already.
                 Written::Taken | Written::Late(_) => {}
                 Written::Refused(reason) => {
                     if !std::mem::replace(&mut self.is_refusal_logged, true) {
-                        tracing::warn!(sink = "remote_write", reason, "the receiver refuses repeated values");
+                        tracing::warn!(sink = "remote_write", reason, "the receiver rejects repeated values");
                     }
                 }
                 Written::Retry { after, reason } => return Err(Sent::Retry { after, reason }),
@@ -163,7 +163,8 @@ impl Sink for RemoteWrite {
         let samples: Vec<&Sample> = advance.samples.iter().collect();
         let mut written = self.write(&samples).await;
         if matches!(written, Written::Late(_)) && runs.len() == 1 {
-            // Where counters begin may be what is too late: two runs of a scenario that ended together, for instance.
+            // The initial values of counters may be the late ones, for example if two runs of a scenario ended at the
+            // same time.
             let plain: Vec<&Sample> = samples.iter().copied().filter(|sample| !sample.is_origin).collect();
             if plain.len() < samples.len() {
                 written = self.write(&plain).await;
@@ -174,13 +175,13 @@ impl Sink for RemoteWrite {
                 self.pushed.commit(advance);
                 Sent::Taken
             }
-            // The receiver has this run, since events go in order: it was sent before a crash, and counted there.
+            // The receiver has this run because events are sent in order: it was sent and counted before a crash.
             (Written::Late(_), [run]) => {
                 self.pushed.pass_over(&run.outcome, false);
                 Sent::Taken
             }
             (Written::Late(reason) | Written::Refused(reason), runs) => {
-                // A single event is not sent again, a larger batch is, in halves.
+                // A single event is not sent again; a larger batch is split in halves.
                 if let ([run], 1) = (runs, batch.len()) {
                     self.pushed.pass_over(&run.outcome, true);
                 }
@@ -206,7 +207,7 @@ impl Sink for RemoteWrite {
         if let Err(retry) = self.write_parts(&repeat.parts).await {
             return retry;
         }
-        // Checked four times as often, so that no value is much older than it may be.
+        // Checked four times per interval, so that no value becomes much older than permitted.
         self.refresh_at = Instant::now() + if repeat.is_whole { self.config.repeat / 4 } else { REPEAT_PAUSE };
         self.pushed.repeated(repeat);
         Sent::Taken

@@ -1,4 +1,4 @@
-//! What a receiver of remote write is sent, what its answers lead to, and what it has in the end.
+//! The requests sent to a remote write receiver, the effects of its responses, and the data that it finally has.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::outcome::{Outcome, RunId};
 use crate::scenario::{Lookup, LookupError, load};
 use crate::sink::{Context, Finished, fixtures, prometheus};
 
-/// Seconds since 1970 at which the runs of these tests begin.
+/// Start of the runs in these tests, in seconds since 1970.
 const BEGIN: i64 = 1_700_000_000;
 const V1: &str = "0.1.0";
 const V2: &str = "2.0.0";
@@ -35,15 +35,15 @@ impl Lookup for Nothing {
     }
 }
 
-/// A sample that came, with what goes along.
+/// Received sample with its metadata.
 #[derive(Debug, Clone)]
 struct Received {
-    /// `NAME LABEL=VALUE,…`.
+    /// Series as `NAME LABEL=VALUE,…`.
     series: String,
     value: f64,
     at: i64,
     start: i64,
-    /// The trace, the value and the time of its exemplar.
+    /// Trace id, value and time of the exemplar.
     exemplar: Option<(String, f64, i64)>,
     /// Type, help and unit.
     metadata: Option<(i32, String, String)>,
@@ -51,19 +51,19 @@ struct Received {
 
 #[derive(Default)]
 struct Log {
-    /// What is answered first: a status, and whether it confirms samples.
+    /// Scripted responses: a status, and whether it confirms samples.
     plan: VecDeque<(u16, bool)>,
-    /// The versions that are taken after that.
+    /// Versions accepted after the scripted responses.
     takes: Vec<&'static str>,
     heads: Vec<HeaderMap>,
-    /// The samples of each request.
+    /// Samples of each request.
     requests: Vec<Vec<Received>>,
-    /// What was taken, by series.
+    /// Accepted samples by series.
     kept: BTreeMap<String, Vec<(i64, f64)>>,
 }
 
 impl Log {
-    /// Answers as Prometheus does: a request with a sample that is late leaves nothing.
+    /// Responds like Prometheus: a request with a late sample is rejected as a whole.
     fn answer(&mut self, version: &str, received: &[Received]) -> (u16, bool, &'static str) {
         if let Some((status, confirms)) = self.plan.pop_front() {
             return (status, confirms, "as planned");
@@ -128,17 +128,17 @@ impl Receiver {
         log.heads.iter().map(|head| head["x-prometheus-remote-write-version"].to_str().unwrap().to_owned()).collect()
     }
 
-    /// The samples of the last request.
+    /// Returns the samples of the last request.
     fn last(&self) -> Vec<Received> {
         self.log.lock().unwrap().requests.last().cloned().unwrap_or_default()
     }
 
-    /// The same as `SERIES VALUE @SECONDS`, with times since [`BEGIN`].
+    /// Formats the samples of the last request as `SERIES VALUE @SECONDS`, with times relative to [`BEGIN`].
     fn last_lines(&self) -> Vec<String> {
         self.last().iter().map(|sample| format!("{} {}", sample.series, point(sample.at, sample.value))).collect()
     }
 
-    /// What is kept of a series, as `VALUE @SECONDS`.
+    /// Returns the accepted samples of a series as `VALUE @SECONDS`.
     fn kept(&self, series: &str) -> Vec<String> {
         let log = self.log.lock().unwrap();
         let kept = log.kept.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", log.kept.keys()));
@@ -153,7 +153,7 @@ impl Drop for Receiver {
 }
 
 fn point(at: i64, value: f64) -> String {
-    // The stale marker: one of the values that are not a number.
+    // The stale marker is a special NaN.
     let value = if value.to_bits() == 0x7ff0_0000_0000_0002 { "stale".to_owned() } else { value.to_string() };
     format!("{value} @{}", (at - BEGIN * 1000) as f64 / 1e3)
 }
@@ -203,7 +203,7 @@ fn decoded(version: &str, body: &[u8]) -> Vec<Received> {
 
 fn config(receiver: &Receiver) -> Config {
     Config {
-        // Short lines: no labels except those of the series.
+        // For short lines, there are no labels except those of the series.
         labels: ["job", "instance", "location"].map(|name| (name.to_owned(), String::new())).into(),
         detail: Some(Detail::Basic),
         ..Config::to(receiver.url.clone())
@@ -248,7 +248,7 @@ fn run(seq: u64, second: i64, verdict: &str) -> Event {
     Event::Finished(Finished { scenario: None, outcome: Arc::new(outcome(seq, "shop", second, verdict)) })
 }
 
-/// Sends events as the driver does: what is refused as a whole comes again in halves.
+/// Sends events like the driver: a batch rejected as a whole is split in halves.
 async fn deliver(sink: &mut Box<dyn Sink>, batch: &[Event]) {
     let mut rest = vec![batch];
     while let Some(batch) = rest.pop() {
@@ -278,7 +278,7 @@ async fn a_run_is_samples_at_its_end() {
                 "wachta_scenario_success location=here,scenario=shop 1 @0",
                 "wachta_scenario_verdict location=here,scenario=shop,verdict=passed 1 @0",
                 "wachta_scenario_duration_seconds location=here,scenario=shop 0.5 @0",
-                // A counter begins at 0.
+                // A counter starts at 0.
                 "wachta_scenario_runs_total location=here,scenario=shop,verdict=passed 0 @-0.001",
                 "wachta_scenario_runs_total location=here,scenario=shop,verdict=passed 1 @0",
                 "wachta_scenario_runs_total location=here,scenario=shop,verdict=failed 0 @0",
@@ -290,7 +290,7 @@ async fn a_run_is_samples_at_its_end() {
             &lines,
             &[
                 "wachta_scenario_success location=here,scenario=shop 0 @60",
-                // What another one has taken the place of ends.
+                // A series that is replaced by another one ends.
                 "wachta_scenario_verdict location=here,scenario=shop,verdict=passed stale @60",
                 "wachta_scenario_failures_total location=here,reason=connect,scenario=shop 0 @59.999",
                 "wachta_scenario_failures_total location=here,reason=connect,scenario=shop 1 @60",
@@ -308,7 +308,7 @@ async fn series_end_with_their_scenario() {
     let mut sink = sink_of(&receiver, &context, &scenarios("  shop: {tcp: \"a:1\"}\n  other: {tcp: \"a:2\"}\n"));
     assert_eq!(sink.send(&[run(1, 0, "passed")]).await, Sent::Taken);
     let had: Vec<_> = receiver.last().into_iter().map(|sample| sample.series).collect();
-    // One that ran before this process and is gone since then.
+    // A scenario that ran before this process and was removed since then.
     context.prometheus.seed(&[Outcome { ended_at: Utc::now(), ..outcome(0, "old", 0, "failed") }], &[]);
     sink.set_scenarios(&Scenarios::default(), &[]);
     assert_eq!(sink.refresh(time(30)).await, Sent::Taken);
@@ -324,10 +324,10 @@ async fn series_end_with_their_scenario() {
             "wachta_scenario_verdict location=here,scenario=old,verdict=failed stale @30",
         ],
     );
-    // Once.
+    // The end is sent only once.
     assert_eq!(sink.refresh(time(31)).await, Sent::Taken);
     assert_eq!(receiver.log.lock().unwrap().requests.len(), 2);
-    // A run that ends after its scenario went, or is made up later, is there, and ends at once.
+    // The run of a removed scenario is exported even if it ends or is sent later, and its series end at once.
     assert_eq!(sink.send(&[run(2, 40, "failed")]).await, Sent::Taken);
     assert_has(
         &receiver.last_lines(),
@@ -336,7 +336,7 @@ async fn series_end_with_their_scenario() {
             "wachta_scenario_success location=here,scenario=shop stale @40.001",
         ],
     );
-    // One that comes back does not end.
+    // The series of a scenario that returns do not end.
     sink.set_scenarios(&scenarios("  shop: {tcp: \"a:1\"}\n"), &[]);
     assert_eq!(sink.send(&[run(3, 60, "passed")]).await, Sent::Taken);
     sink.set_scenarios(&Scenarios::default(), &[]);
@@ -375,7 +375,7 @@ async fn values_are_repeated_between_runs() {
     known.extend(rare.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario)));
     let known: Scenarios = Arc::new(known);
     context.prometheus.load(&known, &prometheus::Config::default());
-    // Its last run was before this process.
+    // The last run of the scenario was before this process.
     context.prometheus.seed(&[outcome(0, "rare", -3600, "failed")], &[]);
     let rare = known.keys().find(|id| id.as_str() == "rare").unwrap();
     context.prometheus.budget(rare, 0.25);
@@ -397,14 +397,14 @@ async fn values_are_repeated_between_runs() {
     let lines = receiver.last_lines();
     assert_has(&lines, &["wachta_scenario_runs_total location=here,scenario=shop,verdict=passed 1 @61"]);
     assert!(!lines.iter().any(|line| line.contains("scenario=rare")), "it was repeated: {lines:#?}");
-    // A run that goes on is no new beginning.
+    // A run after a repetition is not a new start of the series.
     let late = Event::Finished(Finished { scenario: None, outcome: Arc::new(outcome(2, "rare", 70, "failed")) });
     assert_eq!(sink.send(&[late]).await, Sent::Taken);
     let lines = receiver.last_lines();
     assert_has(&lines, &["wachta_scenario_runs_total location=here,scenario=rare,verdict=failed 1 @70"]);
     let origins: Vec<_> = lines.iter().filter(|line| line.ends_with("@69.999")).collect();
     assert_eq!(origins, ["wachta_scenario_failures_total location=here,reason=connect,scenario=rare 0 @69.999"]);
-    // A single run is no reason to keep the share of the error budget.
+    // A single run does not change the remaining error budget.
     assert_eq!(sink.refresh(time(100)).await, Sent::Taken);
     assert_has(
         &receiver.last_lines(),
@@ -418,7 +418,7 @@ async fn what_one_part_has_wrong_does_not_keep_the_others() {
     let receiver = Receiver::start(&[], &[V1]).await;
     let known = scenarios("  a: {tcp: \"a:1\"}\n  b: {tcp: \"a:1\"}\n  c: {tcp: \"a:1\"}\n");
     let mut sink = sink_of(&receiver, &fixtures::context_with_http(), &known);
-    // Another agent under the same name is ahead.
+    // Another agent with the same name has sent newer samples.
     let series = "wachta_scenario_runs_total location=here,scenario=b,verdict=passed";
     receiver.log.lock().unwrap().kept.insert(series.to_owned(), vec![((BEGIN + 1000) * 1000, 7.0)]);
     assert_eq!(sink.refresh(time(30)).await, Sent::Taken);
@@ -431,7 +431,7 @@ async fn what_one_part_has_wrong_does_not_keep_the_others() {
 
 #[tokio::test]
 async fn the_version_is_the_one_that_the_receiver_takes() {
-    // One that refuses 2.0, one that answers well to what it does not read, and one that cannot read it.
+    // Receivers that reject 2.0, that respond with success without reading the message, and that cannot parse it.
     for answer in [(415, false), (200, false), (400, false)] {
         let receiver = Receiver::start(&[answer], &[V1]).await;
         let mut sink = sink(&receiver);
@@ -439,13 +439,13 @@ async fn the_version_is_the_one_that_the_receiver_takes() {
         assert_eq!(sink.send(&[run(2, 60, "passed")]).await, Sent::Taken);
         assert_eq!(receiver.versions(), [V2, V1, V1], "{answer:?}");
     }
-    // One that takes 2.0 alone, and refuses a batch before it has confirmed anything.
+    // A receiver that supports only 2.0, and rejects a batch before it has confirmed anything.
     let receiver = Receiver::start(&[(400, false)], &[V2]).await;
     let mut sink = sink(&receiver);
     assert!(matches!(sink.send(&[run(1, 0, "passed")]).await, Sent::Retry { .. }));
     assert_eq!(sink.send(&[run(1, 0, "passed")]).await, Sent::Taken);
     assert_eq!(receiver.versions(), [V2, V1, V2]);
-    // One that is away for a while, and takes 2.0.
+    // A receiver that is unavailable for some time and supports 2.0.
     let receiver = Receiver::start(&[(503, false), (415, false), (503, false)], &[V2]).await;
     let mut sink = self::sink(&receiver);
     for _ in 0..2 {
@@ -475,7 +475,7 @@ async fn what_was_sent_before_a_crash_is_neither_lost_nor_counted_twice() {
         let receiver = Receiver::start(&[], &[version]).await;
         let runs: Vec<_> = (1..=7).map(|seq: u32| run(seq.into(), 10 * i64::from(seq), "passed")).collect();
         deliver(&mut sink(&receiver), &runs[..4]).await;
-        // The next agent does not know of the last three.
+        // The next agent has no record of the last three.
         deliver(&mut sink(&receiver), &runs[1..]).await;
         let kept = receiver.kept("wachta_scenario_last_run_timestamp_seconds location=here,scenario=shop");
         let expected: Vec<_> = (1..=7).map(|seq| format!("{} @{}", BEGIN + 10 * seq, 10 * seq)).collect();
@@ -503,7 +503,7 @@ async fn runs_that_end_together_are_shown_one_after_the_other() {
 async fn a_counter_goes_on_without_a_beginning_that_is_late() {
     let receiver = Receiver::start(&[], &[V2]).await;
     let series = "wachta_scenario_runs_total location=here,scenario=shop,verdict=passed";
-    // The last run of the agent before this one ended a millisecond earlier.
+    // The last run of the previous agent ended a millisecond earlier.
     receiver.log.lock().unwrap().kept.insert(series.to_owned(), vec![(BEGIN * 1000 + 9_999, 5.0)]);
     let mut sink = sink(&receiver);
     deliver(&mut sink, &[run(1, 10, "passed"), run(2, 20, "passed")]).await;
@@ -530,12 +530,12 @@ async fn samples_of_2_0_have_metadata_start_and_exemplar() {
     assert_eq!((failed.value, failed.start), (1.0, BEGIN * 1000 - 1));
     assert_eq!(failed.exemplar, Some((trace.clone(), 1.0, (BEGIN + 120) * 1000)));
     assert_eq!(failed.metadata, Some((1, "Runs by verdict.".to_owned(), String::new())));
-    // Its exemplar was sent with its own run.
+    // The exemplar was sent with its own run.
     let passed = of(&format!("wachta_scenario_runs_total {base}location=here,scenario=shop,verdict=passed"));
     assert_eq!((passed.value, passed.exemplar.clone()), (2.0, None));
     let bucket = of(&format!("wachta_scenario_run_duration_seconds_bucket {base}le=1,location=here,scenario=shop"));
     assert_eq!((bucket.value, bucket.exemplar.clone()), (3.0, Some((trace, 0.5, (BEGIN + 120) * 1000))));
-    assert_eq!(bucket.metadata, Some((3, "Durations of the runs.".to_owned(), "seconds".to_owned())));
+    assert_eq!(bucket.metadata, Some((3, "Run durations.".to_owned(), "seconds".to_owned())));
     let gauge = of(&format!("wachta_scenario_duration_seconds {base}location=here,scenario=shop"));
     assert_eq!((gauge.start, gauge.metadata.as_ref().unwrap().0), (0, 2));
 }

@@ -1,8 +1,8 @@
-//! Resolving issues through the server's API: Sentry's, or Bugsink's.
+//! Resolution of issues through the API of the server, Sentry or Bugsink.
 //!
-//! An issue is found by the tag that has its cause. Sentry is asked for it
-//! (<https://docs.sentry.io/api/events/list-a-projects-issues/>); Bugsink has no search in its API, so the newest events
-//! of its unresolved issues are looked at.
+//! An issue is found by the tag with its failure fingerprint. Sentry supports a search by tag
+//! (<https://docs.sentry.io/api/events/list-a-projects-issues/>); the API of Bugsink does not, so the newest events of
+//! its unresolved issues are examined.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::config::Api;
 use super::item::{CAUSE, cause_id};
 use crate::bounded::answer::{self, End};
 
-/// The largest answer that is read: pages of issues, and one event.
+/// Maximum size of a response, in bytes: a page of issues, or one event.
 const MAX_ANSWER: usize = 8 << 20;
-/// How many unresolved issues of Bugsink are looked at, the last seen first.
+/// Maximum number of unresolved Bugsink issues to examine, most recent first.
 const MAX_ISSUES: usize = 50;
 
-/// Resolves the unresolved issues of a cause, and returns how many there were.
+/// Resolves the unresolved issues with this failure fingerprint, and returns their number.
 pub(super) async fn resolve(client: &reqwest::Client, api: &Api, cause: &str) -> Result<usize, Problem> {
     let token = api.token.read().await.map_err(Problem::away)?;
     let server = Server { client, api, token };
@@ -28,14 +28,14 @@ pub(super) async fn resolve(client: &reqwest::Client, api: &Api, cause: &str) ->
     }
 }
 
-/// What went wrong.
+/// Failure of an API request.
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// What the server said, or what became of the request.
+    /// Error message of the server, or a description of the failed request.
     pub reason: String,
-    /// When it may be tried again, where the server says so.
+    /// Delay before the next attempt, if the server requests one.
     pub after: Option<Duration>,
-    /// Whether trying again would not help.
+    /// Whether a retry would not help.
     pub is_final: bool,
 }
 
@@ -113,7 +113,7 @@ impl Server<'_> {
             return Ok(serde_json::from_slice(&body.bytes).unwrap_or_default());
         }
         let said = super::said(status, &body.bytes);
-        // What may be mended by whoever configured it is tried again, and so is what passes.
+        // Problems that an operator can correct and temporary problems are retried.
         let is_final = status.is_client_error()
             && !matches!(
                 status,
@@ -123,6 +123,6 @@ impl Server<'_> {
                     | StatusCode::REQUEST_TIMEOUT
                     | StatusCode::TOO_MANY_REQUESTS
             );
-        Err(Problem { reason: format!("the issue is not resolved: {said}"), after, is_final })
+        Err(Problem { reason: format!("cannot resolve the issue: {said}"), after, is_final })
     }
 }

@@ -1,4 +1,4 @@
-//! `sentry:` of the agent configuration.
+//! Section `sentry:` of the agent configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
 use crate::sink::{Context, HttpSettings, Sink};
 
-/// The environment when nothing else is said, as in Sentry's own clients.
+/// Default environment, as in Sentry's own clients.
 const ENVIRONMENT: &str = "production";
 
 const API: &[Key] = &[
@@ -22,44 +22,44 @@ const API: &[Key] = &[
     Key { name: "project", shape: Some(Shape::Text), doc: "slug of the project; for Bugsink its number" },
 ];
 
-/// A project of Sentry, or of a server that takes what Sentry takes.
+/// Project at Sentry or at a server with a compatible protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where events go, with a key that lets them in.
+    /// DSN: the address of the project with its access key.
     pub dsn: Credential,
-    /// The environment of all events whose scenario does not name one.
+    /// Environment of all events whose scenario does not specify one.
     pub environment: String,
-    /// The release of all events whose scenario does not name one.
+    /// Release of all events whose scenario does not specify one.
     pub release: Option<String>,
-    /// Whether scenarios are monitors that check in.
+    /// Whether scenarios are exported as monitors with check-ins.
     pub has_monitors: bool,
     /// Whether errors of the agent itself are reported.
     pub has_own_errors: bool,
-    /// A PEM file with roots that are trusted besides the system's.
+    /// PEM file with root certificates trusted in addition to those of the system.
     pub ca: Option<PathBuf>,
-    /// How issues are resolved.
+    /// API for resolving issues.
     pub api: Option<Api>,
 }
 
-/// The API of the server.
+/// API of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
-    /// Its base URL.
+    /// Base URL of the API.
     pub url: Url,
-    /// A token that may read and change issues.
+    /// Token with permission to read and change issues.
     pub token: Credential,
-    /// The slug of the organization; `None` for Bugsink.
+    /// Slug of the organization; `None` for Bugsink.
     pub organization: Option<String>,
-    /// The project's slug, or its number.
+    /// Slug or number of the project.
     pub project: String,
 }
 
 impl Config {
-    /// The keys of `sentry:`.
+    /// Keys of `sentry:`.
     pub const KEYS: &[Key] = &[
         Key { name: "dsn", shape: Some(SECRET), doc: "DSN of the project" },
         Key { name: "environment", shape: Some(Shape::Text), doc: "environment of events (default: production)" },
-        Key { name: "release", shape: Some(Shape::Text), doc: "release of what is watched" },
+        Key { name: "release", shape: Some(Shape::Text), doc: "release of the monitored system" },
         Key {
             name: "monitors",
             shape: Some(Shape::Bool),
@@ -75,7 +75,7 @@ impl Config {
             shape: Some(Shape::Text),
             doc: "PEM file with roots besides the system's, relative to this file",
         },
-        Key { name: "api", shape: Some(Shape::Keys(&[API])), doc: "how issues are resolved when incidents resolve" },
+        Key { name: "api", shape: Some(Shape::Keys(&[API])), doc: "API to resolve issues when incidents resolve" },
     ];
 
     /// Reads `sentry:`.
@@ -112,16 +112,16 @@ impl Config {
         Some(Self { dsn: dsn?, environment, release, has_monitors, has_own_errors, ca, api })
     }
 
-    /// Where events go to.
+    /// Describes the destination.
     pub fn describe(&self) -> String {
         format!("the project of {}", self.dsn.place())
     }
 
-    /// Makes the sink.
+    /// Creates the sink.
     ///
     /// # Errors
     ///
-    /// When the file with roots cannot be read or has none.
+    /// The file with root certificates cannot be read or contains none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
         let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
         let labels = Labels {

@@ -1,8 +1,8 @@
-//! What becomes of incidents, runs and the agent's own errors in Sentry. Pure.
+//! Conversion of incidents, runs and errors of the agent to Sentry items. Pure.
 //!
-//! Item types and their fields are those of <https://develop.sentry.dev/sdk/data-model/envelopes/> and
-//! <https://develop.sentry.dev/sdk/telemetry/check-ins/>. Ids are made of what they are of, so that what is sent again
-//! has the same one.
+//! Item types and their fields are defined in <https://develop.sentry.dev/sdk/data-model/envelopes/> and
+//! <https://develop.sentry.dev/sdk/telemetry/check-ins/>. Ids are derived from the content, so that an item that is
+//! sent again has the same id.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -22,26 +22,26 @@ use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
 use crate::own_errors::OwnError;
 use crate::scenario::{Scenario, Schedule, Severity};
 
-/// The tag that has the cause of an issue; what it is searched by.
+/// Tag with the failure fingerprint of an issue, used to search for the issue.
 pub(super) const CAUSE: &str = "wachta.cause";
 
-/// The longest value of a tag.
+/// Maximum length of a tag value, in characters.
 const MAX_TAG: usize = 200;
-/// The longest name of a monitor.
+/// Maximum length of a monitor name, in characters.
 const MAX_SLUG: usize = 50;
 
-/// What the configuration says of all events.
+/// Configured properties of all events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Labels {
-    /// The agent's location.
+    /// Location of the agent.
     pub location: String,
-    /// The environment, unless a scenario's tag `environment` says otherwise.
+    /// Environment, unless the scenario has a tag `environment`.
     pub environment: String,
-    /// The release of what is watched, unless a scenario's tag `release` says otherwise.
+    /// Release of the target, unless the scenario has a tag `release`.
     pub release: Option<String>,
 }
 
-/// A number of 16 hexadecimal digits for a cause: tags cannot hold every text.
+/// Hashes a failure fingerprint to 16 hexadecimal digits, because tags cannot contain arbitrary text.
 pub(super) fn cause_id(cause: &str) -> String {
     Sha256::digest(cause).iter().take(8).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -56,8 +56,8 @@ fn id_of(parts: &[&str]) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// The event of an incident that opened or got another cause or severity. `outcome` is the last bad run, where it is
-/// known.
+/// Creates the event for an incident that was opened or whose failure fingerprint or severity has changed. `outcome` is
+/// the last bad run, if it is known.
 pub(super) fn event(change: &Change, outcome: Option<&Outcome>, labels: &Labels) -> Event<'static> {
     let Change { incident, cause, .. } = change;
     let tag = |name: &str| incident.tags.get(name).cloned();
@@ -114,7 +114,7 @@ fn sdk() -> ClientSdkInfo {
     }
 }
 
-/// The run as a trace, and the step that decided as the span in it.
+/// Creates the trace context: the run as the trace, and the deciding step as the span.
 fn trace(incident: &Incident, outcome: Option<&Outcome>) -> Context {
     let span = outcome.and_then(Outcome::deciding_step).map(|step| step.span_id.as_str());
     let span = span.and_then(|id| id.parse().ok());
@@ -145,7 +145,7 @@ fn tags(change: &Change) -> Map<String, String> {
     tags
 }
 
-/// A tag's value has no line end, and an end.
+/// Shortens a text to a valid tag value without line breaks.
 fn cut(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TAG).collect()
 }
@@ -160,7 +160,7 @@ fn extra(incident: &Incident) -> Map<String, Value> {
     extra
 }
 
-/// `file.yaml:LINE:COLUMN` as a frame.
+/// Converts a position `file.yaml:LINE:COLUMN` to a stack frame.
 fn frame(place: &str, step: Option<String>) -> Frame {
     let mut parts = place.rsplitn(3, ':');
     let (column, line) = (parts.next(), parts.next());
@@ -176,7 +176,7 @@ fn frame(place: &str, step: Option<String>) -> Frame {
     }
 }
 
-/// What the run did, step by step.
+/// Converts the steps of the run to breadcrumbs.
 fn breadcrumbs(outcome: &Outcome) -> Vec<Breadcrumb> {
     let reached = outcome.steps.iter().filter(|step| step.status != StepStatus::Skipped);
     reached.map(|step| breadcrumb(outcome, step)).collect()
@@ -203,7 +203,7 @@ fn breadcrumb(outcome: &Outcome, step: &StepResult) -> Breadcrumb {
     }
 }
 
-/// The event of an error of the agent itself.
+/// Creates the event for an error of the agent itself.
 pub(super) fn own_error(error: &OwnError, labels: &Labels) -> Event<'static> {
     let kind = if error.is_panic() { "panic" } else { "error" };
     let at = error.at.timestamp_micros().to_string();
@@ -230,8 +230,8 @@ pub(super) fn own_error(error: &OwnError, labels: &Labels) -> Event<'static> {
     }
 }
 
-/// The check-in of a run; none where the run could not test its target, so that it counts as missed, and none where
-/// Sentry knows no such schedule: intervals there are whole minutes.
+/// Creates the check-in of a run. Returns `None` if the run could not test its target, so that it counts as missed, and
+/// if Sentry does not support the schedule, because its intervals are whole minutes.
 pub(super) fn check_in(scenario: &Scenario, outcome: &Outcome, labels: &Labels) -> Option<MonitorCheckIn> {
     let status = match outcome.verdict {
         Verdict::Passed | Verdict::Degraded => MonitorCheckInStatus::Ok,
@@ -250,7 +250,7 @@ pub(super) fn check_in(scenario: &Scenario, outcome: &Outcome, labels: &Labels) 
             (MonitorSchedule::from_crontab(expression).ok()?, Some(timezone.name().to_owned()))
         }
     };
-    // The check-in comes at the end of the run.
+    // The check-in is sent at the end of the run.
     let margin = 1 + (scenario.timeout + scenario.grace).as_secs().div_ceil(60);
     Some(MonitorCheckIn {
         check_in_id: outcome.run.0,
@@ -269,8 +269,8 @@ pub(super) fn check_in(scenario: &Scenario, outcome: &Outcome, labels: &Labels) 
     })
 }
 
-/// The name of a monitor: lower case letters, digits, `-` and `_`. What had to be changed for it gets a number, so that
-/// two scenarios never share a monitor.
+/// Derives the name of a monitor: lower-case letters, digits, `-` and `_`. A name that must be changed for this gets a
+/// number, so that two scenarios never share a monitor.
 fn slug(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if name.len() <= MAX_SLUG && name.chars().all(allowed) {

@@ -1,11 +1,12 @@
-//! Sentry, or a server that takes what Sentry takes: incidents as issues, scenarios as cron monitors, and the errors of
+//! Sentry, or a server with a compatible protocol: incidents as issues, scenarios as cron monitors, and the errors of
 //! the agent itself.
 //!
-//! An incident that opens, or gets another cause or severity, is an event; its fingerprint is the cause, so that
-//! incidents of one cause are one issue. What the last bad run did step by step is its breadcrumbs, its screenshot is
-//! attached. When no open incident has the cause any longer, the issue is resolved through the API, where one is
-//! configured. Of Sentry's own client only the protocol (`sentry-types`) is used: its transport gives up what a server
-//! does not take, and stamps it with the present time.
+//! An incident that is opened, or whose failure fingerprint or severity changes, is an event. The fingerprint of the
+//! event is the failure fingerprint, so that incidents with the same one form a single issue. The steps of the last bad
+//! run are the breadcrumbs, and its screenshot is attached. When no open incident has the failure fingerprint any
+//! longer, the issue is resolved through the API if one is configured. Of Sentry's own client only the protocol
+//! (`sentry-types`) is used: its transport gives up events that a server does not accept, and adds the present time to
+//! them.
 
 mod api;
 mod config;
@@ -35,23 +36,23 @@ use item::Labels;
 
 pub use config::{Api, Config};
 
-/// How many events are sent one after the other before the driver is asked again.
+/// Maximum number of events sent in sequence before control returns to the driver.
 const MAX_ROWS: usize = 50;
-/// How long a batch may take.
+/// Timeout of a batch.
 const DEADLINE: Duration = Duration::from_mins(2);
-/// How long one request may take.
+/// Timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// No more of an answer is read.
+/// Maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
-/// How often the agent's own errors are looked for.
+/// Interval of checking for errors of the agent itself.
 const OWN_ERRORS_INTERVAL: Duration = Duration::from_secs(5);
-/// A check-in that is older is not sent: the server has long counted it as missed.
+/// Maximum age of a check-in. An older one has been counted as missed by the server already.
 const MAX_CHECK_IN_AGE: TimeDelta = TimeDelta::minutes(5);
-/// How long a limit lasts of which the server does not say how long.
+/// Duration of a rate limit without a duration in the response.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
-/// The largest answer that is attached.
+/// Maximum size of an attached response, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
-/// The longest reason that is kept, in characters.
+/// Maximum length of a stored reason, in characters.
 const MAX_REASON: usize = 300;
 
 struct Sentry {
@@ -59,24 +60,24 @@ struct Sentry {
     client: reqwest::Client,
     labels: Labels,
     evidence: EvidenceFolder,
-    /// The last bad run of each scenario.
+    /// Last bad run of each scenario.
     bad: HashMap<ScenarioId, Arc<Outcome>>,
-    /// What of the batch under way was taken when it was sent before.
+    /// Events of the batch in progress that were accepted in an earlier attempt.
     taken: BTreeSet<u64>,
-    /// The agent's own errors that are to be sent.
+    /// Errors of the agent itself that are waiting to be sent.
     own_errors: Vec<OwnError>,
     own_errors_at: Instant,
     limits: ServerLimits,
 }
 
-/// Until when the server wants to have no more of a kind.
+/// End of the server's rate limit per kind of item.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct ServerLimits {
     errors: Option<Instant>,
     monitors: Option<Instant>,
 }
 
-/// What became of one request.
+/// Result of one request.
 #[derive(Debug, PartialEq, Eq)]
 enum Posted {
     Taken,
@@ -86,8 +87,8 @@ enum Posted {
 }
 
 impl ServerLimits {
-    /// Takes note of `X-Sentry-Rate-Limits`, entries such as `60:error;monitor:organization` of which the categories may
-    /// be missing, and of a 429 without one.
+    /// Records `X-Sentry-Rate-Limits`, with entries such as `60:error;monitor:organization` whose categories are
+    /// optional, and a status 429 without that header.
     fn note(&mut self, status: StatusCode, headers: &HeaderMap, now: Instant) {
         let value = headers.get("x-sentry-rate-limits").and_then(|value| value.to_str().ok());
         match value {
@@ -117,13 +118,13 @@ impl ServerLimits {
     }
 }
 
-/// How long the server wants to be left alone.
+/// Returns the delay requested by the server.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())?;
     answer::retry_after(value, Utc::now())
 }
 
-/// The status, and what the server says of it, on one line.
+/// Formats the status and the error message of the server on one line.
 fn said(status: StatusCode, body: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let detail = ["detail", "error", "message"].into_iter().find_map(|name| answer[name].as_str());
@@ -132,14 +133,14 @@ fn said(status: StatusCode, body: &[u8]) -> String {
     if line.is_empty() { format!("status {}", status.as_u16()) } else { format!("status {}: {line}", status.as_u16()) }
 }
 
-/// An envelope that holds this.
+/// Creates an envelope with this item.
 fn envelope(item: impl Into<EnvelopeItem>) -> Envelope {
     let mut envelope = Envelope::new();
     envelope.add_item(item);
     envelope
 }
 
-/// What one step towards the end of a batch led to.
+/// Result of one step in sending a batch.
 enum Step {
     Done,
     Refused(String),
@@ -161,7 +162,8 @@ impl Sentry {
         }
     }
 
-    /// Where envelopes go, and what lets them in. Read each time, so that a renewed DSN counts at once.
+    /// Returns the destination of envelopes and its credentials. The DSN is read each time, so that a renewed one takes
+    /// effect at once.
     async fn project(&self) -> Result<(Dsn, Auth), String> {
         let text = self.config.dsn.read().await?;
         let dsn: Dsn = text
@@ -202,11 +204,11 @@ impl Sentry {
         }
     }
 
-    /// Sends an event with what is attached; what is too large goes without.
+    /// Sends an event with its attachments, or without those that are too large.
     async fn report(&mut self, report: Report<'static>, attachments: Vec<Attachment>) -> Step {
         let now = Instant::now();
         if let Some(until) = self.limits.errors.filter(|until| now < *until) {
-            return Step::Retry(Some(until - now), "the server takes no more errors for now (rate limit)".into());
+            return Step::Retry(Some(until - now), "the server accepts no more errors for now (rate limit)".into());
         }
         let has_attachments = !attachments.is_empty();
         let mut envelope = envelope(report.clone());
@@ -238,7 +240,7 @@ impl Sentry {
         let Some(check_in) = check_in else { return Step::Done };
         match self.post(&envelope(check_in)).await {
             Posted::Taken => Step::Done,
-            // A limit of monitors is no reason to hold up anything: what is not checked in counts as missed.
+            // Rate limits of monitors do not delay anything: a check-in that is not sent counts as missed.
             Posted::Retry(..) if self.limits.monitors.is_some_and(|until| Instant::now() < until) => Step::Done,
             Posted::TooLarge => Step::Refused("status 413: the check-in is too large".into()),
             Posted::Refused(reason) => Step::Refused(reason),
@@ -277,7 +279,7 @@ impl Sentry {
         Step::Done
     }
 
-    /// The screenshot of the failure, and the beginning of the answer that decided.
+    /// Returns the screenshot of the failure, and the beginning of the deciding response.
     async fn attachments(&self, change: &Change, outcome: Option<&Outcome>) -> Vec<Attachment> {
         let mut attachments = Vec::new();
         let shot = change.incident.screenshot.as_deref().and_then(|path| path.split_once('/'));
@@ -360,7 +362,7 @@ impl Sink for Sentry {
         self.own_errors.extend(own_errors::take(Utc::now()));
         while let Some(error) = self.own_errors.first() {
             match self.report(item::own_error(error, &self.labels), Vec::new()).await {
-                // An error about what is refused would be the next one.
+                // Reporting an error about the rejection would be rejected as well.
                 Step::Done | Step::Refused(_) => drop(self.own_errors.remove(0)),
                 Step::Retry(after, reason) => return Sent::Retry { after, reason },
             }

@@ -1,4 +1,4 @@
-//! What is sent to Sentry, and what its answers lead to, against a server that answers by a plan.
+//! The requests sent to Sentry and the effects of its responses, with a scripted server.
 
 use serde_json::json;
 
@@ -21,18 +21,18 @@ impl Lookup for Nothing {
     }
 }
 
-/// A bad run of a flow of which the second step decided.
+/// Returns a bad run of a flow whose second step decided the verdict.
 fn outcome() -> Outcome {
     serde_json::from_value(json!({
         "run": "01935400-0000-7000-8000-000000000001", "scenario": "shop", "name": "Shop", "kind": "api",
         "location": "waw", "due_at": "2026-11-22T12:00:00Z", "started_at": "2026-11-22T12:00:00Z",
         "ended_at": "2026-11-22T12:00:02Z", "duration": 1.5, "verdict": "failed", "reason": "status",
-        "message": "buy: answered 500", "failed_step": 1,
+        "message": "buy: returned status 500", "failed_step": 1,
         "steps": [
             {"name": "login", "span_id": "0123456789abcdef", "offset": 0.0, "duration": 0.5, "status": "passed",
              "place": "shop.yaml:3:5"},
             {"name": "buy", "span_id": "0123456789abcde0", "offset": 0.5, "duration": 1.0, "status": "failed",
-             "place": "shop.yaml:4:7", "failure": {"reason": "status", "message": "answered 500"}},
+             "place": "shop.yaml:4:7", "failure": {"reason": "status", "message": "returned status 500"}},
             {"name": "log out", "span_id": "0123456789abcde1", "offset": 1.5, "duration": 0.0, "status": "skipped",
              "place": "shop.yaml:5:5"},
         ],
@@ -90,7 +90,7 @@ fn sink(server: &Answerer, api: Option<Api>) -> Box<dyn Sink> {
     config.build(&fixtures::context_with_http()).unwrap()
 }
 
-/// The types of the items of each envelope that came, and whether it is the first of its kind.
+/// Returns the item types of each received envelope.
 fn items(server: &Answerer) -> Vec<String> {
     let types = |(line, key, body): &fixtures::Asked| {
         assert_eq!(line, "POST /api/7/envelope/");
@@ -113,11 +113,11 @@ fn an_incident_is_an_event_with_what_led_to_it() {
     check("/fingerprint", json!(["status · shop"]));
     check("/transaction", json!("shop"));
     check("/timestamp", json!(1_795_348_802));
-    // A tag of the scenario says more than the configuration.
+    // A tag of the scenario overrides the configuration.
     check("/environment", json!("staging"));
     check("/release", json!("shop@1"));
     check("/exception/values/0/type", json!("status"));
-    check("/exception/values/0/value", json!("buy: answered 500"));
+    check("/exception/values/0/value", json!("buy: returned status 500"));
     check("/exception/values/0/stacktrace/frames/0/filename", json!("shop.yaml"));
     check("/exception/values/0/stacktrace/frames/0/lineno", json!(4));
     check("/exception/values/0/stacktrace/frames/0/colno", json!(7));
@@ -130,8 +130,8 @@ fn an_incident_is_an_event_with_what_led_to_it() {
     check("/tags/wachta.incident", json!("shop:3"));
     let crumbs = body["breadcrumbs"]["values"].as_array().unwrap();
     let crumbs: Vec<_> = crumbs.iter().map(|crumb| (crumb["message"].as_str().unwrap(), &crumb["timestamp"])).collect();
-    assert_eq!(crumbs, [("login", &json!(1_795_348_800.5)), ("buy: answered 500", &json!(1_795_348_801.5))]);
-    // Sent again it has the same id, another change has another.
+    assert_eq!(crumbs, [("login", &json!(1_795_348_800.5)), ("buy: returned status 500", &json!(1_795_348_801.5))]);
+    // The event has the same id when it is sent again; another change has another id.
     let again = item::event(&change(9, Transition::Opened), None, &labels());
     assert_eq!(again.event_id, event.event_id);
     assert_ne!(item::event(&change(1, Transition::Updated), None, &labels()).event_id, event.event_id);
@@ -182,10 +182,10 @@ async fn events_and_check_ins_are_sent_once_each() {
     let after = Some(Duration::from_secs(7));
     assert_eq!(sink.send(&batch).await, Sent::Retry { after, reason: "status 503: {}".into() });
     assert_eq!(items(&server), ["check_in", "event"]);
-    // Again only what was not taken.
+    // Only the items that were not accepted are sent again.
     assert_eq!(sink.send(&batch).await, Sent::Taken);
     assert_eq!(items(&server), ["event"]);
-    // Whoever checked in late would only confuse.
+    // A late check-in would only confuse.
     let Event::Finished(late) = finished(4, Some(scenario("every: 5m"))) else { unreachable!() };
     let late = Outcome { ended_at: Utc::now() - TimeDelta::minutes(6), ..Outcome::clone(&late.outcome) };
     let late = Finished { scenario: Some(scenario("every: 5m")), outcome: Arc::new(late) };
@@ -239,7 +239,7 @@ async fn issues_are_resolved_with_the_last_incident_of_their_cause() {
     };
     let mut sink = sink(&server, Some(api));
     let batch = [changed(1, Transition::Resolved)];
-    let reason = "the issue is not resolved: status 502".to_owned();
+    let reason = "cannot resolve the issue: status 502".to_owned();
     assert_eq!(sink.send(&batch).await, Sent::Retry { after: None, reason });
     let asked = server.asked();
     let lines: Vec<&str> = asked.iter().map(|(line, ..)| line.as_str()).collect();

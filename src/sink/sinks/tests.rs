@@ -1,4 +1,4 @@
-//! The sinks of an agent: numbers, reloads by difference, positions across restarts.
+//! The sinks of an agent: sequence numbers, reloads by difference, positions across restarts.
 
 use super::*;
 use crate::outcome::Verdict;
@@ -17,7 +17,7 @@ async fn open(shelf: &Arc<Shelf>, metrics: &Metrics) -> Sinks {
     Sinks::open(parts).await.unwrap()
 }
 
-/// A sink to a port where nobody listens.
+/// Returns a sink whose destination is a closed port.
 fn nowhere(host: &str) -> Destination {
     Destination::from(zabbix::Config {
         servers: vec!["127.0.0.1:1".into()],
@@ -41,12 +41,12 @@ async fn numbers_and_positions_outlive_the_agent() {
     let sinks = open(&shelf, &metrics).await;
     sinks.load(&[], &none, &[]).await;
     assert_eq!((run(&sinks, &shelf), run(&sinks, &shelf)), (1, 2));
-    // A sink that is new begins with what happens from then on.
+    // A new sink begins with the next event.
     sinks.load(&[nowhere("a")], &none, &[]).await;
     assert_eq!(shelf.positions().await.unwrap(), [("zabbix".to_owned(), 2)].into());
     assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (3, vec![("zabbix".into(), 1)]));
     sinks.stop().await;
-    // The next agent goes on: with the numbers, and where the destination was.
+    // The next agent continues the numbers and the positions.
     let sinks = open(&shelf, &metrics).await;
     sinks.load(&[nowhere("a")], &none, &[]).await;
     assert_eq!((run(&sinks, &shelf), waiting(&sinks)), (4, vec![("zabbix".into(), 2)]));
@@ -68,7 +68,7 @@ async fn streaks_outlive_the_agent() {
     assert_eq!(record(&sinks, Verdict::Failed), Some((false, 1, true)));
     assert_eq!(record(&sinks, Verdict::Failed), Some((false, 2, false)));
     assert_eq!(record(&sinks, Verdict::Unknown), Some((false, 2, false)));
-    // The next agent has the last outcome of the scenario as the store gives it back, which is as JSON.
+    // The next agent receives the last outcome of the scenario from the store, as JSON.
     let last = shelf.outcomes.lock().unwrap().last_key_value().map(|(_, outcome)| (**outcome).clone()).unwrap();
     let last: Outcome = serde_json::from_value(serde_json::to_value(&last).unwrap()).unwrap();
     let sinks = open(&shelf, &metrics).await;
@@ -95,10 +95,10 @@ async fn a_reload_changes_what_is_different() {
     assert_eq!(task(&sinks), first, "the same goes on");
     sinks.load(&[nowhere("b")], &none, &[]).await;
     assert_ne!(task(&sinks), first);
-    // What waited waits for the new configuration.
+    // Waiting events are sent with the new configuration.
     assert_eq!(waiting(&sinks), [("zabbix".into(), 1)]);
     assert_eq!(sinks.status()[0].destination, "host b at 127.0.0.1:1");
-    // What is gone is forgotten: what comes back begins anew.
+    // The position of a removed sink is deleted: a sink that returns starts again.
     sinks.load(&[], &none, &[]).await;
     assert_eq!((waiting(&sinks), shelf.positions().await.unwrap().len()), (vec![], 0));
     run(&sinks, &shelf);

@@ -1,10 +1,11 @@
-//! The JSON-RPC API of a Zabbix frontend, 6.0 and later
+//! Client of the JSON-RPC API of a Zabbix frontend, 6.0 and later
 //! (<https://www.zabbix.com/documentation/current/en/manual/api>).
 //!
-//! [`Api::connect`] asks for the version first, since it decides how a token is sent: in the body before 6.4, in the header
-//! `Authorization` since then. A web server in front of PHP may drop that header; versions that still take the token in the
-//! body are asked that way once more. Answers are bounded in time and size. Numbers come as strings, but not everywhere:
-//! see [`text`]. Deliberately absent: typed objects, since they differ from version to version; callers build and read JSON.
+//! [`Api::connect`] queries the version first, because it determines how a token is sent: in the body before 6.4, in
+//! the header `Authorization` since then. A web server in front of PHP may drop that header; a version that still
+//! accepts the token in the body then receives the request once more in that form. Responses are limited in time and
+//! size. Most numbers are encoded as strings, but not all: see [`text`]. Typed objects are deliberately not used,
+//! because they differ between versions; callers build and read JSON.
 
 mod config;
 #[cfg(test)]
@@ -23,38 +24,38 @@ pub use config::{Config, Login, url_of};
 use crate::bounded::answer::{self, End};
 use crate::secret::Secret;
 
-/// Maximum time of a call; an import of a large template takes some seconds.
+/// Timeout of a call; the import of a large template takes some seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Maximum size of an answer, in bytes: an item is about 1 kB.
+/// Maximum size of a response, in bytes. An item has about 1 kB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// How much is shown of an answer that is not one of the API, in characters.
+/// Maximum number of characters shown of a response that is not one of the API.
 const MAX_SHOWN_CHARS: usize = 120;
 
-/// A version of Zabbix.
+/// Version of Zabbix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// 7 of 7.0.22.
+    /// Major version, such as 7 in 7.0.22.
     pub major: u32,
-    /// 0 of 7.0.22.
+    /// Minor version, such as 0 in 7.0.22.
     pub minor: u32,
-    /// 22 of 7.0.22.
+    /// Patch version, such as 22 in 7.0.22.
     pub patch: u32,
 }
 
 impl Version {
-    /// The oldest version that is supported.
+    /// Oldest supported version.
     pub const OLDEST: Self = Self::new(6, 0);
-    /// The first version that takes tokens in the header.
+    /// First version that accepts tokens in the header.
     const WITH_HEADER: Self = Self::new(6, 4);
-    /// The first version that takes tokens in the header alone.
+    /// First version that accepts tokens only in the header.
     const WITHOUT_BODY: Self = Self::new(7, 2);
 
-    /// The first release of a series.
+    /// Returns the first release of a series.
     pub const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor, patch: 0 }
     }
 
-    /// Reads `7.0.22`, also `7.4.0rc1`. Returns `None` for anything else.
+    /// Parses a version such as `7.0.22` or `7.4.0rc1`. Returns `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.trim().splitn(3, '.');
         let (major, minor, patch) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
@@ -69,41 +70,41 @@ impl fmt::Display for Version {
     }
 }
 
-/// Why a call has no result. None of these holds a credential.
+/// Error of a call. None of the variants contains a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// A credential cannot be read.
     Credential(String),
-    /// There is no connection, or it broke.
+    /// No connection could be established, or it was lost.
     Connection(String),
-    /// There was no answer in time.
+    /// The response did not arrive in time.
     Timeout,
-    /// The web server answered with another status than 200; all answers of the API have 200.
+    /// The web server responded with a status other than 200, which all responses of the API have.
     Status(StatusCode),
-    /// The answer is not one of the API.
+    /// The response is not one of the API.
     NotApi(String),
     /// The API is older than [`Version::OLDEST`].
     TooOld(Version),
-    /// The API refused the call.
+    /// The API rejected the call.
     Refused(Refusal),
 }
 
-/// An error of the API.
+/// Error returned by the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The method that was called.
+    /// Method that was called.
     pub method: String,
-    /// The code: -32602 for parameters and for missing authorisation, -32500 for what the application refuses, -32601 for
-    /// a method that this version does not have.
+    /// Error code: -32602 for invalid parameters and for missing authorization, -32500 for a rejection by the
+    /// application, -32601 for a method that this version does not have.
     pub code: i64,
-    /// What kind of error it is.
+    /// Kind of error.
     pub message: String,
-    /// What is wrong.
+    /// Description of the error.
     pub data: String,
 }
 
 impl Error {
-    /// Whether the credentials are wrong, were revoked, or have ended.
+    /// Returns whether the credentials are wrong, revoked, or expired.
     pub fn is_unauthorized(&self) -> bool {
         let Self::Refused(Refusal { data, .. }) = self else { return false };
         let known = [
@@ -116,14 +117,14 @@ impl Error {
         known.iter().any(|part| data.contains(part))
     }
 
-    /// Whether the user may not call the method, or may not do this with it.
+    /// Returns whether the user lacks permission to call the method or to perform this action.
     pub fn is_forbidden(&self) -> bool {
         let Self::Refused(Refusal { data, .. }) = self else { return false };
         let known = ["No permissions to call", "Permission denied", "You do not have permission"];
         known.iter().any(|part| data.contains(part))
     }
 
-    /// Whether this version has no such method.
+    /// Returns whether this version does not have the method.
     pub fn is_unknown_method(&self) -> bool {
         matches!(self, Self::Refused(Refusal { code: -32601, .. }))
     }
@@ -134,18 +135,18 @@ impl fmt::Display for Error {
         match self {
             Self::Credential(problem) => write!(f, "{problem}"),
             Self::Connection(problem) => write!(f, "no connection to the Zabbix API: {problem}"),
-            Self::Timeout => write!(f, "the Zabbix API does not answer within {} s", TIMEOUT.as_secs()),
+            Self::Timeout => write!(f, "the Zabbix API did not respond within {} s", TIMEOUT.as_secs()),
             Self::Status(status) => write!(
                 f,
-                "the Zabbix API answered {status}; check that `url` is that of the frontend, and that nothing in front of it asks for credentials"
+                "the Zabbix API returned status {status}; check that `url` is that of the frontend, and that nothing in front of it asks for credentials"
             ),
             Self::NotApi(shown) => {
-                write!(f, "this is no answer of a Zabbix API; check that `url` is that of the frontend: {shown}")
+                write!(f, "not a response of the Zabbix API; check that `url` is that of the frontend: {shown}")
             }
             Self::TooOld(version) => write!(f, "Zabbix {version} is too old: 6.0 is the oldest that is supported"),
             Self::Refused(Refusal { method, code, message, data }) => {
                 let problem = if data.is_empty() { message } else { data };
-                write!(f, "Zabbix refused {method}: {problem} (code {code})")?;
+                write!(f, "Zabbix rejected {method}: {problem} (code {code})")?;
                 if self.is_unauthorized() {
                     write!(f, "; check the token, or the user and the password")?;
                 } else if self.is_forbidden() {
@@ -159,19 +160,19 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The API of one frontend, as one user.
+/// API of one frontend, with the credentials of one user.
 pub struct Api {
     http: reqwest::Client,
     url: Url,
     version: Version,
     token: Secret<String>,
-    /// Whether `token` is a session that was opened here.
+    /// Whether `token` is a session opened by this client.
     is_session: bool,
-    /// Whether the token goes into the body.
+    /// Whether the token is sent in the body.
     in_body: AtomicBool,
 }
 
-/// How the token of a call is sent.
+/// Way of sending the token.
 #[derive(Clone, Copy)]
 enum Authorization<'a> {
     None,
@@ -180,12 +181,12 @@ enum Authorization<'a> {
 }
 
 impl Api {
-    /// Asks for the version and logs in. The credential is read here; after a change connect again.
+    /// Queries the version and logs in. The credential is read here; connect again after it has changed.
     ///
     /// # Errors
     ///
-    /// When the credential cannot be read, no API of a supported version answers, or the login is refused. A token is
-    /// checked by the first call only.
+    /// The credential cannot be read, no API of a supported version responds, or the login is rejected. A token is
+    /// checked only by the first call.
     pub async fn connect(config: &Config, http: reqwest::Client) -> Result<Self, Error> {
         let url = config.url.clone();
         let version = version(&http, &url).await?;
@@ -201,7 +202,7 @@ impl Api {
             Login::Token(token) => {
                 let token = token.read().await.map_err(Error::Credential)?;
                 if !token.chars().all(|c| c.is_ascii_graphic()) {
-                    return Err(Error::Credential("the API token has characters that no token has".to_owned()));
+                    return Err(Error::Credential("the API token contains invalid characters".to_owned()));
                 }
                 api.token = Secret::new(token);
             }
@@ -217,7 +218,7 @@ impl Api {
         Ok(api)
     }
 
-    /// The version of the frontend, and of its server.
+    /// Returns the version of the frontend, which is that of its server.
     pub fn version(&self) -> Version {
         self.version
     }
@@ -226,7 +227,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// When there is no answer, it is not one of the API, or the call is refused.
+    /// There is no response, it is not one of the API, or the call is rejected.
     pub async fn call(&self, method: &str, params: &Value) -> Result<Value, Error> {
         let token = self.token.expose().as_str();
         if self.in_body.load(Ordering::Relaxed) {
@@ -251,7 +252,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// As [`Api::call`]; also when the result is not a list.
+    /// Those of [`Api::call`], or the result is not a list.
     pub async fn get(&self, method: &str, params: &Value) -> Result<Vec<Value>, Error> {
         match self.call(method, params).await? {
             Value::Array(objects) => Ok(objects),
@@ -259,11 +260,11 @@ impl Api {
         }
     }
 
-    /// Ends the session, where one was opened. A token stays valid.
+    /// Closes the session if one was opened. A token stays valid.
     ///
     /// # Errors
     ///
-    /// As [`Api::call`].
+    /// Those of [`Api::call`].
     pub async fn close(self) -> Result<(), Error> {
         if self.is_session {
             self.call("user.logout", &json!([])).await?;
@@ -272,7 +273,7 @@ impl Api {
     }
 }
 
-/// Asks for the version, for which nobody needs to be logged in.
+/// Queries the version, which requires no login.
 async fn version(http: &reqwest::Client, url: &Url) -> Result<Version, Error> {
     let text = exchange(http, url, "apiinfo.version", &json!({}), Authorization::None).await?;
     let version = text.as_str().and_then(Version::parse);
@@ -280,7 +281,7 @@ async fn version(http: &reqwest::Client, url: &Url) -> Result<Version, Error> {
     if version < Version::OLDEST { Err(Error::TooOld(version)) } else { Ok(version) }
 }
 
-/// One call: a request and its answer.
+/// Performs one call: sends the request and reads the response.
 async fn exchange(
     http: &reqwest::Client,
     url: &Url,
@@ -311,7 +312,7 @@ fn connection(error: reqwest::Error) -> Error {
     if error.is_timeout() { Error::Timeout } else { Error::Connection(answer::root(&error.without_url())) }
 }
 
-/// The result that an answer carries, or the refusal.
+/// Returns the result in a response, or the error.
 fn result(method: &str, body: &[u8]) -> Result<Value, Error> {
     let not_api = || Error::NotApi(shown(&String::from_utf8_lossy(body)));
     let mut answer: Value = serde_json::from_slice(body).map_err(|_| not_api())?;
@@ -326,7 +327,7 @@ fn result(method: &str, body: &[u8]) -> Result<Value, Error> {
     answer.get_mut("result").map(Value::take).ok_or_else(not_api)
 }
 
-/// The beginning of a text, on one line.
+/// Returns the beginning of a text on one line.
 fn shown(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.is_empty() {
@@ -335,7 +336,7 @@ fn shown(text: &str) -> String {
     line.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
-/// The text of a string or number: ids and numbers are strings in most answers and numbers in a few.
+/// Converts a string or number to text: most responses encode ids and numbers as strings, a few as numbers.
 pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

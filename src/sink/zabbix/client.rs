@@ -1,4 +1,4 @@
-//! Sends rows to a trapper: one request on one connection to the first address that answers.
+//! Trapper client: sends one request per connection, to the first address that responds.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::items::Row;
 use super::nodes::{Next, Nodes};
 use super::protocol::{self, Answer, HEADER};
 
-/// How long the end of an encrypted connection may take, which the server logs when it is missing.
+/// Timeout of closing an encrypted connection. The server logs a missing closure.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A client of one Zabbix, for one host.
+/// Client of one Zabbix installation, for one host.
 #[derive(Debug)]
 pub struct Client {
     host: String,
@@ -25,17 +25,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// Sends values of `host` to one of the nodes (`host:port`), with these limits for a connection and for an answer.
+    /// Creates a client that sends values of `host` to one of the nodes (`host:port`), with these timeouts for a
+    /// connection and for a response.
     pub fn new(host: &str, nodes: Vec<String>, security: Security, connect: Duration, answer: Duration) -> Self {
         Self { host: host.to_owned(), nodes: Nodes::new(nodes), connector: Connector::new(security), connect, answer }
     }
 
-    /// Sends rows and returns how many the server took. An address without a connection is followed by the next; one that
-    /// breaks off later is not, since it may have taken the rows, but the next attempt begins with another.
+    /// Sends rows and returns the number of accepted ones. If an address cannot be connected to, the next is tried. If
+    /// a connection breaks later, no other address is tried, because the rows may have been accepted, but the next
+    /// attempt begins with another one.
     ///
     /// # Errors
     ///
-    /// When no address gives a usable answer; each with its reason.
+    /// No address returned a usable response; the text contains the reason for each.
     pub async fn send(&mut self, rows: &[Row]) -> Result<usize, String> {
         let request = protocol::request(&self.host, rows);
         let mut addresses: VecDeque<_> = self.nodes.addresses().into_iter().map(|address| (address, false)).collect();
@@ -84,7 +86,7 @@ impl Client {
             stream.read_exact(&mut payload).await.map_err(Error::Io)?;
             protocol::answer(header, &payload).map_err(Error::Answer)
         };
-        let answer = timeout(self.answer, exchange).await.map_err(|_| Error::Timeout("the answer"))??;
+        let answer = timeout(self.answer, exchange).await.map_err(|_| Error::Timeout("the response"))??;
         let _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
         Ok(answer)
     }

@@ -1,4 +1,4 @@
-//! The agent's file, `zabbix:`.
+//! Section `zabbix:` of the agent configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -15,33 +15,34 @@ use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
 use crate::sink::{Context, HttpSettings, Sink};
 
-/// Where values go and for which host.
+/// Destination of the values and the host that they belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
-    /// `host:port` of the trapper of the server or proxy; of a cluster those of its nodes. None where values go by the API.
+    /// Trapper addresses (`host:port`) of the server or proxy, or of the nodes of a cluster. Empty if values are sent
+    /// through the API.
     pub servers: Vec<String>,
-    /// The technical name of the host that the template is linked to.
+    /// Technical name of the host to which the template is linked.
     pub host: String,
-    /// How connections to the trapper are protected.
+    /// Encryption of connections to the trapper.
     pub security: Security,
-    /// Names of the tags of scenarios that items and problems have in Zabbix.
-    // Discovery gives every scenario a value for each of them, and provisioning puts them into the template.
+    /// Names of scenario tags to copy to items and problems in Zabbix.
+    // Discovery contains a value of each tag for every scenario, and provisioning adds the tags to the template.
     pub tags: Vec<String>,
-    /// The API of the frontend, where it is used.
+    /// API of the frontend, if it is used.
     pub api: Option<api::Config>,
-    /// The way that values take.
+    /// Delivery method of the values.
     pub via: Via,
 }
 
-/// The way that values take.
+/// Delivery method of the values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Via {
-    /// The trapper protocol.
+    /// Trapper protocol.
     #[default]
     Trapper,
-    /// `history.push` of the API.
+    /// API method `history.push`.
     Api,
-    /// `history.push` where the server has it, else the trapper protocol.
+    /// `history.push` if the server supports it, otherwise the trapper protocol.
     Auto,
 }
 
@@ -75,7 +76,7 @@ const PSK: &[Key] = &[
 ];
 
 impl Config {
-    /// The keys of `zabbix:`.
+    /// Keys of `zabbix:`.
     pub const KEYS: &[Key] = &[
         Key {
             name: "server",
@@ -98,8 +99,7 @@ impl Config {
         Key {
             name: "via",
             shape: Some(Shape::Words(Via::WORDS)),
-            doc: "the way of values: trapper, api (history.push), or auto: api where the server has it (default: \
-                  trapper; without `server`: api)",
+            doc: "how values are sent: trapper, api (history.push), or auto: api if the server supports it (default: trapper; without `server`: api)",
         },
     ];
 
@@ -146,23 +146,23 @@ impl Config {
         Some(Self { servers, host: host?, security, tags, api, via })
     }
 
-    /// The addresses that values go to, for people.
+    /// Formats the destination addresses.
     pub fn place(&self) -> String {
         let api = self.api.as_ref().filter(|_| self.via != Via::Trapper).map(|api| api.url.to_string());
         let places: Vec<_> = api.into_iter().chain(self.servers.iter().cloned()).collect();
         places.join("; ")
     }
 
-    /// Where values go to.
+    /// Describes the destination.
     pub fn describe(&self) -> String {
         format!("host {} at {}", self.host, self.place())
     }
 
-    /// Makes the sink.
+    /// Creates the sink.
     ///
     /// # Errors
     ///
-    /// When a file with roots for the API cannot be read or has none.
+    /// The file with root certificates for the API cannot be read or contains none.
     pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
         let timing = Timing::default();
         let client = || {
@@ -197,13 +197,13 @@ fn required(r: &mut Reader, map: &Node, node: Option<&Node>, missing: &str, what
     Some(text)
 }
 
-/// Reads `server`: an address, or those of a cluster's nodes.
+/// Reads `server`: one address, or those of the nodes of a cluster.
 fn servers(r: &mut Reader, node: &Node) -> Vec<String> {
     let Some(text) = r.text(node, "`server`") else { return Vec::new() };
     if text.contains(',') {
         r.fail_with(
             node.span,
-            "`server` is one Zabbix and takes no list with `,`",
+            "`server` is a single Zabbix and not a list with `,`",
             "write `;` between the nodes of one cluster; a second Zabbix is a second entry: \
              zabbix: [{server: …}, {name: second, server: …}]",
         );
@@ -217,7 +217,7 @@ fn servers(r: &mut Reader, node: &Node) -> Vec<String> {
     nodes.into_iter().map(with_port).collect()
 }
 
-/// A path that is relative to the agent configuration.
+/// Resolves a path relative to the agent configuration.
 fn beside(r: &Reader, path: &str) -> PathBuf {
     Path::new(&r.source.path).parent().unwrap_or(Path::new("")).join(path)
 }
@@ -266,7 +266,7 @@ mod tests {
     use crate::diagnostic::Source;
     use crate::scenario::tree;
 
-    /// What is read of `zabbix:`, or the first problem.
+    /// Returns the configuration read from `zabbix:`, or the first problem.
     fn read(text: &str) -> Result<Config, String> {
         let source = Source::new("/etc/wachta/wachta.yaml", text);
         let node = tree::parse(&source).unwrap();
@@ -285,7 +285,7 @@ mod tests {
         check("zabbix.internal", Ok(&["zabbix.internal:10051"]));
         check("one;[fd00::1]:20051 ; two:1", Ok(&["one:10051", "[fd00::1]:20051", "two:1"]));
         check("one;", Err("`server` has an empty address"));
-        check("one,two", Err("`server` is one Zabbix and takes no list with `,`"));
+        check("one,two", Err("`server` is a single Zabbix and not a list with `,`"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Connections to a trapper: plain, or with TLS as Zabbix does it (manual, "Encryption").
+//! Connections to a trapper: unencrypted, or with TLS in the manner of Zabbix (manual, "Encryption").
 //!
-//! With certificates both sides show one. Zabbix does not compare names of hosts: the server is the right one when its
-//! certificate is signed by the configured authority and, where they are configured, has the right issuer and subject, as
-//! RFC 4514 writes them. Pre-shared keys are in [`super::psk`].
+//! With certificates, both sides present one. Zabbix does not verify host names: a server is accepted if its
+//! certificate is signed by the configured authority and, if they are configured, has the required issuer and subject
+//! in the notation of RFC 4514. Pre-shared keys are implemented in [`super::psk`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,48 +23,48 @@ use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 use super::psk::Psk;
 use crate::bounded;
 
-/// How long certificates are used before their files are read again, so that renewed ones count.
+/// Interval after which certificate files are read again, so that renewed ones take effect.
 const FILES_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How connections are protected.
+/// Encryption of connections.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Security {
-    /// Not at all.
+    /// Unencrypted.
     #[default]
     None,
-    /// Certificates.
+    /// TLS with certificates.
     Certificate(Box<Certificate>),
-    /// A pre-shared key.
+    /// TLS with a pre-shared key.
     Psk(Psk),
 }
 
 /// TLS with certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// A PEM file with the authorities that may sign the server's certificate.
+    /// PEM file with the authorities for the server's certificate.
     pub ca: PathBuf,
-    /// A PEM file with the agent's certificate, and those between it and the authority.
+    /// PEM file with the agent's certificate and its intermediate certificates.
     pub cert: PathBuf,
-    /// A PEM file with the key of the agent's certificate.
+    /// PEM file with the private key of the agent's certificate.
     pub key: PathBuf,
-    /// The issuer that the server's certificate must have, as RFC 4514 writes it.
+    /// Required issuer of the server's certificate, in the notation of RFC 4514.
     pub server_issuer: Option<String>,
-    /// The subject that the server's certificate must have, as RFC 4514 writes it.
+    /// Required subject of the server's certificate, in the notation of RFC 4514.
     pub server_subject: Option<String>,
 }
 
-/// Why a request got no usable answer. All of these are worth another try.
+/// Reason for not receiving a usable response. A retry is useful in all cases.
 #[derive(Debug)]
 pub enum Error {
-    /// There is no connection.
+    /// No connection could be established.
     Connect(std::io::Error),
-    /// The connection cannot be protected; what is wrong.
+    /// The TLS connection failed, with the reason.
     Tls(String),
-    /// The connection broke.
+    /// The connection was lost.
     Io(std::io::Error),
-    /// Nothing came in time.
+    /// A timeout expired.
     Timeout(&'static str),
-    /// What came is not an answer of a trapper.
+    /// The data received is not a trapper response.
     Answer(String),
 }
 
@@ -74,28 +74,28 @@ impl std::fmt::Display for Error {
             Self::Connect(error) | Self::Io(error) => write!(f, "{error}"),
             Self::Tls(what) => write!(f, "TLS: {what}"),
             Self::Timeout(what) => write!(f, "{what} took too long"),
-            Self::Answer(what) => write!(f, "not an answer of a Zabbix trapper: {what}"),
+            Self::Answer(what) => write!(f, "not a response of a Zabbix trapper: {what}"),
         }
     }
 }
 
 impl std::error::Error for Error {}
 
-/// A connection.
+/// Connection to a trapper, encrypted or not.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// Opens connections.
+/// Factory of connections.
 #[derive(Debug)]
 pub struct Connector {
     security: Security,
-    /// Settings made from the files with certificates, and when.
+    /// Configuration created from the certificate files, with the time of its creation.
     settings: Option<(Instant, Arc<ClientConfig>)>,
 }
 
 impl Connector {
-    /// Opens connections that are protected like this. Files are read when they are needed.
+    /// Creates a factory of connections with this encryption. Files are read when they are needed.
     pub fn new(security: Security) -> Self {
         Self { security, settings: None }
     }
@@ -104,11 +104,11 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// When there is no connection by then, or it cannot be protected as configured.
+    /// The connection cannot be established in time, or cannot be encrypted as configured.
     pub async fn open(&mut self, address: &str, limit: Duration) -> Result<Box<dyn Stream>, Error> {
         let opened = timeout(limit, async {
             let stream = TcpStream::connect(address).await.map_err(Error::Connect)?;
-            // A request is written at once, and nothing follows it.
+            // A request is written at once, and no data follows it.
             let _ = stream.set_nodelay(true);
             let stream: Box<dyn Stream> = match &self.security {
                 Security::None => Box::new(stream),
@@ -135,7 +135,8 @@ impl Connector {
     }
 }
 
-/// What went wrong in a handshake. A server that has no certificate, or none that fits, only closes the connection.
+/// Describes the error of a handshake. A server without a suitable certificate closes the connection without an error
+/// message.
 fn reason(error: &std::io::Error) -> String {
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
         "the server closed the connection during the handshake; check that it has a certificate (`TLSCertFile`), and that \
@@ -146,7 +147,7 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// Settings of TLS with certificates; the error names the file.
+/// Creates the TLS configuration with certificates. The error contains the name of the file.
 fn settings(certificate: &Certificate) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
@@ -184,7 +185,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     if all.is_empty() { Err(format!("the file `{shown}` has no certificate")) } else { Ok(all) }
 }
 
-/// Accepts what an authority has signed, whatever host it is for, with the right issuer and subject.
+/// Verifier that accepts any certificate signed by an authority, regardless of the host name, if it has the required
+/// issuer and subject.
 #[derive(Debug)]
 struct Verifier {
     roots: RootCertStore,
@@ -247,7 +249,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A name as RFC 4514 writes it: the last part first, without spaces between parts.
+/// Formats a name in the notation of RFC 4514: last component first, without spaces between components.
 fn rfc4514(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let part = |part: &x509_parser::x509::RelativeDistinguishedName<'_>| {
@@ -261,7 +263,7 @@ fn rfc4514(name: &X509Name<'_>) -> String {
     parts.into_iter().rev().map(part).collect::<Vec<_>>().join(",")
 }
 
-/// How attributes of names are abbreviated (RFC 4514, section 3, and what OpenSSL adds).
+/// Abbreviations of name attributes (RFC 4514, section 3, with those added by OpenSSL).
 const SHORT_NAMES: [(&str, &str); 12] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.4", "SN"),

@@ -1,26 +1,26 @@
-//! The global dashboard of all hosts that the template is linked to, as the API takes it. Pure.
+//! Global dashboard of all hosts to which the template is linked, in the format of the API. Pure.
 //!
-//! One page has problems, the last verdicts and the durations of runs; the other has steps with their times, as the page of a
-//! web scenario has them. Names of widgets and of their fields differ between versions: 7.0 has 72 columns, numbers its
-//! fields first, and shows values in a honeycomb, since later versions have no data overview.
+//! One page shows problems, the last verdicts and the durations of runs; the other shows steps with their timing, like
+//! the page of a web scenario. The names of widgets and of their fields differ between versions: 7.0 has 72 columns,
+//! puts the index of a field first, and shows values in a honeycomb, because later versions have no data overview.
 
 use serde_json::{Value, json};
 
 use super::api::Version;
 
-/// Its name.
+/// Name of the dashboard.
 pub const NAME: &str = "wachta";
 
-/// How versions differ.
+/// Format of the dashboard, which depends on the version.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Before 7.0.
+    /// Format before 7.0.
     Old,
-    /// 7.0 and later.
+    /// Format of 7.0 and later.
     New,
 }
 
-/// The dashboard, for the hosts of a group and with these visible names.
+/// Returns the dashboard for the hosts of a group and with these visible names.
 pub fn dashboard(version: Version, group: &str, hosts: &[String]) -> Value {
     let form = if version < Version::new(7, 0) { Form::Old } else { Form::New };
     let mut problems = tags(form, "tags", "target", super::template::NAME);
@@ -28,7 +28,7 @@ pub fn dashboard(version: Version, group: &str, hosts: &[String]) -> Value {
     problems.push(text("tag_priority", "scenario,service,team"));
     json!({
         "name": NAME,
-        // Everybody may see it.
+        // Visible to all users.
         "private": "0",
         "display_period": "30",
         "auto_start": "0",
@@ -64,7 +64,7 @@ fn text(name: &str, value: &str) -> Value {
     field(1, name, value)
 }
 
-/// A condition on a tag: it has exactly this value.
+/// Returns the fields of a condition: a tag has exactly this value.
 fn tags(form: Form, field: &str, tag: &str, value: &str) -> Vec<Value> {
     let name = |part: &str| match form {
         Form::Old => format!("{field}.{part}.0"),
@@ -87,7 +87,7 @@ fn widget(form: Form, kind: &str, name: &str, y: u32, height: u32, reference: &s
     })
 }
 
-/// The last values of the items of a component.
+/// Returns a widget with the last values of the items of a component.
 fn values(form: Form, name: &str, component: &str, group: &str, y: u32, height: u32, reference: &str) -> Value {
     match form {
         Form::Old => {
@@ -100,10 +100,10 @@ fn values(form: Form, name: &str, component: &str, group: &str, y: u32, height: 
             fields.extend(tags(form, "item_tags", "component", component));
             fields.push(text("primary_label", "{ITEM.NAME}"));
             if component == "status" {
-                // The verdict's name, and its number without a fraction.
+                // The name of the verdict, and its number without decimals.
                 fields.push(number("secondary_label_type", 0));
                 fields.push(text("secondary_label", "{ITEM.LASTVALUE}"));
-                // A value has the colour of the last threshold that it reaches: passed, degraded, failed, unknown.
+                // A value has the color of the last threshold that it reaches: passed, degraded, failed, unknown.
                 for (verdict, colour) in ["59DB8F", "FFC859", "E45959", "97AAB3"].iter().enumerate() {
                     fields.push(text(&format!("thresholds.{verdict}.color"), colour));
                     fields.push(text(&format!("thresholds.{verdict}.threshold"), &verdict.to_string()));
@@ -114,7 +114,7 @@ fn values(form: Form, name: &str, component: &str, group: &str, y: u32, height: 
     }
 }
 
-/// A graph of the items whose names match a pattern.
+/// Returns a graph of the items whose names match a pattern.
 fn lines(form: Form, name: &str, items: &str, hosts: &[String], y: u32, height: u32, reference: &str) -> Value {
     let field = |part: &str, n: Option<usize>| match (form, n) {
         (Form::Old, None) => format!("ds.{part}.0"),

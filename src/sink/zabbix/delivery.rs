@@ -1,4 +1,4 @@
-//! The way that rows take, and which of them arrive.
+//! Delivery of rows, and detection of rejected ones.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,30 +10,31 @@ use super::client::Client;
 use super::items::Row;
 use super::push::Push;
 
-/// How long it is found out which rows of a request were refused. What is not known by then is sent again later.
+/// Time limit of finding the rejected rows of a request. Rows whose state is still unknown are sent again later.
 const SEARCH: Duration = Duration::from_secs(30);
-/// What is said of a row of which it was not found out in time.
-const NOT_KNOWN: &str = "the server refuses others of its request, and answers too slowly to find out which";
+/// Reason reported for a row whose state was not determined in time.
+const NOT_KNOWN: &str = "the server rejects other values of the same request, and responds too slowly to find out which";
 
-/// Why a row was refused; `None` for one that was taken.
+/// Reason for the rejection of a row, or `None` for an accepted one.
 pub type Refused = Option<Cow<'static, str>>;
 
-/// The way that rows take.
+/// Delivery method of rows.
 pub enum Delivery {
-    /// The trapper protocol.
+    /// Trapper protocol.
     Trapper(Client),
-    /// `history.push` of the API.
+    /// API method `history.push`.
     Api(Push),
-    /// `history.push` where the server has it, which is asked at the first batch; else the trapper protocol.
+    /// `history.push` if the server supports it, which is determined with the first batch, otherwise the trapper
+    /// protocol.
     Auto(Box<(Client, Push)>),
 }
 
 impl Delivery {
-    /// Sends rows, and returns for each whether and why it was refused.
+    /// Sends rows, and returns for each the reason if it was rejected.
     ///
     /// # Errors
     ///
-    /// When there is no usable answer: the server may have none, some or all of them.
+    /// There is no usable response: the server may have accepted nothing, a part, or everything.
     pub async fn send(&mut self, rows: &[Row]) -> Result<Vec<Refused>, String> {
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -43,8 +44,8 @@ impl Delivery {
             Self::Api(push) => by_api(push, rows).await,
             Self::Auto(both) => {
                 let (client, push) = &mut **both;
-                // Asked for each batch, since a server may be replaced by another version; the answer is remembered for
-                // as long as the API does.
+                // Checked for each batch, because the server may be replaced by another version. The API client caches
+                // the version.
                 if push.is_possible().await? { by_api(push, rows).await } else { search(client, rows).await }
             }
         }
@@ -55,7 +56,8 @@ async fn by_api(push: &mut Push, rows: &[Row]) -> Result<Vec<Refused>, String> {
     Ok(push.send(rows).await?.into_iter().map(|refused| refused.map(Cow::Owned)).collect())
 }
 
-/// Sends rows to a trapper, which only counts what it took: what is taken in part is sent again in halves.
+/// Sends rows to a trapper, which only reports the number of accepted ones: a partially accepted request is split in
+/// halves and sent again.
 async fn search(client: &mut Client, rows: &[Row]) -> Result<Vec<Refused>, String> {
     let started = Instant::now();
     let mut refused: Vec<Refused> = vec![Some(Cow::Borrowed(NOT_KNOWN)); rows.len()];

@@ -1,7 +1,9 @@
-//! What an import or an update would change, from what `configuration.importcompare` and `get` methods answer. Pure.
+//! Changes that an import or an update would make, computed from the results of `configuration.importcompare` and `get`
+//! methods. Pure.
 //!
-//! Zabbix reports objects as changed when only the order of their parts differs, or when a default is written out. So
-//! values are compared anew here: a wanted value is there already when each of its parts is, in any order.
+//! Zabbix reports an object as changed even if only the order of its parts differs, or if a default is written
+//! explicitly. The values are therefore compared again here: a desired value is present if each of its parts is, in any
+//! order.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +12,7 @@ use super::api;
 /// Maximum length of a value in a line, in characters.
 const MAX_VALUE_CHARS: usize = 60;
 
-/// Whether what is there has all that is wanted.
+/// Returns whether the existing value contains every part of the desired one.
 pub fn covers(there: &Value, wanted: &Value) -> bool {
     match (there, wanted) {
         (Value::Object(there), Value::Object(wanted)) => {
@@ -24,13 +26,13 @@ pub fn covers(there: &Value, wanted: &Value) -> bool {
                     found.map(|found| left.swap_remove(found)).is_some()
                 })
         }
-        // An empty text or list is not kept.
+        // Zabbix does not store an empty text or list.
         (Value::Null, wanted) => *wanted == "" || *wanted == Value::Array(Vec::new()),
         (there, wanted) => api::text(there).replace("\r\n", "\n") == api::text(wanted),
     }
 }
 
-/// What an import changes, a line for each object: added, or with the values that change.
+/// Lists the changes of an import, one line per object: added, or the values that change.
 pub fn lines(compared: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if let Value::Object(kinds) = compared {
@@ -67,7 +69,7 @@ fn of_kinds(kinds: &Map<String, Value>, lines: &mut Vec<String>) {
     }
 }
 
-/// The changes below an object.
+/// Lists the changes below an object.
 fn inner(entry: &Value, lines: &mut Vec<String>) {
     if let Value::Object(kinds) = entry {
         of_kinds(kinds, lines);
@@ -79,7 +81,7 @@ fn name(object: &Value) -> String {
     keys.iter().find_map(|key| object[*key].as_str()).unwrap_or("?").to_owned()
 }
 
-/// A value before and after; of a list, what comes and goes.
+/// Formats a value before and after; for a list, the added and removed elements.
 fn change(before: &Value, after: &Value) -> String {
     let (Value::Array(there), Value::Array(wanted)) = (before, after) else {
         return format!("{} → {}", shown(before), shown(after));

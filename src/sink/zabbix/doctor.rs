@@ -1,8 +1,8 @@
-//! Why Zabbix takes no values, or would take none: what the server answers is compared with what the API says.
+//! Diagnosis of values that Zabbix does not accept: the responses of the server are compared with the data of the API.
 //!
-//! The server answers only how many values it takes. So every key is asked for with a row that has no value: the server
-//! decides about it as about any other, and stores nothing (seen on 6.0 and 7.0). What it refuses is explained by the API;
-//! what the API cannot explain is too new for the server. [`diagnose`] is pure.
+//! The server only reports the number of accepted values. Every key is therefore probed with a row without a value: the
+//! server decides about it as about any other, and stores nothing (observed with 6.0 and 7.0). Rejections are explained
+//! with data of the API; what the API cannot explain is too new for the server. [`diagnose`] is pure.
 
 mod findings;
 #[cfg(test)]
@@ -24,36 +24,36 @@ use super::{Config, Security, template};
 
 pub use findings::{Facts, Finding, Reply, diagnose};
 
-/// Maximum time for a connection to the server.
+/// Timeout of a connection to the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum time for an answer of the server.
+/// Timeout of a response of the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// How many keys are asked for one by one, where the server refuses some of them.
+/// Maximum number of keys to probe individually if the server rejects some of them.
 const MAX_PROBES: usize = 2_000;
 
-/// A scenario whose values should arrive.
+/// Scenario whose values should arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Its id.
+    /// Id of the scenario.
     pub id: String,
-    /// Names of its steps.
+    /// Names of the steps.
     pub steps: Vec<String>,
 }
 
-/// A key that Zabbix should have.
+/// Key that Zabbix should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The whole key.
+    /// Complete key with its parameters.
     pub key: String,
-    /// The type that values have, as the API numbers it.
+    /// Value type, as a number of the API.
     pub value_type: &'static str,
-    /// Whether the agent sends its values, and Zabbix does not take them from those of `wachta.run`.
+    /// Whether the agent sends its values; otherwise Zabbix extracts them from those of `wachta.run`.
     pub is_sent: bool,
-    /// Whether it is a rule of discovery.
+    /// Whether the key belongs to a discovery rule.
     pub is_rule: bool,
 }
 
-/// The keys of an agent and its scenarios that are always there.
+/// Returns the keys that an agent and its scenarios always have.
 pub fn wanted(scenarios: &[Expected]) -> Vec<Wanted> {
     let rule = |key: &str| Wanted { key: key.to_owned(), value_type: "4", is_sent: true, is_rule: true };
     let of = |item: &items::declaration::Item, parameters: &[&str]| Wanted {
@@ -75,11 +75,11 @@ pub fn wanted(scenarios: &[Expected]) -> Vec<Wanted> {
     wanted
 }
 
-/// Finds out what keeps values from arriving. Nothing is wrong where there are no findings.
+/// Determines the reasons why values do not arrive. There are no problems if the list is empty.
 ///
 /// # Errors
 ///
-/// When the API does not answer, or refuses what is needed for an answer.
+/// The API does not respond, or rejects a call that is needed for the diagnosis.
 pub async fn examine(api: &Api, config: &Config, scenarios: &[Expected]) -> Result<Vec<Finding>, Error> {
     let wanted = wanted(scenarios);
     let (reply, our_address) = ask_server(config, &wanted).await;
@@ -95,15 +95,15 @@ pub async fn examine(api: &Api, config: &Config, scenarios: &[Expected]) -> Resu
     Ok(diagnose(&facts, &wanted))
 }
 
-/// Says what can be said of the server where the API does not answer.
+/// Examines the server without the API.
 pub async fn examine_server(config: &Config) -> Option<Finding> {
     let (reply, _) = ask_server(config, &[]).await;
     findings::server(&config.place(), &reply)
 }
 
-/// Asks the server for each key whether it takes values of it.
+/// Queries the server for each key whether it accepts values.
 async fn ask_server(config: &Config, wanted: &[Wanted]) -> (Reply, Option<IpAddr>) {
-    // Where values go by the API, what it says of the host and its items is all there is.
+    // If values are sent through the API, its data about the host and its items is the only source.
     let mut reply = Reply::default();
     let mut our_address = None;
     for address in &config.servers {
@@ -113,7 +113,7 @@ async fn ask_server(config: &Config, wanted: &[Wanted]) -> (Reply, Option<IpAddr
                 break;
             }
             Ok(Err(error)) => reply = Reply::NoConnection(error.to_string()),
-            Err(_) => reply = Reply::NoConnection("no answer".to_owned()),
+            Err(_) => reply = Reply::NoConnection("no response".to_owned()),
         }
     }
     if our_address.is_none() {
@@ -144,7 +144,7 @@ async fn ask_server(config: &Config, wanted: &[Wanted]) -> (Reply, Option<IpAddr
     (Reply::Refuses(refused), our_address)
 }
 
-/// How connections are protected, as the API numbers it.
+/// Returns the encryption of connections as a number of the API.
 fn encryption(security: &Security) -> u64 {
     match security {
         Security::None => 1,
@@ -153,7 +153,7 @@ fn encryption(security: &Security) -> u64 {
     }
 }
 
-/// What the API says of a host.
+/// Collects the data of the API about a host.
 async fn gather(api: &Api, host: &str) -> Result<Facts, Error> {
     let mut facts = Facts::default();
     let params = json!({"filter": {"host": host}, "output": "extend", "selectParentTemplates": ["templateid", "host"]});
@@ -177,7 +177,7 @@ async fn gather(api: &Api, host: &str) -> Result<Facts, Error> {
     let params = json!({"hostids": id, "output": ["key_", "name", "status", "discover"]});
     facts.prototypes = by_key(api.get("itemprototype.get", &params).await?);
     facts.proxy = proxy(api, facts.host.as_ref().unwrap_or(&Value::Null)).await?;
-    // A macro of the host counts before one of its templates, and those before global ones.
+    // A macro of the host overrides one of its templates, which overrides a global one.
     facts.macros = macros(api.get("usermacro.get", &json!({"globalmacro": true})).await.unwrap_or_default());
     let params =
         json!({"filter": {"host": template::NAME}, "output": ["templateid"], "selectMacros": ["macro", "value"]});
@@ -196,7 +196,7 @@ fn macros(objects: Vec<Value>) -> BTreeMap<String, String> {
     objects.into_iter().map(|object| (api::text(&object["macro"]), api::text(&object["value"]))).collect()
 }
 
-/// The name of the proxy, or group of proxies, that monitors a host.
+/// Returns the name of the proxy or proxy group that monitors a host.
 async fn proxy(api: &Api, host: &Value) -> Result<Option<String>, Error> {
     let is_old = api.version() < Version::new(7, 0);
     let (method, id, key, name) = match (is_old, api::text(&host["monitored_by"]).as_str()) {
@@ -209,7 +209,7 @@ async fn proxy(api: &Api, host: &Value) -> Result<Option<String>, Error> {
         return Ok(None);
     }
     let found = api.get(method, &json!({key: id, "output": [name]})).await?;
-    // The user may see the host and not the proxy.
+    // The user may have permission for the host but not for the proxy.
     Ok(Some(
         found
             .first()

@@ -1,8 +1,9 @@
-//! What Zabbix is shown of outcomes and scenarios: rows for trapper items. Pure.
+//! Conversion of outcomes and scenarios to rows for trapper items. Pure.
 //!
-//! One text item has the run as JSON, so that all that depends on it is of one run. Step values cannot depend on it
-//! (Zabbix refuses a master prototype of another discovery rule): they are rows of their own, with the same clock and
-//! ns. The items are declared in [`declaration`]; keys are the contract with `deploy/zabbix/template-wachta-6.0.yaml`.
+//! One text item contains the run as JSON, so that all items that depend on it refer to the same run. Step values
+//! cannot depend on it (Zabbix rejects a master prototype of another discovery rule): they are separate rows with the
+//! same clock and ns. The items are declared in [`declaration`]; the keys must match
+//! `deploy/zabbix/template-wachta-6.0.yaml`.
 
 pub mod declaration;
 
@@ -17,56 +18,56 @@ use crate::incident::Ending;
 use crate::outcome::{HttpResult, Outcome, PageTiming, StepResult, StepStatus, Verdict};
 use crate::scenario::{Action, Check, Scenario, ScenarioId, Severity, Step, Vital};
 
-/// The agent's own state.
+/// Item with the state of the agent.
 pub const AGENT: &str = "wachta.agent";
-/// The document of a run.
+/// Item with the JSON document of a run.
 pub const RUN: &str = "wachta.run";
-/// Low-level discovery of scenarios.
+/// Low-level discovery rule of scenarios.
 pub const DISCOVERY: &str = "wachta.discovery";
-/// Low-level discovery of steps.
+/// Low-level discovery rule of steps.
 pub const DISCOVERY_STEPS: &str = "wachta.discovery.steps";
 
-/// The longest text that Zabbix stores, in characters.
+/// Maximum length of a text in Zabbix, in characters.
 const MAX_TEXT: usize = 65_535;
-/// The longest message of a run, in characters.
+/// Maximum length of the message of a run, in characters.
 const MAX_MESSAGE: usize = 2_000;
-/// The longest step name in a key, in characters; a whole key may have 2048.
+/// Maximum length of a step name in a key, in characters; the whole key is limited to 2048.
 const MAX_STEP: usize = 500;
-/// The longest part of an item's name, in characters; a whole name may have 255.
+/// Maximum length of a part of an item name, in characters; the whole name is limited to 255.
 const MAX_LABEL: usize = 100;
-/// Clocks before 2001 come from a machine that does not know the time yet.
+/// Earliest accepted time, in seconds since 1970: a clock before 2001 has not been set yet.
 const MIN_CLOCK: i64 = 1_000_000_000;
 
-/// What discovery tells of one scenario.
+/// Discovery data of one scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its id.
+    /// Id of the scenario.
     pub id: ScenarioId,
-    /// Its name.
+    /// Display name of the scenario.
     pub name: String,
-    /// How loud it is.
+    /// Severity of its incidents.
     pub severity: Severity,
-    /// Its tags.
+    /// Tags of the scenario.
     pub tags: BTreeMap<String, String>,
-    /// Names of its steps, with those in groups and under `finally`.
+    /// Names of the steps, including those in groups and under `finally`.
     pub steps: Vec<String>,
-    /// What its runs may show.
+    /// Kinds of data that its runs may contain.
     pub shows: Shows,
 }
 
-/// What the runs of a scenario may show, by which it has further items or not.
+/// Kinds of data that the runs of a scenario may contain, which determine its optional items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shows {
-    /// HTTP responses to requests of its own.
+    /// Whether the scenario sends HTTP requests itself.
     pub http: bool,
-    /// Certificates.
+    /// Whether the runs may contain a certificate.
     pub certificate: bool,
-    /// Pages in a browser.
+    /// Whether the scenario opens pages in a browser.
     pub page: bool,
 }
 
 impl Shows {
-    /// Adds what steps may show.
+    /// Adds the kinds of data that steps may contain.
     fn add(&mut self, steps: &[Step]) {
         for step in steps {
             match &step.action {
@@ -79,7 +80,7 @@ impl Shows {
     }
 }
 
-/// What Zabbix is told of a scenario.
+/// Returns the discovery data of a scenario.
 pub fn entry(scenario: &Scenario) -> Entry {
     Entry {
         id: scenario.id.value.clone(),
@@ -98,23 +99,23 @@ fn shows(scenario: &Scenario) -> Shows {
     shows
 }
 
-/// A value for an item.
+/// Value for an item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// The item's key.
+    /// Key of the item.
     pub key: String,
-    /// The value as text. A row without one stores nothing: it asks whether the server would take a value.
+    /// Value as text. A row without one stores nothing and only probes whether the server would accept a value.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub value: String,
-    /// When it was; none: the server's time.
+    /// Time of the value (default: the time of the server).
     #[serde(flatten)]
     pub at: Option<Stamp>,
-    /// What losing it means.
+    /// Importance of the row.
     #[serde(skip)]
     pub weight: Weight,
 }
 
-/// A row's time, and with the key its identity.
+/// Time of a row, which identifies it together with the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stamp {
     /// Seconds since 1970.
@@ -124,28 +125,28 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of a time, or none for one that Zabbix must not see: values near 1970 are lost, and have been seen
-    /// to stop a history syncer of 6.0.
+    /// Returns the stamp of a time, or `None` for one that must not be sent to Zabbix: values near 1970 are lost, and
+    /// have been observed to stop a history syncer of 6.0.
     pub fn of(at: DateTime<Utc>) -> Option<Self> {
         let clock = at.timestamp();
-        // A leap second has more than 999999999 ns in chrono, and no place in Zabbix.
+        // chrono represents a leap second with more than 999999999 ns, which Zabbix does not support.
         let ns = at.timestamp_subsec_nanos().min(999_999_999);
         (MIN_CLOCK..=i64::from(i32::MAX)).contains(&clock).then_some(Self { clock, ns })
     }
 }
 
-/// What a row stands for.
+/// Importance of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
-    /// An outcome: sent or dropped with it.
+    /// The row of an outcome: sent or dropped together with it.
     Run,
-    /// A step's value, which the run has as well.
+    /// A value of a step, which the run also contains.
     Detail,
-    /// Discovery or the agent's state: only the newest matters.
+    /// Discovery or the state of the agent: only the newest row is needed.
     Upkeep,
 }
 
-/// The rows of an outcome, with `at` as the time of each.
+/// Returns the rows of an outcome, all with the time `at`.
 pub fn rows(outcome: &Outcome, at: DateTime<Utc>) -> Vec<Row> {
     let at = Stamp::of(at);
     let id = outcome.scenario.as_str();
@@ -163,7 +164,7 @@ pub fn rows(outcome: &Outcome, at: DateTime<Utc>) -> Vec<Row> {
     std::iter::once(run).chain(steps).collect()
 }
 
-/// The run as JSON, with what [`declaration::OF_SCENARIO`] looks for in it.
+/// Formats the run as JSON, with the fields that [`declaration::OF_SCENARIO`] refers to.
 fn run(outcome: &Outcome) -> String {
     let mut document = json!({
         "run": outcome.run.to_string(),
@@ -186,7 +187,8 @@ fn run(outcome: &Outcome) -> String {
         document["vitals"] = vitals.into();
     }
     document["steps"] = Value::Array(Vec::new());
-    // Zabbix cuts what is too long, which would leave half a document: leave out the last steps instead.
+    // Zabbix truncates a text that is too long, which would leave an invalid document; the last steps are left out
+    // instead.
     let mut room = MAX_TEXT.saturating_sub(document.to_string().chars().count());
     let steps: Vec<Value> = outcome
         .steps
@@ -206,7 +208,8 @@ fn run(outcome: &Outcome) -> String {
     document.to_string()
 }
 
-/// The status of a response, and how long the phases of its request took. What took no part is absent.
+/// Returns the status of a response and the durations of the phases of its request. Phases that were not needed are
+/// absent.
 fn response(http: &HttpResult) -> Value {
     let phases = http.phases();
     let took = phases.named().into_iter().filter(|_| !http.hops.is_empty());
@@ -215,14 +218,14 @@ fn response(http: &HttpResult) -> Value {
     Value::Object(status.chain(took).collect())
 }
 
-/// How many days the certificate that expires first has left, to the hundredth.
+/// Returns the remaining days of the certificate that expires first, with two decimal places.
 fn certificate_days(outcome: &Outcome) -> Option<f64> {
     let expires_at = outcome.steps.iter().filter_map(|step| step.certificate_expires_at).min()?;
     let left = (expires_at - outcome.ended_at).num_seconds() as f64;
     Some((left / 864.0).floor() / 100.0)
 }
 
-/// The worst of each web vital among the pages of a run.
+/// Returns the worst value of each web vital among the pages of a run.
 fn vitals(outcome: &Outcome) -> Map<String, Value> {
     type Read = fn(&PageTiming) -> Option<f64>;
     const VITALS: [(&str, Read); 5] = [
@@ -240,8 +243,8 @@ fn vitals(outcome: &Outcome) -> Map<String, Value> {
     worst.collect()
 }
 
-/// The last row of a scenario that is gone or paused: `unknown`, with `why` as its reason. Triggers on conclusive values
-/// stay as they are until Zabbix forgets the item, since nobody knows that it works.
+/// Returns the last row of a removed or paused scenario: `unknown`, with `why` as the reason. Triggers on conclusive
+/// values keep their state until Zabbix deletes the item, because nothing proves that the target works again.
 pub fn idle_row(id: &ScenarioId, location: &str, why: Ending, at: DateTime<Utc>) -> Row {
     let document = json!({
         "run": "",
@@ -257,7 +260,7 @@ pub fn idle_row(id: &ScenarioId, location: &str, why: Ending, at: DateTime<Utc>)
     Row { key: key(RUN, &[id.as_str()]), value: document.to_string(), at: Stamp::of(at), weight: Weight::Upkeep }
 }
 
-/// 1 or 0 for a step that was tested, none for another.
+/// Returns 1 or 0 for a step that was tested, and `None` for any other.
 fn success(step: &StepResult) -> Option<u8> {
     match step.status {
         StepStatus::Passed => Some(1),
@@ -266,14 +269,15 @@ fn success(step: &StepResult) -> Option<u8> {
     }
 }
 
-/// Seconds to the microsecond.
+/// Converts a duration to seconds, rounded to microseconds.
 fn seconds(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e6
 }
 
-/// The rows of discovery: one for the scenarios, one for their steps.
+/// Returns the rows of discovery: one for the scenarios, one for their steps.
 ///
-/// Every scenario has a macro for each tag that any has, since Zabbix leaves a macro without a value as it is written.
+/// Every scenario has a macro for each tag that any scenario has, because Zabbix does not replace a macro without a
+/// value.
 pub fn discovery(entries: &[Entry]) -> [Row; 2] {
     let names: BTreeSet<_> = entries.iter().flat_map(|entry| entry.tags.keys()).map(|name| tag_macro(name)).collect();
     let macros = |entry: &Entry| macros(entry, &names);
@@ -297,7 +301,7 @@ pub fn discovery(entries: &[Entry]) -> [Row; 2] {
     })
 }
 
-/// The macro with the value of a tag. Names of macros have capitals, digits, `_` and `.` only.
+/// Returns the macro for the value of a tag. Macro names consist of capital letters, digits, `_` and `.`.
 pub fn tag_macro(name: &str) -> String {
     let name: String = name
         .chars()
@@ -307,7 +311,7 @@ pub fn tag_macro(name: &str) -> String {
     format!("{{#TAG.{name}}}")
 }
 
-/// The macros of a scenario, with those of tags that only others have.
+/// Returns the macros of a scenario, including those of tags that only other scenarios have.
 fn macros(entry: &Entry, tags: &BTreeSet<String>) -> Map<String, Value> {
     let severity = match entry.severity {
         Severity::Info => "1",
@@ -332,19 +336,19 @@ fn macros(entry: &Entry, tags: &BTreeSet<String>) -> Map<String, Value> {
     macros
 }
 
-/// The row of the agent's state.
+/// Returns the row with the state of the agent.
 pub fn agent(state: &Value) -> Row {
     Row { key: AGENT.into(), value: state.to_string(), at: None, weight: Weight::Upkeep }
 }
 
-/// A step's name as a parameter of a key, the same in discovery and in rows.
+/// Converts the name of a step to a key parameter, in the same way for discovery and for rows.
 pub fn step_parameter(name: &str) -> String {
     let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_STEP).collect();
-    // Zabbix cannot quote a parameter that ends with a backslash: it would escape the closing quote.
+    // Zabbix cannot quote a parameter that ends with a backslash, which would escape the closing quote.
     name.trim_end_matches('\\').to_owned()
 }
 
-/// A key with quoted parameters. Zabbix knows one escape, `\"`.
+/// Formats a key with quoted parameters. The only escape in Zabbix is `\"`.
 pub fn key(item: &str, parameters: &[&str]) -> String {
     let mut key = String::from(item);
     for (index, parameter) in parameters.iter().enumerate() {
@@ -355,7 +359,7 @@ pub fn key(item: &str, parameters: &[&str]) -> String {
     key
 }
 
-/// The first `limit` characters, the last one an ellipsis where something was left out.
+/// Shortens a text to `limit` characters, with an ellipsis as the last one.
 fn cut(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();

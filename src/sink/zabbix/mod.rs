@@ -1,12 +1,12 @@
 //! Zabbix (6.0 and later; a server, the nodes of a cluster, or a proxy), by the trapper protocol or by `history.push`.
 //!
-//! Values go to the items of `deploy/zabbix/template-wachta-6.0.yaml`, which discovery makes. [`items`] says what
-//! Zabbix is shown (pure), [`rows`] what goes beside outcomes, and when (pure); [`protocol`], [`nodes`] and
-//! [`connection`] are the trapper's side of it, which [`client`] holds together, and [`push`] the API's.
-//! An outcome is taken or refused by its `wachta.run` row; its step rows are details of it, and wait by themselves for
-//! items that Zabbix does not know yet. What makes sending a row again harmless is its key, clock and ns.
-//! [`api`] is the client of the JSON-RPC API; with it [`provision`] makes what wachta needs in Zabbix, of which [`template`]
-//! is the largest part, and [`doctor`] finds out why values are refused.
+//! Values are sent to the items of `deploy/zabbix/template-wachta-6.0.yaml`, which are created by discovery. [`items`]
+//! converts events to rows (pure), [`rows`] decides which other rows are sent and when (pure); [`protocol`], [`nodes`]
+//! and [`connection`] implement the trapper protocol and are combined in [`client`], and [`push`] implements the API
+//! method. An outcome is accepted or rejected by its `wachta.run` row; its step rows are details, which wait separately
+//! for items that Zabbix has not discovered yet. The key, clock and ns of a row make sending it again harmless. [`api`]
+//! is the client of the JSON-RPC API; [`provision`] uses it to create everything that wachta requires in Zabbix, mainly
+//! the [`template`], and [`doctor`] finds the reasons for rejected values.
 
 pub mod api;
 mod client;
@@ -46,29 +46,29 @@ use delivery::Delivery;
 use items::Weight;
 use rows::{BATCH, Rows};
 
-/// How long a batch may take: that of a server that refuses rows is sent in parts.
+/// Timeout of a batch, which is split and sent in parts if the server rejects rows.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// The most bytes of a batch.
+/// Maximum size of a batch, in bytes.
 const MAX_BYTES: usize = 16 << 20;
-/// How many runs of the same nanosecond are remembered.
+/// Maximum number of runs with the same nanosecond to track.
 const MAX_STAMPS: usize = 10_000;
 
-/// The sink.
+/// Zabbix sink.
 pub struct Zabbix {
     delivery: Delivery,
     location: String,
     timing: Timing,
-    /// Names of tags that every scenario has a value of, in Zabbix.
+    /// Names of tags for which every scenario has a value in Zabbix.
     tags: Vec<String>,
     state: AgentState,
-    /// When the agent's state is sent next.
+    /// Time of sending the agent state next.
     agent_at: Instant,
     rows: Rows,
     stamps: Stamps,
 }
 
 impl Zabbix {
-    /// Makes the sink. `state` gives the value of `wachta.agent`, every minute.
+    /// Creates the sink. `state` returns the value of `wachta.agent`, once per minute.
     fn new(delivery: Delivery, timing: Timing, location: &str, tags: Vec<String>, state: AgentState) -> Self {
         Self {
             delivery,
@@ -84,12 +84,12 @@ impl Zabbix {
 
     fn report(&mut self) {
         for key in self.rows.take_refused() {
-            tracing::warn!(key, "zabbix takes no values of this item: {WHY_REFUSED}");
+            tracing::warn!(key, "Zabbix rejects the values of this item: {WHY_REFUSED}");
         }
     }
 }
 
-/// What may be wrong where Zabbix refuses values.
+/// Possible reasons for rejected values.
 const WHY_REFUSED: &str = "is the template linked to the host, the host enabled and not behind a proxy, the item not \
      disabled, this agent among the item's allowed hosts, the host's encryption that of the connection";
 
@@ -129,14 +129,14 @@ impl Sink for Zabbix {
             .filter(|index| rows[*index].weight == Weight::Run)
             .filter_map(|index| {
                 let why = refused[index].as_deref()?;
-                let reason = format!("no value of `{}` is taken: {why}", rows[index].key);
+                let reason = format!("values of `{}` are rejected: {why}", rows[index].key);
                 Some(Refusal { index: owner[index], reason, for_now: true })
             })
             .collect();
         if !refusals.is_empty() {
             self.rows.rediscover(now);
         }
-        // The details of a run that is refused come again with it.
+        // The details of a rejected run are sent again with it.
         let is_refused = |index: usize| refusals.iter().any(|refusal| refusal.index == index);
         for index in 0..rows.len() {
             if rows[index].weight == Weight::Detail && !is_refused(owner[index]) {
@@ -184,13 +184,13 @@ impl Sink for Zabbix {
     }
 }
 
-/// The times that are sent for runs: two runs of one scenario never have the same, since Zabbix would keep only the first;
-/// and a run that is sent again has the one that it had.
+/// Times of runs as sent to Zabbix. Two runs of one scenario never have the same time, because Zabbix would store only
+/// the first of them, and a run that is sent again keeps its time.
 #[derive(Debug, Default)]
 struct Stamps {
-    /// Of each scenario the last run, when it ended, and the time that was sent for it.
+    /// Last run of each scenario, with the time of its end and the time sent for it.
     last: HashMap<ScenarioId, (RunId, DateTime<Utc>, DateTime<Utc>)>,
-    /// Of runs that ended in the same nanosecond.
+    /// Times of runs that ended in the same nanosecond.
     of_run: HashMap<RunId, DateTime<Utc>>,
 }
 

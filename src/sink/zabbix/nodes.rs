@@ -1,57 +1,57 @@
-//! Which address of a Zabbix cluster is tried. Pure.
+//! Selection of addresses of a Zabbix cluster. Pure.
 //!
-//! The nodes of a high-availability cluster are tried in the order in which they are named, beginning with the one that
-//! answered last. A member of a proxy group may name another one instead, which is then tried before all nodes: as in
-//! Zabbix itself once in a row, and only when its revision is not older than the last one.
+//! The nodes of a high-availability cluster are tried in the order of the configuration, beginning with the one that
+//! responded last. A member of a proxy group may redirect to another one, which is then tried before all nodes: as in
+//! Zabbix itself, once in a row, and only if its revision is not older than the last one.
 
 use super::protocol::Answer;
 
-/// The trapper's port when nothing else is said.
+/// Default port of the trapper.
 pub const DEFAULT_PORT: u16 = 10051;
 
-/// The addresses of one Zabbix.
+/// Addresses of one Zabbix installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nodes {
-    /// Those of the cluster, in the order of the configuration.
+    /// Addresses of the cluster nodes, in the order of the configuration.
     cluster: Vec<String>,
-    /// The one that is tried first.
+    /// Index of the node to try first.
     current: usize,
-    /// Where a member of a proxy group sent us, and with which revision.
+    /// Redirect of a proxy group member: address and revision.
     redirect: Option<(String, u64)>,
-    /// The newest revision that was seen.
+    /// Newest revision received.
     revision: u64,
 }
 
-/// What follows an answer.
+/// Action after a redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// The same request goes to this address.
+    /// Send the same request to this address.
     Follow(String),
-    /// The next of the attempt's addresses is tried.
+    /// Try the next address of the attempt.
     Another,
 }
 
 impl Nodes {
-    /// Takes the nodes of a cluster, at least one, as `host:port`.
+    /// Creates the list from the nodes of a cluster, at least one, as `host:port`.
     pub fn new(nodes: Vec<String>) -> Self {
         Self { cluster: nodes, current: 0, redirect: None, revision: 0 }
     }
 
-    /// The addresses that an attempt tries, in order.
+    /// Returns the addresses to try in an attempt, in order.
     pub fn addresses(&self) -> Vec<String> {
         let redirect = self.redirect.iter().map(|(address, _)| address);
         let nodes = self.cluster[self.current..].iter().chain(&self.cluster[..self.current]);
         redirect.chain(nodes).cloned().collect()
     }
 
-    /// Takes note that an address answered as it should.
+    /// Records that an address responded correctly.
     pub fn succeeded(&mut self, address: &str) {
         if let Some(node) = self.cluster.iter().position(|node| node == address) {
             self.current = node;
         }
     }
 
-    /// Takes note that an address did not answer: the next attempt begins with another one.
+    /// Records that an address did not respond: the next attempt begins with another one.
     pub fn failed(&mut self, address: &str) {
         if self.redirect.as_ref().is_some_and(|(member, _)| member == address) {
             self.redirect = None;
@@ -61,8 +61,8 @@ impl Nodes {
         }
     }
 
-    /// Takes note of an answer that sends us elsewhere; `None` for any other. `is_followed` says whether the address that
-    /// gave it was named by another one just now.
+    /// Processes a redirect. Returns `None` for any other response. `is_followed` is whether `from` is itself the
+    /// destination of a redirect in this attempt.
     pub fn redirected(&mut self, from: &str, answer: &Answer, is_followed: bool) -> Option<Next> {
         match answer {
             Answer::Reset => {
@@ -85,11 +85,11 @@ impl Nodes {
     }
 }
 
-/// An address with its port: that of the trapper where it has none, or the port 0.
+/// Adds the default port of the trapper to an address without a port, or with port 0.
 pub fn with_port(address: &str) -> String {
     let address = address.trim();
     let host = match address.rsplit_once(':') {
-        // An IPv6 address has a port only behind its bracket.
+        // The port of an IPv6 address follows its bracket.
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse::<u16>() {
             Ok(0) => host,
             Ok(_) => return address.to_owned(),
@@ -145,12 +145,12 @@ mod tests {
         assert_eq!(followed, Some(Next::Follow("p2:10051".into())));
         nodes.succeeded("p2:10051");
         assert_eq!(nodes.addresses(), ["p2:10051", "a:1", "b:1"]);
-        // A second one in a row, and one that is older, lead nowhere.
+        // A second redirect in a row, and one with an older revision, are ignored.
         let second = nodes.redirected("p2:10051", &redirect("p3", 18), true);
         assert_eq!((second, nodes.addresses()), (Some(Next::Another), vec!["a:1".into(), "b:1".into()]));
         assert_eq!(nodes.redirected("a:1", &redirect("p2", 16), false), Some(Next::Another));
         assert_eq!(nodes.addresses(), ["b:1", "a:1"]);
-        // The group has nobody to name: what it named before is forgotten.
+        // The group has no other member, so its previous redirect is removed.
         nodes.redirected("b:1", &redirect("p2", 17), false);
         assert_eq!(nodes.redirected("p2:10051", &Answer::Reset, false), Some(Next::Another));
         assert_eq!(nodes.addresses(), ["b:1", "a:1"]);

@@ -1,11 +1,11 @@
-//! The trapper protocol: one request and one answer on one connection. Encoding and decoding; pure.
+//! Trapper protocol: one request and one response per connection. Encoding and decoding; pure.
 //!
-//! A frame is `ZBXD`, a byte of flags, the payload's length and a reserved word (both 32 bits, little endian), and
-//! the payload, which is JSON (Zabbix manual, "Header and data length" and "Sender protocol"). A payload of more than
-//! [`COMPRESSED_FROM`] bytes is compressed with zlib, which every server since 4.0 takes; the reserved word is then its
-//! uncompressed length, and the answer may be compressed as well. Deliberately absent: `session` and `id` of rows, since
-//! 7.0 ignores them and 6.0 refuses what it takes for a repetition; a row's identity is its clock and ns, which makes
-//! sending a request again unchanged harmless.
+//! A frame consists of `ZBXD`, a byte of flags, the length of the payload and a reserved word (both 32 bits, little
+//! endian), and the payload, which is JSON (Zabbix manual, "Header and data length" and "Sender protocol"). A payload
+//! of more than [`COMPRESSED_FROM`] bytes is compressed with zlib, which every server since 4.0 supports; the reserved
+//! word then contains its uncompressed length, and the response may be compressed as well. `session` and `id` of rows
+//! are deliberately not used, because 7.0 ignores them and 6.0 rejects rows that it considers repeated. A row is
+//! identified by its clock and ns, which makes sending an unchanged request again harmless.
 
 use std::io::Read as _;
 
@@ -16,46 +16,46 @@ use serde_json::Value;
 
 use super::items::Row;
 
-/// How every frame begins.
+/// First bytes of every frame.
 const MAGIC: &[u8; 4] = b"ZBXD";
-/// Bytes before the payload.
+/// Number of bytes before the payload.
 pub const HEADER: usize = 13;
-/// The flag that every frame has.
+/// Flag of every frame.
 const FLAG_PROTOCOL: u8 = 0x01;
-/// The flag of a payload that is compressed with zlib.
+/// Flag of a payload compressed with zlib.
 const FLAG_COMPRESSED: u8 = 0x02;
-/// Payloads of more bytes are compressed.
+/// Payload size in bytes above which it is compressed.
 const COMPRESSED_FROM: usize = 1024;
-/// The longest answer that is read, in bytes, compressed or not; a real one has about a hundred.
+/// Maximum size of a response in bytes, compressed or not. A real one has about a hundred.
 const MAX_ANSWER: u32 = 64 * 1024;
 
-/// What a server says to a request.
+/// Response of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// How many rows it took. Which of them, and why not the others, it does not say.
+    /// Number of accepted rows. The response contains neither their positions nor the reasons for rejecting the others.
     Processed(usize),
-    /// Another member of its proxy group has the host (7.0 and later).
+    /// The host is assigned to another member of the proxy group (7.0 and later).
     Redirect {
-        /// The member, as `host:port`.
+        /// Address of the member, as `host:port`.
         address: String,
-        /// Increases with every change of the group's assignments.
+        /// Number that increases with every change of the group's assignments.
         revision: u64,
     },
-    /// It has no member to name any more: another address must be tried.
+    /// The proxy group has no other member: another address must be tried.
     Reset,
-    /// It took the request for a bad one; its own words.
+    /// The server considers the request invalid, with its error message.
     Rejected(String),
 }
 
-/// The length of an answer's payload, and how it is encoded.
+/// Length and encoding of the payload of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes that follow.
+    /// Number of bytes that follow.
     pub length: usize,
     is_compressed: bool,
 }
 
-/// Encodes a request that sends rows for a host.
+/// Encodes a request that sends rows of a host.
 pub fn request(host: &str, rows: &[Row]) -> Vec<u8> {
     frame(&payload(host, rows))
 }
@@ -76,7 +76,7 @@ fn payload(host: &str, rows: &[Row]) -> Vec<u8> {
     serde_json::to_vec(&Request { request: "sender data", data }).expect("strings and integers always serialize")
 }
 
-/// A payload with its header.
+/// Encodes a payload with its header.
 fn frame(payload: &[u8]) -> Vec<u8> {
     let word = |length: usize| u32::try_from(length).expect("a batch is far below four gigabytes").to_le_bytes();
     let mut frame = Vec::with_capacity(HEADER + payload.len());
@@ -97,7 +97,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Decodes a header. What is too long is refused before anything is allocated for it; the error says what is wrong.
+/// Decodes a header. A length above the limit is rejected before memory is allocated. The error describes the problem.
 pub fn header(header: &[u8; HEADER]) -> Result<Header, String> {
     let [m0, m1, m2, m3, flags, l0, l1, l2, l3, r0, r1, r2, r3] = *header;
     if [m0, m1, m2, m3] != *MAGIC {
@@ -117,7 +117,7 @@ pub fn header(header: &[u8; HEADER]) -> Result<Header, String> {
     Ok(Header { length, is_compressed })
 }
 
-/// Decodes the payload of an answer; the error says what is wrong with it.
+/// Decodes the payload of a response. The error describes the problem.
 pub fn answer(header: Header, payload: &[u8]) -> Result<Answer, String> {
     if !header.is_compressed {
         return parse(payload);
@@ -136,7 +136,7 @@ fn parse(payload: &[u8]) -> Result<Answer, String> {
     let answer: Value = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
     let info = answer["info"].as_str().unwrap_or_default();
     if answer["response"] == "success" {
-        // As in `processed: 3; failed: 0; total: 3; seconds spent: 0.000123`.
+        // Example: `processed: 3; failed: 0; total: 3; seconds spent: 0.000123`.
         let count = info.split(';').find_map(|part| part.trim().strip_prefix("processed:"));
         let count = count.and_then(|count| count.trim().parse().ok());
         return count.map(Answer::Processed).ok_or_else(|| format!("no number of processed rows in {info:?}"));

@@ -1,7 +1,7 @@
-//! Makes what wachta needs in Zabbix, or brings it up to date: template, host group, host, macro, dashboard.
+//! Provisioning of Zabbix: creates or updates template, host group, host, macro and dashboard.
 //!
-//! Each part is compared first and changed only where it differs, so that a second run changes nothing, and one that was
-//! interrupted is completed by the next. What people added to a host stays. The template is imported as a whole, in one
+//! Each part is compared first and changed only if it differs, so that a second run changes nothing, and an interrupted
+//! one is completed by the next. Manual additions to a host are preserved. The template is imported as a whole, in one
 //! transaction of the API.
 
 use std::collections::BTreeSet;
@@ -13,59 +13,59 @@ use super::items::tag_macro;
 use super::template::{self, Format};
 use super::{dashboard, difference};
 
-/// What is wanted.
+/// Desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The technical name of the host.
+    /// Technical name of the host.
     pub host: String,
-    /// The host group that a new host is put in.
+    /// Host group for a new host.
     pub group: String,
-    /// Names of tags of scenarios that items and triggers have, besides those that the template has already.
+    /// Names of scenario tags to copy to items and triggers, in addition to those already in the template.
     pub tags: Vec<String>,
-    /// Addresses that values of this host are taken from; `None` leaves them as they are.
+    /// Addresses from which values of this host are accepted; `None` leaves them unchanged.
     pub allowed_hosts: Option<String>,
 }
 
-/// A change that was made, or would be.
+/// Change that was made, or would be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// What is changed, and how.
+    /// Description of the change.
     pub what: String,
-    /// The parts that change.
+    /// Parts that change.
     pub parts: Vec<String>,
 }
 
-/// Why provisioning stopped. What was changed before stays; the next run goes on from there.
+/// Error that ended provisioning. Changes made before are kept, and the next run continues from there.
 #[derive(Debug)]
 pub struct Failure {
-    /// The changes that were made before.
+    /// Changes made before the error.
     pub made: Vec<Change>,
-    /// What was being done.
+    /// Description of the failed action.
     pub at: String,
-    /// What Zabbix said.
+    /// Error returned by Zabbix.
     pub error: Error,
-    /// What to do.
+    /// Advice for correcting the problem.
     pub help: &'static str,
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.at, self.error)?;
-        // Without an answer nothing can be said about permissions.
+        // Without a response, advice about permissions would be misleading.
         if matches!(self.error, Error::Refused(_)) { write!(f, "; {}", self.help) } else { Ok(()) }
     }
 }
 
 impl std::error::Error for Failure {}
 
-/// What a step of provisioning came to.
+/// Result of a provisioning step.
 type Step<T> = Result<T, (String, Error, &'static str)>;
 
-/// Makes what is wanted, or only says what would be changed (`is_dry`).
+/// Provisions Zabbix, or only returns the changes that would be made (`is_dry`).
 ///
 /// # Errors
 ///
-/// When Zabbix refuses a call, or does not answer.
+/// Zabbix rejects a call, or does not respond.
 pub async fn provision(api: &Api, wanted: &Wanted, is_dry: bool) -> Result<Vec<Change>, Failure> {
     let mut work = Work { api, wanted, is_dry, changes: Vec::new() };
     match work.all().await {
@@ -81,14 +81,14 @@ struct Work<'a> {
     changes: Vec<Change>,
 }
 
-/// What to do where an import is refused.
+/// Advice for a rejected import.
 const TEMPLATE_HELP: &str = "a template needs a user of type Admin or Super admin with write permission on the template group Templates/Applications";
-/// What to do where a group is refused.
+/// Advice for a rejected host group.
 const GROUP_HELP: &str =
     "only a Super admin may create host groups: let one create it, or name an existing one with --group";
-/// What to do where a host is refused.
+/// Advice for a rejected host.
 const HOST_HELP: &str = "a host needs a user of type Admin or Super admin with write permission on its host group and read permission on the template";
-/// What to do where a dashboard is refused.
+/// Advice for a rejected dashboard.
 const DASHBOARD_HELP: &str = "a dashboard of this name may belong to another user: share it for editing, or rename it";
 
 impl Work<'_> {
@@ -104,7 +104,7 @@ impl Work<'_> {
         self.changes.push(Change { what, parts });
     }
 
-    /// Imports the template where it differs; returns its id, if it is there.
+    /// Imports the template if it differs, and returns its id if it exists.
     async fn template(&mut self) -> Step<Option<String>> {
         let doing = |error| ("cannot update the template `wachta`".to_owned(), error, TEMPLATE_HELP);
         let id = self.template_id().await.map_err(doing)?;
@@ -116,7 +116,8 @@ impl Work<'_> {
             "templates": all, "valueMaps": all, "items": all, "triggers": all, "graphs": all, "discoveryRules": all,
             "templateDashboards": all,
         });
-        // Since 6.2 templates have groups of their own. 6.2 and 6.4 take the file of 6.0, and the rules of 7.0.
+        // Since 6.2 templates have separate groups. 6.2 and 6.4 accept the file format of 6.0 and the import rules of
+        // 7.0.
         let groups = if self.api.version() < Version::new(6, 2) { "groups" } else { "template_groups" };
         rules[groups] = json!({"createMissing": true});
         let source = template::export(format, &tags).to_string();
@@ -139,7 +140,7 @@ impl Work<'_> {
         Ok(id_of(&self.api.get("template.get", &params).await?, "templateid"))
     }
 
-    /// The wanted tags and those that the template has, since agents with other tags may share it.
+    /// Returns the desired tags and those already in the template, because agents with other tags may share it.
     async fn tags(&self, template: Option<&str>) -> Result<Vec<String>, Error> {
         let mut tags: BTreeSet<String> = self.wanted.tags.iter().cloned().collect();
         if let Some(template) = template {
@@ -153,7 +154,7 @@ impl Work<'_> {
         Ok(tags.into_iter().collect())
     }
 
-    /// Returns the id of the host group, which is created where it is missing.
+    /// Returns the id of the host group, which is created if it is missing.
     async fn group(&mut self) -> Step<Option<String>> {
         let name = &self.wanted.group;
         let doing = |error| (format!("cannot create the host group `{name}`"), error, GROUP_HELP);
@@ -172,7 +173,7 @@ impl Work<'_> {
         Ok(id)
     }
 
-    /// Returns the id of the host, which is created where it is missing and linked where it is not.
+    /// Returns the id of the host, which is created if it is missing and linked to the template if it is not.
     async fn host(&mut self, template: Option<&str>, group: Option<&str>) -> Step<Option<String>> {
         let name = self.wanted.host.clone();
         let doing = |error| (format!("cannot create or link the host `{name}`"), error, HOST_HELP);
@@ -207,7 +208,7 @@ impl Work<'_> {
         Ok(Some(id))
     }
 
-    /// Sets the macro of the host with the addresses that values are taken from.
+    /// Sets the host macro with the addresses from which values are accepted.
     async fn allowed_hosts(&mut self, host: Option<&str>) -> Step<()> {
         let Some(wanted) = &self.wanted.allowed_hosts else { return Ok(()) };
         let doing = |error| (format!("cannot set the macro `{}`", template::ALLOWED_HOSTS), error, HOST_HELP);
@@ -239,7 +240,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Creates or updates the dashboard of all hosts that the template is linked to.
+    /// Updates the dashboard of all hosts to which the template is linked, or creates it.
     async fn dashboard(&mut self, template: Option<&str>, group: Option<&str>) -> Step<()> {
         let doing = |error| (format!("cannot update the dashboard `{}`", dashboard::NAME), error, DASHBOARD_HELP);
         let mut names = BTreeSet::new();
@@ -276,7 +277,7 @@ impl Work<'_> {
     }
 }
 
-/// The id of the first object.
+/// Returns the id of the first object.
 fn id_of(objects: &[Value], key: &str) -> Option<String> {
     objects.first().map(|object| api::text(&object[key]))
 }

@@ -1,8 +1,9 @@
-//! TLS with a pre-shared key (Zabbix manual, "Using pre-shared keys"), by OpenSSL, since rustls has no external keys.
+//! TLS with a pre-shared key (Zabbix manual, "Using pre-shared keys"), implemented with OpenSSL because rustls does not
+//! support external keys.
 //!
-//! It is TLS 1.2 alone, with the suites that servers built with `GnuTLS` and with OpenSSL have in common. A server that does
-//! not know the identity, or knows another key for it, closes the connection without a word. Only with the feature
-//! `zabbix-psk`; without it the configuration refuses the key.
+//! Only TLS 1.2 is supported, with the cipher suites common to servers built with `GnuTLS` and with OpenSSL. A server
+//! that has no key or a different key for the identity closes the connection without an error message. Requires the
+//! feature `zabbix-psk`; without it the configuration rejects a key.
 
 #[cfg(feature = "zabbix-psk")]
 use std::pin::Pin;
@@ -12,34 +13,34 @@ use tokio::net::TcpStream;
 use super::connection::{Error, Stream};
 use crate::bounded::credential::Credential;
 
-/// The suites, the best first.
+/// Cipher suites in order of preference.
 #[cfg(feature = "zabbix-psk")]
 const CIPHERS: &str = "ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-GCM-SHA256:PSK-AES128-CBC-SHA256";
-/// Maximum length of an identity, in bytes: OpenSSL's buffer has 128, the last for an end.
+/// Maximum length of an identity, in bytes: the buffer of OpenSSL has 128, including the terminator.
 pub const MAX_IDENTITY_BYTES: usize = 127;
-/// The number of hexadecimal digits that a key may have.
+/// Permitted number of hexadecimal digits in a key.
 const KEY_DIGITS: std::ops::RangeInclusive<usize> = 32..=512;
 
-/// A pre-shared key.
+/// Pre-shared key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Psk {
-    /// Its identity, which is sent in the clear.
+    /// Identity of the key, which is sent unencrypted.
     pub identity: String,
-    /// The key, as hexadecimal digits.
+    /// Key as hexadecimal digits.
     pub key: Credential,
 }
 
 impl Psk {
-    /// Secures a connection. The key is read each time, so that a renewed one counts at once.
+    /// Encrypts a connection. The key is read each time, so that a renewed one takes effect at once.
     ///
     /// # Errors
     ///
-    /// When the key cannot be read or the server does not accept it; no error holds the key.
+    /// The key cannot be read, or the server does not accept it. No error contains the key.
     #[cfg(feature = "zabbix-psk")]
     pub async fn secure(&self, stream: TcpStream) -> Result<Box<dyn Stream>, Error> {
         let key = self.key.read().await.and_then(|text| {
             digits(&text).ok_or_else(|| {
-                format!("{} is no pre-shared key: it must be 32 to 512 hexadecimal digits", self.key.place())
+                format!("{} is not a valid pre-shared key: it must be 32 to 512 hexadecimal digits", self.key.place())
             })
         });
         let ssl = session(self.identity.clone(), key.map_err(Error::Tls)?);
@@ -56,7 +57,7 @@ impl Psk {
         }
     }
 
-    /// Without the feature there is no such connection; the configuration says so before.
+    /// Returns an error because the feature is disabled. The configuration rejects such a key before.
     #[cfg(not(feature = "zabbix-psk"))]
     #[expect(clippy::unused_async, reason = "it has the signature of the other one")]
     pub async fn secure(&self, _: TcpStream) -> Result<Box<dyn Stream>, Error> {
@@ -64,7 +65,7 @@ impl Psk {
     }
 }
 
-/// The bytes of a key; `None` when it is not one.
+/// Decodes a key to bytes. Returns `None` if it is not valid.
 #[cfg_attr(not(feature = "zabbix-psk"), allow(dead_code, reason = "tested in any case"))]
 fn digits(text: &str) -> Option<Vec<u8>> {
     let text = text.trim().as_bytes();
@@ -83,7 +84,8 @@ fn session(identity: String, key: Vec<u8>) -> Result<openssl::ssl::Ssl, openssl:
     context.set_max_proto_version(Some(SslVersion::TLS1_2))?;
     context.set_cipher_list(CIPHERS)?;
     context.set_psk_client_callback(move |_, _, identity_out, key_out| {
-        // A key that does not fit is none, which ends the handshake. The identity ends with a zero byte.
+        // A key that exceeds the buffer is reported as missing, which ends the handshake. The identity is terminated by
+        // a zero byte.
         let (identity, length) = (identity.as_bytes(), identity.len());
         if identity_out.len() <= length || key_out.len() < key.len() {
             return Ok(0);

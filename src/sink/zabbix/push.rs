@@ -1,9 +1,9 @@
-//! Values by the method `history.push` of the API (7.0 and later): for agents that reach the frontend by HTTPS alone, and
-//! for hosts behind proxies, which this way does not ask about.
+//! Delivery by the API method `history.push` (7.0 and later), for agents that can reach only the frontend by HTTPS, and
+//! for hosts behind proxies, which this method ignores.
 //!
-//! Each row has an answer of its own. A row that was sent before is taken and not stored twice, as with the trapper; so a
-//! row that has the time of another one in the same call counts as taken as well. The server checks types later, so a
-//! value of a wrong type is taken, too.
+//! Each row has a separate result. A row that was sent before is accepted but not stored again, as with the trapper;
+//! therefore a row with the same time as another one in the call also counts as accepted. The server checks types
+//! later, so a value of a wrong type is accepted as well.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,35 +11,35 @@ use serde_json::Value;
 use super::api::{self, Api, Version};
 use super::items::Row;
 
-/// Maximum number of rows of a call.
+/// Maximum number of rows in a call.
 const MAX_ROWS: usize = 1_000;
-/// Maximum size of the values of a call, in bytes: web servers refuse bodies above 1 MB where nobody has changed that.
+/// Maximum size of the values in a call, in bytes. By default, web servers reject bodies above 1 MB.
 const MAX_BYTES: usize = 600_000;
-/// The first version with the method.
+/// First version with the method.
 const FIRST_VERSION: Version = Version::new(7, 0);
-/// The answer to a row whose time another row of the call has.
+/// Result of a row with the same time as another one in the call.
 const DUPLICATE: &str = "Duplicate timestamp found";
 
-/// A client of the API that sends values of one host.
+/// API client that sends values of one host.
 pub struct Push {
     host: String,
     config: api::Config,
     http: reqwest::Client,
-    /// The API, once it answered.
+    /// API client, present after the first response.
     api: Option<Api>,
 }
 
 impl Push {
-    /// Sends values of `host` by an API.
+    /// Creates a client that sends values of `host` through an API.
     pub fn new(host: &str, config: api::Config, http: reqwest::Client) -> Self {
         Self { host: host.to_owned(), config, http, api: None }
     }
 
-    /// Whether the server has the method.
+    /// Returns whether the server has the method.
     ///
     /// # Errors
     ///
-    /// When the API does not answer.
+    /// The API does not respond.
     pub async fn is_possible(&mut self) -> Result<bool, String> {
         self.api().await.map(|api| api.version() >= FIRST_VERSION).map_err(|error| error.to_string())
     }
@@ -52,11 +52,11 @@ impl Push {
         Ok(self.api.insert(api))
     }
 
-    /// Sends rows and returns for each why it was refused, or `None` where it was taken.
+    /// Sends rows, and returns for each the reason for its rejection, or `None` if it was accepted.
     ///
     /// # Errors
     ///
-    /// When a call has no usable answer.
+    /// A call has no usable response.
     pub async fn send(&mut self, rows: &[Row]) -> Result<Vec<Option<String>>, String> {
         let mut refusals = Vec::with_capacity(rows.len());
         let mut rest = rows;
@@ -66,7 +66,7 @@ impl Push {
             match self.call(call).await {
                 Ok(answers) => refusals.extend(answers),
                 Err(error) => {
-                    // A session may have ended, or a token may have been renewed.
+                    // A session may have expired, or a token may have been renewed.
                     self.api = None;
                     return Err(error.to_string());
                 }
@@ -89,7 +89,7 @@ impl Push {
     }
 }
 
-/// How many of the first rows go into one call.
+/// Returns the number of leading rows that fit into one call.
 fn calls_rows(rows: &[Row]) -> usize {
     let mut bytes = 0;
     let fitting = rows.iter().take(MAX_ROWS).take_while(|row| {
@@ -99,12 +99,12 @@ fn calls_rows(rows: &[Row]) -> usize {
     fitting.count().max(1)
 }
 
-/// What a result says of each of `count` rows.
+/// Parses the results of `count` rows.
 fn answers(result: &Value, count: usize) -> Result<Vec<Option<String>>, String> {
     let data = result["data"].as_array().filter(|data| result["response"] == "success" && data.len() == count);
     let data = data.ok_or_else(|| {
         let shown: String = result.to_string().chars().take(200).collect();
-        format!("history.push gave no answer for each of {count} values: {shown}")
+        format!("history.push did not return a result for each of {count} values: {shown}")
     })?;
     let refusal = |answer: &Value| {
         let error = answer["error"].as_str()?.trim_end_matches('.');
@@ -130,7 +130,7 @@ mod tests {
         let disabled = Some("Item is disabled".to_owned());
         let unknown = Some("No permissions to referred object or it does not exist".to_owned());
         assert_eq!(answers(&result, 4), Ok(vec![None, disabled, unknown, None]));
-        assert!(answers(&result, 3).unwrap_err().starts_with("history.push gave no answer for each of 3 values"));
+        assert!(answers(&result, 3).unwrap_err().starts_with("history.push did not return a result for each of 3 values"));
         assert!(answers(&json!({"response": "failed"}), 1).is_err());
     }
 

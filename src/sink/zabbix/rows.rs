@@ -1,8 +1,8 @@
-//! Rows that go beside outcomes: discovery, the agent's state, and values of steps whose items are not known yet. Pure: it
-//! is told the time.
+//! Rows in addition to outcomes: discovery, the state of the agent, and step values whose items are not discovered yet.
+//! Pure: the time is an argument.
 //!
-//! Of discovery and the agent's state only the newest matters. A row that is refused (its item is not known, or not yet)
-//! waits on a list of its key, and so do later rows of that key, while all others go on.
+//! Of discovery and the agent state, only the newest rows are needed. A rejected row (its item does not exist yet or at
+//! all) waits in a list of its key, and so do later rows of that key, while all others continue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,30 +11,31 @@ use tokio::time::Instant;
 
 use super::items::{self, Entry, Row, Weight};
 
-/// How many rows go into one request: more at once is not faster, and takes the server longer than others may wait.
+/// Maximum number of rows in a request: more are not faster, and occupy the server for longer than other clients may
+/// wait.
 pub const BATCH: usize = 4_000;
-/// How many rows of one key may wait while it is refused.
+/// Maximum number of waiting rows per rejected key.
 const HELD: usize = 100;
 
-/// How long things are waited for.
+/// Delays and time limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
-    /// For a connection.
+    /// Timeout of a connection.
     pub connect: Duration,
-    /// For an answer.
+    /// Timeout of a response.
     pub answer: Duration,
-    /// Before a refused row is tried again; doubled for each further attempt.
+    /// Delay before a rejected row is retried; doubled for each further attempt.
     pub retry_first: Duration,
-    /// The longest pause between two attempts.
+    /// Maximum delay between two attempts.
     pub retry_most: Duration,
-    /// How long a refused row is kept.
+    /// Period in which a rejected row is stored.
     pub refused_for: Duration,
-    /// How often discovery is repeated.
+    /// Interval of repeating discovery.
     pub discovery_every: Duration,
-    /// How long after a value of a run was refused discovery is repeated: a host that was made again under its old name
-    /// has taken discovery for items that are gone.
+    /// Delay before discovery is repeated after a value of a run was rejected: if a host was deleted and created again
+    /// with the same name, the items found by the previous discovery no longer exist.
     pub rediscover: Duration,
-    /// How often the agent's state is sent.
+    /// Interval of sending the state of the agent.
     pub agent_every: Duration,
 }
 
@@ -53,34 +54,34 @@ impl Default for Timing {
     }
 }
 
-/// Rows of a key that the server refuses.
+/// Rows of a key that the server rejects.
 #[derive(Debug)]
 struct Held {
     rows: VecDeque<(Instant, Row)>,
-    /// How long the last pause was, and when it ends.
+    /// Last delay, and the time of its end.
     pause: Duration,
     until: Instant,
     is_reported: bool,
 }
 
-/// What waits beside outcomes.
+/// Waiting rows in addition to outcomes.
 #[derive(Debug)]
 pub struct Rows {
     timing: Timing,
-    /// The newest discovery and state of the agent, by key.
+    /// Newest discovery and agent state, by key.
     upkeep: BTreeMap<String, Row>,
-    /// What every repetition of discovery says.
+    /// Rows of each repetition of discovery.
     catalog: Vec<Row>,
     repeat_at: Option<Instant>,
     held: BTreeMap<String, Held>,
-    /// Rows of keys that were refused and are known now.
+    /// Rows of keys that were rejected and are accepted now.
     released: VecDeque<Row>,
     /// Keys to be reported.
     refused: Vec<String>,
 }
 
 impl Rows {
-    /// Nothing waits.
+    /// Creates an empty set of rows.
     pub fn new(timing: Timing) -> Self {
         Self {
             timing,
@@ -93,19 +94,19 @@ impl Rows {
         }
     }
 
-    /// Takes what discovery is to say from now on.
+    /// Sets the content of discovery.
     pub fn set_catalog(&mut self, entries: &[Entry], now: Instant) {
         self.catalog = items::discovery(entries).to_vec();
         self.repeat_at = Some(now);
         self.held.retain(|_, held| !held.rows.is_empty());
     }
 
-    /// Takes a row of which only the newest matters.
+    /// Adds a row of which only the newest is needed.
     pub fn upkeep(&mut self, row: Row) {
         self.upkeep.insert(row.key.clone(), row);
     }
 
-    /// Leaves out of rows those whose key is refused at present: they wait here.
+    /// Returns the rows whose keys are not rejected at present. The others are stored and wait.
     pub fn sendable(&mut self, rows: Vec<Row>, now: Instant) -> Vec<Row> {
         let (waiting, sendable) =
             rows.into_iter().partition(|row| row.weight != Weight::Run && self.held.contains_key(&row.key));
@@ -115,12 +116,13 @@ impl Rows {
         sendable
     }
 
-    /// Keys that were refused for so long that somebody should know; each is returned once until it is taken.
+    /// Returns the keys that have been rejected for so long that an operator should be informed. Each is returned once
+    /// until it is accepted.
     pub fn take_refused(&mut self) -> Vec<String> {
         std::mem::take(&mut self.refused)
     }
 
-    /// When [`Rows::next`] has something.
+    /// Returns the time at which [`Rows::next`] has rows to send.
     pub fn next_at(&self, now: Instant) -> Option<Instant> {
         if !self.released.is_empty() || self.upkeep.keys().any(|key| !self.held.contains_key(key)) {
             return Some(now);
@@ -129,8 +131,8 @@ impl Rows {
         retries.chain(self.repeat_at).min()
     }
 
-    /// What is to be sent now: discovery and the agent's state, the first row of each refused key whose pause is over, and
-    /// what waited for a key that is known now. It stays until it is answered.
+    /// Returns the rows to send now: discovery and the agent state, the first row of each rejected key whose delay has
+    /// ended, and the waiting rows of keys that are accepted now. They stay until there is a result.
     pub fn next(&mut self, now: Instant) -> Vec<Row> {
         if self.repeat_at.is_some_and(|at| at <= now) {
             self.repeat_at = Some(now + self.timing.discovery_every);
@@ -148,7 +150,7 @@ impl Rows {
         self.upkeep.values().chain(due).chain(&self.released).take(BATCH).cloned().collect()
     }
 
-    /// Takes the answer to rows that were sent: which of them the server took.
+    /// Processes the result of rows that were sent: whether the server accepted each.
     pub fn answered(&mut self, rows: &[Row], taken: &[bool], now: Instant) {
         for (row, taken) in rows.iter().zip(taken) {
             if self.upkeep.get(&row.key) == Some(row) {
@@ -168,13 +170,13 @@ impl Rows {
         }
     }
 
-    /// Repeats discovery soon, since a value of a run was refused.
+    /// Schedules a repetition of discovery soon, because a value of a run was rejected.
     pub fn rediscover(&mut self, now: Instant) {
         let soon = now + self.timing.rediscover;
         self.repeat_at = self.repeat_at.map(|at| at.min(soon));
     }
 
-    /// Notes that a row was refused: for the first time, or again.
+    /// Records the rejection of a row, for the first time or again.
     fn refuse(&mut self, row: &Row, now: Instant) {
         let timing = &self.timing;
         match self.held.get_mut(&row.key) {
@@ -191,8 +193,8 @@ impl Rows {
         }
     }
 
-    /// Puts a row behind those of its key that are refused; of too many the oldest goes. A row that is there already, since
-    /// its run is sent again, is not put there twice.
+    /// Appends a row to the rejected rows of its key. If there are too many, the oldest is discarded. A row that is
+    /// already there, because its run is sent again, is not added twice.
     fn hold(&mut self, row: Row, now: Instant) {
         let Some(held) = self.held.get_mut(&row.key) else { return };
         if held.rows.iter().any(|(_, known)| *known == row) {
@@ -204,7 +206,8 @@ impl Rows {
         held.rows.push_back((now, row));
     }
 
-    /// Gives up rows that were refused for too long. Discovery is kept: a template may be linked at any time.
+    /// Discards rows that have been rejected for too long. Discovery is kept because a template may be linked at any
+    /// time.
     fn expire(&mut self, now: Instant) {
         for (key, held) in &mut self.held {
             let too_old = |held: &Held, limit| held.rows.front().is_some_and(|(since, _)| *since + limit <= now);

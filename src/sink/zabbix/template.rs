@@ -1,12 +1,13 @@
-//! The template of wachta, made from the declaration of items. Pure.
+//! Template of wachta, generated from the declaration of items. Pure.
 //!
-//! One trapper item of type text has each run as JSON; most items of a scenario depend on it. Items of steps cannot, since
-//! Zabbix refuses a master prototype of another discovery rule. A trigger prototype has one severity, but scenarios have
-//! three: overrides of the discovery rule set it by `{#SEVERITY}`. Zabbix takes a macro for the whole `#2` of a function,
-//! not for its number, hence the values of `{$WACHTA.AFTER}` and `{$WACHTA.RECOVER}`; `min` of two values is evaluated when
-//! there is only one yet, hence the `count` beside it.
+//! One trapper item of type text contains each run as JSON; most items of a scenario depend on it. Items of steps
+//! cannot, because Zabbix rejects a master prototype of another discovery rule. A trigger prototype has one severity,
+//! but scenarios have three: overrides of the discovery rule set it by `{#SEVERITY}`. Zabbix accepts a macro only for
+//! the entire parameter `#2` of a function, not for its number, which explains the values of `{$WACHTA.AFTER}` and
+//! `{$WACHTA.RECOVER}`; `min` of two values is evaluated even if only one exists, which explains the additional
+//! `count`.
 //!
-//! What identifies an object over all releases is its uuid, which [`uuid`] derives from its name.
+//! An object is identified over all releases by its uuid, which [`uuid`] derives from its name.
 
 mod yaml;
 
@@ -18,32 +19,32 @@ use super::items::declaration::{
 };
 use super::items::{AGENT, DISCOVERY, DISCOVERY_STEPS, RUN, key, tag_macro};
 
-/// The technical and visible name of the template.
+/// Technical and visible name of the template.
 pub const NAME: &str = "wachta";
-/// The group that the template is in.
+/// Group of the template.
 const GROUP: &str = "Templates/Applications";
-/// The uuid that this group has in every Zabbix.
+/// Uuid of this group in every Zabbix installation.
 const GROUP_UUID: &str = "a571c0d144b14fd4a87a9d9b2aa9fcd6";
-/// The macro with the addresses that values are taken from.
+/// Macro with the addresses from which values are accepted.
 pub const ALLOWED_HOSTS: &str = "{$WACHTA.ALLOWED.HOSTS}";
-/// How long 7.0 keeps values by default; 6.0 keeps them for 90d.
+/// Default history period of 7.0; that of 6.0 is 90d.
 const DEFAULT_HISTORY: &str = "31d";
-/// The item that triggers use.
+/// Item used by the triggers.
 const CONCLUSIVE: &str = "wachta.status.conclusive";
-/// The item with the duration of a run.
+/// Item with the duration of a run.
 const DURATION: &str = "wachta.duration";
-/// The item with the duration of a step.
+/// Item with the duration of a step.
 const STEP_DURATION: &str = "wachta.step.duration";
-/// The trigger for an agent that is silent.
+/// Name of the trigger for an agent that sends no data.
 const AGENT_SILENT: &str = "The wachta agent does not report";
-/// The expression of that trigger.
+/// Expression of that trigger.
 const AGENT_SILENT_WHEN: &str = "nodata(/wachta/wachta.agent,{$WACHTA.AGENT.NODATA})=1";
-/// The graph of a scenario.
+/// Graph prototype of a scenario.
 const RUN_GRAPH: &str = "{#NAME}: duration of runs";
-/// The graph of a step.
+/// Graph prototype of a step.
 const STEP_GRAPH: &str = "{#NAME}: {#STEP.NAME}: duration of the step";
 
-/// A version of the file format.
+/// Version of the file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For 6.0 and later.
@@ -53,7 +54,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Its number, as the file gives it.
+    /// Returns the version number in the file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V6_0 => "6.0",
@@ -62,7 +63,7 @@ impl Format {
     }
 }
 
-/// What there is one item for, with the parameters of its key.
+/// Object that has the item, which determines the parameters of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
     Agent,
@@ -87,7 +88,7 @@ impl Level {
         }
     }
 
-    /// What names of items begin with.
+    /// Returns the prefix of item names.
     fn prefix(self) -> &'static str {
         match self {
             Self::Agent => "",
@@ -131,8 +132,8 @@ const CHOSEN: &[(&str, &str)] = &[
     ("value map/wachta step", "07fafc3b7acc44959fc8eef09b9c2c35"),
 ];
 
-/// The uuid of an object, from its kind and name: the same in every release. Zabbix insists on the form of version 4
-/// (RFC 9562, section 5.4), so its bits are set over those of a hash.
+/// Derives the uuid of an object from its kind and name, so that it is the same in every release. Zabbix requires the
+/// format of version 4 (RFC 9562, section 5.4), so the corresponding bits of a hash are replaced.
 fn uuid(name: &str) -> String {
     if let Some((_, chosen)) = CHOSEN.iter().find(|(known, _)| *known == name) {
         return (*chosen).to_owned();
@@ -143,7 +144,7 @@ fn uuid(name: &str) -> String {
     uuid::Builder::from_random_bytes(bytes).into_uuid().simple().to_string()
 }
 
-/// The template as a YAML file.
+/// Returns the template as a YAML file.
 pub fn file(format: Format, tags: &[String]) -> String {
     format!(
         "# The template of wachta for Zabbix {} and later, written by `wachta zabbix template`.\n{}",
@@ -152,7 +153,7 @@ pub fn file(format: Format, tags: &[String]) -> String {
     )
 }
 
-/// The template as it is imported. Items and triggers have the scenario's `tags` of these names.
+/// Returns the template in the import format. Items and triggers have the scenario's tags with the names in `tags`.
 pub fn export(format: Format, tags: &[String]) -> Value {
     let mut template = json!({
         "uuid": uuid("template/wachta"),
@@ -200,20 +201,20 @@ fn macros() -> Value {
         one(
             "{$WACHTA.AFTER}",
             "#2",
-            "How many conclusive runs in a row have to fail for a problem, as #NUMBER. Per scenario: {$WACHTA.AFTER:\"id\"}."
+            "Number of consecutive conclusive runs that must fail for a problem, as #NUMBER. Per scenario: {$WACHTA.AFTER:\"id\"}."
         ),
         one(
             "{$WACHTA.RECOVER}",
             "#2",
-            "How many good runs in a row resolve it, as #NUMBER. Per scenario: {$WACHTA.RECOVER:\"id\"}."
+            "Number of consecutive good runs that resolve it, as #NUMBER. Per scenario: {$WACHTA.RECOVER:\"id\"}."
         ),
         one(
             "{$WACHTA.NODATA}",
             "1h",
-            "How long a scenario may go without a conclusive run. Per scenario: {$WACHTA.NODATA:\"id\"}."
+            "Maximum time without a conclusive run. Per scenario: {$WACHTA.NODATA:\"id\"}."
         ),
-        one("{$WACHTA.AGENT.NODATA}", "5m", "How long the agent may be silent."),
-        one(ALLOWED_HOSTS, "0.0.0.0/0,::/0", "Addresses that values are taken from, separated by commas."),
+        one("{$WACHTA.AGENT.NODATA}", "5m", "Maximum time without data from the agent."),
+        one(ALLOWED_HOSTS, "0.0.0.0/0,::/0", "Addresses from which values are accepted, separated by commas."),
     ])
 }
 
@@ -236,7 +237,7 @@ fn item(format: Format, level: Level, declared: &Item, tags: &[String]) -> Value
         "type": if is_sent { "TRAP" } else { "DEPENDENT" },
         "key": declared.key_of(level.parameters()),
     });
-    // What is left out of an export, since it is the default, is left out here: a difference is then one indeed.
+    // Default values that an export omits are omitted here as well, so that every difference is a real one.
     if format == Format::V6_0 {
         item["delay"] = "0".into();
     }
@@ -285,7 +286,7 @@ fn item(format: Format, level: Level, declared: &Item, tags: &[String]) -> Value
     item
 }
 
-/// The overrides that leave out items of scenarios whose runs never show them.
+/// Returns the overrides that omit items of scenarios whose runs never contain their data.
 fn left_out(first: usize) -> Vec<Value> {
     let left_out = |(n, (name, wanted)): (usize, (&str, &'static str))| {
         let of_scope = OF_SCENARIO.iter().filter(|item| item.scope == Scope::Macro(wanted));
@@ -306,7 +307,7 @@ fn left_out(first: usize) -> Vec<Value> {
     scopes.into_iter().enumerate().map(left_out).collect()
 }
 
-/// Tags of an item or trigger: what it is of, `further` ones, and those of the scenario.
+/// Returns the tags of an item or trigger: its scenario, `further` ones, and the tags of the scenario.
 fn tagged(level: Level, further: &[(&str, &str)], tags: &[String]) -> Vec<Value> {
     let mut all: Vec<_> = further.iter().map(|(name, value)| tag(name, value)).collect();
     if level != Level::Agent {
@@ -325,7 +326,7 @@ fn agent_silent() -> Value {
         "expression": AGENT_SILENT_WHEN,
         "name": AGENT_SILENT,
         "priority": "AVERAGE",
-        "description": "No word of the agent for {$WACHTA.AGENT.NODATA}: it is down, or cannot reach Zabbix. Nothing is known of its scenarios meanwhile.",
+        "description": "No data from the agent for {$WACHTA.AGENT.NODATA}: it is down, or cannot reach Zabbix. The state of its scenarios is unknown meanwhile.",
         "tags": [tag("scope", "availability")],
     })
 }
@@ -358,8 +359,8 @@ fn not_tested(tags: &[String]) -> Value {
     })
 }
 
-/// A discovery rule without its prototypes. Lost items stay enabled for a while in every version, so that the last value
-/// of a scenario that is gone is taken.
+/// Returns a discovery rule without its prototypes. Lost items stay enabled for some time in every version, so that the
+/// last value of a removed scenario is accepted.
 fn rule(format: Format, name: &str, key: &str) -> Value {
     let mut rule = json!({
         "uuid": uuid(&format!("discovery/{key}")),
@@ -368,7 +369,7 @@ fn rule(format: Format, name: &str, key: &str) -> Value {
         "key": key,
         "allowed_hosts": ALLOWED_HOSTS,
     });
-    // The default of 7.0, which was 30d before.
+    // The default of 7.0; it was 30d before.
     if format == Format::V6_0 {
         rule["delay"] = "0".into();
         rule["lifetime"] = "7d".into();
@@ -420,7 +421,8 @@ fn steps(format: Format, tags: &[String]) -> Value {
     rule
 }
 
-/// The dashboard of each host: a page of scenarios, and one of steps with their times, as a web scenario has it.
+/// Returns the dashboard of each host: a page of scenarios, and one of steps with their timing, like that of a web
+/// scenario.
 fn dashboard(format: Format) -> Value {
     json!({
         "uuid": uuid("dashboard/wachta"),
@@ -432,7 +434,7 @@ fn dashboard(format: Format) -> Value {
     })
 }
 
-/// A widget over the whole page with the graphs of a prototype.
+/// Returns a full-width widget with the graphs of a prototype.
 fn graphs(format: Format, reference: &str, graph: &str, columns: u32, rows: u32) -> Value {
     let number = |name: &str, value: u32| json!({"type": "INTEGER", "name": name, "value": value.to_string()});
     let (kind, width, field) = match format {
@@ -499,7 +501,7 @@ mod tests {
             );
         }
         assert!(counts.values().all(|count| *count == 1), "{counts:?}");
-        // A name has the same one in every release.
+        // A name has the same uuid in every release.
         assert_eq!(uuid("graph/step"), "a65cfe18b19b455e9aeae086cd3291be");
     }
 

@@ -1,4 +1,4 @@
-//! The sink, run by its driver, against a trapper that behaves badly.
+//! The sink, run by its driver, against a misbehaving trapper.
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -21,17 +21,17 @@ use crate::sink::fixtures::{self, Shelf};
 use crate::sink::{self, Destination, Metrics, Sinks};
 use crate::tasks::Tasks;
 
-/// What the trapper does with a request.
+/// Response of the trapper to a request.
 enum Do {
-    /// Takes the rows whose key does not contain this.
+    /// Accepts the rows whose keys do not contain this.
     TakeBut(&'static str),
     /// Sends these bytes.
     Say(&'static [u8]),
-    /// Never answers.
+    /// Never responds.
     Hang,
 }
 
-/// A trapper that follows a plan, one step a request, and then takes everything.
+/// Trapper with scripted responses, one per request, that accepts everything afterwards.
 struct Trapper {
     address: String,
     requests: mpsc::UnboundedReceiver<Vec<String>>,
@@ -69,7 +69,7 @@ impl Trapper {
         Self { address, requests }
     }
 
-    /// The keys of the next requests, the agent's own left out.
+    /// Returns the keys of the next requests, without those of the agent itself.
     async fn see(&mut self, requests: usize) -> Vec<String> {
         let mut seen = Vec::new();
         for _ in 0..requests {
@@ -175,7 +175,7 @@ async fn a_batch_that_is_taken_in_part_is_sent_again_in_halves() {
     running.push("new");
     let rows = ["run[new]", "step.success[new,open]", "step.duration[new,open]"];
     let batch = rows.join(" ");
-    // Its run was refused: it comes again as a whole, until it is taken.
+    // The run was rejected, so it is sent again as a whole until it is accepted.
     let halves = rows[1..].join(" ");
     assert_eq!(trapper.see(5).await, [&batch, rows[0], &halves, &batch, rows[0]]);
     assert_eq!(trapper.see(1).await, [halves.as_str()]);
@@ -193,7 +193,7 @@ async fn a_detail_that_is_refused_holds_up_nothing() {
     let batch = rows.join(" ");
     let halves = rows[1..].join(" ");
     assert_eq!(trapper.see(5).await, [&batch, rows[0], &halves, rows[1], rows[2]]);
-    // Later values of the item line up behind it.
+    // Later values of the item wait behind it.
     running.push("shop");
     assert_eq!(trapper.see(1).await, [[rows[0], rows[2]].join(" ")]);
     assert_eq!(running.stop().await, "sent 2, failed 0, dropped 0, queued 0");
@@ -201,7 +201,7 @@ async fn a_detail_that_is_refused_holds_up_nothing() {
 
 #[tokio::test]
 async fn the_next_node_is_tried_where_one_has_no_connection() {
-    // Nobody listens where this one did.
+    // A port that was closed again.
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let mut trapper = Trapper::start(Vec::new()).await;
     let running = Running::with(&[&closed, &trapper.address]).await;
@@ -255,11 +255,12 @@ fn runs_that_ended_together_get_times_of_their_own() {
     let mut stamps = Stamps::default();
     let mut times = || runs.each_ref().map(|run| (stamps.of(run) - at).num_nanoseconds().unwrap());
     assert_eq!(times(), [0, 1, 2, 1_000_000_000]);
-    // What is sent again has the time that it had.
+    // A run that is sent again keeps its time.
     assert_eq!(times(), [0, 1, 2, 1_000_000_000]);
 }
 
-/// A frontend of a version, whose `history.push` knows no item whose key contains `unknown`; what it was sent.
+/// Starts a frontend of this version whose `history.push` has no item with `unknown` in its key. Returns the values
+/// sent to it.
 async fn frontend(version: &'static str, unknown: &'static str) -> (api::Config, mpsc::UnboundedReceiver<String>) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (told, pushed) = mpsc::unbounded_channel();
@@ -298,13 +299,13 @@ async fn history_push_says_of_each_value_why_it_is_refused() {
     let running = Running::configured(config).await;
     assert_eq!(next(&mut pushed).await, FIRST);
     running.push("new");
-    // The run comes again as a whole, and what is behind it goes on.
+    // The run is sent again as a whole, and the events behind it continue.
     let batch = "run[new] step.success[new,open] step.duration[new,open]";
     assert_eq!((next(&mut pushed).await, next(&mut pushed).await), (batch.into(), batch.into()));
     running.push("shop");
     while next(&mut pushed).await == batch {}
     let error = running.sinks.status()[0].last_error.clone().unwrap().1;
-    assert_eq!(error, r#"no value of `wachta.run["new"]` is taken: Item is disabled"#);
+    assert_eq!(error, r#"values of `wachta.run["new"]` are rejected: Item is disabled"#);
     let counts = running.stop().await;
     assert!(counts.starts_with("sent 1, ") && counts.ends_with(", dropped 1, queued 0"), "{counts}");
 }

@@ -132,7 +132,7 @@ impl Outbox {
         for (_, _, id) in oldest.into_iter().take(excess) {
             let Some(Queued { notification, .. }) = self.remove(&id) else { continue };
             changes.memos.extend(undelivered(&notification, notification.queued_at));
-            let given_up = Delivery::Failed("given up: too many notifications were queued".into());
+            let given_up = Delivery::Failed("dropped: too many queued notifications".into());
             changes.attempts.push((id, AttemptChange::Finished(given_up), notification.queued_at));
         }
         self.apply_memos(&changes.memos);
@@ -226,7 +226,8 @@ mod tests {
     fn what_gives_way_has_no_end_and_ends_give_way_last() {
         let mut outbox = Outbox::default();
         let most = u64::try_from(MAX_QUEUED).unwrap();
-        // An end of what was delivered, a beginning with its end, and as many others as there is room for.
+        // The resolution of a delivered incident, an opening with its resolution, and as many others as there is space
+        // for.
         let first =
             vec![notification(1, Event::Resolved), notification(2, Event::Opened), notification(2, Event::Resolved)];
         let others = (3..most).map(|opening| notification(opening, Event::Opened));
@@ -238,7 +239,7 @@ mod tests {
         assert_eq!(given_up, ["2 opened"]);
         assert_eq!(outbox.memo("a", "undelivered/shop:2"), Some(Json::Bool(true)));
         assert_eq!(changes.memos.len(), 1);
-        // The end of what gave way gives way as well, before what is newer.
+        // The resolution of an incident that was given up is given up as well, before newer notifications.
         let more = Batch { notifications: vec![notification(most + 1, Event::Opened)], ..Batch::default() };
         let changes = outbox.apply(&more);
         assert_eq!((changes.attempts[0].0.as_str(), changes.memos.len()), ("2 resolved", 0));

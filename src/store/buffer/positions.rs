@@ -98,13 +98,13 @@ mod tests {
             let seqs: Vec<u64> = joined.records.iter().map(Recorded::seq).collect();
             assert_eq!((seqs.as_slice(), joined.through), (expected, expected_through));
         };
-        // The database was read to its end: what waits follows, and what is in both counts once.
+        // The database was read to its end: waiting records follow, and those in both count once.
         check(&[1, 2, 3], 6, &[3, 5, 6], 10, &[1, 2, 3, 5, 6], 6);
-        // It was not: what waits beyond is left for the next time.
+        // The database was not read to its end: waiting records beyond are left for the next call.
         check(&[1, 2, 3], 3, &[3, 5, 6], 3, &[1, 2, 3], 3);
-        // Both together are more than asked for.
+        // Both together exceed the limit.
         check(&[1, 4], 6, &[2, 3, 5], 3, &[1, 2, 3], 3);
-        // Nothing is left of the range.
+        // No records are left in the range.
         check(&[], 6, &[], 3, &[], 6);
     }
 }

@@ -19,7 +19,7 @@ use crate::store::{
 
 impl WriteBuffer {
     pub(super) fn at_hand(&self) -> Result<Arc<dyn Database>> {
-        self.database().ok_or_else(|| StoreError::unavailable("it is being opened again"))
+        self.database().ok_or_else(|| StoreError::unavailable("it is being reopened"))
     }
 
     /// Returns the outcomes that are not yet written, newest first.
@@ -258,7 +258,7 @@ impl Outbox for WriteBuffer {
             {
                 let queued = NotificationRecord {
                     notification: notification.clone(),
-                    state: "owed".into(),
+                    state: "queued".into(),
                     done_at: None,
                     problem: None,
                 };

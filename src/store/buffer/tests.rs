@@ -1,4 +1,4 @@
-//! The buffer over a store that goes away in every way: nothing that was accepted is lost, and nothing waits for it.
+//! The buffer with a store that fails in every way: no accepted data is lost, and nothing waits for the store.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::store::{
     Delivery, History as _, Incidents as _, Outbox as _, Positions as _, Runs as _, Sqlite, SqliteFile,
 };
 
-/// A folder for a store, gone with the test.
+/// Folder of a store, deleted at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -100,7 +100,7 @@ pub(super) fn outcome(second: i64) -> Arc<Outcome> {
     })
 }
 
-/// What one bad run brings that opens an incident.
+/// Returns the batch of a bad run that opens an incident.
 fn batch(second: i64) -> Batch {
     let outcome = outcome(second);
     let incident = Incident::opened(Subject("shop".into()), second.unsigned_abs(), &outcome);
@@ -114,7 +114,8 @@ fn batch(second: i64) -> Batch {
     }
 }
 
-/// How many outcomes, notices and incidents another connection sees, and the state of alerting.
+/// Returns the numbers of outcomes, notifications and incidents visible to another connection, and the state of
+/// alerting.
 async fn stored(folder: &Folder) -> (usize, usize, usize, Option<serde_json::Value>) {
     let store = Sqlite::open(&folder.url()).await.unwrap();
     let outcomes = store.recent(None, u32::MAX).await.unwrap().len();
@@ -140,7 +141,7 @@ async fn a_locked_store_is_written_when_the_lock_is_gone() {
         bench.buffer.accept(batch(second)).await;
     }
     bench.away().await;
-    // What is not written is seen and delivered all the same.
+    // Data that is not yet written is visible and delivered.
     assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 20);
     assert_eq!(bench.buffer.recent(Some("shop"), 100).await.unwrap().len(), 20);
     assert_eq!(bench.buffer.incidents(100).await.unwrap().len(), 20);
@@ -177,10 +178,10 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
         bench.buffer.accept(batch(2)).await;
         health.wait_for(|health| health.replaced == 1).await.unwrap();
         bench.buffer.accept(batch(3)).await;
-        // A part of what is known is worse than nothing: an agent that is killed now would go on from it.
+        // A part of the state is worse than none, because an agent killed now would continue from it.
         bench.buffer.handed_over(0);
         let (written, _, _, watch) = stored(&folder).await;
-        // Where reading took longer than the writer waits for alerting, it says nothing.
+        // If reading took longer than the writer waits for alerting, the result is meaningless.
         let held = bench.buffer.shared.state().held;
         if held.is_some_and(|(_, until)| Instant::now() < until) {
             assert_eq!((written, watch), (0, None));
@@ -190,7 +191,7 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
         bench.back().await;
         bench.close().await;
         let (outcomes, notifications, _, watch) = stored(&folder).await;
-        // What was seen by another connection before belongs to the file that is gone.
+        // Data already verified by another connection was in the deleted file.
         assert!(outcomes >= 2 && watch == Some(3.into()), "{outcomes} {watch:?}");
         assert!(notifications >= 2, "{notifications}");
         let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
@@ -234,7 +235,7 @@ async fn a_store_that_is_damaged_under_the_agent_is_given_all_that_is_known() {
     };
     while is_busy().await {}
     other.close().await;
-    // The first page, of which the log has no copy any more: the file does not even open again.
+    // The first page, of which the log no longer has a copy, so that the file cannot be reopened.
     std::fs::File::options().write(true).open(folder.file()).unwrap().write_all_at(&[7; 4096], 0).unwrap();
     let mut health = bench.buffer.health();
     tokio::time::timeout(Duration::from_secs(60), health.wait_for(|health| health.replaced == 1))
@@ -261,7 +262,7 @@ async fn what_a_damaged_store_still_holds_is_taken_over() {
     }
     bench.buffer.keep_memo("a", "shop:1", Some(&"thread".into()), at(1)).await.unwrap();
     bench.close().await;
-    // A page in the middle of the incidents and the first one of the outcomes.
+    // A page in the middle of the incidents, and the first one of the outcomes.
     let connection = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
     let page = "SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY pageno LIMIT 1 OFFSET ?2";
     let mut spoiled = Vec::new();
@@ -437,7 +438,7 @@ async fn outcomes_without_numbers_are_taken_along() {
     let buffer = &bench.buffer;
     assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 4);
     assert_eq!((buffer.last_seq().await.unwrap(), buffer.positions().await.unwrap().len()), (0, 0));
-    // What has no number is nothing that a sink was to be given.
+    // Records without numbers are not meant for sinks.
     let none = buffer.numbered(1, 100, 10).await.unwrap();
     assert_eq!((none.records.len(), none.through), (0, 0));
     bench.close().await;
@@ -486,9 +487,9 @@ async fn numbered_outcomes_are_read_while_the_store_is_away() {
     bench.away().await;
     assert_eq!(read(2, 5).await.unwrap(), (vec![2, 3, 4, 5], 5));
     assert_eq!(read(5, 9).await.unwrap(), (vec![5, 6], 6));
-    // Nothing is known of what was not accepted yet.
+    // Nothing is certain about records that were not yet accepted.
     assert_eq!(read(7, 9).await.unwrap(), (vec![], 6));
-    // A store that is replaced is given the positions as well.
+    // A store that is replaced receives the positions as well.
     sqlx::raw_sql("ROLLBACK").execute(&mut *lock).await.unwrap();
     drop(lock);
     other.close().await;
@@ -522,13 +523,13 @@ async fn a_store_of_the_version_before_is_taken_along() {
     assert!(buffer.watches().await.unwrap().iter().any(|(subject, _)| subject.as_str() == "down"));
     assert_eq!(buffer.memory().await.unwrap().len(), 2);
     assert!(crate::store::Beats::beats(buffer, "job").await.unwrap().is_some());
-    // Receivers know its incident without the store, and hear of its end under the same key.
+    // Receivers have its incident without the store, and get its resolution under the same key.
     let queued = buffer.owed("hook", 10).await.unwrap().remove(0);
     assert_eq!((queued.id.as_str(), queued.dedup_key().as_str()), ("down:1#1@hook", "down:1"));
     let identity = buffer.identity();
     assert_eq!((identity.of_key("down:1"), identity.of_key("down:2").len()), ("", 8));
     bench.close().await;
-    // Opened again, nothing is done twice.
+    // After another start, nothing is migrated twice.
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     assert_eq!(bench.buffer.identity(), identity);
     bench.close().await;

@@ -172,7 +172,7 @@ impl Writer {
                 return self.make_writable(database).await;
             }
             tracing::error!(
-                "the store's file was deleted, moved or replaced; it is opened again and given all that is known"
+                "the store file was deleted, moved or replaced: reopening it and writing all known state"
             );
             let message = "its file was deleted, moved or replaced".to_owned();
             self.note_failure(&StoreError { fault: StoreFault::Unavailable, message });
@@ -231,7 +231,7 @@ impl Writer {
         if let Some(expected) = expected.filter(|expected| seen < *expected) {
             return Err(StoreError {
                 fault: StoreFault::Corrupt,
-                message: format!("commit {expected} was taken, but another connection sees {seen}"),
+                message: format!("commit {expected} succeeded, but another connection reads {seen}"),
             });
         }
         let begun = Instant::now();
@@ -272,7 +272,7 @@ impl Writer {
                     Some((first, second)) => parts.extend([second, first]),
                     None => {
                         self.shared.metrics.refused.inc();
-                        tracing::error!(%error, "the store refuses {}: set aside", backlog::name(&part));
+                        tracing::error!(%error, "the store rejected {}: set aside", backlog::name(&part));
                         if number != 0 {
                             database.commit(&Batch { number, ..Batch::default() }).await?;
                         }
@@ -291,7 +291,7 @@ impl Writer {
         }
         self.shared.metrics.available.set(1);
         let waiting = self.shared.state().pending.outcomes.len();
-        tracing::info!(waiting, "the store is back: what is in memory is written");
+        tracing::info!(waiting, "the store is available again: writing the outcomes and notifications in memory");
         self.shared.health.send_modify(|health| health.away = None);
     }
 
@@ -310,7 +310,7 @@ impl Writer {
             first
         });
         if first {
-            tracing::error!(%error, "the store is away: outcomes and notifications are kept in memory until it is back");
+            tracing::error!(%error, "the store is unavailable: outcomes and notifications are kept in memory until it is available again");
         }
     }
 
@@ -326,9 +326,9 @@ impl Writer {
                 self.replaced(database);
                 match self.shared.opener.set_aside().await {
                     Ok(place) => {
-                        tracing::error!(%error, place, "the store is damaged: set aside, and a new one is made");
+                        tracing::error!(%error, place, "the store is damaged: moved aside, creating a new one");
                     }
-                    Err(error) => tracing::error!(%error, "the damaged store cannot be set aside"),
+                    Err(error) => tracing::error!(%error, "cannot move the damaged store aside"),
                 }
             } else if let Some(database) = database {
                 self.reopen(database);

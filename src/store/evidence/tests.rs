@@ -1,4 +1,4 @@
-//! What is kept of evidence, and what goes.
+//! Retention and removal of evidence.
 
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -14,7 +14,7 @@ impl Temporary {
         Self(EvidenceFolder::new(std::env::temp_dir().join(format!("wachta-evidence-{}", RunId::new()))))
     }
 
-    /// A run that began so many hours ago, with so many bytes of evidence.
+    /// Creates a run that started this number of hours ago, with this number of bytes of evidence.
     async fn run(&self, hours: u64, bytes: usize) -> RunId {
         let run = RunId(Uuid::new_v7(Timestamp::from_unix(NoContext, NOW - hours * 3600, 0)));
         self.0.keep(run, EvidenceKind::Frame, "frame-000000ms.jpg", Masked::picture(vec![0; bytes])).await.unwrap();
@@ -51,7 +51,7 @@ async fn the_oldest_goes_first_and_the_young_and_the_spared_stay() {
     assert_eq!(folder.prune(400, 100, &[]).await, Pruned { runs: 0, bytes: 0, left: 400 });
     assert_eq!(folder.prune(300, 100, &[runs[0]]).await, Pruned { runs: 1, bytes: 100, left: 300 });
     assert_eq!(folder.left(&runs).await, [true, false, true, true]);
-    // By age, and then only what is young is left, however large it is.
+    // First by age; then only recent evidence is left, regardless of its size.
     assert_eq!(folder.prune(300, 8, &[]).await, Pruned { runs: 1, bytes: 100, left: 200 });
     assert_eq!(folder.left(&runs).await, [false, false, true, true]);
     assert_eq!(folder.prune(1, 100, &[]).await, Pruned { runs: 1, bytes: 100, left: 100 });

@@ -51,7 +51,8 @@ async fn copy(connection: &mut SqliteConnection, damaged: &str) -> Result<Vec<St
     Ok(incomplete)
 }
 
-/// Copies a table from its start as far as it is readable, and then from its end. Returns whether all of it was copied.
+/// Copies the readable rows of a table, from its start up to the first damage and then from its end. Returns whether
+/// all rows were copied.
 async fn copy_table(connection: &mut SqliteConnection, table: &str, key: &str, source: &str) -> bool {
     // A file of an older version has fewer columns.
     let present = "SELECT name FROM pragma_table_info(?1, 'damaged')";

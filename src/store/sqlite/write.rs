@@ -161,7 +161,7 @@ async fn attempt(
     Ok(())
 }
 
-/// Writes or deletes a receiver state.
+/// Stores the change of a receiver state.
 async fn memo(connection: &mut SqliteConnection, change: &MemoChange) -> Result<()> {
     let query = match &change.memo {
         Some(memo) => {
@@ -199,7 +199,7 @@ async fn check_in(connection: &mut SqliteConnection, name: &str, beat: Beat, at:
     Ok(())
 }
 
-/// Writes or deletes the position of a sink.
+/// Stores the position of a sink, or deletes it if it is `None`.
 async fn position(connection: &mut SqliteConnection, sink: &str, seq: Option<u64>) -> Result<()> {
     let query = match seq {
         Some(seq) => {
@@ -212,7 +212,7 @@ async fn position(connection: &mut SqliteConnection, sink: &str, seq: Option<u64
     Ok(())
 }
 
-/// Gives the store the identity of one that it replaces.
+/// Replaces the identity of the store by that of the store it takes the place of.
 async fn identity(connection: &mut SqliteConnection, identity: &Identity) -> Result<()> {
     sqlx::query("UPDATE store SET identity = ?").bind(&identity.id).execute(&mut *connection).await?;
     sqlx::query("INSERT OR IGNORE INTO unqualified_keys (key) SELECT value FROM json_each(?)")
@@ -239,14 +239,15 @@ async fn insert<'r, R: Sync>(
     Ok(())
 }
 
-/// Decisions of one subject that say the same, in a row.
+/// Consecutive decisions about one subject with the same reason.
 struct Alike<'d> {
     first_at: DateTime<Utc>,
     last: &'d Decision,
     count: i64,
 }
 
-/// Keeps decisions: one that says the same as the last one of its subject is counted there. Nearly every run brings one.
+/// Stores decisions. A decision with the same reason as the last one of its subject only increases the count there,
+/// because nearly every run makes one.
 async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Result<()> {
     let mut alike: Vec<Alike<'_>> = Vec::new();
     let mut last_of: HashMap<&Subject, usize> = HashMap::new();
@@ -275,7 +276,7 @@ async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Resu
     let (mut again, mut new) = (Vec::new(), Vec::new());
     for alike in alike {
         let body = json(alike.last)?;
-        // Only the first of a subject can follow what is kept.
+        // Only the first decision of a subject can continue the stored one.
         match kept.remove(alike.last.subject.as_str()) {
             Some((id, why)) if why == alike.last.reason.as_str() => again.push((id, alike, body)),
             _ => new.push((alike, body)),

@@ -1,4 +1,4 @@
-//! Headers by which scrapers ask, and answers in every form.
+//! Headers of scrapers, and responses in every format.
 
 use std::io::Read as _;
 

@@ -36,14 +36,14 @@ pub fn evidence(outcome: &Outcome) -> Vec<EvidenceView> {
             what: match piece.kind {
                 EvidenceKind::Screenshot => "Screenshot",
                 EvidenceKind::Source => "Page source",
-                EvidenceKind::Page => "URL, title and console of the page",
-                EvidenceKind::Response => "Answer",
-                EvidenceKind::Har => "Requests of the pages (HAR)",
-                EvidenceKind::Difference => "What differs from the last good run",
-                EvidenceKind::Accessibility => "What a screen reader finds",
-                EvidenceKind::Frame => "Picture of the filmstrip",
+                EvidenceKind::Page => "Page log",
+                EvidenceKind::Response => "Response",
+                EvidenceKind::Har => "HAR",
+                EvidenceKind::Difference => "Differences from the last good run",
+                EvidenceKind::Accessibility => "Accessibility tree",
+                EvidenceKind::Frame => "Filmstrip frame",
                 EvidenceKind::Output => "Output",
-                EvidenceKind::Download => "What was downloaded",
+                EvidenceKind::Download => "Download",
             },
             name: piece.name.clone(),
             path: evidence_path(outcome, &piece.name),
@@ -103,8 +103,8 @@ pub fn findings(outcome: &Outcome, name: &str, bytes: &[u8]) -> Option<PageFindi
     let failed: Vec<String> = list("failed_requests")
         .filter_map(|request| {
             let what = format!("{} {}", text(&request["method"])?, text(&request["url"])?);
-            let why = request["status"].as_u64().map(|status| format!("answered {status}"));
-            Some(format!("{what}: {}", why.or_else(|| text(&request["error"])).unwrap_or_else(|| "no answer".into())))
+            let why = request["status"].as_u64().map(|status| format!("status {status}"));
+            Some(format!("{what}: {}", why.or_else(|| text(&request["error"])).unwrap_or_else(|| "no response".into())))
         })
         .collect();
     let last = |mut lines: Vec<String>| lines.split_off(lines.len().saturating_sub(SHOWN));
@@ -207,7 +207,7 @@ pub fn steps(outcome: &Outcome, now: DateTime<Utc>) -> Vec<StepView> {
             name: step.name.clone(),
             depth: step.depth,
             notes: step.notes.clone(),
-            marks: [(step.optional, "optional"), (step.finally, "finally"), (step.retried, "done again")]
+            marks: [(step.optional, "optional"), (step.finally, "finally"), (step.retried, "repeated")]
                 .into_iter()
                 .filter_map(|(holds, mark)| holds.then_some(mark))
                 .collect(),

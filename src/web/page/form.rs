@@ -79,7 +79,7 @@ async fn carry_out(
         Ask::End => Asked::Expire { id: said.id },
         Ask::Silence => {
             let incident = state.store.incident(key).await?;
-            let incident = incident.ok_or_else(|| api::bad(format!("there is no incident `{key}`")))?;
+            let incident = incident.ok_or_else(|| api::bad(format!("no incident with the key `{key}`")))?;
             let matches = matches(&incident, &said.what);
             let matches = matches.ok_or_else(|| api::bad(format!("the incident has no tag `{}`", said.what)))?;
             // No confirmation is needed because the page shows what the silence matches: at least this incident.

@@ -1,4 +1,4 @@
-//! Handlers that read the store and render the templates.
+//! Handlers of the page, which read the store and render the templates.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
 fn windows(overview: &Overview, now: DateTime<Utc>, is_meant: impl Fn(&Window) -> bool) -> Vec<String> {
     let open = overview.maintenance.iter().filter(|window| is_meant(window));
     let open = open.filter_map(|window| Some((window.open_until(now)?, &window.matches)));
-    open.map(|(until, matches)| format!("{matches} until {} by the agent's file", until.format("%F %T UTC"))).collect()
+    open.map(|(until, matches)| format!("{matches} until {} by the agent configuration", until.format("%F %T UTC"))).collect()
 }
 
 /// Handles `/scenario/<id>`.
@@ -106,7 +106,7 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
     let runs = state.store.recent(Some(id), 50).await?;
     let Some(name) = scenario.map(|found| found.name.clone()).or_else(|| runs.first().map(|run| run.name.clone()))
     else {
-        return Err(Absent::Unknown(format!("There is no scenario with the id “{id}”, and no run of one is kept.")));
+        return Err(Absent::Unknown(format!("There is no scenario with the id “{id}”, and no stored run of one.")));
     };
     let subject = Subject(id.into());
     let decisions = state.store.decisions(&subject, 50).await?;
@@ -171,7 +171,7 @@ pub(super) async fn run(With(state): With<Arc<State>>, Path(id): Path<String>) -
 
 async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
     let now = Utc::now();
-    let missing = || Absent::Unknown(format!("There is no run “{id}”. Runs are forgotten after a while."));
+    let missing = || Absent::Unknown(format!("There is no run “{id}”. Old runs are deleted."));
     let run = RunId(id.parse().map_err(|_| missing())?);
     let outcome = state.store.run(run).await?.ok_or_else(missing)?;
     let total = outcome.duration.as_secs_f64();
@@ -217,7 +217,7 @@ pub(super) async fn incident(With(state): With<Arc<State>>, Path(key): Path<Stri
 async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
     let now = Utc::now();
     let found = state.store.incident(key).await?.ok_or_else(|| {
-        Absent::Unknown(format!("There is no incident “{key}”. Resolved ones are forgotten after a while."))
+        Absent::Unknown(format!("There is no incident “{key}”. Old resolved incidents are deleted."))
     })?;
     let until = found.resolved_at.unwrap_or(now);
     let scenario = (!found.subject.is_agent()).then_some(found.subject.scenario());
@@ -280,7 +280,7 @@ pub(super) async fn evidence(With(state): With<Arc<State>>, Path((run, name)): P
         Err(_) => None,
     };
     let Some(bytes) = bytes else {
-        let absent = Absent::Unknown("There is no such evidence. It is forgotten together with its run.".to_owned());
+        let absent = Absent::Unknown("There is no such evidence. It is deleted together with its run.".to_owned());
         return absent.page(&Frame::new(&state));
     };
     let kind = match bytes.as_slice() {

@@ -83,8 +83,8 @@ pub(super) fn page(status: StatusCode, template: &str, frame: &Frame, content: V
         )
             .into_response(),
         Err(error) => {
-            tracing::error!(template, error = %error, "the page did not render");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the page did not render; the log says why\n").into_response()
+            tracing::error!(template, error = %error, "cannot render the page");
+            (StatusCode::INTERNAL_SERVER_ERROR, "cannot render the page; see the log\n").into_response()
         }
     }
 }
@@ -111,10 +111,10 @@ impl Absent {
     pub(super) fn page(self, frame: &Frame) -> Response {
         let (status, title, text, back) = match self {
             Self::Unknown(text) => (StatusCode::NOT_FOUND, "Not found", text, None),
-            Self::Refused(status, text, back) => (status, "Not done", text, Some(back)),
+            Self::Refused(status, text, back) => (status, "Request failed", text, Some(back)),
             Self::Store(error) => {
-                tracing::error!(error = %error, "the page could not read the store");
-                let text = format!("The store does not answer, so history cannot be shown ({error}).");
+                tracing::error!(error = %error, "cannot read the store for the page");
+                let text = format!("The store is not responding, so history cannot be shown ({error}).");
                 (StatusCode::SERVICE_UNAVAILABLE, "No history", text, None)
             }
         };

@@ -1,4 +1,4 @@
-//! Each page, rendered from a store in memory that holds what a hostile target may have said.
+//! Each page, rendered from a store in memory that contains the output of a malicious target.
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture as _;
@@ -145,7 +145,7 @@ async fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    /// Asks over a real connection, with the path as it stands.
+    /// Sends a request over a real connection, with the path unchanged.
     async fn get(&self, path: &str) -> (StatusCode, BTreeMap<String, String>, String) {
         self.ask(&format!("GET {path} HTTP/1.0\r\nHost: wachta\r\n\r\n")).await
     }
@@ -178,7 +178,7 @@ impl Fixture {
         (status, headers.collect(), body.to_owned())
     }
 
-    /// Gets a page that must be well-formed and must not carry what a target said as markup.
+    /// Gets a page, which must be well-formed and must not contain text of a target as markup.
     async fn page(&self, path: &str, expected: StatusCode) -> String {
         let (status, headers, body) = self.get(path).await;
         assert_eq!(status, expected, "{path}: {body}");
@@ -245,7 +245,7 @@ impl Fixture {
     }
 }
 
-/// Every tag that opens closes, in order; attributes are quoted; ampersands are escaped.
+/// Checks the markup: every opened tag is closed, in order; attributes are quoted; ampersands are escaped.
 fn well_formed(html: &str) {
     let body = html.strip_prefix("<!DOCTYPE html>").expect("a document type");
     let tag = regex::Regex::new(r#"^<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s+[a-zA-Z:-]+="[^"<]*")*)\s*(/?)>"#).unwrap();
@@ -275,10 +275,10 @@ fn well_formed(html: &str) {
 #[tokio::test]
 async fn all_is_well_is_said_and_only_then() {
     let fixture = fixture().await;
-    assert!(fixture.page("/", StatusCode::OK).await.contains("Nothing is known yet"));
+    assert!(fixture.page("/", StatusCode::OK).await.contains("Waiting for first runs"));
     fixture.write(vec![outcome("shop", Verdict::Passed, now() - TimeDelta::seconds(9))]).await;
     let page = fixture.page("/", StatusCode::OK).await;
-    assert!(page.contains("All is well") && page.contains("1 scenario, 1 passed"), "{page}");
+    assert!(page.contains("All scenarios pass") && page.contains("1 scenario, 1 passed"), "{page}");
     fixture.overview.send_modify(|overview| {
         let mut changed = Overview::clone(overview);
         changed.problems = vec![format!("error: {EVIL}\n --> a.yaml:1:1\n")];
@@ -286,10 +286,10 @@ async fn all_is_well_is_said_and_only_then() {
         *overview = Arc::new(changed);
     });
     let page = fixture.page("/", StatusCode::OK).await;
-    assert!(!page.contains("All is well") && page.contains("not everything is watched"), "{page}");
+    assert!(!page.contains("All scenarios pass") && page.contains("some files were rejected"), "{page}");
     assert!(page.contains("a.yaml:1:1"), "{page}");
     fixture.write(vec![outcome("shop", Verdict::Unknown, now())]).await;
-    assert!(fixture.page("/", StatusCode::OK).await.contains("not all is well"));
+    assert!(fixture.page("/", StatusCode::OK).await.contains("some scenarios do not pass"));
 }
 
 #[tokio::test]
@@ -317,14 +317,14 @@ async fn an_incident_comes_first_and_every_page_escapes() {
     assert!(page.contains("Duration of the last 2 runs") && page.contains("shop.yaml:2:5"), "{page}");
 
     let page = fixture.page(&format!("/run/{}", bad.run), StatusCode::OK).await;
-    assert!(page.contains("What went wrong") && page.contains("^^^") && page.contains("expected"), "{page}");
+    assert!(page.contains("Failure") && page.contains("^^^") && page.contains("expected"), "{page}");
     assert!(page.contains("screenshot.png\" alt="), "{page}");
     fixture.page(&format!("/run/{}", good.run), StatusCode::OK).await;
 
     let page = fixture.page("/incident/shop:1", StatusCode::OK).await;
     assert!(page.contains("Since the last good run:") && page.contains(" is new</p>"), "{page}");
-    assert!(page.contains("Still open") && page.contains("Raised") && page.contains("failed</span>"), "{page}");
-    // However its key is written.
+    assert!(page.contains("Still open") && page.contains("Severity raised") && page.contains("Failed</span>"), "{page}");
+    // The page is found with any encoding of the dedup key.
     assert!(fixture.page("/incident/shop%3A1", StatusCode::OK).await.contains("Still open"));
     assert_eq!(incident.dedup_key(), "shop:1");
 }
@@ -355,7 +355,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
     let of_tag = format!("ask=silence&what={}&for=30m&reason=r&author=a", encoded(tag));
     for (header, form) in [
         (OWN, silence),
-        // What a browser says that talks plain HTTP.
+        // Headers of a browser that uses plain HTTP.
         ("Origin: http://wachta:9815", "ask=ack&author=ania"),
         (OWN, of_tag.as_str()),
         (OWN, "ask=end&id=abc"),
@@ -382,12 +382,12 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
     assert_eq!(*heard.lock().unwrap(), expected);
 
     for (header, form, status, part) in [
-        ("Sec-Fetch-Site: cross-site", silence, 403, "asked for by another site"),
-        ("Sec-Fetch-Site: same-site", silence, 403, "asked for by another site"),
-        ("Sec-Fetch-Site: none", silence, 403, "asked for by another site"),
-        ("Origin: http://elsewhere.example", silence, 403, "asked for by another site"),
-        ("Origin: null", silence, 403, "asked for by another site"),
-        ("X-Nothing: said", silence, 403, "asked for by another site"),
+        ("Sec-Fetch-Site: cross-site", silence, 403, "cross-site request rejected"),
+        ("Sec-Fetch-Site: same-site", silence, 403, "cross-site request rejected"),
+        ("Sec-Fetch-Site: none", silence, 403, "cross-site request rejected"),
+        ("Origin: http://elsewhere.example", silence, 403, "cross-site request rejected"),
+        ("Origin: null", silence, 403, "cross-site request rejected"),
+        ("X-Nothing: said", silence, 403, "cross-site request rejected"),
         (OWN, "ask=silence&what=scenario&for=2h&reason=r", 400, "needs `author` and `reason`"),
         (OWN, "ask=silence&what=scenario&for=2&reason=r&author=a", 400, "has no unit"),
         (OWN, "ask=silence&what=none&for=2h&reason=r&author=a", 400, "the incident has no tag `none`"),
@@ -399,14 +399,14 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         let (is, _, body) = fixture.send("shop:1", header, form).await;
         assert_eq!(is.as_u16(), status, "{header} {form}: {body}");
         assert!(
-            body.contains(part) && body.contains("Not done") && body.contains("Back to the incident"),
+            body.contains(part) && body.contains("Request failed") && body.contains("Back to the incident"),
             "{form}: {body}"
         );
     }
     assert_eq!(heard.lock().unwrap().len(), expected.len() + 1);
     assert_eq!(fixture.send("none:1", OWN, silence).await.0, StatusCode::BAD_REQUEST);
 
-    // What mutes it is shown, with a form to end it; what does not, is not.
+    // Mutes that match are shown with a form to end them; others are not shown.
     let kept = |id: &str, key: &str, value: &str| {
         let body = serde_json::json!({
             "id": id, "maintenance": false, "match": {key: value}, "from": now(), "until": now() + TimeDelta::hours(1),
@@ -419,7 +419,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
     let (_, headers, _) = fixture.get("/incident/shop:1").await;
     assert_eq!(headers["referrer-policy"], "same-origin", "else a form would come from nowhere");
     let page = fixture.page("/incident/shop:1", StatusCode::OK).await;
-    for part in ["value=\"mine\"", "value=\"tagged\"", "End it now", "Acknowledge", "id=\"silence\""] {
+    for part in ["value=\"mine\"", "value=\"tagged\"", "Expire now", "Acknowledge", "id=\"silence\""] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(!page.contains("value=\"other\""), "{page}");
@@ -466,7 +466,7 @@ async fn what_is_not_there_is_said_plainly() {
     fixture.store.close().await;
     for path in ["/", "/scenario/shop", &format!("/run/{run}"), "/incident/shop:1"] {
         let page = fixture.page(path, StatusCode::SERVICE_UNAVAILABLE).await;
-        assert!(page.contains("The store does not answer"), "{path}: {page}");
+        assert!(page.contains("The store is not responding"), "{path}: {page}");
     }
 }
 
@@ -527,14 +527,14 @@ async fn a_browser_run_shows_what_the_browser_saw() {
         "3.1 s",
         "2 KiB",
         "firefox &lt;script",
-        "What went wrong",
+        "Failure",
         message,
         "at most 2.5s",
-        "answered 404",
+        "status 404",
         "net::ERR",
         "requests.har",
         "000-aria.txt",
-        "All that the page said",
+        "Full page log",
         "Filmstrip",
     ] {
         assert!(page.contains(text), "{text}: {page}");
@@ -570,7 +570,7 @@ async fn sinks_are_shown_with_what_is_wrong() {
     let status = vec![failing];
     fixture.state.sinks = Arc::new(move || status.clone());
     let overview = fixture.page("/", StatusCode::OK).await;
-    for part in ["host &lt;b&gt;waw", "failing since", "1234", "no &lt;answer&gt;", "too &lt;long&gt;"] {
+    for part in ["host &lt;b&gt;waw", "Failing since", "1234", "no &lt;answer&gt;", "too &lt;long&gt;"] {
         assert!(overview.contains(part), "{part} in {overview}");
     }
     let (code, _, body) = fixture.get("/api/v1/status").await;

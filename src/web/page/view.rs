@@ -385,16 +385,16 @@ impl NotificationRow {
 pub fn alert_text(scenario: &Scenario) -> String {
     let alert = &scenario.alert;
     let after = match (alert.after, alert.of) {
-        (1, 1) => "the first bad run".to_owned(),
+        (1, 1) => "one bad run".to_owned(),
         (n, m) if n == m => format!("{n} bad runs in a row"),
         (n, m) => format!("{n} bad of the last {m} runs"),
     };
     let again = match alert.recover_after {
-        1 => "the first good one".to_owned(),
-        n => format!("{n} good ones in a row"),
+        1 => "one good run".to_owned(),
+        n => format!("{n} good runs in a row"),
     };
     let bad: Vec<&str> = alert.verdicts.iter().map(|verdict| verdict.as_str()).collect();
-    format!("opens after {after}, resolves after {again}; bad is: {}", bad.join(", "))
+    format!("opens after {after}, resolves after {again}; bad verdicts: {}", bad.join(", "))
 }
 
 /// Returns whether an outcome relates to the subject of an incident.

@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue};
 use super::Settings;
 use super::tls::{self, ClientPolicy, TlsSettings};
 use super::users::Users;
-use crate::diagnostic::{At, Diagnostic, Source, Span};
+use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Fields, Reader, cut};
 use crate::scenario::tree::{self, Node, NodeKind};
@@ -25,24 +25,24 @@ const fn later(name: &'static str, doc: &'static str) -> Key {
 
 const FILE: &[Key] = &[
     key("tls_server_config", "TLS"),
-    key("http_server_config", "HTTP/2, and headers of every response"),
-    key("basic_auth_users", "names of users and the bcrypt hashes of their passwords"),
-    later("rate_limit", "the maximum number of requests in a time"),
+    key("http_server_config", "HTTP/2 and response headers"),
+    key("basic_auth_users", "user names with the bcrypt hashes of their passwords"),
+    later("rate_limit", "rate limit of requests"),
 ];
 const TLS: &[Key] = &[
-    key("cert", "the certificate, as PEM"),
-    key("cert_file", "the file of the certificate, relative to this one"),
-    key("key", "the private key, as PEM"),
-    key("key_file", "the file of the private key, relative to this one"),
-    key("client_auth_type", "which certificates clients must have (default: NoClientCert)"),
-    key("client_ca", "authorities of clients' certificates, as PEM"),
-    key("client_ca_file", "the file of the authorities of clients' certificates, relative to this one"),
-    key("client_allowed_sans", "alternative names, one of which a client's certificate must have"),
+    key("cert", "certificate, as PEM"),
+    key("cert_file", "file of the certificate, relative to this one"),
+    key("key", "private key, as PEM"),
+    key("key_file", "file of the private key, relative to this one"),
+    key("client_auth_type", "requirement for client certificates (default: NoClientCert)"),
+    key("client_ca", "CA certificates for client certificates, as PEM"),
+    key("client_ca_file", "file of the CA certificates for client certificates, relative to this one"),
+    key("client_allowed_sans", "allowed alternative names of client certificates"),
     key("min_version", "TLS12 or TLS13 (default: TLS12)"),
     key("max_version", "TLS12 or TLS13 (default: TLS13)"),
-    key("cipher_suites", "cipher suites by their names in Go (default: all there are)"),
-    key("prefer_server_cipher_suites", "whether the order of the server counts (default: true)"),
-    key("curve_preferences", "X25519, CurveP256, CurveP384, the preferred one first"),
+    key("cipher_suites", "cipher suites by their names in Go (default: all)"),
+    key("prefer_server_cipher_suites", "whether the server's order of cipher suites takes precedence (default: true)"),
+    key("curve_preferences", "X25519, CurveP256, CurveP384, preferred first"),
 ];
 const HTTP: &[Key] =
     &[key("http2", "whether HTTP/2 is offered over TLS (default: true)"), key("headers", "headers of every response")];
@@ -128,15 +128,14 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
         }
         let begin = Span { end: root.span.start + 1, ..root.span };
         if must_ask && settings.users.is_empty() && !settings.verifies_clients {
-            let message = "others can reach this agent, and this file asks nobody for anything";
+            let message = "others can reach this agent, and this file requires no authentication";
             let found = Diagnostic::error(&self.r.source, begin, message);
-            let help = "help: add basic_auth_users, or client_auth_type: RequireAndVerifyClientCert, or write \
-                        `insecure: true` below `web` in the agent's file";
+            let help = "help: add basic_auth_users, or client_auth_type: RequireAndVerifyClientCert, or write `insecure: true` below `web` in the agent configuration";
             self.r.report(found.note(help));
         }
         if must_ask && !settings.users.is_empty() && settings.tls.is_none() {
             let label = "add tls_server_config, or put a proxy with TLS in front";
-            self.r.warn(begin, "passwords travel over the network in the clear", label);
+            self.r.warn(begin, "passwords are sent unencrypted", label);
         }
         Some(settings)
     }
@@ -222,7 +221,7 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
         if let Some(policy) = policy {
             let at = fields.entry("client_auth_type").map_or(node.span, |entry| entry.value.span);
             if policy.verifies() && authorities_at.is_none() {
-                let label = "name the authorities that vouch for clients: client_ca_file";
+                let label = "set the CA of client certificates: client_ca_file";
                 self.r.fail_with(at, "clients' certificates cannot be verified without authorities", label);
             }
             if let Some(entry) = authorities_at.filter(|_| policy == ClientPolicy::None) {
@@ -231,10 +230,10 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
             }
             if let Some(entry) = authorities_at.filter(|_| policy != ClientPolicy::None && !policy.verifies()) {
                 let label = "only VerifyClientCertIfGiven and RequireAndVerifyClientCert verify them";
-                self.r.warn(entry.key_span, "clients' certificates are not held against these authorities", label);
+                self.r.warn(entry.key_span, "clients' certificates are not verified against these authorities", label);
             }
             if let Some((span, _)) = sans.as_ref().filter(|(_, names)| names.is_empty()) {
-                self.r.fail_with(*span, "no client has one of no names", "list names, or leave the key out");
+                self.r.fail_with(*span, "no client matches an empty list", "list names, or omit the key");
             }
             if let Some((span, _)) = sans.as_ref().filter(|_| !policy.requires()) {
                 let label = "they need client_auth_type: RequireAnyClientCert or RequireAndVerifyClientCert";
@@ -285,18 +284,21 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
     }
 
     /// Reads PEM data that is either inline or in a file.
-    fn pem(&mut self, fields: &Fields<'_>, inline: &str, file: &str) -> Option<At<Vec<u8>>> {
+    fn pem(&mut self, fields: &Fields<'_>, inline: &str, file: &str) -> Option<Spanned<Vec<u8>>> {
         if let (Some(_), Some(second)) = (fields.entry(inline), fields.entry(file)) {
-            self.r.fail(second.key_span, format!("`{file}` stands beside `{inline}`; write one of them"));
+            self.r.fail(second.key_span, format!("`{file}` and `{inline}` exclude each other"));
             return None;
         }
         if let Some(node) = fields.get(inline) {
-            return self.r.text(node, &format!("`{inline}`")).map(|text| At::new(text.value.into_bytes(), node.span));
+            return self
+                .r
+                .text(node, &format!("`{inline}`"))
+                .map(|text| Spanned::new(text.value.into_bytes(), node.span));
         }
         let node = fields.get(file)?;
         let name = self.r.text(node, &format!("`{file}`"))?;
         match (self.files)(&name) {
-            Ok(bytes) => Some(At::new(bytes, node.span)),
+            Ok(bytes) => Some(Spanned::new(bytes, node.span)),
             Err(error) => {
                 self.r.fail(node.span, format!("`{}` cannot be read: {error}", cut(&name)));
                 None
@@ -328,7 +330,7 @@ impl<F: FnMut(&str) -> Result<Vec<u8>>> Document<'_, F> {
             "TLS12" => Some(12),
             "TLS13" => Some(13),
             "TLS10" | "TLS11" => {
-                let message = format!("`{}` is too old to be spoken here", text.value);
+                let message = format!("`{}` is too old to be supported", text.value);
                 self.r.fail_with(node.span, message, "write TLS12 or TLS13");
                 None
             }
@@ -346,7 +348,7 @@ mod tests {
 
     const HASH: &str = "$2y$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkgY8jIucDrjc8deX1s.";
 
-    /// Every problem of a text, as `LINE:COLUMN: message`. `cert.pem` and `key.pem` are there.
+    /// Returns every problem of a text, as `LINE:COLUMN: message`. `cert.pem` and `key.pem` exist.
     fn problems(text: &str, must_ask: bool) -> Vec<String> {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let files = |name: &str| match name {
@@ -396,7 +398,7 @@ mod tests {
             ),
             (
                 "tls_server_config: {cert: x, cert_file: cert.pem, key_file: key.pem}".into(),
-                vec!["1:30: `cert_file` stands beside `cert`; write one of them"],
+                vec!["1:30: `cert_file` and `cert` exclude each other"],
             ),
             (format!("{tls}, client_auth_type: Everyone}}"), vec!["1:79: unknown client_auth_type `Everyone`"]),
             (
@@ -406,14 +408,14 @@ mod tests {
             (format!("{tls}, client_ca_file: cert.pem}}"), vec!["1:61: clients are not asked for certificates"]),
             (
                 format!("{tls}, client_ca_file: cert.pem, client_auth_type: RequireAnyClientCert}}"),
-                vec!["1:61: clients' certificates are not held against these authorities"],
+                vec!["1:61: clients' certificates are not verified against these authorities"],
             ),
             (format!("{tls}, client_allowed_sans: [a]}}"), vec!["1:82: clients without a certificate have no names"]),
             (
                 format!("{tls}, client_auth_type: RequireAnyClientCert, client_allowed_sans: []}}"),
-                vec!["1:122: no client has one of no names"],
+                vec!["1:122: no client matches an empty list"],
             ),
-            (format!("{tls}, min_version: TLS10}}"), vec!["1:74: `TLS10` is too old to be spoken here"]),
+            (format!("{tls}, min_version: TLS10}}"), vec!["1:74: `TLS10` is too old to be supported"]),
             (format!("{tls}, max_version: SSL3}}"), vec!["1:74: `max_version` must be TLS12 or TLS13, not `SSL3`"]),
             (
                 format!("{tls}, min_version: TLS13, max_version: TLS12}}"),
@@ -447,7 +449,7 @@ mod tests {
     #[test]
     fn who_can_be_reached_asks() {
         let tls = "tls_server_config: {cert_file: cert.pem, key_file: key.pem";
-        let nobody = "1:1: others can reach this agent, and this file asks nobody for anything";
+        let nobody = "1:1: others can reach this agent, and this file requires no authentication";
         for (text, expected) in [
             ("{}".to_owned(), vec![nobody]),
             (format!("{tls}}}"), vec![nobody]),
@@ -457,7 +459,7 @@ mod tests {
             (format!("{tls}}}\nbasic_auth_users: {{alice: {HASH}}}"), vec![]),
             (
                 format!("basic_auth_users: {{alice: {HASH}}}"),
-                vec!["1:1: passwords travel over the network in the clear"],
+                vec!["1:1: passwords are sent unencrypted"],
             ),
         ] {
             assert_eq!(problems(&text, true), expected, "{text}");

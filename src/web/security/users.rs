@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn hashes_are_those_of_bcrypt_at_a_cost_that_ends() {
         let mut users = Users::default();
-        // Of the test vectors that came with the original.
+        // One of the test vectors of the original implementation.
         let hash = "$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkgY8jIucDrjc8deX1s.";
         for prefix in ["$2a$", "$2b$", "$2y$"] {
             assert_eq!(users.add("alice", &hash.replacen("$2a$", prefix, 1)), Ok(()));
@@ -294,7 +294,7 @@ mod tests {
             }
         }
         assert!(gatekeeper.0.state().remembered.is_empty());
-        // It is always the same one, and not the same for all.
+        // The hash is always the same for one name, and not the same for all names.
         let chosen = |name: &str| users.hash_for(name).0.to_owned();
         assert_eq!(chosen("mallory"), chosen("mallory"));
         let all: std::collections::BTreeSet<String> = (0..64).map(|number| chosen(&number.to_string())).collect();
@@ -306,7 +306,7 @@ mod tests {
         let users = users(&[("alice", "open sesame"), ("bob", "other words")]);
         let gatekeeper = Gatekeeper::default();
         assert_eq!(gatekeeper.admit(&users, &headers("alice", "open sesame"), HERE).await, Admission::User);
-        // Somebody else's password is being verified all the time.
+        // The password of another user is being verified all the time.
         let turn = Arc::clone(&gatekeeper.0.turn).acquire_owned().await.unwrap();
         let spawn = |name: &'static str, password: String, peer: IpAddr| {
             let (gatekeeper, users) = (gatekeeper.clone(), users.clone());
@@ -320,7 +320,7 @@ mod tests {
         }
         assert_eq!(gatekeeper.admit(&users, &headers("bob", "wrong"), HERE).await, Admission::Busy);
         assert_eq!(gatekeeper.admit(&users, &headers("alice", "open sesame"), HERE).await, Admission::User);
-        // Other addresses have places of their own, but not without end.
+        // Other addresses have separate places, but not without limit.
         for last in 1..=u8::MAX {
             waiting.push(spawn("bob", "other words".into(), IpAddr::from([192, 0, 2, last])));
         }
@@ -336,7 +336,7 @@ mod tests {
         let places = MAX_WAITING - MAX_WAITING_OF_ADDRESS;
         assert_eq!((ends["Denied"], ends["User"], ends["Busy"]), (MAX_WAITING_OF_ADDRESS, places, 255 - places));
         assert!(gatekeeper.0.state().waiting.is_empty());
-        // Who is gone does not wait any longer, and what he began still rests.
+        // A disconnected client no longer waits, but its verification still causes the delay.
         let turn = Arc::clone(&gatekeeper.0.turn).acquire_owned().await.unwrap();
         let gone = spawn("bob", "wrong".into(), HERE);
         while counted() == 0 {

@@ -1,4 +1,4 @@
-//! A name server on loopback that answers as its zone says, or not at all.
+//! A local name server that responds according to its zone, or not at all.
 
 use std::path::PathBuf;
 
@@ -6,18 +6,18 @@ use tokio::net::UdpSocket;
 
 use super::*;
 
-/// How a name server answers.
+/// Behavior of a name server.
 #[derive(Clone, Copy)]
 enum Says {
-    /// These addresses: IPv4 for A, IPv6 for AAAA.
+    /// Responds with these addresses: IPv4 for A, IPv6 for AAAA.
     Addresses(&'static [&'static str]),
-    /// These for A, and nothing at all for AAAA.
+    /// Responds with these addresses for A, and not at all for AAAA.
     SilentOnSix(&'static [&'static str]),
-    /// This response code.
+    /// Responds with this code.
     Code(u8),
 }
 
-/// The files of a system, in a folder of their own.
+/// Files of a system in their own folder.
 struct Files(PathBuf);
 
 impl Files {
@@ -40,7 +40,7 @@ impl Drop for Files {
     }
 }
 
-/// Answers for as long as the test's runtime lives. Names that are not in the zone do not exist.
+/// Starts a name server for the lifetime of the test's runtime. Names outside of the zone do not exist.
 async fn serve(zone: &'static [(&'static str, Says)]) -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -131,29 +131,29 @@ async fn names_resolve_as_the_files_and_the_servers_say() {
     check("four.test", Family::Prefer6, Ok(&["192.0.2.1", "192.0.2.2"])).await;
     check("six.test", Family::Prefer4, Ok(&["2001:db8::1"])).await;
     check("under_score.test", Family::Any, Ok(&["192.0.2.4"])).await;
-    // One family is enough, and what the other would say is not waited for.
+    // One family is sufficient, and a response for the other is not awaited.
     check("slow.test", Family::Any, Ok(&["192.0.2.3"])).await;
     check("slow.test", Family::Prefer4, Ok(&["192.0.2.3"])).await;
-    // The search list, before the name itself where it has fewer dots than `ndots`, after it otherwise.
+    // The search list applies before the name itself if the name has fewer dots than `ndots`, otherwise after it.
     check("short", Family::Any, Ok(&["192.0.2.5"])).await;
     check("a.b", Family::Any, Ok(&["192.0.2.6"])).await;
-    check("a.b.lan", Family::Any, Err("there is no such name")).await;
-    // The file of hosts goes before the servers.
+    check("a.b.lan", Family::Any, Err("no such name")).await;
+    // The hosts file takes precedence over the name servers.
     check("known.test", Family::Any, Ok(&["198.51.100.1"])).await;
     check("known.test", Family::Only6, Err("it has no address")).await;
     check("alias", Family::Any, Ok(&["198.51.100.1"])).await;
     check("localhost", Family::Any, Ok(&["::1", "127.0.0.1"])).await;
     check("shop.localhost", Family::Only4, Ok(&["127.0.0.1"])).await;
     check("none.test", Family::Any, Err("it has no address")).await;
-    check("missing.test", Family::Any, Err("there is no such name")).await;
-    check("broken.test", Family::Any, Err("the name server answered Server Failure")).await;
+    check("missing.test", Family::Any, Err("no such name")).await;
+    check("broken.test", Family::Any, Err("the name server returned Server Failure")).await;
     check("no such name", Family::Any, Err("it is not a name")).await;
     check("", Family::Any, Err("it is not a name")).await;
 }
 
 #[tokio::test]
 async fn a_dead_name_server_holds_up_nobody_else() {
-    // Bound, and never read from.
+    // Bound, but never read from.
     let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let files = Files::new("nameserver 127.0.0.1\n", "127.0.0.1 known.test\n");
     let resolver = files.resolver(dead.local_addr().unwrap().port());
@@ -182,7 +182,7 @@ async fn files_that_change_are_read_again() {
     let resolver = files.resolver(9);
     let address = async || resolver.lookup("shop.test", Family::Only4).await.unwrap().addresses[0].to_string();
     assert_eq!(address().await, "192.0.2.1");
-    // As editors write: another file in its place.
+    // As editors do: replaced by a new file.
     std::fs::write(files.0.join("hosts.new"), "192.0.2.22 shop.test\n").unwrap();
     std::fs::rename(files.0.join("hosts.new"), files.0.join("hosts")).unwrap();
     resolver.state().checked_at = None;

@@ -125,7 +125,7 @@ async fn questions_are_answered_as_the_original_does() {
         ),
         (&[("module", "secrets"), ("target", page), ("hostname", "other.example.com")], &[], 400, clash),
         (&[("target", page)], &[(TIMEOUT, "soon")], 500, bad),
-        (&[("target", page)], &[("sec-fetch-site", "cross-site")], 403, "asked for by another site"),
+        (&[("target", page)], &[("sec-fetch-site", "cross-site")], 403, "cross-site request rejected"),
     ] {
         let (given, text) = probed.ask("/probe", query, headers).await;
         assert_eq!((given.as_u16(), text.trim_end()), (status, expected), "{query:?} {headers:?}");
@@ -155,9 +155,9 @@ async fn questions_are_answered_as_the_original_does() {
     let away = format!("http://{leads}/");
     let by_name = format!("http://localhost:{}/plain", probed.plain.port());
     for (target, why) in [
-        (&other, "The target is not one that `probe.targets` names"),
-        (&by_name, "The target is not one that `probe.targets` names"),
-        (&away, "The target is not one that `probe.targets` names"),
+        (&other, "The target is not allowed by `probe.targets`"),
+        (&by_name, "The target is not allowed by `probe.targets`"),
+        (&away, "The target is not allowed by `probe.targets`"),
     ] {
         let (status, text) = probed.probe(&[("target", target), ("debug", "true")]).await;
         assert!(status.is_success() && text.contains(why), "{target}\n{text}");
@@ -305,7 +305,7 @@ async fn no_more_probes_run_at_once_than_are_allowed() {
     };
     let ((first, text), refused) = tokio::join!(ask(), second);
     assert_eq!(first, 200, "{text}");
-    assert_eq!(refused, (503, "as many probes run already as `probe.max_probes` allows: 1\n".into()));
+    assert_eq!(refused, (503, "the maximum number of probes is running already (`probe.max_probes`: 1)\n".into()));
     // Its place is free again.
     assert_eq!(ask().await.0, 200);
     assert_eq!(connected.load(Ordering::Relaxed), 2, "who is refused asks nobody");

@@ -1,9 +1,9 @@
-//! Receivers in the agent's file, and what is told of mistakes in them.
+//! Receivers in the agent configuration, and the diagnostics of errors in them.
 
 use super::*;
 use crate::app::config::read;
 
-/// The receivers of a file, and what is wrong with it.
+/// Returns the receivers of a file, and its diagnostics.
 fn check(alerting: &str) -> (Vec<Receiver>, Vec<String>) {
     let text =
         format!("location: a\nscenarios: []\nweb: {{external_url: https://wachta.example.com}}\nalerting:\n{alerting}");
@@ -83,7 +83,7 @@ fn every_kind_with_every_key() {
     let words = |receiver: &Receiver| receiver.templates.title.clone().unwrap();
     assert_eq!((words(&receivers[0]), words(&receivers[8])), ("{{ headline }}!".into(), "{{ name }}".into()));
     assert_eq!(receivers[8].templates.text.as_deref(), Some("{{ message }}"));
-    // What is hidden is not printed.
+    // Secrets are not printed.
     assert!(!format!("{receivers:?}").contains("abcd"));
 }
 
@@ -97,7 +97,7 @@ fn every_mistake_is_told_with_its_place() {
     check("{template: {}}", &[&format!("6:5: receiver `a` needs one kind; {kinds}")]);
     check("{log: {}, ntfy: {topic: abcd}}", &[&format!("6:5: receiver `a` needs one kind; {kinds}")]);
     check("{limit: 6 per hour, log: {}}", &[]);
-    let wrong = "6:16: `limit` is no number of pages an hour; write it like 6 per hour, up to 1000";
+    let wrong = "6:16: `limit` is not a number of notifications per hour; write it like 6 per hour, up to 1000";
     for limit in ["0 per hour", "1001 per hour", "6", "6 per day", "six per hour"] {
         check(&format!("{{limit: {limit}, log: {{}}}}"), &[wrong]);
     }
@@ -105,7 +105,7 @@ fn every_mistake_is_told_with_its_place() {
     check("{webhook: {url: {}}}", &["6:24: `url` needs one source; write {file: PATH} or {env: VARIABLE}"]);
     check("{webhook: {url: here}}", &["6:24: `url` is not a URL; write it like https://wachta.example.com"]);
     check("{webhook: {url: \"http://a\", headers: {\"a b\": abcd}}}", &["6:46: `a b` is no name of a header"]);
-    check("{alertmanager: {urls: []}}", &["6:30: `urls` names nobody"]);
+    check("{alertmanager: {urls: []}}", &["6:30: `urls` is empty"]);
     check("{pagerduty: {}}", &["6:20: `pagerduty` needs `routing_key:`"]);
     for key in ["api_url: \"http://a\"", "api_interval: 1m"] {
         let (name, _) = key.split_once(':').unwrap();
@@ -126,14 +126,14 @@ fn every_mistake_is_told_with_its_place() {
         &["6:34: `app_token` needs `token:`; an incoming webhook has no buttons"],
     );
     check("{slack: {token: abcd}}", &["6:16: `slack` needs `channel:`"]);
-    let chat = "6:39: `chat` is neither an id nor a channel; write it like -1001234567890 or \"@channel\"";
+    let chat = "6:39: `chat` is neither a chat id nor a channel; write it like -1001234567890 or \"@channel\"";
     check("{telegram: {token: abcd, chat: me}}", &[chat]);
     check(
         "{email: {server: \"mail:x\", from: me, to: [], username: u}}",
         &[
             "6:25: `server` must be a host and perhaps a port; write it like mail.example.com:587",
-            "6:41: `from` is no address; write it like on-call@example.com, or Name <address>",
-            "6:49: `to` names nobody",
+            "6:41: `from` is not an address; write it like on-call@example.com, or Name <address>",
+            "6:49: `to` is empty",
             "6:53: `username` and `password` go together",
         ],
     );

@@ -1,4 +1,4 @@
-//! What becomes of an outcome, field by field.
+//! Conversion of outcomes to documents, field by field.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Lookup for Nothing {
     }
 }
 
-/// A run of a flow of which the second step decided.
+/// Run of a flow whose second step decided the verdict.
 const RUN: &str = r#"{
     "run": "01935400-0000-7000-8000-000000000001", "scenario": "shop", "name": "Shop", "kind": "api",
     "location": "waw-1", "due_at": "2026-11-22T12:00:00Z", "started_at": "2026-11-22T12:00:00.5Z",
@@ -29,7 +29,7 @@ const RUN: &str = r#"{
         {"name": "login", "span_id": "0123456789abcdef", "offset": 0.0, "duration": 0.5, "status": "passed",
          "place": "shop.yaml:3:5"},
         {"name": "buy", "span_id": "0123456789abcde0", "offset": 0.5, "duration": 1.0, "status": "failed",
-         "place": "shop.yaml:5:5", "failure": {"reason": "status", "message": "answered 500"},
+         "place": "shop.yaml:5:5", "failure": {"reason": "status", "message": "returned status 500"},
          "certificate_expires_at": "2027-01-01T00:00:00Z",
          "http": {"method": "POST", "url": "https://shop.example/buy?token=***", "status": 500, "bytes": 12,
                   "hops": [{"method": "POST", "url": "https://shop.example/buy?token=***", "status": 500,
@@ -48,7 +48,7 @@ fn outcome(verdict: Verdict) -> Outcome {
     Outcome {
         verdict,
         reason: is_failed.then_some(Reason::Status),
-        message: is_failed.then(|| "answered 500".into()),
+        message: is_failed.then(|| "returned status 500".into()),
         failed_step: is_failed.then_some(1),
         ..outcome
     }
@@ -83,7 +83,7 @@ fn a_failed_flow_is_a_document_for_the_run_and_one_for_each_step_that_was_reache
     check(0, "/summary/down", json!(1));
     check(0, "/summary/up", json!(0));
     check(0, "/state/status", json!("down"));
-    check(0, "/error", json!({"type": "status", "message": "answered 500"}));
+    check(0, "/error", json!({"type": "status", "message": "returned status 500"}));
     check(0, "/event/outcome", json!("failure"));
     check(0, "/event/id", json!(run));
     check(0, "/event/duration", json!(1_500_000_000));
@@ -171,7 +171,7 @@ fn a_run_says_how_its_target_is_until_the_next_one() {
     let ended_at = next + TimeDelta::minutes(1);
     let late = Finished { outcome: Arc::new(Outcome { ended_at, ..(*known.outcome).clone() }), ..known };
     assert_eq!(timespan(&late), (late.outcome.started_at, ended_at));
-    // A range of dates must not be empty in milliseconds.
+    // A date range must not be empty in milliseconds.
     let ended_at = gone.outcome.started_at + TimeDelta::microseconds(80);
     let quick = Finished { outcome: Arc::new(Outcome { ended_at, ..(*gone.outcome).clone() }), ..gone };
     assert_eq!(timespan(&quick), (quick.outcome.started_at, quick.outcome.started_at + TimeDelta::milliseconds(1)));
@@ -210,8 +210,8 @@ fn a_change_of_an_incident_is_a_document() {
         "agent": {"type": "wachta", "version": env!("CARGO_PKG_VERSION")},
         "observer": {"name": "waw-1", "product": "wachta"},
         "monitor": {"id": "shop", "name": "Shop", "type": "api"},
-        "message": "answered 500",
-        "error": {"message": "answered 500"},
+        "message": "returned status 500",
+        "error": {"message": "returned status 500"},
         "url": {"full": "http://shop/"},
         "event": {
             "kind": "alert", "dataset": "wachta.incident", "module": "wachta", "action": "incident-opened",

@@ -1,4 +1,4 @@
-//! What the answers of OTLP receivers mean, and traces of partial success.
+//! Interpretation of the responses of OTLP receivers, including partial success.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsPartialSuccess;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
@@ -54,11 +54,11 @@ fn answers_in_http_are_understood() {
     let body = json!({"partialSuccess": {"rejectedLogRecords": 2}}).to_string().into_bytes();
     check(Signal::Logs, 200, json_type, body, "2 rejected: no reason is given");
     tell(200, json_type, b"{}".to_vec(), "taken");
-    // Something else answers there.
-    tell(200, "text/html", b"<p>Welcome".to_vec(), "retry: the answer is no OTLP: its content type is `text/html`");
-    tell(200, json_type, b"<p>".to_vec(), "retry: the answer is no OTLP: it is no JSON");
+    // Another kind of server responds.
+    tell(200, "text/html", b"<p>Welcome".to_vec(), "retry: the response is not OTLP: its content type is `text/html`");
+    tell(200, json_type, b"<p>".to_vec(), "retry: the response is not OTLP: not JSON");
     tell(301, "", Vec::new(), "retry: status 301");
-    // What lies in the data, and what every request would get.
+    // Problems of the data, and problems that affect every request.
     let status = |message: &str| Status { code: 3, message: message.into(), details: Vec::new() }.encode_to_vec();
     tell(400, proto, status("no trace id"), "refused: status 400: no trace id");
     tell(413, "", Vec::new(), "refused: status 413");
@@ -102,6 +102,6 @@ fn answers_in_grpc_are_understood() {
     check(of(13, ""), "retry: INTERNAL");
     check(of(99, ""), "retry: gRPC status 99");
     let bare = |http_status| GrpcAnswer { http_status, ..GrpcAnswer::default() };
-    check(bare(200), "retry: the answer has no grpc-status");
-    check(bare(404), "retry: the answer is no gRPC: status 404");
+    check(bare(200), "retry: the response has no grpc-status");
+    check(bare(404), "retry: the response is not gRPC: status 404");
 }

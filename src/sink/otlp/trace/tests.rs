@@ -1,4 +1,4 @@
-//! The shape of traces: spans, their parents, times and ids.
+//! Structure of traces: spans, their parents, times and ids.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn finished(outcome: &Value) -> Finished {
     Finished { scenario: None, outcome: Arc::new(outcome) }
 }
 
-/// A run of one second with these steps.
+/// Returns a run of one second with these steps.
 fn run(verdict: &str, steps: &Value) -> Value {
     json!({
         "run": "01936f2e-8f4b-7c3a-9d21-aabbccddeeff", "scenario": "shop", "name": "The shop", "kind": "api",
@@ -24,7 +24,7 @@ fn run(verdict: &str, steps: &Value) -> Value {
     })
 }
 
-/// A step, from its name, depth, offset and duration.
+/// Returns a step with this name, depth, offset and duration.
 fn step(name: &str, depth: u8, offset: f64, duration: f64) -> Value {
     let span_id = name.bytes().fold(7_u64, |id, byte| id.wrapping_mul(31).wrapping_add(byte.into()));
     json!({
@@ -33,7 +33,7 @@ fn step(name: &str, depth: u8, offset: f64, duration: f64) -> Value {
     })
 }
 
-/// A request, from its number, its offset and its status; none when there was no answer.
+/// Returns a request with this number, offset and status, which is `None` without a response.
 fn hop(number: u64, offset: f64, attempt: u32, status: Option<u16>) -> Value {
     json!({
         "span_id": format!("{number:016x}"), "offset": offset, "attempt": attempt, "method": "GET",
@@ -42,7 +42,7 @@ fn hop(number: u64, offset: f64, attempt: u32, status: Option<u16>) -> Value {
     })
 }
 
-/// Attributes as text.
+/// Returns the attributes as text.
 fn attributes(span: &Span) -> HashMap<&str, String> {
     let shown = |value: &Of| match value {
         Of::StringValue(text) => text.clone(),
@@ -61,7 +61,7 @@ fn attributes(span: &Span) -> HashMap<&str, String> {
     all
 }
 
-/// What holds of every trace: one root, every span after the one above it and within its times, ids that are unique.
+/// Checks the properties of every trace: one root, every span after its parent and within its times, unique ids.
 fn check_shape(finished: &Finished) -> Vec<Span> {
     let spans = spans(finished);
     let mut seen: HashMap<&[u8], &Span> = HashMap::new();
@@ -81,7 +81,7 @@ fn check_shape(finished: &Finished) -> Vec<Span> {
     spans
 }
 
-/// The spans as an indented list: kind of span, name, milliseconds from the start of the run.
+/// Formats the spans as an indented list: kind of span, name, milliseconds from the start of the run.
 fn drawn(spans: &[Span]) -> String {
     let mut depths: HashMap<&[u8], usize> = HashMap::new();
     let mut lines = String::new();
@@ -128,7 +128,7 @@ fn a_run_is_a_trace_of_groups_steps_requests_and_phases() {
         "    step inner: 600-700\n  step last: 700-900\n".to_owned(),
     ];
     assert_eq!(drawn(&spans), expected.concat());
-    // The ids that went out in `traceparent` are those of the requests.
+    // The ids sent in `traceparent` are those of the requests.
     let requests: Vec<_> = spans.iter().filter(|span| span.kind == i32::from(SpanKind::Client)).collect();
     let ids: Vec<_> = requests.iter().map(|span| span.span_id.as_slice()).collect();
     assert_eq!(ids, [1_u64, 2, 3, 4].map(u64::to_be_bytes));
@@ -184,7 +184,7 @@ fn verdicts_and_steps_have_their_status() {
         let mut one = step("GET /", 0, 0.0, 0.5);
         one["status"] = status.into();
         if status != "passed" {
-            one["failure"] = json!({"reason": "status", "message": "no", "expected": "200", "seen": "404"});
+            one["failure"] = json!({"reason": "status", "message": "no", "expected": "200", "actual": "404"});
         }
         let mut request = hop(1, 0.0, 0, http);
         if http.is_none() {
@@ -200,7 +200,7 @@ fn verdicts_and_steps_have_their_status() {
     };
     let pair = |code: StatusCode, error: &str| (code, error.to_owned());
     let (ok, unset) = (pair(StatusCode::Ok, ""), pair(StatusCode::Unset, ""));
-    // A status that the step expected is no error.
+    // A status expected by the step is not an error.
     assert_eq!(of_step("passed", Some(404)), (ok, unset.clone()));
     let failed = pair(StatusCode::Error, "status");
     assert_eq!(of_step("failed", Some(404)), (failed.clone(), pair(StatusCode::Error, "404")));
@@ -225,8 +225,8 @@ fn outcomes_without_ids_of_requests_have_the_same_spans_every_time() {
 }
 
 proptest! {
-    /// Whatever offsets and durations an outcome has, spans stay within those above them, and are the same once the
-    /// outcome was stored and read back.
+    /// For any offsets and durations of an outcome, spans stay within their parents, and are the same after the outcome
+    /// was stored and read.
     #[test]
     fn spans_stay_within_those_above_and_are_the_same_after_a_restart(
         steps in prop::collection::vec((0_u8..4, 0_u64..3_000_000_000, 0_u64..3_000_000_000, 0_u64..2_000_000_000), 0..12),

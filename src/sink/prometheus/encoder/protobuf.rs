@@ -1,7 +1,8 @@
-//! The protobuf format: messages of `io.prometheus.client.MetricFamily`, each after its length.
+//! Protobuf format: messages of `io.prometheus.client.MetricFamily`, each preceded by its length.
 //!
-//! Source: `io/prometheus/client/metrics.proto` of Prometheus' client model. Written by hand: the messages are few and
-//! only written, and a family of very many scenarios is sent in several messages, so that none has to be held as a whole.
+//! Source: `io/prometheus/client/metrics.proto` of Prometheus' client model. The encoding is implemented by hand
+//! because the messages are few and only written, and because a family of very many scenarios is split into several
+//! messages, so that none has to be held as a whole.
 
 use crate::names::MetricKind;
 
@@ -9,16 +10,16 @@ use super::super::histogram::Native;
 use super::super::state::Example;
 use super::{Counter, Head, Histogram, Pairs, Value, trace_id};
 
-/// Size from which on a family goes on in another message, in bytes.
+/// Size from which on a family continues in another message, in bytes.
 const MAX_FAMILY_BYTES: usize = 256 << 10;
 
-/// Writes messages.
+/// Encoder of messages.
 #[derive(Default)]
 pub(in super::super) struct Encoder {
     pub(super) out: Vec<u8>,
-    /// Name, help and type of the family.
+    /// Name, help text and type of the family.
     head: Vec<u8>,
-    /// Its samples so far.
+    /// Samples of the family so far.
     metrics: Vec<u8>,
 }
 
@@ -99,7 +100,7 @@ fn histogram(out: &mut Vec<u8>, of: Histogram) {
     }
 }
 
-/// Schema, bucket of zero, spans of buckets that follow each other, and the differences of their counts.
+/// Writes a native histogram: schema, zero bucket, spans of adjacent buckets, and the differences of their counts.
 fn native(out: &mut Vec<u8>, of: &Native) {
     signed(out, 5, of.schema.into());
     double(out, 6, Native::ZERO_THRESHOLD);
@@ -116,7 +117,7 @@ fn native(out: &mut Vec<u8>, of: &Native) {
         rest = &rest[length..];
     }
     if of.buckets.is_empty() {
-        // Tells it from a histogram that has no such buckets.
+        // Distinguishes it from a histogram without native buckets.
         message(out, 12, |span| {
             signed(span, 1, 0);
             unsigned(span, 2, 0);
@@ -135,7 +136,7 @@ fn exemplar(out: &mut Vec<u8>, of: &Example, value: f64) {
     message(out, 3, |out| timestamp(out, of.at));
 }
 
-/// Field 1 of samples and exemplars: a label.
+/// Writes a label, which is field 1 of samples and exemplars.
 fn pair(out: &mut Vec<u8>, name: &str, value: &str) {
     message(out, 1, |pair| {
         text(pair, 1, name);
@@ -143,14 +144,14 @@ fn pair(out: &mut Vec<u8>, name: &str, value: &str) {
     });
 }
 
-/// `google.protobuf.Timestamp`.
+/// Writes a `google.protobuf.Timestamp`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "times since 1970")]
 fn timestamp(out: &mut Vec<u8>, at: f64) {
     unsigned(out, 1, at.floor() as u64);
     unsigned(out, 2, (at.fract() * 1e6).round().clamp(0.0, 999_999.0) as u64 * 1000);
 }
 
-/// A field that is a message. Its length takes one byte where it is short, which most are.
+/// Writes a message field. One byte is reserved for its length, which is sufficient for most messages.
 fn message(out: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut Vec<u8>)) {
     varint(out, (field << 3) | 2);
     let length_at = out.len();
@@ -178,7 +179,7 @@ fn unsigned(out: &mut Vec<u8>, field: u64, value: u64) {
     varint(out, value);
 }
 
-/// A field of type `sint32` or `sint64`.
+/// Writes a field of type `sint32` or `sint64`.
 #[expect(clippy::cast_sign_loss, reason = "the sign moves to the lowest bit")]
 fn signed(out: &mut Vec<u8>, field: u64, value: i64) {
     unsigned(out, field, ((value << 1) ^ (value >> 63)) as u64);
@@ -218,7 +219,7 @@ mod tests {
         check(&|out| timestamp(out, 2.5), "08 02 10 80 ca b5 ee 01");
         let long = "x".repeat(200);
         check(&|out| message(out, 4, |out| text(out, 1, &long)), &format!("22 cb 01 0a c8 01{}", " 78".repeat(200)));
-        // Spans of two buckets from -2 and of one three after its end; counts 5, 4, 7 as differences.
+        // Two spans: two buckets from -2, and one bucket three after its end; counts 5, 4, 7 as differences.
         let of = Native { schema: 3, zero: 2, buckets: vec![(-2, 5), (-1, 4), (3, 7)] };
         let threshold = written(&|out| double(out, 6, Native::ZERO_THRESHOLD));
         let spans = "62 04 08 03 10 02 62 04 08 06 10 01 68 0a 68 01 68 06";

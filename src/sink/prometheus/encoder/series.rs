@@ -1,4 +1,4 @@
-//! Samples one by one, for a sink that sends them.
+//! Encoder of single samples, for a sink that pushes them.
 
 use std::sync::Arc;
 
@@ -8,32 +8,32 @@ use crate::outcome::RunId;
 use super::super::state::Example;
 use super::{Head, Pairs, Value};
 
-/// The label that holds the name of a series.
+/// Label that contains the metric name.
 const NAME: &str = "__name__";
 
-/// A series, and one value of it.
+/// Series with one value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// Its labels sorted by name, each name once; `__name__` is one of them.
+    /// Labels sorted by name without duplicates, including `__name__`.
     pub labels: Vec<(String, String)>,
-    /// Its value.
+    /// Value of the sample.
     pub value: f64,
-    /// The kind of its family.
+    /// Type of the family.
     pub kind: MetricKind,
-    /// The help of its family.
+    /// Help text of the family.
     pub help: Arc<str>,
-    /// A run that it counted.
+    /// Example of a counted run.
     pub exemplar: Option<Exemplar>,
 }
 
-/// A run that stands for what a series counts.
+/// Run that represents the value of a series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exemplar {
-    /// The run, whose id is that of its trace as well.
+    /// Id of the run, which is also its trace id.
     pub run: RunId,
-    /// What was counted: 1, or the run's duration in seconds.
+    /// Counted value: 1, or the duration of the run in seconds.
     pub value: f64,
-    /// When the run ended, in milliseconds since 1970.
+    /// End of the run, in milliseconds since 1970.
     pub at: i64,
 }
 
@@ -45,9 +45,9 @@ impl Exemplar {
     }
 }
 
-/// Collects samples.
+/// Encoder that collects samples.
 pub(in super::super) struct Encoder {
-    /// Labels that every sample gets.
+    /// Labels of every sample.
     common: Vec<(String, String)>,
     name: String,
     help: Arc<str>,
@@ -75,7 +75,7 @@ impl Encoder {
             Value::Histogram(of) => {
                 let mut example = of.example;
                 for (bound, cumulative) in of.bounds.iter().copied().chain([f64::INFINITY]).zip(of.cumulative) {
-                    // It belongs to the first bucket that it fits in.
+                    // The exemplar belongs to the first bucket that includes it.
                     let fits = example.take_if(|example| example.seconds <= bound);
                     let exemplar = fits.map(|of| Exemplar::new(of, of.seconds));
                     self.push("_bucket", base, further, Some(bound), *cumulative as f64, exemplar);
@@ -96,14 +96,14 @@ impl Encoder {
         value: f64,
         exemplar: Option<Exemplar>,
     ) {
-        // A label without a value is as good as none, and receivers refuse it.
+        // A label without a value is equivalent to a missing one, and receivers reject it.
         let pairs = base.iter().chain(further).filter(|(_, value)| !value.is_empty());
         let mut labels: Vec<_> = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         labels.push((NAME.to_owned(), format!("{}{suffix}", self.name)));
         if let Some(bound) = bound {
             labels.push(("le".to_owned(), if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() }));
         }
-        // The sort is stable, and the first one of a name stays.
+        // The sort is stable, so the first label of a name is kept.
         labels.extend_from_slice(&self.common);
         labels.sort_by(|a, b| a.0.cmp(&b.0));
         labels.dedup_by(|later, earlier| later.0 == earlier.0);

@@ -1,4 +1,4 @@
-//! The text format of Prometheus and OpenMetrics, which differ in little.
+//! Text formats of Prometheus and OpenMetrics, which differ only slightly.
 //!
 //! Sources: Prometheus' page "Exposition formats", version 0.0.4; the specification of OpenMetrics 1.0.
 
@@ -7,16 +7,16 @@ use crate::names::MetricKind;
 use super::super::state::Example;
 use super::{Head, Pairs, Value, trace_id};
 
-/// Whole numbers below this one are written as such.
+/// Integers below this limit are written without an exponent.
 const WHOLE: f64 = 1e15;
 
-/// Writes text.
+/// Encoder of text.
 pub(in super::super) struct Encoder {
     is_open: bool,
     pub(super) out: Vec<u8>,
-    /// The name of the family, as samples have it.
+    /// Name of the family in samples.
     name: String,
-    /// The lines that come before its first sample.
+    /// Lines before the first sample of the family.
     head: Vec<u8>,
 }
 
@@ -31,7 +31,7 @@ impl Encoder {
         self.head.clear();
         let (family, kind) = match head.kind {
             MetricKind::Gauge => (head.name, "gauge"),
-            // OpenMetrics names the family without what its samples end with.
+            // OpenMetrics names a family without the suffix of its samples.
             MetricKind::Counter if self.is_open => (head.name.strip_suffix("_total").unwrap_or(head.name), "counter"),
             MetricKind::Counter => (head.name, "counter"),
             MetricKind::Histogram => (head.name, "histogram"),
@@ -59,7 +59,7 @@ impl Encoder {
                 let count = of.cumulative.last().copied().unwrap_or_default();
                 let mut example = of.example;
                 for (bound, cumulative) in of.bounds.iter().copied().chain([f64::INFINITY]).zip(of.cumulative) {
-                    // It belongs to the first bucket that it fits in.
+                    // The exemplar belongs to the first bucket that includes it.
                     let fits = example.take_if(|example| example.seconds <= bound);
                     let shown = fits.map(|example| (example, example.seconds));
                     self.line("_bucket", base, further, Some(bound), *cumulative as f64, shown);
@@ -101,7 +101,7 @@ impl Encoder {
             out.push(before);
             out.extend_from_slice(b"le=\"");
             number(out, bound);
-            // The canonical form of OpenMetrics.
+            // Canonical number format of OpenMetrics.
             if is_open && bound.is_finite() && bound.fract() == 0.0 {
                 out.extend_from_slice(b".0");
             }
@@ -136,7 +136,7 @@ fn escape(out: &mut Vec<u8>, text: &str, quotes: bool) {
     out.extend_from_slice(rest);
 }
 
-/// Writes a number as Prometheus reads it.
+/// Writes a number in the format of Prometheus.
 fn number(out: &mut Vec<u8>, value: f64) {
     if value.is_nan() {
         out.extend_from_slice(b"NaN");

@@ -1,4 +1,4 @@
-//! `zabbix: {api: …}` of the agent configuration.
+//! Section `zabbix: {api: …}` of the agent configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -9,31 +9,31 @@ use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
 
-/// The path of the API below the address of the frontend.
+/// Path of the API below the address of the frontend.
 const PATH: &str = "api_jsonrpc.php";
 
-/// The URL of the API, and the credentials for it.
+/// URL of the API with its credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The URL of `api_jsonrpc.php`.
+    /// URL of `api_jsonrpc.php`.
     pub url: Url,
-    /// The credentials.
+    /// Credentials for the API.
     pub login: Login,
-    /// A PEM file with roots that are trusted besides the system's.
+    /// PEM file with root certificates trusted in addition to those of the system.
     pub ca: Option<PathBuf>,
 }
 
-/// Credentials of the API.
+/// Credentials for the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// An API token.
     Token(Credential),
-    /// A user and a password, with which a session is opened and closed.
+    /// User name and password for opening a session, which is closed afterwards.
     User(String, Credential),
 }
 
 impl Config {
-    /// The keys of `api:`.
+    /// Keys of `api:`.
     pub const KEYS: &[Key] = &[
         Key { name: "url", shape: Some(Shape::Text), doc: "URL of the frontend, or of its api_jsonrpc.php" },
         Key { name: "token", shape: Some(SECRET), doc: "API token" },
@@ -72,7 +72,7 @@ impl Config {
             (Some(token), None, None) => Some(Login::Token(token)),
             (None, Some(user), Some(password)) => Some(Login::User(user, password)),
             _ => {
-                // What did not read was reported where it stands.
+                // Invalid values have been reported already.
                 if r.errors() == errors {
                     r.fail(node.span, "`api` needs either `token`, or `user` and `password`");
                 }
@@ -88,11 +88,11 @@ impl Config {
     }
 }
 
-/// The URL of the API, from that of the frontend or its own.
+/// Returns the URL of the API for its own URL or that of the frontend.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, as the rest of a sentence about it.
+/// Description of the problem, as the end of a sentence about the text.
 pub fn url_of(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let mut url = url.ok_or("is not a URL")?;
@@ -102,7 +102,7 @@ pub fn url_of(text: &str) -> Result<Url, &'static str> {
     url.set_query(None);
     url.set_fragment(None);
     let path = url.path();
-    // People copy the address of any page of the frontend.
+    // Users may copy the address of any page of the frontend.
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
     let is_page = Path::new(file).extension().is_some_and(|extension| extension == "php");
     let folder = if file.is_empty() || is_page { folder } else { path };

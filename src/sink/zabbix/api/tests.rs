@@ -1,4 +1,4 @@
-//! The client against a frontend that answers as told.
+//! The client against a scripted frontend.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,17 +8,17 @@ use axum::response::IntoResponse as _;
 use super::*;
 use crate::bounded::credential::Credential;
 
-/// What the frontend takes.
+/// Behavior of the frontend.
 #[derive(Clone, Copy)]
 struct Rules {
     version: &'static str,
-    /// Whether a token in the header reaches PHP.
+    /// Whether a token in the header is passed to PHP.
     header: bool,
-    /// Whether a token in the body is taken.
+    /// Whether a token in the body is accepted.
     body: bool,
 }
 
-/// A frontend; what it was called with is kept.
+/// Starts a frontend. Returns the calls that it has received.
 async fn frontend(rules: Rules) -> (Config, Arc<Mutex<Vec<String>>>) {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&calls);
@@ -76,7 +76,7 @@ async fn a_token_goes_where_the_version_takes_it() {
     let (asked, header, body) = ("apiinfo.version by nothing", "host.get by header", "host.get by body");
     check("6.0.14", false, true, &[asked, body, body]).await;
     check("6.4.0", true, true, &[asked, header, header]).await;
-    // The web server drops the header: this is found out once.
+    // The web server drops the header, which is detected once.
     check("7.0.22", false, true, &[asked, header, body, body]).await;
     check("7.2.0", false, false, &[asked, header, header]).await;
     check("7.4.0rc1", true, false, &[asked, header, header]).await;
@@ -99,16 +99,16 @@ async fn errors_say_what_to_do() {
     let (mut config, _) = frontend(Rules { version: "7.0.0", header: true, body: true }).await;
     let api = Api::connect(&config, client()).await.unwrap();
     let error = async |method: &str| api.call(method, &json!({})).await.unwrap_err().to_string();
-    let page = "this is no answer of a Zabbix API; check that `url` is that of the frontend: <html> a page</html>";
+    let page = "not a response of the Zabbix API; check that `url` is that of the frontend: <html> a page</html>";
     assert_eq!(error("web.page").await, page);
-    let lost = "the Zabbix API answered 404 Not Found; check that `url` is that of the frontend, and that nothing in \
+    let lost = "the Zabbix API returned status 404 Not Found; check that `url` is that of the frontend, and that nothing in \
                 front of it asks for credentials";
     assert_eq!(error("web.lost").await, lost);
-    assert_eq!(error("x.get").await, r#"Zabbix refused x.get: Incorrect method "x" (code -32601)"#);
+    assert_eq!(error("x.get").await, r#"Zabbix rejected x.get: Incorrect method "x" (code -32601)"#);
 
     let connect = async |config: &Config| Api::connect(config, client()).await.map(|_| ()).unwrap_err().to_string();
     config.login = Login::User("Admin".into(), Credential::text("wrong-horse"));
-    let refused = "Zabbix refused user.login: Incorrect user name or password or account is temporarily blocked \
+    let refused = "Zabbix rejected user.login: Incorrect user name or password or account is temporarily blocked \
                    (code -32500); check the token, or the user and the password";
     assert_eq!(connect(&config).await, refused);
     config.login = Login::Token(Credential::Env("WACHTA_NOT_SET".into()));

@@ -1,4 +1,4 @@
-//! Certificates against a server of TLS on loopback.
+//! Certificates with a TLS server on loopback.
 
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// A name of two parts, each with a comma where `common` has one.
+/// Returns a name of two components, each with a comma if `common` contains one.
 fn name_of(common: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "Zabbix, SIA");
@@ -17,7 +17,7 @@ fn name_of(common: &str) -> DistinguishedName {
     name
 }
 
-/// An authority, and what it signs.
+/// Certificate authority that signs certificates.
 struct Authority {
     certificate: CertificateDer<'static>,
     pem: String,
@@ -34,7 +34,7 @@ impl Authority {
         Self { certificate: made.der().clone(), pem: made.pem(), issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate without a name of a host, with its key.
+    /// Signs a certificate without a host name, and returns it with its key.
     fn sign(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::default();
         params.distinguished_name = name_of(name);
@@ -43,7 +43,7 @@ impl Authority {
     }
 }
 
-/// A server that asks for a certificate of its authority and echoes five bytes; its address.
+/// Starts a server that requires a certificate of its authority and echoes five bytes. Returns its address.
 async fn serve(authority: &Authority) -> String {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
@@ -66,14 +66,14 @@ async fn serve(authority: &Authority) -> String {
             if stream.read_exact(&mut bytes).await.is_ok() {
                 let _ = stream.write_all(&bytes).await;
             }
-            // The other end closes.
+            // Waits until the client closes the connection.
             let _ = stream.read(&mut bytes).await;
         }
     });
     address
 }
 
-/// Whether an echo came back, or what went wrong.
+/// Returns the echo, or a description of the error.
 async fn echo(address: &str, certificate: &Certificate) -> String {
     let mut connector = Connector::new(Security::Certificate(Box::new(certificate.clone())));
     let mut stream = match connector.open(address, Duration::from_secs(10)).await {
@@ -87,7 +87,7 @@ async fn echo(address: &str, certificate: &Certificate) -> String {
     };
     match exchange.await {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
-        // With TLS 1.3 the server's refusal comes with the answer.
+        // With TLS 1.3, the rejection by the server arrives with the response.
         Err(error) => format!("refused: {error}"),
     }
 }

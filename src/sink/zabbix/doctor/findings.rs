@@ -1,4 +1,4 @@
-//! From what is known to what is wrong and what to do. Pure.
+//! Findings with advice, derived from the collected facts. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,26 +9,26 @@ use super::super::api::{self, Version};
 use super::super::template;
 use super::Wanted;
 
-/// How many keys a finding names.
+/// Maximum number of keys named in a finding.
 const MAX_NAMED: usize = 3;
 
-/// Something that keeps values from arriving.
+/// Problem that keeps values from arriving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What is wrong.
+    /// Description of the problem.
     pub problem: String,
-    /// What to do.
+    /// Advice for correcting it.
     pub advice: String,
 }
 
-/// What the server answered.
+/// Result of probing the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// There is no connection.
+    /// No connection could be established.
     NoConnection(String),
-    /// What answered is not the trapper of a server or proxy.
+    /// The response does not come from the trapper of a server or proxy.
     NotZabbix(String),
-    /// The keys whose values it refuses.
+    /// The server rejects values of these keys.
     Refuses(BTreeSet<String>),
 }
 
@@ -38,36 +38,36 @@ impl Default for Reply {
     }
 }
 
-/// What is known. Objects are those of the API.
+/// Facts for the diagnosis. Objects are those of the API.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The version of the API.
+    /// Version of the API.
     pub version: Version,
-    /// `host:port` that values go to.
+    /// Destination of the values as `host:port`.
     pub address: String,
-    /// How connections are protected, as the API numbers it: 1 not at all, 2 by a pre-shared key, 4 by certificates.
+    /// Encryption of connections as a number of the API: 1 for none, 2 for a pre-shared key, 4 for certificates.
     pub encryption: u64,
-    /// `zabbix.host` of the configuration.
+    /// Value of `zabbix.host` in the configuration.
     pub host_name: String,
-    /// The address of this machine from which the server is reached.
+    /// Address of this machine from which the server is reached.
     pub our_address: Option<IpAddr>,
-    /// What the server answered.
+    /// Result of probing the server.
     pub reply: Reply,
-    /// The host.
+    /// Host object.
     pub host: Option<Value>,
-    /// Hosts with a similar technical or visible name, where there is none of that name.
+    /// Hosts with a similar technical or visible name, if the configured one does not exist.
     pub similar: Vec<Value>,
-    /// Whether there is a template of that name.
+    /// Whether a template of that name exists.
     pub is_template: bool,
-    /// How many hosts the user of the API sees, up to 1.
+    /// Number of hosts visible to the API user, counted up to 1.
     pub visible_hosts: usize,
-    /// The host's items, by key.
+    /// Items of the host, by key.
     pub items: BTreeMap<String, Value>,
-    /// The host's rules of discovery, by key.
+    /// Discovery rules of the host, by key.
     pub rules: BTreeMap<String, Value>,
-    /// The host's item prototypes, by key.
+    /// Item prototypes of the host, by key.
     pub prototypes: BTreeMap<String, Value>,
-    /// The proxy that monitors the host.
+    /// Proxy that monitors the host.
     pub proxy: Option<String>,
     /// Macros and their values.
     pub macros: BTreeMap<String, String>,
@@ -99,7 +99,7 @@ fn finding(problem: impl Into<String>, advice: impl Into<String>) -> Finding {
     Finding { problem: problem.into(), advice: advice.into() }
 }
 
-/// What is wrong with the server, if it does not answer as one.
+/// Returns a finding about the server if it does not respond like one.
 pub fn server(address: &str, reply: &Reply) -> Option<Finding> {
     match reply {
         Reply::NoConnection(error) => Some(finding(
@@ -107,14 +107,14 @@ pub fn server(address: &str, reply: &Reply) -> Option<Finding> {
             "check `zabbix.server`, that the server or proxy runs, and firewalls between it and this machine",
         )),
         Reply::NotZabbix(error) => Some(finding(
-            format!("there is no answer of a Zabbix server or proxy at {address}: {error}"),
+            format!("no response of a Zabbix server or proxy at {address}: {error}"),
             "set `zabbix.server` to the trapper port of the server or proxy, 10051 by default, not to that of the frontend or of a Zabbix agent; and compare `zabbix.tls` or `zabbix.psk` with the encryption of the host",
         )),
         Reply::Refuses(_) => None,
     }
 }
 
-/// What keeps values of the wanted keys from arriving.
+/// Returns the reasons why values of the keys in `wanted` do not arrive.
 pub fn diagnose(facts: &Facts, wanted: &[Wanted]) -> Vec<Finding> {
     let mut found: Vec<_> = server(&facts.address, &facts.reply).into_iter().collect();
     let Some(host) = &facts.host else {
@@ -135,9 +135,9 @@ pub fn diagnose(facts: &Facts, wanted: &[Wanted]) -> Vec<Finding> {
     if !unexplained.is_empty() {
         let period = if facts.version < Version::new(6, 4) { "a minute" } else { "ten seconds" };
         found.push(finding(
-            format!("the server takes no values of {} yet, and the API shows nothing wrong", named(&unexplained)),
+            format!("the server accepts no values of {} yet, and the API shows nothing wrong", named(&unexplained)),
             format!(
-                "they were created or changed a moment ago: wait for the next configuration sync ({period}; longer behind a proxy) and ask again, or run `zabbix_server -R config_cache_reload`"
+                "they were created or changed recently: wait for the next configuration sync ({period}; longer behind a proxy) and try again, or run `zabbix_server -R config_cache_reload`"
             ),
         ));
     }
@@ -170,7 +170,7 @@ fn no_host(facts: &Facts) -> Finding {
     }
     if facts.visible_hosts == 0 {
         return finding(
-            format!("the user of the API sees no host at all, so nothing is known of `{name}`"),
+            format!("the user of the API has no access to any host, so `{name}` cannot be checked"),
             "give its user group at least read permission on the host group of the host",
         );
     }
@@ -180,7 +180,7 @@ fn no_host(facts: &Facts) -> Finding {
     )
 }
 
-/// What is wrong with the host as a whole. What only may be the cause counts where values are refused.
+/// Returns the problems of the host as a whole. A merely possible cause is included only if values are rejected.
 fn of_host(facts: &Facts, host: &Value, is_refused: bool) -> Vec<Finding> {
     let (name, field) = (&facts.host_name, |key: &str| api::text(&host[key]));
     let mut found = Vec::new();
@@ -201,11 +201,11 @@ fn of_host(facts: &Facts, host: &Value, is_refused: bool) -> Vec<Finding> {
         };
         found.push(finding(
             format!(
-                "the host `{name}` takes only connections {}, and this one is {}",
+                "the host `{name}` accepts only connections {}, and this one is {}",
                 kinds(accepts),
                 kinds(facts.encryption)
             ),
-            "change what the host takes (host → Encryption → Connections from host), or `zabbix.tls` and `zabbix.psk` here",
+            "change what the host accepts (host → Encryption → Connections from host), or `zabbix.tls` and `zabbix.psk` here",
         ));
     }
     if let Some(proxy) = facts.proxy.as_ref().filter(|_| is_refused) {
@@ -228,7 +228,7 @@ fn of_host(facts: &Facts, host: &Value, is_refused: bool) -> Vec<Finding> {
     found
 }
 
-/// What is wrong with items and rules, and the keys for which that explains a refusal.
+/// Returns the problems of items and rules, and the keys whose rejection they explain.
 fn of_items(
     facts: &Facts,
     host: &Value,
@@ -237,7 +237,7 @@ fn of_items(
 ) -> (Vec<Finding>, BTreeSet<String>) {
     let mut problems: Vec<(Problem, Vec<&String>)> = Vec::new();
     let mut explained = BTreeSet::new();
-    // Without the template there is nothing to be said of each of its items.
+    // Without the template, findings about each of its items would be useless.
     if host["parentTemplates"].as_array().is_none_or(Vec::is_empty) && facts.items.is_empty() && facts.rules.is_empty()
     {
         return (Vec::new(), refused.clone());
@@ -258,20 +258,20 @@ fn of_items(
     (problems.iter().map(|(problem, keys)| problem.finding(&named(keys))).collect(), explained)
 }
 
-/// What may be wrong with an item or rule.
+/// Problem of an item or rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Problem {
-    /// It is not there, and its template should have made it.
+    /// The item does not exist although it is part of the template.
     NotInTemplate,
-    /// It is not there, since its rule of discovery is disabled.
+    /// The item does not exist because its discovery rule is disabled.
     RuleDisabled(&'static str),
-    /// It is not there, since its rule of discovery has an error.
+    /// The item does not exist because its discovery rule has an error.
     RuleFails(&'static str, String),
-    /// It is not there, since its rule of discovery is missing.
+    /// The item does not exist because its discovery rule is missing.
     NoRule(&'static str),
-    /// It is not there, since its prototype is switched off.
+    /// The item does not exist because discovery by its prototype is disabled.
     NotDiscovered(String),
-    /// It was not discovered yet.
+    /// The item has not been discovered yet.
     NotYetDiscovered,
     Disabled,
     NotTrapper,
@@ -318,7 +318,7 @@ impl Problem {
             ),
             Self::NotDependent => finding(
                 format!("{keys} is not of the type dependent item, so it gets no values of runs"),
-                "delete it, so that discovery creates it anew; `wachta zabbix provision` puts the template in order",
+                "delete it, so that discovery creates it again; `wachta zabbix provision` puts the template in order",
             ),
             Self::WrongValueType => finding(
                 format!("{keys} has another type of information than wachta sends"),
@@ -339,7 +339,7 @@ impl Problem {
     }
 }
 
-/// Why there is no item or rule of a key.
+/// Returns the reason why the item or rule of a key is missing.
 fn missing(facts: &Facts, wanted: &Wanted) -> Problem {
     let rule = match wanted.key.split_once('[') {
         None => return Problem::NotInTemplate,
@@ -365,7 +365,7 @@ fn missing(facts: &Facts, wanted: &Wanted) -> Problem {
     }
 }
 
-/// What is wrong with an item or rule that is there.
+/// Returns the problem of an existing item or rule.
 fn of_item(facts: &Facts, wanted: &Wanted, object: &Value, is_refused: bool) -> Option<Problem> {
     let field = |key: &str| api::text(&object[key]);
     let kind = field("type");
@@ -391,13 +391,13 @@ fn of_item(facts: &Facts, wanted: &Wanted, object: &Value, is_refused: bool) -> 
     (field("state") == "1" && !error.is_empty()).then_some(Problem::Unsupported(error))
 }
 
-/// A text with its macros replaced by their values.
+/// Replaces the macros in a text by their values.
 fn resolved(text: &str, macros: &BTreeMap<String, String>) -> String {
     macros.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
-/// Whether a list of addresses and networks contains an address. Names of hosts are not resolved: they are taken for
-/// others.
+/// Returns whether a list of addresses and networks contains an address. Host names are not resolved and count as other
+/// addresses.
 fn allows(listed: &str, address: IpAddr) -> bool {
     listed.split(',').map(str::trim).any(|one| {
         let (network, bits) = match one.split_once('/') {
@@ -410,7 +410,7 @@ fn allows(listed: &str, address: IpAddr) -> bool {
                 (u128::from(address.to_bits()), u128::from(network.to_bits()), 32)
             }
             (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits(), network.to_bits(), 128),
-            // `::/0` is everybody.
+            // `::/0` matches every address.
             (IpAddr::V4(_), IpAddr::V6(network)) => return network.is_unspecified() && bits == Some(0),
             (IpAddr::V6(_), IpAddr::V4(_)) => return false,
         };
@@ -419,7 +419,7 @@ fn allows(listed: &str, address: IpAddr) -> bool {
     })
 }
 
-/// The first of some keys, and how many more there are.
+/// Formats the first keys of a list, and the number of the others.
 fn named(keys: &[&String]) -> String {
     let first: Vec<_> = keys.iter().take(MAX_NAMED).map(|key| format!("`{key}`")).collect();
     let more = keys.len().saturating_sub(MAX_NAMED);

@@ -1,8 +1,8 @@
-//! What is found out from facts.
+//! Findings derived from facts.
 
 use super::*;
 
-/// The facts of a host where all is well.
+/// Returns the facts of a host without problems.
 fn well() -> Facts {
     let wanted = wanted(&scenarios());
     let (rules, items): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|wanted| wanted.is_rule);
@@ -61,7 +61,7 @@ fn each_cause_is_named() {
     check(
         "too new",
         &|f| refuse(f, run),
-        &[r#"the server takes no values of `wachta.run["shop"]` yet, and the API shows nothing wrong"#],
+        &[r#"the server accepts no values of `wachta.run["shop"]` yet, and the API shows nothing wrong"#],
     );
     let macros = |list: &'static str| {
         move |f: &mut Facts| {
@@ -72,7 +72,7 @@ fn each_cause_is_named() {
     let not_allowed = r#"the allowed hosts of `wachta.run["shop"]` are `10.0.0.0/8,zabbix.lan`, which leaves out this machine (192.0.2.7)"#;
     check("address", &macros("10.0.0.0/8,zabbix.lan"), &[not_allowed]);
     for listed in ["192.0.2.7", "10.0.0.1, 192.0.2.0/24", "::/0"] {
-        let unexplained = r#"the server takes no values of `wachta.run["shop"]` yet, and the API shows nothing wrong"#;
+        let unexplained = r#"the server accepts no values of `wachta.run["shop"]` yet, and the API shows nothing wrong"#;
         check(listed, &macros(listed), &[unexplained]);
     }
     check(
@@ -111,9 +111,9 @@ fn each_cause_is_named() {
         },
         &["there is no host `waw-1`, but a host `WAW-1`: upper and lower case differ"],
     );
-    let encrypted = "the host `waw-1` takes only connections with a pre-shared key, and this one is without encryption";
+    let encrypted = "the host `waw-1` accepts only connections with a pre-shared key, and this one is without encryption";
     check("psk", &|f| f.host.as_mut().unwrap()["tls_accept"] = "2".into(), &[encrypted]);
-    // A proxy alone is no fault: the values may go to it.
+    // A proxy by itself is not a problem: the values may be sent to it.
     check("proxy", &|f| f.proxy = Some("`p`".into()), &[]);
     check(
         "proxy, refused",

@@ -1,4 +1,4 @@
-//! Rows, documents and discovery, and the declaration of items against the template that is shipped.
+//! Rows, documents and discovery, and the declaration of items against the shipped template.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::names::Reason;
 use crate::outcome::{RunId, Verdict};
 use crate::scenario::{Kind, Lookup, LookupError};
 
-/// A machine without variables and files.
+/// Lookup without variables and files.
 struct Nothing;
 
 impl Lookup for Nothing {
@@ -20,7 +20,7 @@ impl Lookup for Nothing {
     }
 }
 
-/// An outcome of `scenario` with steps of these names and ends, that ended at `at`.
+/// Returns an outcome of `scenario` that ended at `at`, with steps of these names and results.
 pub fn outcome(scenario: &str, at: DateTime<Utc>, verdict: Verdict, steps: &[(&str, StepStatus)]) -> Outcome {
     let steps = steps
         .iter()
@@ -193,7 +193,8 @@ fn a_scenario_shows_what_its_steps_can() {
     check("checks:\n  one: {tcp: \"shop:80\", every: 1m}\n", (false, false, false));
 }
 
-/// What the template and the declaration say of an item: key, name, type, unit, source, map, times, description.
+/// Properties of an item in the template and in the declaration: key, name, type, unit, source, map, periods,
+/// description.
 type Shown = Vec<String>;
 
 fn declared(item: &declaration::Item, parameters: &[&str], prefix: &str) -> Shown {
@@ -283,7 +284,7 @@ fn the_shipped_template_has_the_declared_items() {
         let here: Vec<Shown> = items.iter().map(|item| declared(item, &parameters, prefix)).collect();
         assert_eq!(there, here);
     }
-    // An item of some scenarios is left out for the others by an override that has its name.
+    // An item that only some scenarios have is omitted for the others by an override that contains its name.
     for item in OF_SCENARIO {
         let overrides = template["discovery_rules"][0]["overrides"].as_array().unwrap().iter().filter(|one| {
             one["operations"].as_array().unwrap().iter().any(|operation| {

@@ -1,4 +1,4 @@
-//! What is sent when, second by second.
+//! Behavior of the rows, second by second.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::outcome::{StepStatus, Verdict};
 use crate::sink::zabbix::items::tests::outcome;
 
-/// Rows and a clock that only moves when it is told to.
+/// Rows with a clock that is advanced manually.
 struct Bench {
     rows: Rows,
     start: Instant,
@@ -24,8 +24,8 @@ impl Bench {
         self
     }
 
-    /// The details of a run of `scenario` that ended `second` seconds after noon, in words: those that are sent at once. The
-    /// server takes rows whose key does not contain `unknown`.
+    /// Returns the rows sent at once for the details of a run of `scenario` that ended `second` seconds after noon. The
+    /// server accepts rows whose keys do not contain `unknown`.
     fn run(&mut self, scenario: &str, second: i64, unknown: &str) -> String {
         let noon: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
         let at = noon + TimeDelta::seconds(second);
@@ -41,7 +41,7 @@ impl Bench {
         self.rows.answered(rows, &taken, self.now);
     }
 
-    /// What happens now, in words: keys with second and ns of the minute, or the pause in seconds.
+    /// Returns the next action in words: keys with second and ns of the minute, or the pause in seconds.
     fn next(&mut self, unknown: &str) -> String {
         match self.rows.next_at(self.now) {
             None => "nothing".into(),
@@ -72,15 +72,15 @@ fn a_refused_row_waits_and_nothing_waits_for_it() {
     let mut bench = Bench::new();
     assert_eq!(bench.run("new", 1, "new"), "success[new,open]@1.0 duration[new,open]@1.0");
     assert_eq!(bench.next("new"), "wait 2");
-    // Rows of the same items line up behind the first, the others go.
+    // Rows of the same items wait behind the first, the others are sent.
     assert_eq!(bench.at(1).run("new", 11, "new"), "");
     assert_eq!(bench.run("old", 11, "new"), "success[old,open]@11.0 duration[old,open]@11.0");
-    // A run that is sent again does not line up twice.
+    // A run that is sent again is not added twice.
     assert_eq!(bench.run("new", 11, "new"), "");
     let first = "duration[new,open]@1.0 success[new,open]@1.0";
     assert_eq!(bench.at(2).next("new"), first);
     assert_eq!(bench.next("new"), "wait 4");
-    // One of the items is known now: the rest of its values follow at once, in order.
+    // One of the items exists now: its other values follow at once, in order.
     assert_eq!(bench.at(6).next("success"), first);
     assert_eq!(bench.next("success"), "duration[new,open]@11.0");
     assert_eq!(bench.next("success"), "wait 8");

@@ -1,8 +1,8 @@
-//! Writes plain data as YAML in block style. Pure.
+//! Writer of plain data as YAML in block style. Pure.
 
 use serde_json::Value;
 
-/// A document. Texts that could be read as something else are quoted.
+/// Formats a document. Texts that could be read as another type are quoted.
 pub fn write(value: &Value) -> String {
     let mut out = String::new();
     block(value, 0, &mut out);
@@ -23,7 +23,7 @@ fn block(value: &Value, indent: usize, out: &mut String) {
                 out.push_str("- ");
                 match value {
                     Value::Object(map) if !map.is_empty() => {
-                        // The first key stands behind the dash, the others below it.
+                        // The first key follows the dash, the others are on the lines below.
                         for (n, (key, value)) in map.iter().enumerate() {
                             if n > 0 {
                                 pad(indent + 2, out);
@@ -65,14 +65,14 @@ fn pad(indent: usize, out: &mut String) {
 fn line(value: &Value, out: &mut String) {
     match value {
         Value::String(text) if is_plain(text) => out.push_str(text),
-        // In single quotes nothing is special but the quote itself.
+        // In single quotes, only the quote itself must be escaped.
         Value::String(text) => out.push_str(&format!("'{}'", text.replace('\'', "''"))),
         other => out.push_str(&other.to_string()),
     }
     out.push('\n');
 }
 
-/// Whether a text needs no quotes: a word that begins with a letter and is no keyword.
+/// Returns whether a text needs no quotes: a word that begins with a letter and is not a keyword.
 fn is_plain(text: &str) -> bool {
     let is_word = text.chars().all(|c| c.is_ascii_alphabetic() || c == '_' || c == '.' || c == '/');
     let keywords = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];

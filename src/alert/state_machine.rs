@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::counts_against_agent;
 use super::flapping::Flapping;
-use super::quorum::Locations;
+use super::quorum::LocationVotes;
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::names::Reason;
@@ -18,9 +18,9 @@ use crate::scenario::{AlertPolicy, Scenario, Severity};
 
 /// Alert state of a scenario between its runs, stored with each outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Watch {
+pub struct AlertState {
     /// Last conclusive runs, or rounds of several locations, oldest first. The length is the m of `alert.after`.
-    window: VecDeque<Mark>,
+    window: VecDeque<ConclusiveVerdict>,
     /// Number of consecutive good runs.
     good: u32,
     /// Number of consecutive unknown runs that count against the agent.
@@ -39,7 +39,7 @@ pub struct Watch {
     pub flapping: Flapping,
     /// Last conclusive verdict of each location.
     #[serde(default)]
-    pub locations: Locations,
+    pub locations: LocationVotes,
     /// File of the scenario at its last run. Absent once the scenario was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Box<str>>,
@@ -52,7 +52,7 @@ pub struct Watch {
 /// Conclusive verdict: a verdict without `unknown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mark {
+pub enum ConclusiveVerdict {
     /// All expectations were met.
     Passed,
     /// The target works, but not within its soft limits.
@@ -61,7 +61,7 @@ pub enum Mark {
     Failed,
 }
 
-impl Mark {
+impl ConclusiveVerdict {
     /// Converts a verdict. Returns `None` for `unknown`. Whether the run is bad is not stored, because it depends on
     /// the alert policy, which a reload may change.
     fn of(verdict: Verdict) -> Option<Self> {
@@ -86,7 +86,7 @@ impl Mark {
 
 /// Result of the evaluation of one outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Evaluation {
     /// Decision to record.
     pub decision: Decision,
     /// Whether the run was bad.
@@ -95,7 +95,7 @@ pub struct Judgement {
     pub told: Option<(Event, Incident)>,
 }
 
-impl Timers for Watch {
+impl Timers for AlertState {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
         self.looked_at.iter_mut().for_each(|at| visit(Timer::Since(at)));
         self.flapping.timers(visit);
@@ -112,7 +112,7 @@ impl Timers for Option<Incident> {
     }
 }
 
-impl Watch {
+impl AlertState {
     /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
         Self { openings: incident.opening, open: Some(incident), ..Self::default() }
@@ -120,7 +120,7 @@ impl Watch {
 
     /// Evaluates an outcome of the scenario. `quorum` is the number of locations that must agree, or `None` for a
     /// majority. Returns `None` if this run was already evaluated.
-    pub fn advance(&mut self, scenario: &Scenario, outcome: &Outcome, quorum: Option<u32>) -> Option<Judgement> {
+    pub fn advance(&mut self, scenario: &Scenario, outcome: &Outcome, quorum: Option<u32>) -> Option<Evaluation> {
         if self.last_run == Some(outcome.run) {
             return None;
         }
@@ -129,13 +129,13 @@ impl Watch {
             self.source = Some(scenario.source.path.as_str().into());
         }
         let policy = &scenario.alert;
-        let Some(mark) = Mark::of(outcome.verdict) else {
+        let Some(mark) = ConclusiveVerdict::of(outcome.verdict) else {
             if counts_against_agent(outcome) {
                 self.unknown += 1;
             }
             let reason = outcome.reason.map_or("unknown", Reason::as_str);
-            let detail = format!("the target was not tested: {reason}");
-            return Some(self.judged(outcome, DecisionReason::AgentFault, detail, None));
+            let detail = format!("the target could not be tested: {reason}");
+            return Some(self.evaluation(outcome, DecisionReason::AgentFault, detail, None));
         };
         self.unknown = 0;
         self.looked_at = Some(outcome.started_at);
@@ -152,11 +152,11 @@ impl Watch {
                 judgement
             }
         };
-        Some(Judgement { bad, ..judgement })
+        Some(Evaluation { bad, ..judgement })
     }
 
     /// Evaluates a run that does not complete a round of the locations, and therefore does not change the window.
-    fn unmarked(&mut self, policy: &AlertPolicy, outcome: &Outcome, bad: bool, by_vote: bool) -> Judgement {
+    fn unmarked(&mut self, policy: &AlertPolicy, outcome: &Outcome, bad: bool, by_vote: bool) -> Evaluation {
         let (why, detail) = match &mut self.open {
             Some(open) if by_vote => {
                 if bad {
@@ -168,7 +168,7 @@ impl Watch {
             Some(_) if !bad => (DecisionReason::Recovering, self.recovering(policy)),
             _ => (DecisionReason::Good, String::new()),
         };
-        self.judged(outcome, why, detail, None)
+        self.evaluation(outcome, why, detail, None)
     }
 
     /// Returns the number of bad runs in the window, and a text with it.
@@ -183,7 +183,13 @@ impl Watch {
 
     /// Evaluates a single run or a round of several locations. `location` becomes the location of an incident that
     /// opens.
-    fn marked(&mut self, scenario: &Scenario, outcome: &Outcome, mark: Mark, location: &str) -> Judgement {
+    fn marked(
+        &mut self,
+        scenario: &Scenario,
+        outcome: &Outcome,
+        mark: ConclusiveVerdict,
+        location: &str,
+    ) -> Evaluation {
         let policy = &scenario.alert;
         self.window.push_back(mark);
         while self.window.len() > policy.of as usize {
@@ -192,10 +198,10 @@ impl Watch {
         match mark {
             mark if mark.is_bad(policy) => self.bad(scenario, outcome, location),
             // Neither bad nor good: no step towards an incident, and none out of it.
-            Mark::Failed => {
+            ConclusiveVerdict::Failed => {
                 self.good = 0;
                 let detail = "failed runs are not in `alert.verdicts`".to_owned();
-                self.judged(outcome, DecisionReason::Ignored, detail, None)
+                self.evaluation(outcome, DecisionReason::Ignored, detail, None)
             }
             _ => self.good(policy, outcome),
         }
@@ -206,28 +212,28 @@ impl Watch {
         self.open.is_some() || self.window.back().is_some_and(|mark| mark.is_bad(policy))
     }
 
-    fn bad(&mut self, scenario: &Scenario, outcome: &Outcome, location: &str) -> Judgement {
+    fn bad(&mut self, scenario: &Scenario, outcome: &Outcome, location: &str) -> Evaluation {
         self.good = 0;
         let policy = &scenario.alert;
-        let failed = self.window.iter().any(|mark| *mark == Mark::Failed && mark.is_bad(policy));
+        let failed = self.window.iter().any(|mark| *mark == ConclusiveVerdict::Failed && mark.is_bad(policy));
         let severity = if failed { policy.severity } else { policy.severity.min(Severity::Warning) };
         if let Some(open) = &mut self.open {
             note_bad_run(open, outcome);
             if severity > open.severity {
-                let detail = format!("{} became {severity}", open.severity);
+                let detail = format!("severity raised from {} to {severity}", open.severity);
                 open.severity = severity;
-                return self.judged(outcome, DecisionReason::SeverityRaised, detail, Some(Event::Updated));
+                return self.evaluation(outcome, DecisionReason::SeverityRaised, detail, Some(Event::Updated));
             }
             let detail = open.since();
-            return self.judged(outcome, DecisionReason::AlreadyOpen, detail, None);
+            return self.evaluation(outcome, DecisionReason::AlreadyOpen, detail, None);
         }
         if let Some(by) = &self.closed {
-            let detail = format!("resolved by hand by {by}; stays so until it was good");
-            return self.judged(outcome, DecisionReason::ByHand, detail, None);
+            let detail = format!("resolved by hand by {by}; no new incident before a good run");
+            return self.evaluation(outcome, DecisionReason::ByHand, detail, None);
         }
         let (bad, detail) = self.counted(policy);
         if bad < policy.after {
-            return self.judged(outcome, DecisionReason::BelowThreshold, detail, None);
+            return self.evaluation(outcome, DecisionReason::BelowThreshold, detail, None);
         }
         self.openings += 1;
         let mut incident = Incident {
@@ -241,20 +247,20 @@ impl Watch {
         };
         note_bad_run(&mut incident, outcome);
         self.open = Some(incident);
-        self.judged(outcome, DecisionReason::Opened, detail, Some(Event::Opened))
+        self.evaluation(outcome, DecisionReason::Opened, detail, Some(Event::Opened))
     }
 
-    fn good(&mut self, policy: &AlertPolicy, outcome: &Outcome) -> Judgement {
+    fn good(&mut self, policy: &AlertPolicy, outcome: &Outcome) -> Evaluation {
         self.good = self.good.saturating_add(1);
         if self.closed.take().is_some() {
             self.window.clear();
         }
         if self.open.is_none() {
-            return self.judged(outcome, DecisionReason::Good, String::new(), None);
+            return self.evaluation(outcome, DecisionReason::Good, String::new(), None);
         }
         let detail = self.recovering(policy);
         if self.good < policy.recover_after {
-            return self.judged(outcome, DecisionReason::Recovering, detail, None);
+            return self.evaluation(outcome, DecisionReason::Recovering, detail, None);
         }
         if let Some(open) = &mut self.open {
             open.resolved_at = Some(outcome.ended_at);
@@ -262,11 +268,11 @@ impl Watch {
         }
         // Runs that led to the resolved incident must not help to open the next one.
         self.window.clear();
-        self.judged(outcome, DecisionReason::Resolved, detail, Some(Event::Resolved))
+        self.evaluation(outcome, DecisionReason::Resolved, detail, Some(Event::Resolved))
     }
 
     /// Resolves the open incident on behalf of a person.
-    pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
+    pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Evaluation> {
         let judgement = closed(&mut self.open, by, now)?;
         self.closed = Some(by.to_owned());
         self.good = 0;
@@ -274,26 +280,32 @@ impl Watch {
     }
 
     /// Ends the open incident because the scenario was removed or paused.
-    pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
+    pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Evaluation> {
         self.source = None;
         self.closed = None;
         let judgement = ended(&mut self.open, ending, now)?;
         self.good = 0;
         self.unknown = 0;
         self.window.clear();
-        self.locations = Locations::default();
+        self.locations = LocationVotes::default();
         Some(judgement)
     }
 
-    fn judged(&mut self, outcome: &Outcome, why: DecisionReason, detail: String, event: Option<Event>) -> Judgement {
+    fn evaluation(
+        &mut self,
+        outcome: &Outcome,
+        why: DecisionReason,
+        detail: String,
+        event: Option<Event>,
+    ) -> Evaluation {
         let subject = Subject::from(&outcome.scenario);
         let decision = Decision { subject, reason: why, detail, run: Some(outcome.run), at: outcome.ended_at };
-        Judgement { decision, bad: false, told: event.and_then(|event| tell(&mut self.open, event)) }
+        Evaluation { decision, bad: false, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
 }
 
 /// Ends an open incident because its subject is no longer monitored.
-pub fn ended(open: &mut Option<Incident>, ending: Ending, now: DateTime<Utc>) -> Option<Judgement> {
+pub fn ended(open: &mut Option<Incident>, ending: Ending, now: DateTime<Utc>) -> Option<Evaluation> {
     let incident = open.as_mut()?;
     incident.resolved_at = Some(now);
     incident.ending = Some(ending);
@@ -306,11 +318,11 @@ pub fn ended(open: &mut Option<Incident>, ending: Ending, now: DateTime<Utc>) ->
         run: None,
         at: now,
     };
-    Some(Judgement { decision, bad: false, told: tell(open, Event::Resolved) })
+    Some(Evaluation { decision, bad: false, told: tell(open, Event::Resolved) })
 }
 
 /// Ends an open incident on behalf of a person.
-pub fn closed(open: &mut Option<Incident>, by: &str, now: DateTime<Utc>) -> Option<Judgement> {
+pub fn closed(open: &mut Option<Incident>, by: &str, now: DateTime<Utc>) -> Option<Evaluation> {
     let incident = open.as_mut()?;
     incident.resolved_at = Some(now);
     incident.ending = Some(Ending::ByHand);
@@ -318,7 +330,7 @@ pub fn closed(open: &mut Option<Incident>, by: &str, now: DateTime<Utc>) -> Opti
     let detail = format!("resolved by hand by {by}");
     let decision =
         Decision { subject: incident.subject.clone(), reason: DecisionReason::ByHand, detail, run: None, at: now };
-    Some(Judgement { decision, bad: false, told: tell(open, Event::Resolved) })
+    Some(Evaluation { decision, bad: false, told: tell(open, Event::Resolved) })
 }
 
 /// Returns an event of the open incident for its notification. A resolved incident is taken out of `open`.
@@ -370,5 +382,5 @@ fn keep(known: &mut Option<String>, now: Option<&str>) {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
+#[path = "state_machine_tests.rs"]
 mod tests;

@@ -22,7 +22,7 @@ const DAY: i64 = 86_400;
 /// Burn rate rule. Both windows must exceed the factor: the long one shows that the problem matters, the short one that
 /// it persists.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
+pub struct BurnRateRule {
     /// Index of the long window.
     long: usize,
     /// Index of the short window.
@@ -39,13 +39,13 @@ pub struct Rule {
 const LENGTHS: [i64; 5] = [5 * MINUTE, 30 * MINUTE, HOUR, 6 * HOUR, 3 * DAY];
 
 /// Rules, fastest first. `docs/alerting-slo.md` explains the minimum numbers of failures.
-pub const RULES: [Rule; 3] = [
-    Rule { long: 2, short: 0, factor: 14.4, least: 3, severity: Severity::Critical },
-    Rule { long: 3, short: 1, factor: 6.0, least: 5, severity: Severity::Critical },
-    Rule { long: 4, short: 3, factor: 1.0, least: 8, severity: Severity::Warning },
+pub const RULES: [BurnRateRule; 3] = [
+    BurnRateRule { long: 2, short: 0, factor: 14.4, least: 3, severity: Severity::Critical },
+    BurnRateRule { long: 3, short: 1, factor: 6.0, least: 5, severity: Severity::Critical },
+    BurnRateRule { long: 4, short: 3, factor: 1.0, least: 8, severity: Severity::Warning },
 ];
 
-impl Rule {
+impl BurnRateRule {
     /// Returns the length of the long window.
     pub fn long(&self) -> TimeDelta {
         TimeDelta::seconds(LENGTHS[self.long])
@@ -65,12 +65,12 @@ impl Rule {
 
     /// Returns how many of `runs` in the short window must fail for the rule to hold, or `None` if not even all of them
     /// are enough.
-    pub fn needed_of_late(&self, allowed: f64, runs: u64) -> Option<u64> {
+    pub fn needed_in_short_window(&self, allowed: f64, runs: u64) -> Option<u64> {
         let needed = more_than(self.factor * allowed, runs);
         (needed <= runs).then_some(needed)
     }
 
-    fn holds(&self, allowed: f64, burn: &Burn) -> bool {
+    fn holds(&self, allowed: f64, burn: &BurnRateWindows) -> bool {
         let (long, short) = (burn.windows[self.long].counts, burn.windows[self.short].counts);
         let burns = |counts: Counts| counts.failed as f64 > self.factor * allowed * counts.runs as f64;
         long.failed >= self.least && burns(long) && burns(short)
@@ -147,7 +147,7 @@ impl Window {
 
 /// Windows of one scenario; the error budget's own window is the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Burn {
+pub struct BurnRateWindows {
     windows: Vec<Window>,
     /// Length of the error budget's window, in seconds.
     length: i64,
@@ -159,7 +159,7 @@ pub struct Burn {
 
 /// Range of history to read from the store to fill a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct HistoryRange {
     /// Index of the window.
     pub window: usize,
     /// Start of the range.
@@ -170,21 +170,21 @@ pub struct Span {
 
 /// State of an error budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Budget {
+pub struct ErrorBudget {
     /// Number of runs that may fail within the window.
     pub allowed: f64,
     /// Number of failed runs within the window.
     pub failed: u64,
 }
 
-impl Budget {
+impl ErrorBudget {
     /// Returns the used share of the budget, above 1 if it is exhausted.
     pub fn used(&self) -> f64 {
         self.failed as f64 / self.allowed
     }
 }
 
-impl Burn {
+impl BurnRateWindows {
     /// Creates empty windows. `planned` is the number of scheduled runs within the objective's window, or 0.
     pub fn new(slo: &Slo, planned: u64) -> Self {
         let length = i64::try_from(slo.window.as_secs()).unwrap_or(i64::MAX);
@@ -208,8 +208,8 @@ impl Burn {
     }
 
     /// Returns the ranges of history before `now` to read from the store.
-    pub fn spans(&self, now: DateTime<Utc>) -> Vec<Span> {
-        let span = |(window, kept): (usize, &Window)| Span {
+    pub fn spans(&self, now: DateTime<Utc>) -> Vec<HistoryRange> {
+        let span = |(window, kept): (usize, &Window)| HistoryRange {
             window,
             since: DateTime::from_timestamp((now.timestamp().div_euclid(kept.slot) - SLOTS) * kept.slot, 0)
                 .unwrap_or(now),
@@ -239,22 +239,22 @@ impl Burn {
     }
 
     /// Returns the counts of a rule's long window and short window.
-    pub fn counts(&self, rule: &Rule) -> [Counts; 2] {
+    pub fn counts(&self, rule: &BurnRateRule) -> [Counts; 2] {
         [rule.long, rule.short].map(|window| self.windows[window].counts)
     }
 
     /// Returns the state of the budget. For a new scenario, scheduled runs that did not take place yet count as well:
     /// one failure in ten runs is less than a hundredth of what a month allows.
-    pub fn budget(&self, slo: &Slo) -> Budget {
+    pub fn budget(&self, slo: &Slo) -> ErrorBudget {
         let counts = self.windows[LENGTHS.len()].counts;
         let runs = counts.runs.max(self.planned).max(1);
-        Budget { allowed: slo.allowed() * runs as f64, failed: counts.failed }
+        ErrorBudget { allowed: slo.allowed() * runs as f64, failed: counts.failed }
     }
 
     /// Returns the time until the budget is exhausted at the burn rate of a rule's long window, or `None` if it is
     /// already exhausted.
     #[expect(clippy::cast_possible_truncation, reason = "no longer than the window, in whole seconds")]
-    pub fn lasts(&self, slo: &Slo, rule: &Rule) -> Option<TimeDelta> {
+    pub fn lasts(&self, slo: &Slo, rule: &BurnRateRule) -> Option<TimeDelta> {
         let budget = self.budget(slo);
         let left = budget.allowed - budget.failed as f64;
         let pace = self.windows[rule.long].counts.failed as f64 / LENGTHS[rule.long] as f64;

@@ -31,18 +31,18 @@ const OTHERS: usize = 50;
 
 /// Recent and suppressed notifications of all receivers.
 #[derive(Debug, Default)]
-pub struct Limits {
+pub struct RateLimiter {
     /// Maximum number of notifications per hour, for receivers with a limit.
     per_hour: HashMap<String, u32>,
-    budgets: HashMap<String, Budget>,
-    held: BTreeMap<String, BTreeMap<String, Kept>>,
+    budgets: HashMap<String, ReceiverWindow>,
+    held: BTreeMap<String, BTreeMap<String, RateLimitedNotification>>,
     /// Entries changed since the last write: windows by receiver, suppressed notifications by receiver and dedup key.
     touched: BTreeSet<(String, Option<String>)>,
 }
 
 /// Recent notifications of one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-struct Budget {
+struct ReceiverWindow {
     /// Notifications of the last hour, oldest first: time and severity.
     pages: VecDeque<(DateTime<Utc>, Severity)>,
     /// Number of digests sent so far, a part of their ids.
@@ -51,7 +51,7 @@ struct Budget {
 
 /// Suppressed notification of a group to one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
+struct RateLimitedNotification {
     /// Incident that represents the group, as of the last event.
     incident: Incident,
     /// Number of other incidents in the group.
@@ -61,7 +61,7 @@ struct Kept {
     since: DateTime<Utc>,
 }
 
-impl Budget {
+impl ReceiverWindow {
     /// Returns the time from which the limit permits a notification of this severity, or `None` if it permits one now.
     fn room_at(&self, limit: u32, severity: Severity, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let pages = self.pages.iter().filter(|(at, page)| *page >= severity && now - *at < HOUR);
@@ -77,7 +77,7 @@ impl Budget {
     }
 }
 
-impl Timers for Limits {
+impl Timers for RateLimiter {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
         let pages = self.budgets.values_mut().flat_map(|budget| &mut budget.pages);
         pages.for_each(|(at, _)| visit(Timer::Since(at)));
@@ -86,7 +86,7 @@ impl Timers for Limits {
     }
 }
 
-impl Limits {
+impl RateLimiter {
     /// Sets the limits of the receivers from a new configuration.
     pub fn alerting(&mut self, alerting: &Alerting) {
         let limit = |receiver: &crate::notify::Receiver| Some((receiver.name.clone(), receiver.limit?));
@@ -126,10 +126,14 @@ impl Limits {
         if notification.event == Event::Resolved {
             match kept {
                 Some(kept) if !kept.told => {
-                    let detail = format!("over before {receiver} was told of it; its digest says so");
+                    let detail = format!("resolved before {receiver} was notified; included in its digest");
                     effects.suppress(suppressed::RATE_LIMITED, 1);
                     effects.decide(&notification.incident.subject, DecisionReason::RateLimited, detail, now);
-                    self.hold(&receiver, notification.key, Kept { incident: notification.incident, ..kept });
+                    self.hold(
+                        &receiver,
+                        notification.key,
+                        RateLimitedNotification { incident: notification.incident, ..kept },
+                    );
                 }
                 _ => {
                     self.forget(&receiver, &notification.key);
@@ -141,12 +145,16 @@ impl Limits {
         if let Some(at) = budget.room_at(limit, severity, now) {
             effects.suppress(suppressed::RATE_LIMITED, 1);
             let (event, at) = (notification.event.as_str(), at.format("%T"));
-            let detail = format!("{event}: {receiver} had {limit} pages within an hour; in its digest at {at}");
+            let detail = format!("{event}: {receiver} reached its limit of {limit} notifications per hour; included in its digest at {at}");
             effects.decide(&notification.incident.subject, DecisionReason::RateLimited, detail, now);
             let told = kept.as_ref().map_or(notification.event != Event::Opened, |kept| kept.told);
             let since = kept.map_or(now, |kept| kept.since);
             let others = notification.others.len() + notification.uncounted;
-            self.hold(&receiver, notification.key, Kept { incident: notification.incident, others, told, since });
+            self.hold(
+                &receiver,
+                notification.key,
+                RateLimitedNotification { incident: notification.incident, others, told, since },
+            );
             return;
         }
         budget.page(severity, now);
@@ -159,7 +167,7 @@ impl Limits {
         effects.notifications.push(notification);
     }
 
-    fn hold(&mut self, receiver: &str, key: String, kept: Kept) {
+    fn hold(&mut self, receiver: &str, key: String, kept: RateLimitedNotification) {
         self.touched.insert((receiver.to_owned(), Some(key.clone())));
         self.held.entry(receiver.to_owned()).or_default().insert(key, kept);
     }
@@ -175,7 +183,7 @@ impl Limits {
     }
 
     /// Returns the due time of the digest for a receiver with suppressed notifications.
-    fn due(&self, receiver: &str, held: &BTreeMap<String, Kept>) -> Option<DateTime<Utc>> {
+    fn due(&self, receiver: &str, held: &BTreeMap<String, RateLimitedNotification>) -> Option<DateTime<Utc>> {
         let speaker = held.values().max_by_key(|kept| (kept.incident.is_open(), kept.incident.severity))?;
         let since = held.values().map(|kept| kept.since).max()?;
         let room = |limit: &u32| self.budgets.get(receiver)?.room_at(*limit, speaker.incident.severity, since);
@@ -189,7 +197,7 @@ impl Limits {
 
     /// Adds the digests that are due to the effects.
     pub fn tick(&mut self, now: DateTime<Utc>, effects: &mut Effects) {
-        let is_due = |(receiver, held): (&String, &BTreeMap<String, Kept>)| {
+        let is_due = |(receiver, held): (&String, &BTreeMap<String, RateLimitedNotification>)| {
             self.due(receiver, held).is_some_and(|due| due <= now).then(|| receiver.clone())
         };
         let due: Vec<String> = self.held.iter().filter_map(is_due).collect();
@@ -235,18 +243,19 @@ impl Limits {
 /// Creates the digest of suppressed notifications.
 fn digest(
     receiver: &str,
-    held: BTreeMap<String, Kept>,
+    held: BTreeMap<String, RateLimitedNotification>,
     number: u64,
     now: DateTime<Utc>,
     effects: &mut Effects,
 ) -> Option<Notification> {
-    let mut held: Vec<(String, Kept)> = held.into_iter().collect();
+    let mut held: Vec<(String, RateLimitedNotification)> = held.into_iter().collect();
     held.sort_by_key(|(_, kept)| {
         (!kept.incident.is_open(), std::cmp::Reverse(kept.incident.severity), kept.since, kept.incident.opened_at)
     });
     let (key, speaker) = held.first()?;
     let over = held.iter().filter(|(_, kept)| !kept.incident.is_open()).count();
-    let also = if over > 0 { format!(", {over} of them over") } else { String::new() };
+    let what = if held.len() == 1 { "notification" } else { "notifications" };
+    let also = if over > 0 { format!(", {over} of them resolved") } else { String::new() };
     let others: Vec<Affected> =
         held.iter().skip(1).take(OTHERS).map(|(_, kept)| Affected::of(&kept.incident)).collect();
     let not_listed = held.len() - 1 - others.len();
@@ -260,7 +269,7 @@ fn digest(
             .filter(|(_, kept)| !kept.told && kept.incident.is_open())
             .map(|(key, _)| key.clone())
             .collect(),
-        note: Some(format!("{} held back within the hour{also}", held.len())),
+        note: Some(format!("{} {what} rate-limited in the last hour{also}", held.len())),
         ..Notification::new(&speaker.incident, Event::Digest, receiver, now)
     };
     for (_, kept) in &held {

@@ -1,4 +1,4 @@
-//! Timelines as data: what the machine tells, and nothing else.
+//! Timelines as data: the events of the state machine, and no others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::alert::agent::{AgentWatch, Ticked};
+use crate::alert::agent::{AgentAlertState, Ticked};
 use crate::scenario::{Kind, load};
 use crate::scenario::{Lookup, LookupError};
 
@@ -21,7 +21,7 @@ impl Lookup for Nothing {
     }
 }
 
-/// A scenario with a policy, as a file says it: `after: 2 of 3, recover_after: 2`.
+/// Creates a scenario with a policy in YAML: `after: 2 of 3, recover_after: 2`.
 fn scenario(policy: &str) -> Scenario {
     let text = format!("checks:\n  shop: {{tcp: \"a:1\", alert: {{{policy}}}}}\n");
     let loaded = load("shop.yaml", &text, &Nothing);
@@ -37,7 +37,7 @@ fn run(number: u128) -> RunId {
     RunId(uuid::Uuid::from_u128(number))
 }
 
-/// The outcome of a letter: P passed, D degraded, F failed, U unknown, L lost, N not seen.
+/// Creates an outcome by letter: P passed, D degraded, F failed, U unknown, L lost, N not seen.
 fn outcome(scenario: &str, letter: char, number: u128, second: i64) -> Outcome {
     let (verdict, reason) = match letter {
         'P' => (Verdict::Passed, None),
@@ -71,16 +71,16 @@ fn outcome(scenario: &str, letter: char, number: u128, second: i64) -> Outcome {
     }
 }
 
-fn event(judgement: &Judgement) -> Option<String> {
+fn event(judgement: &Evaluation) -> Option<String> {
     let (event, incident) = judgement.told.as_ref()?;
     Some(format!("{} {} #{}", event.as_str(), incident.severity, incident.opening))
 }
 
-/// Runs a timeline: letters, `x` for the scenario's removal, `{…}` for a reload with another policy. Gives what was
-/// told as `position event severity #opening`, the runs counted from 1.
+/// Plays a timeline: letters, `x` for the removal of the scenario, `{…}` for a reload with another policy. Returns the
+/// events as `position event severity #opening`, with runs counted from 1.
 fn told(policy: &str, timeline: &str) -> Vec<String> {
     let mut scenario = scenario(policy);
-    let mut watch = Watch::default();
+    let mut watch = AlertState::default();
     let mut told = Vec::new();
     let mut position: u32 = 0;
     for word in timeline.split_whitespace() {
@@ -102,7 +102,7 @@ fn told(policy: &str, timeline: &str) -> Vec<String> {
                 judgement
             }
         };
-        // What is remembered survives the store.
+        // The state survives storing.
         let stored = serde_json::to_string(&watch).expect("plain data");
         watch = serde_json::from_str(&stored).expect("reads back");
         told.extend(judgement.as_ref().and_then(event).map(|event| format!("{position} {event}")));
@@ -115,7 +115,7 @@ fn timelines() {
     let check = |policy: &str, timeline: &str, expected: &[&str]| {
         assert_eq!(told(policy, timeline), expected, "{policy}: {timeline}");
     };
-    // In a row.
+    // Consecutive runs.
     check(
         "after: 1, recover_after: 1",
         "P F F P P F",
@@ -131,17 +131,17 @@ fn timelines() {
     check("after: 2 of 5", "F F", &["2 opened warning #1"]);
     check("after: 3 of 5", "F P F P F", &["5 opened warning #1"]);
     check("after: 3 of 5", "F P P F P F P F", &["8 opened warning #1"]);
-    // A good run in between starts the way out anew.
+    // A bad run in between restarts the recovery.
     check("recover_after: 3", "F F P P F P P P", &["2 opened warning #1", "8 resolved warning #1"]);
-    // `unknown` neither opens nor resolves, and leaves the window and the good runs as they are.
+    // `unknown` neither opens nor resolves, and keeps the window and the good runs.
     check("", "U U U U U U", &[]);
     check("", "F U U F U P U P", &["4 opened warning #1", "8 resolved warning #1"]);
     check("after: 2 of 3", "F U P L N F", &["6 opened warning #1"]);
     check("recover_after: 1", "F F U U U", &["2 opened warning #1"]);
-    // Degraded is good unless it counts.
+    // Degraded is good unless the policy includes it.
     check("", "F F D D", &["2 opened warning #1", "4 resolved warning #1"]);
     check("", "D D D D", &[]);
-    // While only degraded runs count it is at most a warning; the first failed one raises it, once.
+    // Degraded runs alone lead to a warning at most; the first failed one raises it, once.
     let both = "verdicts: [failed, degraded], severity: critical";
     check(both, "D D D F F D P P", &["2 opened warning #1", "4 updated critical #1", "8 resolved critical #1"]);
     check(both, "D F", &["2 opened critical #1"]);
@@ -149,13 +149,13 @@ fn timelines() {
     check("verdicts: [failed, degraded], severity: info", "D D F", &["2 opened info #1"]);
     check("verdicts: [failed, degraded]", "D D F", &["2 opened warning #1"]);
     check("verdicts: [failed, degraded], severity: critical, after: 2 of 4", "F P D D", &["3 opened critical #1"]);
-    // Where failed does not count it is neither bad nor good.
+    // If the policy does not include failed runs, they are neither bad nor good.
     let only = "verdicts: [degraded], severity: critical";
     check(only, "F F F", &[]);
     check(only, "D D F F F", &["2 opened warning #1"]);
     check(only, "D D P F P P", &["2 opened warning #1", "6 resolved warning #1"]);
     check(only, "D F D", &[]);
-    // What led to an incident does not help to open the next one.
+    // Runs that led to an incident do not help to open the next one.
     check("after: 2 of 5, recover_after: 1", "F F P F P P P P", &["2 opened warning #1", "3 resolved warning #1"]);
     check(
         "after: 2 of 5, recover_after: 1",
@@ -167,7 +167,7 @@ fn timelines() {
     check("", "F x F x", &["3 opened warning #1", "4 resolved warning #1"]);
     check("", "F F P x F F", &["2 opened warning #1", "4 resolved warning #1", "6 opened warning #2"]);
     check("", "x x F x", &[]);
-    // Another policy by reload: the window shrinks, grows, and counts what counts now.
+    // Another policy after a reload: the window shrinks or grows, and the new verdicts count.
     check("after: 3 of 5", "F F P {after:_2_of_2} F F", &["5 opened warning #1"]);
     check("after: 2 of 5", "F P P {after:_2_of_3} P F", &[]);
     check("after: 3 of 3", "F F {after:_1} P F", &["4 opened warning #1"]);
@@ -181,7 +181,7 @@ fn timelines() {
 #[test]
 fn a_decision_says_why() {
     let scenario = scenario("after: 2 of 3");
-    let mut watch = Watch::default();
+    let mut watch = AlertState::default();
     let mut shown = Vec::new();
     for (number, letter) in (1..).zip("PFUFFPFPP".chars()) {
         let judgement = watch.advance(&scenario, &outcome("shop", letter, number, 0), None).expect("judged");
@@ -193,7 +193,7 @@ fn a_decision_says_why() {
         [
             "good ",
             "below_threshold 1 bad of the last 2, 2 needed",
-            "agent_fault the target was not tested: browser",
+            "agent_fault the target could not be tested: browser",
             "opened 2 bad of the last 3, 2 needed",
             "already_open open since 2027-01-15 08:00:00",
             "recovering 1 good in a row, 2 needed",
@@ -207,38 +207,38 @@ fn a_decision_says_why() {
 #[test]
 fn an_incident_remembers_its_last_bad_run() {
     let scenario = scenario("verdicts: [failed, degraded]");
-    let mut watch = Watch::default();
+    let mut watch = AlertState::default();
     let last = ('D', 'D', 'F', 'P');
-    let mut judged = |letter, number: u128| {
+    let mut evaluation = |letter, number: u128| {
         let minute = i64::try_from(number).expect("small") * 60;
         let judgement = watch.advance(&scenario, &outcome("shop", letter, number, minute), None).expect("judged");
         judgement.told.map(|(_, incident)| incident).or_else(|| watch.open.clone())
     };
-    assert_eq!(judged(last.0, 1), None);
-    let opened = judged(last.1, 2).expect("opened");
+    assert_eq!(evaluation(last.0, 1), None);
+    let opened = evaluation(last.1, 2).expect("opened");
     assert_eq!((opened.opened_at, opened.opened_by, opened.bad_runs, opened.events), (at(120), run(2), 1, 1));
-    let later = judged(last.2, 3).expect("open");
+    let later = evaluation(last.2, 3).expect("open");
     assert_eq!((later.verdict, later.reason, later.last_run), (Verdict::Failed, Some(Reason::Status), run(3)));
     assert_eq!((later.bad_runs, later.events, later.opened_by), (2, 1, run(2)));
-    let still = judged(last.3, 4).expect("open");
+    let still = evaluation(last.3, 4).expect("open");
     assert_eq!((still.last_run, still.is_open()), (run(3), true));
-    let resolved = judged('P', 5).expect("resolved");
+    let resolved = evaluation('P', 5).expect("resolved");
     assert_eq!((resolved.resolved_at, resolved.resolved_by, resolved.events), (Some(at(300)), Some(run(5)), 2));
 }
 
-/// What the agent's own watch tells of `second scenario letter` lines; `second` alone is the passing of time.
+/// Plays `second scenario letter` lines on the agent's own state and returns its events; `second` alone lets time pass.
 fn agent(scenarios: usize, timeline: &str) -> Vec<String> {
-    let mut agent = AgentWatch::default();
+    let mut agent = AgentAlertState::default();
     let mut in_a_row: BTreeMap<String, u32> = BTreeMap::new();
     let mut told = Vec::new();
     for (number, line) in (1..).zip(timeline.split(',')) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let second: i64 = words[0].parse().expect("a second");
-        let judged = |ticked| match ticked {
+        let evaluation = |ticked| match ticked {
             Ticked::Judged(judgement) => *judgement,
             Ticked::Also(news) => panic!("nothing else is wrong: {news}"),
         };
-        let mut judgements = vec![agent.tick("waw-1", at(second)).map(judged)];
+        let mut judgements = vec![agent.tick("waw-1", at(second)).map(evaluation)];
         if let [_, name, letter] = words[..] {
             let outcome = outcome(name, letter.chars().next().expect("a letter"), number, second);
             let unknown = in_a_row.entry(name.to_owned()).or_default();
@@ -264,11 +264,11 @@ fn the_agent_itself() {
     let check = |scenarios: usize, timeline: &str, expected: &[&str]| {
         assert_eq!(agent(scenarios, timeline), expected, "{scenarios}: {timeline}");
     };
-    // Three in a row of one scenario, however far apart.
+    // Three consecutive ones of one scenario, regardless of the time between them.
     check(100, "0 a U, 900 a U, 1800 a U", &["1800 opened warning #1"]);
     check(100, "0 a U, 60 a U, 120 a P, 180 a U, 240 a U", &[]);
     check(100, "0 a U, 60 a L, 120 a U, 180 a N, 240 a U", &["240 opened warning #1"]);
-    // A tenth of all, and at least three.
+    // A tenth of all scenarios, and at least three.
     check(20, "0 a U, 1 b U", &[]);
     check(20, "0 a U, 1 b U, 2 c U", &["2 opened warning #1"]);
     check(2, "0 a U, 1 b U", &[]);
@@ -279,9 +279,9 @@ fn the_agent_itself() {
     check(20, "0 a U, 1 b U, 300 c U", &[]);
     check(20, "0 a U, 1 b U, 299 c U", &["299 opened warning #1"]);
     check(20, "0 a U, 1 a U, 2 b U", &[]);
-    // What is not counted.
+    // Runs that do not count.
     check(20, "0 a L, 1 b L, 2 c L, 3 d N, 4 e N, 5 f N", &[]);
-    // Five quiet minutes resolve; a lost run does not disturb them, an unknown one does.
+    // Five minutes without unknown runs resolve the incident; a lost run does not extend them, an unknown one does.
     check(20, "0 a U, 1 b U, 2 c U, 301, 302", &["2 opened warning #1", "302 resolved warning #1"]);
     check(20, "0 a U, 1 b U, 2 c U, 200 a L, 302", &["2 opened warning #1", "302 resolved warning #1"]);
     check(20, "0 a U, 1 b U, 2 c U, 200 d U, 499, 500, 900", &["2 opened warning #1", "500 resolved warning #1"]);
@@ -292,7 +292,7 @@ fn the_agent_itself() {
     );
 }
 
-/// A model that reads the whole history anew each time.
+/// Model that evaluates the whole history each time.
 #[derive(Default)]
 struct Naive {
     since: usize,
@@ -353,7 +353,7 @@ proptest! {
     ) {
         let mut scenario = scenario("");
         scenario.alert = AlertPolicy { after, of, recover_after, severity, verdicts, ..AlertPolicy::default() };
-        let (mut watch, mut naive) = (Watch::default(), Naive::default());
+        let (mut watch, mut naive) = (AlertState::default(), Naive::default());
         let mut is_open = false;
         for (number, letter) in (1..).zip(&letters) {
             let judgement = watch.advance(&scenario, &outcome("shop", *letter, number, 0), None).expect("judged");

@@ -12,7 +12,7 @@ const GROUP_WAIT: TimeDelta = TimeDelta::seconds(30);
 
 /// Route of an incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Routed {
+pub struct RouteMatch {
     /// Receivers to notify.
     pub receivers: Vec<String>,
     /// Values of the `group_by` labels as `key=value`, in their order.
@@ -27,7 +27,7 @@ pub struct Routed {
 
 /// Routes an incident: the first matching route is used, top down. Without routes, all receivers are notified; if no
 /// route matches, the incident is only logged.
-pub fn route(alerting: &Alerting, incident: &Incident, now: DateTime<Utc>) -> Routed {
+pub fn route(alerting: &Alerting, incident: &Incident, now: DateTime<Utc>) -> RouteMatch {
     let is_time = |route: &Route| route.during.as_ref().is_none_or(|during| during.contains(now));
     let found = alerting.routes.iter().find(|route| is_time(route) && route.matches.fits(incident));
     let receivers = match found {
@@ -42,7 +42,7 @@ pub fn route(alerting: &Alerting, incident: &Incident, now: DateTime<Utc>) -> Ro
     let escalate = found.and_then(|route| route.escalate.as_ref()).unwrap_or(&alerting.escalate).iter();
     let escalate = escalate.map(|step| Escalation { after: step.after.as_secs(), to: step.to.clone() }).collect();
     let causes = found.map(|route| route.causes).unwrap_or_default();
-    Routed { receivers, by, causes, wait: wait(found, incident.severity), escalate }
+    RouteMatch { receivers, by, causes, wait: wait(found, incident.severity), escalate }
 }
 
 fn wait(route: Option<&Route>, severity: Severity) -> TimeDelta {

@@ -1,5 +1,5 @@
-//! Twelve complaints that people had of other tools, each as a timeline in which wachta does what they wished for.
-//! Numbers are issues of the projects named.
+//! Twelve issues reported for other tools, each as a timeline with the behavior that was asked for. Numbers are issues
+//! of the named projects.
 
 use super::fixtures::at;
 use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, check, checks, mute};
@@ -12,8 +12,8 @@ fn reminders_come_when_they_were_asked_for() {
     check(&shop, &["> a / / 0"], "60s shop FFF", "50m", &told);
 }
 
-/// prometheus/alertmanager#4008: it fires again after it was resolved, since two peers raced. Here the one that judges
-/// tells, and an outcome that is judged twice is judged once.
+/// prometheus/alertmanager#4008: an alert fires again after it was resolved, because of a race of two peers. Here the
+/// committer both evaluates and notifies, and a repeated outcome is evaluated once.
 #[test]
 fn nothing_fires_after_its_end() {
     let shop = checks("shop", "after: 1, recover_after: 1");
@@ -31,13 +31,15 @@ fn nothing_fires_after_its_end() {
     }
 }
 
-/// prometheus/alertmanager#4064: what is inhibited is told after a restart. Every timeline is run with restarts.
+/// prometheus/alertmanager#4064: inhibited alerts are notified after a restart. Every timeline is also run with
+/// restarts.
 #[test]
 fn a_restart_does_not_tell_what_a_dependency_explains() {
     check(BEHIND, &[AT_ONCE], "60s gate CCCC\n65s shop FFFF", "1h", &["1:00 a opened gate:1 warning"]);
 }
 
-/// prometheus/alertmanager#226: what was silenced meanwhile never ends; and nothing looks at flapping.
+/// prometheus/alertmanager#226: an alert that was silenced in the meantime never resolves, and there is no detection of
+/// flapping.
 #[test]
 fn the_end_is_told_although_it_is_silenced_and_flapping_is_told_once() {
     let shop = checks("shop", "after: 1, recover_after: 1");
@@ -51,24 +53,26 @@ fn the_end_is_told_although_it_is_silenced_and_flapping_is_told_once() {
     assert_eq!(night.told.len(), 6, "400 changes: {:?}", night.told);
 }
 
-/// prometheus/alertmanager#1587: what joins an open group pages nobody. What is louder, or has another cause, does:
-/// the one is told at once (and by PagerDuty under a key of its own, `notify::tests::http`), the other has its own key.
+/// prometheus/alertmanager#1587: alerts that join an open group page nobody. Here, a higher severity or another failure
+/// fingerprint does: the former is notified at once (in PagerDuty under a key of its own, `notify::tests::http`), the
+/// latter has its own key.
 #[test]
 fn what_is_louder_or_something_else_pages_anew() {
     let mixed = format!("{}{}", checks("shop,blog", "after: 1"), checks("pay", "after: 1, severity: critical"));
     let told = [
         "1:00 a opened shop:1 warning",
-        "1:10 a updated shop:1 critical by pay:1 +shop (warning became critical; 1 more, 2 in all)",
+        "1:10 a updated shop:1 critical by pay:1 +shop (severity raised from warning to critical; 1 more, 2 in all)",
     ];
     check(&mixed, &[AT_ONCE], "60s shop F\n70s pay F", "2m", &told);
-    // At the end, who spoke in between is among the others.
+    // In the resolution, the incident that represented the group in between is one of the others.
     let told = [told[0], told[1], "3:10 a resolved shop:1 warning +pay"];
     check(&mixed, &[AT_ONCE], "60s shop FPP\n70s pay FPP", "10m", &told);
     let told = ["1:00 a opened shop:1 warning", "1:20 a opened blog:1 warning"];
     check(&mixed, &[AT_ONCE], "60s shop F\n80s blog C", "2m", &told);
 }
 
-/// prometheus/alertmanager#1063: one that flaps was told once and never again; related ones told its end over and over.
+/// prometheus/alertmanager#1063: a flapping alert was notified once and never again. Related issues: its resolution was
+/// notified repeatedly.
 #[test]
 fn what_was_quiet_for_flapping_is_told_the_next_time() {
     let shop = checks("shop", "after: 1, recover_after: 1");
@@ -80,8 +84,8 @@ fn what_was_quiet_for_flapping_is_told_the_next_time() {
     assert_eq!(run.told[run.told.len() - 2..], next);
 }
 
-/// grafana/grafana#90447: no data is told every four hours, and the silence of the rule does not match it. Here what
-/// could not be tested is the agent's incident, told once, and a silence of a scenario matches all that is told of it.
+/// grafana/grafana#90447: "no data" is notified every four hours, and the silence of the rule does not match it. Here,
+/// unknown runs lead to one incident of the agent, and a silence of a scenario matches all its notifications.
 #[test]
 fn what_could_not_be_tested_is_the_agents_and_told_once() {
     let shop = checks("shop", "after: 1, recover_after: 1");
@@ -100,14 +104,14 @@ fn what_could_not_be_tested_is_the_agents_and_told_once() {
     }
 }
 
-/// grafana/grafana#16290: one sample that is missing pages. Here it neither counts nor clears the count.
+/// grafana/grafana#16290: a single missing sample pages. Here it neither counts nor resets the count.
 #[test]
 fn one_run_that_could_not_be_made_says_nothing() {
     check(&checks("shop", "after: 2"), &[AT_ONCE], "60s shop PUPUPFUP", "9h", &[]);
     check(&checks("shop", "after: 2"), &[AT_ONCE], "60s shop PFUF", "9h", &["4:00 a opened shop:1 warning"]);
 }
 
-/// louislam/uptime-kuma#1089: one host is down and gives thirty messages.
+/// louislam/uptime-kuma#1089: one failed host causes thirty messages.
 #[test]
 fn a_host_that_is_down_is_one_notification() {
     let ids: Vec<String> = (1..=30).map(|n| format!("s{n:02}")).collect();
@@ -116,7 +120,7 @@ fn a_host_that_is_down_is_one_notification() {
         run.play(&format!("60s {} CCCP", ids.join(",")), "9h");
         assert_eq!(run.told.len(), 2, "an opening and its end: {:?}", run.told);
     }
-    // Also when each says something else, if they depend on it.
+    // This also holds if each failure is different, as long as the scenarios depend on the host.
     let children: String = ids
         .iter()
         .map(|id| {
@@ -129,8 +133,8 @@ fn a_host_that_is_down_is_one_notification() {
     assert_eq!(run.told, ["1:00 a opened gate:1 warning", "4:00 a resolved gate:1 warning"]);
 }
 
-/// louislam/uptime-kuma#4779: the monitor's own line was down, and 28,000 messages went out. What is our own fault is
-/// one incident of the agent.
+/// louislam/uptime-kuma#4779: the monitor's own network was down, and 28,000 messages were sent. Here, an agent fault
+/// is one incident of the agent.
 #[test]
 fn our_own_fault_is_one_incident_of_the_agent() {
     let ids: Vec<String> = (0..500).map(|n| format!("s{n:03}")).collect();
@@ -139,21 +143,21 @@ fn our_own_fault_is_one_incident_of_the_agent() {
     assert_eq!(run.told, ["1:00 a opened agent/here:1 warning", "65:00 a resolved agent/here:1 warning"]);
 }
 
-/// `TwiN/gatus#1708`: a gateway drops, and every endpoint alerts.
+/// `TwiN/gatus#1708`: a gateway fails, and every endpoint alerts.
 #[test]
 fn a_gateway_that_drops_is_one_notification_and_what_stays_broken_is_told() {
     let told = ["1:00 a opened gate:1 warning", "3:00 a resolved gate:1 warning", "3:10 a opened shop:1 warning"];
     check(BEHIND, &[AT_ONCE], "60s gate CCP\n70s shop FFF", "1h", &told);
 }
 
-/// keephq/keep#4766: what should make one of many was ignored without a word, and 23,696 events were on one alert. What
-/// is folded is counted and explained, and a `group_by` that cannot be is refused when the file is loaded.
+/// keephq/keep#4766: grouping settings were silently ignored, and one alert had 23,696 events. Here, grouped incidents
+/// are counted and explained, and an invalid `group_by` is rejected when the file is loaded.
 #[test]
 fn what_is_folded_is_counted_and_explained() {
     let ids: Vec<String> = (0..50).map(|n| format!("s{n:02}")).collect();
     let mut run = Run::new(&checks(&ids.join(","), "after: 1"), &[WAIT], true);
     run.play(&format!("60s {} FFF", ids.join(",")), "1h");
     assert_eq!(run.told.len(), 1, "{:?}", run.told);
-    let told = run.decided.iter().filter(|line| line.contains("grouped: with 49 others as s00:1 for a"));
+    let told = run.decided.iter().filter(|line| line.contains("grouped: with 49 more as s00:1 for a"));
     assert_eq!((told.count(), run.suppressed["cause"]), (49, 49));
 }

@@ -1,11 +1,11 @@
-//! Timelines of the stage of the limit: two pages an hour, then one digest.
+//! Timelines of the rate limit stage: two notifications per hour, then one digest.
 
 use super::fixtures::at;
 use super::timeline_tests::{Run, checks};
 use crate::names::suppressed;
 use crate::notify::Receiver;
 
-/// Each incident is a group of its own, told at once.
+/// Each incident is a group of its own, without a group wait.
 const EACH: &str = "> a / scenario / 0";
 
 fn run(checks: &str, restarts: bool) -> Run {
@@ -31,30 +31,31 @@ fn what_is_more_than_the_limit_waits_for_one_digest() {
     let five = checks("s1,s2,s3,s4,s5", policy);
     let two = ["1:00 a opened s1:1 warning", "2:00 a opened s2:1 warning"];
     let with = |rest: &[&'static str]| [&two[..], rest].concat();
-    let digest = "61:00 a digest s3:1 warning +s4 (2 held back within the hour)";
+    let digest = "61:00 a digest s3:1 warning +s4 (2 notifications rate-limited in the last hour)";
     check(&five, "1m s1 F\n2m s2 F\n3m s3 F\n4m s4 F", &with(&[digest]));
-    // The digest is a page: with the second one of the hour before, the next has to wait.
+    // The digest counts itself: together with the second notification of the last hour, it delays the next one.
     let next = "62:00 a opened s5:1 warning";
     check(&five, "1m s1 F\n2m s2 F\n3m s3 F\n4m s4 F\n62m s5 F", &with(&[digest, next]));
-    let later = "62:00 a digest s5:1 warning (1 held back within the hour)";
+    let later = "62:00 a digest s5:1 warning (1 notification rate-limited in the last hour)";
     check(&five, "1m s1 F\n2m s2 F\n3m s3 F\n4m s4 F\n61m s5 F", &with(&[digest, later]));
-    // Ends of what was told pass; what came and went is in the digest only, and of what is in it the end is told.
+    // Resolutions of notified incidents pass. Incidents that opened and resolved in between are only in the digest, and
+    // the resolutions of those in the digest are notified.
     check(
         &five,
         "1m s1 F\n2m s2 F\n3m s3 FP\n4m s4 F\n30m s1 P\n70m s4 P",
         &with(&[
             "30:00 a resolved s1:1 warning",
-            "61:00 a digest s4:1 warning +s3 (2 held back within the hour, 1 of them over)",
+            "61:00 a digest s4:1 warning +s3 (2 notifications rate-limited in the last hour, 1 of them resolved)",
             "70:00 a resolved s4:1 warning",
         ]),
     );
-    let over = "61:00 a digest s3:1 warning (1 held back within the hour, 1 of them over)";
+    let over = "61:00 a digest s3:1 warning (1 notification rate-limited in the last hour, 1 of them resolved)";
     check(&five, "1m s1 F\n2m s2 F\n3m s3 FP", &with(&[over]));
-    // An update is held as well; the end says all there is to say.
-    let update = "61:00 a digest s1:1 warning (1 held back within the hour)";
+    // An update is suppressed as well; a resolution makes it unnecessary.
+    let update = "61:00 a digest s1:1 warning (1 notification rate-limited in the last hour)";
     check(&five, "1m s1 F\n2m s2 F\n3m s1 T", &with(&[update]));
     check(&five, "1m s1 F\n2m s2 F\n3m s1 T\n30m s1 P", &with(&["30:00 a resolved s1:1 warning"]));
-    // Slowly enough it says nothing.
+    // At a low rate, nothing is suppressed.
     check(
         &five,
         "1m s1 F\n32m s2 F\n63m s3 F",
@@ -81,11 +82,11 @@ fn what_is_louder_always_passes() {
         &with(&[
             "4:00 a opened p1:1 critical",
             "5:00 a opened p2:1 critical",
-            "64:00 a digest p3:1 critical +s3 (2 held back within the hour)",
+            "64:00 a digest p3:1 critical +s3 (2 notifications rate-limited in the last hour)",
         ]),
     );
-    // What was held and becomes louder is heard of for the first time.
-    let opened = "4:00 a opened r1:1 critical (warning became critical; was budget, is status)";
+    // A suppressed incident with a raised severity is notified as opened.
+    let opened = "4:00 a opened r1:1 critical (severity raised from warning to critical; changed from budget to status)";
     check(&mixed, "1m s1 F\n2m s2 F\n3m r1 D\n4m r1 F", &with(&[opened]));
 }
 
@@ -106,5 +107,5 @@ fn a_limit_is_a_receivers_own_and_may_be_taken_out() {
     run.load(at(600));
     run.pipeline.tick(at(600));
     run.write(at(600));
-    assert_eq!(run.told[2..], ["10:00 a digest s3:1 warning +s4 (2 held back within the hour)"]);
+    assert_eq!(run.told[2..], ["10:00 a digest s3:1 warning +s4 (2 notifications rate-limited in the last hour)"]);
 }

@@ -1,4 +1,4 @@
-//! A line that is cut, from the runs to the notices: one about the agent, none about targets.
+//! Loss of network connectivity, from the runs to the notifications: one about the agent, none about targets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::scenario::{Scenario, load};
 use crate::store::evidence::EvidenceFolder;
 use crate::wire::tls;
 
-/// Ten targets that do not answer, an agent that looks at them every minute, and its line.
+/// Agent with ten unreachable targets that run every minute, and its connectivity check.
 struct Agent {
     pipeline: Pipeline,
     scenarios: Vec<Arc<Scenario>>,
@@ -28,14 +28,14 @@ struct Agent {
 
 impl Agent {
     async fn new() -> Self {
-        // A port that nobody listens on.
+        // A port without a listener.
         let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
         let checks: String = (0..10).map(|n| format!("  shop-{n}: {{tcp: \"{closed}\"}}\n")).collect();
         let loaded = load("checks.yaml", &format!("checks:\n{checks}"), &Nothing);
         assert_eq!(loaded.diagnostics, []);
         let works = Arc::new(AtomicBool::new(true));
         let on = Arc::clone(&works);
-        let line = Line::looking(Arc::new(move |_| {
+        let line = Line::on_run_now(Arc::new(move |_| {
             let on = on.load(Ordering::SeqCst);
             async move { if on { true } else { std::future::pending().await } }.boxed()
         }));
@@ -78,7 +78,7 @@ impl Agent {
         }
     }
 
-    /// Every target is looked at, in these minutes of the tests' time.
+    /// Runs all scenarios at the given minutes of the tests' time.
     async fn runs(&mut self, minutes: std::ops::Range<i64>) {
         for minute in minutes {
             let now = at(minute * 60);
@@ -106,7 +106,7 @@ async fn a_line_that_is_cut_is_told_once_and_no_target() {
     assert_eq!(agent.told.len(), 2, "{:?}", agent.told);
     let [opened, resolved] = [0, 1].map(|n| agent.told[n].as_str());
     assert!(opened.starts_with("0 opened agent/here:1: "), "{opened}");
-    assert!(opened.contains("our own network is down: none of 2 canaries answers"), "{opened}");
+    assert!(opened.contains("network connectivity lost: none of 2 canaries is reachable"), "{opened}");
     assert!(resolved.starts_with("7 resolved agent/here:1: "), "{resolved}");
 }
 

@@ -19,7 +19,7 @@ const LONGEST: usize = 300;
 
 /// Failure fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Cause {
+pub struct FailureFingerprint {
     /// Key, equal for failures with one cause: `status · shop.example.com · POST /login · the status is N`.
     pub key: String,
     /// Summary in a few words, for `was …, is …`: `timeout at step 3`.
@@ -29,7 +29,7 @@ pub struct Cause {
     pub host: Option<String>,
 }
 
-impl Cause {
+impl FailureFingerprint {
     /// Returns the fingerprint of an agent's own incident, the same for all of them, because there is only one at a
     /// time.
     pub fn of_agent() -> Self {
@@ -48,9 +48,9 @@ impl Cause {
         Self { key: cut(&format!("error budget · {host}")), brief: "error budget".into(), host: None }
     }
 
-    /// Returns a quick hash of everything that [`Cause::of`] reads from an outcome: equal hashes mean equal
+    /// Returns a quick hash of everything that [`FailureFingerprint::of`] reads from an outcome: equal hashes mean equal
     /// fingerprints. Much cheaper for failures that repeat every minute.
-    pub fn print(outcome: &Outcome) -> u64 {
+    pub fn quick_hash(outcome: &Outcome) -> u64 {
         let mut hasher = DefaultHasher::new();
         (outcome.verdict.as_str(), outcome.reason.map(Reason::as_str), &outcome.message, outcome.failed_step)
             .hash(&mut hasher);
@@ -78,7 +78,7 @@ impl Cause {
             Some(index) if outcome.steps.len() > 1 => format!("{brief} at step {}", index + 1),
             _ => brief,
         };
-        let whole_host = host.is_some() && anybody_would_fail(outcome, status);
+        let whole_host = host.is_some() && is_host_failure(outcome, status);
         let mut parts = vec![reason.to_owned()];
         parts.extend(host.clone());
         if outcome.verdict == Verdict::Degraded {
@@ -101,7 +101,7 @@ impl Cause {
 
 /// Returns whether the failure concerns the whole host: no connection, no response at all, or a response by a gateway
 /// in place of the application.
-fn anybody_would_fail(outcome: &Outcome, status: Option<u16>) -> bool {
+fn is_host_failure(outcome: &Outcome, status: Option<u16>) -> bool {
     match outcome.reason {
         Some(Reason::Dns | Reason::Connect | Reason::Tls | Reason::Certificate) => true,
         Some(Reason::Timeout) => status.is_none() && outcome.kind != Kind::Browser,
